@@ -1,0 +1,76 @@
+"""Every setting of the app, read from the one dict ``NOTIFICATIONS`` at call time.
+
+>>> from notifications.conf import settings
+>>> settings.LEASE
+20
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+DEFAULTS: dict[str, Any] = {
+    "ACTIVE_JOBS_PER_USER": 1000,
+    "CONCURRENCY": 100,
+    "EMBEDDED_WORKER": None,
+    "GRACE": 25,
+    "LEASE": 20,
+    "ORIGINS": [],
+    "OUTBOUND_ALLOW": [],
+    "OUTBOUND_PER_HOST": 10,
+    "OUTBOUND_PORTS": [80, 443],
+    "RETENTION": timedelta(days=30),
+    "SOCKETS_PER_USER": 20,
+}
+
+
+class Settings:
+    """Attribute access to ``NOTIFICATIONS``, with defaults and a clear error for a value of the wrong type."""
+
+    ACTIVE_JOBS_PER_USER: int
+    CONCURRENCY: int
+    GRACE: float
+    LEASE: float
+    ORIGINS: list[str]
+    OUTBOUND_ALLOW: list[str]
+    OUTBOUND_PER_HOST: int
+    OUTBOUND_PORTS: list[int]
+    RETENTION: timedelta
+    SOCKETS_PER_USER: int
+
+    @property
+    def EMBEDDED_WORKER(self) -> bool:
+        """Whether this server process runs jobs too; unless told, only with ``DEBUG``."""
+        told = _read("EMBEDDED_WORKER")
+        return django_settings.DEBUG if told is None else told
+
+    def __getattr__(self, key: str) -> Any:
+        if key not in DEFAULTS:
+            raise AttributeError(f"There is no setting NOTIFICATIONS[{key!r}]. Known: {', '.join(DEFAULTS)}.")
+        return _read(key)
+
+
+settings = Settings()
+
+
+def _read(key: str) -> Any:
+    value = getattr(django_settings, "NOTIFICATIONS", {}).get(key, DEFAULTS[key])
+    expected = _types(DEFAULTS[key])
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        names = " or ".join(kind.__name__ for kind in expected)
+        raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be of type {names}.")
+    return value
+
+
+def _types(default: Any) -> tuple[type, ...]:
+    if default is None:
+        return (bool, type(None))
+    if isinstance(default, list):
+        return (list, tuple)
+    if isinstance(default, int):
+        return (int, float)
+    return (type(default),)

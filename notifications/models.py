@@ -1,0 +1,246 @@
+"""The rows. What they mean and who may write them is said in ``docs/delivery.md``.
+
+No foreign key has a constraint in the database: a host that locks or deletes a user must never stall, or be stalled by,
+the streams of that user. What belongs to a deleted user is purged after the commit.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from notifications.ids import uuid7
+
+
+def _user(**options):
+    options = {"related_name": "+", "db_index": False, **options}
+    return models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, verbose_name=_("user"), **options
+    )
+
+
+class Stream(models.Model):
+    """The ordered sequence of changes for one user, up to ``head``. Locked and changed only by ``streams.py``."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        primary_key=True,
+        verbose_name=_("user"),
+    )
+    head = models.BigIntegerField(default=0)
+    floor = models.BigIntegerField(default=0)
+    unread = models.BigIntegerField(default=0)
+    guard = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("stream")
+        verbose_name_plural = _("streams")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.head}"
+
+
+class Notification(models.Model):
+    """A durable message to one user. ``seq`` NULL: changed, waits for a number."""
+
+    class Level(models.TextChoices):
+        INFO = "info", _("Info")
+        SUCCESS = "success", _("Success")
+        WARNING = "warning", _("Warning")
+        ERROR = "error", _("Error")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = _user()
+    seq = models.BigIntegerField(null=True, editable=False)
+    raised = models.BigIntegerField(null=True, editable=False)
+    counted = models.BooleanField(default=False, editable=False)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    category = models.CharField(_("category"), max_length=100, blank=True, default="")
+    title = models.CharField(_("title"), max_length=200)
+    body = models.TextField(_("body"), max_length=2000, blank=True, default="")
+    url = models.CharField(_("link"), max_length=1000, blank=True, default="")
+    job = models.UUIDField(_("job"), null=True, blank=True)
+    data = models.TextField(default="{}", editable=False)
+    key = models.CharField(_("key"), max_length=200, blank=True, default="")
+    created_at = models.DateTimeField(_("created"), editable=False)
+    read_at = models.DateTimeField(_("read"), null=True, blank=True, editable=False)
+    archived_at = models.DateTimeField(_("archived"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
+        default_permissions = ("add", "view")
+        indexes = [
+            models.Index(fields=["user", "seq"], name="notifications_n_seq"),
+            models.Index(fields=["user", "raised"], name="notifications_n_raised"),
+            models.Index(fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_n_unnumbered"),
+            models.Index(
+                fields=["user", "key"],
+                condition=Q(read_at__isnull=True, archived_at__isnull=True) & ~Q(key=""),
+                name="notifications_n_key",
+            ),
+            models.Index(
+                fields=["user", "raised"],
+                condition=Q(read_at__isnull=True, archived_at__isnull=True),
+                name="notifications_n_unread",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Job(models.Model):
+    """One asked-for execution of a task. Its state changes only in ``jobs/states.py``.
+
+    ``seq`` is 0 while the job is active, NULL when it is finished and waits for its number.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = _user(null=True, blank=True)
+    seq = models.BigIntegerField(null=True, default=0, editable=False)
+    version = models.BigIntegerField(default=1, editable=False)
+    task_path = models.CharField(_("task"), max_length=500)
+    args = models.TextField(_("arguments"), default="[]")
+    kwargs = models.TextField(_("keyword arguments"), default="{}")
+    backend = models.CharField(_("backend"), max_length=100)
+    queue_name = models.CharField(_("queue"), max_length=100)
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    run_after = models.DateTimeField(_("run after"), null=True, blank=True)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
+    worker = models.UUIDField(_("worker"), null=True, blank=True)
+    fence = models.BigIntegerField(default=0)
+    deadline = models.DateTimeField(null=True, blank=True)
+    progress_current = models.BigIntegerField(null=True, blank=True)
+    progress_total = models.BigIntegerField(null=True, blank=True)
+    progress_message = models.CharField(max_length=200, blank=True, default="")
+    result = models.TextField(null=True, blank=True)
+    error = models.TextField(null=True, blank=True)
+    title = models.CharField(_("title"), max_length=200)
+    url = models.CharField(_("link"), max_length=1000, blank=True, default="")
+    language = models.CharField(max_length=20, blank=True, default="")
+    idempotency_key = models.CharField(max_length=200, blank=True, default="")
+    idempotency_hash = models.CharField(max_length=64, blank=True, default="")
+    idempotency_expires_at = models.DateTimeField(null=True, blank=True)
+    concurrency_key = models.CharField(max_length=200, blank=True, default="")
+    batch = models.UUIDField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), editable=False)
+    queued_at = models.DateTimeField(_("queued"), editable=False)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        default_permissions = ("view", "change")
+        indexes = [
+            models.Index(fields=["user", "seq"], name="notifications_job_seq"),
+            models.Index(fields=["user", "id"], name="notifications_job_user"),
+            models.Index(fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_job_unnumbered"),
+            models.Index(fields=["user", "queued_at"], condition=Q(seq=0), name="notifications_job_active"),
+            models.Index(
+                fields=["-priority", "id"], condition=Q(state="queued", run_after__isnull=True), name="notifications_job_ready"
+            ),
+            models.Index(
+                fields=["run_after", "id"], condition=Q(state="queued", run_after__isnull=False), name="notifications_job_delayed"
+            ),
+            models.Index(fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def done(self) -> bool:
+        """Whether it is succeeded, failed or cancelled."""
+        return self.state in (self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED)
+
+
+class Attempt(models.Model):
+    """An attempt at a job that did not succeed. The current one lives on the job."""
+
+    class Outcome(models.TextChoices):
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+        LOST = "lost", _("Worker lost")
+        TIMED_OUT = "timed_out", _("Timed out")
+
+    job = models.ForeignKey(Job, models.DO_NOTHING, db_constraint=False, related_name="attempts")
+    number = models.PositiveIntegerField()
+    worker = models.UUIDField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    outcome = models.CharField(max_length=10, choices=Outcome)
+    exception_class_path = models.CharField(max_length=500, blank=True, default="")
+    traceback = models.TextField(blank=True, default="")
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.job_id} #{self.number}"
+
+
+class Worker(models.Model):
+    """A process that runs jobs, and until when its claims hold."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    host = models.CharField(_("host"), max_length=255)
+    process = models.CharField(_("process"), max_length=255)
+    started_at = models.DateTimeField(_("started"))
+    lease_until = models.DateTimeField(_("lease until"))
+    queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
+    concurrency = models.PositiveIntegerField(_("concurrency"))
+    load = models.PositiveIntegerField(_("load"), default=0)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.process}"
+
+
+class Ring(models.Model):
+    """SQLite only: says which streams have something new, to other processes. User NULL: the job queue."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = _user(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user_id}"
+
+
+class Epoch(models.Model):
+    """One row: the life of all sequences of this database. A restored backup begins a new one."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    value = models.UUIDField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.value)

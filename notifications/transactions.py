@@ -1,0 +1,74 @@
+"""Short transactions of our own, and what is put off to the end of a caller's."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+T = TypeVar("T")
+
+#: Seconds for which a busy or deadlocked transaction of ours is tried again.
+PATIENCE = 5.0
+
+
+def database() -> str:
+    """Return the alias of the one database that the app reads and writes; replicas are never read."""
+    from notifications.models import Stream
+
+    return router.db_for_write(Stream)
+
+
+def connection() -> BaseDatabaseWrapper:
+    """Return this thread's connection to ``database()``."""
+    return connections[database()]
+
+
+def ours(work: Callable[[], T]) -> T:
+    """Run ``work`` in one short transaction of our own, and again from the start if the database was busy.
+
+    READ COMMITTED on PostgreSQL, whatever the host's default; begun with a write on SQLite, so that a host with default
+    options (deferred transactions) waits for the lock instead of failing at its first write after a read.
+    Inside a caller's atomic block (a test case, say) it is a savepoint.
+    Raises ``django.db.OperationalError`` when the database stays busy.
+    """
+    db = connection()
+    nested = db.in_atomic_block
+    give_up = time.monotonic() + PATIENCE
+    pause = 0.005
+    while True:
+        try:
+            with transaction.atomic(using=db.alias):
+                if not nested:
+                    _begin(db)
+                return work()
+        except OperationalError as exc:
+            if nested or not _passing(exc) or time.monotonic() > give_up:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.5))
+        pause = min(pause * 2, 0.1)
+
+
+def after_commit(work: Callable[[], object]) -> None:
+    """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised."""
+    # A closure made here: Django 5.2 cannot name a functools.partial in its log line and would lose the later hooks.
+    transaction.on_commit(lambda: work(), using=database(), robust=True)
+
+
+def _begin(db: BaseDatabaseWrapper) -> None:
+    with db.cursor() as cursor:
+        if db.vendor == "postgresql":
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        elif db.vendor == "sqlite":
+            cursor.execute("DELETE FROM notifications_stream WHERE 0")
+
+
+def _passing(exc: OperationalError) -> bool:
+    """Whether trying again helps: SQLite's lock, PostgreSQL's deadlock or serialization failure."""
+    if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03"):
+        return True
+    return "database is locked" in str(exc) or "database table is locked" in str(exc)
