@@ -1,0 +1,174 @@
+"""Where the site's settings come from: the environment, and beneath it what `make run` wrote into var/."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+NAMES = (
+    "HOST",
+    "PORT",
+    "DATABASE_URL",
+    "SERVER",
+    "EMBEDDED_WORKER",
+    "DEBUG",
+    "SECRET_KEY",
+    "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS",
+)
+
+SQLITE_OPTIONS = {
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+}
+
+
+class Environment:
+    """The variables of NAMES, typed.
+
+    A variable of the process wins. Beneath it lies the record of the last `make run` in `var/development.json`,
+    so that a command beside a running development site finds the same settings without further variables.
+    A process that names SECRET_KEY or DEBUG itself gets nothing from the record: production is told everything
+    by its environment and can never become a development site through a file that was left behind.
+    """
+
+    def __init__(self, var, environ=os.environ):
+        self.var = Path(var)
+        given = {name: environ[name] for name in NAMES if environ.get(name)}
+        recorded = {} if {"SECRET_KEY", "DEBUG"} & given.keys() else read_record(self.var)
+        self.values = recorded | given
+
+    def text(self, name, default=""):
+        return self.values.get(name, default)
+
+    def flag(self, name, default):
+        """True for 1, true, yes, on; False for 0, false, no, off."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if value.lower() in ("1", "true", "yes", "on"):
+            return True
+        if value.lower() in ("0", "false", "no", "off"):
+            return False
+        raise ImproperlyConfigured(f"{name} is {value!r}: use 1 or 0.")
+
+    def names(self, name):
+        """A list that is separated by commas."""
+        return [part.strip() for part in self.values.get(name, "").split(",") if part.strip()]
+
+    def port(self):
+        value = self.values.get("PORT", "8000")
+        if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 65535:
+            raise ImproperlyConfigured(f"PORT is {value!r}: use a number from 1 to 65535.")
+        return int(value)
+
+    def secret_key(self, debug):
+        if key := self.values.get("SECRET_KEY"):
+            return key
+        if debug:
+            return development_key(self.var)
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set. For development run `make run` once, or set DEBUG=1; "
+            "in production set SECRET_KEY to a long random text that only this site knows."
+        )
+
+    def database(self):
+        return parse_database_url(self.values.get("DATABASE_URL") or f"sqlite:///{self.var / 'asyncsite.sqlite3'}")
+
+
+def parse_database_url(url):
+    """The DATABASES entry for sqlite:///path, postgres://user:password@host:port/name?option=value.
+
+    A part that holds a character with a meaning in URLs is percent-encoded. sqlite:////path is an absolute path,
+    sqlite:///path is relative to the working directory, and so is what begins with ./.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator:
+        path = unquote(rest.removeprefix("/"))
+        if not path or path == ":memory:":
+            raise ImproperlyConfigured(
+                "DATABASE_URL names no SQLite file: several threads share it, so use sqlite:///path/to/file."
+            )
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(Path(path).absolute()),
+            "OPTIONS": dict(SQLITE_OPTIONS),
+        }
+    if scheme in ("postgres", "postgresql") and separator:
+        return parse_postgres_url(url)
+    raise ImproperlyConfigured(
+        f"DATABASE_URL has an unknown scheme {scheme if separator else ''!r}: "
+        "use sqlite:///path/to/file or postgres://user:password@host:5432/name."
+    )
+
+
+def parse_postgres_url(url):
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from error
+    name = unquote(parts.path.removeprefix("/"))
+    if not name:
+        raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user:password@host:5432/name.")
+    options = {}
+    for pair in filter(None, parts.query.split("&")):
+        key, _, value = pair.partition("=")
+        options[unquote(key)] = unquote(value)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", unquote(parts.hostname or "")),
+        "PORT": str(port or ""),
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": options,
+    }
+
+
+def public_address(host, port):
+    """The address under which this machine reaches the server, as it stands in a URL, like 127.0.0.1:8000."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def development_key(var):
+    """The secret key of this checkout, made at the first call."""
+    path = Path(var) / "secret_key"
+    try:
+        if path.exists() and (key := path.read_text().strip()):
+            return key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(path, secrets.token_urlsafe(50))
+        return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be written or read: {error.strerror}.") from error
+
+
+def read_record(var):
+    try:
+        return json.loads((Path(var) / "development.json").read_text())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        return {}
+
+
+def write_record(var, environ=os.environ):
+    """Leave for the commands beside a development server what it was started with.
+
+    DEBUG is always in it, so the commands are in development too.
+    """
+    given = {name: environ[name] for name in NAMES if environ.get(name)}
+    write_private(Path(var) / "development.json", json.dumps(given | {"DEBUG": "1"}, indent=1) + "\n")
+
+
+def write_private(path, text):
+    """Replace the file in one step, readable by its owner only."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)

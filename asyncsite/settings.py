@@ -1,0 +1,134 @@
+"""Settings of the site. Everything that differs from one machine to the next comes from the environment."""
+
+from pathlib import Path
+
+import django
+
+from asyncsite.environment import Environment, public_address
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = Environment(VAR_DIR)
+
+DEBUG = env.flag("DEBUG", default=False)
+SECRET_KEY = env.secret_key(DEBUG)
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.port()
+SERVER = env.text("SERVER", "daphne")
+
+# The server's own address. Samples are named by it and the allow list opens it, never what a request claims.
+SELF_ADDRESS = public_address(HOST, PORT)
+SELF_URL = f"http://{SELF_ADDRESS}"
+
+ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
+if DEBUG:
+    ALLOWED_HOSTS += ["localhost", ".localhost", "127.0.0.1", "[::1]", SELF_ADDRESS.rpartition(":")[0]]
+CSRF_TRUSTED_ORIGINS = env.names("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "daphne",
+    "notifications",
+    "asyncsite",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware"
+    if django.VERSION >= (6, 0)
+    else "asyncsite.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+# No inline script or style, nothing from elsewhere. WebSockets to the same origin are covered by 'self'.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+}
+
+ROOT_URLCONF = "asyncsite.urls"
+ASGI_APPLICATION = "asyncsite.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": env.database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/reports/"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+
+TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
+
+NOTIFICATIONS = {
+    "EMBEDDED_WORKER": env.flag("EMBEDDED_WORKER", default=DEBUG),
+    # In development the bundled sample upstream may be called, and nothing else of this machine.
+    "OUTBOUND_ALLOW": [SELF_ADDRESS] if DEBUG else [],
+}
+
+# Outside development the site is behind a proxy that speaks HTTPS and says so.
+SECURE_PROXY_SSL_HEADER = None if DEBUG else ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = not DEBUG
+SECURE_HSTS_SECONDS = 0 if DEBUG else 3600
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = not DEBUG
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "django": {"handlers": [], "level": "WARNING", "propagate": True},
+        "notifications": {"level": "INFO"},
+        "asyncsite": {"level": "INFO"},
+    },
+}

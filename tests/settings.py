@@ -1,0 +1,21 @@
+"""Settings of the tests: the site's, in development mode, on a database file of their own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("SECRET_KEY", "tests")
+os.environ.setdefault("DEBUG", "1")
+os.environ.setdefault("EMBEDDED_WORKER", "0")
+
+TEST_DIR = Path(os.environ.get("TEST_DIR") or tempfile.mkdtemp(prefix="asyncsite-tests-"))
+os.environ.setdefault("DATABASE_URL", f"sqlite:///{TEST_DIR / 'site.sqlite3'}")
+
+from asyncsite.settings import *  # noqa: E402, F403
+from asyncsite.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file, because threads and processes share it.
+    DATABASES["default"]["TEST"] = {"NAME": str(TEST_DIR / "test.sqlite3")}
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
