@@ -1,1 +1,146 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests.
+
+    def test_bell(site_server, page):
+        sign_in(page, site_server.url)                    # from tests.support.browser
+        site_server.manage("notify", "demo", "Hello")
+        page.get_by_text("Hello").wait_for()
+
+`site` is a site that is not started yet, `site_server` one with Daphne and the embedded worker, each on a fresh
+migrated database with the users demo/demo, other/other and admin/admin. See tests/support/site.py for what it can do.
+`page` is a new window of Chromium; `new_page()` opens more, each with cookies of its own. A page that logs an error
+or breaks the Content-Security-Policy fails its test; `new_page(errors=False)` allows it (a cut network logs errors).
+`postgres`, `redis` are servers of the run; `canary` counts connections that should not be.
+In modules that open a browser use `site.rows()` and `site.python()` rather than the ORM.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support import browser as chromium_browser
+from tests.support import plugin
+from tests.support.network import Canary, Proxy
+from tests.support.postgres import Postgres
+from tests.support.redis_server import Redis
+from tests.support.site import ROOT, Sites
+
+ARTIFACTS = ROOT / "var" / "test-failures"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL cluster: the one of --database postgres, else one of its own."""
+    if plugin.cluster:
+        yield plugin.cluster
+        return
+    cluster = Postgres()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis():
+    """A Redis server of this run."""
+    server = Redis()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sites(request):
+    """Makes sites on the database of the run: sites.make() is a new one, not started."""
+    folder = Path(tempfile.mkdtemp(prefix="asyncsite-sites-"))
+    on_postgres = request.config.getoption("database") == "postgres"
+    yield Sites(folder, request.getfixturevalue("postgres") if on_postgres else None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def site(sites, request):
+    """A site on a fresh database, not started. Its log is shown when the test fails."""
+    site = sites.make()
+    yield site
+    site.close()
+    if failed(request):
+        request.node.add_report_section("teardown", "site", site.log())
+
+
+@pytest.fixture
+def site_server(site):
+    """A running site: Daphne with the embedded worker."""
+    site.start_web()
+    return site
+
+
+@pytest.fixture
+def proxy(site):
+    """A TCP proxy before the site: open `proxy.url`, then proxy.cut() and proxy.restore()."""
+    # Origin and Host of a page that came through the proxy are the proxy's, and equal each other.
+    with Proxy(site.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def canary():
+    """A loopback server that must not be reached: `canary.url`, `canary.port`, `canary.connections`."""
+    with Canary() as canary:
+        yield canary
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium for the tests of one module. Ended with it, because its event loop disturbs other tests."""
+    with chromium_browser.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def new_page(browser, request):
+    """Opens windows, each as another person's browser: new_page(errors=True, **options of new_context)."""
+    contexts, watched = [], []
+
+    def open_page(*, errors=True, **options):
+        context = browser.new_context(**options)
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page = context.new_page()
+        if errors:
+            watched.append(chromium_browser.watch(page))
+        return page
+
+    yield open_page
+    if failed(request):
+        keep_screenshots(contexts, request.node.name)
+    for context in contexts:
+        context.close()
+    logged = [error for errors in watched for error in errors]
+    assert not logged, "The page logged errors:\n" + "\n".join(logged)
+
+
+@pytest.fixture
+def page(new_page):
+    """A new window of Chromium, with cookies of its own."""
+    return new_page()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+def failed(request):
+    return request.node.stash.get(FAILED, False)
+
+
+def keep_screenshots(contexts, name):
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    for number, page in enumerate(page for context in contexts for page in context.pages):
+        page.screenshot(path=ARTIFACTS / f"{name}-{number}.png", full_page=True)

@@ -1,14 +1,13 @@
 """Settings of the tests: the site's, in development mode, on a database file of their own."""
 
 import os
-import tempfile
 from pathlib import Path
 
 os.environ.setdefault("SECRET_KEY", "tests")
 os.environ.setdefault("DEBUG", "1")
 os.environ.setdefault("EMBEDDED_WORKER", "0")
 
-TEST_DIR = Path(os.environ.get("TEST_DIR") or tempfile.mkdtemp(prefix="asyncsite-tests-"))
+TEST_DIR = Path(os.environ["TEST_DIR"])  # made and removed by tests/support/plugin.py
 os.environ.setdefault("DATABASE_URL", f"sqlite:///{TEST_DIR / 'site.sqlite3'}")
 
 from asyncsite.settings import *  # noqa: E402, F403

@@ -1,0 +1,144 @@
+"""Loopback network: free ports, a proxy that can be cut, a server that must not be reached."""
+
+import contextlib
+import socket
+import threading
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port, host="127.0.0.1"):
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+class Listener:
+    """A loopback server that hands each accepted connection to `serve` in a thread of its own."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        # shutdown() wakes the accepting thread, close() alone does not.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        raise NotImplementedError
+
+
+class Proxy(Listener):
+    """A TCP proxy in front of `port`: `url` instead of the server's own goes through it.
+
+    cut() resets every connection and refuses new ones, which a browser cannot tell from a lost network;
+    restore() lets new ones through. Chromium's offline switch leaves an open WebSocket open, this does not.
+    """
+
+    def __init__(self, port):
+        self.upstream_port = port
+        self.is_cut = False
+        self.pairs = set()
+        self.lock = threading.Lock()
+        super().__init__()
+        self.url = f"http://{self.address}"
+
+    def cut(self):
+        with self.lock:
+            self.is_cut = True
+            pairs = list(self.pairs)
+        for pair in pairs:
+            for connection in pair:
+                hang_up(connection)
+
+    def restore(self):
+        with self.lock:
+            self.is_cut = False
+
+    def close(self):
+        super().close()
+        self.cut()
+
+    def serve(self, client):
+        with self.lock:
+            refused = self.is_cut
+        if refused:
+            return reset(client)
+        try:
+            server = socket.create_connection(("127.0.0.1", self.upstream_port))
+        except OSError:
+            return reset(client)
+        pair = (client, server)
+        with self.lock:
+            self.pairs.add(pair)
+            refused = self.is_cut
+        if refused:  # cut() came between the first look and here.
+            hang_up(client)
+        back = threading.Thread(target=pump, args=(server, client), daemon=True)
+        back.start()
+        pump(client, server)
+        back.join()
+        with self.lock:
+            self.pairs.discard(pair)
+        client.close()
+        server.close()
+
+
+class Canary(Listener):
+    """A server that nobody may reach. `connections` counts those who did; they get a 200 answer."""
+
+    def __init__(self):
+        self.connections = 0
+        super().__init__()
+        self.url = f"http://{self.address}/"
+
+    def serve(self, connection):
+        self.connections += 1
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary")
+
+
+def pump(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for connection, how in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
+        with contextlib.suppress(OSError):
+            connection.shutdown(how)
+
+
+def hang_up(connection):
+    # Shut down, not closed: the pump threads still hold the descriptor, and its number could be given away.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection):
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    connection.close()

@@ -1,0 +1,163 @@
+"""The whole site as separate processes: web server, workers, commands, on a database of its own."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from tests.support.network import free_port
+from tests.support.processes import Process
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PEOPLE = """
+from django.contrib.auth import get_user_model
+User = get_user_model()
+User.objects.create_user("demo", password="demo")
+User.objects.create_user("other", password="other")
+User.objects.create_superuser("admin", password="admin")
+"""
+
+
+class Site:
+    """One site. Nothing runs until start_web() or start_worker(); everything is ended by close().
+
+    `environment` and `notifications` (laid over the NOTIFICATIONS setting) can be changed before a start.
+    Users: demo/demo, other/other, and admin/admin, who is a superuser. The embedded worker is on; set
+    `environment["EMBEDDED_WORKER"] = "0"` before start_web() for a test that starts its own with start_worker().
+    """
+
+    def __init__(self, folder, database_url):
+        self.folder = Path(folder)
+        self.database_url = database_url
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.notifications = {}
+        self.environment = {
+            "DJANGO_SETTINGS_MODULE": "tests.site_settings",
+            "DATABASE_URL": database_url,
+            "DEBUG": "1",
+            "SECRET_KEY": "the key of a site in a test",
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "EMBEDDED_WORKER": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.web = None
+        self.processes = []
+
+    def start_web(self):
+        """Start Daphne on `url` and return when it answers. After a kill: start it again on the same port."""
+        self.web = self.start(
+            "web", "-m", "daphne", "-b", "127.0.0.1", "-p", self.port, "asyncsite.asgi:application"
+        )
+        self.web.wait_until(self._answers, what=f"{self.url} to answer")
+        return self.web
+
+    def start_worker(self, *arguments):
+        """Start `manage.py run_jobs` and return when its row is in the table of workers."""
+        before = self._workers()
+        worker = self.start("worker", "manage.py", "run_jobs", *arguments)
+        worker.wait_until(lambda: self._workers() - before, what="the worker's row")
+        return worker
+
+    def start(self, name, *arguments):
+        """Start Python with these arguments in the site's environment. Returns the Process."""
+        log = self.folder / f"{name}-{len(self.processes)}.log"
+        process = Process([sys.executable, *arguments], log=log, env=self.env(), cwd=ROOT)
+        self.processes.append(process)
+        return process
+
+    def manage(self, *arguments, input=None):
+        """Run a management command to its end and return what it printed; a non-zero exit is a failure."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *map(str, arguments)],
+            env=self.env(),
+            cwd=ROOT,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def python(self, code):
+        """Run code in the site's `manage.py shell` and return what it printed."""
+        return self.manage("shell", "--no-imports", "-c", code)
+
+    def rows(self, sql, parameters=()):
+        """Rows of a query on the site's database as tuples, read from outside Django. `?` marks a parameter.
+
+        Usable while Playwright runs in this thread, where Django's ORM refuses to work.
+        """
+        if self.database_url.startswith("sqlite"):
+            with closing(sqlite3.connect(self._sqlite_file(), timeout=20)) as connection:
+                return connection.execute(sql, parameters).fetchall()
+        import psycopg
+
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
+
+    def log(self):
+        """What all processes of this site have written."""
+        return "\n".join(f"--- {process.log.name}\n{process.output}" for process in self.processes)
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.stop()
+
+    def env(self):
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TEST_")}
+        return inherited | self.environment | {"TEST_NOTIFICATIONS": json.dumps(self.notifications)}
+
+    def _sqlite_file(self):
+        return self.database_url.removeprefix("sqlite:///")
+
+    def _workers(self):
+        return {id for (id,) in self.rows("SELECT id FROM notifications_worker")}
+
+    def _answers(self):
+        try:
+            with urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5) as response:
+                return response.status == 200
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error} at {self.url}/accounts/login/\n{self.log()}") from error
+        except OSError:
+            return False
+
+
+class Sites:
+    """Makes sites, each on a copy of one migrated database with its users."""
+
+    def __init__(self, folder, postgres=None):
+        self.folder = Path(folder)
+        self.postgres = postgres
+        self.made = 0
+        template = self._template = Site(self.folder, self._url("site_template"))
+        if postgres:
+            postgres.create("site_template")
+        template.manage("migrate", "--verbosity", "0")
+        template.python(PEOPLE)
+
+    def make(self):
+        self.made += 1
+        name = f"site_{os.getpid()}_{self.made}"
+        folder = self.folder / name
+        folder.mkdir()
+        if self.postgres:
+            self.postgres.create(name, template="site_template")
+        else:
+            # The last connection of the template is closed, so there is no write-ahead log beside it.
+            shutil.copy(self._template._sqlite_file(), self.folder / f"{name}.sqlite3")
+        return Site(folder, self._url(name))
+
+    def _url(self, name):
+        return self.postgres.url(name) if self.postgres else f"sqlite:///{self.folder / name}.sqlite3"
+
