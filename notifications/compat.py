@@ -5,7 +5,14 @@ from __future__ import annotations
 import django
 
 if django.VERSION >= (6, 0):
-    from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, TaskContext, TaskResult, TaskResultStatus, task, task_backends
+    from django.tasks import (
+        DEFAULT_TASK_BACKEND_ALIAS,
+        TaskContext,
+        TaskResult,
+        TaskResultStatus,
+        task,
+        task_backends,
+    )
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskError
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist

@@ -79,16 +79,16 @@ class Notification(models.Model):
         indexes = [
             models.Index(fields=["user", "seq"], name="notifications_n_seq"),
             models.Index(fields=["user", "raised"], name="notifications_n_raised"),
-            models.Index(fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_n_unnumbered"),
+            models.Index(
+                fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_n_unnumbered"
+            ),
             models.Index(
                 fields=["user", "key"],
                 condition=Q(read_at__isnull=True, archived_at__isnull=True) & ~Q(key=""),
                 name="notifications_n_key",
             ),
             models.Index(
-                fields=["user", "raised"],
-                condition=Q(read_at__isnull=True, archived_at__isnull=True),
-                name="notifications_n_unread",
+                fields=["user", "raised"], condition=Q(read_at__isnull=True), name="notifications_n_unread"
             ),
         ]
 
@@ -152,15 +152,27 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["user", "seq"], name="notifications_job_seq"),
             models.Index(fields=["user", "id"], name="notifications_job_user"),
-            models.Index(fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_job_unnumbered"),
-            models.Index(fields=["user", "queued_at"], condition=Q(seq=0), name="notifications_job_active"),
             models.Index(
-                fields=["-priority", "id"], condition=Q(state="queued", run_after__isnull=True), name="notifications_job_ready"
+                fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_job_unnumbered"
             ),
             models.Index(
-                fields=["run_after", "id"], condition=Q(state="queued", run_after__isnull=False), name="notifications_job_delayed"
+                fields=["user", "queued_at"],
+                condition=Q(seq=0, user__isnull=False),
+                name="notifications_job_active",
             ),
-            models.Index(fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"),
+            models.Index(
+                fields=["-priority", "id"],
+                condition=Q(state="queued", run_after__isnull=True),
+                name="notifications_job_ready",
+            ),
+            models.Index(
+                fields=["run_after", "id"],
+                condition=Q(state="queued", run_after__isnull=False),
+                name="notifications_job_delayed",
+            ),
+            models.Index(
+                fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
+            ),
         ]
 
     def __str__(self) -> str:

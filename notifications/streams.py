@@ -1,0 +1,327 @@
+"""Numbering: the one act that orders everything, and the one place where streams are locked.
+
+A writer never touches a stream. It inserts or changes rows with ``seq`` NULL; at the end of our own transaction, or after
+the commit of a caller's, ``number`` gives them the next positions of their user's stream. So the order of commits is the
+order of ``seq``, a rollback leaves no hole, and nobody ever sees n+1 without n.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
+
+from notifications.models import Epoch, Stream
+from notifications.signals import rung
+from notifications.transactions import after_commit, connection, ours
+
+#: Streams locked by one transaction at most.
+USERS_AT_ONCE = 100
+#: Rows of ``Ring`` that are kept.
+RINGS_KEPT = 5_000
+
+
+def number(users: Iterable[Any]) -> None:
+    """Give their ``seq`` to all changed rows of these users (keys), each a position of its own.
+
+    Inside a caller's atomic block this is put off until after its commit.
+    Raises ``django.db.OperationalError`` when the database stays busy; the rows are then numbered within a second by
+    ``leftovers`` of any process.
+    """
+    users = set(users)
+    db = connection()
+    if not db.in_atomic_block:
+        return _number_all(users)
+    # One numbering for all calls of a transaction: the first callback that runs takes the whole set. A flag at
+    # registering would be wrong: a savepoint rolled back takes its callback along. Users left over from a transaction
+    # that was rolled back do no harm.
+    waiting = db.__dict__.setdefault("_notifications_waiting", set())
+    waiting |= users
+
+    def numbered() -> None:
+        taken = waiting.copy()
+        waiting.clear()
+        _number_all(taken)
+
+    after_commit(numbered)
+
+
+def number_here(users: Iterable[Any]) -> bool:
+    """Number at most one pass of rows of these users, in the transaction of our own that is open now, as its last act.
+
+    Returns True when the pass was full: then call ``number`` after the commit, more may wait.
+    """
+    ordered = sorted(set(users))
+    if not ordered:
+        return False
+    db = connection()
+    with db.cursor() as cursor:
+        return _Pass(cursor, db, ordered).run()
+
+
+def leftovers() -> None:
+    """Number what a killed process, a row locked at the time, or a host's failing hook has left; of all users.
+
+    Every server and worker process calls this once a second.
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id FROM notifications_notification WHERE seq IS NULL "
+            "UNION SELECT user_id FROM notifications_job WHERE seq IS NULL LIMIT 1000"
+        )
+        users = [_from_db(user) for (user,) in cursor.fetchall()]
+    _number_all(users)
+    _prune_rings()
+
+
+def ring(users: Iterable[Any], *, queue: bool = False) -> None:
+    """Hint, after the commit, that these streams (and the job queue) have something new. Says who, never what."""
+    keys = list(dict.fromkeys(user for user in users if user is not None))
+    if not keys and not queue:
+        return
+    db = connection()
+    if db.vendor == "sqlite":
+        rows = [(_to_db(user),) for user in keys]
+        if queue:
+            rows.append((None,))
+        with db.cursor() as cursor:
+            cursor.executemany("INSERT INTO notifications_ring (user_id) VALUES (%s)", rows)
+    after_commit(lambda: rung.send_robust(sender=None, users=keys, queue=queue))
+
+
+def epoch() -> str:
+    """Return the life of all sequences of this database; on PostgreSQL it ends with the timeline of the WAL, so that a
+    failover that lost commits begins a new one by itself."""
+    db = connection()
+    timeline = ""
+    if db.vendor == "postgresql":
+        timeline = (
+            ", CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
+        )
+    with db.cursor() as cursor:
+        cursor.execute(f"SELECT value{timeline} FROM notifications_epoch WHERE id = 1")
+        row = cursor.fetchone()
+        if row is None:
+            cursor.execute(
+                "INSERT INTO notifications_epoch (id, value) VALUES (1, %s) ON CONFLICT (id) DO NOTHING",
+                [Epoch._meta.get_field("value").get_db_prep_value(uuid.uuid4(), db)],
+            )
+            return epoch()
+    return "-".join(str(part).lower() for part in (uuid.UUID(str(row[0])), *row[1:]))
+
+
+def purge(user: Any) -> None:
+    """Delete everything of a user (key) that was deleted."""
+    key = _to_db(user)
+
+    def delete() -> int:
+        deleted = 0
+        with connection().cursor() as cursor:
+            for table in ("notifications_job", "notifications_notification"):
+                cursor.execute(
+                    f"SELECT id FROM {table} WHERE user_id = %s ORDER BY id LIMIT 100{_lock()}", [key]
+                )
+                ids = [row[0] for row in cursor.fetchall()]
+                if not ids:
+                    continue
+                marks = ", ".join(["%s"] * len(ids))
+                if table == "notifications_job":
+                    cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
+                cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
+                deleted += len(ids)
+            if not deleted:
+                cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
+        return deleted
+
+    while ours(delete):
+        pass
+    ours(lambda: ring([user]))
+
+
+def _number_all(users: Iterable[Any]) -> None:
+    ordered = sorted(users)
+    for start in range(0, len(ordered), USERS_AT_ONCE):
+        some = ordered[start : start + USERS_AT_ONCE]
+        while ours(lambda some=some: number_here(some)):  # type: ignore[misc]
+            pass
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    table: str
+    id: Any
+    user: Any
+    raised: int | None = None
+    counted: bool = False
+    open: bool = False
+    key: str = ""
+    seq: int | None = None
+    archived: bool = False
+
+
+class _Pass:
+    """One pass over the rows that wait for a number."""
+
+    def __init__(self, cursor: CursorWrapper, db: Any, users: list[Any]) -> None:
+        self.cursor = cursor
+        self.db = db
+        self.users = [_to_db(user) for user in users]
+        self.marks = ", ".join(["%s"] * len(users))
+        self.limit = 100 if db.vendor == "sqlite" else 200
+
+    def run(self) -> bool:
+        self.lock_streams()
+        # A later statement: one that locked and read at once would read from a snapshot older than its lock, and number
+        # rows twice.
+        rows = self.take()
+        if not rows:
+            return False
+        streams = self.read_streams()
+        open_rows, blocked = self.keyed(rows)
+        numbered: dict[Any, _Row] = {}
+        for row in rows:
+            stream = streams[row.user]
+            if row.key and row.raised is None:
+                if (row.user, row.key) in blocked:
+                    continue  # whoever holds the older row numbers both
+                for older in open_rows.pop((row.user, row.key), []):
+                    self.supersede(older, stream, numbered)
+            self.give(row, stream, numbered)
+            if row.key and row.open and row not in open_rows.get((row.user, row.key), []):
+                open_rows.setdefault((row.user, row.key), []).append(row)
+        self.write(list(numbered.values()), streams)
+        return bool(numbered) and len(rows) >= self.limit
+
+    def lock_streams(self) -> None:
+        """Create or lock the streams in one order. The WHERE is never true: nothing is written to an existing one."""
+        values = ", ".join(["(%s, 0, 0, 0, 0)"] * len(self.users))
+        self.cursor.execute(
+            f"INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES {values} "
+            "ON CONFLICT (user_id) DO UPDATE SET head = notifications_stream.head WHERE notifications_stream.head < 0",
+            self.users,
+        )
+
+    def take(self) -> list[_Row]:
+        """Take the rows without a number, by id. Whoever holds streams waits for no row: locked ones are left."""
+        tail = f"WHERE user_id IN ({self.marks}) AND seq IS NULL ORDER BY id LIMIT {self.limit}{_lock(skip=True)}"
+        self.cursor.execute(
+            "SELECT id, user_id, raised, counted, read_at IS NULL AND archived_at IS NULL, key "
+            f"FROM notifications_notification {tail}",
+            self.users,
+        )
+        rows = [
+            _Row("notifications_notification", id, user, raised, bool(counted), bool(is_open), key)
+            for id, user, raised, counted, is_open, key in self.cursor.fetchall()
+        ]
+        self.cursor.execute(f"SELECT id, user_id FROM notifications_job {tail}", self.users)
+        rows += [_Row("notifications_job", id, user) for id, user in self.cursor.fetchall()]
+        rows.sort(key=lambda row: row.id)
+        return rows[: self.limit]
+
+    def read_streams(self) -> dict[Any, list[int]]:
+        self.cursor.execute(
+            f"SELECT user_id, head, unread FROM notifications_stream WHERE user_id IN ({self.marks})",
+            self.users,
+        )
+        return {user: [head, unread] for user, head, unread in self.cursor.fetchall()}
+
+    def keyed(self, rows: list[_Row]) -> tuple[dict[tuple[Any, str], list[_Row]], set[tuple[Any, str]]]:
+        """Find the open rows that new ones with the same key archive, and the keys of which one is locked elsewhere."""
+        new = {(row.user, row.key) for row in rows if row.key and row.raised is None}
+        if not new:
+            return {}, set()
+        users, keys = sorted({user for user, _ in new}), sorted({key for _, key in new})
+        query = (
+            "SELECT id, user_id, raised, counted, key FROM notifications_notification "
+            f"WHERE user_id IN ({', '.join(['%s'] * len(users))}) AND key IN ({', '.join(['%s'] * len(keys))}) "
+            "AND key <> '' AND read_at IS NULL AND archived_at IS NULL AND raised IS NOT NULL ORDER BY id"
+        )
+        self.cursor.execute(query, [*users, *keys])
+        visible = {row[0]: row for row in self.cursor.fetchall()}
+        held = visible
+        if visible and self.db.features.has_select_for_update_skip_locked:
+            self.cursor.execute(query + _lock(skip=True), [*users, *keys])
+            held = {row[0]: row for row in self.cursor.fetchall()}
+        here = {row.id: row for row in rows}
+        found: dict[tuple[Any, str], list[_Row]] = {}
+        for id, user, raised, counted, key in held.values():
+            row = here.get(id) or _Row(
+                "notifications_notification", id, user, raised, bool(counted), True, key
+            )
+            found.setdefault((user, key), []).append(row)
+        return found, {(user, key) for id, (_, user, _, _, key) in visible.items() if id not in held}
+
+    def supersede(self, row: _Row, stream: list[int], numbered: dict[Any, _Row]) -> None:
+        row.open = False
+        row.archived = True
+        if row.id in numbered:
+            if row.counted:
+                stream[1] -= 1
+                row.counted = False
+        else:
+            self.give(row, stream, numbered)
+
+    def give(self, row: _Row, stream: list[int], numbered: dict[Any, _Row]) -> None:
+        if row.id in numbered:
+            return
+        stream[0] += 1
+        row.seq = stream[0]
+        if row.table == "notifications_notification":
+            row.raised = row.raised or row.seq
+            stream[1] += row.open - row.counted
+            row.counted = row.open
+        numbered[row.id] = row
+
+    def write(self, rows: list[_Row], streams: dict[Any, list[int]]) -> None:
+        now = self.db.ops.adapt_datetimefield_value(timezone.now())
+        notices = [
+            (row.seq, row.raised, row.counted, now if row.archived else None, row.id)
+            for row in rows
+            if row.table == "notifications_notification"
+        ]
+        if notices:
+            self.cursor.executemany(
+                "UPDATE notifications_notification SET seq = %s, raised = %s, counted = %s, "
+                "archived_at = COALESCE(archived_at, %s) WHERE id = %s",
+                notices,
+            )
+        jobs = [(row.seq, row.id) for row in rows if row.table == "notifications_job"]
+        if jobs:
+            self.cursor.executemany("UPDATE notifications_job SET seq = %s WHERE id = %s", jobs)
+        moved = list(dict.fromkeys(row.user for row in rows))
+        self.cursor.executemany(
+            "UPDATE notifications_stream SET head = %s, unread = %s WHERE user_id = %s",
+            [(*streams[user], user) for user in moved],
+        )
+        ring(_from_db(user) for user in moved)
+
+
+def _lock(*, skip: bool = False) -> str:
+    """The clause that locks rows: NO KEY, because FOR UPDATE would collide with the key-share locks of foreign keys."""
+    if not connection().features.has_select_for_update_skip_locked:
+        return ""
+    return " FOR NO KEY UPDATE SKIP LOCKED" if skip else " FOR NO KEY UPDATE"
+
+
+def _prune_rings() -> None:
+    db = connection()
+    if db.vendor != "sqlite":
+        return
+    with db.cursor() as cursor:
+        cursor.execute("SELECT min(id), max(id) FROM notifications_ring")
+        first, last = cursor.fetchone()
+        if first is None or last - first < 2 * RINGS_KEPT:
+            return
+    ours(lambda: db.cursor().execute("DELETE FROM notifications_ring WHERE id <= %s", [last - RINGS_KEPT]))
+
+
+def _to_db(user: Any) -> Any:
+    return Stream._meta.pk.get_db_prep_value(user, connection())
+
+
+def _from_db(user: Any) -> Any:
+    return Stream._meta.pk.target_field.to_python(user)
