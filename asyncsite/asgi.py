@@ -1,11 +1,11 @@
-"""The ASGI application of the site: pages, WebSocket, and in development static files and the sample upstream."""
+"""The ASGI application of the site; in development with static files and the sample upstream."""
 
 import gc
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asyncsite.settings")
 
-from notifications.asgi import get_asgi_application  # noqa: E402  (needs the settings' name)
+from notifications.asgi import get_asgi_application
 
 application = get_asgi_application()
 

@@ -1,4 +1,4 @@
-"""The Content-Security-Policy header on Django 5.2, which has no setting for it; newer ones read SECURE_CSP."""
+"""The Content-Security-Policy header on Django 5.2, which has no setting for it."""
 
 from django.conf import settings
 

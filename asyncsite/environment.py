@@ -1,5 +1,6 @@
 """Where the site's settings come from: the environment, and beneath it what `make run` wrote into var/."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -30,10 +31,10 @@ SQLITE_OPTIONS = {
 class Environment:
     """The variables of NAMES, typed.
 
-    A variable of the process wins. Beneath it lies the record of the last `make run` in `var/development.json`,
-    so that a command beside a running development site finds the same settings without further variables.
-    A process that names SECRET_KEY or DEBUG itself gets nothing from the record: production is told everything
-    by its environment and can never become a development site through a file that was left behind.
+    A variable of the process wins. Beneath it lies the record of the last `make run`, var/development.json, so
+    that a command beside a running development site finds the same settings without further variables.
+    A process that names SECRET_KEY or DEBUG itself gets nothing from the record: production is told everything by
+    its environment and can never become a development site through a file that was left behind.
     """
 
     def __init__(self, var, environ=os.environ):
@@ -77,14 +78,16 @@ class Environment:
         )
 
     def database(self):
-        return parse_database_url(self.values.get("DATABASE_URL") or f"sqlite:///{self.var / 'asyncsite.sqlite3'}")
+        return parse_database_url(
+            self.values.get("DATABASE_URL") or f"sqlite:///{self.var / 'asyncsite.sqlite3'}"
+        )
 
 
 def parse_database_url(url):
     """The DATABASES entry for sqlite:///path, postgres://user:password@host:port/name?option=value.
 
-    A part that holds a character with a meaning in URLs is percent-encoded. sqlite:////path is an absolute path,
-    sqlite:///path is relative to the working directory, and so is what begins with ./.
+    A character that has a meaning in URLs is percent-encoded. sqlite:////path is an absolute path,
+    sqlite:///path is relative to the working directory.
     """
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
@@ -144,10 +147,10 @@ def development_key(var):
         if path.exists() and (key := path.read_text().strip()):
             return key
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(path, secrets.token_urlsafe(50))
+        write_private(path, secrets.token_urlsafe(50), replace=False)
         return path.read_text().strip()
     except OSError as error:
-        raise ImproperlyConfigured(f"{path} cannot be written or read: {error.strerror}.") from error
+        raise ImproperlyConfigured(f"{path} cannot be read or written: {error.strerror}.") from error
 
 
 def read_record(var):
@@ -166,9 +169,14 @@ def write_record(var, environ=os.environ):
     write_private(Path(var) / "development.json", json.dumps(given | {"DEBUG": "1"}, indent=1) + "\n")
 
 
-def write_private(path, text):
-    """Replace the file in one step, readable by its owner only."""
+def write_private(path, text, *, replace=True):
+    """Write the file in one step, readable by its owner only. replace=False leaves one that is there."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    temporary.replace(path)
+    if replace:
+        temporary.replace(path)
+    else:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        temporary.unlink()

@@ -16,9 +16,13 @@ ARGUMENTS = [
 def chromium():
     """A running Chromium, as Playwright's Browser.
 
-    While it is open Playwright keeps an event loop in this thread: async tests and Django's ORM do not work in it.
+    While it is open Playwright keeps an event loop in this thread: async tests and Django's ORM fail in it.
     """
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or program("chromium", package="chromium")
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or program("chromium", package="chromium")
+    )
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -40,7 +44,7 @@ def sign_in(page, site_url, username="demo", password=None):
 
 
 def watch(page):
-    """Errors of the page from now on, as a growing list of texts: exceptions, and what Chromium logs as errors."""
+    """Errors of the page from now on, as a growing list: exceptions, and what Chromium logs as errors."""
     errors = []
     page.on("pageerror", lambda error: errors.append(f"exception: {error}"))
     page.on(

@@ -1,4 +1,4 @@
-"""Chooses the database before Django's settings are read. Loaded by pyproject.toml, because a conftest is too late."""
+"""Chooses the database before Django's settings are read: a plugin, because a conftest is too late for it."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config):
-    """Start the cluster and name it in DATABASE_URL. A wrapper runs before pytest-django loads the settings."""
+    """Start the cluster and name it in DATABASE_URL. A wrapper runs before pytest-django reads settings."""
     global cluster, folder
     if "TEST_DIR" not in os.environ:  # it is there in the processes of pytest-xdist
         folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")

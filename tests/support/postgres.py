@@ -31,7 +31,17 @@ class Postgres:
             shutil.chown(self.folder, how["user"], how["group"])
         data = self.folder / "data"
         subprocess.run(
-            [initdb, "-D", data, "-U", "tests", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+            [
+                initdb,
+                "-D",
+                data,
+                "-U",
+                "tests",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+            ],
             check=True,
             capture_output=True,
             cwd="/",
@@ -44,7 +54,12 @@ class Postgres:
             "max_connections": 200,
         }
         self.process = Process(
-            [server, "-D", data, *(part for item in options.items() for part in ("-c", "{}={}".format(*item)))],
+            [
+                server,
+                "-D",
+                data,
+                *(part for item in options.items() for part in ("-c", "{}={}".format(*item))),
+            ],
             log=self.folder.with_suffix(".log"),
             cwd="/",
             **how,

@@ -9,7 +9,7 @@ from tests.support.waiting import wait_until
 
 
 class Process:
-    """A started program. `log` is a file with all that it wrote; `pid` is its own and nobody else's is touched."""
+    """A started program. `log` is the file that holds all it wrote. Only its own pid is ever signalled."""
 
     def __init__(self, command, *, log, env=None, cwd=None, **how):
         self.command = [str(part) for part in command]

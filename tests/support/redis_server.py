@@ -21,9 +21,7 @@ class Redis:
 
     def start(self):
         options = ["--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = Process(
-            [self.program, *options, "--dir", self.folder], log=self.folder / "redis.log"
-        )
+        self.process = Process([self.program, *options, "--dir", self.folder], log=self.folder / "redis.log")
         self.process.wait_until(lambda: listens(self.port), what="Redis to accept connections")
 
     def kill(self):

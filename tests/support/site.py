@@ -29,8 +29,8 @@ class Site:
     """One site. Nothing runs until start_web() or start_worker(); everything is ended by close().
 
     `environment` and `notifications` (laid over the NOTIFICATIONS setting) can be changed before a start.
-    Users: demo/demo, other/other, and admin/admin, who is a superuser. The embedded worker is on; set
-    `environment["EMBEDDED_WORKER"] = "0"` before start_web() for a test that starts its own with start_worker().
+    Users: demo/demo, other/other, and admin/admin, who is a superuser. The embedded worker is on: set
+    `environment["EMBEDDED_WORKER"] = "0"` before start_web() in a test that calls start_worker().
     """
 
     def __init__(self, folder, database_url):
@@ -160,4 +160,3 @@ class Sites:
 
     def _url(self, name):
         return self.postgres.url(name) if self.postgres else f"sqlite:///{self.folder / name}.sqlite3"
-

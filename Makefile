@@ -1,0 +1,26 @@
+# make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
+# make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
+# make test     all tests; ARGS="-k word" chooses
+# make lint     format, lint and types
+
+.PHONY: run worker test lint venv-dev
+
+run:
+	@tools/venv .venv requirements.txt
+	@DEBUG=$${DEBUG:-1} exec .venv/bin/python manage.py serve
+
+worker:
+	@tools/venv .venv requirements.txt
+	@exec .venv/bin/python manage.py work
+
+venv-dev:
+	@tools/venv .venv requirements-dev.txt requirements.txt
+
+test: venv-dev
+	.venv/bin/python -m pytest $(ARGS)
+	@if command -v node >/dev/null && ls tests/js/*.test.* >/dev/null 2>&1; then node --test tests/js; fi
+
+lint: venv-dev
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy

@@ -1,0 +1,123 @@
+"""Start the site: check, migrate, serve. `make run` calls this."""
+
+import errno
+import socket
+import tempfile
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+
+from asyncsite.environment import write_record
+
+SERVERS = ("daphne",)
+
+
+class Command(BaseCommand):
+    help = "Migrate and start the site on HOST and PORT. In development the users demo and admin are made."
+
+    def handle(self, **options):
+        if settings.SERVER not in SERVERS:
+            raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(SERVERS)}.")
+        require_database_folder()
+        require_free_port(settings.HOST, settings.PORT)
+        migrate()
+        if settings.DEBUG:
+            make_people()
+            write_record(settings.VAR_DIR)
+        self.serve()
+
+    def serve(self):
+        # Daphne installs Twisted's asyncio reactor on import, so it comes before everything that uses a loop.
+        from daphne.endpoints import build_endpoint_description_strings
+        from daphne.server import Server
+
+        from asyncsite.asgi import application
+
+        server = Server(
+            application=application,
+            endpoints=build_endpoint_description_strings(host=settings.HOST, port=settings.PORT),
+            ready_callable=self.say_ready,
+            server_name=None,
+            verbosity=0,
+        )
+        server.run()
+        if server.abort_start:
+            raise CommandError(f"{settings.HOST}:{settings.PORT} was taken by another process meanwhile.")
+
+    def say_ready(self):
+        say = self.stdout.write
+        say(f"The site is at {settings.SELF_URL}/")
+        if settings.DEBUG:
+            say(f"Sign in as demo (password demo); at {settings.SELF_URL}/admin/ as admin (password admin).")
+            if not is_loopback(settings.HOST):
+                say(
+                    "Whoever reaches this address can sign in with these passwords: only for a trusted network."
+                )
+        if not settings.NOTIFICATIONS["EMBEDDED_WORKER"]:
+            say("Jobs wait for a worker: make worker")
+        say("Ctrl-C stops it.")
+        self.stdout.flush()
+
+
+def require_database_folder():
+    """Make var/, and say in one line what a SQLite file that cannot be written would say in forty."""
+    try:
+        settings.VAR_DIR.mkdir(exist_ok=True)
+        folders = [settings.VAR_DIR]
+        if connection.vendor == "sqlite":
+            folders.append(Path(settings.DATABASES["default"]["NAME"]).parent)
+        for folder in folders:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise CommandError(f"{error.filename or folder} cannot be written: {error.strerror}.") from error
+
+
+def require_free_port(host, port):
+    try:
+        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise CommandError(f"HOST is {host!r}, which is no address: {error.strerror}.") from error
+    family, kind, protocol, _, address = places[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As the server does: what is left of a closed connection does not count as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise CommandError(
+                PORT_REMEDIES.get(error.errno, OTHER_PORT_REMEDY).format(host, port, error.strerror)
+            ) from error
+
+
+OTHER_PORT_REMEDY = "{0}:{1} cannot be used: {2}."
+PORT_REMEDIES = {
+    errno.EADDRINUSE: "Port {1} of {0} is taken: stop what listens there, or choose another like PORT=8765.",
+    errno.EACCES: "Port {1} needs more rights: choose one from 1024, like PORT=8000.",
+    errno.EADDRNOTAVAIL: "HOST is {0}, which is no address of this machine: use 127.0.0.1 or 0.0.0.0.",
+}
+
+
+def migrate():
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except DatabaseError as error:
+        reason = " ".join(str(error).split())
+        raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}") from error
+
+
+def make_people():
+    """The users that the first page names, where they are missing. Passwords that were changed stay."""
+    User = get_user_model()
+    if not User.objects.filter(username="demo").exists():
+        User.objects.create_user("demo", password="demo")
+    if not User.objects.filter(username="admin").exists():
+        User.objects.create_superuser("admin", password="admin")
+
+
+def is_loopback(host):
+    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")

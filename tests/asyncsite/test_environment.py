@@ -1,0 +1,148 @@
+"""Where the site's settings come from."""
+
+import json
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from asyncsite.environment import Environment, parse_database_url, public_address, write_record
+
+
+@pytest.fixture
+def var(tmp_path):
+    return tmp_path / "var"
+
+
+def test_nothing_is_development_unless_said(var):
+    """Without DEBUG, SECRET_KEY or a record there is no key, and the error names both remedies."""
+    env = Environment(var, {})
+    assert env.flag("DEBUG", default=False) is False
+    with pytest.raises(
+        ImproperlyConfigured, match=r"SECRET_KEY is not set\. For development run `make run` once"
+    ):
+        env.secret_key(debug=False)
+
+
+def test_development_key_is_made_once_and_private(var):
+    """DEBUG makes a key in var/ at the first call; later calls and other processes find the same one."""
+    key = Environment(var, {"DEBUG": "1"}).secret_key(debug=True)
+    assert len(key) >= 50
+    assert Environment(var, {"DEBUG": "1"}).secret_key(debug=True) == key
+    assert (var / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in var.iterdir()] == ["secret_key"]
+
+
+def test_unwritable_var_is_one_clear_line(var):
+    """A var/ that cannot be a folder is named, with the reason."""
+    var.write_text("in the way")
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Environment(var, {}).secret_key(debug=True)
+    assert str(caught.value) == f"{var / 'secret_key'} cannot be read or written: File exists."
+
+
+def test_commands_find_what_the_server_was_started_with(var):
+    """The record of `make run` lies beneath the environment: a variable of the process wins."""
+    var.mkdir()
+    write_record(
+        var, {"PORT": "8123", "DATABASE_URL": "sqlite:////elsewhere/x.sqlite3", "UNRELATED": "secret"}
+    )
+    env = Environment(var, {"PORT": "9000"})
+    assert env.flag("DEBUG", default=False) is True
+    assert env.port() == 9000
+    assert env.database()["NAME"] == "/elsewhere/x.sqlite3"
+    assert "UNRELATED" not in json.loads((var / "development.json").read_text())
+
+
+@pytest.mark.parametrize("told", [{"SECRET_KEY": "k"}, {"DEBUG": "0"}])
+def test_production_ignores_the_record(var, told):
+    """A process that is told SECRET_KEY or DEBUG reads nothing that a development server left behind."""
+    var.mkdir()
+    write_record(var, {"PORT": "8123"})
+    env = Environment(var, told)
+    assert env.flag("DEBUG", default=False) is False
+    assert env.port() == 8000
+
+
+def test_damaged_record_counts_as_none(var):
+    """Half a file from a full disk stops nobody."""
+    var.mkdir()
+    (var / "development.json").write_text('{"PORT"')
+    assert Environment(var, {}).port() == 8000
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "x", "-1", "8000.0", "٣"])
+def test_port_is_a_port(var, value):
+    """Anything but 1 to 65535 is refused with what was given."""
+    with pytest.raises(ImproperlyConfigured, match=r"PORT is .*: use a number from 1 to 65535\."):
+        Environment(var, {"PORT": value}).port()
+
+
+def test_flags_and_lists(var):
+    """1/0, true/false, yes/no, on/off in any case; commas with spaces; empty counts as not set."""
+    env = Environment(
+        var, {"DEBUG": "Yes", "EMBEDDED_WORKER": "off", "ALLOWED_HOSTS": "a.example, b.example,", "HOST": ""}
+    )
+    assert env.flag("DEBUG", default=False) is True
+    assert env.flag("EMBEDDED_WORKER", default=True) is False
+    assert env.names("ALLOWED_HOSTS") == ["a.example", "b.example"]
+    assert env.text("HOST", "127.0.0.1") == "127.0.0.1"
+    with pytest.raises(ImproperlyConfigured, match=r"DEBUG is 'maybe': use 1 or 0\."):
+        Environment(var, {"DEBUG": "maybe"}).flag("DEBUG", default=False)
+
+
+def test_sqlite_url(tmp_path, monkeypatch):
+    """Four slashes are absolute, three relative to the working directory; escapes are decoded."""
+    monkeypatch.chdir(tmp_path)
+    assert parse_database_url("sqlite:////data/my%20site.sqlite3")["NAME"] == "/data/my site.sqlite3"
+    assert parse_database_url("sqlite:///var/x.sqlite3")["NAME"] == str(tmp_path / "var/x.sqlite3")
+    options = parse_database_url("sqlite:////x")["OPTIONS"]
+    assert options["transaction_mode"] == "IMMEDIATE"
+    assert options["timeout"] == 20
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_sqlite_needs_a_file(url):
+    """In memory every thread would have a database of its own."""
+    with pytest.raises(ImproperlyConfigured, match="names no SQLite file"):
+        parse_database_url(url)
+
+
+def test_postgres_url():
+    """All parts are decoded; a query becomes options; both names of the scheme are taken."""
+    entry = parse_database_url("postgresql://us%40er:p%2Fw%3A@db.example:5433/my%20db?sslmode=require")
+    assert entry["ENGINE"] == "django.db.backends.postgresql"
+    assert (entry["USER"], entry["PASSWORD"]) == ("us@er", "p/w:")
+    assert (entry["HOST"], entry["PORT"], entry["NAME"]) == ("db.example", "5433", "my db")
+    assert entry["OPTIONS"] == {"sslmode": "require"}
+    assert parse_database_url("postgres:///db?host=/run/postgresql")["HOST"] == "/run/postgresql"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("mysql://root@localhost/db", "unknown scheme 'mysql': use sqlite:///path/to/file or postgres://"),
+        ("/var/db.sqlite3", "unknown scheme '': use sqlite:///"),
+        ("postgres://host", "names no database"),
+        ("postgres://host:port/db", "cannot be read"),
+    ],
+)
+def test_wrong_database_urls_say_the_remedy(url, text):
+    """An error is a fact and a remedy."""
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
+        parse_database_url(url)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("0.0.0.0", "127.0.0.1:80"),
+        ("::", "[::1]:80"),
+        ("[::1]", "[::1]:80"),
+        ("a.b", "a.b:80"),
+    ],
+)
+def test_public_address(host, address):
+    """The address that this machine can call, also where the server listens everywhere."""
+    assert public_address(host, 80) == address
