@@ -31,10 +31,10 @@ SQLITE_OPTIONS = {
 class Environment:
     """The variables of NAMES, typed.
 
-    A variable of the process wins. Beneath it lies the record of the last `make run`, var/development.json, so
-    that a command beside a running development site finds the same settings without further variables.
-    A process that names SECRET_KEY or DEBUG itself gets nothing from the record: production is told everything by
-    its environment and can never become a development site through a file that was left behind.
+    A variable of the process wins. Beneath it lies the record of the last `make run`, var/development.json,
+    so that a command beside a running development site finds the same settings without further variables.
+    A process that names SECRET_KEY or DEBUG itself gets nothing from it: production is told everything by its
+    environment and never becomes a development site through a file that was left behind.
     """
 
     def __init__(self, var, environ=os.environ):

@@ -7,9 +7,10 @@
 
 `site` is a site that is not started yet, `site_server` one with Daphne and the embedded worker, each on a
 fresh migrated database with the users demo/demo, other/other and admin/admin; tests/support/site.py says what
-it can do. `page` is a new window of Chromium; `new_page()` opens more, each with cookies of its own. A page that
-logs an error or breaks the Content-Security-Policy fails its test; `new_page(errors=False)` allows it (a cut
-network logs errors). `proxy` is that network: open `proxy.url`, then proxy.cut() and proxy.restore().
+it can do. `page` is a new window of Chromium; `new_page()` opens more, each with cookies of its own. A page
+that logs an error or breaks the Content-Security-Policy fails its test; `new_page(errors=False)` allows it.
+`proxy` is a network that can be cut: open `proxy.url`, then proxy.cut() and proxy.restore().
+A cut logs errors.
 `postgres`, `redis` are servers of the run; `canary` counts connections that should not be.
 In modules that open a browser use `site.rows()` and `site.python()` rather than the ORM.
 """

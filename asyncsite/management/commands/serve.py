@@ -54,9 +54,7 @@ class Command(BaseCommand):
         if settings.DEBUG:
             say(f"Sign in as demo (password demo); at {settings.SELF_URL}/admin/ as admin (password admin).")
             if not is_loopback(settings.HOST):
-                say(
-                    "Whoever reaches this address can sign in with these passwords: only for a trusted network."
-                )
+                say("Whoever reaches this address knows these passwords: only for a trusted network.")
         if not settings.NOTIFICATIONS["EMBEDDED_WORKER"]:
             say("Jobs wait for a worker: make worker")
         say("Ctrl-C stops it.")

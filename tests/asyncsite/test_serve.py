@@ -1,0 +1,178 @@
+"""The launcher: what it prepares, what it says, how it ends."""
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+
+import pytest
+
+from asyncsite.environment import NAMES
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+from tests.support.site import ROOT
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the site with a var/ of its own."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for package in ("asyncsite", "notifications"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "manage.py", folder)
+    return folder
+
+
+@pytest.fixture
+def serve(checkout):
+    """Starts `manage.py serve` as `make run` does, on a free port unless told."""
+    started = []
+
+    def start(**variables):
+        log = checkout.parent / f"serve-{len(started)}.log"
+        command = [sys.executable, "manage.py", "serve"]
+        process = Process(command, log=log, cwd=checkout, env=environment(DEBUG="1", **variables))
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+def environment(**variables):
+    """The process's environment without the variables of the tests' own settings."""
+    inherited = {
+        key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")
+    }
+    return inherited | {"PYTHONPATH": "", **variables}
+
+
+def refusal(process):
+    """What a server that did not start wrote; it ends with an error and without a traceback."""
+    assert process.popen.wait(30) not in (0, None)
+    return process.output
+
+
+def test_first_start_prepares_everything(serve, checkout):
+    """The database is migrated, demo and admin exist, and the address and both sign-ins are printed."""
+    port = free_port()
+    server = serve(PORT=str(port))
+    server.wait_for_line("Ctrl-C stops it.")
+    assert f"The site is at http://127.0.0.1:{port}/\n" in server.output
+    assert "Sign in as demo (password demo)" in server.output
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
+        assert response.status == 200
+    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+        people = database.execute("SELECT username, is_superuser FROM auth_user ORDER BY username").fetchall()
+    assert people == [("admin", 1), ("demo", 0)]
+
+
+def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path):
+    """The same key, port and database, with no variable at all."""
+    port = free_port()
+    database = tmp_path / "other.sqlite3"
+    serve(PORT=str(port), DATABASE_URL=f"sqlite:///{database}").wait_for_line("Ctrl-C stops it.")
+    code = (
+        "from django.conf import settings as s;"
+        "print(s.DEBUG, s.PORT, s.DATABASES['default']['NAME'], s.SECRET_KEY)"
+    )
+    found = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+        cwd=checkout,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    key = (checkout / "var/secret_key").read_text()
+    assert found.stdout.split() == ["True", str(port), str(database), key], found.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ends_cleanly(serve, how):
+    """Ctrl-C and a stop end it with 0, without a traceback, and nobody listens any more."""
+    port = free_port()
+    server = serve(PORT=str(port))
+    server.wait_for_line("Ctrl-C stops it.")
+    server.popen.send_signal(how)
+    assert server.popen.wait(15) == 0
+    assert "Traceback" not in server.output
+    assert not listens(port)
+
+
+def test_port_that_is_taken(serve):
+    """One line that names the port and the remedy."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = refusal(serve(PORT=str(port)))
+    assert said == (
+        f"CommandError: Port {port} of 127.0.0.1 is taken: "
+        "stop what listens there, or choose another like PORT=8765.\n"
+    )
+
+
+def test_host_of_another_machine(serve):
+    """One line that names the address."""
+    said = refusal(serve(HOST="192.0.2.1", PORT=str(free_port())))
+    assert said == (
+        "CommandError: HOST is 192.0.2.1, which is no address of this machine: use 127.0.0.1 or 0.0.0.0.\n"
+    )
+
+
+def test_unknown_scheme(serve):
+    """One line that names the schemes there are."""
+    said = refusal(serve(DATABASE_URL="mysql://root@localhost/site"))
+    assert said == (
+        "error: DATABASE_URL has an unknown scheme 'mysql': "
+        "use sqlite:///path/to/file or postgres://user:password@host:5432/name.\n"
+    )
+
+
+def test_unknown_server(serve):
+    """One line that names the servers there are."""
+    assert refusal(serve(SERVER="gunicorn")) == "CommandError: SERVER is 'gunicorn': use daphne.\n"
+
+
+def test_var_that_cannot_be_written(serve, checkout):
+    """One line that names the place and the reason, with and without a key of its own."""
+    var = checkout / "var"
+    var.write_text("in the way")
+    assert refusal(serve()) == f"error: {var / 'secret_key'} cannot be read or written: File exists.\n"
+    said = refusal(serve(SECRET_KEY="k", PORT=str(free_port())))
+    assert said == f"CommandError: {var} cannot be written: File exists.\n"
+
+
+def test_database_folder_that_is_not_there(serve, tmp_path):
+    """One line, rather than forty that end in "unable to open database file"."""
+    url = f"sqlite:///{tmp_path / 'missing' / 'site.sqlite3'}"
+    said = refusal(serve(DATABASE_URL=url, PORT=str(free_port())))
+    assert said == f"CommandError: {tmp_path / 'missing'} cannot be written: No such file or directory.\n"
+
+
+def test_database_that_does_not_answer(serve):
+    """PostgreSQL on a port where nobody listens is one line, with PostgreSQL's reason."""
+    url = f"postgres://nobody@127.0.0.1:{free_port()}/site"
+    said = refusal(serve(DATABASE_URL=url, PORT=str(free_port())))
+    assert said.startswith("CommandError: The database of DATABASE_URL cannot be used: ")
+    assert "refused" in said
+    assert said.count("\n") == 1
+
+
+def test_production_needs_a_key(checkout):
+    """Without DEBUG, a key or a record no command runs, and the line says both ways out."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=checkout,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: SECRET_KEY is not set. For development run `make run` once")
+    assert done.stderr.count("\n") == 1
