@@ -1,0 +1,89 @@
+"""`make run` in a fresh clone, as a newcomer types it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from asyncsite.environment import NAMES
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+from tests.support.site import ROOT
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
+
+READY = "Ctrl-C stops it."
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What git would give to somebody else, changes that are not committed yet included."""
+    folder = tmp_path / "clone"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def make(clone):
+    """Starts a target of the Makefile in a process group of its own, as a terminal does."""
+    started = []
+
+    def start(target, **variables):
+        env = {key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")}
+        log = clone.parent / f"{target}-{len(started)}.log"
+        process = Process(["make", target], log=log, cwd=clone, env=env | variables, process_group=0)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.running:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.popen.wait(30)
+
+
+def test_make_run_twice_with_a_worker_beside_it(make):
+    """The first time sets everything up, the second is ready within 5 s; Ctrl-C ends all of it, without a traceback."""
+    port = str(free_port())
+    first = make("run", PORT=port)
+    first.wait_for_line(READY, timeout=240)
+    assert f"The site is at http://127.0.0.1:{port}/" in first.output
+    press_ctrl_c(first)
+    assert not listens(int(port))
+
+    began = time.monotonic()
+    second = make("run", PORT=port, EMBEDDED_WORKER="0")
+    second.wait_for_line(READY)
+    took = time.monotonic() - began
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
+        assert response.status == 200
+    assert took < 5
+    assert "make worker" in second.output
+
+    worker = make("worker", PORT=port, EMBEDDED_WORKER="0")
+    worker.wait_for_line("jobs at a time")
+    for process in (worker, second):
+        press_ctrl_c(process)
+
+
+def press_ctrl_c(process):
+    """Interrupt the whole group, as a terminal does. make itself ends as one that was interrupted."""
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.popen.wait(30) in (0, 2, 130, -signal.SIGINT)
+    assert "Traceback" not in process.output
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        os.killpg(process.pid, 0)
