@@ -25,6 +25,7 @@ ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", ".localhost", "127.0.0.1", "[::1]", SELF_ADDRESS.rpartition(":")[0]]
 CSRF_TRUSTED_ORIGINS = env.names("CSRF_TRUSTED_ORIGINS")
+CSRF_FAILURE_VIEW = "asyncsite.access.csrf_failure"
 
 INSTALLED_APPS = [
     "daphne",

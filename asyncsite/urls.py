@@ -3,8 +3,17 @@
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
+from django.views.generic import RedirectView
+
+from asyncsite import check, views
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="reports"), name="home"),
+    path("reports/", views.reports, name="reports"),
+    path("reports/<int:pk>/", views.report, name="report"),
+    path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
+    path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
+    path("check/", check.check, name="check"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

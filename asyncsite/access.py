@@ -1,0 +1,100 @@
+"""Who may ask, and how: one decorator for the views of signed-in people, sync and async."""
+
+from functools import wraps
+from inspect import iscoroutinefunction
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponseNotAllowed
+from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from asyncsite.problems import problem, wants_json
+
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def signed_in(*methods, accepts=FORMS):
+    """A view for people who are signed in.
+
+    Checked in this order: signed in (a page goes to the sign-in and comes back, a program gets 401), the method (405),
+    the type of a posted body (415), its size (413), CSRF (403). For that the CSRF check is put off, not left out.
+    """
+
+    def decorate(view):
+        protected = csrf_protect(view)
+
+        if iscoroutinefunction(view):
+
+            @csrf_exempt
+            @wraps(view)
+            async def asynchronous(request, *args, **kwargs):
+                # Found here, with await, so that nothing below looks for it with a query on the event loop.
+                request.user = await request.auser()
+                if refusal := refuse(request, methods, accepts):
+                    return refusal
+                try:
+                    return await protected(request, *args, **kwargs)
+                except RequestDataTooBig:
+                    return await sync_to_async(too_big)(request)
+
+            return asynchronous
+
+        @csrf_exempt
+        @wraps(view)
+        def synchronous(request, *args, **kwargs):
+            if refusal := refuse(request, methods, accepts):
+                return refusal
+            try:
+                return protected(request, *args, **kwargs)
+            except RequestDataTooBig:
+                return too_big(request)
+
+        return synchronous
+
+    return decorate
+
+
+def refuse(request, methods, accepts):
+    """The answer to whoever may not go on; None for everybody else."""
+    if not request.user.is_authenticated:
+        if wants_json(request):
+            return problem(401, "Sign in first: this needs the session cookie of a signed-in user.")
+        return redirect_to_login(
+            request.get_full_path() if request.method in ("GET", "HEAD") else request.path
+        )
+    if request.method not in methods:
+        if wants_json(request):
+            return problem(405, f"Use {' or '.join(methods)} here.", headers={"Allow": ", ".join(methods)})
+        return HttpResponseNotAllowed(methods)
+    if request.method == "POST" and request.content_type not in accepts:
+        return problem(
+            415, f"Send one of {', '.join(accepts)}, not {request.content_type or 'an unnamed type'}."
+        )
+    return None
+
+
+def too_big(request):
+    detail = "What was sent is larger than this site reads at once. Send fewer URLs."
+    if wants_json(request):
+        return problem(413, detail)
+    context = {
+        "heading": "Too much at once",
+        "text": f"{detail} Go back: your browser still has what you typed.",
+    }
+    return render(request, "message.html", context, status=413)
+
+
+def csrf_failure(request, reason=""):
+    """What CSRF_FAILURE_VIEW names: a form that was opened before the last sign-in, or a foreign page."""
+    if wants_json(request):
+        return problem(
+            403, f"The CSRF check failed: {reason} Send the csrftoken cookie in the X-CSRFToken header."
+        )
+    context = {
+        "heading": "This form is out of date",
+        "text": "You have signed in or out since it was opened, or cookies are off. "
+        "Go back, reload the page, and send it again.",
+    }
+    return render(request, "message.html", context, status=403)

@@ -1,0 +1,30 @@
+from django.contrib import admin
+
+from asyncsite.models import Call, Report
+
+
+class ReadOnly:
+    """What was asked for and what came of it is looked at here, not edited."""
+
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["title", "owner", "size", "created_at", "job_id"]
+    list_select_related = ["owner"]
+    search_fields = ["title", "owner__username"]
+    date_hierarchy = "created_at"
+    fields = ["title", "owner", "size", "job_id", "created_at"]
+
+
+@admin.register(Call)
+class CallAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["url", "report", "position", "outcome", "status", "elapsed_ms", "bytes"]
+    list_filter = ["outcome", "status"]
+    list_select_related = ["report"]
+    search_fields = ["url", "error"]

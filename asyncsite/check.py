@@ -1,0 +1,69 @@
+"""One URL, called while the person waits; what takes too long goes on in the background."""
+
+import asyncio
+from dataclasses import asdict
+
+from asgiref.sync import sync_to_async
+from django.http import JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+
+from asyncsite.access import FORMS, signed_in
+from asyncsite.asking import Unreadable, WrongValues, read_url
+from asyncsite.calling import call
+from asyncsite.forms import TITLE_LENGTH, CheckForm
+from asyncsite.problems import detail_of, problem, sends_json, wants_json
+from asyncsite.tasks import ask_report
+from notifications.api import aaccepted
+
+PATIENCE = 2.0  # seconds
+
+
+@never_cache
+@signed_in("GET", "HEAD", "POST", accepts=(*FORMS, "application/json"))
+async def check(request):
+    """GET: the form. POST: the answer of one URL, or a job that will have it."""
+    if request.method != "POST":
+        return await page(request, CheckForm())
+    if sends_json(request):
+        try:
+            return await answer(request, read_url(request.body), form=None)
+        except Unreadable as error:
+            return problem(400, str(error))
+        except WrongValues as error:
+            return problem(422, str(error), errors=error.errors)
+    form = CheckForm(request.POST)
+    if form.is_valid():
+        return await answer(request, form.cleaned_data["url"], form=form)
+    if wants_json(request):
+        errors = [{"field": "url", "detail": text} for text in form.errors["url"]]
+        return problem(422, "Some values are wrong.", errors=errors)
+    return await page(request, form, status=422)
+
+
+async def answer(request, url, *, form):
+    try:
+        async with asyncio.timeout(PATIENCE):
+            came = await call(url)
+    except TimeoutError:
+        return await later(request, url, form=form)
+    if wants_json(request):
+        return JsonResponse({"url": url, **asdict(came)})
+    return await page(request, form, url=url, answer=came)
+
+
+async def later(request, url, *, form):
+    response = await aaccepted(
+        request, lambda: ask_report(request.user, [url], title=f"Check {url}"[:TITLE_LENGTH])
+    )
+    if response.status_code < 400 or wants_json(request):
+        return response
+    form.add_error(None, detail_of(response))
+    return await page(request, form, status=response.status_code)
+
+
+async def page(request, form, *, status=200, **context):
+    # In a thread, because the header asks the database who it is for and what is unread.
+    return await sync_to_async(render)(
+        request, "asyncsite/check.html", {"form": form, **context}, status=status
+    )

@@ -1,0 +1,59 @@
+"""Reports, and the calls that were made for them."""
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+
+class Report(models.Model):
+    """A list of URLs to be called, asked for by one person."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="reports", db_index=False
+    )
+    title = models.CharField(max_length=200)
+    urls = models.JSONField(default=list)
+    size = models.PositiveIntegerField(help_text="How many URLs there are.")
+    job_id = models.UUIDField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["owner", "-id"], name="asyncsite_report_owner")]
+
+    def __str__(self):
+        return self.title
+
+    def get_absolute_url(self):
+        return reverse("report", args=[self.pk])
+
+
+class Call(models.Model):
+    """What came of calling one URL of a report.
+
+    A call is recorded once: whoever comes second with the same position leaves the row as it is.
+    """
+
+    class Outcome(models.TextChoices):
+        OK = "ok", "ok"
+        FAILED = "failed", "failed"
+        REFUSED = "refused", "refused"
+
+    report = models.ForeignKey(Report, models.CASCADE, related_name="calls", db_index=False)
+    position = models.PositiveIntegerField(help_text="Place of the URL in the report, from 1.")
+    url = models.CharField(max_length=2000)
+    outcome = models.CharField(max_length=10, choices=Outcome)
+    status = models.PositiveSmallIntegerField(null=True, blank=True)
+    elapsed_ms = models.PositiveIntegerField(null=True, blank=True)
+    bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    content_type = models.CharField(max_length=200, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["report", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["report", "position"], name="asyncsite_call_once"),
+        ]
+
+    def __str__(self):
+        return f"{self.url}: {self.get_outcome_display()}"

@@ -1,0 +1,2 @@
+/** After a form was answered: moves the focus to what it was answered with. */
+document.querySelector("[data-focus]")?.focus();

@@ -1,0 +1,101 @@
+"""The work in the background: calling all URLs of a report."""
+
+import asyncio
+from collections import defaultdict
+from urllib.parse import urlsplit
+
+from asgiref.sync import sync_to_async
+from django.db.models import Count
+
+from asyncsite.calling import call
+from asyncsite.models import Call, Report
+from asyncsite.summary import outcome_words
+from notifications.api import policy, progress, task
+
+AT_ONCE = 50
+A_HOST = 10
+RECORD_EVERY = 0.25  # seconds; what a killed worker has called and not recorded yet is called again
+ROWS = 100  # of one transaction, so that nobody waits long for SQLite's one writer
+
+
+def tell(done):
+    """What the notification says of a report that is done; the default words if it failed."""
+    if done.error:
+        return {}
+    wanting = done.result["failed"] or done.result["refused"]
+    return {"body": f"{outcome_words(**done.result)}.", "level": "warning" if wanting else "success"}
+
+
+@task
+@policy(title="Check report {report_id}", timeout=3600, notify=tell)
+async def check_urls(report_id):
+    """Call what is not recorded yet, at most AT_ONCE URLs at a time and A_HOST a server; return the counts of outcomes.
+
+    May run again at any time: what an earlier attempt recorded is not called again.
+    """
+    todo, total = await sync_to_async(unrecorded)(report_id)
+    progress(total - len(todo), total, "")
+    pending = start_calls(todo)
+    try:
+        while pending:
+            finished, pending = await asyncio.wait(pending, timeout=RECORD_EVERY)
+            await record(report_id, [call.result() for call in finished])
+            if finished:
+                counts = await sync_to_async(outcome_counts)(report_id)
+                progress(sum(counts.values()), total, outcome_words(**counts))
+    finally:
+        for unfinished in pending:
+            unfinished.cancel()
+    return await sync_to_async(outcome_counts)(report_id)
+
+
+def ask_report(user, urls, title=""):
+    """Make a report and enqueue its job, in the caller's transaction; return what ``enqueue`` returned."""
+    title = title or f"Check {len(urls):,} {'URL' if len(urls) == 1 else 'URLs'}"
+    report = Report.objects.create(owner=user, title=title, urls=urls, size=len(urls))
+    result = check_urls.using(owner=user, title=title, url=report.get_absolute_url()).enqueue(report.pk)
+    report.job_id = result.id
+    report.save(update_fields=["job_id"])
+    return result
+
+
+def unrecorded(report_id):
+    """The (position, URL) pairs that have no row yet, and how many URLs there are in all."""
+    urls = Report.objects.values_list("urls", flat=True).get(pk=report_id)
+    recorded = set(Call.objects.filter(report=report_id).values_list("position", flat=True))
+    numbered = enumerate(urls, start=1)
+    return [(position, url) for position, url in numbered if position not in recorded], len(urls)
+
+
+def start_calls(todo):
+    """One asyncio task for each (position, URL).
+
+    A call first gets its turn at its server, then one of the places of the report: so a slow server keeps at most
+    A_HOST places, and none of the calls waits inside the outbound client, where its deadline would be running.
+    """
+    places, servers = asyncio.Semaphore(AT_ONCE), defaultdict(lambda: asyncio.Semaphore(A_HOST))
+
+    async def one(position, url):
+        async with servers[urlsplit(url).hostname], places:
+            return position, url, await call(url)
+
+    return {asyncio.create_task(one(position, url)) for position, url in todo}
+
+
+async def record(report_id, answers):
+    for start in range(0, len(answers), ROWS):
+        await sync_to_async(record_rows)(report_id, answers[start : start + ROWS])
+
+
+def record_rows(report_id, answers):
+    """One transaction. A position that somebody else has recorded meanwhile keeps their row."""
+    rows = [
+        Call(report_id=report_id, position=position, url=url, **vars(answer))
+        for position, url, answer in answers
+    ]
+    Call.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def outcome_counts(report_id):
+    counted = Call.objects.filter(report=report_id).order_by().values_list("outcome").annotate(Count("pk"))
+    return dict.fromkeys(Call.Outcome.values, 0) | dict(counted)
