@@ -83,14 +83,14 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     keys = list(dict.fromkeys(user for user in users if user is not None))
     if not keys and not queue:
         return
-    db = connection()
-    if db.vendor == "sqlite":
-        rows = [(_to_db(user),) for user in keys]
-        if queue:
-            rows.append((None,))
-        with db.cursor() as cursor:
-            cursor.executemany("INSERT INTO notifications_ring (user_id) VALUES (%s)", rows)
-    after_commit(lambda: rung.send_robust(sender=None, users=keys, queue=queue))
+    rings: list[int] = []
+    if connection().vendor == "sqlite":
+        rows = [_to_db(user) for user in keys] + [None] * queue
+        with connection().cursor() as cursor:
+            cursor.execute(f"INSERT INTO notifications_ring (user_id) VALUES {', '.join(['(%s)'] * len(rows))}", rows)
+            # One statement, one writer: the ids are consecutive.
+            rings = list(range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1))
+    after_commit(lambda: rung.send_robust(sender=None, users=keys, queue=queue, rings=rings))
 
 
 def epoch() -> str:

@@ -59,12 +59,19 @@ def after_commit(work: Callable[[], object]) -> None:
     transaction.on_commit(lambda: work(), using=database(), robust=True)
 
 
-def _begin(db: BaseDatabaseWrapper) -> None:
-    with db.cursor() as cursor:
-        if db.vendor == "postgresql":
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        elif db.vendor == "sqlite":
+def begin_with_a_write() -> None:
+    """Wait for SQLite's lock now: a deferred transaction that reads first may fail at its first write."""
+    db = connection()
+    if db.vendor == "sqlite":
+        with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
+
+
+def _begin(db: BaseDatabaseWrapper) -> None:
+    if db.vendor == "postgresql":
+        with db.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    begin_with_a_write()
 
 
 def _passing(exc: OperationalError) -> bool:

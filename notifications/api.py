@@ -1,0 +1,150 @@
+"""The public verbs of the app.
+
+This module may be imported before the models are there, so that modules with tasks can be imported from anywhere.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+
+from notifications.compat import TaskResult, task
+from notifications.jobs.policies import Done
+
+__all__ = [
+    "aaccepted",
+    "accepted",
+    "anotify",
+    "notify",
+    "policy",
+    "progress",
+    "requester",
+    "task",
+    "track",
+]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def policy(
+    *,
+    title: str = "",
+    max_attempts: int = 3,
+    timeout: float = 300.0,
+    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
+) -> Callable[[F], F]:
+    """Decide how the jobs of a task are run and told. Stands below ``@task``.
+
+    ``title``
+        What the owner reads; may name arguments: ``"Check report {report_id}"``. The function's name unless told.
+    ``max_attempts``
+        How often a job is begun at most, when its worker is lost: 1 or more. A task that raises is not tried again.
+    ``timeout``
+        Seconds that one attempt may take.
+    ``notify``
+        True: the owner is told in the default words when the job is done. False: silence. A function: called with the
+        ``Done`` job on the event loop, so without database work; returns what replaces the default ``title``, ``body``,
+        ``level``, ``category``, ``url`` or ``data``, or None for silence.
+
+    Raises TypeError or ValueError.
+    """
+    from notifications.jobs import policies
+
+    return policies.policy(title=title, max_attempts=max_attempts, timeout=timeout, notify=notify)
+
+
+def notify(
+    users: Any,
+    title: Any,
+    *,
+    body: Any = "",
+    url: str | None = None,
+    level: str = "info",
+    category: str = "",
+    key: str = "",
+    data: dict[str, Any] | None = None,
+) -> list[uuid.UUID]:
+    """Tell one user, or several, something: a durable notification for each, pushed after the commit.
+
+    ``users``
+        A user, a primary key, or an iterable of either.
+    ``title``, ``body``
+        Plain text of at most 200 and 2,000 characters.
+    ``url``
+        Where a click leads: a path that begins with one ``/``, or an http(s) address, of at most 1,000 characters.
+    ``level``
+        ``"info"``, ``"success"``, ``"warning"`` or ``"error"``.
+    ``category``
+        At most 100 characters, to filter by.
+    ``key``
+        At most 200 characters. A newer notification with the same key archives the unread older ones of that user.
+    ``data``
+        A dict of at most 4 KiB of JSON, for the browser.
+
+    Returns the ids. Inside a transaction it only inserts, and a rollback leaves nothing behind.
+    Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
+    """
+    from notifications import inbox
+
+    return inbox.put(users, title, body=body, url=url, level=level, category=category, key=key, data=data)
+
+
+async def anotify(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
+    """See notify()."""
+    return await sync_to_async(notify)(users, title, **fields)
+
+
+def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
+    """Run ``ask`` in one transaction, with the request's user as owner, and answer that its job is accepted.
+
+    ``ask``
+        A function without arguments that does the database work and returns what ``enqueue`` returned.
+
+    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML gets 303 to
+    the job's ``url``, else to the job's page. Too many active jobs: 429; a busy database: 503, both with ``Retry-After``.
+    """
+    from notifications import asking
+
+    return asking.accept(request, ask)
+
+
+async def aaccepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
+    """See accepted()."""
+    from notifications import asking
+
+    return await asking.aaccept(request, ask)
+
+
+def requester(user: Any) -> AbstractContextManager[None]:
+    """Make ``user`` (or a primary key) the owner of the jobs that are enqueued inside the ``with`` block."""
+    from notifications.jobs import owners
+
+    return owners.requester(user)
+
+
+def progress(current: int, total: int | None = None, message: str = "") -> None:
+    """Say how far the running job is, from anywhere below its task. Outside a job it does nothing.
+
+    ``current``, ``total``
+        Numbers from 0 to 2^53-1, ``total`` None while it is not known.
+    ``message``
+        At most 200 characters.
+
+    Costs no query: the worker writes the progress of all its jobs twice a second. Raises TypeError or ValueError.
+    """
+    from notifications.jobs import running
+
+    running.progress(current, total, message)
+
+
+def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
+    """Yield the items and report the progress through them: ``for row in track(rows): …``."""
+    from notifications.jobs import running
+
+    return running.track(items, message=message)

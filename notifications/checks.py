@@ -1,0 +1,118 @@
+"""What can be known to be wrong without running anything; each with its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
+
+from notifications import conf
+from notifications.jobs.lease import RENEWALS
+
+
+@register("notifications")
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E002, E003, E004: keys, types and the lease in ``NOTIFICATIONS``."""
+    told = getattr(settings, "NOTIFICATIONS", {})
+    if not isinstance(told, dict):
+        return [Error("NOTIFICATIONS is not a dict.", hint="Write NOTIFICATIONS = {...}.", id="notifications.E002")]
+    found: list[CheckMessage] = [
+        Error(
+            f"NOTIFICATIONS has an unknown key {key!r}.",
+            hint=f"Known keys: {', '.join(conf.DEFAULTS)}.",
+            id="notifications.E002",
+        )
+        for key in told
+        if key not in conf.DEFAULTS
+    ]
+    for key in conf.DEFAULTS:
+        try:
+            getattr(conf.settings, key)
+        except ImproperlyConfigured as exc:
+            found.append(Error(str(exc), id="notifications.E003"))
+    if not found and conf.settings.LEASE < RENEWALS:
+        found.append(
+            Error(
+                f"NOTIFICATIONS['LEASE'] is {conf.settings.LEASE} s; it is renewed {RENEWALS} times before it ends.",
+                hint="Give it at least 4 seconds; 20 is the default.",
+                id="notifications.E004",
+            )
+        )
+    return found
+
+
+@register("notifications")
+def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W001: the bell is in the admin only if this app's templates come first."""
+    names = [config.name for config in apps.get_app_configs()]
+    if "django.contrib.admin" in names and names.index("notifications") > names.index("django.contrib.admin"):
+        return [
+            Warning(
+                "notifications stands after django.contrib.admin: the admin has no bell.",
+                hint="Put 'notifications' before 'django.contrib.admin' in INSTALLED_APPS.",
+                id="notifications.W001",
+            )
+        ]
+    return []
+
+
+@register("notifications")
+def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W002: the URLs are not mounted."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    try:
+        reverse("notifications:api-sync")
+    except NoReverseMatch:
+        return [
+            Warning(
+                "The URLs of notifications are not mounted: there is no inbox and no API.",
+                hint='Add path("notifications/", include("notifications.urls")) to the URLs of the project.',
+                id="notifications.W002",
+            )
+        ]
+    return []
+
+
+@register("notifications")
+def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W003: no backend of ours."""
+    from django.utils.module_loading import import_string
+
+    from notifications.jobs.backend import JobBackend
+
+    for params in getattr(settings, "TASKS", {}).values():
+        try:
+            if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
+                return []
+        except (ImportError, TypeError):
+            continue
+    return [
+        Warning(
+            "No backend in TASKS keeps its jobs here.",
+            hint='TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}',
+            id="notifications.W003",
+        )
+    ]
+
+
+@register("notifications")
+def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I001: a SQLite database with default options works; with these it waits less."""
+    from notifications.transactions import connection
+
+    db = connection()
+    if db.vendor != "sqlite" or getattr(db, "transaction_mode", None) == "IMMEDIATE":
+        return []
+    return [
+        Info(
+            "The SQLite database begins its transactions without a lock.",
+            hint='"OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, '
+            '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}',
+            id="notifications.I001",
+        )
+    ]

@@ -1,0 +1,81 @@
+"""The backend for Django's Tasks. No model is imported at the top: ``@task`` may run before the models are there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.utils import translation
+
+from notifications import bounds
+from notifications.compat import BaseTaskBackend, TaskResult, TaskResultDoesNotExist, normalize_json, task_enqueued
+from notifications.jobs.owners import owner_key
+from notifications.jobs.policies import job_title, policy_of
+from notifications.jobs.tasks import JobTask
+
+
+class JobBackend(BaseTaskBackend):
+    """Keeps jobs as rows beside the project's own data.
+
+    Enqueueing is one INSERT in the caller's transaction: a rollback leaves nothing behind.
+    """
+
+    task_class = JobTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
+        """Insert the job and return its result, READY.
+
+        Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
+        ``notifications.exceptions.TooManyJobs``.
+        """
+        from notifications.jobs import results, states
+        from notifications.models import Job
+
+        self.validate_task(task)
+        args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        title = task.asked.title
+        if title is None:
+            title = job_title(task.func, task.takes_context, args, kwargs)
+        job = Job(
+            user_id=owner_key(task.asked.owner),
+            task_path=task.module_path,
+            args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
+            kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
+            backend=self.alias,
+            queue_name=task.queue_name,
+            priority=task.priority,
+            run_after=task.run_after,
+            max_attempts=policy_of(task.func).max_attempts,
+            title=bounds.text("title", title, bounds.TITLE, required=True),
+            url=bounds.link("url", task.asked.url),
+            language=translation.get_language() or "",
+        )
+        states.enqueue(job)
+        result = results.of(job, task=task)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Return the state of a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""
+        from notifications.jobs import results
+        from notifications.models import Job
+        from notifications.transactions import database
+
+        try:
+            job = Job.objects.using(database()).get(pk=uuid.UUID(str(result_id)), backend=self.alias)
+            return results.of(job)
+        except (ValueError, ImportError, Job.DoesNotExist) as exc:
+            raise TaskResultDoesNotExist(result_id) from exc
+
+    async def aget_result(self, result_id: str) -> TaskResult:
+        """See get_result()."""
+        return await sync_to_async(self.get_result)(result_id)
+
+    def check(self, **kwargs: Any) -> Iterable[Any]:
+        return []

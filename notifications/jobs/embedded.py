@@ -1,0 +1,56 @@
+"""The worker inside a server process: a thread with an event loop of its own, started when the application is made."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that the end of the process waits for running jobs to be given back.
+END = 5.0
+
+_lock = threading.Lock()
+_process: int | None = None
+_worker: Any = None
+_thread: threading.Thread | None = None
+
+
+def start(listen: Callable[..., Any] | None = None) -> None:
+    """Start the embedded worker of this process, once; after a fork the child starts its own."""
+    global _process, _worker, _thread
+    from notifications.jobs.worker import Worker
+
+    with _lock:
+        if _process == os.getpid():
+            return
+        if _process is None:
+            os.register_at_fork(after_in_child=lambda: start(listen))
+            atexit.register(stop)
+        _process = os.getpid()
+        _worker = Worker(listen=listen)
+        _thread = threading.Thread(target=_run, args=(_worker,), name="notifications-worker", daemon=True)
+        _thread.start()
+
+
+def stop() -> None:
+    """Give the jobs that run here back to the queue and end the worker, if it was started in this process."""
+    if _process == os.getpid() and _thread and _thread.is_alive():
+        _worker.stop(grace=0)
+        _thread.join(END)
+
+
+def _run(worker: Any) -> None:
+    try:
+        asyncio.run(worker.run())
+    except Exception:  # the thread's boundary: the server goes on without a worker, and says so
+        logger.exception("The embedded worker has ended. Restart the server, or run manage.py run_jobs beside it.")
+    finally:
+        connections.close_all()

@@ -1,0 +1,154 @@
+"""What came out of an attempt, encoded before the transaction that records it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from traceback import format_exception
+from typing import Any
+
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from notifications import bounds, paths
+from notifications.inbox import compose
+from notifications.jobs.policies import DEFAULT, Done, Policy
+from notifications.models import Attempt, Job, Notification
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Characters of a traceback that are kept: its end.
+TRACEBACK = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The end of a job: its last state, what is stored, and what its owner is told."""
+
+    job: Job
+    state: str
+    result: str | None = None
+    error: str | None = None
+    attempt: str = ""
+    exception_class_path: str = ""
+    traceback: str = ""
+    notification: Notification | None = None
+
+
+def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
+    """Return the outcome of a task that returned ``value``; a failure where that cannot be stored."""
+    try:
+        result = bounds.json_text("The result", value, bounds.RESULT)
+    except (TypeError, ValueError, RecursionError) as exc:
+        return refused(job, policy, exc)
+    with _language(job):
+        notification = _tell(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, notification=notification)
+
+
+def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
+    """Return the outcome of a task that raised. Its owner reads the message only of an error that says it is for them."""
+    with _language(job):
+        detail = _("Something went wrong while this was being done.")
+        if getattr(exc, "tell_owner", False):
+            detail = str(exc)
+    return _failed(job, policy, "task-failed", detail, exc)
+
+
+def timed_out(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a task that took longer than its policy allows."""
+    with _language(job):
+        detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
+    return _failed(job, policy, "timed-out", detail, attempt=Attempt.Outcome.TIMED_OUT)
+
+
+def lost(job: Job, policy: Policy) -> Outcome:
+    """Return the outcome of a job whose workers went away during each of its attempts."""
+    with _language(job):
+        detail = _("The work was interrupted %(times)s times and is not tried again.") % {"times": job.attempt}
+    return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
+
+
+def unknown(job: Job) -> Outcome:
+    """Return the outcome of a job whose task no worker has known for a day."""
+    with _language(job):
+        detail = _("No worker knows how to do this.")
+    return _failed(job, DEFAULT, "unknown-task", detail)
+
+
+def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
+    """Return the outcome of a job whose result is no JSON, too large, or not taken by the database."""
+    with _language(job):
+        detail = _("The work was done, but its result cannot be stored.")
+    return _failed(job, policy, "result-not-storable", detail, exc)
+
+
+def _failed(
+    job: Job,
+    policy: Policy,
+    kind: str,
+    detail: str,
+    exc: BaseException | None = None,
+    attempt: str = Attempt.Outcome.FAILED,
+) -> Outcome:
+    with _language(job):
+        error = {"type": kind, "title": _("Failed"), "detail": _storable(detail)[: bounds.DETAIL]}
+        notification = _tell(job, policy, Job.State.FAILED, None, error)
+    return Outcome(
+        job=job,
+        state=Job.State.FAILED,
+        error=json.dumps(error, ensure_ascii=False),
+        attempt=attempt,
+        exception_class_path=_path(type(exc)) if exc else "",
+        traceback=_traceback(exc) if exc else "",
+        notification=notification,
+    )
+
+
+def _tell(
+    job: Job, policy: Policy, state: str, result: Any, error: dict[str, str] | None
+) -> Notification | None:
+    """Compose the notification for the owner: the default one, with what the policy's function says about it."""
+    if job.user_id is None or policy.notify is False:
+        return None
+    fields: dict[str, Any] = {
+        "title": job.title,
+        "body": error["detail"] if error else _("Done."),
+        "level": "error" if error else "success",
+        "category": "job",
+        "url": job.url or paths.job_page(job.id),
+    }
+    if callable(policy.notify):
+        done = Done(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
+        try:
+            told = policy.notify(done)
+            if told is None:
+                return None
+            return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
+        except Exception:  # the author's function; its owner is told all the same, in the default words
+            logger.exception("The notify function of %s failed; the default notification is recorded.", job.task_path)
+    return compose(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
+
+
+def _with(fields: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown_names := set(told) - {"title", "body", "level", "category", "url", "data"}:
+        raise TypeError(f"A notify function may return title, body, level, category, url, data; not {unknown_names}.")
+    return {**fields, **told}
+
+
+def _language(job: Job) -> Any:
+    return translation.override(job.language or None)
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"[:500]
+
+
+def _traceback(exc: BaseException) -> str:
+    return _storable("".join(format_exception(exc))[-TRACEBACK:])
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,0 +1,44 @@
+"""Whose job it is. In this order: ``.using(owner=…)``, the request given to ``accepted``, ``with requester(user)``, the
+owner of the running job, nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
+_requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
+#: The key of the owner of the job that runs in this context; set by ``running``.
+job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+
+
+@contextmanager
+def requester(user: Any) -> Iterator[None]:
+    """See ``notifications.api.requester``."""
+    token = _requester.set(user)
+    try:
+        yield
+    finally:
+        _requester.reset(token)
+
+
+@contextmanager
+def asked_in_request(user: Any) -> Iterator[None]:
+    """Make the user of a request the owner of what is enqueued inside."""
+    token = _request_user.set(user)
+    try:
+        yield
+    finally:
+        _request_user.reset(token)
+
+
+def owner_key(told: Any = None) -> Any:
+    """Return the key of the owner for a job that is enqueued now, or None. Raises TypeError or ValueError."""
+    from notifications.inbox import keys
+
+    for user in (told, _request_user.get(), _requester.get(), job_owner.get()):
+        if user is not None and not getattr(user, "is_anonymous", False):
+            return keys(user)[0]
+    return None

@@ -1,0 +1,84 @@
+"""What a task's author decides about its jobs."""
+
+from __future__ import annotations
+
+import inspect
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "_notifications_policy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """A job that is done, as a ``notify`` function of a policy sees it, before anything is stored."""
+
+    id: Any
+    title: str
+    url: str
+    state: str
+    result: Any
+    error: dict[str, str] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How the jobs of a task are run and told. See ``notifications.api.policy``."""
+
+    title: str = ""
+    max_attempts: int = 3
+    timeout: float = 300.0
+    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts!r}. It must be a whole number from 1.")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e8:
+            raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        if not isinstance(self.notify, bool) and not callable(self.notify):
+            raise TypeError("notify must be True, False or a function that takes the job and returns a dict or None.")
+
+
+DEFAULT = Policy()
+
+
+def policy(**options: Any) -> Callable[[F], F]:
+    """See ``notifications.api.policy``."""
+    told = Policy(**options)
+
+    def attach(function: F) -> F:
+        if not inspect.isfunction(function):
+            raise TypeError("@policy stands above @task. Put it below: @task first, then @policy(...), then the function.")
+        setattr(function, _ATTRIBUTE, told)
+        return function
+
+    return attach
+
+
+def policy_of(function: Callable[..., Any]) -> Policy:
+    """Return the policy of a task's function; the default one if it has none."""
+    return getattr(function, _ATTRIBUTE, DEFAULT)
+
+
+def job_title(function: Callable[..., Any], takes_context: bool, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name."""
+    template = policy_of(function).title
+    if not template:
+        return function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
+    template = str(template)
+    names = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in string.Formatter().parse(template) if name}
+    if not names:
+        return template.format()
+    bound = inspect.signature(function).bind(*([None] if takes_context else []), *args, **kwargs)
+    bound.apply_defaults()
+    try:
+        return template.format(**bound.arguments)
+    except (KeyError, IndexError, AttributeError, ValueError) as exc:
+        raise ValueError(
+            f"The title {template!r} of task {function.__name__} cannot be made from its arguments ({exc!r}). "
+            f"It may name: {', '.join(bound.arguments)}."
+        ) from exc

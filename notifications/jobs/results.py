@@ -1,0 +1,75 @@
+"""A job as Django's Tasks API sees it."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from notifications.compat import Task, TaskError, TaskResult, TaskResultStatus
+from notifications.jobs.policies import DEFAULT, Policy, policy_of
+from notifications.models import Job
+
+STATUS = {
+    Job.State.QUEUED: TaskResultStatus.READY,
+    Job.State.RUNNING: TaskResultStatus.RUNNING,
+    Job.State.SUCCEEDED: TaskResultStatus.SUCCESSFUL,
+    Job.State.FAILED: TaskResultStatus.FAILED,
+    Job.State.CANCELLED: TaskResultStatus.FAILED,
+}
+
+
+@lru_cache(maxsize=1000)
+def find_task(path: str) -> Any:
+    """Import the task at a dotted path. Raises ImportError when it is not there or is no task."""
+    task = import_string(path)
+    if not isinstance(task, Task):
+        raise ImportError(f"{path} is not a task. Is its @task decorator missing?")
+    return task
+
+
+def policy_at(path: str) -> Policy:
+    """Return the policy of the task at a dotted path; the default one where there is no such task."""
+    try:
+        return policy_of(find_task(path).func)
+    except ImportError:
+        return DEFAULT
+
+
+def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:
+    """Return the TaskResult of a job row. ``attempts`` are its Attempt rows, read here if they are not given.
+
+    Raises ImportError when the task is not there any more.
+    """
+    if task is None:
+        task = find_task(job.task_path).using(
+            priority=job.priority, queue_name=job.queue_name, run_after=job.run_after, backend=job.backend
+        )
+    if attempts is None:
+        attempts = list(job.attempts.using(job._state.db).order_by("number")) if job.attempt else []
+    workers = {number.number: str(number.worker) for number in attempts if number.worker}
+    if job.attempt and job.worker:
+        workers[job.attempt] = str(job.worker)
+    result = TaskResult(
+        task=task,
+        id=str(job.id),
+        status=STATUS[Job.State(job.state)],
+        enqueued_at=job.created_at,
+        started_at=attempts[0].started_at if attempts else job.started_at,
+        finished_at=job.finished_at,
+        last_attempted_at=job.started_at,
+        args=json.loads(job.args),
+        kwargs=json.loads(job.kwargs),
+        backend=job.backend,
+        errors=[
+            TaskError(exception_class_path=attempt.exception_class_path, traceback=attempt.traceback)
+            for attempt in attempts
+            if attempt.exception_class_path
+        ],
+        worker_ids=[workers[number] for number in sorted(workers)],
+    )
+    if job.result is not None:
+        object.__setattr__(result, "_return_value", json.loads(job.result))
+    return result

@@ -1,0 +1,123 @@
+"""One attempt at a job: the task is called, and what comes out becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.utils import translation
+
+from notifications import bounds
+from notifications.compat import TaskContext, task_backends, task_started
+from notifications.jobs import outcomes, results
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.owners import job_owner
+from notifications.jobs.policies import policy_of
+from notifications.models import Job
+
+T = TypeVar("T")
+
+logger = logging.getLogger("notifications.jobs")
+
+
+class Running:
+    """A job while it runs here."""
+
+    __slots__ = ("job", "on_progress", "stopping", "task")
+
+    def __init__(self, job: Job, on_progress: Callable[[Running], None]) -> None:
+        self.job = job
+        self.on_progress = on_progress
+        self.stopping = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self, database_thread: Executor | None, threads: Executor | None) -> Outcome:
+        """Call the task and return the outcome. Without threads everything runs on the caller's.
+
+        Raises ImportError when the task is not known here, and ``asyncio.CancelledError`` when the worker stops.
+        """
+        job = self.job
+        task = results.find_task(job.task_path)
+        policy = policy_of(task.func)
+        _current.set(self)
+        job_owner.set(job.user_id)
+        translation.activate(job.language or "en")
+        args, kwargs = json.loads(job.args), json.loads(job.kwargs)
+        if task.takes_context:
+            args = [JobContext(task_result=job.task_result), *args]  # type: ignore[attr-defined]
+        limit = asyncio.timeout(policy.timeout)
+        try:
+            async with limit, ThreadSensitiveContext(executor=database_thread):
+                if iscoroutinefunction(task.func):
+                    value = await task.func(*args, **kwargs)
+                else:
+                    value = await _in_thread(threads, task.func, args, kwargs)
+        except asyncio.CancelledError as exc:
+            if self.stopping:
+                raise
+            return outcomes.failed(job, policy, exc)
+        except BaseException as exc:  # the worker's boundary: whatever a task raises is its outcome
+            if limit.expired():
+                return outcomes.timed_out(job, policy)
+            logger.info("Job %s (%s) failed.", job.id, job.task_path, exc_info=exc)
+            return outcomes.failed(job, policy, exc)
+        return outcomes.succeeded(job, policy, value)
+
+
+_current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("notifications_running", default=None)
+
+
+class JobContext(TaskContext):
+    """What a task with ``takes_context=True`` gets: Django's context, and the progress of its job."""
+
+    def progress(self, current: int, total: int | None = None, message: str = "") -> None:
+        """See ``notifications.api.progress``."""
+        progress(current, total, message)
+
+
+def progress(current: int, total: int | None = None, message: str = "") -> None:
+    """See ``notifications.api.progress``."""
+    current = bounds.integer("current", current)
+    total = None if total is None else bounds.integer("total", total)
+    message = bounds.text("message", message, bounds.PROGRESS)
+    running = _current.get()
+    if running is None:
+        return
+    job = running.job
+    job.progress_current, job.progress_total, job.progress_message = current, total, message
+    running.on_progress(running)
+
+
+def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
+    """See ``notifications.api.track``."""
+    total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+    for done, item in enumerate(items):
+        progress(done, total, message)
+        yield item
+    if total is not None:
+        progress(total, total, message)
+
+
+def started(jobs: Iterable[Job]) -> None:
+    """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows."""
+    for job in jobs:
+        try:
+            job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
+            backend = type(task_backends[job.backend])
+        except (ImportError, KeyError):
+            continue  # not known here: the worker gives it back
+        task_started.send_robust(backend, task_result=job.task_result)  # type: ignore[attr-defined]
+
+
+async def _in_thread(threads: Executor | None, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    if threads is None:
+        return await sync_to_async(function)(*args, **kwargs)
+    context = contextvars.copy_context()
+    return await asyncio.wrap_future(threads.submit(context.run, function, *args, **kwargs))

@@ -1,0 +1,331 @@
+"""The one place where a job changes its state.
+
+Every change is guarded by the job's id, its fence and the state that it leaves, so that a worker that was frozen past its
+lease changes nothing, and each raises ``version``. Locks are taken in one order: job rows by id, notification rows by id,
+then streams.
+
+    enqueue   (nothing) -> queued
+    claim     queued -> running            fence + 1, attempt + 1
+    report    running -> running           progress
+    finish    running -> succeeded, failed, with the notification and its number
+    release   running -> queued            the attempt is given back
+    reap      running -> queued, failed    the worker or the deadline is gone
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from notifications import streams
+from notifications.conf import settings
+from notifications.exceptions import TooManyJobs
+from notifications.jobs import outcomes
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.results import policy_at
+from notifications.models import Attempt, Job, Notification, Worker
+from notifications.signals import notification_recording
+from notifications.transactions import connection, database, ours
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
+BEYOND_TIMEOUT = 60
+#: Seconds until a job whose task this worker does not know is offered again, and until it fails.
+UNKNOWN_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
+
+
+def enqueue(job: Job) -> None:
+    """Insert a queued job in the caller's transaction, and ring after its commit. Raises ``TooManyJobs``."""
+    job.created_at = job.queued_at = timezone.now()
+    db = connection()
+
+    def insert() -> None:
+        if job.user_id is not None:
+            limit = settings.ACTIVE_JOBS_PER_USER
+            active = Job.objects.using(db.alias).filter(user_id=job.user_id, seq=0)
+            if active.order_by()[:limit].count() >= limit:
+                raise TooManyJobs(limit)
+        job.save(using=db.alias, force_insert=True)
+        streams.ring([job.user_id], queue=True)
+
+    if db.in_atomic_block:
+        insert()
+    else:
+        ours(insert)
+
+
+def claim(worker: UUID, limit: int, *, queues: Sequence[str] = (), timeouts: dict[str, float] | None = None) -> list[Job]:
+    """Take at most ``limit`` queued jobs that are due, by priority and age, and return them as they are now.
+
+    ``timeouts`` are the seconds that tasks may take, by path, as far as they are known.
+    """
+    timeouts = timeouts or {}
+
+    def take() -> list[Job]:
+        now = clock()
+        jobs = _due(now, limit, queues)
+        for job in jobs:
+            job.state = Job.State.RUNNING
+            job.worker = worker
+            job.fence += 1
+            job.attempt += 1
+            job.version += 1
+            job.started_at = now
+            job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, 300) + BEYOND_TIMEOUT)
+        _write(
+            "state='running', worker=%s, fence=fence+1, attempt=attempt+1, version=version+1, started_at=%s, deadline=%s",
+            [((job.worker, job.started_at, job.deadline), job) for job in jobs],
+            state="queued",
+            fence=lambda job: job.fence - 1,
+        )
+        streams.ring(job.user_id for job in jobs)
+        return jobs
+
+    return ours(take)
+
+
+def is_due(queues: Sequence[str] = ()) -> bool:
+    """Whether there is something to claim: two look-ups in an index, no lock."""
+    queued = _queued(queues)
+    return queued.filter(run_after__isnull=True).exists() or queued.filter(run_after__lte=clock()).exists()
+
+
+def held(worker: UUID) -> dict[UUID, int]:
+    """Return the fences of the jobs that a worker still holds, by id."""
+    return dict(Job.objects.using(database()).filter(worker=worker, state="running").values_list("id", "fence"))
+
+
+def set_deadline(job: Job, timeout: float) -> None:
+    """Give a claimed job the deadline of its task, where it was not known at the claim."""
+    job.deadline = job.started_at + timedelta(seconds=timeout + BEYOND_TIMEOUT)  # type: ignore[operator]
+    ours(lambda: _write("deadline=%s", [((job.deadline,), job)]))
+
+
+def report(jobs: Sequence[Job]) -> None:
+    """Store the progress of running jobs."""
+
+    def write() -> None:
+        _write(
+            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
+            [(_progress(job), job) for job in jobs],
+        )
+        streams.ring(job.user_id for job in jobs)
+
+    ours(write)
+
+
+def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Record outcomes with their notifications, numbered, in one transaction.
+
+    Returns those that are stored and those that are void: their job was taken over by another worker. What is in neither
+    list was locked by somebody else and waits for the next group.
+    Raises ``django.db.DataError`` or ``IntegrityError`` when the group cannot be stored.
+    """
+    stored: list[Outcome] = []
+    void: list[Outcome] = []
+    more = False
+
+    def record() -> None:
+        nonlocal more
+        stored.clear()
+        void.clear()
+        held = _hold(group, void)
+        now = clock()
+        for outcome in held:
+            job = outcome.job
+            job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
+            job.seq = 0 if job.user_id is None else None
+        _write(
+            "state=%s, result=%s, error=%s, finished_at=%s, seq=%s, version=version+1, "
+            "progress_current=%s, progress_total=%s, progress_message=%s",
+            [((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job) for o in held],
+        )
+        _insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
+        told = [outcome for outcome in held if outcome.notification]
+        Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
+        for outcome in told:
+            _let_receivers_record(outcome)
+        stored.extend(held)
+        more = streams.number_here({o.job.user_id for o in held if o.job.user_id is not None})
+
+    ours(record)
+    if more:
+        streams.number({outcome.job.user_id for outcome in stored if outcome.job.user_id is not None})
+    return stored, void
+
+
+def release(worker: UUID, jobs: Iterable[Job]) -> None:
+    """Give running jobs back to the queue at a shutdown; the attempt does not count."""
+    jobs = list(jobs)
+
+    def write() -> None:
+        _write("state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1", [((), j) for j in jobs])
+        streams.ring([job.user_id for job in jobs], queue=True)
+
+    if jobs:
+        ours(write)
+
+
+def postpone(job: Job) -> None:
+    """Give back a job whose task this worker does not know: another version of the program may. No attempt counts."""
+
+    def write() -> None:
+        _write(
+            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
+            [((clock() + timedelta(seconds=UNKNOWN_AGAIN),), job)],
+        )
+        streams.ring([job.user_id])
+
+    ours(write)
+
+
+def reap(gone: Iterable[UUID] = (), *, leases: bool = True) -> int:
+    """Take running jobs away from workers that are gone, and return how many.
+
+    ``gone`` are workers known to be dead; with ``leases`` also those whose lease, or whose job's deadline, is over.
+    A job with attempts left is queued again, another one fails and its owner is told.
+    """
+    gone = list(gone)
+
+    def take() -> list[Job]:
+        now = clock()
+        jobs = list(_locked(_lost(gone, leases))[:100])
+        again = [job for job in jobs if job.attempt < job.max_attempts]
+        _insert_attempts((job, None, now) for job in again)
+        _write("state='queued', worker=NULL, deadline=NULL, version=version+1", [((), job) for job in again])
+        streams.ring([job.user_id for job in again], queue=bool(again))
+        return jobs
+
+    reaped = 0
+    while _lost(gone, leases).exists() and (jobs := ours(take)):
+        reaped += len(jobs)
+        ended = [outcomes.lost(job, policy_at(job.task_path)) for job in jobs if job.attempt >= job.max_attempts]
+        if ended:
+            finish(ended)
+        logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
+    dead = Worker.objects.using(database()).filter(Q(id__in=gone) | (Q(lease_until__lt=clock()) if leases else Q(id__in=[])))
+    if dead.exists():
+        ours(dead.delete)
+    return reaped
+
+
+def clock() -> datetime:
+    """Return the database's time: leases of several machines are compared by one clock."""
+    db = connection()
+    if db.vendor != "postgresql":
+        return timezone.now()
+    with db.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def _lost(gone: list[UUID], leases: bool) -> Any:
+    lost = Q(worker__in=gone)
+    if leases:
+        now = clock()
+        alive = Worker.objects.using(database()).filter(lease_until__gte=now).values("id")
+        lost |= ~Q(worker__in=alive) | Q(deadline__lt=now)
+    return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING).order_by("id")
+
+
+def _due(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
+    ready = _queued(queues)
+    jobs = list(_locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
+    jobs += _locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
+    jobs.sort(key=lambda job: (-job.priority, job.id))
+    return jobs[:limit]
+
+
+def _queued(queues: Sequence[str]) -> Any:
+    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED)
+    return queued.filter(queue_name__in=queues) if queues else queued
+
+
+def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
+    """Lock the rows of a group by id and return the outcomes whose claim still holds; note the void ones."""
+    ordered = sorted(group, key=lambda outcome: outcome.job.id)
+    rows = Job.objects.using(database()).filter(id__in=[outcome.job.id for outcome in ordered]).order_by("id")
+    locked = {id: (fence, state) for id, fence, state in _locked(rows).values_list("id", "fence", "state")}
+    there = locked
+    if len(locked) < len(ordered):
+        there = {id: (fence, state) for id, fence, state in rows.values_list("id", "fence", "state")}
+    held = []
+    for outcome in ordered:
+        job = outcome.job
+        if there.get(job.id) != (job.fence, Job.State.RUNNING):
+            void.append(outcome)
+        elif job.id in locked:
+            held.append(outcome)
+    return held
+
+
+def _locked(rows: Any) -> Any:
+    features = connection().features
+    if not features.has_select_for_update_skip_locked:
+        return rows
+    return rows.select_for_update(skip_locked=True, no_key=features.has_select_for_no_key_update)
+
+
+def _write(
+    assignments: str, rows: Sequence[tuple[tuple[Any, ...], Job]], *, state: str = "running", fence: Any = None
+) -> None:
+    """Change jobs, each guarded by id, fence and state."""
+    if not rows:
+        return
+    db = connection()
+    key = Job._meta.pk
+
+    def adapt(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return db.ops.adapt_datetimefield_value(value)
+        return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
+
+    with db.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'",
+            [
+                (*(adapt(value) for value in values), adapt(job.id), fence(job) if fence else job.fence)
+                for values, job in sorted(rows, key=lambda row: row[1].id)
+            ],
+        )
+
+
+def _progress(job: Job) -> tuple[Any, ...]:
+    return (job.progress_current, job.progress_total, job.progress_message)
+
+
+def _insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:
+    Attempt.objects.using(database()).bulk_create(
+        [
+            Attempt(
+                job_id=job.id,
+                number=job.attempt,
+                worker=job.worker,
+                started_at=job.started_at,
+                ended_at=now,
+                outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
+                exception_class_path=outcome.exception_class_path if outcome else "",
+                traceback=outcome.traceback if outcome else "",
+            )
+            for job, outcome, now in rows
+        ]
+    )
+
+
+def _let_receivers_record(outcome: Outcome) -> None:
+    """Call the receivers inside the transaction. One that raises undoes what they wrote for this job, nothing else."""
+    if not notification_recording.receivers:
+        return
+    try:
+        with transaction.atomic(using=database()):
+            notification_recording.send(Job, notification=outcome.notification, job=outcome.job)
+    except Exception:  # a receiver is the host's code
+        logger.exception("A receiver of notification_recording failed for job %s.", outcome.job.id)

@@ -1,0 +1,51 @@
+"""The task class of the backend: Django's, whose ``.using()`` knows more names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from notifications.compat import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What ``.using()`` says about one job, beside what Django's own names say."""
+
+    owner: Any = None
+    title: Any = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobTask(Task):
+    """A task whose executions are jobs: rows with an owner, a title and a link."""
+
+    asked: Asked = Asked()
+
+    def __new__(cls, **fields: Any) -> JobTask:
+        if wrong := [name for name in ("owner", "title", "url", "max_attempts", "timeout", "notify") if name in fields]:
+            raise TypeError(
+                f"@task takes no {wrong[0]}. What holds for all jobs of a task goes into @policy(...) below @task; "
+                f"what holds for one job goes into .using(...)."
+            )
+        return object.__new__(cls)
+
+    def using(  # type: ignore[override]
+        self, *, owner: Any = None, title: Any = None, url: str | None = None, **changes: Any
+    ) -> JobTask:
+        """Return this task with other settings for the jobs that it enqueues.
+
+        ``owner``
+            User or primary key: who is told and may see the job.
+        ``title``
+            Text of at most 200 characters.
+        ``url``
+            Where the result is shown: a path that begins with one ``/``, or an http(s) address.
+        ``changes``
+            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
+        """
+        told = {"owner": owner, "title": title, "url": url}
+        asked = replace(self.asked, **{name: value for name, value in told.items() if value is not None})
+        # By name: a slots dataclass has no zero-argument super().
+        return replace(Task.using(self, **changes), asked=asked)  # type: ignore[return-value, call-arg]

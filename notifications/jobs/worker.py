@@ -1,0 +1,334 @@
+"""The worker: one asyncio loop that claims jobs, runs them beside one another, and records what comes out in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import DataError, Error, IntegrityError
+from django.utils import timezone
+
+from notifications import streams
+from notifications.compat import task_backends, task_finished
+from notifications.conf import settings
+from notifications.jobs import outcomes, results, running, states
+from notifications.jobs.lease import Lease, dead_neighbours
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.running import Running
+from notifications.jobs.threads import DaemonExecutor
+from notifications.jobs.writer import Writer
+from notifications.models import Job, Notification
+from notifications.signals import job_finished, notification_recorded
+
+logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
+
+#: Jobs claimed, and outcomes recorded, by one transaction at most. Two rows each are numbered: a full pass on SQLite.
+CLAIMED, RECORDED = 100, 50
+#: Seconds: between two looks at the queue and the neighbours, two writes of progress, two tries when the database is away.
+LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
+#: Seconds between two checks that the claims of running jobs still hold.
+HOLD = 5.0
+#: Threads for database work of async tasks (each shared by many jobs), and for sync tasks at most.
+DATABASE_THREADS, SYNC_THREADS = 8, 32
+
+
+class Worker:
+    """Runs jobs in the loop that awaits ``run()``, until ``stop()``.
+
+    ``listen``
+        Takes a callback ``(users, queue)`` and returns a function that ends it: the doorbell's. Without one the queue is
+        looked at once a second.
+    ``queues``
+        Names of queues; all, if there are none.
+    ``concurrency``
+        Jobs at a time; ``NOTIFICATIONS["CONCURRENCY"]`` unless told.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]] | None = None,
+        queues: Sequence[str] = (),
+        concurrency: int | None = None,
+    ) -> None:
+        self.queues = tuple(queues)
+        self.concurrency = concurrency or settings.CONCURRENCY
+        self.lease = Lease(queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._running))
+        self._listen = listen
+        self._write = Writer()
+        self._database = [DaemonExecutor(1, f"notifications-database-{n}") for n in range(DATABASE_THREADS)]
+        self._threads = DaemonExecutor(min(SYNC_THREADS, self.concurrency), "notifications-sync")
+        self._running: dict[UUID, Running] = {}
+        self._outcomes: list[Outcome] = []
+        self._reports: dict[UUID, Running] = {}
+        self._timeouts: dict[str, float] = {}
+        self._turn = 0
+        self._more = False
+        self._grace = 0.0
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Run jobs until ``stop()``, then let running ones finish within its grace and release the rest."""
+        self._loop = asyncio.get_running_loop()
+        self._wake, self._recorded, self._reported, self._freed = (asyncio.Event() for _ in range(4))
+        await self._insist(self._begin)
+        logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
+        deaf = self._listen(self._rung) if self._listen else None
+        helpers = [asyncio.create_task(step()) for step in (self._record, self._report, self._keep_house)]
+        try:
+            await self._claim()
+            await self._drain()
+        finally:
+            if deaf:
+                deaf()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self._end()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Claim no more, and end within ``grace`` seconds (``NOTIFICATIONS["GRACE"]`` unless told). From any thread."""
+        self._grace = settings.GRACE if grace is None else grace
+        self._stopping = True
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_up)
+
+    # Claim
+
+    async def _claim(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            limit = min(self.concurrency - len(self._running), CLAIMED)
+            jobs = await self._insist(self._take, limit) if limit > 0 else []
+            for job in jobs:
+                self._start(job)
+            self._more = len(jobs) == limit
+            if not (jobs and self._more):
+                await _wait(self._wake, LOOK)
+
+    def _take(self, limit: int) -> list[Job]:
+        if not states.is_due(self.queues):
+            return []
+        jobs = states.claim(self.lease.worker, limit, queues=self.queues, timeouts=self._timeouts)
+        for path in {job.task_path for job in jobs} - set(self._timeouts):
+            self._timeouts[path] = results.policy_at(path).timeout
+            for job in jobs:
+                if job.task_path == path:
+                    states.set_deadline(job, self._timeouts[path])
+        running.started(jobs)
+        return jobs
+
+    def _start(self, job: Job) -> None:
+        run = Running(job, self._progressed)
+        self._running[job.id] = run
+        # A fresh context: nothing of the worker's, or of another job, leaks into this one.
+        run.task = asyncio.get_running_loop().create_task(self._execute(run), context=contextvars.Context())
+
+    async def _execute(self, run: Running) -> None:
+        self._turn += 1
+        try:
+            outcome = await run.run(self._database[self._turn % DATABASE_THREADS], self._threads)
+        except asyncio.CancelledError:
+            return  # stopping: released by _end(); or taken over by another worker
+        except ImportError as exc:
+            outcome = await self._unknown(run.job, exc)
+            if outcome is None:
+                return
+        self._outcomes.append(outcome)
+        self._recorded.set()
+
+    async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
+        if job.created_at < timezone.now() - timedelta(seconds=states.UNKNOWN_FAILS):
+            return outcomes.unknown(job)
+        logger.warning("Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc)
+        await self._insist(states.postpone, job)
+        self._free(job.id)
+        return None
+
+    # Record
+
+    async def _record(self) -> None:
+        while True:
+            await self._recorded.wait()
+            self._recorded.clear()
+            while self._outcomes:
+                group, self._outcomes = self._outcomes[:RECORDED], self._outcomes[RECORDED:]
+                try:
+                    settled = await self._write(record, group)
+                except (DataError, IntegrityError):
+                    settled = await self._one_by_one(group)
+                except Error as exc:
+                    logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
+                    settled = set()
+                for id in settled:
+                    self._free(id)
+                if waiting := [outcome for outcome in group if outcome.job.id not in settled]:
+                    self._outcomes = waiting + self._outcomes
+                    await asyncio.sleep(AGAIN)
+
+    async def _one_by_one(self, group: list[Outcome]) -> set[UUID]:
+        """Record each outcome alone, so that one that the database refuses hurts only its own job."""
+        settled: set[UUID] = set()
+        for outcome in group:
+            policy = results.policy_at(outcome.job.task_path)
+            for attempt in (outcome, None):
+                try:
+                    settled |= await self._write(record, [attempt or outcomes.refused(outcome.job, policy)])
+                    break
+                except (DataError, IntegrityError):
+                    logger.exception("The outcome of job %s cannot be stored.", outcome.job.id)
+                except Error:
+                    break  # it stays, with those that follow
+            else:
+                settled.add(outcome.job.id)  # it is taken away when its deadline is over
+        return settled
+
+    def _free(self, id: UUID) -> None:
+        self._running.pop(id, None)
+        self._freed.set()
+        if self._more:
+            self._wake.set()
+
+    # Report
+
+    def _progressed(self, run: Running) -> None:
+        # From any thread.
+        if self._reports.setdefault(run.job.id, run) is run and self._loop and not self._reported.is_set():
+            self._loop.call_soon_threadsafe(self._reported.set)
+
+    async def _report(self) -> None:
+        while True:
+            await self._reported.wait()
+            self._reported.clear()
+            reports, self._reports = self._reports, {}
+            jobs = [run.job for id, run in reports.items() if id in self._running]
+            try:
+                await self._write(states.report, jobs)
+            except Error as exc:
+                logger.warning("The progress of %d jobs is not stored: %s", len(jobs), exc)
+            await asyncio.sleep(REPORT)
+
+    # Keep house
+
+    async def _keep_house(self) -> None:
+        checked = time.monotonic()
+        while True:
+            try:
+                await self._write(streams.leftovers)
+                if await self._write(self._reap):
+                    self._wake.set()
+                if self._running and time.monotonic() - checked > HOLD:
+                    checked = time.monotonic()
+                    await self._let_go()
+            except Error as exc:
+                logger.warning("Housekeeping waits: %s", exc)
+            await asyncio.sleep(LOOK)
+
+    def _reap(self) -> int:
+        return states.reap(dead_neighbours(), leases=self.lease.may_reap)
+
+    async def _let_go(self) -> None:
+        """Cancel tasks whose claim is void: another worker has their job now."""
+        before = {id: run.job.fence for id, run in self._running.items()}
+        held = await self._write(states.held, self.lease.worker)
+        recorded = {outcome.job.id for outcome in self._outcomes}
+        for id, fence in before.items():
+            run = self._running.get(id)
+            if run and run.job.fence == fence and held.get(id) != fence and run.task and not run.task.done():
+                logger.warning("Job %s was taken over by another worker; it is cancelled here.", id)
+                run.stopping = True
+                run.task.cancel()
+                if id not in recorded:
+                    self._free(id)
+
+    # Begin and end
+
+    def _begin(self) -> None:
+        self.lease.start()
+        states.reap(dead_neighbours(), leases=False)
+
+    async def _drain(self) -> None:
+        until = time.monotonic() + self._grace
+        while self._running and (left := until - time.monotonic()) > 0:
+            self._freed.clear()
+            await _wait(self._freed, left)
+        for run in self._running.values():
+            run.stopping = True
+            if run.task:
+                run.task.cancel()
+        if tasks := [run.task for run in self._running.values() if run.task]:
+            await asyncio.wait(tasks, timeout=2)
+        while self._outcomes and time.monotonic() < until + 2:
+            self._freed.clear()
+            await _wait(self._freed, 0.1)
+
+    async def _end(self) -> None:
+        unsettled = [run.job for run in self._running.values()]
+        try:
+            await self._write(states.release, unsettled)
+            await self._write(self.lease.end)
+        except Error as exc:
+            logger.warning("%d jobs are not released, their lease will end: %s", len(unsettled), exc)
+        for thread in [*self._database, self._threads]:
+            thread.shutdown()
+        self._write.end()
+        logger.info("Worker %s has ended; %d jobs were given back.", self.lease.worker, len(unsettled))
+
+    # Wake
+
+    def _rung(self, users: Any, queue: bool) -> None:
+        # From any thread. Only the queue matters here.
+        if queue and self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+        self._freed.set()
+
+    async def _insist(self, work: Callable[..., T], *args: Any) -> T:
+        """Call ``work`` on the writer's thread, again and again while the database is away."""
+        while True:
+            try:
+                return await self._write(work, *args)
+            except Error as exc:
+                if self._stopping:
+                    raise
+                logger.warning("The database is away, the worker waits: %s", exc)
+                await asyncio.sleep(AGAIN)
+
+
+def record(group: list[Outcome]) -> set[UUID]:
+    """Record a group and tell those who listen. Returns the ids of the jobs that need no more work here."""
+    stored, void = states.finish(group)
+    for outcome in stored:
+        job = outcome.job
+        try:
+            backend = type(task_backends[job.backend])
+            attempts = None if job.attempt > 1 or outcome.attempt else []
+            task_finished.send_robust(backend, task_result=results.of(job, attempts=attempts))
+        except (ImportError, KeyError):
+            pass  # a task that nobody knows any more has no result to send
+        job_finished.send_robust(Job, job=job)
+        if outcome.notification:
+            notification_recorded.send_robust(Notification, notification=outcome.notification)
+    for outcome in void:
+        logger.warning("The outcome of job %s is void: another worker took it over.", outcome.job.id)
+    return {outcome.job.id for outcome in (*stored, *void)}
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+

@@ -1,0 +1,40 @@
+"""``manage.py notify USERNAME TITLE``: tell somebody something from a terminal or a script."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
+
+from notifications.api import notify
+from notifications.models import Notification
+
+
+class Command(BaseCommand):
+    help = "Put a notification into the inbox of a user; it is shown at once where they are. Prints its id."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("title", help="at most 200 characters")
+        parser.add_argument("--body", default="", help="at most 2,000 characters")
+        parser.add_argument("--url", help="a path that begins with one '/', or an http(s) address")
+        parser.add_argument("--level", choices=Notification.Level.values, default=Notification.Level.INFO.value)
+        parser.add_argument("--key", default="", help="replaces the unread notifications with the same key")
+
+    def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
+        users = get_user_model()
+        try:
+            user = users._default_manager.get_by_natural_key(username)
+        except users.DoesNotExist as exc:
+            raise CommandError(f"There is no user {username!r}. Check the spelling, or create them first.") from exc
+        fields = {name: options[name] for name in ("body", "url", "level", "key")}
+        try:
+            (id,) = notify(user, title, **fields)
+        except (TypeError, ValueError) as exc:
+            raise CommandError(f"Nothing was sent. {exc}") from exc
+        except Error as exc:
+            raise CommandError(f"Nothing was sent: the database does not take it now ({exc}). Try again.") from exc
+        self.stdout.write(str(id))

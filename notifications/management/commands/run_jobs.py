@@ -1,0 +1,40 @@
+"""``manage.py run_jobs``: a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from notifications.conf import settings
+
+
+class Command(BaseCommand):
+    help = (
+        "Run background jobs until SIGTERM or Ctrl-C. "
+        "Running jobs may then finish within NOTIFICATIONS['GRACE'] seconds; the others go back to the queue."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--queue", action="append", default=[], help="only this queue; may be given several times")
+        parser.add_argument("--concurrency", type=int, help="jobs at a time (NOTIFICATIONS['CONCURRENCY'])")
+
+    def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
+        if concurrency is not None and concurrency < 1:
+            raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
+        asyncio.run(self.work(queue, concurrency or settings.CONCURRENCY))
+
+    async def work(self, queues: list[str], concurrency: int) -> None:
+        from notifications.jobs.worker import Worker
+        from notifications.realtime import doorbell
+
+        worker = Worker(listen=doorbell.listen, queues=queues, concurrency=concurrency)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        self.stdout.write(f"Worker {worker.lease.worker} runs {concurrency} jobs at a time. Ctrl-C ends it.")
+        await worker.run()
+        self.stdout.write("The worker has ended.")

@@ -1,0 +1,61 @@
+"""Errors as ``application/problem+json`` (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+
+
+class Problem(Exception):
+    """An answer that is an error: ``status``, what is wrong and how to mend it, and the ``field`` that it is about."""
+
+    def __init__(self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.headers = headers or {}
+
+    def response(self) -> HttpResponse:
+        """Return the answer."""
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.field:
+            body["errors"] = [{"field": self.field, "detail": self.detail}]
+        response = HttpResponse(json.dumps(body), content_type="application/problem+json", status=self.status)
+        response["Cache-Control"] = "no-store"
+        for name, value in self.headers.items():
+            response[name] = value
+        return response
+
+
+def busy() -> Problem:
+    """Return the problem of a database that is away, or a row that somebody else holds."""
+    return Problem(
+        503, "The database cannot take this now. Nothing was stored: try again in a moment.", headers={"Retry-After": "2"}
+    )
+
+
+def answers_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Turn ``Problem`` and a database that is away into answers."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except Problem as problem:
+            return problem.response()
+        except (OperationalError, InterfaceError):
+            return busy().response()
+
+    return wrapped

@@ -1,0 +1,114 @@
+"""What the app's own API asks of every request: who, how, and in what form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.middleware.csrf import CsrfViewMiddleware
+from django.views.decorators.csrf import csrf_exempt
+
+from notifications.bounds import INTEGER
+from notifications.problems import Problem, answers_problems
+
+#: Bytes of a body.
+BODY = 1024 * 1024
+
+View = Callable[..., HttpResponse]
+
+
+def api(method: str) -> Callable[[View], View]:
+    """Make a view part of the API: one method (GET answers HEAD too), 401 before CSRF, errors as problems.
+
+    It holds no transaction open (``ATOMIC_REQUESTS``) and answers for itself (``LoginRequiredMiddleware``).
+    """
+
+    def decorate(view: View) -> View:
+        @csrf_exempt  # checked below, after the user
+        @wraps(view)
+        @answers_problems
+        def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not getattr(request, "user", None) or not request.user.is_authenticated:
+                raise Problem(401, "Nobody is signed in. Sign in and try again.")
+            if request.method != method and not (request.method == "HEAD" and method == "GET"):
+                allow = "GET, HEAD" if method == "GET" else method
+                raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})
+            if method != "GET":
+                _check_csrf(request)
+            return view(request, *args, **kwargs)
+
+        wrapped._non_atomic_requests = _every_database()  # type: ignore[attr-defined]
+        wrapped.login_required = False  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def json_object(request: HttpRequest) -> dict[str, Any]:
+    """Return the JSON object of the body. Raises Problem: 400, 413, 415 or 422."""
+    if request.content_type != "application/json":
+        raise Problem(415, f"The body is {request.content_type or 'of no type'}. Send application/json.")
+    try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > BODY or len(request.body) > BODY:
+            raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
+        value = json.loads(request.body.decode(), parse_constant=_no_number)
+    except RequestDataTooBig as exc:
+        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.") from exc
+    except (ValueError, RecursionError, UnreadablePostError) as exc:
+        raise Problem(400, f"The body is not JSON: {str(exc)[:200]}") from exc
+    if not isinstance(value, dict):
+        raise Problem(422, "The body must be a JSON object.")
+    return value
+
+
+def whole_number(value: Any, field: str, *, low: int = 0, high: int = INTEGER) -> int:
+    """Return an integer of a body, or of a query where it is a string of digits. Raises Problem 422."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Problem(422, f"{field} must be a whole number from {low} to {high}.", field=field)
+    return value
+
+
+def query_number(request: HttpRequest, field: str, *, low: int = 0, high: int = INTEGER) -> int | None:
+    """Return an integer of the query string, None if it is absent. Raises Problem 422."""
+    value = request.GET.get(field)
+    return None if value is None else whole_number(value, field, low=low, high=high)
+
+
+def uuids(value: Any, field: str, most: int) -> list[UUID]:
+    """Return a list of at most ``most`` UUIDs. Raises Problem 422."""
+    if not isinstance(value, list) or len(value) > most:
+        raise Problem(422, f"{field} must be a list of at most {most} ids.", field=field)
+    try:
+        if not all(isinstance(id, str) for id in value):
+            raise ValueError
+        return [UUID(id) for id in value]
+    except ValueError as exc:
+        raise Problem(422, f"{field} holds something that is not an id. An id is a UUID.", field=field) from exc
+
+
+def _check_csrf(request: HttpRequest) -> None:
+    check = _Csrf(lambda request: HttpResponse())
+    check.process_request(request)
+    check.process_view(request, None, (), {})
+
+
+class _Csrf(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
+        raise Problem(403, f"{reason} Send the CSRF token of this session in the X-CSRFToken header.")
+
+
+def _every_database() -> Any:
+    from django.db import connections
+
+    return set(connections)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

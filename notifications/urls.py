@@ -1,0 +1,18 @@
+"""Addresses of the app, relative to where the project mounts them."""
+
+from django.urls import path
+
+from notifications import pages, views
+
+app_name = "notifications"
+
+urlpatterns = [
+    path("", pages.inbox, name="inbox"),
+    path("read/", pages.mark_read, name="inbox-read"),
+    path("jobs/<uuid:id>/", pages.job, name="job"),
+    path("api/sync/", views.sync, name="api-sync"),
+    path("api/jobs/<uuid:id>/", views.job, name="api-job"),
+    path("api/jobs/<uuid:id>/result/", views.job_result, name="api-job-result"),
+    path("api/notifications/", views.notifications, name="api-notifications"),
+    path("api/notifications/read/", views.notifications_read, name="api-notifications-read"),
+]

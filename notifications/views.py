@@ -1,0 +1,116 @@
+"""The HTTP side for programs: where a stream is, jobs and their results, notifications."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
+from django.utils.http import parse_etags
+
+from notifications import changes, inbox, streams
+from notifications.asking import RETRY_AFTER, job_etag, job_response
+from notifications.models import Job, Notification
+from notifications.problems import Problem
+from notifications.realtime import look, wire
+from notifications.requests import api, json_object, query_number, uuids, whole_number
+from notifications.transactions import database
+
+#: Items of a page, unless told and at most; ids in one request.
+PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
+
+
+@api("GET")
+def sync(request: HttpRequest) -> HttpResponse:
+    """Answer one sync frame, without ``n``: what followed ``epoch`` and ``seq``, or a snapshot without them."""
+    seq = query_number(request, "seq")
+    frame = look.catch_up(request.user.pk, request.GET.get("epoch"), seq)
+    return _json(wire.unnumbered(frame))
+
+
+@api("GET")
+def job(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed."""
+    mine = _mine(request, id)
+    if job_etag(mine) in parse_etags(request.headers.get("If-None-Match", "")):
+        response = HttpResponse(status=304, headers={"ETag": job_etag(mine), "Cache-Control": "no-store"})
+        if not mine.done:
+            response["Retry-After"] = str(RETRY_AFTER)
+        return response
+    return job_response(mine)
+
+
+@api("GET")
+def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Answer the JSON that a job of mine returned; 409 while it is not finished, or when it failed."""
+    mine = _mine(request, id)
+    if not mine.done:
+        raise Problem(
+            409, "The job is not done. Ask again when its state says so.", headers={"Retry-After": str(RETRY_AFTER)}
+        )
+    if mine.state != Job.State.SUCCEEDED:
+        raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")
+    return _json(mine.result or "null")
+
+
+@api("GET")
+def notifications(request: HttpRequest) -> HttpResponse:
+    """Answer a page of my notifications, newest first, and the position that was read before them."""
+    user = request.user.pk
+    unread = query_number(request, "unread", high=1)
+    archived = query_number(request, "archived", high=1)
+    limit = min(query_number(request, "limit", low=1) or PAGE, PAGE_MOST)
+    after = query_number(request, "after")
+    look.number_first([user])
+    epoch, position = streams.epoch(), changes.position(user)
+    rows = Notification.objects.using(database()).filter(user=user, raised__lte=position.head)
+    rows = rows.filter(archived_at__isnull=not archived)
+    if unread is not None:
+        rows = rows.filter(read_at__isnull=bool(unread))
+    if category := request.GET.get("category"):
+        rows = rows.filter(category=category.replace("\0", ""))
+    if after is not None:
+        rows = rows.filter(raised__lt=after)
+    page = list(rows.order_by("-raised")[: limit + 1])
+    more = len(page) > limit
+    del page[limit:]
+    return _json(
+        wire.encode(
+            {
+                "items": [wire.notification_item(row) for row in page],
+                "next": page[-1].raised if more else None,
+                "epoch": epoch,
+                "seq": position.head,
+                "unread": position.unread,
+            }
+        )
+    )
+
+
+@api("POST")
+def notifications_read(request: HttpRequest) -> HttpResponse:
+    """Mark my notifications as read, none raised after ``up_to``, only ``ids`` if they are given."""
+    user = request.user.pk
+    body = json_object(request)
+    up_to = whole_number(body.get("up_to"), "up_to", high=changes.position(user).head)
+    ids = uuids(body["ids"], "ids", IDS_MOST) if body.get("ids") is not None else None
+    more = inbox.mark_read(user, up_to, ids)
+    position = changes.position(user)
+    answer = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": more}
+    return _json(wire.encode(answer))
+
+
+def _mine(request: HttpRequest, id: UUID) -> Job:
+    """Return a job of the user; somebody else's is answered exactly like one that does not exist."""
+    look.number_first([request.user.pk])
+    try:
+        return Job.objects.using(database()).get(pk=id, user=request.user.pk)
+    except Job.DoesNotExist as exc:
+        raise Problem(404, "There is no such job.") from exc
+
+
+def _json(text: str) -> HttpResponse:
+    response = HttpResponse(text, content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, ["Cookie"])
+    return response
