@@ -1,0 +1,228 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { job, JOB, notification, syncFrame } from "./fakes.js";
+import { livePage, makePage } from "./page.js";
+
+const change = (prev, seq, items, values = {}) => ({
+  op: "change",
+  n: 3,
+  prev,
+  seq,
+  unread: 5,
+  items,
+  ...values,
+});
+
+test("hello is the first frame and carries the position of the page", () => {
+  const page = makePage();
+  page.client.start();
+  page.last().open();
+  assert.deepEqual(page.last().sent, [{ op: "hello", epoch: "e1", seq: 41 }]);
+  assert.deepEqual(page.last().protocols, ["notifications.v1"]);
+});
+
+test("a page without a position starts from a snapshot", () => {
+  const page = makePage({ start: {} });
+  page.client.start();
+  page.last().open();
+  assert.deepEqual(page.last().sent, [{ op: "hello", epoch: null, seq: null }]);
+  page
+    .last()
+    .receive(syncFrame({ n: 2, reset: true, prev: null, seq: 9, unread: 1, items: [notification("a", 9)] }));
+  assert.equal(page.client.stream.cursor, 9);
+  assert.equal(page.client.unread, 1);
+  assert.equal(page.changes[0].reset, true);
+});
+
+test("frames before the snapshot are dropped without asking again", () => {
+  const page = makePage({ start: {} });
+  page.client.start();
+  page.last().open();
+  page.last().receive({ op: "welcome", n: 1, subscriber: "s", protocol: 1, beat: 25 });
+  page.last().receive(change(0, 3, [notification("a", 3)]));
+  assert.deepEqual(page.last().ops(), ["hello"]);
+  assert.equal(page.client.stream.notifications.size, 0);
+});
+
+test("the protocol's own trace leaves cursor, unread and items as it says", () => {
+  const page = makePage();
+  page.client.start();
+  const socket = page.last();
+  const other = "0192aaaa-0000-7000-8000-000000000002";
+  socket.welcome({
+    prev: 41,
+    seq: 44,
+    unread: 2,
+    items: [
+      notification("n1", 43, { raised: 40, read_at: "2026-01-01T00:00:01Z" }),
+      job(5, { id: other, state: "succeeded", seq: 44 }),
+    ],
+    jobs: [job(7)],
+  });
+  socket.receive({ op: "jobs", n: 3, jobs: [job(8)] });
+  assert.equal(page.client.stream.cursor, 44);
+  socket.receive(
+    change(44, 46, [job(9, { state: "succeeded", seq: 45 }), notification("n2", 46)], { unread: 3 }),
+  );
+  socket.receive(
+    change(46, 47, [notification("n2", 47, { raised: 46, read_at: "2026-01-01T00:00:02Z" })], { unread: 2 }),
+  );
+  socket.receive({ op: "beat", seq: 47 });
+  assert.equal(page.client.stream.cursor, 47);
+  assert.equal(page.client.unread, 2);
+  assert.equal(page.client.stream.jobs.get(JOB).version, 9);
+  assert.equal(page.client.stream.notifications.get("n2").seq, 47);
+  assert.deepEqual(socket.ops(), ["hello"]);
+});
+
+test("a gap asks for what is missing, once, and drops the frame", () => {
+  const page = livePage();
+  page.last().receive(change(44, 45, [notification("late", 45)]));
+  page.last().receive(change(45, 46, [notification("later", 46)]));
+  assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
+  assert.equal(page.client.stream.notifications.size, 0);
+  page
+    .last()
+    .receive(
+      syncFrame({
+        n: 5,
+        prev: 41,
+        seq: 46,
+        unread: 4,
+        items: [notification("late", 45), notification("later", 46)],
+      }),
+    );
+  assert.equal(page.client.stream.cursor, 46);
+  assert.equal(page.client.unread, 4);
+  page.last().receive(change(48, 49, []));
+  assert.deepEqual(page.last().sent.at(-1), { op: "sync", seq: 46 });
+});
+
+test("an overlapping frame is taken, but its older unread count and rows are not", () => {
+  const page = livePage({
+    sync: { prev: 41, seq: 46, unread: 7, items: [notification("a", 46, { raised: 42 })] },
+  });
+  page
+    .last()
+    .receive(change(41, 44, [notification("a", 44, { raised: 42 }), notification("b", 43)], { unread: 1 }));
+  assert.equal(page.client.stream.cursor, 46);
+  assert.equal(page.client.unread, 7);
+  assert.equal(page.client.stream.notifications.get("a").seq, 46);
+  assert.equal(page.client.stream.notifications.get("b").seq, 43);
+});
+
+test("an equal seq replaces, and brings its unread count", () => {
+  const page = livePage({ sync: { prev: 41, seq: 46, unread: 7, items: [notification("a", 46)] } });
+  page.last().receive(change(45, 46, [notification("a", 46, { title: "again" })], { unread: 3 }));
+  assert.equal(page.client.stream.notifications.get("a").title, "again");
+  assert.equal(page.client.unread, 3);
+});
+
+test("a job of a smaller version is not taken, whatever frame brings it", () => {
+  const page = livePage({ sync: { jobs: [job(8)] } });
+  page.last().receive({ op: "jobs", n: 3, jobs: [job(7, { state: "queued" })] });
+  assert.equal(page.client.stream.jobs.get(JOB).state, "running");
+});
+
+test("a retry by hand makes a finished job active again", () => {
+  const page = livePage({ sync: { jobs: [job(8, { state: "failed" })] } });
+  page.last().receive({ op: "jobs", n: 3, jobs: [job(9, { state: "queued" })] });
+  assert.equal(page.client.stream.jobs.get(JOB).state, "queued");
+});
+
+test("a reset forgets everything that was held", () => {
+  const page = livePage({ sync: { prev: 41, seq: 42, items: [notification("old", 42)], jobs: [job(3)] } });
+  page
+    .last()
+    .receive(
+      syncFrame({
+        n: 4,
+        epoch: "e2",
+        reset: true,
+        prev: null,
+        seq: 5,
+        unread: 1,
+        items: [notification("new", 5)],
+      }),
+    );
+  assert.deepEqual([...page.client.stream.notifications.keys()], ["new"]);
+  assert.equal(page.client.stream.jobs.size, 0);
+  assert.equal(page.client.stream.cursor, 5);
+  page.last().end(1006);
+  page.clock.advance(3000);
+});
+
+test("after a reset the next hello speaks of the new epoch", async () => {
+  const page = livePage();
+  page.last().receive(syncFrame({ n: 4, epoch: "e2", reset: true, prev: null, seq: 5 }));
+  page.last().end(1006);
+  await page.clock.advance(3000);
+  page.last().open();
+  assert.deepEqual(page.last().sent, [{ op: "hello", epoch: "e2", seq: 5 }]);
+});
+
+test("a beat that differs from the cursor asks for what is missing; an equal one does not", () => {
+  const page = livePage();
+  page.last().receive({ op: "beat", seq: 41 });
+  assert.deepEqual(page.last().sent, []);
+  page.last().receive({ op: "beat", seq: 43 });
+  page.last().receive({ op: "beat", seq: 43 });
+  assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
+});
+
+test("asked acks are sent at once, for every kind of frame, dropped ones too", () => {
+  const page = livePage();
+  page.last().receive({ op: "jobs", n: 16, ack: true, jobs: [] });
+  page.last().receive({ op: "jobs", n: 17, jobs: [] });
+  page.last().receive(change(50, 51, [], { n: 32, ack: true }));
+  assert.deepEqual(
+    page.last().sent.filter((frame) => frame.op === "ack"),
+    [
+      { op: "ack", n: 16 },
+      { op: "ack", n: 32 },
+    ],
+  );
+});
+
+test("unknown frames, unknown keys and broken JSON change nothing", () => {
+  const page = livePage();
+  page.last().receive({ op: "future", n: 3, seq: 99 });
+  page.last().receive("{not json");
+  page.last().receive("null");
+  page
+    .last()
+    .receive(
+      change(41, 42, [notification("a", 42, { colour: "red" }), { kind: "future", id: "x" }], { extra: 1 }),
+    );
+  assert.equal(page.client.stream.cursor, 42);
+  assert.equal(page.client.stream.notifications.size, 1);
+});
+
+test("a catch-up in parts moves the cursor part by part; only the last lists the active jobs", () => {
+  const page = makePage();
+  page.client.start();
+  page.last().welcome({ prev: 41, seq: 241, more: true, jobs: undefined, items: [notification("a", 241)] });
+  assert.equal(page.changes[0].listed, null);
+  page.last().receive(syncFrame({ n: 3, prev: 241, seq: 260, jobs: [job(2)] }));
+  assert.equal(page.client.stream.cursor, 260);
+  assert.deepEqual([...page.changes[1].listed], [JOB]);
+});
+
+test("items that came over HTTP are held without moving the position", () => {
+  const page = livePage();
+  page.client.merge([notification("a", 60)]);
+  assert.equal(page.client.stream.cursor, 41);
+  assert.equal(page.client.unread, 2);
+  assert.equal(page.changes[0].op, "jobs");
+});
+
+test("signed out: nothing of the user's stays in the page", () => {
+  const page = livePage({ sync: { prev: 41, seq: 42, items: [notification("a", 42)] } });
+  page
+    .last()
+    .receive({ op: "bye", code: 4401, reason: "signed_out", detail: "", reconnect: false, after_ms: 0 });
+  page.last().end(4401);
+  assert.equal(page.client.state, "signed_out");
+  assert.equal(page.client.stream.notifications.size, 0);
+  assert.equal(page.client.unread, null);
+});

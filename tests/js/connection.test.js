@@ -1,0 +1,251 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { notification, syncFrame } from "./fakes.js";
+import { livePage, makePage } from "./page.js";
+
+const bye = (code, values = {}) => ({
+  op: "bye",
+  code,
+  reason: "",
+  detail: "",
+  reconnect: true,
+  after_ms: 0,
+  ...values,
+});
+
+test("start and stop are idempotent, and a stopped client stays silent", async () => {
+  const page = makePage();
+  page.client.start();
+  page.client.start();
+  assert.equal(page.sockets.length, 1);
+  page.client.stop();
+  page.client.stop();
+  assert.equal(page.last().closed, true);
+  await page.clock.advance(120_000);
+  assert.equal(page.sockets.length, 1);
+  page.client.start();
+  assert.equal(page.sockets.length, 2);
+});
+
+for (const [code, state] of [
+  [4400, "refused"],
+  [4401, "signed_out"],
+  [4409, "refused"],
+]) {
+  test(`${code} is final, with and without a bye`, async () => {
+    for (const polite of [true, false]) {
+      const page = livePage();
+      if (polite) page.last().receive(bye(code, { reconnect: false }));
+      page.last().end(code);
+      await page.clock.advance(300_000);
+      assert.equal(page.sockets.length, 1);
+      assert.equal(page.client.state, state);
+    }
+  });
+}
+
+test("a bye counts even when its close code gets lost", async () => {
+  const page = livePage();
+  page.last().receive(bye(4401, { reconnect: false }));
+  page.last().end(1006);
+  await page.clock.advance(300_000);
+  assert.equal(page.sockets.length, 1);
+});
+
+for (const code of [1000, 1006, 1011, 4000, 4408, 4999]) {
+  test(`after ${code} the client comes back within 3 s, with its position`, async () => {
+    const page = livePage({ random: () => 0.999 });
+    page.last().receive({ op: "change", n: 3, prev: 41, seq: 44, unread: 3, items: [notification("a", 44)] });
+    page.last().end(code);
+    assert.equal(page.client.state, "waiting");
+    await page.clock.advance(3_000);
+    assert.equal(page.sockets.length, 2);
+    page.last().open();
+    assert.deepEqual(page.last().sent, [{ op: "hello", epoch: "e1", seq: 44 }]);
+  });
+}
+
+test("4000 waits as long as the server says, and a little jitter", async () => {
+  const page = livePage();
+  page.last().receive(bye(4000, { after_ms: 2_000 }));
+  page.last().end(4000);
+  await page.clock.advance(1_999);
+  assert.equal(page.sockets.length, 1);
+  await page.clock.advance(501);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("4429 waits 30 s or more, even when the network comes back meanwhile", async () => {
+  const page = livePage({ random: () => 0 });
+  page.last().receive(bye(4429, { after_ms: 1_000 }));
+  page.last().end(4429);
+  page.client.nudge();
+  await page.clock.advance(29_999);
+  assert.equal(page.sockets.length, 1);
+  await page.clock.advance(1);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("waits double from 3 s to 30 s with full jitter, and start anew after 30 s of health", async () => {
+  const page = makePage({ random: () => 0.999_999, routes: { "GET /n/api/sync/": new TypeError("away") } });
+  page.client.start();
+  const waits = [];
+  for (let attempt = 0; attempt < 6; attempt += 1) {
+    const before = page.clock.time;
+    page.last().end(1006);
+    const count = page.sockets.length;
+    while (page.sockets.length === count) await page.clock.advance(100);
+    waits.push(Math.round((page.clock.time - before) / 1000));
+  }
+  assert.deepEqual(waits, [3, 6, 12, 24, 30, 30]);
+  page.last().welcome();
+  await page.clock.advance(29_000);
+  page.last().end(1006);
+  await page.clock.advance(29_000);
+  assert.equal(page.sockets.length, 7, "29 s are not health");
+  await page.clock.advance(1_000);
+  page.last().welcome();
+  await page.clock.advance(30_000);
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  assert.equal(page.sockets.length, 9);
+});
+
+test("jitter is full: it may come back at once", async () => {
+  const page = livePage({ random: () => 0 });
+  page.last().end(1006);
+  await page.clock.advance(0);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("when the network is said to be back, it does not wait", async () => {
+  const page = livePage({ random: () => 0.999 });
+  page.last().end(1006);
+  page.client.nudge();
+  assert.equal(page.sockets.length, 2);
+  await page.clock.advance(3_000);
+  assert.equal(page.sockets.length, 2, "the old timer is gone");
+});
+
+test("an open connection proves itself when the network changed: no answer in 5 s and it is replaced", async () => {
+  const page = livePage({ random: () => 0 });
+  page.client.nudge();
+  assert.deepEqual(page.last().ops(), ["ping"]);
+  page.last().receive({ op: "beat", seq: 41 });
+  await page.clock.advance(10_000);
+  assert.equal(page.sockets.length, 1);
+  page.client.nudge();
+  await page.clock.advance(5_000);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("60 s without a frame: closed and opened again, without waiting for the close event", async () => {
+  const page = livePage({ random: () => 0 });
+  await page.clock.advance(50_000);
+  page.last().receive({ op: "beat", seq: 41 });
+  await page.clock.advance(59_999);
+  assert.equal(page.sockets.length, 1);
+  await page.clock.advance(1);
+  assert.equal(page.sockets[0].closed, true);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("what an abandoned socket still says is not heard", async () => {
+  const page = livePage({ random: () => 0 });
+  await page.clock.advance(60_000);
+  page.sockets[0].receive({ op: "change", n: 3, prev: 41, seq: 42, unread: 9, items: [] });
+  page.sockets[0].end(4401);
+  assert.equal(page.client.stream.cursor, 41);
+  assert.equal(page.client.state, "connecting");
+});
+
+test("a socket that never opens is given up after 20 s", async () => {
+  const page = makePage({ random: () => 0 });
+  page.client.start();
+  await page.clock.advance(20_000);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("a gap while nothing is connected sends nothing", () => {
+  const page = makePage();
+  page.client.start();
+  page.last().open();
+  page.last().receive({ op: "change", n: 2, prev: 60, seq: 61, unread: 1, items: [] });
+  assert.deepEqual(page.last().ops(), ["hello"]);
+});
+
+test("where no socket can be opened, it polls every 15 s and goes on trying", async () => {
+  let seq = 41;
+  const routes = {
+    "GET /n/api/sync/": ({ url }) => ({
+      json: syncFrame({ prev: Number(url.searchParams.get("seq")), seq, unread: 9 }),
+    }),
+  };
+  const page = makePage({ routes });
+  page.client.start();
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  assert.equal(page.net.calls.length, 0, "one failure may be chance");
+  page.last().end(1006);
+  await page.clock.advance(0);
+  assert.equal(page.client.state, "polling");
+  assert.equal(page.net.calls[0].url.search, "?epoch=e1&seq=41");
+  seq = 43;
+  await page.clock.advance(15_000);
+  assert.equal(page.client.stream.cursor, 43);
+  assert.ok(page.sockets.length > 2);
+  page.last().welcome();
+  assert.equal(page.client.state, "live");
+  const polls = page.net.calls.length;
+  await page.clock.advance(45_000);
+  assert.equal(page.net.calls.length, polls);
+});
+
+test("polling reads on while there is more, and sends its ETag only for the same position", async () => {
+  const frames = [
+    { json: syncFrame({ prev: 41, seq: 50, more: true, jobs: undefined }), headers: { ETag: '"a"' } },
+    { json: syncFrame({ prev: 50, seq: 55 }), headers: { ETag: '"b"' } },
+    { status: 304 },
+  ];
+  const page = makePage({ routes: { "GET /n/api/sync/": () => frames.shift() } });
+  page.client.start();
+  page.client.refresh();
+  await page.clock.advance(0);
+  assert.equal(page.client.stream.cursor, 55);
+  page.client.refresh();
+  await page.clock.advance(0);
+  assert.deepEqual(
+    page.net.calls.map((call) => call.headers.get("If-None-Match")),
+    [null, null, '"b"'],
+  );
+});
+
+test("polling that is answered 401 is final", async () => {
+  const page = makePage({ routes: { "GET /n/api/sync/": { status: 401, json: {} } } });
+  page.client.start();
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  page.last().end(1006);
+  await page.clock.advance(0);
+  assert.equal(page.client.state, "signed_out");
+  const sockets = page.sockets.length;
+  await page.clock.advance(120_000);
+  assert.equal(page.sockets.length, sockets);
+});
+
+test("a server that is away altogether is waited for, not polled into a live state", async () => {
+  const page = makePage({ routes: { "GET /n/api/sync/": new TypeError("away") } });
+  page.client.start();
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  page.last().end(1006);
+  await page.clock.advance(0);
+  assert.equal(page.client.state, "waiting");
+});
+
+test("refresh polls only where nothing is pushed", async () => {
+  const page = livePage({ routes: { "GET /n/api/sync/": { json: syncFrame() } } });
+  page.client.refresh();
+  await page.clock.advance(0);
+  assert.equal(page.net.calls.length, 0);
+});

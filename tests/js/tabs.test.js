@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Client } from "../../notifications/static/notifications/client.js";
+import { Connection, Poll } from "../../notifications/static/notifications/connection.js";
+import { SharedLink } from "../../notifications/static/notifications/tabs.js";
+import {
+  FakeClock,
+  FakeLocks,
+  FakeSocket,
+  fakeChannels,
+  fakeFetch,
+  notification,
+  settled,
+  syncFrame,
+} from "./fakes.js";
+
+const NAME = "notifications.v1:u1";
+
+/** Tabs of one browser, which share locks, channels and clock. */
+function makeBrowser(
+  routes = {
+    "GET /sync/": ({ url }) => ({
+      json: syncFrame({ prev: Number(url.searchParams.get("seq")), seq: 41, unread: 2 }),
+    }),
+  },
+) {
+  const locks = new FakeLocks();
+  const channels = fakeChannels();
+  const clock = new FakeClock();
+  const open = (name = NAME, seq = 41) => {
+    const tab = { sockets: [], net: fakeFetch(routes) };
+    const link = (hooks) => {
+      const poll = new Poll({ url: "/sync/", fetch: tab.net.fetch, clock, hooks });
+      const connect = (hooks) =>
+        new Connection({
+          url: "ws://site.test/ws/",
+          clock,
+          random: () => 0,
+          hooks,
+          poll: new Poll({ url: "/sync/", fetch: tab.net.fetch, clock, hooks }),
+          open: (...args) => (tab.sockets.push(new FakeSocket(...args)), tab.sockets.at(-1)),
+        });
+      const channel = (name) => (tab.channel = channels(name));
+      tab.link = new SharedLink({ name, locks, channel, connect, poll, clock, hooks });
+      return tab.link;
+    };
+    tab.client = new Client({ link, start: { epoch: "e1", seq, unread: 2 } });
+    tab.client.start();
+    return tab;
+  };
+  return { open, locks, clock };
+}
+
+async function twoTabs(browser = makeBrowser()) {
+  const leader = browser.open();
+  await settled();
+  leader.sockets[0].welcome({ unread: 2 });
+  const follower = browser.open();
+  await settled();
+  return { ...browser, browser, leader, follower };
+}
+
+const change = (prev, seq, items = []) => ({ op: "change", n: 9, prev, seq, unread: 7, items });
+
+test("one socket for all tabs of a browser", async () => {
+  const { leader, follower } = await twoTabs();
+  assert.equal(leader.link.leading, true);
+  assert.equal(leader.sockets.length, 1);
+  assert.equal(follower.link.leading, false);
+  assert.equal(follower.sockets.length, 0);
+});
+
+test("tabs of different users have a socket each", async () => {
+  const browser = makeBrowser();
+  const [first, second] = [browser.open(), browser.open("notifications.v1:u2")];
+  await settled();
+  assert.deepEqual([first.sockets.length, second.sockets.length], [1, 1]);
+});
+
+test("what the leader receives, the followers have", async () => {
+  const { leader, follower } = await twoTabs();
+  leader.sockets[0].receive(change(41, 42, [notification("a", 42)]));
+  await settled();
+  assert.equal(follower.client.stream.cursor, 42);
+  assert.equal(follower.client.unread, 7);
+  assert.equal(follower.client.stream.notifications.get("a").title, "Title a");
+});
+
+test("a follower knows whether the leader is connected", async () => {
+  const { leader, follower } = await twoTabs();
+  assert.equal(follower.client.state, "live");
+  leader.sockets[0].end(1006);
+  await settled();
+  assert.equal(follower.client.state, "waiting");
+});
+
+test("a new follower catches up over HTTP from the position of its page, once", async () => {
+  const { follower } = await twoTabs();
+  assert.equal(follower.net.calls.length, 1);
+  assert.equal(follower.net.calls[0].url.search, "?epoch=e1&seq=41");
+});
+
+test("a follower that misses something asks over HTTP, not through the leader's socket", async () => {
+  const { leader, follower } = await twoTabs();
+  const sent = leader.sockets[0].sent.length;
+  leader.client.stream.cursor = 60;
+  leader.sockets[0].receive(change(60, 61));
+  await settled();
+  assert.equal(follower.net.calls.length, 2);
+  assert.equal(leader.sockets[0].sent.length, sent);
+});
+
+test("only the leader acknowledges", async () => {
+  const { leader, follower } = await twoTabs();
+  leader.sockets[0].receive({ op: "jobs", n: 16, ack: true, jobs: [] });
+  await settled();
+  assert.equal(leader.sockets[0].ops().filter((op) => op === "ack").length, 1);
+  assert.equal(follower.sockets.length, 0);
+});
+
+test("when the leader closes, the next tab connects from its own position", async () => {
+  const { leader, follower } = await twoTabs();
+  leader.sockets[0].receive(change(41, 44));
+  await settled();
+  leader.client.stop();
+  await settled();
+  assert.equal(follower.link.leading, true);
+  follower.sockets[0].open();
+  assert.deepEqual(follower.sockets[0].sent, [{ op: "hello", epoch: "e1", seq: 44 }]);
+});
+
+test("when the leader is killed, the next tab takes over", async () => {
+  const { leader, follower, locks } = await twoTabs();
+  leader.channel.dead = true;
+  await locks.die(NAME);
+  assert.equal(follower.link.leading, true);
+  assert.equal(follower.sockets.length, 1);
+});
+
+test("a leader that is frozen while it holds the lock is replaced, and follows when it wakes", async () => {
+  const { leader, follower, clock } = await twoTabs();
+  leader.channel.dead = true;
+  await clock.advance(29_000);
+  assert.equal(follower.link.leading, false);
+  await clock.advance(5_000);
+  assert.equal(follower.link.leading, true);
+  leader.channel.dead = false;
+  await settled();
+  assert.equal(leader.link.leading, false);
+  assert.equal(leader.sockets[0].closed, true);
+});
+
+test("a quiet leader that answers keeps leading", async () => {
+  const { leader, follower, clock } = await twoTabs();
+  for (let minute = 0; minute < 5; minute += 1) {
+    await clock.advance(50_000);
+    leader.sockets.at(-1).receive({ op: "beat", seq: 41 });
+  }
+  assert.equal(leader.link.leading, true);
+  assert.equal(follower.sockets.length, 0);
+});
+
+test("a new tab whose leader is frozen takes over within seconds", async () => {
+  const browser = makeBrowser();
+  const leader = browser.open();
+  await settled();
+  leader.channel.dead = true;
+  const tab = browser.open();
+  await browser.clock.advance(3_000);
+  assert.equal(tab.link.leading, true);
+});
+
+test("signed out: every tab is told and none connects again", async () => {
+  const { leader, follower, clock } = await twoTabs();
+  leader.sockets[0].end(4401);
+  await settled();
+  await clock.advance(120_000);
+  assert.deepEqual([leader.client.state, follower.client.state], ["signed_out", "signed_out"]);
+  assert.deepEqual([leader.sockets.length, follower.sockets.length], [1, 0]);
+});
+
+test("a tab that signs in again after that leads", async () => {
+  const { leader, browser } = await twoTabs();
+  leader.sockets[0].end(4401);
+  await settled();
+  const fresh = browser.open();
+  await settled();
+  assert.equal(fresh.link.leading, true);
+});
+
+test("a tab that comes back from the back-forward cache joins again", async () => {
+  const { leader, follower } = await twoTabs();
+  leader.client.stop();
+  await settled();
+  follower.sockets[0].welcome({ unread: 2 });
+  leader.client.start();
+  await settled();
+  assert.equal(leader.link.leading, false);
+  follower.sockets[0].receive(change(41, 50));
+  await settled();
+  assert.equal(leader.client.stream.cursor, 50);
+});
+
+test("three tabs: each in turn, never two at once", async () => {
+  const browser = makeBrowser();
+  const tabs = [browser.open(), browser.open(), browser.open()];
+  await settled();
+  for (const tab of tabs) {
+    assert.equal(tabs.filter((other) => other.link.leading).length, 1);
+    assert.equal(tab.link.leading, true);
+    tab.client.stop();
+    await settled();
+  }
+});
+
+test("a follower asks over HTTP after a change of its own only where nothing is pushed", async () => {
+  const { leader, follower } = await twoTabs();
+  follower.client.refresh();
+  await settled();
+  assert.equal(follower.net.calls.length, 1);
+  leader.sockets[0].end(1006);
+  await settled();
+  follower.client.refresh();
+  await settled();
+  assert.equal(follower.net.calls.length, 2);
+});
