@@ -1,7 +1,7 @@
 """Reading: where streams are, what followed a cursor, what a client without one is shown, which jobs are active.
 
-Head first, then the rows up to it, then the floor again. So a row that moves on meanwhile is picked up by the next read,
-and one that was pruned meanwhile turns the answer into a reset; nothing is skipped. Nothing here locks or writes.
+Head first, then the rows up to it, then the floor again. So a row that moves on meanwhile is picked up by the next
+read, and one that was pruned meanwhile turns the answer into a reset; nothing is skipped. Nothing here locks or writes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ JOB_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """Where a stream is: its ``head``, the ``floor`` below which rows were pruned, the ``unread`` count at that head, and
-    ``guard``, which moves when somebody's sessions may have ended."""
+    """Where a stream is: its ``head``, the ``floor`` below which rows were pruned, the ``unread`` count at that head,
+    and ``guard``, which moves when sessions of the user may have ended."""
 
     head: int = 0
     floor: int = 0
@@ -110,7 +110,9 @@ def missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed
             mine = rows.get((user, cursor))
             if mine is None:
                 mine = [row for row in shared.get(user, ()) if row.seq > cursor]
-            found[user, cursor] = Missed(position=there, rows=mine[:ROWS_AT_ONCE], cut=len(mine) > ROWS_AT_ONCE)
+            found[user, cursor] = Missed(
+                position=there, rows=mine[:ROWS_AT_ONCE], cut=len(mine) > ROWS_AT_ONCE
+            )
     return found
 
 
@@ -162,9 +164,13 @@ def active_jobs(ids: Iterable[Any]) -> dict[Any, Job]:
 
 
 def active_sums(users: Iterable[Any]) -> dict[Any, tuple[int, int]]:
-    """Return a sum of each user's active jobs, (how many, versions added up): while the head stays, it moves with any."""
+    """Return sums over each user's active jobs, (how many, versions added up). While the head stays, any change of an
+    active job moves them."""
     sql = "SELECT user_id, COUNT(*), SUM(version) FROM {job}"
-    return {user: (count, int(total)) for user, (count, total) in _by_user(sql, users, "AND seq = 0 GROUP BY user_id")}
+    return {
+        user: (count, int(total))
+        for user, (count, total) in _by_user(sql, users, "AND seq = 0 GROUP BY user_id")
+    }
 
 
 def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, list[Notification | Job]]:
@@ -197,7 +203,9 @@ def _far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
 
 
 def _shown(model: type[models.Model], columns: tuple[str, ...]) -> models.QuerySet:
-    return model._default_manager.using(connection().alias).only(*(name.removesuffix("_id") for name in columns))
+    return model._default_manager.using(connection().alias).only(
+        *(name.removesuffix("_id") for name in columns)
+    )
 
 
 def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple]]:

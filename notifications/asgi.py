@@ -1,0 +1,113 @@
+"""An ASGI application in place of Django's, with the WebSocket and the embedded worker:
+
+from notifications.asgi import get_asgi_application
+
+application = get_asgi_application()
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import PurePath
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.asgi import get_asgi_application as get_django_application
+
+#: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
+SERVING_COMMANDS = {"runserver", "serve"}
+
+
+def get_asgi_application() -> Application:
+    """Return an ASGI application with Django's pages and the WebSocket at ``/ws/notifications/``.
+
+    Starts the embedded worker, where ``NOTIFICATIONS["EMBEDDED_WORKER"]`` says so and this process is a server.
+    """
+    application = Application(get_django_application())
+    if is_server():
+        start_embedded_worker()
+    return application
+
+
+class Application:
+    """Hands requests to Django, WebSockets to the app, and refuses WebSockets of other paths."""
+
+    def __init__(self, django_application: Any) -> None:
+        from notifications.realtime import hub
+        from notifications.routing import websocket_urlpatterns
+
+        self.django = django_application
+        self.hub = hub
+        self.sockets = websocket_urlpatterns
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.live(receive, send)
+        scope = with_trusted_root_path(scope, send)
+        self.hub.here()  # it numbers what others left behind, from the first request on
+        if scope["type"] != "websocket":
+            return await self.django(scope, receive, send)
+        path = path_below_root(scope).removeprefix("/")
+        for route in self.sockets:
+            if route.pattern.match(path):
+                return await route.callback(scope, receive, send)
+        await receive()
+        await send({"type": "websocket.close", "code": 4404})
+
+    async def live(self, receive, send) -> None:
+        """Say goodbye to all clients when the server stops, if it tells; nothing depends on it."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self.hub.close_here()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+
+def with_trusted_root_path(scope: dict, send: Any) -> dict:
+    """Return the scope without what a client may have put in its place: Daphne takes ``root_path`` from a header of the
+    request, ``Daphne-Root-Path``, and all links of the answer would begin with it."""
+    server = getattr(getattr(send, "func", None), "__self__", None)
+    if type(server).__module__ != "daphne.server" or scope.get("root_path") == server.root_path:
+        return scope
+    return {**scope, "root_path": server.root_path}
+
+
+def path_below_root(scope: dict) -> str:
+    """Return the path without the prefix that the server or ``FORCE_SCRIPT_NAME`` put before the project's own."""
+    path = scope["path"]
+    for prefix in (scope.get("root_path") or "", django_settings.FORCE_SCRIPT_NAME or ""):
+        prefix = prefix.rstrip("/")
+        if prefix and path.startswith(f"{prefix}/"):
+            return path[len(prefix) :]
+    return path
+
+
+def is_server() -> bool:
+    """Whether this process serves pages: it is no test runner, no WSGI server, and no other command of manage.py."""
+    from django.test.utils import _TestState
+
+    if hasattr(_TestState, "saved_data") or not {"pytest", "uwsgi", "mod_wsgi"}.isdisjoint(sys.modules):
+        return False
+    if is_management_script(sys.argv[0]):
+        return len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS
+    return True
+
+
+def is_management_script(script: str) -> bool:
+    """Whether a process started as this script runs commands of Django's."""
+    path = PurePath(script)
+    names = {"manage.py", "django-admin", "django-admin.exe"}
+    return path.name in names or path.parts[-2:] == ("django", "__main__.py")
+
+
+def start_embedded_worker() -> None:
+    """Start the embedded worker of this process, if the settings want one."""
+    from notifications.conf import settings
+
+    if settings.EMBEDDED_WORKER:
+        from notifications.jobs import embedded
+        from notifications.realtime import doorbell
+
+        embedded.start(doorbell.listen)

@@ -1,0 +1,100 @@
+"""The WebSocket: handshake, who it is, then messages in and frames out until one side ends it.
+
+A plain ASGI application rather than a Channels consumer: that one hops to the thread shared by all with every message.
+It works in Channels' URLRouter, with or without AuthMiddlewareStack around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+
+from notifications.realtime import closing, hub
+from notifications.realtime.closing import Bye
+from notifications.realtime.origin import is_allowed
+from notifications.realtime.sessions import session_key, signed_in
+from notifications.realtime.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
+
+SUBPROTOCOL = "notifications.v1"
+
+
+async def notifications_socket(scope, receive, send) -> None:
+    """Serve one WebSocket with the protocol ``notifications.v1``."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    request = _request(scope)
+    offered = scope.get("subprotocols") or []
+    if not is_allowed(_values(scope, b"origin"), request) or (offered and SUBPROTOCOL not in offered):
+        return await send({"type": "websocket.close", "code": 4403})
+    here = hub.here()
+    user, session, bye = await _who(here, scope, request)
+    # Accepted in any case: a browser cannot see the status of a handshake that is refused.
+    await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
+    if bye is None:
+        subscriber = Subscriber(here, user, session, send)
+        bye = here.join(subscriber)
+    if bye is not None:
+        return await _say(bye, receive, send)
+    await _serve(subscriber, receive)
+
+
+async def _serve(subscriber: Subscriber, receive) -> None:
+    try:
+        while (message := await receive())["type"] == "websocket.receive":
+            subscriber.receive(message.get("text"), message.get("bytes"))
+    except asyncio.CancelledError:
+        if subscriber.closed:  # it did not answer the close in time
+            return
+        # Daphne is stopping: it cancels everything at once, and has no other way to say so.
+        subscriber.close(closing.GOING_AWAY)
+        if subscriber.sender:
+            await asyncio.wait([subscriber.sender], timeout=1)
+        raise
+    finally:
+        subscriber.closed = True
+        subscriber.hub.leave(subscriber)
+        if subscriber.sender:
+            subscriber.sender.cancel()
+
+
+async def _say(bye: Bye, receive, send) -> None:
+    """Say goodbye to somebody who was never let in, and wait for the end of the connection."""
+    await send({"type": "websocket.send", "text": bye.frame()})
+    await send({"type": "websocket.close", "code": bye.code})
+    async with asyncio.timeout(5):
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+
+async def _who(here: hub.Hub, scope, request: ASGIRequest) -> tuple[Any, str | None, Bye | None]:
+    """Return who it is, the key of the session if that says so, and the goodbye for whom nobody knows."""
+    if "user" in scope:  # by the project's own middleware
+        user = scope["user"]
+        if user is not None and user.is_authenticated and user.is_active:
+            return user.pk, None, None
+        return None, None, closing.SIGNED_OUT
+    session = session_key(request)
+    try:
+        found = await here.doors.run(signed_in, session)
+    except Exception as exc:  # session stores and backends have errors of their own
+        logger.warning("It could not be found out who is signed in: %s", exc)
+        return None, None, closing.CANNOT_ASK
+    return found, session, None if found is not None else closing.SIGNED_OUT
+
+
+def _request(scope) -> ASGIRequest:
+    """The handshake as Django sees requests, for what settings say about hosts, proxies and cookies."""
+    scheme = {"wss": "https", "https": "https"}.get(scope.get("scheme", "ws"), "http")
+    return ASGIRequest(
+        {**scope, "type": "http", "method": "GET", "scheme": scheme, "query_string": b""}, io.BytesIO()
+    )
+
+
+def _values(scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope.get("headers", ()) if key.lower() == name]

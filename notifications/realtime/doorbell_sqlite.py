@@ -1,0 +1,101 @@
+"""Rings from other processes on SQLite: a thread that watches whether the file was changed.
+
+``PRAGMA data_version`` costs a few microseconds and moves with any commit of another connection. Then only the rings
+after the last one are read, so the cost does not grow with the number of users that are watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import DatabaseError
+
+from notifications.models import Ring
+from notifications.transactions import connection
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+EVERY = 0.010
+#: Seconds between two looks at which file it is, and after an error.
+SELDOM = 1.0
+
+
+class Watcher:
+    """Calls ``heard({id: user, …})`` from a thread of its own with the rows of ``Ring`` committed since it started.
+
+    Missing some (a busy database, a file put in its place) is allowed: rings are hints.
+    """
+
+    def __init__(self, heard: Callable[[dict[int, Any]], None]) -> None:
+        self._heard = heard
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="notifications-doorbell-sqlite", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and its connection. Does not wait when called by the thread itself."""
+        self._ended.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._watch_file()
+            # sqlite3's own error where the pragma was sent to it directly.
+            except (DatabaseError, sqlite3.Error) as exc:
+                logger.warning("The watcher of the SQLite file starts again after: %s", exc)
+                self._ended.wait(SELDOM)
+            finally:
+                with contextlib.suppress(Exception):  # it is broken already
+                    connection().close()
+
+    def _watch_file(self) -> None:
+        """Watch until the end, an error, or until another file stands in this one's place."""
+        db = connection()
+        db.ensure_connection()
+        ask = db.connection.execute
+        file = _identity(db.settings_dict["NAME"])
+        version = None
+        last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
+        look_again = time.monotonic() + SELDOM
+        while not self._ended.wait(EVERY):
+            now = ask("PRAGMA data_version").fetchone()[0]
+            if now != version:
+                version = now
+                last = self._read(db, last)
+            if time.monotonic() > look_again:
+                if _identity(db.settings_dict["NAME"]) != file:
+                    return
+                look_again = time.monotonic() + SELDOM
+
+    def _read(self, db: Any, last: int) -> int:
+        newest = db.connection.execute("SELECT max(id) FROM notifications_ring").fetchone()[0]
+        if newest is None or newest <= last:
+            return last
+        rings = dict(Ring.objects.using(db.alias).filter(id__gt=last).values_list("id", "user_id"))
+        if rings:
+            self._heard(rings)
+        return max(rings, default=last)
+
+
+def can_watch() -> bool:
+    """Whether the app's database is a SQLite file."""
+    db = connection()
+    return db.vendor == "sqlite" and not db.is_in_memory_db()
+
+
+def _identity(path: Any) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

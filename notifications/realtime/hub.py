@@ -1,0 +1,370 @@
+"""The hub: turns rings into frames for the clients connected to this process. One for each event loop of a server.
+
+    ring -> dirty -> look (a thread, all users together) -> apply -> deliver
+
+One look is under way at a time, and what it found is applied before the next begins. So whoever was caught up by a look
+is followed live from the next one on, and misses nothing in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import Error as DatabaseFault
+
+from notifications import streams
+from notifications.conf import settings
+from notifications.realtime import closing, doorbell
+from notifications.realtime.check import Checked, check
+from notifications.realtime.closing import Bye
+from notifications.realtime.look import Seen, Span, Wanted, look, number_first
+from notifications.realtime.pool import Pool
+from notifications.realtime.sessions import signed_in
+from notifications.realtime.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the clock, two position checks, and after a question the database did not answer.
+TICK = 1.0
+CHECK_EVERY = 5
+RETRY = 1.0
+#: Seconds after somebody's guard moved when their sessions are read again, and between two readings of all sessions.
+GUARD_AFTER = (0.5, 2.0)
+SESSIONS_EVERY = 60
+SESSIONS_AT_ONCE = 100
+
+
+class Watch:
+    """What the hub holds of a user: who is connected, and the versions of active jobs that were shown last."""
+
+    __slots__ = ("guard", "subscribers", "sums", "versions")
+
+    def __init__(self) -> None:
+        self.subscribers: list[Subscriber] = []
+        self.versions: dict[Any, int] = {}
+        self.sums: tuple[int, int] = (0, 0)
+        self.guard: int | None = None
+
+
+class Hub:
+    """``join`` and ``leave`` with a Subscriber; ``read_up`` one that has fallen behind; ``close`` all."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.questions = Pool("hub", 2)
+        self.doors = Pool("doors", 2)
+        self.epoch: str | None = None
+        self._users: dict[Any, Watch] = {}
+        self._dirty: set[Any] = set()
+        self._behind: set[Subscriber] = set()
+        self._unnumbered: set[Subscriber] = set()
+        self._looking = self._numbering = self._checking = self._leaving_over = False
+        self._ticks = 0
+        self._stop_listening: Callable[[], None] | None = None
+        self._timer = loop.call_later(TICK, self._tick)
+
+    def join(self, subscriber: Subscriber) -> Bye | None:
+        """Register a subscriber before anything is read for it; returns why not, where the user has too many."""
+        watch = self._users.get(subscriber.user)
+        if watch is None:
+            watch = self._users[subscriber.user] = Watch()
+        elif len(watch.subscribers) >= settings.SOCKETS_PER_USER:
+            return closing.TOO_MANY_SOCKETS
+        watch.subscribers.append(subscriber)
+        if self._stop_listening is None:
+            self._stop_listening = doorbell.listen(self._rung)
+        return None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber; once or more often."""
+        watch = self._users.get(subscriber.user)
+        if watch is None or subscriber not in watch.subscribers:
+            return
+        watch.subscribers.remove(subscriber)
+        self._behind.discard(subscriber)
+        self._unnumbered.discard(subscriber)
+        if not watch.subscribers:
+            del self._users[subscriber.user]
+        if not self._users and self._stop_listening:
+            # In a thread: the watcher is waited for.
+            self.doors.run(self._stop_listening)
+            self._stop_listening = None
+
+    def read_up(self, subscriber: Subscriber) -> None:
+        """Send a subscriber what followed its position, as soon as it can be read and there is room for it."""
+        if subscriber.closed or not subscriber.has_room():
+            return
+        if subscriber.reset:
+            self._unnumbered.add(subscriber)
+            self.loop.call_soon(self._number)
+        else:
+            self._behind.add(subscriber)
+            self.loop.call_soon(self._look)
+
+    def subscribers(self) -> list[Subscriber]:
+        """Return all subscribers."""
+        return [subscriber for watch in self._users.values() for subscriber in watch.subscribers]
+
+    def close(self, bye: Bye = closing.GOING_AWAY) -> None:
+        """Say goodbye to all, stop, and end the threads."""
+        for subscriber in self.subscribers():
+            subscriber.close(bye)
+        self._timer.cancel()
+        self.end()
+
+    def end(self) -> None:
+        """End the threads; all there is to do once the loop is closed."""
+        if self._stop_listening:
+            self._stop_listening()
+            self._stop_listening = None
+        self.questions.close()
+        self.doors.close()
+
+    # Rings and looks
+
+    def _rung(self, users: frozenset, queue: bool) -> None:
+        # The loop may have been closed without a goodbye; the next hub of this process ends this one.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._ring, users)
+
+    def _ring(self, users: Iterable[Any]) -> None:
+        self._dirty.update(user for user in users if user in self._users)
+        self._look()
+
+    def _look(self) -> None:
+        if self._looking or not (self._dirty or self._behind):
+            return
+        behind, self._behind = self._behind, set()
+        dirty, self._dirty = self._dirty, set()
+        wanted = self._wanted(dirty | {subscriber.user for subscriber in behind}, behind)
+        if not wanted.cursors:
+            return
+        self._looking = True
+
+        def looked(future: asyncio.Future) -> None:
+            self._looking = False
+            try:
+                seen = future.result()
+            except Exception as exc:  # asked again, whatever it was: nobody else would
+                logger.warning("The hub could not read: %s", exc, exc_info=not isinstance(exc, DatabaseFault))
+                self._dirty |= dirty
+                self._behind |= {subscriber for subscriber in behind if not subscriber.closed}
+                self.loop.call_later(RETRY, self._look)
+                return
+            self._apply(seen, behind)
+            self._look()
+
+        self.questions.run(look, wanted).add_done_callback(looked)
+
+    def _wanted(self, users: set[Any], behind: set[Subscriber]) -> Wanted:
+        wanted = Wanted()
+        for user in users:
+            watch = self._users.get(user)
+            if watch is None:
+                continue
+            cursors: set[int | None] = set()
+            for subscriber in watch.subscribers:
+                if subscriber in behind:
+                    cursors.add(None if subscriber.reset else subscriber.pos)
+                    wanted.starting.add(user)
+                elif not subscriber.owed and subscriber.synced:
+                    cursors.add(subscriber.pos)
+                    wanted.known[user] = watch.versions
+            if cursors:
+                wanted.cursors[user] = cursors
+        return wanted
+
+    def _apply(self, seen: Seen, behind: set[Subscriber]) -> None:
+        if seen.epoch is not None:
+            self.epoch = seen.epoch
+        for user, versions in seen.versions.items():
+            watch = self._users.get(user)
+            if watch is None:
+                continue
+            for subscriber in tuple(watch.subscribers):
+                if subscriber in behind:
+                    self._catch_up(subscriber, seen)
+                elif not subscriber.owed and subscriber.synced:
+                    self._follow(subscriber, seen)
+            watch.versions = versions
+            self._notice_guard(user, watch, seen.positions[user].guard)
+
+    def _follow(self, subscriber: Subscriber, seen: Seen) -> None:
+        """Send somebody who is live what is new, if it has room, and if this is what follows its position."""
+        span = seen.spans.get((subscriber.user, subscriber.pos))
+        if span is None:
+            return
+        if span.reset or span.more:
+            return self._fall_behind(subscriber)
+        if span.seq != span.prev:
+            if not subscriber.deliver(span.change()):
+                return subscriber.lag()
+            subscriber.pos = span.seq
+        for frame in seen.jobs.get(subscriber.user, ()):
+            if not subscriber.deliver(frame):
+                return subscriber.lag()
+
+    def _fall_behind(self, subscriber: Subscriber) -> None:
+        subscriber.lag()
+        self.read_up(subscriber)
+
+    def _catch_up(self, subscriber: Subscriber, seen: Seen) -> None:
+        """Send somebody who is owed a sync frame the next one, or start it anew."""
+        if subscriber.epoch is not None and subscriber.epoch != seen.epoch:
+            subscriber.reset = True
+        span = seen.spans.get((subscriber.user, None if subscriber.reset else subscriber.pos))
+        if span is None or span.reset:
+            # Its position has moved meanwhile, or it cannot be followed.
+            subscriber.reset = subscriber.reset or span is not None
+            return self.read_up(subscriber)
+        self._send_sync(subscriber, span, seen)
+
+    def _send_sync(self, subscriber: Subscriber, span: Span, seen: Seen) -> None:
+        assert seen.epoch is not None
+        if not subscriber.deliver(span.sync(seen.epoch, seen.active[subscriber.user])):
+            return  # it lags; its next ack reads it up
+        subscriber.epoch = seen.epoch
+        subscriber.pos = span.seq
+        subscriber.reset = False
+        subscriber.owed = span.more
+        if span.more:
+            self.read_up(subscriber)
+        if not subscriber.synced or subscriber.ping:
+            subscriber.synced = True
+            if subscriber.ping:
+                subscriber.ping = False
+                subscriber.beat()
+
+    def _number(self) -> None:
+        """Number the users of those who start from a snapshot, apart from the looks: it may have to wait for a lock."""
+        if self._numbering or not self._unnumbered:
+            return
+        fresh, self._unnumbered = self._unnumbered, set()
+        self._numbering = True
+
+        def numbered(future: asyncio.Future) -> None:
+            self._numbering = False
+            if future.exception():
+                logger.info("Streams were not numbered before a snapshot: %s", future.exception())
+            self._behind.update(subscriber for subscriber in fresh if not subscriber.closed)
+            self._look()
+            self._number()
+
+        users = list({subscriber.user for subscriber in fresh})
+        self.doors.run(number_first, users).add_done_callback(numbered)
+
+    # The clock
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK, self._tick)
+        self._ticks += 1
+        now = self.loop.time()
+        for subscriber in self.subscribers():
+            subscriber.check_times(now)
+        self._number_leftovers()
+        if self._users and self._ticks % CHECK_EVERY == 0:
+            self._check_positions()
+        if self._users and self._ticks % SESSIONS_EVERY == 0:
+            self._check_sessions(self.subscribers())
+
+    def _number_leftovers(self) -> None:
+        if self._leaving_over:
+            return
+        self._leaving_over = True
+
+        def done(future: asyncio.Future) -> None:
+            self._leaving_over = False
+            if future.exception():
+                logger.info("Leftovers were not numbered: %s", future.exception())
+
+        self.doors.run(streams.leftovers).add_done_callback(done)
+
+    def _check_positions(self) -> None:
+        """Find what a lost ring did not tell."""
+        if self._checking:
+            return
+        self._checking = True
+
+        def checked(future: asyncio.Future) -> None:
+            self._checking = False
+            if future.exception():
+                logger.warning("The positions could not be checked: %s", future.exception())
+            else:
+                self._repair(future.result())
+
+        self.doors.run(check, list(self._users)).add_done_callback(checked)
+
+    def _repair(self, checked: Checked) -> None:
+        if self.epoch is not None and checked.epoch != self.epoch:
+            self.epoch = checked.epoch
+            for subscriber in self.subscribers():
+                if subscriber.greeted and not subscriber.owed:
+                    self._fall_behind(subscriber)
+        for user, position in checked.positions.items():
+            watch = self._users.get(user)
+            if watch is None:
+                continue
+            self._notice_guard(user, watch, position.guard)
+            sums = checked.sums.get(user, (0, 0))
+            live = [
+                subscriber for subscriber in watch.subscribers if subscriber.synced and not subscriber.owed
+            ]
+            if sums != watch.sums or any(subscriber.pos != position.head for subscriber in live):
+                watch.sums = sums
+                self._ring([user])
+
+    # Sign-out
+
+    def _notice_guard(self, user: Any, watch: Watch, guard: int) -> None:
+        before, watch.guard = watch.guard, guard
+        if before is None or before == guard:
+            return
+        for after in GUARD_AFTER:
+            self.loop.call_later(after, lambda: self._check_sessions(self._of(user)))
+
+    def _of(self, user: Any) -> list[Subscriber]:
+        watch = self._users.get(user)
+        return list(watch.subscribers) if watch else []
+
+    def _check_sessions(self, subscribers: list[Subscriber]) -> None:
+        """Close those whose session is no longer valid. Those the project's own middleware let in have none."""
+        asked = [subscriber for subscriber in subscribers if subscriber.session]
+        for start in range(0, len(asked), SESSIONS_AT_ONCE):
+            self._check_some_sessions(asked[start : start + SESSIONS_AT_ONCE])
+
+    def _check_some_sessions(self, subscribers: list[Subscriber]) -> None:
+        def checked(future: asyncio.Future) -> None:
+            if future.exception():
+                logger.warning("Sessions could not be read again: %s", future.exception())
+                return
+            for subscriber, user in zip(subscribers, future.result(), strict=True):
+                if user != subscriber.user:
+                    subscriber.close(closing.SIGNED_OUT)
+
+        keys = [subscriber.session for subscriber in subscribers]
+        self.doors.run(lambda: [signed_in(key) for key in keys]).add_done_callback(checked)
+
+
+_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+
+
+def here() -> Hub:
+    """Return the hub of the running event loop; made when it is first asked for."""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.get(loop)
+    if hub is None:
+        for ended in [other for other in _hubs if other.is_closed()]:
+            _hubs.pop(ended).end()
+        hub = _hubs[loop] = Hub(loop)
+    return hub
+
+
+def close_here(bye: Bye = closing.GOING_AWAY) -> None:
+    """Close the hub of the running event loop, if there is one."""
+    hub = _hubs.pop(asyncio.get_running_loop(), None)
+    if hub:
+        hub.close(bye)

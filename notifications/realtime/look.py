@@ -1,0 +1,155 @@
+"""One look at the database for everybody who waits for it, and what is sent of it. Runs in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from notifications import changes, streams
+from notifications.changes import Missed, Position
+from notifications.realtime import wire
+
+
+@dataclass(kw_only=True, slots=True)
+class Wanted:
+    """What to look for: the changes after ``cursors`` of each user (None: a snapshot); of users whom somebody follows
+    live, active jobs that differ from the ``known`` versions; of ``starting`` users, all active jobs."""
+
+    cursors: dict[Any, set[int | None]] = field(default_factory=dict)
+    known: dict[Any, Mapping[Any, int]] = field(default_factory=dict)
+    starting: set[Any] = field(default_factory=set)
+
+
+@dataclass(kw_only=True, slots=True)
+class Span:
+    """What follows ``prev`` (None: a snapshot) up to ``seq``, encoded. ``reset``: it cannot be followed from there."""
+
+    prev: int | None
+    seq: int
+    unread: int
+    items: list[str]
+    more: bool = False
+    reset: bool = False
+    _change: wire.Frame | None = None
+
+    def change(self) -> wire.Frame:
+        """Return the live frame; made once for all who get it."""
+        if self._change is None:
+            self._change = wire.change(self.prev or 0, self.seq, self.unread, self.items)
+        return self._change
+
+    def sync(self, epoch: str, jobs: list[str]) -> wire.Frame:
+        """Return the frame for somebody who catches up."""
+        return wire.sync(epoch, self.prev, self.seq, self.unread, self.items, None if self.more else jobs)
+
+
+@dataclass(kw_only=True, slots=True)
+class Seen:
+    """What was found: the ``epoch`` where somebody starts, ``positions`` of users, ``spans`` by user and cursor,
+    ``jobs`` frames with active jobs that changed, all ``active`` items, newest first, and ``versions`` of active jobs.
+    """
+
+    epoch: str | None
+    positions: dict[Any, Position] = field(default_factory=dict)
+    spans: dict[tuple[Any, int | None], Span] = field(default_factory=dict)
+    jobs: dict[Any, list[wire.Frame]] = field(default_factory=dict)
+    active: dict[Any, list[str]] = field(default_factory=dict)
+    versions: dict[Any, dict[Any, int]] = field(default_factory=dict)
+
+
+def look(wanted: Wanted) -> Seen:
+    """Look once for many users. Changes first, active jobs after them: what finishes in between is then in neither, and
+    follows as a change, instead of being shown as running after it was shown as done."""
+    seen = Seen(epoch=streams.epoch() if wanted.starting else None)
+    encoded: dict[Any, str] = {}
+    after = {user: [at for at in cursors if at is not None] for user, cursors in wanted.cursors.items()}
+    found = changes.missed(after)
+    for (user, cursor), missed in found.items():
+        seen.positions[user] = missed.position
+        seen.spans[user, cursor] = _span(cursor, missed, encoded)
+    fresh = [user for user, cursors in wanted.cursors.items() if None in cursors]
+    for user, position in changes.positions(fresh).items():
+        seen.positions[user] = position
+        seen.spans[user, None] = _snapshot(user, position)
+    _look_at_jobs(wanted, seen)
+    return seen
+
+
+def catch_up(user: Any, epoch: str | None, seq: int | None) -> wire.Frame:
+    """Return the one sync frame that answers a client (key) over HTTP, who says where it is, or None for a snapshot."""
+    now = streams.epoch()
+    cursor = seq if epoch == now else None
+    span = None
+    if cursor is not None:
+        span = _span(cursor, changes.missed({user: [cursor]})[user, cursor], {})
+    if span is None or span.reset:
+        number_first([user])
+        span = _snapshot(user, changes.position(user))
+    if span.more:
+        return span.sync(now, [])
+    versions = changes.active_versions([user]).get(user, {})
+    rows = changes.active_jobs(versions)
+    return span.sync(now, _encode_active(versions, rows))
+
+
+def number_first(users: list[Any]) -> None:
+    """Number these users where something waits for it, so that a snapshot misses nothing that was committed."""
+    if waiting := changes.unnumbered(users):
+        streams.number(waiting)
+
+
+def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
+    """Encode what was missed, each row once for all cursors, as many rows as fit a frame."""
+    position = missed.position
+    if missed.reset:
+        return Span(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
+    texts = [_encode_once(row, encoded) for row in missed.rows]
+    items = wire.fit(texts, wire.ITEMS_BYTES)
+    more = missed.cut or len(items) < len(texts)
+    seq = missed.rows[len(items) - 1].seq if more else position.head
+    return Span(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
+
+
+def _snapshot(user: Any, position: Position) -> Span:
+    rows = changes.newest(user, position.head)
+    newest_first = wire.fit((wire.encode(wire.item(row)) for row in reversed(rows)), wire.ITEMS_BYTES)
+    return Span(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
+
+
+def _look_at_jobs(wanted: Wanted, seen: Seen) -> None:
+    versions = changes.active_versions(wanted.cursors)
+    moved: dict[Any, list[Any]] = {}
+    ids: set[Any] = set()
+    for user in wanted.cursors:
+        seen.versions[user] = mine = versions.get(user, {})
+        if user in wanted.known:
+            moved[user] = [id for id, version in mine.items() if wanted.known[user].get(id) != version]
+            ids.update(moved[user])
+        if user in wanted.starting:
+            ids.update(mine)
+    rows = changes.active_jobs(ids)
+    for mine in seen.versions.values():
+        mine.update((id, rows[id].version) for id in mine.keys() & rows.keys())
+    for user, changed in moved.items():
+        seen.jobs[user] = []
+        texts = [wire.encode(wire.item(rows[id])) for id in changed if id in rows]
+        while texts:
+            some = wire.fit(texts, wire.JOBS_BYTES)
+            seen.jobs[user].append(wire.jobs(some))
+            del texts[: len(some)]
+    for user in wanted.starting:
+        seen.active[user] = _encode_active(seen.versions[user], rows)
+
+
+def _encode_active(versions: Mapping[Any, int], rows: Mapping[Any, Any]) -> list[str]:
+    """Items of active jobs, newest first, as many as fit."""
+    return wire.fit((wire.encode(wire.item(rows[id])) for id in versions if id in rows), wire.JOBS_BYTES)
+
+
+def _encode_once(row: Any, encoded: dict[Any, str]) -> str:
+    key = (row.id, row.seq)
+    text = encoded.get(key)
+    if text is None:
+        text = encoded[key] = wire.encode(wire.item(row))
+    return text

@@ -1,0 +1,189 @@
+"""What goes over the wire: items, and the frames of the server, as JSON text. The one serializer, for HTTP bodies too.
+
+Every text is strict JSON without spaces, UTF-8 unescaped. What each frame means is said in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_prefix
+from django.utils import timezone, translation
+
+from notifications.models import Job, Notification
+
+#: Seconds between two beats.
+BEAT = 25
+#: Bytes of items and of active jobs in one frame; with what is around them a frame stays below 128 KiB.
+ITEMS_BYTES = 64 * 1024
+JOBS_BYTES = 48 * 1024
+
+encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def item(row: Notification | Job) -> dict[str, Any]:
+    """Return the item of a row, as live frames, replayed frames and HTTP bodies have it."""
+    return job_item(row) if isinstance(row, Job) else notification_item(row)
+
+
+def notification_item(row: Notification) -> dict[str, Any]:
+    """Return the item of a notification. One that waits for its next number is shown with its first."""
+    return {
+        "kind": "notification",
+        "id": str(row.id),
+        "seq": row.raised if row.seq is None else row.seq,
+        "raised": row.raised,
+        "level": row.level,
+        "category": row.category,
+        "title": row.title,
+        "body": row.body,
+        "url": row.url or None,
+        "job": row.job and str(row.job),
+        "created_at": rfc3339(row.created_at),
+        "read_at": rfc3339(row.read_at),
+        "archived_at": rfc3339(row.archived_at),
+        "data": json.loads(row.data),
+    }
+
+
+def job_item(row: Job) -> dict[str, Any]:
+    """Return the item of a job. One that waits for its number, or is active, has seq 0."""
+    state, done = row.state, row.done
+    return {
+        "kind": "job",
+        "id": str(row.id),
+        "seq": row.seq or 0,
+        "version": row.version,
+        "title": row.title,
+        "task": row.task_path,
+        "state": state,
+        "done": done,
+        "attempt": row.attempt,
+        "max_attempts": row.max_attempts,
+        "progress": None
+        if row.progress_current is None
+        else {
+            "current": row.progress_current,
+            "total": row.progress_total,
+            "message": row.progress_message,
+        },
+        "created_at": rfc3339(row.created_at),
+        "started_at": rfc3339(row.started_at),
+        "finished_at": rfc3339(row.finished_at),
+        "run_after": rfc3339(row.run_after),
+        "error": json.loads(row.error) if row.error else None,
+        "url": row.url or None,
+        "links": {
+            "self": link("api-job", row.id),
+            "result": link("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
+            "cancel": None if done else link("api-job-cancel", row.id),
+            "retry": link("api-job-retry", row.id)
+            if state in (Job.State.FAILED, Job.State.CANCELLED)
+            else None,
+        },
+    }
+
+
+def rfc3339(time: datetime | None) -> str | None:
+    """Return a time in UTC as RFC 3339 writes it, with ``Z``."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        time = timezone.make_aware(time, timezone.get_default_timezone())
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def link(name: str, id: uuid.UUID) -> str | None:
+    """Return the path of a URL of the app that names a job; None where the project does not have it.
+
+    The same in every thread and for every reader: not below the script name, nor in the language, of some request.
+    """
+    before, found, after = _path(
+        settings.ROOT_URLCONF, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name
+    )
+    return f"{before}{id}{after}" if found else None
+
+
+SAMPLE = uuid.UUID(int=0)
+
+
+@functools.lru_cache(maxsize=64)
+def _path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
+    prefix = get_script_prefix()
+    set_script_prefix(script_name or "/")
+    try:
+        with translation.override(language):
+            return reverse(f"notifications:{name}", urlconf=urlconf, args=[SAMPLE]).partition(str(SAMPLE))
+    except NoReverseMatch:
+        return "", "", ""
+    finally:
+        set_script_prefix(prefix)
+
+
+class Frame(NamedTuple):
+    """A numbered frame without its beginning, so that it is encoded once for all who get it."""
+
+    op: str
+    tail: str  #: what follows ``{"op":…,"n":…,``
+    size: int  #: bytes of the tail
+
+
+def frame(op: str, tail: str) -> Frame:
+    """Return a frame to be numbered for each subscriber."""
+    return Frame(op, tail, len(tail) if tail.isascii() else len(tail.encode()))
+
+
+def fit(texts: Iterable[str], limit: int) -> list[str]:
+    """Return the first of these texts, as many as fit ``limit`` bytes with their commas; the first one always."""
+    kept: list[str] = []
+    total = 0
+    for text in texts:
+        total += len(text.encode()) + 1
+        if kept and total > limit:
+            break
+        kept.append(text)
+    return kept
+
+
+def welcome(subscriber: str) -> Frame:
+    return frame("welcome", f'"subscriber":{encode(subscriber)},"protocol":1,"beat":{BEAT}}}')
+
+
+def change(prev: int, seq: int, unread: int, items: list[str]) -> Frame:
+    return frame("change", f'"prev":{prev},"seq":{seq},"unread":{unread},"items":[{",".join(items)}]}}')
+
+
+def jobs(items: list[str]) -> Frame:
+    return frame("jobs", f'"jobs":[{",".join(items)}]}}')
+
+
+def sync(
+    epoch: str, prev: int | None, seq: int, unread: int, items: list[str], jobs: list[str] | None
+) -> Frame:
+    """A catch-up up to ``seq``: ``prev`` None is a reset; ``jobs`` None says that more follows."""
+    start = "null" if prev is None else prev
+    reset = "true" if prev is None else "false"
+    more = "true" if jobs is None else "false"
+    end = "" if jobs is None else f',"jobs":[{",".join(jobs)}]'
+    return frame(
+        "sync",
+        f'"epoch":{encode(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
+        f'"items":[{",".join(items)}]{end}}}',
+    )
+
+
+def unnumbered(frame: Frame) -> str:
+    """Return the text of a frame for HTTP, where frames have no ``n``."""
+    return f'{{"op":"{frame.op}",{frame.tail}'
+
+
+def beat(seq: int) -> str:
+    return f'{{"op":"beat","seq":{seq}}}'

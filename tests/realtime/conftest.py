@@ -1,0 +1,172 @@
+"""A client of the WebSocket in memory, and users with sessions."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.test import Client
+
+from notifications.realtime import hub
+from notifications.realtime.consumers import notifications_socket
+
+ORIGIN = "http://testserver"
+#: Seconds after which a frame that should come is missed.
+PATIENCE = 10
+
+
+async def in_thread(work, *args, **kwargs):
+    """Run database work in a thread that keeps no connection, and return what it returns."""
+
+    def run():
+        try:
+            return work(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(run)
+
+
+@pytest.fixture
+async def connect(transactional_db):
+    """connect(user, **options) opens a Socket; all are ended after the test, and the hub with them."""
+    tasks = []
+
+    async def open_socket(user=None, **options):
+        cookie = await in_thread(sign_in, user) if user is not None else None
+        socket = Socket(cookie, **options)
+        tasks.append(socket.task)
+        await socket.handshake()
+        return socket
+
+    yield open_socket
+    hub.close_here()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def user(transactional_db):
+    return await in_thread(get_user_model().objects.create_user, "ada", password="ada")
+
+
+@pytest.fixture
+async def other(transactional_db):
+    return await in_thread(get_user_model().objects.create_user, "bob", password="bob")
+
+
+def sign_in(user):
+    """Return a Cookie header of a new session of the user."""
+    client = Client()
+    client.force_login(user)
+    return (
+        f"{django_settings.SESSION_COOKIE_NAME}={client.cookies[django_settings.SESSION_COOKIE_NAME].value}"
+    )
+
+
+class Socket:
+    """A WebSocket in memory: say(op, …), hear() the next frame, hear_bye()."""
+
+    def __init__(
+        self, cookie=None, *, origin=ORIGIN, headers=(), subprotocols=(), app=notifications_socket, **scope
+    ):
+        self.cookie = cookie
+        self.incoming, self.outgoing = asyncio.Queue(), asyncio.Queue()
+        self.raw = []  # texts of all frames heard
+        self.accepted = None
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        headers = [(b"host", b"testserver"), *headers]
+        if origin is not None:
+            headers.append((b"origin", origin.encode("latin-1")))
+        if cookie:
+            headers.append((b"cookie", cookie.encode()))
+        scope = {
+            "type": "websocket",
+            "path": "/ws/notifications/",
+            "root_path": "",
+            "scheme": "ws",
+            "headers": headers,
+            "subprotocols": list(subprotocols),
+            **scope,
+        }
+        self.incoming.put_nowait({"type": "websocket.connect"})
+        self.task = asyncio.create_task(app(scope, self.incoming.get, self._send))
+
+    async def _send(self, message):
+        await self.unblocked.wait()
+        self.outgoing.put_nowait(message)
+        if message["type"] == "websocket.close":
+            self.incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
+
+    async def handshake(self):
+        message = await self._next()
+        self.accepted = message["type"] == "websocket.accept"
+        self.subprotocol = message.get("subprotocol")
+
+    def say(self, op, **values):
+        self.say_text(json.dumps({"op": op, **values}))
+
+    def say_text(self, text):
+        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    def say_bytes(self, data):
+        self.incoming.put_nowait({"type": "websocket.receive", "bytes": data})
+
+    async def hear(self, op=None):
+        """The next frame, which must have this op."""
+        message = await self._next()
+        assert message["type"] == "websocket.send", message
+        self.raw.append(message["text"])
+        frame = json.loads(message["text"])
+        assert op is None or frame["op"] == op, frame
+        return frame
+
+    async def hear_bye(self):
+        """The bye that comes next; the close with its code must follow, and nothing more."""
+        bye = await self.hear("bye")
+        assert await self._next() == {"type": "websocket.close", "code": bye["code"]}
+        await self.ended()
+        assert self.outgoing.empty()
+        return bye
+
+    async def hears_nothing_before_a_beat(self):
+        """Nothing else was sent before the answer to a ping."""
+        self.say("ping")
+        return await self.hear("beat")
+
+    async def start(self, epoch=None, seq=None):
+        """Say hello and return the sync frame that ends the catch-up."""
+        self.say("hello", epoch=epoch, seq=seq)
+        await self.hear("welcome")
+        while (frame := await self.hear("sync"))["more"]:
+            pass
+        return frame
+
+    def hang_up(self):
+        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    async def ended(self):
+        await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)
+
+    async def _next(self):
+        return await asyncio.wait_for(self.outgoing.get(), PATIENCE)
+
+
+@asynccontextmanager
+async def blocked(socket):
+    """The server cannot send to this socket, as if nobody read at the other end."""
+    socket.unblocked.clear()
+    yield
+    socket.unblocked.set()
+
+
+async def until(condition):
+    """Wait until a condition of this loop holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
