@@ -23,7 +23,10 @@ def job_path(name: str, id: UUID) -> str | None:
     It begins with ``FORCE_SCRIPT_NAME`` and is in the project's own language, not below the script name, nor in the
     language, of some request.
     """
-    before, found, after = _parts(settings.ROOT_URLCONF, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
+    urlconf = getattr(settings, "ROOT_URLCONF", "")
+    if not urlconf:
+        return None
+    before, found, after = _parts(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
     return f"{before}{id}{after}" if found else None
 
 

@@ -19,7 +19,7 @@ def run_jobs(limit: int = 1_000) -> int:
     count = 0
     while jobs := states.claim(worker, 1):
         if count == limit:
-            states.release(worker, jobs)
+            states.release(jobs)
             raise RuntimeError(f"{limit} jobs have run and there are more. Do they enqueue one another for ever?")
         async_to_sync(_run)(jobs[0])
         count += 1

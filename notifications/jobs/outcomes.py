@@ -85,6 +85,12 @@ def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outco
     return _failed(job, policy, "result-not-storable", detail, exc)
 
 
+def silent(job: Job) -> Outcome:
+    """Return a failure of which nobody is told, for a job whose words cannot be made."""
+    error = {"type": "task-failed", "title": "Failed", "detail": "Something went wrong while this was being done."}
+    return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
+
+
 def _failed(
     job: Job,
     policy: Policy,

@@ -162,9 +162,8 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     return stored, void
 
 
-def release(worker: UUID, jobs: Iterable[Job]) -> None:
+def release(jobs: Sequence[Job]) -> None:
     """Give running jobs back to the queue at a shutdown; the attempt does not count."""
-    jobs = list(jobs)
 
     def write() -> None:
         _write("state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1", [((), j) for j in jobs])

@@ -6,12 +6,12 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import DataError, Error, IntegrityError
+from django.db import Error, InterfaceError, OperationalError
 from django.utils import timezone
 
 from notifications import streams
@@ -34,6 +34,8 @@ T = TypeVar("T")
 CLAIMED, RECORDED = 100, 50
 #: Seconds: between two looks at the queue and the neighbours, two writes of progress, two tries when the database is away.
 LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
+#: The database is away or busy, as against: it refuses what it is given.
+AWAY = (OperationalError, InterfaceError)
 #: Seconds between two checks that the claims of running jobs still hold.
 HOLD = 5.0
 #: Threads for database work of async tasks (each shared by many jobs), and for sync tasks at most.
@@ -83,7 +85,7 @@ class Worker:
         await self._insist(self._begin)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         deaf = self._listen(self._rung) if self._listen else None
-        helpers = [asyncio.create_task(step()) for step in (self._record, self._report, self._keep_house)]
+        helpers = [asyncio.create_task(_for_ever(step)) for step in (self._record, self._report, self._keep_house)]
         try:
             await self._claim()
             await self._drain()
@@ -143,6 +145,9 @@ class Worker:
             outcome = await self._unknown(run.job, exc)
             if outcome is None:
                 return
+        except Exception:  # ours: a job must have an outcome, whatever it takes
+            logger.exception("The outcome of job %s cannot be told.", run.job.id)
+            outcome = outcomes.silent(run.job)
         self._outcomes.append(outcome)
         self._recorded.set()
 
@@ -164,11 +169,11 @@ class Worker:
                 group, self._outcomes = self._outcomes[:RECORDED], self._outcomes[RECORDED:]
                 try:
                     settled = await self._write(record, group)
-                except (DataError, IntegrityError):
-                    settled = await self._one_by_one(group)
-                except Error as exc:
+                except AWAY as exc:
                     logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
                     settled = set()
+                except Exception:  # one that the database refuses must not cost its neighbours theirs
+                    settled = await self._one_by_one(group)
                 for id in settled:
                     self._free(id)
                 if waiting := [outcome for outcome in group if outcome.job.id not in settled]:
@@ -184,10 +189,10 @@ class Worker:
                 try:
                     settled |= await self._write(record, [attempt or outcomes.refused(outcome.job, policy)])
                     break
-                except (DataError, IntegrityError):
+                except AWAY:
+                    break  # it waits, with those that follow
+                except Exception:
                     logger.exception("The outcome of job %s cannot be stored.", outcome.job.id)
-                except Error:
-                    break  # it stays, with those that follow
             else:
                 settled.add(outcome.job.id)  # it is taken away when its deadline is over
         return settled
@@ -213,7 +218,7 @@ class Worker:
             jobs = [run.job for id, run in reports.items() if id in self._running]
             try:
                 await self._write(states.report, jobs)
-            except Error as exc:
+            except AWAY as exc:
                 logger.warning("The progress of %d jobs is not stored: %s", len(jobs), exc)
             await asyncio.sleep(REPORT)
 
@@ -229,7 +234,7 @@ class Worker:
                 if self._running and time.monotonic() - checked > HOLD:
                     checked = time.monotonic()
                     await self._let_go()
-            except Error as exc:
+            except AWAY as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(LOOK)
 
@@ -299,7 +304,7 @@ class Worker:
         while True:
             try:
                 return await self._write(work, *args)
-            except Error as exc:
+            except AWAY as exc:
                 if self._stopping:
                     raise
                 logger.warning("The database is away, the worker waits: %s", exc)
@@ -323,6 +328,15 @@ def record(group: list[Outcome]) -> set[UUID]:
     for outcome in void:
         logger.warning("The outcome of job %s is void: another worker took it over.", outcome.job.id)
     return {outcome.job.id for outcome in (*stored, *void)}
+
+
+async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await step()
+        except Exception:  # the worker's boundary: it goes on, and says so
+            logger.exception("A step of the worker failed; it is begun again.")
+            await asyncio.sleep(AGAIN)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
