@@ -1,7 +1,7 @@
 """Who is signed in: Django's session, read and never written.
 
-``django.contrib.auth.get_user()`` would flush a session that does not verify, and give one signed with an old secret key
-a new name, which the browser of a WebSocket cannot be told.
+``django.contrib.auth.get_user()`` would flush a session that does not verify, and give one signed with an old secret
+key a new name, which the browser of a WebSocket cannot be told.
 """
 
 from __future__ import annotations

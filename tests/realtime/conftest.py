@@ -168,5 +168,5 @@ async def blocked(socket):
 async def until(condition):
     """Wait until a condition of this loop holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (the condition is anything, there is no event of it)
             await asyncio.sleep(0.005)
