@@ -106,7 +106,7 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     from notifications.transactions import connection
 
     db = connection()
-    if db.vendor != "sqlite" or getattr(db, "transaction_mode", None) == "IMMEDIATE":
+    if db.vendor != "sqlite" or db.settings_dict["OPTIONS"].get("transaction_mode") == "IMMEDIATE":
         return []
     return [
         Info(

@@ -19,11 +19,14 @@ SERVERS = ("daphne",)
 class Command(BaseCommand):
     help = "Migrate and start the site on HOST and PORT. In development the users demo and admin are made."
 
+    requires_system_checks = []  # they run in handle(), after what has a clearer line of its own
+
     def handle(self, **options):
         if settings.SERVER not in SERVERS:
             raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(SERVERS)}.")
         require_database_folder()
         require_free_port(settings.HOST, settings.PORT)
+        self.check()
         migrate()
         if settings.DEBUG:
             make_people()
@@ -63,16 +66,16 @@ class Command(BaseCommand):
 
 def require_database_folder():
     """Make var/, and say in one line what a SQLite file that cannot be written would say in forty."""
-    try:
-        settings.VAR_DIR.mkdir(exist_ok=True)
-        folders = [settings.VAR_DIR]
-        if connection.vendor == "sqlite":
-            folders.append(Path(settings.DATABASES["default"]["NAME"]).parent)
-        for folder in folders:
+    folders = [settings.VAR_DIR]
+    if connection.vendor == "sqlite":
+        folders.append(Path(settings.DATABASES["default"]["NAME"]).parent)
+    for folder in folders:
+        try:
+            settings.VAR_DIR.mkdir(exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
-    except OSError as error:
-        raise CommandError(f"{error.filename or folder} cannot be written: {error.strerror}.") from error
+        except OSError as error:
+            raise CommandError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
 def require_free_port(host, port):
