@@ -44,9 +44,10 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
     Raises ImportError when the task is not there any more.
     """
     if task is None:
-        task = find_task(job.task_path).using(
-            priority=job.priority, queue_name=job.queue_name, run_after=job.run_after, backend=job.backend
-        )
+        task = find_task(job.task_path)
+        asked = (job.priority, job.queue_name, job.run_after, job.backend)
+        if asked != (task.priority, task.queue_name, task.run_after, task.backend):
+            task = task.using(**dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True)))
     if attempts is None:
         attempts = list(job.attempts.using(job._state.db).order_by("number")) if job.attempt else []
     workers = {number.number: str(number.worker) for number in attempts if number.worker}
