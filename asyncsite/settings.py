@@ -29,8 +29,8 @@ CSRF_FAILURE_VIEW = "asyncsite.access.csrf_failure"
 
 INSTALLED_APPS = [
     "daphne",
+    "asyncsite",  # before "notifications": its template of the inbox's frame is found first
     "notifications",
-    "asyncsite",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,0 +1,68 @@
+"""People, their browsers, and an upstream that the site may call."""
+
+import pytest
+
+from asyncsite.models import Call, Report
+from tests.outbound.upstream import Upstream
+
+PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
+
+
+@pytest.fixture
+def demo(django_user_model, db):
+    return django_user_model.objects.create_user("demo", password="demo")
+
+
+@pytest.fixture
+def other(django_user_model, db):
+    return django_user_model.objects.create_user("other", password="other")
+
+
+@pytest.fixture
+def person(demo, client):
+    """A browser in which demo is signed in."""
+    client.force_login(demo)
+    client.defaults["HTTP_ACCEPT"] = PAGE
+    return client
+
+
+@pytest.fixture
+def program(demo, client):
+    """A program with demo's session, that does not say what it would like to get."""
+    client.force_login(demo)
+    return client
+
+
+@pytest.fixture
+def development(settings):
+    """As `make run` runs it; tests run as production does."""
+    settings.DEBUG = True
+
+
+@pytest.fixture
+def upstream(settings):
+    """An upstream on loopback that the allow list opens."""
+    upstream = Upstream()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": [upstream.place]}
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture
+def make_report(demo):
+    """Makes a report with rows: make_report(ok=[12, 40], failed=1, refused=1, missing=0)."""
+
+    def make(*, owner=demo, ok=(), failed=0, refused=0, missing=0, title="Mine", **fields):
+        calls = [
+            *(Call(outcome="ok", status=200, elapsed_ms=ms, bytes=2, content_type="text/plain") for ms in ok),
+            *(Call(outcome="failed", error="It broke off.") for _ in range(failed)),
+            *(Call(outcome="refused", error="It is not public.") for _ in range(refused)),
+        ]
+        urls = [f"https://api.example.com/{number}" for number in range(1, len(calls) + missing + 1)]
+        report = Report.objects.create(owner=owner, title=title, urls=urls, size=len(urls), **fields)
+        for position, (call, url) in enumerate(zip(calls, urls, strict=False), start=1):
+            call.report, call.position, call.url = report, position, url
+        Call.objects.bulk_create(calls)
+        return report
+
+    return make

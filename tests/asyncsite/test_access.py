@@ -1,0 +1,82 @@
+"""Who is let in, and what everybody else is answered; the same for the sync and the async views."""
+
+import json
+
+import pytest
+from django.test import Client
+
+PATHS = ["/reports/", "/check/"]
+OWN = ["/reports/1/", "/reports/1/report.csv", "/reports/1/report.json"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OWN])
+def test_a_page_goes_to_the_sign_in_and_comes_back(client, db, path):
+    response = client.get(f"{path}?a=b", headers={"accept": "text/html"})
+    assert response.status_code == 302
+    assert response.headers["location"] == f"/accounts/login/?next={path}%3Fa%3Db"
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OWN])
+def test_a_program_that_is_not_signed_in_gets_401(client, db, path):
+    response = client.get(path, headers={"accept": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (401, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_not_signed_in_comes_before_csrf(db, path):
+    client = Client(enforce_csrf_checks=True)
+    assert client.post(path, "{}", content_type="application/json").status_code == 401
+    page = client.post(path, {"urls": "x"}, headers={"accept": "text/html"})
+    assert page.headers["location"] == f"/accounts/login/?next={path}"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_csrf_is_checked(demo, path):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(demo)
+    assert client.post(path, "{}", content_type="application/json").status_code == 403
+    assert client.post(path, {"url": "x"}, headers={"accept": "text/html"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_other_methods_are_405(program, path):
+    """A program is told which there are."""
+    response = program.put(path, "{}", content_type="application/json")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert response.json()["detail"] == "Use GET or HEAD or POST here."
+    assert program.delete(path, headers={"accept": "text/html"}).status_code == 405
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_another_content_type_is_415(program, path):
+    response = program.post(path, "<urls/>", content_type="application/xml")
+    assert (response.status_code, response.headers["content-type"]) == (415, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_that_is_too_big_is_413(program, settings, path):
+    """Never a stack trace; a page says what to do."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    body = json.dumps({"urls": ["https://a/"] * 100, "url": "x" * 200})
+    response = program.post(path, body, content_type="application/json")
+    assert (response.status_code, response.headers["content-type"]) == (413, "application/problem+json")
+    page = program.post(path, {"urls": "x" * 200, "url": "x" * 200}, headers={"accept": "text/html"})
+    assert page.status_code == 413 and "Too much at once" in page.content.decode()
+
+
+def test_signing_in_and_out(client, demo):
+    """Out by POST only, and a wrong password keeps the name."""
+    html = client.post("/accounts/login/", {"username": "demo", "password": "x"}).content.decode()
+    assert 'value="demo"' in html and 'role="alert"' in html
+    response = client.post("/accounts/login/", {"username": "demo", "password": "demo", "next": "/check/"})
+    assert response.headers["location"] == "/check/"
+    html = client.get("/reports/").content.decode()
+    assert '<form method="post" action="/accounts/logout/">' in html
+    assert client.get("/accounts/logout/").status_code == 405
+    assert client.post("/accounts/logout/").headers["location"] == "/accounts/login/"
+    assert client.get("/reports/").status_code == 302
+
+
+def test_the_sign_in_leads_nowhere_else(client, demo):
+    form = {"username": "demo", "password": "demo", "next": "https://elsewhere.example/"}
+    assert client.post("/accounts/login/", form).headers["location"] == "/reports/"

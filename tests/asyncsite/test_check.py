@@ -1,0 +1,122 @@
+"""One URL, called while the person waits; what takes too long becomes a job."""
+
+import json
+import time
+
+import pytest
+from django.test import Client
+
+from asyncsite.models import Report
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_the_page_shows_the_answer(person, upstream):
+    """And keeps the URL for another try. Nothing is stored."""
+    html = person.post("/check/", {"url": upstream.url("/status/404")}).content.decode()
+    assert f'value="{upstream.url("/status/404")}"' in html
+    assert f"{upstream.place} answered with status 404 (Not Found)." in html
+    assert "<dt>Status</dt><dd>404</dd>" in html
+    assert not Report.objects.exists() and not Job.objects.exists()
+
+
+def test_a_program_gets_the_answer_as_json(program, upstream):
+    body = json.dumps({"url": upstream.url("/ok")})
+    response = program.post("/check/", body, content_type="application/json")
+    answer = response.json()
+    assert response.status_code == 200
+    assert 0 <= answer.pop("elapsed_ms") < 2000
+    assert answer == {
+        "url": upstream.url("/ok"),
+        "outcome": "ok",
+        "status": 200,
+        "bytes": 2,
+        "content_type": "text/plain; charset=utf-8",
+        "error": "",
+    }
+
+
+def test_a_refusal_is_said_in_words(person):
+    html = person.post("/check/", {"url": "http://169.254.169.254/"}).content.decode()
+    assert '<span class="outcome refused">refused</span>' in html
+    assert "169.254.169.254 was not called" in html
+
+
+def test_what_takes_longer_than_two_seconds_becomes_a_job(person, demo, upstream):
+    """The browser goes to the page that will show the answer, and its owner is told."""
+    began = time.monotonic()
+    response = person.post("/check/", {"url": upstream.url("/slow/2.1")})
+    assert 2 <= time.monotonic() - began < 4
+    report = Report.objects.get()
+    assert (response.status_code, response.headers["location"]) == (303, report.get_absolute_url())
+    assert not Notification.objects.exists()
+    run_jobs()
+    assert report.calls.get().outcome == "ok"
+    told = Notification.objects.get()
+    assert (told.user_id, told.url) == (demo.pk, report.get_absolute_url())
+    assert told.title == f"Check {upstream.url('/slow/2.1')}"
+
+
+def test_a_program_gets_202_for_it(program, upstream):
+    body = json.dumps({"url": upstream.url("/slow/2.1")})
+    response = program.post("/check/", body, content_type="application/json")
+    assert response.status_code == 202
+    assert response.json()["id"] == str(Report.objects.get().job_id)
+
+
+def test_a_very_long_url_still_has_a_title(person, upstream):
+    person.post("/check/", {"url": upstream.url("/slow/2.1?" + "x" * 1900)})
+    assert len(Report.objects.get().title) == 200
+
+
+def test_too_many_active_jobs_lose_nothing_that_was_typed(person, upstream, settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 0}
+    response = person.post("/check/", {"url": upstream.url("/slow/2.1")})
+    assert response.status_code == 429
+    assert f'value="{upstream.url("/slow/2.1")}"' in response.content.decode()
+    assert not Report.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("", "Type the URL to call."),
+        ("example.com", "The URL does not begin with http:// or https://: example.com"),
+    ],
+)
+def test_a_wrong_url_comes_back(person, url, text):
+    response = person.post("/check/", {"url": url})
+    html = response.content.decode()
+    assert response.status_code == 422
+    assert html.count(text) == 2 and 'tabindex="-1" data-focus' in html
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [("{", 400), ("[]", 422), ("{}", 422), ('{"url": 7}', 422), ('{"url": "example.com"}', 422)],
+)
+def test_wrong_json_is_a_problem(program, body, status):
+    response = program.post("/check/", body, content_type="application/json")
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert status == 400 or response.json()["errors"][0]["detail"]
+
+
+async def test_it_works_on_an_event_loop(django_user_model, async_client, upstream):
+    """As under ASGI, where a query outside a thread would be an error."""
+    demo = await django_user_model.objects.acreate(username="demo")
+    await async_client.aforce_login(demo)
+    page = await async_client.get("/check/", headers={"accept": "text/html"})
+    assert page.status_code == 200
+    page = await async_client.post("/check/", {"url": upstream.url("/ok")}, headers={"accept": "text/html"})
+    assert '<span class="outcome ok">ok</span>' in page.content.decode()
+    page = await async_client.post("/check/", {"url": "x"}, headers={"accept": "text/html"})
+    assert page.status_code == 422
+
+
+def test_the_csrf_failure_of_an_async_view_is_a_page(demo):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(demo)
+    response = client.post("/check/", {"url": "x"}, headers={"accept": "text/html"})
+    assert response.status_code == 403 and "This form is out of date" in response.content.decode()

@@ -1,0 +1,30 @@
+"""Counts, median and 95th percentile."""
+
+from asyncsite.models import Call
+from asyncsite.summary import answer_times, outcome_words, percentile, totals
+
+
+def test_percentiles_are_values_that_occurred():
+    """Nearest rank: at least that share is not above."""
+    assert percentile([7], 95) == 7
+    assert percentile([1, 2, 3, 4], 50) == 2
+    assert percentile(list(range(1, 101)), 95) == 95
+    assert percentile(list(range(1, 21)), 95) == 19
+    assert percentile([], 50) is None
+
+
+def test_times_are_of_calls_that_were_answered():
+    """An error status is an answer; a cut connection and a refusal are none."""
+    calls = [
+        Call(outcome="ok", status=200, elapsed_ms=30),
+        Call(outcome="failed", status=500, elapsed_ms=10),
+        Call(outcome="failed"),
+        Call(outcome="refused"),
+    ]
+    assert answer_times(calls) == [10, 30]
+    assert totals(calls).as_dict() == {"ok": 1, "failed": 2, "refused": 1, "median_ms": 10, "p95_ms": 30}
+
+
+def test_words_leave_out_what_there_is_none_of():
+    assert outcome_words(1036, 0, 2) == "1,036 ok, 2 refused"
+    assert outcome_words(0, 0, 0) == "no calls yet"

@@ -1,0 +1,185 @@
+"""The job of a report: every URL called once, recorded soon, told once."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from asyncsite import tasks
+from asyncsite.calling import Answer
+from asyncsite.models import Call, Report
+from asyncsite.tasks import ask_report, check_urls
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.outbound.upstream import Upstream
+
+
+@pytest.fixture
+def run(demo):
+    """Asks for a report of these URLs, runs its job, and returns the report."""
+
+    def run(*urls):
+        ask_report(demo, list(urls))
+        run_jobs()
+        return Report.objects.latest("pk")
+
+    return run
+
+
+@pytest.fixture
+def canary():
+    """A server that must not be reached."""
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+    assert not upstream.connections
+
+
+def outcomes(report):
+    return [(call.outcome, call.status, call.error) for call in report.calls.order_by("position")]
+
+
+def test_every_url_gets_its_row(run, upstream):
+    """What answered, what answered with an error, what was cut; redirects count as their end."""
+    report = run(
+        upstream.url("/echo"),
+        upstream.url("/status/404"),
+        upstream.url("/redirect?to=/ok"),
+        upstream.url("/redirect?to=/redirect"),
+        "http://nowhere.invalid/",
+    )
+    place = upstream.place
+    assert outcomes(report) == [
+        ("ok", 200, ""),
+        ("failed", 404, f"{place} answered with status 404 (Not Found)."),
+        ("ok", 200, ""),
+        ("failed", 500, f"{place} answered with status 500 (Internal Server Error)."),
+        ("failed", None, "nowhere.invalid could not be found."),
+    ]
+    first = report.calls.get(position=1)
+    assert (first.url, first.content_type) == (upstream.url("/echo"), "application/json; charset=utf-8")
+    assert first.bytes > 2 and 0 <= first.elapsed_ms < 5000
+    last = report.calls.get(position=5)
+    assert (last.elapsed_ms, last.bytes, last.content_type) == (None, None, "")
+
+
+def test_what_may_not_be_called_is_refused_and_not_touched(run, upstream, canary):
+    """By literal, by a mapped address, by name, and by an allowed upstream's redirect."""
+    urls = [
+        f"http://127.0.0.1:{canary.port}/ok",
+        f"http://[::ffff:127.0.0.1]:{canary.port}/ok",
+        f"http://localhost:{canary.port}/ok",
+        upstream.url(f"/redirect?to=http://127.0.0.1:{canary.port}/ok"),
+        "http://169.254.169.254/",
+    ]
+    report = run(*urls)
+    assert [outcome for outcome, _, _ in outcomes(report)] == ["refused"] * 5
+    assert all(error for _, _, error in outcomes(report))
+
+
+def test_the_owner_is_told_once_with_the_report_and_the_counts(run, demo, upstream):
+    report = run(upstream.url("/ok"), upstream.url("/status/500"))
+    told = Notification.objects.get()
+    assert (told.user_id, told.url, told.title) == (demo.pk, report.get_absolute_url(), "Check 2 URLs")
+    assert (told.body, told.level) == ("1 ok, 1 failed.", "warning")
+    assert told.job == report.job_id
+    job = Job.objects.get()
+    assert (job.state, job.result) == ("succeeded", '{"ok":1,"failed":1,"refused":0}')
+    assert (job.progress_current, job.progress_total, job.progress_message) == (2, 2, "1 ok, 1 failed")
+
+
+def test_all_well_is_told_as_a_success(run, upstream):
+    run(upstream.url("/ok"))
+    assert (Notification.objects.get().body, Notification.objects.get().level) == ("1 ok.", "success")
+
+
+def test_the_same_url_twice_is_called_twice(run, upstream):
+    report = run(upstream.url("/ok"), upstream.url("/ok"))
+    assert report.calls.count() == len(upstream.seen) == 2
+
+
+def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
+    """Rows of the first attempt stay as they were."""
+    urls = [upstream.url(f"/ok?n={number}") for number in range(1, 6)]
+    ask_report(demo, urls)
+    report = Report.objects.get()
+    Call.objects.create(report=report, position=2, url=urls[1], outcome="failed", error="first attempt")
+    Call.objects.create(report=report, position=4, url=urls[3], outcome="ok", status=200, elapsed_ms=1)
+    run_jobs()
+    assert Counter(seen.path for seen in upstream.seen) == {"/ok?n=1": 1, "/ok?n=3": 1, "/ok?n=5": 1}
+    assert list(report.calls.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4, 5]
+    assert report.calls.get(position=2).error == "first attempt"
+    assert Notification.objects.get().body == "4 ok, 1 failed."
+
+
+def test_whoever_records_second_changes_nothing(demo):
+    """A worker that was frozen and comes back."""
+    report = Report.objects.create(owner=demo, title="t", urls=["https://a/"], size=1)
+    tasks.record_rows(report.pk, [(1, "https://a/", Answer(outcome="ok", status=200))])
+    tasks.record_rows(report.pk, [(1, "https://a/", Answer(outcome="failed", error="late"))])
+    assert outcomes(report) == [("ok", 200, "")]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_is_known_is_recorded_while_others_still_run(django_user_model, upstream):
+    """So a kill loses little; a cancelled attempt leaves what it recorded, and calls nothing more."""
+    demo = await django_user_model.objects.acreate(username="demo")
+    urls = [upstream.url("/ok"), *[upstream.url("/slow/2")] * 20]
+    report = await Report.objects.acreate(owner=demo, title="t", urls=urls, size=len(urls))
+    attempt = asyncio.create_task(check_urls.func(report.pk))
+    await become_true(Call.objects.filter(report=report, position=1, outcome="ok").aexists)
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    await become_true(only_this_task_is_left)
+    assert len(upstream.seen) <= 11
+    assert await Call.objects.acount() == 1
+
+
+def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_queries):
+    """Not one transaction a call: SQLite has one writer, and others wait for it."""
+
+    async def call(url):
+        return Answer(outcome="ok", status=200, elapsed_ms=1)
+
+    monkeypatch.setattr(tasks, "call", call)
+    ask_report(demo, [f"https://api{number}.example/" for number in range(1000)])
+    with django_assert_max_num_queries(100):
+        run_jobs()
+    assert Call.objects.count() == 1000
+
+
+def test_at_most_ten_calls_at_a_time_to_one_server(run, upstream):
+    run(*[upstream.url("/slow/0.1")] * 30)
+    assert upstream.most == 10
+
+
+def test_a_slow_server_does_not_keep_the_others_waiting(demo, monkeypatch):
+    """50 calls at a time in all, of which one server has ten: the others are done before it."""
+    now = most = 0
+    finished = []
+
+    async def call(url):
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await asyncio.sleep(0.3 if "slow" in url else 0.01)
+        now -= 1
+        finished.append(url)
+        return Answer(outcome="ok", status=200, elapsed_ms=1)
+
+    monkeypatch.setattr(tasks, "call", call)
+    quick = [f"https://quick{number}.example/" for number in range(100)]
+    ask_report(demo, [f"https://slow.example/{number}" for number in range(30)] + quick)
+    run_jobs()
+    assert set(finished[:100]) == set(quick)
+    assert most == 50
+
+
+async def become_true(condition):
+    async with asyncio.timeout(20):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def only_this_task_is_left():
+    return asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,324 @@
+"""Reports: the list, the form, asking for one, and its page."""
+
+import json
+import re
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from asyncsite.models import Report
+from notifications.models import Job, Notification
+
+URLS = "https://api.example.com/1\nhttps://api.example.com/2\n"
+
+
+def post_json(client, body, **headers):
+    content = body if isinstance(body, bytes | str) else json.dumps(body)
+    return client.post("/reports/", content, content_type="application/json", **headers)
+
+
+def set_job(report, state, **fields):
+    """A job of the report in a state that is given, as if a worker had left it so."""
+    from django.utils import timezone
+
+    now = timezone.now()
+    job = Job.objects.create(
+        user=report.owner, state=state, task_path="t", backend="default", queue_name="default", title=report.title,
+        url=report.get_absolute_url(), created_at=now, queued_at=now, **fields,
+    )  # fmt: skip
+    Report.objects.filter(pk=report.pk).update(job_id=job.pk)
+    return job
+
+
+def test_the_start_leads_to_the_reports(person):
+    assert person.get("/").headers["location"] == "/reports/"
+
+
+def test_an_empty_list_says_what_to_do(person, development):
+    html = person.get("/reports/").content.decode()
+    assert "There are none yet. Paste some URLs above, or try it with the samples." in html
+
+
+def test_the_list_shows_mine_newest_first_with_state_and_outcome(person, other, make_report):
+    """A job that is no longer kept was done long ago."""
+    make_report(title="Oldest", ok=[1, 2], failed=1)
+    running = make_report(title="Newer", ok=[1], missing=2)
+    set_job(running, "running")
+    make_report(title="Not mine", owner=other, ok=[1])
+    html = person.get("/reports/").content.decode()
+    assert re.findall(r'<a href="/reports/\d+/">(.*?)</a>', html) == ["Newer", "Oldest"]
+    assert "1 of 3 called" in html and "Running" in html
+    assert "2 ok, 1 failed" in html and "Done" in html
+
+
+def test_the_list_costs_the_same_for_one_as_for_a_page(person, make_report, django_assert_max_num_queries):
+    """25 a page, older ones on the next."""
+    for _ in range(30):
+        make_report(ok=[1])
+    with django_assert_max_num_queries(12):
+        html = person.get("/reports/").content.decode()
+    assert html.count('data-label="State"') == 25
+    assert 'href="?page=2"' in html
+    assert person.get("/reports/?page=2").content.decode().count('data-label="State"') == 5
+    assert person.get("/reports/?page=nonsense").status_code == 200
+
+
+def test_a_browser_is_sent_to_the_report_of_the_form(person, demo):
+    """Report and job are there, belong together, and wait."""
+    response = person.post("/reports/", {"urls": f"\r\n {URLS}", "title": " Partners "})
+    report = Report.objects.get()
+    assert (response.status_code, response.headers["location"]) == (303, report.get_absolute_url())
+    assert (report.owner, report.title, report.size) == (demo, "Partners", 2)
+    assert report.urls == ["https://api.example.com/1", "https://api.example.com/2"]
+    job = Job.objects.get(pk=report.job_id)
+    assert (job.user_id, job.title, job.url, job.state) == (
+        demo.pk,
+        "Partners",
+        f"/reports/{report.pk}/",
+        "queued",
+    )
+
+
+def test_a_program_gets_202_with_the_job(program):
+    """The title is made from the number of URLs unless told."""
+    response = post_json(program, {"urls": ["https://api.example.com/1", " https://api.example.com/2 "]})
+    assert response.status_code == 202
+    report, job = Report.objects.get(), response.json()
+    assert (job["kind"], job["id"], job["url"]) == ("job", str(report.job_id), f"/reports/{report.pk}/")
+    assert job["title"] == report.title == "Check 2 URLs"
+    assert response.headers["location"] == job["links"]["self"]
+    assert report.urls == ["https://api.example.com/1", "https://api.example.com/2"]
+
+
+def test_wrong_lines_come_back_with_what_was_typed(person):
+    """The summary takes the focus, each error stands at its field, nothing is lost, nothing is made."""
+    typed = "https://api.example.com/1\n\nnonsense\nftp://<b>\n"
+    response = person.post("/reports/", {"urls": typed, "title": "x" * 201})
+    html = response.content.decode()
+    assert response.status_code == 422
+    assert "https://api.example.com/1\n\nnonsense\nftp://&lt;b&gt;\n</textarea>" in html
+    assert f'value="{"x" * 201}"' in html
+    assert html.count("Line 3 does not begin with http:// or https://: nonsense") == 2
+    assert html.count("The title has 201 characters; at most 200 are possible.") == 2
+    assert html.count('tabindex="-1" data-focus') == 1
+    assert html.count('aria-invalid="true"') == 2
+    described = re.search(r'<textarea[^>]*aria-describedby="([^"]+)"', html)[1].split()
+    assert described and all(f'id="{name}"' in html for name in described)
+    assert not Report.objects.exists()
+
+
+def test_many_wrong_lines_are_counted_not_listed(person):
+    html = person.post("/reports/", {"urls": "nonsense\n" * 14}).content.decode()
+    assert "Line 10 does not" in html and "Line 11 does not" not in html
+    assert "4 more lines are not URLs." in html
+
+
+@pytest.mark.parametrize("typed", ["", " \n\n"])
+def test_an_empty_box_is_told_so(person, typed):
+    response = person.post("/reports/", {"urls": typed})
+    assert response.status_code == 422
+    assert "Paste at least one URL, one a line." in response.content.decode()
+
+
+def test_more_than_1000_are_too_many(person):
+    """1,000 of 2,000 characters each are taken, from the form and from JSON."""
+    urls = [f"https://api.example.com/{number:04}".ljust(2000, "x") for number in range(1000)]
+    assert person.post("/reports/", {"urls": "\n".join(urls)}).status_code == 303
+    assert post_json(person, {"urls": urls}).status_code == 303
+    assert [report.size for report in Report.objects.all()] == [1000, 1000]
+    response = person.post("/reports/", {"urls": "https://a/\n" * 1001})
+    assert "There are 1,001 URLs. A report takes at most 1,000: remove 1." in response.content.decode()
+    assert post_json(person, {"urls": ["https://a/"] * 1001}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ([], [("", "The body must be an object.")]),
+        ({}, [("urls", "urls must be a list of strings.")]),
+        ({"urls": "https://a/"}, [("urls", "urls must be a list of strings.")]),
+        ({"urls": []}, [("urls", "Paste at least one URL, one a line.")]),
+        ({"urls": ["https://a/", 7]}, [("urls", "Line 2 is not a string.")]),
+        ({"urls": ["https://a/"], "title": 7}, [("title", "title must be a string.")]),
+        ({"urls": ["https://a/"], "title": "x" * 201}, [("title", "title has over 200 characters.")]),
+        (
+            {"urls": ["https://a/"], "title": "\0"},
+            [("title", "title holds a character that cannot be stored.")],
+        ),
+        (
+            {"urls": ["https://a/"], "title": "\ud800"},
+            [("title", "title holds a character that cannot be stored.")],
+        ),
+    ],
+)
+def test_json_with_wrong_values_is_422_naming_them(program, body, errors):
+    response = post_json(program, body)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert [(error["field"], error["detail"]) for error in problem["errors"]] == errors
+    assert not Report.objects.exists()
+
+
+def test_json_errors_name_the_lines(program):
+    """All of them, counted from 1."""
+    problem = post_json(program, {"urls": ["https://a/", "nonsense", "https://b/", ""]}).json()
+    assert problem["title"] == "Unprocessable Content" or problem["title"] == "Unprocessable Entity"
+    assert [(error["field"], error["line"]) for error in problem["errors"]] == [("urls", 2), ("urls", 4)]
+    assert problem["errors"][0]["detail"] == "Line 2 does not begin with http:// or https://: nonsense"
+
+
+@pytest.mark.parametrize("body", [" ", "{", b"\xff", '{"urls": NaN}', "[" * 100_000, "1" * 5000])
+def test_what_is_no_json_is_400(program, body):
+    response = post_json(program, body)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_a_form_by_a_program_gets_problems_as_json(program):
+    """As the browser client's ask() sends it."""
+    response = program.post("/reports/", {"urls": "nonsense"}, headers={"accept": "application/json"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "urls"
+
+
+def test_too_many_active_jobs_lose_nothing_that_was_typed(person, settings):
+    """A refusal of the engine comes back as the form, with the reason; a program gets 429."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    assert person.post("/reports/", {"urls": URLS}).status_code == 303
+    response = person.post("/reports/", {"urls": URLS, "title": "Second"})
+    html = response.content.decode()
+    assert response.status_code == 429
+    assert (
+        "There are 1 active jobs already." in html
+        and "https://api.example.com/2" in html
+        and "Second" in html
+    )
+    assert post_json(person, {"urls": ["https://a/"]}, headers={"accept": "*/*"}).status_code == 429
+    assert Report.objects.count() == 1, "a report without a job must not stay"
+
+
+def test_the_samples_fill_the_form_without_javascript(person, settings, development):
+    """40 URLs of the server's own address from the settings, whatever Host the request names."""
+    html = person.get("/reports/?sample=1", headers={"host": "localhost"}).content.decode()
+    urls = re.search(r"<textarea[^>]*>([^<]*)", html)[1].split()
+    assert len(urls) == 40
+    assert all(url.startswith(f"{settings.SELF_URL}/upstream/") for url in urls)
+    assert settings.NOTIFICATIONS["OUTBOUND_ALLOW"] == [settings.SELF_ADDRESS]
+
+
+def test_outside_development_there_are_no_samples(person, settings):
+    assert not settings.DEBUG
+    assert "sample" not in person.get("/reports/").content.decode()
+
+
+def test_an_earlier_report_fills_the_form_again(person, other, make_report):
+    """Only one of mine."""
+    html = person.get(f"/reports/?again={make_report(ok=[1], missing=1).pk}").content.decode()
+    assert (
+        "https://api.example.com/1\nhttps://api.example.com/2</textarea>" in html and 'value="Mine"' in html
+    )
+    assert person.get(f"/reports/?again={make_report(owner=other, ok=[1]).pk}").status_code == 404
+    for nonsense in ("x", "-1", "9" * 30, "\u0662"):
+        assert person.get("/reports/", {"again": nonsense}).status_code == 404
+
+
+def test_a_running_report_shows_how_far_it_is(person, make_report):
+    """Right as it is loaded, kept live by the element, reloaded without JavaScript."""
+    report = make_report(ok=[1, 2], failed=1, missing=5)
+    job = set_job(report, "running", attempt=1)
+    html = person.get(report.get_absolute_url()).content.decode()
+    href = reverse("notifications:api-job", args=[job.pk])
+    assert f'<job-progress job="{job.pk}" href="{href}" reload>' in html
+    assert '<progress max="8" value="3"' in html
+    assert "3 of 8 called: 2 ok, 1 failed" in html
+    assert "You can leave this page. You will be told when it is done." in html
+    assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in html
+    assert "Attempt" not in html
+
+
+@pytest.mark.parametrize("state", ["running", "succeeded"])
+def test_a_second_attempt_is_said(person, make_report, state):
+    report = make_report(ok=[1], missing=1)
+    set_job(report, state, attempt=2)
+    assert "Attempt 2" in person.get(report.get_absolute_url()).content.decode()
+
+
+def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_report):
+    report = make_report(ok=[12, 40, 700], failed=2, refused=1)
+    set_job(report, "succeeded", attempt=1)
+    html = person.get(report.get_absolute_url()).content.decode()
+    totals = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
+    assert totals == {
+        "Ok": "3", "Failed": "2", "Refused": "1", "Median answer time": "40 ms", "95% answered within": "700 ms",
+    }  # fmt: skip
+    assert "<svg" in html and "job-progress" not in html and "http-equiv" not in html
+    assert html.count('data-label="Outcome"') == 6
+    assert "It is not public." in html
+    assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html
+
+
+def test_the_table_can_be_narrowed_to_one_outcome(person, make_report):
+    """An outcome that does not exist shows all."""
+    url = make_report(ok=[1, 2], failed=1).get_absolute_url()
+    assert person.get(f"{url}?outcome=failed").content.decode().count('data-label="Outcome"') == 1
+    assert person.get(f"{url}?outcome=nonsense").content.decode().count('data-label="Outcome"') == 3
+    assert "There are none." in person.get(f"{url}?outcome=refused").content.decode()
+
+
+def test_a_failed_report_says_why_and_shows_the_way_on(person, make_report):
+    """What was recorded is not lost."""
+    report = make_report(ok=[1], missing=2)
+    error = {"type": "worker-lost", "title": "Failed", "detail": "The work was interrupted 3 times."}
+    set_job(report, "failed", attempt=3, error=json.dumps(error))
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert "The work was interrupted 3 times." in html
+    assert "2 URLs were not called." in html
+    assert f'href="/reports/?again={report.pk}"' in html
+    assert html.count('data-label="Outcome"') == 1
+
+
+def test_texts_from_outside_are_shown_as_text(person, make_report):
+    report = make_report(failed=1, title="<script>alert(1)</script>")
+    report.calls.update(error='<img src=x onerror="alert(1)">', content_type="<b>")
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert "<script>alert" not in html and "<img" not in html and "<b>" not in html
+
+
+@pytest.mark.parametrize("path", ["", "report.csv", "report.json"])
+def test_somebody_elses_report_is_not_found(person, other, make_report, path):
+    """Exactly like one that does not exist."""
+    theirs, none = make_report(owner=other, ok=[1]), 987654
+    responses = [person.get(f"/reports/{pk}/{path}") for pk in (theirs.pk, none, 10**30)]
+    assert [response.status_code for response in responses] == [404, 404, 404]
+    pages = [re.sub(r'(nonce|value|csrf[a-z-]*)="[^"]*"', "", page.content.decode()) for page in responses]
+    assert pages[0] == pages[1] == pages[2]
+
+
+def test_pages_hold_no_inline_code(person, make_report):
+    """The policy would block it."""
+    report = make_report(ok=[1, 900], failed=1)
+    running = make_report(ok=[1], missing=1)
+    set_job(running, "running")
+    for url in ("/reports/", "/check/", report.get_absolute_url(), running.get_absolute_url(), "/nothing/"):
+        html = person.get(url).content.decode()
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", html), url
+        assert all("src=" in script for script in re.findall(r"<script[^>]*>", html)), url
+
+
+def test_nothing_is_told_before_it_is_done(person):
+    person.post("/reports/", {"urls": URLS})
+    assert not Notification.objects.exists()
+
+
+def test_the_csrf_check_is_not_left_out(demo):
+    """A page explains it; a program gets a problem."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(demo)
+    page = client.post("/reports/", {"urls": URLS}, headers={"accept": "text/html"})
+    assert page.status_code == 403 and "This form is out of date" in page.content.decode()
+    problem = post_json(client, {"urls": ["https://a/"]})
+    assert (problem.status_code, problem.headers["content-type"]) == (403, "application/problem+json")
+    client.get("/reports/", headers={"accept": "text/html"})
+    token = client.cookies["csrftoken"].value
+    assert post_json(client, {"urls": ["https://a/"]}, headers={"x-csrftoken": token}).status_code == 202
