@@ -217,11 +217,17 @@ function bell(page) {
 }
 
 /** @param {Page} page */
-function inbox({ client, words, inbox: href }) {
+function inbox({ client, words, read, inbox: href }) {
   return class Inbox extends HTMLElement {
     /** @type {(() => void)|null} */
     #end = null;
     #newest = 0;
+    /** @param {Event} event */
+    #click = ({ target }) => {
+      const row = /** @type {Element} */ (target).closest("a.notifications-title")?.closest("[data-unread]");
+      const { id = "", raised } = /** @type {HTMLElement|null|undefined} */ (row)?.dataset ?? {};
+      if (id) void read([{ id, raised: Number(raised) }]);
+    };
 
     connectedCallback() {
       if (this.#end) return;
@@ -230,10 +236,12 @@ function inbox({ client, words, inbox: href }) {
         time.title ||= words.exact(time.dateTime);
         time.textContent = words.ago(time.dateTime);
       }
+      this.addEventListener("click", this.#click);
       this.#end = client.on("change", (change) => this.#change(change));
     }
 
     disconnectedCallback() {
+      this.removeEventListener("click", this.#click);
       this.#end?.();
       this.#end = null;
     }

@@ -7,7 +7,7 @@
  * @typedef {{name: string, inbox: string, client: Client, jobs: import("./jobs.js").Jobs,
  *   words: import("./words.js").Words, clock: import("./connection.js").Clock,
  *   summarize: (item: Item) => HTMLElement, latest: (count: number) => Promise<void>,
- *   read: (items: Item[]) => Promise<void>, readUpTo: (raised: number) => Promise<void>}} Page
+ *   read: (items: Pick<Item, "id"|"raised">[]) => Promise<void>, readUpTo: (raised: number) => Promise<void>}} Page
  */
 
 const NO_JOB = "00000000-0000-0000-0000-000000000000";

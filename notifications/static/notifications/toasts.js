@@ -130,6 +130,8 @@ export function define(page) {
 
     connectedCallback() {
       if (this.#ends.length) return;
+      // Below a host's header that is transformed or clipped, position: fixed would not mean the window.
+      if (this.parentNode !== document.body) return document.body.append(this);
       const seen = () => this.#announcer.flush();
       const key = (/** @type {KeyboardEvent} */ event) => this.#key(event);
       document.addEventListener("visibilitychange", seen);

@@ -1,0 +1,117 @@
+"""Pages that work without JavaScript: the inbox, and a job that has no page of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import BadRequest
+from django.db import connections
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_POST, require_safe
+
+from notifications import reading
+from notifications.bounds import INTEGER
+from notifications.inbox import mark_read as mark
+from notifications.models import Job
+from notifications.realtime.look import number_first
+from notifications.transactions import database
+
+View = Callable[..., HttpResponse]
+
+
+def page(view: View) -> View:
+    """Make a view a page of the app: for whoever is signed in, without a transaction around it, never stored.
+
+    ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware`` leave it alone.
+    """
+
+    @wraps(view)
+    @never_cache
+    @csrf_protect
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not getattr(request, "user", None) or not request.user.is_authenticated:
+            asked = request.method in ("GET", "HEAD")
+            return redirect_to_login(request.get_full_path() if asked else reverse("notifications:inbox"))
+        return view(request, *args, **kwargs)
+
+    wrapped._non_atomic_requests = set(connections)  # type: ignore[attr-defined]
+    wrapped.login_required = False  # type: ignore[attr-defined]
+    return wrapped
+
+
+@page
+@require_safe
+def inbox(request: HttpRequest) -> HttpResponse:
+    """List my notifications, newest first."""
+    user = request.user.pk
+    after = _number(request.GET["after"]) if "after" in request.GET else None
+    number_first([user])
+    here = reading.here(user)
+    context = {
+        "notifications_position": here,
+        "here": here,
+        "after": after,
+        "page": reading.latest(user, here.seq, after),
+    }
+    return render(request, "notifications/inbox.html", context)
+
+
+@page
+@require_POST
+def mark_read(request: HttpRequest) -> HttpResponse:
+    """Mark as read what the form names: everything raised ``up_to``, or only the notification ``id``."""
+    ids = [_uuid(value) for value in request.POST.getlist("id")[:200]] or None
+    up_to = _number(request.POST.get("up_to", ""))
+    while mark(request.user.pk, up_to, ids):
+        pass
+    query = f"?after={_number(request.POST['after'])}" if request.POST.get("after") else ""
+    return HttpResponseRedirect(reverse("notifications:inbox") + query, status=303)
+
+
+@page
+@require_safe
+def job(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Show a job of mine: how far it is, and what came out."""
+    user = request.user.pk
+    number_first([user])
+    here = reading.here(user)
+    mine = Job.objects.using(database()).filter(pk=id, user=user).first()
+    if mine is None:
+        raise Http404("There is no such job.")
+    context = {
+        "notifications_position": here,
+        "job": mine,
+        "error": json.loads(mine.error) if mine.error else None,
+        "result": _pretty(mine.result),
+    }
+    return render(request, "notifications/job.html", context)
+
+
+def _pretty(text: str | None) -> str:
+    """The result to be read by a person; nothing for a task that returns nothing."""
+    value = None if text is None else json.loads(text)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > INTEGER:
+        raise BadRequest("A position is a whole number.")
+    return int(text)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as exc:
+        raise BadRequest("An id is a UUID.") from exc

@@ -1,0 +1,121 @@
+"""``{% notifications %}``: the bell, the toasts and their script, once per page, for whoever is signed in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import DatabaseError
+from django.middleware.csrf import get_token
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.utils.crypto import salted_hmac
+from django.utils.functional import LazyObject, empty
+
+from notifications import reading
+from notifications.strings import strings
+
+register = template.Library()
+logger = logging.getLogger("notifications")
+
+#: Where the WebSocket is, below the script name.
+SOCKET = "ws/notifications/"
+MODULES = ("client", "connection", "tabs", "jobs", "words", "summary", "bell", "toasts", "progress")
+NO_JOB = "00000000-0000-0000-0000-000000000000"
+
+
+@register.inclusion_tag("notifications/bell.html", takes_context=True)
+def notifications(context: template.Context) -> dict[str, Any]:
+    """Render bell, toasts and script, with the position of the user's stream; nothing if nobody is signed in.
+
+    With a running event loop there is no query, and who the user is may not be known: then the client starts from a
+    snapshot. Never raises for want of a user, of a database or of the app's URLs.
+    """
+    request = context.get("request")
+    # Compared with None, never tested for truth: that would load a lazy user.
+    user = context.get("user") if getattr(request, "user", None) is None else request.user
+    waits = _in_event_loop()
+    known = user is not None and not (waits and isinstance(user, LazyObject) and user._wrapped is empty)
+    if known and not user.is_authenticated:
+        return {}
+    try:
+        addresses = _addresses()
+    except NoReverseMatch:
+        logger.error('{% notifications %} needs path("notifications/", include("notifications.urls")).')
+        return {}
+    position = None
+    if known:
+        position = context.get("notifications_position") or (None if waits else _position(user.pk))
+    return {
+        "nonce": _nonce(context, request),
+        "css": static("notifications/notifications.css"),
+        "entry": static("notifications/notifications.js"),
+        "preloads": (modules := {name: static(f"notifications/{name}.js") for name in MODULES}).values(),
+        "modules": json.dumps(modules),
+        "strings": json.dumps(strings(), ensure_ascii=False),
+        "position": position,
+        "browser_key": _browser_key(user.pk) if known else "",
+        **_csrf(context, request, may_read_session=known or not waits),
+        **addresses,
+    }
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _addresses() -> dict[str, str]:
+    return {
+        "inbox": reverse("notifications:inbox"),
+        "sync": reverse("notifications:api-sync"),
+        "list": reverse("notifications:api-notifications"),
+        "read": reverse("notifications:api-notifications-read"),
+        "job": reverse("notifications:api-job", args=[NO_JOB]),
+        "socket": get_script_prefix() + SOCKET,
+    }
+
+
+def _position(user: Any) -> reading.Here | None:
+    try:
+        return reading.here(user)
+    except (DatabaseError, SynchronousOnlyOperation):
+        logger.exception("{%% notifications %%} could not read where the stream of user %s is.", user)
+        return None
+
+
+def _browser_key(user: Any) -> str:
+    """What tells this user's tabs and memory in a browser from another's, without saying who it is."""
+    return salted_hmac("notifications.browser", str(user), algorithm="sha256").hexdigest()[:16]
+
+
+def _nonce(context: template.Context, request: Any) -> str:
+    """The nonce of the page's Content-Security-Policy: Django's from 6.0 on, or django-csp's. Reading it makes it."""
+    for nonce in (
+        context.get("csp_nonce"),
+        getattr(request, "_csp_nonce", None),
+        getattr(request, "csp_nonce", None),
+    ):
+        if nonce is not None:
+            return str(nonce)
+    return ""
+
+
+def _csrf(context: template.Context, request: Any, *, may_read_session: bool) -> dict[str, str]:
+    readable = not (settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY)
+    token = ""
+    if request is not None and (may_read_session or not settings.CSRF_USE_SESSIONS):
+        token = get_token(request)
+    return {
+        "csrf_header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
+        "csrf_cookie": settings.CSRF_COOKIE_NAME if readable else "",
+        "csrf": token,
+    }
