@@ -48,7 +48,8 @@ class Running:
         policy = policy_of(task.func)
         _current.set(self)
         job_owner.set(job.user_id)
-        translation.activate(job.language or "en")
+        if job.language:
+            translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:
             args = [JobContext(task_result=job.task_result), *args]  # type: ignore[attr-defined]
@@ -116,8 +117,19 @@ def started(jobs: Iterable[Job]) -> None:
         task_started.send_robust(backend, task_result=job.task_result)  # type: ignore[attr-defined]
 
 
-async def _in_thread(threads: Executor | None, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+async def _in_thread(
+    threads: Executor | None, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+) -> Any:
     if threads is None:
         return await sync_to_async(function)(*args, **kwargs)
-    context = contextvars.copy_context()
-    return await asyncio.wrap_future(threads.submit(context.run, function, *args, **kwargs))
+
+    def call() -> tuple[Any, BaseException | None]:
+        try:
+            return function(*args, **kwargs), None
+        except BaseException as exc:  # as a value: a future takes neither StopIteration nor SystemExit well
+            return None, exc
+
+    value, exc = await asyncio.wrap_future(threads.submit(contextvars.copy_context().run, call))
+    if exc is not None:
+        raise exc
+    return value

@@ -300,14 +300,17 @@ class Worker:
         self._freed.set()
 
     async def _insist(self, work: Callable[..., T], *args: Any) -> T:
-        """Call ``work`` on the writer's thread, again and again while the database is away."""
+        """Call ``work`` on the writer's thread, again and again while the database is away or not migrated yet."""
+        said = ""
         while True:
             try:
                 return await self._write(work, *args)
-            except AWAY as exc:
+            except Error as exc:
                 if self._stopping:
                     raise
-                logger.warning("The database is away, the worker waits: %s", exc)
+                if str(exc) != said:
+                    logger.warning("The worker waits for the database: %s", exc)
+                said = str(exc)
                 await asyncio.sleep(AGAIN)
 
 
