@@ -1,0 +1,19 @@
+"""The site, and one view that asks for a job that does nothing and says when."""
+
+import time
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
+
+from bench.tasks import nothing
+
+
+@csrf_exempt
+def ask(request: HttpRequest) -> JsonResponse:
+    asked_at = time.time()
+    result = nothing.using(owner=request.user).enqueue(0)
+    return JsonResponse({"id": result.id, "asked_at": asked_at})
+
+
+urlpatterns = [path("ask/", ask), path("", include("asyncsite.urls"))]

@@ -1,0 +1,28 @@
+"""A neighbour that writes one small transaction after another, 5 ms apart, until its input ends; prints its waits (ms)."""
+
+import json
+import sys
+import threading
+import time
+
+import django
+
+
+def main() -> None:
+    django.setup()
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model()
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
+    me = users.objects.order_by("pk").first().pk
+    waits = []
+    while not ended.wait(0.005):
+        start = time.perf_counter()
+        users.objects.filter(pk=me).update(last_name=str(len(waits) % 1000))
+        waits.append((time.perf_counter() - start) * 1000)
+    json.dump(waits, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
