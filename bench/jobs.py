@@ -2,7 +2,8 @@
 
 ``python -m bench.jobs [--jobs 3000] [--rounds 5] [--writers 0]``
 
-``--writers``: other processes that write to the same database all the time, as a busy site does; their waits are printed.
+``--writers``: other processes that write to the same database all the time, as a busy site does; their waits
+are printed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def measure(jobs: int, rounds: int, writers: int) -> tuple[list[float], list[flo
 
     users = [get_user_model().objects.create(username=f"user{n}").pk for n in range(20)]
     others = [
-        subprocess.Popen([sys.executable, "-m", "bench.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         for _ in range(writers)
     ]
     try:

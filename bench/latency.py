@@ -39,7 +39,9 @@ def main() -> None:
         for _ in range(told.rounds):
             for processes in rounds:
                 rounds[processes].append(pool.apply(one_round, (processes, told.jobs, told.sockets)))
-    print(f"ms from enqueue to a frame on the socket, SQLite, {told.sockets} sockets, {told.jobs} jobs a round")
+    print(
+        f"ms from enqueue to a frame on the socket, SQLite, {told.sockets} sockets, {told.jobs} jobs a round"
+    )
     print(f"{'processes':>10} {'first p50':>10} {'first p99':>10} {'done p50':>10} {'done p99':>10}")
     for processes, figures in rounds.items():
         medians = [statistics.median(column) for column in zip(*figures, strict=True)]

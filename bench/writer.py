@@ -1,4 +1,4 @@
-"""A neighbour that writes one small transaction after another, 5 ms apart, until its input ends; prints its waits (ms)."""
+"""A neighbour that writes a small transaction every 5 ms until its input ends; prints its waits (ms)."""
 
 import json
 import sys

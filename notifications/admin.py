@@ -41,7 +41,16 @@ class AttemptInline(ReadOnly, admin.TabularInline):
 
 @admin.register(Job)
 class JobAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("title", "user", "state", "progress", "attempts_of", "queue_name", "created_at", "finished_at")
+    list_display = (
+        "title",
+        "user",
+        "state",
+        "progress",
+        "attempts_of",
+        "queue_name",
+        "created_at",
+        "finished_at",
+    )
     list_filter = ("state", "queue_name", "created_at")
     list_select_related = ("user",)
     search_fields = ("=id", "title", "task_path")
@@ -50,8 +59,14 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
     inlines = (AttemptInline,)
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state", "progress", "attempts_of", "problem")}),
-        (_("Asked"), {"fields": ("task_path", "arguments", "queue_name", "priority", "run_after", "backend", "id")}),
-        (_("Times"), {"fields": ("created_at", "queued_at", "started_at", "finished_at", "deadline", "worker")}),
+        (
+            _("Asked"),
+            {"fields": ("task_path", "arguments", "queue_name", "priority", "run_after", "backend", "id")},
+        ),
+        (
+            _("Times"),
+            {"fields": ("created_at", "queued_at", "started_at", "finished_at", "deadline", "worker")},
+        ),
     )
 
     @admin.display(description=_("progress"))

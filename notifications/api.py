@@ -106,8 +106,9 @@ def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRespons
     ``ask``
         A function without arguments that does the database work and returns what ``enqueue`` returned.
 
-    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML gets 303 to
-    the job's ``url``, else to the job's page. Too many active jobs: 429; a busy database: 503, both with ``Retry-After``.
+    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML
+    gets 303 to the job's ``url``, else to the job's page. Too many active jobs: 429; a busy database: 503,
+    both with ``Retry-After``.
     """
     from notifications import asking
 

@@ -47,7 +47,10 @@ def encodable(value: str) -> bool:
 
 
 def link(name: str, value: Any) -> str:
-    """Return a path that begins with one ``/``, an http(s) address, or ``""`` for None. Raises TypeError or ValueError."""
+    """Return a path that begins with one ``/`` or an http(s) address; ``""`` for None.
+
+    Raises TypeError or ValueError.
+    """
     if value is None or value == "":
         return ""
     value = text(name, value, URL)
@@ -82,7 +85,7 @@ def json_text(name: str, value: Any, limit: int) -> str:
         raise type(exc)(
             f"{name} cannot be written as JSON: {exc}. Pass ids, numbers, strings, lists and dicts."
         ) from exc
-    if "\\u0000" in encoded and _has_nul(value) or not encodable(encoded):
+    if ("\\u0000" in encoded and _has_nul(value)) or not encodable(encoded):
         raise ValueError(f"{name} has a NUL or half of a surrogate pair. Neither can be stored: remove it.")
     size = len(encoded.encode())
     if size > limit:

@@ -19,7 +19,11 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E003, E004: keys, types and the lease in ``NOTIFICATIONS``."""
     told = getattr(settings, "NOTIFICATIONS", {})
     if not isinstance(told, dict):
-        return [Error("NOTIFICATIONS is not a dict.", hint="Write NOTIFICATIONS = {...}.", id="notifications.E002")]
+        return [
+            Error(
+                "NOTIFICATIONS is not a dict.", hint="Write NOTIFICATIONS = {...}.", id="notifications.E002"
+            )
+        ]
     found: list[CheckMessage] = [
         Error(
             f"NOTIFICATIONS has an unknown key {key!r}.",

@@ -14,8 +14,8 @@ _last = 0
 def uuid7() -> uuid.UUID:
     """Return a UUID version 7 (RFC 9562, section 5.7).
 
-    The 12 bits after the milliseconds hold a fraction of the millisecond (section 6.2, method 3), so that ids made by one
-    process always ascend, also when its clock is set back.
+    The 12 bits after the milliseconds hold a fraction of the millisecond (section 6.2, method 3), so that ids
+    made by one process always ascend, also when its clock is set back.
     """
     global _last
     with _lock:

@@ -69,9 +69,9 @@ def compose(
 def mark_read(user: Any, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
     """Mark a user's (key) notifications as read; at most 1,000, those raised first, and none raised after ``up_to``.
 
-    Inside a caller's transaction this is put off until after its commit. Otherwise all of them have their number when it
-    returns. Returns whether there may be more.
-    Raises ``django.db.OperationalError`` where somebody else holds a row for over 5 s.
+    Inside a caller's transaction this is put off until after its commit. Otherwise all of them have their
+    number when it returns. Returns whether there may be more. Raises ``django.db.OperationalError`` where
+    somebody else holds a row for over 5 s.
     """
     if connection().in_atomic_block:
         after_commit(lambda: _mark_read(user, up_to, ids))

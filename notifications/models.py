@@ -129,8 +129,9 @@ class Job(models.Model):
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
-    result = models.TextField(null=True, blank=True)
-    error = models.TextField(null=True, blank=True)
+    # JSON; NULL is not the JSON null.
+    result = models.TextField(null=True, blank=True)  # noqa: DJ001
+    error = models.TextField(null=True, blank=True)  # noqa: DJ001
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")

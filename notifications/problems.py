@@ -15,7 +15,9 @@ from django.http import HttpRequest, HttpResponse
 class Problem(Exception):
     """An answer that is an error: ``status``, what is wrong and how to mend it, and the ``field`` that it is about."""
 
-    def __init__(self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -42,7 +44,9 @@ class Problem(Exception):
 def busy() -> Problem:
     """Return the problem of a database that is away, or a row that somebody else holds."""
     return Problem(
-        503, "The database cannot take this now. Nothing was stored: try again in a moment.", headers={"Retry-After": "2"}
+        503,
+        "The database cannot take this now. Nothing was stored: try again in a moment.",
+        headers={"Retry-After": "2"},
     )
 
 

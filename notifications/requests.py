@@ -37,7 +37,9 @@ def api(method: str) -> Callable[[View], View]:
                 raise Problem(401, "Nobody is signed in. Sign in and try again.")
             if request.method != method and not (request.method == "HEAD" and method == "GET"):
                 allow = "GET, HEAD" if method == "GET" else method
-                raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})
+                raise Problem(
+                    405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow}
+                )
             if method != "GET":
                 _check_csrf(request)
             return view(request, *args, **kwargs)
@@ -90,7 +92,9 @@ def uuids(value: Any, field: str, most: int) -> list[UUID]:
             raise ValueError
         return [UUID(id) for id in value]
     except ValueError as exc:
-        raise Problem(422, f"{field} holds something that is not an id. An id is a UUID.", field=field) from exc
+        raise Problem(
+            422, f"{field} holds something that is not an id. An id is a UUID.", field=field
+        ) from exc
 
 
 def _check_csrf(request: HttpRequest) -> None:

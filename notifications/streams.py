@@ -1,8 +1,9 @@
 """Numbering: the one act that orders everything, and the one place where streams are locked.
 
-A writer never touches a stream. It inserts or changes rows with ``seq`` NULL; at the end of our own transaction, or after
-the commit of a caller's, ``number`` gives them the next positions of their user's stream. So the order of commits is the
-order of ``seq``, a rollback leaves no hole, and nobody ever sees n+1 without n.
+A writer never touches a stream. It inserts or changes rows with ``seq`` NULL; at the end of our own
+transaction, or after the commit of a caller's, ``number`` gives them the next positions of their user's
+stream. So the order of commits is the order of ``seq``, a rollback leaves no hole, and nobody ever sees n+1
+without n.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     if connection().vendor == "sqlite":
         rows = [_to_db(user) for user in keys] + [None] * queue
         with connection().cursor() as cursor:
-            cursor.execute(f"INSERT INTO notifications_ring (user_id) VALUES {', '.join(['(%s)'] * len(rows))}", rows)
+            cursor.execute(
+                f"INSERT INTO notifications_ring (user_id) VALUES {', '.join(['(%s)'] * len(rows))}", rows
+            )
             # One statement, one writer: the ids are consecutive.
             rings = list(range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1))
     after_commit(lambda: rung.send_robust(sender=None, users=keys, queue=queue, rings=rings))

@@ -8,8 +8,8 @@ from notifications.ids import uuid7
 def run_jobs(limit: int = 1_000) -> int:
     """Run what is queued and due now, and what that enqueues, one after the other, and return how many jobs ran.
 
-    Inline, on the caller's connection and inside its transaction, rings and numbering included: it works in a ``TestCase``.
-    Raises RuntimeError after ``limit`` jobs.
+    Inline, on the caller's connection and inside its transaction, rings and numbering included: it works in a
+    ``TestCase``. Raises RuntimeError after ``limit`` jobs.
     """
     from asgiref.sync import async_to_sync
 
@@ -20,7 +20,9 @@ def run_jobs(limit: int = 1_000) -> int:
     while jobs := states.claim(worker, 1):
         if count == limit:
             states.release(jobs)
-            raise RuntimeError(f"{limit} jobs have run and there are more. Do they enqueue one another for ever?")
+            raise RuntimeError(
+                f"{limit} jobs have run and there are more. Do they enqueue one another for ever?"
+            )
         async_to_sync(_run)(jobs[0])
         count += 1
     return count

@@ -46,7 +46,9 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
     mine = _mine(request, id)
     if not mine.done:
         raise Problem(
-            409, "The job is not done. Ask again when its state says so.", headers={"Retry-After": str(RETRY_AFTER)}
+            409,
+            "The job is not done. Ask again when its state says so.",
+            headers={"Retry-After": str(RETRY_AFTER)},
         )
     if mine.state != Job.State.SUCCEEDED:
         raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")

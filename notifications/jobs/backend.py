@@ -10,7 +10,13 @@ from asgiref.sync import sync_to_async
 from django.utils import translation
 
 from notifications import bounds
-from notifications.compat import BaseTaskBackend, TaskResult, TaskResultDoesNotExist, normalize_json, task_enqueued
+from notifications.compat import (
+    BaseTaskBackend,
+    TaskResult,
+    TaskResultDoesNotExist,
+    normalize_json,
+    task_enqueued,
+)
 from notifications.jobs.owners import owner_key
 from notifications.jobs.policies import job_title, policy_of
 from notifications.jobs.tasks import JobTask

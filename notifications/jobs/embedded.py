@@ -51,6 +51,8 @@ def _run(worker: Any) -> None:
     try:
         asyncio.run(worker.run())
     except Exception:  # the thread's boundary: the server goes on without a worker, and says so
-        logger.exception("The embedded worker has ended. Restart the server, or run manage.py run_jobs beside it.")
+        logger.exception(
+            "The embedded worker has ended. Restart the server, or run manage.py run_jobs beside it."
+        )
     finally:
         connections.close_all()

@@ -49,7 +49,7 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
 
 
 def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
-    """Return the outcome of a task that raised. Its owner reads the message only of an error that says it is for them."""
+    """Return the outcome of a task that raised. Its owner reads the message only of an error meant for them."""
     with _language(job):
         detail = _("Something went wrong while this was being done.")
         if getattr(exc, "tell_owner", False):
@@ -67,7 +67,9 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 def lost(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a job whose workers went away during each of its attempts."""
     with _language(job):
-        detail = _("The work was interrupted %(times)s times and is not tried again.") % {"times": job.attempt}
+        detail = _("The work was interrupted %(times)s times and is not tried again.") % {
+            "times": job.attempt
+        }
     return _failed(job, policy, "worker-lost", detail, attempt=Attempt.Outcome.LOST)
 
 
@@ -87,7 +89,11 @@ def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outco
 
 def silent(job: Job) -> Outcome:
     """Return a failure of which nobody is told, for a job whose words cannot be made."""
-    error = {"type": "task-failed", "title": "Failed", "detail": "Something went wrong while this was being done."}
+    error = {
+        "type": "task-failed",
+        "title": "Failed",
+        "detail": "Something went wrong while this was being done.",
+    }
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
 
 
@@ -134,13 +140,17 @@ def _tell(
                 return None
             return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
         except Exception:  # the author's function; its owner is told all the same, in the default words
-            logger.exception("The notify function of %s failed; the default notification is recorded.", job.task_path)
+            logger.exception(
+                "The notify function of %s failed; the default notification is recorded.", job.task_path
+            )
     return compose(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
 
 
 def _with(fields: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     if unknown_names := set(told) - {"title", "body", "level", "category", "url", "data"}:
-        raise TypeError(f"A notify function may return title, body, level, category, url, data; not {unknown_names}.")
+        raise TypeError(
+            f"A notify function may return title, body, level, category, url, data; not {unknown_names}."
+        )
     return {**fields, **told}
 
 

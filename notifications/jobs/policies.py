@@ -35,12 +35,22 @@ class Policy:
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+        if (
+            isinstance(self.max_attempts, bool)
+            or not isinstance(self.max_attempts, int)
+            or self.max_attempts < 1
+        ):
             raise ValueError(f"max_attempts is {self.max_attempts!r}. It must be a whole number from 1.")
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e8:
+        if (
+            isinstance(self.timeout, bool)
+            or not isinstance(self.timeout, int | float)
+            or not 0 < self.timeout < 1e8
+        ):
             raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
         if not isinstance(self.notify, bool) and not callable(self.notify):
-            raise TypeError("notify must be True, False or a function that takes the job and returns a dict or None.")
+            raise TypeError(
+                "notify must be True, False or a function that takes the job and returns a dict or None."
+            )
 
 
 DEFAULT = Policy()
@@ -52,7 +62,9 @@ def policy(**options: Any) -> Callable[[F], F]:
 
     def attach(function: F) -> F:
         if not inspect.isfunction(function):
-            raise TypeError("@policy stands above @task. Put it below: @task first, then @policy(...), then the function.")
+            raise TypeError(
+                "@policy stands above @task. Write @task first, then @policy(...), then the function."
+            )
         setattr(function, _ATTRIBUTE, told)
         return function
 
@@ -64,13 +76,19 @@ def policy_of(function: Callable[..., Any]) -> Policy:
     return getattr(function, _ATTRIBUTE, DEFAULT)
 
 
-def job_title(function: Callable[..., Any], takes_context: bool, args: list[Any], kwargs: dict[str, Any]) -> str:
+def job_title(
+    function: Callable[..., Any], takes_context: bool, args: list[Any], kwargs: dict[str, Any]
+) -> str:
     """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name."""
     template = policy_of(function).title
     if not template:
         return function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
     template = str(template)
-    names = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in string.Formatter().parse(template) if name}
+    names = {
+        name.partition(".")[0].partition("[")[0]
+        for _, name, _, _ in string.Formatter().parse(template)
+        if name
+    }
     if not names:
         return template.format()
     bound = inspect.signature(function).bind(*([None] if takes_context else []), *args, **kwargs)

@@ -47,7 +47,9 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
         task = find_task(job.task_path)
         asked = (job.priority, job.queue_name, job.run_after, job.backend)
         if asked != (task.priority, task.queue_name, task.run_after, task.backend):
-            task = task.using(**dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True)))
+            task = task.using(
+                **dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True))
+            )
     if attempts is None:
         attempts = list(job.attempts.using(job._state.db).order_by("number")) if job.attempt else []
     workers = {number.number: str(number.worker) for number in attempts if number.worker}

@@ -72,7 +72,9 @@ class Running:
         return outcomes.succeeded(job, policy, value)
 
 
-_current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("notifications_running", default=None)
+_current: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
+    "notifications_running", default=None
+)
 
 
 class JobContext(TaskContext):

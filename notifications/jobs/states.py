@@ -1,8 +1,8 @@
 """The one place where a job changes its state.
 
-Every change is guarded by the job's id, its fence and the state that it leaves, so that a worker that was frozen past its
-lease changes nothing, and each raises ``version``. Locks are taken in one order: job rows by id, notification rows by id,
-then streams.
+Every change is guarded by the job's id, its fence and the state that it leaves, so that a worker that was
+frozen past its lease changes nothing, and each raises ``version``. Locks are taken in one order: job rows by
+id, notification rows by id, then streams.
 
     enqueue   (nothing) -> queued
     claim     queued -> running            fence + 1, attempt + 1
@@ -62,7 +62,9 @@ def enqueue(job: Job) -> None:
         ours(insert)
 
 
-def claim(worker: UUID, limit: int, *, queues: Sequence[str] = (), timeouts: dict[str, float] | None = None) -> list[Job]:
+def claim(
+    worker: UUID, limit: int, *, queues: Sequence[str] = (), timeouts: dict[str, float] | None = None
+) -> list[Job]:
     """Take at most ``limit`` queued jobs that are due, by priority and age, and return them as they are now.
 
     ``timeouts`` are the seconds that tasks may take, by path, as far as they are known.
@@ -81,7 +83,8 @@ def claim(worker: UUID, limit: int, *, queues: Sequence[str] = (), timeouts: dic
             job.started_at = now
             job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, 300) + BEYOND_TIMEOUT)
         _write(
-            "state='running', worker=%s, fence=fence+1, attempt=attempt+1, version=version+1, started_at=%s, deadline=%s",
+            "state='running', worker=%s, started_at=%s, deadline=%s, "
+            "fence=fence+1, attempt=attempt+1, version=version+1",
             [((job.worker, job.started_at, job.deadline), job) for job in jobs],
             state="queued",
             fence=lambda job: job.fence - 1,
@@ -100,7 +103,9 @@ def is_due(queues: Sequence[str] = ()) -> bool:
 
 def held(worker: UUID) -> dict[UUID, int]:
     """Return the fences of the jobs that a worker still holds, by id."""
-    return dict(Job.objects.using(database()).filter(worker=worker, state="running").values_list("id", "fence"))
+    return dict(
+        Job.objects.using(database()).filter(worker=worker, state="running").values_list("id", "fence")
+    )
 
 
 def set_deadline(job: Job, timeout: float) -> None:
@@ -125,9 +130,9 @@ def report(jobs: Sequence[Job]) -> None:
 def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes with their notifications, numbered, in one transaction.
 
-    Returns those that are stored and those that are void: their job was taken over by another worker. What is in neither
-    list was locked by somebody else and waits for the next group.
-    Raises ``django.db.DataError`` or ``IntegrityError`` when the group cannot be stored.
+    Returns those that are stored and those that are void: their job was taken over by another worker. What is
+    in neither list was locked by somebody else and waits for the next group. Raises ``django.db.DataError``
+    or ``IntegrityError`` when the group cannot be stored.
     """
     stored: list[Outcome] = []
     void: list[Outcome] = []
@@ -141,12 +146,20 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
         now = clock()
         for outcome in held:
             job = outcome.job
-            job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
+            job.state, job.result, job.error, job.finished_at = (
+                outcome.state,
+                outcome.result,
+                outcome.error,
+                now,
+            )
             job.seq = 0 if job.user_id is None else None
         _write(
             "state=%s, result=%s, error=%s, finished_at=%s, seq=%s, version=version+1, "
             "progress_current=%s, progress_total=%s, progress_message=%s",
-            [((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job) for o in held],
+            [
+                ((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job)
+                for o in held
+            ],
         )
         _insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
         told = [outcome for outcome in held if outcome.notification]
@@ -166,7 +179,10 @@ def release(jobs: Sequence[Job]) -> None:
     """Give running jobs back to the queue at a shutdown; the attempt does not count."""
 
     def write() -> None:
-        _write("state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1", [((), j) for j in jobs])
+        _write(
+            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1",
+            [((), job) for job in jobs],
+        )
         streams.ring([job.user_id for job in jobs], queue=True)
 
     if jobs:
@@ -206,11 +222,16 @@ def reap(gone: Iterable[UUID] = (), *, leases: bool = True) -> int:
     reaped = 0
     while _lost(gone, leases).exists() and (jobs := ours(take)):
         reaped += len(jobs)
-        ended = [outcomes.lost(job, policy_at(job.task_path)) for job in jobs if job.attempt >= job.max_attempts]
+        ended = [
+            outcomes.lost(job, policy_at(job.task_path)) for job in jobs if job.attempt >= job.max_attempts
+        ]
         if ended:
             finish(ended)
         logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
-    dead = Worker.objects.using(database()).filter(Q(id__in=gone) | (Q(lease_until__lt=clock()) if leases else Q(id__in=[])))
+    over = Q(id__in=gone)
+    if leases:
+        over |= Q(lease_until__lt=clock())
+    dead = Worker.objects.using(database()).filter(over)
     if dead.exists():
         ours(dead.delete)
     return reaped
@@ -274,7 +295,11 @@ def _locked(rows: Any) -> Any:
 
 
 def _write(
-    assignments: str, rows: Sequence[tuple[tuple[Any, ...], Job]], *, state: str = "running", fence: Any = None
+    assignments: str,
+    rows: Sequence[tuple[tuple[Any, ...], Job]],
+    *,
+    state: str = "running",
+    fence: Any = None,
 ) -> None:
     """Change jobs, each guarded by id, fence and state."""
     if not rows:

@@ -24,7 +24,9 @@ class JobTask(Task):
     asked: Asked = Asked()
 
     def __new__(cls, **fields: Any) -> JobTask:
-        if wrong := [name for name in ("owner", "title", "url", "max_attempts", "timeout", "notify") if name in fields]:
+        if wrong := [
+            name for name in ("owner", "title", "url", "max_attempts", "timeout", "notify") if name in fields
+        ]:
             raise TypeError(
                 f"@task takes no {wrong[0]}. What holds for all jobs of a task goes into @policy(...) below @task; "
                 f"what holds for one job goes into .using(...)."

@@ -72,7 +72,8 @@ def check_connections() -> None:
     """Close this thread's connections that broke, are too old, or were left inside a transaction."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
-            # As if the connection were new: Django would refuse to open another one inside the block that was left open.
+            # As if the connection were new: Django would refuse to open another one inside the block that was
+            # left open.
             connection.in_atomic_block = False
             connection.savepoint_ids.clear()
             connection.atomic_blocks.clear()

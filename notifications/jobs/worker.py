@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 #: Jobs claimed, and outcomes recorded, by one transaction at most. Two rows each are numbered: a full pass on SQLite.
 CLAIMED, RECORDED = 100, 50
-#: Seconds: between two looks at the queue and the neighbours, two writes of progress, two tries when the database is away.
+#: Seconds: between two looks at the queue and the neighbours, two writes of progress, two tries when the
+#: database is away.
 LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
 #: The database is away or busy, as against: it refuses what it is given.
 AWAY = (OperationalError, InterfaceError)
@@ -46,8 +47,8 @@ class Worker:
     """Runs jobs in the loop that awaits ``run()``, until ``stop()``.
 
     ``listen``
-        Takes a callback ``(users, queue)`` and returns a function that ends it: the doorbell's. Without one the queue is
-        looked at once a second.
+        Takes a callback ``(users, queue)`` and returns a function that ends it: the doorbell's. Without one
+        the queue is looked at once a second.
     ``queues``
         Names of queues; all, if there are none.
     ``concurrency``
@@ -85,7 +86,9 @@ class Worker:
         await self._insist(self._begin)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         deaf = self._listen(self._rung) if self._listen else None
-        helpers = [asyncio.create_task(_for_ever(step)) for step in (self._record, self._report, self._keep_house)]
+        helpers = [
+            asyncio.create_task(_for_ever(step)) for step in (self._record, self._report, self._keep_house)
+        ]
         try:
             await self._claim()
             await self._drain()
@@ -154,7 +157,9 @@ class Worker:
     async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
         if job.created_at < timezone.now() - timedelta(seconds=states.UNKNOWN_FAILS):
             return outcomes.unknown(job)
-        logger.warning("Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc)
+        logger.warning(
+            "Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc
+        )
         await self._insist(states.postpone, job)
         self._free(job.id)
         return None
@@ -170,7 +175,9 @@ class Worker:
                 try:
                     settled = await self._write(record, group)
                 except AWAY as exc:
-                    logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
+                    logger.warning(
+                        "%d outcomes wait: the database does not take them now: %s", len(group), exc
+                    )
                     settled = set()
                 except Exception:  # one that the database refuses must not cost its neighbours theirs
                     settled = await self._one_by_one(group)
@@ -348,4 +355,3 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
-

@@ -1,8 +1,9 @@
 """The one thread of a worker that claims and records, and that leaves SQLite's lock to others in between.
 
-SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So a busy writer leaves the
-lock free after each transaction for as long as it held it, at least 5 ms; half a millisecond where nobody else writes.
-A few short writes after a quiet time cost nobody anything and need no pause: a lone job is done at once.
+SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So a busy
+writer leaves the lock free after each transaction for as long as it held it, at least 5 ms; half a
+millisecond where nobody else writes. A few short writes after a quiet time cost nobody anything and need no
+pause: a lone job is done at once.
 """
 
 from __future__ import annotations

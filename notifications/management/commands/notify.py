@@ -21,7 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("title", help="at most 200 characters")
         parser.add_argument("--body", default="", help="at most 2,000 characters")
         parser.add_argument("--url", help="a path that begins with one '/', or an http(s) address")
-        parser.add_argument("--level", choices=Notification.Level.values, default=Notification.Level.INFO.value)
+        parser.add_argument(
+            "--level", choices=Notification.Level.values, default=Notification.Level.INFO.value
+        )
         parser.add_argument("--key", default="", help="replaces the unread notifications with the same key")
 
     def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
@@ -29,12 +31,16 @@ class Command(BaseCommand):
         try:
             user = users._default_manager.get_by_natural_key(username)
         except users.DoesNotExist as exc:
-            raise CommandError(f"There is no user {username!r}. Check the spelling, or create them first.") from exc
+            raise CommandError(
+                f"There is no user {username!r}. Check the spelling, or create them first."
+            ) from exc
         fields = {name: options[name] for name in ("body", "url", "level", "key")}
         try:
             (id,) = notify(user, title, **fields)
         except (TypeError, ValueError) as exc:
             raise CommandError(f"Nothing was sent. {exc}") from exc
         except Error as exc:
-            raise CommandError(f"Nothing was sent: the database does not take it now ({exc}). Try again.") from exc
+            raise CommandError(
+                f"Nothing was sent: the database does not take it now ({exc}). Try again."
+            ) from exc
         self.stdout.write(str(id))

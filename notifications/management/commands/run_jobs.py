@@ -19,7 +19,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--queue", action="append", default=[], help="only this queue; may be given several times")
+        parser.add_argument(
+            "--queue", action="append", default=[], help="only this queue; may be given several times"
+        )
         parser.add_argument("--concurrency", type=int, help="jobs at a time (NOTIFICATIONS['CONCURRENCY'])")
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
