@@ -28,10 +28,10 @@ class Outcome:
     """The end of a job: its last state, what is stored, and what its owner is told."""
 
     job: Job
-    state: str
+    state: Any  # Job.State
     result: str | None = None
     error: str | None = None
-    attempt: str = ""
+    attempt: Any = ""  # Attempt.Outcome, where it did not succeed
     exception_class_path: str = ""
     traceback: str = ""
     notification: Notification | None = None
@@ -103,7 +103,7 @@ def _failed(
     kind: str,
     detail: str,
     exc: BaseException | None = None,
-    attempt: str = Attempt.Outcome.FAILED,
+    attempt: Any = Attempt.Outcome.FAILED,
 ) -> Outcome:
     with _language(job):
         error = {"type": kind, "title": _("Failed"), "detail": _storable(detail)[: bounds.DETAIL]}
@@ -120,7 +120,7 @@ def _failed(
 
 
 def _tell(
-    job: Job, policy: Policy, state: str, result: Any, error: dict[str, str] | None
+    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None
 ) -> Notification | None:
     """Compose the notification for the owner: the default one, with what the policy's function says about it."""
     if job.user_id is None or policy.notify is False:
