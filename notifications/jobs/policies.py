@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -77,7 +77,7 @@ def policy_of(function: Callable[..., Any]) -> Policy:
 
 
 def job_title(
-    function: Callable[..., Any], takes_context: bool, args: list[Any], kwargs: dict[str, Any]
+    function: Callable[..., Any], takes_context: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str:
     """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name."""
     template = policy_of(function).title

@@ -145,9 +145,9 @@ class Worker:
         except asyncio.CancelledError:
             return  # stopping: released by _end(); or taken over by another worker
         except ImportError as exc:
-            outcome = await self._unknown(run.job, exc)
-            if outcome is None:
+            if not (ended := await self._unknown(run.job, exc)):
                 return
+            outcome = ended
         except Exception:  # ours: a job must have an outcome, whatever it takes
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
             outcome = outcomes.silent(run.job)
@@ -328,7 +328,7 @@ def record(group: list[Outcome]) -> set[UUID]:
         job = outcome.job
         try:
             backend = type(task_backends[job.backend])
-            attempts = None if job.attempt > 1 or outcome.attempt else []
+            attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
             task_finished.send_robust(backend, task_result=results.of(job, attempts=attempts))
         except (ImportError, KeyError):
             pass  # a task that nobody knows any more has no result to send

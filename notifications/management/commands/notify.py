@@ -21,9 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("title", help="at most 200 characters")
         parser.add_argument("--body", default="", help="at most 2,000 characters")
         parser.add_argument("--url", help="a path that begins with one '/', or an http(s) address")
-        parser.add_argument(
-            "--level", choices=Notification.Level.values, default=Notification.Level.INFO.value
-        )
+        parser.add_argument("--level", choices=Notification.Level.values, default="info")
         parser.add_argument("--key", default="", help="replaces the unread notifications with the same key")
 
     def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
