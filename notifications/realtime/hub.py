@@ -225,13 +225,14 @@ class Hub:
 
     def _send_sync(self, subscriber: Subscriber, span: Span, seen: Seen) -> None:
         assert seen.epoch is not None
-        if not subscriber.deliver(span.sync(seen.epoch, seen.active[subscriber.user])):
+        frame, more = span.sync(seen.epoch, seen.active[subscriber.user])
+        if not subscriber.deliver(frame):
             return  # it lags; its next ack reads it up
         subscriber.epoch = seen.epoch
         subscriber.pos = span.seq
         subscriber.reset = False
-        subscriber.owed = span.more
-        if span.more:
+        subscriber.owed = more
+        if more:
             self.read_up(subscriber)
         if not subscriber.synced or subscriber.ping:
             subscriber.synced = True

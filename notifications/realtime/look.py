@@ -39,9 +39,10 @@ class Span:
             self._change = wire.change(self.prev or 0, self.seq, self.unread, self.items)
         return self._change
 
-    def sync(self, epoch: str, jobs: list[str]) -> wire.Frame:
-        """Return the frame for somebody who catches up."""
-        return wire.sync(epoch, self.prev, self.seq, self.unread, self.items, None if self.more else jobs)
+    def sync(self, epoch: str, jobs: list[str]) -> tuple[wire.Frame, bool]:
+        """Return the frame for somebody who catches up, and whether more must follow: rows, or jobs it has no room for."""
+        more = self.more or wire.size(self.items) + wire.size(jobs) > wire.FRAME_BYTES
+        return wire.sync(epoch, self.prev, self.seq, self.unread, self.items, None if more else jobs), more
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,11 +87,9 @@ def catch_up(user: Any, epoch: str | None, seq: int | None) -> wire.Frame:
     if span is None or span.reset:
         number_first([user])
         span = _snapshot(user, changes.position(user))
-    if span.more:
-        return span.sync(now, [])
-    versions = changes.active_versions([user]).get(user, {})
-    rows = changes.active_jobs(versions)
-    return span.sync(now, _encode_active(versions, rows))
+    versions = {} if span.more else changes.active_versions([user]).get(user, {})
+    frame, _ = span.sync(now, _encode_active(versions, changes.active_jobs(versions)))
+    return frame
 
 
 def number_first(users: list[Any]) -> None:
@@ -105,7 +104,7 @@ def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
     if missed.reset:
         return Span(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
     texts = [_encode_once(row, encoded) for row in missed.rows]
-    items = wire.fit(texts, wire.ITEMS_BYTES)
+    items = wire.fit(texts, wire.FRAME_BYTES)
     more = missed.cut or len(items) < len(texts)
     seq = missed.rows[len(items) - 1].seq if more else position.head
     return Span(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
@@ -113,7 +112,7 @@ def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
 
 def _snapshot(user: Any, position: Position) -> Span:
     rows = changes.newest(user, position.head)
-    newest_first = wire.fit((wire.encode(wire.item(row)) for row in reversed(rows)), wire.ITEMS_BYTES)
+    newest_first = wire.fit((wire.encode(wire.item(row)) for row in reversed(rows)), wire.SNAPSHOT_BYTES)
     return Span(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 
 

@@ -20,8 +20,9 @@ from notifications.models import Job, Notification
 
 #: Seconds between two beats.
 BEAT = 25
-#: Bytes of items and of active jobs in one frame; with what is around them a frame stays below 128 KiB.
-ITEMS_BYTES = 64 * 1024
+#: Bytes of all items in one frame, which with what is around them stays below 128 KiB; of a snapshot; of active jobs.
+FRAME_BYTES = 127 * 1024
+SNAPSHOT_BYTES = 64 * 1024
 JOBS_BYTES = 48 * 1024
 
 encode = json.JSONEncoder(
@@ -146,11 +147,16 @@ def fit(texts: Iterable[str], limit: int) -> list[str]:
     kept: list[str] = []
     total = 0
     for text in texts:
-        total += len(text.encode()) + 1
+        total += size([text])
         if kept and total > limit:
             break
         kept.append(text)
     return kept
+
+
+def size(texts: Iterable[str]) -> int:
+    """Return the bytes of these texts with their commas."""
+    return sum(1 + (len(text) if text.isascii() else len(text.encode())) for text in texts)
 
 
 def welcome(subscriber: str) -> Frame:

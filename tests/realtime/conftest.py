@@ -35,8 +35,9 @@ async def connect(transactional_db):
     """connect(user, **options) opens a Socket; all are ended after the test, and the hub with them."""
     tasks = []
 
-    async def open_socket(user=None, **options):
-        cookie = await in_thread(sign_in, user) if user is not None else None
+    async def open_socket(user=None, cookie=None, **options):
+        if user is not None:
+            cookie = await in_thread(sign_in, user)
         socket = Socket(cookie, **options)
         tasks.append(socket.task)
         await socket.handshake()
@@ -72,7 +73,16 @@ class Socket:
     """A WebSocket in memory: say(op, …), hear() the next frame, hear_bye()."""
 
     def __init__(
-        self, cookie=None, *, origin=ORIGIN, headers=(), subprotocols=(), app=notifications_socket, **scope
+        self,
+        cookie=None,
+        *,
+        origin=ORIGIN,
+        host=b"testserver",
+        headers=(),
+        subprotocols=(),
+        scope_user=None,
+        app=notifications_socket,
+        **scope,
     ):
         self.cookie = cookie
         self.incoming, self.outgoing = asyncio.Queue(), asyncio.Queue()
@@ -80,7 +90,7 @@ class Socket:
         self.accepted = None
         self.unblocked = asyncio.Event()
         self.unblocked.set()
-        headers = [(b"host", b"testserver"), *headers]
+        headers = [(b"host", host), *headers]
         if origin is not None:
             headers.append((b"origin", origin.encode("latin-1")))
         if cookie:
@@ -94,6 +104,8 @@ class Socket:
             "subprotocols": list(subprotocols),
             **scope,
         }
+        if scope_user is not None:
+            scope["user"] = scope_user
         self.incoming.put_nowait({"type": "websocket.connect"})
         self.task = asyncio.create_task(app(scope, self.incoming.get, self._send))
 
@@ -144,8 +156,12 @@ class Socket:
         self.say("hello", epoch=epoch, seq=seq)
         await self.hear("welcome")
         while (frame := await self.hear("sync"))["more"]:
-            pass
+            self.ack_if_asked(frame)
         return frame
+
+    def ack_if_asked(self, frame):
+        if frame.get("ack"):
+            self.say("ack", n=frame["n"])
 
     def hang_up(self):
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})

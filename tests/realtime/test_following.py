@@ -1,6 +1,16 @@
 """What a connected client is told: the snapshot, what it missed, and what happens from then on."""
 
+import asyncio
+
+from django.db import OperationalError
+
+from notifications import changes, inbox
 from notifications.api import notify
+from notifications.realtime import wire
+from notifications.realtime.doorbell import _signalled
+from notifications.realtime.doorbell_sqlite import Watcher
+from notifications.signals import rung
+from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
 
@@ -52,3 +62,179 @@ async def test_a_notification_is_pushed(connect, user):
         "data": {},
     }
     assert item["created_at"].endswith("Z")
+
+
+async def test_only_the_owner_is_told(connect, user, other):
+    """Each socket hears of its own user only."""
+    mine, theirs = await connect(user), await connect(other)
+    await mine.start()
+    await theirs.start()
+    await in_thread(notify, other, "for Bob")
+    assert (await theirs.hear("change"))["items"][0]["title"] == "for Bob"
+    assert (await mine.hears_nothing_before_a_beat())["seq"] == 0
+
+
+async def test_every_socket_of_a_user_gets_the_same(connect, user):
+    """Two windows hear the same change, equal but for its number."""
+    first, second = await connect(user), await connect(user)
+    await first.start()
+    await second.start()
+    await in_thread(notify, user, "for both")
+    assert await first.hear("change") == await second.hear("change")
+
+
+async def test_changes_follow_one_another_without_a_gap(connect, user):
+    """prev is the seq before it, through notifications, reads in other tabs and finished jobs."""
+    socket = await connect(user)
+    at = (await socket.start())["seq"]
+    job = await in_thread(rows.job, user)
+    await socket.hear("jobs")
+    for write in (
+        lambda: rows.notices(user, 3),
+        lambda: inbox.mark_read(user.pk, 2),
+        lambda: rows.finish(job),
+        lambda: rows.notices(user, 1),
+    ):
+        await in_thread(write)
+        head = (await in_thread(changes.position, user.pk)).head
+        while at < head:
+            change = await socket.hear("change")
+            assert change["prev"] == at
+            at = change["seq"]
+    assert change["unread"] == 2
+
+
+async def test_a_change_of_many_rows_comes_as_syncs(connect, user):
+    """More than 200 rows at once are caught up like a gap."""
+    socket = await connect(user)
+    await socket.start()
+    await in_thread(rows.notices, user, 250)
+    seqs = []
+    while len(seqs) < 250:
+        frame = await socket.hear()
+        seqs += [item["seq"] for item in frame["items"]]
+    assert seqs == list(range(1, 251))
+
+
+async def test_active_jobs_are_told_as_they_change(connect, user):
+    """Queued, running, progress: each state once, the position stays; the end comes as a change."""
+    socket = await connect(user)
+    await socket.start()
+    job = await in_thread(rows.job, user, title="Check 3 URLs", url="/reports/1/")
+    frame = await socket.hear("jobs")
+    assert list(frame) == ["op", "n", "jobs"]
+    assert [(item["id"], item["state"], item["seq"], item["version"]) for item in frame["jobs"]] == [
+        (str(job.pk), "queued", 0, 1)
+    ]
+    await in_thread(rows.change, job, state="running", attempt=1, progress_current=1, progress_total=3)
+    [item] = (await socket.hear("jobs"))["jobs"]
+    assert (item["state"], item["version"]) == ("running", 2)
+    assert item["progress"] == {"current": 1, "total": 3, "message": ""}
+    assert (await socket.hears_nothing_before_a_beat())["seq"] == 0
+    await in_thread(rows.finish, job)
+    change = await socket.hear("change")
+    [item] = change["items"]
+    assert (item["kind"], item["state"], item["done"], item["seq"], item["version"]) == (
+        "job",
+        "succeeded",
+        True,
+        1,
+        3,
+    )
+    assert (change["prev"], change["seq"]) == (0, 1)
+
+
+async def test_only_jobs_that_changed_are_told(connect, user):
+    """The others are known already."""
+    socket = await connect(user)
+    await socket.start()
+    first, second = [await in_thread(rows.job, user) for _ in range(2)]
+    told = []
+    while len(told) < 2:
+        told += (await socket.hear("jobs"))["jobs"]
+    await in_thread(rows.change, second, progress_current=5)
+    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(second.pk)]
+    await in_thread(rows.change, first, progress_current=6)
+    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(first.pk)]
+
+
+async def test_who_starts_is_sent_the_active_jobs(connect, user):
+    """The 100 that were queued last, newest first; afterwards only what changes."""
+    made = await in_thread(rows.jobs, user, 110)
+    socket = await connect(user)
+    sync = await socket.start()
+    assert [item["id"] for item in sync["jobs"]] == [str(job.pk) for job in made[::-1][: len(sync["jobs"])]]
+    assert 40 < len(sync["jobs"]) <= 100
+    assert len(",".join(map(wire.encode, sync["jobs"]))) <= 48 * 1024
+    await in_thread(rows.change, made[-1], progress_current=1)
+    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(made[-1].pk)]
+
+
+async def test_nothing_is_lost_between_a_start_and_the_first_ring(connect, user):
+    """While clients come and jobs move all the time, each ends with the last state of every job."""
+    job = await in_thread(rows.job, user)
+
+    async def move():
+        for step in range(30):
+            await in_thread(rows.change, job, progress_current=step)
+
+    moving = asyncio.create_task(move())
+    sockets = []
+    for _ in range(8):
+        sockets.append(await connect(user))
+        await sockets[-1].start()
+    await moving
+    for socket in sockets:
+        socket.say("sync", seq=0)
+        latest = 0
+        while (frame := await socket.hear())["op"] == "jobs":
+            latest = frame["jobs"][0]["version"]
+            if frame.get("ack"):
+                socket.say("ack", n=frame["n"])
+        assert frame["jobs"][0]["version"] == 31
+        assert latest in (0, 31)
+
+
+async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
+    """The position check finds what no ring told of: changes and active jobs."""
+    monkeypatch.setattr("notifications.realtime.hub.TICK", 0.02)
+    socket = await connect(user)
+    await socket.start()
+    rung.disconnect(dispatch_uid="notifications.doorbell")
+    monkeypatch.setattr(Watcher, "_read", lambda self, db, last: last)
+    try:
+        await in_thread(notify, user, "unheard")
+        assert (await socket.hear("change"))["items"][0]["title"] == "unheard"
+        job = await in_thread(rows.job, user)
+        assert (await socket.hear("jobs"))["jobs"][0]["id"] == str(job.pk)
+        await in_thread(rows.change, job, state="running")
+        assert (await socket.hear("jobs"))["jobs"][0]["state"] == "running"
+    finally:
+        rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+
+
+async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
+    """A row that a killed process left without a number is numbered, and so told, by this one."""
+    monkeypatch.setattr("notifications.realtime.hub.TICK", 0.02)
+    socket = await connect(user)
+    await socket.start()
+    await in_thread(inbox.compose(user.pk, "left").save)
+    assert (await socket.hear("change"))["items"][0]["title"] == "left"
+
+
+async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatch):
+    """An error while reading loses nothing."""
+    monkeypatch.setattr("notifications.realtime.hub.RETRY", 0.05)
+    socket = await connect(user)
+    await socket.start()
+    real, failures = changes.missed, [OperationalError("gone"), OperationalError("gone")]
+
+    def missed(cursors):
+        if failures:
+            raise failures.pop()
+        return real(cursors)
+
+    monkeypatch.setattr(changes, "missed", missed)
+    await in_thread(notify, user, "through")
+    assert (await socket.hear("change"))["items"][0]["title"] == "through"
+    assert not failures

@@ -1,0 +1,216 @@
+"""Clients that say where they are: what they missed, or a new start where that cannot be told."""
+
+import json
+
+import pytest
+from django.db import transaction
+
+from notifications import inbox, streams
+from notifications.models import Epoch
+from tests.realtime import rows
+from tests.realtime.conftest import in_thread
+
+
+async def test_what_was_missed_follows_the_cursor(connect, user):
+    """A row that changed several times comes once, as it is now, in the order of seq."""
+    ids = await in_thread(rows.notices, user, 3)
+    await in_thread(inbox.mark_read, user.pk, 1)  # the first one moves from 1 to 4
+    socket = await connect(user)
+    sync = await socket.start(await in_thread(streams.epoch), 1)
+    assert (sync["prev"], sync["seq"], sync["reset"], sync["unread"]) == (1, 4, False, 2)
+    assert [(item["id"], item["seq"]) for item in sync["items"]] == [
+        (str(ids[1]), 2),
+        (str(ids[2]), 3),
+        (str(ids[0]), 4),
+    ]
+    assert sync["items"][2]["raised"] == 1
+    assert sync["items"][2]["read_at"]
+
+
+async def test_nothing_missed_is_an_empty_sync(connect, user):
+    """P = Q and no items."""
+    await in_thread(rows.notices, user, 2)
+    socket = await connect(user)
+    sync = await socket.start(await in_thread(streams.epoch), 2)
+    assert (sync["prev"], sync["seq"], sync["reset"], sync["items"]) == (2, 2, False, [])
+
+
+@pytest.mark.parametrize("seq", [3, 9], ids=["below the floor", "above the head"])
+async def test_a_cursor_that_cannot_be_followed_is_reset(connect, user, seq):
+    """Below what was pruned, or above the head: a snapshot, with prev null."""
+    await in_thread(rows.notices, user, 6)
+    await in_thread(rows.prune, user, 4)
+    socket = await connect(user)
+    sync = await socket.start(await in_thread(streams.epoch), seq)
+    assert (sync["prev"], sync["seq"], sync["reset"], len(sync["items"])) == (None, 6, True, 2)
+
+
+async def test_the_floor_itself_can_be_followed(connect, user):
+    """What was pruned was known to whoever is at the floor."""
+    await in_thread(rows.notices, user, 6)
+    await in_thread(rows.prune, user, 4)
+    socket = await connect(user)
+    sync = await socket.start(await in_thread(streams.epoch), 4)
+    assert (sync["prev"], sync["seq"], sync["reset"]) == (4, 6, False)
+
+
+async def test_another_epoch_is_a_reset(connect, user):
+    """A cursor of another life of the database means nothing here."""
+    await in_thread(rows.notices, user, 2)
+    socket = await connect(user)
+    sync = await socket.start("another epoch", 1)
+    assert (sync["reset"], sync["prev"], sync["seq"]) == (True, None, 2)
+    assert sync["epoch"] == await in_thread(streams.epoch)
+
+
+async def test_a_new_epoch_resets_who_is_connected(connect, user, monkeypatch):
+    """A restored backup is noticed by the position check, without a ring."""
+    monkeypatch.setattr("notifications.realtime.hub.TICK", 0.02)
+    socket = await connect(user)
+    before = (await socket.start())["epoch"]
+    await in_thread(rows.notices, user, 1)
+    await socket.hear("change")
+    await in_thread(Epoch.objects.update, value="0190163d-8694-739b-aea5-966c26f8ad91")
+    sync = await socket.hear("sync")
+    assert sync["reset"]
+    assert sync["epoch"] != before
+    assert len(sync["items"]) == 1
+
+
+async def test_more_than_a_thousand_behind_is_a_reset(connect, user):
+    """1,000 behind is caught up in frames of 200, 1,001 is not."""
+    await in_thread(rows.notices, user, 1001)
+    epoch = await in_thread(streams.epoch)
+    far = await connect(user)
+    assert (await far.start(epoch, 0))["reset"]
+    near = await connect(user)
+    near.say("hello", epoch=epoch, seq=1)
+    await near.hear("welcome")
+    at, frames = 1, 0
+    while True:
+        sync = await near.hear("sync")
+        assert (sync["prev"], sync["reset"]) == (at, False)
+        assert [item["seq"] for item in sync["items"]] == list(range(at + 1, sync["seq"] + 1))
+        assert len(sync["items"]) <= 200
+        at, frames = sync["seq"], frames + 1
+        if sync.get("ack"):
+            near.say("ack", n=sync["n"])
+        if not sync["more"]:
+            break
+        assert "jobs" not in sync
+    assert (at, frames) == (1001, 5)
+    assert sync["jobs"] == []
+
+
+async def test_both_kinds_are_merged_by_seq_and_cut_there(connect, user):
+    """Finished jobs and notifications share the stream, so 200 rows are the 200 lowest of both."""
+
+    def write():
+        for _ in range(105):
+            rows.notices(user, 1)
+            rows.finish(rows.job(user))
+
+    await in_thread(write)
+    socket = await connect(user)
+    socket.say("hello", epoch=await in_thread(streams.epoch), seq=0)
+    await socket.hear("welcome")
+    first = await socket.hear("sync")
+    assert (first["seq"], first["more"]) == (200, True)
+    assert [item["seq"] for item in first["items"]] == list(range(1, 201))
+    assert [item["kind"] for item in first["items"][:2]] == ["notification", "job"]
+    second = await socket.hear("sync")
+    assert [item["seq"] for item in second["items"]] == list(range(201, 211))
+
+
+async def test_frames_are_cut_by_size(connect, user):
+    """Large rows make more frames, none above 128 KiB, and nothing is lost at the cuts."""
+    await in_thread(rows.notices, user, 90, body="ä" * 2000)
+    socket = await connect(user)
+    await socket.start(await in_thread(streams.epoch), 0)
+    syncs = [text for text in socket.raw if '"op":"sync"' in text]
+    assert len(syncs) > 2
+    assert all(len(text.encode()) < 128 * 1024 for text in syncs)
+    seqs = [item["seq"] for text in syncs for item in json.loads(text)["items"]]
+    assert seqs == list(range(1, 91))
+
+
+async def test_a_snapshot_has_the_newest_fifty_that_are_not_archived(connect, user):
+    """Ascending by raised, whatever happened to them since."""
+    ids = await in_thread(rows.notices, user, 60)
+    await in_thread(rows.notices, user, 1, key="same")
+    await in_thread(rows.notices, user, 1, key="same")  # archives the one before
+    await in_thread(inbox.mark_read, user.pk, 62, [ids[30]])
+    socket = await connect(user)
+    sync = await socket.start()
+    assert [item["raised"] for item in sync["items"]] == [*range(12, 61), 63]
+    assert not sync["more"]
+    assert sync["seq"] == 64
+    assert sync["items"][31 - 12]["seq"] == 64
+
+
+async def test_a_snapshot_is_cut_by_size_and_never_more(connect, user):
+    """The newest ones, as many as fit 64 KiB."""
+    await in_thread(rows.notices, user, 50, body="ä" * 2000)
+    socket = await connect(user)
+    sync = await socket.start()
+    assert sync["items"][-1]["raised"] == 50
+    assert 10 < len(sync["items"]) < 20
+    assert [item["raised"] for item in sync["items"]] == list(range(51 - len(sync["items"]), 51))
+
+
+async def test_a_snapshot_numbers_what_waits(connect, user):
+    """What was committed is shown, also if nobody came to number it."""
+
+    def leave_unnumbered():
+        with transaction.atomic():
+            row = inbox.compose(user.pk, "left")
+            row.save(force_insert=True)
+
+    await in_thread(leave_unnumbered)
+    socket = await connect(user)
+    sync = await socket.start()
+    assert ([item["title"] for item in sync["items"]], sync["seq"]) == (["left"], 1)
+
+
+async def test_a_sync_is_answered_from_the_position_it_names(connect, user):
+    """Also with an empty frame, and for an earlier position with what followed it."""
+    await in_thread(rows.notices, user, 3)
+    socket = await connect(user)
+    await socket.start()
+    socket.say("sync", seq=3)
+    empty = await socket.hear("sync")
+    assert (empty["prev"], empty["seq"], empty["items"], empty["more"]) == (3, 3, [], False)
+    socket.say("sync", seq=1)
+    again = await socket.hear("sync")
+    assert (again["prev"], [item["seq"] for item in again["items"]]) == (1, [2, 3])
+    socket.say("sync", seq=99)
+    assert (await socket.hear("sync"))["reset"]
+
+
+async def test_a_sync_during_a_catch_up_moves_the_position(connect, user):
+    """The frames that follow go on from there."""
+    await in_thread(rows.notices, user, 450)
+    socket = await connect(user)
+    socket.say("hello", epoch=await in_thread(streams.epoch), seq=0)
+    socket.say("sync", seq=400)
+    await socket.hear("welcome")
+    sync = await socket.hear("sync")
+    assert (sync["prev"], sync["seq"], sync["more"]) == (400, 450, False)
+    assert (await socket.hears_nothing_before_a_beat())["seq"] == 450
+
+
+async def test_items_and_jobs_that_do_not_fit_one_frame_come_in_two(connect, user):
+    """No frame above 128 KiB: the items first, the active jobs in an empty frame that ends the catch-up."""
+
+    def write():
+        rows.notices(user, 30, body="ä" * 2000)
+        rows.jobs(user, 100, title="ä" * 200)
+
+    await in_thread(write)
+    socket = await connect(user)
+    final = await socket.start(await in_thread(streams.epoch), 0)
+    sizes = [len(text.encode()) for text in socket.raw if '"op":"sync"' in text]
+    assert len(sizes) == 2
+    assert max(sizes) < 128 * 1024 < sum(sizes)
+    assert (final["prev"], final["seq"], final["items"]) == (30, 30, [])
+    assert final["jobs"]

@@ -1,0 +1,294 @@
+"""Who is let in: origins, subprotocols, sessions, and how many."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
+from django.db import OperationalError
+from django.db.models import F
+from django.utils import timezone
+
+from notifications.models import Stream
+from notifications.realtime import hub, subscriber
+from tests.realtime.conftest import in_thread, sign_in
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        "null",
+        "",
+        "testserver",
+        "http://",
+        "//testserver",
+        "http://testserver/",
+        "http://testserver/path",
+        "http://user@testserver",
+        "http://testserver:99999",
+        "http://[testserver",
+        "http://testserver, http://testserver",
+        "http://testserver.evil.example",
+        "http://evil.example",
+        "http://testserver:8000",
+        "https://testserver",
+        "http://testsérver",
+    ],
+)
+async def test_other_origins_are_refused(connect, user, origin):
+    """Missing, null, malformed or foreign, another port or another scheme: refused before the handshake."""
+    assert not (await connect(user, origin=origin)).accepted
+
+
+async def test_a_repeated_origin_is_refused(connect, user):
+    """Two that are right are one too many."""
+    assert not (await connect(user, headers=[(b"origin", b"http://testserver")])).accepted
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "scheme"),
+    [
+        ("http://testserver", b"testserver", "ws"),
+        ("HTTP://TestServer", b"testserver", "ws"),
+        ("http://testserver:80", b"testserver", "ws"),
+        ("http://testserver", b"testserver:80", "ws"),
+        ("https://testserver", b"testserver", "wss"),
+        ("https://testserver", b"testserver:443", "wss"),
+        ("http://testserver:8000", b"testserver:8000", "ws"),
+        ("http://[::1]:8000", b"[::1]:8000", "ws"),
+    ],
+)
+async def test_the_own_origin_is_let_in(connect, user, settings, origin, host, scheme):
+    """Scheme, host and port as the request has them; the scheme's port may be left out."""
+    settings.ALLOWED_HOSTS = ["testserver", "[::1]"]
+    socket = await connect(user, origin=origin, host=host, scheme=scheme)
+    assert socket.accepted
+    await socket.start()
+
+
+async def test_a_host_that_is_not_allowed_is_refused(connect, user):
+    """An origin that equals a Host nobody allowed."""
+    assert not (await connect(user, origin="http://evil.example", host=b"evil.example")).accepted
+
+
+async def test_listed_origins_are_let_in(connect, user, settings):
+    """NOTIFICATIONS["ORIGINS"] names others, with their ports."""
+    settings.NOTIFICATIONS = {"ORIGINS": ["https://app.example", "capacitor://localhost"]}
+    assert (await connect(user, origin="https://app.example")).accepted
+    assert (await connect(user, origin="https://app.example:443")).accepted
+    assert (await connect(user, origin="capacitor://localhost")).accepted
+    assert not (await connect(user, origin="https://app.example:444")).accepted
+    assert not (await connect(user, origin="null")).accepted
+
+
+async def test_the_scheme_is_what_the_proxy_says(connect, user, settings):
+    """SECURE_PROXY_SSL_HEADER is obeyed."""
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    forwarded = [(b"x-forwarded-proto", b"https")]
+    assert (await connect(user, origin="https://testserver", headers=forwarded)).accepted
+    assert not (await connect(user, origin="http://testserver", headers=forwarded)).accepted
+
+
+@pytest.mark.parametrize(
+    ("offered", "accepted", "selected"),
+    [
+        ([], True, None),
+        (["notifications.v1"], True, "notifications.v1"),
+        (["other", "notifications.v1"], True, "notifications.v1"),
+        (["other"], False, None),
+        (["notifications.v2"], False, None),
+    ],
+)
+async def test_the_subprotocol_is_selected_when_offered(connect, user, offered, accepted, selected):
+    """None offered is accepted, only others are refused."""
+    socket = await connect(user, subprotocols=offered)
+    assert (socket.accepted, socket.subprotocol) == (accepted, selected)
+
+
+async def refused_as_signed_out(socket):
+    assert socket.accepted
+    bye = await socket.hear_bye()
+    assert bye == {
+        "op": "bye",
+        "code": 4401,
+        "reason": "signed_out",
+        "detail": bye["detail"],
+        "reconnect": False,
+        "after_ms": 0,
+    }
+
+
+async def test_nobody_is_told_so(connect, transactional_db):
+    """Accepted, then bye 4401, without a hello."""
+    await refused_as_signed_out(await connect())
+
+
+def session_of(cookie):
+    return Session.objects.filter(pk=cookie.partition("=")[2])
+
+
+async def test_sessions_that_ended_do_not_count(connect, user):
+    """Signed out, expired, the password changed, not active, gone."""
+    cookie = await in_thread(sign_in, user)
+    await in_thread(session_of(cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    await refused_as_signed_out(await connect(cookie=cookie))
+    cookie = await in_thread(sign_in, user)
+    await in_thread(session_of(cookie).delete)
+    await refused_as_signed_out(await connect(cookie=cookie))
+    cookie = await in_thread(sign_in, user)
+    await in_thread(type(user).objects.update, is_active=False)
+    await refused_as_signed_out(await connect(cookie=cookie))
+    await in_thread(type(user).objects.update, is_active=True)
+    assert (await connect(cookie=cookie)).accepted
+
+    def change_password():
+        user.set_password("new")
+        user.save()
+
+    await in_thread(change_password)
+    await refused_as_signed_out(await connect(cookie=cookie))
+    assert await in_thread(session_of(cookie).exists)
+
+
+async def test_a_session_signed_with_an_old_key_counts_and_is_left_alone(connect, user, settings):
+    """The browser could not be told a new name of its session here."""
+    cookie = await in_thread(sign_in, user)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "a new key"
+    socket = await connect(cookie=cookie)
+    assert socket.accepted
+    await socket.start()
+    assert await in_thread(session_of(cookie).exists)
+
+
+async def test_the_projects_own_middleware_says_who_it_is(connect, user):
+    """A user in the scope is taken as it is, without a session; an anonymous one is nobody."""
+    socket = await connect(user=None, scope_user=user)
+    assert socket.accepted
+    await socket.start()
+    await refused_as_signed_out(await connect(scope_user=AnonymousUser()))
+
+
+async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkeypatch):
+    """While the database is away: 4000, and come back within 5 s; 4401 would sign people out."""
+    cookie = await in_thread(sign_in, user)
+
+    def away(key):
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr("notifications.realtime.consumers.signed_in", away)
+    bye = await (await connect(cookie=cookie)).hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
+    assert 0 < bye["after_ms"] <= 5000
+
+
+async def test_a_user_has_so_many_sockets(connect, user, other, settings):
+    """The newest is closed; others' do not count, and one that ended makes room."""
+    settings.NOTIFICATIONS = {"SOCKETS_PER_USER": 2}
+    first, second = await connect(user), await connect(user)
+    await connect(other)
+    bye = await (await connect(user)).hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"]) == (4429, "too_many_sockets", True)
+    assert bye["after_ms"] >= 30_000
+    await first.start()
+    second.hang_up()
+    await second.ended()
+    await (await connect(user)).start()
+
+
+async def test_hello_must_come_in_time(connect, user, monkeypatch):
+    """no_hello, and nothing is read for who says nothing."""
+    monkeypatch.setattr(hub, "TICK", 0.02)
+    monkeypatch.setattr(subscriber, "HELLO_WITHIN", 0.1)
+    bye = await (await connect(user)).hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ('{"op":"ping"}', 4400, "not_hello"),
+        ("no json", 4400, "bad_json"),
+        ('{"op":"hello","seq":-1}', 4400, "bad_seq"),
+        ('"' + "a" * 5000 + '"', 4409, "too_big"),
+    ],
+)
+async def test_a_wrong_start_is_refused_with_its_reason(connect, user, text, code, reason):
+    """No reconnect: a correct client never sees it."""
+    socket = await connect(user)
+    socket.say_text(text)
+    bye = await socket.hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (code, reason, False, 0)
+
+
+async def test_a_second_hello_is_refused(connect, user):
+    """Once is enough: bad_op."""
+    socket = await connect(user)
+    await socket.start()
+    socket.say("hello")
+    assert (await socket.hear_bye())["reason"] == "bad_op"
+
+
+async def test_nothing_follows_a_bye(connect, user):
+    """Neither answers to what came behind, nor changes."""
+    socket = await connect(user)
+    await socket.start()
+    socket.say_bytes(b"{}")
+    socket.say("sync", seq=0)
+    socket.say("ping")
+    assert (await socket.hear_bye())["reason"] == "bad_json"
+
+
+async def test_who_hangs_up_is_forgotten(connect, user):
+    """Nothing of the connection is kept."""
+    socket = await connect(user)
+    await socket.start()
+    socket.hang_up()
+    await socket.ended()
+    assert hub.here().subscribers() == []
+
+
+async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connect, user, monkeypatch):
+    """Only those whose session is no longer valid."""
+    monkeypatch.setattr(hub, "TICK", 0.02)
+    monkeypatch.setattr(hub, "GUARD_AFTER", (0.05,))
+    stays, goes = await in_thread(sign_in, user), await in_thread(sign_in, user)
+    staying, going = await connect(cookie=stays), await connect(cookie=goes)
+    await staying.start()
+    await going.start()
+
+    def sign_out():
+        session_of(goes).delete()
+        Stream.objects.get_or_create(pk=user.pk)
+        Stream.objects.filter(pk=user.pk).update(guard=F("guard") + 1)
+
+    await in_thread(sign_out)
+    bye = await going.hear_bye()
+    assert (bye["code"], bye["reason"]) == (4401, "signed_out")
+    assert (await staying.hears_nothing_before_a_beat())["seq"] == 0
+
+
+async def test_all_sessions_are_read_again_now_and_then(connect, user, monkeypatch):
+    """A session that expires ends the socket, though nobody rang."""
+    monkeypatch.setattr(hub, "TICK", 0.02)
+    monkeypatch.setattr(hub, "SESSIONS_EVERY", 2)
+    cookie = await in_thread(sign_in, user)
+    socket = await connect(cookie=cookie)
+    await socket.start()
+    await in_thread(session_of(cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    assert (await socket.hear_bye())["code"] == 4401
+
+
+async def test_a_server_that_stops_says_when_to_come_back(connect, user):
+    """4000 with some jitter, at most 5 s; the same where the server cancels the application."""
+    closed, cancelled = await connect(user), await connect(user)
+    await closed.start()
+    await cancelled.start()
+    cancelled.task.cancel()
+    frames = [await cancelled.hear("bye")]
+    hub.close_here()
+    frames.append(await closed.hear_bye())
+    for bye in frames:
+        assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
+        assert 0 < bye["after_ms"] <= 5000
