@@ -1,7 +1,7 @@
 # make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
 # make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
 # make test     all tests; ARGS="-k word" chooses
-# make lint     format, lint and types
+# make lint     format, lint and types, as they must be before a commit
 
 .PHONY: run worker test lint venv-dev
 
@@ -18,7 +18,6 @@ venv-dev:
 
 test: venv-dev
 	.venv/bin/python -m pytest $(ARGS)
-	@if command -v node >/dev/null && ls tests/js/*.test.* >/dev/null 2>&1; then node --test tests/js; fi
 
 lint: venv-dev
 	.venv/bin/python -m ruff format --check .

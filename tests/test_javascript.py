@@ -1,0 +1,18 @@
+"""The browser client's own tests, which Node runs."""
+
+import subprocess
+from pathlib import Path
+
+from tests.support.requirements import program
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_javascript():
+    """All of tests/js passes; what does not is shown as Node reports it."""
+    tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/js").glob("*.test.js"))
+    assert tests
+    done = subprocess.run(
+        [program("node", package="nodejs"), "--test", *tests], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
