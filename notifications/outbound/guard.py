@@ -41,7 +41,8 @@ class ForbiddenAddress(OSError):
     """The address to connect to is not public. An OSError, so that aiohttp hands it on as ``os_error``."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(why)
+        # The same text for all: else aiohttp merges those of several attempts into a plain OSError.
+        super().__init__(NOT_PUBLIC)
         self.why = why
 
 

@@ -1,0 +1,132 @@
+"""Bodies: unpacked, counted as they arrive, with bounded memory."""
+
+import tracemalloc
+
+import pytest
+
+from notifications import outbound
+from notifications.outbound.body import PIECE
+
+from .upstream import Says, answer, pack
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000])
+async def test_up_to_max_bytes(upstream, size):
+    """A body may be as large as max_bytes."""
+    assert (await outbound.get(upstream.url(f"/sized/{size}"), max_bytes=1000)).body == b"x" * size
+
+
+async def test_content_length_too_large(allow):
+    """A body whose announced length is too large is not waited for."""
+    with Says(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n", keep=True) as says:
+        allow(says.address)
+        with pytest.raises(outbound.TooLarge) as large:
+            await outbound.get(says.url, max_bytes=1000)
+    assert str(large.value) == f"The answer of {says.address} is larger than 1,000 bytes."
+
+
+async def test_large_without_length(upstream):
+    """A body without a length is counted as it arrives, and the rest is not read."""
+    tracemalloc.start()
+    with pytest.raises(outbound.TooLarge):
+        await outbound.get(upstream.url("/big/1000"), max_bytes=1_000_000, deadline=20)
+    assert peak() < 6_000_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate"])
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 258, 1_000_000])
+async def test_unpacked(upstream, encoding, size):
+    """gzip and deflate bodies arrive unpacked, to the last byte."""
+    response = await outbound.get(upstream.url(f"/packed/{size}?encoding={encoding}"), max_bytes=1_000_000)
+    assert response.body == bytes(size)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_unpacked_is_counted(upstream, encoding):
+    """Unpacked bytes count too, to the byte."""
+    assert await outbound.get(upstream.url(f"/packed/100000?encoding={encoding}"), max_bytes=100_000)
+    with pytest.raises(outbound.TooLarge):
+        await outbound.get(upstream.url(f"/packed/100000?encoding={encoding}"), max_bytes=99_999)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_bomb(allow, encoding):
+    """200 MB in 200 kB: an error, and memory stays near max_bytes."""
+    body = pack(encoding, 200_000_000)
+    with Says(answer(body, f"Content-Encoding: {encoding}")) as says:
+        allow(says.address)
+        tracemalloc.start()
+        with pytest.raises(outbound.TooLarge):
+            await outbound.get(says.url, max_bytes=1_000_000)
+        assert peak() < 6_000_000
+
+
+async def test_packed_is_counted(allow):
+    """Packed bytes that unpack to nothing count too."""
+    empty = pack("gzip", 0)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    with Says(head + empty * 90) as says:
+        allow(says.address)
+        assert (await outbound.get(says.url, max_bytes=len(empty) * 90)).body == b""
+        with pytest.raises(outbound.TooLarge):
+            await outbound.get(says.url, max_bytes=len(empty) * 90 - 1)
+
+
+async def test_members(allow):
+    """A gzip body of several members is one body; of very many it is an attack."""
+    for many, expected in ((3, 30), (101, None)):
+        with Says(answer(pack("gzip", 10) * many, "Content-Encoding: gzip")) as says:
+            allow(says.address)
+            if expected is None:
+                with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
+                    await outbound.get(says.url)
+            else:
+                assert (await outbound.get(says.url)).body == bytes(expected)
+
+
+@pytest.mark.parametrize("size", [1000, PIECE, PIECE + 1, PIECE + 100, 2 * PIECE + 5])
+async def test_bare_deflate(allow, size):
+    """Deflate without zlib's frame, as some servers send it, arrives to the last byte too."""
+    with Says(answer(pack("raw", size), "Content-Encoding: deflate")) as says:
+        allow(says.address)
+        assert (await outbound.get(says.url)).body == bytes(size)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "nonsense"])
+async def test_other_packing(upstream, encoding):
+    """Packing that was not asked for is an error, not a body of garbage."""
+    with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
+        await outbound.get(upstream.url(f"/packed/10?encoding={encoding.replace(' ', '%20')}"))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("cut", [1, 5, 12])
+async def test_cut_packing(upstream, encoding, cut):
+    """A packed body that ends too early is an error, although its Content-Length is right."""
+    with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
+        await outbound.get(upstream.url(f"/packed/100000?encoding={encoding}&cut={cut}"))
+
+
+async def test_garbage_instead_of_packing(allow):
+    """Bytes that are not what their encoding says."""
+    for encoding in ("gzip", "deflate"):
+        with Says(answer(b"plain text", f"Content-Encoding: {encoding}")) as says:
+            allow(says.address)
+            with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
+                await outbound.get(says.url)
+
+
+async def test_the_connection_is_not_kept(upstream):
+    """After a body that was not read to its end the next call is answered on a new connection."""
+    with pytest.raises(outbound.TooLarge):
+        await outbound.get(upstream.url("/sized/1000000"), max_bytes=10)
+    assert (await outbound.get(upstream.url("/ok"))).text() == "ok"
+    assert len(upstream.connections) == 2
+
+
+def peak():
+    """Peak of memory since tracemalloc was started, in bytes."""
+    try:
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,248 @@
+"""One call: what is sent, what comes back, and what is raised."""
+
+import asyncio
+import time
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from notifications import __version__, outbound
+
+from .upstream import Says, answer
+
+
+@pytest.mark.parametrize("verb", ["get", "post", "put", "patch", "delete"])
+async def test_verbs(upstream, verb):
+    """Each verb sends its method."""
+    response = await getattr(outbound, verb)(upstream.url("/echo"))
+    assert response.status == 200
+    assert response.json()["method"] == verb.upper()
+    assert response.json()["body"] == ""
+
+
+async def test_head(upstream):
+    """HEAD has no body, whatever its headers say."""
+    response = await outbound.head(upstream.url("/sized/6000000"))
+    assert (response.status, response.body, response.headers["Content-Length"]) == (200, b"", "6000000")
+    response = await outbound.head(upstream.url("/packed/10?encoding=br"))
+    assert response.body == b""
+
+
+async def test_any_method(upstream):
+    """request() takes other methods, in any case."""
+    assert (await outbound.request("options", upstream.url("/echo"))).json()["method"] == "OPTIONS"
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "trace", "GET /", "", "GE\nT", "GÉT"])
+async def test_no_method(upstream, method):
+    """What is no method, or one that makes a tunnel or a mirror, is a ValueError."""
+    with pytest.raises(ValueError, match="Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS"):
+        await outbound.request(method, upstream.url())
+    assert not upstream.seen
+
+
+@pytest.mark.parametrize(
+    ("options", "content_type", "body"),
+    [
+        ({"json": {"a": [1, "ä"]}}, "application/json", '{"a": [1, "\\u00e4"]}'),
+        ({"json": False}, "application/json", "false"),
+        ({"data": "ä"}, "text/plain; charset=utf-8", "ä"),
+        ({"data": b"a"}, "application/octet-stream", "a"),
+        ({"data": {"a": "b c", "d": [1, 2]}}, "application/x-www-form-urlencoded", "a=b+c&d=1&d=2"),
+        ({"data": [("a", "1"), ("a", "2")]}, "application/x-www-form-urlencoded", "a=1&a=2"),
+        ({"data": b"<a/>", "headers": {"content-type": "application/xml"}}, "application/xml", "<a/>"),
+    ],
+)
+async def test_body(upstream, options, content_type, body):
+    """json and data become bytes with their content type."""
+    sent = (await outbound.post(upstream.url("/echo"), **options)).json()
+    assert (sent["headers"]["content-type"], sent["body"]) == (content_type, body)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"json": {}, "data": "a"}, ValueError),
+        ({"json": float("nan")}, ValueError),
+        ({"json": object()}, TypeError),
+        ({"data": object()}, TypeError),
+        ({"data": iter([b"a"])}, TypeError),
+        ({"headers": {"A": "b\r\nC: d"}}, ValueError),
+        ({"headers": {"A\n": "b"}}, ValueError),
+        ({"params": {"a": object()}}, TypeError),
+        ({"deadline": 0}, ValueError),
+        ({"deadline": -1}, ValueError),
+        ({"deadline": float("nan")}, ValueError),
+        ({"deadline": float("inf")}, ValueError),
+        ({"deadline": None}, TypeError),
+    ],
+)
+async def test_senseless_arguments(upstream, options, error):
+    """Arguments that make no sense are a ValueError or a TypeError, and nothing is sent."""
+    with pytest.raises(error):
+        await outbound.post(upstream.url(), **options)
+    assert not upstream.seen
+
+
+async def test_headers(upstream):
+    """Own headers are sent beside the usual ones."""
+    headers = (await outbound.get(upstream.url("/echo"), headers=[("X-A", "1")])).json()["headers"]
+    assert headers["x-a"] == "1"
+    assert headers["user-agent"] == f"asyncsite-notifications/{__version__}"
+    assert headers["accept-encoding"] == "gzip, deflate"
+    headers = (await outbound.get(upstream.url("/echo"), headers={"user-agent": "me"})).json()["headers"]
+    assert headers["user-agent"] == "me"
+
+
+async def test_params(upstream):
+    """params are added to the query, encoded."""
+    response = await outbound.get(upstream.url("/echo?a=1#f"), params={"b": "x y&z", "c": 2})
+    assert response.json()["path"] == "/echo?a=1&b=x+y%26z&c=2"
+    assert response.url == upstream.url("/echo?a=1&b=x+y%26z&c=2")
+    assert (await outbound.get(upstream.url("/echo"), params=[("a", "1"), ("a", "2")])).url.endswith(
+        "?a=1&a=2"
+    )
+
+
+async def test_elapsed(upstream):
+    """elapsed is the time of the answer in seconds."""
+    response = await outbound.get(upstream.url("/slow/0.2"))
+    assert 0.2 <= response.elapsed < 2
+
+
+async def test_connections_are_kept(upstream):
+    """Calls one after the other use one connection."""
+    for _ in range(5):
+        await outbound.get(upstream.url("/ok"))
+        await outbound.get(upstream.url("/redirect?to=/ok"))
+    assert len(upstream.connections) == 1
+
+
+@pytest.mark.parametrize("path", ["/slow/30", "/drip"])
+async def test_deadline(upstream, path):
+    """A server that does not answer, or not to the end, costs the deadline and no more."""
+    started = time.monotonic()
+    with pytest.raises(outbound.TimedOut) as late:
+        await outbound.get(upstream.url(path), deadline=0.3)
+    assert str(late.value) == f"There was no complete answer of {upstream.place} within 0.3 s."
+    assert time.monotonic() - started < 2
+
+
+async def test_deadline_is_over_all_redirects(upstream):
+    """Redirects share one deadline."""
+    with pytest.raises(outbound.TimedOut):
+        await outbound.get(
+            upstream.url("/redirect?after=0.2&to=/redirect%3Fafter=0.2%26to=/ok"), deadline=0.3
+        )
+    assert len(upstream.seen) == 2
+
+
+async def test_deadline_while_waiting_for_a_slot(upstream, allow):
+    """Waiting for a free slot is part of the deadline, and is told as what it is."""
+    allow(upstream.place, OUTBOUND_PER_HOST=1)
+    first = asyncio.create_task(outbound.get(upstream.url("/slow/1")))
+    await upstream.busy()
+    with pytest.raises(
+        outbound.TimedOut, match=r"was not called within 0\.2 s: too many other calls came first"
+    ):
+        await outbound.get(upstream.url("/ok"), deadline=0.2)
+    assert (await first).status == 200
+
+
+async def test_deadline_of_a_slow_lookup(stands_for):
+    """A name server that does not answer costs the deadline and no more."""
+    stands_for({"slow.test": lambda: time.sleep(1) or ["8.8.8.8"]})
+    with pytest.raises(outbound.TimedOut):
+        await outbound.get("http://slow.test/", deadline=0.2)
+
+
+async def test_cancelled(upstream):
+    """A cancelled call is cancelled, not timed out, and gives its place back."""
+    task = asyncio.create_task(outbound.get(upstream.url("/slow/30")))
+    await upstream.busy()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await outbound.get(upstream.url("/ok"))).status == 200
+
+
+async def test_unreachable(allow):
+    """Nobody listens."""
+    says = Says()
+    says.close()
+    allow(says.address)
+    with pytest.raises(outbound.Unreachable, match=f"^{says.address} could not be reached.$"):
+        await outbound.get(says.url)
+
+
+async def test_unknown_name(stands_for):
+    """No such name."""
+    stands_for({})
+    with pytest.raises(outbound.Unreachable, match=r"^nowhere\.test could not be found\.$"):
+        await outbound.get("http://nowhere.test/")
+
+
+async def test_no_tls(upstream):
+    """A server that does not speak TLS."""
+    with pytest.raises(outbound.Unreachable):
+        await outbound.get(upstream.url("/ok").replace("http:", "https:"))
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ([], outbound.Unreachable, "closed the connection without an answer"),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"\x00\xff" * 100], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 5000 + b"\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/1.1 200 OK\r\nA: " + b"b" * 50_000 + b"\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"],
+            outbound.BadResponse,
+            "broke off in the middle",
+        ),
+        (
+            [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"],
+            outbound.BadResponse,
+            "broke off in the middle",
+        ),
+        (
+            [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+            outbound.BadResponse,
+            "broke off|is not HTTP",
+        ),
+    ],
+    ids=["silence", "ssh", "garbage", "length", "headers", "header", "short", "chunk", "chunks"],
+)
+async def test_bad_servers(allow, said, error, words):
+    """A server that says no HTTP, or stops in the middle, is an error in words."""
+    with Says(*said) as says:
+        allow(says.address)
+        with pytest.raises(error, match=words):
+            await outbound.get(says.url, deadline=5)
+
+
+async def test_interim_answers_without_end(allow):
+    """A hundred interim answers before a real one are passed over."""
+    with Says(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 100, answer(b"ok")) as says:
+        allow(says.address)
+        assert (await outbound.get(says.url, deadline=5)).text() == "ok"
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 400, 404, 500, 599])
+async def test_any_status_is_an_answer(upstream, status):
+    """A status is not an error until it is asked for."""
+    assert (await outbound.get(upstream.url(f"/status/{status}"))).status == status
+
+
+def test_from_sync_code(upstream):
+    """async_to_sync makes it a plain function."""
+    for _ in range(3):
+        assert async_to_sync(outbound.get)(upstream.url("/ok")).text() == "ok"
+
+
+async def test_from_sync_code_below_async_code(upstream):
+    """A sync view below an async server may call it too."""
+    call = async_to_sync(outbound.get)
+    assert (await asyncio.to_thread(call, upstream.url("/ok"))).text() == "ok"

@@ -1,0 +1,193 @@
+"""What may be called, from the text of a URL."""
+
+from ipaddress import ip_address
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from notifications.outbound.guard import Forbidden, check, parse, resolve
+
+from .conftest import VECTORS
+
+REFUSED = [url for urls in VECTORS["refused_urls"].values() for url in urls]
+REFUSED += [f"http://{host}/" for hosts in VECTORS["refused_hosts"].values() for host in hosts]
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_refused(url):
+    """URLs that are no plain http or https URL of the public internet are refused by their text alone."""
+    with pytest.raises(Forbidden):
+        check(parse(url))
+
+
+@pytest.mark.parametrize("row", VECTORS["read_urls"], ids=lambda row: row["url"])
+def test_read(row):
+    """A host has one form, in which it is compared and called."""
+    target = parse(row["url"])
+    if ":" in row["host"]:
+        assert ip_address(target.host) == ip_address(row["host"])
+    else:
+        assert target.host == row["host"]
+    assert target.port == row["port"]
+    assert str(target.url) == row.get("called", str(target.url))
+    assert check(target) is False
+
+
+def test_length():
+    """A URL has at most 8,000 characters."""
+    url = "http://example.com/".ljust(8000, "a")
+    assert str(parse(url).url) == url
+    with pytest.raises(Forbidden, match="longer than 8,000 characters"):
+        parse(url + "a")
+
+
+@pytest.mark.parametrize("host", ["a" * 63 + ".example", "a." * 126 + "a"])
+def test_long_names(host):
+    """Labels of 63 and names of 253 characters (RFC 1035) are read, longer ones refused."""
+    assert parse(f"http://{host}/").host == host
+    with pytest.raises(Forbidden):
+        parse(f"http://a{host}/")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://example.com/", "it does not begin with http:// or https://"),
+        ("http://a@example.com/", "it contains a user name or a password"),
+        ("http://exam ple.com/", "it contains a space, a backslash or a character that cannot be seen"),
+        ("http://example.com:25/", "its port is not one of those that may be called"),
+        ("http://a..b/", "its host or port cannot be read"),
+        ("http://2130706433/", "its address is not written as four decimal numbers"),
+        ("http://10.0.0.1/", "it is not on the public internet"),
+    ],
+)
+def test_words(url, words):
+    """What is refused is refused in words."""
+    with pytest.raises(Forbidden, match=f"^{words}$"):
+        check(parse(url))
+
+
+@given(
+    st.text(max_size=30),
+    st.sampled_from(["http://{}", "http://{}:80/", "http://a.example{}", "https://[{}]/", "{}"]),
+)
+def test_what_is_checked_is_what_is_called(text, shape):
+    """Whatever the text, the URL that is called has the host and port that were checked, and nothing else raises."""
+    try:
+        target = parse(shape.format(text))
+    except Forbidden:
+        return
+    assert target.url.raw_host == target.host
+    assert target.url.port == target.port
+    assert target.url.scheme in ("http", "https")
+    assert target.url.user is None
+    again = URL(str(target.url))
+    assert (again.raw_host, again.port) == (target.host, target.port)
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000/"),
+        ("127.0.0.1:8000", "https://127.0.0.1:8000/"),
+        ("[::1]:8000", "http://[0:0:0:0:0:0:0:1]:8000/"),
+        ("Example.COM.:8000", "http://example.com:8000/"),
+        ("example.com:8000", "http://EXAMPLE.com.:8000/"),
+        ("bücher.example:8000", "http://xn--bcher-kva.example:8000/"),
+        ("10.0.0.1:80", "http://10.0.0.1/"),
+        ("10.0.0.1:443", "https://10.0.0.1/"),
+    ],
+)
+def test_allow_opens(allow, entry, url):
+    """An entry opens the host and port that it names, in whatever case and form they are written."""
+    allow(entry)
+    assert check(parse(url)) is True
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8001/",
+        "http://127.0.0.1/",
+        "http://127.0.0.2:8000/",
+        "http://[::ffff:127.0.0.1]:8000/",
+        "http://[64:ff9b::7f00:1]:8000/",
+        "http://2130706433:8000/",
+        "http://0:8000/",
+        "http://127.1:8000/",
+        "http://localhost:8000/",
+        "http://127.0.0.1:8000@10.0.0.1/",
+        "http://127.0.0.1:8000.example.com/",
+        "ftp://127.0.0.1:8000/",
+    ],
+)
+def test_allow_opens_nothing_else(allow, url):
+    """Another notation, another name or another port of an opened place is not opened."""
+    allow("127.0.0.1:8000")
+    with pytest.raises(Forbidden):
+        check(parse(url))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["127.0.0.1", "http://127.0.0.1:80", "127.0.0.1:80/", "::1:8000", "*:80", "a b:80", "a:0", "", 8000],
+)
+def test_wrong_entry(allow, entry):
+    """An entry that is no host:port is an error that says how to write it."""
+    allow(entry)
+    with pytest.raises(ImproperlyConfigured, match="Write each entry as host:port, for example "):
+        check(parse("http://example.com/"))
+
+
+def test_ports(allow):
+    """Another port is opened by the setting, for public places only."""
+    allow(ports=[8080])
+    assert check(parse("http://example.com:8080/")) is False
+    with pytest.raises(Forbidden):
+        check(parse("http://127.0.0.1:8080/"))
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("/b?c", "https://example.com/b?c"),
+        ("b", "https://example.com/a/b"),
+        ("../b", "https://example.com/b"),
+        ("?c", "https://example.com/a/x?c"),
+        ("//other.example/b", "https://other.example/b"),
+        ("http://other.example", "http://other.example"),
+        ("HTTPS://Other.Example:443/b#c", "https://other.example/b"),
+    ],
+)
+def test_resolve(location, url):
+    """A Location is read relative to where it came from."""
+    assert str(resolve(parse("https://example.com/a/x?y"), location).url) == url
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http:/b",
+        "http:b",
+        "https:b",
+        "///127.0.0.1/",
+        "//user@127.0.0.1/",
+        "/\\127.0.0.1/",
+        "\\\\127.0.0.1/",
+        "/a b",
+        "\t//127.0.0.1/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "//",
+        "//[::1",
+        "a" * 8001,
+        "/\ud800",
+    ],
+)
+def test_unreadable_location(location):
+    """A Location that programs read in different ways is refused."""
+    with pytest.raises(Forbidden):
+        check(resolve(parse("http://example.com/a"), location))

@@ -1,0 +1,156 @@
+"""Places for calls: per host and altogether, in turn."""
+
+import asyncio
+import contextlib
+import threading
+
+import pytest
+
+from notifications import outbound
+from notifications.outbound.slots import Slots
+
+
+async def turns():
+    """Lets everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_per_host(upstream, allow):
+    """At most OUTBOUND_PER_HOST calls to one host are under way."""
+    allow(upstream.place, OUTBOUND_PER_HOST=3)
+    answers = await asyncio.gather(*[outbound.get(upstream.url("/slow/0.05")) for _ in range(20)])
+    assert [answer.status for answer in answers] == [200] * 20
+    assert upstream.most == 3
+
+
+def test_per_host_over_all_loops(upstream, allow):
+    """The limit holds for the process, not for each event loop."""
+    allow(upstream.place, OUTBOUND_PER_HOST=3)
+
+    async def many():
+        await asyncio.gather(*[outbound.get(upstream.url("/slow/0.05")) for _ in range(5)])
+
+    threads = [threading.Thread(target=asyncio.run, args=(many(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(upstream.seen) == 20
+    assert upstream.most == 3
+
+
+async def test_total():
+    """Hosts share a total, and take turns."""
+    slots = Slots(total=2)
+    await slots.take("a", 5)
+    await slots.take("a", 5)
+    order = []
+
+    async def call(host):
+        await slots.take(host, 5)
+        order.append(host)
+
+    tasks = [asyncio.create_task(call(host)) for host in ["b", "b", "b", "c", "d"]]
+    await turns()
+    assert order == []
+    for held in ("a", "a", "b", "c", "d"):
+        slots.give_back(held)
+        await turns()
+    assert order == ["b", "c", "d", "b", "b"]
+    await asyncio.gather(*tasks)
+
+
+async def test_first_come_first_served():
+    """Calls to one host get their places in order, and nobody overtakes."""
+    slots, order = Slots(), []
+    await slots.take("a", 1)
+
+    async def call(number):
+        await slots.take("a", 1)
+        order.append(number)
+        slots.give_back("a")
+
+    tasks = [asyncio.create_task(call(number)) for number in range(5)]
+    await turns()
+    slots.give_back("a")
+    late = asyncio.create_task(call(5))
+    await asyncio.gather(*tasks, late)
+    assert order == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_full_host_stops_nobody_else():
+    """Who waits for a full host does not keep others waiting."""
+    slots = Slots(total=3)
+    await slots.take("a", 1)
+    waiting = asyncio.create_task(slots.take("a", 1))
+    await turns()
+    async with asyncio.timeout(1):
+        await slots.take("b", 1)
+    slots.give_back("a")
+    await waiting
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_cancelled_waiting(granted):
+    """Whoever is cancelled while waiting, or just as the place came, leaves no place taken."""
+    slots = Slots(total=1)
+    await slots.take("a", 1)
+    waiting = asyncio.create_task(slots.take("a", 1))
+    await turns()
+    if granted:
+        slots.give_back("a")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    if not granted:
+        slots.give_back("a")
+    async with asyncio.timeout(1):
+        await slots.take("b", 1)
+    assert (slots._busy, dict(slots._busy_at), dict(slots._waiting)) == (1, {"b": 1}, {})
+
+
+async def test_the_waiting_one_behind_a_cancelled_one():
+    """A place that a cancelled call does not take goes to the next."""
+    slots = Slots(total=1)
+    await slots.take("a", 1)
+    first, second = (asyncio.create_task(slots.take("a", 1)) for _ in range(2))
+    await turns()
+    slots.give_back("a")
+    first.cancel()
+    async with asyncio.timeout(1):
+        await second
+
+
+def test_a_loop_that_is_gone():
+    """Places for which a closed loop still waits go to others."""
+    slots = Slots(total=1)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(slots.take("a", 1))
+    waiting = slots.take("a", 1)
+    task = loop.create_task(waiting)
+    loop.run_until_complete(turns())
+    task._log_destroy_pending = False  # the loop is abandoned on purpose
+    loop.close()
+    slots.give_back("a")
+
+    async def take():
+        async with asyncio.timeout(1):
+            await slots.take("b", 1)
+
+    asyncio.run(take())
+
+
+async def test_places_come_back(upstream, allow):
+    """Answers, errors, timeouts and refusals all give their place back."""
+    allow(upstream.place, OUTBOUND_PER_HOST=1)
+    for path, options in [
+        ("/ok", {}),
+        ("/slow/5", {"deadline": 0.05}),
+        ("/sized/100", {"max_bytes": 1}),
+        ("/redirect?to=http://10.0.0.1/", {}),
+        ("/packed/1?encoding=br", {}),
+    ] * 3:
+        with contextlib.suppress(outbound.OutboundError):
+            await outbound.get(upstream.url(path), **options)
+    assert (await outbound.get(upstream.url("/ok"), deadline=2)).status == 200
