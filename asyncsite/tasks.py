@@ -26,6 +26,7 @@ def tell(done):
     return {"body": f"{outcome_words(**done.result)}.", "level": "warning" if wanting else "success"}
 
 
+# An hour is enough for 1,000 URLs of one server that all take the longest a call may take.
 @task
 @policy(title="Check report {report_id}", timeout=3600, notify=tell)
 async def check_urls(report_id):

@@ -231,7 +231,7 @@ def test_a_running_report_shows_how_far_it_is(person, make_report):
     href = reverse("notifications:api-job", args=[job.pk])
     assert f'<job-progress job="{job.pk}" href="{href}" reload>' in html
     assert '<progress max="8" value="3"' in html
-    assert "3 of 8 called: 2 ok, 1 failed" in html
+    assert "2 ok, 1 failed · 3 of 8" in html
     assert "You can leave this page. You will be told when it is done." in html
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in html
     assert "Attempt" not in html

@@ -38,13 +38,13 @@ function fill(urls) {
 
 function show() {
   const { urls, wrong } = read(box.value);
-  count.hidden = !urls && !wrong.length;
-  count.textContent = [describeCount(urls), describeWrong(wrong)].filter(Boolean).join(" ");
+  const empty = !urls && !wrong.length;
+  count.textContent = empty ? "" : [describeCount(urls), describeWrong(wrong)].filter(Boolean).join(" ");
   count.classList.toggle("bad", wrong.length > 0 || urls > LIMIT);
 }
 
 /** @returns {{urls: number, wrong: number[]}} how many lines are URLs, and the numbers of those that are not */
-export function read(text) {
+function read(text) {
   let urls = 0;
   const wrong = [];
   text.split(/\r\n|\r|\n/).forEach((line, index) => {

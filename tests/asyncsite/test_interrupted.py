@@ -1,0 +1,54 @@
+"""kill -9 in the middle of a report: the next worker goes on with what is missing."""
+
+from collections import Counter
+
+import pytest
+
+from tests.outbound.upstream import Upstream
+from tests.support.waiting import wait_until
+
+ASK = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from asyncsite.tasks import ask_report
+with transaction.atomic():
+    ask_report(get_user_model().objects.get(username="demo"), {urls!r})
+"""
+
+
+@pytest.fixture
+def upstream():
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+
+
+def test_a_killed_worker_repeats_nothing_that_was_recorded(site, upstream):
+    """The report is whole, its owner is told once, and the job says that it was the second attempt."""
+    quick = [upstream.url(f"/ok?n={number}") for number in range(20)]
+    slow = [upstream.url(f"/slow/1.5?n={number}") for number in range(5)]
+    site.notifications = {"OUTBOUND_ALLOW": [upstream.place]}
+    site.python(ASK.format(urls=[*quick, *slow]))
+
+    worker = site.start_worker()
+    wait_until(lambda: recorded(site) == 20, what="the quick calls to be recorded")
+    worker.kill()
+    assert state(site) == [("running", 1)]
+
+    site.start_worker()
+    wait_until(lambda: state(site) == [("succeeded", 2)], what="the second attempt")
+    assert recorded(site) == 25
+    calls = Counter(seen.path for seen in upstream.seen)
+    assert all(calls[f"/ok?n={number}"] == 1 for number in range(20))
+    assert all(calls[f"/slow/1.5?n={number}"] == 2 for number in range(5))
+    assert site.rows("SELECT title, body, url FROM notifications_notification") == [
+        ("Check 25 URLs", "25 ok.", "/reports/1/")
+    ]
+
+
+def recorded(site):
+    return site.rows("SELECT COUNT(*) FROM asyncsite_call")[0][0]
+
+
+def state(site):
+    return site.rows("SELECT state, attempt FROM notifications_job")
