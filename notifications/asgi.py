@@ -86,13 +86,18 @@ def path_below_root(scope: dict) -> str:
 
 def is_server() -> bool:
     """Whether this process serves pages: it is no test runner, no WSGI server, and no other command of manage.py."""
-    from django.test.utils import _TestState
-
-    if hasattr(_TestState, "saved_data") or not {"pytest", "uwsgi", "mod_wsgi"}.isdisjoint(sys.modules):
+    if is_test_runner() or not {"uwsgi", "mod_wsgi"}.isdisjoint(sys.modules):
         return False
     if is_management_script(sys.argv[0]):
         return len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS
     return True
+
+
+def is_test_runner() -> bool:
+    """Whether Django's or pytest's tests run in this process."""
+    from django.test.utils import _TestState
+
+    return hasattr(_TestState, "saved_data") or "pytest" in sys.modules
 
 
 def is_management_script(script: str) -> bool:

@@ -36,6 +36,8 @@ class Watcher:
 
     def __init__(self, heard: Callable[[dict[int, Any]], None]) -> None:
         self._heard = heard
+        self.last = 0  # the id of the last ring that was read
+        self.file: tuple[int, int] | None = None  # which one it is, whatever its name
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notifications-doorbell-sqlite", daemon=True)
         self._thread.start()
@@ -63,28 +65,28 @@ class Watcher:
         db = connection()
         db.ensure_connection()
         ask = db.connection.execute
-        file = _identity(db.settings_dict["NAME"])
         version = None
-        last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
+        self.last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
+        self.file = _identity(db.settings_dict["NAME"])
         look_again = time.monotonic() + SELDOM
         while not self._ended.wait(EVERY):
             now = ask("PRAGMA data_version").fetchone()[0]
             if now != version:
                 version = now
-                last = self._read(db, last)
+                self._read(db)
             if time.monotonic() > look_again:
-                if _identity(db.settings_dict["NAME"]) != file:
+                if _identity(db.settings_dict["NAME"]) != self.file:
                     return
                 look_again = time.monotonic() + SELDOM
 
-    def _read(self, db: Any, last: int) -> int:
+    def _read(self, db: Any) -> None:
         newest = db.connection.execute("SELECT max(id) FROM notifications_ring").fetchone()[0]
-        if newest is None or newest <= last:
-            return last
-        rings = dict(Ring.objects.using(db.alias).filter(id__gt=last).values_list("id", "user_id"))
+        if newest is None or newest <= self.last:
+            return
+        rings = dict(Ring.objects.using(db.alias).filter(id__gt=self.last).values_list("id", "user_id"))
         if rings:
             self._heard(rings)
-        return max(rings, default=last)
+            self.last = max(rings)
 
 
 def can_watch() -> bool:

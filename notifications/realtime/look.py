@@ -40,7 +40,7 @@ class Span:
         return self._change
 
     def sync(self, epoch: str, jobs: list[str]) -> tuple[wire.Frame, bool]:
-        """Return the frame for somebody who catches up, and whether more must follow: rows, or jobs it has no room for."""
+        """Return the frame for somebody who catches up, and whether more must follow: rows, or jobs without room."""
         more = self.more or wire.size(self.items) + wire.size(jobs) > wire.FRAME_BYTES
         return wire.sync(epoch, self.prev, self.seq, self.unread, self.items, None if more else jobs), more
 

@@ -201,7 +201,7 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(Watcher, "_read", lambda self, db, last: last)
+    monkeypatch.setattr(Watcher, "_read", lambda self, db: None)
     try:
         await in_thread(notify, user, "unheard")
         assert (await socket.hear("change"))["items"][0]["title"] == "unheard"

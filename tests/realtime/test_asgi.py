@@ -1,0 +1,149 @@
+"""The ASGI application in place of Django's: routes, who starts the worker, what a server tells."""
+
+import asyncio
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+from channels.routing import URLRouter
+
+from notifications import asgi
+from notifications.realtime import hub
+from notifications.routing import websocket_urlpatterns
+from tests.support.site import ROOT
+
+
+@pytest.fixture
+def application():
+    return asgi.get_asgi_application()
+
+
+@pytest.mark.parametrize(
+    ("path", "script_name", "root_path", "accepted"),
+    [
+        ("/ws/notifications/", None, "", True),
+        ("/app/ws/notifications/", "/app", "", True),
+        ("/app/ws/notifications/", None, "/app", True),
+        ("/ws/notifications/", None, "/app", True),
+        ("/ws/notifications", None, "", False),
+        ("/ws/notifications/more/", None, "", False),
+        ("/", None, "", False),
+        ("/notifications/", None, "", False),
+    ],
+)
+async def test_one_path_is_the_sockets(
+    connect, user, settings, application, path, script_name, root_path, accepted
+):
+    """Also below a prefix; all others are refused before the handshake."""
+    settings.FORCE_SCRIPT_NAME = script_name
+    socket = await connect(user, app=application, path=path, root_path=root_path)
+    assert socket.accepted == accepted
+
+
+async def test_the_route_works_in_channels_router(connect, user):
+    """For projects with an ASGI file of their own."""
+    socket = await connect(user, app=URLRouter(websocket_urlpatterns))
+    await socket.start()
+
+
+async def test_pages_are_djangos(application, transactional_db):
+    """Requests go to Django as they are."""
+    events, sent = asyncio.Queue(), []
+
+    async def send(message):
+        sent.append(message)
+
+    events.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    scope = {"type": "http", "method": "GET", "path": "/no/such/page/", "headers": [(b"host", b"testserver")]}
+    await application({**scope, "query_string": b"", "root_path": ""}, events.get, send)
+    assert sent[0]["status"] == 404
+    hub.close_here()
+
+
+async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, application):
+    """Lifespan, which uvicorn has and Daphne has not."""
+    socket = await connect(user, app=application)
+    await socket.start()
+    events, answers = asyncio.Queue(), asyncio.Queue()
+    living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+    events.put_nowait({"type": "lifespan.startup"})
+    assert await answers.get() == {"type": "lifespan.startup.complete"}
+    events.put_nowait({"type": "lifespan.shutdown"})
+    assert (await socket.hear_bye())["code"] == 4000
+    assert await answers.get() == {"type": "lifespan.shutdown.complete"}
+    await living
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [
+        (["manage.py", "runserver"], True),
+        (["manage.py", "serve"], True),
+        (["manage.py", "shell"], False),
+        (["manage.py"], False),
+        (["/venv/bin/django-admin", "migrate"], False),
+        (["/lib/python3.13/site-packages/django/__main__.py", "test"], False),
+        (["/venv/bin/daphne", "mysite.asgi:application"], True),
+        (["/venv/bin/uvicorn", "mysite.asgi:application"], True),
+    ],
+)
+def test_only_servers_start_the_worker(monkeypatch, arguments, starts):
+    """Not manage.py shell, which may import the ASGI module like anybody."""
+    monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert asgi.is_server() == starts
+
+
+def test_a_test_runner_starts_none(monkeypatch):
+    """Whatever it is called."""
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/daphne"])
+    assert not asgi.is_server()
+
+
+def test_wsgi_starts_none(monkeypatch):
+    """A process of uWSGI or mod_wsgi that imports the ASGI module."""
+    monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["uwsgi"])
+    monkeypatch.setitem(sys.modules, "uwsgi", sys)
+    assert not asgi.is_server()
+
+
+THREADS = """
+import threading
+import asyncsite.asgi
+print([thread.name for thread in threading.enumerate() if "worker" in thread.name])
+"""
+
+
+@pytest.mark.parametrize(("how", "starts"), [("manage.py shell", False), ("script", True)])
+def test_the_worker_starts_when_the_application_is_made(site, how, starts):
+    """Without a visitor, in a server; never in a shell."""
+    site.environment["EMBEDDED_WORKER"] = "1"
+    if how == "script":
+        command = [sys.executable, "-c", THREADS]
+        done = subprocess.run(command, env=site.env(), cwd=ROOT, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        output = done.stdout
+    else:
+        output = site.python(THREADS)
+    assert ("notifications-worker" in output) == starts
+
+
+class Server:
+    """What Daphne's send belongs to."""
+
+    root_path = "/behind"
+
+    async def handle_reply(self, message):
+        pass
+
+
+Server.__module__ = "daphne.server"
+
+
+def test_daphnes_root_path_is_the_servers_never_the_requests():
+    """Other servers' is left as it is."""
+    scope = {"type": "http", "root_path": "//evil.example"}
+    assert asgi.with_trusted_root_path(scope, partial(Server().handle_reply))["root_path"] == "/behind"
+    assert asgi.with_trusted_root_path(scope, lambda message: None) is scope

@@ -1,0 +1,215 @@
+"""Rings: gathered, from this process once, from other processes on SQLite."""
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+
+from notifications import streams
+from notifications.realtime import doorbell as module
+from notifications.realtime.doorbell import Doorbell, doorbell, listen
+from tests.support.waiting import wait_until
+
+on_sqlite = pytest.mark.skipif(
+    "postgres" in os.environ.get("DATABASE_URL", ""), reason="rings by the file are SQLite's own"
+)
+
+
+class Heard(list):
+    """A listener that notes (time, users, queue)."""
+
+    def __call__(self, users, queue):
+        self.append((time.monotonic(), set(users), queue))
+
+    @property
+    def users(self):
+        return set().union(*(users for _, users, _ in self))
+
+
+@pytest.fixture
+def heard(transactional_db):
+    heard = Heard()
+    stop = listen(heard)
+    wait_until(lambda: doorbell._watcher is None or doorbell._watcher.file)
+    yield heard
+    stop()
+
+
+@pytest.fixture
+def user(transactional_db):
+    return get_user_model().objects.create_user("ada")
+
+
+def test_a_ring_comes_after_the_commit(heard, user):
+    """Not while the transaction is open, and not when it is rolled back."""
+    with transaction.atomic():
+        streams.ring([user.pk])
+        time.sleep(0.05)
+        assert not heard
+    wait_until(lambda: heard.users == {user.pk})
+    heard.clear()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        streams.ring([user.pk])
+        raise ZeroDivisionError
+    streams.ring([], queue=True)
+    wait_until(lambda: any(queue for _, _, queue in heard))
+    assert heard.users == set()
+
+
+def test_rings_are_gathered(heard):
+    """The first is told at once, what comes within 5 ms after it in one call."""
+    doorbell.ring([1])
+    assert heard.users == {1}
+    for user in range(2, 500):
+        doorbell.ring([user], queue=user == 300)
+    wait_until(lambda: heard.users == set(range(1, 500)))
+    assert len(heard) < 50
+    assert sum(queue for _, _, queue in heard) == 1
+
+
+def test_a_listener_that_fails_costs_others_nothing(heard, caplog):
+    """Its error is logged."""
+
+    def fails(users, queue):
+        raise RuntimeError("no")
+
+    stop = listen(fails)
+    doorbell.ring([1])
+    stop()
+    assert heard.users == {1}
+    assert "A listener of the doorbell failed" in caplog.text
+
+
+def test_who_stopped_listening_hears_nothing(transactional_db):
+    """And nothing runs for it any more."""
+    heard, bell = Heard(), Doorbell()
+    stop = bell.listen(heard)
+    stop()
+    bell.ring([1])
+    assert not heard
+    assert bell._watcher is None
+
+
+@on_sqlite
+def test_rings_of_other_connections_are_heard(heard, user, monkeypatch):
+    """A commit in another process: here another connection, without the signal of this process."""
+    monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
+    started = time.monotonic()
+    streams.ring([user.pk], queue=True)
+    wait_until(lambda: heard.users == {user.pk})
+    at, _, queue = heard[0]
+    assert queue
+    assert at - started < 0.5
+
+
+@on_sqlite
+def test_rings_of_this_process_are_heard_once(heard, user):
+    """Though they stand in the file as well."""
+    with transaction.atomic():
+        streams.ring([user.pk])
+    assert heard.users == {user.pk}
+    last = latest_ring()
+    wait_until(lambda: watched() >= last)
+    time.sleep(0.02)
+    assert len(heard) == 1
+
+
+def latest_ring():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT max(id) FROM notifications_ring")
+        return cursor.fetchone()[0]
+
+
+def watched():
+    return doorbell._watcher.last
+
+
+@on_sqlite
+def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
+    """As a restored backup is: another file of the same name."""
+    monkeypatch.setattr("notifications.realtime.doorbell_sqlite.SELDOM", 0.02)
+    path = connection.settings_dict["NAME"]
+    kept = f"{path}.kept"
+    with sqlite3.connect(path) as before:
+        before.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before.close()
+    shutil.copy(path, kept)
+    watcher = doorbell._watcher
+    first = watcher.file
+    os.replace(kept, path)
+    wait_until(lambda: watcher.file not in (None, first))
+    connection.close()
+    with sqlite3.connect(path, timeout=10) as other:
+        other.execute("INSERT INTO notifications_ring (user_id) VALUES (?)", [user.pk])
+    other.close()
+    wait_until(lambda: heard.users == {user.pk})
+
+
+@on_sqlite
+def test_the_watcher_survives_errors(heard, user, monkeypatch, caplog):
+    """A busy or broken database: it starts again."""
+    monkeypatch.setattr("notifications.realtime.doorbell_sqlite.SELDOM", 0.02)
+    monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
+    real, failures = doorbell._watcher._read, [sqlite3.OperationalError("database is locked")]
+
+    def read(*args):
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(doorbell._watcher, "_read", read)
+    streams.ring([user.pk])
+    wait_until(lambda: not failures and "starts again" in caplog.text)
+
+    def rings_again():
+        streams.ring([user.pk])
+        return heard.users == {user.pk}
+
+    wait_until(rings_again)
+
+
+def test_rings_from_many_threads_all_arrive(heard):
+    """None is lost between gathering and telling."""
+
+    def ring(start):
+        for user in range(start, start + 100):
+            doorbell.ring([user])
+
+    threads = [threading.Thread(target=ring, args=(1000 * number,)) for number in range(1, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    everyone = {1000 * number + user for number in range(1, 6) for user in range(100)}
+    wait_until(lambda: heard.users >= everyone)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_hears_its_own_rings(transactional_db):
+    """The threads of the parent are not there; who listens in the child is told all the same."""
+    bell = doorbell
+    stop = bell.listen(Heard())
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            heard = Heard()
+            bell.listen(heard)
+            bell.ring([1])
+            bell.ring([2])
+            deadline = time.monotonic() + 5
+            while heard.users != {1, 2} and time.monotonic() < deadline:
+                time.sleep(0.005)
+            os.write(write, b"y" if heard.users == {1, 2} else b"n")
+        finally:
+            os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b"y"
+    os.close(read)
+    os.waitpid(child, 0)
+    stop()
