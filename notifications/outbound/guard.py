@@ -82,14 +82,15 @@ def parse(text: str) -> Target:
     if not _AUTHORITY.fullmatch(head[1]):
         raise Forbidden("its host or port cannot be read")
     try:
-        url = URL(text).with_fragment(None)
+        url = URL(text)
         host = _one_form(url.raw_host or "")
-        url = url.with_host(host)
+        if host != url.raw_host:
+            url = url.with_host(host)
     except ValueError as exc:
         raise Forbidden("its host or port cannot be read") from exc
     if not url.port:
         raise Forbidden("its host or port cannot be read")
-    return Target(url=url, host=host, port=url.port)
+    return Target(url=url.with_fragment(None) if "#" in text else url, host=host, port=url.port)
 
 
 def resolve(base: Target, location: str) -> Target:
