@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from tests.support import browser as chromium_browser
 from tests.support import plugin
@@ -40,6 +41,19 @@ def postgres():
     cluster = Postgres()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """pytest-django's, and at the end it ends what threads still hold open: PostgreSQL drops no database in use."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
 
 
 @pytest.fixture(scope="session")

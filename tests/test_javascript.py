@@ -13,6 +13,10 @@ def test_javascript():
     tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/js").glob("*.test.js"))
     assert tests
     done = subprocess.run(
-        [program("node", package="nodejs"), "--test", *tests], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [program("node", package="nodejs"), "--test", *tests],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -43,7 +43,9 @@ def make(clone):
     started = []
 
     def start(target, **variables):
-        env = {key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")}
+        env = {
+            key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")
+        }
         log = clone.parent / f"{target}-{len(started)}.log"
         process = Process(["make", target], log=log, cwd=clone, env=env | variables, process_group=0)
         started.append(process)
