@@ -1,6 +1,8 @@
 """People, their browsers, and an upstream that the site may call."""
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from asyncsite.models import Call, Report
 from tests.outbound.upstream import Upstream
@@ -31,6 +33,13 @@ def program(demo, client):
     """A program with demo's session, that does not say what it would like to get."""
     client.force_login(demo)
     return client
+
+
+@pytest.fixture
+async def event_loop_database(transactional_db):
+    """For async tests that use the database: its thread keeps no connection, which would hold the test database."""
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

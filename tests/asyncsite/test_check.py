@@ -103,7 +103,7 @@ def test_wrong_json_is_a_problem(program, body, status):
     assert status == 400 or response.json()["errors"][0]["detail"]
 
 
-async def test_it_works_on_an_event_loop(django_user_model, async_client, upstream):
+async def test_it_works_on_an_event_loop(event_loop_database, django_user_model, async_client, upstream):
     """As under ASGI, where a query outside a thread would be an error."""
     demo = await django_user_model.objects.acreate(username="demo")
     await async_client.aforce_login(demo)

@@ -73,6 +73,15 @@ def test_the_box_says_what_it_holds_before_it_is_sent(site_server, page):
     assert box.input_value().startswith("https://a.example/\nhttp://127.0.0.1")
 
 
+def test_a_double_click_asks_once(site_server, page):
+    sign_in(page, site_server.url)
+    page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/ok")
+    page.get_by_role("button", name="Check URLs").dblclick(no_wait_after=True)
+    page.locator(".totals").wait_for()
+    page.goto(f"{site_server.url}/reports/")
+    assert page.locator(".reports tbody tr").count() == 1
+
+
 def test_wrong_lines_take_the_focus_and_keep_what_was_typed(site_server, new_page):
     page = new_page(errors=False)  # Chromium logs the status 422
     sign_in(page, site_server.url)

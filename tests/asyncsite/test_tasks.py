@@ -120,8 +120,9 @@ def test_whoever_records_second_changes_nothing(demo):
     assert outcomes(report) == [("ok", 200, "")]
 
 
-@pytest.mark.django_db(transaction=True)
-async def test_what_is_known_is_recorded_while_others_still_run(django_user_model, upstream):
+async def test_what_is_known_is_recorded_while_others_still_run(
+    event_loop_database, django_user_model, upstream
+):
     """So a kill loses little; a cancelled attempt leaves what it recorded, and calls nothing more."""
     demo = await django_user_model.objects.acreate(username="demo")
     urls = [upstream.url("/ok"), *[upstream.url("/slow/2")] * 20]

@@ -21,6 +21,14 @@ if (box && count) {
   if (!box.closest(".wrong")) show();
 }
 
+// A double click asks once.
+const form = box?.form;
+form?.addEventListener("submit", (event) => {
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => delete form?.dataset.sent);
+
 samples?.addEventListener("submit", (event) => {
   event.preventDefault();
   fill(samples.dataset.urls.split(" "));
