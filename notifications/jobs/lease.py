@@ -8,11 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from django.db import Error, connections
+from django.db import connections
 from django.utils import timezone
 
 from notifications.conf import settings
@@ -36,58 +36,78 @@ class Lease:
         self._concurrency = concurrency
         self._load = load
         self._stop = threading.Event()
+        self._until: datetime | None = None
         self._unbroken_since = 0.0
         self._thread = threading.Thread(target=self._renew, name="notifications-lease", daemon=True)
 
     def start(self) -> None:
         """Insert the row and renew it from now on. Raises ``django.db.Error`` when the database is away."""
-        self._insert()
-        self._unbroken_since = time.monotonic()
+        self._begin()
         self._thread.start()
+
+    def stop(self) -> None:
+        """Renew no more: the lease ends by itself, also where ``end`` finds the database away."""
+        self._stop.set()
 
     def end(self) -> None:
         """Delete the row: what this worker still runs is lost from now on."""
-        self._stop.set()
+        self.stop()
         self._thread.join(timeout=1)
         ours(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
-    @property
     def may_reap(self) -> bool:
-        """Whether renewing went well for one whole lease: after an outage others need time to renew theirs."""
-        return bool(self._unbroken_since) and time.monotonic() - self._unbroken_since >= settings.LEASE
+        """Whether renewing went well for one whole lease: after an outage others need time to renew theirs.
 
-    def _insert(self) -> None:
-        now = clock()
+        A worker whose own lease is over may not: it was stopped, and so perhaps were the others; a laptop slept, say.
+        """
+        return (
+            self._until is not None
+            and time.monotonic() - self._unbroken_since >= settings.LEASE
+            and clock() < self._until
+        )
+
+    def _begin(self) -> None:
+        until = clock() + timedelta(seconds=settings.LEASE)
         row = Worker(
             id=self.worker,
             host=socket.gethostname()[:255],
             process=process_identity(),
             started_at=timezone.now(),
-            lease_until=now + timedelta(seconds=settings.LEASE),
+            lease_until=until,
             queues=self._queues[:1000],
             concurrency=self._concurrency,
         )
-        ours(lambda: row.save(using=database(), force_insert=True))
+        # The row may be there: it was inserted, and the answer was lost.
+        fields = ["lease_until", "load"]
+        rows = Worker.objects.using(database())
+        ours(
+            lambda: rows.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=fields)
+        )
+        self._until, self._unbroken_since = until, time.monotonic()
 
     def _renew(self) -> None:
         while not self._stop.wait(settings.LEASE / RENEWALS):
             try:
-                if not ours(self._extend):
-                    logger.warning("Worker %s was taken for dead; it goes on with a new lease.", self.worker)
-                    self._insert()
-                self._unbroken_since = self._unbroken_since or time.monotonic()
-            except Error as exc:
-                self._unbroken_since = 0.0
+                until = ours(self._extend) if self._until else None
+                if until:
+                    self._until = until
+                elif not self._stop.is_set():
+                    logger.warning(
+                        "Worker %s begins a new lease: the old one was over or in doubt.", self.worker
+                    )
+                    self._begin()
+            except Exception as exc:  # without this thread others would take the jobs away that run here
+                self._until = None
                 logger.warning("The lease of worker %s could not be renewed: %s", self.worker, exc)
                 connections.close_all()
         connections.close_all()
 
-    def _extend(self) -> int:
-        return (
-            Worker.objects.using(database())
-            .filter(id=self.worker)
-            .update(lease_until=clock() + timedelta(seconds=settings.LEASE), load=self._load())
-        )
+    def _extend(self) -> datetime | None:
+        """Renew the lease if it is not over, and return until when it holds now."""
+        now = clock()
+        until = now + timedelta(seconds=settings.LEASE)
+        held = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
+        return until if held.update(lease_until=until, load=self._load()) else None
 
 
 def dead_neighbours() -> list[UUID]:
@@ -96,25 +116,40 @@ def dead_neighbours() -> list[UUID]:
     return [id for id, process in neighbours.values_list("id", "process") if _is_gone(process)]
 
 
-def process_identity(pid: int | None = None) -> str:
-    """Return boot, pid namespace, pid and start time of a process on Linux, ``""`` elsewhere or if it is not there.
+def process_identity() -> str:
+    """Return boot, pid namespace, pid and start time of this process on Linux, ``""`` elsewhere.
 
-    A pid alone is used again; together with the rest it is not (proc(5): ``/proc/pid/stat``, field 22).
+    A pid alone is used again; together with the rest it is not.
     """
-    pid = os.getpid() if pid is None else pid
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = Path("/proc/self/ns/pid").readlink()
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{boot} {namespace} {os.getpid()} {_stat(os.getpid())[1]}"
     except OSError:
         return ""
-    # A zombie is dead: only its parent has not asked yet.
-    return "" if stat[0] in "ZX" else f"{boot} {namespace} {pid} {stat[19]}"
 
 
 def _is_gone(process: str) -> bool:
-    here = process_identity().split()
-    there = process.split()
+    """Whether a process is provably not there any more. What cannot be seen (``hidepid``, no free file) is no proof."""
+    here, there = process_identity().split(), process.split()
     if len(here) != 4 or len(there) != 4 or here[:2] != there[:2]:
         return False
-    return process_identity(int(there[2])) != process
+    pid = int(there[2])
+    try:
+        os.kill(pid, 0)  # signal 0 asks whether there is such a process
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's
+    try:
+        state, started = _stat(pid)
+    except OSError:
+        return False
+    # A zombie is dead: only its parent has not asked yet.
+    return state in "ZX" or started != there[3]
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Return the state and the start time of a process: fields 3 and 22 of ``/proc/pid/stat`` (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], fields[19]
