@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from django.db import connections
+
+logger = logging.getLogger("notifications.jobs")
 
 
 class DaemonExecutor(Executor):
@@ -57,15 +60,21 @@ class DaemonExecutor(Executor):
             self._idle.release()
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        check_connections()
         try:
+            check_connections()
             result = work()
+        except StopIteration as exc:  # asyncio's futures do not take it: who waits would wait for ever
+            error = RuntimeError(f"It raised {exc!r}.")
+            error.__cause__ = exc
+            future.set_exception(error)
         except BaseException as exc:
             future.set_exception(exc)
         else:
             future.set_result(result)
-        finally:
+        try:
             check_connections()
+        except Exception:  # the thread has more to do than this call
+            logger.exception("A connection could not be closed.")
 
 
 def check_connections() -> None:
