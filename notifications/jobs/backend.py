@@ -19,7 +19,7 @@ from notifications.compat import (
 )
 from notifications.jobs.owners import owner_key
 from notifications.jobs.policies import job_title, policy_of
-from notifications.jobs.tasks import JobTask
+from notifications.jobs.tasks import Asked, JobTask
 
 
 class JobBackend(BaseTaskBackend):
@@ -44,12 +44,13 @@ class JobBackend(BaseTaskBackend):
         from notifications.models import Job
 
         self.validate_task(task)
+        asked = getattr(task, "asked", Asked())  # a task declared for another backend is a plain one
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
-        title = task.asked.title
+        title = asked.title
         if title is None:
             title = job_title(task.func, task.takes_context, args, kwargs)
         job = Job(
-            user_id=owner_key(task.asked.owner),
+            user_id=owner_key(asked.owner),
             task_path=task.module_path,
             args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
             kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
@@ -59,7 +60,7 @@ class JobBackend(BaseTaskBackend):
             run_after=task.run_after,
             max_attempts=policy_of(task.func).max_attempts,
             title=bounds.text("title", title, bounds.TITLE, required=True),
-            url=bounds.link("url", task.asked.url),
+            url=bounds.link("url", asked.url),
             language=translation.get_language() or "",
         )
         states.enqueue(job)

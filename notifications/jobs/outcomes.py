@@ -61,7 +61,8 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     with _language(job):
         detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
-    return _failed(job, policy, "timed-out", detail, attempt=Attempt.Outcome.TIMED_OUT)
+    exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
+    return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
 
 
 def lost(job: Job, policy: Policy) -> Outcome:

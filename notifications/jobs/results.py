@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import Task, TaskError, TaskResult, TaskResultStatus
+from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
 from notifications.jobs.policies import DEFAULT, Policy, policy_of
 from notifications.models import Job
 
@@ -23,8 +25,13 @@ STATUS = {
 
 @lru_cache(maxsize=1000)
 def find_task(path: str) -> Any:
-    """Import the task at a dotted path. Raises ImportError when it is not there or is no task."""
-    task = import_string(path)
+    """Import the task at a dotted path. Raises ImportError when it is not there, no task, or cannot be imported."""
+    try:
+        task = import_string(path)
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as exc:  # the module is the host's: a worker must outlive what it raises
+        raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
     if not isinstance(task, Task):
         raise ImportError(f"{path} is not a task. Is its @task decorator missing?")
     return task
@@ -47,9 +54,11 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
         task = find_task(job.task_path)
         asked = (job.priority, job.queue_name, job.run_after, job.backend)
         if asked != (task.priority, task.queue_name, task.run_after, task.backend):
-            task = task.using(
-                **dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True))
-            )
+            # A queue or backend that the settings do not have any more must not hide what became of the job.
+            with suppress(InvalidTask, ImproperlyConfigured):
+                task = task.using(
+                    **dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True))
+                )
     if attempts is None:
         attempts = list(job.attempts.using(job._state.db).order_by("number")) if job.attempt else []
     workers = {number.number: str(number.worker) for number in attempts if number.worker}

@@ -12,6 +12,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
 from notifications import bounds
@@ -77,6 +78,11 @@ _current: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
 )
 
 
+def is_job() -> bool:
+    """Whether this is called by a job."""
+    return _current.get() is not None
+
+
 class JobContext(TaskContext):
     """What a task with ``takes_context=True`` gets: Django's context, and the progress of its job."""
 
@@ -114,7 +120,7 @@ def started(jobs: Iterable[Job]) -> None:
         try:
             job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
             backend = type(task_backends[job.backend])
-        except (ImportError, KeyError):
+        except (ImportError, ImproperlyConfigured):
             continue  # not known here: the worker gives it back
         task_started.send_robust(backend, task_result=job.task_result)  # type: ignore[attr-defined]
 
