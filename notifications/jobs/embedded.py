@@ -32,7 +32,7 @@ def start(listen: Callable[..., Any] | None = None) -> None:
         if _process == os.getpid():
             return
         if _process is None:
-            os.register_at_fork(after_in_child=lambda: start(listen))
+            os.register_at_fork(after_in_child=lambda: _forked(listen))
             atexit.register(stop)
         _process = os.getpid()
         _worker = Worker(listen=listen)
@@ -45,6 +45,15 @@ def stop() -> None:
     if _process == os.getpid() and _thread and _thread.is_alive():
         _worker.stop(grace=0)
         _thread.join(END)
+
+
+def _forked(listen: Callable[..., Any] | None) -> None:
+    global _lock
+    from notifications.jobs.running import is_job
+
+    _lock = threading.Lock()  # a thread that is not there any more may hold the old one
+    if not is_job():  # a process that a task starts serves nobody
+        start(listen)
 
 
 def _run(worker: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from argparse import ArgumentParser
 from typing import Any
@@ -33,6 +34,7 @@ class Command(BaseCommand):
         from notifications.jobs.worker import Worker
         from notifications.realtime import doorbell
 
+        os.register_at_fork(after_in_child=heed_signals)
         worker = Worker(listen=doorbell.listen, queues=queues, concurrency=concurrency)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,3 +42,13 @@ class Command(BaseCommand):
         self.stdout.write(f"Worker {worker.lease.worker} runs {concurrency} jobs at a time. Ctrl-C ends it.")
         await worker.run()
         self.stdout.write("The worker has ended.")
+
+
+def heed_signals() -> None:
+    """Give a process that a task forks its own signals back: SIGTERM ends it, and nothing is heard of that here.
+
+    It has inherited the worker's handlers, and before Python 3.12 the pipe through which asyncio hears of signals.
+    """
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
