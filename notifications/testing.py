@@ -33,8 +33,8 @@ async def _run(job) -> None:
 
     from asgiref.sync import sync_to_async
 
+    from notifications.jobs.recording import record
     from notifications.jobs.running import Running, started
-    from notifications.jobs.worker import record
 
     await sync_to_async(started)([job])
     run = Running(job, lambda run: None)

@@ -15,7 +15,7 @@ id, notification rows by id, then streams.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -101,11 +101,10 @@ def is_due(queues: Sequence[str] = ()) -> bool:
     return queued.filter(run_after__isnull=True).exists() or queued.filter(run_after__lte=clock()).exists()
 
 
-def held(worker: UUID) -> dict[UUID, int]:
-    """Return the fences of the jobs that a worker still holds, by id."""
-    return dict(
-        Job.objects.using(database()).filter(worker=worker, state="running").values_list("id", "fence")
-    )
+def held(worker: UUID) -> list[Job]:
+    """Return the jobs that a worker still holds: of each what its guards need."""
+    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
+    return list(running.only("id", "fence", "state", "user"))
 
 
 def set_deadline(job: Job, timeout: float) -> None:
@@ -202,11 +201,17 @@ def postpone(job: Job) -> None:
     ours(write)
 
 
-def reap(gone: Iterable[UUID] = (), *, leases: bool = True) -> int:
+def reap(
+    gone: Iterable[UUID] = (),
+    *,
+    leases: bool = True,
+    record: Callable[[list[Outcome]], object] | None = None,
+) -> int:
     """Take running jobs away from workers that are gone, and return how many.
 
     ``gone`` are workers known to be dead; with ``leases`` also those whose lease, or whose job's deadline, is over.
-    A job with attempts left is queued again, another one fails and its owner is told.
+    A job with attempts left is queued again, another one fails and its owner is told, by ``record`` unless ``finish``
+    will do.
     """
     gone = list(gone)
 
@@ -226,7 +231,7 @@ def reap(gone: Iterable[UUID] = (), *, leases: bool = True) -> int:
             outcomes.lost(job, policy_at(job.task_path)) for job in jobs if job.attempt >= job.max_attempts
         ]
         if ended:
-            finish(ended)
+            (record or finish)(ended)
         logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
     over = Q(id__in=gone)
     if leases:

@@ -9,22 +9,21 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID
 
 from django.db import Error, InterfaceError, OperationalError
 from django.utils import timezone
 
 from notifications import streams
-from notifications.compat import task_backends, task_finished
 from notifications.conf import settings
 from notifications.jobs import outcomes, results, running, states
+from notifications.jobs.children import make_task
 from notifications.jobs.lease import Lease, dead_neighbours
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.recording import Claim, claim_of, record
 from notifications.jobs.running import Running
 from notifications.jobs.threads import DaemonExecutor
 from notifications.jobs.writer import Writer
-from notifications.models import Job, Notification
-from notifications.signals import job_finished, notification_recorded
+from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -69,9 +68,11 @@ class Worker:
         self._write = Writer()
         self._database = [DaemonExecutor(1, f"notifications-database-{n}") for n in range(DATABASE_THREADS)]
         self._threads = DaemonExecutor(min(SYNC_THREADS, self.concurrency), "notifications-sync")
-        self._running: dict[UUID, Running] = {}
+        self._running: dict[Claim, Running] = {}
         self._outcomes: list[Outcome] = []
-        self._reports: dict[UUID, Running] = {}
+        self._reports: dict[Claim, Running] = {}
+        self._adrift: set[Claim] = set()
+        self._given_up: set[Claim] = set()
         self._timeouts: dict[str, float] = {}
         self._turn = 0
         self._more = False
@@ -82,8 +83,10 @@ class Worker:
     async def run(self) -> None:
         """Run jobs until ``stop()``, then let running ones finish within its grace and release the rest."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(make_task)
         self._wake, self._recorded, self._reported, self._freed = (asyncio.Event() for _ in range(4))
-        await self._insist(self._begin)
+        await self._insist(self.lease.start)
+        await self._insist(self._reap_neighbours)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         deaf = self._listen(self._rung) if self._listen else None
         helpers = [
@@ -113,7 +116,12 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             limit = min(self.concurrency - len(self._running), CLAIMED)
-            jobs = await self._insist(self._take, limit) if limit > 0 else []
+            try:
+                jobs = await self._insist(self._take, limit) if limit > 0 else []
+            except Exception as exc:  # running jobs must not lose their worker, nor at a stop their grace
+                logger.warning("No job could be claimed: %r", exc, exc_info=not isinstance(exc, AWAY))
+                await asyncio.sleep(0 if self._stopping else AGAIN)
+                continue
             for job in jobs:
                 self._start(job)
             self._more = len(jobs) == limit
@@ -134,7 +142,7 @@ class Worker:
 
     def _start(self, job: Job) -> None:
         run = Running(job, self._progressed)
-        self._running[job.id] = run
+        self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.
         run.task = asyncio.get_running_loop().create_task(self._execute(run), context=contextvars.Context())
 
@@ -148,7 +156,7 @@ class Worker:
             if not (ended := await self._unknown(run.job, exc)):
                 return
             outcome = ended
-        except Exception:  # ours: a job must have an outcome, whatever it takes
+        except BaseException:  # ours: a job must have an outcome, whatever it takes
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
             outcome = outcomes.silent(run.job)
         self._outcomes.append(outcome)
@@ -161,35 +169,39 @@ class Worker:
             "Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc
         )
         await self._insist(states.postpone, job)
-        self._free(job.id)
+        self._free(claim_of(job))
         return None
 
     # Record
 
     async def _record(self) -> None:
         while True:
-            await self._recorded.wait()
+            if not self._outcomes:
+                await self._recorded.wait()
             self._recorded.clear()
             while self._outcomes:
-                group, self._outcomes = self._outcomes[:RECORDED], self._outcomes[RECORDED:]
-                try:
-                    settled = await self._write(record, group)
-                except AWAY as exc:
-                    logger.warning(
-                        "%d outcomes wait: the database does not take them now: %s", len(group), exc
-                    )
-                    settled = set()
-                except Exception:  # one that the database refuses must not cost its neighbours theirs
-                    settled = await self._one_by_one(group)
-                for id in settled:
-                    self._free(id)
-                if waiting := [outcome for outcome in group if outcome.job.id not in settled]:
-                    self._outcomes = waiting + self._outcomes
+                # They stay in the list until they are settled, so that nothing that fails here loses one.
+                group = self._outcomes[:RECORDED]
+                settled = await self._settle(group)
+                for claim in settled:
+                    self._free(claim)
+                waiting = [outcome for outcome in group if claim_of(outcome.job) not in settled]
+                self._outcomes[: len(group)] = waiting
+                if waiting:
                     await asyncio.sleep(AGAIN)
 
-    async def _one_by_one(self, group: list[Outcome]) -> set[UUID]:
+    async def _settle(self, group: list[Outcome]) -> set[Claim]:
+        try:
+            return await self._write(record, group)
+        except AWAY as exc:
+            logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
+            return set()
+        except Exception:  # one that the database refuses must not cost its neighbours theirs
+            return await self._one_by_one(group)
+
+    async def _one_by_one(self, group: list[Outcome]) -> set[Claim]:
         """Record each outcome alone, so that one that the database refuses hurts only its own job."""
-        settled: set[UUID] = set()
+        settled: set[Claim] = set()
         for outcome in group:
             policy = results.policy_at(outcome.job.task_path)
             for attempt in (outcome, None):
@@ -197,15 +209,17 @@ class Worker:
                     settled |= await self._write(record, [attempt or outcomes.refused(outcome.job, policy)])
                     break
                 except AWAY:
-                    break  # it waits, with those that follow
+                    break  # it waits
                 except Exception:
                     logger.exception("The outcome of job %s cannot be stored.", outcome.job.id)
             else:
-                settled.add(outcome.job.id)  # it is taken away when its deadline is over
+                claim = claim_of(outcome.job)
+                self._given_up.add(claim)  # it is taken away when its deadline is over
+                settled.add(claim)
         return settled
 
-    def _free(self, id: UUID) -> None:
-        self._running.pop(id, None)
+    def _free(self, claim: Claim) -> None:
+        self._running.pop(claim, None)
         self._freed.set()
         if self._more:
             self._wake.set()
@@ -214,15 +228,17 @@ class Worker:
 
     def _progressed(self, run: Running) -> None:
         # From any thread.
-        if self._reports.setdefault(run.job.id, run) is run and self._loop and not self._reported.is_set():
+        self._reports[claim_of(run.job)] = run
+        if self._loop and not self._loop.is_closed() and not self._reported.is_set():
             self._loop.call_soon_threadsafe(self._reported.set)
 
     async def _report(self) -> None:
         while True:
             await self._reported.wait()
             self._reported.clear()
-            reports, self._reports = self._reports, {}
-            jobs = [run.job for id, run in reports.items() if id in self._running]
+            # One by one out of the same dict: threads put more in meanwhile.
+            runs = [self._reports.pop(claim) for claim in list(self._reports)]
+            jobs = [run.job for run in runs if claim_of(run.job) in self._running]
             try:
                 await self._write(states.report, jobs)
             except AWAY as exc:
@@ -238,35 +254,40 @@ class Worker:
                 await self._write(streams.leftovers)
                 if await self._write(self._reap):
                     self._wake.set()
-                if self._running and time.monotonic() - checked > HOLD:
+                if time.monotonic() - checked > HOLD:
                     checked = time.monotonic()
-                    await self._let_go()
+                    await self._compare_claims()
             except AWAY as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(LOOK)
 
     def _reap(self) -> int:
-        return states.reap(dead_neighbours(), leases=self.lease.may_reap)
+        return states.reap(dead_neighbours(), leases=self.lease.may_reap(), record=record)
 
-    async def _let_go(self) -> None:
-        """Cancel tasks whose claim is void: another worker has their job now."""
-        before = {id: run.job.fence for id, run in self._running.items()}
-        held = await self._write(states.held, self.lease.worker)
-        recorded = {outcome.job.id for outcome in self._outcomes}
-        for id, fence in before.items():
-            run = self._running.get(id)
-            if run and run.job.fence == fence and held.get(id) != fence and run.task and not run.task.done():
-                logger.warning("Job %s was taken over by another worker; it is cancelled here.", id)
+    def _reap_neighbours(self) -> int:
+        return states.reap(dead_neighbours(), leases=False, record=record)
+
+    async def _compare_claims(self) -> None:
+        """Cancel tasks whose claim is void: another worker has their job. Give back jobs claimed but not run here.
+
+        The answer to a claim may be lost. It is given back at the second look, because one may be on its way here.
+        """
+        before = dict(self._running)
+        held = {claim_of(job): job for job in await self._write(states.held, self.lease.worker)}
+        for claim, run in before.items():
+            if claim not in held and self._running.get(claim) is run and run.task and not run.task.done():
+                logger.warning("Job %s was taken over by another worker; it is cancelled here.", run.job.id)
                 run.stopping = True
                 run.task.cancel()
-                if id not in recorded:
-                    self._free(id)
+                self._free(claim)
+        self._given_up &= held.keys()
+        adrift = held.keys() - self._running.keys() - self._given_up
+        if again := adrift & self._adrift:
+            logger.warning("%d jobs were claimed, but do not run; they go back to the queue.", len(again))
+            await self._write(states.release, [held[claim] for claim in again])
+        self._adrift = adrift
 
-    # Begin and end
-
-    def _begin(self) -> None:
-        self.lease.start()
-        states.reap(dead_neighbours(), leases=False)
+    # End
 
     async def _drain(self) -> None:
         until = time.monotonic() + self._grace
@@ -284,7 +305,9 @@ class Worker:
             await _wait(self._freed, 0.1)
 
     async def _end(self) -> None:
-        unsettled = [run.job for run in self._running.values()]
+        self.lease.stop()
+        # When something else ended the loop, one of them may be the cause: then they are lost and their attempt counts.
+        unsettled = [run.job for run in self._running.values()] if self._stopping else []
         try:
             await self._write(states.release, unsettled)
             await self._write(self.lease.end)
@@ -319,25 +342,6 @@ class Worker:
                     logger.warning("The worker waits for the database: %s", exc)
                 said = str(exc)
                 await asyncio.sleep(AGAIN)
-
-
-def record(group: list[Outcome]) -> set[UUID]:
-    """Record a group and tell those who listen. Returns the ids of the jobs that need no more work here."""
-    stored, void = states.finish(group)
-    for outcome in stored:
-        job = outcome.job
-        try:
-            backend = type(task_backends[job.backend])
-            attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
-            task_finished.send_robust(backend, task_result=results.of(job, attempts=attempts))
-        except (ImportError, KeyError):
-            pass  # a task that nobody knows any more has no result to send
-        job_finished.send_robust(Job, job=job)
-        if outcome.notification:
-            notification_recorded.send_robust(Notification, notification=outcome.notification)
-    for outcome in void:
-        logger.warning("The outcome of job %s is void: another worker took it over.", outcome.job.id)
-    return {outcome.job.id for outcome in (*stored, *void)}
 
 
 async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
