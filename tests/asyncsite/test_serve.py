@@ -1,5 +1,6 @@
 """The launcher: what it prepares, what it says, how it ends."""
 
+import http.client
 import os
 import shutil
 import signal
@@ -37,7 +38,7 @@ def serve(checkout):
     def start(**variables):
         log = checkout.parent / f"serve-{len(started)}.log"
         command = [sys.executable, "manage.py", "serve"]
-        process = Process(command, log=log, cwd=checkout, env=environment(DEBUG="1", **variables))
+        process = Process(command, log=log, cwd=checkout, env=environment(**{"DEBUG": "1"} | variables))
         started.append(process)
         return process
 
@@ -162,6 +163,31 @@ def test_database_that_does_not_answer(serve):
     assert said.startswith("CommandError: The database of DATABASE_URL cannot be used: ")
     assert "refused" in said
     assert said.count("\n") == 1
+
+
+def test_production_has_nothing_of_development(serve, checkout):
+    """DEBUG=0: no user with a known password, no sample upstream, no record, no key in a file, HTTPS only."""
+    port = free_port()
+    server = serve(PORT=str(port), DEBUG="0", SECRET_KEY="k" * 60, ALLOWED_HOSTS="site.example")
+    server.wait_for_line("Ctrl-C stops it.")
+    assert "demo" not in server.output
+    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM auth_user").fetchone() == (0,)
+    assert not {"development.json", "secret_key"} & {path.name for path in (checkout / "var").iterdir()}
+
+    assert answer(port, "/upstream/ok", https=True) == (404, None)
+    assert answer(port, "/accounts/login/", https=True) == (200, None)
+    assert answer(port, "/accounts/login/", https=False) == (301, "https://site.example/accounts/login/")
+
+
+def answer(port, path, *, https):
+    """Status and Location of a page, asked for as the proxy before the site would."""
+    headers = {"Host": "site.example"} | ({"X-Forwarded-Proto": "https"} if https else {})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with closing(connection):
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.headers["Location"]
 
 
 def test_production_needs_a_key(checkout):
