@@ -31,12 +31,14 @@ logger = logging.getLogger("notifications.jobs")
 class Running:
     """A job while it runs here."""
 
-    __slots__ = ("job", "on_progress", "stopping", "task")
+    __slots__ = ("job", "on_progress", "stopping", "task", "waits")
 
     def __init__(self, job: Job, on_progress: Callable[[Running], None]) -> None:
         self.job = job
         self.on_progress = on_progress
         self.stopping = False
+        #: Whether it waits for a thread; its time has not begun then.
+        self.waits = False
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, database_thread: Executor | None, threads: Executor | None) -> Outcome:
@@ -55,12 +57,22 @@ class Running:
         if task.takes_context:
             args = [JobContext(task_result=job.task_result), *args]  # type: ignore[attr-defined]
         limit = asyncio.timeout(policy.timeout)
+
+        def begin() -> None:
+            if self.waits:
+                self.waits = False
+                limit.reschedule(asyncio.get_running_loop().time() + policy.timeout)
+
         try:
             async with limit, ThreadSensitiveContext(executor=database_thread):
                 if iscoroutinefunction(task.func):
                     value = await task.func(*args, **kwargs)
+                elif threads is None:
+                    value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
-                    value = await _in_thread(threads, task.func, args, kwargs)
+                    self.waits = True
+                    limit.reschedule(None)
+                    value = await _in_thread(threads, begin, task.func, args, kwargs)
         except asyncio.CancelledError as exc:
             if self.stopping:
                 raise
@@ -70,6 +82,8 @@ class Running:
                 return outcomes.timed_out(job, policy)
             logger.info("Job %s (%s) failed.", job.id, job.task_path, exc_info=exc)
             return outcomes.failed(job, policy, exc)
+        finally:
+            self.waits = False
         return outcomes.succeeded(job, policy, value)
 
 
@@ -126,12 +140,16 @@ def started(jobs: Iterable[Job]) -> None:
 
 
 async def _in_thread(
-    threads: Executor | None, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+    threads: Executor,
+    begin: Callable[[], None],
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
 ) -> Any:
-    if threads is None:
-        return await sync_to_async(function)(*args, **kwargs)
+    loop = asyncio.get_running_loop()
 
     def call() -> tuple[Any, BaseException | None]:
+        loop.call_soon_threadsafe(begin)
         try:
             return function(*args, **kwargs), None
         except BaseException as exc:  # as a value: a future takes neither StopIteration nor SystemExit well

@@ -15,7 +15,7 @@ id, notification rows by id, then streams.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -107,10 +107,11 @@ def held(worker: UUID) -> list[Job]:
     return list(running.only("id", "fence", "state", "user"))
 
 
-def set_deadline(job: Job, timeout: float) -> None:
-    """Give a claimed job the deadline of its task, where it was not known at the claim."""
-    job.deadline = job.started_at + timedelta(seconds=timeout + BEYOND_TIMEOUT)  # type: ignore[operator]
-    ours(lambda: _write("deadline=%s", [((job.deadline,), job)]))
+def put_off(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
+    """Count the deadlines of claimed jobs from now: their timeout is only known now, or they wait for a thread."""
+    now = clock()
+    rows = [((now + timedelta(seconds=timeouts[job.task_path] + BEYOND_TIMEOUT),), job) for job in jobs]
+    ours(lambda: _write("deadline=%s", rows))
 
 
 def report(jobs: Sequence[Job]) -> None:

@@ -132,11 +132,9 @@ class Worker:
         if not states.is_due(self.queues):
             return []
         jobs = states.claim(self.lease.worker, limit, queues=self.queues, timeouts=self._timeouts)
-        for path in {job.task_path for job in jobs} - set(self._timeouts):
-            self._timeouts[path] = results.policy_at(path).timeout
-            for job in jobs:
-                if job.task_path == path:
-                    states.set_deadline(job, self._timeouts[path])
+        if new := {job.task_path for job in jobs} - self._timeouts.keys():
+            self._timeouts |= {path: results.policy_at(path).timeout for path in new}
+            states.put_off([job for job in jobs if job.task_path in new], self._timeouts)
         running.started(jobs)
         return jobs
 
@@ -257,6 +255,8 @@ class Worker:
                 if time.monotonic() - checked > HOLD:
                     checked = time.monotonic()
                     await self._compare_claims()
+                    if waiting := [run.job for run in self._running.values() if run.waits]:
+                        await self._write(states.put_off, waiting, self._timeouts)
             except AWAY as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(LOOK)
