@@ -30,20 +30,21 @@ def main() -> None:
     folder = fresh()
     logging.getLogger("notifications").setLevel(logging.ERROR)
     try:
-        rates, waits = measure(told.jobs, told.rounds, told.writers)
+        rounds, waits = measure(told.jobs, told.rounds, told.writers)
     finally:
         shutil.rmtree(folder)
     print(f"no-op jobs/s with notification, SQLite, {told.writers} other writers, {told.jobs} jobs a round")
-    print(f"{'min':>8} {'median':>8} {'max':>8}")
-    print(f"{min(rates):8.0f} {statistics.median(rates):8.0f} {max(rates):8.0f}")
+    print(f"{'':>14} {'min':>8} {'median':>8} {'max':>8}")
+    for name, figures in zip(("jobs/s", "CPU us a job"), zip(*rounds, strict=True), strict=True):
+        print(f"{name:>14} {min(figures):8.0f} {statistics.median(figures):8.0f} {max(figures):8.0f}")
     if waits:
         waits.sort()
         p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
         print(f"waits of {len(waits)} other writes, ms: p50 {p50:.1f}, p99 {p99:.1f}, worst {waits[-1]:.1f}")
 
 
-def measure(jobs: int, rounds: int, writers: int) -> tuple[list[float], list[float]]:
-    """Return jobs/s of each round, and the waits (ms) of the other writers."""
+def measure(jobs: int, rounds: int, writers: int) -> tuple[list[tuple[float, float]], list[float]]:
+    """Return jobs/s and CPU time (us) a job of each round, and the waits (ms) of the other writers."""
     from django.contrib.auth import get_user_model
 
     users = [get_user_model().objects.create(username=f"user{n}").pk for n in range(20)]
@@ -54,22 +55,22 @@ def measure(jobs: int, rounds: int, writers: int) -> tuple[list[float], list[flo
         for _ in range(writers)
     ]
     try:
-        rates = [one_round(jobs, users) for _ in range(rounds)]
+        figures = [one_round(jobs, users) for _ in range(rounds)]
     finally:
         waits = []
         for other in others:
             out, _ = other.communicate(b"end\n", timeout=30)
             waits += json.loads(out)
-    return rates, waits
+    return figures, waits
 
 
-def one_round(jobs: int, users: list[int]) -> float:
+def one_round(jobs: int, users: list[int]) -> tuple[float, float]:
     from notifications.jobs.worker import Worker
 
     enqueue(jobs, users)
     worker = Worker()
 
-    async def work() -> float:
+    async def work() -> tuple[float, float]:
         done = asyncio.Event()
         left = jobs
         loop = asyncio.get_running_loop()
@@ -83,13 +84,13 @@ def one_round(jobs: int, users: list[int]) -> float:
         from notifications.signals import job_finished
 
         job_finished.connect(count)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         running = asyncio.create_task(worker.run())
         await done.wait()
-        took = time.perf_counter() - start
+        took, cpu = time.perf_counter() - start, time.process_time() - cpu
         worker.stop(0)
         await running
-        return jobs / took
+        return jobs / took, cpu / jobs * 1e6
 
     return asyncio.run(work())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ DATA, ITEM = 4 * 1024, 32 * 1024
 ARGUMENTS, RESULT = 256 * 1024, 1024 * 1024
 #: The greatest integer that JSON carries safely to a browser.
 INTEGER = 2**53 - 1
+
+_NOT_IN_LINKS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
@@ -54,7 +57,7 @@ def link(name: str, value: Any) -> str:
     if value is None or value == "":
         return ""
     value = text(name, value, URL)
-    if any(ord(char) <= 32 or char in "\\\x7f" for char in value):
+    if _NOT_IN_LINKS.search(value):
         raise ValueError(f"{name} has a space, a backslash or a control character. Percent-encode it.")
     if value.startswith("/") and not value.startswith("//"):
         return value

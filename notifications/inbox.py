@@ -18,6 +18,8 @@ from notifications.transactions import after_commit, connection, ours
 #: Rows inserted by one transaction of ours, and changed by one call of ``mark_read``.
 CHUNK, MARKED = 100, 1_000
 
+LEVELS = tuple(Notification.Level.values)
+
 
 def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
     """Insert one notification for each user and have them numbered. See ``notifications.api.notify``."""
@@ -47,8 +49,8 @@ def compose(
     job: uuid.UUID | None = None,
 ) -> Notification:
     """Return an unsaved notification for a user (key), its bounds checked. Raises TypeError or ValueError."""
-    if level not in Notification.Level.values:
-        raise ValueError(f"level is {level!r}. It must be one of {', '.join(Notification.Level.values)}.")
+    if level not in LEVELS:
+        raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
     if data is not None and not isinstance(data, dict):
         raise TypeError(f"data must be a dict, not {type(data).__name__}.")
     return Notification(

@@ -49,10 +49,7 @@ def enqueue(job: Job) -> None:
 
     def insert() -> None:
         if job.user_id is not None:
-            limit = settings.ACTIVE_JOBS_PER_USER
-            active = Job.objects.using(db.alias).filter(user_id=job.user_id, seq=0)
-            if active.order_by()[:limit].count() >= limit:
-                raise TooManyJobs(limit)
+            _refuse_too_many(job.user_id)
         job.save(using=db.alias, force_insert=True)
         streams.ring([job.user_id], queue=True)
 
@@ -260,6 +257,18 @@ def _lost(gone: list[UUID], leases: bool) -> Any:
         alive = Worker.objects.using(database()).filter(lease_until__gte=now).values("id")
         lost |= ~Q(worker__in=alive) | Q(deadline__lt=now)
     return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING).order_by("id")
+
+
+def _refuse_too_many(user: Any) -> None:
+    limit = settings.ACTIVE_JOBS_PER_USER
+    db = connection()
+    with db.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active",
+            [Job._meta.get_field("user").get_db_prep_value(user, db), limit],
+        )
+        if cursor.fetchone()[0] >= limit:
+            raise TooManyJobs(limit)
 
 
 def _due(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
