@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 
 PATHS = ["/reports/", "/check/"]
@@ -80,3 +81,15 @@ def test_signing_in_and_out(client, demo):
 def test_the_sign_in_leads_nowhere_else(client, demo):
     form = {"username": "demo", "password": "demo", "next": "https://elsewhere.example/"}
     assert client.post("/accounts/login/", form).headers["location"] == "/reports/"
+
+
+@pytest.mark.parametrize("page", ["400.html", "500.html"])
+def test_error_pages_need_nothing(page):
+    """Django renders them without a request, maybe without a database."""
+    assert "<h1>" in render_to_string(page)
+
+
+def test_not_found_is_a_page_for_everybody(client, db):
+    response = client.get("/nothing/")
+    assert response.status_code == 404
+    assert "or it belongs to somebody else" in response.content.decode()
