@@ -91,10 +91,11 @@ async def ask(base: str, session_key: str, jobs: int, sockets: int) -> tuple[lis
     first: dict[tuple[int, str], float] = {}
     told: dict[tuple[int, str], float] = {}
     asked: dict[str, float] = {}
+    arrived = asyncio.Event()
     async with aiohttp.ClientSession(cookies={"sessionid": session_key}) as http:
         await answering(http, base)
         listening = [
-            asyncio.create_task(listen(http, base, number, first, told)) for number in range(sockets)
+            asyncio.create_task(listen(http, base, number, first, told, arrived)) for number in range(sockets)
         ]
         await asyncio.sleep(2)
         for number in range(jobs + 10):
@@ -103,7 +104,8 @@ async def ask(base: str, session_key: str, jobs: int, sockets: int) -> tuple[lis
             if number >= 10:  # the first ones warm up
                 asked[answer["id"]] = answer["asked_at"]
             while (0, answer["id"]) not in told:
-                await asyncio.sleep(0.001)
+                arrived.clear()
+                await arrived.wait()
             await asyncio.sleep(0.03)
         for task in listening:
             task.cancel()
@@ -113,7 +115,7 @@ async def ask(base: str, session_key: str, jobs: int, sockets: int) -> tuple[lis
     )
 
 
-async def listen(http, base: str, number: int, first: dict, told: dict) -> None:
+async def listen(http, base: str, number: int, first: dict, told: dict, arrived: asyncio.Event) -> None:
     async with http.ws_connect(
         f"{base}/ws/notifications/", headers={"Origin": base}, protocols=["notifications.v1"]
     ) as ws:
@@ -128,6 +130,7 @@ async def listen(http, base: str, number: int, first: dict, told: dict) -> None:
                     first.setdefault((number, item["id"]), now)
                 else:
                     told.setdefault((number, item["job"]), now)
+                    arrived.set()
 
 
 async def answering(http, base: str) -> None:
