@@ -68,7 +68,7 @@ class Application:
 def with_trusted_root_path(scope: dict, send: Any) -> dict:
     """Return the scope without what a client may have put in its place: Daphne takes ``root_path`` from a header of the
     request, ``Daphne-Root-Path``, and all links of the answer would begin with it."""
-    server = getattr(getattr(send, "func", None), "__self__", None)
+    server: Any = getattr(getattr(send, "func", None), "__self__", None)
     if type(server).__module__ != "daphne.server" or scope.get("root_path") == server.root_path:
         return scope
     return {**scope, "root_path": server.root_path}

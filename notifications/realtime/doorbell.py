@@ -121,7 +121,7 @@ class Doorbell:
 
 doorbell = Doorbell()
 # Its threads, and perhaps a holder of its lock, are not there in a forked process; who listens there says so again.
-os.register_at_fork(after_in_child=doorbell.__init__)
+os.register_at_fork(after_in_child=lambda: Doorbell.__init__(doorbell))
 
 
 def listen(callback: Callback) -> Callable[[], None]:

@@ -74,7 +74,7 @@ class Subscriber:
         self.session = session
         self.send = send
         self.id = uuid.uuid4().hex
-        self.task = asyncio.current_task()
+        self.task: Any = asyncio.current_task()
         self.greeted = False  # hello was there
         self.synced = False  # the first sync frame was sent
         self.owed = False  # sync frames are owed: a catch-up, or it lags
