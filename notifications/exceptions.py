@@ -14,12 +14,11 @@ class JobCancelled(NotificationsError):
         super().__init__(message)
 
 
-class JobFailed(NotificationsError):
-    """A joined job failed. ``problem`` is its error: a dict with ``type``, ``title`` and ``detail`` (RFC 9457)."""
+class JobError(NotificationsError):
+    """Raise it, or a subclass, from a task to fail with a message that the job's owner reads."""
 
-    def __init__(self, problem: dict[str, str]) -> None:
-        super().__init__(f"{problem['title']}: {problem['detail']}")
-        self.problem = problem
+    #: Errors with this attribute, of whatever class, are told to the owner in their own words.
+    tell_owner = True
 
 
 class TooManyJobs(NotificationsError):
@@ -27,7 +26,3 @@ class TooManyJobs(NotificationsError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"There are {limit} active jobs already. Wait until some are done, or cancel some.")
-
-
-class StaleClaim(NotificationsError):
-    """Another worker has taken the job over: this one's claim is powerless and must write nothing."""

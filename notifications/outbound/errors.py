@@ -6,9 +6,13 @@ It names the host that was asked for, and never an address that a name stands fo
 
 from __future__ import annotations
 
+from notifications.exceptions import NotificationsError
 
-class OutboundError(Exception):
-    """The call did not give a usable answer."""
+
+class OutboundError(NotificationsError):
+    """The call did not give a usable answer. A job that fails with it tells its owner so."""
+
+    tell_owner = True
 
     message = "The call did not succeed."
 
