@@ -10,8 +10,8 @@ from typing import Any
 
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
-#: The key of the owner of the job that runs in this context; set by ``running``.
-job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+#: The key of the owner of the job that runs in this context.
+_job_owner: ContextVar[Any] = ContextVar("notifications__job_owner", default=None)
 
 
 @contextmanager
@@ -34,11 +34,18 @@ def asked_in_request(user: Any) -> Iterator[None]:
         _request_user.reset(token)
 
 
+def work_for(key: Any) -> None:
+    """Make a job's owner the one of what is enqueued in this context from now on, whoever runs the job here."""
+    _request_user.set(None)
+    _requester.set(None)
+    _job_owner.set(key)
+
+
 def owner_key(told: Any = None) -> Any:
     """Return the key of the owner for a job that is enqueued now, or None. Raises TypeError or ValueError."""
     from notifications.inbox import keys
 
-    for user in (told, _request_user.get(), _requester.get(), job_owner.get()):
+    for user in (told, _request_user.get(), _requester.get(), _job_owner.get()):
         if user is not None and not getattr(user, "is_anonymous", False):
             return keys(user)[0]
     return None

@@ -19,7 +19,7 @@ from notifications import bounds
 from notifications.compat import TaskContext, task_backends, task_started
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.owners import job_owner
+from notifications.jobs.owners import work_for
 from notifications.jobs.policies import policy_of
 from notifications.models import Job
 
@@ -50,7 +50,7 @@ class Running:
         task = results.find_task(job.task_path)
         policy = policy_of(task.func)
         _current.set(self)
-        job_owner.set(job.user_id)
+        work_for(job.user_id)
         if job.language:
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)

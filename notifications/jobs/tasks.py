@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from django.utils.module_loading import import_string
 
 from notifications.compat import Task
 
@@ -33,6 +35,11 @@ class JobTask(Task):
             )
         return object.__new__(cls)
 
+    def __reduce__(self) -> Any:
+        # Django's own way (from 6.1 on) pickles a method, which Twisted, under Daphne, spoils.
+        changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "func"}
+        return _unpickle, (self.module_path, changes)
+
     def using(  # type: ignore[override]
         self, *, owner: Any = None, title: Any = None, url: str | None = None, **changes: Any
     ) -> JobTask:
@@ -51,3 +58,7 @@ class JobTask(Task):
         asked = replace(self.asked, **{name: value for name, value in told.items() if value is not None})
         # By name: a slots dataclass has no zero-argument super().
         return replace(Task.using(self, **changes), asked=asked)  # type: ignore[return-value, call-arg]
+
+
+def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
+    return replace(import_string(path), **changes)

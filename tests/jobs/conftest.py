@@ -1,0 +1,108 @@
+"""A worker in a thread of the test, and people who ask."""
+
+import asyncio
+import threading
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.db import connections
+
+from notifications.jobs.worker import Worker
+from notifications.models import Job, Notification
+from notifications.realtime import doorbell
+from tests.jobs import tasks
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def demo(db):
+    return get_user_model().objects.create_user("demo", password="demo")
+
+
+@pytest.fixture
+def gate():
+    """Closed: tasks that hold wait for gate.set(). Open after the test, so that none is left."""
+    tasks.gate.clear()
+    tasks.held.clear()
+    tasks.seen.clear()
+    yield tasks.gate
+    tasks.gate.set()
+
+
+@pytest.fixture
+def start_worker(transactional_db, gate):
+    """start_worker(**options) starts a worker in a thread; all are stopped after the test, without grace."""
+    started = []
+
+    def start(**options):
+        started.append(LocalWorker(**options))
+        return started[-1]
+
+    yield start
+    gate.set()
+    for worker in started:
+        worker.stop()
+
+
+@pytest.fixture
+def worker(start_worker):
+    """A running worker."""
+    return start_worker()
+
+
+class LocalWorker:
+    """A worker with an event loop of its own in a thread. Errors of its run are raised by stop()."""
+
+    def __init__(self, *, listen=doorbell.listen, **options):
+        self.worker = Worker(listen=listen, **options)
+        self.id = self.worker.lease.worker
+        self.error = None
+        self.thread = threading.Thread(target=self._run, name="worker under test")
+        self.thread.start()
+        wait_until(lambda: self.worker.lease._until, what="the worker to begin")
+
+    def stop(self, grace=0, timeout=15):
+        self.worker.stop(grace)
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "The worker does not end."
+        if self.error:
+            raise self.error
+
+    def _run(self):
+        try:
+            asyncio.run(self.worker.run())
+        except BaseException as exc:
+            self.error = exc
+        finally:
+            connections.close_all()
+
+
+def until_done(*results, timeout=20):
+    """Wait until these jobs are done and return their rows, in this order."""
+    ids = [result.id for result in results]
+
+    def done():
+        rows = {str(job.id): job for job in Job.objects.filter(id__in=ids)}
+        return len(rows) == len(ids) and all(job.done for job in rows.values()) and [rows[id] for id in ids]
+
+    return wait_until(done, timeout=timeout, what=f"{len(ids)} jobs to be done")
+
+
+def until_state(result, state, timeout=20):
+    """Wait until a job is in a state and return its row."""
+    return wait_until(
+        lambda: Job.objects.filter(id=result.id, state=state).first(), timeout=timeout, what=f"a {state} job"
+    )
+
+
+def told(user):
+    """The notifications of a user, oldest first."""
+    return list(Notification.objects.filter(user=user).order_by("id"))
+
+
+@pytest.fixture
+async def event_loop_database(transactional_db):
+    """For async tests that use the database: its thread keeps no connection, which would hold the test database."""
+    yield
+    await sync_to_async(connections.close_all)()

@@ -1,0 +1,397 @@
+"""Tasks that the tests of the engine ask for; worker processes import them from here too."""
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+from pathlib import Path
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.utils import translation
+
+from notifications.api import notify, policy, progress, task, track
+
+#: Tasks that wait do so until a test in the same process opens the gate. `held` counts those that wait.
+gate = threading.Event()
+held = []
+#: What tasks leave behind for a test in the same process.
+seen = []
+left_behind = contextvars.ContextVar("left_behind", default="clean")
+
+
+@task
+async def noop(*args, **kwargs):
+    return None
+
+
+@task
+def noop_sync(*args, **kwargs):
+    return None
+
+
+@task
+def add(a, b):
+    return a + b
+
+
+@task
+async def echo(value):
+    return value
+
+
+@task
+async def fail(message="It is broken"):
+    raise ValueError(message)
+
+
+@task
+def fail_sync(message="It is broken"):
+    raise ValueError(message)
+
+
+class ForYou(Exception):
+    tell_owner = True
+
+
+@task
+async def fail_for_owner(message):
+    raise ForYou(message)
+
+
+@task(takes_context=True)
+def context_sync(context):
+    result = context.task_result
+    context.progress(1, 2, "half")
+    return {
+        "id": result.id,
+        "attempt": context.attempt,
+        "status": result.status,
+        "workers": result.worker_ids,
+    }
+
+
+@task(takes_context=True)
+async def context_async(context, value):
+    return [context.task_result.id, context.attempt, value]
+
+
+@task
+async def hold(name="", timeout=30):
+    """Wait for the gate; give up to a cancellation, and leave word of it."""
+    held.append(name)
+    try:
+        async with asyncio.timeout(timeout):
+            while not gate.is_set():  # noqa: ASYNC110 (the gate is opened by another thread)
+                await asyncio.sleep(0.005)
+    except asyncio.CancelledError:
+        seen.append(f"cancelled {name}")
+        raise
+    return name
+
+
+@task
+def hold_sync(name=""):
+    held.append(name)
+    assert gate.wait(30)
+    return name
+
+
+@task
+@policy(timeout=0.2)
+async def slow():
+    await asyncio.sleep(30)
+
+
+@task
+@policy(timeout=0.3)
+def slow_sync(name=""):
+    held.append(name)
+    gate.wait(30)
+    progress(99)
+    seen.append(f"late {name}")
+
+
+@task
+@policy(timeout=1)
+def short_sync(seconds):
+    threading.Event().wait(seconds)
+    return "in time"
+
+
+@task
+@policy(timeout=0.2)
+async def stubborn():
+    """Does not let itself be cancelled."""
+    held.append("stubborn")
+    while not gate.is_set():
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            seen.append("refused")
+    return "late"
+
+
+@task
+async def system_exit():
+    sys.exit("enough")
+
+
+@task
+def system_exit_sync():
+    sys.exit("enough")
+
+
+@task
+async def keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+@task
+def keyboard_interrupt_sync():
+    raise KeyboardInterrupt
+
+
+@task
+def stop_iteration_sync():
+    return next(iter(()))
+
+
+@task
+async def stop_iteration_in_thread():
+    await sync_to_async(next)(iter(()))
+
+
+@task
+async def cancel_itself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+
+@task
+async def cancelled_error():
+    raise asyncio.CancelledError
+
+
+@task
+async def base_exception():
+    raise BaseException("the last resort")
+
+
+async def leave(how):
+    raise how
+
+
+@task
+async def child_exits():
+    """Something that the task started calls sys.exit(): without care the whole event loop ends."""
+    await asyncio.gather(asyncio.create_task(leave(SystemExit(3))))
+
+
+@task
+async def child_exits_unheard():
+    seen.append(asyncio.create_task(leave(KeyboardInterrupt())))
+    await asyncio.sleep(0.05)
+    return "done"
+
+
+class BadText(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@task
+async def unspeakable():
+    raise BadText
+
+
+@task
+async def forever_nested():
+    value = []
+    value.append(value)
+    return value
+
+
+@task
+async def not_json(kind):
+    return {
+        "nan": float("nan"),
+        "infinity": float("inf"),
+        "nul": "a\0b",
+        "nul in key": {"a\0b": 1},
+        "surrogate": "\ud800",
+        "set": {1},
+        "object": object(),
+        "large": "x" * (1024 * 1024),
+        "huge number": 10**5000,
+    }[kind]
+
+
+@task
+@policy(title="Report {report_id}", notify=False)
+async def silent(report_id):
+    return report_id
+
+
+def words(done):
+    if done.result == "nothing":
+        return None
+    if done.result == "raise":
+        raise RuntimeError("no words")
+    if done.result == "wrong name":
+        return {"subject": "x"}
+    if done.result == "too long":
+        return {"title": "x" * 201}
+    return {
+        "title": f"{done.state}: {done.title}",
+        "body": str(done.result),
+        "level": "warning",
+        "data": {"n": 1},
+    }
+
+
+@task
+@policy(title="Told {value}", notify=words)
+async def told(value):
+    return value
+
+
+@task
+async def language():
+    return translation.get_language()
+
+
+@task
+async def ask_child(sync=False):
+    """A job of the same owner, asked for by a job."""
+    return (await noop.aenqueue()).id
+
+
+@task
+def ask_child_sync():
+    return noop.enqueue().id
+
+
+@task
+async def leave_context():
+    before = left_behind.get()
+    left_behind.set("dirty")
+    return before
+
+
+@task
+def leave_context_sync():
+    before = left_behind.get()
+    left_behind.set("dirty")
+    return before
+
+
+@task
+def leak_transaction():
+    transaction.atomic().__enter__()
+    get_user_model().objects.create(username="never committed")
+
+
+@task
+async def leak_transaction_async():
+    await sync_to_async(leak_transaction.func)()
+
+
+@task
+def count_users():
+    return get_user_model().objects.count()
+
+
+@task
+def break_connection():
+    """What a database does that restarts."""
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+@task
+async def thread_name():
+    return await sync_to_async(lambda: threading.current_thread().name)()
+
+
+@task
+def thread_name_sync():
+    return threading.current_thread().name
+
+
+@task
+async def count(total):
+    for _ in track(range(total), message="counting"):
+        await asyncio.sleep(0)
+    return total
+
+
+@task
+async def bad_progress():
+    progress(-1)
+
+
+@task
+def notify_somebody(user):
+    notify(user, "From a job")
+
+
+@task
+def enqueue_for_ever():
+    enqueue_for_ever.enqueue()
+
+
+@task
+def write(path, word):
+    """Leave a word in a file, for a test in another process."""
+    with open(path, "a") as file:
+        file.write(f"{word}\n")
+
+
+@task
+@policy(max_attempts=3)
+async def write_and_wait(path, go):
+    """Leave the process id in a file, then wait until the file `go` is there."""
+    write.func(path, os.getpid())
+    while not Path(go).exists():
+        await asyncio.sleep(0.01)
+    write.func(path, "done")
+    return os.getpid()
+
+
+@task
+@policy(max_attempts=3)
+def write_and_wait_sync(path, go):
+    write.func(path, os.getpid())
+    while not Path(go).exists():
+        threading.Event().wait(0.01)
+    write.func(path, "done")
+    return os.getpid()
+
+
+@task
+@policy(max_attempts=2)
+async def kill_worker(path):
+    write.func(path, os.getpid())
+    os.kill(os.getpid(), 9)
+
+
+@task
+def fork_and_end():
+    """A process of the task's own, ended by SIGTERM as multiprocessing does. Returns how it ended."""
+    pid = os.fork()
+    if not pid:
+        threading.Event().wait(30)
+        os._exit(0)
+    os.kill(pid, 15)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@task
+async def one_in_five_fails(number):
+    await asyncio.sleep(0)
+    if number % 5 == 0:
+        raise ValueError(number)
+    return number

@@ -1,0 +1,121 @@
+"""What a policy decides: words, attempts, time, and whether somebody is told."""
+
+import pytest
+
+from notifications.api import policy
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import told
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"max_attempts": 0}, ValueError, "max_attempts is 0. It must be a whole number from 1."),
+        ({"max_attempts": True}, ValueError, "max_attempts is True"),
+        ({"max_attempts": 1.5}, ValueError, "max_attempts is 1.5"),
+        ({"timeout": 0}, ValueError, "timeout is 0. It must be a number of seconds above 0."),
+        ({"timeout": float("nan")}, ValueError, "timeout is nan"),
+        ({"timeout": "5"}, ValueError, "timeout is '5'"),
+        ({"notify": "yes"}, TypeError, "notify must be True, False or a function"),
+        ({"colour": "red"}, TypeError, "colour"),
+    ],
+)
+def test_wrong_policies_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        policy(**options)
+
+
+@pytest.mark.django_db
+def test_title_names_arguments():
+    assert Job.objects.get(id=tasks.silent.enqueue(7).id).title == "Report 7"
+    assert Job.objects.get(id=tasks.silent.enqueue(report_id="x").id).title == "Report x"
+
+
+@pytest.mark.django_db
+def test_title_is_the_functions_name_unless_told():
+    assert Job.objects.get(id=tasks.noop_sync.enqueue().id).title == "Noop sync"
+    assert Job.objects.get(id=tasks.noop.using(title="Mine").enqueue().id).title == "Mine"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"title": "x" * 201}, "title has 201 characters"),
+        ({"title": " "}, "title is empty"),
+        ({"url": "javascript:alert(1)"}, "url is 'javascript"),
+        ({"url": "//evil.example"}, "url is '//evil.example'"),
+    ],
+)
+def test_words_out_of_bounds_are_refused(asked, words):
+    with pytest.raises(ValueError, match=words):
+        tasks.noop.using(**asked).enqueue()
+    assert not Job.objects.exists()
+
+
+def test_title_that_names_no_argument():
+    """The error names the template and what it may name."""
+    from notifications.jobs.policies import job_title
+
+    @policy(title="Report {number}")
+    def function(report_id):
+        pass
+
+    with pytest.raises(ValueError, match=r"'Report \{number\}' of task function .* It may name: report_id"):
+        job_title(function, False, [1], {})
+
+
+@pytest.mark.django_db
+class TestNotify:
+    def test_default_words(self, demo):
+        """The owner is told with title, success or failure, the job's link, and its key."""
+        result = tasks.noop.using(owner=demo, title="Mine", url="/mine/").enqueue()
+        failed = tasks.fail.using(owner=demo).enqueue("secret")
+        run_jobs()
+        good, bad = told(demo)
+        assert (good.title, good.body, good.level, good.url) == ("Mine", "Done.", "success", "/mine/")
+        assert (good.category, good.key, str(good.job)) == ("job", f"job:{result.id}", result.id)
+        assert (bad.title, bad.level) == ("Fail", "error")
+        assert bad.url == f"/notifications/jobs/{failed.id}/"
+        assert "secret" not in bad.body, "What a task raises may hold internals."
+        assert bad.body == "Something went wrong while this was being done."
+
+    def test_an_error_that_is_meant_for_its_owner(self, demo):
+        tasks.fail_for_owner.using(owner=demo).enqueue("The address is missing.")
+        run_jobs()
+        assert told(demo)[0].body == "The address is missing."
+
+    def test_silence(self, demo):
+        tasks.silent.using(owner=demo).enqueue(1)
+        run_jobs()
+        assert told(demo) == []
+        assert Job.objects.get().state == "succeeded"
+
+    def test_a_function_chooses_the_words(self, demo):
+        tasks.told.using(owner=demo).enqueue("42")
+        run_jobs()
+        (notification,) = told(demo)
+        assert (notification.title, notification.body) == ("succeeded: Told 42", "42")
+        assert (notification.level, notification.data, notification.category) == ("warning", '{"n":1}', "job")
+
+    def test_a_function_chooses_silence(self, demo):
+        tasks.told.using(owner=demo).enqueue("nothing")
+        run_jobs()
+        assert told(demo) == []
+
+    @pytest.mark.parametrize("value", ["raise", "wrong name", "too long"])
+    def test_a_function_that_fails(self, demo, value, caplog):
+        """The owner is told in the default words, and the log says why."""
+        tasks.told.using(owner=demo).enqueue(value)
+        run_jobs()
+        assert [notification.title for notification in told(demo)] == [f"Told {value}"]
+        assert "The notify function of tests.jobs.tasks.told failed" in caplog.text
+
+    def test_nobody_is_told_of_a_job_without_an_owner(self):
+        from notifications.models import Notification
+
+        tasks.noop.enqueue()
+        run_jobs()
+        assert not Notification.objects.exists()
