@@ -90,6 +90,9 @@ class Notification(models.Model):
             models.Index(
                 fields=["user", "raised"], condition=Q(read_at__isnull=True), name="notifications_n_unread"
             ),
+            models.Index(
+                fields=["archived_at"], condition=Q(archived_at__isnull=False), name="notifications_n_archived"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -173,6 +176,9 @@ class Job(models.Model):
             ),
             models.Index(
                 fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
+            ),
+            models.Index(
+                fields=["finished_at"], condition=Q(finished_at__isnull=False), name="notifications_job_finished"
             ),
         ]
 

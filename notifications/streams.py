@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
@@ -37,16 +38,18 @@ def number(users: Iterable[Any]) -> None:
     db = connection()
     if not db.in_atomic_block:
         return _number_all(users)
-    # One numbering for all calls of a transaction: the first callback that runs takes the whole set. A flag at
-    # registering would be wrong: a savepoint rolled back takes its callback along. Users left over from a transaction
-    # that was rolled back do no harm.
-    waiting = db.__dict__.setdefault("_notifications_waiting", set())
-    waiting |= users
+    # One numbering for all calls of a transaction: the first callback that runs takes the users of all. A flag at
+    # registering would be wrong: a savepoint rolled back takes its callback along. The set holds no call itself, so that
+    # one whose callback went with a rollback is forgotten.
+    call = _Call(users)
+    waiting: WeakSet[_Call] = db.__dict__.setdefault("_notifications_waiting", WeakSet())
+    waiting.add(call)
 
     def numbered() -> None:
-        taken = waiting.copy()
-        waiting.clear()
-        _number_all(taken)
+        if call in waiting:
+            taken = list(waiting)
+            waiting.clear()
+            _number_all(set().union(*(one.users for one in taken)))
 
     after_commit(numbered)
 
@@ -62,6 +65,17 @@ def number_here(users: Iterable[Any]) -> bool:
     db = connection()
     with db.cursor() as cursor:
         return _Pass(cursor, db, ordered).run()
+
+
+def raise_floors(floors: dict[Any, int]) -> None:
+    """Say up to which seq rows of these users (keys) may be gone: the last act of the transaction that deletes them."""
+    db = connection()
+    with db.cursor() as cursor:
+        for user in sorted(floors):
+            cursor.execute(
+                "UPDATE notifications_stream SET floor = %s WHERE user_id = %s AND floor < %s",
+                [floors[user], _to_db(user), floors[user]],
+            )
 
 
 def leftovers() -> None:
@@ -153,6 +167,13 @@ def _number_all(users: Iterable[Any]) -> None:
             pass
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class _Call:
+    """A call of ``number`` that is put off, for as long as its callback waits."""
+
+    users: set[Any]
+
+
 @dataclass(slots=True, eq=False)
 class _Row:
     table: str
@@ -180,11 +201,10 @@ class _Pass:
         self.lock_streams()
         # A later statement: one that locked and read at once would read from a snapshot older than its lock, and number
         # rows twice.
-        rows = self.take()
+        rows, open_rows, blocked = self.take_free()
         if not rows:
             return False
         streams = self.read_streams()
-        open_rows, blocked = self.keyed(rows)
         numbered: dict[Any, _Row] = {}
         for row in rows:
             stream = streams[row.user]
@@ -208,19 +228,35 @@ class _Pass:
             self.users,
         )
 
-    def take(self) -> list[_Row]:
-        """Take the rows without a number, by id. Whoever holds streams waits for no row: locked ones are left."""
-        tail = f"WHERE user_id IN ({self.marks}) AND seq IS NULL ORDER BY id LIMIT {self.limit}{_lock(skip=True)}"
+    def take_free(self) -> tuple[list[_Row], dict[tuple[Any, str], list[_Row]], set[tuple[Any, str]]]:
+        """Take rows, and what ``keyed`` finds for them. Those that must wait for a locked one never fill the pass: they
+        would stall all others."""
+        passed: set[tuple[Any, str]] = set()
+        while True:
+            rows = self.take(passed)
+            open_rows, blocked = self.keyed(rows)
+            if not blocked or len(rows) < self.limit:
+                return rows, open_rows, blocked
+            passed |= blocked
+
+    def take(self, passed: set[tuple[Any, str]]) -> list[_Row]:
+        """Take the rows without a number, by id. Whoever holds streams waits for no row: locked ones are left.
+
+        New rows of the users and keys in ``passed`` are left too.
+        """
+        where = f"WHERE user_id IN ({self.marks}) AND seq IS NULL"
+        tail = f"ORDER BY id LIMIT {self.limit}{_lock(skip=True)}"
         self.cursor.execute(
             "SELECT id, user_id, raised, counted, read_at IS NULL AND archived_at IS NULL, key "
-            f"FROM notifications_notification {tail}",
-            self.users,
+            f"FROM notifications_notification {where}"
+            f"{' AND NOT (raised IS NULL AND user_id = %s AND key = %s)' * len(passed)} {tail}",
+            [*self.users, *(part for pair in passed for part in pair)],
         )
         rows = [
             _Row("notifications_notification", id, user, raised, bool(counted), bool(is_open), key)
             for id, user, raised, counted, is_open, key in self.cursor.fetchall()
         ]
-        self.cursor.execute(f"SELECT id, user_id FROM notifications_job {tail}", self.users)
+        self.cursor.execute(f"SELECT id, user_id FROM notifications_job {where} {tail}", self.users)
         rows += [_Row("notifications_job", id, user) for id, user in self.cursor.fetchall()]
         rows.sort(key=lambda row: row.id)
         return rows[: self.limit]

@@ -1,0 +1,100 @@
+"""What is old and done with goes; whoever has not seen it is told to start anew."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from notifications import changes, inbox, retention
+from notifications.jobs import states
+from notifications.models import Attempt, Job, Notification, Stream
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def user():
+    return get_user_model().objects.create_user("ada")
+
+
+def age(model, days, **which):
+    """Make rows look as if they were archived, or finished, days ago."""
+    field = "archived_at" if model is Notification else "finished_at"
+    model.objects.filter(**which).update(**{field: timezone.now() - timedelta(days=days)})
+
+
+def test_only_archived_notifications_past_retention_go(user):
+    """Unread, read, and freshly archived ones stay, however old."""
+    for title in ("old", "fresh", "read", "unread"):
+        inbox.put(user, title)
+    Notification.objects.filter(title="read").update(read_at=timezone.now() - timedelta(days=99))
+    age(Notification, 31, title="old")
+    age(Notification, 29, title="fresh")
+
+    assert retention.prune(timezone.now() - timedelta(days=30)) == 1
+
+    assert set(Notification.objects.values_list("title", flat=True)) == {"fresh", "read", "unread"}
+
+
+def test_the_floor_is_the_greatest_seq_that_went(user):
+    """A cursor below it starts anew; one at it is followed."""
+    for title in ("one", "two", "three"):
+        inbox.put(user, title)
+    age(Notification, 31, title__in=["one", "two"])
+
+    retention.prune(timezone.now() - timedelta(days=30))
+
+    assert Stream.objects.get(user=user).floor == 2
+    found = changes.missed({user.pk: [1, 2]})
+    assert found[user.pk, 1].reset
+    assert [row.title for row in found[user.pk, 2].rows] == ["three"]
+
+
+def test_finished_jobs_go_with_their_attempts(user):
+    """Active ones stay; jobs of nobody go too."""
+    tasks.add.using(owner=user).enqueue(1, 2)
+    tasks.add.enqueue(1, 2)
+    tasks.fail.using(owner=user).enqueue()
+    run_jobs()
+    waiting = tasks.add.using(owner=user).enqueue(3, 4)
+    age(Job, 31, finished_at__isnull=False)
+
+    assert retention.prune(timezone.now() - timedelta(days=30)) == 3
+
+    assert [str(id) for id in Job.objects.values_list("id", flat=True)] == [waiting.id]
+    assert not Attempt.objects.exists()
+    assert Stream.objects.get(user=user).floor > 0
+
+
+def test_what_waits_for_its_number_stays(user):
+    """Its change has not been seen by anybody yet."""
+    inbox.put(user, "changed")
+    age(Notification, 31)
+    Notification.objects.update(seq=None)
+
+    assert retention.prune(timezone.now()) == 0
+    assert Notification.objects.exists()
+
+
+def test_more_than_a_chunk_goes(user):
+    """Chunk after chunk, until nothing is left."""
+    for number in range(retention.CHUNK * 2 + 5):
+        inbox.put(user, str(number))
+    age(Notification, 31)
+
+    assert retention.prune(timezone.now()) == retention.CHUNK * 2 + 5
+
+
+def test_the_command_says_what_it_did(user, capsys):
+    """``--days`` replaces the retention of the settings."""
+    inbox.put(user, "old")
+    age(Notification, 2)
+    call_command("prune")
+    call_command("prune", days=1)
+    assert capsys.readouterr().out == "0 rows deleted.\n1 rows deleted.\n"
+    with pytest.raises(CommandError, match="0 or more"):
+        call_command("prune", days=-1)
