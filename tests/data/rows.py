@@ -1,0 +1,32 @@
+"""Rows in the states that numbering meets."""
+
+from notifications import inbox
+from notifications.jobs import outcomes, states
+from notifications.jobs.policies import DEFAULT
+from notifications.models import Job, Notification
+
+
+def unnumbered(user, count, **fields):
+    """Committed notifications without a number, as a process leaves them that is killed after its commit."""
+    rows = [inbox.compose(user, f"left {number}", **fields) for number in range(count)]
+    Notification.objects.bulk_create(rows)
+    return [row.pk for row in rows]
+
+
+def job(user, **fields):
+    """A queued job of a user (None: of nobody)."""
+    row = Job(
+        user_id=getattr(user, "pk", user),
+        task_path="tests.tasks.nothing",
+        backend="default",
+        queue_name="default",
+        **{"title": "Work", **fields},
+    )
+    states.enqueue(row)
+    return row
+
+
+def finish_job(row, worker, value=None):
+    """Claim a queued job and record its success."""
+    (claimed,) = [claimed for claimed in states.claim(worker, 100) if claimed.pk == row.pk]
+    return states.finish([outcomes.succeeded(claimed, DEFAULT, value)])
