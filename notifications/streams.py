@@ -39,8 +39,8 @@ def number(users: Iterable[Any]) -> None:
     if not db.in_atomic_block:
         return _number_all(users)
     # One numbering for all calls of a transaction: the first callback that runs takes the users of all. A flag at
-    # registering would be wrong: a savepoint rolled back takes its callback along. The set holds no call itself, so that
-    # one whose callback went with a rollback is forgotten.
+    # registering would be wrong: a savepoint rolled back takes its callback along. The references are weak, so that a
+    # call whose callback went with a rollback is forgotten.
     call = _Call(users)
     waiting: WeakSet[_Call] = db.__dict__.setdefault("_notifications_waiting", WeakSet())
     waiting.add(call)
@@ -76,6 +76,24 @@ def raise_floors(floors: dict[Any, int]) -> None:
                 "UPDATE notifications_stream SET floor = %s WHERE user_id = %s AND floor < %s",
                 [floors[user], _to_db(user), floors[user]],
             )
+
+
+def raise_guard(user: Any) -> None:
+    """Hint that sessions of a user (key) may have ended: whoever serves that user's sockets reads them again.
+
+    In a transaction of its own, after the commit of a caller's.
+    """
+
+    def change() -> None:
+        with connection().cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES (%s, 0, 0, 0, 1) "
+                "ON CONFLICT (user_id) DO UPDATE SET guard = notifications_stream.guard + 1",
+                [_to_db(user)],
+            )
+        ring([user])
+
+    after_commit(lambda: ours(change))
 
 
 def leftovers() -> None:
