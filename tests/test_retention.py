@@ -8,7 +8,6 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from notifications import changes, inbox, retention
-from notifications.jobs import states
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
