@@ -5,12 +5,14 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
 from notifications import streams
+from notifications.models import Ring
 from notifications.realtime import doorbell as module
 from notifications.realtime.doorbell import Doorbell, doorbell, listen
 from tests.support.waiting import wait_until
@@ -135,18 +137,17 @@ def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
     monkeypatch.setattr("notifications.realtime.doorbell_sqlite.SELDOM", 0.02)
     path = connection.settings_dict["NAME"]
     kept = f"{path}.kept"
-    with sqlite3.connect(path) as before:
+    with closing(sqlite3.connect(path)) as before:
         before.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    before.close()
     shutil.copy(path, kept)
     watcher = doorbell._watcher
     first = watcher.file
     os.replace(kept, path)
     wait_until(lambda: watcher.file not in (None, first))
     connection.close()
-    with sqlite3.connect(path, timeout=10) as other:
-        other.execute("INSERT INTO notifications_ring (user_id) VALUES (?)", [user.pk])
-    other.close()
+    key = Ring._meta.get_field("user").get_db_prep_value(user.pk, connection)
+    with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
+        other.execute("INSERT INTO notifications_ring (user_id) VALUES (?)", [key])
     wait_until(lambda: heard.users == {user.pk})
 
 

@@ -127,10 +127,13 @@ async def test_an_old_ack_does_nothing(connect, user):
     mine = hub.here().subscribers()[0]
     socket.say("ack", n=2)
     await until(lambda: mine.sizes == [])
-    socket.say("ack", n=1)
-    socket.say("ack", n=0)
+    for number in range(3):
+        await send_one(socket, user, f"note {number}")
+    outstanding = [len(text) for text in socket.raw[-3:]]
+    for n in (2, 1, 0):
+        socket.say("ack", n=n)
     await socket.hears_nothing_before_a_beat()
-    assert (mine.sizes, mine.unacked_bytes) == ([], 0)
+    assert (mine.sizes, mine.unacked_bytes) == (outstanding, sum(outstanding))
 
 
 async def test_an_ack_above_what_was_sent_is_refused(connect, user):
@@ -155,6 +158,19 @@ async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
     bye = await slow.hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "too_slow", True)
     assert (await quick.hears_nothing_before_a_beat())["seq"] == 15
+
+
+async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
+    """The first in time does not excuse the second."""
+    monkeypatch.setattr(hub, "TICK", 0.02)
+    monkeypatch.setattr(subscriber, "ACK_WITHIN", 0.5)
+    monkeypatch.setattr(subscriber, "ASK_FRAMES", 3)
+    socket = await connect(user)
+    await socket.start()
+    for number in range(3, 7):
+        await send_one(socket, user, f"note {number}")
+    socket.say("ack", n=3)
+    assert (await socket.hear_bye())["reason"] == "too_slow"
 
 
 async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeypatch):

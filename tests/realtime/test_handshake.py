@@ -151,6 +151,13 @@ async def test_sessions_that_ended_do_not_count(connect, user):
     assert await in_thread(session_of(cookie).exists)
 
 
+async def test_who_is_not_active_is_nobody_whatever_the_backend(connect, user, settings):
+    """Some backends of Django let them sign in."""
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.AllowAllUsersModelBackend"]
+    await in_thread(type(user).objects.update, is_active=False)
+    await refused_as_signed_out(await connect(user))
+
+
 async def test_a_session_signed_with_an_old_key_counts_and_is_left_alone(connect, user, settings):
     """The browser could not be told a new name of its session here."""
     cookie = await in_thread(sign_in, user)
@@ -253,6 +260,7 @@ async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connec
     """Only those whose session is no longer valid."""
     monkeypatch.setattr(hub, "TICK", 0.02)
     monkeypatch.setattr(hub, "GUARD_AFTER", (0.05,))
+    monkeypatch.setattr(hub, "SESSIONS_EVERY", 10**9)
     stays, goes = await in_thread(sign_in, user), await in_thread(sign_in, user)
     staying, going = await connect(cookie=stays), await connect(cookie=goes)
     await staying.start()
