@@ -75,10 +75,14 @@ function bell(page) {
         if (/** @type {ToggleEvent} */ (event).newState === "open") this.#open();
       });
       this.#panel.addEventListener("toggle", () => this.#place());
+      this.#status.setAttribute("role", "status");
+      this.replaceChildren(this.#button, this.#panel);
+    }
+
+    #furnish() {
       this.#all.addEventListener("click", () => void this.#readAll());
       this.#news.addEventListener("click", () => this.#draw());
       this.#again.addEventListener("click", () => this.#open());
-      this.#status.setAttribute("role", "status");
       const head = element("div", "notifications-head");
       head.append(element("strong", "", words.say("notifications")), this.#all);
       const link = /** @type {HTMLAnchorElement} */ (
@@ -86,7 +90,6 @@ function bell(page) {
       );
       link.href = page.inbox;
       this.#panel.append(head, this.#status, this.#news, this.#list, this.#note, this.#again, link);
-      this.replaceChildren(this.#button, this.#panel);
     }
 
     #count() {
@@ -110,6 +113,7 @@ function bell(page) {
     }
 
     #open() {
+      if (!this.#panel.hasChildNodes()) this.#furnish();
       this.#draw();
       this.#tell(this.#drawn.size ? "" : words.say("loading"));
       page.latest(LATEST).then(

@@ -1,0 +1,183 @@
+"""The bell: counts, lists, marks as read; by mouse and by keyboard; in every window."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import bell, expect_unread, live, panel, visit
+
+pytestmark = pytest.mark.browser
+
+#: Makes the server look at the sessions now, instead of within a minute.
+LOOK_AGAIN = """
+from django.db.models import F
+from notifications.models import Stream
+Stream.objects.update(guard=F("guard") + 1)
+"""
+
+
+def test_count_is_in_the_html_and_a_link_without_javascript(site_server, new_page):
+    """Before any script runs the bell is a link to the inbox with the count; Enter opens the same list after it."""
+    site_server.manage("notify", "demo", "Hello", "--url", "/check/")
+    plain = new_page(java_script_enabled=False)
+    plain.goto(f"{site_server.url}/accounts/login/")
+    plain.locator("input[name=username]").fill("demo")
+    plain.locator("input[name=password]").fill("demo")
+    plain.locator("input[name=password]").press("Enter")
+    plain.goto(f"{site_server.url}/reports/")
+    link = plain.locator("notifications-bell a")
+    expect(link).to_have_text(re.compile("Notifications.*1"))
+    expect(plain.locator("notifications-toasts [role=status]")).to_have_count(1)
+    expect(plain.locator("notifications-toasts [role=alert]")).to_have_count(1)
+    link.click()
+    expect(plain.get_by_role("heading", name="Notifications")).to_be_visible()
+    plain.get_by_role("button", name="Mark all as read").click()
+    expect(plain.get_by_role("button", name="Mark all as read")).to_have_count(0)
+    expect(plain.locator("notifications-bell a")).not_to_contain_text("1")
+
+
+def test_keyboard(site_server, page):
+    """Enter opens, Tab goes into the list, Escape closes and gives the focus back."""
+    site_server.manage("notify", "demo", "Hello", "--url", "/check/")
+    visit(page, site_server.url, "/reports/")
+    expect_unread(page, 1)
+    page.evaluate("document.querySelector('notifications-toasts').clear()")
+    bell(page).focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Notifications")
+    expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
+    expect(bell(page)).to_have_attribute("popovertarget", "")
+    page.keyboard.press("Tab")
+    expect(dialog.get_by_role("button", name="Mark all as read")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(bell(page)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/check/$"))
+    expect_unread(page, 0)
+
+
+def test_marking_is_seen_in_every_window_and_new_ones_do_not_move_the_list(site_server, new_page):
+    """One follows a link, one marks all; both windows agree. What comes while the list is open is offered."""
+    for title in ("First", "Second"):
+        site_server.manage("notify", "demo", title, "--url", "/check/")
+    one, two = new_page(), new_page()
+    visit(one, site_server.url, "/reports/")
+    visit(two, site_server.url, "/reports/")
+    expect_unread(one, 2)
+    panel(two).get_by_role("link", name="First").click()
+    two.wait_for_url(re.compile("/check/$"))
+    expect_unread(one, 1)
+    live(two)
+    items = panel(two).get_by_role("listitem")
+    expect(items).to_have_count(2)
+    expect(items.nth(0)).to_contain_text("Unread")
+    expect(items.nth(1)).not_to_contain_text("Unread")
+    site_server.manage("notify", "demo", "Third")
+    expect_unread(two, 2)
+    expect(items).to_have_count(2)
+    two.get_by_role("button", name="1 new").click()
+    expect(items).to_have_count(3)
+    expect(items.nth(0)).to_contain_text("Third")
+    two.get_by_role("button", name="Mark all as read").click()
+    expect_unread(two, 0)
+    expect_unread(one, 0)
+    expect(items.nth(0)).not_to_contain_text("Unread")
+
+
+def test_a_list_that_cannot_be_loaded_says_so_and_offers_another_try(site_server, new_page):
+    """The server does not answer once: words and a button, then the list."""
+    site_server.manage("notify", "demo", "Hello")
+    page = new_page(errors=False)
+    visit(page, site_server.url, "/reports/")
+    page.route("**/api/notifications/**", lambda route: route.abort())
+    dialog = panel(page)
+    expect(dialog.get_by_text("could not be loaded")).to_be_visible()
+    page.unroute("**/api/notifications/**")
+    dialog.get_by_role("button", name="Try again").click()
+    expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
+    expect(dialog.get_by_text("could not be loaded")).to_be_hidden()
+
+
+def test_a_hidden_tab_counts_in_its_title(site_server, page):
+    """(2) before the title while hidden, gone when it is seen; the page's own change of title survives."""
+    visit(page, site_server.url, "/reports/")
+    title = page.title()
+    visible(page, "hidden")
+    for text in ("One", "Two"):
+        site_server.manage("notify", "demo", text)
+    page.wait_for_function("document.title.startsWith('(2) ')")
+    assert page.title() == f"(2) {title}"
+    page.evaluate("document.title = 'Changed'")
+    site_server.manage("notify", "demo", "Three")
+    page.wait_for_function("document.title === '(3) Changed'")
+    visible(page, "visible")
+    assert page.title() == "Changed"
+
+
+def test_lost_connection_is_silent_at_first_and_then_said(site_server, proxy, new_page):
+    """Nothing under 5 s; after that the list says that it is not connected, until it is."""
+    page = new_page(errors=False)
+    visit(page, proxy.url, "/reports/")
+    dialog = panel(page)
+    expect(dialog.get_by_text("There are no notifications.")).to_be_visible()
+    proxy.cut()
+    page.wait_for_function("async () => (await notifications.ready).client.state === 'waiting'")
+    expect(dialog.get_by_text("Not connected")).to_be_hidden()
+    expect(dialog.get_by_text("Not connected")).to_be_visible(timeout=10_000)
+    proxy.restore()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(dialog.get_by_text("Not connected")).to_be_hidden()
+
+
+def test_signing_out_in_one_tab_empties_the_others(site_server, new_page):
+    """An open tab of the same browser forgets what it held, and does not come back."""
+    site_server.manage("notify", "demo", "Secret")
+    page = new_page()
+    visit(page, site_server.url, "/reports/")
+    expect(panel(page).get_by_role("link", name="Secret")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(f"{site_server.url}/reports/")
+    other.get_by_role("button", name="Sign out").click()
+    other.wait_for_url(re.compile("/accounts/login/"))
+    site_server.python(LOOK_AGAIN)
+    expect(page.get_by_text("You are signed out")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("link", name="Secret")).to_have_count(0)
+    expect(bell(page, 0)).to_be_visible()
+
+
+def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):
+    """The second tab has none and hears everything; when the first is closed it takes over."""
+    first = new_page()
+    sockets = {"first": [], "second": []}
+    visit(first, site_server.url, "/reports/")
+    first.on("websocket", lambda socket: sockets["first"].append(socket))
+    first.reload()
+    live(first)
+    second = first.context.new_page()
+    second.on("websocket", lambda socket: sockets["second"].append(socket))
+    second.goto(f"{site_server.url}/check/")
+    live(second)
+    site_server.manage("notify", "demo", "To both")
+    expect_unread(first, 1)
+    expect_unread(second, 1)
+    assert (len(sockets["first"]), len(sockets["second"])) == (1, 0)
+    first.close()
+    second.wait_for_function("async () => (await notifications.ready).client.state === 'live'")
+    site_server.manage("notify", "demo", "To the one that is left")
+    expect_unread(second, 2)
+    assert len(sockets["second"]) == 1
+
+
+def visible(page, state):
+    page.evaluate(
+        """(state) => {
+            Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )

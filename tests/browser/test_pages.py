@@ -1,0 +1,171 @@
+"""Inbox and job page, and what a page's own script can do with the client."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import bell, expect_unread, live, visit
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+MANY = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+for n in range(1, 31): notify(user, f"Number {n}", url="/check/")
+"""
+
+
+def test_inbox_in_pages_without_javascript(site_server, new_page):
+    """Newest first, 25 a page; one and all are marked by forms; signed out leads to the sign-in and back."""
+    site_server.python(MANY)
+    page = new_page(java_script_enabled=False)
+    page.goto(f"{site_server.url}/notifications/")
+    assert "/accounts/login/?next=/notifications/" in page.url
+    sign_in_here(page)
+    items = page.locator("notifications-inbox").get_by_role("listitem")
+    expect(items).to_have_count(25)
+    expect(items.first).to_contain_text("Number 30")
+    page.get_by_role("link", name="Older").click()
+    expect(items).to_have_count(5)
+    expect(items.last).to_contain_text("Number 1")
+    items.first.get_by_role("button", name="Mark as read: Number 5").click()
+    expect(page.get_by_role("button", name="Mark as read: Number 5")).to_have_count(0)
+    expect(items).to_have_count(5)
+    expect(page.locator("notifications-bell a")).to_contain_text("29")
+    page.get_by_role("link", name="Newest").click()
+    page.get_by_role("button", name="Mark all as read").click()
+    expect(page.get_by_role("button", name="Mark all as read")).to_have_count(0)
+    expect(items).to_have_count(25)
+    expect(page.locator("notifications-inbox [data-unread]")).to_have_count(0)
+
+
+def test_an_open_inbox_is_kept_up_to_date_without_moving(site_server, new_page):
+    """What is read elsewhere shows as read; what is new is offered above the list."""
+    site_server.manage("notify", "demo", "Old", "--url", "/check/")
+    page, other = new_page(), new_page()
+    visit(page, site_server.url, "/notifications/")
+    visit(other, site_server.url, "/notifications/")
+    expect(page.locator("notifications-inbox [data-unread]")).to_have_count(1)
+    other.locator("notifications-inbox").get_by_role("link", name="Old").click()
+    other.wait_for_url(re.compile("/check/$"))
+    expect(page.locator("notifications-inbox [data-unread]")).to_have_count(0)
+    expect(page.get_by_role("button", name=re.compile("^Mark as read"))).to_have_count(0)
+    site_server.manage("notify", "demo", "New")
+    offer = page.locator("notifications-inbox").get_by_role("link", name="1 new")
+    expect(offer).to_be_visible()
+    expect(page.locator("notifications-inbox").get_by_text("New", exact=True)).to_have_count(0)
+    offer.click()
+    expect(page.locator("notifications-inbox").get_by_role("listitem")).to_have_count(2)
+
+
+ASK = """async (urls) => {
+    const { ask } = await notifications.ready;
+    const job = await ask("/reports/", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ title: "Asked by a script", urls }),
+    });
+    const heard = [];
+    job.on("progress", (progress) => heard.push(progress.current));
+    window.asked = { id: job.id, heard, outcome: job.then((result) => ({ result }), (error) => ({ error: error.message })) };
+    return job.id;
+}"""
+
+
+def test_a_script_asks_and_awaits_and_the_job_page_follows(site_server, new_page):
+    """await ask() gives a job, awaiting it its result, although another tab has the socket; the job page ends by itself."""
+    site = site_server
+    page = new_page()
+    visit(page, site.url, "/check/")
+    second = page.context.new_page()
+    second.goto(f"{site.url}/check/")
+    live(second)
+    slow = [f"{site.url}/upstream/slow?s=0.7&n={number}" for number in range(30)]
+    job = second.evaluate(ASK, slow)
+    page.goto(f"{site.url}/notifications/jobs/{job}/")
+    expect(page.get_by_role("heading", name="Asked by a script")).to_be_visible()
+    bar = page.get_by_role("progressbar")
+    expect(bar).to_have_js_property("max", 30, timeout=10_000)
+    expect(page.get_by_text("You can leave this page.")).to_be_visible()
+    expect(page.get_by_text("Succeeded")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("link", name="See the result")).to_be_visible()
+    outcome = second.evaluate("window.asked.outcome")
+    assert "error" not in outcome, outcome
+    assert second.evaluate("window.asked.heard.length") > 1
+    expect_unread(second, 1)
+
+
+def test_a_wrong_request_rejects_with_the_servers_problem(site_server, new_page):
+    """ask() rejects with what the problem says, and its status."""
+    page = new_page(errors=False)  # Chromium logs every answer of 400 or more
+    visit(page, site_server.url, "/check/")
+    refused = page.evaluate(
+        """async () => {
+            const { ask } = await notifications.ready;
+            const headers = { "Content-Type": "application/json" };
+            try { await ask("/reports/", { method: "POST", headers, body: '{"urls": ["no url"]}' }); }
+            catch (error) { return { name: error.name, status: error.status, message: error.message }; }
+        }"""
+    )
+    assert refused["name"] == "Problem"
+    assert refused["status"] == 422
+    assert refused["message"]
+
+
+def test_somebody_elses_job_is_not_there(site_server, new_page):
+    """A job's page answers 404 to another user, and the sign-in to nobody."""
+    mine, theirs = new_page(), new_page(errors=False)
+    visit(mine, site_server.url, "/check/")
+    job = mine.evaluate(ASK, [f"{site_server.url}/upstream/ok"])
+    sign_in(theirs, site_server.url, "other")
+    assert theirs.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
+
+
+def test_a_page_whose_policy_wants_a_nonce(site_server, new_page):
+    """Scripts by nonce alone: the modules that the entry imports inherit it."""
+    page = new_page(errors=False)  # Chromium lets no page that a test has changed open a socket to loopback
+    sign_in(page, site_server.url)
+
+    def with_nonce(route):
+        response = route.fetch()
+        body = re.sub(r' nonce="[^"]*"', "", response.text())  # twice on one element would count as none
+        body = re.sub(r'<script |<link rel="modulepreload" ', r'\g<0>nonce="abc" ', body)
+        policy = {"content-security-policy": "default-src 'self'; script-src 'nonce-abc'"}
+        route.fulfill(response=response, body=body, headers={**response.headers, **policy})
+
+    page.route("**/check/", with_nonce)
+    page.goto(f"{site_server.url}/check/")
+    expect(bell(page, 0)).to_be_visible()
+
+
+def test_where_no_socket_can_be_opened_it_polls(site_server, new_page):
+    """A host without WebSockets: told within one round of polling, and the bell's own changes at once."""
+    page = new_page(errors=False)
+    page.add_init_script("window.WebSocket = class { constructor() { throw new Error('none here'); } }")
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/check/")
+    page.wait_for_function("async () => (await window.notifications?.ready)?.client.state === 'polling'")
+    site_server.manage("notify", "demo", "By polling")
+    expect_unread(page, 1, timeout=20_000)
+    bell(page).click()
+    page.get_by_role("button", name="Mark all as read").click()
+    expect_unread(page, 0, timeout=3_000)
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/admin/auth/user/"])
+def test_the_bell_is_in_the_admin(site_server, new_page, path):
+    """Staff see it in the header, live."""
+    page = new_page(errors=False)  # the admin has no icon of its own
+    visit(page, site_server.url, path, username="admin")
+    expect(bell(page, 0)).to_be_visible()
+    site_server.manage("notify", "admin", "For staff")
+    expect_unread(page, 1)
+
+
+def sign_in_here(page):
+    page.locator("input[name=username]").fill("demo")
+    page.locator("input[name=password]").fill("demo")
+    page.locator("input[name=password]").press("Enter")
