@@ -11,10 +11,8 @@ WAIT = 20_000
 
 def bell(page, unread=None):
     """The bell, with that many unread if a number is given."""
-    if unread is None:
-        name = re.compile("^Notifications: ")
-    else:
-        name = f"Notifications: {unread or 'none'} unread"
+    any_count = re.compile("^Notifications: ")
+    name = any_count if unread is None else f"Notifications: {unread or 'none'} unread"
     return page.get_by_role("button", name=name, exact=True)
 
 

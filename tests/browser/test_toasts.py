@@ -108,7 +108,10 @@ def test_read_elsewhere_takes_the_toast_away(site_server, new_page):
 def test_text_is_text_and_links_are_safe(site_server, page):
     """Markup is shown as it was written; a link off the site has no opener."""
     visit(page, site_server.url, "/reports/")
-    notify(site_server, "notify(user, '<img src=x onerror=alert(1)>', body='<b>bold</b>', url='https://example.org/')")
+    notify(
+        site_server,
+        "notify(user, '<img src=x onerror=alert(1)>', body='<b>bold</b>', url='https://example.org/')",
+    )
     link = toasts(page).get_by_role("link")
     expect(link).to_contain_text("<img src=x onerror=alert(1)>")
     expect(link).to_have_attribute("rel", "noopener noreferrer")

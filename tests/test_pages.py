@@ -1,0 +1,242 @@
+"""The inbox and the page of a job, as a browser without JavaScript meets them."""
+
+import json
+import uuid
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from notifications import pages, reading
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.models import Job, Notification
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INBOX = "/notifications/"
+
+
+@pytest.fixture
+def demo(django_user_model):
+    return django_user_model.objects.create_user("demo")
+
+
+@pytest.fixture
+def other(django_user_model):
+    return django_user_model.objects.create_user("other")
+
+
+@pytest.fixture
+def person(client, demo):
+    client.force_login(demo)
+    return client
+
+
+def text(response):
+    return response.content.decode()
+
+
+def unread(user):
+    rows = Notification.objects.filter(user=user, read_at__isnull=True, archived_at__isnull=True)
+    return list(rows.order_by("raised").values_list("title", flat=True))
+
+
+def make_job(user, **fields):
+    now = fields.pop("created_at", None) or "2026-01-01T00:00:00Z"
+    defaults = {
+        "task_path": "t.task",
+        "backend": "default",
+        "queue_name": "default",
+        "title": "Count the rows",
+    }
+    return Job.objects.create(id=uuid7(), user=user, created_at=now, queued_at=now, **defaults | fields)
+
+
+@pytest.mark.parametrize("address", [INBOX, f"/notifications/jobs/{uuid.uuid4()}/"])
+def test_signed_out_leads_to_the_sign_in_and_back(client, settings, address):
+    """LOGIN_URL, with the page as next; a middleware that requires a login changes nothing."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    response = client.get(address)
+    assert response.status_code == 302
+    assert response["Location"] == f"{reverse(settings.LOGIN_URL)}?next={address}"
+
+
+def test_signed_out_marking_leads_back_to_the_inbox(client):
+    """A form that was open while the session ended: the sign-in, then the inbox, which a GET can show."""
+    response = client.post(reverse("notifications:inbox-read"), {"up_to": "1"})
+    assert response["Location"].endswith(f"?next={INBOX}")
+
+
+def test_pages_hold_no_transaction_open():
+    """ATOMIC_REQUESTS leaves them alone: what they number is committed at once."""
+    for view in (pages.inbox, pages.mark_read, pages.job):
+        assert "default" in view._non_atomic_requests
+        assert view.login_required is False
+
+
+def test_an_empty_inbox_says_what_it_is_for(person):
+    """One sentence, no button to mark nothing."""
+    page = text(person.get(INBOX))
+    assert "There are no notifications." in page
+    assert "Mark all as read" not in page.split("</header>")[1]
+
+
+def test_newest_first_in_pages_that_do_not_shift(person, demo):
+    """25 a page; what comes meanwhile does not push a row onto the next page again."""
+    for n in range(1, 31):
+        notify(demo, f"Number {n};")
+    first = text(person.get(INBOX))
+    assert first.index("Number 30;") < first.index("Number 6;")
+    assert "Number 5;" not in first
+    assert "?after=6" in first
+    notify(demo, "Number 31;")
+    second = text(person.get(INBOX, {"after": "6"}))
+    assert [f"Number {n};" in second for n in (6, 5, 1)] == [False, True, True]
+    assert 'rel="next"' not in second
+
+
+def test_exactly_a_page_has_no_next_one(person, demo):
+    """25 notifications are one page."""
+    for n in range(reading.PAGE):
+        notify(demo, f"Number {n}")
+    assert 'rel="next"' not in text(person.get(INBOX))
+
+
+def test_what_waits_for_its_number_is_numbered_first(person, demo):
+    """Committed by a process that died before numbering: on the page all the same."""
+    Notification.objects.create(
+        id=uuid7(), user=demo, title="Left over", created_at="2026-01-01T00:00:00Z", data="{}"
+    )
+    assert "Left over" in text(person.get(INBOX))
+
+
+def test_the_page_carries_the_position_that_its_rows_have(person, demo):
+    """The bell on it starts where the list ends."""
+    notify(demo, "One")
+    page = text(person.get(INBOX))
+    here = reading.here(demo.pk)
+    assert f'data-seq="{here.seq}"' in page
+    assert f'newest="{here.seq}"' in page
+    assert f'data-epoch="{here.epoch}"' in page
+
+
+def test_archived_and_others_are_left_out(person, demo, other):
+    """Mine only, and none that I put away."""
+    notify(demo, "Kept")
+    notify(demo, "Put away")
+    notify(other, "Not mine")
+    Notification.objects.filter(title="Put away").update(archived_at="2026-01-01T00:00:00Z")
+    page = text(person.get(INBOX))
+    assert [title in page for title in ("Kept", "Put away", "Not mine")] == [True, False, False]
+
+
+def test_text_is_escaped_and_links_outside_have_no_opener(person, demo):
+    """Markup is shown as it was written."""
+    notify(demo, "<b>bold</b>", body="<i>", url="https://example.org/?a=1&b=2")
+    page = text(person.get(INBOX))
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert 'href="https://example.org/?a=1&amp;b=2" rel="noopener noreferrer"' in page
+
+
+def test_marking_all_spares_what_came_after_the_page(person, demo):
+    """The form says up to where the person has seen."""
+    notify(demo, "Seen")
+    seen = reading.here(demo.pk).seq
+    notify(demo, "Not seen")
+    response = person.post(reverse("notifications:inbox-read"), {"up_to": seen})
+    assert (response.status_code, response["Location"]) == (303, INBOX)
+    assert unread(demo) == ["Not seen"]
+
+
+def test_marking_one_leaves_the_rest_and_comes_back_to_the_same_page(person, demo):
+    """The id that the form names, and the page it stood on."""
+    for title in ("One", "Two"):
+        notify(demo, title)
+    one = Notification.objects.get(title="One")
+    form = {"up_to": one.raised, "id": str(one.pk), "after": "2"}
+    assert person.post(reverse("notifications:inbox-read"), form)["Location"] == f"{INBOX}?after=2"
+    assert unread(demo) == ["Two"]
+
+
+def test_marking_more_than_one_call_takes(person, demo, monkeypatch):
+    """All means all, although each transaction takes a limited number."""
+    monkeypatch.setattr("notifications.inbox.MARKED", 2)
+    for n in range(5):
+        notify(demo, f"Number {n}")
+    person.post(reverse("notifications:inbox-read"), {"up_to": "5"})
+    assert unread(demo) == []
+
+
+def test_nobody_marks_for_another(person, other):
+    """Somebody else's id is ignored."""
+    notify(other, "Theirs")
+    theirs = Notification.objects.get()
+    person.post(reverse("notifications:inbox-read"), {"up_to": "99", "id": str(theirs.pk)})
+    assert unread(other) == ["Theirs"]
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"up_to": "-1"}, {"up_to": "x"}, {"up_to": "9" * 20}, {"up_to": "1", "id": "x"}]
+)
+def test_a_form_that_is_wrong_is_a_bad_request(person, form):
+    """400, never an error of ours."""
+    assert person.post(reverse("notifications:inbox-read"), form).status_code == 400
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "", "1e3", "9" * 20])
+def test_a_wrong_page_is_a_bad_request(person, after):
+    """400, never an error of ours."""
+    assert person.get(INBOX, {"after": after}).status_code == 400
+
+
+def test_forms_need_their_token(demo):
+    """CSRF protection holds, whatever middleware the project has."""
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(demo)
+    assert strict.post(reverse("notifications:inbox-read"), {"up_to": "1"}).status_code == 403
+
+
+def test_methods_and_storing(person):
+    """Pages answer HEAD, refuse what they do not do, and are never stored."""
+    assert person.head(INBOX).status_code == 200
+    assert person.post(INBOX).status_code == 405
+    assert person.get(reverse("notifications:inbox-read")).status_code == 405
+    assert "no-store" in person.get(INBOX)["Cache-Control"]
+
+
+def test_a_job_that_runs_shows_how_far_it_is(person, demo):
+    """Progress in the HTML, reloaded without a script, replaced live with one."""
+    job = make_job(demo, state="running", attempt=2, max_attempts=3, progress_current=3, progress_total=8)
+    page = text(person.get(f"/notifications/jobs/{job.pk}/"))
+    assert '<progress aria-label="Progress" max="8" value="3">' in page
+    assert "3 of 8" in page
+    assert "attempt 2 of 3" in page
+    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
+    assert f'<job-progress job="{job.pk}" href="/notifications/api/jobs/{job.pk}/" reload>' in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"state": "succeeded", "result": json.dumps({"rows": 3})}, "{\n  &quot;rows&quot;: 3\n}"),
+        ({"state": "succeeded", "result": json.dumps("<done>")}, "&lt;done&gt;"),
+        ({"state": "succeeded", "result": "null", "url": "/reports/7/"}, 'href="/reports/7/"'),
+        ({"state": "failed", "error": json.dumps({"title": "Failed", "detail": "No answer."})}, "No answer."),
+        ({"state": "cancelled"}, "Cancelled"),
+    ],
+)
+def test_a_job_that_is_done_shows_what_came_out(person, demo, fields, shown):
+    """The result, the link to it, or the error in words; and it does not reload."""
+    job = make_job(demo, seq=1, **fields)
+    page = text(person.get(f"/notifications/jobs/{job.pk}/"))
+    assert shown in page
+    assert "http-equiv" not in page
+    assert "<job-progress" not in page
+
+
+def test_somebody_elses_job_is_not_found(person, other):
+    """Exactly like one that does not exist."""
+    job = make_job(other)
+    for id in (job.pk, uuid.uuid4()):
+        assert person.get(f"/notifications/jobs/{id}/").status_code == 404
