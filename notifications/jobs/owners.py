@@ -11,7 +11,7 @@ from typing import Any
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
 #: The key of the owner of the job that runs in this context.
-_job_owner: ContextVar[Any] = ContextVar("notifications__job_owner", default=None)
+_job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
 
 
 @contextmanager

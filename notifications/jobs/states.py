@@ -366,5 +366,5 @@ def _let_receivers_record(outcome: Outcome) -> None:
     try:
         with transaction.atomic(using=database()):
             notification_recording.send(Job, notification=outcome.notification, job=outcome.job)
-    except Exception:  # a receiver is the host's code
+    except (Exception, SystemExit):  # a receiver is the host's code
         logger.exception("A receiver of notification_recording failed for job %s.", outcome.job.id)

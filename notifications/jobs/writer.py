@@ -51,6 +51,8 @@ class Writer:
             self._held_since_quiet = 0.0
         try:
             return work(*args)
+        except SystemExit as exc:  # of a receiver; it would end the event loop that waits for this
+            raise RuntimeError(f"Something that was called here raised {exc!r}.") from exc
         finally:
             self._ended = time.monotonic()
             self._held = self._ended - start
