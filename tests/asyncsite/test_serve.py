@@ -107,6 +107,19 @@ def test_ends_cleanly(serve, how):
     assert not listens(port)
 
 
+def test_ends_by_ctrl_c_where_a_script_started_it(checkout):
+    """A shell without job control starts what stands before & with SIGINT ignored; it ends all the same."""
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$0\" manage.py serve", sys.executable]
+    env = environment(DEBUG="1", PORT=str(free_port()))
+    server = Process(ignoring, log=checkout.parent / "serve.log", cwd=checkout, env=env)
+    try:
+        server.wait_for_line("Ctrl-C stops it.")
+        server.interrupt()
+        assert server.popen.wait(15) == 0
+    finally:
+        server.stop()
+
+
 def test_port_that_is_taken(serve):
     """One line that names the port and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -1,6 +1,7 @@
 """Start the site: check, migrate, serve. `make run` calls this."""
 
 import errno
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -47,6 +48,8 @@ class Command(BaseCommand):
             server_name=None,
             verbosity=0,
         )
+        # A shell lets what a script starts with & ignore SIGINT, and Twisted leaves an ignored one ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         server.run()
         if server.abort_start:
             raise CommandError(f"{settings.HOST}:{settings.PORT} was taken by another process meanwhile.")
