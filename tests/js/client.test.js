@@ -81,17 +81,15 @@ test("a gap asks for what is missing, once, and drops the frame", () => {
   page.last().receive(change(45, 46, [notification("later", 46)]));
   assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
   assert.equal(page.client.stream.notifications.size, 0);
-  page
-    .last()
-    .receive(
-      syncFrame({
-        n: 5,
-        prev: 41,
-        seq: 46,
-        unread: 4,
-        items: [notification("late", 45), notification("later", 46)],
-      }),
-    );
+  page.last().receive(
+    syncFrame({
+      n: 5,
+      prev: 41,
+      seq: 46,
+      unread: 4,
+      items: [notification("late", 45), notification("later", 46)],
+    }),
+  );
   assert.equal(page.client.stream.cursor, 46);
   assert.equal(page.client.unread, 4);
   page.last().receive(change(48, 49, []));
@@ -132,19 +130,17 @@ test("a retry by hand makes a finished job active again", () => {
 
 test("a reset forgets everything that was held", () => {
   const page = livePage({ sync: { prev: 41, seq: 42, items: [notification("old", 42)], jobs: [job(3)] } });
-  page
-    .last()
-    .receive(
-      syncFrame({
-        n: 4,
-        epoch: "e2",
-        reset: true,
-        prev: null,
-        seq: 5,
-        unread: 1,
-        items: [notification("new", 5)],
-      }),
-    );
+  page.last().receive(
+    syncFrame({
+      n: 4,
+      epoch: "e2",
+      reset: true,
+      prev: null,
+      seq: 5,
+      unread: 1,
+      items: [notification("new", 5)],
+    }),
+  );
   assert.deepEqual([...page.client.stream.notifications.keys()], ["new"]);
   assert.equal(page.client.stream.jobs.size, 0);
   assert.equal(page.client.stream.cursor, 5);

@@ -16,6 +16,7 @@ export function summarize(page, item) {
   node.className = "notifications-summary";
   const title = document.createElement("a");
   title.className = "notifications-title";
+  title.dir = "auto";
   title.textContent = item.title;
   title.append(separator());
   const link = page.words.link(item.url);
@@ -28,6 +29,7 @@ export function summarize(page, item) {
   if (item.body) {
     const body = document.createElement("span");
     body.className = "notifications-body";
+    body.dir = "auto";
     body.textContent = item.body;
     body.append(separator());
     node.append(body);
