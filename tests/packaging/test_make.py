@@ -58,28 +58,25 @@ def make(clone):
             process.popen.wait(30)
 
 
-def test_make_run_twice_with_a_worker_beside_it(make):
-    """The first time sets everything up, the second is ready within 5 s; Ctrl-C ends all of it, without a traceback."""
+def test_make_run_and_worker(make):
+    """Both started at once in a fresh clone set it up; the next start is ready within 5 s; Ctrl-C ends each cleanly."""
     port = str(free_port())
-    first = make("run", PORT=port)
-    first.wait_for_line(READY, timeout=240)
-    assert f"The site is at http://127.0.0.1:{port}/" in first.output
-    press_ctrl_c(first)
+    both = [make(target, PORT=port, EMBEDDED_WORKER="0") for target in ("run", "worker")]
+    for process, ready in zip(both, (READY, "jobs at a time"), strict=True):
+        process.wait_for_line(ready, timeout=240)
+    assert f"The site is at http://127.0.0.1:{port}/" in both[0].output
+    assert "make worker" in both[0].output
+    for process in both:
+        press_ctrl_c(process)
     assert not listens(int(port))
 
     began = time.monotonic()
-    second = make("run", PORT=port, EMBEDDED_WORKER="0")
-    second.wait_for_line(READY)
-    took = time.monotonic() - began
+    again = make("run", PORT=port)
+    again.wait_for_line(READY)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
         assert response.status == 200
-    assert took < 5
-    assert "make worker" in second.output
-
-    worker = make("worker", PORT=port, EMBEDDED_WORKER="0")
-    worker.wait_for_line("jobs at a time")
-    for process in (worker, second):
-        press_ctrl_c(process)
+    assert time.monotonic() - began < 5
+    press_ctrl_c(again)
 
 
 def press_ctrl_c(process):
