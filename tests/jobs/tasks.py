@@ -329,6 +329,13 @@ async def count(total):
 
 
 @task
+async def report_and_hold():
+    progress(1, 2, "half")
+    await hold.func()
+    progress(2, 2, "all")
+
+
+@task
 async def bad_progress():
     progress(-1)
 
