@@ -402,3 +402,10 @@ async def one_in_five_fails(number):
     if number % 5 == 0:
         raise ValueError(number)
     return number
+
+
+@task
+@policy(max_attempts=5)
+async def write_and_pause(path, number):
+    write.func(path, number)
+    await asyncio.sleep(0.05)

@@ -101,7 +101,9 @@ def test_500_jobs_of_which_some_fail(worker, demo, settings):
             tasks.one_in_five_fails.using(owner=demo).enqueue(number)
         with pytest.raises(TooManyJobs):
             tasks.noop.using(owner=demo).enqueue()
-    wait_until(lambda: not Job.objects.filter(state__in=["queued", "running"]).exists(), what="all to be done")
+    wait_until(
+        lambda: not Job.objects.filter(state__in=["queued", "running"]).exists(), what="all to be done"
+    )
     for job in Job.objects.all():
         (number,) = json.loads(job.args)
         assert job.state == ("failed" if number % 5 == 0 else "succeeded"), number
@@ -319,7 +321,13 @@ class TestUnknownTasks:
         assert told(demo)[0].body == "No worker knows how to do this."
 
     @pytest.mark.parametrize(
-        "path", ["nodots", "tests.jobs.tasks.words", "tests.jobs.broken_module.task", "tests.jobs.exiting_module.task"]
+        "path",
+        [
+            "nodots",
+            "tests.jobs.tasks.words",
+            "tests.jobs.broken_module.task",
+            "tests.jobs.exiting_module.task",
+        ],
     )
     def test_what_is_no_task_or_cannot_be_imported(self, worker, path, tmp_path, monkeypatch):
         """A module that raises, or exits, when it is imported ends neither the worker nor the job."""
@@ -370,7 +378,9 @@ class TestStopping:
         assert not Attempt.objects.exists()
         gate.set()
         start_worker()
-        assert [(job.state, job.attempt, job.fence) for job in until_done(*results)] == [("succeeded", 1, 2)] * 2
+        assert [(job.state, job.attempt, job.fence) for job in until_done(*results)] == [
+            ("succeeded", 1, 2)
+        ] * 2
         assert len(told(demo)) == 2
 
     def test_the_grace_is_kept_while_the_database_is_busy(self, worker, quickly, gate, monkeypatch):

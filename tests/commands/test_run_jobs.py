@@ -1,0 +1,38 @@
+"""manage.py run_jobs."""
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.support.waiting import wait_until
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_concurrency_must_be_positive(number):
+    with pytest.raises(CommandError, match=rf"--concurrency is {number}. It must be 1 or more."):
+        call_command("run_jobs", f"--concurrency={number}")
+
+
+def test_help_names_what_a_signal_does(capsys):
+    with pytest.raises(SystemExit):
+        call_command("run_jobs", "--help")
+    assert "SIGTERM" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("end", ["terminate", "interrupt"])
+def test_it_runs_jobs_until_it_is_told_to_end(site, end):
+    """It says what it does, takes what it is told from the command line, and ends with 0."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    worker = site.start_worker("--concurrency", "7", "--queue", "default", "--queue", "reports")
+    assert site.rows("SELECT concurrency, queues FROM notifications_worker") == [(7, "default,reports")]
+    site.python("from tests.jobs.tasks import *; noop.enqueue(); noop.using(queue_name='other').enqueue()")
+    wait_until(
+        lambda: site.rows("SELECT state FROM notifications_job ORDER BY id") == [("succeeded",), ("queued",)],
+        what="the job of its queue to be done",
+    )
+    worker.popen.terminate() if end == "terminate" else worker.interrupt()
+    worker.popen.wait(15)
+    assert worker.popen.returncode == 0
+    assert "runs 7 jobs at a time. Ctrl-C ends it." in worker.output
+    assert worker.output.rstrip().endswith("The worker has ended.")
+    assert "Traceback" not in worker.output
+    assert site.rows("SELECT id FROM notifications_worker") == []
