@@ -178,6 +178,16 @@ def test_database_that_does_not_answer(serve):
     assert said.count("\n") == 1
 
 
+def test_file_that_is_no_database(serve, tmp_path):
+    """A wrong path is one line, with SQLite's reason."""
+    path = tmp_path / "notes.txt"
+    path.write_text(
+        "This is a text of more than a hundred bytes, which is what a database's header is long. " * 3
+    )
+    said = refusal(serve(DATABASE_URL=f"sqlite:///{path}", PORT=str(free_port())))
+    assert said == "CommandError: The database of DATABASE_URL cannot be used: file is not a database.\n"
+
+
 def test_production_has_nothing_of_development(serve, checkout):
     """DEBUG=0: no user with a known password, no sample upstream, no record, no key in a file, HTTPS only."""
     port = free_port()

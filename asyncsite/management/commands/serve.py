@@ -27,12 +27,19 @@ class Command(BaseCommand):
             raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(SERVERS)}.")
         require_database_folder()
         require_free_port(settings.HOST, settings.PORT)
-        self.check()
-        migrate()
+        self.migrate()
         if settings.DEBUG:
             make_people()
             write_record(settings.VAR_DIR)
         self.serve()
+
+    def migrate(self):
+        try:
+            self.check()
+            call_command("migrate", verbosity=0, interactive=False)
+        except DatabaseError as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}.") from error
 
     def serve(self):
         # Daphne installs Twisted's asyncio reactor on import, so it comes before everything that uses a loop.
@@ -104,14 +111,6 @@ PORT_REMEDIES = {
     errno.EACCES: "Port {1} needs more rights: choose one from 1024, like PORT=8000.",
     errno.EADDRNOTAVAIL: "HOST is {0}, which is no address of this machine: use 127.0.0.1 or 0.0.0.0.",
 }
-
-
-def migrate():
-    try:
-        call_command("migrate", verbosity=0, interactive=False)
-    except DatabaseError as error:
-        reason = " ".join(str(error).split())
-        raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}") from error
 
 
 def make_people():
