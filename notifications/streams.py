@@ -369,7 +369,10 @@ def _prune_rings() -> None:
     if db.vendor != "sqlite":
         return
     with db.cursor() as cursor:
-        cursor.execute("SELECT min(id), max(id) FROM notifications_ring")
+        # Two look-ups: SQLite reads the whole table for min and max in one.
+        cursor.execute(
+            "SELECT (SELECT min(id) FROM notifications_ring), (SELECT max(id) FROM notifications_ring)"
+        )
         first, last = cursor.fetchone()
         if first is None or last - first < 2 * RINGS_KEPT:
             return

@@ -1,0 +1,193 @@
+"""No query scans: what is asked often finds its rows by an index, however many others there are."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications import changes, inbox, reading, streams
+from notifications.ids import uuid7
+from notifications.jobs import outcomes, states
+from notifications.jobs.policies import DEFAULT
+from notifications.models import Notification, Worker
+from tests.data.rows import job, unnumbered
+
+pytestmark = pytest.mark.database_law
+
+#: Users with streams; so many of them have so many notifications and finished jobs each.
+STREAMS, USERS, EACH = 20_000, 1_000, 100
+#: Partial indexes that hold only what waits or runs. Reading one of them whole is no scan.
+SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|running)"
+#: Tables with a row a process, or one row at all.
+FEW = "worker|epoch"
+
+NUMBERS = {
+    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
+    "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
+}
+ID = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "gen_random_uuid()"}
+
+
+@pytest.fixture
+def crowded(transactional_db):
+    """Many users, each with many notifications and finished jobs. No user row is needed: nothing refers to one."""
+    notice = {
+        "id": ID[connection.vendor],
+        "user_id": f"i % {USERS} + 1",
+        "seq": f"2 * (i / {USERS}) + 1",
+        "raised": f"2 * (i / {USERS}) + 1",
+        "counted": "i % 2 = 0",
+        "level": "'info'",
+        "category": "''",
+        "title": "'note'",
+        "body": "''",
+        "url": "''",
+        "data": "'{}'",
+        "key": f"'k' || (i / {USERS})",
+        "created_at": "'2026-01-01 00:00:00+00:00'",
+        "read_at": "CASE WHEN i % 2 = 1 THEN '2026-01-01 00:00:00+00:00' END",
+    }
+    if connection.vendor == "postgresql":
+        notice["created_at"] += "::timestamptz"
+        notice["read_at"] += "::timestamptz"
+    job = {
+        "id": ID[connection.vendor],
+        "user_id": f"i % {USERS} + 1",
+        "seq": f"2 * (i / {USERS}) + 2",
+        "state": "'succeeded'",
+        "title": "'work'",
+        **dict.fromkeys(("version", "attempt", "max_attempts", "fence"), "1"),
+        "priority": "0",
+        **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
+        **dict.fromkeys(("args", "kwargs"), "'[]'"),
+        **dict.fromkeys(
+            ("progress_message", "url", "language", "idempotency_key", "idempotency_hash", "concurrency_key"),
+            "''",
+        ),
+        **dict.fromkeys(("created_at", "queued_at", "finished_at"), notice["created_at"]),
+        "worker": ID[connection.vendor],
+    }
+    stream = {"user_id": "i", "head": str(2 * EACH), "floor": "0", "unread": str(EACH // 2), "guard": "0"}
+    with connection.cursor() as cursor:
+        for table, columns, count in (
+            ("notification", notice, USERS * EACH),
+            ("job", job, USERS * EACH),
+            ("stream", stream, STREAMS),
+            ("ring", {"user_id": "i"}, 5_000),
+        ):
+            names, values = ", ".join(columns), ", ".join(columns.values())
+            numbers = NUMBERS[connection.vendor].format(count)
+            cursor.execute(f"INSERT INTO notifications_{table} ({names}) {numbers} SELECT {values} FROM n")
+        cursor.execute("ANALYZE")
+
+
+def number_a_few(user):
+    unnumbered(user, 3, key="k2")
+    streams.number([user])
+
+
+def number_many_users(user):
+    for one in range(1, 21):
+        unnumbered(one, 2, key="k2")
+    streams.number(range(1, 201))
+
+
+def leave_a_few(user):
+    unnumbered(user, 3)
+    streams.leftovers()
+
+
+def run_a_job(user):
+    for _ in range(3):
+        job(user)
+    states.is_due()
+    jobs = states.claim(uuid7(), 2)
+    states.report(jobs)
+    states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
+
+
+def look_for_lost_jobs(user):
+    job(user)
+    now = timezone.now()
+    alive = Worker.objects.create(
+        host="h", process="p", started_at=now, lease_until=now + timedelta(hours=1), concurrency=1
+    )
+    states.claim(alive.pk, 1)
+    states.held(alive.pk)
+    assert states.reap([uuid7()]) == 0
+
+
+def be_shown_active_jobs(user):
+    for _ in range(3):
+        job(user)
+    changes.active_jobs(changes.active_versions([user])[user])
+    changes.active_sums([user])
+
+
+WAYS = {
+    "numbering": number_a_few,
+    "numbering many": number_many_users,
+    "leftovers": leave_a_few,
+    "no leftovers": lambda user: streams.leftovers(),
+    "reading": lambda user: inbox.mark_read(user, 90),
+    "reading some": lambda user: inbox.mark_read(user, 90, some_ids(user)),
+    "catch-up": lambda user: changes.missed({user: [2 * EACH - 10]}),
+    "long catch-up": lambda user: changes.missed({user: [-10]}),
+    "catch-up of many": lambda user: changes.missed({one: [2 * EACH - 2] for one in range(1, 41)}),
+    "snapshot": lambda user: changes.newest(user, 2 * EACH),
+    "what waits": lambda user: changes.unnumbered([user]),
+    "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
+    "running a job": run_a_job,
+    "losing no worker": look_for_lost_jobs,
+    "active jobs": be_shown_active_jobs,
+}
+
+
+def some_ids(user):
+    return list(Notification.objects.filter(user=user).values_list("pk", flat=True)[:3])
+
+
+def test_no_query_scans(crowded, monkeypatch):
+    """Each statement on a table with many rows uses an index."""
+    monkeypatch.setattr(changes.Position, "follows", lambda self, cursor: True)
+    wrong = {}
+    for user, (name, way) in enumerate(WAYS.items(), start=500):
+        with CaptureQueriesContext(connection) as queries:
+            way(user)
+        asked = dict.fromkeys(query["sql"] for query in queries.captured_queries if can_scan(query["sql"]))
+        assert asked, f"{name} has asked nothing."
+        wrong |= {f"{name}: {sql[:700]}": scans for sql in asked if (scans := scans_of(explain(sql)))}
+    assert not wrong, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in wrong.items())
+
+
+def test_a_scan_is_seen(crowded):
+    """The test above proves nothing unless a query without an index fails it."""
+    for tail in ("WHERE title = 'x'", "WHERE title = 'x' ORDER BY id"):
+        for table in ("notifications_notification", "notifications_job"):
+            assert scans_of(explain(f"SELECT id FROM {table} {tail}")), (table, tail)
+
+
+def can_scan(sql):
+    return re.match(r"SELECT|UPDATE|DELETE|WITH", sql) and "notifications_" in sql and "WHERE 0" not in sql
+
+
+def explain(sql):
+    how = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{how} {sql}")
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def scans_of(plan):
+    """Lines of a plan that read a table, or an index of a whole table, from one end to the other."""
+    if connection.vendor == "sqlite":
+        found = re.findall(rf"SCAN (?:r|notifications_(?!{FEW})\w+)\b.*", plan)
+        return [line for line in found if not re.search(SMALL, line)]
+    found = re.findall(rf"Seq Scan on notifications_(?!{FEW}).*", plan)
+    indexed = re.findall(rf"(Index.* Scan.* using (\S+) on notifications_(?!{FEW}).*)\n?(.*)", plan)
+    return found + [
+        line for line, name, below in indexed if "Cond:" not in below and not re.search(SMALL, name)
+    ]
