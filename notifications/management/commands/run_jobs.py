@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from argparse import ArgumentParser
 from typing import Any
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         from notifications.jobs.worker import Worker
         from notifications.realtime import doorbell
 
-        os.register_at_fork(after_in_child=heed_signals)
+        keep_signals_apart()
         worker = Worker(listen=doorbell.listen, queues=queues, concurrency=concurrency)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,11 +45,25 @@ class Command(BaseCommand):
         self.stdout.write("The worker has ended.")
 
 
-def heed_signals() -> None:
-    """Give a process that a task forks its own signals back: SIGTERM ends it, and nothing is heard of that here.
+def keep_signals_apart() -> None:
+    """See that SIGTERM ends a process that a task forks, and that this one does not hear of it.
 
-    It has inherited the worker's handlers, and before Python 3.12 the pipe through which asyncio hears of signals.
+    The fork inherits the worker's handlers, and before Python 3.12 the pipe through which asyncio hears of signals. One
+    that comes before these are gone has to wait.
     """
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals = {signal.SIGTERM, signal.SIGINT}
+    thread = threading.local()
+
+    def before() -> None:
+        thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, thread.mask)
+
+    def after_in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
