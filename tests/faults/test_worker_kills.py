@@ -54,7 +54,7 @@ def until_all(site, state, timeout=20):
     wait_until(
         lambda: {row[0] for row in jobs(site)} == {state},
         timeout=timeout,
-        what=lambda: f"all jobs to be {state}",
+        what=f"all jobs to be {state}",
     )
 
 
@@ -78,7 +78,7 @@ def assert_told_once(site):
 
 @pytest.mark.parametrize("task", ["write_and_wait", "write_and_wait_sync"])
 def test_a_second_worker_takes_over_at_once_from_a_killed_one(workers, task):
-    """kill -9 in the middle of a job: a worker of the same host has it again within 2 s, without waiting for the lease."""
+    """kill -9 in the middle of a job: a worker of the same host has it within 2 s, before the lease is over."""
     first = workers.start_worker()
     second = workers.start_worker()
     ask_to_wait(workers, task)
@@ -210,7 +210,7 @@ def test_workers_killed_again_and_again(workers):
     )
     started = [workers.start("worker", "manage.py", "run_jobs", "--concurrency", "4") for _ in range(2)]
     for kill in range(4):
-        wait_until(lambda: len(words(workers)) >= 10 * (kill + 1), what="jobs to run")
+        until_begun(workers, 10 * (kill + 1))
         started[kill % 2].kill()
         started[kill % 2] = workers.start("worker", "manage.py", "run_jobs", "--concurrency", "4")
     until_all(workers, "succeeded", timeout=40)

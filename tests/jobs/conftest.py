@@ -69,6 +69,10 @@ class LocalWorker:
         if self.error:
             raise self.error
 
+    def call(self, coroutine):
+        """Run a coroutine in the worker's loop and return what it returns."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.worker._loop).result(10)
+
     def _run(self):
         try:
             asyncio.run(self.worker.run())

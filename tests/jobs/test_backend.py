@@ -366,7 +366,7 @@ def test_too_many_active_jobs(settings, demo):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
         tasks.noop.using(owner=demo).enqueue()
-    with pytest.raises(TooManyJobs, match="There are 2 active jobs already. Wait until some are done"):
+    with pytest.raises(TooManyJobs, match=r"There are 2 active jobs already\. Wait until some are done"):
         tasks.noop.using(owner=demo).enqueue()
     tasks.noop.enqueue()
     run_jobs()
