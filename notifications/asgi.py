@@ -1,8 +1,6 @@
-"""An ASGI application in place of Django's, with the WebSocket and the embedded worker:
+"""An ASGI application in place of Django's, with the WebSocket and the embedded worker.
 
-from notifications.asgi import get_asgi_application
-
-application = get_asgi_application()
+In a project's ``asgi.py`` import ``get_asgi_application`` from here instead of from ``django.core.asgi``.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
+
+from notifications.realtime import daphne_server
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
 SERVING_COMMANDS = {"runserver", "serve"}
@@ -39,11 +39,16 @@ class Application:
         self.django = django_application
         self.hub = hub
         self.sockets = websocket_urlpatterns
+        self.served = False
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             return await self.live(receive, send)
-        scope = with_trusted_root_path(scope, send)
+        if daphne := daphne_server.server_of(send):
+            scope = daphne_server.with_its_root_path(scope, daphne)
+            if not self.served:
+                daphne_server.before_its_end(self.hub.close_here)
+        self.served = True
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             return await self.django(scope, receive, send)
@@ -59,19 +64,10 @@ class Application:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                self.hub.close_here()
+                await self.hub.close_here()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-
-
-def with_trusted_root_path(scope: dict, send: Any) -> dict:
-    """Return the scope without what a client may have put in its place: Daphne takes ``root_path`` from a header of the
-    request, ``Daphne-Root-Path``, and all links of the answer would begin with it."""
-    server: Any = getattr(getattr(send, "func", None), "__self__", None)
-    if type(server).__module__ != "daphne.server" or scope.get("root_path") == server.root_path:
-        return scope
-    return {**scope, "root_path": server.root_path}
 
 
 def path_below_root(scope: dict) -> str:

@@ -7,6 +7,7 @@ It works in Channels' URLRouter, with or without AuthMiddlewareStack around it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 from typing import Any
@@ -17,7 +18,7 @@ from notifications.realtime import closing, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
 from notifications.realtime.sessions import session_key, signed_in
-from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.subscriber import CLOSE_WITHIN, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -67,25 +68,34 @@ async def _say(bye: Bye, receive, send) -> None:
     """Say goodbye to somebody who was never let in, and wait for the end of the connection."""
     await send({"type": "websocket.send", "text": bye.frame()})
     await send({"type": "websocket.close", "code": bye.code})
-    async with asyncio.timeout(5):
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_WITHIN):
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
 
 
 async def _who(here: hub.Hub, scope, request: ASGIRequest) -> tuple[Any, str | None, Bye | None]:
-    """Return who it is, the key of the session if that says so, and the goodbye for whom nobody knows."""
-    if "user" in scope:  # by the project's own middleware
-        user = scope["user"]
-        if user is not None and user.is_authenticated and user.is_active:
-            return user.pk, None, None
-        return None, None, closing.SIGNED_OUT
-    session = session_key(request)
+    """Return who it is, the key of the session that says so, and the goodbye for whom nobody knows."""
     try:
-        found = await here.doors.run(signed_in, session)
+        if "user" in scope:  # by the project's own middleware
+            return await _whom_middleware_knows(here, scope)
+        session = session_key(request)
+        user = await here.doors.run(signed_in, session)
     except Exception as exc:  # session stores and backends have errors of their own
         logger.warning("It could not be found out who is signed in: %s", exc)
         return None, None, closing.CANNOT_ASK
-    return found, session, None if found is not None else closing.SIGNED_OUT
+    return user, session, None if user is not None else closing.SIGNED_OUT
+
+
+async def _whom_middleware_knows(here: hub.Hub, scope) -> tuple[Any, str | None, Bye | None]:
+    user = scope["user"]
+    if user is None or not user.is_authenticated or not user.is_active:
+        return None, None, closing.SIGNED_OUT
+    session = getattr(scope.get("session"), "session_key", None)
+    # By a token perhaps: then the end of a session says nothing about this socket.
+    if session and await here.doors.run(signed_in, session) != user.pk:
+        session = None
+    return user.pk, session, None
 
 
 def _request(scope) -> ASGIRequest:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 EVERY = 0.010
 #: Seconds between two looks at which file it is, and after an error.
 SELDOM = 1.0
+#: Seconds that the end waits for the thread.
+PATIENCE = 5.0
 
 
 class Watcher:
@@ -46,7 +48,7 @@ class Watcher:
         """End the thread and its connection. Does not wait when called by the thread itself."""
         self._ended.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(PATIENCE)
 
     def _watch(self) -> None:
         while not self._ended.is_set():

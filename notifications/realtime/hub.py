@@ -36,6 +36,8 @@ RETRY = 1.0
 GUARD_AFTER = (0.5, 2.0)
 SESSIONS_EVERY = 60
 SESSIONS_AT_ONCE = 100
+#: Seconds that the end of the server waits for clients to go.
+FAREWELL = 1.0
 
 
 class Watch:
@@ -109,11 +111,14 @@ class Hub:
         """Return all subscribers."""
         return [subscriber for watch in self._users.values() for subscriber in watch.subscribers]
 
-    def close(self, bye: Bye = closing.GOING_AWAY) -> None:
-        """Say goodbye to all, stop, and end the threads."""
-        for subscriber in self.subscribers():
-            subscriber.close(bye)
+    async def close(self) -> None:
+        """Say goodbye to all, wait until they have gone, at most 1 s, stop, and end the threads."""
         self._timer.cancel()
+        subscribers = self.subscribers()
+        for subscriber in subscribers:
+            subscriber.close(closing.GOING_AWAY)
+        if subscribers:
+            await asyncio.wait([subscriber.task for subscriber in subscribers], timeout=FAREWELL)
         self.end()
 
     def end(self) -> None:
@@ -364,8 +369,7 @@ def here() -> Hub:
     return hub
 
 
-def close_here(bye: Bye = closing.GOING_AWAY) -> None:
+async def close_here() -> None:
     """Close the hub of the running event loop, if there is one."""
-    hub = _hubs.pop(asyncio.get_running_loop(), None)
-    if hub:
-        hub.close(bye)
+    if hub := _hubs.pop(asyncio.get_running_loop(), None):
+        await hub.close()

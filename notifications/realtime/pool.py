@@ -19,6 +19,8 @@ from django.db import connections
 IDLE = 5.0
 #: Seconds that a connection is used at most: a replaced file or a moved server is noticed.
 OLD = 30.0
+#: Seconds that the end waits for a thread.
+PATIENCE = 5.0
 
 
 class Pool:
@@ -41,11 +43,11 @@ class Pool:
         return future
 
     def close(self) -> None:
-        """End the threads, which close their connections, once what they were given is done. Waits for them."""
+        """End the threads, which close their connections, once what they were given is done. Waits for them a while."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(PATIENCE)
         self._threads.clear()
 
     def _start_thread(self) -> None:

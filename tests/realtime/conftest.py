@@ -44,7 +44,7 @@ async def connect(transactional_db):
         return socket
 
     yield open_socket
-    hub.close_here()
+    await hub.close_here()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import hub
+from notifications.realtime import daphne_server, hub
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -58,7 +58,7 @@ async def test_pages_are_djangos(application, transactional_db):
     scope = {"type": "http", "method": "GET", "path": "/no/such/page/", "headers": [(b"host", b"testserver")]}
     await application({**scope, "query_string": b"", "root_path": ""}, events.get, send)
     assert sent[0]["status"] == 404
-    hub.close_here()
+    await hub.close_here()
 
 
 async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, application):
@@ -144,6 +144,7 @@ Server.__module__ = "daphne.server"
 
 def test_daphnes_root_path_is_the_servers_never_the_requests():
     """Other servers' is left as it is."""
+    server = daphne_server.server_of(partial(Server().handle_reply))
     scope = {"type": "http", "root_path": "//evil.example"}
-    assert asgi.with_trusted_root_path(scope, partial(Server().handle_reply))["root_path"] == "/behind"
-    assert asgi.with_trusted_root_path(scope, lambda message: None) is scope
+    assert daphne_server.with_its_root_path(scope, server)["root_path"] == "/behind"
+    assert daphne_server.server_of(lambda message: None) is None

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
 from django.db.models import F
@@ -177,6 +178,16 @@ async def test_the_projects_own_middleware_says_who_it_is(connect, user):
     await refused_as_signed_out(await connect(scope_user=AnonymousUser()))
 
 
+async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(connect, user, other):
+    """Then its end is the end of the socket; somebody else's says nothing."""
+    theirs, mine = [SessionStore((await in_thread(sign_in, who)).partition("=")[2]) for who in (other, user)]
+    by_token = await connect(scope_user=user, session=theirs)
+    by_session = await connect(scope_user=user, session=mine)
+    await by_token.start()
+    await by_session.start()
+    assert [one.session for one in hub.here().subscribers()] == [None, mine.session_key]
+
+
 async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkeypatch):
     """While the database is away: 4000, and come back within 5 s; 4401 would sign people out."""
     cookie = await in_thread(sign_in, user)
@@ -295,7 +306,7 @@ async def test_a_server_that_stops_says_when_to_come_back(connect, user):
     await cancelled.start()
     cancelled.task.cancel()
     frames = [await cancelled.hear("bye")]
-    hub.close_here()
+    await hub.close_here()
     frames.append(await closed.hear_bye())
     for bye in frames:
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)

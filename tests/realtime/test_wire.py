@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
-from django.urls import set_script_prefix
+from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
 from notifications.models import Job, Notification
@@ -123,6 +123,9 @@ def test_links_are_the_same_in_every_thread_and_language(settings):
             assert wire.link("api-job", ID) == f"/notifications/api/jobs/{LOWER}/"
             settings.FORCE_SCRIPT_NAME = "/app"
             assert wire.link("api-job", ID) == f"/app/notifications/api/jobs/{LOWER}/"
+            settings.ROOT_URLCONF = "tests.realtime.translated_urls"
+            assert wire.link("api-job", ID) == f"/app/en/notifications/api/jobs/{LOWER}/"
+            assert get_script_prefix() == "/of/a/request/"
     finally:
         set_script_prefix("/")
 
