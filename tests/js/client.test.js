@@ -166,6 +166,12 @@ test("a beat that differs from the cursor asks for what is missing; an equal one
   assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
 });
 
+test("a beat below the cursor differs too: the server may have begun anew", () => {
+  const page = livePage();
+  page.last().receive({ op: "beat", seq: 40 });
+  assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
+});
+
 test("asked acks are sent at once, for every kind of frame, dropped ones too", () => {
   const page = livePage();
   page.last().receive({ op: "jobs", n: 16, ack: true, jobs: [] });

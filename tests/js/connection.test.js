@@ -50,6 +50,7 @@ test("a bye counts even when its close code gets lost", async () => {
   page.last().end(1006);
   await page.clock.advance(300_000);
   assert.equal(page.sockets.length, 1);
+  assert.equal(page.client.state, "signed_out");
 });
 
 for (const code of [1000, 1006, 1011, 4000, 4408, 4999]) {

@@ -222,12 +222,9 @@ def test_the_client_says_nothing_that_the_server_does_not_send(user):
     named = set()
     for module in STATIC.glob("*.js"):
         named |= set(re.findall(r'\.say\("(\w+)"', module.read_text()))
-    # Said by the name of a level or of a state of a job.
-    named |= {level for level in Notification.Level.values if level != "info"} | {
-        "queued",
-        "succeeded",
-        "cancelled",
-    }
+    # Said by the name of a level, of a state of a job, or of the connection's.
+    named |= {level for level in Notification.Level.values if level != "info"}
+    named |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
     assert named == set(strings())
     assert json.loads(script(render(user))["data-strings"]) == strings()
 

@@ -58,6 +58,7 @@ function bell(page) {
     disconnectedCallback() {
       for (const end of this.#ends.splice(0)) end();
       page.clock.clearTimeout(this.#timer);
+      this.#timer = null;
     }
 
     #build() {
@@ -177,23 +178,26 @@ function bell(page) {
       }
     }
 
-    /** @param {string} state */
+    /**
+     * An outage is told when it is 5 s old, however often the client tried meanwhile.
+     * @param {string} state
+     */
     #connection(state) {
-      page.clock.clearTimeout(this.#timer);
-      if (state === "signed_out") {
+      if (state === "signed_out" || FINE.has(state)) {
+        page.clock.clearTimeout(this.#timer);
+        this.#timer = null;
+        this.#say(state === "signed_out" ? state : "");
+        if (state === "signed_out") this.#list.replaceChildren();
         this.#count();
-        this.#list.replaceChildren();
-        this.#status.textContent = words.say("signed_out");
-        this.dataset.state = state;
-      } else if (FINE.has(state)) {
-        this.#status.textContent = "";
-        delete this.dataset.state;
       } else {
-        this.#timer = page.clock.setTimeout(() => {
-          this.#status.textContent = words.say("offline");
-          this.dataset.state = "offline";
-        }, SILENT);
+        this.#timer ??= page.clock.setTimeout(() => this.#say("offline"), SILENT);
       }
+    }
+
+    /** @param {"signed_out"|"offline"|""} state */
+    #say(state) {
+      this.dataset.state = state;
+      this.#status.textContent = state && words.say(state);
     }
 
     /**

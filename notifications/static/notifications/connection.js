@@ -19,7 +19,7 @@ const TOO_MANY_WAIT = 30_000;
 const POLL_EVERY = 15_000;
 const FAILURES_BEFORE_POLLING = 2;
 
-/** @type {Record<number, string>} Close codes after which a client does not come back. */
+/** @type {Record<number, string>} Close codes after which a client does not come back: it stops its link at these states. */
 const FINAL = { 4400: "refused", 4401: "signed_out", 4409: "refused" };
 
 /** Catching up over HTTP, once or every 15 s. */
@@ -68,10 +68,7 @@ export class Poll {
     for (let more = true; more;) {
       const before = JSON.stringify(hooks.position());
       const response = await this.#get(before);
-      if (response.status === 401) {
-        this.stop();
-        return hooks.state("signed_out");
-      }
+      if (response.status === 401) return hooks.state("signed_out");
       const answered = response.ok || response.status === 304;
       if (this.active) hooks.state(answered ? "polling" : "waiting");
       if (!response.ok) return;
@@ -213,10 +210,7 @@ export class Connection {
     this.#drop();
     const why = bye?.code ?? code;
     const final = FINAL[why] ?? (bye?.reconnect === false ? "refused" : null);
-    if (final) {
-      this.stop();
-      return hooks.state(final);
-    }
+    if (final) return hooks.state(final);
     this.#held = why === TOO_MANY;
     this.#timer = clock.setTimeout(() => this.#connect(), this.#wait(why, bye?.after_ms ?? 0));
     if (this.#failures >= FAILURES_BEFORE_POLLING) this.#poll.start();

@@ -10,7 +10,6 @@
 
 const QUIET = 30_000;
 const ANSWER = 3_000;
-const FINAL = new Set(["signed_out", "refused"]);
 
 /** The link of a tab: the connection itself while it leads, the leader's frames while it follows. */
 export class SharedLink {
@@ -169,7 +168,6 @@ export class SharedLink {
   /** @param {string} state */
   #become(state) {
     this.#state = state;
-    if (FINAL.has(state)) this.stop();
     this.#options.hooks.state(state);
   }
 
