@@ -8,8 +8,9 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.middleware.csrf import CsrfViewMiddleware
 from django.views.decorators.csrf import csrf_exempt
 
@@ -69,9 +70,7 @@ def json_object(request: HttpRequest) -> dict[str, Any]:
 
 
 def whole_number(value: Any, field: str, *, low: int = 0, high: int = INTEGER) -> int:
-    """Return an integer of a body, or of a query where it is a string of digits. Raises Problem 422."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
+    """Return an integer of a body. Raises Problem 422."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Problem(422, f"{field} must be a whole number from {low} to {high}.", field=field)
     return value
@@ -79,8 +78,12 @@ def whole_number(value: Any, field: str, *, low: int = 0, high: int = INTEGER) -
 
 def query_number(request: HttpRequest, field: str, *, low: int = 0, high: int = INTEGER) -> int | None:
     """Return an integer of the query string, None if it is absent. Raises Problem 422."""
-    value = request.GET.get(field)
-    return None if value is None else whole_number(value, field, low=low, high=high)
+    value: Any = request.GET.get(field)
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    return whole_number(value, field, low=low, high=high)
 
 
 def uuids(value: Any, field: str, most: int) -> list[UUID]:
@@ -100,7 +103,12 @@ def uuids(value: Any, field: str, most: int) -> list[UUID]:
 def _check_csrf(request: HttpRequest) -> None:
     check = _Csrf(lambda request: HttpResponse())
     check.process_request(request)
-    check.process_view(request, None, (), {})
+    try:
+        check.process_view(request, None, (), {})
+    except RequestDataTooBig as exc:  # a form is read for its token
+        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.") from exc
+    except (SuspiciousOperation, BadRequest, MultiPartParserError) as exc:
+        raise Problem(400, "The body is no form that can be read. Send application/json.") from exc
 
 
 class _Csrf(CsrfViewMiddleware):

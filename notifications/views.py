@@ -32,7 +32,8 @@ def sync(request: HttpRequest) -> HttpResponse:
 def job(request: HttpRequest, id: UUID) -> HttpResponse:
     """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed."""
     mine = _mine(request, id)
-    if job_etag(mine) in parse_etags(request.headers.get("If-None-Match", "")):
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    if known == ["*"] or job_etag(mine) in (tag.removeprefix("W/") for tag in known):
         response = HttpResponse(status=304, headers={"ETag": job_etag(mine), "Cache-Control": "no-store"})
         if not mine.done:
             response["Retry-After"] = str(RETRY_AFTER)
