@@ -99,7 +99,7 @@ def json_text(name: str, value: Any, limit: int) -> str:
 
 
 def integer(name: str, value: Any) -> int:
-    """Return ``value`` if it is an integer from 0 to 2^53-1 (a whole float counts). Raises TypeError or ValueError."""
+    """Return a number from 0 to 2^53-1, of a float its whole part. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}.")
     if isinstance(value, float) and not math.isfinite(value):

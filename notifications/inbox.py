@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils import timezone
 
@@ -17,14 +19,19 @@ from notifications.transactions import after_commit, connection, ours
 
 #: Rows inserted by one transaction of ours, and changed by one call of ``mark_read``.
 CHUNK, MARKED = 100, 1_000
+#: Seconds at least for which SQLite's lock is left to others after each chunk.
+PAUSE = 0.005
 
 LEVELS = tuple(Notification.Level.values)
 
 
 def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
-    """Insert one notification for each user and have them numbered. See ``notifications.api.notify``."""
-    rows = [compose(user, title, **fields) for user in keys(users)]
-    rows.sort(key=lambda row: row.user_id)
+    """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
+
+    Returns the ids in the order of the users.
+    """
+    made = [compose(user, title, **fields) for user in keys(users)]
+    rows = sorted(made, key=lambda row: row.user_id)
     db = connection()
     if db.in_atomic_block:
         # Inserts only: a caller's transaction locks no stream, so it waits for nobody.
@@ -32,8 +39,12 @@ def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
         streams.number(row.user_id for row in rows)
     else:
         for start in range(0, len(rows), CHUNK):
+            began = time.monotonic()
             _put_chunk(rows[start : start + CHUNK])
-    return [row.id for row in rows]
+            if db.vendor == "sqlite" and start + CHUNK < len(rows):
+                # Its lock is unfair: whoever writes back to back leaves others hardly any.
+                time.sleep(max(PAUSE, time.monotonic() - began))
+    return [row.id for row in made]
 
 
 def compose(
@@ -93,7 +104,13 @@ def _key(user: Any) -> Any:
         raise ValueError(
             f"{user!r} cannot be notified. Pass a saved user, its primary key, or several of them."
         )
-    return Notification._meta.get_field("user").target_field.to_python(getattr(user, "pk", user))
+    field: Any = Notification._meta.get_field("user")
+    if isinstance(user, Model) and not isinstance(user, field.related_model):
+        raise TypeError(f"{user!r} is no user. Pass a saved user, its primary key, or several of them.")
+    try:
+        return field.target_field.to_python(getattr(user, "pk", user))
+    except ValidationError as exc:
+        raise ValueError(f"{user!r} is no primary key of a user: {' '.join(exc.messages)}") from exc
 
 
 def _put_chunk(rows: list[Notification]) -> None:
