@@ -10,10 +10,11 @@ from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
@@ -38,10 +39,13 @@ def page(view: View) -> View:
     @never_cache
     @csrf_protect
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not getattr(request, "user", None) or not request.user.is_authenticated:
-            asked = request.method in ("GET", "HEAD")
-            return redirect_to_login(request.get_full_path() if asked else reverse("notifications:inbox"))
-        return view(request, *args, **kwargs)
+        try:
+            if getattr(request, "user", None) and request.user.is_authenticated:
+                return view(request, *args, **kwargs)
+        except (OperationalError, InterfaceError):
+            return _busy()
+        asked = request.method in ("GET", "HEAD")
+        return redirect_to_login(request.get_full_path() if asked else reverse("notifications:inbox"))
 
     wrapped._non_atomic_requests = set(connections)  # type: ignore[attr-defined]
     wrapped.login_required = False  # type: ignore[attr-defined]
@@ -94,6 +98,16 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
         "result": _pretty(mine.result),
     }
     return render(request, "notifications/job.html", context)
+
+
+def _busy() -> HttpResponse:
+    """Plain text: a project's own frame would ask the database again."""
+    words = gettext(
+        "The database cannot take this now. Nothing was stored. Go back and try again in a moment."
+    )
+    return HttpResponse(
+        words, status=503, content_type="text/plain; charset=utf-8", headers={"Retry-After": "2"}
+    )
 
 
 def _pretty(text: str | None) -> str:

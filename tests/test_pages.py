@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
@@ -188,6 +189,23 @@ def test_a_form_that_is_wrong_is_a_bad_request(person, form):
 def test_a_wrong_page_is_a_bad_request(person, after):
     """400, never an error of ours."""
     assert person.get(INBOX, {"after": after}).status_code == 400
+
+
+@pytest.mark.parametrize("place", ["reading.here", "mark"])
+def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, place):
+    """503 with Retry-After, not an error of ours."""
+
+    def away(*args):
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(f"notifications.pages.{place}", away)
+    response = (
+        person.get(INBOX)
+        if place != "mark"
+        else person.post(reverse("notifications:inbox-read"), {"up_to": 1})
+    )
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    assert "Nothing was stored" in text(response)
 
 
 def test_forms_need_their_token(demo):
