@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import post_delete, post_save
@@ -18,8 +19,11 @@ DECIDES_SESSIONS = {"password", "is_active"}
 def connect() -> None:
     """Listen to signed out, changed and deleted users; called once, when the app is ready."""
     user_logged_out.connect(_signed_out, dispatch_uid="notifications.signed_out")
-    post_save.connect(_changed, sender=get_user_model(), dispatch_uid="notifications.changed")
-    post_delete.connect(_purge, sender=get_user_model(), dispatch_uid="notifications.purge")
+    # A host's proxies and children of its user model send signals of their own.
+    for model in apps.get_models():
+        if issubclass(model, get_user_model()):
+            post_save.connect(_changed, sender=model, dispatch_uid="notifications.changed")
+            post_delete.connect(_purge, sender=model, dispatch_uid="notifications.purge")
 
 
 def _signed_out(sender: Any, user: Any, **kwargs: Any) -> None:

@@ -1,94 +1,114 @@
-"""What the app does when people sign out, change or go."""
+"""What follows when the host's users change."""
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django.test.utils import isolate_apps
 
-from notifications import inbox
-from notifications.jobs import states
-from notifications.models import Job, Notification, Stream
-from tests.jobs import tasks
-
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+from notifications import receivers
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.jobs import outcomes, states
+from notifications.jobs.policies import DEFAULT
+from notifications.models import Attempt, Job, Notification, Stream
+from tests.data.rows import job, unnumbered
+from tests.data.shapes import assert_orderly
 
 
 @pytest.fixture
-def user():
-    return get_user_model().objects.create_user("ada", password="secret")
+def user(transactional_db):
+    return get_user_model().objects.create_user("ada")
 
 
-def guard(user):
-    stream = Stream.objects.filter(user=user).first()
-    return stream.guard if stream else 0
+@pytest.fixture
+def other(transactional_db):
+    return get_user_model().objects.create_user("bob")
+
+
+def fill(user):
+    """Something of everything."""
+    notify(user, "note")
+    unnumbered(user.pk, 250)
+    job(user)
+    job(user)
+    mine = [claimed for claimed in states.claim(uuid7(), 10) if claimed.user_id == user.pk]
+    states.finish([outcomes.failed(mine[0], DEFAULT, ValueError())])
+
+
+def everything_of(key):
+    return [
+        *Notification.objects.filter(user=key),
+        *Job.objects.filter(user=key),
+        *Stream.objects.filter(pk=key),
+    ]
+
+
+def test_a_deleted_users_rows_are_purged(user, other):
+    """All of them, and nobody else's."""
+    fill(user)
+    fill(other)
+    key = user.pk
+    user.delete()
+    assert everything_of(key) == []
+    assert Attempt.objects.count() == 1
+    assert len(everything_of(other.pk)) == 255
+    assert_orderly([other])
+
+
+def test_only_after_the_commit(user):
+    """A deletion that is rolled back purges nothing, and until the commit nothing is locked."""
+    fill(user)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        user.delete()
+        raise ZeroDivisionError
+    assert len(everything_of(get_user_model().objects.get().pk)) == 255
+
+
+def test_several_at_once(user, other):
+    """A queryset's delete is one too."""
+    fill(user)
+    get_user_model().objects.all().delete()
+    assert not Notification.objects.exists()
+    assert not Stream.objects.exists()
+
+
+@isolate_apps("tests")
+def test_a_proxy_of_the_user_model(user, monkeypatch):
+    """It sends signals of its own, with the same rows."""
+
+    class Person(get_user_model()):
+        class Meta:
+            app_label = "tests"
+            proxy = True
+
+    fill(user)
+    monkeypatch.setattr(receivers.apps, "get_models", lambda: [Person])
+    receivers.connect()
+    try:
+        Person.objects.get().delete()
+    finally:
+        for signal in (post_save, post_delete):
+            for uid in ("notifications.changed", "notifications.purge"):
+                signal.disconnect(sender=Person, dispatch_uid=uid)
+    assert not Notification.objects.exists()
+
+
+def test_a_changed_password_raises_the_guard(user):
+    """So does deactivation; signing in and renaming do not."""
+    user.last_login = None
+    user.save(update_fields=["last_login"])
+    assert not Stream.objects.exists()
+    user.set_password("new")
+    user.save()
+    assert Stream.objects.get().guard == 1
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+    assert Stream.objects.get().guard == 2
 
 
 def test_signing_out_raises_the_guard(user, client):
-    """Once, and nothing else of the stream moves."""
-    inbox.put(user, "before")
+    """Whoever serves this user's sockets looks at the sessions again."""
     client.force_login(user)
-    before = guard(user)
     client.logout()
-    stream = Stream.objects.get(user=user)
-    assert (stream.guard, stream.head, stream.unread) == (before + 1, 1, 1)
-
-
-@pytest.mark.parametrize("change", [{"password": "other"}, {"is_active": False}])
-def test_a_new_password_or_an_end_of_the_account_raises_the_guard(user, change):
-    """Saved whole or by field."""
-    for name, value in change.items():
-        setattr(user, name, value)
-    user.save()
-    user.save(update_fields=list(change))
-    assert guard(user) == 2
-
-
-def test_signing_in_does_not(user, client):
-    """It saves the time of the last sign-in, which ends no session."""
-    client.force_login(user)
-    user.save(update_fields=["last_login", "first_name"])
-    assert guard(user) == 0
-
-
-def test_a_rolled_back_change_does_not(user):
-    """The guard moves after the commit."""
-    with pytest.raises(RuntimeError), transaction.atomic():
-        user.save()
-        raise RuntimeError
-    assert guard(user) == 0
-
-
-def test_what_belongs_to_a_deleted_user_is_purged(user):
-    """Notifications, jobs with their attempts, and the stream; after the commit, and nobody else's."""
-    other = get_user_model().objects.create_user("bob")
-    for person in (user, other):
-        inbox.put(person, "hello")
-        tasks.add.using(owner=person).enqueue(1, 2)
-    with transaction.atomic():
-        user.delete()
-        assert Notification.objects.count() == 2
-    for model in (Notification, Job, Stream):
-        assert list(model.objects.values_list("user_id", flat=True)) == [other.pk]
-
-
-def test_more_than_a_chunk_is_purged(user):
-    """Chunk after chunk."""
-    for number in range(120):
-        inbox.put(user, str(number))
-    user.delete()
-    assert not Notification.objects.exists()
-    assert not Stream.objects.exists()
-
-
-def test_a_job_that_ends_after_its_user_is_gone_leaves_nothing(user):
-    """Its outcome is void."""
-    from notifications.ids import uuid7
-    from notifications.jobs import outcomes
-    from notifications.jobs.policies import DEFAULT
-
-    tasks.add.using(owner=user).enqueue(1, 2)
-    (job,) = states.claim(uuid7(), 1)
-    user.delete()
-    stored, void = states.finish([outcomes.succeeded(job, DEFAULT, 3)])
-    assert (stored, len(void)) == ([], 1)
-    assert not Notification.objects.exists()
-    assert not Stream.objects.exists()
+    assert Stream.objects.get().guard == 1
