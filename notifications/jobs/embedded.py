@@ -16,16 +16,19 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that the end of the process waits for running jobs to be given back.
 END = 5.0
+#: Seconds until a worker that broke is followed by another one.
+AGAIN = 5.0
 
 _lock = threading.Lock()
 _process: int | None = None
 _worker: Any = None
 _thread: threading.Thread | None = None
+_ended = threading.Event()
 
 
 def start(listen: Callable[..., Any] | None = None) -> None:
     """Start the embedded worker of this process, once; after a fork the child starts its own."""
-    global _process, _worker, _thread
+    global _process, _worker, _thread, _ended
     from notifications.jobs.worker import Worker
 
     with _lock:
@@ -35,14 +38,16 @@ def start(listen: Callable[..., Any] | None = None) -> None:
             os.register_at_fork(after_in_child=lambda: _forked(listen))
             atexit.register(stop)
         _process = os.getpid()
+        _ended = threading.Event()
         _worker = Worker(listen=listen)
-        _thread = threading.Thread(target=_run, args=(_worker,), name="notifications-worker", daemon=True)
+        _thread = threading.Thread(target=_run, args=(listen,), name="notifications-worker", daemon=True)
         _thread.start()
 
 
 def stop() -> None:
     """Give the jobs that run here back to the queue and end the worker, if it was started in this process."""
     if _process == os.getpid() and _thread and _thread.is_alive():
+        _ended.set()
         _worker.stop(grace=0)
         _thread.join(END)
 
@@ -56,12 +61,18 @@ def _forked(listen: Callable[..., Any] | None) -> None:
         start(listen)
 
 
-def _run(worker: Any) -> None:
-    try:
-        asyncio.run(worker.run())
-    except Exception:  # the thread's boundary: the server goes on without a worker, and says so
-        logger.exception(
-            "The embedded worker has ended. Restart the server, or run manage.py run_jobs beside it."
-        )
-    finally:
-        connections.close_all()
+def _run(listen: Callable[..., Any] | None) -> None:
+    global _worker
+    from notifications.jobs.worker import Worker
+
+    while True:
+        try:
+            asyncio.run(_worker.run())
+            return
+        except BaseException:  # the thread's boundary: the server goes on, and so do its jobs
+            logger.exception("The embedded worker broke. It begins again in %g s.", AGAIN)
+        finally:
+            connections.close_all()
+        if _ended.wait(AGAIN):
+            return
+        _worker = Worker(listen=listen)
