@@ -20,7 +20,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import connection, connections
 
 from tests.support import browser as chromium_browser
 from tests.support import plugin
@@ -139,6 +140,13 @@ def new_page(browser, request):
 def page(new_page):
     """A new window of Chromium, with cookies of its own."""
     return new_page()
+
+
+@pytest.fixture
+async def event_loop_database(transactional_db):
+    """For async tests that use the database: its thread keeps no connection, which would hold the test database."""
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ import asyncio
 import threading
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import connections
 
@@ -103,10 +102,3 @@ def until_state(result, state, timeout=20):
 def told(user):
     """The notifications of a user, oldest first."""
     return list(Notification.objects.filter(user=user).order_by("id"))
-
-
-@pytest.fixture
-async def event_loop_database(transactional_db):
-    """For async tests that use the database: its thread keeps no connection, which would hold the test database."""
-    yield
-    await sync_to_async(connections.close_all)()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import json
 import os
 import sys
 import threading
@@ -409,3 +410,20 @@ async def one_in_five_fails(number):
 async def write_and_pause(path, number):
     write.func(path, number)
     await asyncio.sleep(0.05)
+
+
+@task
+def fork_and_look():
+    """A process of the task's own. Returns the names of the threads that it has."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(write, json.dumps([thread.name for thread in threading.enumerate()]).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return json.loads(os.read(read, 65536))
+
+
+@task
+async def count_users_async():
+    return await get_user_model().objects.acount()

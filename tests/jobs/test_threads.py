@@ -1,0 +1,102 @@
+"""Daemon threads with their connections looked after."""
+
+import asyncio
+import threading
+
+import pytest
+from django.db import connection
+
+from notifications.jobs.threads import DaemonExecutor
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def executor():
+    executor = DaemonExecutor(2, "under-test")
+    yield executor
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the threads to end")
+
+
+def names():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("under-test"))
+
+
+def test_threads_are_started_when_they_are_needed(executor):
+    """One after the other takes one thread; at once no more than there may be, and the rest wait."""
+    for _ in range(5):
+        assert executor.submit(threading.get_ident).result(5)
+        wait_until(lambda: executor._idle._value == 1, what="the thread to be idle")
+    assert names() == ["under-test-1"]
+    gate = threading.Event()
+    waiting = [executor.submit(gate.wait, 5) for _ in range(6)]
+    assert names() == ["under-test-1", "under-test-2"]
+    assert not any(future.done() for future in waiting)
+    gate.set()
+    assert all(future.result(5) for future in waiting)
+
+
+def test_no_more_calls_after_the_end(executor):
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="The threads under-test have ended"):
+        executor.submit(int)
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(1), KeyboardInterrupt()])
+def test_what_a_call_raises(executor, error):
+    def fail():
+        raise error
+
+    assert executor.submit(fail).exception(5) is error
+    assert executor.submit(int).result(5) == 0
+
+
+async def test_stop_iteration(executor):
+    """asyncio would leave who waits for it waiting for ever."""
+    with pytest.raises(RuntimeError, match=r"StopIteration\(\)"):
+        await asyncio.wait_for(asyncio.wrap_future(executor.submit(next, iter(()))), 5)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_connection_that_cannot_be_looked_after(monkeypatch, when):
+    """Before the call it is the call's error, after it the log's; the one thread goes on."""
+    from notifications.jobs import threads
+
+    executor = DaemonExecutor(1, "under-test")
+
+    check, calls = threads.check_connections, []
+
+    def fail():
+        calls.append(1)
+        if len(calls) == when:
+            raise RuntimeError("cannot close")
+        check()
+
+    monkeypatch.setattr(threads, "check_connections", fail)
+    first = executor.submit(int)
+    if when == 1:
+        assert isinstance(first.exception(5), RuntimeError)
+    else:
+        assert first.result(5) == 0
+    assert executor.submit(int).result(5) == 0
+    assert names() == ["under-test-1"]
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_are_closed_at_the_end():
+    executor = DaemonExecutor(1, "under-test")
+    here = []
+
+    def use():
+        connection.ensure_connection()
+        here.append(connection.connection)
+        here.append(connection)
+
+    executor.submit(lambda: connection.inc_thread_sharing()).result(5)
+    executor.submit(use).result(5)
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+    with pytest.raises(Exception, match="closed"):
+        here[0].execute("SELECT 1")

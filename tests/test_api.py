@@ -1,0 +1,230 @@
+"""The public verbs, from outside."""
+
+import json
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.db import OperationalError, transaction
+
+from notifications import api
+from notifications.api import aaccepted, accepted, anotify, notify, progress, requester, track
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def demo():
+    return get_user_model().objects.create_user("demo", password="demo")
+
+
+@pytest.fixture
+def request_of(rf):
+    def make(user, method="post", **headers):
+        request = getattr(rf, method)("/reports/", headers=headers)
+        request.user = user
+        return request
+
+    return make
+
+
+def test_every_public_name_is_there_and_described():
+    assert {
+        "task",
+        "policy",
+        "notify",
+        "anotify",
+        "accepted",
+        "aaccepted",
+        "requester",
+        "progress",
+        "track",
+    } <= set(api.__all__)
+    for name in set(api.__all__) - {"task"}:  # Django's own
+        assert getattr(api, name).__doc__, name
+
+
+class TestNotify:
+    def test_one(self, demo):
+        (id,) = notify(
+            demo,
+            "Export ready",
+            body="12,400 rows",
+            url="/exports/7/",
+            level="success",
+            category="export",
+            key="export:7",
+            data={"rows": 12400},
+        )
+        row = Notification.objects.get(id=id)
+        assert (row.user_id, row.title, row.body, row.url) == (
+            demo.pk,
+            "Export ready",
+            "12,400 rows",
+            "/exports/7/",
+        )
+        assert (row.level, row.category, row.key, row.data) == (
+            "success",
+            "export",
+            "export:7",
+            '{"rows":12400}',
+        )
+        assert (row.read_at, row.archived_at, row.job) == (None, None, None)
+
+    def test_several_each_once(self, demo):
+        """Users and keys, in any iterable, and twice the same."""
+        other = get_user_model().objects.create_user("other")
+        ids = notify((user for user in (demo, other.pk, demo.pk)), "Maintenance at 22:00")
+        assert len(ids) == 2
+        assert set(Notification.objects.values_list("user_id", flat=True)) == {demo.pk, other.pk}
+
+    @pytest.mark.parametrize(
+        ("fields", "error", "words"),
+        [
+            ({"title": ""}, ValueError, "title is empty"),
+            ({"title": "x" * 201}, ValueError, "title has 201 characters. At most 200"),
+            ({"title": 5}, TypeError, "title must be a string, not int"),
+            ({"body": "x" * 2001}, ValueError, "body has 2001 characters"),
+            ({"body": "a\0"}, ValueError, "body has a NUL"),
+            ({"url": "javascript:x"}, ValueError, "url is 'javascript:x'. It must be a path"),
+            ({"url": "//evil.example/"}, ValueError, "It must be a path that begins with one '/'"),
+            (
+                {"level": "loud"},
+                ValueError,
+                "level is 'loud'. It must be one of info, success, warning, error",
+            ),
+            ({"category": "x" * 101}, ValueError, "category has 101 characters"),
+            ({"key": "x" * 201}, ValueError, "key has 201 characters"),
+            ({"data": [1]}, TypeError, "data must be a dict, not list"),
+            ({"data": {"x": "x" * 4096}}, ValueError, "At most 4096 are allowed"),
+            ({"data": {"x": float("nan")}}, ValueError, "cannot be written as JSON"),
+        ],
+    )
+    def test_out_of_bounds(self, demo, fields, error, words):
+        """The error names the field and the remedy, and nothing is written."""
+        with pytest.raises(error, match=words):
+            notify(demo, **{"title": "Hello", **fields})
+        assert not Notification.objects.exists()
+
+    @pytest.mark.parametrize("nobody", [None, AnonymousUser()])
+    def test_nobody(self, nobody):
+        with pytest.raises(ValueError, match=r"cannot be notified\. Pass a saved user"):
+            notify(nobody, "Hello")
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_rollback_leaves_nothing(self, demo):
+        with pytest.raises(RuntimeError), transaction.atomic():
+            notify(demo, "Hello")
+            raise RuntimeError
+        notify(demo, "World")
+        assert [(row.title, row.seq) for row in Notification.objects.all()] == [("World", 1)]
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_async(self, event_loop_database):
+        user = await get_user_model().objects.acreate(username="ada")
+        (id,) = await anotify(user, "Hello", level="warning")
+        assert (await Notification.objects.aget(id=id)).level == "warning"
+
+
+class TestAccepted:
+    def test_a_program_gets_202_and_the_job(self, demo, request_of):
+        response = accepted(request_of(demo), tasks.noop.using(title="Mine").enqueue)
+        job = Job.objects.get()
+        item = json.loads(response.content)
+        assert response.status_code == 202
+        assert (item["id"], item["title"], item["state"]) == (str(job.id), "Mine", "queued")
+        assert response["Location"] == item["links"]["self"] == f"/notifications/api/jobs/{job.id}/"
+        assert response["Retry-After"] == "1"
+        assert response["Cache-Control"] == "no-store"
+        assert response["Content-Type"] == "application/json"
+        assert response["ETag"].startswith('"')
+        assert job.user_id == demo.pk
+
+    @pytest.mark.parametrize(("url", "location"), [("/mine/", "/mine/"), (None, "/notifications/jobs/{}/")])
+    def test_a_browser_is_sent_to_the_result(self, demo, request_of, url, location):
+        request = request_of(demo, accept="text/html,application/xhtml+xml,*/*;q=0.8")
+        response = accepted(request, tasks.noop.using(url=url).enqueue)
+        assert (response.status_code, response["Location"]) == (303, location.format(Job.objects.get().id))
+
+    def test_what_ask_does_is_one_transaction(self, demo, request_of):
+        """Neither the project's row nor the job is there without the other."""
+
+        def ask():
+            get_user_model().objects.create(username="made by ask")
+            tasks.noop.enqueue()
+            raise RuntimeError("after both")
+
+        with pytest.raises(RuntimeError, match="after both"):
+            accepted(request_of(demo), ask)
+        assert not Job.objects.exists()
+        assert get_user_model().objects.count() == 1
+
+    def test_what_ask_must_return(self, demo, request_of):
+        with pytest.raises(TypeError, match=r"ask returned 5. It must return what enqueue\(\) returned"):
+            accepted(request_of(demo), lambda: 5)
+
+    def test_too_many_jobs(self, demo, request_of, settings):
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+        assert accepted(request_of(demo), tasks.noop.enqueue).status_code == 202
+        response = accepted(request_of(demo), tasks.noop.enqueue)
+        assert response.status_code == 429
+        assert response["Content-Type"] == "application/problem+json"
+        assert int(response["Retry-After"]) > 0
+        assert "1 active jobs already" in json.loads(response.content)["detail"]
+
+    def test_a_busy_database(self, demo, request_of):
+        def ask():
+            raise OperationalError("database is locked")
+
+        response = accepted(request_of(demo), ask)
+        assert response.status_code == 503
+        assert response["Content-Type"] == "application/problem+json"
+        assert "locked" not in response.content.decode()
+        assert int(response["Retry-After"]) > 0
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_async(self, request_of, event_loop_database):
+        user = await get_user_model().objects.acreate(username="ada")
+        response = await aaccepted(request_of(user), tasks.noop.enqueue)
+        assert response.status_code == 202
+        assert (await Job.objects.aget()).user_id == user.pk
+
+
+def test_requester(demo):
+    with requester(demo):
+        tasks.noop.enqueue()
+    assert Job.objects.get().user_id == demo.pk
+
+
+class TestProgress:
+    def test_outside_a_job_it_does_nothing(self):
+        progress(1, 2, "x")
+        assert list(track([1, 2, 3])) == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("values", "error", "words"),
+        [
+            ((-1,), ValueError, "current is -1. It must be from 0"),
+            ((2**53,), ValueError, "It must be from 0 to 9007199254740991"),
+            (("1",), TypeError, "current must be a number, not str"),
+            ((True,), TypeError, "current must be a number, not bool"),
+            ((1, float("inf")), ValueError, "total is inf"),
+            ((1, 2, "x" * 201), ValueError, "message has 201 characters"),
+            ((1, 2, "\ud800"), ValueError, "half of a surrogate pair"),
+        ],
+    )
+    def test_out_of_bounds(self, values, error, words):
+        """Also outside a job: what is wrong there is wrong in production."""
+        with pytest.raises(error, match=words):
+            progress(*values)
+
+    def test_track(self):
+        """Of what has no length it counts without a total."""
+        tasks.count.enqueue(4)
+        run_jobs()
+        job = Job.objects.get()
+        assert (job.progress_current, job.progress_total, job.progress_message) == (4, 4, "counting")
+        assert list(track(iter("ab"))) == ["a", "b"]
