@@ -3,8 +3,9 @@
 ``python -m bench.push [--server daphne|uvicorn] [--sockets 1000] [--messages 50] [--rate 20] [--rounds 3]``
 
 One user has all the sockets, in one server process on SQLite; messages are told one after the other at a fixed rate,
-by a request to the same server. Ours is a notification: a committed, numbered row, sent to all sockets of the user. Stock is
-``group_send`` on the in-memory layer: no row, no order, no replay. They take turns in one run, on a fresh server each.
+by a request to the same server. Ours is a notification: a committed, numbered row, sent to all sockets of the user.
+Stock is ``group_send`` on the in-memory layer: no row, no order, no replay. They take turns,
+on a fresh server each.
 The garbage collector is on for both, with ``gc.freeze()`` after start for both.
 """
 

@@ -1,4 +1,4 @@
-"""Notifications: put into inboxes, marked as read."""
+"""Notifications: put into inboxes, read and archived."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.db.models import Model
+from django.db.models import Exists, Model, OuterRef, Q
 from django.utils import timezone
 
 from notifications import bounds, streams
@@ -17,10 +17,18 @@ from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.transactions import after_commit, connection, ours
 
-#: Rows inserted by one transaction of ours, and changed by one call of ``mark_read``.
+#: Rows inserted by one transaction of ours, and changed by one call of ``mark``.
 CHUNK, MARKED = 100, 1_000
 #: Seconds at least for which SQLite's lock is left to others after each chunk.
 PAUSE = 0.005
+
+#: What each verb does: the field, and whether it gets a time or loses it.
+VERBS = {
+    "read": ("read_at", True),
+    "unread": ("read_at", False),
+    "archive": ("archived_at", True),
+    "unarchive": ("archived_at", False),
+}
 
 LEVELS = tuple(Notification.Level.values)
 
@@ -79,17 +87,18 @@ def compose(
     )
 
 
-def mark_read(user: Any, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
-    """Mark a user's (key) notifications as read; at most 1,000, those raised first, and none raised after ``up_to``.
+def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
+    """Do ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"`` with notifications of a user (key).
 
-    Inside a caller's transaction this is put off until after its commit. Otherwise all of them have their
-    number when it returns. Returns whether there may be more. Raises ``django.db.OperationalError`` where
-    somebody else holds a row for over 5 s.
+    Only with those that are not so already and were not raised after ``up_to``; at most 1,000, those raised first.
+    Inside a caller's transaction this is put off until after its commit. Otherwise all of them have their number
+    when it returns. Returns whether there may be more. Raises ``django.db.OperationalError`` where somebody else
+    holds a row for over 5 s.
     """
     if connection().in_atomic_block:
-        after_commit(lambda: _mark_read(user, up_to, ids))
+        after_commit(lambda: _mark(user, verb, up_to, ids))
         return False
-    return _mark_read(user, up_to, ids)
+    return _mark(user, verb, up_to, ids)
 
 
 def keys(users: Any) -> list[Any]:
@@ -124,17 +133,21 @@ def _put_chunk(rows: list[Notification]) -> None:
         streams.number(users)
 
 
-def _mark_read(user: Any, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
+def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
+    field, sets = VERBS[verb]
+    not_so = Q(**{f"{field}__isnull": sets})
+    if verb == "unarchive":
+        # One that a newer notification with the same key has replaced stays where it is.
+        newer = Notification.objects.filter(user=user, key=OuterRef("key"), raised__gt=OuterRef("raised"))
+        not_so &= Q(key="") | ~Exists(newer)
     found = 0
 
-    def mark() -> bool:
+    def change() -> bool:
         nonlocal found
         db = connection()
         if db.vendor == "postgresql":
             db.cursor().execute("SET LOCAL lock_timeout = '5s'")
-        rows = Notification.objects.using(db.alias).filter(
-            user_id=user, raised__lte=up_to, read_at__isnull=True
-        )
+        rows = Notification.objects.using(db.alias).filter(not_so, user_id=user, raised__lte=up_to)
         if ids is not None:
             rows = rows.filter(id__in=list(ids))
         chosen = sorted(rows.order_by("raised").values_list("id", flat=True)[:MARKED])
@@ -142,11 +155,12 @@ def _mark_read(user: Any, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
         if not chosen:
             return False
         # An UPDATE locks in no order, so the rows are locked first, by id.
-        held = Notification.objects.using(db.alias).filter(id__in=chosen, read_at__isnull=True).order_by("id")
+        held = Notification.objects.using(db.alias).filter(not_so, id__in=chosen).order_by("id")
         locked = list(held.select_for_update(no_key=db.vendor == "postgresql").values_list("id", flat=True))
-        Notification.objects.using(db.alias).filter(id__in=locked).update(read_at=timezone.now(), seq=None)
+        value = timezone.now() if sets else None
+        Notification.objects.using(db.alias).filter(id__in=locked).update(**{field: value}, seq=None)
         return streams.number_here([user])
 
-    if ours(mark):
+    if ours(change):
         streams.number([user])
     return found == MARKED

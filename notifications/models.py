@@ -91,7 +91,12 @@ class Notification(models.Model):
                 fields=["user", "raised"], condition=Q(read_at__isnull=True), name="notifications_n_unread"
             ),
             models.Index(
-                fields=["archived_at"], condition=Q(archived_at__isnull=False), name="notifications_n_archived"
+                fields=["archived_at"],
+                condition=Q(archived_at__isnull=False),
+                name="notifications_n_archived",
+            ),
+            models.Index(
+                fields=["user", "raised"], condition=Q(archived_at__isnull=True), name="notifications_n_inbox"
             ),
         ]
 
@@ -178,7 +183,9 @@ class Job(models.Model):
                 fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
             ),
             models.Index(
-                fields=["finished_at"], condition=Q(finished_at__isnull=False), name="notifications_job_finished"
+                fields=["finished_at"],
+                condition=Q(finished_at__isnull=False),
+                name="notifications_job_finished",
             ),
         ]
 

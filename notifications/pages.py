@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from notifications import reading
 from notifications.bounds import INTEGER
-from notifications.inbox import mark_read as mark
+from notifications.inbox import mark
 from notifications.models import Job
 from notifications.realtime.look import number_first
 from notifications.transactions import database
@@ -75,7 +75,7 @@ def mark_read(request: HttpRequest) -> HttpResponse:
     """Mark as read what the form names: everything raised ``up_to``, or only the notification ``id``."""
     ids = [_uuid(value) for value in request.POST.getlist("id")[:200]] or None
     up_to = _number(request.POST.get("up_to", ""))
-    while mark(request.user.pk, up_to, ids):
+    while mark(request.user.pk, "read", up_to, ids):
         pass
     query = f"?after={_number(request.POST['after'])}" if request.POST.get("after") else ""
     return HttpResponseRedirect(reverse("notifications:inbox") + query, status=303)

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from notifications import pages, views
+from notifications.inbox import VERBS
 
 app_name = "notifications"
 
@@ -14,5 +15,8 @@ urlpatterns = [
     path("api/jobs/<uuid:id>/", views.job, name="api-job"),
     path("api/jobs/<uuid:id>/result/", views.job_result, name="api-job-result"),
     path("api/notifications/", views.notifications, name="api-notifications"),
-    path("api/notifications/read/", views.notifications_read, name="api-notifications-read"),
+    *(
+        path(f"api/notifications/{verb}/", views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
+        for verb in VERBS
+    ),
 ]

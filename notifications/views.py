@@ -91,13 +91,13 @@ def notifications(request: HttpRequest) -> HttpResponse:
 
 
 @api("POST")
-def notifications_read(request: HttpRequest) -> HttpResponse:
-    """Mark my notifications as read, none raised after ``up_to``, only ``ids`` if they are given."""
+def mark(request: HttpRequest, verb: str) -> HttpResponse:
+    """Read, unread, archive or unarchive my notifications, none raised after ``up_to``, only ``ids`` if given."""
     user = request.user.pk
     body = json_object(request)
     up_to = whole_number(body.get("up_to"), "up_to", high=changes.position(user).head)
     ids = uuids(body["ids"], "ids", IDS_MOST) if body.get("ids") is not None else None
-    more = inbox.mark_read(user, up_to, ids)
+    more = inbox.mark(user, verb, up_to, ids)
     position = changes.position(user)
     answer = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": more}
     return _json(wire.encode(answer))

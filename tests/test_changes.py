@@ -34,7 +34,7 @@ def test_a_stream_that_does_not_exist_is_at_nought(user):
 def test_the_position_has_head_and_unread_of_one_moment(user):
     """In one query."""
     rows.notices(user, 3)
-    inbox.mark_read(user.pk, 1)
+    inbox.mark(user.pk, "read", 1)
     with CaptureQueriesContext(
         connection,
     ) as queries:
@@ -109,7 +109,7 @@ def test_what_moves_past_the_head_meanwhile_is_left_for_the_next_read(user, monk
 
     def write_first(*args):
         rows.notices(user, 1)
-        inbox.mark_read(user.pk, 1)
+        inbox.mark(user.pk, "read", 1)
         return near(*args)
 
     monkeypatch.setattr(changes, "_near", write_first)

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Group
 from django.db import connection, connections, transaction
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
 
@@ -189,17 +190,17 @@ def test_reading_needs_no_number(user):
     """Marking what somebody else marks at the same moment is no error, and numbers nothing twice."""
     notify(user, "note")
     with transaction.atomic():
-        inbox.mark_read(user.pk, 1)
-        inbox.mark_read(user.pk, 1)
+        inbox.mark(user.pk, "read", 1)
+        inbox.mark(user.pk, "read", 1)
     assert position(user) == (2, 0)
-    assert inbox.mark_read(user.pk, 2) is False
+    assert inbox.mark(user.pk, "read", 2) is False
     assert position(user) == (2, 0)
 
 
 def test_reading_by_ids_that_are_not_there(user, other):
     """They are ignored, and so are others'."""
     (theirs,) = notify(other, "theirs")
-    assert inbox.mark_read(user.pk, 10, [theirs, uuid.uuid4()]) is False
+    assert inbox.mark(user.pk, "read", 10, [theirs, uuid.uuid4()]) is False
     assert (position(user), position(other)) == ((0, 0), (1, 1))
 
 
@@ -207,6 +208,44 @@ def test_reading_leaves_the_archived_uncounted(user):
     """An archived row that is read takes nothing from unread."""
     notify(user, "old", key="k")
     notify(user, "new", key="k")
-    inbox.mark_read(user.pk, 1)
+    inbox.mark(user.pk, "read", 1)
     assert position(user)[1] == 1
     assert_orderly([user])
+
+
+@pytest.mark.parametrize("verb", inbox.VERBS)
+def test_every_verb_touches_only_what_is_not_so_already(user, verb):
+    """Each row it touches gets a new seq, and its field; a second call finds nothing to do."""
+    for title in ("a", "b", "c"):
+        inbox.put(user, title)
+    field, sets = inbox.VERBS[verb]
+    if not sets:
+        Notification.objects.update(**{field: timezone.now()})
+    inbox.mark(user.pk, verb, 2)
+    found = dict(Notification.objects.values_list("title", field))
+    assert [found[title] is not None for title in "abc"] == [sets, sets, not sets]
+    head = Stream.objects.get(user=user).head
+    assert head == 5
+    inbox.mark(user.pk, verb, 2)
+    assert Stream.objects.get(user=user).head == head
+
+
+def test_unread_and_unarchive_bring_a_row_back_into_the_count(user):
+    """``unread`` counts what is neither read nor archived."""
+    inbox.put(user, "a")
+    counts = []
+    for verb in ("read", "unread", "archive", "unarchive"):
+        inbox.mark(user.pk, verb, 1)
+        counts.append(Stream.objects.get(user=user).unread)
+    assert counts == [0, 1, 0, 1]
+
+
+def test_a_superseded_row_is_not_unarchived(user):
+    """The newer one with its key stands for it; one without a newer one comes back."""
+    inbox.put(user, "older", key="k")
+    inbox.put(user, "newer", key="k")
+    inbox.put(user, "alone", key="other")
+    inbox.mark(user.pk, "archive", 10**6)
+    inbox.mark(user.pk, "unarchive", 10**6)
+    back = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
+    assert back == {"newer", "alone"}

@@ -321,7 +321,7 @@ class TestNotifications:
         """``next`` goes on where a page ended; a row that moves meanwhile is neither lost nor shown twice."""
         ids = [str(notify(user, f"note {number}")[0]) for number in range(5)]
         first = ada.get(NOTICES, {"limit": 2}).json()
-        inbox.mark_read(user.pk, 5, [Notification.objects.get(raised=3).pk])
+        inbox.mark(user.pk, "read", 5, [Notification.objects.get(raised=3).pk])
         second = ada.get(NOTICES, {"limit": 2, "after": first["next"]}).json()
         third = ada.get(NOTICES, {"limit": 2, "after": second["next"]}).json()
         pages = [[item["id"] for item in page["items"]] for page in (first, second, third)]
@@ -332,7 +332,7 @@ class TestNotifications:
         """unread, archived and category; without ``archived`` the archived are left out."""
         for title, key, category in (("a", "k", ""), ("b", "", "x"), ("c", "k", ""), ("d", "", "")):
             notify(user, title, key=key, category=category)
-        inbox.mark_read(user.pk, 10**6, [Notification.objects.get(title="d").pk])
+        inbox.mark(user.pk, "read", 10**6, [Notification.objects.get(title="d").pk])
 
         def titles(**query):
             return "".join(item["title"] for item in ada.get(NOTICES, query).json()["items"])

@@ -28,7 +28,7 @@ def test_the_older_one_is_archived(user, given):
 def test_one_that_was_read_stays(user):
     """What was seen is history, and is left where it is."""
     (seen,) = notify(user, "seen", key="export")
-    inbox.mark_read(user.pk, 1)
+    inbox.mark(user.pk, "read", 1)
     notify(user, "new", key="export")
     assert Notification.objects.get(pk=seen).archived_at is None
     assert titles(user, archived_at=None) == ["seen", "new"]
@@ -112,7 +112,7 @@ def test_whoever_reads_the_older_row_numbers_both(elsewhere, user, on_postgresql
     numbering, reader = elsewhere(), elsewhere()
     numbering.begin()
     numbering.do(lambda: streams._Pass(connection.cursor(), connection, [user.pk]).lock_streams())
-    reading = reader.start(inbox.mark_read, user.pk, 1)
+    reading = reader.start(inbox.mark, user.pk, "read", 1)
     reader.wait_until_blocked()  # it has marked the row, and waits for the stream
     assert numbering.do(notify_here, user, "newer") is None
     numbering.commit()

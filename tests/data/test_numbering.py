@@ -68,7 +68,7 @@ def test_a_job_of_nobody_has_no_number(transactional_db):
 def test_reading_moves_the_row_and_keeps_raised(user, given):
     """A changed row takes a new number; the one that it was raised at stays."""
     first, second = (notify(user, title)[0] for title in ("first", "second"))
-    assert inbox.mark_read(user.pk, 2, [first]) is False
+    assert inbox.mark(user.pk, "read", 2, [first]) is False
     row = Notification.objects.get(pk=first)
     assert (row.seq, row.raised, row.counted) == (3, 1, False)
     assert row.read_at is not None
@@ -140,7 +140,7 @@ def test_unread_counts_what_is_numbered_and_open(user):
         notify(user, f"note {number}", key="progress" if number > 1 else "")
     assert position(user)[1] == 3  # the third was replaced by the fourth
     for _ in range(2):
-        inbox.mark_read(user.pk, position(user)[0])
+        inbox.mark(user.pk, "read", position(user)[0])
         assert position(user)[1] == 0
     assert_orderly([user])
 

@@ -121,7 +121,7 @@ def test_a_host_that_locks_the_user_stalls_nobody(lock, elsewhere, user):
         notify(user, "note")
         with transaction.atomic():
             notify(user, "another")
-        inbox.mark_read(user.pk, 1)
+        inbox.mark(user.pk, "read", 1)
     assert position(user) == (3, 1)
     assert_orderly([user])
 
@@ -153,7 +153,7 @@ def test_a_row_held_for_long_is_an_error_to_the_reader_only(elsewhere, user, mon
     holder, reader = elsewhere(), elsewhere()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(pk=id))
-    reading = reader.start(inbox.mark_read, user.pk, 1)
+    reading = reader.start(inbox.mark, user.pk, "read", 1)
     reader.wait_until_blocked()
     with limited_patience():
         notify(user, "meanwhile")
@@ -165,7 +165,7 @@ def test_a_row_held_for_long_is_an_error_to_the_reader_only(elsewhere, user, mon
             raise error.__cause__ from None
     assert "lock timeout" in str(raised.value)
     holder.roll_back()
-    assert inbox.mark_read(user.pk, 1) is False
+    assert inbox.mark(user.pk, "read", 1) is False
     assert_orderly([user])
 
 

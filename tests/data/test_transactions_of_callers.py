@@ -143,7 +143,7 @@ def test_reading_inside_a_transaction_is_put_off(user):
     """A change of existing rows would lock them: it waits until the caller's transaction is over."""
     notify(user, "note")
     with transaction.atomic():
-        assert inbox.mark_read(user.pk, 1) is False
+        assert inbox.mark(user.pk, "read", 1) is False
         assert Notification.objects.get().read_at is None
     assert Notification.objects.get().read_at is not None
     assert position(user) == (2, 0)
@@ -153,7 +153,7 @@ def test_reading_inside_a_transaction_that_is_rolled_back(user):
     """Nothing was read."""
     notify(user, "note")
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        inbox.mark_read(user.pk, 1)
+        inbox.mark(user.pk, "read", 1)
         raise ZeroDivisionError
     assert Notification.objects.get().read_at is None
     assert position(user) == (1, 1)

@@ -92,7 +92,7 @@ class Life:
 
     def read(self):
         user = self.chance.choice(self.users)
-        inbox.mark_read(user, self.chance.randint(0, position(user)[0]))
+        inbox.mark(user, "read", self.chance.randint(0, position(user)[0]))
 
     def work(self):
         """Enqueue, claim and finish, as a worker does; what it claims may be another's job."""

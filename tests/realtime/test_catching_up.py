@@ -14,7 +14,7 @@ from tests.realtime.conftest import in_thread
 async def test_what_was_missed_follows_the_cursor(connect, user):
     """A row that changed several times comes once, as it is now, in the order of seq."""
     ids = await in_thread(rows.notices, user, 3)
-    await in_thread(inbox.mark_read, user.pk, 1)  # the first one moves from 1 to 4
+    await in_thread(inbox.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
     socket = await connect(user)
     sync = await socket.start(await in_thread(streams.epoch), 1)
     assert (sync["prev"], sync["seq"], sync["reset"], sync["unread"]) == (1, 4, False, 2)
@@ -139,7 +139,7 @@ async def test_a_snapshot_has_the_newest_fifty_that_are_not_archived(connect, us
     ids = await in_thread(rows.notices, user, 60)
     await in_thread(rows.notices, user, 1, key="same")
     await in_thread(rows.notices, user, 1, key="same")  # archives the one before
-    await in_thread(inbox.mark_read, user.pk, 62, [ids[30]])
+    await in_thread(inbox.mark, user.pk, "read", 62, [ids[30]])
     socket = await connect(user)
     sync = await socket.start()
     assert [item["raised"] for item in sync["items"]] == [*range(12, 61), 63]

@@ -91,7 +91,7 @@ async def test_changes_follow_one_another_without_a_gap(connect, user):
     await socket.hear("jobs")
     for write in (
         lambda: rows.notices(user, 3),
-        lambda: inbox.mark_read(user.pk, 2),
+        lambda: inbox.mark(user.pk, "read", 2),
         lambda: rows.finish(job),
         lambda: rows.notices(user, 1),
     ):
