@@ -186,7 +186,11 @@ export class FakeLocks {
     return new Promise((resolve, reject) => {
       const request = { callback, resolve, reject };
       options.signal?.addEventListener("abort", () => this.#withdraw(name, request));
-      if (options.steal) {
+      if (options.ifAvailable && this.#held.has(name)) {
+        resolve(callback(null));
+      } else if (options.ifAvailable) {
+        this.#grant(name, request);
+      } else if (options.steal) {
         const robbed = this.#held.get(name);
         this.#held.delete(name);
         robbed?.reject(new DOMException("stolen", "AbortError"));

@@ -92,6 +92,20 @@ test("once per browser, though two windows are seen at the same time", async () 
   assert.equal(tabs.flatMap((tab) => tab.shown).length, 1);
 });
 
+test("once per browser, though what one tab stores reaches another one late", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const apart = () => {
+    const kept = new Map();
+    return () => ({ getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) });
+  };
+  const tabs = [open({ storage: apart() }), open({ storage: apart() })];
+  tabs[0].announcer.offer(live(aged("1", 0), aged("2", 0)));
+  await clock.advance(1_000);
+  tabs[1].announcer.offer(live(aged("1", 0), aged("2", 0), aged("3", 0)));
+  await clock.advance(1_000);
+  assert.deepEqual([tabs[0].shown, tabs[1].shown], [[["1", "2"]], [["3"]]]);
+});
+
 test("a hidden tab shows nothing, and what is still young when it is seen", async () => {
   const { clock, open, aged } = makeBrowser();
   const tab = open();

@@ -137,7 +137,7 @@ function follow(client, name) {
       // Blocked or full: the next page starts from its own position.
     }
   };
-  addEventListener("online", () => client.nudge());
+  for (const back of ["online", "focus"]) addEventListener(back, () => client.nudge());
   document.addEventListener(
     "visibilitychange",
     () => document.visibilityState === "visible" && client.nudge(),

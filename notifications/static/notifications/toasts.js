@@ -10,6 +10,7 @@
 const YOUNG = 5 * 60_000;
 const GATHER = 100;
 const REMEMBER = 60 * 60_000;
+const SPREAD = 5_000;
 const SHOWN_FOR = 8_000;
 const MOST = 3;
 
@@ -58,26 +59,41 @@ export class Announcer {
   }
 
   async #show() {
-    const { locks, name, visible, show } = this.#options;
+    const { visible, show } = this.#options;
     if (!visible()) return;
     const batch = [...this.#pending.values()].filter(({ item, live }) => live || this.#young(item));
     this.#pending.clear();
-    const claim = () => this.#claim(batch.map(({ item }) => item));
-    const items = locks ? await locks.request(`${name}:toasts`, claim) : claim();
+    const claims = await Promise.all(batch.map(({ item }) => this.#claim(item.id)));
+    const items = batch.map(({ item }) => item).filter((_, at) => claims[at]);
     if (items.length) show(items.sort((a, b) => a.raised - b.raised));
   }
 
   /**
-   * @param {Notification[]} items
-   * @returns {Notification[]} those that no tab has shown yet; from now on they count as shown
+   * What one tab writes to localStorage, another process may read late. So whoever comes first also holds a lock,
+   * for as long as that may take.
+   * @param {string} id
+   * @returns {Promise<boolean>} whether no tab of this browser has shown it; from now on it counts as shown
    */
-  #claim(items) {
+  #claim(id) {
+    const { locks, name, clock } = this.#options;
+    if (!locks) return Promise.resolve(this.#isFirst(id));
+    return new Promise((resolve) => {
+      const claim = (/** @type {unknown} */ lock) => {
+        const first = lock !== null && this.#isFirst(id);
+        resolve(first);
+        return first ? new Promise((release) => clock.setTimeout(() => release(null), SPREAD)) : null;
+      };
+      locks.request(`${name}:toast:${id}`, { ifAvailable: true }, claim).catch(() => resolve(false));
+    });
+  }
+
+  /** @param {string} id */
+  #isFirst(id) {
     const now = this.#options.clock.now();
     const shown = Object.entries(this.#remembered()).filter(([, at]) => now - at < REMEMBER);
-    const known = new Set(shown.map(([id]) => id));
-    const fresh = items.filter((item) => !known.has(item.id));
-    this.#remember(Object.fromEntries([...shown, ...fresh.map((item) => [item.id, now])]));
-    return fresh;
+    if (shown.some(([known]) => known === id)) return false;
+    this.#remember(Object.fromEntries([...shown, [id, now]]));
+    return true;
   }
 
   /** @returns {Record<string, number>} */
