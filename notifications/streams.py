@@ -149,6 +149,22 @@ def epoch() -> str:
     return "-".join(str(part).lower() for part in (uuid.UUID(str(row[0])), *row[1:]))
 
 
+def begin_epoch() -> str:
+    """Begin a new life of all sequences and return it: every client then starts from a snapshot."""
+    epoch()  # the row is there now
+
+    def change() -> None:
+        field: Any = Epoch._meta.get_field("value")
+        with connection().cursor() as cursor:
+            cursor.execute(
+                "UPDATE notifications_epoch SET value = %s WHERE id = 1",
+                [field.get_db_prep_value(uuid.uuid4(), connection())],
+            )
+
+    ours(change)
+    return epoch()
+
+
 def purge(user: Any) -> None:
     """Delete everything of a user (key) that was deleted."""
     key = _to_db(user)

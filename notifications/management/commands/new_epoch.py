@@ -1,0 +1,24 @@
+"""``manage.py new_epoch``: after a database was restored from a backup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
+
+from notifications import streams
+
+
+class Command(BaseCommand):
+    help = (
+        "Begin a new epoch. Run it after restoring a backup, before the site is up again: browsers that have seen "
+        "what the backup has not then start from a snapshot. On PostgreSQL a failover is noticed without it. "
+        "Prints the epoch."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self.stdout.write(streams.begin_epoch())
+        except Error as exc:
+            raise CommandError(f"The epoch is as it was: the database is away ({exc}). Try again.") from exc

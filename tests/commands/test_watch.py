@@ -1,0 +1,103 @@
+"""A user's stream in the terminal, and a new life of it."""
+
+import io
+import json
+import re
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+
+from notifications import inbox, streams
+from notifications.ids import uuid7
+from notifications.jobs import states
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def user():
+    return get_user_model().objects.create_user("ada")
+
+
+def watch(*args):
+    out, err = io.StringIO(), io.StringIO()
+    call_command("watch", "ada", "--once", *args, stdout=out, stderr=err)
+    return out.getvalue(), re.search(r"--since (\S+)$", err.getvalue().strip())[1]
+
+
+def test_what_was_told_is_shown_and_resumed(user):
+    """The end of one watch is where the next begins."""
+    inbox.put(user, "First", body="two\nlines", url="/a/", level="success")
+    out, since = watch()
+    assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
+    inbox.put(user, "Second")
+    inbox.mark(user.pk, "read", 1)
+    out, since = watch("--since", since)
+    assert [line.split()[:4] for line in out.splitlines()] == [
+        ["2", "notification", "info", "Second"],
+        ["3", "notification", "read", "First"],
+    ]
+    assert watch("--since", since)[0] == ""
+
+
+def test_jobs_are_shown(user):
+    """Active ones with their progress, done ones with their end."""
+    tasks.fail.using(owner=user, title="Broken").enqueue()
+    run_jobs()
+    tasks.noop.using(owner=user, title="Half").enqueue()
+    (job,) = states.claim(uuid7(), 1)
+    job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
+    states.report([job])
+    out, _ = watch("--since", f"{streams.epoch()}:0")
+    assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
+    assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)
+
+
+def test_json_is_the_protocol(user):
+    """One sync frame a line."""
+    inbox.put(user, "First")
+    frame = json.loads(watch("--json")[0])
+    assert (frame["op"], frame["reset"], [item["title"] for item in frame["items"]]) == (
+        "sync",
+        True,
+        ["First"],
+    )
+
+
+def test_a_new_epoch_starts_anew(user):
+    """What a position of the old one says is not believed."""
+    inbox.put(user, "First")
+    out, since = watch()
+    before = streams.epoch()
+    call_command("new_epoch", stdout=io.StringIO())
+    assert streams.epoch() != before
+    out, again = watch("--since", since)
+    assert "First" in out
+    assert again.startswith(streams.epoch())
+
+
+@pytest.mark.parametrize("since", ["", "x", "x:", ":1", "x:y", "x:-1"])
+def test_a_broken_position_is_refused(user, since):
+    """In words, with the form it must have."""
+    with pytest.raises(CommandError, match="EPOCH:SEQ"):
+        watch("--since", since)
+
+
+def test_nobody(db):
+    """In words."""
+    with pytest.raises(CommandError, match="There is no user 'nobody'"):
+        call_command("watch", "nobody")
+
+
+def test_it_follows_and_ends_on_ctrl_c(site):
+    """What another process tells is shown at once; Ctrl-C is no error."""
+    watching = site.start("watch", "manage.py", "watch", "demo")
+    site.manage("notify", "demo", "Now")
+    watching.wait_for_line("Now")
+    watching.interrupt()
+    assert watching.popen.wait(15) == 0
+    assert "Resume with: manage.py watch demo --since " in watching.output
+    assert "Traceback" not in watching.output
