@@ -1,0 +1,102 @@
+"""What can be known to be wrong without running anything is said by `manage.py check`, with its remedy."""
+
+import pytest
+from django.apps import apps
+from django.core.checks import run_checks
+from django.db import connection
+
+from notifications import checks
+
+
+def found(check):
+    return [message.id for message in check(None)]
+
+
+def test_the_site_is_clean(db):
+    """No warning of ours, and on these options no hint either."""
+    assert [message for message in run_checks() if message.id.startswith("notifications.")] == []
+
+
+def test_an_unknown_key(settings):
+    """E002, with the keys that are known."""
+    settings.NOTIFICATIONS = {"LEES": 20}
+    (message,) = checks.check_settings(None)
+    assert message.id == "notifications.E002"
+    assert "'LEES'" in message.msg
+    assert "LEASE" in message.hint
+
+
+def test_no_dict_at_all(settings):
+    """E002."""
+    settings.NOTIFICATIONS = [("LEASE", 20)]
+    (message,) = checks.check_settings(None)
+    assert (message.id, message.msg) == ("notifications.E002", "NOTIFICATIONS is not a dict.")
+
+
+def test_a_wrong_type(settings):
+    """E003 for each."""
+    settings.NOTIFICATIONS = {"LEASE": "20", "ORIGINS": "x"}
+    assert found(checks.check_settings) == ["notifications.E003"] * 2
+
+
+@pytest.mark.parametrize(("lease", "ids"), [(3, ["notifications.E004"]), (4, []), (20, [])])
+def test_a_lease_that_is_too_short(lease, ids, settings):
+    """E004: it would end between two renewals."""
+    settings.NOTIFICATIONS = {"LEASE": lease}
+    assert found(checks.check_settings) == ids
+
+
+def test_the_order_of_apps(monkeypatch):
+    """W001: after the admin, the admin's own template is found first."""
+    configs = sorted(apps.get_app_configs(), key=lambda config: config.name == "notifications")
+    monkeypatch.setattr(checks.apps, "get_app_configs", lambda: configs)
+    (message,) = checks.check_order(None)
+    assert message.id == "notifications.W001"
+    assert "before 'django.contrib.admin'" in message.hint
+
+
+def test_urls_that_are_not_mounted(settings):
+    """W002, with the line to add."""
+    settings.ROOT_URLCONF = "tests.test_checks"
+    (message,) = checks.check_urls(None)
+    assert message.id == "notifications.W002"
+    assert 'include("notifications.urls")' in message.hint
+    settings.ROOT_URLCONF = None
+    assert found(checks.check_urls) == []
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        {},
+        {"default": {"BACKEND": "no.such.Backend"}},
+        {"default": {}},
+        {"default": {"BACKEND": "django.http.HttpResponse"}},
+    ],
+)
+def test_no_backend_of_ours(tasks, settings):
+    """W003, with the setting to paste."""
+    settings.TASKS = tasks
+    (message,) = checks.check_tasks(None)
+    assert message.id == "notifications.W003"
+    assert "notifications.jobs.backend.JobBackend" in message.hint
+
+
+def test_a_backend_of_ours_under_another_name(settings):
+    """Is one."""
+    settings.TASKS = {"slow": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
+    assert found(checks.check_tasks) == []
+
+
+def test_sqlite_with_default_options(monkeypatch):
+    """I001, an Info only: a project with default options works and is clean."""
+    assert found(checks.check_sqlite) == []
+    if connection.vendor == "sqlite":
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
+        (message,) = checks.check_sqlite(None)
+        assert message.id == "notifications.I001"
+        assert "IMMEDIATE" in message.hint
+        assert not message.is_serious()
+
+
+urlpatterns = []

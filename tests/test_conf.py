@@ -1,0 +1,84 @@
+"""Settings are read when they are needed, with defaults and clear errors."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications import conf
+
+
+def test_defaults(settings):
+    """Nothing need be set."""
+    del settings.NOTIFICATIONS
+    expected = {
+        "ACTIVE_JOBS_PER_USER": 1000,
+        "LEASE": 20,
+        "GRACE": 25,
+        "CONCURRENCY": 100,
+        "ORIGINS": [],
+        "OUTBOUND_ALLOW": [],
+        "OUTBOUND_PER_HOST": 10,
+        "OUTBOUND_PORTS": [80, 443],
+        "SOCKETS_PER_USER": 20,
+        "RETENTION": timedelta(days=30),
+    }
+    assert {key: getattr(conf.settings, key) for key in expected} == expected
+    assert set(expected) | {"EMBEDDED_WORKER"} <= set(conf.DEFAULTS)
+
+
+def test_they_are_read_at_call_time(settings):
+    """A test, or a host that configures late, is heard."""
+    settings.NOTIFICATIONS = {"LEASE": 30}
+    assert (conf.settings.LEASE, conf.settings.GRACE) == (30, 25)
+    settings.NOTIFICATIONS = {"LEASE": 0.5}
+    assert conf.settings.LEASE == 0.5
+
+
+@pytest.mark.parametrize(
+    ("told", "debug", "on"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"EMBEDDED_WORKER": True}, False, True),
+        ({"EMBEDDED_WORKER": False}, True, False),
+    ],
+)
+def test_the_embedded_worker_is_on_with_debug(told, debug, on, settings):
+    """Unless told otherwise."""
+    settings.NOTIFICATIONS, settings.DEBUG = told, debug
+    assert conf.settings.EMBEDDED_WORKER is on
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("LEASE", "20", "NOTIFICATIONS['LEASE'] is '20'. It must be of type int or float."),
+        (
+            "SOCKETS_PER_USER",
+            True,
+            "NOTIFICATIONS['SOCKETS_PER_USER'] is True. It must be of type int or float.",
+        ),
+        (
+            "ORIGINS",
+            "https://x",
+            "NOTIFICATIONS['ORIGINS'] is 'https://x'. It must be of type list or tuple.",
+        ),
+        ("EMBEDDED_WORKER", 1, "NOTIFICATIONS['EMBEDDED_WORKER'] is 1. It must be of type bool or NoneType."),
+        ("RETENTION", 30, "NOTIFICATIONS['RETENTION'] is 30. It must be of type timedelta."),
+    ],
+)
+def test_a_wrong_type(key, value, words, settings):
+    """Says which setting, what it is, and what it must be."""
+    settings.NOTIFICATIONS = {key: value}
+    with pytest.raises(ImproperlyConfigured) as raised:
+        getattr(conf.settings, key)
+    assert str(raised.value) == words
+
+
+def test_a_setting_that_is_not_there():
+    """Names those that are."""
+    with pytest.raises(
+        AttributeError, match=r"no setting NOTIFICATIONS\['LEES'\]. Known: ACTIVE_JOBS_PER_USER"
+    ):
+        conf.settings.LEES  # noqa: B018
