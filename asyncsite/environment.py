@@ -13,6 +13,7 @@ NAMES = (
     "HOST",
     "PORT",
     "DATABASE_URL",
+    "REDIS_URL",
     "SERVER",
     "EMBEDDED_WORKER",
     "DEBUG",
@@ -81,6 +82,27 @@ class Environment:
         return parse_database_url(
             self.values.get("DATABASE_URL") or f"sqlite:///{self.var / 'asyncsite.sqlite3'}"
         )
+
+    def channel_layers(self):
+        """CHANNEL_LAYERS: the Redis of REDIS_URL, or none."""
+        return redis_layer(url) if (url := self.values.get("REDIS_URL")) else {}
+
+
+def redis_layer(url):
+    """CHANNEL_LAYERS for redis://:password@host:6379/0, rediss://… (TLS) or unix:///path/to/socket."""
+    try:
+        parts = urlsplit(url)
+        place = parts.path if parts.scheme == "unix" else parts.hostname
+        parts.port  # noqa: B018  (raises for what is no port)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"REDIS_URL cannot be read: {error}.") from error
+    if parts.scheme not in ("redis", "rediss", "unix") or not place:
+        raise ImproperlyConfigured(
+            f"REDIS_URL names no Redis ({parts.scheme or 'without a scheme'}): use redis://host:6379/0, "
+            "rediss://host:6379/0 or unix:///path/to/socket."
+        )
+    layer = "channels_redis.pubsub.RedisPubSubChannelLayer"
+    return {"default": {"BACKEND": layer, "CONFIG": {"hosts": [url], "prefix": "asyncsite"}}}
 
 
 def parse_database_url(url):

@@ -82,6 +82,7 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database()}
+CHANNEL_LAYERS = env.channel_layers()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

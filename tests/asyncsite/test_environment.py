@@ -5,7 +5,13 @@ import json
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from asyncsite.environment import Environment, parse_database_url, public_address, write_record
+from asyncsite.environment import (
+    Environment,
+    parse_database_url,
+    public_address,
+    redis_layer,
+    write_record,
+)
 
 
 @pytest.fixture
@@ -131,6 +137,34 @@ def test_wrong_database_urls_say_the_remedy(url, text):
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
         parse_database_url(url)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:p%40w@h:6379/1", "rediss://h", "unix:///run/redis.sock"])
+def test_redis_url(url):
+    """It is handed to the pubsub layer as it stands."""
+    assert redis_layer(url)["default"]["BACKEND"] == "channels_redis.pubsub.RedisPubSubChannelLayer"
+    assert redis_layer(url)["default"]["CONFIG"]["hosts"] == [url]
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("h:6379", r"names no Redis \(h\): use redis://host:6379/0"),
+        ("/run/redis.sock", r"names no Redis \(without a scheme\)"),
+        ("redis:///0", "names no Redis"),
+        ("unix://", "names no Redis"),
+        ("redis://h:port", "cannot be read"),
+    ],
+)
+def test_wrong_redis_urls_say_the_remedy(url, text):
+    """An error is a fact and a remedy."""
+    with pytest.raises(ImproperlyConfigured, match=f"REDIS_URL {text}"):
+        redis_layer(url)
+
+
+def test_no_redis_is_no_layer(tmp_path):
+    """The database is enough."""
+    assert Environment(tmp_path, {}).channel_layers() == {}
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,14 @@ def refusal(process):
     return process.output
 
 
-def test_first_start_prepares_everything(serve, checkout):
+SERVERS = pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+
+
+@SERVERS
+def test_first_start_prepares_everything(serve, checkout, server):
     """The database is migrated, demo and admin exist, and the address and both sign-ins are printed."""
     port = free_port()
-    server = serve(PORT=str(port))
+    server = serve(PORT=str(port), SERVER=server)
     server.wait_for_line("Ctrl-C stops it.")
     assert f"The site is at http://127.0.0.1:{port}/\n" in server.output
     assert "Sign in as demo (password demo)" in server.output
@@ -95,22 +99,26 @@ def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path)
     assert found.stdout.split() == ["True", str(port), str(database), key], found.stderr
 
 
+@SERVERS
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ends_cleanly(serve, how):
-    """Ctrl-C and a stop end it with 0, without a traceback, and nobody listens any more."""
+def test_ends_cleanly(serve, server, how):
+    """Ctrl-C and a stop end it with 0, without a traceback, its worker leaves, and nobody listens any more."""
     port = free_port()
-    server = serve(PORT=str(port))
+    server = serve(PORT=str(port), SERVER=server)
     server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("jobs at a time")
     server.popen.send_signal(how)
     assert server.popen.wait(15) == 0
     assert "Traceback" not in server.output
+    assert "has ended; 0 jobs were given back" in server.output
     assert not listens(port)
 
 
-def test_ends_by_ctrl_c_where_a_script_started_it(checkout):
+@SERVERS
+def test_ends_by_ctrl_c_where_a_script_started_it(checkout, server):
     """A shell without job control starts what stands before & with SIGINT ignored; it ends all the same."""
     ignoring = ["sh", "-c", "trap '' INT; exec \"$0\" manage.py serve", sys.executable]
-    env = environment(DEBUG="1", PORT=str(free_port()))
+    env = environment(DEBUG="1", PORT=str(free_port()), SERVER=server)
     server = Process(ignoring, log=checkout.parent / "serve.log", cwd=checkout, env=env)
     try:
         server.wait_for_line("Ctrl-C stops it.")
@@ -120,11 +128,12 @@ def test_ends_by_ctrl_c_where_a_script_started_it(checkout):
         server.stop()
 
 
-def test_port_that_is_taken(serve):
+@SERVERS
+def test_port_that_is_taken(serve, server):
     """One line that names the port and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = refusal(serve(PORT=str(port)))
+        said = refusal(serve(PORT=str(port), SERVER=server))
     assert said == (
         f"CommandError: Port {port} of 127.0.0.1 is taken: "
         "stop what listens there, or choose another like PORT=8765.\n"
@@ -148,9 +157,16 @@ def test_unknown_scheme(serve):
     )
 
 
+def test_unknown_broker(serve):
+    """One line that names the schemes there are."""
+    said = refusal(serve(REDIS_URL="localhost:6379"))
+    assert said.startswith("error: REDIS_URL names no Redis (localhost): use redis://host:6379/0, ")
+    assert said.count("\n") == 1
+
+
 def test_unknown_server(serve):
     """One line that names the servers there are."""
-    assert refusal(serve(SERVER="gunicorn")) == "CommandError: SERVER is 'gunicorn': use daphne.\n"
+    assert refusal(serve(SERVER="gunicorn")) == "CommandError: SERVER is 'gunicorn': use daphne or uvicorn.\n"
 
 
 def test_var_that_cannot_be_written(serve, checkout):
@@ -186,6 +202,22 @@ def test_file_that_is_no_database(serve, tmp_path):
     )
     said = refusal(serve(DATABASE_URL=f"sqlite:///{path}", PORT=str(free_port())))
     assert said == "CommandError: The database of DATABASE_URL cannot be used: file is not a database.\n"
+
+
+@SERVERS
+def test_postgres_and_redis(serve, postgres, redis, server):
+    """DATABASE_URL and REDIS_URL are all it needs: a page is served, and the way of the doorbell is said."""
+    name = f"serve_{server}"
+    postgres.create(name)
+    port = free_port()
+    server = serve(PORT=str(port), SERVER=server, DATABASE_URL=postgres.url(name), REDIS_URL=redis.url)
+    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Doorbell: channel layer channels_redis.pubsub.RedisPubSubChannelLayer")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
+        assert response.status == 200
+    assert "Traceback" not in server.output
+    assert server.stop() == 0
+    postgres.drop(name)
 
 
 def test_production_has_nothing_of_development(serve, checkout):

@@ -14,7 +14,16 @@ from django.db import DatabaseError, connection
 
 from asyncsite.environment import write_record
 
-SERVERS = ("daphne",)
+UVICORN = {
+    "lifespan": "on",
+    "log_config": None,  # Django's LOGGING is for all
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # Django decides whom to believe, with SECURE_PROXY_SSL_HEADER
+    "ws_max_size": 1024 * 1024,  # as Daphne; what the protocol allows is less, and answered by it
+    "ws_per_message_deflate": False,  # it would cost more memory than the rest of a socket
+    "timeout_graceful_shutdown": 10,
+}
 
 
 class Command(BaseCommand):
@@ -23,15 +32,16 @@ class Command(BaseCommand):
     requires_system_checks = []  # they run in handle(), after what has a clearer line of its own
 
     def handle(self, **options):
-        if settings.SERVER not in SERVERS:
-            raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(SERVERS)}.")
+        servers = {"daphne": self.serve_by_daphne, "uvicorn": self.serve_by_uvicorn}
+        if settings.SERVER not in servers:
+            raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(servers)}.")
         require_database_folder()
-        require_free_port(settings.HOST, settings.PORT)
+        place = bind(settings.HOST, settings.PORT)
         self.migrate()
         if settings.DEBUG:
             make_people()
             write_record(settings.VAR_DIR)
-        self.serve()
+        servers[settings.SERVER](place)
 
     def migrate(self):
         try:
@@ -41,7 +51,7 @@ class Command(BaseCommand):
             reason = " ".join(str(error).split())
             raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}.") from error
 
-    def serve(self):
+    def serve_by_daphne(self, place):
         # Daphne installs Twisted's asyncio reactor on import, so it comes before everything that uses a loop.
         from daphne.endpoints import build_endpoint_description_strings
         from daphne.server import Server
@@ -57,9 +67,32 @@ class Command(BaseCommand):
         )
         # A shell lets what a script starts with & ignore SIGINT, and Twisted leaves an ignored one ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        place.close()  # it binds anew
         server.run()
         if server.abort_start:
-            raise CommandError(f"{settings.HOST}:{settings.PORT} was taken by another process meanwhile.")
+            raise CommandError(TAKEN_MEANWHILE.format(settings.HOST, settings.PORT))
+
+    def serve_by_uvicorn(self, place):
+        import uvicorn
+
+        from asyncsite.asgi import application
+
+        server = uvicorn.Server(uvicorn.Config(application, **UVICORN))
+        start = server.startup
+
+        async def start_and_say(sockets):
+            await start(sockets)
+            self.say_ready()
+
+        server.startup = start_and_say
+        # uvicorn stops by these signals itself, and then sends them once more to whoever had them before.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        try:
+            place.listen(server.config.backlog)
+        except OSError as error:
+            raise CommandError(TAKEN_MEANWHILE.format(settings.HOST, settings.PORT)) from error
+        server.run([place])
 
     def say_ready(self):
         say = self.stdout.write
@@ -88,23 +121,27 @@ def require_database_folder():
             raise CommandError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
-def require_free_port(host, port):
+def bind(host, port):
+    """Return a socket that is bound to the address and does not listen yet."""
     try:
         places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise CommandError(f"HOST is {host!r}, which is no address: {error.strerror}.") from error
     family, kind, protocol, _, address = places[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As the server does: what is left of a closed connection does not count as taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise CommandError(
-                PORT_REMEDIES.get(error.errno, OTHER_PORT_REMEDY).format(host, port, error.strerror)
-            ) from error
+    place = socket.socket(family, kind, protocol)
+    # What is left of a closed connection does not count as taken.
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind(address)
+    except OSError as error:
+        place.close()
+        raise CommandError(
+            PORT_REMEDIES.get(error.errno, OTHER_PORT_REMEDY).format(host, port, error.strerror)
+        ) from error
+    return place
 
 
+TAKEN_MEANWHILE = "{0}:{1} was taken by another process meanwhile."
 OTHER_PORT_REMEDY = "{0}:{1} cannot be used: {2}."
 PORT_REMEDIES = {
     errno.EADDRINUSE: "Port {1} of {0} is taken: stop what listens there, or choose another like PORT=8765.",
