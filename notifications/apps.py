@@ -12,5 +12,6 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, receivers  # noqa: F401  (the import registers the checks)
+        from notifications.realtime import doorbell  # noqa: F401  (a process that only writes rings others, too)
 
         receivers.connect()

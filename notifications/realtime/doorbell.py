@@ -1,19 +1,23 @@
 """The doorbell: hints that a stream or the job queue has something new. They say who, never what, and may be lost.
 
-Rings of this process come by a signal after each commit, those of others by what the database offers.
+Rings of this process come by a signal after each commit. To and from other processes they go by the channel layer of
+the settings, else by PostgreSQL's NOTIFY, else by the SQLite file.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
-from notifications.realtime import doorbell_sqlite
+from notifications.realtime import doorbell_layer, doorbell_postgres, doorbell_sqlite
 from notifications.signals import rung
+from notifications.transactions import connection
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +30,17 @@ GATHER = 0.005
 REMEMBERED = 5_000
 
 
+class Watcher(Protocol):
+    """Hears other processes from soon after it is made, while it is ``hearing``, until ``stop()``."""
+
+    @property
+    def hearing(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
 class Doorbell:
-    """One for a process: ``listen`` to it. The file of a SQLite database is watched only while somebody does."""
+    """One for a process: ``listen`` to it. Other processes are heard only while somebody does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,8 +50,11 @@ class Doorbell:
         self._quiet_until = 0.0
         self._rung = threading.Event()
         self._gatherer: threading.Thread | None = None
-        self._watcher: doorbell_sqlite.Watcher | None = None
+        self._watcher: Watcher | None = None
         self._own: dict[int, None] = {}
+        self._name = uuid.uuid4().hex  # by which this process knows its own messages
+        self._sayer = doorbell_layer.Sayer(self._name)
+        self._announced = ""
 
     def listen(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback`` for every ring from now on, until the function that is returned is called."""
@@ -74,12 +90,47 @@ class Doorbell:
                 return
         self._tell()
 
+    def ring_elsewhere(self, users: Iterable[Any], *, queue: bool = False) -> None:
+        """Tell the listeners of other processes, unless they see it in the SQLite file."""
+        if doorbell_layer.configured():
+            self._sayer.say(users, queue)
+        elif doorbell_postgres.can_listen():
+            doorbell_postgres.say(self._name, users, queue)
+
+    def end(self) -> None:
+        """Tell what waits to be told, and say no more: the process ends."""
+        self._sayer.stop()
+
+    def announce(self) -> None:
+        """Say once in the log by which way other processes are heard."""
+        if layer := doorbell_layer.configured():
+            way = f"channel layer {layer}"
+        elif doorbell_postgres.can_listen():
+            way = doorbell_postgres.NAME
+        elif doorbell_sqlite.can_watch():
+            way = doorbell_sqlite.NAME
+        else:
+            way = f"this process only; others' news come by the position check ({connection().vendor})"
+        if way != self._announced:
+            logger.info("Doorbell: %s", way)
+        self._announced = way
+
     def _start(self) -> None:
         if self._gatherer is None:
             self._gatherer = threading.Thread(target=self._gather, name="notifications-doorbell", daemon=True)
             self._gatherer.start()
-        if self._watcher is None and doorbell_sqlite.can_watch():
-            self._watcher = doorbell_sqlite.Watcher(self._heard)
+        if self._watcher is None:
+            self._watcher = self._watch()
+            self.announce()
+
+    def _watch(self) -> Watcher | None:
+        if doorbell_layer.configured():
+            return doorbell_layer.Hearer(self._name, self.ring)
+        if doorbell_postgres.can_listen():
+            return doorbell_postgres.Listener(self._name, self.ring)
+        if doorbell_sqlite.can_watch():
+            return doorbell_sqlite.Watcher(self._heard)
+        return None
 
     def _gather(self) -> None:
         while True:
@@ -122,6 +173,7 @@ class Doorbell:
 doorbell = Doorbell()
 # Its threads, and perhaps a holder of its lock, are not there in a forked process; who listens there says so again.
 os.register_at_fork(after_in_child=lambda: Doorbell.__init__(doorbell))
+atexit.register(doorbell.end)
 
 
 def listen(callback: Callback) -> Callable[[], None]:
@@ -133,6 +185,7 @@ def _signalled(
     sender: Any, users: Iterable[Any], queue: bool, rings: Iterable[int] = (), **kwargs: Any
 ) -> None:
     doorbell.ring(users, queue=queue, rings=rings)
+    doorbell.ring_elsewhere(users, queue=queue)
 
 
 rung.connect(_signalled, dispatch_uid="notifications.doorbell")

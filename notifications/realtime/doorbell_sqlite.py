@@ -22,6 +22,7 @@ from notifications.transactions import connection
 
 logger = logging.getLogger(__name__)
 
+NAME = "SQLite file"
 #: Seconds between two looks.
 EVERY = 0.010
 #: Seconds between two looks at which file it is, and after an error.
@@ -43,6 +44,10 @@ class Watcher:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notifications-doorbell-sqlite", daemon=True)
         self._thread.start()
+
+    @property
+    def hearing(self) -> bool:
+        return self.file is not None
 
     def stop(self) -> None:
         """End the thread and its connection. Does not wait when called by the thread itself."""

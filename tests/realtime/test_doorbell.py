@@ -37,7 +37,7 @@ class Heard(list):
 def heard(transactional_db):
     heard = Heard()
     stop = listen(heard)
-    wait_until(lambda: doorbell._watcher is None or doorbell._watcher.file)
+    wait_until(lambda: doorbell._watcher is None or doorbell._watcher.hearing)
     yield heard
     stop()
 

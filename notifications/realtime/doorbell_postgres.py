@@ -1,0 +1,126 @@
+"""Rings from and to other processes on PostgreSQL: NOTIFY after the commit, LISTEN on a connection of its own.
+
+What was said while the connection was away is not heard; the position check finds it. To ring everybody instead would
+make all processes read everything at the moment in which the database is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import DatabaseError
+
+from notifications.realtime import doorbell_message
+from notifications.realtime.doorbell_retry import for_ever
+from notifications.transactions import connection
+
+logger = logging.getLogger(__name__)
+
+NAME = "PostgreSQL NOTIFY"
+CHANNEL = "notifications_doorbell"
+#: A connection that only listens would never learn that the other end is gone. The host's own options win.
+KEEPALIVE = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+#: Seconds that the end waits for the thread.
+PATIENCE = 5.0
+
+
+def can_listen() -> bool:
+    """Whether the app's database is PostgreSQL, through psycopg 3."""
+    if connection().vendor != "postgresql":
+        return False
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return is_psycopg3
+
+
+def say(origin: str, users: Iterable[Any], queue: bool) -> None:
+    """Tell the other processes, on the connection that committed: a command or a WSGI process needs no second one.
+
+    Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
+    """
+    db = connection()
+    if db.in_atomic_block:  # a test case; nobody else could see its rows either
+        return
+    texts = [json.dumps(message) for message in doorbell_message.messages(origin, users, queue)]
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_notify(%s, text) FROM unnest(%s::text[]) AS said (text)", [CHANNEL, texts]
+            )
+    except DatabaseError as exc:
+        logger.warning("A ring could not be told to other processes: %s", exc)
+
+
+class Listener:
+    """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes than ``origin`` say."""
+
+    def __init__(self, origin: str, heard: Callable[..., None]) -> None:
+        self._origin = origin
+        self._heard = heard
+        self._ended = threading.Event()
+        self._end, self._ends = socket.socketpair()
+        self.hearing = False
+        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-postgres", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and its connection. Does not wait when called by the thread itself."""
+        self._ended.set()
+        with contextlib.suppress(OSError):
+            self._ends.send(b".")
+        if threading.current_thread() is not self._thread:
+            self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        with self._end, self._ends:
+            for_ever(f"Doorbell: {NAME}", self._listen, self._ended)
+
+    def _listen(self, well: Callable[[], None]) -> None:
+        # A copy of Django's own connection, so that whatever the project's engine does to connect is done here too.
+        db = connection().copy()
+        options = {**KEEPALIVE, **db.settings_dict["OPTIONS"]}
+        options.pop("pool", None)  # it would be taken out of the pool for good
+        db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+            well()
+            self._hear(db.connection.pgconn)
+        finally:
+            self.hearing = False
+            with contextlib.suppress(Exception):  # it is broken already
+                db.close()
+
+    def _hear(self, pgconn: Any) -> None:
+        """Read what comes, until the end or an error."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pgconn.socket, selectors.EVENT_READ)
+            selector.register(self._end, selectors.EVENT_READ)
+            self.hearing = True
+            while not self._ended.is_set():
+                selector.select()
+                pgconn.consume_input()
+                while said := pgconn.notifies():
+                    self._read(said.extra)
+
+    def _read(self, text: bytes) -> None:
+        try:
+            message = json.loads(text)
+        except ValueError:  # anybody who may use the database may say anything here
+            return
+        if ring := doorbell_message.read(message, self._origin):
+            users, queue = ring
+            self._heard(users, queue=queue)
