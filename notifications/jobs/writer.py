@@ -54,6 +54,9 @@ class Writer:
         except SystemExit as exc:  # of a receiver; it would end the event loop that waits for this
             raise RuntimeError(f"Something that was called here raised {exc!r}.") from exc
         finally:
+            # Kept whatever CONN_MAX_AGE says: one for each write would cost more than the write, and only one
+            # that stays hears through data_version that somebody else wrote.
+            connection().close_at = None
             self._ended = time.monotonic()
             self._held = self._ended - start
             self._held_since_quiet += self._held
