@@ -5,17 +5,14 @@ Every text is strict JSON without spaces, UTF-8 unescaped. What each frame means
 
 from __future__ import annotations
 
-import functools
 import json
-import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.conf import settings
-from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_prefix
-from django.utils import timezone, translation
+from django.utils import timezone
 
+from notifications import paths
 from notifications.models import Job, Notification
 
 #: Seconds between two beats.
@@ -83,10 +80,10 @@ def job_item(row: Job) -> dict[str, Any]:
         "error": json.loads(row.error) if row.error else None,
         "url": row.url or None,
         "links": {
-            "self": link("api-job", row.id),
-            "result": link("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
-            "cancel": None if done else link("api-job-cancel", row.id),
-            "retry": link("api-job-retry", row.id)
+            "self": paths.job_path("api-job", row.id),
+            "result": paths.job_path("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
+            "cancel": None if done else paths.job_path("api-job-cancel", row.id),
+            "retry": paths.job_path("api-job-retry", row.id)
             if state in (Job.State.FAILED, Job.State.CANCELLED)
             else None,
         },
@@ -100,33 +97,6 @@ def rfc3339(time: datetime | None) -> str | None:
     if time.tzinfo is None:
         time = timezone.make_aware(time, timezone.get_default_timezone())
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def link(name: str, id: uuid.UUID) -> str | None:
-    """Return the path of a URL of the app that names a job; None where the project does not have it.
-
-    The same in every thread and for every reader: not below the script name, nor in the language, of some request.
-    """
-    before, found, after = _path(
-        settings.ROOT_URLCONF, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name
-    )
-    return f"{before}{id}{after}" if found else None
-
-
-SAMPLE = uuid.UUID(int=0)
-
-
-@functools.lru_cache(maxsize=64)
-def _path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
-    prefix = get_script_prefix()
-    set_script_prefix(script_name or "/")
-    try:
-        with translation.override(language):
-            return reverse(f"notifications:{name}", urlconf=urlconf, args=[SAMPLE]).partition(str(SAMPLE))
-    except NoReverseMatch:
-        return "", "", ""
-    finally:
-        set_script_prefix(prefix)
 
 
 class Frame(NamedTuple):
