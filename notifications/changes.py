@@ -78,7 +78,8 @@ def positions(users: Iterable[Any]) -> dict[Any, Position]:
     return {user: found.get(user, NOWHERE) for user in users}
 
 
-NOWHERE = Position()
+#: A user whose stream is not there: not yet, or no longer. Their sessions may have ended with it.
+NOWHERE = Position(guard=-1)
 
 
 def missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed]:

@@ -24,7 +24,7 @@ PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
 def sync(request: HttpRequest) -> HttpResponse:
     """Answer one sync frame, without ``n``: what followed ``epoch`` and ``seq``, or a snapshot without them."""
     seq = query_number(request, "seq")
-    frame = look.catch_up(request.user.pk, request.GET.get("epoch"), seq)
+    frame = look.catch_up(request.user.pk, request.GET.get("epoch"), seq).frame
     return _json(wire.unnumbered(frame))
 
 

@@ -28,7 +28,7 @@ def seqs(missed):
 
 def test_a_stream_that_does_not_exist_is_at_nought(user):
     """Nobody has to make one first."""
-    assert changes.position(user.pk) == changes.Position(head=0, floor=0, unread=0, guard=0)
+    assert changes.position(user.pk) == changes.Position(head=0, floor=0, unread=0, guard=-1)
 
 
 def test_the_position_has_head_and_unread_of_one_moment(user):

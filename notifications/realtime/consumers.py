@@ -18,7 +18,7 @@ from notifications.realtime import closing, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
 from notifications.realtime.sessions import session_key, signed_in
-from notifications.realtime.subscriber import CLOSE_WITHIN, Subscriber
+from notifications.realtime.websocket import CLOSE_WITHIN, Socket
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ async def notifications_socket(scope, receive, send) -> None:
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
     if bye is None:
-        subscriber = Subscriber(here, user, session, send)
+        subscriber = Socket(here, user, session, send)
         bye = here.join(subscriber)
     if bye is not None:
         return await _say(bye, receive, send)
     await _serve(subscriber, receive)
 
 
-async def _serve(subscriber: Subscriber, receive) -> None:
+async def _serve(subscriber: Socket, receive) -> None:
     try:
         while (message := await receive())["type"] == "websocket.receive":
             subscriber.receive(message.get("text"), message.get("bytes"))

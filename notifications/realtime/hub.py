@@ -16,26 +16,20 @@ from typing import Any
 
 from django.db import Error as DatabaseFault
 
-from notifications import streams
 from notifications.conf import settings
 from notifications.realtime import closing, doorbell
-from notifications.realtime.check import Checked, check
+from notifications.realtime.check import Checked
+from notifications.realtime.clock import Clock
 from notifications.realtime.closing import Bye
 from notifications.realtime.look import Seen, Span, Wanted, look, number_first
 from notifications.realtime.pool import Pool
-from notifications.realtime.sessions import signed_in
+from notifications.realtime.signout import SignOut
 from notifications.realtime.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the clock, two position checks, and after a question the database did not answer.
-TICK = 1.0
-CHECK_EVERY = 5
+#: Seconds after a question that the database did not answer.
 RETRY = 1.0
-#: Seconds after somebody's guard moved when their sessions are read again, and between two readings of all sessions.
-GUARD_AFTER = (0.5, 2.0)
-SESSIONS_EVERY = 60
-SESSIONS_AT_ONCE = 100
 #: Seconds that the end of the server waits for clients to go.
 FAREWELL = 1.0
 
@@ -43,13 +37,14 @@ FAREWELL = 1.0
 class Watch:
     """What the hub holds of a user: who is connected, and the versions of active jobs that were shown last."""
 
-    __slots__ = ("guard", "subscribers", "sums", "versions")
+    __slots__ = ("guard", "sockets", "subscribers", "sums", "versions")
 
     def __init__(self) -> None:
         self.subscribers: list[Subscriber] = []
+        self.sockets = 0  # how many of them count for the limit
         self.versions: dict[Any, int] = {}
         self.sums: tuple[int, int] = (0, 0)
-        self.guard: int | None = None
+        self.guard: int | None = None  # not known yet
 
 
 class Hub:
@@ -60,38 +55,41 @@ class Hub:
         self.questions = Pool("hub", 2)
         self.doors = Pool("doors", 2)
         self.epoch: str | None = None
-        self._users: dict[Any, Watch] = {}
+        self.users: dict[Any, Watch] = {}
+        self.signout = SignOut(self)
         self._dirty: set[Any] = set()
         self._behind: set[Subscriber] = set()
         self._unnumbered: set[Subscriber] = set()
-        self._looking = self._numbering = self._checking = self._leaving_over = False
-        self._ticks = 0
+        self._looking = self._numbering = False
         self._stop_listening: Callable[[], None] | None = None
-        self._timer = loop.call_later(TICK, self._tick)
+        self._clock = Clock(self)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
-        """Register a subscriber before anything is read for it; returns why not, where the user has too many."""
-        watch = self._users.get(subscriber.user)
-        if watch is None:
-            watch = self._users[subscriber.user] = Watch()
-        elif len(watch.subscribers) >= settings.SOCKETS_PER_USER:
+        """Register a subscriber before anything is read for it; returns why not, where there are too many sockets."""
+        watch = self.users.get(subscriber.user) or Watch()
+        if subscriber.is_socket and watch.sockets >= settings.SOCKETS_PER_USER:
             return closing.TOO_MANY_SOCKETS
+        self.users[subscriber.user] = watch
         watch.subscribers.append(subscriber)
+        watch.sockets += subscriber.is_socket
+        if watch.guard is not None:
+            self.signout.joined([subscriber])
         if self._stop_listening is None:
             self._stop_listening = doorbell.listen(self._rung)
         return None
 
     def leave(self, subscriber: Subscriber) -> None:
         """Forget a subscriber; once or more often."""
-        watch = self._users.get(subscriber.user)
+        watch = self.users.get(subscriber.user)
         if watch is None or subscriber not in watch.subscribers:
             return
         watch.subscribers.remove(subscriber)
+        watch.sockets -= subscriber.is_socket
         self._behind.discard(subscriber)
         self._unnumbered.discard(subscriber)
         if not watch.subscribers:
-            del self._users[subscriber.user]
-        if not self._users and self._stop_listening:
+            del self.users[subscriber.user]
+        if not self.users and self._stop_listening:
             # In a thread: the watcher is waited for.
             self.doors.run(self._stop_listening)
             self._stop_listening = None
@@ -107,13 +105,14 @@ class Hub:
             self._behind.add(subscriber)
             self.loop.call_soon(self._look)
 
-    def subscribers(self) -> list[Subscriber]:
-        """Return all subscribers."""
-        return [subscriber for watch in self._users.values() for subscriber in watch.subscribers]
+    def subscribers(self, users: Iterable[Any] | None = None) -> list[Subscriber]:
+        """Return all subscribers, or those of some users (keys)."""
+        watches = self.users.values() if users is None else filter(None, map(self.users.get, users))
+        return [subscriber for watch in watches for subscriber in watch.subscribers]
 
     async def close(self) -> None:
         """Say goodbye to all, wait until they have gone, at most 1 s, stop, and end the threads."""
-        self._timer.cancel()
+        self._clock.stop()
         subscribers = self.subscribers()
         for subscriber in subscribers:
             subscriber.close(closing.GOING_AWAY)
@@ -137,7 +136,10 @@ class Hub:
             self.loop.call_soon_threadsafe(self._ring, users)
 
     def _ring(self, users: Iterable[Any]) -> None:
-        self._dirty.update(user for user in users if user in self._users)
+        here = [user for user in users if user in self.users]
+        self._dirty.update(here)
+        # Where nothing was read for a user yet, it may have been a sign-out, and no look would tell.
+        self.signout.joined(self.subscribers(user for user in here if self.users[user].guard is None))
         self._look()
 
     def _look(self) -> None:
@@ -168,7 +170,7 @@ class Hub:
     def _wanted(self, users: set[Any], behind: set[Subscriber]) -> Wanted:
         wanted = Wanted()
         for user in users:
-            watch = self._users.get(user)
+            watch = self.users.get(user)
             if watch is None:
                 continue
             cursors: set[int | None] = set()
@@ -186,8 +188,9 @@ class Hub:
     def _apply(self, seen: Seen, behind: set[Subscriber]) -> None:
         if seen.epoch is not None:
             self.epoch = seen.epoch
+        self._notice_guards({user: position.guard for user, position in seen.positions.items()})
         for user, versions in seen.versions.items():
-            watch = self._users.get(user)
+            watch = self.users.get(user)
             if watch is None:
                 continue
             for subscriber in tuple(watch.subscribers):
@@ -196,7 +199,6 @@ class Hub:
                 elif not subscriber.owed and subscriber.synced:
                     self._follow(subscriber, seen)
             watch.versions = versions
-            self._notice_guard(user, watch, seen.positions[user].guard)
 
     def _follow(self, subscriber: Subscriber, seen: Seen) -> None:
         """Send somebody who is live what is new, if it has room, and if this is what follows its position."""
@@ -231,19 +233,15 @@ class Hub:
     def _send_sync(self, subscriber: Subscriber, span: Span, seen: Seen) -> None:
         assert seen.epoch is not None
         frame, more = span.sync(seen.epoch, seen.active[subscriber.user])
+        subscriber.epoch = seen.epoch
         if not subscriber.deliver(frame):
             return  # it lags; its next ack reads it up
-        subscriber.epoch = seen.epoch
         subscriber.pos = span.seq
         subscriber.reset = False
         subscriber.owed = more
+        subscriber.caught_up({} if more else seen.versions[subscriber.user])
         if more:
             self.read_up(subscriber)
-        if not subscriber.synced or subscriber.ping:
-            subscriber.synced = True
-            if subscriber.ping:
-                subscriber.ping = False
-                subscriber.beat()
 
     def _number(self) -> None:
         """Number the users of those who start from a snapshot, apart from the looks: it may have to wait for a lock."""
@@ -263,58 +261,20 @@ class Hub:
         users = list({subscriber.user for subscriber in fresh})
         self.doors.run(number_first, users).add_done_callback(numbered)
 
-    # The clock
+    # The position check, and sign-out
 
-    def _tick(self) -> None:
-        self._timer = self.loop.call_later(TICK, self._tick)
-        self._ticks += 1
-        now = self.loop.time()
-        for subscriber in self.subscribers():
-            subscriber.check_times(now)
-        self._number_leftovers()
-        if self._users and self._ticks % CHECK_EVERY == 0:
-            self._check_positions()
-        if self._users and self._ticks % SESSIONS_EVERY == 0:
-            self._check_sessions(self.subscribers())
-
-    def _number_leftovers(self) -> None:
-        if self._leaving_over:
-            return
-        self._leaving_over = True
-
-        def done(future: asyncio.Future) -> None:
-            self._leaving_over = False
-            if future.exception():
-                logger.info("Leftovers were not numbered: %s", future.exception())
-
-        self.doors.run(streams.leftovers).add_done_callback(done)
-
-    def _check_positions(self) -> None:
-        """Find what a lost ring did not tell."""
-        if self._checking:
-            return
-        self._checking = True
-
-        def checked(future: asyncio.Future) -> None:
-            self._checking = False
-            if future.exception():
-                logger.warning("The positions could not be checked: %s", future.exception())
-            else:
-                self._repair(future.result())
-
-        self.doors.run(check, list(self._users)).add_done_callback(checked)
-
-    def _repair(self, checked: Checked) -> None:
+    def repair(self, checked: Checked) -> None:
+        """Read up whom a lost ring did not tell."""
         if self.epoch is not None and checked.epoch != self.epoch:
             self.epoch = checked.epoch
             for subscriber in self.subscribers():
                 if subscriber.greeted and not subscriber.owed:
                     self._fall_behind(subscriber)
+        self._notice_guards({user: position.guard for user, position in checked.positions.items()})
         for user, position in checked.positions.items():
-            watch = self._users.get(user)
+            watch = self.users.get(user)
             if watch is None:
                 continue
-            self._notice_guard(user, watch, position.guard)
             sums = checked.sums.get(user, (0, 0))
             live = [
                 subscriber for subscriber in watch.subscribers if subscriber.synced and not subscriber.owed
@@ -323,36 +283,18 @@ class Hub:
                 watch.sums = sums
                 self._ring([user])
 
-    # Sign-out
-
-    def _notice_guard(self, user: Any, watch: Watch, guard: int) -> None:
-        before, watch.guard = watch.guard, guard
-        if before is None or before == guard:
-            return
-        for after in GUARD_AFTER:
-            self.loop.call_later(after, lambda: self._check_sessions(self._of(user)))
-
-    def _of(self, user: Any) -> list[Subscriber]:
-        watch = self._users.get(user)
-        return list(watch.subscribers) if watch else []
-
-    def _check_sessions(self, subscribers: list[Subscriber]) -> None:
-        """Close those whose session is no longer valid. Those the project's own middleware let in have none."""
-        asked = [subscriber for subscriber in subscribers if subscriber.session]
-        for start in range(0, len(asked), SESSIONS_AT_ONCE):
-            self._check_some_sessions(asked[start : start + SESSIONS_AT_ONCE])
-
-    def _check_some_sessions(self, subscribers: list[Subscriber]) -> None:
-        def checked(future: asyncio.Future) -> None:
-            if future.exception():
-                logger.warning("Sessions could not be read again: %s", future.exception())
-                return
-            for subscriber, user in zip(subscribers, future.result(), strict=True):
-                if user != subscriber.user:
-                    subscriber.close(closing.SIGNED_OUT)
-
-        keys = [subscriber.session for subscriber in subscribers]
-        self.doors.run(lambda: [signed_in(key) for key in keys]).add_done_callback(checked)
+    def _notice_guards(self, guards: dict[Any, int]) -> None:
+        moved = []
+        for user, guard in guards.items():
+            watch = self.users.get(user)
+            if watch is None or watch.guard == guard:
+                continue
+            if watch.guard is None:
+                self.signout.joined(watch.subscribers)
+            else:
+                moved.append(user)
+            watch.guard = guard
+        self.signout.moved(moved)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from notifications import changes, streams
 from notifications.changes import Missed, Position
@@ -77,8 +78,15 @@ def look(wanted: Wanted) -> Seen:
     return seen
 
 
-def catch_up(user: Any, epoch: str | None, seq: int | None) -> wire.Frame:
-    """Return the one sync frame that answers a client (key) over HTTP, who says where it is, or None for a snapshot."""
+class CatchUp(NamedTuple):
+    """A sync frame for a client over HTTP, and the entity tag of what it leads to."""
+
+    frame: wire.Frame
+    etag: str
+
+
+def catch_up(user: Any, epoch: str | None, seq: int | None) -> CatchUp:
+    """Return what answers a client (key) over HTTP who says where it is; None for either: a snapshot."""
     now = streams.epoch()
     cursor = seq if epoch == now else None
     span = None
@@ -88,8 +96,16 @@ def catch_up(user: Any, epoch: str | None, seq: int | None) -> wire.Frame:
         number_first([user])
         span = _snapshot(user, changes.position(user))
     versions = {} if span.more else changes.active_versions([user]).get(user, {})
-    frame, _ = span.sync(now, _encode_active(versions, changes.active_jobs(versions)))
-    return frame
+    rows = changes.active_jobs(versions)
+    versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
+    frame, more = span.sync(now, _encode_active(versions, rows))
+    return CatchUp(frame, etag(user, now, span.seq, {} if more else versions))
+
+
+def etag(user: Any, epoch: str, seq: int, versions: Mapping[Any, int]) -> str:
+    """Return the entity tag of where a frame leads: a position, and the versions of the active jobs in it."""
+    state = [user, epoch, seq, *versions.items()]
+    return f'"{hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()}"'
 
 
 def number_first(users: list[Any]) -> None:

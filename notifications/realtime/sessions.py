@@ -6,6 +6,9 @@ key a new name, which the browser of a WebSocket cannot be told.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,14 +20,35 @@ from django.contrib.auth import (
     get_user_model,
     load_backend,
 )
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """That a user (key) is signed in, by a session, or (None) in a way of the project's own."""
+
+    user: Any
+    session: str | None
 
 
 def session_key(request: HttpRequest) -> str | None:
     """Return the session's key that the request's cookie names."""
     return request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+
+
+def session_of(request: HttpRequest) -> str | None:
+    """Return the key of the session by which the user of a request is signed in; None if it was another way."""
+    session = getattr(request, "session", None)
+    if session is None or session.get(SESSION_KEY) != request.user._meta.pk.value_to_string(request.user):
+        return None
+    # One that began with this request is stored at its end, and not before.
+    return session.session_key if session.session_key == session_key(request) else None
 
 
 def signed_in(key: str | None) -> Any | None:
@@ -35,17 +59,77 @@ def signed_in(key: str | None) -> Any | None:
     """
     if not key:
         return None
-    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    store = _store()
+    session = store(key)
+    if session.get(SESSION_KEY) is None:
+        # The cache's store takes one that cannot be asked for a session that is not there; this one raises.
+        store().exists(key)
+        return None
+    return _user_of(session, _ask_for_user)
+
+
+def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
+    """Return which of these claims still hold. Raises as ``signed_in`` does.
+
+    Two queries for all of them, where sessions are in Django's own table and users come from its own backend.
+    """
+    keys = {claim.session for claim in claims if claim.session}
+    if _store().load is DatabaseSession.load:
+        signed = _signed_in_by_table(keys)
+    else:
+        signed = {key: signed_in(key) for key in keys}
+    others = _active({claim.user for claim in claims if not claim.session})
+    return [
+        signed.get(claim.session) == claim.user if claim.session else claim.user in others for claim in claims
+    ]
+
+
+def _store() -> type[SessionBase]:
+    return import_module(settings.SESSION_ENGINE).SessionStore
+
+
+def _user_of(session: Any, get: Callable[[str, Any], Any]) -> Any | None:
+    """The user in the data of a session: ``get(backend, pk)`` finds them."""
     name, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
     if name is None or backend not in settings.AUTHENTICATION_BACKENDS:
         return None
     try:
-        user = load_backend(backend).get_user(get_user_model()._meta.pk.to_python(name))
+        user = get(backend, get_user_model()._meta.pk.to_python(name))
     except ValidationError:  # a session of another user model
         return None
     if user is None or not user.is_active or not _verified(session.get(HASH_SESSION_KEY) or "", user):
         return None
     return user.pk
+
+
+def _ask_for_user(backend: str, pk: Any) -> Any:
+    return load_backend(backend).get_user(pk)
+
+
+def _signed_in_by_table(keys: set[str]) -> dict[str, Any]:
+    store: Any = _store()
+    rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    sessions = {row.session_key: store().decode(row.session_data) for row in rows}
+    to_python = get_user_model()._meta.pk.to_python
+    wanted = set()
+    for session in sessions.values():
+        with contextlib.suppress(ValidationError):
+            wanted.add(to_python(session.get(SESSION_KEY)))
+    users = get_user_model()._default_manager.in_bulk(wanted - {None})
+
+    def get(name: str, pk: Any) -> Any:
+        backend = load_backend(name)
+        if type(backend).get_user is not ModelBackend.get_user:
+            return backend.get_user(pk)
+        user = users.get(pk)
+        return user if user and backend.user_can_authenticate(user) else None
+
+    return {key: _user_of(session, get) for key, session in sessions.items()}
+
+
+def _active(users: set[Any]) -> set[Any]:
+    found = get_user_model()._default_manager.in_bulk(users) if users else {}
+    return {pk for pk, user in found.items() if user.is_active}
 
 
 def _verified(mark: str, user: Any) -> bool:

@@ -105,11 +105,12 @@ class Frame(NamedTuple):
     op: str
     tail: str  #: what follows ``{"op":…,"n":…,``
     size: int  #: bytes of the tail
+    seq: int | None = None  #: where it leads, if it is one that moves the position
 
 
-def frame(op: str, tail: str) -> Frame:
+def frame(op: str, tail: str, seq: int | None = None) -> Frame:
     """Return a frame to be numbered for each subscriber."""
-    return Frame(op, tail, len(tail) if tail.isascii() else len(tail.encode()))
+    return Frame(op, tail, len(tail) if tail.isascii() else len(tail.encode()), seq)
 
 
 def fit(texts: Iterable[str], limit: int) -> list[str]:
@@ -134,7 +135,8 @@ def welcome(subscriber: str) -> Frame:
 
 
 def change(prev: int, seq: int, unread: int, items: list[str]) -> Frame:
-    return frame("change", f'"prev":{prev},"seq":{seq},"unread":{unread},"items":[{",".join(items)}]}}')
+    tail = f'"prev":{prev},"seq":{seq},"unread":{unread},"items":[{",".join(items)}]}}'
+    return frame("change", tail, seq)
 
 
 def jobs(items: list[str]) -> Frame:
@@ -153,6 +155,7 @@ def sync(
         "sync",
         f'"epoch":{encode(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
         f'"items":[{",".join(items)}]{end}}}',
+        seq,
     )
 
 

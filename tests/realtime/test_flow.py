@@ -6,7 +6,7 @@ import json
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import hub, subscriber
+from notifications.realtime import clock, hub, websocket
 from tests.realtime import rows
 from tests.realtime.conftest import blocked, in_thread, until
 
@@ -111,7 +111,7 @@ async def test_the_window_is_256_kib_too(connect, user):
 
 async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
     """A frame larger than the window goes when nothing is outstanding."""
-    monkeypatch.setattr(subscriber, "WINDOW_BYTES", 1000)
+    monkeypatch.setattr(websocket, "WINDOW_BYTES", 1000)
     socket = await connect(user)
     await in_thread(rows.notices, user, 20)
     socket.say("hello")
@@ -147,8 +147,8 @@ async def test_an_ack_above_what_was_sent_is_refused(connect, user):
 
 async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
     """too_slow, also when a later frame was asked for since; a client that acks stays."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
-    monkeypatch.setattr(subscriber, "ACK_WITHIN", 0.3)
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.3)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
     await quick.start()
@@ -162,9 +162,9 @@ async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
 
 async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
     """The first in time does not excuse the second."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
-    monkeypatch.setattr(subscriber, "ACK_WITHIN", 0.5)
-    monkeypatch.setattr(subscriber, "ASK_FRAMES", 3)
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.5)
+    monkeypatch.setattr(websocket, "ASK_FRAMES", 3)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 7):
@@ -175,9 +175,9 @@ async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
 
 async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeypatch):
     """With the position, to which everything was sent before."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
+    monkeypatch.setattr(clock, "TICK", 0.02)
     monkeypatch.setattr("notifications.realtime.wire.BEAT", 0.2)
-    monkeypatch.setattr(subscriber, "WINDOW_FRAMES", 3)
+    monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
     await socket.start()
     assert (await socket.hear("beat"))["seq"] == 0
@@ -214,7 +214,7 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
             stuck.say("ping") if number % 20 == 0 else None
         await until(lambda: mine.owed)
         # A beat between two frames at most.
-        assert len(mine.out) <= 2 * subscriber.WINDOW_FRAMES
+        assert len(mine.out) <= 2 * websocket.WINDOW_FRAMES
     frames = []
     while len(frames) < 62:
         frame = await stuck.hear()
@@ -224,7 +224,7 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
 
 async def test_who_is_stuck_is_given_up(connect, user, monkeypatch):
     """A bye that cannot be sent does not keep the connection: the application ends."""
-    monkeypatch.setattr(subscriber, "CLOSE_WITHIN", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)
     socket = await connect(user)
     await socket.start()
     socket.unblocked.clear()
@@ -252,8 +252,8 @@ async def test_sixty_frames_in_ten_seconds(connect, user, count):
 
 async def test_asked_acks_do_not_count(connect, user, monkeypatch):
     """A client that is sent much may ack much."""
-    monkeypatch.setattr(subscriber, "ASK_FRAMES", 1)
-    monkeypatch.setattr(subscriber, "RATE_FRAMES", 2)
+    monkeypatch.setattr(websocket, "ASK_FRAMES", 1)
+    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
     await socket.start()
     socket.say("ack", n=1)
@@ -267,8 +267,8 @@ async def test_asked_acks_do_not_count(connect, user, monkeypatch):
 
 async def test_the_limits_forget(connect, user, monkeypatch):
     """Only the last ten seconds count."""
-    monkeypatch.setattr(subscriber, "RATE_SECONDS", 0.05)
-    monkeypatch.setattr(subscriber, "RATE_FRAMES", 2)
+    monkeypatch.setattr(websocket, "RATE_SECONDS", 0.05)
+    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
     await socket.start()
     for _ in range(5):

@@ -198,7 +198,7 @@ async def test_nothing_is_lost_between_a_start_and_the_first_ring(connect, user)
 
 async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
     """The position check finds what no ring told of: changes and active jobs."""
-    monkeypatch.setattr("notifications.realtime.hub.TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
@@ -216,7 +216,7 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
 
 async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
     """A row that a killed process left without a number is numbered, and so told, by this one."""
-    monkeypatch.setattr("notifications.realtime.hub.TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
     socket = await connect(user)
     await socket.start()
     await in_thread(inbox.compose(user.pk, "left").save)

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications.models import Stream
-from notifications.realtime import hub, subscriber
+from notifications.realtime import clock, hub, signout, websocket
 from tests.realtime.conftest import in_thread, sign_in
 
 
@@ -217,8 +217,8 @@ async def test_a_user_has_so_many_sockets(connect, user, other, settings):
 
 async def test_hello_must_come_in_time(connect, user, monkeypatch):
     """no_hello, and nothing is read for who says nothing."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
-    monkeypatch.setattr(subscriber, "HELLO_WITHIN", 0.1)
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(websocket, "HELLO_WITHIN", 0.1)
     bye = await (await connect(user)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
 
@@ -269,9 +269,9 @@ async def test_who_hangs_up_is_forgotten(connect, user):
 
 async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connect, user, monkeypatch):
     """Only those whose session is no longer valid."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
-    monkeypatch.setattr(hub, "GUARD_AFTER", (0.05,))
-    monkeypatch.setattr(hub, "SESSIONS_EVERY", 10**9)
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(signout, "AFTER_GUARD", (0.05,))
+    monkeypatch.setattr(clock, "SESSIONS_EVERY", 10**9)
     stays, goes = await in_thread(sign_in, user), await in_thread(sign_in, user)
     staying, going = await connect(cookie=stays), await connect(cookie=goes)
     await staying.start()
@@ -290,8 +290,8 @@ async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connec
 
 async def test_all_sessions_are_read_again_now_and_then(connect, user, monkeypatch):
     """A session that expires ends the socket, though nobody rang."""
-    monkeypatch.setattr(hub, "TICK", 0.02)
-    monkeypatch.setattr(hub, "SESSIONS_EVERY", 2)
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(clock, "SESSIONS_EVERY", 2)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await socket.start()

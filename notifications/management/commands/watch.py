@@ -57,7 +57,7 @@ class Command(BaseCommand):
     ) -> tuple[str | None, int | None, bool]:
         """Print what followed a position; return where that ends, and whether there is more."""
         try:
-            text = wire.unnumbered(look.catch_up(user, epoch, seq))
+            text = wire.unnumbered(look.catch_up(user, epoch, seq).frame)
         except (OperationalError, InterfaceError) as exc:
             self.stderr.write(f"The database is away, watching goes on when it is back: {exc}")
             connections.close_all()
