@@ -128,8 +128,14 @@ function bell(page) {
         .filter((item) => item.archived_at === null)
         .sort((a, b) => b.raised - a.raised)
         .slice(0, LATEST);
+      const rows = /** @type {HTMLElement[]} */ ([...this.#list.children]);
+      if (rows.map((row) => row.dataset.id).join() === latest.map((item) => item.id).join()) {
+        // The same again: its rows stay, somebody may have gone into the list by keyboard.
+        rows.forEach((row, index) => this.#refresh(row, latest[index]));
+      } else {
+        this.#list.replaceChildren(...latest.map((item) => this.#row(item)));
+      }
       this.#drawn = new Set(latest.map((item) => item.id));
-      this.#list.replaceChildren(...latest.map((item) => this.#row(item)));
       this.#news.hidden = true;
       this.#tell(latest.length ? "" : words.say("empty"));
     }
@@ -142,6 +148,16 @@ function bell(page) {
       row.append(page.summarize(item));
       mark(row, item, words.say("unread"));
       return row;
+    }
+
+    /**
+     * @param {HTMLElement} row
+     * @param {Notification} item
+     */
+    #refresh(row, item) {
+      mark(row, item, words.say("unread"));
+      const time = row.querySelector("time");
+      if (time) time.textContent = words.ago(time.dateTime);
     }
 
     /** @param {Change} change */
