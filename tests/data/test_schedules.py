@@ -7,9 +7,10 @@ from django.db import connection, transaction
 
 from notifications import inbox, streams
 from notifications.api import notify
-from notifications.models import Notification, Stream
+from notifications.ids import uuid7
+from notifications.models import Job, Notification, Stream
 from tests.data.conftest import scalar
-from tests.data.rows import unnumbered
+from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_orderly, position, seqs, titles
 
 pytestmark = [pytest.mark.database_law, pytest.mark.usefixtures("on_postgresql")]
@@ -28,6 +29,23 @@ def test_a_row_that_is_locked_is_passed_over(ending, elsewhere, user, given):
     streams.leftovers()
     assert seqs(user) == [2, 1]
     assert given(user.pk) == [1, 2]
+    assert_orderly([user])
+
+
+def test_a_job_that_is_locked_is_passed_over(elsewhere, user, given):
+    """Whoever wants to retry it by hand, say, holds up no notification."""
+    finish_job(row := job(user), uuid7())
+    Job.objects.update(seq=None)
+    holder = elsewhere()
+    holder.begin()
+    holder.do(lambda: Job.objects.select_for_update().get(pk=row.pk))
+    (left,) = unnumbered(user.pk, 1)
+    streams.number([user.pk])
+    assert Job.objects.get().seq is None
+    assert Notification.objects.get(pk=left).seq == 3
+    holder.roll_back()
+    streams.leftovers()
+    assert Job.objects.get().seq == 4
     assert_orderly([user])
 
 
