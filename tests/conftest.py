@@ -84,6 +84,26 @@ def site(sites, request):
         request.node.add_report_section("teardown", "site", site.log())
 
 
+@pytest.fixture(scope="session")
+def postgres_sites(sites, postgres):
+    """Makes sites on PostgreSQL, whatever the database of the run is."""
+    if sites.postgres:
+        yield sites
+        return
+    with tempfile.TemporaryDirectory(prefix="asyncsite-sites-") as folder:
+        yield Sites(Path(folder), postgres)
+
+
+@pytest.fixture
+def postgres_site(postgres_sites, request):
+    """A site on a fresh PostgreSQL database, not started."""
+    site = postgres_sites.make()
+    yield site
+    site.close()
+    if failed(request):
+        request.node.add_report_section("teardown", "site", site.log())
+
+
 @pytest.fixture
 def site_server(site):
     """A running site: Daphne with the embedded worker."""

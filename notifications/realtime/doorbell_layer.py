@@ -168,14 +168,14 @@ class Sayer:
 
     def stop(self) -> None:
         """End the thread, after what it holds if that takes no longer than a second."""
-        self._told.wait(END)
+        told = self._told.wait(END)
         with self._lock:
             self._ended.set()
             thread, loop = self._thread, self._loop
         if loop:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._more.set)
-        if thread:
+        if thread and told:
             thread.join(END)
 
     def _run(self) -> None:

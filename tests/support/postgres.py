@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ PLACES = ("/usr/lib/postgresql/*/bin/{}", "/usr/local/pgsql/bin/{}")
 
 class Postgres:
     """A running cluster. `url(name)` is a DATABASE_URL; create(name, template) makes a database.
+
+    crash() ends it at once, as pg_ctl stop -m immediate does, and start() brings it back.
 
     fsync stays on, as it is anywhere else: what a commit costs decides which races are met.
     """
@@ -53,18 +56,17 @@ class Postgres:
             "unix_socket_directories": self.folder,
             "max_connections": 200,
         }
-        self.process = Process(
-            [
-                server,
-                "-D",
-                data,
-                *(part for item in options.items() for part in ("-c", "{}={}".format(*item))),
-            ],
-            log=self.folder.with_suffix(".log"),
-            cwd="/",
-            **how,
-        )
+        settings = (part for item in options.items() for part in ("-c", "{}={}".format(*item)))
+        self.command = [server, "-D", data, *settings]
+        self.start()
+
+    def start(self):
+        self.process = Process(self.command, log=self.folder.with_suffix(".log"), cwd="/", **unprivileged())
         self.process.wait_until(self._answers, what="PostgreSQL to accept connections")
+
+    def crash(self):
+        self.process.popen.send_signal(signal.SIGQUIT)
+        self.process.popen.wait(30)
 
     def url(self, name):
         return f"postgres://tests@127.0.0.1:{self.port}/{name}"
