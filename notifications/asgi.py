@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications.realtime import daphne_server
+from notifications.realtime import daphne_server, uvicorn_server
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
 SERVING_COMMANDS = {"runserver", "serve"}
@@ -46,9 +46,12 @@ class Application:
             return await self.live(receive, send)
         if daphne := daphne_server.server_of(send):
             scope = daphne_server.with_its_root_path(scope, daphne)
-            if not self.served:
-                daphne_server.before_its_end(self.hub.close_here)
-        self.served = True
+        if not self.served:
+            self.served = True
+            if daphne:
+                daphne_server.before_its_end(daphne, self.hub.close_here)
+            elif uvicorn := uvicorn_server.running():
+                uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             return await self.django(scope, receive, send)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.bounds import INTEGER
-from notifications.problems import Problem, answers_problems
+from notifications.problems import Problem, answers_problems, busy
 
 #: Bytes of a body.
 BODY = 1024 * 1024
+#: Seconds that a client may ask an answer to wait, at most.
+WAIT = 20
 
 View = Callable[..., HttpResponse]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def api(method: str) -> Callable[[View], View]:
@@ -34,22 +40,67 @@ def api(method: str) -> Callable[[View], View]:
         @wraps(view)
         @answers_problems
         def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if not getattr(request, "user", None) or not request.user.is_authenticated:
-                raise Problem(401, "Nobody is signed in. Sign in and try again.")
-            if request.method != method and not (request.method == "HEAD" and method == "GET"):
-                allow = "GET, HEAD" if method == "GET" else method
-                raise Problem(
-                    405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow}
-                )
-            if method != "GET":
-                _check_csrf(request)
+            admit(request, method)
             return view(request, *args, **kwargs)
 
-        wrapped._non_atomic_requests = _every_database()  # type: ignore[attr-defined]
-        wrapped.login_required = False  # type: ignore[attr-defined]
-        return wrapped
+        return _apart(wrapped)
 
     return decorate
+
+
+def aapi(view: AsyncView) -> AsyncView:
+    """Make an async view part of the API, as ``api`` does. It calls ``admit`` itself, in a thread."""
+
+    @csrf_exempt
+    @wraps(view)
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return await view(request, *args, **kwargs)
+        except Problem as problem:
+            return problem.response()
+        except (OperationalError, InterfaceError):
+            return busy().response()
+
+    return _apart(wrapped)
+
+
+def admit(request: HttpRequest, method: str) -> None:
+    """Let in who is signed in and asks by this method (GET lets HEAD in too). Raises Problem: 401, 405 or 403."""
+    if not signed_in(request):
+        raise Problem(401, "Nobody is signed in. Sign in and try again.")
+    if request.method != method and not (request.method == "HEAD" and method == "GET"):
+        allow = "GET, HEAD" if method == "GET" else method
+        raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})
+    if method != "GET":
+        _check_csrf(request)
+
+
+def signed_in(request: HttpRequest) -> bool:
+    """Whether the request is of somebody who is signed in."""
+    user = getattr(request, "user", None)
+    return user is not None and user.is_authenticated
+
+
+def entity_tags(request: HttpRequest) -> list[str] | None:
+    """Return the strong forms of the tags in ``If-None-Match``, or ``["*"]``; None without any."""
+    tags = parse_etags(request.headers.get("If-None-Match", ""))
+    return [tag.removeprefix("W/") for tag in tags] or None
+
+
+def is_known(etag: str, request: HttpRequest) -> bool:
+    """Whether the client has this already, as it says in ``If-None-Match``: then the answer is 304."""
+    known = entity_tags(request)
+    return known is not None and (known == ["*"] or etag in known)
+
+
+def seconds_to_wait(request: HttpRequest) -> int:
+    """Return the seconds of ``Prefer: wait=N`` (RFC 7240), at most 20; 0 without one, or for one that is no number."""
+    for preference in request.headers.get("Prefer", "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":  # of several the first counts
+            value = value.strip().strip('"')
+            return min(int(value[:9]), WAIT) if value.isascii() and value.isdigit() else 0
+    return 0
 
 
 def json_object(request: HttpRequest) -> dict[str, Any]:
@@ -98,6 +149,13 @@ def uuids(value: Any, field: str, most: int) -> list[UUID]:
         raise Problem(
             422, f"{field} holds something that is not an id. An id is a UUID.", field=field
         ) from exc
+
+
+def _apart(view: Any) -> Any:
+    """Leave the view alone with ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware``."""
+    view._non_atomic_requests = _every_database()
+    view.login_required = False
+    return view
 
 
 def _check_csrf(request: HttpRequest) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from notifications import pages, views
+from notifications import following, pages, views
 from notifications.inbox import VERBS
 
 app_name = "notifications"
@@ -11,7 +11,8 @@ urlpatterns = [
     path("", pages.inbox, name="inbox"),
     path("read/", pages.mark_read, name="inbox-read"),
     path("jobs/<uuid:id>/", pages.job, name="job"),
-    path("api/sync/", views.sync, name="api-sync"),
+    path("api/sync/", following.sync, name="api-sync"),
+    path("api/events/", following.events, name="api-events"),
     path("api/jobs/<uuid:id>/", views.job, name="api-job"),
     path("api/jobs/<uuid:id>/result/", views.job_result, name="api-job-result"),
     path("api/notifications/", views.notifications, name="api-notifications"),

@@ -1,4 +1,4 @@
-"""The HTTP side for programs: where a stream is, jobs and their results, notifications."""
+"""The HTTP side for programs: jobs and their results, notifications."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
-from django.utils.http import parse_etags
 
 from notifications import changes, inbox, streams
 from notifications.asking import RETRY_AFTER, job_etag, job_response
 from notifications.models import Job, Notification
 from notifications.problems import Problem
 from notifications.realtime import look, wire
-from notifications.requests import api, json_object, query_number, uuids, whole_number
+from notifications.requests import api, is_known, json_object, query_number, uuids, whole_number
 from notifications.transactions import database
 
 #: Items of a page, unless told and at most; ids in one request.
@@ -21,19 +20,10 @@ PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
 
 
 @api("GET")
-def sync(request: HttpRequest) -> HttpResponse:
-    """Answer one sync frame, without ``n``: what followed ``epoch`` and ``seq``, or a snapshot without them."""
-    seq = query_number(request, "seq")
-    frame = look.catch_up(request.user.pk, request.GET.get("epoch"), seq).frame
-    return _json(wire.unnumbered(frame))
-
-
-@api("GET")
 def job(request: HttpRequest, id: UUID) -> HttpResponse:
     """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed."""
     mine = _mine(request, id)
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    if known == ["*"] or job_etag(mine) in (tag.removeprefix("W/") for tag in known):
+    if is_known(job_etag(mine), request):
         response = HttpResponse(status=304, headers={"ETag": job_etag(mine), "Cache-Control": "no-store"})
         if not mine.done:
             response["Retry-After"] = str(RETRY_AFTER)

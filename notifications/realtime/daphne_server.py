@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,18 +22,31 @@ def with_its_root_path(scope: dict, server: Any) -> dict:
     return {**scope, "root_path": server.root_path}
 
 
-def before_its_end(farewell: Callable[[], Awaitable]) -> None:
-    """Await ``farewell()`` before Daphne closes its connections.
-
-    It means to cancel all applications then, but fails over the first connection that has none, such as any that became
-    a WebSocket (Daphne 4.2).
-    """
+def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
+    """Await ``farewell()`` before Daphne cancels its applications and closes its connections."""
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
     reactor: Any = installed  # a module whose attributes come when it is installed
+    cancelling = _cancelling_first(reactor, server)
 
-    def wait() -> Deferred:
-        return Deferred.fromFuture(asyncio.ensure_future(farewell()))
+    async def end() -> None:
+        await farewell()
+        if cancelling:
+            # It fails over the first connection that has become a WebSocket (Daphne 4.2): those are closed by now.
+            with contextlib.suppress(Exception):
+                await cancelling().asFuture(asyncio.get_running_loop())
 
-    reactor.addSystemEventTrigger("before", "shutdown", wait)
+    reactor.addSystemEventTrigger(
+        "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(end()))
+    )
+
+
+def _cancelling_first(reactor: Any, server: Any) -> Callable[[], Any] | None:
+    """Take Daphne's cancelling of everything out of what Twisted does at its end, and return it."""
+    trigger = ("before", server.kill_all_applications, (), {})
+    try:
+        reactor.removeSystemEventTrigger(("shutdown", trigger))
+    except (AttributeError, ValueError, KeyError):  # another Daphne has it elsewhere
+        return None
+    return server.kill_all_applications

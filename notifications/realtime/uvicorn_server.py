@@ -1,0 +1,24 @@
+"""What the app has to know of uvicorn, which closes WebSockets and waits for open responses before it tells anybody."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+def running() -> Any | None:
+    """Return the uvicorn server of this process, None if it is another one: it is who gets SIGTERM."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if type(server).__module__ == "uvicorn.server" else None
+
+
+def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
+    """Await ``farewell()`` before the server closes its connections."""
+    shutdown = server.shutdown
+
+    async def say_farewell_first(*args: Any, **kwargs: Any) -> None:
+        await farewell()
+        await shutdown(*args, **kwargs)
+
+    server.shutdown = say_farewell_first

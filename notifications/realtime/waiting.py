@@ -1,0 +1,66 @@
+"""Requests that wait: how many of a user there may be, and what they give back before they do."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakSet
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import connections
+
+#: Waiting requests of a user in one process.
+AT_ONCE = 4
+
+_lock = threading.Lock()
+_taken: dict[Any, WeakSet[Seat]] = {}
+
+
+class Seat:
+    """The right of one request to wait, until it leaves. One that is lost on its way ends with the request."""
+
+    __slots__ = ("__weakref__", "user")
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    def leave(self) -> None:
+        """Make room for another request; once or more often."""
+        with _lock:
+            seats = _taken.get(self.user)
+            if seats is not None:
+                seats.discard(self)
+                if not seats:
+                    del _taken[self.user]
+
+
+def take_seat(user: Any) -> Seat | None:
+    """Return a seat for a request of this user (key); None if too many of them wait already."""
+    seat = Seat(user)
+    with _lock:
+        seats = _taken.setdefault(user, WeakSet())
+        if len(seats) >= AT_ONCE:
+            return None
+        seats.add(seat)
+    return seat
+
+
+async def let_go() -> None:
+    """Close the connections that the request has opened, in the thread that opened them, and let that thread go.
+
+    Django gives each request a thread for its synchronous parts and keeps it until the answer is sent. What comes after
+    the wait gets a new one.
+    """
+    await sync_to_async(_close_connections)()
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is None or getattr(context, "_executor", None):  # it belongs to somebody else
+        return
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+    if executor is not None:
+        executor.shutdown(wait=False)
+
+
+def _close_connections() -> None:
+    for db in connections.all(initialized_only=True):
+        if not db.in_atomic_block:
+            db.close()
