@@ -453,7 +453,7 @@ class TestTakingOver:
         assert (job.state, job.version, job.result) == ("running", 50, None)
         assert told(demo) == []
 
-    def test_a_job_that_comes_back_to_the_same_worker(self, worker, quickly, gate, settings):
+    def test_a_job_that_comes_back_to_the_same_worker(self, worker, quickly, gate, settings, caplog):
         """Past its deadline it was taken from a task that refuses to end. Each claim's end frees its own slot."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.stubborn.enqueue()
@@ -461,6 +461,10 @@ class TestTakingOver:
         Job.objects.filter(id=result.id).update(deadline=timezone.now() - timedelta(seconds=1))
         wait_until(lambda: tasks.held.count("stubborn") == 2, what="the job to be begun again")
         until_state(result, "running")
+        tasks.seen.append("let go")
+        wait_until(lambda: "is void" in caplog.text, what="the outcome of the first claim to be void")
+        wait_until(lambda: not worker.worker._outcomes, what="its end to be settled")
+        assert len(worker.worker._running) == 1
         gate.set()
         (job,) = until_done(result)
         assert (job.state, job.attempt, job.fence) == ("succeeded", 2, 2)
