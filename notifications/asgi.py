@@ -25,6 +25,9 @@ def get_asgi_application() -> Application:
     """
     application = Application(get_django_application())
     if is_server():
+        from notifications.realtime.doorbell import doorbell
+
+        doorbell.announce()
         start_embedded_worker()
     return application
 

@@ -206,13 +206,19 @@ def test_file_that_is_no_database(serve, tmp_path):
 
 @SERVERS
 def test_postgres_and_redis(serve, postgres, redis, server):
-    """DATABASE_URL and REDIS_URL are all it needs: a page is served, and the way of the doorbell is said."""
+    """DATABASE_URL and REDIS_URL are all it needs: a page is served, and the doorbell said at the start."""
     name = f"serve_{server}"
     postgres.create(name)
     port = free_port()
-    server = serve(PORT=str(port), SERVER=server, DATABASE_URL=postgres.url(name), REDIS_URL=redis.url)
+    server = serve(
+        PORT=str(port),
+        SERVER=server,
+        DATABASE_URL=postgres.url(name),
+        REDIS_URL=redis.url,
+        EMBEDDED_WORKER="0",
+    )
     server.wait_for_line("Ctrl-C stops it.")
-    server.wait_for_line("Doorbell: channel layer channels_redis.pubsub.RedisPubSubChannelLayer")
+    assert "Doorbell: channel layer channels_redis.pubsub.RedisPubSubChannelLayer" in server.output
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
         assert response.status == 200
     assert "Traceback" not in server.output
