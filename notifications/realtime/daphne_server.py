@@ -44,7 +44,7 @@ def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
 
 def _cancelling_first(reactor: Any, server: Any) -> Callable[[], Any] | None:
     """Take Daphne's cancelling of everything out of what Twisted does at its end, and return it."""
-    trigger = ("before", server.kill_all_applications, (), {})
+    trigger: tuple = ("before", server.kill_all_applications, (), {})
     try:
         reactor.removeSystemEventTrigger(("shutdown", trigger))
     except (AttributeError, ValueError, KeyError):  # another Daphne has it elsewhere

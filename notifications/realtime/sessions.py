@@ -28,6 +28,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+#: Characters of the session keys that Django makes.
+KEY_LENGTH = 32
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -57,13 +60,14 @@ def signed_in(key: str | None) -> Any | None:
     Not signed in any more: the session has ended or expired, the password was changed, the user is gone or not active.
     Raises the errors of the session's store, the database or the authentication backend.
     """
-    if not key:
+    if not key or not key.isprintable():  # PostgreSQL refuses NUL
         return None
     store = _store()
     session = store(key)
     if session.get(SESSION_KEY) is None:
-        # The cache's store takes one that cannot be asked for a session that is not there; this one raises.
-        store().exists(key)
+        if len(key) == KEY_LENGTH and key.isascii() and key.isalnum():
+            # The store of a cache that cannot be asked says that the session is not there; this one raises then.
+            store().exists(key)
         return None
     return _user_of(session, _ask_for_user)
 

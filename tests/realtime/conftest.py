@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.db import connections
@@ -48,6 +49,28 @@ async def connect(transactional_db):
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def ask(transactional_db):
+    """ask(path, user, **options) sends a Request below the API; all are ended after the test, and the hub with them."""
+    from tests.realtime.requests import Request
+
+    requests = []
+
+    async def send(path, user=None, cookie=None, **options):
+        if user is not None:
+            cookie = await in_thread(sign_in, user)
+        requests.append(Request(path, cookie, **options))
+        return requests[-1]
+
+    yield send
+    await hub.close_here()
+    for request in requests:
+        request.hang_up()
+        request.unblocked.set()
+    await asyncio.gather(*(request.task for request in requests), return_exceptions=True)
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""A client of the HTTP side in memory, against Django's own ASGI handler."""
+
+import asyncio
+import json
+
+from django.core.asgi import get_asgi_application
+
+from tests.realtime.conftest import PATIENCE
+
+API = "/notifications/api/"
+
+
+class Request:
+    """A request: `await answered()`, then status, headers; json() of the whole body, or hear() the next event."""
+
+    def __init__(self, path, cookie=None, *, method="GET", headers=None, app=None):
+        path, _, query = path.partition("?")
+        headers = [(b"host", b"testserver")] + [
+            (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
+        ]
+        if cookie:
+            headers.append((b"cookie", cookie.encode()))
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": API + path,
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": headers,
+        }
+        self.incoming, self.outgoing = asyncio.Queue(), asyncio.Queue()
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.body, self.size, self.ended = b"", 0, False
+        self.incoming.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self.task = asyncio.create_task((app or get_asgi_application())(scope, self.incoming.get, self._send))
+
+    async def _send(self, message):
+        await self.unblocked.wait()
+        self.outgoing.put_nowait(message)
+
+    async def answered(self, patience=PATIENCE):
+        """Wait until the answer begins. Returns self."""
+        message = await asyncio.wait_for(self.outgoing.get(), patience)
+        self.status = message["status"]
+        self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
+        return self
+
+    async def whole(self):
+        """The whole body."""
+        while not self.ended:
+            await self._more()
+        return self.body
+
+    async def json(self):
+        return json.loads(await self.whole())
+
+    async def hear(self, name=None):
+        """The next event, as a dict of its fields, data parsed; {"comment": …} for a comment; None at the end."""
+        while b"\n\n" not in self.body:
+            if self.ended:
+                return None
+            await self._more()
+        text, _, self.body = self.body.partition(b"\n\n")
+        event = dict(line.split(":", 1) for line in text.decode().split("\n"))
+        event = {field or "comment": value.removeprefix(" ") for field, value in event.items()}
+        if "data" in event:
+            event["data"] = json.loads(event["data"])
+        assert name is None or event.get("event") == name, event
+        return event
+
+    async def start(self):
+        """Wait for the answer and its beginning. Returns the sync event that ends the catch-up."""
+        await self.answered()
+        assert (self.status, self.headers["content-type"]) == (200, "text/event-stream")
+        assert await self.hear() == {"retry": "3000"}
+        while (sync := await self.hear("sync"))["data"]["more"]:
+            pass
+        return sync
+
+    def hang_up(self):
+        self.incoming.put_nowait({"type": "http.disconnect"})
+
+    async def is_over(self):
+        await asyncio.wait_for(asyncio.wait([self.task]), PATIENCE)
+
+    async def _more(self):
+        message = await asyncio.wait_for(self.outgoing.get(), PATIENCE)
+        self.body += message.get("body", b"")
+        self.size += len(message.get("body", b""))
+        self.ended = not message.get("more_body")

@@ -1,0 +1,94 @@
+"""How many requests of a user may wait, and what they hold while they do: no thread and no connection."""
+
+import gc
+import threading
+
+import pytest
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import connection, transaction
+
+from notifications.realtime import hub, waiting
+from tests.realtime.conftest import in_thread, sign_in, until
+
+
+async def wait_for(ask, cookie, way):
+    """A request that waits."""
+    if way == "events":
+        events = await ask("events/", cookie=cookie)
+        await events.start()
+        return events
+    before = len(hub.here().subscribers())
+    asked = await ask("sync/?wait", cookie=cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"})
+    await until(lambda: len(hub.here().subscribers()) > before)
+    return asked
+
+
+async def test_four_wait_at_once(ask, user, other):
+    """Long polls and events together, by user; the fifth is told so, and one that ends makes room."""
+    cookie = await in_thread(sign_in, user)
+    requests = [await wait_for(ask, cookie, way) for way in ("events", "poll", "poll", "events")]
+    for path, headers in [("events/", {}), ("sync/", {"Prefer": "wait=1"})]:
+        refused = await (await ask(path, cookie=cookie, headers=headers)).answered()
+        assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
+        assert int(refused.headers["retry-after"]) > 0
+    assert (await (await ask("sync/", cookie=cookie)).answered()).status == 200
+    await wait_for(ask, await in_thread(sign_in, other), "events")
+    for request in requests[:2]:
+        request.hang_up()
+        await request.is_over()
+        await wait_for(ask, cookie, "poll")
+
+
+def test_a_seat_that_is_lost_is_free():
+    """Also where a request ends before anything could say so."""
+    seats = [waiting.take_seat("ada") for _ in range(waiting.AT_ONCE)]
+    assert all(seats) and waiting.take_seat("ada") is None
+    assert waiting.take_seat("bob")
+    seats.pop()
+    gc.collect()
+    seats.append(waiting.take_seat("ada"))
+    assert seats[-1] and waiting.take_seat("ada") is None
+    for seat in seats:
+        seat.leave()
+        seat.leave()
+    assert "ada" not in waiting._taken
+
+
+@pytest.mark.parametrize("way", ["events", "poll"])
+async def test_a_waiting_request_holds_no_thread(ask, user, way):
+    """The one that Django gave it has ended."""
+    cookie = await in_thread(sign_in, user)
+    await wait_for(ask, cookie, way)  # the hub's own threads have started
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")}
+    for _ in range(3):
+        await wait_for(ask, cookie, way)
+
+    def others():
+        return {
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith("ThreadPoolExecutor") and thread not in before
+        }
+
+    await until(lambda: not others())
+    assert not SyncToAsync.context_to_thread_executor
+
+
+async def test_connections_are_closed_in_the_threads_that_opened_them(transactional_db):
+    """Not in an atomic block, whose work would be lost."""
+
+    def query():
+        connection.ensure_connection()
+        return connection.connection is not None
+
+    assert await sync_to_async(query)()
+    await waiting.let_go()
+    assert not await sync_to_async(lambda: connection.connection is not None)()
+
+    def inside():
+        with transaction.atomic():
+            waiting._close_connections()
+            return connection.connection is not None
+
+    assert await sync_to_async(inside)()
+    await waiting.let_go()
