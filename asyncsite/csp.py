@@ -1,18 +1,16 @@
 """The Content-Security-Policy header on Django 5.2, which has no setting for it."""
 
 from django.conf import settings
+from django.utils.deprecation import MiddlewareMixin
 
 
-class ContentSecurityPolicyMiddleware:
-    """Sends the policy of SECURE_CSP with every response that has none of its own."""
+class ContentSecurityPolicyMiddleware(MiddlewareMixin):
+    """Sends the policy of SECURE_CSP with every response that has none of its own.
 
-    async_capable = False
+    Async too: one middleware that is not would hold a thread for every request that waits.
+    """
 
-    def __init__(self, get_response):
-        self.get_response = get_response
-
-    def __call__(self, request):
-        response = self.get_response(request)
+    def process_response(self, request, response):
         if settings.DEBUG and response.status_code == 500:
             return response  # Django's own error page is made of inline code.
         response.headers.setdefault(
