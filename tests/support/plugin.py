@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -35,6 +36,12 @@ def pytest_load_initial_conftests(early_config):
         cluster.create("tests")
         os.environ["DATABASE_URL"] = cluster.url("tests")
     return (yield)
+
+
+def pytest_configure():
+    # Where a script runs the tests in the background SIGINT is ignored, and every process they start would inherit it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure():
