@@ -54,7 +54,7 @@ def make_job(user, **fields):
     return Job.objects.create(id=uuid7(), user=user, created_at=now, queued_at=now, **defaults | fields)
 
 
-@pytest.mark.parametrize("address", [INBOX, f"/notifications/jobs/{uuid.uuid4()}/"])
+@pytest.mark.parametrize("address", [INBOX, f"/notifications/jobs/{uuid.UUID(int=7)}/"])
 def test_signed_out_leads_to_the_sign_in_and_back(client, settings, address):
     """LOGIN_URL, with the page as next; a middleware that requires a login changes nothing."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
