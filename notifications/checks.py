@@ -6,8 +6,9 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
@@ -47,6 +48,49 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register(Tags.database)
+def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E001: another app with the same label has left its tables; ours would meet them."""
+    from django.db import connections
+    from django.db.migrations.recorder import MigrationRecorder
+
+    from notifications.transactions import database
+
+    if database() not in (databases or ()):
+        return []
+    if ("notifications", "0001_initial") not in MigrationRecorder(
+        connections[database()]
+    ).applied_migrations():
+        return []
+    return [
+        Error(
+            "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
+            hint="Save what you need of them; drop the table notifications_notification; delete the rows with app "
+            "'notifications' from django_migrations; then run migrate.",
+            id="notifications.E001",
+        )
+    ]
+
+
+@register("notifications")
+def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E005: what is written in one transaction must be in one database."""
+    aliases = {
+        model._meta.label: router.db_for_write(model)
+        for model in apps.get_app_config("notifications").get_models()
+    }
+    if len(set(aliases.values())) < 2:
+        return []
+    routed = ", ".join(f"{label} to {alias!r}" for label, alias in sorted(aliases.items()))
+    return [
+        Error(
+            f"The models of notifications are routed apart: {routed}.",
+            hint="Let DATABASE_ROUTERS send the whole app to one database.",
+            id="notifications.E005",
+        )
+    ]
 
 
 @register("notifications")

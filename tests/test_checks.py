@@ -4,6 +4,7 @@ import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks
 
@@ -97,6 +98,36 @@ def test_sqlite_with_default_options(monkeypatch):
         assert message.id == "notifications.I001"
         assert "IMMEDIATE" in message.hint
         assert not message.is_serious()
+
+
+@pytest.mark.database_law
+@pytest.mark.django_db(transaction=True)
+def test_the_tables_of_another_app_with_this_label():
+    """E001, with the steps; asked only of our database, and only when databases are checked."""
+    assert checks.check_label(None, databases=["default"]) == []
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("notifications", "0001_initial")
+    try:
+        (message,) = checks.check_label(None, databases=["default"])
+        assert checks.check_label(None, databases=None) == []
+    finally:
+        recorder.record_unapplied("notifications", "0001_initial")
+    assert message.id == "notifications.E001"
+    assert "django_migrations" in message.hint
+
+
+class Apart:
+    def db_for_write(self, model, **hints):
+        return "other" if model._meta.label == "notifications.Job" else None
+
+
+def test_models_routed_apart(settings):
+    """E005 names who goes where."""
+    assert found(checks.check_routing) == []
+    settings.DATABASE_ROUTERS = [Apart()]
+    (message,) = checks.check_routing(None)
+    assert message.id == "notifications.E005"
+    assert "notifications.Job to 'other'" in message.msg
 
 
 urlpatterns = []

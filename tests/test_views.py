@@ -72,8 +72,11 @@ def problem(answer, status):
     return told
 
 
+A_JOB = Job(id=uuid.UUID(int=7))
+
+
 class TestAccess:
-    @pytest.mark.parametrize("url", [SYNC, NOTICES, job_url(Job()), job_url(Job(), "result/")])
+    @pytest.mark.parametrize("url", [SYNC, NOTICES, job_url(A_JOB), job_url(A_JOB, "result/")])
     def test_nobody_is_signed_in(self, url, transactional_db):
         """401 as a problem, for whatever method and id, and no redirect to a login page."""
         assert "Sign in" in problem(Client().get(url), 401)["detail"]
