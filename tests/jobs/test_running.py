@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -125,7 +126,15 @@ def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, mon
     monkeypatch.setattr("notifications.jobs.worker.LOOK", 0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)
-    claimed = until_state(second, "running").deadline
+    until_state(second, "running")
+    # It is claimed with the deadline of a task that is not known yet, and gets its own a moment later.
+    claimed = wait_until(
+        lambda: (
+            (job := Job.objects.get(id=second.id)).deadline < job.started_at + timedelta(seconds=100)
+            and job.deadline
+        ),
+        what="the task's own deadline",
+    )
     later = wait_until(
         lambda: (now := Job.objects.get(id=second.id).deadline) > claimed and now, what="a later deadline"
     )
