@@ -1,6 +1,7 @@
 """The HTTP API: who may ask, in what form, and what is answered."""
 
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
