@@ -54,7 +54,6 @@ class Hub:
         self.loop = loop
         self.questions = Pool("hub", 2)
         self.doors = Pool("doors", 2)
-        self.epoch: str | None = None
         self.users: dict[Any, Watch] = {}
         self.signout = SignOut(self)
         self._dirty: set[Any] = set()
@@ -186,8 +185,6 @@ class Hub:
         return wanted
 
     def _apply(self, seen: Seen, behind: set[Subscriber]) -> None:
-        if seen.epoch is not None:
-            self.epoch = seen.epoch
         self._notice_guards({user: position.guard for user, position in seen.positions.items()})
         for user, versions in seen.versions.items():
             watch = self.users.get(user)
@@ -265,11 +262,10 @@ class Hub:
 
     def repair(self, checked: Checked) -> None:
         """Read up whom a lost ring did not tell."""
-        if self.epoch is not None and checked.epoch != self.epoch:
-            self.epoch = checked.epoch
-            for subscriber in self.subscribers():
-                if subscriber.greeted and not subscriber.owed:
-                    self._fall_behind(subscriber)
+        for subscriber in self.subscribers():
+            # Each by its own: whoever came after a restore has the new epoch before this check.
+            if subscriber.greeted and not subscriber.owed and subscriber.epoch != checked.epoch:
+                self._fall_behind(subscriber)
         self._notice_guards({user: position.guard for user, position in checked.positions.items()})
         for user, position in checked.positions.items():
             watch = self.users.get(user)
