@@ -1,0 +1,93 @@
+"""What happens to the rows of the model: what writers, workers, people, operators and crashes do."""
+
+import uuid
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from notifications import inbox, retention, streams
+from notifications.api import notify
+from notifications.jobs import outcomes, states
+from notifications.jobs.policies import DEFAULT
+from notifications.models import Attempt, Job, Notification, Stream
+
+WORKER = uuid.uuid4()
+
+
+def write(users, count, key, fate):
+    """Notify in a host's transaction: "committed", "rolled back", or "killed" between commit and numbering."""
+    if fate == "killed":
+        rows = [inbox.compose(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
+        Notification.objects.bulk_create(rows)
+        return
+    with transaction.atomic():
+        for nth in range(count):
+            notify(users, f"note {nth}", key=key)
+        if fate == "rolled back":
+            transaction.set_rollback(True)
+
+
+def ask(user):
+    """A job, in a queue of its own."""
+    row = Job(
+        user_id=user.pk,
+        task_path="tests.tasks.work",
+        title="Work",
+        backend="default",
+        queue_name=uuid.uuid4().hex[:20],
+    )
+    states.enqueue(row)
+
+
+def work(row, how):
+    """The next thing that happens to a job, as far as its state lets it."""
+    if row.state == "queued":
+        states.claim(WORKER, 1, queues=[row.queue_name])
+    elif row.state == "running" and how == "report":
+        row.progress_current = (row.progress_current or 0) + 1
+        states.report([row])
+    elif row.state == "running" and how == "give back":
+        states.release([row])
+    elif row.state == "running" and how == "fail":
+        states.finish([outcomes.failed(row, DEFAULT, ValueError("broken"))])
+    elif row.state == "running":
+        states.finish([outcomes.succeeded(row, DEFAULT, None)])
+    elif row.state == "failed" and how == "retry":
+        retry(row)
+
+
+def retry(row):
+    """As a retry by hand leaves the row."""
+    with transaction.atomic():
+        Job.objects.filter(pk=row.pk, state="failed").update(
+            state="queued",
+            seq=0,
+            version=F("version") + 1,
+            fence=F("fence") + 1,
+            max_attempts=F("max_attempts") + 3,
+            queued_at=timezone.now(),
+            finished_at=None,
+            result=None,
+            error=None,
+        )
+        streams.ring([row.user_id], queue=True)
+
+
+def prune():
+    retention.prune(timezone.now() + timedelta(seconds=1))
+
+
+def back_up(users):
+    return [list(model.objects.filter(user__in=users)) for model in (Stream, Notification, Job)]
+
+
+def restore(users, kept):
+    """The rows as they were, and a new epoch."""
+    with transaction.atomic():
+        Attempt.objects.filter(job__in=Job.objects.filter(user__in=users).values("id")).delete()
+        for model, rows in zip((Stream, Notification, Job), kept, strict=True):
+            model.objects.filter(user__in=users).delete()
+            model.objects.bulk_create(rows)
+    streams.begin_epoch()
