@@ -131,7 +131,7 @@ class Hearer:
 class Sayer:
     """``say`` tells other processes, from a thread of its own that is there while there is something to say.
 
-    What a layer does not take at the second try is dropped.
+    What a layer does not take is dropped.
     """
 
     def __init__(self, origin: str) -> None:
@@ -213,17 +213,9 @@ class Sayer:
 
     async def _tell(self, layer: Any, users: Iterable[Any], queue: bool) -> None:
         for message in doorbell_message.messages(self._origin, users, queue):
-            try:
-                await self._send(layer, message)
-            except (
-                Exception
-            ):  # of a kind that each layer has its own; the pool may have held a dead connection
-                await self._send(layer, message)
+            async with asyncio.timeout(PATIENCE):
+                await layer.group_send(GROUP, message)
             await asyncio.sleep(GATHER)
-
-    async def _send(self, layer: Any, message: dict[str, Any]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            await layer.group_send(GROUP, message)
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -10,6 +10,16 @@ class Dropping(RedisPubSubChannelLayer):
         pass
 
 
+class Counting(RedisPubSubChannelLayer):
+    """Counts in `sent` what it is given."""
+
+    sent = 0
+
+    async def group_send(self, group, message):
+        Counting.sent += 1
+        await self._get_layer().group_send(group, message)
+
+
 class Doubling(RedisPubSubChannelLayer):
     """Brings every message twice."""
 

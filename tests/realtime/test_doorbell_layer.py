@@ -11,6 +11,7 @@ from channels.layers import get_channel_layer
 from notifications.realtime import doorbell_layer, doorbell_message
 from notifications.realtime.doorbell import Doorbell
 from notifications.realtime.doorbell_layer import Hearer, Sayer
+from tests.realtime import layers
 from tests.support.network import Listener
 from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
@@ -38,7 +39,7 @@ def use(settings):
 
 
 @pytest.fixture
-def hears():
+def hears(empty_redis):
     """hears() makes a Hearer that has joined; `users` are those it was told."""
     made = []
 
@@ -57,7 +58,7 @@ def hears():
 
 
 @pytest.fixture
-def says():
+def says(empty_redis):
     """A Sayer; what it holds is told at the end."""
     sayer = Sayer("another")
     yield sayer
@@ -77,7 +78,7 @@ class BlackHole(Listener):
 
 
 @pytest.mark.parametrize(
-    ("layers", "path"),
+    ("configured", "path"),
     [
         ({}, ""),
         ({"other": {"BACKEND": PUBSUB}}, ""),
@@ -86,9 +87,9 @@ class BlackHole(Listener):
         ({"default": {"BACKEND": "no.such.Layer"}}, "no.such.Layer"),
     ],
 )
-def test_only_a_layer_between_processes_is_taken(settings, layers, path):
+def test_only_a_layer_between_processes_is_taken(settings, configured, path):
     """In memory it would reach nobody else, and hide the way by the database."""
-    settings.CHANNEL_LAYERS = layers
+    settings.CHANNEL_LAYERS = configured
     assert doorbell_layer.configured() == path
 
 
@@ -109,12 +110,25 @@ def test_saying_never_waits(use, backend):
 
 
 def test_a_burst_is_not_lost(use, hears, says, empty_redis):
-    """A thousand rings at once are a few messages: the core layer holds a hundred of a process, and loses the rest."""
+    """The core layer holds a hundred messages of a process, and loses the rest."""
     use(CORE, hosts=[empty_redis.url])
     hearer = hears()
     for user in range(1000):
         says.say([user], False)
     wait_until(lambda: set(hearer.users) == set(range(1000)))
+
+
+def test_rings_are_gathered(use, hears, says, empty_redis, monkeypatch):
+    """What comes within 5 ms goes in one message."""
+    monkeypatch.setattr(layers.Counting, "sent", 0)
+    use("tests.realtime.layers.Counting", hosts=[empty_redis.url])
+    hearer = hears()
+    began = time.monotonic()
+    for user in range(500):
+        says.say([user], False)
+        time.sleep(0.0005)
+    wait_until(lambda: set(hearer.users) == set(range(500)))
+    assert layers.Counting.sent < (time.monotonic() - began) / doorbell_layer.GATHER + 2
 
 
 def test_the_project_may_read_its_layer_at_the_same_time(use, hears, says, empty_redis):
@@ -135,9 +149,9 @@ def test_the_project_may_read_its_layer_at_the_same_time(use, hears, says, empty
     assert asyncio.run(converse()) == {"type": "chat"}
 
 
-def test_a_layer_that_forgets_is_joined_again(use, hears, says, empty_redis, monkeypatch):
+def test_a_layer_that_forgets_is_joined_again(use, hears, says, empty_redis, monkeypatch, caplog):
     """An emptied Redis has no groups any more, and tells nobody."""
-    monkeypatch.setattr(doorbell_layer, "CHECK", 0.2)
+    monkeypatch.setattr(doorbell_layer, "CHECK", 1.0)
     use(CORE, hosts=[empty_redis.url])
     hearer = hears()
     empty_redis_now(empty_redis)
@@ -147,6 +161,21 @@ def test_a_layer_that_forgets_is_joined_again(use, hears, says, empty_redis, mon
         return hearer.users
 
     wait_until(heard_again)
+    assert "interrupted" not in caplog.text
+
+
+def test_the_first_ring_after_a_restart_of_the_broker_is_heard(use, hears, says, empty_redis):
+    """The connection by which it was said before is dead."""
+    use(CORE, hosts=[empty_redis.url])
+    hearer = hears()
+    says.say([1], False)
+    wait_until(lambda: hearer.users == [1])
+    empty_redis.kill()
+    wait_until(lambda: not hearer.hearing)
+    empty_redis.start()
+    wait_until(lambda: hearer.hearing)
+    says.say([2], False)
+    wait_until(lambda: hearer.users == [1, 2])
 
 
 def empty_redis_now(server):
