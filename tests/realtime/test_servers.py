@@ -37,13 +37,46 @@ def served(request, site):
 
 
 @pytest.fixture
-async def browser_session(served):
+async def session_key(served):
+    """The key of a session in which demo is signed in."""
+    return (await asyncio.to_thread(served.python, SESSION.format(name="demo"))).split()[-1]
+
+
+@pytest.fixture
+async def browser_session(session_key):
     """An aiohttp session that is signed in as demo."""
-    key = (await asyncio.to_thread(served.python, SESSION.format(name="demo"))).split()[-1]
     async with aiohttp.ClientSession(
-        cookies={"sessionid": key}, timeout=aiohttp.ClientTimeout(10)
+        cookies={"sessionid": session_key}, timeout=aiohttp.ClientTimeout(30)
     ) as session:
         yield session
+
+
+EVENTS = "/notifications/api/events/"
+SYNC = "/notifications/api/sync/"
+
+
+class Events:
+    """The events of a response: hear() returns the data of the next one, None at the end."""
+
+    def __init__(self, response):
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+        self.response = response
+        self.id = None
+
+    async def hear(self, op=None):
+        data = None
+        async with asyncio.timeout(10):
+            async for line in self.response.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    self.id = value
+                elif name == "data":
+                    data = json.loads(value)
+                elif not name and data:
+                    assert op is None or data["op"] == op, data
+                    return data
+        assert op is None, "the response has ended"
+        return None
 
 
 def open_socket(session, site, path="/ws/notifications/", **headers):
@@ -100,18 +133,34 @@ async def test_foreign_pages_and_other_paths_are_refused(browser_session, served
     assert refused.value.status in (403, 404)
 
 
-async def test_a_server_that_stops_says_goodbye_or_is_gone(browser_session, served):
-    """After SIGTERM Daphne lets a bye through; uvicorn closes first, which needs no bye. The client comes back."""
-    async with open_socket(browser_session, served) as socket:
+async def test_a_server_that_stops_says_goodbye(browser_session, served):
+    """After SIGTERM: bye 4000 to sockets and events, a long poll is answered, and the process ends."""
+    async with (
+        open_socket(browser_session, served) as socket,
+        browser_session.get(f"{served.url}{EVENTS}") as response,
+        open_socket(browser_session, served) as second,
+    ):
         await start(socket)
+        await start(second)
+        events = Events(response)
+        etag = (await browser_session.get(f"{served.url}{SYNC}")).headers["ETag"]
+        headers = {"Prefer": "wait=20", "If-None-Match": etag}
+        waiting = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
+        await events.hear("sync")
+        await asyncio.sleep(0.5)  # the poll is on its way; nothing says when it waits
+        before = time.monotonic()
         served.web.popen.terminate()
-        message = await asyncio.wait_for(socket.receive(), 10)
-        if "uvicorn" in served.web.command:
-            assert socket.closed
-            return
-        bye = json.loads(message.data)
-        assert (bye["op"], bye["code"], bye["reconnect"]) == ("bye", 4000, True)
-        assert 0 < bye["after_ms"] <= 5000
+        for one in (socket, second):
+            bye = await hear(one, "bye")
+            assert (bye["code"], bye["reconnect"]) == (4000, True)
+            assert 0 < bye["after_ms"] <= 5000
+            await one.receive()
+            assert one.close_code == 4000
+        assert (await events.hear("bye"))["code"] == 4000
+        assert await events.hear() is None
+        assert (await waiting).status == 304
+        await asyncio.to_thread(served.web.popen.wait, 10)
+        assert time.monotonic() - before < 5
 
 
 async def test_a_header_of_the_client_does_not_move_the_links(browser_session, served):
@@ -154,3 +203,184 @@ async def test_rings_between_processes_are_quick_on_sqlite(browser_session, serv
             waits += [time.time() - item["data"]["before"] for item in frame.get("items", ())]
         await writer
         assert sorted(waits)[10] < 0.1, sorted(waits)
+
+
+async def test_events_and_polls_hear_of_other_processes(browser_session, served):
+    """What a command in another process notifies comes as an event, and ends a long poll."""
+    async with browser_session.get(f"{served.url}{EVENTS}") as response:
+        events = Events(response)
+        await events.hear("sync")
+        etag = (await browser_session.get(f"{served.url}{SYNC}")).headers["ETag"]
+        headers = {"Prefer": "wait=20", "If-None-Match": etag}
+        poll = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
+        await asyncio.to_thread(served.manage, "notify", "demo", "Hello")
+        change = await events.hear("change")
+        assert [item["title"] for item in change["items"]] == ["Hello"]
+        answer = await (await poll).json()
+        assert answer["seq"] == change["seq"]
+    # From where it was left, without what is known.
+    await asyncio.to_thread(served.manage, "notify", "demo", "meanwhile")
+    async with browser_session.get(f"{served.url}{EVENTS}", headers={"Last-Event-ID": events.id}) as response:
+        sync = await Events(response).hear("sync")
+        assert (sync["prev"], [item["title"] for item in sync["items"]]) == (change["seq"], ["meanwhile"])
+
+
+async def test_nobody_signed_in_gets_204(served):
+    """Which ends an EventSource for good."""
+    async with aiohttp.ClientSession() as session, session.get(f"{served.url}{EVENTS}") as response:
+        assert response.status == 204
+
+
+async def test_who_hangs_up_makes_room(browser_session, served):
+    """The server notices that a client has gone: events and long polls do not pile up, and a fifth is refused."""
+    headers = {"Prefer": "wait=20", "If-None-Match": "*"}
+    for _ in range(3):
+        polls = {
+            asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers)) for _ in range(5)
+        }
+        refused, polls = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result().status for task in refused] == [429]
+        for poll in polls:
+            poll.cancel()
+        await asyncio.wait(polls)
+        await until_served(browser_session, served)
+
+
+async def until_served(session, served):
+    """Until there is room for four again."""
+    async with asyncio.timeout(10):
+        while True:
+            asked = [await session.get(f"{served.url}{EVENTS}") for _ in range(4)]
+            statuses = [one.status for one in asked]
+            for one in asked:
+                one.close()
+            if statuses == [200] * 4:
+                return
+            assert set(statuses) <= {200, 429}
+
+
+async def test_a_reader_that_stops_costs_at_most_the_bound(browser_session, served):
+    """However much comes: the response ends, and what was kept for it is what it had room for."""
+    async with browser_session.get(f"{served.url}{EVENTS}") as response:
+        events = Events(response)
+        await events.hear("sync")
+        response.connection.transport.pause_reading()
+        await asyncio.to_thread(served.python, FLOOD)
+        response.connection.transport.resume_reading()
+        received = 0
+        while frame := await events.hear():
+            received += len(json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode())
+        assert 256 * 1024 - 5000 < received < (256 + 128) * 1024
+    async with browser_session.get(f"{served.url}{EVENTS}", headers={"Last-Event-ID": events.id}) as response:
+        epoch, _, seq = events.id.rpartition(":")
+        sync = await Events(response).hear("sync")
+        assert (sync["epoch"], sync["prev"], sync["reset"]) == (epoch, int(seq), False)
+
+
+FLOOD = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+for number in range(400):
+    notify(user, f"note {number}", body="b" * 2000)
+"""
+
+
+async def test_waiting_holds_neither_a_connection_nor_a_thread(served):
+    """Twelve requests of three users wait: the server has no more of either than with one."""
+    async with aiohttp.ClientSession() as session:
+        people, streams = {}, []
+        for name in ("demo", "other", "admin"):
+            key = (await asyncio.to_thread(served.python, SESSION.format(name=name))).split()[-1]
+            people[name] = {"Cookie": f"sessionid={key}"}
+
+        async def wait(name):
+            stream = await session.get(f"{served.url}{EVENTS}", headers=people[name])
+            streams.append(stream)
+            await Events(stream).hear("sync")
+            return asyncio.create_task(
+                session.get(
+                    f"{served.url}{SYNC}", headers={**people[name], "Prefer": "wait=20", "If-None-Match": "*"}
+                )
+            )
+
+        polls = [await wait("demo")]
+        await until_steady(served)
+        before = held(served)
+        for name in ("demo", "other", "other", "admin", "admin"):
+            polls.append(await wait(name))
+        for name in people:
+            refused = await session.get(
+                f"{served.url}{SYNC}", headers={**people[name], "Prefer": "wait=1", "If-None-Match": "*"}
+            )
+            assert refused.status == 429
+        await until_steady(served)
+        threads, connections = held(served)
+        # The threads of the hub and of the server come as they are needed.
+        assert threads <= before[0] + 3
+        assert connections <= before[1] + 3
+        assert not any(poll.done() for poll in polls)
+        for poll in polls:
+            poll.cancel()
+        await asyncio.gather(*polls, return_exceptions=True)
+        for stream in streams:
+            stream.close()
+
+
+def held(served):
+    """(threads of the server, connections of it to the database)"""
+    process = f"/proc/{served.web.pid}"
+    if served.database_url.startswith("sqlite"):
+        name = served.database_url.removeprefix("sqlite:///")
+        links = [os.path.realpath(f"{process}/fd/{fd}") for fd in os.listdir(f"{process}/fd")]
+        return len(os.listdir(f"{process}/task")), links.count(os.path.realpath(name))
+    rows = served.rows(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    return len(os.listdir(f"{process}/task")), rows[0][0]
+
+
+async def until_steady(served):
+    """Until nothing has changed for a second."""
+    last, since = None, time.monotonic()
+    async with asyncio.timeout(20):
+        while time.monotonic() - since < 1:
+            now = await asyncio.to_thread(held, served)
+            if now != last:
+                last, since = now, time.monotonic()
+            await asyncio.sleep(0.1)
+
+
+async def test_a_sign_out_reaches_every_way_within_five_seconds(browser_session, session_key, served):
+    """In this process or another: 4401 to sockets and events, 401 to a long poll; another session stays."""
+    key = (await asyncio.to_thread(served.python, SESSION.format(name="demo"))).split()[-1]
+    async with (
+        aiohttp.ClientSession(cookies={"sessionid": key}) as other,
+        open_socket(browser_session, served) as socket,
+        open_socket(other, served) as stays,
+        browser_session.get(f"{served.url}{EVENTS}") as response,
+    ):
+        await start(socket)
+        await start(stays)
+        events = Events(response)
+        await events.hear("sync")
+        headers = {"Prefer": "wait=20", "If-None-Match": "*"}
+        poll = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
+        await asyncio.to_thread(served.python, SIGN_OUT.format(key=session_key))
+        before = time.monotonic()
+        assert (await hear(socket, "bye"))["code"] == 4401
+        assert (await events.hear("bye"))["code"] == 4401
+        assert await events.hear() is None
+        assert (await poll).status == 401
+        assert time.monotonic() - before < 5
+        assert (await browser_session.get(f"{served.url}{EVENTS}")).status == 204
+        await stays.send_json({"op": "ping"})
+        await hear(stays, "beat")
+
+
+SIGN_OUT = """
+from django.test import Client
+client = Client()
+client.cookies["sessionid"] = {key!r}
+client.logout()
+"""

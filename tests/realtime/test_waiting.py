@@ -56,7 +56,7 @@ def test_a_seat_that_is_lost_is_free():
 
 @pytest.mark.parametrize("way", ["events", "poll"])
 async def test_a_waiting_request_holds_no_thread(ask, user, way):
-    """The one that Django gave it has ended."""
+    """The one that Django gave it has ended, where all middleware is async."""
     cookie = await in_thread(sign_in, user)
     await wait_for(ask, cookie, way)  # the hub's own threads have started
     before = {thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")}
