@@ -10,17 +10,18 @@ import sys
 import threading
 import traceback
 from contextlib import contextmanager
+from importlib import import_module
 
 from tests.support.site import ROOT
 
 
 class Driver:
-    """A process with a site's settings. `call()` a function of DEEDS in it; its error is one here."""
+    """A process with a site's settings. `call()` one of the module's DEEDS; its error is one here."""
 
-    def __init__(self, site, module="tests.support.driver"):
+    def __init__(self, site, deeds="tests.support.deeds"):
         self.lock = threading.Lock()
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", "tests.support.driver", deeds],
             env=site.env(),
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -43,96 +44,13 @@ class Driver:
 
 
 @contextmanager
-def driver(site, module="tests.support.driver"):
+def driver(site, deeds="tests.support.deeds"):
     """A driver for the length of a block."""
-    started = Driver(site, module)
+    started = Driver(site, deeds)
     try:
         yield started
     finally:
         started.stop()
-
-
-def people(count, sessions=1):
-    """New users: [{"user": key, "sessions": [key, …]}, …]."""
-    found = User.objects.count()
-    made = User.objects.bulk_create([User(username=f"person{found + nth}") for nth in range(count)])
-    return [{"user": user.pk, "sessions": [sign_in(user) for _ in range(sessions)]} for user in made]
-
-
-def sign_in(user):
-    session = SessionStore()
-    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.save()
-    return session.session_key
-
-
-def sign_out(user, session):
-    """As a sign-out view does: the session ends, and the signal is sent."""
-    SessionStore(session).delete()
-    user_logged_out.send(User, request=None, user=User.objects.get(pk=user))
-
-
-def tell(user, title="Hello", count=1, **fields):
-    """Notify a user so often, in one transaction."""
-    with transaction.atomic():
-        return [str(notify(user, title, **fields)[0]) for _ in range(count)]
-
-
-def mark(user, verb, up_to, ids=None):
-    inbox.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
-
-
-def job(user, title="Work"):
-    """A queued job, in a queue of its own."""
-    row = Job(
-        user_id=user,
-        task_path="tests.tasks.work",
-        title=title,
-        backend="default",
-        queue_name=uuid.uuid4().hex[:20],
-    )
-    states.enqueue(row)
-    return str(row.pk)
-
-
-def start(id):
-    (claimed,) = states.claim(WORKER, 1, queues=[Job.objects.get(pk=id).queue_name])
-    assert str(claimed.pk) == id
-
-
-def progress(id, current, total=None, message=""):
-    row = Job.objects.get(pk=id)
-    row.progress_current, row.progress_total, row.progress_message = current, total, message
-    states.report([row])
-
-
-def finish(id, value=None):
-    states.finish([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT, value)])
-
-
-def fail(id):
-    states.finish([outcomes.failed(Job.objects.get(pk=id), DEFAULT, ValueError("broken"))])
-
-
-def give_back(id):
-    states.release([Job.objects.get(pk=id)])
-
-
-def prune():
-    """Delete all that is archived or finished."""
-    return retention.prune(timezone.now() + timedelta(seconds=1))
-
-
-def begin_epoch():
-    """As after a restored backup."""
-    return streams.begin_epoch()
-
-
-DEEDS = (
-    *(people, sign_out, tell, mark, prune, begin_epoch),
-    *(job, start, progress, finish, fail, give_back),
-)
 
 
 def serve(deeds):
@@ -151,24 +69,4 @@ if __name__ == "__main__":
     import django
 
     django.setup()
-
-    import uuid
-    from datetime import timedelta
-    from importlib import import_module
-
-    from django.conf import settings
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
-    from django.contrib.auth.signals import user_logged_out
-    from django.db import transaction
-    from django.utils import timezone
-
-    from notifications import inbox, retention, streams
-    from notifications.api import notify
-    from notifications.jobs import outcomes, states
-    from notifications.jobs.policies import DEFAULT
-    from notifications.models import Job
-
-    SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
-    User = get_user_model()
-    WORKER = uuid.uuid4()
-    serve(DEEDS)
+    serve(import_module(sys.argv[1]).DEEDS)
