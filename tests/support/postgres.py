@@ -54,7 +54,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self.folder,
-            "max_connections": 200,
+            "max_connections": 300,
         }
         settings = (part for item in options.items() for part in ("-c", "{}={}".format(*item)))
         self.command = [server, "-D", data, *settings]
