@@ -134,20 +134,20 @@ def _snapshot(user: Any, position: Position) -> Span:
 
 def _look_at_jobs(wanted: Wanted, seen: Seen) -> None:
     versions = changes.active_versions(wanted.cursors)
-    moved: dict[Any, list[Any]] = {}
     ids: set[Any] = set()
     for user in wanted.cursors:
         seen.versions[user] = mine = versions.get(user, {})
         if user in wanted.known:
-            moved[user] = [id for id, version in mine.items() if wanted.known[user].get(id) != version]
-            ids.update(moved[user])
+            ids.update(id for id, version in mine.items() if wanted.known[user].get(id) != version)
         if user in wanted.starting:
             ids.update(mine)
     rows = changes.active_jobs(ids)
     for mine in seen.versions.values():
         mine.update((id, rows[id].version) for id in mine.keys() & rows.keys())
-    for user, changed in moved.items():
+    for user, known in wanted.known.items():
         seen.jobs[user] = []
+        # By the rows: one that was read for somebody who starts may have moved on since its version was.
+        changed = [id for id, version in seen.versions[user].items() if known.get(id) != version]
         texts = [wire.encode(wire.item(rows[id])) for id in changed if id in rows]
         while texts:
             some = wire.fit(texts, wire.JOBS_BYTES)

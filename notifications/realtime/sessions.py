@@ -77,7 +77,7 @@ def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
 
     Two queries for all of them, where sessions are in Django's own table and users come from its own backend.
     """
-    keys = {claim.session for claim in claims if claim.session}
+    keys = {claim.session for claim in claims if claim.session and claim.session.isprintable()}
     if _store().load is DatabaseSession.load:
         signed = _signed_in_by_table(keys)
     else:

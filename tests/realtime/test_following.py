@@ -4,7 +4,7 @@ import asyncio
 
 from django.db import OperationalError
 
-from notifications import changes, inbox
+from notifications import changes, inbox, streams
 from notifications.api import notify
 from notifications.realtime import wire
 from notifications.realtime.doorbell import _signalled
@@ -239,3 +239,22 @@ async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatc
     await in_thread(notify, user, "through")
     assert (await socket.hear("change"))["items"][0]["title"] == "through"
     assert not failures
+
+
+async def test_a_job_that_moves_while_it_is_read_for_somebody_else(connect, user, monkeypatch):
+    """Who is live is told of the version that who starts was shown."""
+    job = await in_thread(rows.job, user)
+    socket = await connect(user)
+    await socket.start()
+    real, moving = changes.active_jobs, [job]
+
+    def active_jobs(ids):
+        while moving:
+            rows.change(moving.pop(), state="running")
+        return real(ids)
+
+    monkeypatch.setattr(changes, "active_jobs", active_jobs)
+    monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # it is lost, or comes too late
+    second = await connect(user)
+    assert (await second.start())["jobs"][0]["version"] == 2
+    assert (await socket.hear("jobs"))["jobs"][0]["version"] == 2
