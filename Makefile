@@ -1,9 +1,10 @@
 # make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
 # make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
 # make test     all tests; ARGS="-k word" chooses
+# make faults   kill everything at random points, 300 rounds (FAULT_ROUNDS=… for each database), slow test vectors
 # make lint     format, lint and types, as they must be before a commit
 
-.PHONY: run worker test lint venv-dev
+.PHONY: run worker test faults lint venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -19,6 +20,10 @@ venv-dev:
 
 test: venv-dev
 	.venv/bin/python -m pytest $(ARGS)
+
+faults: venv-dev
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \
+		.venv/bin/python -m pytest tests/faults tests/conformance tests/model -s $(ARGS)
 
 lint: venv-dev
 	.venv/bin/python -m ruff format --check .
