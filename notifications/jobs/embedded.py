@@ -18,6 +18,9 @@ logger = logging.getLogger("notifications.jobs")
 END = 5.0
 #: Seconds until a worker that broke is followed by another one.
 AGAIN = 5.0
+#: Seconds before a worker touches the database. Servers that fork do it right after they have loaded the application; a
+#: fork in the middle of a call into SQLite would leave its locks held in the child for ever.
+SETTLE = 0.3
 
 _lock = threading.Lock()
 _process: int | None = None
@@ -65,6 +68,8 @@ def _run(listen: Callable[..., Any] | None) -> None:
     global _worker
     from notifications.jobs.worker import Worker
 
+    if _ended.wait(SETTLE):
+        return
     while True:
         try:
             asyncio.run(_worker.run())
