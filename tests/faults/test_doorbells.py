@@ -152,7 +152,7 @@ async def test_a_layer_that_loses_everything_costs_seconds(site, redis):
     for title in ("first", "second"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
         _, waited = await told_of(socket, title)
-        assert waited < 7
+        assert waited < 15  # the position check, every 5 s
     await close()
 
 
@@ -164,7 +164,7 @@ async def test_a_layer_that_doubles_everything_tells_once(site, redis):
     for title in ("first", "second", "third"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
         frame, waited = await told_of(socket, title)
-        assert waited < 2
+        assert waited < 4  # sooner than the position check
         seqs.append((frame["prev"], frame["seq"]))
     assert seqs == [(0, 1), (1, 2), (2, 3)]
     await socket.send_json({"op": "ping"})
