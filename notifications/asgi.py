@@ -15,7 +15,7 @@ from django.core.asgi import get_asgi_application as get_django_application
 from notifications.realtime import daphne_server, uvicorn_server
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
-SERVING_COMMANDS = {"runserver", "serve"}
+SERVING_COMMANDS = {"runserver"}
 
 
 def get_asgi_application() -> Application:
@@ -25,10 +25,7 @@ def get_asgi_application() -> Application:
     """
     application = Application(get_django_application())
     if is_server():
-        from notifications.realtime.doorbell import doorbell
-
-        doorbell.announce()
-        start_embedded_worker()
+        begin_serving()
     return application
 
 
@@ -109,12 +106,16 @@ def is_management_script(script: str) -> bool:
     return path.name in names or path.parts[-2:] == ("django", "__main__.py")
 
 
-def start_embedded_worker() -> None:
-    """Start the embedded worker of this process, if the settings want one."""
-    from notifications.conf import settings
+def begin_serving() -> None:
+    """Say how processes hear of one another, and start the embedded worker, if the settings want one.
 
+    For a command of the project's own that serves; elsewhere ``get_asgi_application`` does it.
+    """
+    from notifications.conf import settings
+    from notifications.realtime import doorbell
+
+    doorbell.doorbell.announce()
     if settings.EMBEDDED_WORKER:
         from notifications.jobs import embedded
-        from notifications.realtime import doorbell
 
         embedded.start(doorbell.listen)

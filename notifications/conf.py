@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -57,20 +59,52 @@ class Settings:
 settings = Settings()
 
 
+def _positive(value: float) -> bool:
+    return value > 0
+
+
+def _origin(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https?://[^/\s]+", value) is not None
+
+
+def _port(value: Any) -> bool:
+    return type(value) is int and 0 < value < 65536
+
+
+#: What a value must be, beside its type.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "ACTIVE_JOBS_PER_USER": (_positive, "1 or more"),
+    "CONCURRENCY": (_positive, "1 or more"),
+    "GRACE": (lambda value: value >= 0, "0 seconds or more"),
+    "LEASE": (_positive, "above 0 seconds"),
+    "ORIGINS": (
+        lambda value: all(map(_origin, value)),
+        "a list like ['https://example.com'], without a path",
+    ),
+    "OUTBOUND_PER_HOST": (_positive, "1 or more"),
+    "OUTBOUND_PORTS": (lambda value: all(map(_port, value)), "a list of port numbers"),
+    "SOCKETS_PER_USER": (_positive, "1 or more"),
+}
+
+
 def _read(key: str) -> Any:
     value = getattr(django_settings, "NOTIFICATIONS", {}).get(key, DEFAULTS[key])
-    expected = _types(DEFAULTS[key])
+    expected = _types(key, DEFAULTS[key])
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(kind.__name__ for kind in expected)
         raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be of type {names}.")
+    if key in RULES:
+        fits, rule = RULES[key]
+        if not fits(value):
+            raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be {rule}.")
     return value
 
 
-def _types(default: Any) -> tuple[type, ...]:
+def _types(key: str, default: Any) -> tuple[type, ...]:
     if default is None:
         return (bool, type(None))
+    if key in ("GRACE", "LEASE"):
+        return (int, float)
     if isinstance(default, list):
         return (list, tuple)
-    if isinstance(default, int):
-        return (int, float)
     return (type(default),)

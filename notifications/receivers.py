@@ -7,13 +7,15 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
 from notifications.transactions import after_commit
 
 #: Fields of a user that end sessions when they change.
 DECIDES_SESSIONS = {"password", "is_active"}
+
+_REMEMBERED = "_notifications_sessions"
 
 
 def connect() -> None:
@@ -22,6 +24,7 @@ def connect() -> None:
     # A host's proxies and children of its user model send signals of their own.
     for model in apps.get_models():
         if issubclass(model, get_user_model()):
+            post_init.connect(_loaded, sender=model, dispatch_uid="notifications.loaded")
             post_save.connect(_changed, sender=model, dispatch_uid="notifications.changed")
             post_delete.connect(_purge, sender=model, dispatch_uid="notifications.purge")
 
@@ -34,9 +37,22 @@ def _signed_out(sender: Any, user: Any, **kwargs: Any) -> None:
 def _changed(
     sender: Any, instance: Any, created: bool, raw: bool = False, update_fields: Any = None, **kwargs: Any
 ) -> None:
-    if created or raw or (update_fields is not None and DECIDES_SESSIONS.isdisjoint(update_fields)):
+    if update_fields is not None and DECIDES_SESSIONS.isdisjoint(update_fields):
         return
-    streams.raise_guard(instance.pk)
+    before, now = instance.__dict__.get(_REMEMBERED), _decides(instance)
+    instance.__dict__[_REMEMBERED] = now
+    # A host may save a user with each request.
+    if not (created or raw) and before != now:
+        streams.raise_guard(instance.pk)
+
+
+def _loaded(sender: Any, instance: Any, **kwargs: Any) -> None:
+    instance.__dict__[_REMEMBERED] = _decides(instance)
+
+
+def _decides(instance: Any) -> tuple[Any, ...]:
+    """What of a user ends sessions; a field that was not loaded is not saved either."""
+    return tuple(instance.__dict__.get(name) for name in sorted(DECIDES_SESSIONS))
 
 
 def _purge(sender: Any, instance: Any, **kwargs: Any) -> None:

@@ -57,7 +57,7 @@ def test_the_embedded_worker_is_on_with_debug(told, debug, on, settings):
         (
             "SOCKETS_PER_USER",
             True,
-            "NOTIFICATIONS['SOCKETS_PER_USER'] is True. It must be of type int or float.",
+            "NOTIFICATIONS['SOCKETS_PER_USER'] is True. It must be of type int.",
         ),
         (
             "ORIGINS",
@@ -82,3 +82,24 @@ def test_a_setting_that_is_not_there():
         AttributeError, match=r"no setting NOTIFICATIONS\['LEES'\]. Known: ACTIVE_JOBS_PER_USER"
     ):
         conf.settings.LEES  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("CONCURRENCY", 0),
+        ("CONCURRENCY", 10.0),
+        ("LEASE", 0),
+        ("GRACE", -1),
+        ("SOCKETS_PER_USER", 0),
+        ("ORIGINS", ["https://example.com/"]),
+        ("ORIGINS", ["example.com"]),
+        ("OUTBOUND_PORTS", ["443"]),
+        ("OUTBOUND_PORTS", [70_000]),
+    ],
+)
+def test_a_value_that_would_stop_everything_in_silence_is_refused(key, value, settings):
+    """With what it must be."""
+    settings.NOTIFICATIONS = {key: value}
+    with pytest.raises(ImproperlyConfigured, match=rf"NOTIFICATIONS\['{key}'\] is .* It must be "):
+        getattr(conf.settings, key)

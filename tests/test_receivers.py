@@ -114,3 +114,23 @@ def test_signing_out_raises_the_guard(user, client):
     client.force_login(user)
     client.logout()
     assert Stream.objects.get().guard == 1
+
+
+@pytest.mark.parametrize("change", [{"password": "other"}, {"is_active": False}])
+def test_what_ends_sessions_raises_the_guard_once(user, change):
+    """Saved whole or by field; a save that changes nothing of it does not."""
+    for name, value in change.items():
+        setattr(user, name, value)
+    user.save()
+    user.last_name = "Lovelace"
+    user.save()
+    user.save(update_fields=list(change))
+    assert Stream.objects.get(user=user).guard == 1
+
+
+def test_a_user_who_is_saved_with_each_request_costs_nothing(user):
+    """No stream is touched, and nobody's session is read again."""
+    user.last_name = "Lovelace"
+    user.save()
+    get_user_model().objects.defer("password").get(pk=user.pk).save()
+    assert not Stream.objects.exists()

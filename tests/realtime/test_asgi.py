@@ -79,7 +79,7 @@ async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, applic
     ("arguments", "starts"),
     [
         (["manage.py", "runserver"], True),
-        (["manage.py", "serve"], True),
+        (["manage.py", "serve"], False),
         (["manage.py", "shell"], False),
         (["manage.py"], False),
         (["/venv/bin/django-admin", "migrate"], False),

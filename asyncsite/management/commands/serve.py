@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
 from asyncsite.environment import write_record
+from notifications.asgi import begin_serving
 
 UVICORN = {
     "lifespan": "on",
@@ -58,6 +59,7 @@ class Command(BaseCommand):
 
         from asyncsite.asgi import application
 
+        begin_serving()
         server = Server(
             application=application,
             endpoints=build_endpoint_description_strings(host=settings.HOST, port=settings.PORT),
@@ -77,6 +79,7 @@ class Command(BaseCommand):
 
         from asyncsite.asgi import application
 
+        begin_serving()
         server = uvicorn.Server(uvicorn.Config(application, **UVICORN))
         start = server.startup
 
