@@ -29,6 +29,11 @@ SQLITE_OPTIONS = {
 }
 
 
+UNREADABLE = (
+    "{0} cannot be read: percent-encode the user and password, and name the port by a number from 0 to 65535."
+)
+
+
 class Environment:
     """The variables of NAMES, typed.
 
@@ -64,7 +69,7 @@ class Environment:
 
     def port(self):
         value = self.values.get("PORT", "8000")
-        if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 65535:
+        if not value.isascii() or not value.isdigit() or len(value) > 5 or not 1 <= int(value) <= 65535:
             raise ImproperlyConfigured(f"PORT is {value!r}: use a number from 1 to 65535.")
         return int(value)
 
@@ -91,11 +96,11 @@ class Environment:
 def redis_layer(url):
     """CHANNEL_LAYERS for redis://:password@host:6379/0, rediss://… (TLS) or unix:///path/to/socket."""
     try:
-        parts = urlsplit(url)
-        place = parts.path if parts.scheme == "unix" else parts.hostname
-        parts.port  # noqa: B018  (raises for what is no port)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"REDIS_URL cannot be read: {error}.") from error
+        parts = split(url)
+    except ValueError:
+        # Without the cause: it quotes the URL, and with it a part of the password.
+        raise ImproperlyConfigured(UNREADABLE.format("REDIS_URL")) from None
+    place = parts.path if parts.scheme == "unix" else parts.hostname
     if parts.scheme not in ("redis", "rediss", "unix") or not place:
         raise ImproperlyConfigured(
             f"REDIS_URL names no Redis ({parts.scheme or 'without a scheme'}): use redis://host:6379/0, "
@@ -133,10 +138,10 @@ def parse_database_url(url):
 
 def parse_postgres_url(url):
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from error
+        parts = split(url)
+    except ValueError:
+        # Without the cause: it quotes the URL, and with it a part of the password.
+        raise ImproperlyConfigured(UNREADABLE.format("DATABASE_URL")) from None
     name = unquote(parts.path.removeprefix("/"))
     if not name:
         raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user:password@host:5432/name.")
@@ -150,10 +155,19 @@ def parse_postgres_url(url):
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": options.pop("host", unquote(parts.hostname or "")),
-        "PORT": str(port or ""),
+        "PORT": str(parts.port or ""),
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": options,
     }
+
+
+def split(url):
+    """The parts of a URL. ValueError where a password that is not percent-encoded would end up in another part."""
+    parts = urlsplit(url)
+    parts.port  # noqa: B018  (raises for what is no port)
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("There is a mark of a user behind the host.")
+    return parts
 
 
 def public_address(host, port):

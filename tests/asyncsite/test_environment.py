@@ -1,6 +1,7 @@
 """Where the site's settings come from."""
 
 import json
+import traceback
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -76,7 +77,7 @@ def test_damaged_record_counts_as_none(var):
     assert Environment(var, {}).port() == 8000
 
 
-@pytest.mark.parametrize("value", ["0", "65536", "x", "-1", "8000.0", "٣"])
+@pytest.mark.parametrize("value", ["0", "65536", "650000", "9" * 5000, "x", "-1", "8000.0", "٣"])
 def test_port_is_a_port(var, value):
     """Anything but 1 to 65535 is refused with what was given."""
     with pytest.raises(ImproperlyConfigured, match=r"PORT is .*: use a number from 1 to 65535\."):
@@ -129,7 +130,7 @@ def test_postgres_url():
         ("mysql://root@localhost/db", "unknown scheme 'mysql': use sqlite:///path/to/file or postgres://"),
         ("/var/db.sqlite3", "unknown scheme '': use sqlite:///"),
         ("postgres://host", "names no database"),
-        ("postgres://host:port/db", "cannot be read"),
+        ("postgres://host:port/db", "cannot be read: percent-encode the user and password"),
     ],
 )
 def test_wrong_database_urls_say_the_remedy(url, text):
@@ -153,13 +154,28 @@ def test_redis_url(url):
         ("/run/redis.sock", r"names no Redis \(without a scheme\)"),
         ("redis:///0", "names no Redis"),
         ("unix://", "names no Redis"),
-        ("redis://h:port", "cannot be read"),
+        ("redis://h:port", "cannot be read: percent-encode the user and password"),
     ],
 )
 def test_wrong_redis_urls_say_the_remedy(url, text):
     """An error is a fact and a remedy."""
     with pytest.raises(ImproperlyConfigured, match=f"REDIS_URL {text}"):
         redis_layer(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "redis"])
+@pytest.mark.parametrize(
+    "password", ["Sup3r/Secret", "Sup3r?Secret", "Sup3r#Secret", "[Sup3r]Secret", "6/Sup3r"]
+)
+def test_an_error_holds_no_part_of_a_password(scheme, password):
+    """Neither in its text nor in what a traceback shows of its cause."""
+    read = {"postgres": parse_database_url, "redis": redis_layer}[scheme]
+    with pytest.raises(ImproperlyConfigured) as caught:
+        read(f"{scheme}://u:{password}@host/name")
+    told = "".join(traceback.format_exception_only(caught.value)) + str(caught.value.__cause__)
+    assert "Sup3r" not in told and "Secret" not in told
+    assert caught.value.__suppress_context__
+    assert "percent-encode the user and password" in told
 
 
 def test_no_redis_is_no_layer(tmp_path):
