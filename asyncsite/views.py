@@ -116,7 +116,7 @@ def prefilled(request):
 
 def own_report(request, pk):
     """The report, if it is the asker's; somebody else's is not found, exactly like one that does not exist."""
-    if not str(pk).isdecimal() or int(pk) > BIGGEST_ID:
+    if not str(pk).isdecimal() or len(str(pk)) > len(str(BIGGEST_ID)) or int(pk) > BIGGEST_ID:
         raise Http404
     return get_object_or_404(Report.objects.defer("urls"), pk=pk, owner=request.user)
 

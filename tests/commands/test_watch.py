@@ -79,7 +79,7 @@ def test_a_new_epoch_starts_anew(user):
     assert again.startswith(streams.epoch())
 
 
-@pytest.mark.parametrize("since", ["", "x", "x:", ":1", "x:y", "x:-1"])
+@pytest.mark.parametrize("since", ["", "x", "x:", ":1", "x:y", "x:-1", "x:" + "9" * 5000])
 def test_a_broken_position_is_refused(user, since):
     """In words, with the form it must have."""
     with pytest.raises(CommandError, match="EPOCH:SEQ"):

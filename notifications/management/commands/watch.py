@@ -95,8 +95,8 @@ def position(since: str | None) -> tuple[str | None, int | None]:
     if since is None:
         return None, None
     epoch, colon, seq = since.rpartition(":")
-    if not (colon and epoch and seq.isascii() and seq.isdigit()):
-        raise CommandError(f"--since is {since!r}. It must be EPOCH:SEQ, as the end of a watch says it.")
+    if not (colon and epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
+        raise CommandError(f"--since is {since[:100]!r}. It must be EPOCH:SEQ, as the end of a watch says it.")
     return epoch, int(seq)
 
 
