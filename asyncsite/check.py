@@ -15,6 +15,7 @@ from asyncsite.forms import TITLE_LENGTH, CheckForm
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted
+from notifications.realtime.waiting import let_go
 
 PATIENCE = 2.0  # seconds
 
@@ -42,6 +43,8 @@ async def check(request):
 
 
 async def answer(request, url, *, form):
+    # Signing in has opened a connection to the database: nobody holds one while waiting for somebody else's API.
+    await let_go()
     try:
         async with asyncio.timeout(PATIENCE):
             came = await call(url)

@@ -4,8 +4,11 @@ import json
 import time
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
 from django.test import Client
 
+from asyncsite.calling import Answer
 from asyncsite.models import Report
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -72,11 +75,12 @@ def test_a_very_long_url_still_has_a_title(person, upstream):
 
 
 def test_too_many_active_jobs_lose_nothing_that_was_typed(person, upstream, settings):
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 0}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    assert person.post("/reports/", {"urls": upstream.url("/ok")}).status_code == 303
     response = person.post("/check/", {"url": upstream.url("/slow/2.1")})
     assert response.status_code == 429
     assert f'value="{upstream.url("/slow/2.1")}"' in response.content.decode()
-    assert not Report.objects.exists()
+    assert Report.objects.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,24 @@ async def test_it_works_on_an_event_loop(event_loop_database, django_user_model,
     assert '<span class="outcome ok">ok</span>' in page.content.decode()
     page = await async_client.post("/check/", {"url": "x"}, headers={"accept": "text/html"})
     assert page.status_code == 422
+
+
+async def test_no_connection_is_held_while_it_waits(
+    event_loop_database, django_user_model, async_client, monkeypatch
+):
+    """Signing in opened one, in the thread that asked who it is."""
+    demo = await django_user_model.objects.acreate(username="demo")
+    await async_client.aforce_login(demo)
+    held = []
+
+    async def call(url):
+        held.append(await sync_to_async(lambda: connection.connection)())
+        return Answer(outcome="ok", status=200)
+
+    monkeypatch.setattr("asyncsite.check.call", call)
+    response = await async_client.post("/check/", {"url": "https://api.example.com/"})
+    assert response.status_code == 200
+    assert held == [None]
 
 
 def test_the_csrf_failure_of_an_async_view_is_a_page(demo):
