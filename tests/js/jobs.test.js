@@ -298,6 +298,27 @@ test("signed out: what was awaited rejects", async () => {
   await assert.rejects(async () => await handle, { status: 401 });
 });
 
+test("the result is read where the job says it is", async () => {
+  const links = { self: SELF, result: "/elsewhere/42", cancel: null, retry: null };
+  const page = livePage({ routes: { "GET /elsewhere/42": result } });
+  const handle = page.jobs.job(job(1));
+  finish(page, job(4, { state: "succeeded", links }));
+  assert.deepEqual(await handle, { rows: 3 });
+});
+
+test("a job whose result has no address is a Problem, and nothing is asked for", async () => {
+  const links = { self: SELF, result: null, cancel: null, retry: null };
+  const page = livePage({ routes: { [`GET ${SELF}result/`]: result } });
+  const handle = page.jobs.job(job(1));
+  finish(page, job(4, { state: "succeeded", links }));
+  await assert.rejects(async () => await handle, {
+    name: "Problem",
+    message: "The result of this job has no address.",
+    job: handle.item,
+  });
+  assert.ok(!page.net.calls.some((call) => call.url.pathname.endsWith("/result/")));
+});
+
 test("while the server is away a missing job stays awaited", async () => {
   let away = true;
   const routes = {

@@ -255,11 +255,19 @@ export class Jobs {
    * @param {string} [href]
    */
   #open(id, href) {
-    const handle = new JobHandle(id, (item) =>
-      this.#get(item?.links.result ?? `${href ?? this.#jobUrl(id)}result/`),
-    );
+    const handle = new JobHandle(id, (item) => this.#resultOf(item));
     this.#handles.set(id, handle);
     return handle;
+  }
+
+  /** @param {JobItem|null} item */
+  async #resultOf(item) {
+    if (item?.links.result) return this.#get(item.links.result);
+    // A job has no address of its own where the project has not mounted the app's URLs.
+    throw new Problem(
+      { type: "about:blank", title: "No result", detail: "The result of this job has no address." },
+      { job: item },
+    );
   }
 
   /** @param {Change} change */
