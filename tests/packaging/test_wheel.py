@@ -73,7 +73,7 @@ def test_wheel_holds_every_file_of_the_app(wheel):
     assert held == set(kept)
     for folder in ("templates/", "static/", "migrations/0001_streams.py", "locale/", "py.typed"):
         assert any(name.startswith(f"notifications/{folder}") for name in held), folder
-    for extra in ("daphne", "uvicorn", "postgres", "redis", "celery", "django52"):
+    for extra in ("daphne", "uvicorn", "postgres", "redis", "django52"):
         assert f"Provides-Extra: {extra}\n" in metadata
 
 
