@@ -1,6 +1,7 @@
 """Everything is killed, cut and lost at random points: all that was committed reaches everybody, once and in order.
 
     FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     so many rounds on each database
+    FAULT_KINDS=kill_web,rings_lost                                     only these
     FAULT_SEED=…                                                        the deeds of a failed run
 
 A round is a burst of writes, and one fault in the middle of it. After it every client must be told all that a
@@ -24,6 +25,7 @@ from tests.support.site import Sites
 pytestmark = pytest.mark.delivery
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
+KINDS = set(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
 USERS, BROWSERS, DEEDS = 3, 3, 30
 #: Seconds within which everybody knows everything after a fault is healed: the position check takes 5 of them.
@@ -31,7 +33,7 @@ PATIENCE = 40
 
 ANYWHERE = (
     *("kill_web", "kill_worker", "cut_sockets"),
-    *("nothing_but_deaths_of_writers", "slow_commits", "rings_lost", "rings_doubled"),
+    *("deaths_of_writers", "slow_commits", "rings_lost", "rings_doubled"),
 )
 HOUSES = {
     "sqlite": ANYWHERE,
@@ -43,11 +45,13 @@ HOUSES = {
 @pytest.fixture(params=HOUSES)
 def house(request, tmp_path):
     """A running site on this kind of database or broker, of the test's own because they are crashed."""
+    if KINDS.isdisjoint(HOUSES[request.param]) and KINDS:
+        pytest.skip("FAULT_KINDS has no fault of this house.")
     chance = random.Random(f"{SEED} {request.param}")
     cluster = Postgres() if request.param == "postgres" else None
     redis = Redis() if request.param == "redis" else None
     house = House(Sites(tmp_path, cluster).make(), chance, cluster, redis)
-    house.faults = HOUSES[request.param]
+    house.faults = [fault for fault in HOUSES[request.param] if not KINDS or fault in KINDS]
     yield house
     house.close()
     for server in (cluster, redis):
@@ -114,6 +118,7 @@ class Crowd:
                 count=DEEDS,
                 users=self.users,
                 slow=fault == "slow_commits",
+                deadly=fault == "deaths_of_writers",
             )
         )
         await asyncio.sleep(house.chance.random() * 0.6)

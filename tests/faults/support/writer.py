@@ -28,17 +28,20 @@ class Undone(Exception):
 class Burst:
     """Random deeds. What is written carries a token, by which it is known however it ended."""
 
-    def __init__(self, seed, users, slow):
+    def __init__(self, seed, users, slow, deadly):
         self.chance = random.Random(seed)
-        self.seed, self.users, self.slow = seed, users, slow
+        self.seed, self.users, self.slow, self.deadly = seed, users, slow, deadly
         self.made = 0
         self.committed, self.undone, self.jobs = [], [], []
 
     def run(self, count):
         deeds = [*[self.tell] * 6, *[self.transact] * 4, *[self.ask] * 3, self.die_before_numbering]
-        for _ in range(count):
+        todo = self.chance.choices(deeds, k=count)
+        if self.deadly:  # of what comes last nobody else is reminded
+            todo += [self.die_before_numbering] * 4
+        for deed in todo:
             try:
-                self.chance.choice(deeds)()
+                deed()
             except (OperationalError, InterfaceError):
                 wait_for_the_database()
             time.sleep(self.chance.random() * 0.02)
@@ -75,7 +78,8 @@ class Burst:
     def ask(self):
         owner = User.objects.get(pk=self.chance.choice(self.users))
         with transaction.atomic():
-            asked = [tasks.noop.using(owner=owner).enqueue() for _ in range(self.chance.randint(1, 3))]
+            asked = [tasks.noop.using(owner=owner).enqueue() for _ in range(self.chance.randint(0, 2))]
+            asked.append(tasks.short_sync.using(owner=owner).enqueue(0.2))
         self.jobs += [result.id for result in asked]
 
     def die_before_numbering(self):
@@ -120,8 +124,8 @@ def wait_for_the_database():
             time.sleep(0.05)
 
 
-def burst(seed, count, users, slow=False):
-    return Burst(seed, users, slow).run(count)
+def burst(seed, count, users, slow=False, deadly=False):
+    return Burst(seed, users, slow, deadly).run(count)
 
 
 def active():
