@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import Error as DatabaseFault
 
+from notifications.changes import NOWHERE
 from notifications.conf import settings
 from notifications.realtime import closing, doorbell
 from notifications.realtime.check import Checked
@@ -137,8 +138,7 @@ class Hub:
     def _ring(self, users: Iterable[Any]) -> None:
         here = [user for user in users if user in self.users]
         self._dirty.update(here)
-        # Where nothing was read for a user yet, it may have been a sign-out, and no look would tell.
-        self.signout.joined(self.subscribers(user for user in here if self.users[user].guard is None))
+        self._doubt(here)
         self._look()
 
     def _look(self) -> None:
@@ -267,6 +267,7 @@ class Hub:
             if subscriber.greeted and not subscriber.owed and subscriber.epoch != checked.epoch:
                 self._fall_behind(subscriber)
         self._notice_guards({user: position.guard for user, position in checked.positions.items()})
+        self._doubt(checked.positions)
         for user, position in checked.positions.items():
             watch = self.users.get(user)
             if watch is None:
@@ -278,6 +279,12 @@ class Hub:
             if sums != watch.sums or any(subscriber.pos != position.head for subscriber in live):
                 watch.sums = sums
                 self._ring([user])
+
+    def _doubt(self, users: Iterable[Any]) -> None:
+        """Have sessions read again where no guard tells: none was read yet, or there is no stream, which is how a
+        deleted user looks."""
+        silent = (None, NOWHERE.guard)
+        self.signout.joined(one for one in self.subscribers(users) if self.users[one.user].guard in silent)
 
     def _notice_guards(self, guards: dict[Any, int]) -> None:
         moved = []

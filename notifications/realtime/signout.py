@@ -2,7 +2,7 @@
 
 A guard moves when sessions of a user may have ended, but the session itself may end a moment after it, and a client
 may have come in between. So sessions are read twice after a guard moved, and once after a client joined, when the guard
-that it joined under is known.
+that it joined under is known. Where there is no stream, there is no guard: there they are read when somebody rings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SignOut:
         self._failed: set[Subscriber] = set()
 
     def joined(self, subscribers: Iterable[Subscriber]) -> None:
-        """The guard of these who are new is known from now on."""
+        """These are new, or no guard tells of them: read their sessions in a moment, all together."""
         due = self.hub.loop.time() + AFTER_JOINING
         self._joined += [(due, subscriber) for subscriber in subscribers]
 

@@ -138,8 +138,8 @@ async def test_foreign_pages_and_other_paths_are_refused(browser_session, served
 async def test_a_server_that_stops_says_goodbye(browser_session, served):
     """After SIGTERM: bye 4000 to sockets and events, a long poll is answered, and the process ends."""
     async with (
-        open_socket(browser_session, served) as socket,
         browser_session.get(f"{served.url}{EVENTS}") as response,
+        open_socket(browser_session, served) as socket,
         open_socket(browser_session, served) as second,
     ):
         await start(socket)

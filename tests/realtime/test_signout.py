@@ -1,5 +1,6 @@
 """Who is no longer signed in is sent away, in whatever way they are connected, and is sent nothing after it."""
 
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
@@ -12,17 +13,18 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.realtime import clock, consumers, hub, sessions, signout
 from notifications.realtime.doorbell import _signalled
+from notifications.realtime.doorbell_sqlite import Watcher
 from notifications.signals import rung
 from tests.realtime.conftest import blocked, in_thread, sign_in, until
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Seconds are short, and sessions are not read without a reason."""
+    """Seconds are short, and sessions are read for no other reason than a test's own."""
     monkeypatch.setattr(clock, "TICK", 0.02)
     monkeypatch.setattr(clock, "SESSIONS_EVERY", 10**9)
     monkeypatch.setattr(signout, "AFTER_GUARD", (0.05, 0.2))
-    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(signout, "AFTER_JOINING", 10**9)
 
 
 def session_of(cookie):
@@ -60,7 +62,16 @@ class Browser:
 
 @pytest.fixture
 async def browser(connect, ask, user):
+    """Of a user who was told something once: there is a stream."""
+    await in_thread(notify, user, "note")
     return await Browser().open(connect, ask, user)
+
+
+def count_readings(monkeypatch):
+    """A list that grows with every reading of sessions, by its claims."""
+    read, real = [], sessions.all_signed_in
+    monkeypatch.setattr(signout, "all_signed_in", lambda claims: read.append(claims) or real(claims))
+    return read
 
 
 def sign_out(cookie):
@@ -87,21 +98,46 @@ async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, brow
     await other.stays()
 
 
-@pytest.mark.parametrize("end", [change_password, deactivate, lambda user: user.delete()])
+@pytest.mark.parametrize("end", [change_password, deactivate])
 async def test_what_ends_all_sessions_of_a_user(connect, ask, user, browser, end):
-    """A changed password, a user who is not active any more or was deleted."""
+    """A changed password, and a user who is not active any more."""
     second = await Browser().open(connect, ask, user)
     await in_thread(end, user)
     await browser.is_sent_away()
     await second.is_sent_away()
 
 
-async def test_a_user_who_never_had_a_stream_is_deleted(connect, user):
-    """There was no guard to move, and none is there after it."""
+async def test_a_user_is_deleted(browser, user):
+    """All their sessions end. Until then they are shown that nothing is left."""
+    await in_thread(user.delete)
+    frames = [await browser.socket.hear()]
+    while frames[-1]["op"] != "bye":
+        frames.append(await browser.socket.hear())
+    assert all(frame["reset"] and not frame["items"] for frame in frames[:-1])
+    assert frames[-1]["code"] == 4401
+    await browser.socket.ended()
+    events = []
+    while event := await browser.events.hear():
+        events.append(event)
+    assert (events[-1]["event"], events[-1]["data"]["code"]) == ("bye", 4401)
+    assert (await browser.poll.answered()).status in (304, 401)
+
+
+@pytest.mark.parametrize("rings", [True, False])
+async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypatch, rings):
+    """There was no guard to move, and none is there after it: sessions are read when it rings, or now and then."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    read = count_readings(monkeypatch)
     socket = await connect(user)
     await socket.start()
-    await in_thread(user.delete)
-    assert (await socket.hear_bye())["code"] == 4401
+    if rings:
+        monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
+        await until(lambda: not hub.here().signout._joined)
+    else:
+        await until(lambda: len(read) > 2)
+    with nullcontext() if rings else no_rings(monkeypatch):
+        await in_thread(user.delete)
+        assert (await socket.hear_bye())["code"] == 4401
 
 
 async def test_a_session_without_a_hint(browser, monkeypatch):
@@ -112,14 +148,22 @@ async def test_a_session_without_a_hint(browser, monkeypatch):
     await browser.is_sent_away()
 
 
-async def test_the_ring_was_lost(browser, user):
-    """The position check sees the guard."""
+@contextmanager
+def no_rings(monkeypatch):
+    """Whatever rings is lost, by every way."""
     rung.disconnect(dispatch_uid="notifications.doorbell")
+    monkeypatch.setattr(Watcher, "_read", lambda self, db: None)
     try:
-        await in_thread(change_password, user)
-        await browser.is_sent_away()
+        yield
     finally:
         rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+
+
+async def test_the_ring_was_lost(browser, user, monkeypatch):
+    """The position check sees the guard."""
+    with no_rings(monkeypatch):
+        await in_thread(change_password, user)
+        await browser.is_sent_away()
 
 
 @pytest.mark.parametrize("says_hello", [True, False])
@@ -128,6 +172,7 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
     connect, user, monkeypatch, somebody_is_there, says_hello
 ):
     """The guard had moved when the hub saw it first: the session is read once more."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
     if somebody_is_there:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
@@ -145,8 +190,10 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
     assert (await socket.hear_bye())["code"] == 4401
 
 
-async def test_a_sign_out_before_hello(connect, user):
+async def test_a_sign_out_before_hello(connect, user, monkeypatch):
     """Nothing was read for the user yet, so no guard is known that could have moved."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await in_thread(sign_out, cookie)
@@ -193,13 +240,12 @@ async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypat
 
 async def test_those_of_the_projects_own_middleware(connect, user, other, monkeypatch):
     """Without a session the user counts: they stay while they are active."""
-    read, real = [], sessions.all_signed_in
-    monkeypatch.setattr(signout, "all_signed_in", lambda claims: read.append(claims) or real(claims))
+    read = count_readings(monkeypatch)
     first, second = await connect(scope_user=user), await connect(scope_user=other)
     await first.start()
     await second.start()
     await in_thread(change_password, user)
-    await until(lambda: sum(claim.user == user.pk for claims in read for claim in claims) >= 3)
+    await until(lambda: sum(claim.user == user.pk for claims in read for claim in claims) >= 2)
     await first.hears_nothing_before_a_beat()
     await in_thread(deactivate, user)
     assert (await first.hear_bye())["code"] == 4401
