@@ -1,9 +1,13 @@
-"""What the documentation says of settings is what the code reads."""
+"""What the documentation says of settings, commands and tests is what the code has."""
 
+import ast
 import re
 from pathlib import Path
 
-from asyncsite.environment import NAMES
+import pytest
+
+from asyncsite.calling import Answer
+from asyncsite.environment import NAMES, SQLITE_OPTIONS
 from notifications.conf import DEFAULTS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -32,3 +36,50 @@ def test_links_lead_somewhere():
     for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def anchors(page):
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_links_into_a_page_find_their_heading():
+    """Of the page itself and of others."""
+    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text()):
+            other = (page.parent / target) if target else page
+            assert anchor in anchors(other), f"{page.name} links to {target}#{anchor}"
+
+
+def code(page, heading):
+    """The first block of code below a heading."""
+    return re.search(rf"^## {heading}$.*?^```\w+$\n(.*?)^```$", (DOCS / page).read_text(), re.M | re.S)[1]
+
+
+def test_every_command_is_documented():
+    """Those of the package and of the site, in the table and, the package's, with a section."""
+    text = (DOCS / "commands.md").read_text()
+    for app in ("notifications", "asyncsite"):
+        for path in (DOCS.parent / app / "management/commands").glob("[!_]*.py"):
+            assert f"[`{path.stem}`](" in text, path.stem
+            assert app == "asyncsite" or f"\n## {path.stem}\n" in text, path.stem
+
+
+def test_the_options_of_sqlite_are_those_of_the_site():
+    """The quick start names what runs here."""
+    options = code("quickstart.md", "SQLite").partition('"OPTIONS":')[2].strip().rstrip(",")
+    assert ast.literal_eval(options) == SQLITE_OPTIONS
+
+
+@pytest.mark.django_db
+def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
+    """As it stands in the page, with nothing imported besides."""
+
+    async def call(url):
+        return Answer(outcome="ok", status=200, elapsed_ms=1)
+
+    monkeypatch.setattr("asyncsite.tasks.call", call)
+    names = {}
+    exec(code("jobs.md", "Test"), names)
+    names["test_a_report_is_told"](client, django_user_model.objects.create_user("ada"))
