@@ -29,7 +29,7 @@ from tests.model.loop import Answers, FakeLoop
 
 pytestmark = pytest.mark.database_law
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
 STEPS = 40
 #: Seconds within which everybody knows everything once nothing happens any more.
 PATIENCE = 70
@@ -49,7 +49,6 @@ class Delivery(RuleBasedStateMachine):
         self.loop = FakeLoop()
         self.fate = "heard"
         self.late = []
-        self.backup = None
         rung.connect(self.ring)
 
     @initialize(delay=st.sampled_from([0.0, 0.02, 0.7]))
@@ -59,6 +58,9 @@ class Delivery(RuleBasedStateMachine):
         create = get_user_model().objects.create_user
         self.users = [create(f"model{Delivery.numbers}-{nth}") for nth in range(2)]
         self.devices = [Device(self.loop, self.users[nth // 3]) for nth in range(4)]
+        rows.write(self.users, 3, "", "committed")
+        self.backup = rows.back_up(self.users)
+        self.come_to_rest()
 
     def ring(self, sender, users, **kwargs):
         """A ring of a commit meets the fate that the rule has chosen."""
@@ -94,9 +96,7 @@ class Delivery(RuleBasedStateMachine):
     )
     def mark(self, bits, verb, back, ring):
         for user in self.some(bits):
-            stream = Stream.objects.filter(pk=user.pk).first()
-            if stream:
-                self.change(ring, rows.inbox.mark, user.pk, verb, max(0, stream.head - back))
+            self.mark_up_to(user, verb, back, ring)
 
     @rule(ring=rings)
     def ask_for_a_job(self, ring):
@@ -112,15 +112,17 @@ class Delivery(RuleBasedStateMachine):
         if jobs:
             self.change(ring, rows.work, jobs[nth % len(jobs)], how)
 
-    @rule()
-    def prune(self):
+    @rule(archive=st.booleans())
+    def prune(self, archive):
+        """Delete what is done with, and before it perhaps say that all is."""
+        for user in self.users if archive else ():
+            self.mark_up_to(user, "archive", 0, "heard")
         self.change("heard", rows.prune)
 
     @rule()
     def back_up(self):
         self.backup = rows.back_up(self.users)
 
-    @precondition(lambda self: self.backup)
     @rule(ring=rings)
     def restore(self, ring):
         self.change(ring, rows.restore, self.users, self.backup)
@@ -199,6 +201,9 @@ class Delivery(RuleBasedStateMachine):
 
     @rule()
     def converge(self):
+        self.come_to_rest()
+
+    def come_to_rest(self):
         """Nothing happens any more, and everybody is connected: soon all hold what the rows are."""
         self.fate = "lost"
         self.late.clear()
@@ -222,13 +227,17 @@ class Delivery(RuleBasedStateMachine):
     def teardown(self):
         try:
             if hasattr(self, "devices"):
-                self.converge()
+                self.come_to_rest()
         finally:
             rung.disconnect(self.ring)
             if hasattr(self, "devices"):
                 self.kill_the_server()
             self.loop.settle()
             self.loop.close()
+
+    def mark_up_to(self, user, verb, back, ring):
+        head = Stream.objects.get(pk=user.pk).head
+        self.change(ring, rows.inbox.mark, user.pk, verb, max(0, head - back))
 
     def change(self, ring, deed, *args):
         self.fate = ring
