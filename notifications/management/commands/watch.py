@@ -96,7 +96,9 @@ def position(since: str | None) -> tuple[str | None, int | None]:
         return None, None
     epoch, colon, seq = since.rpartition(":")
     if not (colon and epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
-        raise CommandError(f"--since is {since[:100]!r}. It must be EPOCH:SEQ, as the end of a watch says it.")
+        raise CommandError(
+            f"--since is {since[:100]!r}. It must be EPOCH:SEQ, as the end of a watch says it."
+        )
     return epoch, int(seq)
 
 
