@@ -14,7 +14,7 @@ from notifications.compat import TaskResult
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.owners import asked_in_request
 from notifications.models import Job
-from notifications.problems import Problem, busy
+from notifications.problems import Problem, busy, log_database_error
 from notifications.realtime import wire
 from notifications.transactions import begin_with_a_write, database
 
@@ -28,7 +28,8 @@ def accept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
         job = _ask(request, ask)
     except TooManyJobs as exc:
         return Problem(429, str(exc), headers={"Retry-After": "10"}).response()
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError) as exc:
+        log_database_error(exc)
         return busy().response()
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         return HttpResponse(status=303, headers={"Location": job.url or paths.job_page(job.id)})

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import time
+import logging
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.db.models import Exists, Model, OuterRef, Q
 from django.utils import timezone
 
 from notifications import bounds, streams
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.transactions import after_commit, connection, ours
+from notifications.transactions import CHUNK, after_commit, connection, paced
 
-#: Rows inserted by one transaction of ours, and changed by one call of ``mark``.
-CHUNK, MARKED = 100, 1_000
-#: Seconds at least for which SQLite's lock is left to others after each chunk.
-PAUSE = 0.005
+logger = logging.getLogger("notifications")
+
+#: Rows changed by one call of ``mark``.
+MARKED = 1_000
 
 #: What each verb does: the field, and whether it gets a time or loses it.
 VERBS = {
@@ -47,11 +48,7 @@ def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
         streams.number(row.user_id for row in rows)
     else:
         for start in range(0, len(rows), CHUNK):
-            began = time.monotonic()
-            _put_chunk(rows[start : start + CHUNK])
-            if db.vendor == "sqlite" and start + CHUNK < len(rows):
-                # Its lock is unfair: whoever writes back to back leaves others hardly any.
-                time.sleep(max(PAUSE, time.monotonic() - began))
+            _put_chunk(rows[start : start + CHUNK], more=start + CHUNK < len(rows))
     return [row.id for row in made]
 
 
@@ -122,15 +119,21 @@ def _key(user: Any) -> Any:
         raise ValueError(f"{user!r} is no primary key of a user: {' '.join(exc.messages)}") from exc
 
 
-def _put_chunk(rows: list[Notification]) -> None:
+def _put_chunk(rows: list[Notification], more: bool) -> None:
     users = {row.user_id for row in rows}
 
     def insert() -> bool:
         Notification.objects.using(connection().alias).bulk_create(rows)
         return streams.number_here(users)
 
-    if ours(insert):
-        streams.number(users)
+    if paced(insert, more=more):
+        try:
+            streams.number(users, more=more)
+        except OperationalError:
+            # The rows are stored: an error would have the caller send them again.
+            logger.warning(
+                "Notifications wait for their number; a process that looks gives it.", exc_info=True
+            )
 
 
 def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
@@ -140,27 +143,34 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
         # One that a newer notification with the same key has replaced stays where it is.
         newer = Notification.objects.filter(user=user, key=OuterRef("key"), raised__gt=OuterRef("raised"))
         not_so &= Q(key="") | ~Exists(newer)
-    found = 0
+    db = connection()
+    left, full = MARKED, False
 
-    def change() -> bool:
-        nonlocal found
-        db = connection()
+    def change() -> int:
+        nonlocal full
         if db.vendor == "postgresql":
             db.cursor().execute("SET LOCAL lock_timeout = '5s'")
         rows = Notification.objects.using(db.alias).filter(not_so, user_id=user, raised__lte=up_to)
         if ids is not None:
             rows = rows.filter(id__in=list(ids))
-        chosen = sorted(rows.order_by("raised").values_list("id", flat=True)[:MARKED])
-        found = len(chosen)
+        chosen = sorted(rows.order_by("raised").values_list("id", flat=True)[:some])
         if not chosen:
-            return False
+            return 0
         # An UPDATE locks in no order, so the rows are locked first, by id.
         held = Notification.objects.using(db.alias).filter(not_so, id__in=chosen).order_by("id")
         locked = list(held.select_for_update(no_key=db.vendor == "postgresql").values_list("id", flat=True))
         value = timezone.now() if sets else None
         Notification.objects.using(db.alias).filter(id__in=locked).update(**{field: value}, seq=None)
-        return streams.number_here([user])
+        full = streams.number_here([user])
+        return len(chosen)
 
-    if ours(change):
-        streams.number([user])
-    return found == MARKED
+    while left:
+        # SQLite has one lock for all; PostgreSQL locks only these rows.
+        some = min(left, CHUNK) if db.vendor == "sqlite" else left
+        found = paced(change)
+        left -= found
+        if found < some:
+            break
+    if full:
+        streams.number([user], more=not left)
+    return not left

@@ -23,6 +23,7 @@ from notifications import reading
 from notifications.bounds import INTEGER
 from notifications.inbox import mark
 from notifications.models import Job
+from notifications.problems import log_database_error
 from notifications.realtime.look import number_first
 from notifications.transactions import database
 
@@ -42,7 +43,8 @@ def page(view: View) -> View:
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
                 return view(request, *args, **kwargs)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
             return _busy()
         asked = request.method in ("GET", "HEAD")
         return redirect_to_login(request.get_full_path() if asked else reverse("notifications:inbox"))
@@ -102,9 +104,7 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
 
 def _busy() -> HttpResponse:
     """Plain text: a project's own frame would ask the database again."""
-    words = gettext(
-        "The database cannot take this now. Nothing was stored. Go back and try again in a moment."
-    )
+    words = gettext("The database cannot take this now. Go back and try again in a moment.")
     return HttpResponse(
         words, status=503, content_type="text/plain; charset=utf-8", headers={"Retry-After": "2"}
     )

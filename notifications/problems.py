@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
@@ -10,6 +11,8 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+
+logger = logging.getLogger("notifications")
 
 
 class Problem(Exception):
@@ -42,12 +45,15 @@ class Problem(Exception):
 
 
 def busy() -> Problem:
-    """Return the problem of a database that is away, or a row that somebody else holds."""
+    """Return the problem of a database that is away, or a row that somebody else holds. Some may be stored already."""
     return Problem(
-        503,
-        "The database cannot take this now. Nothing was stored: try again in a moment.",
-        headers={"Retry-After": "2"},
+        503, "The database cannot take this now. Try again in a moment.", headers={"Retry-After": "2"}
     )
+
+
+def log_database_error(exc: Exception) -> None:
+    """Say in the log why 503 is answered: it may be a table that is missing, and then no trying again helps."""
+    logger.warning("503 is answered, because the database refused: %s", exc, exc_info=exc)
 
 
 def answers_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -59,7 +65,8 @@ def answers_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpRes
             return view(request, *args, **kwargs)
         except Problem as problem:
             return problem.response()
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
             return busy().response()
 
     return wrapped

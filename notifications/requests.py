@@ -18,7 +18,7 @@ from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.bounds import INTEGER
-from notifications.problems import Problem, answers_problems, busy
+from notifications.problems import Problem, answers_problems, busy, log_database_error
 
 #: Bytes of a body.
 BODY = 1024 * 1024
@@ -58,7 +58,8 @@ def aapi(view: AsyncView) -> AsyncView:
             return await view(request, *args, **kwargs)
         except Problem as problem:
             return problem.response()
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
             return busy().response()
 
     return _apart(wrapped)

@@ -14,30 +14,36 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
+from django.contrib.auth import get_user_model
+from django.db import router
 from django.db.backends.utils import CursorWrapper
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from notifications.models import Epoch, Stream
 from notifications.signals import rung
-from notifications.transactions import after_commit, connection, ours
+from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
 
 #: Streams locked by one transaction at most.
 USERS_AT_ONCE = 100
+#: Streams of which one query asks whether their users exist.
+STREAMS_AT_ONCE = 500
 #: Rows of ``Ring`` that are kept.
 RINGS_KEPT = 5_000
 
 
-def number(users: Iterable[Any]) -> None:
+def number(users: Iterable[Any], *, more: bool = False) -> None:
     """Give their ``seq`` to all changed rows of these users (keys), each a position of its own.
 
-    Inside a caller's atomic block this is put off until after its commit.
+    Inside a caller's atomic block this is put off until after its commit. ``more`` says that the caller goes on
+    writing: SQLite's lock is left to others before this returns.
     Raises ``django.db.OperationalError`` when the database stays busy; the rows are then numbered within a second by
     ``leftovers`` of any process.
     """
     users = set(users)
     db = connection()
     if not db.in_atomic_block:
-        return _number_all(users)
+        return _number_all(users, more)
     # One numbering for all calls of a transaction: the first callback that runs takes the users of all. A flag at
     # registering would be wrong: a savepoint rolled back takes its callback along. The references are weak, so that a
     # call whose callback went with a rollback is forgotten.
@@ -165,39 +171,65 @@ def begin_epoch() -> str:
     return epoch()
 
 
-def purge(user: Any) -> None:
-    """Delete everything of a user (key) that was deleted."""
+def purge(user: Any) -> int:
+    """Delete everything of a user (key) that was deleted; return how many rows of jobs and notifications."""
     key = _to_db(user)
 
     def delete() -> int:
-        deleted = 0
         with connection().cursor() as cursor:
             for table in ("notifications_job", "notifications_notification"):
+                # Chosen first and then put in order: of many rows only these few are sorted.
                 cursor.execute(
-                    f"SELECT id FROM {table} WHERE user_id = %s ORDER BY id LIMIT 100{_lock()}", [key]
+                    f"SELECT id FROM {table} WHERE id IN "
+                    f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {CHUNK}) ORDER BY id{_lock()}",
+                    [key],
                 )
                 ids = [row[0] for row in cursor.fetchall()]
-                if not ids:
-                    continue
-                marks = ", ".join(["%s"] * len(ids))
-                if table == "notifications_job":
-                    cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
-                cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
-                deleted += len(ids)
-            if not deleted:
-                cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
-        return deleted
+                if ids:
+                    marks = ", ".join(["%s"] * len(ids))
+                    if table == "notifications_job":
+                        cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
+                    cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
+                    return len(ids)
+            cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
+        return 0
 
-    while ours(delete):
-        pass
+    deleted = 0
+    while count := paced(delete):
+        deleted += count
     ours(lambda: ring([user]))
+    return deleted
 
 
-def _number_all(users: Iterable[Any]) -> None:
+def purge_gone() -> int:
+    """Purge what is left of users that do not exist any more; return how many rows of jobs and notifications.
+
+    A process killed between the deletion and its purge leaves everything, a job that notifies later leaves a stream.
+    Does nothing where the users are in another database.
+    """
+    model, alias = get_user_model(), database()
+    if router.db_for_write(model) != alias:
+        return 0
+    deleted, last = 0, None
+    while True:
+        streams = Stream.objects.using(alias).order_by("user_id")
+        if last is not None:
+            streams = streams.filter(user_id__gt=last)
+        keys = list(streams.values_list("user_id", flat=True)[:STREAMS_AT_ONCE])
+        # Read after the streams, as a user is there before a stream; by no manager of the host, which may hide some.
+        there = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
+        deleted += sum(purge(key) for key in keys if key not in there)
+        if len(keys) < STREAMS_AT_ONCE:
+            return deleted
+        last = keys[-1]
+
+
+def _number_all(users: Iterable[Any], more: bool = False) -> None:
     ordered = sorted(users)
     for start in range(0, len(ordered), USERS_AT_ONCE):
         some = ordered[start : start + USERS_AT_ONCE]
-        while ours(lambda some=some: number_here(some)):  # type: ignore[misc]
+        follows = more or start + USERS_AT_ONCE < len(ordered)
+        while paced(lambda some=some: number_here(some), more=follows):  # type: ignore[misc]
             pass
 
 

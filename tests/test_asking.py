@@ -295,8 +295,8 @@ def test_too_many_jobs(browser, settings):
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_a_busy_database(browser, monkeypatch):
-    """503 as a problem, when to come again, and nothing is left."""
+def test_a_busy_database(browser, monkeypatch, caplog):
+    """503 as a problem, when to come again, and nothing is left; the log says what it was."""
 
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
@@ -306,6 +306,8 @@ def test_a_busy_database(browser, monkeypatch):
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) > 0
     assert_nothing_is_left()
+    (record,) = [record for record in caplog.records if record.name == "notifications"]
+    assert (record.levelname, record.exc_info[0]) == ("WARNING", OperationalError)
 
 
 def test_inside_a_transaction_of_the_view(browser, ada, rf):

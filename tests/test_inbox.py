@@ -7,12 +7,12 @@ import uuid
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Group
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
 
-from notifications import inbox
+from notifications import inbox, streams
 from notifications.api import anotify, notify
 from notifications.models import Notification, Stream
 from tests.data.shapes import assert_orderly, position, titles
@@ -249,3 +249,22 @@ def test_a_superseded_row_is_not_unarchived(user):
     inbox.mark(user.pk, "unarchive", 10**6)
     back = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
     assert back == {"newer", "alone"}
+
+
+def test_a_database_that_is_busy_after_the_rows_are_stored(transactional_db, monkeypatch, caplog):
+    """They are sent: an error would have them sent twice. They get their number later."""
+    people = get_user_model().objects.bulk_create(
+        get_user_model()(username=f"u{number}") for number in range(250)
+    )
+
+    def busy(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(streams, "number_here", lambda users: True)
+    monkeypatch.setattr(streams, "number", busy)
+    assert len(notify(people, "Hello")) == 250
+    assert Notification.objects.count() == 250
+    assert "wait for their number" in caplog.text
+    monkeypatch.undo()
+    streams.leftovers()
+    assert_orderly(people)

@@ -192,11 +192,11 @@ def test_a_wrong_page_is_a_bad_request(person, after):
 
 
 @pytest.mark.parametrize("place", ["reading.here", "mark"])
-def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, place):
-    """503 with Retry-After, not an error of ours."""
+def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, caplog, place):
+    """503 with Retry-After, not an error of ours; the log says what it was."""
 
     def away(*args):
-        raise OperationalError("locked")
+        raise OperationalError("no such table")
 
     monkeypatch.setattr(f"notifications.pages.{place}", away)
     response = (
@@ -205,7 +205,13 @@ def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, place):
         else person.post(reverse("notifications:inbox-read"), {"up_to": 1})
     )
     assert (response.status_code, response["Retry-After"]) == (503, "2")
-    assert "Nothing was stored" in text(response)
+    assert "The database cannot take this now. Go back and try again" in text(response)
+    assert_logged_with_its_traceback(caplog)
+
+
+def assert_logged_with_its_traceback(caplog):
+    (record,) = [record for record in caplog.records if record.name == "notifications"]
+    assert (record.levelname, record.exc_info[0]) == ("WARNING", OperationalError)
 
 
 def test_forms_need_their_token(demo):

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db.models import Manager
 from django.utils import timezone
 
-from notifications import changes, inbox, retention
+from notifications import changes, inbox, retention, streams
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -97,3 +98,63 @@ def test_the_command_says_what_it_did(user, capsys):
     assert capsys.readouterr().out == "0 rows deleted.\n1 rows deleted.\n"
     with pytest.raises(CommandError, match="0 or more"):
         call_command("prune", days=-1)
+
+
+def test_what_is_restored_meanwhile_stays(user, monkeypatch):
+    """A row is asked again whether it is old, when it is locked."""
+    inbox.put(user, "old")
+    age(Notification, 31)
+    lock = retention._lock
+
+    def restored_first(old, ids):
+        if old.model is Notification and ids:
+            Notification.objects.update(archived_at=None)
+        return lock(old, ids)
+
+    monkeypatch.setattr(retention, "_lock", restored_first)
+    assert retention.prune(timezone.now()) == 0
+    assert Notification.objects.exists()
+
+
+def test_users_that_do_not_exist_any_more(user, monkeypatch):
+    """Whatever a killed process, or a job that notified later, left of them."""
+    monkeypatch.setattr(streams, "STREAMS_AT_ONCE", 2)
+    people = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
+    for person in people:
+        inbox.put(person, "note")
+    tasks.add.using(owner=people[0]).enqueue(1, 2)
+    gone = [people[0].pk, people[3].pk, people[4].pk]
+    get_user_model()._base_manager.filter(pk__in=gone)._raw_delete("default")
+
+    assert retention.prune(timezone.now() - timedelta(days=30)) == 4
+
+    kept = {people[1].pk, people[2].pk}
+    assert set(Stream.objects.values_list("user_id", flat=True)) == kept
+    assert set(Notification.objects.values_list("user_id", flat=True)) == kept
+    assert not Job.objects.exists()
+
+
+def test_users_that_a_manager_hides_are_there(user, monkeypatch):
+    """A host may hide whom it closed."""
+
+    class Hidden(Manager):
+        def get_queryset(self):
+            return super().get_queryset().none()
+
+    hidden = Hidden()
+    hidden.model = get_user_model()
+    for name in ("default_manager", "base_manager"):
+        monkeypatch.setattr(get_user_model()._meta, name, hidden)
+    inbox.put(user.pk, "note")
+    assert streams.purge_gone() == 0
+    assert Notification.objects.exists()
+
+
+def test_users_of_another_database(user, monkeypatch):
+    """Nobody can tell from here who exists."""
+    inbox.put(user, "note")
+    monkeypatch.setattr(streams.router, "db_for_write", lambda model: "elsewhere")
+    monkeypatch.setattr(streams, "database", lambda: "default")
+    get_user_model().objects.all()._raw_delete("default")
+    assert streams.purge_gone() == 0
+    assert Notification.objects.exists()

@@ -130,13 +130,15 @@ class TestAccess:
         problem(answer, 413)
 
     @pytest.mark.parametrize("error", [OperationalError("database is locked"), OperationalError("gone away")])
-    def test_the_database_is_away(self, error, ada, monkeypatch):
-        """503 and when to come again."""
+    def test_the_database_is_away(self, error, ada, monkeypatch, caplog):
+        """503 and when to come again; the log says what it was."""
         monkeypatch.setattr(streams, "epoch", lambda: (_ for _ in ()).throw(error))
         for url in (SYNC, NOTICES):
             answer = ada.get(url)
             problem(answer, 503)
             assert int(answer["Retry-After"]) > 0
+        logged = [record for record in caplog.records if record.name == "notifications"]
+        assert [(record.levelname, record.exc_info[1]) for record in logged] == [("WARNING", error)] * 2
 
     def test_the_session_cannot_be_read(self, ada, monkeypatch):
         """Nobody is told that they are signed out while it cannot be known."""

@@ -4,11 +4,11 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import changes, inbox, reading, streams
+from notifications import changes, inbox, reading, retention, streams
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
@@ -70,11 +70,18 @@ def crowded(transactional_db):
         **dict.fromkeys(("created_at", "queued_at", "finished_at"), notice["created_at"]),
         "worker": ID[connection.vendor],
     }
+    attempt = {
+        "job_id": ID[connection.vendor],
+        "number": "1",
+        "ended_at": notice["created_at"],
+        **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
+    }
     stream = {"user_id": "i", "head": str(2 * EACH), "floor": "0", "unread": str(EACH // 2), "guard": "0"}
     with connection.cursor() as cursor:
         for table, columns, count in (
             ("notification", notice, USERS * EACH),
             ("job", job, USERS * EACH),
+            ("attempt", attempt, STREAMS),
             ("stream", stream, STREAMS),
             ("ring", {"user_id": "i"}, 5_000),
         ):
@@ -142,6 +149,7 @@ WAYS = {
     "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
     "running a job": run_a_job,
     "losing no worker": look_for_lost_jobs,
+    "purging": lambda user: streams.purge(user),
     "active jobs": be_shown_active_jobs,
 }
 
@@ -161,6 +169,35 @@ def test_no_query_scans(crowded, monkeypatch):
         assert asked, f"{name} has asked nothing."
         wrong |= {f"{name}: {sql[:700]}": scans for sql in asked if (scans := scans_of(explain(sql)))}
     assert not wrong, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in wrong.items())
+
+
+def test_looking_for_users_that_are_gone_reads_pages(crowded, monkeypatch):
+    """Some streams at a time, by their key."""
+    asked_for = []
+    monkeypatch.setattr(streams, "purge", lambda user: asked_for.append(user) or 0)
+    with CaptureQueriesContext(connection) as queries:
+        streams.purge_gone()
+    assert len(asked_for) == STREAMS
+    first, *others = [
+        query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
+    ]
+    assert "LIMIT" in first
+    assert len(others) == STREAMS // streams.STREAMS_AT_ONCE
+    assert [sql for sql in others if scans_of(explain(sql)) or "LIMIT" not in sql] == []
+
+
+def test_pruning_sorts_no_backlog(crowded):
+    """It chooses the oldest by an index, however many are old: SQLite's lock is held meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
+        cursor.execute("ANALYZE")
+    for model, ended in retention.ENDS:
+        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+            assert retention._prune_chunk(model, ended, timezone.now()) == retention.CHUNK
+        asked = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
+        assert [scans for sql in asked if (scans := scans_of(explain(sql)))] == []
+        (choosing,) = [sql for sql in asked if "LIMIT" in sql]
+        assert not re.search("TEMP B-TREE|Sort", explain(choosing)), explain(choosing)
 
 
 def test_a_scan_is_seen(crowded):
