@@ -45,7 +45,6 @@ def test_paced(on_sqlite, pauses):
     began = []
 
     def hold(seconds, result):
-        time.monotonic()
         began.append(time.monotonic())
         while time.monotonic() < began[-1] + seconds:
             pass
