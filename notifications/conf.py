@@ -64,7 +64,7 @@ def _positive(value: float) -> bool:
 
 
 def _origin(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"https?://[^/\s]+", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+", value) is not None
 
 
 def _port(value: Any) -> bool:
