@@ -21,6 +21,7 @@ from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owners import work_for
 from notifications.jobs.policies import policy_of
+from notifications.jobs.threads import DaemonExecutor, NoThread
 from notifications.models import Job
 
 T = TypeVar("T")
@@ -41,10 +42,11 @@ class Running:
         self.waits = False
         self.task: asyncio.Task[None] | None = None
 
-    async def run(self, database_thread: Executor | None, threads: Executor | None) -> Outcome:
+    async def run(self, database_thread: Executor | None, threads: DaemonExecutor | None) -> Outcome:
         """Call the task and return the outcome. Without threads everything runs on the caller's.
 
-        Raises ImportError when the task is not known here, and ``asyncio.CancelledError`` when the worker stops.
+        Raises ImportError when the task is not known here, ``NoThread`` when there is no thread for it, and
+        ``asyncio.CancelledError`` when the worker stops.
         """
         job = self.job
         task = results.find_task(job.task_path)
@@ -72,11 +74,13 @@ class Running:
                 else:
                     self.waits = True
                     limit.reschedule(None)
-                    value = await _in_thread(threads, begin, task.func, args, kwargs)
+                    value = await _in_thread(threads, begin, job, task.func, args, kwargs)
         except asyncio.CancelledError as exc:
             if self.stopping:
                 raise
             return outcomes.failed(job, policy, exc)
+        except NoThread:
+            raise
         except BaseException as exc:  # the worker's boundary: whatever a task raises is its outcome
             if limit.expired():
                 return outcomes.timed_out(job, policy)
@@ -140,8 +144,9 @@ def started(jobs: Iterable[Job]) -> None:
 
 
 async def _in_thread(
-    threads: Executor,
+    threads: DaemonExecutor,
     begin: Callable[[], None],
+    job: Job,
     function: Callable[..., Any],
     args: list[Any],
     kwargs: dict[str, Any],
@@ -155,7 +160,17 @@ async def _in_thread(
         except BaseException as exc:  # as a value: a future takes neither StopIteration nor SystemExit well
             return None, exc
 
-    value, exc = await asyncio.wrap_future(threads.submit(contextvars.copy_context().run, call))
+    def write_off() -> None:
+        if threads.write_off(future):
+            logger.warning("Job %s is over, but %s does not end and keeps a thread.", job.id, job.task_path)
+
+    future = threads.submit(contextvars.copy_context().run, call)
+    try:
+        value, exc = await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        # Later: others that are cancelled at the same time, as at a stop, must not get the thread that is free now.
+        loop.call_soon(write_off)
+        raise
     if exc is not None:
         raise exc
     return value

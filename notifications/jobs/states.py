@@ -38,8 +38,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
 BEYOND_TIMEOUT = 60
-#: Seconds until a job whose task this worker does not know is offered again, and until it fails.
-UNKNOWN_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
+#: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
+OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
 
 
 def enqueue(job: Job) -> None:
@@ -74,6 +74,7 @@ def claim(
         for job in jobs:
             job.state = Job.State.RUNNING
             job.worker = worker
+            job.known_by = job.deadline  # type: ignore[attr-defined]  # see postpone()
             job.fence += 1
             job.attempt += 1
             job.version += 1
@@ -186,13 +187,37 @@ def release(jobs: Sequence[Job]) -> None:
         ours(write)
 
 
-def postpone(job: Job) -> None:
-    """Give back a job whose task this worker does not know: another version of the program may. No attempt counts."""
+def postpone(job: Job) -> bool:
+    """Give back a job whose task this worker does not know: another version of the program may. No attempt counts.
+
+    Returns False, and changes nothing, when workers have met it for a day and none knew it.
+    """
+    # While such a job is queued, its deadline says until when a worker must know it. It is set when the first worker
+    # meets the job: created_at and queued_at would count the time that a job for later has only waited, and run_after
+    # moves. A claim puts its own deadline over it, and keeps this one in known_by.
+    now = clock()
+    known_by = getattr(job, "known_by", None) or now + timedelta(seconds=UNKNOWN_FAILS)
+    if known_by < now:
+        return False
+
+    def write() -> None:
+        _write(
+            "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
+            [((known_by, now + timedelta(seconds=OFFERED_AGAIN)), job)],
+        )
+        streams.ring([job.user_id])
+
+    ours(write)
+    return True
+
+
+def send_back(job: Job) -> None:
+    """Give back a job for which this worker has no thread: another worker may. No attempt counts."""
 
     def write() -> None:
         _write(
             "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
-            [((clock() + timedelta(seconds=UNKNOWN_AGAIN),), job)],
+            [((clock() + timedelta(seconds=OFFERED_AGAIN),), job)],
         )
         streams.ring([job.user_id])
 
@@ -256,8 +281,8 @@ def _lost(gone: list[UUID], leases: bool) -> Any:
         now = clock()
         alive = Worker.objects.using(database()).filter(lease_until__gte=now).values("id")
         lost |= ~Q(worker__in=alive) | Q(deadline__lt=now)
-    # In no order: what is locked is skipped, so nobody waits, and SQLite would walk the whole table for one.
-    return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING)
+    # In the order of the index of running jobs: for any other SQLite would walk the whole table.
+    return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING).order_by("worker", "id")
 
 
 def _refuse_too_many(user: Any) -> None:

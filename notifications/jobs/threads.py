@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import queue
 import threading
@@ -14,31 +16,70 @@ from django.db import connections
 logger = logging.getLogger("notifications.jobs")
 
 
+#: Threads at most, for each that there may be, when calls that are written off hold some.
+REPLACED = 4
+#: Seconds after which an idle thread closes the connections that it keeps.
+IDLE = 5.0
+
+
+class NoThread(Exception):
+    """All threads that there may be are held by calls that were written off."""
+
+
 class DaemonExecutor(Executor):
     """At most ``size`` threads that are started when they are needed and never keep the process from ending.
 
     A connection that broke is replaced before the next call, one that a call left inside a transaction after it.
+
+    ``keep_connections``
+        Connections stay open for the next call although ``CONN_MAX_AGE`` is 0, and are closed after a few idle
+        seconds: for threads on which a call is one query, not a job or a request.
     """
 
-    def __init__(self, size: int, name: str) -> None:
+    def __init__(self, size: int, name: str, *, keep_connections: bool = False) -> None:
         self._size = size
         self._name = name
+        self._keep_connections = keep_connections
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
         self._threads = 0
-        self._idle = threading.Semaphore(0)
+        #: Calls that are not done, without those written off.
+        self._open = 0
+        self._written_off: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Return a future of the call. Raises ``NoThread`` when it would wait for a call that was written off."""
         with self._lock:
             if self._ended:
                 raise RuntimeError(f"The threads {self._name} have ended.")
+            if self._hang():
+                raise self._no_thread()
             future: Future[Any] = Future()
             self._calls.put((future, lambda: fn(*args, **kwargs)))
-            if not self._idle.acquire(blocking=False) and self._threads < self._size:
-                self._threads += 1
-                threading.Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
+            self._open += 1
+            self._start_thread_if_needed()
         return future
+
+    def write_off(self, future: Future[Any]) -> bool:
+        """Let another thread do the work of the one that is in this call, for which nobody waits any more.
+
+        Returns False if the call does not run. A thread that comes back from such a call ends if it is one too many.
+        When all that there may be are in such calls, the calls in line fail with ``NoThread``.
+        """
+        with self._lock:
+            if self._ended or future in self._written_off or not future.running():
+                return False
+            self._written_off.add(future)
+            self._open -= 1
+            self._start_thread_if_needed()
+            while self._hang() and not self._calls.empty():
+                if call := self._calls.get():
+                    self._open -= 1
+                    if call[0].set_running_or_notify_cancel():
+                        call[0].set_exception(self._no_thread())
+        return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when their calls are done; nobody is waited for."""
@@ -47,17 +88,47 @@ class DaemonExecutor(Executor):
             for _ in range(self._threads):
                 self._calls.put(None)
 
+    def _start_thread_if_needed(self) -> None:
+        at_work = self._threads - len(self._written_off)
+        if at_work < min(self._open, self._size) and self._threads < self._size * REPLACED:
+            self._threads += 1
+            name = f"{self._name}-{next(self._numbers)}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _hang(self) -> bool:
+        return len(self._written_off) >= self._size * REPLACED
+
+    def _no_thread(self) -> NoThread:
+        return NoThread(f"All {self._threads} threads {self._name} are in calls that do not end.")
+
     def _run(self) -> None:
-        while True:
-            call = self._calls.get()
-            if call is None:
-                connections.close_all()
-                return
+        while call := self._next():
             future, work = call
             if future.set_running_or_notify_cancel():
                 self._call(future, work)
+            if self._is_one_too_many(future):
+                break
             del call, future, work
-            self._idle.release()
+        close_connections()
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        if self._keep_connections:
+            try:
+                return self._calls.get(timeout=IDLE)
+            except queue.Empty:
+                close_connections()
+        return self._calls.get()
+
+    def _is_one_too_many(self, future: Future[Any]) -> bool:
+        with self._lock:
+            if future not in self._written_off:
+                self._open -= 1
+                return False
+            self._written_off.remove(future)
+            if self._ended or self._threads - len(self._written_off) <= self._size:
+                return False
+            self._threads -= 1
+            return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
         try:
@@ -72,6 +143,8 @@ class DaemonExecutor(Executor):
         else:
             future.set_result(result)
         try:
+            if self._keep_connections:
+                keep_connections()
             check_connections()
         except Exception:  # the thread has more to do than this call
             logger.exception("A connection could not be closed.")
@@ -90,3 +163,17 @@ def check_connections() -> None:
             connection.close()
         else:
             connection.close_if_unusable_or_obsolete()
+
+
+def keep_connections() -> None:
+    """Let this thread's connections outlive the call, but those with an error, or lent by a pool of Django's."""
+    for connection in connections.all(initialized_only=True):
+        lent = connection.settings_dict["OPTIONS"].get("pool")
+        if not connection.settings_dict["CONN_MAX_AGE"] and not lent:
+            connection.close_at = 0 if connection.errors_occurred else None
+
+
+def close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):  # it is broken already
+            connection.close()

@@ -7,11 +7,9 @@ import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError
-from django.utils import timezone
 
 from notifications import streams
 from notifications.conf import settings
@@ -21,7 +19,7 @@ from notifications.jobs.lease import Lease, dead_neighbours
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
 from notifications.jobs.running import Running
-from notifications.jobs.threads import DaemonExecutor
+from notifications.jobs.threads import DaemonExecutor, NoThread
 from notifications.jobs.writer import Writer
 from notifications.models import Job
 
@@ -66,7 +64,10 @@ class Worker:
         self.lease = Lease(queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._running))
         self._listen = listen
         self._write = Writer()
-        self._database = [DaemonExecutor(1, f"notifications-database-{n}") for n in range(DATABASE_THREADS)]
+        self._database = [
+            DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
+            for n in range(DATABASE_THREADS)
+        ]
         self._threads = DaemonExecutor(min(SYNC_THREADS, self.concurrency), "notifications-sync")
         self._running: dict[Claim, Running] = {}
         self._outcomes: list[Outcome] = []
@@ -154,6 +155,11 @@ class Worker:
             if not (ended := await self._unknown(run.job, exc)):
                 return
             outcome = ended
+        except NoThread as exc:
+            logger.error("Job %s goes back to the queue: %s", run.job.id, exc)
+            await self._insist(states.send_back, run.job)
+            self._free(claim_of(run.job))
+            return
         except BaseException:  # ours: a job must have an outcome, whatever it takes
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
             outcome = outcomes.silent(run.job)
@@ -161,38 +167,41 @@ class Worker:
         self._recorded.set()
 
     async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
-        if job.created_at < timezone.now() - timedelta(seconds=states.UNKNOWN_FAILS):
+        if not await self._insist(states.postpone, job):
             return outcomes.unknown(job)
         logger.warning(
             "Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc
         )
-        await self._insist(states.postpone, job)
         self._free(claim_of(job))
         return None
 
     # Record
 
     async def _record(self) -> None:
+        in_vain = 0
         while True:
             if not self._outcomes:
                 await self._recorded.wait()
             self._recorded.clear()
-            while self._outcomes:
-                # They stay in the list until they are settled, so that nothing that fails here loses one.
-                group = self._outcomes[:RECORDED]
-                settled = await self._settle(group)
-                for claim in settled:
-                    self._free(claim)
-                waiting = [outcome for outcome in group if claim_of(outcome.job) not in settled]
-                self._outcomes[: len(group)] = waiting
-                if waiting:
-                    await asyncio.sleep(AGAIN)
+            # They stay in the list until they are settled, so that nothing that fails here loses one.
+            group = self._outcomes[:RECORDED]
+            settled = await self._settle(group)
+            for claim in settled:
+                self._free(claim)
+            # Those whose row is locked go to the end: they hold up nobody.
+            waiting = [outcome for outcome in group if claim_of(outcome.job) not in settled]
+            self._outcomes[:] = self._outcomes[len(group) :] + waiting
+            in_vain = 0 if settled else in_vain + len(group)
+            if self._outcomes and in_vain >= len(self._outcomes):
+                in_vain = 0
+                await _wait(self._recorded, AGAIN)
 
     async def _settle(self, group: list[Outcome]) -> set[Claim]:
         try:
             return await self._write(record, group)
         except AWAY as exc:
             logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
+            await asyncio.sleep(AGAIN)
             return set()
         except Exception:  # one that the database refuses must not cost its neighbours theirs
             return await self._one_by_one(group)

@@ -426,5 +426,11 @@ def fork_and_look():
 
 
 @task
+async def count_users_often(times):
+    for _ in range(times):
+        await get_user_model().objects.acount()
+
+
+@task
 async def count_users_async():
     return await get_user_model().objects.acount()

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db.backends.signals import connection_created
 
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
@@ -141,6 +142,53 @@ def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, mon
     gate.set()
     until_done(first, second)
     assert later > claimed
+
+
+def test_calls_that_do_not_end_strand_nobody(start_worker, monkeypatch, gate, caplog):
+    """A call that is over its time keeps its thread; another thread takes its place, and the log names the task."""
+    monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
+    start_worker()
+    hanging = [tasks.slow_sync.enqueue(number) for number in range(2)]
+    (job,) = until_done(tasks.noop_sync.enqueue())
+    assert job.state == "succeeded"
+    assert {job.state for job in until_done(*hanging)} == {"failed"}
+    assert len(tasks.held) == 2
+    assert f"{tasks.slow_sync.module_path} does not end and keeps a thread" in caplog.text
+
+
+def test_jobs_that_can_get_no_thread_go_back(start_worker, monkeypatch, gate):
+    """Whether they wait already or come later: without an attempt, for another worker or a later time."""
+    monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.threads.REPLACED", 1)
+    start_worker(concurrency=2)
+    hanging = tasks.slow_sync.enqueue()
+    wait_until(lambda: tasks.held, what="the thread to be held")
+    results = [tasks.noop_sync.enqueue() for _ in range(3)]
+    until_done(hanging)
+    wait_until(lambda: Job.objects.filter(state="queued", run_after__isnull=False).count() == 3, what="all")
+    assert {job.attempt for job in Job.objects.filter(state="queued")} == {0}
+    assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
+    gate.set()
+    wait_until(lambda: tasks.seen, what="the call to end")
+    Job.objects.filter(state="queued").update(run_after=_now())
+    assert {(job.state, job.attempt) for job in until_done(*results)} == {("succeeded", 1)}
+
+
+def test_queries_of_async_tasks_share_connections(worker):
+    """One for each thread, not one for each query, although CONN_MAX_AGE is 0."""
+    opened = []
+
+    def count(**kwargs):
+        if threading.current_thread().name.startswith("notifications-database"):
+            opened.append(threading.current_thread().name)
+
+    connection_created.connect(count)
+    try:
+        (job,) = until_done(tasks.count_users_often.enqueue(50))
+    finally:
+        connection_created.disconnect(count)
+    assert job.state == "succeeded"
+    assert len(opened) == 1
 
 
 def test_each_job_has_a_context_of_its_own(worker):

@@ -6,7 +6,8 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs import outcomes, states
@@ -102,6 +103,9 @@ class TestAStaleClaim:
     def test_postpone(self, stale):
         states.postpone(stale)
 
+    def test_send_back(self, stale):
+        states.send_back(stale)
+
     def test_report(self, stale):
         stale.progress_current = 5
         states.report([stale])
@@ -176,6 +180,22 @@ class TestReap:
         assert states.reap([gone], leases=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
         assert set(Worker.objects.values_list("id", flat=True)) == {over, here}
+
+    def test_lost_jobs_are_taken_in_the_order_of_their_index(self, live):
+        """By worker and id, whatever the order in which they were lost."""
+        for _ in range(6):
+            tasks.noop.enqueue()
+        workers = [live(-1), live(-1), live(-1)]
+        jobs = [claim_one(worker) for worker in workers * 2]
+        Job.objects.update(max_attempts=1)
+        taken = []
+        with CaptureQueriesContext(connection) as queries:
+            assert states.reap(record=lambda ended: taken.extend(ended) or states.finish(ended)) == 6
+        order = [(outcome.job.worker, outcome.job.id) for outcome in taken]
+        assert order == sorted((job.worker, job.id) for job in jobs)
+        # SQLite takes this index here whether told or not.
+        (taking,) = {q["sql"] for q in queries if "state" in q["sql"] and "LIMIT 100" in q["sql"]}
+        assert 'ORDER BY "notifications_job"."worker" ASC, "notifications_job"."id" ASC' in taking
 
     def test_the_last_attempt(self, live, demo):
         """The job has failed, and its owner is told; no attempt follows."""

@@ -4,9 +4,9 @@ import asyncio
 import threading
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
-from notifications.jobs.threads import DaemonExecutor
+from notifications.jobs.threads import REPLACED, DaemonExecutor, NoThread
 from tests.support.waiting import wait_until
 
 
@@ -26,7 +26,7 @@ def test_threads_are_started_when_they_are_needed(executor):
     """One after the other takes one thread; at once no more than there may be, and the rest wait."""
     for _ in range(5):
         assert executor.submit(threading.get_ident).result(5)
-        wait_until(lambda: executor._idle._value == 1, what="the thread to be idle")
+        wait_until(lambda: executor._open == 0, what="the thread to be idle")
     assert names() == ["under-test-1"]
     gate = threading.Event()
     waiting = [executor.submit(gate.wait, 5) for _ in range(6)]
@@ -34,6 +34,39 @@ def test_threads_are_started_when_they_are_needed(executor):
     assert not any(future.done() for future in waiting)
     gate.set()
     assert all(future.result(5) for future in waiting)
+
+
+def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
+    """What waits in line is done; the thread that comes back is one too many and ends."""
+    gate = threading.Event()
+    hanging = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in hanging), what="both to run")
+    waiting = executor.submit(int)
+    assert executor.write_off(hanging[0])
+    assert waiting.result(5) == 0
+    assert len(names()) == 3
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="one thread to end")
+    assert executor.submit(int).result(5) == 0
+    assert not executor.write_off(hanging[0])
+
+
+def test_threads_are_replaced_so_often_and_no_more(executor):
+    """Then what waits in line, and what comes, is refused at once; when calls end after all, it is not."""
+    gate = threading.Event()
+    hanging = [executor.submit(gate.wait, 30) for _ in range(2 * REPLACED)]
+    waiting = executor.submit(int)
+    for future in hanging:
+        wait_until(future.running, what="the call to run")
+        assert executor.write_off(future)
+    assert len(names()) == 2 * REPLACED
+    message = f"All {2 * REPLACED} threads under-test are in calls that do not end."
+    assert str(waiting.exception(5)) == message
+    with pytest.raises(NoThread, match=message):
+        executor.submit(int)
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="the others to end")
+    assert executor.submit(int).result(5) == 0
 
 
 def test_no_more_calls_after_the_end(executor):
@@ -100,3 +133,29 @@ def test_connections_are_closed_at_the_end():
     wait_until(lambda: not names(), what="the thread to end")
     with pytest.raises(Exception, match="closed"):
         here[0].execute("SELECT 1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch):
+    """Although CONN_MAX_AGE is 0; and one that broke is replaced."""
+    assert connections.settings["default"]["CONN_MAX_AGE"] == 0
+    executor = DaemonExecutor(1, "under-test", keep_connections=True)
+
+    def use():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.inc_thread_sharing()
+        return connections["default"].connection, connections["default"]
+
+    first, wrapper = executor.submit(use).result(5)
+    assert executor.submit(use).result(5)[0] is first
+    first.close()
+    executor.submit(use).exception(5)  # PostgreSQL notices it before the call, SQLite by the call's error
+    second, _ = executor.submit(use).result(5)
+    assert second is not first
+    monkeypatch.setattr("notifications.jobs.threads.IDLE", 0.05)
+    assert executor.submit(use).result(5)[0] is second
+    wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
+    assert executor.submit(use).result(5)[0] is not second
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")

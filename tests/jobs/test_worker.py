@@ -230,6 +230,30 @@ class TestTheDatabaseRefuses:
         assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
 
 
+def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
+    """Others, at the same time and later, are recorded at once; it is tried again with the next."""
+    monkeypatch.setattr("notifications.jobs.worker.RECORDED", 1)
+    monkeypatch.setattr("notifications.jobs.worker.AGAIN", 60)
+    finish, tries = states.finish, []
+
+    def skip(group):
+        if locked and any(outcome.job.title == "Locked" for outcome in group):
+            tries.append(1)
+            return [], []
+        return finish(group)
+
+    locked = True
+    monkeypatch.setattr(states, "finish", skip)
+    result = tasks.noop.using(title="Locked").enqueue()
+    wait_until(lambda: tries, what="the outcome to be skipped")
+    for _ in range(3):
+        until_done(*(tasks.noop.enqueue() for _ in range(3)), timeout=10)
+    assert len(tries) < 20
+    assert Job.objects.get(id=result.id).state == "running"
+    locked = False
+    until_done(result, tasks.noop.enqueue(), timeout=10)
+
+
 class TestTheDatabaseIsAway:
     def test_nothing_is_lost_and_nothing_runs_twice(self, worker, quickly, gate, monkeypatch, demo):
         """Outcomes wait, claims wait, and all is as if nothing had been when it is back."""
@@ -300,8 +324,9 @@ class TestTheDatabaseIsAway:
 class TestUnknownTasks:
     def test_one_goes_back_without_an_attempt(self, worker, demo):
         """It is offered again in half a minute: a newer program may know it. Its neighbours run."""
-        result = tasks.noop.using(owner=demo).enqueue()
-        Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", queue_name="default")
+        later = timezone.now() + timedelta(hours=1)
+        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
+        Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)
         job = wait_until(lambda: Job.objects.filter(run_after__isnull=False).first(), what="it to be put off")
         assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
         assert 25 < (job.run_after - timezone.now()).total_seconds() <= 30
@@ -309,12 +334,21 @@ class TestUnknownTasks:
         Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
         assert until_done(result)[0].attempt == 1
 
-    def test_one_fails_after_a_day(self, worker, demo):
-        result = tasks.noop.using(owner=demo, run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    def test_one_fails_a_day_after_a_worker_met_it(self, worker, demo):
+        """However long it has waited before that: a job for later has its day too."""
+        long_ago, later = timezone.now() - timedelta(hours=49), timezone.now() + timedelta(hours=1)
+        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
         Job.objects.update(
-            task_path="tests.jobs.tasks.of_yesterday",
-            created_at=timezone.now() - timedelta(hours=25),
-            run_after=None,
+            task_path="tests.jobs.tasks.of_yesterday", created_at=long_ago, queued_at=long_ago, run_after=None
+        )
+        job = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        assert (job.state, job.attempt) == ("queued", 0)
+        assert abs((job.deadline - timezone.now()).total_seconds() - 24 * 3600) < 20
+        Job.objects.update(run_after=timezone.now() - timedelta(seconds=1))
+        again = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        assert (again.deadline, again.fence) == (job.deadline, 2)
+        Job.objects.update(
+            deadline=timezone.now() - timedelta(seconds=1), run_after=timezone.now() - timedelta(seconds=1)
         )
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "unknown-task"
