@@ -67,4 +67,5 @@ class Clock:
             elif then:
                 then(future.result())
 
-        self.hub.doors.run(work, *args).add_done_callback(done)
+        pool = self.hub.numbers if work is streams.leftovers else self.hub.doors
+        pool.run(work, *args).add_done_callback(done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,7 +24,7 @@ from notifications.realtime.check import Checked
 from notifications.realtime.clock import Clock
 from notifications.realtime.closing import Bye
 from notifications.realtime.look import Seen, Span, Wanted, look, number_first
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import PATIENCE, Pool
 from notifications.realtime.signout import SignOut
 from notifications.realtime.subscriber import Subscriber
 
@@ -55,6 +56,8 @@ class Hub:
         self.loop = loop
         self.questions = Pool("hub", 2)
         self.doors = Pool("doors", 2)
+        # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
+        self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}
         self.signout = SignOut(self)
         self._dirty: set[Any] = set()
@@ -91,7 +94,7 @@ class Hub:
             del self.users[subscriber.user]
         if not self.users and self._stop_listening:
             # In a thread: the watcher is waited for.
-            self.doors.run(self._stop_listening)
+            self.numbers.run(self._stop_listening)
             self._stop_listening = None
 
     def read_up(self, subscriber: Subscriber) -> None:
@@ -125,8 +128,9 @@ class Hub:
         if self._stop_listening:
             self._stop_listening()
             self._stop_listening = None
-        self.questions.close()
-        self.doors.close()
+        until = time.monotonic() + PATIENCE
+        for thread in [*self.questions.close(), *self.doors.close(), *self.numbers.close()]:
+            thread.join(max(0.0, until - time.monotonic()))
 
     # Rings and looks
 
@@ -256,7 +260,7 @@ class Hub:
             self._number()
 
         users = list({subscriber.user for subscriber in fresh})
-        self.doors.run(number_first, users).add_done_callback(numbered)
+        self.numbers.run(number_first, users).add_done_callback(numbered)
 
     # The position check, and sign-out
 

@@ -19,8 +19,8 @@ from django.db import connections
 IDLE = 5.0
 #: Seconds that a connection is used at most: a replaced file or a moved server is noticed.
 OLD = 30.0
-#: Seconds that the end waits for a thread.
-PATIENCE = 5.0
+#: Seconds that the end waits for the threads, all together.
+PATIENCE = 2.0
 
 
 class Pool:
@@ -42,13 +42,12 @@ class Pool:
         self._work.put((loop, future, work, args))
         return future
 
-    def close(self) -> None:
-        """End the threads, which close their connections, once what they were given is done. Waits for them a while."""
+    def close(self) -> list[threading.Thread]:
+        """End the threads, which close their connections, once what they were given is done. Returns them."""
         for _ in self._threads:
             self._work.put(None)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        self._threads.clear()
+        ending, self._threads = self._threads, []
+        return ending
 
     def _start_thread(self) -> None:
         name = f"notifications-{self.name}-{len(self._threads) + 1}"

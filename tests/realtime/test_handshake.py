@@ -1,5 +1,7 @@
 """Who is let in: origins, subprotocols, sessions, and how many."""
 
+import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
@@ -311,3 +313,28 @@ async def test_a_server_that_stops_says_when_to_come_back(connect, user):
     for bye in frames:
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
         assert 0 < bye["after_ms"] <= 5000
+
+
+async def test_nobody_waits_at_the_door_for_numbering(connect, user, monkeypatch):
+    """Numbering that waits for a lock, of leftovers and before a snapshot, takes no thread of those who are let in."""
+    monkeypatch.setattr(clock, "TICK", 0.01)
+    held, waiting = threading.Event(), threading.Semaphore(0)
+
+    def wait_for_a_lock(*args):
+        waiting.release()
+        held.wait(20)
+
+    monkeypatch.setattr(clock.streams, "leftovers", wait_for_a_lock)
+    monkeypatch.setattr(hub, "number_first", wait_for_a_lock)
+    try:
+        first = await connect(user)
+        await asyncio.to_thread(waiting.acquire, timeout=10)
+        first.say("hello", epoch=None, seq=None)
+        second = await connect(user)
+        second.say("hello", epoch=None, seq=None)
+        assert (await second.hear())["op"] == "welcome"
+        third = await connect(user)
+        third.say("hello", epoch=None, seq=None)
+        assert (await third.hear())["op"] == "welcome"
+    finally:
+        held.set()
