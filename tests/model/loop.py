@@ -73,4 +73,4 @@ class Answers:
         return future
 
     def close(self):
-        pass
+        return []
