@@ -54,7 +54,8 @@ class Device:
         line.check(frame)
         if frame.get("reset"):
             self.kept.clear()
-        self.kept.append({key: value for key, value in frame.items() if key != "ack"})
+        else:
+            self.kept.append({key: value for key, value in frame.items() if key != "ack"})
         line.up.extend(self.follower.take(frame))
         self.read_jobs()
 
