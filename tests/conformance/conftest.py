@@ -1,5 +1,7 @@
 """Real servers under test, each with a driver beside it."""
 
+import asyncio
+
 import pytest
 
 from tests.conformance.runner import Served
@@ -13,13 +15,15 @@ SERVERS = {
 
 
 @pytest.fixture(params=SERVERS)
-def served(request, site):
+async def served(request, site):
     """A server with this module's HASTE: the waits of the protocol, 10 and 30 s, are so many times as short."""
     pytest.importorskip(request.param)
     haste = getattr(request.module, "HASTE", 1)
     site.environment |= {"EMBEDDED_WORKER": "0", "CONFORMANCE_HASTE": str(haste)}
     where = [part.format(port=site.port) for part in SERVERS[request.param]]
     web = site.start("web", "-m", request.param, *where, "tests.conformance.served:application")
-    web.wait_until(lambda: listens(site.port), what="the server to listen")
+    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
     with driver(site) as beside:
-        yield Served(site.url, beside, haste)
+        served = Served(site.url, beside, haste)
+        yield served
+        served.close()

@@ -17,6 +17,13 @@ class Refused(Exception):
         self.status = status
 
 
+class Patient(asyncio.StreamReaderProtocol):
+    """A reset is an end: what came before it can still be read."""
+
+    def connection_lost(self, exc):
+        super().connection_lost(None)
+
+
 class RawSocket:
     """`await RawSocket.open(url, headers)`, then send…() and receive(); after the end receive() is the close code."""
 
@@ -25,7 +32,10 @@ class RawSocket:
         """Shake hands; headers are (name, value) pairs beside those that every handshake has."""
         parts = urlsplit(url)
         socket = cls()
-        socket.reader, socket.writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**22)
+        socket.reader = asyncio.StreamReader(limit=2**22)
+        socket.transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: Patient(socket.reader), parts.hostname, parts.port
+        )
         usual = [
             ("Host", parts.netloc),
             ("Upgrade", "websocket"),
@@ -34,11 +44,11 @@ class RawSocket:
             ("Sec-WebSocket-Version", "13"),
         ]
         lines = [f"GET {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in [*usual, *headers])]
-        socket.writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        socket.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         head = (await socket.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status = int(head.split(" ", 2)[1])
         if status != 101:
-            socket.writer.close()
+            socket.close()
             raise Refused(status)
         socket.headers = head.lower()
         return socket
@@ -58,7 +68,7 @@ class RawSocket:
             repeated = (mask * (size // 4 + 1))[:size]
             payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
             head += mask
-        self.writer.write(head + payload)
+        self.transport.write(head + payload)
 
     def send_parts(self, parts):
         """Send one text message in fragments."""
@@ -77,7 +87,7 @@ class RawSocket:
                 elif size == 127:
                     (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
                 payload = await self.reader.readexactly(size)
-            except (asyncio.IncompleteReadError, OSError):
+            except asyncio.IncompleteReadError:
                 self.close()
                 return 1006
             opcode = first & 0x0F
@@ -93,4 +103,4 @@ class RawSocket:
                     return text.decode()
 
     def close(self):
-        self.writer.close()
+        self.transport.close()

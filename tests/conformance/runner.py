@@ -20,6 +20,11 @@ class Served:
         self.url = url
         self.driver = driver
         self.haste = haste
+        self.sockets = []
+
+    def close(self):
+        for socket in self.sockets:
+            socket.close()
 
     async def call(self, deed, **told):
         return await asyncio.to_thread(self.driver.call, deed, **told)
@@ -28,7 +33,9 @@ class Served:
         headers = [("Origin", self.url), SUBPROTOCOL] if headers is None else list(headers)
         if session:
             headers.append(("Cookie", f"sessionid={session}"))
-        return await RawSocket.open(self.url.replace("http", "ws", 1) + "/ws/notifications/", headers)
+        socket = await RawSocket.open(self.url.replace("http", "ws", 1) + "/ws/notifications/", headers)
+        self.sockets.append(socket)
+        return socket
 
 
 class Run:
