@@ -149,6 +149,8 @@ class Job(models.Model):
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
     batch = models.UUIDField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    #: Whether somebody else than the owner asked to cancel it: then the owner is told.
+    cancelled_by_other = models.BooleanField(default=False)
     created_at = models.DateTimeField(_("created"), editable=False)
     queued_at = models.DateTimeField(_("queued"), editable=False)
     started_at = models.DateTimeField(_("started"), null=True, blank=True, editable=False)
@@ -187,6 +189,22 @@ class Job(models.Model):
                 condition=Q(finished_at__isnull=False),
                 name="notifications_job_finished",
             ),
+            models.Index(
+                fields=["batch", "state"], condition=Q(batch__isnull=False), name="notifications_job_batch"
+            ),
+        ]
+        # A key is free again when it has expired: whoever takes it then, clears it from the older row first.
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                condition=Q(user__isnull=False) & ~Q(idempotency_key=""),
+                name="notifications_job_key",
+            ),
+            models.UniqueConstraint(
+                fields=["idempotency_key"],
+                condition=Q(user__isnull=True) & ~Q(idempotency_key=""),
+                name="notifications_job_key_nobody",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -223,6 +241,21 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}"
+
+
+class Queue(models.Model):
+    """A queue that is paused. One without a row is not."""
+
+    name = models.CharField(_("queue"), max_length=100, primary_key=True)
+    paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Worker(models.Model):
