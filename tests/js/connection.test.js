@@ -250,3 +250,41 @@ test("refresh polls only where nothing is pushed", async () => {
   await page.clock.advance(0);
   assert.equal(page.net.calls.length, 0);
 });
+
+/** A page without a position that asks over HTTP; `answer` is what the server says to it, when it is called. */
+async function asking(routes) {
+  const waiting = [];
+  const answered = () => new Promise((resolve) => waiting.push((json) => resolve({ json })));
+  const page = makePage({ start: {}, routes: { "GET /n/api/sync/": answered, ...routes } });
+  page.client.start();
+  page.client.refresh();
+  await page.clock.advance(0);
+  const answer = async (frame) => {
+    waiting.shift()(frame);
+    await page.clock.advance(0);
+  };
+  return { page, answer };
+}
+
+test("a snapshot over HTTP that was overtaken by the socket is dropped, and what follows is asked for", async () => {
+  const { page, answer } = await asking();
+  page.last().welcome({ prev: null, seq: 50, reset: true, unread: 2, items: [notification("a", 50)] });
+  page.last().receive({ op: "change", n: 3, prev: 50, seq: 51, unread: 3, items: [notification("b", 51)] });
+  await answer(syncFrame({ prev: null, seq: 49, reset: true, unread: 1, items: [] }));
+  assert.deepEqual([page.client.stream.cursor, page.client.unread], [51, 3]);
+  assert.deepEqual([...page.client.stream.notifications.keys()], ["a", "b"]);
+  assert.equal(page.net.calls.at(-1).url.search, "?epoch=e1&seq=51");
+  await answer(syncFrame({ prev: 51, seq: 51, unread: 3 }));
+  assert.equal(page.net.calls.length, 2);
+});
+
+test("an answer of the epoch before is dropped", async () => {
+  const { page, answer } = await asking();
+  await answer(syncFrame({ prev: null, seq: 3, reset: true, items: [] }));
+  page.client.refresh();
+  await page.clock.advance(0);
+  page.last().welcome({ epoch: "e2", prev: null, seq: 50, reset: true, unread: 2 });
+  await answer(syncFrame({ prev: 3, seq: 4, unread: 1, items: [notification("gone", 4)] }));
+  assert.deepEqual([page.client.stream.epoch, page.client.stream.cursor], ["e2", 50]);
+  assert.equal(page.client.stream.notifications.size, 0);
+});

@@ -73,6 +73,7 @@ export class Poll {
       if (this.active) hooks.state(answered ? "polling" : "waiting");
       if (!response.ok) return;
       const frame = /** @type {Frame} */ (await response.json());
+      if (overtaken(frame, before, hooks.position())) continue;
       hooks.frame(frame);
       const after = JSON.stringify(hooks.position());
       this.#seen = { position: after, etag: (!frame.more && response.headers.get("ETag")) || "" };
@@ -260,6 +261,16 @@ export class Connection {
   #send(frame) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
   }
+}
+
+/**
+ * Whether a socket, or the leading tab, started the client anew while this was asked: it would be taken back.
+ * @param {Frame} frame
+ * @param {string} asked position
+ * @param {import("./client.js").Position} now
+ */
+function overtaken(frame, asked, now) {
+  return JSON.stringify(now) !== asked && (frame.reset === true || frame.epoch !== now.epoch);
 }
 
 /**
