@@ -1,12 +1,12 @@
 """Everything is killed, cut and lost at random points: all that was committed reaches everybody, once and in order.
 
-    FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     so many rounds on each database
+    FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     so many rounds on each database or broker
     FAULT_KINDS=kill_web,rings_lost                                     only these
     FAULT_SEED=…                                                        the deeds of a failed run
 
-A round is a burst of writes, and one fault in the middle of it. After it every client must be told all that a
-transaction committed, nothing that was rolled back, nothing twice, in the order of `raised`, and hold what
-GET notifications/ answers.
+A round is a burst of writes, and one fault in the middle of it. After it every client, at a WebSocket, at events or at
+a long poll, must be told all that a transaction committed, nothing that was rolled back, nothing twice, in the order
+of `raised`, and hold what GET notifications/ answers.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import time
 import pytest
 
 from tests.faults.support.house import House
-from tests.faults.support.watcher import Watcher
+from tests.faults.support.watcher import WATCHERS
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.delivery
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 KINDS = set(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
-USERS, BROWSERS, DEEDS = 3, 3, 30
+USERS, DEEDS = 3, 30
 #: Seconds within which everybody knows everything after a fault is healed: the position check takes 5 of them.
 PATIENCE = 40
 
@@ -35,23 +35,31 @@ ANYWHERE = (
     *("kill_web", "kill_worker", "cut_sockets"),
     *("deaths_of_writers", "slow_commits", "rings_lost", "rings_doubled"),
 )
+#: Faults of each house, and its part of the rounds.
 HOUSES = {
-    "sqlite": ANYWHERE,
-    "postgres": ("crash_database", *ANYWHERE),
-    "redis": ("kill_redis", "rings_lost", "rings_doubled", "kill_web"),
+    "sqlite": (ANYWHERE, 1),
+    "postgres": (("crash_database", *ANYWHERE), 1),
+    "redis-core": (("kill_redis", *ANYWHERE), 1 / 2),
+    "redis-pubsub": (("kill_redis", *ANYWHERE), 1 / 2),
+}
+LAYERS = {
+    "redis-core": "channels_redis.core.RedisChannelLayer",
+    "redis-pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
 }
 
 
 @pytest.fixture(params=HOUSES)
 def house(request, tmp_path):
     """A running site on this kind of database or broker, of the test's own because they are crashed."""
-    if KINDS.isdisjoint(HOUSES[request.param]) and KINDS:
+    faults, part = HOUSES[request.param]
+    if KINDS.isdisjoint(faults) and KINDS:
         pytest.skip("FAULT_KINDS has no fault of this house.")
     chance = random.Random(f"{SEED} {request.param}")
     cluster = Postgres() if request.param == "postgres" else None
-    redis = Redis() if request.param == "redis" else None
-    house = House(Sites(tmp_path, cluster).make(), chance, cluster, redis)
-    house.faults = [fault for fault in HOUSES[request.param] if not KINDS or fault in KINDS]
+    redis = Redis() if request.param in LAYERS else None
+    house = House(Sites(tmp_path, cluster).make(), chance, cluster, redis, LAYERS.get(request.param))
+    house.faults = [fault for fault in faults if not KINDS or fault in KINDS]
+    house.rounds = round(ROUNDS * part)
     yield house
     house.close()
     for server in (cluster, redis):
@@ -60,12 +68,15 @@ def house(request, tmp_path):
 
 
 @pytest.mark.timeout(180 + 60 * ROUNDS)
-async def test_all_that_was_committed_reaches_everybody_once(house, request):
+async def test_all_that_was_committed_reaches_everybody_once(house):
     """Fault after fault, in any order; each kind at least once."""
     print(f"FAULT_SEED={SEED}")
     await house.start()
     crowd = Crowd(house, await house.call("people", count=USERS))
-    rounds = [*house.faults, *(house.chance.choice(house.faults) for _ in range(ROUNDS - len(house.faults)))]
+    rounds = [
+        *house.faults,
+        *(house.chance.choice(house.faults) for _ in range(house.rounds - len(house.faults))),
+    ]
     house.chance.shuffle(rounds)
     try:
         await crowd.arrive()
@@ -83,16 +94,16 @@ async def test_all_that_was_committed_reaches_everybody_once(house, request):
 
 
 class Crowd:
-    """Users, each with some browsers, and what is known of what they must be told."""
+    """Users, each with clients of every kind, and what is known of what they must be told."""
 
     def __init__(self, house, people):
         self.house = house
         self.users = [person["user"] for person in people]
         self.sessions = {person["user"]: person["sessions"][0] for person in people}
         self.watchers = [
-            Watcher(user, self.sessions[user], house.urls(), house.chance)
+            watcher(user, self.sessions[user], house.urls(), house.chance)
             for user in self.users
-            for _ in range(BROWSERS)
+            for watcher in WATCHERS
         ]
         self.known = {user: [] for user in self.users}  # items of earlier rounds, oldest first
         self.committed, self.undone, self.jobs = set(), set(), set()
@@ -132,7 +143,7 @@ class Crowd:
         house.rings.write_text("")
 
     async def converge(self):
-        """Wait until nothing is under way and every browser holds what the database has; then look how it was told."""
+        """Wait until nothing is under way and every client holds what the database has; then look how it was told."""
         deadline = time.monotonic() + PATIENCE
         while await self.house.call("active"):
             assert time.monotonic() < deadline, "Jobs are not done, or rows have no number."
@@ -146,8 +157,8 @@ class Crowd:
         assert self.undone.isdisjoint(told), "Something that was rolled back is there."
         assert self.jobs <= about, f"Nobody was told of the jobs {self.jobs - about}."
         for watcher in self.watchers:
-            assert not watcher.wrong, watcher.wrong
-            assert watcher.resets == 1, "A browser had to start anew."
+            assert not watcher.wrong, f"{watcher}: {watcher.wrong}"
+            assert watcher.resets == 1, f"{watcher} had to start anew."
 
     async def compare(self, user, deadline):
         truth = await self.read(user)
@@ -162,11 +173,12 @@ class Crowd:
         for watcher in (one for one in self.watchers if one.user == user):
             while (watcher.epoch, watcher.cursor, watcher.unread) != position:
                 assert time.monotonic() < deadline, (
-                    f"{(watcher.epoch, watcher.cursor, watcher.unread)} is not {position} in {PATIENCE} s."
+                    f"{watcher}: {(watcher.epoch, watcher.cursor, watcher.unread)} is not {position} in {PATIENCE} s."
                 )
                 await asyncio.sleep(0.02)
-            assert list(watcher.notifications.values()) == items
-            assert watcher.told == [item["id"] for item in items]
+            assert list(watcher.notifications.values()) == items, watcher
+            assert watcher.told == [item["id"] for item in items], watcher
+            assert all(watcher.jobs[job]["done"] for job in about), watcher
 
     async def read(self, user):
         """GET notifications/ back to what is known, and the position that was read before the first page."""

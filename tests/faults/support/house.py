@@ -15,13 +15,12 @@ SERVERS = (
     ("daphne", "-b", "127.0.0.1", "-p", "{port}"),
     ("uvicorn", "--host", "127.0.0.1", "--port", "{port}"),
 )
-LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
 class House:
     """`start()` all of it, then faults at any time; each heals what it broke. `close()` ends what was started."""
 
-    def __init__(self, site, chance, cluster=None, redis=None):
+    def __init__(self, site, chance, cluster=None, redis=None, backend=None):
         self.site, self.chance, self.cluster, self.redis = site, chance, cluster, redis
         self.rings = site.folder / "rings"
         self.rings.write_text("")
@@ -31,7 +30,7 @@ class House:
             "FAULT_RINGS": str(self.rings),
         }
         if redis:
-            layer = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": [redis.url]}}}
+            layer = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [redis.url]}}}
             site.environment["TEST_CHANNEL_LAYERS"] = json.dumps(layer)
         self.ports = [free_port() for _ in SERVERS]
         self.proxies = [Proxy(port) for port in self.ports]

@@ -1,7 +1,9 @@
-"""A client that follows its user's stream whatever happens to the connection, and remembers what it was told."""
+"""Clients that follow their user's stream whatever happens to the connection, and remember what they were told."""
 
 import asyncio
+import contextlib
 import json
+from http import HTTPStatus
 
 import aiohttp
 
@@ -9,6 +11,8 @@ from tests.support.follower import Follower
 
 #: Ends after which something is wrong with the client, or with what it was told of itself.
 NEVER = (4400, 4401, 4409, 4429)
+API = "/notifications/api"
+NO_LIMIT = aiohttp.ClientTimeout(total=None)
 
 
 class Watcher(Follower):
@@ -20,33 +24,21 @@ class Watcher(Follower):
         self.told, self.wrong = [], []
         self.raised = 0
         self.taken = set()  # (id, seq) of everything it was sent
-        self.connections = 0
+
+    def __str__(self):
+        return f"{type(self).__name__} of {self.user}"
 
     async def run(self):
-        cookies = {"sessionid": self.session}
-        async with aiohttp.ClientSession(cookies=cookies) as session:
+        async with aiohttp.ClientSession(cookies={"sessionid": self.session}, timeout=NO_LIMIT) as http:
             while True:
-                code = await self.follow(session, self.chance.choice(self.urls))
-                if code in NEVER:
-                    self.wrong.append(f"closed with {code}: {self.bye}")
+                with contextlib.suppress(aiohttp.ClientError, OSError):  # cut, or its server was killed
+                    await self.follow(http, self.chance.choice(self.urls))
                 # The protocol says up to 3 s; sooner finds more.
                 await asyncio.sleep(self.chance.random() * 0.3)
 
-    async def follow(self, session, url):
-        """One connection, to its end; returns the close code."""
-        where = f"{url}/ws/notifications/"
-        try:
-            async with session.ws_connect(
-                where, headers={"Origin": url}, protocols=["notifications.v1"], heartbeat=None
-            ) as socket:
-                self.connections += 1
-                await socket.send_json(self.hello())
-                async for message in socket:
-                    for answer in self.take(json.loads(message.data)):
-                        await socket.send_json(answer)
-                return socket.close_code
-        except (aiohttp.ClientError, OSError):
-            return 1006
+    async def follow(self, http, url):
+        """One connection, to its end."""
+        raise NotImplementedError
 
     def _apply(self, frame):
         taken = super()._apply(frame)
@@ -66,3 +58,79 @@ class Watcher(Follower):
                     self.wrong.append(f"{item['id']}, raised {item['raised']}, came after {self.raised}")
                 self.raised = item["raised"]
                 self.told.append(item["id"])
+
+
+class Socket(Watcher):
+    """At a WebSocket."""
+
+    async def follow(self, http, url):
+        async with http.ws_connect(
+            f"{url}/ws/notifications/", headers={"Origin": url}, protocols=["notifications.v1"]
+        ) as socket:
+            await socket.send_json(self.hello())
+            async for message in socket:
+                for answer in self.take(json.loads(message.data)):
+                    await socket.send_json(answer)
+        if socket.close_code in NEVER:
+            self.wrong.append(f"closed with {socket.close_code}: {self.bye}")
+
+
+class WithoutSocket(Watcher):
+    """At the HTTP side, where nothing can be sent that mends a gap: there must be none."""
+
+    def take(self, frame):
+        if super().take(frame):
+            self.wrong.append(f"{frame['prev']} to {frame['seq']} came at {self.cursor}")
+        if frame["op"] == "bye" and frame["code"] in NEVER:
+            self.wrong.append(f"was sent away: {frame}")
+
+    def is_answered(self, response, *good):
+        """Whether it is one of these; 503 is good too, while the database is away."""
+        if response.status not in (*good, HTTPStatus.SERVICE_UNAVAILABLE):
+            self.wrong.append(f"was answered {response.status}")
+        return response.status in good
+
+
+class EventSource(WithoutSocket):
+    """At Server-Sent Events, as a browser is: it knows nothing but the id of the last whole event."""
+
+    last_id = None
+
+    async def follow(self, http, url):
+        headers = {} if self.last_id is None else {"Last-Event-ID": self.last_id}
+        async with http.get(f"{url}{API}/events/", headers=headers) as response:
+            if not self.is_answered(response, HTTPStatus.OK):
+                return
+            text = b""
+            async for some in response.content.iter_any():
+                *events, text = (text + some).split(b"\n\n")
+                for event in events:
+                    self.dispatch(event.decode())
+
+    def dispatch(self, event):
+        fields = dict(line.split(": ", 1) for line in event.split("\n") if not line.startswith(":"))
+        if "data" in fields:
+            self.take(json.loads(fields["data"]))
+        if "id" in fields:
+            self.last_id = fields["id"]
+            if self.last_id != f"{self.epoch}:{self.cursor}":
+                self.wrong.append(f"{self.last_id} is the id at {self.epoch}:{self.cursor}")
+
+
+class LongPoll(WithoutSocket):
+    """At GET sync/, one question a connection, each to any server."""
+
+    etag = None
+
+    async def follow(self, http, url):
+        query = {} if self.cursor is None else {"epoch": self.epoch, "seq": str(self.cursor)}
+        headers = {"Prefer": "wait=20"} | ({"If-None-Match": self.etag} if self.etag else {})
+        async with http.get(f"{url}{API}/sync/", params=query, headers=headers) as response:
+            if self.is_answered(response, HTTPStatus.OK, HTTPStatus.NOT_MODIFIED):
+                if response.status == HTTPStatus.OK:
+                    self.take(await response.json())
+                self.etag = response.headers["ETag"]
+
+
+#: What a user has open.
+WATCHERS = (Socket, Socket, EventSource, LongPoll)
