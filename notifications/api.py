@@ -37,6 +37,7 @@ def policy(
     title: str = "",
     max_attempts: int = 3,
     timeout: float = 300.0,
+    retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
 ) -> Callable[[F], F]:
     """Decide how the jobs of a task are run and told. Stands below ``@task``.
@@ -44,9 +45,13 @@ def policy(
     ``title``
         What the owner reads; may name arguments: ``"Check report {report_id}"``. The function's name unless told.
     ``max_attempts``
-        How often a job is begun at most, when its worker is lost: 1 or more. A task that raises is not tried again.
+        How often a job is begun at most, 1 or more: after what ``retry_on`` names, and when its worker was lost.
     ``timeout``
         Seconds that one attempt may take.
+    ``retry_on``
+        Classes of exceptions after which the job is tried again; after any other one it has failed. With
+        ``TimeoutError`` also an attempt that took too long. The pause before attempt n + 1 is a random part of 2^n
+        seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
     ``notify``
         True: the owner is told in the default words when the job is done. False: silence. A function: called with the
         ``Done`` job on the event loop, so without database work; returns what replaces the default ``title``, ``body``,
@@ -56,7 +61,13 @@ def policy(
     """
     from notifications.jobs import policies
 
-    return policies.policy(title=title, max_attempts=max_attempts, timeout=timeout, notify=notify)
+    return policies.policy(
+        title=title,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        retry_on=retry_on,
+        notify=notify,
+    )
 
 
 def notify(

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from notifications.conf import settings
 from notifications.ids import uuid7
-from notifications.jobs.states import clock
+from notifications.jobs.rows import clock
 from notifications.models import Worker
 from notifications.transactions import database, ours
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from traceback import format_exception
@@ -13,6 +15,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from notifications import bounds, paths
+from notifications.exceptions import JobCancelled
 from notifications.inbox import compose
 from notifications.jobs.policies import DEFAULT, Done, Policy
 from notifications.models import Attempt, Job, Notification
@@ -21,11 +24,17 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Characters of a traceback that are kept: its end.
 TRACEBACK = 20_000
+LEVELS = {Job.State.SUCCEEDED: "success", Job.State.FAILED: "error", Job.State.CANCELLED: "warning"}
+#: Seconds before another attempt, by itself and where the exception asks for more, at most.
+BACK_OFF, RETRY_AFTER = 3600.0, 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The end of a job: its last state, what is stored, and what its owner is told."""
+    """The end of a job: its last state, what is stored, and what its owner is told.
+
+    With ``again_in`` (seconds) only an attempt has ended: the job is queued again, and nobody is told.
+    """
 
     job: Job
     state: Any  # Job.State
@@ -35,6 +44,7 @@ class Outcome:
     exception_class_path: str = ""
     traceback: str = ""
     notification: Notification | None = None
+    again_in: float | None = None
 
 
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
@@ -49,7 +59,12 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
 
 
 def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
-    """Return the outcome of a task that raised. Its owner reads the message only of an error meant for them."""
+    """Return the outcome of a task that raised: another attempt where its policy says so, else a failure.
+
+    Its owner reads the message only of an error meant for them.
+    """
+    if _is_tried_again(job, policy, type(exc)):
+        return _again(job, exc, Attempt.Outcome.FAILED)
     with _language(job):
         detail = _("Something went wrong while this was being done.")
         if getattr(exc, "tell_owner", False):
@@ -59,10 +74,30 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
 
 def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
+    exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
+    if _is_tried_again(job, policy, TimeoutError):
+        return _again(job, exc, Attempt.Outcome.TIMED_OUT)
     with _language(job):
         detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
-    exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
     return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
+
+
+def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
+    """Return the outcome of a job that was cancelled. Its owner is told only if somebody else did it."""
+    begun = job.attempt and job.state != Job.State.QUEUED
+    with _language(job):
+        error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
+        told = job.cancelled_by_other
+        notification = _tell(job, policy, Job.State.CANCELLED, None, error) if told else None
+    return Outcome(
+        job=job,
+        state=Job.State.CANCELLED,
+        error=json.dumps(error, ensure_ascii=False),
+        attempt=Attempt.Outcome.CANCELLED if begun else "",
+        exception_class_path=_path(JobCancelled),
+        traceback=_traceback(exc) if exc else "",
+        notification=notification,
+    )
 
 
 def lost(job: Job, policy: Policy) -> Outcome:
@@ -120,6 +155,32 @@ def _failed(
     )
 
 
+def _is_tried_again(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
+    return job.attempt < job.max_attempts and issubclass(raised, policy.retry_on)
+
+
+def _again(job: Job, exc: BaseException, attempt: Any) -> Outcome:
+    # Full jitter: jobs that failed together do not come back together
+    # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    pause = random.uniform(0, min(BACK_OFF, 2.0 ** min(job.attempt, 30)))
+    return Outcome(
+        job=job,
+        state=Job.State.QUEUED,
+        attempt=attempt,
+        exception_class_path=_path(type(exc)),
+        traceback=_traceback(exc),
+        again_in=max(pause, _asked_pause(exc)),
+    )
+
+
+def _asked_pause(exc: BaseException) -> float:
+    """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
+    seconds = getattr(exc, "retry_after", None)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+        return 0.0
+    return min(max(float(min(seconds, RETRY_AFTER)), 0.0), RETRY_AFTER)
+
+
 def _tell(
     job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None
 ) -> Notification | None:
@@ -129,7 +190,7 @@ def _tell(
     fields: dict[str, Any] = {
         "title": job.title,
         "body": error["detail"] if error else _("Done."),
-        "level": "error" if error else "success",
+        "level": LEVELS[state],
         "category": "job",
         "url": job.url or paths.job_page(job.id),
     }

@@ -32,6 +32,7 @@ class Policy:
     title: str = ""
     max_attempts: int = 3
     timeout: float = 300.0
+    retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True
 
     def __post_init__(self) -> None:
@@ -47,6 +48,12 @@ class Policy:
             or not 0 < self.timeout < 1e8
         ):
             raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            raise TypeError(
+                f"retry_on is {self.retry_on!r}. It must be a class of exceptions, or a tuple of some: (OSError,)."
+            )
+        object.__setattr__(self, "retry_on", tuple(kinds))
         if not isinstance(self.notify, bool) and not callable(self.notify):
             raise TypeError(
                 "notify must be True, False or a function that takes the job and returns a dict or None."

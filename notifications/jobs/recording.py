@@ -30,13 +30,15 @@ def record(group: Sequence[Outcome]) -> set[Claim]:
     """Record a group and tell those who listen. Returns the claims that need no more work here."""
     stored, void = states.finish(group)
     for outcome in stored:
-        _send_signals(outcome)
+        if outcome.again_in is None:
+            send_signals(outcome)
     for outcome in void:
         logger.warning("The outcome of job %s is void: another worker took it over.", outcome.job.id)
     return {claim_of(outcome.job) for outcome in (*stored, *void)}
 
 
-def _send_signals(outcome: Outcome) -> None:
+def send_signals(outcome: Outcome) -> None:
+    """Send the signals of a job that is done, after the commit."""
     job = outcome.job
     try:
         backend = type(task_backends[job.backend])

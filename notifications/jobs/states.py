@@ -7,9 +7,12 @@ id, notification rows by id, then streams.
     enqueue   (nothing) -> queued
     claim     queued -> running            fence + 1, attempt + 1
     report    running -> running           progress
-    finish    running -> succeeded, failed, with the notification and its number
+    finish    running -> succeeded, failed, cancelled, with the notification and its number
+              running -> queued            it raised, and is tried again later
     release   running -> queued            the attempt is given back
     reap      running -> queued, failed    the worker or the deadline is gone
+    cancel    queued -> cancelled          a running one is only asked to end; in by_hand.py
+    retry     failed, cancelled -> queued  fence + 1; in by_hand.py
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.models import Attempt, Job, Notification, Worker
+from notifications.jobs.rows import clock, guarded_update, insert_attempts, locked
+from notifications.models import Job, Notification, Worker
 from notifications.signals import notification_recording
 from notifications.transactions import connection, database, ours
 
@@ -49,7 +53,7 @@ def enqueue(job: Job) -> None:
 
     def insert() -> None:
         if job.user_id is not None:
-            _refuse_too_many(job.user_id)
+            refuse_too_many(job.user_id)
         job.save(using=db.alias, force_insert=True)
         streams.ring([job.user_id], queue=True)
 
@@ -80,7 +84,7 @@ def claim(
             job.version += 1
             job.started_at = now
             job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, 300) + BEYOND_TIMEOUT)
-        _write(
+        guarded_update(
             "state='running', worker=%s, started_at=%s, deadline=%s, "
             "fence=fence+1, attempt=attempt+1, version=version+1",
             [((job.worker, job.started_at, job.deadline), job) for job in jobs],
@@ -109,14 +113,14 @@ def put_off(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
     """Count the deadlines of claimed jobs from now: their timeout is only known now, or they wait for a thread."""
     now = clock()
     rows = [((now + timedelta(seconds=timeouts[job.task_path] + BEYOND_TIMEOUT),), job) for job in jobs]
-    ours(lambda: _write("deadline=%s", rows))
+    ours(lambda: guarded_update("deadline=%s", rows))
 
 
 def report(jobs: Sequence[Job]) -> None:
     """Store the progress of running jobs."""
 
     def write() -> None:
-        _write(
+        guarded_update(
             "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
             [(_progress(job), job) for job in jobs],
         )
@@ -142,42 +146,46 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
         void.clear()
         held = _hold(group, void)
         now = clock()
-        for outcome in held:
-            job = outcome.job
-            job.state, job.result, job.error, job.finished_at = (
-                outcome.state,
-                outcome.result,
-                outcome.error,
-                now,
-            )
-            job.seq = 0 if job.user_id is None else None
-        _write(
-            "state=%s, result=%s, error=%s, finished_at=%s, seq=%s, version=version+1, "
-            "progress_current=%s, progress_total=%s, progress_message=%s",
-            [
-                ((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job)
-                for o in held
-            ],
-        )
-        _insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
-        told = [outcome for outcome in held if outcome.notification]
-        Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
-        for outcome in told:
-            _let_receivers_record(outcome)
+        insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
+        put_back = [outcome for outcome in held if outcome.again_in is not None]
+        if put_back:
+            _put_back(put_back, now)
+        end([outcome for outcome in held if outcome.again_in is None] if put_back else held, now)
         stored.extend(held)
-        more = streams.number_here({o.job.user_id for o in held if o.job.user_id is not None})
+        more = streams.number_here(_owners(o for o in held if o.again_in is None))
 
     ours(record)
     if more:
-        streams.number({outcome.job.user_id for outcome in stored if outcome.job.user_id is not None})
+        streams.number(_owners(stored))
     return stored, void
+
+
+def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
+    """Write the ends of jobs that were in ``state``, and what their owners are told.
+
+    Inside a transaction that holds the rows, and that numbers the owners afterwards.
+    """
+    for outcome in ended:
+        job = outcome.job
+        job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
+        job.seq = 0 if job.user_id is None else None
+    guarded_update(
+        "state=%s, result=%s, error=%s, finished_at=%s, seq=%s, version=version+1, "
+        "progress_current=%s, progress_total=%s, progress_message=%s",
+        [((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job) for o in ended],
+        state=state,
+    )
+    told = [outcome for outcome in ended if outcome.notification]
+    Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
+    for outcome in told:
+        _let_receivers_record(outcome)
 
 
 def release(jobs: Sequence[Job]) -> None:
     """Give running jobs back to the queue at a shutdown; the attempt does not count."""
 
     def write() -> None:
-        _write(
+        guarded_update(
             "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1",
             [((), job) for job in jobs],
         )
@@ -201,7 +209,7 @@ def postpone(job: Job) -> bool:
         return False
 
     def write() -> None:
-        _write(
+        guarded_update(
             "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
             [((known_by, now + timedelta(seconds=OFFERED_AGAIN)), job)],
         )
@@ -215,7 +223,7 @@ def send_back(job: Job) -> None:
     """Give back a job for which this worker has no thread: another worker may. No attempt counts."""
 
     def write() -> None:
-        _write(
+        guarded_update(
             "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
             [((clock() + timedelta(seconds=OFFERED_AGAIN),), job)],
         )
@@ -240,19 +248,19 @@ def reap(
 
     def take() -> list[Job]:
         now = clock()
-        jobs = list(_locked(_lost(gone, leases))[:100])
-        again = [job for job in jobs if job.attempt < job.max_attempts]
-        _insert_attempts((job, None, now) for job in again)
-        _write("state='queued', worker=NULL, deadline=NULL, version=version+1", [((), job) for job in again])
+        jobs = list(locked(_lost(gone, leases))[:100])
+        again = [job for job in jobs if _goes_on(job)]
+        insert_attempts((job, None, now) for job in again)
+        guarded_update(
+            "state='queued', worker=NULL, deadline=NULL, version=version+1", [((), job) for job in again]
+        )
         streams.ring([job.user_id for job in again], queue=bool(again))
         return jobs
 
     reaped = 0
     while _lost(gone, leases).exists() and (jobs := ours(take)):
         reaped += len(jobs)
-        ended = [
-            outcomes.lost(job, policy_at(job.task_path)) for job in jobs if job.attempt >= job.max_attempts
-        ]
+        ended = [_end_of_lost(job) for job in jobs if not _goes_on(job)]
         if ended:
             (record or finish)(ended)
         logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
@@ -265,16 +273,6 @@ def reap(
     return reaped
 
 
-def clock() -> datetime:
-    """Return the database's time: leases of several machines are compared by one clock."""
-    db = connection()
-    if db.vendor != "postgresql":
-        return timezone.now()
-    with db.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
-
-
 def _lost(gone: list[UUID], leases: bool) -> Any:
     lost = Q(worker__in=gone)
     if leases:
@@ -285,7 +283,17 @@ def _lost(gone: list[UUID], leases: bool) -> Any:
     return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING).order_by("worker", "id")
 
 
-def _refuse_too_many(user: Any) -> None:
+def _goes_on(job: Job) -> bool:
+    return job.attempt < job.max_attempts and job.cancel_requested_at is None
+
+
+def _end_of_lost(job: Job) -> Outcome:
+    how = outcomes.lost if job.cancel_requested_at is None else outcomes.cancelled
+    return how(job, policy_at(job.task_path))
+
+
+def refuse_too_many(user: Any) -> None:
+    """Raise ``TooManyJobs`` if a user (key) may have no more active jobs."""
     limit = settings.ACTIVE_JOBS_PER_USER
     db = connection()
     with db.cursor() as cursor:
@@ -299,8 +307,8 @@ def _refuse_too_many(user: Any) -> None:
 
 def _due(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
     ready = _queued(queues)
-    jobs = list(_locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
-    jobs += _locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
+    jobs = list(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
+    jobs += locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
     jobs.sort(key=lambda job: (-job.priority, job.id))
     return jobs[:limit]
 
@@ -314,75 +322,45 @@ def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
     """Lock the rows of a group by id and return the outcomes whose claim still holds; note the void ones."""
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
     rows = Job.objects.using(database()).filter(id__in=[outcome.job.id for outcome in ordered]).order_by("id")
-    locked = {id: (fence, state) for id, fence, state in _locked(rows).values_list("id", "fence", "state")}
-    there = locked
-    if len(locked) < len(ordered):
-        there = {id: (fence, state) for id, fence, state in rows.values_list("id", "fence", "state")}
+    columns = ("id", "fence", "state", "cancel_requested_at", "cancelled_by_other")
+    free = {row[0]: row for row in locked(rows).values_list(*columns)}
+    there = free
+    if len(free) < len(ordered):
+        there = {row[0]: row for row in rows.values_list(*columns)}
     held = []
     for outcome in ordered:
         job = outcome.job
-        if there.get(job.id) != (job.fence, Job.State.RUNNING):
+        if there.get(job.id, ())[1:3] != (job.fence, Job.State.RUNNING):
             void.append(outcome)
-        elif job.id in locked:
+        elif job.id in free:
+            *_, asked_at, by_other = free[job.id]
+            if asked_at and outcome.again_in is not None:
+                job.cancelled_by_other = by_other
+                outcome = outcomes.cancelled(job, policy_at(job.task_path))
             held.append(outcome)
     return held
 
 
-def _locked(rows: Any) -> Any:
-    features = connection().features
-    if not features.has_select_for_update_skip_locked:
-        return rows
-    return rows.select_for_update(skip_locked=True, no_key=features.has_select_for_no_key_update)
+def _put_back(group: Sequence[Outcome], now: datetime) -> None:
+    """Queue jobs again that raised, each to be begun after its pause."""
+    for outcome in group:
+        job = outcome.job
+        job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.again_in or 0)
+        job.progress_current, job.progress_total, job.progress_message = None, None, ""
+    guarded_update(
+        "state='queued', run_after=%s, worker=NULL, deadline=NULL, version=version+1, "
+        "progress_current=NULL, progress_total=NULL, progress_message=''",
+        [((outcome.job.run_after,), outcome.job) for outcome in group],
+    )
+    streams.ring(outcome.job.user_id for outcome in group)
 
 
-def _write(
-    assignments: str,
-    rows: Sequence[tuple[tuple[Any, ...], Job]],
-    *,
-    state: str = "running",
-    fence: Any = None,
-) -> None:
-    """Change jobs, each guarded by id, fence and state."""
-    if not rows:
-        return
-    db = connection()
-    key = Job._meta.pk
-
-    def adapt(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return db.ops.adapt_datetimefield_value(value)
-        return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
-
-    with db.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'",
-            [
-                (*(adapt(value) for value in values), adapt(job.id), fence(job) if fence else job.fence)
-                for values, job in sorted(rows, key=lambda row: row[1].id)
-            ],
-        )
+def _owners(group: Iterable[Outcome]) -> set[Any]:
+    return {outcome.job.user_id for outcome in group if outcome.job.user_id is not None}
 
 
 def _progress(job: Job) -> tuple[Any, ...]:
     return (job.progress_current, job.progress_total, job.progress_message)
-
-
-def _insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:
-    Attempt.objects.using(database()).bulk_create(
-        [
-            Attempt(
-                job_id=job.id,
-                number=job.attempt,
-                worker=job.worker,
-                started_at=job.started_at,
-                ended_at=now,
-                outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
-                exception_class_path=outcome.exception_class_path if outcome else "",
-                traceback=outcome.traceback if outcome else "",
-            )
-            for job, outcome, now in rows
-        ]
-    )
 
 
 def _let_receivers_record(outcome: Outcome) -> None:

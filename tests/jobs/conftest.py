@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connections
+from django.utils import timezone
 
 from notifications.jobs.worker import Worker
 from notifications.models import Job, Notification
+from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -17,6 +20,24 @@ from tests.support.waiting import wait_until
 @pytest.fixture
 def demo(db):
     return get_user_model().objects.create_user("demo", password="demo")
+
+
+@pytest.fixture
+def live(db):
+    """live(seconds) is the id of a worker whose lease holds that long from now."""
+
+    def make(seconds=20):
+        now = timezone.now()
+        row = WorkerRow.objects.create(
+            started_at=now,
+            lease_until=now + timedelta(seconds=seconds),
+            concurrency=1,
+            process="",
+            host="elsewhere",
+        )
+        return row.id
+
+    return make
 
 
 @pytest.fixture

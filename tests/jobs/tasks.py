@@ -57,6 +57,50 @@ class ForYou(Exception):
     tell_owner = True
 
 
+class Busy(Exception):
+    """An upstream that says when to come again."""
+
+    def __init__(self, retry_after=None):
+        super().__init__("busy")
+        self.retry_after = retry_after
+
+
+class VeryBusy(Busy):
+    pass
+
+
+@task(takes_context=True)
+@policy(retry_on=(Busy,), max_attempts=4)
+async def busy(context, times, retry_after=None):
+    """Succeeds after so many attempts that did not."""
+    if context.attempt <= times:
+        raise VeryBusy(retry_after)
+    return context.attempt
+
+
+@task(takes_context=True)
+@policy(retry_on=Busy, max_attempts=2)
+def busy_sync(context, times):
+    progress(1, 2, "half")
+    if context.attempt <= times:
+        raise Busy
+    return context.attempt
+
+
+@task(takes_context=True)
+@policy(retry_on=(TimeoutError,), timeout=0.1, max_attempts=2)
+async def slow_at_first(context):
+    if context.attempt == 1:
+        await asyncio.sleep(30)
+    return "in time"
+
+
+@task
+@policy(retry_on=(Busy,))
+async def fails_otherwise():
+    raise ValueError("not worth another attempt")
+
+
 @task
 async def fail_for_owner(message):
     raise ForYou(message)

@@ -18,6 +18,13 @@ from tests.jobs.conftest import told
         ({"timeout": 0}, ValueError, "timeout is 0. It must be a number of seconds above 0."),
         ({"timeout": float("nan")}, ValueError, "timeout is nan"),
         ({"timeout": "5"}, ValueError, "timeout is '5'"),
+        (
+            {"retry_on": "OSError"},
+            TypeError,
+            "retry_on is 'OSError'. It must be a class of exceptions, or a tuple",
+        ),
+        ({"retry_on": (OSError, KeyboardInterrupt)}, TypeError, "It must be a class of exceptions"),
+        ({"retry_on": (OSError("now"),)}, TypeError, "It must be a class of exceptions"),
         ({"notify": "yes"}, TypeError, "notify must be True, False or a function"),
         ({"colour": "red"}, TypeError, "colour"),
     ],

@@ -19,24 +19,6 @@ from tests.jobs.conftest import told
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def live():
-    """live(seconds) is the id of a worker whose lease holds that long from now."""
-
-    def make(seconds=20):
-        now = timezone.now()
-        row = Worker.objects.create(
-            started_at=now,
-            lease_until=now + timedelta(seconds=seconds),
-            concurrency=1,
-            process="",
-            host="elsewhere",
-        )
-        return row.id
-
-    return make
-
-
 def claim_one(worker, **options):
     (job,) = states.claim(worker, 1, **options)
     return job

@@ -1,0 +1,81 @@
+"""Rows of jobs: locked, and changed by UPDATEs that are guarded by id, fence and state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from notifications.models import Attempt, Job
+from notifications.transactions import connection, database
+
+if TYPE_CHECKING:
+    from notifications.jobs.outcomes import Outcome
+
+
+def clock() -> datetime:
+    """Return the database's time: leases of several machines are compared by one clock."""
+    db = connection()
+    if db.vendor != "postgresql":
+        return timezone.now()
+    with db.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def locked(rows: Any, *, skip: bool = True) -> Any:
+    """Return a query of rows that locks them; what somebody else holds is skipped, or waited for."""
+    features = connection().features
+    if not features.has_select_for_update_skip_locked:
+        return rows
+    return rows.select_for_update(skip_locked=skip, no_key=features.has_select_for_no_key_update)
+
+
+def guarded_update(
+    assignments: str,
+    rows: Sequence[tuple[tuple[Any, ...], Job]],
+    *,
+    state: str = "running",
+    fence: Any = None,
+) -> None:
+    """Change jobs, each guarded by id, fence and state."""
+    if not rows:
+        return
+    db = connection()
+    key = Job._meta.pk
+
+    def adapt(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return db.ops.adapt_datetimefield_value(value)
+        return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
+
+    with db.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'",
+            [
+                (*(adapt(value) for value in values), adapt(job.id), fence(job) if fence else job.fence)
+                for values, job in sorted(rows, key=lambda row: row[1].id)
+            ],
+        )
+
+
+def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:
+    """Record attempts that did not succeed; one without an outcome lost its worker."""
+    Attempt.objects.using(database()).bulk_create(
+        [
+            Attempt(
+                job_id=job.id,
+                number=job.attempt,
+                worker=job.worker,
+                started_at=job.started_at,
+                ended_at=now,
+                outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
+                exception_class_path=outcome.exception_class_path if outcome else "",
+                traceback=outcome.traceback if outcome else "",
+            )
+            for job, outcome, now in rows
+        ]
+    )
