@@ -7,10 +7,44 @@ import time
 from tests.conformance.pattern import differences
 from tests.conformance.rawsocket import RawSocket
 
+#: Vectors at once, and deeds that change something for all users: those are run one after the other, after the rest.
+AT_ONCE = 12
+FOR_ALL = {"prune", "restore"}
 #: Seconds for a frame that should come soon: longer than the position check, which finds what a lost ring did not tell.
 PATIENCE = 10
 MARKS = {"read", "unread", "archive", "unarchive"}
 SUBPROTOCOL = ("Sec-WebSocket-Protocol", "notifications.v1")
+
+
+async def run_all(served, vectors, how):
+    """Run vectors, each as a `how`; returns what was wrong. One server for all, because to start one takes seconds."""
+    people = await served.call("people", count=2 * len(vectors), sessions=2)
+    runs = [
+        (how(served, people[2 * nth], people[2 * nth + 1]), vector["name"], vector["steps"])
+        for nth, vector in enumerate(vectors)
+    ]
+    wrong = []
+    some = asyncio.Semaphore(AT_ONCE)
+
+    async def take(run, name, steps):
+        async with some:
+            try:
+                await run.run(steps)
+            except AssertionError as error:
+                wrong.append(f"{name}: {error}")
+
+    # Those that wait for seconds begin first.
+    runs.sort(key=lambda run: not any("within_s" in step or "silent_s" in step for step in run[2]))
+    apart = [run for run in runs if not is_for_all(run[2])]
+    await asyncio.gather(*(take(*run) for run in apart))
+    for run in runs:
+        if run not in apart:
+            await take(*run)
+    return "\n".join(wrong)
+
+
+def is_for_all(steps):
+    return any(step.get("do") in FOR_ALL for step in steps)
 
 
 class Served:

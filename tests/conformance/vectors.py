@@ -1,15 +1,23 @@
 """The test vectors of docs/protocol, their items written out."""
 
 import json
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs" / "protocol"
+#: Those that take the protocol's 15 and 25 s are run by `make faults`.
+SLOW = os.environ.get("CONFORMANCE_SLOW", "") not in ("", "0")
 
 
 def load(name):
     """One file of vectors, every item that is like another written out."""
     told = json.loads((FOLDER / name).read_text())
     return written_out(told, told.get("like", {}))
+
+
+def of_a_server(name):
+    """The vectors of a file that are to be run."""
+    return [vector for vector in load(name)["vectors"] if SLOW or not vector.get("slow")]
 
 
 def written_out(value, like):
