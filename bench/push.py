@@ -1,158 +1,225 @@
-"""CPU of a server for each message delivered to a socket, and the time from commit to socket, beside stock Channels.
+"""What a push costs, beside a stock Channels consumer on the same server and layer, in one run.
 
-``python -m bench.push [--server daphne|uvicorn] [--sockets 1000] [--messages 50] [--rate 20] [--rounds 3]``
+``python -m bench.push [--rounds 3] [--servers daphne,uvicorn] [--layers memory,redis] [--sockets 100,1000,8000]``
 
-One user has all the sockets, in one server process on SQLite; messages are told one after the other at a fixed rate,
-by a request to the same server. Ours is a notification: a committed, numbered row, sent to all sockets of the user.
-Stock is ``group_send`` on the in-memory layer: no row, no order, no replay. They take turns,
-on a fresh server each.
-The garbage collector is on for both, with ``gc.freeze()`` after start for both.
+``crowd``: one user has all the sockets; each message goes to all of them, and the next is told when all have it.
+``people``: 1,000 users with a socket each; ``all``: everybody is told at once; ``steady``: everybody in turn, 100
+messages a second in all, so a message goes to one socket; ``steady-2``: the same, told by another process; ``storm``:
+all were cut and come back, ours from their positions.
+
+Ours is a notification: a committed, numbered row. Stock is ``group_send``: no row, no order, no replay. CPU is that of
+the server process, user and system, all threads, and includes the making of the rows; of Redis and of the clients it
+is not counted. Times are from before the row is written (stock: before ``group_send``) until the client has read the
+message. Both sides take turns on fresh servers; figures are medians of the rounds. No compression is negotiated.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
-import aiohttp
+from bench import push_report
+from bench.clients import Client, Clients
+from bench.serving import SERVERS, Redis, Server
 
-from bench.latency import answering, at, free_port, session
-from bench.site import fresh
+PEOPLE = 1000
+#: Deliveries that a round of a crowd measures, about.
+DELIVERIES = 40_000
+#: Messages to all people, and seconds of steady telling.
+TO_ALL = 5
+STEADY = 10.0
+STEADY_RATE = 100.0
+#: Seconds between two messages to a crowd.
+PAUSE = 0.02
+PATHS = {"ours": "/ws/notifications/", "stock": "/ws/stock/"}
+LAYERS = ("memory", "redis")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--server", choices=["daphne", "uvicorn"], default="daphne")
-    options.add_argument("--sockets", type=int, default=1000)
-    options.add_argument("--messages", type=int, default=50)
-    options.add_argument("--rate", type=float, default=20)
-    options.add_argument("--rounds", type=int, default=3)
-    told = options.parse_args()
-    figures: dict[str, list[tuple[float, ...]]] = {"ours": [], "stock": []}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for _ in range(told.rounds):
-            for way in figures:
-                asked = (way, told.server, told.sockets, told.messages, told.rate)
-                figures[way].append(pool.apply(one_round, asked))
-    print(
-        f"{told.server}, {told.sockets} sockets of one user, {told.messages} messages at {told.rate:g} a second"
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"{'':>6} {'us a message':>13} {'p50 ms':>8} {'p99 ms':>8} {'KB a socket':>12} {'delivered':>10}")
-    for way, rounds in figures.items():
-        cpu, p50, p99, memory, delivered = (statistics.median(column) for column in zip(*rounds, strict=True))
-        print(f"{way:>6} {cpu:13.1f} {p50:8.1f} {p99:8.1f} {memory:12.1f} {delivered:10.3f}")
-
-
-def one_round(way: str, server: str, sockets: int, messages: int, rate: float) -> tuple[float, ...]:
-    """Return CPU (us) a delivered message, p50 and p99 (ms), memory (KB) a socket, and the part that was delivered."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (sockets * 2 + 1000,) * 2)
-    folder = fresh()
-    os.environ["DJANGO_SETTINGS_MODULE"] = "bench.settings"
-    port = free_port()
-    commands = {
-        "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "bench.asgi:application"],
-        "uvicorn": ["-m", "uvicorn", "--port", str(port), "--log-level", "error", "bench.asgi:application"],
-    }
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, *commands[server]], **quiet)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--servers", default=",".join(SERVERS))
+    options.add_argument("--layers", default=",".join(LAYERS))
+    options.add_argument("--sockets", default="100,1000,8000", help="sizes of the crowd; empty: none")
+    options.add_argument("--no-people", action="store_true", help="leave out the 1,000 users")
+    options.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
+    options.add_argument("--plot", type=Path, help="draw CPU per message into this SVG file")
+    told = options.parse_args()
+    crowds = [int(size) for size in told.sockets.split(",") if size]
+    limit = max([PEOPLE, *crowds]) * 2 + 1000
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < max([PEOPLE, *crowds]) + 200:
+        raise SystemExit(f"Only {hard} files may be open (ulimit -Hn); ask for fewer --sockets.")
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+    )
+    kinds = [*crowds, *([] if told.no_people else [0])]
+    figures = push_report.Figures()
+    began, layers = time.monotonic(), told.layers.split(",")
+    redis = Redis() if "redis" in layers else None
     try:
-        return asyncio.run(
-            measure(way, f"http://127.0.0.1:{port}", session(), process.pid, sockets, messages, rate)
-        )
+        for number in range(told.rounds):
+            for server in told.servers.split(","):
+                for layer in layers:
+                    for crowd in kinds:
+                        for way in ("ours", "stock"):
+                            url = redis.url if redis and layer == "redis" else ""
+                            setup, found = apart(one_round, server, url, way, crowd)
+                            figures.add(server, layer, way, setup, found)
+                            taken = f"{time.monotonic() - began:5.0f} s, round {number + 1}"
+                            print(f"{taken}: {server} {layer} {crowd or 'people'} {way}", file=sys.stderr)
     finally:
-        process.kill()
-        process.wait()
+        if redis:
+            redis.stop()
+    print(machine(), f"Medians of {told.rounds}.", sep="\n", end="\n\n")
+    print(figures.text())
+    if told.json:
+        told.json.write_text(json.dumps(figures.all, indent=1))
+    if told.plot:
+        told.plot.write_text(push_report.plot(figures))
+
+
+def apart(work, *args: Any) -> Any:
+    """Run a round in a process of its own: Django is set up on one database in a process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
+
+
+def one_round(server: str, redis: str, way: str, crowd: int) -> tuple[dict, dict[str, dict[str, float]]]:
+    """Return how the server was set up, and the figures by name: of a crowd of that many sockets, or (0) of people."""
+    # Only now, in the process of this round.
+    from bench.people import signed_in
+    from bench.site import fresh
+
+    cores = sorted(os.sched_getaffinity(0))
+    folder = fresh()
+    os.environ["BENCH_LAYER"] = redis
+    people = signed_in(1 if crowd else PEOPLE)
+    # Two cores at least: the server has one, everybody else another.
+    clients = Clients(cores[1] if len(cores) > 1 else None)
+    try:
+        with Server(server, cores[0] if len(cores) > 1 else None) as running:
+            measure = Measure(running, clients, way)
+            found = measure.crowd(crowd, people) if crowd else measure.people(people, alone=not redis)
+            clients.close()
+            return running.get("setup/"), found
+    finally:
+        clients.stop()
         shutil.rmtree(folder)
 
 
-async def measure(way, base, session_key, pid, sockets, messages, rate) -> tuple[float, ...]:
-    times: list[float] = []
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookies={"sessionid": session_key}) as http:
-        await answering(http, base)
-        empty = memory(pid)
-        ready, arrived = asyncio.Semaphore(0), asyncio.Semaphore(0)
-        listen = listen_ours if way == "ours" else listen_stock
-        listening = []
-        for start in range(0, sockets, 50):
-            some = range(start, min(start + 50, sockets))
-            listening += [asyncio.create_task(listen(http, base, ready, arrived, times)) for _ in some]
-            for _ in some:
-                await ready.acquire()
-        held = (memory(pid) - empty) / sockets
-        await asyncio.sleep(1)
-        before = cpu(pid)
-        for _ in range(messages):
-            due = asyncio.get_running_loop().time() + 1 / rate
-            async with http.post(f"{base}/tell/{way}/?users=1") as response:
-                response.raise_for_status()
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                for _ in range(sockets * messages):
-                    await arrived.acquire()
-        spent = cpu(pid) - before
-        for task in listening:
-            task.cancel()
+class Measure:
+    """What is done with one server."""
+
+    def __init__(self, server: Server, clients: Clients, way: str) -> None:
+        self.server = server
+        self.clients = clients
+        self.way = way
+        server.get(f"tell/{way}")  # whatever is imported and made at first use is there now
+
+    def crowd(self, size: int, people: list[tuple[int, str]]) -> dict[str, dict[str, float]]:
+        held = self.connect(people * size)
+        found = self.tell(size, min(100, max(3, DELIVERIES // size)))
+        return {f"crowd {size}": found | {"KB a socket": held}}
+
+    def people(self, people: list[tuple[int, str]], alone: bool) -> dict[str, dict[str, float]]:
+        held = self.connect(people)
+        found = {"all": self.tell(len(people), TO_ALL) | {"KB a socket": held}}
+        found["steady"] = self.steady(lambda: self.server.get(f"tell/keep-{self.way}?{STEADY_RATE},{STEADY}"))
+        if self.way == "ours" and alone:
+            command = [sys.executable, "-m", "bench.telling", str(STEADY_RATE), str(STEADY)]
+            found["steady-2"] = self.steady(lambda: subprocess.Popen(command))
+        found["storm"] = self.storm(people)
+        return found
+
+    def connect(self, people: list[tuple[int, str]]) -> float:
+        """Connect these, and return KB of memory for each, once everything is quiet."""
+        empty = self.server.memory()
+        self.clients.open(self.server.port, self.as_clients(people, [("", 0)] * len(people)))
+        time.sleep(3)
+        return (self.server.memory() - empty) / len(people)
+
+    def tell(self, sockets: int, messages: int) -> dict[str, float]:
+        times: list[float] = []
+        for number in range(messages + 1):
+            if number == 1:  # the first one warms up
+                times, before = [], self.server.cpu()
+            self.server.get(f"tell/{self.way}")
+            times += self.clients.arrived(sockets, within=120)
+            time.sleep(PAUSE)
+        return summary(self.server.cpu() - before, times, sockets * messages)
+
+    def steady(self, start) -> dict[str, float]:
+        before = self.server.cpu()
+        started = start()
+        times = list(self.clients.arrived(int(STEADY_RATE * STEADY), within=STEADY + 20))
+        if isinstance(started, subprocess.Popen):
+            started.wait()
+        return summary(self.server.cpu() - before, times, int(STEADY_RATE * STEADY))
+
+    def storm(self, people: list[tuple[int, str]]) -> dict[str, float]:
+        again = self.as_clients(people, self.clients.positions())
+        self.clients.close()
+        time.sleep(5)
+        asked, before = self.server.get("setup/")["queries"], self.server.cpu()
+        seconds = self.clients.open(self.server.port, again)
+        spent = self.server.cpu() - before
+        now = self.server.get("setup/")["queries"]
+        queries = {name: now[name] - asked.get(name, 0) for name in now}
+        return {
+            "connections/s": len(people) / seconds,
+            "CPU us": spent / len(people) * 1e6,
+            "queries each": sum(queries.values()) / len(people),
+            "session and user": (queries.get("SELECT django_session", 0) + queries.get("SELECT auth_user", 0))
+            / len(people),
+        }
+
+    def as_clients(self, people: list[tuple[int, str]], positions: list[tuple[str, int]]) -> list[Client]:
+        hello = [json.dumps({"op": "hello", "epoch": epoch or None, "seq": seq}) for epoch, seq in positions]
+        return [
+            Client(path=PATHS[self.way], session=session, hello=text if self.way == "ours" else None)
+            for (_, session), text in zip(people, hello, strict=True)
+        ]
+
+
+def summary(spent: float, times: list[float], due: int) -> dict[str, float]:
+    in_order = sorted(times) or [float("nan")]
+    return {
+        "CPU us": spent / max(1, len(times)) * 1e6,
+        "p50 ms": statistics.median(in_order) * 1000,
+        "p99 ms": in_order[min(len(in_order) - 1, int(len(in_order) * 0.99))] * 1000,
+        "delivered": len(times) / due,
+    }
+
+
+def machine() -> str:
+    """The processor, the cores that may be used, and versions."""
+    from importlib.metadata import version
+
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = next(
+            (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "?"
+        )
+    names = ("Django", "channels", "channels_redis", "daphne", "autobahn", "Twisted", "uvicorn", "uvloop")
+    versions = ", ".join(f"{name} {version(name)}" for name in (*names, "httptools", "websockets"))
+    cores = len(os.sched_getaffinity(0))
     return (
-        spent / max(1, len(times)) * 1e6,
-        at(times, 0.5),
-        at(times, 0.99),
-        held,
-        len(times) / sockets / messages,
+        f"{model}, {cores} cores, Linux {platform.release()}, Python {platform.python_version()}, {versions}."
     )
-
-
-async def listen_ours(http, base: str, ready, arrived, times: list[float]) -> None:
-    async with http.ws_connect(
-        f"{base}/ws/notifications/", headers={"Origin": base}, protocols=["notifications.v1"]
-    ) as ws:
-        await ws.send_str('{"op":"hello","epoch":null,"seq":null}')
-        async for message in ws:
-            text = message.data
-            if '"ack":true' in text:
-                await ws.send_str(json.dumps({"op": "ack", "n": json.loads(text)["n"]}))
-            if text.startswith('{"op":"change"') or text.startswith('{"op":"sync"'):
-                now = time.time()
-                frame = json.loads(text)
-                if frame["op"] == "sync" and frame["reset"]:
-                    ready.release()
-                    continue
-                for item in frame["items"]:
-                    times.append((now - float(item["title"])) * 1000)
-                    arrived.release()
-
-
-async def listen_stock(http, base: str, ready, arrived, times: list[float]) -> None:
-    async with http.ws_connect(f"{base}/ws/stock/", headers={"Origin": base}) as ws:
-        ready.release()
-        async for message in ws:
-            now = time.time()
-            times.append((now - float(json.loads(message.data)["title"])) * 1000)
-            arrived.release()
-
-
-def cpu(pid: int) -> float:
-    """Seconds that a process has computed (user and system), all threads."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory(pid: int) -> float:
-    """Resident memory of a process, KB."""
-    with open(f"/proc/{pid}/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The site's settings, with the address that asks for a job that does nothing."""
+"""The site's settings, with the addresses that measurements ask, any number of sockets, and a layer of their choice."""
+
+import os
 
 from asyncsite.settings import *  # noqa: F403
 
@@ -8,4 +10,11 @@ SESSION_COOKIE_SECURE = False
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}
 }
+if os.environ.get("BENCH_LAYER"):
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [os.environ["BENCH_LAYER"]]},
+        }
+    }
 NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000}  # noqa: F405

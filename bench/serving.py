@@ -1,0 +1,94 @@
+"""A server under measurement: started fresh, pinned to a core, asked what it runs on, what it spent and holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from bench.latency import free_port
+
+SERVERS = {
+    "daphne": ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", "{port}", "bench.asgi:application"],
+    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "error", "bench.asgi:application"],
+}
+
+
+class Server:
+    """``with Server("daphne", core=0) as server``: what it inherits from the environment is how it is set up."""
+
+    def __init__(self, name: str, core: int | None) -> None:
+        self.port = free_port()
+        command = [part.format(port=self.port) for part in SERVERS[name]]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=self._errors
+        )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
+
+    def __enter__(self) -> Server:
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=120) as answer:
+            return json.load(answer)
+
+    def cpu(self) -> float:
+        """Seconds that the process has computed (user and system), all threads, to the nanosecond."""
+        # The clock of another process, as clock_getcpuclockid(3) names it.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
+
+    def memory(self) -> float:
+        """Resident memory of the process, KB."""
+        with open(f"/proc/{self._process.pid}/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+    def _wait(self) -> None:
+        for _ in range(600):
+            try:
+                self.get("setup/")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                if self._process.poll() is not None:
+                    self._errors.seek(0)
+                    raise SystemExit(self._errors.read().decode()) from None
+                time.sleep(0.1)
+        raise SystemExit("The server does not answer.")
+
+
+class Redis:
+    """A Redis that keeps nothing, for the layers that need one."""
+
+    def __init__(self) -> None:
+        port = free_port()
+        program = shutil.which("redis-server")
+        if program is None:
+            raise SystemExit("There is no redis-server; leave the layer out: --layers memory")
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-redis-"))
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
+        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        shutil.rmtree(self._folder)
