@@ -1,109 +1,186 @@
-"""No-op jobs per second, each with its notification and both numbered, on SQLite.
+"""Jobs beside django-tasks-db, Procrastinate and Celery with Redis, all in one run on one machine.
 
-``python -m bench.jobs [--jobs 3000] [--rounds 5] [--writers 0]``
+``python -m bench.jobs [--rounds 5] [--processes 2] [--only WORD …] [--finished 1000000] [--out FOLDER]``
 
-``--writers``: other processes that write to the same database all the time, as a busy site does; their waits
-are printed.
+Measured are jobs that do nothing (ours with the notification of its owner, both numbered), with one worker process and
+with several, beside four processes that write to the same SQLite file, and in a table of a million finished jobs;
+asking for jobs, one by one and in bulk; the way from asking to the begin of the job with an idle worker; and 10,000
+jobs that wait 1 s, 1,000 at a time. The queues take turns in each round; a figure is the median of the rounds. Needs
+``bench/requirements.txt``, PostgreSQL and Redis, which are started here; what is missing is said and left out.
+``--only`` measures only what has one of these words in its name (rate, writers, finished, asking, pickup, waiting).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import logging
 import shutil
-import statistics
 import subprocess
-import sys
-import time
+import tempfile
+from collections import defaultdict
+from pathlib import Path
 
-from bench.site import fresh
+from bench.contest import PYTHON, Queue, drain
+from bench.jobs_report import report
+from bench.queues import Places, queues
+
+#: Names of measures, in the order of the report -> of queues -> figures of the rounds.
+Figures = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--jobs", type=int, default=3000)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--writers", type=int, default=0)
+    options.add_argument("--processes", type=int, default=2)
+    options.add_argument("--finished", type=int, default=1_000_000)
+    options.add_argument("--scale", type=float, default=1, help="0.1: a tenth of the jobs, to try it out")
+    options.add_argument("--only", nargs="*", default=[])
+    options.add_argument("--out", type=Path, help="a folder for jobs.json, jobs.md and jobs.svg")
     told = options.parse_args()
-    folder = fresh()
-    logging.getLogger("notifications").setLevel(logging.ERROR)
+    folder = Path(tempfile.mkdtemp(prefix="bench-jobs-"))
+    folder.chmod(0o755)
+    places = Places(folder)
+    figures: Figures = defaultdict(lambda: defaultdict(list))
     try:
-        rounds, waits = measure(told.jobs, told.rounds, told.writers)
+        Contest(places, figures, told).run()
     finally:
-        shutil.rmtree(folder)
-    print(f"no-op jobs/s with notification, SQLite, {told.writers} other writers, {told.jobs} jobs a round")
-    print(f"{'':>14} {'min':>8} {'median':>8} {'max':>8}")
-    for name, figures in zip(("jobs/s", "CPU us a job"), zip(*rounds, strict=True), strict=True):
-        print(f"{name:>14} {min(figures):8.0f} {statistics.median(figures):8.0f} {max(figures):8.0f}")
-    if waits:
-        waits.sort()
-        p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
-        print(f"waits of {len(waits)} other writes, ms: p50 {p50:.1f}, p99 {p99:.1f}, worst {waits[-1]:.1f}")
+        places.end()
+        shutil.rmtree(folder, ignore_errors=True)
+    table, picture = report(figures)
+    print(table)
+    if told.out:
+        told.out.mkdir(parents=True, exist_ok=True)
+        (told.out / "jobs.json").write_text(json.dumps(figures, indent=1))
+        (told.out / "jobs.md").write_text(table)
+        (told.out / "jobs.svg").write_text(picture)
 
 
-def measure(jobs: int, rounds: int, writers: int) -> tuple[list[tuple[float, float]], list[float]]:
-    """Return jobs/s and CPU time (us) a job of each round, and the waits (ms) of the other writers."""
-    from django.contrib.auth import get_user_model
+class Contest:
+    """All measures of one run."""
 
-    users = [get_user_model().objects.create(username=f"user{n}").pk for n in range(20)]
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in range(writers)
-    ]
-    try:
-        figures = [one_round(jobs, users) for _ in range(rounds)]
-    finally:
-        waits = []
-        for other in others:
-            out, _ = other.communicate(b"end\n", timeout=30)
-            waits += json.loads(out)
-    return figures, waits
+    def __init__(self, places: Places, figures: Figures, told: argparse.Namespace) -> None:
+        self.told = told
+        self.figures = figures
+        self.queues = list(queues(places))
+        self.full = list(queues(places, finished=True)) if self.wanted("finished") else []
+
+    def wanted(self, name: str, queue: Queue | None = None) -> bool:
+        chosen = not self.told.only or any(word in name for word in self.told.only)
+        return chosen and (queue is None or name in queue.measures)
+
+    def run(self) -> None:
+        for queue in [*self.queues, *self.full]:
+            queue.jobs = int(queue.jobs * self.told.scale)
+            queue.call("prepare")
+        for queue in self.full:
+            say(f"{queue.name}: {self.told.finished} finished jobs")
+            queue.call("fill", self.told.finished)
+        try:
+            for number in range(self.told.rounds):
+                say(f"round {number + 1}")
+                self.round()
+            for queue in self.queues:
+                self.once(queue)
+        finally:
+            for queue in [*self.queues, *self.full]:
+                queue.end()
+
+    def round(self) -> None:
+        for queue in self.queues:
+            if self.wanted("asking", queue):
+                self.asking(queue)
+            if self.wanted("rate", queue):
+                for processes in sorted({1, self.told.processes}):
+                    self.rate(queue, processes)
+            if self.wanted("writers", queue) and "SQLite" in queue.name:
+                self.beside_writers(queue)
+        for queue in self.full:
+            self.rate(queue, 1, "jobs/s among finished jobs")
+
+    def once(self, queue: Queue) -> None:
+        if self.wanted("pickup", queue):
+            self.pickup(queue)
+        if self.wanted("waiting", queue):
+            self.waiting(queue)
+
+    def keep(self, measure: str, queue: Queue, *values: float) -> None:
+        self.figures[measure][queue.name] += values
+        say(f"  {measure}, {queue.name}: {', '.join(f'{value:.4g}' for value in values[:3])}")
+
+    def rate(self, queue: Queue, processes: int, measure: str = "") -> None:
+        queue.call("enqueue_in_bulk", queue.jobs)
+        with queue.working(processes) as workers:
+            drained = drain(queue, workers, queue.jobs)
+        measure = measure or f"jobs/s, {processes} process{'es' if processes > 1 else ''}"
+        self.keep(measure, queue, drained.rate)
+        if processes == 1:
+            self.keep(measure.replace("jobs/s", "us of CPU a job"), queue, drained.cpu)
+
+    def beside_writers(self, queue: Queue) -> None:
+        writers = [
+            subprocess.Popen(
+                [PYTHON, "-m", "bench.writer"],
+                env=queue.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            for _ in range(4)
+        ]
+
+        def begin() -> None:
+            for writer in writers:
+                assert writer.stdin
+                writer.stdin.write(b"begin\n")
+                writer.stdin.flush()
+
+        waits: list[float] = []
+        try:
+            queue.call("enqueue_in_bulk", queue.jobs)
+            with queue.working() as workers:
+                drained = drain(queue, workers, queue.jobs, begin)
+            for writer in writers:
+                waits += json.loads(writer.communicate(b"end\n", timeout=30)[0])
+        finally:
+            for writer in writers:
+                writer.kill()
+        self.keep("jobs/s beside 4 writers", queue, drained.rate)
+        self.keep("p99 of the writers' waits, ms", queue, at(waits, 0.99))
+
+    def asking(self, queue: Queue) -> None:
+        for measure, name, number in (
+            ("asked for, one by one, /s", "enqueue", 500),
+            ("asked for, in bulk, /s", "enqueue_in_bulk", 2000),
+        ):
+            answer = queue.call(name, number)
+            self.keep(measure, queue, number / answer.seconds)
+            self.keep(measure.replace("/s", "us of CPU"), queue, answer.cpu / number * 1e6)
+        with queue.working() as workers:
+            drain(queue, workers, 2500)
+
+    def pickup(self, queue: Queue) -> None:
+        with queue.working():
+            queue.call("pickups", 3)
+            took = queue.call("pickups", queue.pickups).value
+        self.keep("pickup p50, ms", queue, at(took, 0.5))
+        self.keep("pickup p99, ms", queue, at(took, 0.99))
+
+    def waiting(self, queue: Queue) -> None:
+        number = int(10_000 * self.told.scale)
+        queue.call("enqueue_seconds", number)
+        with queue.working(concurrency=1000) as workers:
+            drained = drain(queue, workers, number, skip=0)
+        self.keep("10,000 jobs of 1 s, s", queue, drained.seconds)
+        self.keep("10,000 jobs of 1 s, MB", queue, drained.memory)
 
 
-def one_round(jobs: int, users: list[int]) -> tuple[float, float]:
-    from notifications.jobs.worker import Worker
-
-    enqueue(jobs, users)
-    worker = Worker()
-
-    async def work() -> tuple[float, float]:
-        done = asyncio.Event()
-        left = jobs
-        loop = asyncio.get_running_loop()
-
-        def count(job, **kwargs) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                loop.call_soon_threadsafe(done.set)
-
-        from notifications.signals import job_finished
-
-        job_finished.connect(count)
-        start, cpu = time.perf_counter(), time.process_time()
-        running = asyncio.create_task(worker.run())
-        await done.wait()
-        took, cpu = time.perf_counter() - start, time.process_time() - cpu
-        worker.stop(0)
-        await running
-        return jobs / took, cpu / jobs * 1e6
-
-    return asyncio.run(work())
+def at(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
-def enqueue(jobs: int, users: list[int]) -> None:
-    from django.db import transaction
-
-    from bench.tasks import nothing
-
-    for start in range(0, jobs, 500):
-        with transaction.atomic():
-            for number in range(start, min(start + 500, jobs)):
-                nothing.using(owner=users[number % len(users)]).enqueue(number)
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

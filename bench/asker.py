@@ -1,0 +1,42 @@
+"""Asks one queue for jobs, in a process of its own, as the web processes of a site do.
+
+``python -m bench.asker MODULE``: lines like ``["enqueue", 100]`` call functions of the module; each is answered by a
+line with what it returned, its seconds and its CPU seconds. Every module has ``prepare()``, ``enqueue(n)``,
+``enqueue_in_bulk(n)``, ``ask(port)`` and ``counts()``; some have ``enqueue_seconds(n)`` and ``fill(n)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+from bench.pickups import measure
+
+
+def main() -> None:
+    if "DJANGO_SETTINGS_MODULE" in os.environ:
+        import django
+
+        django.setup()
+    module = import_module(sys.argv[1])
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        name, *args = json.loads(line)
+        start, cpu = time.perf_counter(), time.process_time()
+        value = call(module, name, args)
+        took = time.perf_counter() - start, time.process_time() - cpu
+        print(json.dumps([value, *took]), file=answers, flush=True)
+
+
+def call(module: Any, name: str, args: list[Any]) -> Any:
+    if name == "pickups":
+        return measure(module.ask, *args)
+    return getattr(module, name)(*args)
+
+
+if __name__ == "__main__":
+    main()

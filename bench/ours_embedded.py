@@ -1,0 +1,14 @@
+"""Ours with the worker in the process that asks, as the site's server runs it in development."""
+
+from __future__ import annotations
+
+from bench import ours
+from bench.ours import ask, counts, enqueue, enqueue_in_bulk  # noqa: F401
+
+
+def prepare() -> None:
+    from notifications.jobs import embedded
+    from notifications.realtime import doorbell
+
+    ours.prepare()
+    embedded.start(doorbell.listen)

@@ -1,0 +1,160 @@
+"""Which queues are compared, and where each keeps its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from bench.contest import PYTHON, Queue
+
+MANAGE = [PYTHON, "-m", "django"]
+TESTS_OWN_SKIP = pytest.skip.Exception
+
+
+class Places:
+    """Databases and a Redis of our own, on free ports, each started when it is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers = count()
+
+    def sqlite(self) -> str:
+        return f"sqlite:///{self.folder}/{next(self._numbers)}.sqlite3"
+
+    def postgres(self) -> str:
+        name = f"bench{next(self._numbers)}"
+        self._postgres.create(name)
+        return self._postgres.url(name)
+
+    def redis(self) -> str:
+        return self._redis.url
+
+    def end(self) -> None:
+        for name in ("_postgres", "_redis"):
+            if name in self.__dict__:
+                self.__dict__[name].stop()
+
+    @cached_property
+    def _postgres(self):
+        from tests.support.postgres import Postgres
+
+        return Postgres()
+
+    @cached_property
+    def _redis(self):
+        from tests.support.redis_server import Redis
+
+        return Redis()
+
+
+def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
+    """Yield the queues that can be measured here, each with a place of its own; say which cannot.
+
+    ``finished``: those that keep finished jobs in a table.
+    """
+    on = {"SQLite": places.sqlite, "PostgreSQL": places.postgres}
+    for name, place in on.items():
+        yield from there(f"ours, {name}", place, ours)
+    if not finished:
+        yield from there("ours, SQLite, embedded", places.sqlite, embedded)
+    for name, place in on.items():
+        yield from there(f"django-tasks-db, {name}", place, tasks_db, needs="django_tasks_db")
+    yield from there("Procrastinate, PostgreSQL", places.postgres, procrastinate, needs="procrastinate")
+    if not finished:
+        yield from there("Celery, Redis", places.redis, celery, needs="celery")
+
+
+def there(name: str, place: Callable[[], str], make: Callable, *, needs: str = "django") -> Iterator[Queue]:
+    if not find_spec(needs):
+        print(f"{name} is not measured: {needs} is not installed (bench/requirements.txt).")
+        return
+    try:
+        url = place()
+    except TESTS_OWN_SKIP as exc:
+        print(f"{name} is not measured: {exc}")
+        return
+    yield make(name, url)
+
+
+def ours(name: str, url: str) -> Queue:
+    return Queue(
+        name=name,
+        module="bench.ours",
+        environment=site(url, "bench.settings"),
+        workers=lambda processes, concurrency: (
+            [[*MANAGE, "run_jobs", f"--concurrency={concurrency}"]] * processes
+        ),
+        jobs=10_000,
+        measures={"rate", "writers", "asking", "pickup", "waiting"},
+    )
+
+
+def embedded(name: str, url: str) -> Queue:
+    return Queue(
+        name=name,
+        module="bench.ours_embedded",
+        environment=site(url, "bench.settings"),
+        workers=lambda processes, concurrency: [],
+        measures={"pickup"},
+    )
+
+
+def tasks_db(name: str, url: str) -> Queue:
+    command = [*MANAGE, "db_worker", "--no-startup-delay", "--verbosity=0"]
+    return Queue(
+        name=name,
+        module="bench.alternatives.tasks_db",
+        environment=site(url, "bench.alternatives.settings"),
+        workers=lambda processes, concurrency: [command] * processes,
+        jobs=1500,
+        pickups=20,
+        measures={"rate", "writers", "asking", "pickup"},
+    )
+
+
+def procrastinate(name: str, url: str) -> Queue:
+    command = [PYTHON, "-m", "procrastinate", "--app=bench.alternatives.procrastinate_postgres.app", "worker"]
+    return Queue(
+        name=name,
+        module="bench.alternatives.procrastinate_postgres",
+        environment={"DATABASE_URL": url},
+        workers=lambda processes, concurrency: [[*command, f"--concurrency={concurrency}"]] * processes,
+        jobs=2000,
+        measures={"rate", "asking", "pickup", "waiting"},
+    )
+
+
+def celery(name: str, url: str) -> Queue:
+    command = [
+        PYTHON,
+        "-m",
+        "celery",
+        "--app=bench.alternatives.celery_redis",
+        "worker",
+        "--loglevel=WARNING",
+    ]
+    return Queue(
+        name=name,
+        module="bench.alternatives.celery_redis",
+        environment={"REDIS_URL": url},
+        # One parent with that many children that run tasks.
+        workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
+        jobs=4000,
+        measures={"rate", "asking", "pickup"},
+    )
+
+
+def site(url: str, settings: str) -> dict[str, str]:
+    return {
+        "DJANGO_SETTINGS_MODULE": settings,
+        "DATABASE_URL": url,
+        "SECRET_KEY": "only for a measurement",
+        "DEBUG": "0",
+        "EMBEDDED_WORKER": "0",
+        "ALLOWED_HOSTS": "127.0.0.1",
+    }
