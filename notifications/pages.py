@@ -21,7 +21,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from notifications import reading
 from notifications.bounds import INTEGER
+from notifications.exceptions import TooManyJobs
 from notifications.inbox import mark
+from notifications.jobs import by_hand
 from notifications.models import Job
 from notifications.problems import log_database_error
 from notifications.realtime.look import number_first
@@ -90,16 +92,50 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
     user = request.user.pk
     number_first([user])
     here = reading.here(user)
-    mine = Job.objects.using(database()).filter(pk=id, user=user).first()
-    if mine is None:
-        raise Http404("There is no such job.")
+    mine = _of_mine(request, id)
     context = {
         "notifications_position": here,
         "job": mine,
+        "is_tried_again": mine.state in by_hand.ENDED_BADLY,
         "error": json.loads(mine.error) if mine.error else None,
         "result": _pretty(mine.result),
     }
     return render(request, "notifications/job.html", context)
+
+
+@page
+@require_POST
+def cancel(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Cancel a job of mine, and show it."""
+    _of_mine(request, id)
+    by_hand.cancel([id], by=request.user.pk)
+    return _to_job(id)
+
+
+@page
+@require_POST
+def retry(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Have a job of mine tried again, and show it."""
+    _of_mine(request, id)
+    try:
+        by_hand.retry([id])
+    except TooManyJobs:
+        words = gettext("You have too many jobs that are not done. Go back and wait until some are.")
+        return HttpResponse(
+            words, status=429, content_type="text/plain; charset=utf-8", headers={"Retry-After": "10"}
+        )
+    return _to_job(id)
+
+
+def _of_mine(request: HttpRequest, id: UUID) -> Job:
+    mine = Job.objects.using(database()).filter(pk=id, user=request.user.pk).first()
+    if mine is None:
+        raise Http404("There is no such job.")
+    return mine
+
+
+def _to_job(id: UUID) -> HttpResponse:
+    return HttpResponseRedirect(reverse("notifications:job", args=[id]), status=303)
 
 
 def _busy() -> HttpResponse:

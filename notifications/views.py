@@ -9,6 +9,8 @@ from django.utils.cache import patch_vary_headers
 
 from notifications import changes, inbox, streams
 from notifications.asking import RETRY_AFTER, job_etag, job_response
+from notifications.exceptions import TooManyJobs
+from notifications.jobs import by_hand
 from notifications.models import Job, Notification
 from notifications.problems import Problem
 from notifications.realtime import look, wire
@@ -17,6 +19,26 @@ from notifications.transactions import database
 
 #: Items of a page, unless told and at most; ids in one request.
 PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
+
+
+@api("GET")
+def jobs(request: HttpRequest) -> HttpResponse:
+    """Answer a page of my jobs, newest first, of one ``state`` if one is given."""
+    user = request.user.pk
+    limit = min(query_number(request, "limit", low=1) or PAGE, PAGE_MOST)
+    look.number_first([user])
+    rows = Job.objects.using(database()).filter(user=user)
+    if (state := request.GET.get("state")) is not None:
+        if state not in Job.State.values:
+            raise Problem(422, f"state must be one of {', '.join(Job.State.values)}.", field="state")
+        rows = rows.filter(state=state)
+    if (after := request.GET.get("after")) is not None:
+        rows = rows.filter(id__lt=uuids([after], "after", 1)[0])
+    page = list(rows.order_by("-id")[: limit + 1])
+    more = len(page) > limit
+    del page[limit:]
+    items = [wire.job_item(row) for row in page]
+    return _json(wire.encode({"items": items, "next": items[-1]["id"] if more else None}))
 
 
 @api("GET")
@@ -44,6 +66,30 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
     if mine.state != Job.State.SUCCEEDED:
         raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")
     return _json(mine.result or "null")
+
+
+@api("POST")
+def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Cancel a job of mine: 200 if it is cancelled now, 202 if it runs and is asked to end, 409 if it is done."""
+    if not _mine(request, id).done:
+        by_hand.cancel([id], by=request.user.pk)
+    mine = _mine(request, id)
+    if mine.done and mine.state != Job.State.CANCELLED:
+        raise Problem(409, f"The job has {mine.state} already.")
+    return job_response(mine, status=200 if mine.done else 202)
+
+
+@api("POST")
+def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Have a job of mine tried again: 202; 409 unless it has failed or was cancelled."""
+    mine = _mine(request, id)
+    try:
+        queued = by_hand.retry([id])
+    except TooManyJobs as exc:
+        raise Problem(429, str(exc), headers={"Retry-After": "10"}) from exc
+    if not queued:
+        raise Problem(409, f"The job is {mine.state}. Only one that failed or was cancelled is tried again.")
+    return job_response(_mine(request, id), status=202)
 
 
 @api("GET")

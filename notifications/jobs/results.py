@@ -21,6 +21,7 @@ STATUS = {
     Job.State.FAILED: TaskResultStatus.FAILED,
     Job.State.CANCELLED: TaskResultStatus.FAILED,
 }
+CANCELLED = "notifications.exceptions.JobCancelled"
 
 
 @lru_cache(maxsize=1000)
@@ -64,6 +65,13 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
     workers = {number.number: str(number.worker) for number in attempts if number.worker}
     if job.attempt and job.worker:
         workers[job.attempt] = str(job.worker)
+    errors = [
+        TaskError(exception_class_path=attempt.exception_class_path, traceback=attempt.traceback)
+        for attempt in attempts
+        if attempt.exception_class_path
+    ]
+    if job.state == Job.State.CANCELLED and not (errors and errors[-1].exception_class_path == CANCELLED):
+        errors.append(TaskError(exception_class_path=CANCELLED, traceback=""))  # it was not running then
     result = TaskResult(
         task=task,
         id=str(job.id),
@@ -75,11 +83,7 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
         args=json.loads(job.args),
         kwargs=json.loads(job.kwargs),
         backend=job.backend,
-        errors=[
-            TaskError(exception_class_path=attempt.exception_class_path, traceback=attempt.traceback)
-            for attempt in attempts
-            if attempt.exception_class_path
-        ],
+        errors=errors,
         worker_ids=[workers[number] for number in sorted(workers)],
     )
     if job.result is not None:

@@ -7,7 +7,8 @@ import contextvars
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from django.utils import translation
 
 from notifications import bounds
 from notifications.compat import TaskContext, task_backends, task_started
+from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owners import work_for
@@ -32,12 +34,45 @@ logger = logging.getLogger("notifications.jobs")
 class Running:
     """A job while it runs here."""
 
-    __slots__ = ("job", "on_progress", "stopping", "task", "waits")
+    __slots__ = (
+        "call",
+        "cancelling",
+        "database_thread",
+        "inline",
+        "interruptible",
+        "job",
+        "joined",
+        "on_join",
+        "on_progress",
+        "stopping",
+        "task",
+        "threads",
+        "waits",
+    )
 
-    def __init__(self, job: Job, on_progress: Callable[[Running], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        on_progress: Callable[[Running], None],
+        on_join: Callable[[], None] = lambda: None,
+        inline: Callable[[Any], None] | None = None,
+    ) -> None:
         self.job = job
         self.on_progress = on_progress
+        #: Called, from any thread, when it begins to wait for another job: its slot is free until then.
+        self.on_join = on_join
+        #: Where nobody else runs jobs: runs others until the one with this id is done.
+        self.inline = inline
+        #: The ends of other jobs for which it waits.
+        self.joined: set[Future[Any]] = set()
+        #: The call of a sync task on its thread.
+        self.call: Future[Any] | None = None
+        self.threads: DaemonExecutor | None = None
+        self.database_thread: Executor | None = None
         self.stopping = False
+        #: Whether somebody wants it cancelled, and whether it may be ended where it awaits something.
+        self.cancelling = False
+        self.interruptible = False
         #: Whether it waits for a thread; its time has not begun then.
         self.waits = False
         self.task: asyncio.Task[None] | None = None
@@ -49,9 +84,12 @@ class Running:
         ``asyncio.CancelledError`` when the worker stops.
         """
         job = self.job
+        if self.cancelling or job.cancel_requested_at is not None:  # before it began, here or elsewhere
+            return outcomes.cancelled(job, results.policy_at(job.task_path))
         task = results.find_task(job.task_path)
         policy = policy_of(task.func)
         _current.set(self)
+        self.threads, self.database_thread = threads, database_thread
         work_for(job.user_id)
         if job.language:
             translation.activate(job.language)
@@ -68,14 +106,17 @@ class Running:
         try:
             async with limit, ThreadSensitiveContext(executor=database_thread):
                 if iscoroutinefunction(task.func):
+                    self.interruptible = True
                     value = await task.func(*args, **kwargs)
                 elif threads is None:
                     value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
                     self.waits = True
                     limit.reschedule(None)
-                    value = await _in_thread(threads, begin, job, task.func, args, kwargs)
+                    value = await _in_thread(threads, begin, self, task.func, args, kwargs)
         except asyncio.CancelledError as exc:
+            if self.cancelling:
+                return outcomes.cancelled(job, policy, exc)
             if self.stopping:
                 raise
             return outcomes.failed(job, policy, exc)
@@ -84,11 +125,25 @@ class Running:
         except BaseException as exc:  # the worker's boundary: whatever a task raises is its outcome
             if limit.expired():
                 return outcomes.timed_out(job, policy)
+            if self.cancelling and isinstance(exc, JobCancelled):
+                return outcomes.cancelled(job, policy, exc)
             logger.info("Job %s (%s) failed.", job.id, job.task_path, exc_info=exc)
             return outcomes.failed(job, policy, exc)
         finally:
-            self.waits = False
+            self.waits = self.interruptible = False
+            for future in list(self.joined):  # a thread that was abandoned waits for nothing any more
+                future.cancel()
         return outcomes.succeeded(job, policy, value)
+
+    def cancel(self) -> None:
+        """Have the task ended, on the event loop: an async one where it awaits, a sync one in line or when it looks."""
+        if self.cancelling:
+            return
+        self.cancelling = True
+        if self.call:
+            self.call.cancel()  # does nothing to one that runs
+        elif self.interruptible and self.task:
+            self.task.cancel()
 
 
 _current: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
@@ -101,12 +156,48 @@ def is_job() -> bool:
     return _current.get() is not None
 
 
+def current() -> Running | None:
+    """Return the job that calls this, if one does."""
+    return _current.get()
+
+
+def on_shared_thread() -> bool:
+    """Whether this is called on a thread for the database work of async tasks."""
+    run = _current.get()
+    thread = run.database_thread if run else None
+    return isinstance(thread, DaemonExecutor) and thread.runs_this_thread()
+
+
+@contextmanager
+def aside(run: Running | None, future: Future[Any]) -> Iterator[None]:
+    """Give up the slot of a job, and the thread of a sync one, while it waits for the end of another one."""
+    if run is None:
+        yield
+        return
+    run.joined.add(future)
+    run.on_join()
+    try:
+        if run.threads and run.call:
+            with run.threads.lent(run.call):
+                yield
+        else:
+            yield
+    finally:
+        run.joined.discard(future)
+
+
 class JobContext(TaskContext):
-    """What a task with ``takes_context=True`` gets: Django's context, and the progress of its job."""
+    """What a task with ``takes_context=True`` gets: Django's context, and what it may say and ask about its job."""
 
     def progress(self, current: int, total: int | None = None, message: str = "") -> None:
         """See ``notifications.api.progress``."""
         progress(current, total, message)
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``JobCancelled`` if somebody wants this job cancelled: the way for a sync task to end early."""
+        running = _current.get()
+        if running is not None and running.cancelling:
+            raise JobCancelled
 
 
 def progress(current: int, total: int | None = None, message: str = "") -> None:
@@ -146,7 +237,7 @@ def started(jobs: Iterable[Job]) -> None:
 async def _in_thread(
     threads: DaemonExecutor,
     begin: Callable[[], None],
-    job: Job,
+    run: Running,
     function: Callable[..., Any],
     args: list[Any],
     kwargs: dict[str, Any],
@@ -162,9 +253,10 @@ async def _in_thread(
 
     def write_off() -> None:
         if threads.write_off(future):
+            job = run.job
             logger.warning("Job %s is over, but %s does not end and keeps a thread.", job.id, job.task_path)
 
-    future = threads.submit(contextvars.copy_context().run, call)
+    future = run.call = threads.submit(contextvars.copy_context().run, call)
     try:
         value, exc = await asyncio.wrap_future(future)
     except asyncio.CancelledError:

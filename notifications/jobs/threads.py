@@ -7,7 +7,7 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -20,6 +20,9 @@ logger = logging.getLogger("notifications.jobs")
 REPLACED = 4
 #: Seconds after which an idle thread closes the connections that it keeps.
 IDLE = 5.0
+
+
+_here = threading.local()
 
 
 class NoThread(Exception):
@@ -46,6 +49,7 @@ class DaemonExecutor(Executor):
         #: Calls that are not done, without those written off.
         self._open = 0
         self._written_off: set[Future[Any]] = set()
+        self._lent: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
 
@@ -81,6 +85,23 @@ class DaemonExecutor(Executor):
                         call[0].set_exception(self._no_thread())
         return True
 
+    @contextlib.contextmanager
+    def lent(self, future: Future[Any]) -> Iterator[None]:
+        """Let another thread do the work of the one that is in this call, until the end of the block: it only waits."""
+        with self._lock:
+            self._lent.add(future)
+            if not self._ended:
+                self._start_thread_if_needed()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent.discard(future)
+
+    def runs_this_thread(self) -> bool:
+        """Whether the caller is on one of these threads."""
+        return getattr(_here, "executor", None) is self
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when their calls are done; nobody is waited for."""
         with self._lock:
@@ -89,8 +110,9 @@ class DaemonExecutor(Executor):
                 self._calls.put(None)
 
     def _start_thread_if_needed(self) -> None:
-        at_work = self._threads - len(self._written_off)
-        if at_work < min(self._open, self._size) and self._threads < self._size * REPLACED:
+        at_work = self._threads - len(self._written_off | self._lent)
+        wanted = min(self._open - len(self._lent - self._written_off), self._size)
+        if at_work < wanted and self._threads < self._size * REPLACED + len(self._lent):
             self._threads += 1
             name = f"{self._name}-{next(self._numbers)}"
             threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -102,6 +124,7 @@ class DaemonExecutor(Executor):
         return NoThread(f"All {self._threads} threads {self._name} are in calls that do not end.")
 
     def _run(self) -> None:
+        _here.executor = self
         while call := self._next():
             future, work = call
             if future.set_running_or_notify_cancel():
@@ -121,11 +144,11 @@ class DaemonExecutor(Executor):
 
     def _is_one_too_many(self, future: Future[Any]) -> bool:
         with self._lock:
-            if future not in self._written_off:
+            if future in self._written_off:
+                self._written_off.remove(future)
+            else:
                 self._open -= 1
-                return False
-            self._written_off.remove(future)
-            if self._ended or self._threads - len(self._written_off) <= self._size:
+            if self._ended or self._threads - len(self._written_off | self._lent) <= self._size:
                 return False
             self._threads -= 1
             return True

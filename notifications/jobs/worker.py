@@ -13,7 +13,7 @@ from django.db import Error, InterfaceError, OperationalError
 
 from notifications import streams
 from notifications.conf import settings
-from notifications.jobs import outcomes, results, running, states
+from notifications.jobs import by_hand, outcomes, results, running, states
 from notifications.jobs.children import make_task
 from notifications.jobs.lease import Lease, dead_neighbours
 from notifications.jobs.outcomes import Outcome
@@ -36,6 +36,8 @@ LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
 AWAY = (OperationalError, InterfaceError)
 #: Seconds between two checks that the claims of running jobs still hold.
 HOLD = 5.0
+#: Seconds between two looks at who wants a job cancelled, at least.
+ASKED = 0.25
 #: Threads for database work of async tasks (each shared by many jobs), and for sync tasks at most.
 DATABASE_THREADS, SYNC_THREADS = 8, 32
 
@@ -85,13 +87,16 @@ class Worker:
         """Run jobs until ``stop()``, then let running ones finish within its grace and release the rest."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(make_task)
-        self._wake, self._recorded, self._reported, self._freed = (asyncio.Event() for _ in range(4))
+        self._wake, self._recorded, self._reported, self._freed, self._asked = (
+            asyncio.Event() for _ in range(5)
+        )
         await self._insist(self.lease.start)
         await self._insist(self._reap_neighbours)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         deaf = self._listen(self._rung) if self._listen else None
         helpers = [
-            asyncio.create_task(_for_ever(step)) for step in (self._record, self._report, self._keep_house)
+            asyncio.create_task(_for_ever(step))
+            for step in (self._record, self._report, self._keep_house, self._cancel)
         ]
         try:
             await self._claim()
@@ -116,7 +121,7 @@ class Worker:
     async def _claim(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            limit = min(self.concurrency - len(self._running), CLAIMED)
+            limit = min(self._free_slots(), CLAIMED)
             try:
                 jobs = await self._insist(self._take, limit) if limit > 0 else []
             except Exception as exc:  # running jobs must not lose their worker, nor at a stop their grace
@@ -129,6 +134,15 @@ class Worker:
             if not (jobs and self._more):
                 await _wait(self._wake, LOOK)
 
+    def _free_slots(self) -> int:
+        # Jobs that wait for others leave their slots to these: parents must not starve their children.
+        return self.concurrency - sum(not run.joined for run in list(self._running.values()))
+
+    def _joins(self) -> None:
+        # From any thread.
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
     def _take(self, limit: int) -> list[Job]:
         if not states.is_due(self.queues):
             return []
@@ -140,7 +154,7 @@ class Worker:
         return jobs
 
     def _start(self, job: Job) -> None:
-        run = Running(job, self._progressed)
+        run = Running(job, self._progressed, self._joins)
         self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.
         run.task = asyncio.get_running_loop().create_task(self._execute(run), context=contextvars.Context())
@@ -252,6 +266,26 @@ class Worker:
                 logger.warning("The progress of %d jobs is not stored: %s", len(jobs), exc)
             await asyncio.sleep(REPORT)
 
+    # Cancel
+
+    async def _cancel(self) -> None:
+        """End what somebody wants cancelled: a ring hurries the look, which comes each second anyway."""
+        while True:
+            await _wait(self._asked, LOOK)
+            self._asked.clear()
+            if not self._running:
+                continue
+            try:
+                asked = await self._write(by_hand.asked_to_end, self.lease.worker)
+            except AWAY as exc:
+                logger.warning("Who wants a job cancelled is not known now: %s", exc)
+                asked = []
+            for id, fence, by_other in asked:
+                if run := self._running.get((id, fence)):
+                    run.job.cancelled_by_other = by_other
+                    run.cancel()
+            await asyncio.sleep(ASKED)
+
     # Keep house
 
     async def _keep_house(self) -> None:
@@ -336,6 +370,7 @@ class Worker:
 
     def _wake_up(self) -> None:
         self._wake.set()
+        self._asked.set()
         self._freed.set()
 
     async def _insist(self, work: Callable[..., T], *args: Any) -> T:

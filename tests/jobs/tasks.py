@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.utils import translation
 
 from notifications.api import notify, policy, progress, task, track
+from notifications.exceptions import JobCancelled
 
 #: Tasks that wait do so until a test in the same process opens the gate. `held` counts those that wait.
 gate = threading.Event()
@@ -142,6 +143,40 @@ def hold_sync(name=""):
     held.append(name)
     assert gate.wait(30)
     return name
+
+
+@task(takes_context=True)
+def hold_until_cancelled(context):
+    """Work in small steps, and look before each one."""
+    held.append("sync")
+    while not gate.is_set():
+        context.raise_if_cancelled()
+        threading.Event().wait(0.005)
+    return "not cancelled"
+
+
+@task
+async def finish_nevertheless():
+    held.append("finish")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        return "done"
+
+
+@task
+@policy(retry_on=(Busy,))
+async def fail_when_cancelled(error):
+    held.append("fail")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        raise Busy if error == "busy" else ValueError  # noqa: B904
+
+
+@task
+async def cancelled_without_being_asked():
+    raise JobCancelled
 
 
 @task

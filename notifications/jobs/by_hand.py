@@ -1,0 +1,171 @@
+"""What people do with jobs: cancel them, and have them tried again. Guarded like the changes in ``states.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from notifications import streams
+from notifications.jobs import outcomes, states
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.recording import send_signals
+from notifications.jobs.results import policy_at
+from notifications.jobs.rows import clock, guarded_update, locked
+from notifications.models import Job
+from notifications.transactions import CHUNK, after_commit, connection, database, paced
+
+ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
+#: What may be tried again.
+ENDED_BADLY = (Job.State.FAILED, Job.State.CANCELLED)
+
+
+def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
+    """Cancel jobs: queued ones at once, running ones when their tasks let themselves be ended.
+
+    ``by``
+        The key of the user who wants it. An owner is told only if it was somebody else, or nobody in particular.
+
+    Returns what became of each: ``"cancelled"``, or ``"asked"``. Those that are done, or are not there, are left out.
+    Inside a caller's transaction all this is put off until after its commit. Raises ``django.db.OperationalError``
+    where somebody else holds a row for over 5 s.
+    """
+    ids = sorted(set(ids))
+    if connection().in_atomic_block:
+        after_commit(lambda: _cancel(ids, by))
+        return dict.fromkeys(ids, "asked")
+    return _cancel(ids, by)
+
+
+def retry(ids: Iterable[UUID]) -> list[UUID]:
+    """Queue failed and cancelled jobs again, with as many attempts more as their policy allows.
+
+    Returns those that were queued. Inside a caller's transaction it is put off until after its commit. Raises
+    ``TooManyJobs`` when an owner may have no more, and ``django.db.OperationalError`` like ``cancel``.
+    """
+    ids = sorted(set(ids))
+    if connection().in_atomic_block:
+        after_commit(lambda: _retry(ids))
+        return ids
+    return _retry(ids)
+
+
+def asked_to_end(worker: UUID) -> list[tuple[UUID, int, bool]]:
+    """Return the running jobs of a worker that are to be cancelled: id, fence, and whether it was not their owner."""
+    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
+    asked = running.filter(cancel_requested_at__isnull=False)
+    return list(asked.values_list("id", "fence", "cancelled_by_other"))
+
+
+def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
+    became: dict[UUID, str] = {}
+    for some in _chunks(ids):
+        while some:
+            some = _cancel_some(some, by, became)
+    return became
+
+
+def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID]:
+    """Cancel what is as it looks at first; return the others."""
+    rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE).order_by("id")
+    # Words are made before the transaction.
+    prepared = {job.id: _cancelled(job, by) for job in rows}
+    ended: list[Outcome] = []
+    running: list[Job] = []
+    others: list[UUID] = []
+
+    def change() -> bool:
+        for found in (ended, running, others):
+            found.clear()  # type: ignore[attr-defined]
+        _wait_5_seconds_at_most()
+        for job in locked(rows.filter(id__in=list(prepared)), skip=False):
+            outcome = prepared[job.id]
+            if job.state == Job.State.RUNNING:
+                running.append(job)
+            elif job.fence == outcome.job.fence:
+                outcome.job.state = job.state
+                ended.append(outcome)
+            else:
+                others.append(job.id)
+        now = clock()
+        asked = [(job, _by_other(job, by)) for job in running if job.cancel_requested_at is None]
+        guarded_update(
+            "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
+            [((now, by_other), job) for job, by_other in asked],
+        )
+        guarded_update(
+            "cancel_requested_at=%s, cancelled_by_other=%s",
+            [((now, outcome.job.cancelled_by_other), outcome.job) for outcome in ended],
+            state="queued",
+        )
+        states.end(ended, now, state="queued")
+        # Workers listen to the queue.
+        streams.ring([job.user_id for job, _ in asked], queue=bool(asked or ended))
+        return streams.number_here(_owners(ended))
+
+    if paced(change):
+        streams.number(_owners(ended))
+    for outcome in ended:
+        send_signals(outcome)
+    became.update((outcome.job.id, "cancelled") for outcome in ended)
+    became.update((job.id, "asked") for job in running)
+    return others
+
+
+def _cancelled(job: Job, by: Any) -> Outcome:
+    if job.cancel_requested_at is None:
+        job.cancelled_by_other = _by_other(job, by)
+    job.state = Job.State.QUEUED  # the outcome is used only for one that is
+    return outcomes.cancelled(job, policy_at(job.task_path))
+
+
+def _by_other(job: Job, by: Any) -> bool:
+    return job.user_id is not None and job.user_id != by
+
+
+def _retry(ids: Sequence[UUID]) -> list[UUID]:
+    queued: list[UUID] = []
+    for some in _chunks(ids):
+        rows = Job.objects.using(database()).filter(id__in=some, state__in=ENDED_BADLY).order_by("id")
+        # Modules are imported before the transaction.
+        attempts = {
+            path: policy_at(path).max_attempts for path in set(rows.values_list("task_path", flat=True))
+        }
+        queued += paced(lambda rows=rows, attempts=attempts: _retry_some(rows, attempts))  # type: ignore[misc]
+    return queued
+
+
+def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
+    _wait_5_seconds_at_most()
+    now = timezone.now()
+    jobs = [job for job in locked(rows, skip=False) if job.task_path in attempts]
+    for job in jobs:
+        if job.user_id is not None:
+            states.refuse_too_many(job.user_id)
+        guarded_update(
+            "state='queued', seq=0, version=version+1, fence=fence+1, max_attempts=attempt+%s, queued_at=%s, "
+            "run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
+            "cancel_requested_at=NULL, cancelled_by_other=%s, "
+            "progress_current=NULL, progress_total=NULL, progress_message=''",
+            [((attempts[job.task_path], now, False), job)],
+            state=job.state,
+        )
+    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    return [job.id for job in jobs]
+
+
+def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
+    return (list(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK))
+
+
+def _wait_5_seconds_at_most() -> None:
+    db = connection()
+    if db.vendor == "postgresql":
+        with db.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+
+
+def _owners(ended: Iterable[Outcome]) -> set[Any]:
+    return {outcome.job.user_id for outcome in ended if outcome.job.user_id is not None}
