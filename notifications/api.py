@@ -19,7 +19,9 @@ from notifications.jobs.policies import Done
 __all__ = [
     "aaccepted",
     "accepted",
+    "ajoin",
     "anotify",
+    "join",
     "notify",
     "policy",
     "progress",
@@ -131,6 +133,35 @@ async def aaccepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> Http
     from notifications import asking
 
     return await asking.aaccept(request, ask)
+
+
+def join(job: Any, timeout: float | None = None) -> Any:
+    """Wait until a job is done and return what its task returned. In async code: ``await ajoin(...)``.
+
+    ``job``
+        What ``enqueue`` returned, the id of a job, or a batch.
+    ``timeout``
+        Seconds to wait at most; for ever if None.
+
+    Raises ``JobFailed`` (its ``error`` says why), ``JobCancelled`` or ``JobDoesNotExist``, all of
+    ``notifications.exceptions``; TimeoutError, and the job goes on; RuntimeError inside a transaction, where a job that
+    is not done never will be. Whoever stops waiting leaves the job alone.
+
+    Driven by the doorbell, in every process. No database connection is held while it waits, and a job that waits leaves
+    its place in the worker to others, so that parents cannot starve their children.
+    """
+    from notifications.jobs import joining
+    from notifications.realtime import doorbell
+
+    return joining.join(job, timeout, listen=doorbell.listen)
+
+
+async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as join has it)
+    """See join()."""
+    from notifications.jobs import joining
+    from notifications.realtime import doorbell, waiting
+
+    return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.let_go)
 
 
 def requester(user: Any) -> AbstractContextManager[None]:

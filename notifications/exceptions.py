@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
+
 
 class NotificationsError(Exception):
     """The base of all errors of this app."""
@@ -19,6 +24,24 @@ class JobError(NotificationsError):
 
     #: Errors with this attribute, of whatever class, are told to the owner in their own words.
     tell_owner = True
+
+
+class JobFailed(NotificationsError):
+    """A job that was waited for has failed. ``error`` is why: a dict with ``type``, ``title`` and ``detail``."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(error.get("detail") or "The job failed.")
+        self.error = dict(error)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.error,)
+
+
+class JobDoesNotExist(NotificationsError, ObjectDoesNotExist):
+    """There is no job with this id: it was not committed yet, or is pruned already."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(f"There is no job {id}. It may not be committed yet, or pruned already.")
 
 
 class TooManyJobs(NotificationsError):

@@ -179,6 +179,8 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
     Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
     for outcome in told:
         _let_receivers_record(outcome)
+    if any(outcome.job.user_id is None for outcome in ended):
+        streams.ring((), queue=True)  # no stream says that they are done to those who wait for them
 
 
 def release(jobs: Sequence[Job]) -> None:
@@ -280,7 +282,8 @@ def _lost(gone: list[UUID], leases: bool) -> Any:
         alive = Worker.objects.using(database()).filter(lease_until__gte=now).values("id")
         lost |= ~Q(worker__in=alive) | Q(deadline__lt=now)
     # In the order of the index of running jobs: for any other SQLite would walk the whole table.
-    return Job.objects.using(database()).filter(lost, state=Job.State.RUNNING).order_by("worker", "id")
+    running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
+    return running.order_by("worker", "id")
 
 
 def _goes_on(job: Job) -> bool:
