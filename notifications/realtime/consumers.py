@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 
-from notifications.realtime import closing, hub
+from notifications.realtime import closing, daphne_server, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
 from notifications.realtime.sessions import session_key, signed_in
@@ -29,20 +29,28 @@ async def notifications_socket(scope, receive, send) -> None:
     """Serve one WebSocket with the protocol ``notifications.v1``."""
     if (await receive())["type"] != "websocket.connect":
         return
+    # Apart, so that nothing of the handshake is kept as long as the connection.
+    if subscriber := await _let_in(scope, receive, send):
+        await _serve(subscriber, receive)
+
+
+async def _let_in(scope, receive, send) -> Socket | None:
     request = _request(scope)
     offered = scope.get("subprotocols") or []
     if not is_allowed(_values(scope, b"origin"), request) or (offered and SUBPROTOCOL not in offered):
-        return await send({"type": "websocket.close", "code": 4403})
+        await send({"type": "websocket.close", "code": 4403})
+        return None
     here = hub.here()
     user, session, bye = await _who(here, scope, request)
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
     if bye is None:
-        subscriber = Socket(here, user, session, send)
+        subscriber = Socket(here, user, session, send, daphne_server.writer_of(send))
         bye = here.join(subscriber)
     if bye is not None:
-        return await _say(bye, receive, send)
-    await _serve(subscriber, receive)
+        await _say(bye, receive, send)
+        return None
+    return subscriber
 
 
 async def _serve(subscriber: Socket, receive) -> None:

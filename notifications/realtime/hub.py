@@ -42,7 +42,7 @@ class Watch:
     __slots__ = ("guard", "sockets", "subscribers", "sums", "versions")
 
     def __init__(self) -> None:
-        self.subscribers: list[Subscriber] = []
+        self.subscribers: dict[Subscriber, None] = {}  # in the order of their coming
         self.sockets = 0  # how many of them count for the limit
         self.versions: dict[Any, int] = {}
         self.sums: tuple[int, int] = (0, 0)
@@ -73,7 +73,7 @@ class Hub:
         if subscriber.is_socket and watch.sockets >= settings.SOCKETS_PER_USER:
             return closing.TOO_MANY_SOCKETS
         self.users[subscriber.user] = watch
-        watch.subscribers.append(subscriber)
+        watch.subscribers[subscriber] = None
         watch.sockets += subscriber.is_socket
         if watch.guard is not None:
             self.signout.joined([subscriber])
@@ -86,7 +86,7 @@ class Hub:
         watch = self.users.get(subscriber.user)
         if watch is None or subscriber not in watch.subscribers:
             return
-        watch.subscribers.remove(subscriber)
+        del watch.subscribers[subscriber]
         watch.sockets -= subscriber.is_socket
         self._behind.discard(subscriber)
         self._unnumbered.discard(subscriber)
@@ -288,7 +288,8 @@ class Hub:
         """Have sessions read again where no guard tells: none was read yet, or there is no stream, which is how a
         deleted user looks."""
         silent = (None, NOWHERE.guard)
-        self.signout.joined(one for one in self.subscribers(users) if self.users[one.user].guard in silent)
+        unsure = [user for user in users if (watch := self.users.get(user)) and watch.guard in silent]
+        self.signout.joined(self.subscribers(unsure))
 
     def _notice_guards(self, guards: dict[Any, int]) -> None:
         moved = []

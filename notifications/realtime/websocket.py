@@ -56,12 +56,22 @@ class Socket(Subscriber):
         "unacked_bytes",
         "unasked_bytes",
         "unasked_frames",
+        "write",
     )
 
-    def __init__(self, hub: Hub, user: Any, session: str | None, send: Callable[[dict], Awaitable]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        user: Any,
+        session: str | None,
+        send: Callable[[dict], Awaitable],
+        write: Callable[[str], bool] | None = None,
+    ) -> None:
+        """``write``: takes a text at once, past ``send``, or returns False where it cannot."""
         super().__init__(hub, user, session)
         now = hub.loop.time()
         self.send = send
+        self.write = write
         self.id = uuid.uuid4().hex
         self.ping = False  # a beat is owed after the first sync
         self.n = 0
@@ -200,6 +210,8 @@ class Socket(Subscriber):
     def _put(self, text: str | int) -> None:
         """Hand a text, or a close code, to the server. What it does not take at once is bounded by the window."""
         if self.closed:
+            return
+        if self.write and not self.out and isinstance(text, str) and self.write(text):
             return
         self.out.append(text)
         if self.sender is None or self.sender.done():
