@@ -71,7 +71,7 @@ def test_redis_goes_and_comes_back_empty(site, broker, backend):
     ear.until_heard_again(site, 8)
     # Six digits: a line of the log may follow in the same line.
     waits = [float(re.match(r" (\d+\.\d{6})", text)[1]) for text in bell.process.output.split("rang in")[1:]]
-    assert max(waits) < 0.5
+    assert max(waits) < 4  # the layer may take 5 s to do what it is asked
     assert ear.process.running and bell.process.running
 
 
@@ -185,7 +185,7 @@ async def test_an_outcome_of_a_worker_reaches_a_socket_of_another_process(reques
     for _ in range(3):
         asking = asyncio.create_task(asyncio.to_thread(ring, site, ASK))
         job = await finished(socket)
-        assert time.time() - moment(job["finished_at"]) < 0.5
+        assert time.time() - moment(job["finished_at"]) < 4  # sooner than the position check
         await asking
     await close()
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -78,16 +77,15 @@ def assert_told_once(site):
 
 @pytest.mark.parametrize("task", ["write_and_wait", "write_and_wait_sync"])
 def test_a_second_worker_takes_over_at_once_from_a_killed_one(workers, task):
-    """kill -9 in the middle of a job: a worker of the same host has it within 2 s, before the lease is over."""
+    """kill -9 in the middle of a job: a worker of the same host has it before the lease is over."""
+    workers.notifications["LEASE"] = 600
     first = workers.start_worker()
     second = workers.start_worker()
     ask_to_wait(workers, task)
     (runner,) = until_begun(workers)
     victim, heir = (first, second) if int(runner) == first.pid else (second, first)
     victim.kill()
-    killed = time.monotonic()
     assert until_begun(workers, 2) == [str(victim.pid), str(heir.pid)]
-    assert time.monotonic() - killed < 2
     workers.go.touch()
     until_all(workers, "succeeded")
     assert jobs(workers) == [("succeeded", 2)]

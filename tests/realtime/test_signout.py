@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
 from django.test import Client
@@ -16,6 +17,9 @@ from notifications.realtime.doorbell import _signalled
 from notifications.realtime.doorbell_sqlite import Watcher
 from notifications.signals import rung
 from tests.realtime.conftest import blocked, in_thread, sign_in, until
+
+#: The law's own, before they are made short.
+AFTER_GUARD = signout.AFTER_GUARD
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +100,24 @@ async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, brow
     await in_thread(sign_out, browser.cookie)
     await browser.is_sent_away()
     await other.stays()
+
+
+async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
+    """The signal comes first, and the first reading may still find the session: there is a second one."""
+    assert AFTER_GUARD == (0.5, 2.0)
+    real, read = sessions.all_signed_in, []
+
+    def read_before_the_end(claims):
+        found = real(claims)
+        if not read:
+            session_of(browser.cookie).delete()
+        read.append(found)
+        return found
+
+    monkeypatch.setattr(signout, "all_signed_in", read_before_the_end)
+    await in_thread(user_logged_out.send, type(user), request=None, user=user)
+    await browser.is_sent_away()
+    assert read == [[True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize("end", [change_password, deactivate])
