@@ -32,7 +32,7 @@ USERS, DEEDS = 3, 30
 PATIENCE = 40
 
 ANYWHERE = (
-    *("kill_web", "kill_worker", "cut_sockets"),
+    *("kill_web", "kill_worker", "stop_web", "stop_worker", "cut_sockets"),
     *("deaths_of_writers", "slow_commits", "rings_lost", "rings_doubled"),
 )
 #: Faults of each house, and its part of the rounds.

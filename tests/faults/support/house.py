@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 
 import aiohttp
@@ -75,6 +76,17 @@ class House:
         self.webs[number] = self._web(number)
         await self._until_it_listens(number)
 
+    async def stop_web(self):
+        """As at a deploy: SIGTERM, and the next one on the same port."""
+        number = self.chance.randrange(len(SERVERS))
+        await self._stop(self.webs[number])
+        self.webs[number] = self._web(number)
+        await self._until_it_listens(number)
+
+    async def stop_worker(self):
+        await self._stop(self.worker)
+        self.worker = self._worker()
+
     async def kill_worker(self):
         self.worker.kill()
         self.worker = self._worker()
@@ -111,6 +123,10 @@ class House:
         env = self.site.env() | (environment or {})
         process = Process([sys.executable, *arguments], log=self.site.folder / "house.log", env=env, cwd=ROOT)
         return process
+
+    async def _stop(self, process):
+        code = await asyncio.to_thread(process.stop)
+        assert code != -signal.SIGKILL, "It did not end by itself."
 
     async def _until_it_listens(self, number):
         web = self.webs[number]
