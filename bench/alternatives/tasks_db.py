@@ -41,7 +41,8 @@ def fill(number: int) -> None:
     execute(
         "INSERT INTO django_tasks_database_dbtaskresult (id, status, enqueued_at, started_at, finished_at, "
         "args_kwargs, priority, task_path, worker_ids, queue_name, backend_name, run_after, return_value, "
-        f"exception_class_path, traceback) WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {number}) "
+        "exception_class_path, traceback) "
+        f"WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {number}) "
         f"SELECT {id}, 'SUCCESSFUL', {', '.join(['CURRENT_TIMESTAMP'] * 3)}, "
         """'{"args": [1], "kwargs": {}}', 0, 'bench.tasks.nothing_sync', '["w"]', 'default', 'default', """
         "'9999-01-01 00:00:00', 'null', '', '' FROM n"
