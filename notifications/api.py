@@ -40,6 +40,8 @@ def policy(
     max_attempts: int = 3,
     timeout: float = 300.0,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
+    concurrency_key: str = "",
+    concurrency: int = 1,
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
 ) -> Callable[[F], F]:
     """Decide how the jobs of a task are run and told. Stands below ``@task``.
@@ -54,6 +56,9 @@ def policy(
         Classes of exceptions after which the job is tried again; after any other one it has failed. With
         ``TimeoutError`` also an attempt that took too long. The pause before attempt n + 1 is a random part of 2^n
         seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
+    ``concurrency_key``, ``concurrency``
+        Of the jobs with the same key, at most 200 characters, only so many run at once, over all workers. It may name
+        arguments and the ``owner``: ``"report:{owner}"``. Tasks that share keys should share the number.
     ``notify``
         True: the owner is told in the default words when the job is done. False: silence. A function: called with the
         ``Done`` job on the event loop, so without database work; returns what replaces the default ``title``, ``body``,
@@ -68,6 +73,8 @@ def policy(
         max_attempts=max_attempts,
         timeout=timeout,
         retry_on=retry_on,
+        concurrency_key=concurrency_key,
+        concurrency=concurrency,
         notify=notify,
     )
 

@@ -44,6 +44,19 @@ class JobDoesNotExist(NotificationsError, ObjectDoesNotExist):
         super().__init__(f"There is no job {id}. It may not be committed yet, or pruned already.")
 
 
+class KeyReused(NotificationsError, ValueError):
+    """A ``key`` was used within the last 24 hours for another task, or with other arguments."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The key {key!r} stands for another task or other arguments. Use another key for this job."
+        )
+        self.key = key
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.key,)
+
+
 class TooManyJobs(NotificationsError):
     """A user has as many active jobs as ``NOTIFICATIONS["ACTIVE_JOBS_PER_USER"]`` allows."""
 

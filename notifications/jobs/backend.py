@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.checks import Error
 from django.utils import translation
 
 from notifications import bounds
@@ -18,7 +19,7 @@ from notifications.compat import (
     task_enqueued,
 )
 from notifications.jobs.owners import owner_key
-from notifications.jobs.policies import job_title, policy_of
+from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.tasks import Asked, JobTask
 
 
@@ -35,22 +36,28 @@ class JobBackend(BaseTaskBackend):
     supports_priority = True
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        """Insert the job and return its result, READY.
+        """Insert the job and return its result, READY; with a key that is there already, the result of that job.
 
         Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
-        ``notifications.exceptions.TooManyJobs``.
+        ``TooManyJobs`` or ``KeyReused`` of ``notifications.exceptions``.
         """
         from notifications.jobs import results, states
+        from notifications.jobs.unique import hash_of, key_of
         from notifications.models import Job
 
         self.validate_task(task)
         asked = getattr(task, "asked", Asked())  # a task declared for another backend is a plain one
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        owner = owner_key(asked.owner)
         title = asked.title
         if title is None:
             title = job_title(task.func, task.takes_context, args, kwargs)
+        concurrency_key = asked.concurrency_key
+        if concurrency_key is None:
+            concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
+        key = key_of(asked.key)
         job = Job(
-            user_id=owner_key(asked.owner),
+            user_id=owner,
             task_path=task.module_path,
             args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
             kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
@@ -62,9 +69,14 @@ class JobBackend(BaseTaskBackend):
             title=bounds.text("title", title, bounds.TITLE, required=True),
             url=bounds.link("url", asked.url),
             language=translation.get_language() or "",
+            concurrency_key=bounds.text("concurrency_key", concurrency_key, bounds.KEY),
+            idempotency_key=key,
+            idempotency_hash=hash_of(task.module_path, args, kwargs) if key else "",
         )
-        states.enqueue(job)
-        result = results.of(job, task=task)
+        stored = states.enqueue(job)
+        result = results.of(stored, task=task)
+        if stored is not job:
+            return result
         task_enqueued.send(type(self), task_result=result)
         return result
 
@@ -85,4 +97,17 @@ class JobBackend(BaseTaskBackend):
         return await sync_to_async(self.get_result)(result_id)
 
     def check(self, **kwargs: Any) -> Iterable[Any]:
-        return []
+        """E006: the limits of queues in ``OPTIONS``."""
+        limits = self.options.get("limits", {})
+        if not isinstance(limits, dict):
+            limits = {"limits": limits}
+        for name, limit in limits.items():
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                problem = f"limits {name!r} to {limit!r} jobs at once."
+                hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with whole numbers from 1.'
+            elif self.queues and name not in self.queues:
+                problem = f"limits the queue {name!r}, which is not among its QUEUES."
+                hint = f"Its queues: {', '.join(sorted(self.queues))}."
+            else:
+                continue
+            yield Error(f"TASKS[{self.alias!r}] {problem}", hint=hint, id="notifications.E006")

@@ -33,21 +33,23 @@ class Policy:
     max_attempts: int = 3
     timeout: float = 300.0
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
+    concurrency_key: str = ""
+    concurrency: int = 1
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.max_attempts, bool)
-            or not isinstance(self.max_attempts, int)
-            or self.max_attempts < 1
-        ):
-            raise ValueError(f"max_attempts is {self.max_attempts!r}. It must be a whole number from 1.")
+        for name in ("max_attempts", "concurrency"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}. It must be a whole number from 1.")
         if (
             isinstance(self.timeout, bool)
             or not isinstance(self.timeout, int | float)
             or not 0 < self.timeout < 1e8
         ):
             raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        if not isinstance(self.concurrency_key, str):
+            raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(
@@ -90,7 +92,31 @@ def job_title(
     template = policy_of(function).title
     if not template:
         return function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
-    template = str(template)
+    return _fill("title", str(template), function, takes_context, args, kwargs)
+
+
+def job_concurrency_key(
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    owner: Any,
+) -> str:
+    """Return the concurrency key of a job of this task, with the arguments and its owner's key by name; maybe empty."""
+    template = policy_of(function).concurrency_key
+    owner = "" if owner is None else str(owner)
+    return template and _fill("concurrency_key", template, function, takes_context, args, kwargs, owner=owner)
+
+
+def _fill(
+    what: str,
+    template: str,
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    **more: Any,
+) -> str:
     names = {
         name.partition(".")[0].partition("[")[0]
         for _, name, _, _ in string.Formatter().parse(template)
@@ -100,10 +126,11 @@ def job_title(
         return template.format()
     bound = inspect.signature(function).bind(*([None] if takes_context else []), *args, **kwargs)
     bound.apply_defaults()
+    values = {**more, **bound.arguments}
     try:
-        return template.format(**bound.arguments)
+        return template.format(**values)
     except (KeyError, IndexError, AttributeError, ValueError) as exc:
         raise ValueError(
-            f"The title {template!r} of task {function.__name__} cannot be made from its arguments ({exc!r}). "
-            f"It may name: {', '.join(bound.arguments)}."
+            f"The {what} {template!r} of task {function.__name__} cannot be made from its arguments ({exc!r}). "
+            f"It may name: {', '.join(values)}."
         ) from exc

@@ -31,9 +31,12 @@ from notifications import streams
 from notifications.conf import settings
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import outcomes
+from notifications.jobs.limits import within
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.queues import limits, paused
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import clock, guarded_update, insert_attempts, locked
+from notifications.jobs.unique import insert_once
 from notifications.models import Job, Notification, Worker
 from notifications.signals import notification_recording
 from notifications.transactions import connection, database, ours
@@ -46,21 +49,24 @@ BEYOND_TIMEOUT = 60
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
 
 
-def enqueue(job: Job) -> None:
-    """Insert a queued job in the caller's transaction, and ring after its commit. Raises ``TooManyJobs``."""
+def enqueue(job: Job) -> Job:
+    """Insert a queued job in the caller's transaction, and ring after its commit.
+
+    Returns the job, or the one that has its key already. Raises ``TooManyJobs`` and ``KeyReused``.
+    """
     job.created_at = job.queued_at = timezone.now()
     db = connection()
 
-    def insert() -> None:
+    def insert() -> Job:
         if job.user_id is not None:
             refuse_too_many(job.user_id)
         job.save(using=db.alias, force_insert=True)
         streams.ring([job.user_id], queue=True)
+        return job
 
-    if db.in_atomic_block:
-        insert()
-    else:
-        ours(insert)
+    if job.idempotency_key:
+        return insert_once(job, insert)
+    return insert() if db.in_atomic_block else ours(insert)
 
 
 def claim(
@@ -179,8 +185,9 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
     Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
     for outcome in told:
         _let_receivers_record(outcome)
-    if any(outcome.job.user_id is None for outcome in ended):
-        streams.ring((), queue=True)  # no stream says that they are done to those who wait for them
+    if any(outcome.job.user_id is None or _is_limited(outcome.job) for outcome in ended):
+        # No stream says that they are done to those who wait for them, or for their place.
+        streams.ring((), queue=True)
 
 
 def release(jobs: Sequence[Job]) -> None:
@@ -295,8 +302,8 @@ def _end_of_lost(job: Job) -> Outcome:
     return how(job, policy_at(job.task_path))
 
 
-def refuse_too_many(user: Any) -> None:
-    """Raise ``TooManyJobs`` if a user (key) may have no more active jobs."""
+def refuse_too_many(user: Any, more: int = 1) -> None:
+    """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs."""
     limit = settings.ACTIVE_JOBS_PER_USER
     db = connection()
     with db.cursor() as cursor:
@@ -304,21 +311,34 @@ def refuse_too_many(user: Any) -> None:
             "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active",
             [Job._meta.get_field("user").get_db_prep_value(user, db), limit],
         )
-        if cursor.fetchone()[0] >= limit:
+        if cursor.fetchone()[0] + more > limit:
             raise TooManyJobs(limit)
 
 
 def _due(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
-    ready = _queued(queues)
-    jobs = list(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
-    jobs += locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
-    jobs.sort(key=lambda job: (-job.priority, job.id))
-    return jobs[:limit]
+    def find(among: Callable[[Any], Any], limit: int) -> list[Job]:
+        ready = among(_queued(queues))
+        jobs = list(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
+        jobs += locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
+        jobs.sort(key=lambda job: (-job.priority, job.id))
+        return jobs[:limit]
+
+    jobs = find(lambda queued: queued, limit)
+    if not any(_is_limited(job) for job in jobs):
+        return jobs
+    jobs, more = within(find, jobs, limits(), limit)
+    if more:
+        streams.ring((), queue=True)
+    return jobs
 
 
 def _queued(queues: Sequence[str]) -> Any:
-    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED)
+    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
     return queued.filter(queue_name__in=queues) if queues else queued
+
+
+def _is_limited(job: Job) -> bool:
+    return bool(job.concurrency_key) or job.queue_name in limits()
 
 
 def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
@@ -355,7 +375,8 @@ def _put_back(group: Sequence[Outcome], now: datetime) -> None:
         "progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after,), outcome.job) for outcome in group],
     )
-    streams.ring(outcome.job.user_id for outcome in group)
+    room = any(_is_limited(outcome.job) for outcome in group)
+    streams.ring([outcome.job.user_id for outcome in group], queue=room)
 
 
 def _owners(group: Iterable[Outcome]) -> set[Any]:

@@ -8,6 +8,10 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from notifications.compat import Task
+from notifications.jobs.policies import Policy
+
+#: What ``@task`` would let through: it belongs into ``@policy(...)`` or ``.using(...)``.
+NOT_FOR_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +21,8 @@ class Asked:
     owner: Any = None
     title: Any = None
     url: str | None = None
+    key: str | None = None
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +32,7 @@ class JobTask(Task):
     asked: Asked = Asked()
 
     def __new__(cls, **fields: Any) -> JobTask:
-        if wrong := [
-            name for name in ("owner", "title", "url", "max_attempts", "timeout", "notify") if name in fields
-        ]:
+        if wrong := [name for name in NOT_FOR_TASK if name in fields]:
             raise TypeError(
                 f"@task takes no {wrong[0]}. What holds for all jobs of a task goes into @policy(...) below @task; "
                 f"what holds for one job goes into .using(...)."
@@ -41,7 +45,14 @@ class JobTask(Task):
         return _unpickle, (self.module_path, changes)
 
     def using(  # type: ignore[override]
-        self, *, owner: Any = None, title: Any = None, url: str | None = None, **changes: Any
+        self,
+        *,
+        owner: Any = None,
+        title: Any = None,
+        url: str | None = None,
+        key: str | None = None,
+        concurrency_key: str | None = None,
+        **changes: Any,
     ) -> JobTask:
         """Return this task with other settings for the jobs that it enqueues.
 
@@ -51,10 +62,16 @@ class JobTask(Task):
             Text of at most 200 characters.
         ``url``
             Where the result is shown: a path that begins with one ``/``, or an http(s) address.
+        ``key``
+            At most 200 visible ASCII characters. Enqueued again by the same owner with the same key, task and arguments
+            within 24 hours, it is the same job; with others, ``KeyReused`` is raised.
+        ``concurrency_key``
+            At most 200 characters, in place of the policy's: of the jobs with the same one only as many run at once as
+            the ``concurrency`` of their task's policy says, 1 unless told.
         ``changes``
             Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
         """
-        told = {"owner": owner, "title": title, "url": url}
+        told = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
         asked = replace(self.asked, **{name: value for name, value in told.items() if value is not None})
         # By name: a slots dataclass has no zero-argument super().
         return replace(Task.using(self, **changes), asked=asked)  # type: ignore[return-value, call-arg]

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import changes, inbox, reading, retention, streams
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, states
+from notifications.jobs import by_hand, outcomes, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Notification, Worker
 from tests.data.rows import job, unnumbered
@@ -22,7 +22,7 @@ STREAMS, USERS, EACH = 20_000, 1_000, 100
 #: Partial indexes that hold only what waits or runs. Reading one of them whole is no scan.
 SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|running)"
 #: Tables with a row a process, or one row at all.
-FEW = "worker|epoch"
+FEW = "worker|epoch|queue"
 
 NUMBERS = {
     "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
@@ -61,6 +61,7 @@ def crowded(transactional_db):
         "title": "'work'",
         **dict.fromkeys(("version", "attempt", "max_attempts", "fence"), "1"),
         "priority": "0",
+        "cancelled_by_other": "false",
         **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
         **dict.fromkeys(("args", "kwargs"), "'[]'"),
         **dict.fromkeys(
@@ -116,6 +117,28 @@ def run_a_job(user):
     states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
 
 
+def run_limited_jobs(user):
+    for _ in range(3):
+        job(user, concurrency_key="a")
+        job(user, concurrency_key="b")
+    while states.claim(uuid7(), 2):
+        pass
+
+
+def cancel_and_retry(user):
+    ids = [job(user).pk for _ in range(3)]
+    (running,) = states.claim(uuid7(), 1)
+    by_hand.cancel(ids)
+    by_hand.asked_to_end(running.worker)
+    by_hand.retry(ids)
+
+
+def ask_once(user):
+    for _ in range(2):
+        for owner in (user, None):
+            job(owner, idempotency_key="key", idempotency_hash="hash")
+
+
 def look_for_lost_jobs(user):
     job(user)
     now = timezone.now()
@@ -151,6 +174,9 @@ WAYS = {
     "losing no worker": look_for_lost_jobs,
     "purging": lambda user: streams.purge(user),
     "active jobs": be_shown_active_jobs,
+    "limited jobs": run_limited_jobs,
+    "by hand": cancel_and_retry,
+    "keys": ask_once,
 }
 
 

@@ -180,6 +180,25 @@ async def cancelled_without_being_asked():
 
 
 @task
+@policy(concurrency_key="report:{owner}")
+async def one_an_owner(name=""):
+    await hold.func(name)
+
+
+@task
+@policy(concurrency_key="site:{site}", concurrency=2)
+async def two_a_site(site):
+    """Leaves how many of its site ran when it began."""
+    running_by_site[site] = running_by_site.get(site, 0) + 1
+    seen.append((site, running_by_site[site]))
+    await asyncio.sleep(0.01)
+    running_by_site[site] -= 1
+
+
+running_by_site = {}
+
+
+@task
 @policy(timeout=0.2)
 async def slow():
     await asyncio.sleep(30)

@@ -15,6 +15,8 @@ from tests.jobs.conftest import told
         ({"max_attempts": 0}, ValueError, "max_attempts is 0. It must be a whole number from 1."),
         ({"max_attempts": True}, ValueError, "max_attempts is True"),
         ({"max_attempts": 1.5}, ValueError, "max_attempts is 1.5"),
+        ({"concurrency": 0}, ValueError, "concurrency is 0. It must be a whole number from 1."),
+        ({"concurrency_key": 7}, TypeError, "concurrency_key must be a string, which may name arguments"),
         ({"timeout": 0}, ValueError, "timeout is 0. It must be a number of seconds above 0."),
         ({"timeout": float("nan")}, ValueError, "timeout is nan"),
         ({"timeout": "5"}, ValueError, "timeout is '5'"),

@@ -1,0 +1,147 @@
+"""How many jobs may run at once: of one queue, and of one concurrency key.
+
+Claimers of several processes see each other's claims only after the commit. So whoever counts the running jobs of a key
+or a queue holds its advisory lock until its own commit on PostgreSQL, and the lock of the whole database on SQLite; the
+count is a later statement than the lock, because its snapshot must be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any
+
+from django.db.models import Q
+
+from notifications.jobs.results import policy_at
+from notifications.models import Job
+from notifications.transactions import connection, database
+
+#: Looks of one claim for jobs in place of those that may not run now.
+PASSES = 10
+
+#: What has a limit: ("key", its text) or ("queue", its name).
+Name = tuple[str, str]
+
+
+class Room:
+    """What may be claimed now, inside the transaction of one claim. ``limits`` are those of queues."""
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        self.limits = limits
+        #: Names of which no more may be claimed now: full, or just being claimed by somebody else.
+        self.closed: set[Name] = set()
+        self._left: dict[Name, int] = {}
+        self._looked = False
+
+    def admit(self, jobs: Iterable[Job], limit: int) -> list[Job]:
+        """Return the first of these jobs that may run, at most ``limit``."""
+        jobs = list(jobs)
+        self._lock(
+            sorted({name for job in jobs for name in self._names(job)} - self._left.keys() - self.closed)
+        )
+        self._count(jobs)
+        return self._first(jobs, limit)
+
+    def is_open(self, rows: Any) -> Any:
+        """Return a query without the jobs that may not run now."""
+        keys = [name for kind, name in self.closed if kind == "key"]
+        queues = [name for kind, name in self.closed if kind == "queue"]
+        if keys:
+            rows = rows.exclude(concurrency_key__in=keys)
+        return rows.exclude(queue_name__in=queues) if queues else rows
+
+    def _first(self, jobs: list[Job], limit: int) -> list[Job]:
+        taken: list[Job] = []
+        for job in jobs:
+            if len(taken) == limit:
+                break
+            if self._takes(job):
+                taken.append(job)
+        return taken
+
+    def _takes(self, job: Job) -> bool:
+        names = self._names(job)
+        if any(name in self.closed for name in names):
+            return False
+        for name in names:
+            self._left[name] -= 1
+            if self._left[name] <= 0:
+                self.closed.add(name)
+        return True
+
+    def _names(self, job: Job) -> list[Name]:
+        names = [("key", job.concurrency_key)] if job.concurrency_key else []
+        return [*names, ("queue", job.queue_name)] if job.queue_name in self.limits else names
+
+    def _capacity(self, name: Name, task_path: str) -> int:
+        return self.limits[name[1]] if name[0] == "queue" else policy_at(task_path).concurrency
+
+    def _lock(self, names: list[Name]) -> None:
+        db = connection()
+        if db.vendor != "postgresql" or not names:
+            return
+        with db.cursor() as cursor:
+            marks = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
+            cursor.execute(f"SELECT {marks}", [_number(name) for name in names])
+            self.closed.update(name for name, got in zip(names, cursor.fetchone(), strict=True) if not got)
+
+    def _count(self, jobs: list[Job]) -> None:
+        """Count what runs, of all names at the first look: those that are full are then left out of the next one."""
+        new = {name: job.task_path for job in jobs for name in self._names(job)}
+        new = {name: path for name, path in new.items() if name not in self._left and name not in self.closed}
+        if not new and self._looked:
+            return
+        counted, paths = self._running()
+        if not self._looked:
+            self._looked = True
+            full = (name for name, count in counted.items() if count >= self._capacity(name, paths[name]))
+            self.closed.update(full)
+        for name, path in new.items():
+            self._left[name] = self._capacity(name, path) - counted[name]
+            if self._left[name] <= 0:
+                self.closed.add(name)
+
+    def _running(self) -> tuple[Counter[Name], dict[Name, str]]:
+        limited = ~Q(concurrency_key="") | Q(queue_name__in=list(self.limits))
+        running = Job.objects.using(database()).filter(limited, state=Job.State.RUNNING)
+        counted: Counter[Name] = Counter()
+        paths: dict[Name, str] = {}
+        # In the order of the index of running jobs: SQLite would walk the whole table for any other.
+        columns = ("concurrency_key", "queue_name", "task_path")
+        for key, queue, path in running.order_by("worker", "id").values_list(*columns):
+            for name in self._names(Job(concurrency_key=key, queue_name=queue)):
+                counted[name] += 1
+                paths[name] = path
+        return counted, paths
+
+
+def within(
+    find: Callable[[Callable[[Any], Any], int], list[Job]],
+    jobs: list[Job],
+    limits: dict[str, int],
+    limit: int,
+) -> tuple[list[Job], bool]:
+    """Return the jobs that may run now, at most ``limit``, and whether there may be more.
+
+    ``jobs`` are the first that are due, ``find(filter, limit)`` returns others.
+    """
+    room = Room(limits)
+    taken: list[Job] = []
+    for _ in range(PASSES):
+        closed = len(room.closed)
+        taken += room.admit(jobs, limit - len(taken))
+        if len(taken) >= limit or len(room.closed) == closed:
+            return taken, False
+        ids = [job.id for job in taken]
+        jobs = find(lambda rows, ids=ids: room.is_open(rows).exclude(id__in=ids), limit - len(taken))  # type: ignore[misc]
+        if not jobs:
+            return taken, False
+    return taken, True
+
+
+def _number(name: Name) -> int:
+    """The number of a name's advisory lock: any 64 bits that others hardly use."""
+    text = f"notifications {name[0]} {name[1]}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)
