@@ -96,7 +96,8 @@ def test_a_second_worker_takes_over_at_once_from_a_killed_one(workers, task):
 
 
 def test_a_worker_that_is_started_after_the_kill(workers):
-    """Nobody is there for a while; the next worker begins with what was left."""
+    """Nobody is there for a while; the next worker begins with what was left, although no lease is over."""
+    workers.notifications["LEASE"] = 600
     first = workers.start_worker()
     ask_to_wait(workers, count=3)
     until_begun(workers, 3)

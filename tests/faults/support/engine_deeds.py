@@ -1,0 +1,59 @@
+"""What a site's own code asks the engine for, for tests/support/driver.py."""
+
+import time
+
+from django.contrib.auth import get_user_model
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from notifications.jobs import by_hand
+from notifications.models import Job
+from tests.faults.support import tasks
+
+User = get_user_model()
+
+
+def ask(task, count, args, user, at_once):
+    """Jobs of one task, so many in one transaction; None as a user asks for nobody."""
+    owner = user and User.objects.get_or_create(username=user)[0]
+    asked = []
+    while len(asked) < count:
+        try:
+            with transaction.atomic():
+                some = [
+                    getattr(tasks, task).using(owner=owner).enqueue(*args).id
+                    for _ in range(min(at_once, count - len(asked)))
+                ]
+        except (OperationalError, InterfaceError):
+            connection.close()  # the database is away: a job that was not committed is not asked for
+            time.sleep(0.05)
+            continue
+        asked += some
+        time.sleep(0.002)
+    return asked
+
+
+def ask_mixed(users, each, kinds):
+    """For each user so many jobs with a number, of the kind that `kinds` names for it (noop unless it does)."""
+    for nth in range(users):
+        owner = User.objects.get_or_create(username=f"mixed{nth}")[0]
+        for start in range(0, each, 50):
+            with transaction.atomic():
+                for number in range(start, min(start + 50, each)):
+                    name = kinds.get(str(nth * each + number), "noop")
+                    getattr(tasks, name).using(owner=owner).enqueue(nth * each + number)
+            time.sleep(0.002)
+
+
+def cancel_running(task, by_owner):
+    """Cancel what runs of a task; return how many are still to be cancelled."""
+    active = Job.objects.filter(task_path__endswith=f".{task}", state__in=["queued", "running"])
+    for job in active.filter(state="running", cancel_requested_at=None):
+        by_hand.cancel([job.pk], by=job.user_id if by_owner else None)
+    return active.count()
+
+
+def users():
+    return list(User.objects.values_list("pk", flat=True))
+
+
+DEEDS = (ask, ask_mixed, cancel_running, users)

@@ -1,0 +1,104 @@
+"""Tasks that write down what they do, in a file to which lines are only ever added."""
+
+import asyncio
+import os
+import time
+
+from notifications.api import policy, progress, task
+
+GATES = os.environ.get("FAULT_GATES", "")
+
+
+@task(takes_context=True)
+async def work(context, seconds):
+    note(context, "began")
+    await asyncio.sleep(seconds)
+    note(context, "done")
+    return os.getpid()
+
+
+@task(takes_context=True)
+def work_sync(context, seconds):
+    note(context, "began")
+    time.sleep(seconds)
+    note(context, "done")
+    return os.getpid()
+
+
+@task(takes_context=True)
+@policy(notify=False)
+async def follow_up(context, notification):
+    note(context, "began")
+    note(context, "done")
+    return notification
+
+
+@task(takes_context=True)
+async def hold(context):
+    """Go on when the gate of this process, or of all, is opened; say all the time who this is."""
+    note(context, "began")
+    while not is_open():
+        say_who()
+        await asyncio.sleep(0.02)
+    say_who()
+    note(context, "done")
+    return os.getpid()
+
+
+@task(takes_context=True)
+def hold_sync(context):
+    note(context, "began")
+    while not is_open():
+        say_who()
+        time.sleep(0.02)
+    say_who()
+    note(context, "done")
+    return os.getpid()
+
+
+@task
+async def noop(number=None):
+    return number
+
+
+@task
+async def fail(number):
+    raise ValueError(number)
+
+
+@task
+@policy(timeout=0.2)
+async def time_out(number):
+    await asyncio.sleep(NEVER)
+
+
+@task
+async def wait_to_be_cancelled(number):
+    await asyncio.sleep(NEVER)
+
+
+@task(takes_context=True)
+def wait_to_be_cancelled_sync(context, number):
+    while True:
+        context.raise_if_cancelled()
+        time.sleep(0.01)
+
+
+NEVER = 600
+
+
+def say_who():
+    progress(1, 2, str(os.getpid()))
+
+
+def is_open():
+    return any(os.path.exists(os.path.join(GATES, gate)) for gate in ("all", str(os.getpid())))
+
+
+def note(context, word):
+    line = f"{context.task_result.id} {context.attempt} {os.getpid()} {word}\n"
+    file = os.open(os.environ["FAULT_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, line.encode())  # one write: lines of several processes do not mix
+    finally:
+        os.close(file)
