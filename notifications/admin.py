@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from notifications.exceptions import TooManyJobs
+from notifications.jobs import by_hand
 from notifications.models import Attempt, Job, Notification
+from notifications.transactions import database
 
 
 class ReadOnly:
@@ -57,6 +64,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
     ordering = ("-id",)
     show_full_result_count = False
     inlines = (AttemptInline,)
+    actions = ("cancel_jobs", "retry_jobs")
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state", "progress", "attempts_of", "problem")}),
         (
@@ -68,6 +76,59 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
             {"fields": ("created_at", "queued_at", "started_at", "finished_at", "deadline", "worker")},
         ),
     )
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may cancel jobs and have them tried again: the permission to change them."""
+        return request.user.has_perm("notifications.change_job")
+
+    @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        became = by_hand.cancel(queryset.values_list("pk", flat=True), by=request.user.pk)
+        self._log(request, became, "Cancelled.")
+        cancelled = sum(what == "cancelled" for what in became.values())
+        asked = len(became) - cancelled
+        if cancelled:
+            words = ngettext("%(count)d job was cancelled.", "%(count)d jobs were cancelled.", cancelled)
+            self.message_user(request, words % {"count": cancelled}, messages.SUCCESS)
+        if asked:
+            words = ngettext(
+                "%(count)d running job is asked to end.", "%(count)d running jobs are asked to end.", asked
+            )
+            self.message_user(request, words % {"count": asked}, messages.SUCCESS)
+        if not became:
+            words = _("None of these jobs is queued or running, so none was cancelled.")
+            self.message_user(request, words, messages.WARNING)
+
+    @admin.action(description=_("Try selected jobs again"), permissions=["operate"])
+    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        before = list(queryset.filter(state__in=by_hand.ENDED_BADLY).values_list("pk", "fence"))
+        try:
+            queued = by_hand.retry([id for id, fence in before])
+        except TooManyJobs as exc:
+            queued = list(_queued_since(before))
+            self.message_user(request, str(exc), messages.ERROR)
+        self._log(request, queued, "Queued again.")
+        if queued:
+            words = ngettext(
+                "%(count)d job is queued again.", "%(count)d jobs are queued again.", len(queued)
+            )
+            self.message_user(request, words % {"count": len(queued)}, messages.SUCCESS)
+        elif not before:
+            words = _("None of these jobs has failed or was cancelled, so none is tried again.")
+            self.message_user(request, words, messages.WARNING)
+
+    def _log(self, request: HttpRequest, ids: Iterable[UUID], words: str) -> None:
+        for job in Job.objects.using(database()).filter(pk__in=list(ids)):
+            self.log_change(request, job, words)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        job = kwargs.get("obj")
+        if job is not None and self.has_operate_permission(request):
+            again = "retry_jobs" if job.state in by_hand.ENDED_BADLY else None
+            context["offered_action"] = "cancel_jobs" if job.state in by_hand.ACTIVE else again
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:
@@ -90,6 +151,13 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
         positional = [type(value).__name__ for value in json.loads(job.args)]
         named = [f"{name}={type(value).__name__}" for name, value in json.loads(job.kwargs).items()]
         return f"({', '.join(positional + named)})"
+
+
+def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
+    """Those of these jobs that were queued again since: their fence has been raised."""
+    fences = dict(before)
+    rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
+    return (id for id, fence in rows if fence > fences[id])
 
 
 @admin.register(Notification)

@@ -1,0 +1,173 @@
+"""`manage.py jobs`: what it prints, what it does, and its exit codes."""
+
+import json
+import uuid
+from io import StringIO
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from notifications.ids import uuid7
+from notifications.jobs import by_hand, queues, states
+from notifications.management.commands.jobs import Command
+from notifications.models import Job, Queue
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ada(transactional_db):
+    return get_user_model().objects.create_user("ada")
+
+
+def run(*words):
+    out = StringIO()
+    call_command("jobs", *map(str, words), stdout=out)
+    return out.getvalue()
+
+
+def objects(*words):
+    return [json.loads(line) for line in run(*words, "--json").splitlines()]
+
+
+class TestList:
+    def test_newest_first_with_what_went_wrong(self, ada):
+        failed = tasks.fail_for_owner.using(owner=ada, title="Import\nof rows").enqueue("No file")
+        run_jobs()
+        queued = tasks.noop.using(queue_name="mail").enqueue()
+        queues.pause("mail")
+        assert run("list").splitlines() == [
+            f"{queued.id}  queued     0/3  Noop | its queue is paused",
+            f"{failed.id}  failed     1/3  Import of rows | No file",
+        ]
+
+    def test_filters(self, ada):
+        mine = tasks.noop.using(owner=ada).enqueue().id
+        run_jobs()
+        mail = tasks.noop.using(queue_name="mail").enqueue().id
+        assert mine in run("list", "--user", "ada") and mail not in run("list", "--user", "ada")
+        assert mail in run("list", "--queue", "mail") and mine not in run("list", "--queue", "mail")
+        assert mine in run("list", "--state", "succeeded")
+        assert run("list", "--state", "failed") == ""
+        assert len(run("list", "--limit", 1).splitlines()) == 1
+
+    def test_json(self, ada):
+        """The item of the API, and what operators ask for; one a line."""
+        id = tasks.noop.using(owner=ada, priority=7, concurrency_key="x").enqueue().id
+        (item,) = objects("list")
+        assert (item["id"], item["state"], item["kind"]) == (id, "queued", "job")
+        assert (item["user"], item["queue"], item["priority"], item["concurrency_key"]) == (
+            str(ada.pk),
+            "default",
+            7,
+            "x",
+        )
+        assert item["queued_at"].endswith("Z")
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [(["--limit", "0"], "--limit is 0"), (["--user", "nobody"], "There is no user 'nobody'")],
+    )
+    def test_values_that_are_wrong(self, words, says):
+        with pytest.raises(CommandError, match=says):
+            run("list", *words)
+
+
+class TestShow:
+    def test_everything_about_a_job(self, ada):
+        """With each attempt and what it raised: the command is for staff."""
+        id = tasks.busy_sync.using(owner=ada, title="Report").enqueue(9).id
+        for _ in range(2):
+            run_jobs()
+            Job.objects.filter(state="queued").update(run_after=None)
+        text = run("show", id)
+        for words in (
+            "Title:        Report",
+            "State:        failed, attempt 2 of 2",
+            "Attempt 2: failed",
+            "Busy: busy",
+        ):
+            assert words in text
+        (shown,) = objects("show", id)
+        assert [attempt["exception"] for attempt in shown["attempts"]] == ["tests.jobs.tasks.Busy"] * 2
+        assert "Traceback" in shown["attempts"][0]["traceback"]
+
+    def test_one_that_is_not_there(self):
+        with pytest.raises(CommandError, match=r"There is no job .* may be pruned already; `jobs list`"):
+            run("show", uuid.uuid4())
+
+
+class TestByHand:
+    def test_cancel(self, ada):
+        queued, running = (tasks.noop.using(owner=ada).enqueue().id for _ in range(2))
+        Job.objects.filter(id=running).update(priority=1)
+        states.claim(uuid7(), 1)
+        assert run("cancel", queued, running).splitlines() == [
+            f"{queued} cancelled",
+            f"{running} is asked to end",
+        ]
+        assert Job.objects.get(id=queued).cancelled_by_other, "An operator is not the owner."
+        assert objects("cancel", running) == [{"id": running, "became": "asked"}]
+
+    def test_retry(self, ada):
+        id = tasks.fail.using(owner=ada).enqueue().id
+        run_jobs()
+        assert run("retry", id) == f"{id} queued again\n"
+        assert Job.objects.get().state == "queued"
+
+    def test_what_cannot_be_done(self, ada):
+        """The rest is done; exit code 1 says which was not, and why."""
+        done, queued = tasks.noop.enqueue().id, None
+        run_jobs()
+        queued, missing = tasks.noop.enqueue().id, str(uuid.uuid4())
+        for verb, id in (("cancel", done), ("retry", done), ("retry", queued), ("cancel", missing)):
+            state = Job.objects.filter(id=id).values_list("state", flat=True).first() or "not there"
+            with pytest.raises(CommandError, match=rf"{id} is {state}\. Only a") as refused:
+                run(verb, id)
+            assert refused.value.returncode == 1
+        with pytest.raises(CommandError, match=f"{done} is succeeded"):
+            run("cancel", done, queued)
+        assert Job.objects.get(id=queued).state == "cancelled"
+
+    def test_too_many(self, ada, settings):
+        id = tasks.noop.using(owner=ada).enqueue().id
+        by_hand.cancel([uuid.UUID(id)])
+        tasks.noop.using(owner=ada).enqueue()
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+        with pytest.raises(CommandError, match="Not all are queued again: their owner has too many"):
+            run("retry", id)
+
+
+class TestQueues:
+    def test_pause_and_resume(self):
+        assert run("pause", "mail") == "Queue mail is paused.\n"
+        assert Queue.objects.get().paused_at
+        assert run("resume", "mail") == "Queue mail is resumed.\n"
+        assert objects("pause", "mail") == [{"queue": "mail", "paused": True}]
+
+    def test_a_queue_that_is_not_there(self, settings):
+        settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
+        with pytest.raises(CommandError, match=r"There is no queue 'mail'\. The settings know: default"):
+            run("pause", "mail")
+
+
+@pytest.mark.parametrize("words", [[], ["list", "--state", "done"], ["show", "7"], ["cancel"], ["dance"]])
+def test_words_that_it_does_not_know(words, capsys):
+    """Exit code 2, as for every command, and how it is used."""
+    with pytest.raises(SystemExit) as ended:
+        Command().run_from_argv(["manage.py", "jobs", *words])
+    assert ended.value.code == 2
+    assert "usage: manage.py jobs" in capsys.readouterr().err
+
+
+def test_the_database_is_away(monkeypatch):
+    def away(*args, **kwargs):
+        raise OperationalError("gone away")
+
+    monkeypatch.setattr(by_hand, "cancel", away)
+    with pytest.raises(CommandError, match=r"The database does not take it now .gone away.. Try again"):
+        run("cancel", uuid.uuid4())

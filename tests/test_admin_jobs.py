@@ -1,0 +1,145 @@
+"""Staff cancel jobs and have them tried again in the admin, with permission, and the log says who did."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.urls import reverse
+
+from notifications.ids import uuid7
+from notifications.jobs import by_hand, states
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/job/"
+
+
+@pytest.fixture
+def ada(transactional_db):
+    return get_user_model().objects.create_user("ada")
+
+
+@pytest.fixture
+def staff(client):
+    """staff(*codenames) signs in somebody with these permissions."""
+
+    def sign_in(*codenames):
+        user = get_user_model().objects.create_user("staff", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return user
+
+    return sign_in
+
+
+def act(client, action, *ids, **form):
+    return client.post(LIST, {"action": action, "_selected_action": ids, **form}, follow=True)
+
+
+def said(answer):
+    return [str(message) for message in answer.context["messages"]]
+
+
+def test_cancel(client, staff, ada):
+    """Queued ones at once, running ones are asked; owners are told; each is in the log."""
+    user = staff("view_job", "change_job")
+    queued, running, done = (tasks.noop.using(owner=ada, title=title).enqueue().id for title in "abc")
+    Job.objects.filter(id=done).update(priority=2)
+    run_jobs_once = states.claim(uuid7(), 1)
+    assert [str(job.id) for job in run_jobs_once] == [done]
+    states.release(run_jobs_once)
+    Job.objects.filter(id=done).update(state="succeeded", priority=0)
+    Job.objects.filter(id=running).update(priority=1)
+    states.claim(uuid7(), 1)
+    answer = act(client, "cancel_jobs", queued, running, done)
+    assert said(answer) == ["1 job was cancelled.", "1 running job is asked to end."]
+    assert Job.objects.get(id=queued).state == "cancelled"
+    assert Job.objects.get(id=running).cancelled_by_other
+    assert [str(note.job) for note in Notification.objects.all()] == [queued]
+    logged = LogEntry.objects.all()
+    assert {(entry.user_id, entry.object_id, entry.change_message) for entry in logged} == {
+        (user.pk, queued, "Cancelled."),
+        (user.pk, running, "Cancelled."),
+    }
+    assert said(act(client, "cancel_jobs", done)) == [
+        "None of these jobs is queued or running, so none was cancelled."
+    ]
+
+
+def test_cancelling_ones_own(client, staff):
+    """Who cancels their own job is not told of it."""
+    user = staff("view_job", "change_job")
+    id = tasks.noop.using(owner=user).enqueue().id
+    act(client, "cancel_jobs", id)
+    assert Job.objects.get().state == "cancelled" and not Notification.objects.exists()
+
+
+def test_retry_by_filter(client, staff, ada):
+    """All that a filter shows, not only those of the page; the owner stays."""
+    staff("view_job", "change_job")
+    for _ in range(3):
+        tasks.fail.using(owner=ada).enqueue()
+    tasks.noop.using(owner=ada).enqueue()
+    run_jobs()
+    ids = list(Job.objects.filter(state="failed").values_list("pk", flat=True))
+    answer = client.post(
+        f"{LIST}?state__exact=failed",
+        {"action": "retry_jobs", "_selected_action": ids[:1], "select_across": "1"},
+        follow=True,
+    )
+    assert said(answer) == ["3 jobs are queued again."]
+    assert {(job.state, job.user_id) for job in Job.objects.filter(pk__in=ids)} == {("queued", ada.pk)}
+    assert LogEntry.objects.filter(change_message="Queued again.").count() == 3
+    assert said(act(client, "retry_jobs", *ids)) == [
+        "None of these jobs has failed or was cancelled, so none is tried again."
+    ]
+
+
+def test_too_many(client, staff, ada, settings):
+    """What the owner may not have is said."""
+    staff("view_job", "change_job")
+    id = tasks.noop.using(owner=ada).enqueue().id
+    by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    tasks.noop.using(owner=ada).enqueue()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    (words,) = said(act(client, "retry_jobs", id))
+    assert words.startswith("There are 1 active jobs already.")
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs"])
+def test_without_the_permission(client, staff, ada, action):
+    """Who may only look is offered nothing, and what they send all the same does nothing."""
+    staff("view_job")
+    id = tasks.noop.using(owner=ada).enqueue().id
+    if action == "retry_jobs":
+        by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    before = Job.objects.values().get()
+    for address in (LIST, f"{LIST}{id}/change/"):
+        assert action not in client.get(address).content.decode()
+    act(client, action, id)
+    assert Job.objects.values().get() == before
+    assert not LogEntry.objects.exists()
+
+
+def test_the_button_of_a_job(client, staff, ada):
+    """What can be done with it, and nothing else."""
+    staff("view_job", "change_job")
+    id = tasks.noop.using(owner=ada).enqueue().id
+    page = reverse("admin:notifications_job_change", args=[id])
+
+    def offered():
+        text = client.get(page).content.decode()
+        return [
+            action for action in ("cancel_jobs", "retry_jobs") if f'name="action" value="{action}"' in text
+        ]
+
+    assert offered() == ["cancel_jobs"]
+    by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    assert offered() == ["retry_jobs"]
+    by_hand.retry(Job.objects.values_list("pk", flat=True))
+    run_jobs()
+    assert offered() == []
