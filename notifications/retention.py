@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +21,41 @@ def prune(before: datetime) -> int:
     What is unread, or read and not archived, stays. A client whose cursor is below a floor starts from a snapshot.
     Raises ``django.db.OperationalError`` when the database stays busy; what was deleted until then stays deleted.
     """
+    pruning = Pruning(before)
     deleted = 0
-    for model, ended in ENDS:
-        while count := paced(lambda model=model, ended=ended: _prune_chunk(model, ended, before)):  # type: ignore[misc]
-            deleted += count
-    return deleted + streams.purge_gone()
+    while (count := pruning.some()) is not None:
+        deleted += count
+    return deleted
+
+
+class Pruning:
+    """What ``prune`` does, in small transactions, for somebody who does other things in between.
+
+    ``run`` runs a transaction; that of bulk writes leaves SQLite's lock to others after each.
+    """
+
+    def __init__(self, before: datetime, run: Callable[[Callable[[], int]], int] = paced) -> None:
+        self._before = before
+        self._run = run
+        self._steps = self._all()
+
+    def some(self) -> int | None:
+        """Delete a few rows and return how many; None when nothing is left to do."""
+        return next(self._steps, None)
+
+    def _all(self) -> Iterator[int]:
+        for model, ended in ENDS:
+            yield from self._until_none(
+                lambda model=model, ended=ended: _prune_chunk(model, ended, self._before)
+            )  # type: ignore[misc]
+        for users in streams.gone():
+            yield 0  # a look at streams is enough for once
+            for user in users:
+                yield from self._until_none(lambda user=user: streams.purge_chunk(user))  # type: ignore[misc]
+
+    def _until_none(self, work: Callable[[], int]) -> Iterator[int]:
+        while count := self._run(work):
+            yield count
 
 
 def _prune_chunk(model: Any, ended: str, before: datetime) -> int:

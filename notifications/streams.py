@@ -9,7 +9,7 @@ without n.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -173,32 +173,33 @@ def begin_epoch() -> str:
 
 def purge(user: Any) -> int:
     """Delete everything of a user (key) that was deleted; return how many rows of jobs and notifications."""
-    key = _to_db(user)
-
-    def delete() -> int:
-        with connection().cursor() as cursor:
-            for table in ("notifications_job", "notifications_notification"):
-                # Chosen first and then put in order: of many rows only these few are sorted.
-                cursor.execute(
-                    f"SELECT id FROM {table} WHERE id IN "
-                    f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {CHUNK}) ORDER BY id{_lock()}",
-                    [key],
-                )
-                ids = [row[0] for row in cursor.fetchall()]
-                if ids:
-                    marks = ", ".join(["%s"] * len(ids))
-                    if table == "notifications_job":
-                        cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
-                    cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
-                    return len(ids)
-            cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
-        return 0
-
     deleted = 0
-    while count := paced(delete):
+    while count := paced(lambda: purge_chunk(user)):
         deleted += count
-    ours(lambda: ring([user]))
     return deleted
+
+
+def purge_chunk(user: Any) -> int:
+    """Delete, inside a transaction, some rows of a user (key) that was deleted; at last the stream. Return how many."""
+    key = _to_db(user)
+    with connection().cursor() as cursor:
+        for table in ("notifications_job", "notifications_notification"):
+            # Chosen first and then put in order: of many rows only these few are sorted.
+            cursor.execute(
+                f"SELECT id FROM {table} WHERE id IN "
+                f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {CHUNK}) ORDER BY id{_lock()}",
+                [key],
+            )
+            ids = [row[0] for row in cursor.fetchall()]
+            if ids:
+                marks = ", ".join(["%s"] * len(ids))
+                if table == "notifications_job":
+                    cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
+                cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
+                return len(ids)
+        cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
+    ring([user])
+    return 0
 
 
 def purge_gone() -> int:
@@ -207,10 +208,15 @@ def purge_gone() -> int:
     A process killed between the deletion and its purge leaves everything, a job that notifies later leaves a stream.
     Does nothing where the users are in another database.
     """
+    return sum(purge(user) for some in gone() for user in some)
+
+
+def gone() -> Iterator[list[Any]]:
+    """Yield the keys of users that do not exist any more and have a stream, those among a few streams at a time."""
     model, alias = get_user_model(), database()
     if router.db_for_write(model) != alias:
-        return 0
-    deleted, last = 0, None
+        return
+    last = None
     while True:
         streams = Stream.objects.using(alias).order_by("user_id")
         if last is not None:
@@ -218,9 +224,9 @@ def purge_gone() -> int:
         keys = list(streams.values_list("user_id", flat=True)[:STREAMS_AT_ONCE])
         # Read after the streams, as a user is there before a stream; by no manager of the host, which may hide some.
         there = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
-        deleted += sum(purge(key) for key in keys if key not in there)
+        yield [key for key in keys if key not in there]
         if len(keys) < STREAMS_AT_ONCE:
-            return deleted
+            return
         last = keys[-1]
 
 

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError
 
-from notifications import streams
 from notifications.conf import settings
 from notifications.jobs import by_hand, outcomes, results, running, states
 from notifications.jobs.children import make_task
-from notifications.jobs.lease import Lease, dead_neighbours
+from notifications.jobs.housekeeping import Housekeeping
+from notifications.jobs.lease import Lease
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
 from notifications.jobs.running import Running
@@ -29,8 +29,7 @@ T = TypeVar("T")
 
 #: Jobs claimed, and outcomes recorded, by one transaction at most. Two rows each are numbered: a full pass on SQLite.
 CLAIMED, RECORDED = 100, 50
-#: Seconds: between two looks at the queue and the neighbours, two writes of progress, two tries when the
-#: database is away.
+#: Seconds: between two looks at the queue, two writes of progress, two tries when the database is away.
 LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
 #: The database is away or busy, as against: it refuses what it is given.
 AWAY = (OperationalError, InterfaceError)
@@ -91,12 +90,13 @@ class Worker:
             asyncio.Event() for _ in range(5)
         )
         await self._insist(self.lease.start)
-        await self._insist(self._reap_neighbours)
+        house = Housekeeping(self.lease, self._write, self._wake.set)
+        await self._insist(house.reap_neighbours)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         deaf = self._listen(self._rung) if self._listen else None
         helpers = [
             asyncio.create_task(_for_ever(step))
-            for step in (self._record, self._report, self._keep_house, self._cancel)
+            for step in (self._record, self._report, self._cancel, self._compare, house.rounds, house.prune)
         ]
         try:
             await self._claim()
@@ -286,29 +286,17 @@ class Worker:
                     run.cancel()
             await asyncio.sleep(ASKED)
 
-    # Keep house
+    # Compare
 
-    async def _keep_house(self) -> None:
-        checked = time.monotonic()
+    async def _compare(self) -> None:
         while True:
+            await asyncio.sleep(HOLD)
             try:
-                await self._write(streams.leftovers)
-                if await self._write(self._reap):
-                    self._wake.set()
-                if time.monotonic() - checked > HOLD:
-                    checked = time.monotonic()
-                    await self._compare_claims()
-                    if waiting := [run.job for run in self._running.values() if run.waits]:
-                        await self._write(states.put_off, waiting, self._timeouts)
+                await self._compare_claims()
+                if waiting := [run.job for run in self._running.values() if run.waits]:
+                    await self._write(states.put_off, waiting, self._timeouts)
             except AWAY as exc:
-                logger.warning("Housekeeping waits: %s", exc)
-            await asyncio.sleep(LOOK)
-
-    def _reap(self) -> int:
-        return states.reap(dead_neighbours(), leases=self.lease.may_reap(), record=record)
-
-    def _reap_neighbours(self) -> int:
-        return states.reap(dead_neighbours(), leases=False, record=record)
+                logger.warning("Claims cannot be compared now: %s", exc)
 
     async def _compare_claims(self) -> None:
         """Cancel tasks whose claim is void: another worker has their job. Give back jobs claimed but not run here.

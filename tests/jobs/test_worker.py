@@ -37,6 +37,7 @@ def quickly(monkeypatch):
     """Steps that the worker takes every few seconds are taken ten times a second."""
     for name in ("HOLD", "LOOK", "AGAIN"):
         monkeypatch.setattr(f"notifications.jobs.worker.{name}", 0.1)
+    monkeypatch.setattr("notifications.jobs.housekeeping.ROUND", 0.1)
 
 
 def test_a_job_from_asking_to_telling(worker, demo):

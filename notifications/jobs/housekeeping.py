@@ -1,0 +1,80 @@
+"""What workers do for all jobs beside running theirs: number leftovers, take over what is lost, delete what is old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
+
+from notifications import streams
+from notifications.conf import settings
+from notifications.jobs import recording, states
+from notifications.jobs.lease import Lease, dead_neighbours
+from notifications.jobs.rows import clock
+from notifications.models import Worker
+from notifications.retention import Pruning
+from notifications.transactions import database, ours
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds: between two rounds; between two prunings, from the start to the first one, and between two of its chunks.
+ROUND, PRUNE, FIRST_PRUNE, CHUNK = 1.0, 3600.0, 60.0, 0.05
+
+
+class Housekeeping:
+    """The rounds of one worker. ``write`` runs a call on its writer's thread, ``found`` hears of jobs to be claimed."""
+
+    def __init__(self, lease: Lease, write: Callable[..., Awaitable[Any]], found: Callable[[], None]) -> None:
+        self._lease = lease
+        self._write = write
+        self._found = found
+
+    async def rounds(self) -> None:
+        """Look after what others have left, once a second. Every worker does, and none harms another."""
+        while True:
+            try:
+                await self._write(streams.leftovers)
+                if await self._write(self._reap):
+                    self._found()
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Housekeeping waits: %s", exc)
+            await asyncio.sleep(ROUND)
+
+    async def prune(self) -> None:
+        """Delete what is past its retention, once an hour, where this worker is the one that does."""
+        await asyncio.sleep(FIRST_PRUNE)
+        while True:
+            began = time.monotonic()
+            deleted = 0
+            pruning = Pruning(timezone.now() - settings.RETENTION, run=ours)
+            try:
+                while (count := await self._write(self._prune_some, pruning)) is not None:
+                    deleted += count
+                    await asyncio.sleep(CHUNK)
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Pruning waits: %s", exc)
+            if deleted:
+                logger.info("%d rows past their retention are deleted.", deleted)
+            await asyncio.sleep(max(PRUNE - (time.monotonic() - began), ROUND))
+
+    def reap_neighbours(self) -> int:
+        """Take over at once what workers of this host had whose process is gone."""
+        return states.reap(dead_neighbours(), leases=False, record=recording.record)
+
+    def _reap(self) -> int:
+        return states.reap(dead_neighbours(), leases=self._lease.may_reap(), record=recording.record)
+
+    def _prune_some(self, pruning: Pruning) -> int | None:
+        # Asked before each chunk: two of them at once would delete nothing twice, but would be in each other's way.
+        return pruning.some() if is_first(self._lease) else None
+
+
+def is_first(lease: Lease) -> bool:
+    """Whether a worker is the oldest of those that live: the one that does what only one should do."""
+    alive = Worker.objects.using(database()).filter(lease_until__gte=clock()).order_by("id")
+    return alive.values_list("id", flat=True).first() == lease.worker
