@@ -5,6 +5,7 @@ import sqlite3
 import time
 import uuid
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -78,9 +79,15 @@ def freeze_outside_transactions(engine, worker):
     while True:
         time.sleep(engine.chance.random() * 0.2)
         worker.popen.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(worker.pid), what="every thread to stop")
         if not holds_a_lock(engine.site):
             return
         worker.popen.send_signal(signal.SIGCONT)
+
+
+def is_stopped(pid):
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
 
 def holds_a_lock(site):

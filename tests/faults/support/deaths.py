@@ -1,7 +1,7 @@
 """A process that dies by its own hand, where no signal from outside hits often: between two statements.
 
-FAULT_DIES_AT is the number of the statement; even: before it is sent, odd: after it has been answered. Jobs of whoever
-listens to notification_recording are asked for here too.
+FAULT_DIES_AT is the number of the statement; even: before it is sent, odd: after it has been answered. Here too: a
+receiver of notification_recording that asks for a job about each notification of `work`.
 """
 
 import itertools
@@ -32,7 +32,7 @@ def follow(notification, job, **_):
     """Have something done about each notification, as a host sends its e-mail."""
     from tests.faults.support import tasks
 
-    if job.task_path.startswith(tasks.__name__):
+    if job.task_path in (tasks.work.module_path, tasks.work_sync.module_path):
         tasks.follow_up.enqueue(str(notification.pk))
 
 

@@ -134,6 +134,15 @@ class Engine:
         """Wait until no job is active and every row has its number."""
         wait_until(lambda: self.active() == 0, timeout=timeout, every=0.1, what="all jobs to be done")
 
+    def until_all_done(self, ids, state="succeeded"):
+        """Wait until these jobs are done, each in this state."""
+        done = f"SELECT id FROM notifications_job WHERE state = '{state}'"
+        wait_until(
+            lambda: set(ids) <= {str(uuid.UUID(str(id))) for (id,) in self.site.rows(done)},
+            timeout=PATIENCE,
+            what=f"{len(ids)} jobs to be {state}",
+        )
+
     def until_numbered(self):
         wait_until(lambda: self.site.rows(UNNUMBERED)[0][0] == 0, what="every row to have its number")
 
@@ -164,7 +173,7 @@ class Engine:
         owned = [job.id for job in jobs if job.user is not None and job.id not in silent]
         assert told == Counter(owned), "Not every job has told exactly once."
         begun = Counter((effect.job, effect.attempt) for effect in self.effects("began"))
-        assert max(begun.values()) == 1, f"An attempt ran twice: {begun.most_common(1)}"
+        assert max(begun.values(), default=1) == 1, f"An attempt ran twice: {begun.most_common(1)}"
         attempts = {job.id: job.attempt for job in jobs}
         assert all(attempt <= attempts[job] for job, attempt in begun), "An attempt that was not counted."
         self.assert_attempts(jobs)

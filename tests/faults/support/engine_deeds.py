@@ -1,9 +1,11 @@
 """What a site's own code asks the engine for, for tests/support/driver.py."""
 
 import time
+from datetime import timedelta
 
 from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 
 from notifications.jobs import by_hand
 from notifications.models import Job
@@ -32,6 +34,13 @@ def ask(task, count, args, user, at_once):
     return asked
 
 
+def ask_for_later(seconds, count):
+    """Jobs that are due in a while, by the clock of this process."""
+    owner = User.objects.get(username="demo")
+    when = timezone.now() + timedelta(seconds=seconds)
+    return [tasks.work.using(owner=owner, run_after=when).enqueue(0).id for _ in range(count)]
+
+
 def ask_mixed(users, each, kinds):
     """For each user so many jobs with a number, of the kind that `kinds` names for it (noop unless it does)."""
     for nth in range(users):
@@ -56,4 +65,4 @@ def users():
     return list(User.objects.values_list("pk", flat=True))
 
 
-DEEDS = (ask, ask_mixed, cancel_running, users)
+DEEDS = (ask, ask_for_later, ask_mixed, cancel_running, users)
