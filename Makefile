@@ -1,7 +1,7 @@
 # make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
 # make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
 # make test     all tests; ARGS="-k word" chooses
-# make faults   kill everything at random points, 300 rounds (FAULT_ROUNDS=… for each database), slow test vectors
+# make faults   kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
 # make lint     format, lint and types, as they must be before a commit
 
 .PHONY: run worker test faults lint venv-dev
@@ -24,6 +24,8 @@ test: venv-dev
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \
 		.venv/bin/python -m pytest tests/faults tests/conformance tests/model -s $(ARGS)
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} \
+		.venv/bin/python -m pytest tests/faults -m "not delivery" --database postgres -s $(ARGS)
 
 lint: venv-dev
 	.venv/bin/python -m ruff format --check .
