@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
@@ -16,11 +16,16 @@ from django.http import HttpRequest, HttpResponse
 from notifications.compat import TaskResult, task
 from notifications.jobs.policies import Done
 
+if TYPE_CHECKING:
+    from notifications.jobs.batches import Batch
+
 __all__ = [
     "aaccepted",
+    "abatch",
     "accepted",
     "ajoin",
     "anotify",
+    "batch",
     "join",
     "notify",
     "policy",
@@ -169,6 +174,48 @@ async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC10
     from notifications.realtime import doorbell, waiting
 
     return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.let_go)
+
+
+def batch(
+    *,
+    owner: Any = None,
+    title: Any = None,
+    url: str | None = None,
+    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
+) -> Batch:
+    """Enqueue what is enqueued inside the ``with`` block as one: one thing to look at, and one notification at its end.
+
+        with batch(owner=user, title="Check 40 sites") as b:
+            for site in sites:
+                check.enqueue(site.pk)
+        counts = join(b)                 # {"succeeded": 40, "failed": 0, "cancelled": 0}
+
+    ``owner``
+        User or primary key; the same person as for a job unless told. The jobs work for the owner, but belong to nobody
+        unless ``.using(owner=...)`` says so: they do not count as active jobs of the owner, and tell nobody.
+    ``title``
+        Text of at most 200 characters; how many jobs there are, unless told.
+    ``url``
+        Where the result is shown, as for a job.
+    ``notify``
+        As in ``policy``; a function must stand at the top of a module, because another process may call it.
+
+    At the end of the block all jobs are inserted in one transaction, which is the caller's where there is one; an
+    exception inside the block enqueues nothing. The batch is a job itself (``b.id``, ``b.result``): its progress counts
+    the jobs that are done, and when all are it has succeeded, or failed with ``"batch-failed"`` if one did not succeed.
+    To cancel it cancels its jobs; to retry it retries those that did not succeed. A batch inside a batch is one of its
+    jobs.
+
+    Raises TypeError or ValueError, and ``TooManyJobs`` and ``django.db.OperationalError`` at the end of the block.
+    """
+    from notifications.jobs.batches import Batch
+
+    return Batch(owner=owner, title=title, url=url, notify=notify)
+
+
+def abatch(**options: Any) -> Batch:
+    """See batch(): ``async with abatch(...) as b``, and ``await`` each ``aenqueue`` inside."""
+    return batch(**options)
 
 
 def requester(user: Any) -> AbstractContextManager[None]:

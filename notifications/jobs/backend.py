@@ -41,14 +41,15 @@ class JobBackend(BaseTaskBackend):
         Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
         ``TooManyJobs`` or ``KeyReused`` of ``notifications.exceptions``.
         """
-        from notifications.jobs import results, states
+        from notifications.jobs import batches, results, states
         from notifications.jobs.unique import hash_of, key_of
         from notifications.models import Job
 
         self.validate_task(task)
         asked = getattr(task, "asked", Asked())  # a task declared for another backend is a plain one
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
-        owner = owner_key(asked.owner)
+        batch = batches.collecting()
+        owner = batch.owner if batch and asked.owner is None else owner_key(asked.owner)
         title = asked.title
         if title is None:
             title = job_title(task.func, task.takes_context, args, kwargs)
@@ -73,6 +74,14 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=hash_of(task.module_path, args, kwargs) if key else "",
         )
+        if batch:
+            if key:
+                raise ValueError(
+                    "A job of a batch takes no key. Ask for the batch once, or enqueue the job outside it."
+                )
+            if asked.owner is None:
+                job.user_id = None  # told with the batch, and counted as one job
+            return batch.add(job, task)
         stored = states.enqueue(job)
         result = results.of(stored, task=task)
         if stored is not job:

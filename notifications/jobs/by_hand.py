@@ -9,13 +9,13 @@ from uuid import UUID
 from django.utils import timezone
 
 from notifications import streams
-from notifications.jobs import outcomes, states
+from notifications.jobs import outcomes, settling, states
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.recording import send_signals
+from notifications.jobs.recording import send_signals, settle
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import clock, guarded_update, locked
 from notifications.models import Job
-from notifications.transactions import CHUNK, after_commit, connection, database, paced
+from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
 
 ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
 #: What may be tried again.
@@ -59,12 +59,28 @@ def asked_to_end(worker: UUID) -> list[tuple[UUID, int, bool]]:
     return list(asked.values_list("id", "fence", "cancelled_by_other"))
 
 
+def cancel_left() -> None:
+    """Go on cancelling the jobs of batches where somebody who did was interrupted. Workers call this once a second."""
+    asked = settling.running().filter(cancel_requested_at__isnull=False).values_list("id", flat=True)
+    if batches := list(asked):
+        _cancel_jobs_of(batches, None)
+
+
 def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
     became: dict[UUID, str] = {}
     for some in _chunks(ids):
         while some:
             some = _cancel_some(some, by, became)
+    if asked := [id for id, what in became.items() if what == "asked"]:
+        _cancel_jobs_of(asked, by)
     return became
+
+
+def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
+    """Cancel the jobs of batches that are to be cancelled; of other jobs there are none."""
+    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
+    _cancel(list(jobs.filter(cancel_requested_at=None).order_by("id").values_list("id", flat=True)), by)
+    settle(settling.running().filter(id__in=batches).values_list("id", flat=True))
 
 
 def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID]:
@@ -109,6 +125,7 @@ def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID
         streams.number(_owners(ended))
     for outcome in ended:
         send_signals(outcome)
+    settle(outcome.job.batch for outcome in ended if outcome.job.batch)
     became.update((outcome.job.id, "cancelled") for outcome in ended)
     became.update((job.id, "asked") for job in running)
     return others
@@ -129,6 +146,9 @@ def _retry(ids: Sequence[UUID]) -> list[UUID]:
     queued: list[UUID] = []
     for some in _chunks(ids):
         rows = Job.objects.using(database()).filter(id__in=some, state__in=ENDED_BADLY).order_by("id")
+        if batches := [job for job in rows if settling.is_batch(job)]:
+            rows = rows.exclude(id__in=[job.id for job in batches])
+            queued += [job.id for job in batches if _retry_batch(job)]
         # Modules are imported before the transaction.
         attempts = {
             path: policy_at(path).max_attempts for path in set(rows.values_list("task_path", flat=True))
@@ -154,6 +174,35 @@ def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
         )
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
     return [job.id for job in jobs]
+
+
+def _retry_batch(batch: Job) -> bool:
+    """Queue what failed of a batch again, and have the batch run again. Returns whether it does."""
+    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=ENDED_BADLY)
+    # Its jobs first: a batch that runs and has no active job is over.
+    _retry(list(jobs.order_by("id").values_list("id", flat=True)))
+    now = timezone.now()
+
+    def reopen() -> bool:
+        _wait_5_seconds_at_most()
+        rows = Job.objects.using(database()).filter(id=batch.id, state__in=ENDED_BADLY)
+        found = list(locked(rows, skip=False))
+        for job in found:
+            if job.user_id is not None:
+                states.refuse_too_many(job.user_id)
+            guarded_update(
+                "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
+                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
+                "cancel_requested_at=NULL, cancelled_by_other=%s, progress_current=0, progress_message=''",
+                [((now, now, False), job)],
+                state=job.state,
+            )
+            streams.ring([job.user_id])
+        return bool(found)
+
+    reopened = ours(reopen)
+    settle([batch.id])
+    return reopened
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:

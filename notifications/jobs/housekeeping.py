@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.conf import settings
-from notifications.jobs import recording, states
+from notifications.jobs import by_hand, recording, states
 from notifications.jobs.lease import Lease, dead_neighbours
 from notifications.jobs.rows import clock
 from notifications.models import Worker
@@ -41,6 +41,8 @@ class Housekeeping:
                 await self._write(streams.leftovers)
                 if await self._write(self._reap):
                     self._found()
+                await self._write(by_hand.cancel_left)
+                await self._write(recording.settle_left)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(ROUND)

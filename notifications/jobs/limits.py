@@ -105,7 +105,9 @@ class Room:
 
     def _running(self) -> tuple[Counter[Name], dict[Name, str]]:
         limited = ~Q(concurrency_key="") | Q(queue_name__in=list(self.limits))
-        running = Job.objects.using(database()).filter(limited, state=Job.State.RUNNING)
+        # Without the batches: they run without a worker.
+        rows = Job.objects.using(database()).filter(worker__isnull=False)
+        running = rows.filter(limited, state=Job.State.RUNNING)
         counted: Counter[Name] = Counter()
         paths: dict[Name, str] = {}
         # In the order of the index of running jobs: SQLite would walk the whole table for any other.

@@ -13,9 +13,10 @@ from typing import Any
 
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from notifications import bounds, paths
-from notifications.exceptions import JobCancelled
+from notifications.exceptions import JobCancelled, JobFailed
 from notifications.inbox import compose
 from notifications.jobs.policies import DEFAULT, Done, Policy
 from notifications.models import Attempt, Job, Notification
@@ -123,6 +124,29 @@ def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outco
     return _failed(job, policy, "result-not-storable", detail, exc)
 
 
+def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
+    """Return the outcome of a batch of which no job is active any more, with so many jobs in each state."""
+    total = succeeded + failed + cancelled
+    with _language(job):
+        if succeeded == total:
+            done = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
+                "count": total
+            }
+            value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
+            notification = _tell(job, policy, Job.State.SUCCEEDED, value, None, done=done)
+            return Outcome(
+                job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
+            )
+        numbers = {"failed": failed, "cancelled": cancelled, "total": total}
+        if not cancelled:
+            detail = _("%(failed)d of %(total)d failed.") % numbers
+        elif not failed:
+            detail = _("%(cancelled)d of %(total)d were cancelled.") % numbers
+        else:
+            detail = _("%(failed)d of %(total)d failed, %(cancelled)d were cancelled.") % numbers
+    return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
+
+
 def silent(job: Job) -> Outcome:
     """Return a failure of which nobody is told, for a job whose words cannot be made."""
     error = {
@@ -182,22 +206,22 @@ def _asked_pause(exc: BaseException) -> float:
 
 
 def _tell(
-    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None
+    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, done: str = ""
 ) -> Notification | None:
     """Compose the notification for the owner: the default one, with what the policy's function says about it."""
-    if job.user_id is None or policy.notify is False:
+    if job.user_id is None or job.batch is not None or policy.notify is False:
         return None
     fields: dict[str, Any] = {
         "title": job.title,
-        "body": error["detail"] if error else _("Done."),
+        "body": error["detail"] if error else done or _("Done."),
         "level": LEVELS[state],
         "category": "job",
         "url": job.url or paths.job_page(job.id),
     }
     if callable(policy.notify):
-        done = Done(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
+        end = Done(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
         try:
-            told = policy.notify(done)
+            told = policy.notify(end)
             if told is None:
                 return None
             return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)

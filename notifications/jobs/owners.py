@@ -3,7 +3,7 @@ owner of the running job, nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -32,6 +32,25 @@ def asked_in_request(user: Any) -> Iterator[None]:
         yield
     finally:
         _request_user.reset(token)
+
+
+def note_batch_owners(jobs: Iterable[Any]) -> None:
+    """Note on jobs of batches whose they are: a batch has an owner, and its jobs work for them, but are nobody's."""
+    from notifications.models import Job
+    from notifications.transactions import database
+
+    nobodys = [job for job in jobs if job.batch is not None and job.user_id is None]
+    owners: dict[Any, Any] = {}
+    wanted = {job.batch for job in nobodys}
+    while wanted:
+        rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
+        owners |= {id: (user, outer) for id, user, outer in rows}
+        wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
+    for job in nobodys:
+        user, outer = owners.get(job.batch, (None, None))
+        while user is None and outer in owners:
+            user, outer = owners[outer]
+        job.works_for = user
 
 
 def work_for(key: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
@@ -21,7 +21,7 @@ from notifications.compat import TaskContext, task_backends, task_started
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.owners import work_for
+from notifications.jobs.owners import note_batch_owners, work_for
 from notifications.jobs.policies import policy_of
 from notifications.jobs.threads import DaemonExecutor, NoThread
 from notifications.models import Job
@@ -90,7 +90,7 @@ class Running:
         policy = policy_of(task.func)
         _current.set(self)
         self.threads, self.database_thread = threads, database_thread
-        work_for(job.user_id)
+        work_for(getattr(job, "works_for", job.user_id))
         if job.language:
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
@@ -223,8 +223,9 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
         progress(total, total, message)
 
 
-def started(jobs: Iterable[Job]) -> None:
+def started(jobs: Sequence[Job]) -> None:
     """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows."""
+    note_batch_owners(jobs)
     for job in jobs:
         try:
             job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]

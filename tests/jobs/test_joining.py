@@ -36,11 +36,6 @@ def rings_only(monkeypatch):
     monkeypatch.setattr(joining, "SELDOM", NEVER)
 
 
-@pytest.fixture(autouse=True)
-def soon_over(monkeypatch):
-    monkeypatch.setattr(joining, "IDLE", 0.0)
-
-
 class Waiter(threading.Thread):
     """Somebody who waits in a thread: `outcome` is a value or an error."""
 

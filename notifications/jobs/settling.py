@@ -1,0 +1,136 @@
+"""When a batch is done, and how far it is: from the states of its jobs, by whoever finished some of them.
+
+Whoever looks does so after the commit of the jobs that he finished. So of two who finish the last ones, the later one
+sees both, and if both do, the guard of the batch's row lets one of them end it: nobody waits for a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Exists, OuterRef
+from django.utils import translation
+from django.utils.module_loading import import_string
+from django.utils.translation import ngettext
+
+from notifications import streams
+from notifications.jobs import outcomes
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.policies import Policy
+from notifications.jobs.rows import guarded_update, locked
+from notifications.models import Job
+from notifications.transactions import database, ours
+
+logger = logging.getLogger("notifications.jobs")
+
+#: The task of all batches.
+BATCH = "notifications.jobs.batches.batch"
+ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
+#: Seconds between two reports of how far a batch is, by one process.
+REPORT = 0.5
+
+#: When this process reported last how far a batch is, and those that have moved since.
+_reported: dict[UUID, float] = {}
+_moved: set[UUID] = set()
+
+
+def ended(batches: Iterable[UUID]) -> list[Outcome]:
+    """Return the outcomes of those of these batches that have no active job any more; report how far others are."""
+    over = []
+    for id in set(batches):
+        if Job.objects.using(database()).filter(batch=id, state__in=ACTIVE).exists():
+            _report(id)
+        else:
+            over.append(id)
+            _forget(id)
+    rows = running().filter(id__in=over) if over else []
+    return [_outcome(job, _counts(job.id)) for job in rows]
+
+
+def left() -> set[UUID]:
+    """Return the batches that nobody ended, and those that have moved since this process reported on them."""
+    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
+    over = running().filter(~Exists(active))
+    return {*over.values_list("id", flat=True), *_moved}
+
+
+def is_batch(job: Job) -> bool:
+    return job.task_path == BATCH
+
+
+def running() -> Any:
+    """The batches that are not done: what runs without a worker."""
+    return Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__isnull=True)
+
+
+def _report(id: UUID) -> None:
+    now = time.monotonic()
+    if now - _reported.get(id, 0.0) < REPORT:
+        _moved.add(id)
+        return
+    _reported[id] = now
+    _moved.discard(id)
+    counts = _counts(id)
+    done = sum(counts[state] for state in counts if state not in ACTIVE)
+
+    def write() -> None:
+        # Of two who report at a time the one who counted less may come later.
+        rows = [job for job in locked(running().filter(id=id)) if (job.progress_current or 0) < done]
+        guarded_update(
+            "progress_current=%s, progress_message=%s, version=version+1",
+            [((done, _words(job, counts)), job) for job in rows],
+        )
+        streams.ring(job.user_id for job in rows)
+
+    ours(write)
+
+
+def _forget(id: UUID) -> None:
+    _reported.pop(id, None)
+    _moved.discard(id)
+
+
+def _counts(id: UUID) -> Counter[Any]:
+    states = (
+        Job.objects.using(database()).filter(batch=id).order_by().values("state").annotate(jobs=Count("id"))
+    )
+    return Counter({row["state"]: row["jobs"] for row in states})
+
+
+def _words(job: Job, counts: Counter[Any]) -> str:
+    failed = counts[Job.State.FAILED]
+    if not failed:
+        return ""
+    with translation.override(job.language or None):
+        return ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
+
+
+def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
+    policy = _policy(job)
+    job.progress_current, job.progress_message = job.progress_total, ""
+    if job.cancel_requested_at and counts[Job.State.CANCELLED]:
+        return outcomes.cancelled(job, policy)
+    return outcomes.of_batch(
+        job,
+        policy,
+        succeeded=counts[Job.State.SUCCEEDED],
+        failed=counts[Job.State.FAILED],
+        cancelled=counts[Job.State.CANCELLED],
+    )
+
+
+def _policy(job: Job) -> Policy:
+    notify = json.loads(job.kwargs)["notify"]
+    if isinstance(notify, str):
+        try:
+            notify = import_string(notify)
+        except ImportError:  # a later version of the program does not have it: the default words will do
+            logger.exception("The notify function of batch %s is not there.", job.id)
+            notify = True
+    return Policy(notify=notify)
