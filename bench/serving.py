@@ -48,8 +48,8 @@ class Server:
         self._process.wait()
         self._errors.close()
 
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=120) as answer:
+    def get(self, path: str, within: float = 120.0) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=within) as answer:
             return json.load(answer)
 
     def cpu(self) -> float:
@@ -63,16 +63,15 @@ class Server:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
     def _wait(self) -> None:
-        for _ in range(600):
+        until = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < until:
             try:
-                self.get("setup/")
+                self.get("setup/", within=5)
                 return
-            except (urllib.error.URLError, ConnectionError):
-                if self._process.poll() is not None:
-                    self._errors.seek(0)
-                    raise SystemExit(self._errors.read().decode()) from None
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
-        raise SystemExit("The server does not answer.")
+        self._errors.seek(0)
+        raise SystemExit(f"The server does not answer.\n{self._errors.read().decode()[-2000:]}")
 
 
 class Redis:

@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIRequest
 from notifications.realtime import closing, daphne_server, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
-from notifications.realtime.sessions import session_key, signed_in
+from notifications.realtime.sessions import session_key
 from notifications.realtime.websocket import CLOSE_WITHIN, Socket
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ async def _who(here: hub.Hub, scope, request: ASGIRequest) -> tuple[Any, str | N
         if "user" in scope:  # by the project's own middleware
             return await _whom_middleware_knows(here, scope)
         session = session_key(request)
-        user = await here.doors.run(signed_in, session)
+        user = await here.door.who(session)
     except Exception as exc:  # session stores and backends have errors of their own
         logger.warning("It could not be found out who is signed in: %s", exc)
         return None, None, closing.CANNOT_ASK
@@ -101,7 +101,7 @@ async def _whom_middleware_knows(here: hub.Hub, scope) -> tuple[Any, str | None,
         return None, None, closing.SIGNED_OUT
     session = getattr(scope.get("session"), "session_key", None)
     # By a token perhaps: then the end of a session says nothing about this socket.
-    if session and await here.doors.run(signed_in, session) != user.pk:
+    if session and await here.door.who(session) != user.pk:
         session = None
     return user.pk, session, None
 

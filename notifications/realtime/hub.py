@@ -23,6 +23,7 @@ from notifications.realtime import closing, doorbell
 from notifications.realtime.check import Checked
 from notifications.realtime.clock import Clock
 from notifications.realtime.closing import Bye
+from notifications.realtime.door import Door
 from notifications.realtime.look import Seen, Span, Wanted, look, number_first
 from notifications.realtime.pool import PATIENCE, Pool
 from notifications.realtime.signout import SignOut
@@ -56,6 +57,7 @@ class Hub:
         self.loop = loop
         self.questions = Pool("hub", 2)
         self.doors = Pool("doors", 2)
+        self.door = Door(self.doors)
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}

@@ -28,7 +28,7 @@ def parse(text: str | None, data: bytes | None, *, greeted: bool) -> dict[str, A
     ):
         raise Refused(closing.TOO_BIG)
     try:
-        frame = json.loads(text, parse_constant=_refuse_constant)
+        frame = _decode(text)
     except (ValueError, RecursionError):
         raise Refused(closing.BAD_JSON) from None
     if text.count("[") + text.count("{") > DEPTH and _deeper(frame, DEPTH):
@@ -62,6 +62,10 @@ def _is_integer(value: Any) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON.")
+
+
+# Made once: json.loads would make one for each frame.
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _deeper(value: Any, depth: int) -> bool:

@@ -7,7 +7,7 @@ key a new name, which the browser of a WebSocket cannot be told.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -72,16 +72,20 @@ def signed_in(key: str | None) -> Any | None:
     return _user_of(session, _ask_for_user)
 
 
-def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
-    """Return which of these claims still hold. Raises as ``signed_in`` does.
+def users_signed_in(keys: Iterable[str]) -> dict[str, Any]:
+    """Return who (key) is signed in in each of these sessions. Raises as ``signed_in`` does.
 
     Two queries for all of them, where sessions are in Django's own table and users come from its own backend.
     """
-    keys = {claim.session for claim in claims if claim.session and claim.session.isprintable()}
+    possible = {key for key in keys if key.isprintable()}
     if _store().load is DatabaseSession.load:
-        signed = _signed_in_by_table(keys)
-    else:
-        signed = {key: signed_in(key) for key in keys}
+        return _users_by_table(possible)
+    return {key: signed_in(key) for key in possible}
+
+
+def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
+    """Return which of these claims still hold. Raises as ``signed_in`` does."""
+    signed = users_signed_in({claim.session for claim in claims if claim.session})
     others = _active({claim.user for claim in claims if not claim.session})
     return [
         signed.get(claim.session) == claim.user if claim.session else claim.user in others for claim in claims
@@ -110,10 +114,10 @@ def _ask_for_user(backend: str, pk: Any) -> Any:
     return load_backend(backend).get_user(pk)
 
 
-def _signed_in_by_table(keys: set[str]) -> dict[str, Any]:
-    store: Any = _store()
-    rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
-    sessions = {row.session_key: store().decode(row.session_data) for row in rows}
+def _users_by_table(keys: set[str]) -> dict[str, Any]:
+    store: Any = _store()()
+    rows = store.model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    sessions = {key: store.decode(data) for key, data in rows.values_list("session_key", "session_data")}
     to_python = get_user_model()._meta.pk.to_python
     wanted = set()
     for session in sessions.values():

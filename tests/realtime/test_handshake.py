@@ -194,10 +194,10 @@ async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkey
     """While the database is away: 4000, and come back within 5 s; 4401 would sign people out."""
     cookie = await in_thread(sign_in, user)
 
-    def away(key):
+    def away(keys):
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr("notifications.realtime.consumers.signed_in", away)
+    monkeypatch.setattr("notifications.realtime.door.users_signed_in", away)
     bye = await (await connect(cookie=cookie)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.realtime import clock, consumers, hub, sessions, signout
+from notifications.realtime import clock, door, hub, sessions, signout
 from notifications.realtime.doorbell import _signalled
 from notifications.realtime.doorbell_sqlite import Watcher
 from notifications.signals import rung
@@ -198,14 +198,14 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
     if somebody_is_there:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
-    real = consumers.signed_in
+    real = door.users_signed_in
 
-    def signed_in_and_out(key):
-        who = real(key)
+    def signed_in_and_out(keys):
+        who = real(keys)
         sign_out(cookie)
         return who
 
-    monkeypatch.setattr(consumers, "signed_in", signed_in_and_out)
+    monkeypatch.setattr(door, "users_signed_in", signed_in_and_out)
     socket = await connect(cookie=cookie)
     if says_hello:
         await socket.start()
