@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
+from notifications import traces
 from notifications.realtime import daphne_server, uvicorn_server
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
@@ -52,6 +53,7 @@ class Application:
                 daphne_server.before_its_end(daphne, self.hub.close_here)
             elif uvicorn := uvicorn_server.running():
                 uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
+        traces.note(scope["headers"])
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             return await self.django(scope, receive, send)

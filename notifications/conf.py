@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOUND_ALLOW": [],
     "OUTBOUND_PER_HOST": 10,
     "OUTBOUND_PORTS": [80, 443],
+    "OUTBOUND_TOTAL": 512,
     "RETENTION": timedelta(days=30),
     "SOCKETS_PER_USER": 20,
 }
@@ -41,6 +42,7 @@ class Settings:
     OUTBOUND_ALLOW: list[str]
     OUTBOUND_PER_HOST: int
     OUTBOUND_PORTS: list[int]
+    OUTBOUND_TOTAL: int
     RETENTION: timedelta
     SOCKETS_PER_USER: int
 
@@ -83,6 +85,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "OUTBOUND_PER_HOST": (_positive, "1 or more"),
     "OUTBOUND_PORTS": (lambda value: all(map(_port, value)), "a list of port numbers"),
+    "OUTBOUND_TOTAL": (_positive, "1 or more"),
     "SOCKETS_PER_USER": (_positive, "1 or more"),
 }
 

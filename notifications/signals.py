@@ -9,6 +9,12 @@
     After the commit. Arguments: ``notification``.
 ``job_finished``
     After the commit. Arguments: ``job``.
+``outbound_started``, ``outbound_retrying``, ``outbound_ended``
+    When ``notifications.outbound`` begins a call, is about to try it again, and is done with it.
+    Arguments: ``id`` (of the call, within the process), ``method``, ``host`` (as asked for, with its port), ``attempt``;
+    of a retry also ``status`` (0 if there was no answer), ``error`` (the exception or None) and ``pause`` (seconds);
+    of the end ``status``, ``error``, ``duration`` (seconds, all included), ``bytes`` (of the body, unpacked).
+    Receivers are called where the call is made, on the event loop: they are sync, quick, and use no database.
 """
 
 from django.dispatch import Signal
@@ -16,6 +22,9 @@ from django.dispatch import Signal
 notification_recording = Signal()
 notification_recorded = Signal()
 job_finished = Signal()
+outbound_started = Signal()
+outbound_retrying = Signal()
+outbound_ended = Signal()
 
 #: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool),
 #: ``rings`` (ids of the rows of ``Ring`` that say the same to other processes).

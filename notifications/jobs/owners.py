@@ -3,15 +3,30 @@ owner of the running job, nobody."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from uuid import UUID
 
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
 #: The key of the owner of the job that runs in this context.
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+
+
+class AtWork:
+    """An attempt at a job, as what is called by it sees it. ``asked`` counts equal requests to others."""
+
+    __slots__ = ("asked", "job")
+
+    def __init__(self, job: UUID) -> None:
+        self.job = job
+        self.asked: Counter[str] = Counter()
+
+
+_at_work: ContextVar[AtWork | None] = ContextVar("notifications_at_work", default=None)
 
 
 @contextmanager
@@ -53,11 +68,17 @@ def note_batch_owners(jobs: Iterable[Any]) -> None:
         job.works_for = user
 
 
-def work_for(key: Any) -> None:
+def work_for(key: Any, job: UUID | None = None) -> None:
     """Make a job's owner the one of what is enqueued in this context from now on, whoever runs the job here."""
     _request_user.set(None)
     _requester.set(None)
     _job_owner.set(key)
+    _at_work.set(AtWork(job) if job else None)
+
+
+def at_work() -> AtWork | None:
+    """Return the attempt at a job that runs in this context and in the tasks that it started, or None."""
+    return _at_work.get()
 
 
 def owner_key(told: Any = None) -> Any:

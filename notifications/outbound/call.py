@@ -2,74 +2,146 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import count
+from socket import EAI_AGAIN
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from .errors import BadResponse, Refused, Unreachable
+from . import events
+from .errors import BadResponse, CircuitOpen, OutboundError, Refused, TimedOut, Unreachable
 from .guard import NOT_PUBLIC, Forbidden, ForbiddenAddress
-from .response import Response
+
+if TYPE_CHECKING:
+    from .response import Response
 
 logger = logging.getLogger("notifications.outbound")
 
+_ids = count(1)
 
-@dataclass(kw_only=True)
+
+class BrokenOff(BadResponse):
+    """The connection went away in the middle of the answer."""
+
+
+class Lost(Unreachable):
+    """There was no answer, for a reason that may pass."""
+
+
 class Call:
-    """One call with its redirects.
+    """One call with its redirects and retries: ``async with call`` holds it to its deadline.
 
     ``subject`` is the host and port that were asked for, the only place that errors name.
-    ``stage`` is what is being waited for: ``slot``, ``connection`` or ``body``.
+    ``stage`` is what is being waited for: ``slot``, ``connection``, ``body`` or ``pause``.
     """
 
-    max_bytes: int
-    guard: bool
-    subject: str = "The URL"
-    stage: str = "slot"
-    elapsed: float = 0.0
-    history: list[Response] = field(default_factory=list)
+    __slots__ = (
+        "_limit",
+        "_loop",
+        "attempts",
+        "began",
+        "deadline",
+        "elapsed",
+        "ends",
+        "guard",
+        "history",
+        "id",
+        "max_bytes",
+        "method",
+        "received",
+        "retries",
+        "stage",
+        "status",
+        "subject",
+    )
+
+    def __init__(
+        self, *, method: str, subject: str, deadline: float, max_bytes: int, retries: int, guard: bool
+    ) -> None:
+        self.method = method
+        self.subject = subject
+        self.deadline = deadline
+        self.max_bytes = max_bytes
+        self.retries = retries
+        self.guard = guard
+        self.id = next(_ids)
+        self.stage = "slot"
+        self.status = 0
+        self.attempts = 1
+        self.received = 0
+        self.elapsed = 0.0
+        self.history: list[Response] = []
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self.ends = self._loop.time() + self.deadline
+        self.began = monotonic()
+        self._limit = asyncio.timeout_at(self.ends)
+        await self._limit.__aenter__()
+        events.started(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError as exc:
+            error = TimedOut(self._late())
+            raise error from exc
+        finally:
+            events.ended(self, error)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.ends - self._loop.time()
 
     @property
     def place(self) -> str:
         """The server that is spoken to now, without telling where a redirect led."""
         return f"the server that {self.subject} redirected to" if self.history else self.subject
 
-    def late(self, deadline: float) -> str:
-        """Return why the deadline is over."""
-        if self.stage == "slot":
-            return f"{self.subject} was not called within {deadline:g} s: too many other calls came first."
-        return f"There was no complete answer of {self.subject} within {deadline:g} s."
+    def refused(self, exc: Forbidden) -> Refused:
+        """Return what the guard said as an error for a person."""
+        if self.history:
+            return Refused(f"{self.subject} redirects to a URL that was not called: {exc}.")
+        return Refused(f"{self.subject} was not called: {exc}.")
 
-    @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Turn what the guard says into Refused."""
-        try:
-            yield
-        except Forbidden as exc:
-            if self.history:
-                raise Refused(f"{self.subject} redirects to a URL that was not called: {exc}.") from exc
-            raise Refused(f"{self.subject} was not called: {exc}.") from exc
+    def left_alone(self, seconds: float) -> CircuitOpen:
+        """Return the error for a server whose circuit is open."""
+        where = f"{self.subject} redirects to a server that" if self.history else f"{self.subject}"
+        words = f"{where} was not called: it has failed too often. It is tried again in {max(1, round(seconds))} s."
+        return CircuitOpen(words, retry_after=seconds)
 
-    @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Turn aiohttp's errors into ours, or into Forbidden where the guard stopped a connection."""
+    def error(self, exc: BaseException) -> OutboundError:
+        """Return an error of aiohttp or of the guard as one of ours."""
+        if isinstance(exc, Forbidden):
+            return self.refused(exc)
         place = self.place[0].upper() + self.place[1:] if self.history else self.place
-        try:
-            yield
-        except aiohttp.ClientConnectorCertificateError as exc:
-            raise Unreachable(f"{place} does not show a valid certificate.") from exc
-        except aiohttp.ClientConnectorError as exc:
+        if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+            return Unreachable(f"{place} does not show a valid certificate.")
+        if isinstance(exc, aiohttp.ClientConnectorError):
             if isinstance(exc.os_error, ForbiddenAddress):
                 logger.info("Refused a call to %s: the address is %s.", self.place, exc.os_error.why)
-                raise Forbidden(NOT_PUBLIC) from exc
+                return self.refused(Forbidden(NOT_PUBLIC))
             if isinstance(exc, aiohttp.ClientConnectorDNSError):
-                raise Unreachable(f"{place} could not be found.") from exc
-            raise Unreachable(f"{place} could not be reached.") from exc
-        except aiohttp.ClientError as exc:
-            if self.stage == "body":
-                raise BadResponse(f"The answer of {self.place} broke off in the middle.") from exc
-            if isinstance(exc, aiohttp.ClientResponseError):
-                raise BadResponse(f"The answer of {self.place} is not HTTP.") from exc
-            raise Unreachable(f"{place} closed the connection without an answer.") from exc
+                kind = Lost if exc.os_error.errno == EAI_AGAIN else Unreachable
+                return kind(f"{place} could not be found.")
+            return Lost(f"{place} could not be reached.")
+        if self.stage == "body":
+            return BrokenOff(f"The answer of {self.place} broke off in the middle.")
+        if isinstance(exc, aiohttp.ClientResponseError):
+            return BadResponse(f"The answer of {self.place} is not HTTP.")
+        return Lost(f"{place} closed the connection without an answer.")
+
+    def _late(self) -> str:
+        if self.stage == "slot":
+            return (
+                f"{self.subject} was not called within {self.deadline:g} s: too many other calls came first."
+            )
+        return f"There was no complete answer of {self.subject} within {self.deadline:g} s."

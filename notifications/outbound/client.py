@@ -1,34 +1,36 @@
-"""One call to an upstream: checked, counted, sent, followed, read, within one deadline."""
+"""Calling an upstream: checked, counted, sent, followed, tried again, read, within one deadline."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypedDict, Unpack
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from notifications import __version__
-from notifications.conf import settings
+from notifications.traces import carried
 
-from . import redirects
-from .body import ACCEPTED, Form, encode, read
+from . import keys
+from .attempts import answered
+from .body import Form, encode
 from .call import Call
-from .errors import BadResponse, TimedOut
-from .guard import Target, check, parse
-from .pools import pool
+from .guard import Forbidden, Target, parse
 from .redirects import Ask
 from .response import Response
-from .slots import slots
+from .streaming import Stream
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
+_NONE: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+_BREAK = re.compile(r"[\r\n\0]")
+
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of ``request``."""
+    """The keyword arguments of ``request`` and ``stream``."""
 
     json: Any
     data: bytes | str | Form | None
@@ -36,7 +38,9 @@ class Options(TypedDict, total=False):
     params: Form | None
     deadline: float
     max_bytes: int
+    retries: int
     guard: bool
+    idempotency_key: str | bool
 
 
 async def request(
@@ -49,7 +53,9 @@ async def request(
     params: Form | None = None,
     deadline: float = 10.0,
     max_bytes: int = 5_000_000,
+    retries: int = 2,
     guard: bool = True,
+    idempotency_key: str | bool = False,
 ) -> Response:
     """Call ``url`` and return its whole answer, whatever its status.
 
@@ -59,33 +65,51 @@ async def request(
     ``data``: bytes, text, or a form as a mapping or a list of pairs; not together with ``json``.
     ``headers``: a mapping or a list of pairs.
     ``params``: added to the query of the URL, a mapping or a list of pairs.
-    ``deadline``: seconds for everything: waiting for a free slot, name, connection, redirects, body.
+    ``deadline``: seconds for everything: waiting for a free slot, name, connection, redirects, retries, body.
     ``max_bytes``: the largest body, as sent and as unpacked.
+    ``retries``: how often it is tried again at most, if the method is idempotent (RFC 9110, section 9.2.2) or the
+    request has an Idempotency-Key: after a connection that failed, and after 429, 502, 503 and 504.
     ``guard``: False calls any port and any address, also after redirects. For URLs that no user influences.
+    ``idempotency_key``: True sends an Idempotency-Key made for this call, the same at all attempts, also of the job
+    that calls; text sends that one.
 
-    Raises ``Refused``, ``TimedOut``, ``Unreachable``, ``TooLarge`` or ``BadResponse``, all ``OutboundError``;
-    ``ValueError`` or ``TypeError`` if the arguments make no sense.
+    Raises ``Refused``, ``TimedOut``, ``Unreachable``, ``TooLarge``, ``CircuitOpen`` or ``BadResponse``, all
+    ``OutboundError``; ``ValueError`` or ``TypeError`` if the arguments make no sense.
 
     At most 5 redirects are followed (RFC 9110, section 15.4), each checked like the first, never from https
     to http. To another origin only Accept, Accept-Language, Content-Type, Content-Language and User-Agent go.
     Environment proxies, ``.netrc`` and cookies are not used.
     """
-    if not 0 < deadline < math.inf:
-        raise ValueError(f"deadline is {deadline!r}. It must be a positive number of seconds.")
-    call = Call(max_bytes=max_bytes, guard=guard)
-    body, content_type = encode(json, data)
-    ask = Ask(
-        method=_method(method),
-        target=_target(call, url, params),
-        headers=_headers(headers, content_type),
-        body=body,
+    call, ask = _prepared(
+        method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key
     )
-    call.subject = ask.target.url.raw_authority
-    try:
-        async with asyncio.timeout(deadline):
-            return await _follow(call, ask)
-    except TimeoutError as exc:
-        raise TimedOut(call.late(deadline)) from exc
+    async with call:
+        return (await answered(call, ask, whole=True)).response()
+
+
+@asynccontextmanager
+async def stream(method: str, url: str, **options: Unpack[Options]) -> AsyncIterator[Stream]:
+    """Call ``url`` and read its body while it arrives, for bodies that are too large to be held.
+
+    >>> async with outbound.stream("GET", url) as answer:
+    ...     answer.raise_for_status()
+    ...     async for piece in answer:
+    ...         file.write(piece)
+
+    Takes what ``request`` takes; unless told, the deadline is 60 s and the largest body 1,000,000,000 bytes.
+    The deadline is for all of it, with what is done between the pieces. It is tried again until the head of an
+    answer is there, and not after that. Whoever leaves early closes the connection.
+    """
+    more: Options = {"deadline": 60.0, "max_bytes": 1_000_000_000, **options}
+    call, ask = _prepared(method, url, **more)
+    async with call:
+        run = await answered(call, ask, whole=False)
+        try:
+            yield Stream(call, run)
+        except BaseException as exc:
+            run.end(exc)
+            raise
+        run.end()
 
 
 async def get(url: str, **options: Unpack[Options]) -> Response:
@@ -118,69 +142,69 @@ async def head(url: str, **options: Unpack[Options]) -> Response:
     return await request("HEAD", url, **options)
 
 
-async def _follow(call: Call, ask: Ask) -> Response:
-    while True:
-        response = await _exchange(call, ask)
-        location = response.headers.get("Location")
-        if response.status not in redirects.STATUSES or location is None:
-            return response
-        call.history.append(response)
-        if len(call.history) > redirects.LIMIT:
-            raise BadResponse(f"{call.subject} redirects more than {redirects.LIMIT} times.")
-        with call.refusing():
-            ask = redirects.follow(ask, response.status, location)
-
-
-async def _exchange(call: Call, ask: Ask) -> Response:
-    """Send one request and read its answer; of a redirect only the head."""
-    with call.refusing():
-        opened = not call.guard or check(ask.target)
-    call.stage = "slot"
-    await slots.take(ask.target.host, settings.OUTBOUND_PER_HOST)
-    started = time.monotonic()
-    call.stage = "connection"
-    try:
-        with call.refusing(), call.failing():
-            session = pool().session(checked=not opened)
-            async with session.request(
-                ask.method, ask.target.url, headers=ask.headers, data=ask.body, allow_redirects=False
-            ) as answer:
-                call.stage = "body"
-                is_redirect = answer.status in redirects.STATUSES and "Location" in answer.headers
-                body = b"" if is_redirect else await read(answer, call.max_bytes, call.place)
-    finally:
-        slots.give_back(ask.target.host)
-        call.elapsed += time.monotonic() - started
-    return Response(
-        status=answer.status,
-        url=str(ask.target.url),
-        headers=answer.headers,
-        body=body,
-        elapsed=call.elapsed,
-        history=tuple(call.history),
+def _prepared(
+    method: str,
+    url: str,
+    json: Any = None,
+    data: bytes | str | Form | None = None,
+    headers: Headers | None = None,
+    params: Form | None = None,
+    deadline: float = 10.0,
+    max_bytes: int = 5_000_000,
+    retries: int = 2,
+    guard: bool = True,
+    idempotency_key: str | bool = False,
+) -> tuple[Call, Ask]:
+    if not 0 < deadline < math.inf:
+        raise ValueError(f"deadline is {deadline!r}. It must be a positive number of seconds.")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries is {retries!r}. It must be a whole number from 0.")
+    method = _method(method)
+    call = Call(
+        method=method,
+        subject="The URL",
+        deadline=deadline,
+        max_bytes=max_bytes,
+        retries=retries,
+        guard=guard,
     )
+    body, content_type = encode(json, data)
+    target = _target(call, url, params)
+    call.subject = target.url.raw_authority
+    ask = Ask(method=method, target=target, headers=_headers(headers, content_type), body=body)
+    if idempotency_key is not False:
+        ask = ask.having(keys.HEADER, keys.key(idempotency_key, method, str(target.url), body))
+    return call, ask
 
 
 def _target(call: Call, url: str, params: Form | None) -> Target:
-    with call.refusing():
+    try:
         target = parse(url)
         return target if params is None else parse(str(target.url.extend_query(params)))
+    except Forbidden as exc:
+        raise call.refused(exc) from exc
 
 
 def _method(method: str) -> str:
     method = method.upper()
-    if not re.fullmatch(r"[A-Z0-9!#$%&'*+.^_`|~-]+", method) or method in ("CONNECT", "TRACE"):
+    if method in _METHODS:
+        return method
+    if not _METHOD.fullmatch(method) or method in ("CONNECT", "TRACE"):
         raise ValueError(f"method is {method!r}. Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS.")
     return method
 
 
 def _headers(given: Headers | None, content_type: str) -> CIMultiDictProxy[str]:
+    """Return what is sent beside the headers of every call, which the session adds."""
+    trace = carried()
+    if not given and not content_type and not trace:
+        return _NONE
     headers = CIMultiDict(given or {})
     for name, value in headers.items():
-        if re.search(r"[\r\n\0]", name + value):
+        if _BREAK.search(name + value):
             raise ValueError(f"The header {name!r} contains a line break or a NUL.")
-    headers.setdefault("User-Agent", f"asyncsite-notifications/{__version__}")
-    headers.setdefault("Accept-Encoding", ACCEPTED)
+    for name, value in trace:
+        headers.setdefault(name, value)
     if content_type:
         headers.setdefault("Content-Type", content_type)
     return CIMultiDictProxy(headers)

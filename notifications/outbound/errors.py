@@ -16,8 +16,13 @@ class OutboundError(NotificationsError):
 
     message = "The call did not succeed."
 
-    def __init__(self, message: str = "") -> None:
+    #: Seconds that the other side, or an open circuit, asks to wait; None if nobody said. A job whose policy has
+    #: the error in ``retry_on`` is not begun again before.
+    retry_after: float | None = None
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
+        self.retry_after = retry_after
 
 
 class Refused(OutboundError):
@@ -27,7 +32,7 @@ class Refused(OutboundError):
 
 
 class TimedOut(OutboundError):
-    """The whole call, with waiting for a free slot and with redirects, was not over at its deadline."""
+    """The whole call, with waiting for a free slot, redirects and retries, was not over at its deadline."""
 
     message = "There was no complete answer in time."
 
@@ -44,20 +49,36 @@ class TooLarge(OutboundError):
     message = "The answer is too large."
 
 
+class CircuitOpen(OutboundError):
+    """The server failed so often lately that it is left alone for ``retry_after`` seconds; nothing was sent."""
+
+    message = "The server has failed too often and is left alone for a while."
+
+
 class BadStatus(OutboundError):
     """``Response.raise_for_status()`` met a status of 400 or more.
 
-    ``status`` is that number.
+    ``status`` is that number, ``retry_after`` what the answer's Retry-After says, in seconds.
     """
 
     message = "The server answered with an error."
 
-    def __init__(self, message: str = "", *, status: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
         self.status = status
+
+
+class Unavailable(BadStatus):
+    """The status is 429, 502, 503 or 504: the same call may succeed later."""
+
+    message = "The server cannot answer now."
 
 
 class BadResponse(OutboundError):
     """An answer came that cannot be used: not HTTP, broken off, badly packed, endless redirects, not JSON."""
 
     message = "The server's answer cannot be read."
+
+
+#: What may pass by itself: ``@policy(retry_on=outbound.TEMPORARY)``.
+TEMPORARY = (TimedOut, Unreachable, CircuitOpen, Unavailable)

@@ -15,9 +15,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from django.core.exceptions import ImproperlyConfigured
 from yarl import URL
 
-from notifications.conf import settings
-
 from .addresses import reserved
+from .limits import Limits, limits
 
 MAX_URL = 8000  # RFC 9110, section 4.1: what every recipient should support
 
@@ -46,24 +45,40 @@ class ForbiddenAddress(OSError):
         self.why = why
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A URL as it is called: ``host`` is a lower-case ASCII name or an address in its one usual form."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a URL leads: ``host`` is a lower-case ASCII name or an address in its one usual form.
 
-    url: URL
+    ``origin`` is scheme, host and port (RFC 6454) as one text, like ``https://example.com:443``.
+    """
+
     host: str
     port: int
+    origin: str
+    is_address: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A URL as it is called, and where that is."""
+
+    url: URL
+    place: Place
 
     @property
-    def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port (RFC 6454)."""
-        return (self.url.scheme, self.host, self.port)
+    def host(self) -> str:
+        return self.place.host
 
     @property
-    def is_address(self) -> bool:
-        return ":" in self.host or _ends_in_number(self.host)
+    def port(self) -> int:
+        return self.place.port
+
+    @property
+    def origin(self) -> str:
+        return self.place.origin
 
 
+@lru_cache(maxsize=512)
 def parse(text: str) -> Target:
     """Read an absolute http or https URL; raise Forbidden for every other text.
 
@@ -77,20 +92,16 @@ def parse(text: str) -> Target:
     head = _HEAD.match(text)
     if head is None:
         raise Forbidden("it does not begin with http:// or https://")
-    if "@" in head[1]:
-        raise Forbidden("it contains a user name or a password")
-    if not _AUTHORITY.fullmatch(head[1]):
-        raise Forbidden("its host or port cannot be read")
     try:
+        place = _place(head[0])
         url = URL(text)
-        host = _one_form(url.raw_host or "")
-        if host != url.raw_host:
-            url = url.with_host(host)
+        if place.host != url.raw_host:
+            url = url.with_host(place.host)
     except ValueError as exc:
         raise Forbidden("its host or port cannot be read") from exc
-    if not url.port:
+    if url.port != place.port:
         raise Forbidden("its host or port cannot be read")
-    return Target(url=url.with_fragment(None) if "#" in text else url, host=host, port=url.port)
+    return Target(url=url.with_fragment(None) if "#" in text else url, place=place)
 
 
 def resolve(base: Target, location: str) -> Target:
@@ -108,19 +119,37 @@ def resolve(base: Target, location: str) -> Target:
     return parse(joined)
 
 
-def check(target: Target) -> bool:
+def check(target: Target, now: Limits | None = None) -> bool:
     """Return whether the allow list opens ``target``; raise Forbidden if its port or address is not allowed.
 
     An entry of ``OUTBOUND_ALLOW`` opens exactly the host and port that stand in the URL.
-    A name that resolves to an opened address is not opened by it.
+    A name that resolves to an opened address is not opened by it. ``now``: the settings, where they are known.
     """
-    if (target.host, target.port) in _opened(tuple(settings.OUTBOUND_ALLOW)):
+    place, now = target.place, now or limits()
+    if now.allow and (place.host, place.port) in _opened(now.allow):
         return True
-    if target.port not in settings.OUTBOUND_PORTS:
+    if place.port not in now.ports:
         raise Forbidden("its port is not one of those that may be called")
-    if target.is_address and reserved(target.host):
+    if place.is_address and reserved(place.host):
         raise Forbidden(NOT_PUBLIC)
     return False
+
+
+@lru_cache(maxsize=4096)
+def _place(head: str) -> Place:
+    """Read scheme and authority, all of a URL before its path; raise Forbidden or ValueError."""
+    scheme, _, authority = head.partition("://")
+    if "@" in authority:
+        raise Forbidden("it contains a user name or a password")
+    if not _AUTHORITY.fullmatch(authority):
+        raise Forbidden("its host or port cannot be read")
+    url = URL(head)
+    host, port = _one_form(url.raw_host or ""), url.port
+    if not port:
+        raise Forbidden("its host or port cannot be read")
+    is_address = ":" in host or _ends_in_number(host)
+    shown = f"[{host}]" if ":" in host else host
+    return Place(host=host, port=port, origin=f"{scheme.lower()}://{shown}:{port}", is_address=is_address)
 
 
 def _one_form(raw_host: str) -> str:

@@ -2,6 +2,10 @@
 
 The event loop's default executor is not used: a dead name server would block everybody else's work there,
 and ``asyncio.run`` waits for its threads at the end.
+
+The system's lookup cannot be cancelled, and takes a minute where a name server is dead. So that dead names hold up no
+others, one that has hung does not count among those at work any more, a name is looked up once at a time whoever
+asks for it, and the names below one domain, which all have the same servers, get a few threads and their turns.
 """
 
 from __future__ import annotations
@@ -10,17 +14,19 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
 from contextlib import suppress
-from queue import SimpleQueue
-from typing import Any
+from time import monotonic
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from .addresses import reserved
 from .guard import ForbiddenAddress
 
-THREADS = 16
+THREADS = 16  # lookups at a time, without those that have hung
+HUNG = 1.0  # seconds
+MOST = 128  # lookups at a time, with those that have hung
+A_DOMAIN = 8  # of them below one domain
 
 
 def lookup(host: str, port: int) -> list[str]:
@@ -38,7 +44,7 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await _threads.run(lambda: lookup(host, port))
+        addresses = await lookups.run(host, port)
         return [
             ResolveResult(
                 hostname=host,
@@ -68,59 +74,135 @@ class PublicResolver(Resolver):
         return results
 
 
-class _Threads:
-    """A few daemon threads, started when they are needed, that answer to any event loop."""
+class _Lookup:
+    """A name that is asked for, and everybody who waits for it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self.domain = domain(host)
+        self.started = 0.0
+        self.futures: set[asyncio.Future[list[str]]] = set()
+
+
+class Lookups:
+    """The lookups of the process, from all its event loops."""
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._started = 0
-        self._idle = 0
+        self.reset()
 
-    async def run(self, work: Callable[[], list[str]]) -> list[str]:
+    def reset(self) -> None:
+        """Forget everything: threads do not survive a fork."""
+        self._lock = threading.Lock()
+        self._known: dict[str, _Lookup] = {}
+        self._waiting: OrderedDict[str, deque[_Lookup]] = OrderedDict()
+        self._running: set[_Lookup] = set()
+        self._below: Counter[str] = Counter()
+
+    async def run(self, host: str, port: int) -> list[str]:
+        """Return the addresses of ``host``. Raises what ``lookup`` raises."""
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._started < THREADS:
-                self._started += 1
-                threading.Thread(target=self._serve, name="outbound-names", daemon=True).start()
-            self._work.put((work, future))
-        return await future
-
-    def _serve(self) -> None:
-        while True:
-            work, future = self._work.get()
-            if not future.cancelled():
-                self._answer(work, future)
-            del work, future  # or an idle thread would keep the event loop alive
-            with self._lock:
-                self._idle += self._work.empty()
-
-    def _answer(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        settle: Callable[[Any], None]
+            sought = self._known.get(host)
+            if sought is None:
+                sought = self._known[host] = _Lookup(host, port)
+                self._waiting.setdefault(sought.domain, deque()).append(sought)
+            sought.futures.add(future)
+            self._start()
         try:
-            result = work()
-        except Exception as exc:
-            settle, result = future.set_exception, exc
-        else:
-            settle = future.set_result
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-            future.get_loop().call_soon_threadsafe(_settle, future, settle, result)
+            while not future.done():
+                await asyncio.wait([future], timeout=HUNG)
+                with self._lock:
+                    self._start()  # others may have hung meanwhile
+            return future.result()
+        finally:
+            self._leave(sought, future)
+
+    def state(self) -> tuple[int, int]:
+        """Return how many names are being looked up, and how many wait for that."""
+        with self._lock:
+            return len(self._running), sum(map(len, self._waiting.values()))
+
+    def _start(self) -> None:
+        """Start threads for what waits, as far as they go. With the lock."""
+        if not self._waiting:
+            return
+        now = monotonic()
+        at_work = sum(now - one.started < HUNG for one in self._running)
+        while at_work < THREADS and (sought := self._next()) is not None:
+            at_work += 1
+            threading.Thread(target=self._serve, args=(sought,), name="outbound-names", daemon=True).start()
+
+    def _next(self) -> _Lookup | None:
+        """Take the next one that may begin; domains take turns. With the lock."""
+        if len(self._running) >= MOST:
+            return None
+        for name, queue in self._waiting.items():
+            if self._below[name] < A_DOMAIN:
+                sought = queue.popleft()
+                self._waiting.move_to_end(name)
+                if not queue:
+                    del self._waiting[name]
+                sought.started = monotonic()
+                self._running.add(sought)
+                self._below[name] += 1
+                return sought
+        return None
+
+    def _serve(self, sought: _Lookup | None) -> None:
+        while sought is not None:
+            answer: list[str] | Exception
+            try:
+                answer = lookup(sought.host, sought.port)
+            except Exception as exc:
+                answer = exc
+            with self._lock:
+                self._forget(sought)
+                futures = list(sought.futures)
+                sought = self._next()
+            for future in futures:
+                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+                    future.get_loop().call_soon_threadsafe(_settle, future, answer)
+            del answer, futures  # or a thread that looks up the next name keeps an event loop alive
+
+    def _forget(self, sought: _Lookup) -> None:
+        if sought not in self._running:
+            return  # from before a reset
+        self._running.discard(sought)
+        self._known.pop(sought.host, None)
+        self._below[sought.domain] -= 1
+        if not self._below[sought.domain]:
+            del self._below[sought.domain]
+
+    def _leave(self, sought: _Lookup, future: asyncio.Future[list[str]]) -> None:
+        """Nobody waits with this future any more; a lookup that has not begun is not needed without one."""
+        with self._lock:
+            sought.futures.discard(future)
+            queue = self._waiting.get(sought.domain)
+            if queue and sought in queue and not sought.futures:
+                del self._known[sought.host]
+                queue.remove(sought)
+                if not queue:
+                    del self._waiting[sought.domain]
 
 
-def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], result: Any) -> None:
-    if not future.done():
-        settle(result)
+def domain(host: str) -> str:
+    """Return the domain that a name is below, as far as its text tells: its last two labels, or three as in a.co.uk."""
+    labels = host.rsplit(".", 3)
+    many = 3 if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3 else 2
+    return ".".join(labels[-many:])
 
 
-_threads = _Threads()
+def _settle(future: asyncio.Future[list[str]], answer: list[str] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
-def _forget_threads() -> None:
-    global _threads
-    _threads = _Threads()
-
+lookups = Lookups()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=lookups.reset)

@@ -10,13 +10,21 @@ import asyncio
 import socket
 import threading
 import weakref
+from functools import partial
+from typing import Any
 
 from aiohttp import AddrInfoType, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage
+
+from notifications import __version__
 
 from .addresses import reserved
 from .guard import ForbiddenAddress
 from .names import PublicResolver, Resolver
+from .unpacking import ACCEPTED
 
+MAX_INTERIM = 20  # answers of the 100s before the real one
 KEEP_ALIVE = 5.0  # seconds an unused connection is kept
 
 
@@ -65,8 +73,32 @@ def checked_socket(info: AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
+class Protocol(ResponseHandler):
+    """aiohttp's side of a connection, which passes over interim answers, but not for ever."""
+
+    _of: object = None  # the parser of the request that is answered now: each has its own
+    _left = 0
+
+    def read(self) -> Any:
+        """Return what awaits the next head of an answer."""
+        if self._of is not self._parser:
+            self._of, self._left = self._parser, MAX_INTERIM + 1
+        self._left -= 1
+        if self._left < 0:
+            raise BadHttpMessage("too many interim answers")
+        return super().read()
+
+
+class Connector(TCPConnector):
+    """Makes connections that speak Protocol."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(Protocol, loop=self._loop)  # type: ignore[assignment]
+
+
 def _session(*, checked: bool) -> ClientSession:
-    connector = TCPConnector(
+    connector = Connector(
         resolver=PublicResolver() if checked else Resolver(),
         socket_factory=checked_socket if checked else None,
         limit=0,  # counted by slots.py, over all event loops
@@ -76,6 +108,7 @@ def _session(*, checked: bool) -> ClientSession:
         connector=connector,
         cookie_jar=DummyCookieJar(),
         timeout=ClientTimeout(),  # none: the deadline is over the whole call
+        headers={"User-Agent": f"asyncsite-notifications/{__version__}", "Accept-Encoding": ACCEPTED},
         trust_env=False,  # no proxies, no .netrc
         auto_decompress=False,  # unpacked in body.py, with a bound
     )

@@ -13,7 +13,7 @@ LIMIT = 5
 STATUSES = frozenset({301, 302, 303, 307, 308})
 
 # Headers that go along to another origin. All others stay here: besides Authorization and Cookie, APIs put
-# their keys into headers of their own, and nobody can know all of those names.
+# their keys into headers of their own, and nobody can know all of those names. Traces stay here too.
 TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "content-language", "content-type", "user-agent"}
 )
@@ -27,6 +27,12 @@ class Ask:
     target: Target
     headers: CIMultiDictProxy[str]
     body: bytes | None
+
+    def having(self, name: str, value: str) -> Ask:
+        """Return the same request with one header set."""
+        headers = CIMultiDict(self.headers)
+        headers[name] = value
+        return replace(self, headers=CIMultiDictProxy(headers))
 
 
 def follow(ask: Ask, status: int, location: str) -> Ask:

@@ -10,7 +10,8 @@ from typing import Any, Self
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from .errors import BadResponse, BadStatus
+from .errors import BadResponse, BadStatus, Unavailable
+from .retries import STATUSES, retry_after
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,8 +21,9 @@ class Response:
     ``status``: the HTTP status, an int.
     ``url``: where the answer came from, after redirects, without a fragment.
     ``headers``: a read-only mapping that ignores case; ``getall()`` gives repeated ones.
-    ``body``: the bytes, unpacked if they were sent as gzip or deflate.
-    ``elapsed``: seconds between sending and the last byte, redirects included, waiting for a free slot not.
+    ``body``: the bytes, unpacked if they were sent packed.
+    ``elapsed``: seconds between sending and the last byte, with redirects and failed attempts, without waiting.
+    ``attempts``: 1, and 1 for each retry.
     ``history``: the redirects on the way, oldest first, each a Response without a body.
     """
 
@@ -30,6 +32,7 @@ class Response:
     headers: CIMultiDictProxy[str] = field(repr=False)
     body: bytes = field(repr=False)
     elapsed: float
+    attempts: int = 1
     history: tuple[Response, ...] = field(default=(), repr=False)
 
     def json(self) -> Any:
@@ -47,9 +50,11 @@ class Response:
             return self.body.decode("utf-8", errors="replace")
 
     def raise_for_status(self) -> Self:
-        """Return self, or raise BadStatus if the status is 400 or more."""
+        """Return self, or raise BadStatus if the status is 400 or more, Unavailable if it is 429, 502, 503 or 504."""
         if self.status >= 400:
-            raise BadStatus(f"{self._host} answered with status {self._status_words}.", status=self.status)
+            kind = Unavailable if self.status in STATUSES else BadStatus
+            words = f"{self._host} answered with status {self._status_words}."
+            raise kind(words, status=self.status, retry_after=retry_after(self.headers))
         return self
 
     @property

@@ -8,12 +8,19 @@ import pytest
 
 from notifications.outbound import guard, names, pools
 from notifications.outbound.addresses import reserved
+from notifications.outbound.circuits import circuits
 
 from .upstream import EverywhereCanary, Upstream
 
 VECTORS = json.loads((Path(__file__).parent / "addresses.json").read_text())
 
 OUTSIDE = "127.0.0.2"
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Each test begins without memory of servers that failed."""
+    circuits.reset()
 
 
 @pytest.fixture

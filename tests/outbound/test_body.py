@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from notifications import outbound
-from notifications.outbound.body import PIECE
+from notifications.outbound.unpacking import PIECE
 
 from .upstream import Says, answer, pack
 

@@ -44,27 +44,134 @@ async def test_unknown(stands_for):
         await names.Resolver().resolve("nowhere.test", 80)
 
 
-async def test_a_few_threads(stands_for):
-    """Many lookups at once use a bounded number of threads, and all are answered."""
-    now, most, lock = 0, 0, threading.Lock()
-    full = threading.Event()
+class Book:
+    """Names and how long they take: until `open(name)`, or for ever. `now` and `most` count lookups under way."""
 
-    def lookup():
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-            if now == names.THREADS:
-                full.set()
-        full.wait(5)
-        with lock:
-            now -= 1
+    def __init__(self):
+        self.now, self.most, self.seen = 0, 0, []
+        self.lock = threading.Lock()
+        self.gates = {}
+
+    def lookup(self, host, port):
+        with self.lock:
+            self.seen.append(host)
+            self.now += 1
+            self.most = max(self.most, self.now)
+            gate = self.gates.get(host)
+        if gate:
+            gate.wait(20)
+        with self.lock:
+            self.now -= 1
         return ["8.8.8.8"]
 
-    stands_for({"a.test": lookup})
-    found = await asyncio.gather(*[names.Resolver().resolve("a.test", 80) for _ in range(100)])
-    assert [result[0]["host"] for result in found] == ["8.8.8.8"] * 100
-    assert most == names.THREADS
+    def hang(self, *hosts):
+        self.gates |= {host: threading.Event() for host in hosts}
+
+    def open(self):
+        for gate in self.gates.values():
+            gate.set()
+
+
+@pytest.fixture
+def book(monkeypatch):
+    book = Book()
+    monkeypatch.setattr(names, "lookup", book.lookup)
+    yield book
+    book.open()
+
+
+async def until(condition):
+    """Waits for something that other threads do."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # other threads change it
+            await asyncio.sleep(0.005)
+
+
+def look_up(*hosts):
+    return [asyncio.create_task(names.Resolver().resolve(host, 80)) for host in hosts]
+
+
+async def test_a_few_threads(book):
+    """Many lookups at once use a bounded number of threads, and all are answered."""
+    hosts = [f"host.{number}.test" for number in range(names.THREADS * 3)]
+    book.hang(*hosts)
+    tasks = look_up(*hosts)
+    await until(lambda: book.now == names.THREADS)
+    book.open()
+    assert [found[0]["host"] for found in await asyncio.gather(*tasks)] == ["8.8.8.8"] * len(hosts)
+    assert book.most == names.THREADS
+
+
+async def test_one_lookup_for_all_who_ask(book):
+    """A name that many ask for, from several event loops, is looked up once at a time."""
+    book.hang("a.test")
+    tasks = look_up(*["a.test"] * 50)
+    await until(lambda: book.now == 1)
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, names.Resolver().resolve("a.test", 80)))
+    await until(lambda: len(names.lookups._known["a.test"].futures) == 51)
+    book.open()
+    await asyncio.gather(*tasks, other)
+    assert book.seen == ["a.test"]
+    await names.Resolver().resolve("a.test", 80)
+    assert book.seen == ["a.test"] * 2
+
+
+async def test_dead_names_hold_up_no_other(book, monkeypatch):
+    """Lookups that hang do not count as work any more, and another name is answered."""
+    monkeypatch.setattr(names, "HUNG", 0.05)
+    dead = [f"www.{number}.test" for number in range(names.THREADS * 2)]
+    book.hang(*dead)
+    tasks = look_up(*dead)
+    await until(lambda: book.now == names.THREADS * 2)
+    assert await names.Resolver().resolve("alive.example", 80)
+    book.open()
+    await asyncio.gather(*tasks)
+
+
+async def test_hung_lookups_are_bounded(book, monkeypatch):
+    """However many names hang, the threads are not more than MOST."""
+    monkeypatch.setattr(names, "HUNG", 0.02)
+    monkeypatch.setattr(names, "MOST", 40)
+    dead = [f"www.{number}.test" for number in range(60)]
+    book.hang(*dead)
+    tasks = look_up(*dead)
+    await until(lambda: names.lookups.state() == (40, 20))
+    book.open()
+    await asyncio.gather(*tasks)
+    assert book.most == 40
+
+
+async def test_one_domain_does_not_take_all(book, monkeypatch):
+    """Names below one domain, of which somebody can invent any number, get a few threads; others get theirs."""
+    dead = [f"{number}.evil.test" for number in range(100)]
+    book.hang(*dead)
+    tasks = look_up(*dead)
+    await until(lambda: names.lookups.state() == (names.A_DOMAIN, 100 - names.A_DOMAIN))
+    assert await names.Resolver().resolve("alive.example", 80)
+    assert book.most == names.A_DOMAIN + 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert names.lookups.state() == (names.A_DOMAIN, 0)
+    book.open()
+    await until(lambda: names.lookups.state() == (0, 0))
+    assert not names.lookups._known
+
+
+@pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("a.b.example.com", "example.com"),
+        ("example.com", "example.com"),
+        ("localhost", "localhost"),
+        ("a.b.co.uk", "b.co.uk"),
+        ("b.co.uk", "b.co.uk"),
+        ("a.example.de", "example.de"),
+    ],
+)
+def test_domain(host, domain):
+    """Names are grouped by the domain that is somebody's own."""
+    assert names.domain(host) == domain
 
 
 async def test_cancelled_lookup(stands_for):

@@ -153,19 +153,25 @@ def pack(encoding, size):
 
 
 class Says(Listener):
-    """A server that answers every connection with the same bytes, then closes it, or keeps it open."""
+    """A server that answers every connection with the same bytes, then closes it, or keeps it open.
 
-    def __init__(self, *said, keep=False):
-        self.said, self.keep = said, keep
+    With `again` it answers every request on the connection. `asked` counts requests.
+    """
+
+    def __init__(self, *said, keep=False, again=False):
+        self.said, self.keep, self.again, self.asked = said, keep, again, 0
         super().__init__()
         self.url = f"http://{self.address}/"
 
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
-            connection.recv(65536)
-            for part in self.said:
-                connection.sendall(part)
+            while connection.recv(65536):
+                self.asked += 1
+                for part in self.said:
+                    connection.sendall(part)
+                if not self.again:
+                    break
             if self.keep:
                 connection.recv(1)
 

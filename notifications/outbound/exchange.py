@@ -1,0 +1,138 @@
+"""One request and its answer: checked, let through, sent, and read unless the caller wants to."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from notifications.jobs.owners import at_work
+
+from . import telemetry
+from .body import read
+from .call import Call
+from .circuits import FAILURES, Circuit, Open, circuits
+from .guard import Forbidden, ForbiddenAddress, check
+from .limits import limits
+from .pools import pool
+from .redirects import STATUSES, Ask
+from .response import Response
+from .slots import slots
+
+
+class Exchange:
+    """A request that was sent. It has a place at its origin until it is ended."""
+
+    __slots__ = ("_call", "_circuit", "_probe", "_span", "_started", "answer", "ask", "body")
+
+    answer: aiohttp.ClientResponse
+
+    def __init__(self, call: Call, ask: Ask, circuit: Circuit) -> None:
+        self.ask = ask
+        self.body = b""
+        self._call = call
+        self._circuit: Circuit | None = circuit
+        self._probe = False
+        self._span: Any = None
+        self._started = monotonic()
+
+    @property
+    def leads_on(self) -> bool:
+        """Whether the answer is a redirect."""
+        return self.answer.status in STATUSES and "Location" in self.answer.headers
+
+    async def send(self, *, checked: bool, whole: bool) -> None:
+        """Send the request and receive the head of the answer, and the whole of it if that is wanted."""
+        call, ask = self._call, self.ask
+        headers = ask.headers
+        call.stage = "connection"
+        if telemetry.installed:
+            self._span, headers = telemetry.begin(call, ask)
+        self.answer = answer = (
+            await pool()
+            .session(checked=checked)
+            .request(ask.method, ask.target.url, headers=headers, data=ask.body, allow_redirects=False)
+        )
+        call.stage = "body"
+        call.status = answer.status
+        if self.leads_on:
+            answer.release()
+        elif whole:
+            self.body = await read(answer, call.max_bytes, call.place)
+            call.received = len(self.body)
+
+    def response(self) -> Response:
+        """Return the answer as a value."""
+        call, answer = self._call, self.answer
+        return Response(
+            status=answer.status,
+            url=str(self.ask.target.url),
+            headers=answer.headers,
+            body=self.body,
+            elapsed=call.elapsed,
+            attempts=call.attempts,
+            history=tuple(call.history),
+        )
+
+    def enter(self) -> None:
+        """Ask the circuit whether the request may go out; raise Open if it may not."""
+        assert self._circuit
+        self._probe = self._circuit.enter()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Give everything back, once: after an error also the connection, which may have more of the answer in it."""
+        circuit, self._circuit = self._circuit, None
+        if circuit is None:
+            return
+        call, answer = self._call, getattr(self, "answer", None)
+        call.elapsed += monotonic() - self._started
+        circuit.leave(probe=self._probe, failed=self._failed(error))
+        slots.give_back(self.ask.target.origin)
+        if self._span is not None:
+            telemetry.end(self._span, answer.status if answer else 0, error)
+        if answer is not None:
+            answer.close() if error is not None else answer.release()
+
+    def _failed(self, error: BaseException | None) -> bool | None:
+        """Whether the origin has failed; None if nothing is known of it."""
+        if error is None:
+            return self.answer.status in FAILURES
+        if isinstance(error, asyncio.CancelledError):
+            return True if self._call.left <= 0 else None
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return None if isinstance(error.os_error, ForbiddenAddress) else True
+        return True if isinstance(error, aiohttp.ClientError) else None
+
+
+async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
+    """Send one request; return what came of it, ended if ``whole``, which reads the body, or if it is a redirect."""
+    origin, now = ask.target.origin, limits()
+    try:
+        checked = call.guard and not check(ask.target, now)
+        circuit = circuits.at(origin)
+        circuit.check()
+        call.stage = "slot"
+        if not slots.take_now(origin, now.per_host, now.total):
+            await slots.take(origin, now.per_host, now.total, at_work())
+    except Forbidden as exc:
+        raise call.refused(exc) from exc
+    except Open as exc:
+        raise call.left_alone(exc.seconds) from exc
+    run = Exchange(call, ask, circuit)
+    try:
+        run.enter()
+        await run.send(checked=checked, whole=whole)
+    except Open as exc:
+        run.end(exc)
+        raise call.left_alone(exc.seconds) from exc
+    except aiohttp.ClientError as exc:
+        run.end(exc)
+        raise call.error(exc) from exc
+    except BaseException as exc:
+        run.end(exc)
+        raise
+    if whole or run.leads_on:
+        run.end()
+    return run

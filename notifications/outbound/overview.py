@@ -1,0 +1,59 @@
+"""What the outbound calls of this process are doing, for people who operate it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .circuits import circuits
+from .names import lookups
+from .slots import slots
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """``busy`` calls under way and ``waiting`` ones for a place.
+
+    ``circuit`` is ``closed``, ``open`` or ``half-open``; ``failed`` of ``calls`` have failed lately.
+    """
+
+    origin: str
+    busy: int
+    waiting: int
+    circuit: str
+    failed: int
+    calls: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """``busy`` of ``total`` places are taken.
+
+    ``looking_up`` names are being looked up, and ``names_waiting`` wait for that.
+    """
+
+    busy: int
+    total: int
+    looking_up: int
+    names_waiting: int
+    origins: tuple[Origin, ...]
+
+
+def state() -> State:
+    """Return the state of this process: of the origins that are called now, waited for, or have failed lately."""
+    busy, total, places = slots.state()
+    known = {circuit.origin: circuit for circuit in circuits.all()}
+    origins = []
+    for origin in sorted(
+        places.keys()
+        | {at for at, circuit in known.items() if circuit.counts[0] or circuit.state != "closed"}
+    ):
+        taken, waiting = places.get(origin, (0, 0))
+        failed, calls = known[origin].counts if origin in known else (0, 0)
+        circuit = known[origin].state if origin in known else "closed"
+        origins.append(
+            Origin(origin=origin, busy=taken, waiting=waiting, circuit=circuit, failed=failed, calls=calls)
+        )
+    looking_up, names_waiting = lookups.state()
+    return State(
+        busy=busy, total=total, looking_up=looking_up, names_waiting=names_waiting, origins=tuple(origins)
+    )

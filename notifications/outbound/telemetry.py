@@ -1,0 +1,57 @@
+"""Spans for OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), where it is installed.
+
+Each request that is sent, also by a redirect or a retry, is a client span, and is the parent of what the other side
+does. Query strings are left out. Without OpenTelemetry nothing is done; without a tracer provider it costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from .redirects import Ask
+
+if TYPE_CHECKING:
+    from .call import Call
+
+try:
+    from opentelemetry import propagate, trace
+except ImportError:
+    trace = None  # type: ignore[assignment]
+
+installed = trace is not None
+
+
+def begin(call: Call, ask: Ask) -> tuple[Any, CIMultiDictProxy[str]]:
+    """Return a span and the headers to send with it."""
+    url = ask.target.url
+    span = trace.get_tracer("notifications.outbound").start_span(
+        ask.method,
+        kind=trace.SpanKind.CLIENT,
+        attributes={
+            "http.request.method": ask.method,
+            "server.address": ask.target.host,
+            "server.port": ask.target.port,
+            "url.scheme": url.scheme,
+            "url.full": str(url.with_query(None)),
+            **({"http.request.resend_count": call.attempts - 1} if call.attempts > 1 else {}),
+        },
+    )
+    headers = CIMultiDict(ask.headers)
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context=trace.set_span_in_context(span))
+    for name, value in carrier.items():
+        headers[name] = value
+    return span, CIMultiDictProxy(headers)
+
+
+def end(span: Any, status: int, error: BaseException | None) -> None:
+    """End the span with the status of the answer, or with what went wrong."""
+    if status:
+        span.set_attribute("http.response.status_code", status)
+    kind = type(error).__name__ if error is not None else str(status) if status >= 400 else ""
+    if kind:
+        span.set_attribute("error.type", kind)
+        span.set_status(trace.StatusCode.ERROR)
+    span.end()
