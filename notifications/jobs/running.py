@@ -90,7 +90,7 @@ class Running:
         policy = policy_of(task.func)
         _current.set(self)
         self.threads, self.database_thread = threads, database_thread
-        work_for(getattr(job, "works_for", job.user_id))
+        work_for(getattr(job, "works_for", job.user_id), job.id)
         if job.language:
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
