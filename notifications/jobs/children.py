@@ -6,12 +6,24 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from notifications.jobs.running import is_job
+from notifications.jobs.running import current
+from notifications.models import Job
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """Make an asyncio task; the task factory of the worker's loop. What a job starts cannot end the loop."""
-    return asyncio.Task(_Contained(coro) if is_job() else coro, loop=loop, **options)
+    run = current()
+    return asyncio.Task(_Contained(coro, run.job) if run else coro, loop=loop, **options)
+
+
+def name_of(task: asyncio.Task[Any]) -> str:
+    """Return what a task is: of which job, if a job has started it."""
+    coro = task.get_coro()
+    return name_for(coro.job) if isinstance(coro, _Contained) else task.get_name()
+
+
+def name_for(job: Job) -> str:
+    return f"{job.task_path} (job {job.id})"
 
 
 class _Contained(Coroutine[Any, Any, Any]):
@@ -20,8 +32,9 @@ class _Contained(Coroutine[Any, Any, Any]):
     No ``async def`` around it: cancelled before its first step, that would never await the coroutine within.
     """
 
-    def __init__(self, coro: Any) -> None:
+    def __init__(self, coro: Any, job: Job) -> None:
         self._coro = coro
+        self.job = job
 
     def send(self, value: Any) -> Any:
         return self._step(self._coro.send, value)

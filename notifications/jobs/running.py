@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owners import note_batch_owners, work_for
 from notifications.jobs.policies import policy_of
-from notifications.jobs.threads import DaemonExecutor, NoThread
+from notifications.jobs.threads import DaemonExecutor, NoThread, check_connections
 from notifications.models import Job
 
 T = TypeVar("T")
@@ -250,6 +250,9 @@ async def _in_thread(
         try:
             return function(*args, **kwargs), None
         except BaseException as exc:  # as a value: a future takes neither StopIteration nor SystemExit well
+            # Closed here: what it raised is the error, not also the transaction that it left open.
+            with suppress(Exception):
+                check_connections()
             return None, exc
 
     def write_off() -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -32,7 +33,8 @@ class NoThread(Exception):
 class DaemonExecutor(Executor):
     """At most ``size`` threads that are started when they are needed and never keep the process from ending.
 
-    A connection that broke is replaced before the next call, one that a call left inside a transaction after it.
+    A connection that broke is replaced before the next call, one that a call left inside a transaction after it; such a
+    call has failed, whatever it returned: its work is undone.
 
     ``keep_connections``
         Connections stay open for the next call although ``CONN_MAX_AGE`` is 0, and are closed after a few idle
@@ -157,6 +159,10 @@ class DaemonExecutor(Executor):
         try:
             check_connections()
             result = work()
+            if any(map(in_transaction, connections.all(initialized_only=True))):
+                raise transaction.TransactionManagementError(
+                    "This left a transaction open, which is rolled back. Use `with transaction.atomic():`."
+                )
         except StopIteration as exc:  # asyncio's futures do not take it: who waits would wait for ever
             error = RuntimeError(f"It raised {exc!r}.")
             error.__cause__ = exc
@@ -184,8 +190,29 @@ def check_connections() -> None:
             connection.atomic_blocks.clear()
             connection.run_on_commit.clear()
             connection.close()
+        elif in_transaction(connection):
+            connection.close()
         else:
             connection.close_if_unusable_or_obsolete()
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is open: of ``atomic()``, or begun with autocommit off or by a BEGIN."""
+    raw = connection.connection
+    if connection.in_atomic_block or raw is None:
+        return connection.in_atomic_block
+    try:
+        if connection.vendor == "sqlite":
+            return raw.in_transaction
+        if connection.vendor == "postgresql":
+            return raw.info.transaction_status in (
+                1,
+                2,
+                3,
+            )  # active, in a transaction, in a failed one (libpq)
+    except connection.Database.Error:
+        return False  # it is broken, and with it any transaction
+    return not connection.autocommit
 
 
 def keep_connections() -> None:

@@ -13,13 +13,14 @@ from django.db import Error, InterfaceError, OperationalError
 
 from notifications.conf import settings
 from notifications.jobs import by_hand, outcomes, results, running, states
-from notifications.jobs.children import make_task
+from notifications.jobs.children import make_task, name_for
 from notifications.jobs.housekeeping import Housekeeping
 from notifications.jobs.lease import Lease
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
 from notifications.jobs.running import Running
 from notifications.jobs.threads import DaemonExecutor, NoThread
+from notifications.jobs.watchdog import Watchdog
 from notifications.jobs.writer import Writer
 from notifications.models import Job
 
@@ -93,6 +94,7 @@ class Worker:
         house = Housekeeping(self.lease, self._write, self._wake.set)
         await self._insist(house.reap_neighbours)
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
+        watchdog = Watchdog(self._loop)
         deaf = self._listen(self._rung) if self._listen else None
         helpers = [
             asyncio.create_task(_for_ever(step))
@@ -104,6 +106,7 @@ class Worker:
         finally:
             if deaf:
                 deaf()
+            watchdog.stop()
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
@@ -157,7 +160,9 @@ class Worker:
         run = Running(job, self._progressed, self._joins)
         self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.
-        run.task = asyncio.get_running_loop().create_task(self._execute(run), context=contextvars.Context())
+        run.task = asyncio.get_running_loop().create_task(
+            self._execute(run), context=contextvars.Context(), name=name_for(job)
+        )
 
     async def _execute(self, run: Running) -> None:
         self._turn += 1

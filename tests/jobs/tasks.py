@@ -1,11 +1,13 @@
 """Tasks that the tests of the engine ask for; worker processes import them from here too."""
 
 import asyncio
+import contextlib
 import contextvars
 import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -397,6 +399,89 @@ def leak_transaction():
 @task
 async def leak_transaction_async():
     await sync_to_async(leak_transaction.func)()
+
+
+@task
+def leave_autocommit_off():
+    transaction.set_autocommit(False)
+    get_user_model().objects.create(username="never committed")
+
+
+@task
+def begin_and_forget():
+    connection.cursor().execute("BEGIN")
+    get_user_model().objects.create(username="never committed")
+
+
+@task
+async def begin_and_forget_async():
+    await sync_to_async(begin_and_forget.func)()
+
+
+@task
+def commit_with_autocommit_off():
+    transaction.set_autocommit(False)
+    get_user_model().objects.create(username="committed")
+    transaction.commit()
+
+
+@task
+def leak_and_fail():
+    transaction.atomic().__enter__()
+    raise ValueError("and a transaction is open")
+
+
+@task
+async def leak_and_go_on():
+    """Asks for what it cannot see after the leak."""
+    with contextlib.suppress(transaction.TransactionManagementError):
+        await sync_to_async(leak_transaction.func)()
+    return await get_user_model().objects.acount()
+
+
+@task
+async def block_the_loop(seconds):
+    time.sleep(seconds)  # noqa: ASYNC251
+    return "in the end"
+
+
+@task
+async def child_blocks_the_loop(seconds):
+    await asyncio.gather(asyncio.create_task(block_the_loop.func(seconds)))
+
+
+@task
+def leave_process():
+    """Leaves a process behind that ends much later."""
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    return os.posix_spawn(sys.executable, program, os.environ)
+
+
+@task
+async def leave_child():
+    """Leaves an asyncio task behind that goes on when its job is done."""
+
+    async def child():
+        while not gate.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        progress(77)
+        seen.append("child")
+
+    seen.append(asyncio.create_task(child()))
+    return "done"
+
+
+@task
+@policy(max_attempts=2)
+async def exit_at_once(path):
+    write.func(path, os.getpid())
+    os._exit(3)
+
+
+@task
+def exit_at_once_sync(path):
+    write.func(path, os.getpid())
+    os._exit(3)
 
 
 @task

@@ -5,7 +5,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db.backends.signals import connection_created
 
 from notifications.models import Attempt, Job
@@ -206,15 +205,6 @@ def test_the_language_of_who_asked(worker, demo):
         german = tasks.language.using(owner=demo).enqueue()
     english = tasks.language.enqueue()
     assert [json.loads(job.result) for job in until_done(german, english)] == ["de", "en"]
-
-
-def test_a_transaction_that_is_left_open(worker, demo):
-    """It is rolled back, and the thread's next job has a sound connection."""
-    for leak in (tasks.leak_transaction, tasks.leak_transaction_async):
-        assert until_done(leak.enqueue())[0].state == "succeeded"
-        after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
-        assert [json.loads(job.result) for job in after] == [1, 1, 1]
-    assert get_user_model().objects.count() == 1
 
 
 def test_a_connection_that_broke(worker, demo):

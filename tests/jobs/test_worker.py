@@ -210,7 +210,7 @@ class TestTheDatabaseRefuses:
         assert {job.state for job in jobs[1:]} == {"succeeded"}
         assert len(told(demo)) == 21
 
-    def test_even_the_failure_is_refused(self, worker, quickly, monkeypatch):
+    def test_even_the_failure_is_refused(self, quickly, worker, monkeypatch):
         """Then the job waits for its deadline; it is not run again and again, and others go on."""
         finish = states.finish
 
@@ -256,7 +256,7 @@ def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
 
 
 class TestTheDatabaseIsAway:
-    def test_nothing_is_lost_and_nothing_runs_twice(self, worker, quickly, gate, monkeypatch, demo):
+    def test_nothing_is_lost_and_nothing_runs_twice(self, quickly, worker, gate, monkeypatch, demo):
         """Outcomes wait, claims wait, and all is as if nothing had been when it is back."""
         results = [tasks.hold.using(owner=demo).enqueue(number) for number in range(3)]
         wait_until(lambda: len(tasks.held) == 3, what="three jobs to run")
@@ -270,13 +270,13 @@ class TestTheDatabaseIsAway:
         assert len(told(demo)) == 3
         assert {job.attempt for job in Job.objects.all()} == {1}
 
-    def test_a_worker_starts_before_its_database(self, start_worker, quickly, monkeypatch):
+    def test_a_worker_starts_before_its_database(self, quickly, start_worker, monkeypatch):
         away = Away(monkeypatch)
         threading.Timer(0.5, away.back).start()
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    def test_it_goes_away_between_the_first_row_and_the_first_look(self, start_worker, quickly, monkeypatch):
+    def test_it_goes_away_between_the_first_row_and_the_first_look(self, quickly, start_worker, monkeypatch):
         """The worker's row is there already when it begins again."""
         reap, calls = states.reap, []
 
@@ -290,7 +290,7 @@ class TestTheDatabaseIsAway:
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    def test_the_answer_to_a_claim_is_lost(self, worker, quickly, monkeypatch):
+    def test_the_answer_to_a_claim_is_lost(self, quickly, worker, monkeypatch):
         """The jobs are found by comparing, and go back with their attempt."""
         claim, lost = states.claim, []
 
@@ -308,7 +308,7 @@ class TestTheDatabaseIsAway:
         assert len(lost) == 3
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 2)}
 
-    def test_claiming_fails_for_another_reason(self, worker, quickly, monkeypatch):
+    def test_claiming_fails_for_another_reason(self, quickly, worker, monkeypatch):
         """It is logged, and begun again; running jobs do not lose their worker."""
         claim, calls = states.claim, []
 
@@ -419,7 +419,7 @@ class TestStopping:
         ] * 2
         assert len(told(demo)) == 2
 
-    def test_the_grace_is_kept_while_the_database_is_busy(self, worker, quickly, gate, monkeypatch):
+    def test_the_grace_is_kept_while_the_database_is_busy(self, quickly, worker, gate, monkeypatch):
         """Claiming fails as the stop comes; running jobs may finish nevertheless."""
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
@@ -467,7 +467,7 @@ class TestStopping:
 
 
 class TestTakingOver:
-    def test_a_task_whose_job_was_taken_over_is_cancelled(self, worker, quickly, gate):
+    def test_a_task_whose_job_was_taken_over_is_cancelled(self, quickly, worker, gate):
         """Its slot is free again, and what it does changes nothing."""
         result = tasks.hold.using(title="Taken").enqueue("taken")
         until_state(result, "running")
@@ -488,7 +488,7 @@ class TestTakingOver:
         assert (job.state, job.version, job.result) == ("running", 50, None)
         assert told(demo) == []
 
-    def test_a_job_that_comes_back_to_the_same_worker(self, worker, quickly, gate, settings, caplog):
+    def test_a_job_that_comes_back_to_the_same_worker(self, quickly, worker, gate, settings, caplog):
         """Past its deadline it was taken from a task that refuses to end. Each claim's end frees its own slot."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.stubborn.enqueue()

@@ -1,0 +1,180 @@
+"""What tasks do to the worker that runs them: each has an outcome, its owner is told, and its neighbours go on."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from notifications.jobs import states, watchdog
+from notifications.models import Attempt, Job
+from tests.jobs import tasks
+from tests.jobs.conftest import told, until_done
+from tests.jobs.test_running import RAISED
+from tests.support.waiting import wait_until
+
+WORDS = "Something went wrong while this was being done."
+TME = "django.db.transaction.TransactionManagementError"
+
+
+class TestTransactionsThatAreLeftOpen:
+    @pytest.mark.parametrize(
+        "task",
+        [
+            tasks.leak_transaction,
+            tasks.leak_transaction_async,
+            tasks.leave_autocommit_off,
+            tasks.begin_and_forget,
+            tasks.begin_and_forget_async,
+        ],
+        ids=lambda task: task.name,
+    )
+    def test_the_job_has_failed(self, worker, demo, task):
+        """What it wrote is rolled back, so it did not succeed; the connection is sound for whoever comes next."""
+        (job,) = until_done(task.using(owner=demo).enqueue())
+        assert (job.state, json.loads(job.error)["detail"]) == ("failed", WORDS)
+        (attempt,) = Attempt.objects.all()
+        assert attempt.exception_class_path == TME
+        assert "left a transaction open, which is rolled back" in attempt.traceback
+        assert [note.body for note in told(demo)] == [WORDS]
+        after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
+        assert {json.loads(job.result) for job in after} == {1}
+        assert get_user_model().objects.count() == 1
+
+    def test_what_was_committed_is_no_leak(self, worker, demo):
+        (job,) = until_done(tasks.commit_with_autocommit_off.enqueue())
+        assert job.state == "succeeded"
+        after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
+        assert {json.loads(job.result) for job in after} == {2}
+
+    def test_what_it_raised_stays_its_error(self, worker, demo):
+        until_done(tasks.leak_and_fail.enqueue())
+        assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
+        assert json.loads(until_done(tasks.count_users.enqueue())[0].result) == 1
+
+    def test_an_async_task_may_go_on(self, worker, demo):
+        """The call that left it open has failed; the task may handle that."""
+        (job,) = until_done(tasks.leak_and_go_on.enqueue())
+        assert (job.state, json.loads(job.result)) == ("succeeded", 1)
+
+
+class TestTheEventLoopIsBlocked:
+    @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.child_blocks_the_loop])
+    def test_it_is_said_by_which_task(self, worker, demo, caplog, task):
+        """While it lasts, with the line of the program; the job ends as it ends."""
+        result = task.using(owner=demo).enqueue(2)
+        message = wait_until(lambda: said(caplog, "has blocked the event loop"), what="the warning")
+        assert Job.objects.get(id=result.id).state == "running"
+        assert message.startswith(f"{task.module_path} (job {result.id}) has blocked the event loop for 1.")
+        assert "time.sleep(seconds)" in message
+        (job,) = until_done(result, tasks.noop.enqueue())[:1]
+        assert job.state == "succeeded"
+        wait_until(lambda: said(caplog, "The event loop moves again after 2."), what="the end of it")
+        assert len([record for record in caplog.records if "has blocked" in record.getMessage()]) == 1
+
+    def test_shorter_ones_are_not_worth_a_word(self, worker, caplog):
+        for _ in range(4):
+            until_done(tasks.block_the_loop.enqueue(0.3))
+        assert not said(caplog, "has blocked")
+
+    def test_a_process_that_slept_is_not_blocked(self, monkeypatch, caplog):
+        """The watchdog slept as well: a laptop was closed, say."""
+        times = iter([0.0, 9.0, 9.2])  # when it begins, after the sleep, and with the loop again
+        dog = watchdog.Watchdog.__new__(watchdog.Watchdog)
+        dog._beaten, dog._tell = 0.0, lambda seconds: told_of.append(seconds)
+
+        class Stopped:
+            def wait(self, seconds):
+                if self.looks == 1:
+                    dog._beaten = 9.1
+                self.looks += 1
+                return self.looks > 2
+
+            looks = 0
+
+        told_of = []
+        dog._stopped = Stopped()
+        monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        dog._watch()
+        assert told_of == []
+
+
+class TestWhatOutlivesItsJob:
+    def test_a_process(self, start_worker):
+        """The job is done; neither it nor the end of the worker waits for the process."""
+        worker = start_worker()
+        (job,) = until_done(tasks.leave_process.enqueue())
+        pid = json.loads(job.result)
+        try:
+            assert job.state == "succeeded"
+            worker.stop()
+            os.kill(pid, 0)
+        finally:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+    def test_an_asyncio_task(self, worker, demo, gate):
+        """It goes on, and changes nothing of the job any more."""
+        (job,) = until_done(tasks.leave_child.using(owner=demo).enqueue())
+        assert (job.state, json.loads(job.result)) == ("succeeded", "done")
+        gate.set()
+        wait_until(lambda: "child" in tasks.seen, what="the child to go on")
+        until_done(tasks.noop.enqueue())
+        again = Job.objects.get(id=job.id)
+        assert (again.version, again.progress_current) == (job.version, None)
+
+    def test_an_asyncio_task_ends_with_the_worker(self, start_worker, gate):
+        worker = start_worker()
+        until_done(tasks.leave_child.enqueue())
+        worker.stop()
+        assert tasks.seen[0].cancelled()
+
+
+@pytest.mark.parametrize("task", ["exit_at_once", "exit_at_once_sync"])
+def test_a_task_that_ends_its_process(site, tmp_path, task):
+    """os._exit() leaves nothing behind: the job fails when its attempts are used up, and its owner is told."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    words = tmp_path / "words"
+    site.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from tests.jobs import tasks\n"
+        'demo = get_user_model().objects.get(username="demo")\n'
+        f"tasks.{task}.using(owner=demo).enqueue({str(words)!r})\n"
+    )
+    most = 2 if task == "exit_at_once" else 3
+    for attempt in range(1, most + 1):
+        site.start_worker().popen.wait(20)
+        assert len(words.read_text().split()) == attempt
+    site.start_worker()
+    wait_until(lambda: site.rows("SELECT state FROM notifications_job") == [("failed",)], what="the end")
+    ((error,),) = site.rows("SELECT error FROM notifications_job")
+    detail = f"The work was interrupted {most} times and is not tried again."
+    assert json.loads(error) == {"type": "worker-lost", "title": "Failed", "detail": detail}
+    assert site.rows("SELECT body FROM notifications_notification") == [(detail,)]
+
+
+def test_neighbours_in_one_group(worker, demo, gate, monkeypatch):
+    """Whatever else ends at the same time, each has its own outcome, in the same transaction or one of its own."""
+    groups = []
+    finish = states.finish
+    monkeypatch.setattr(states, "finish", lambda group: groups.append(len(group)) or finish(group))
+    bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.unspeakable]
+    with transaction.atomic():
+        good = [tasks.hold.using(owner=demo).enqueue(number) for number in range(10)]
+    wait_until(lambda: len(tasks.held) == 10, what="all to run")
+    with transaction.atomic():
+        failing = [task.using(owner=demo).enqueue() for task in bad]
+        failing += [
+            tasks.not_json.using(owner=demo).enqueue(kind) for kind in ("nan", "nul", "surrogate", "large")
+        ]
+    gate.set()
+    assert {job.state for job in until_done(*good)} == {"succeeded"}
+    assert {job.state for job in until_done(*failing)} == {"failed"}
+    assert len(told(demo)) == len(good) + len(failing)
+    assert max(groups) > 5
+
+
+def said(caplog, words):
+    return next((record.getMessage() for record in caplog.records if words in record.getMessage()), None)
