@@ -40,8 +40,13 @@ def test_kills_at_random_points(engine):
         deaths[meet_its_end(engine, at_statement, process)] += 1
         workers[workers.index(victim)] = start(engine)
         if number % CONVERGE == 0:
-            converge(engine, workers)
-    converge(engine, workers)
+            converge(engine)
+            tell(engine, number, deaths)
+    converge(engine)
+    tell(engine, rounds, deaths)
+
+
+def tell(engine, rounds, deaths):
     ends = Counter(f"{job.state} after {job.attempt}" for job in engine.jobs())
     print(f"{rounds} rounds, killed {dict(deaths)}; jobs {dict(ends)}")
 
@@ -76,7 +81,7 @@ def meet_its_end(engine, at_statement, process):
     return "at a statement" if by_itself else "from outside"
 
 
-def converge(engine, workers):
+def converge(engine):
     """With a worker that lives everything comes to its end, although no lease is over."""
     alive = engine.site.start_worker()
     engine.until_done()

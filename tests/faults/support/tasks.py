@@ -35,10 +35,10 @@ async def follow_up(context, notification):
 
 @task(takes_context=True)
 async def hold(context):
-    """Go on when the gate of this process, or of all, is opened; say all the time who this is."""
+    """Go on when the gate of this process, or of all, is opened; say at both ends who this is."""
     note(context, "began")
-    while not is_open():
-        say_who()
+    say_who()
+    while not is_open():  # noqa: ASYNC110 (a test in another process makes the file)
         await asyncio.sleep(0.02)
     say_who()
     note(context, "done")
@@ -47,11 +47,13 @@ async def hold(context):
 
 @task(takes_context=True)
 def hold_sync(context):
+    """Like `hold`, and not done at once: it is there still when its worker looks which jobs it has lost."""
     note(context, "began")
+    say_who()
     while not is_open():
-        say_who()
         time.sleep(0.02)
     say_who()
+    time.sleep(0.1)
     note(context, "done")
     return os.getpid()
 
