@@ -1,13 +1,21 @@
 """notifications.testing, as projects use it in their tests."""
 
+import subprocess
+import sys
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.test import TestCase
+from django.utils import timezone
 
-from notifications.models import Job, Notification, Stream, Worker
+from notifications.api import batch, join, notify
+from notifications.jobs import queues
+from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import rung
-from notifications.testing import run_jobs
-from tests.jobs import tasks
+from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
+from tests.jobs import joining_tasks, tasks
 
 
 class RunJobsTests(TestCase):
@@ -103,7 +111,195 @@ def test_outside_a_transaction():
 
 def test_it_can_be_imported_before_the_models_are_there():
     """Modules of tests are collected at any time."""
-    import subprocess
-    import sys
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import notifications.testing, notifications.api, notifications.pytest_plugin",
+        ],
+        check=True,
+    )
 
-    subprocess.run([sys.executable, "-c", "import notifications.testing, notifications.api"], check=True)
+
+class RunUntilIdleTests(TestCase):
+    """What waits for its time is run too, on a clock that goes on by itself."""
+
+    def test_jobs_for_later(self):
+        later = timezone.now() + timedelta(days=2)
+        last = tasks.noop.using(run_after=later + timedelta(days=1)).enqueue()
+        first = tasks.noop.using(run_after=later).enqueue()
+        self.assertEqual(run_jobs(), 0)
+        self.assertEqual(run_until_idle(), 2)
+        first, last = Job.objects.get(id=first.id), Job.objects.get(id=last.id)
+        self.assertEqual((first.state, last.state), ("succeeded", "succeeded"))
+        self.assertLessEqual(later, first.started_at)
+        self.assertLess(first.started_at, last.started_at)
+        self.assertEqual(clock.ahead, timedelta())
+
+    def test_attempts_after_their_pauses(self):
+        """A job that fails each time is tried as often as its policy allows."""
+        result = tasks.busy.enqueue(9)
+        self.assertEqual(run_jobs(), 1)
+        self.assertEqual(run_until_idle(), 3)
+        self.assertEqual(Job.objects.get(id=result.id).state, "failed")
+        self.assertEqual(Attempt.objects.count(), 4)
+
+    def test_a_paused_queue_is_left(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            queues.pause("default")
+        tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
+        tasks.noop.enqueue()
+        self.assertEqual(run_until_idle(), 0)
+
+    def test_for_ever(self):
+        tasks.enqueue_for_ever.enqueue()
+        with self.assertRaisesMessage(RuntimeError, "5 jobs have run and there are more."):
+            run_until_idle(limit=5)
+
+
+class ClockTests(TestCase):
+    def tearDown(self):
+        clock.reset()
+
+    def test_it_decides_what_is_due(self):
+        tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        clock.advance(3_590)
+        self.assertEqual(run_jobs(), 0)
+        clock.advance(timedelta(seconds=20))
+        self.assertEqual(run_jobs(), 1)
+        self.assertLess(abs(clock.now() - timezone.now() - timedelta(seconds=3_610)), timedelta(minutes=5))
+
+
+class JoinTests(TestCase):
+    """Where jobs run one after the other, what one waits for is run meanwhile."""
+
+    def test_parents(self):
+        for task in ("parent", "parent_sync", "parent_sync_of_sync"):
+            with self.subTest(task):
+                results = [getattr(joining_tasks, task).enqueue(number) for number in range(20)]
+                self.assertEqual(run_jobs(), 40)
+                values = [join(result) for result in results]
+                more = task == "parent_sync_of_sync"
+                self.assertEqual(values, [number + more for number in range(20)])
+
+    def test_generations(self):
+        self.assertEqual(join(self._run(joining_tasks.generations.enqueue(4))), 4)
+
+    def test_a_batch_in_a_job(self):
+        from tests.jobs import batch_tasks
+
+        counts = join(self._run(batch_tasks.batch_in_a_job.enqueue(3)))
+        self.assertEqual(counts, {"succeeded": 3, "failed": 0, "cancelled": 0})
+
+    def test_what_is_never_done(self):
+        """A job that waits for one that is not due fails, and says why."""
+        result = self._run(joining_tasks.wait_for_later.enqueue())
+        result.refresh()
+        self.assertEqual(result.status, "FAILED")
+        self.assertIn(
+            "which is not due, is held back, or waits for the first one", result.errors[0].traceback
+        )
+
+    def _run(self, result):
+        run_jobs()
+        return result
+
+
+class CaptureTests(TestCase):
+    def test_what_was_told_inside(self):
+        demo, other = (get_user_model().objects.create_user(name) for name in ("demo", "other"))
+        notify(demo, "Before")
+        with capture_notifications() as told, capture_notifications(other) as mine:
+            notify(demo, "Inside")
+            notify(other, "Mine")
+            self.assertEqual(told, [])
+        notify(demo, "After")
+        self.assertEqual([note.title for note in told], ["Inside", "Mine"])
+        self.assertEqual([(note.title, note.user_id) for note in mine], [("Mine", other.pk)])
+
+
+class ConnectTests(TestCase):
+    def test_not_in_a_test_case(self):
+        demo = get_user_model().objects.create_user("demo")
+        with self.assertRaisesMessage(RuntimeError, "connect() needs a TransactionTestCase"), connect(demo):
+            pass
+
+
+@pytest.fixture
+def demo(db):
+    return get_user_model().objects.create_user("demo")
+
+
+def test_a_client_is_told_live(transactional_db, demo):
+    """What was there, what comes, the count at the bell, and progress of a job until it is done."""
+    notify(demo, "Before")
+    with connect(demo) as client:
+        assert [item["title"] for item in client.notifications.values()] == ["Before"]
+        assert client.unread == 1
+        notify(demo, "Now")
+        item = client.notification("Now")
+        assert (item["level"], client.unread, client.seq) == ("info", 2, 2)
+        with batch(owner=demo, title="Many") as b:
+            for _ in range(3):
+                tasks.noop.enqueue()
+        assert client.until(lambda client: client.jobs.get(str(b.id)))["progress"]["total"] == 3
+        run_jobs()
+        assert client.done(b)["progress"] == {"current": 3, "total": 3, "message": ""}
+        assert client.notification("Many")["job"] == str(b.id)
+
+
+async def test_a_client_in_async_code(event_loop_database):
+    from asgiref.sync import sync_to_async
+
+    demo = await get_user_model().objects.acreate(username="demo")
+    async with connect(demo.pk) as client:
+        await sync_to_async(notify)(demo, "Now")
+        assert await client.auntil(lambda client: client.unread) == 1
+
+
+def test_many_frames(connect_client, demo):
+    """More than a window: they are acked."""
+    client = connect_client(demo)
+    for number in range(200):
+        notify(demo, f"{number}")
+    client.until(lambda client: client.seq == 200)
+    assert [item["title"] for item in client.notifications.values()] == [f"{n}" for n in range(200)]
+
+
+def test_what_does_not_come_is_missed(connect_client, demo):
+    client = connect_client(demo)
+    with pytest.raises(AssertionError, match=r"^Waited 0.1 s in vain. There are the notifications \[\]"):
+        client.notification("Never", timeout=0.1)
+
+
+def test_one_who_is_not_active_is_let_go(transactional_db, demo):
+    demo.is_active = False
+    with pytest.raises(AssertionError, match=r"The connection has ended: closed with 4401"), connect(demo):
+        pass
+
+
+def test_the_fixtures(run_jobs, run_until_idle, jobs_clock, capture_notifications, demo):
+    """The plugin brings what the module has."""
+    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
+    tasks.noop.using(run_after=timezone.now() + timedelta(days=9)).enqueue()
+    with capture_notifications(demo) as told:
+        assert run_jobs() == 1
+    assert len(told) == 1
+    jobs_clock.advance(timedelta(days=2))
+    assert run_jobs() == 1
+    assert run_until_idle() == 1
+    assert jobs_clock.ahead == timedelta(days=2)
+
+
+def test_the_clock_of_the_test_before_is_right():
+    assert clock.ahead == timedelta()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_jobs_leaves_what_is_not_committed():
+    """Outside a test's transaction only what is committed is run, as by a worker."""
+    with transaction.atomic():
+        tasks.noop.enqueue()
+        transaction.set_rollback(True)
+    assert run_jobs() == 0

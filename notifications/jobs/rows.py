@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
 
 
+#: How far a test has moved the clock: see ``notifications.testing.clock``.
+ahead = timedelta()
+
+
 def clock() -> datetime:
     """Return the database's time: leases of several machines are compared by one clock."""
     db = connection()
     if db.vendor != "postgresql":
-        return timezone.now()
+        return timezone.now() + ahead
     with db.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        return cursor.fetchone()[0] + ahead
 
 
 def locked(rows: Any, *, skip: bool = True) -> Any:

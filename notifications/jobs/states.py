@@ -70,17 +70,22 @@ def enqueue(job: Job) -> Job:
 
 
 def claim(
-    worker: UUID, limit: int, *, queues: Sequence[str] = (), timeouts: dict[str, float] | None = None
+    worker: UUID,
+    limit: int,
+    *,
+    queues: Sequence[str] = (),
+    timeouts: dict[str, float] | None = None,
+    among: Q | None = None,
 ) -> list[Job]:
     """Take at most ``limit`` queued jobs that are due, by priority and age, and return them as they are now.
 
-    ``timeouts`` are the seconds that tasks may take, by path, as far as they are known.
+    ``timeouts`` are the seconds that tasks may take, by path, as far as they are known. ``among`` leaves out others.
     """
     timeouts = timeouts or {}
 
     def take() -> list[Job]:
         now = clock()
-        jobs = _due(now, limit, queues)
+        jobs = _due(now, limit, queues, among or Q())
         for job in jobs:
             job.state = Job.State.RUNNING
             job.worker = worker
@@ -315,9 +320,9 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
             raise TooManyJobs(limit)
 
 
-def _due(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
-    def find(among: Callable[[Any], Any], limit: int) -> list[Job]:
-        ready = among(_queued(queues))
+def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job]:
+    def find(narrow: Callable[[Any], Any], limit: int) -> list[Job]:
+        ready = narrow(_queued(queues).filter(among))
         jobs = list(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
         jobs += locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
         jobs.sort(key=lambda job: (-job.priority, job.id))

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.utils import timezone
 
 from notifications.api import ajoin, join, policy, task
 from tests.jobs import tasks
@@ -77,3 +79,8 @@ def parent_out_of_time():
 @task
 async def await_failing():
     return await ajoin(await tasks.fail.aenqueue(), timeout=60)
+
+
+@task
+def wait_for_later():
+    return join(tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue())
