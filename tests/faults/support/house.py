@@ -92,15 +92,13 @@ class House:
         self.worker = self._worker()
 
     async def cut_sockets(self):
-        some = self.chance.sample(self.proxies, self.chance.randint(1, len(self.proxies)))
-        for proxy in some:
-            proxy.cut()
-        await asyncio.sleep(self.chance.random() * 0.5)
-        for proxy in some:
-            proxy.restore()
+        await self._cut(self.chance.sample(self.proxies, self.chance.randint(1, len(self.proxies))))
 
     async def crash_database(self):
+        """Some clients come back while it is away."""
         await asyncio.to_thread(self.cluster.crash)
+        await self._cut([self.chance.choice(self.proxies)])
+        await asyncio.sleep(self.chance.random() * 0.5)
         await asyncio.to_thread(self.cluster.start)
 
     async def kill_redis(self):
@@ -123,6 +121,13 @@ class House:
         env = self.site.env() | (environment or {})
         process = Process([sys.executable, *arguments], log=self.site.folder / "house.log", env=env, cwd=ROOT)
         return process
+
+    async def _cut(self, proxies):
+        for proxy in proxies:
+            proxy.cut()
+        await asyncio.sleep(self.chance.random() * 0.5)
+        for proxy in proxies:
+            proxy.restore()
 
     async def _stop(self, process):
         code = await asyncio.to_thread(process.stop)
