@@ -1,7 +1,8 @@
 """A process that dies by its own hand, where no signal from outside hits often: between two statements.
 
-FAULT_DIES_AT is the number of the statement; even: before it is sent, odd: after it has been answered. Here too: a
-receiver of notification_recording that asks for a job about each notification of `work`.
+FAULT_DIES_AT is the number of the statement; even: before it is sent, odd: after it has been answered.
+FAULT_FREEZES_AFTER is how the statement begins after which, once, the process stops with all that it has locked.
+Here too: a receiver of notification_recording that asks for a job about each notification of `work`.
 """
 
 import itertools
@@ -26,6 +27,11 @@ class Deaths(AppConfig):
             connection_created.connect(
                 lambda connection, **_: connection.execute_wrappers.append(die), weak=False
             )
+        if beginning := os.environ.get("FAULT_FREEZES_AFTER"):
+            freeze = frozen(beginning)
+            connection_created.connect(
+                lambda connection, **_: connection.execute_wrappers.append(freeze), weak=False
+            )
 
 
 def follow(notification, job, **_):
@@ -46,6 +52,18 @@ def deadly(fate):
         answer = execute(sql, params, many, context)
         if here:
             os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    return wrapper
+
+
+def frozen(beginning):
+    once = iter([True])
+
+    def wrapper(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if sql.startswith(beginning) and next(once, False):
+            os.kill(os.getpid(), signal.SIGSTOP)
         return answer
 
     return wrapper
