@@ -60,13 +60,13 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
             end = look_at(id)
     if end is None:
         _close_connections()
-        with _waits.wait_for(id, listen) as future, running.aside(run, future):
+        with _waits.wait_for(id, listen) as future, running.aside(run, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
                 raise _late(id, seconds) from None
             except CancelledError:
-                raise JobCancelled("The job that waited here is over.") from None
+                raise JobCancelled("The job that waited here is over, or was cancelled.") from None
     return end.value()
 
 
@@ -93,7 +93,7 @@ async def ajoin(
     if end is None:
         if run is None:
             await let_go()
-        with _waits.wait_for(id, listen) as future, running.aside(run, future):
+        with _waits.wait_for(id, listen) as future, running.aside(run, future, id):
             limit = asyncio.timeout(seconds)
             try:
                 async with limit:

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
+from uuid import UUID
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -63,8 +64,8 @@ class Running:
         self.on_join = on_join
         #: Where nobody else runs jobs: runs others until the one with this id is done.
         self.inline = inline
-        #: The ends of other jobs for which it waits.
-        self.joined: set[Future[Any]] = set()
+        #: The jobs for whose ends it waits.
+        self.joined: dict[Future[Any], UUID] = {}
         #: The call of a sync task on its thread.
         self.call: Future[Any] | None = None
         self.threads: DaemonExecutor | None = None
@@ -142,6 +143,8 @@ class Running:
         self.cancelling = True
         if self.call:
             self.call.cancel()  # does nothing to one that runs
+            for future in list(self.joined):
+                future.cancel()
         elif self.interruptible and self.task:
             self.task.cancel()
 
@@ -169,12 +172,12 @@ def on_shared_thread() -> bool:
 
 
 @contextmanager
-def aside(run: Running | None, future: Future[Any]) -> Iterator[None]:
-    """Give up the slot of a job, and the thread of a sync one, while it waits for the end of another one."""
+def aside(run: Running | None, future: Future[Any], id: UUID) -> Iterator[None]:
+    """Give up the slot of a job, and the thread of a sync one, while it waits for the end of the one with this id."""
     if run is None:
         yield
         return
-    run.joined.add(future)
+    run.joined[future] = id
     run.on_join()
     try:
         if run.threads and run.call:
@@ -183,7 +186,7 @@ def aside(run: Running | None, future: Future[Any]) -> Iterator[None]:
         else:
             yield
     finally:
-        run.joined.discard(future)
+        run.joined.pop(future, None)
 
 
 class JobContext(TaskContext):

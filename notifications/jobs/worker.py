@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError
+from django.db.models import Q
 
 from notifications.conf import settings
 from notifications.jobs import by_hand, outcomes, results, running, states
@@ -34,6 +35,8 @@ CLAIMED, RECORDED = 100, 50
 LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
 #: The database is away or busy, as against: it refuses what it is given.
 AWAY = (OperationalError, InterfaceError)
+#: Jobs that may wait for others, for each slot that there is. With more of them only what they wait for is claimed.
+ASIDE = 4
 #: Seconds between two checks that the claims of running jobs still hold.
 HOLD = 5.0
 #: Seconds between two looks at who wants a job cancelled, at least.
@@ -133,13 +136,16 @@ class Worker:
                 continue
             for job in jobs:
                 self._start(job)
-            self._more = len(jobs) == limit
+            self._more = len(jobs) == limit or self._has_many_aside()
             if not (jobs and self._more):
                 await _wait(self._wake, LOOK)
 
     def _free_slots(self) -> int:
         # Jobs that wait for others leave their slots to these: parents must not starve their children.
         return self.concurrency - sum(not run.joined for run in list(self._running.values()))
+
+    def _has_many_aside(self) -> bool:
+        return sum(bool(run.joined) for run in list(self._running.values())) >= ASIDE * self.concurrency
 
     def _joins(self) -> None:
         # From any thread.
@@ -149,12 +155,21 @@ class Worker:
     def _take(self, limit: int) -> list[Job]:
         if not states.is_due(self.queues):
             return []
-        jobs = states.claim(self.lease.worker, limit, queues=self.queues, timeouts=self._timeouts)
+        # First the jobs for which others wait here, or a thousand parents would begin before the first child.
+        wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
+        jobs = self._take_among(Q(id__in=wanted) | Q(batch__in=wanted), limit) if wanted else []
+        if len(jobs) < limit and not self._has_many_aside():
+            jobs += self._take_among(None, limit - len(jobs))
         if new := {job.task_path for job in jobs} - self._timeouts.keys():
             self._timeouts |= {path: results.policy_at(path).timeout for path in new}
             states.put_off([job for job in jobs if job.task_path in new], self._timeouts)
         running.started(jobs)
         return jobs
+
+    def _take_among(self, among: Q | None, limit: int) -> list[Job]:
+        return states.claim(
+            self.lease.worker, limit, queues=self.queues, timeouts=self._timeouts, among=among
+        )
 
     def _start(self, job: Job) -> None:
         run = Running(job, self._progressed, self._joins)

@@ -8,8 +8,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.utils import timezone
 
 from notifications.api import ajoin, join, policy, task
+from notifications.exceptions import JobCancelled
 from tests.jobs import tasks
 
+#: Counted parents, and how many there were each time.
+alive, most_alive = [], []
 #: Sync parents that wait for the others before they wait for their children.
 together = threading.Barrier(1)
 
@@ -18,6 +21,27 @@ together = threading.Barrier(1)
 async def parent(value):
     """Return what a child returned that is enqueued here and waited for."""
     return await ajoin(await tasks.echo.aenqueue(value), timeout=60)
+
+
+@task
+async def counted_parent(queue):
+    """Leaves how many of its kind there were when it began."""
+    alive.append(1)
+    most_alive.append(len(alive))
+    try:
+        return await ajoin(await tasks.noop.using(queue_name=queue).aenqueue(), timeout=60)
+    finally:
+        alive.pop()
+
+
+@task(takes_context=True)
+def parent_until_cancelled(context):
+    """Cancelled while it waits: join() ends, and the context says why."""
+    try:
+        join(tasks.hold.enqueue("child"))
+    except JobCancelled:
+        tasks.seen.append("parent")
+        context.raise_if_cancelled()
 
 
 @task

@@ -11,7 +11,7 @@ from django.db import OperationalError, connections, transaction
 
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs import joining, states
+from notifications.jobs import by_hand, joining, states
 from notifications.models import Job
 from notifications.realtime import doorbell
 from tests.jobs import joining_tasks, tasks
@@ -362,6 +362,39 @@ def test_generations_on_one_slot(start_worker):
 def test_one_parent_of_many(start_worker):
     start_worker(concurrency=2)
     assert join(joining_tasks.parent_of_many.enqueue(50), timeout=60) == sum(range(50))
+
+
+def test_children_go_before_parents_that_did_not_begin(start_worker):
+    """Parents are older and would all begin first; each would be in memory, a sync one with a thread."""
+    joining_tasks.most_alive.clear()
+    with transaction.atomic():
+        parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(60)]
+    start_worker(concurrency=2)
+    until_done(*parents, timeout=60)
+    assert max(joining_tasks.most_alive) <= 4
+
+
+def test_only_so_many_wait_for_jobs_of_others(start_worker):
+    """Their children run elsewhere, when somebody is there: until then no more parents begin than a few a slot."""
+    joining_tasks.most_alive.clear()
+    with transaction.atomic():
+        parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(30)]
+    start_worker(concurrency=2, queues=["default"])
+    wait_until(lambda: Job.objects.filter(queue_name="elsewhere").count() >= 8, what="parents to wait")
+    start_worker(queues=["elsewhere"])
+    until_done(*parents, timeout=60)
+    assert 8 <= max(joining_tasks.most_alive) <= 10
+
+
+def test_a_sync_parent_that_is_cancelled_waits_no_longer(worker, gate):
+    """To wait is a place where a sync task lets itself be ended. The child is left alone."""
+    parent = joining_tasks.parent_until_cancelled.enqueue()
+    wait_until(lambda: tasks.held == ["child"], what="the child to run")
+    by_hand.cancel([uuid.UUID(parent.id)])
+    with pytest.raises(JobCancelled):
+        join(parent, timeout=20)
+    assert tasks.seen == ["parent"]
+    assert not gate.is_set()
 
 
 def test_a_slot_is_given_up_once_only(start_worker, gate):
