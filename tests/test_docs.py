@@ -8,7 +8,9 @@ import pytest
 
 from asyncsite.calling import Answer
 from asyncsite.environment import NAMES, SQLITE_OPTIONS
+from notifications.api import notify
 from notifications.conf import DEFAULTS
+from tests import documented
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -83,3 +85,20 @@ def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
     names = {}
     exec(code("jobs.md", "Test"), names)
     names["test_a_report_is_told"](client, django_user_model.objects.create_user("ada"))
+
+
+@pytest.mark.parametrize(
+    "heading", ["Run jobs", "Move the clock", "Capture what is told", "Connect a client"]
+)
+def test_the_examples_of_testing_pass(heading, request, transactional_db, django_user_model):
+    """With the tasks that they name, and the fixtures of the plugin."""
+    user = django_user_model.objects.create_user("ada")
+    names = {**vars(documented), "notify": notify}
+    exec(code("testing.md", heading), names)
+    if heading == "Run jobs":
+        test = names["ReportTests"]("test_a_report_is_made")
+        test.user = user
+        return test.test_a_report_is_made()
+    (example,) = (value for name, value in names.items() if name.startswith("test_"))
+    parameters = example.__code__.co_varnames[: example.__code__.co_argcount]
+    example(*(user if name == "user" else request.getfixturevalue(name) for name in parameters))
