@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
@@ -128,24 +129,42 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: no backend of ours."""
+    """W003: no backend of ours. E006: the limits of its queues."""
     from django.utils.module_loading import import_string
 
     from notifications.jobs.backend import JobBackend
 
-    for params in getattr(settings, "TASKS", {}).values():
+    ours = {}
+    for alias, params in getattr(settings, "TASKS", {}).items():
         try:
             if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
-                return []
+                ours[alias] = params
         except (ImportError, TypeError):
             continue
-    return [
-        Warning(
-            "No backend in TASKS keeps its jobs here.",
-            hint='TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}',
-            id="notifications.W003",
-        )
-    ]
+    if not ours:
+        return [
+            Warning(
+                "No backend in TASKS keeps its jobs here.",
+                hint='TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}',
+                id="notifications.W003",
+            )
+        ]
+    return [error for alias, params in ours.items() for error in _check_limits(alias, params)]
+
+
+def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
+    limits = params.get("OPTIONS", {}).get("limits", {})
+    queues = params.get("QUEUES", ["default"])
+    for name, limit in (limits if isinstance(limits, dict) else {"limits": limits}).items():
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            problem = f"limits {name!r} to {limit!r} jobs at once."
+            hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with whole numbers from 1.'
+        elif queues and name not in queues:
+            problem = f"limits the queue {name!r}, which is not among its QUEUES."
+            hint = f"Its queues: {', '.join(sorted(queues))}."
+        else:
+            continue
+        yield Error(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.E006")
 
 
 @register("notifications")

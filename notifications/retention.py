@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from notifications import streams
@@ -45,13 +46,11 @@ class Pruning:
 
     def _all(self) -> Iterator[int]:
         for model, ended in ENDS:
-            yield from self._until_none(
-                lambda model=model, ended=ended: _prune_chunk(model, ended, self._before)
-            )  # type: ignore[misc]
+            yield from self._until_none(partial(_prune_chunk, model, ended, self._before))
         for users in streams.gone():
             yield 0  # a look at streams is enough for once
             for user in users:
-                yield from self._until_none(lambda user=user: streams.purge_chunk(user))  # type: ignore[misc]
+                yield from self._until_none(partial(streams.purge_chunk, user))
 
     def _until_none(self, work: Callable[[], int]) -> Iterator[int]:
         while count := self._run(work):

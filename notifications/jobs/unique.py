@@ -68,7 +68,8 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
 def _holder(job: Job) -> Job | None:
     rows = Job.objects.using(database()).filter(user=job.user_id, idempotency_key=job.idempotency_key)
-    rows = rows.extra(where=["NOT (idempotency_key = '')"])  # in the words of the index, or SQLite does not take it
+    # In the words of the index, or SQLite would not take it.
+    rows = rows.extra(where=["NOT (idempotency_key = '')"])
     there = rows.first()
     if there is None:
         return None

@@ -60,6 +60,35 @@ class ForYou(Exception):
     tell_owner = True
 
 
+class TaskHolder:
+    def method(self):
+        pass
+
+
+class NotSerializable(Exception):
+    def __init__(self):
+        super().__init__(lambda: None, object())
+
+
+@task
+def fail_with_what_is_no_json():
+    raise NotSerializable
+
+
+@task(priority=5, queue_name="reports")
+def of_reports():
+    return "reports"
+
+
+@task(takes_context=True)
+@policy(retry_on=(Exception,))
+def attempts_so_far(context, value=None):
+    """Three times, to see what each attempt is told."""
+    seen.append((context.attempt, context.task_result.attempts, context.task_result.status, value))
+    if context.attempt < 3:
+        raise Busy
+
+
 class Busy(Exception):
     """An upstream that says when to come again."""
 
