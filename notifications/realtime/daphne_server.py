@@ -53,6 +53,7 @@ def _is_clear(protocol: Any, transport: Any) -> bool:
     return (
         protocol.state == protocol.STATE_OPEN
         and not (protocol.send_queue or transport._tempDataBuffer or transport.dataBuffer)
+        and transport.connected
         and not transport.disconnecting
     )
 

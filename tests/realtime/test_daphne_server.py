@@ -1,0 +1,156 @@
+"""The short way to the sockets of Daphne, on a real server."""
+
+import asyncio
+import os
+import sys
+
+import aiohttp
+import pytest
+
+from notifications.realtime import daphne_server
+from tests.realtime.writing import SIZES, text
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+
+SERVERS = {
+    "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "tests.realtime.writing:application"),
+    "uvicorn": ("-m", "uvicorn", "--port", "{port}", "tests.realtime.writing:application"),
+}
+
+
+@pytest.fixture(params=SERVERS)
+def served(request, tmp_path):
+    pytest.importorskip(request.param)
+    port = free_port()
+    command = [sys.executable, *(part.format(port=port) for part in SERVERS[request.param])]
+    process = Process(command, log=tmp_path / "server.log", env=dict(os.environ))
+    process.wait_until(lambda: listens(port), what="the server to listen")
+    yield request.param, port, process
+    process.stop()
+
+
+async def test_what_goes_the_short_way_stays_in_order(served):
+    """Texts on both ways by turns, to a client that reads late: all of them, whole, in order; then the close."""
+    name, port, process = served
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://127.0.0.1:{port}/", max_msg_size=0) as socket,
+    ):
+        assert await socket.receive_str(timeout=10) == str(name == "daphne")
+        await socket.send_str("go")
+        await asyncio.sleep(0.5)
+        for number in range(len(SIZES)):
+            assert await socket.receive_str(timeout=30) == text(number), process.output
+        assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 4000
+    assert "Error" not in process.output
+
+
+class Transport:
+    """As Twisted's of a TCP connection, as far as it is used, in a build that differs by ``changes``."""
+
+    __module__ = "twisted.internet.tcp"
+    TLS = disconnecting = False
+    connected = True
+    dataBuffer = b""
+    takes = 10**6
+
+    def __init__(self, **changes):
+        self._tempDataBuffer = []
+        self.sent, self.buffered = b"", b""
+        self.__dict__.update(changes)
+
+    def writeSomeData(self, data):
+        if isinstance(self.takes, Exception):
+            return self.takes
+        self.sent += data[: self.takes]
+        return len(data[: self.takes])
+
+    def write(self, data):
+        self.buffered += data
+
+
+class Protocol:
+    """As autobahn's of a WebSocket that is open."""
+
+    STATE_OPEN = state = 3
+    _perMessageCompress = None
+    send_queue = ()
+
+    def __init__(self, transport, **changes):
+        self.transport = transport
+        self.__dict__.update(changes)
+
+
+class Server:
+    """As Daphne's."""
+
+    async def handle_reply(self, protocol, message):
+        raise AssertionError("not asked")
+
+
+Server.__module__ = "daphne.server"
+
+
+def writer(transport, **changes):
+    from functools import partial
+
+    return daphne_server.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
+
+
+def test_what_the_kernel_does_not_take_is_left_to_twisted():
+    """The rest of the frame, and nothing twice."""
+    transport = Transport(takes=4)
+    assert writer(transport)("Hello") is True
+    assert (transport.sent, transport.buffered) == (b"\x81\x05He", b"llo")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_tempDataBuffer": [b"before"]},
+        {"dataBuffer": b"before"},
+        {"disconnecting": True},
+        {"connected": False},
+        {"takes": ConnectionError()},
+    ],
+    ids=str,
+)
+def test_what_cannot_go_the_short_way(changes):
+    """It goes the ordinary way, behind what waits, or to whoever ends the connection."""
+    transport = Transport(**changes)
+    assert writer(transport)("Hello") is False
+    assert (transport.sent, transport.buffered) == (b"", b"")
+
+
+def test_a_socket_that_is_closing_takes_nothing():
+    """As on the ordinary way."""
+    transport = Transport()
+    write = writer(transport, state=2)
+    assert write("Hello") is False
+    assert transport.sent == b""
+
+
+@pytest.mark.parametrize(
+    ("of_transport", "of_protocol"),
+    [
+        ({"TLS": True}, {}),
+        ({}, {"_perMessageCompress": object()}),
+        ({"__class__": object}, {}),
+    ],
+    ids=["tls", "compressed", "another transport"],
+)
+def test_connections_without_a_short_way(of_transport, of_protocol):
+    """None: what encrypts or compresses must see every message."""
+    transport = Transport(**{key: value for key, value in of_transport.items() if key != "__class__"})
+    if "__class__" in of_transport:
+        transport = type("Elsewhere", (Transport,), {"__module__": "elsewhere"})()
+    assert writer(transport, **of_protocol) is None
+
+
+def test_a_daphne_built_otherwise():
+    """Without one of the attributes that are looked at, messages go the ordinary way."""
+    assert daphne_server.writer_of(writer) is None
+    transport = Transport()
+    del transport._tempDataBuffer
+    assert writer(transport) is None
