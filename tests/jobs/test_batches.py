@@ -4,11 +4,13 @@ import asyncio
 import json
 import threading
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 from django.test import TestCase
+from django.utils import timezone
 
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
 from notifications.compat import task_backends, task_enqueued
@@ -17,7 +19,7 @@ from notifications.jobs import by_hand, outcomes, recording, settling, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, rung
-from notifications.testing import run_jobs
+from notifications.testing import connect, run_jobs
 from tests.jobs import batch_tasks, tasks
 from tests.jobs.conftest import told, until_done, until_state
 from tests.support.waiting import wait_until
@@ -408,6 +410,25 @@ def test_the_progress_of_the_whole(demo, always_report, transactional_db):
     assert seen[3][:3] == (4, "", "failed")
 
 
+def test_a_browser_sees_it_move(demo, always_report, transactional_db):
+    """One job in its list, whose progress counts the others, and one notification."""
+    with connect(demo) as client:
+        with batch(owner=demo) as b:
+            for _ in range(3):
+                tasks.noop.enqueue()
+        for number, job in enumerate(claim_all()):
+            item = client.until(
+                lambda client, number=number: next(
+                    (item for item in client.jobs.values() if item["progress"]["current"] == number), None
+                )
+            )
+            assert (item["id"], item["state"], item["progress"]["total"]) == (str(b.id), "running", 3)
+            end(job)
+        assert client.notification("3 jobs")["job"] == str(b.id)
+        assert client.jobs.keys() == {str(b.id)}
+        assert client.unread == 1
+
+
 def test_progress_never_goes_back(demo, always_report, transactional_db, monkeypatch):
     """Of two who report at a time, the one who counted less comes later."""
     with batch(owner=demo) as b:
@@ -529,6 +550,18 @@ def test_a_worker_settles_what_was_left(demo, nobody_settles, transactional_db, 
     nobody_settles()
     start_worker()
     assert join(b, timeout=20) == {**ALL, "succeeded": 1}
+
+
+def test_a_worker_goes_on_cancelling(demo, transactional_db, start_worker):
+    """Whoever cancelled was killed after the batch was marked: its jobs are held back, and cancelled by a worker."""
+    with batch(owner=demo) as b:
+        tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_hand, "_cancel_jobs_of", lambda batches, by: None)
+        by_hand.cancel([b.id], by=demo.pk)
+    start_worker()
+    with pytest.raises(JobCancelled):
+        join(b, timeout=20)
 
 
 def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkeypatch, caplog):
