@@ -47,8 +47,8 @@ def test_a_frozen_worker_changes_nothing(engine):
         frozen, other = workers if (number + number // 2) % 2 else workers[::-1]
         if not (theirs := {effect.job for effect in begun if effect.pid == frozen.pid}):
             frozen, other, theirs = other, frozen, set(held)
-        freeze_outside_transactions(engine, frozen)
         said = len(frozen.output)
+        freeze_outside_transactions(engine, frozen)
         engine.until_begun(theirs, 2 * len(theirs))
         wait_until(
             lambda theirs=theirs, other=other: said_by(engine, theirs) == {str(other.pid)},

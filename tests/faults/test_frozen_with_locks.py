@@ -21,9 +21,7 @@ def engine(site):
 
 def test_others_go_on(engine):
     """Its transaction is ended by the server, its job done by another worker; later it finds out, and works on."""
-    engine.site.environment["FAULT_FREEZES_AFTER"] = "INSERT INTO notifications_stream"
-    frozen = engine.site.start_worker()
-    del engine.site.environment["FAULT_FREEZES_AFTER"]
+    frozen = engine.start_worker(fate="SIGSTOP after INSERT INTO notifications_stream")
     (first,) = engine.ask("work", args=[0])
     frozen.wait_until(lambda: is_stopped(frozen.pid), what="the worker to freeze")
     other = engine.site.start_worker()

@@ -13,6 +13,16 @@ from tests.support.waiting import wait_until
 WORKERS, ASKED, STATEMENTS = 2, 12, 150
 #: Seconds of work within which a worker is killed from outside, and those after which it is, if no statement comes.
 SECONDS, LATEST = 0.6, 4.0
+#: Statements at which a worker dies in the first test.
+MOMENTS = (
+    "after UPDATE notifications_job SET state='running'",
+    "after UPDATE notifications_job SET state=",
+    'before INSERT INTO "notifications_notification"',
+    'after INSERT INTO "notifications_notification"',
+    'before INSERT INTO "notifications_job"',
+    'after INSERT INTO "notifications_job"',
+    "after INSERT INTO notifications_stream",
+)
 #: Rounds after which everything must come to its end before it goes on.
 CONVERGE = 50
 
@@ -25,6 +35,16 @@ def engine(site):
     engine.close()
 
 
+def test_kills_at_the_worst_moments(engine):
+    """Around the claim, the outcome, its notification, what a receiver asks for, and the numbers: all or nothing."""
+    for moment in MOMENTS:
+        worker = engine.start_worker(fate=f"SIGKILL {moment}")
+        engine.ask("work", 3, args=[0])
+        wait_until(lambda worker=worker: not worker.running, what=f"the worker to die {moment}")
+        assert worker.popen.returncode == -9, worker.output
+    converge(engine)
+
+
 @pytest.mark.timeout(120 + 30 * ROUNDS)
 def test_kills_at_random_points(engine):
     """Every job reaches its end, told once, within its attempts; so does what a receiver of its notification asks for.
@@ -32,12 +52,12 @@ def test_kills_at_random_points(engine):
     Half of the workers die at one of their statements, before or after it; the others by a signal at some time.
     """
     workers = [start(engine) for _ in range(WORKERS)]
-    rounds = 5 * ROUNDS or 8
+    rounds = 5 * ROUNDS or 5
     deaths = Counter()
     for number in range(1, rounds + 1):
         ask(engine)
-        at_statement, process = victim = engine.chance.choice(workers)
-        deaths[meet_its_end(engine, at_statement, process)] += 1
+        fate, process = victim = engine.chance.choice(workers)
+        deaths[meet_its_end(engine, fate, process)] += 1
         workers[workers.index(victim)] = start(engine)
         if number % CONVERGE == 0:
             converge(engine)
@@ -60,19 +80,18 @@ def ask(engine):
 
 
 def start(engine):
-    fate = engine.chance.choice([0, engine.chance.randint(1, STATEMENTS)])
-    engine.site.environment["FAULT_DIES_AT"] = str(fate)
-    process = engine.site.start("worker", "manage.py", "run_jobs", "--concurrency", "10")
-    del engine.site.environment["FAULT_DIES_AT"]
-    return fate, process
+    fate = ""
+    if engine.chance.random() < 0.5:
+        fate = f"SIGKILL {engine.chance.choice(['before', 'after'])} {engine.chance.randint(1, STATEMENTS)}"
+    return fate, engine.start_worker("--concurrency", "10", fate=fate)
 
 
-def meet_its_end(engine, at_statement, process):
+def meet_its_end(engine, fate, process):
     """Wait until the worker has died at its statement, or kill it while it works; one in ten while it begins."""
     begins = engine.chance.random() < 0.1
     if not begins:
         wait_until(lambda: "runs" in process.output or not process.running, what="the worker to begin")
-    until = time.monotonic() + (LATEST if at_statement else SECONDS * engine.chance.random())
+    until = time.monotonic() + (LATEST if fate else SECONDS * engine.chance.random())
     while process.running and time.monotonic() < until:
         time.sleep(0.005)
     by_itself = not process.running

@@ -1,7 +1,7 @@
-"""A process that dies by its own hand, where no signal from outside hits often: between two statements.
+"""A process that meets its fate by its own hand, where no signal from outside hits often: at one of its statements.
 
-FAULT_DIES_AT is the number of the statement; even: before it is sent, odd: after it has been answered.
-FAULT_FREEZES_AFTER is how the statement begins after which, once, the process stops with all that it has locked.
+FAULT_FATE says how, when, and at which statement, by number or by how it begins: "SIGKILL before 17",
+"SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …": with all that it has locked.
 Here too: a receiver of notification_recording that asks for a job about each notification of `work`.
 """
 
@@ -22,15 +22,10 @@ class Deaths(AppConfig):
         from notifications.signals import notification_recording
 
         notification_recording.connect(follow, weak=False)
-        if fate := int(os.environ.get("FAULT_DIES_AT", "0")):
-            die = deadly(fate)
+        if told := os.environ.get("FAULT_FATE"):
+            meet = fate(*told.split(" ", 2))
             connection_created.connect(
-                lambda connection, **_: connection.execute_wrappers.append(die), weak=False
-            )
-        if beginning := os.environ.get("FAULT_FREEZES_AFTER"):
-            freeze = frozen(beginning)
-            connection_created.connect(
-                lambda connection, **_: connection.execute_wrappers.append(freeze), weak=False
+                lambda connection, **_: connection.execute_wrappers.append(meet), weak=False
             )
 
 
@@ -42,28 +37,20 @@ def follow(notification, job, **_):
         tasks.follow_up.enqueue(str(notification.pk))
 
 
-def deadly(fate):
-    number = itertools.count(1)
+def fate(how, when, statement):
+    number, once = itertools.count(1), iter([True])
+
+    def is_it(sql):
+        met = next(number) == int(statement) if statement.isdigit() else sql.startswith(statement)
+        return met and next(once, False)
 
     def wrapper(execute, sql, params, many, context):
-        here = next(number) == fate
-        if here and fate % 2 == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        here = is_it(sql)
+        if here and when == "before":
+            os.kill(os.getpid(), getattr(signal, how))
         answer = execute(sql, params, many, context)
-        if here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-    return wrapper
-
-
-def frozen(beginning):
-    once = iter([True])
-
-    def wrapper(execute, sql, params, many, context):
-        answer = execute(sql, params, many, context)
-        if sql.startswith(beginning) and next(once, False):
-            os.kill(os.getpid(), signal.SIGSTOP)
+        if here and when == "after":
+            os.kill(os.getpid(), getattr(signal, how))
         return answer
 
     return wrapper

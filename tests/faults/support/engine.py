@@ -79,6 +79,14 @@ class Engine:
     def asker(self):
         return Driver(self.site, "tests.faults.support.engine_deeds")
 
+    def start_worker(self, *arguments, fate=""):
+        """Start a worker, with the fate that deaths.py gives it; not waited for."""
+        self.site.environment["FAULT_FATE"] = fate
+        try:
+            return self.site.start("worker", "manage.py", "run_jobs", *arguments)
+        finally:
+            del self.site.environment["FAULT_FATE"]
+
     def ask(self, task, count=1, *, args=(), user="demo", at_once=50):
         """Enqueue jobs of a task in tests/faults/support/tasks.py; return their ids."""
         return self.asker.call("ask", task=task, count=count, args=args, user=user, at_once=at_once)
