@@ -13,7 +13,7 @@ LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
     {"transactions"},
-    {"streams", "inbox", "changes"},
+    {"streams", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
 TOP = len(LAYERS)
