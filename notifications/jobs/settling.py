@@ -34,6 +34,8 @@ BATCH = "notifications.jobs.batches.batch"
 ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
 #: Seconds between two reports of how far a batch is, by one process.
 REPORT = 0.5
+#: Batches of which this is remembered.
+REMEMBERED = 1_000
 
 #: When this process reported last how far a batch is, and those that have moved since.
 _reported: dict[UUID, float] = {}
@@ -74,6 +76,8 @@ def _report(id: UUID) -> None:
     if now - _reported.get(id, 0.0) < REPORT:
         _moved.add(id)
         return
+    if len(_reported) >= REMEMBERED:
+        _reported.clear()  # other processes ended some of them
     _reported[id] = now
     _moved.discard(id)
     counts = _counts(id)
