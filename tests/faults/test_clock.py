@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.faults.support.clock import MOVED, SEARCHED
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.support.waiting import wait_until
 
 LEASE, WORKERS, HELD = 2, 2, 4
@@ -27,7 +27,7 @@ def engine(site, tmp_path):
     engine.close()
 
 
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_the_clock_is_moved(engine):
     """Beyond every lease and back: running jobs stay where they are, new ones are done, by the same workers."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
@@ -40,7 +40,9 @@ def test_the_clock_is_moved(engine):
     for to in moves:
         move(engine, to)
         engine.until_all_done(engine.ask("work", 3, args=[0]))
-        wait_until(lambda: all_hold_leases(engine), what="every worker to hold a lease again")
+        wait_until(
+            lambda: all_hold_leases(engine), timeout=PATIENCE, what="every worker to hold a lease again"
+        )
         print(f"moved to {to:+.0f} s")
     engine.open()
     engine.until_done()

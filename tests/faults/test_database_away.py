@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
@@ -26,7 +26,7 @@ def engine(tmp_path):
     cluster.stop()
 
 
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_postgresql_crashes_and_stays_away(engine):
     """The workers come back by themselves, with their jobs: every lease was over, and nobody took them away.
 
@@ -37,13 +37,19 @@ def test_postgresql_crashes_and_stays_away(engine):
         held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, HELD)]
         engine.until_begun(held)
         asked = [engine.ask(task, 60, args=[0.05]) for task in ("work", "work_sync")]
-        wait_until(lambda asked=asked: engine.effects("done", jobs=asked[0]), what="the load to begin")
+        wait_until(
+            lambda asked=asked: engine.effects("done", jobs=asked[0]),
+            timeout=PATIENCE,
+            what="the load to begin",
+        )
         time.sleep(engine.chance.random() * 0.3)
         engine.cluster.crash()
         away = LEASE * 1.5 if number % 2 == 0 else 0
         time.sleep(away)  # nobody can be asked whether the leases are over
         engine.cluster.start()
-        wait_until(lambda: all_hold_leases(engine), what="every worker to hold a lease again")
+        wait_until(
+            lambda: all_hold_leases(engine), timeout=PATIENCE, what="every worker to hold a lease again"
+        )
         engine.open()
         engine.until_done()
         begun = engine.effects("began", jobs={*held, *asked[0], *asked[1]})

@@ -37,7 +37,7 @@ def engine(site, disk, tmp_path):
     small.close()
 
 
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_the_disk_is_full_for_a_while(engine, disk):
     """Outcomes wait in the worker, claims too. With room again each job ends, told once, and none has run twice."""
     worker = engine.site.start_worker()

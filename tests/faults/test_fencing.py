@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.support.waiting import wait_until
 
 #: Seconds of a lease, jobs that are held while a worker is frozen, jobs that come and go meanwhile.
@@ -31,7 +31,7 @@ def engine(site):
     engine.close()
 
 
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_a_frozen_worker_changes_nothing(engine):
     """SIGSTOP, another worker takes over, SIGCONT: one outcome, one notification, and no write by the stale one.
 
@@ -52,6 +52,7 @@ def test_a_frozen_worker_changes_nothing(engine):
         engine.until_begun(theirs, 2 * len(theirs))
         wait_until(
             lambda theirs=theirs, other=other: said_by(engine, theirs) == {str(other.pid)},
+            timeout=PATIENCE,
             what="their progress",
         )
         if late := number % 2:
@@ -115,7 +116,9 @@ def said_by(engine, ids):
 
 def until_over(engine, ids):
     wait_until(
-        lambda: {job.state for job in engine.jobs(ids)} == {"succeeded"}, what="the other worker to finish"
+        lambda: {job.state for job in engine.jobs(ids)} == {"succeeded"},
+        timeout=PATIENCE,
+        what="the other worker to finish",
     )
     engine.until_numbered()
 
@@ -125,7 +128,7 @@ def until_it_noticed(worker, said, ids):
         new = worker.output[said:]
         return all(f"job {id} is void" in new or f"Job {id} was taken over" in new for id in ids)
 
-    wait_until(noticed, what="the stale worker to notice")
+    wait_until(noticed, timeout=PATIENCE, what="the stale worker to notice")
 
 
 def rows_of(engine, ids):

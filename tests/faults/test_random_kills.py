@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.support.waiting import wait_until
 
 #: Workers at a time, jobs asked for in a round, and the last of its statements at which a worker may die.
@@ -16,7 +16,7 @@ SECONDS, LATEST = 0.6, 4.0
 #: Statements at which a worker dies in the first test.
 MOMENTS = (
     "after UPDATE notifications_job SET state='running'",
-    "after UPDATE notifications_job SET state=",
+    "after UPDATE notifications_job SET state=%s",
     'before INSERT INTO "notifications_notification"',
     'after INSERT INTO "notifications_notification"',
     'before INSERT INTO "notifications_job"',
@@ -40,12 +40,14 @@ def test_kills_at_the_worst_moments(engine):
     for moment in MOMENTS:
         worker = engine.start_worker(fate=f"SIGKILL {moment}")
         engine.ask("work", 3, args=[0])
-        wait_until(lambda worker=worker: not worker.running, what=f"the worker to die {moment}")
+        wait_until(
+            lambda worker=worker: not worker.running, timeout=PATIENCE, what=f"the worker to die {moment}"
+        )
         assert worker.popen.returncode == -9, worker.output
     converge(engine)
 
 
-@pytest.mark.timeout(120 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine):
     """Every job reaches its end, told once, within its attempts; so does what a receiver of its notification asks for.
 
@@ -90,7 +92,11 @@ def meet_its_end(engine, fate, process):
     """Wait until the worker has died at its statement, or kill it while it works; one in ten while it begins."""
     begins = engine.chance.random() < 0.1
     if not begins:
-        wait_until(lambda: "runs" in process.output or not process.running, what="the worker to begin")
+        wait_until(
+            lambda: "runs" in process.output or not process.running,
+            timeout=PATIENCE,
+            what="the worker to begin",
+        )
     until = time.monotonic() + (LATEST if fate else SECONDS * engine.chance.random())
     while process.running and time.monotonic() < until:
         time.sleep(0.005)

@@ -1,7 +1,8 @@
 """A process that meets its fate by its own hand, where no signal from outside hits often: at one of its statements.
 
 FAULT_FATE says how, when, and at which statement, by number or by how it begins: "SIGKILL before 17",
-"SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …": with all that it has locked.
+"SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …": with all that it has locked, "DEAF after …": the
+commit that follows is made, and its answer lost.
 Here too: a receiver of notification_recording that asks for a job about each notification of `work`.
 """
 
@@ -10,6 +11,7 @@ import os
 import signal
 
 from django.apps import AppConfig
+from django.db import OperationalError
 
 
 class Deaths(AppConfig):
@@ -23,9 +25,9 @@ class Deaths(AppConfig):
 
         notification_recording.connect(follow, weak=False)
         if told := os.environ.get("FAULT_FATE"):
-            meet = fate(*told.split(" ", 2))
+            told_fate = fate(*told.split(" ", 2))
             connection_created.connect(
-                lambda connection, **_: connection.execute_wrappers.append(meet), weak=False
+                lambda connection, **_: connection.execute_wrappers.append(told_fate), weak=False
             )
 
 
@@ -47,10 +49,29 @@ def fate(how, when, statement):
     def wrapper(execute, sql, params, many, context):
         here = is_it(sql)
         if here and when == "before":
-            os.kill(os.getpid(), getattr(signal, how))
+            meet(how, context["connection"])
         answer = execute(sql, params, many, context)
         if here and when == "after":
-            os.kill(os.getpid(), getattr(signal, how))
+            meet(how, context["connection"])
         return answer
 
     return wrapper
+
+
+def meet(how, connection):
+    if how == "DEAF":
+        lose_the_answer(connection)
+    else:
+        os.kill(os.getpid(), getattr(signal, how))
+
+
+def lose_the_answer(connection):
+    really = connection._commit
+
+    def commit():
+        connection._commit = really
+        really()
+        connection.connection.close()
+        raise OperationalError("The answer to COMMIT is lost.")
+
+    connection._commit = commit

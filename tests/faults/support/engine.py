@@ -108,13 +108,13 @@ class Engine:
             if (not words or word in words) and (jobs is None or job in jobs)
         ]
 
-    def until_begun(self, jobs, count=None, **how):
+    def until_begun(self, jobs, count=None):
         """Wait until these jobs have begun, so often in all; return the effects that say so."""
         count = count or len(jobs)
         return wait_until(
             lambda: len(begun := self.effects("began", jobs=jobs)) >= count and begun,
+            timeout=PATIENCE,
             what=f"{count} beginnings of {len(jobs)} jobs",
-            **how,
         )
 
     def jobs(self, ids=None):
