@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -50,6 +51,12 @@ def live(db):
         return row.id
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def longest_pause(monkeypatch):
+    """Another attempt begins after the longest pause that chance might choose, so that none comes too early."""
+    monkeypatch.setattr("notifications.jobs.outcomes.random", SimpleNamespace(uniform=lambda low, high: high))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Another attempt after an exception that may pass, with a pause that is stored."""
 
 import json
+import random
 from datetime import timedelta
 
 import pytest
@@ -25,6 +26,12 @@ def pass_the_pause():
 def pause(policy=None, *, attempt=1, exc=None, max_attempts=100):
     job = Job(attempt=attempt, max_attempts=max_attempts, title="x")
     return outcomes.failed(job, policy or Policy(retry_on=tasks.Busy), exc or tasks.Busy()).again_in
+
+
+@pytest.fixture
+def chance(longest_pause, monkeypatch):
+    """What chance chooses."""
+    monkeypatch.setattr(outcomes, "random", random)
 
 
 def test_a_job_is_tried_again_until_it_succeeds(demo):
@@ -97,7 +104,7 @@ def test_an_attempt_that_took_too_long():
     assert again.return_value == "in time"
 
 
-def test_the_pause_is_any_part_of_a_time_that_doubles():
+def test_the_pause_is_any_part_of_a_time_that_doubles(chance):
     """Full jitter: from 0 to 2, 4, 8, … seconds, at most an hour."""
     for attempt, most in ((1, 2), (2, 4), (3, 8), (12, 3600), (90, 3600)):
         pauses = [pause(attempt=attempt) for _ in range(400)]
@@ -118,7 +125,7 @@ def test_the_pause_is_any_part_of_a_time_that_doubles():
         ("60", 0, 2),
     ],
 )
-def test_the_pause_is_at_least_what_the_exception_asks_for(asked, least, most):
+def test_the_pause_is_at_least_what_the_exception_asks_for(chance, asked, least, most):
     """A number of seconds, at most a day; anything else is no wish."""
     pauses = [pause(exc=tasks.Busy(asked)) for _ in range(100)]
     assert least <= min(pauses) and max(pauses) <= most
