@@ -46,7 +46,7 @@ def test_the_counts_add_up(engine):
     for job in jobs:
         (number,) = json.loads(job.args)
         kind = kinds.get(number, "noop")
-        assert (job.task_path, job.state, job.attempt) == (kind, STATES.get(kind, "succeeded"), 1), job
+        assert (job.task, job.state, job.attempt) == (kind, STATES.get(kind, "succeeded"), 1), job
         if kind == "noop":
             assert (json.loads(job.result), job.error) == (number, None), job
         else:
@@ -54,7 +54,7 @@ def test_the_counts_add_up(engine):
     expected = Counter(OUTCOMES[kind] for kind in kinds.values())
     attempts = "SELECT outcome, count(*) FROM notifications_attempt GROUP BY outcome"
     assert dict(engine.site.rows(attempts)) == expected
-    silent = {job.id for job in jobs if job.task_path == "wait_to_be_cancelled"}
+    silent = {job.id for job in jobs if job.task == "wait_to_be_cancelled"}
     assert_streams_add_up(engine, jobs, silent)
     engine.assert_law(silent=silent)
     print(f"{JOBS} jobs: {dict(Counter(job.state for job in jobs))}, attempts {dict(expected)}")

@@ -119,7 +119,7 @@ def converge(engine):
         else:
             assert (job.attempt, json.loads(job.error)["type"]) == (job.max_attempts, "worker-lost"), job
         assert begun[job.id] <= job.attempt, job
-    followed = Counter(json.loads(job.args)[0] for job in engine.jobs() if job.task_path == "follow_up")
+    followed = Counter(json.loads(job.args)[0] for job in engine.jobs() if job.task == "follow_up")
     notified = Counter(id for id, _, _ in engine.notifications())
     assert followed == notified, "Not each notification is followed by exactly one job."
     alive.stop()

@@ -26,7 +26,7 @@ SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
 """
 ACTIVE = f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))"
 JOBS = """
-SELECT id, user_id, state, attempt, max_attempts, fence, result, error, task_path, args, progress_message
+SELECT id, user_id, state, attempt, max_attempts, result, error, task_path, args, progress_message
 FROM notifications_job ORDER BY id
 """
 
@@ -38,10 +38,9 @@ class JobRow:
     state: str
     attempt: int
     max_attempts: int
-    fence: int
     result: str | None
     error: str | None
-    task_path: str
+    task: str
     args: str
     message: str
 
@@ -118,25 +117,25 @@ class Engine:
         )
 
     def jobs(self, ids=None):
-        rows = [
-            JobRow(
-                id=str(uuid.UUID(str(id))),
-                user=user,
-                state=state,
-                attempt=attempt,
-                max_attempts=limit,
-                fence=fence,
-                result=result,
-                error=error,
-                task_path=path.rpartition(".")[2],
-                args=args,
-                message=message,
-            )
-            for id, user, state, attempt, limit, fence, result, error, path, args, message in self.site.rows(
-                JOBS
-            )
+        """All jobs, or these, oldest first."""
+        names = (
+            "id",
+            "user",
+            "state",
+            "attempt",
+            "max_attempts",
+            "result",
+            "error",
+            "task",
+            "args",
+            "message",
+        )
+        rows = [dict(zip(names, row, strict=True)) for row in self.site.rows(JOBS)]
+        jobs = [
+            JobRow(**row | {"id": canonical(row["id"]), "task": row["task"].rpartition(".")[2]})
+            for row in rows
         ]
-        return rows if ids is None else [row for row in rows if row.id in set(ids)]
+        return jobs if ids is None else [job for job in jobs if job.id in ids]
 
     def until_done(self, timeout=PATIENCE):
         """Wait until no job is active and every row has its number."""
@@ -146,7 +145,7 @@ class Engine:
         """Wait until these jobs are done, each in this state."""
         done = f"SELECT id FROM notifications_job WHERE state = '{state}'"
         wait_until(
-            lambda: set(ids) <= {str(uuid.UUID(str(id))) for (id,) in self.site.rows(done)},
+            lambda: set(ids) <= {canonical(id) for (id,) in self.site.rows(done)},
             timeout=PATIENCE,
             what=f"{len(ids)} jobs to be {state}",
         )
@@ -159,7 +158,7 @@ class Engine:
 
     def notifications(self):
         rows = self.site.rows("SELECT id, job, level FROM notifications_notification ORDER BY id")
-        return [(str(uuid.UUID(str(id))), job and str(uuid.UUID(str(job))), level) for id, job, level in rows]
+        return [(canonical(id), job and canonical(job), level) for id, job, level in rows]
 
     def everything(self):
         """All that a stale worker could change."""
@@ -191,7 +190,7 @@ class Engine:
         recorded = defaultdict(list)
         rows = self.site.rows("SELECT job_id, number FROM notifications_attempt ORDER BY job_id, number")
         for job, number in rows:
-            recorded[str(uuid.UUID(str(job)))].append(number)
+            recorded[canonical(job)].append(number)
         for job in jobs:
             unsuccessful = job.attempt if job.state != "succeeded" else job.attempt - 1
             assert recorded[job.id] == list(range(1, unsuccessful + 1)), job
@@ -205,10 +204,14 @@ class Engine:
             numbers[user].append(seq)
         heads = dict(self.site.rows("SELECT user_id, head FROM notifications_stream"))
         for user, seqs in numbers.items():
-            # A newer notification of the same job archives the older one: that has its number anew.
             assert sorted(seqs) == list(range(1, heads[user] + 1)), f"The numbers of user {user} have a hole."
 
     def close(self):
         self.open()
         if "asker" in self.__dict__:
             self.asker.stop()
+
+
+def canonical(id):
+    """A UUID as text: SQLite has it without dashes, PostgreSQL as an object."""
+    return str(uuid.UUID(str(id)))
