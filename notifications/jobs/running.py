@@ -45,6 +45,7 @@ class Running:
         "joined",
         "on_join",
         "on_progress",
+        "over",
         "stopping",
         "task",
         "threads",
@@ -64,6 +65,7 @@ class Running:
         self.on_join = on_join
         #: Where nobody else runs jobs: runs others until the one with this id is done.
         self.inline = inline
+        self.over = False
         #: The jobs for whose ends it waits.
         self.joined: dict[Future[Any], UUID] = {}
         #: The call of a sync task on its thread.
@@ -132,6 +134,7 @@ class Running:
             return outcomes.failed(job, policy, exc)
         finally:
             self.waits = self.interruptible = False
+            self.over = True
             for future in list(self.joined):  # a thread that was abandoned waits for nothing any more
                 future.cancel()
         return outcomes.succeeded(job, policy, value)
@@ -178,6 +181,8 @@ def aside(run: Running | None, future: Future[Any], id: UUID) -> Iterator[None]:
         yield
         return
     run.joined[future] = id
+    if run.over or (run.cancelling and run.call):
+        future.cancel()
     run.on_join()
     try:
         if run.threads and run.call:

@@ -62,6 +62,15 @@ def left() -> set[UUID]:
     return {*over.values_list("id", flat=True), *_moved}
 
 
+def inside(batches: Iterable[UUID]) -> set[UUID]:
+    """Return these batches and the ones inside them that are not done."""
+    found = new = set(batches)
+    while new:
+        new = set(running().filter(batch__in=new).values_list("id", flat=True)) - found
+        found = found | new
+    return found
+
+
 def is_batch(job: Job) -> bool:
     return job.task_path == BATCH
 

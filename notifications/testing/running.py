@@ -77,12 +77,13 @@ class _Run:
         """Run a job for which one that runs waits, or the jobs of a batch."""
         from django.db.models import Q
 
-        from notifications.jobs import joining, recording
+        from notifications.jobs import recording
+        from notifications.jobs.awaited import look_at
 
-        while joining.look_at(id) is None:
+        while look_at(id) is None:
             if not self.one(Q(id=id) | Q(batch=id)) and not self.one():
                 recording.settle_left()
-                if joining.look_at(id) is None:
+                if look_at(id) is None:
                     raise RuntimeError(
                         f"A job waits for job {id}, which is not due, is held back, or waits for the first one."
                     )

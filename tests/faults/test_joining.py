@@ -8,12 +8,20 @@ from tests.support.waiting import wait_until
 
 #: A script that looks for itself only when it begins to wait, and then goes by rings alone.
 SCRIPT = """
-import time, django
+import threading, time, django
 django.setup()
 from notifications.api import {how}
-from notifications.jobs import joining
+from notifications.jobs import awaited
 from tests.jobs import joining_tasks, tasks
-joining.SOON = joining.SELDOM = 1000
+from notifications.realtime.doorbell import doorbell
+awaited.SOON = awaited.SELDOM = 1000
+
+def say_when_it_hears():
+    while not (doorbell._watcher and doorbell._watcher.hearing):
+        time.sleep(0.01)
+    print("hears", flush=True)
+
+threading.Thread(target=say_when_it_hears, daemon=True).start()
 {code}
 """
 
@@ -37,16 +45,14 @@ def test_a_script_hears_of_a_workers_end(workers, tmp_path, how, owner):
     script = start_script(
         workers,
         f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'words')!r}, {go!r})\n"
-        f"print('waits', flush=True)\nprint('got', {wait})",
+        f"print('got', {wait})",
         how,
     )
     worker = workers.start_worker()
-    script.wait_for_line("waits")
-    # It hears from soon after it began: its thread runs, and has looked once.
-    wait_until(lambda: (tmp_path / "words").exists(), what="the job to begin")
-    workers.python("import time; time.sleep(0.5)")
+    script.wait_for_line("hears")
+    wait_until((tmp_path / "words").exists, what="the job to begin")
     (tmp_path / "go").touch()
-    script.popen.wait(20)
+    script.popen.wait(60)
     assert f"got {worker.pid}" in script.output
 
 

@@ -22,6 +22,13 @@ async def batch_in_a_job(count):
 
 
 @task
+async def nested_batch_in_a_job():
+    async with abatch() as b, abatch():
+        await tasks.noop.aenqueue()
+    return await ajoin(b, timeout=60)
+
+
+@task
 async def fail_once(path):
     """Fails at first; succeeds when it is tried again."""
     with open(path, "a+") as file:  # noqa: ASYNC230

@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.utils import timezone
 
-from notifications.jobs import joining
+from notifications.jobs import awaited
 from notifications.jobs.worker import Worker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def nobody_listens(monkeypatch):
     """What waits and listens for jobs ends with the test: its database is not there after it."""
-    monkeypatch.setattr(joining, "IDLE", 0.0)
+    monkeypatch.setattr(awaited, "IDLE", 0.0)
     yield
     names = {"notifications-join"} | (
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}

@@ -101,6 +101,18 @@ def parent_out_of_time():
 
 
 @task
+@policy(timeout=0.2)
+def parent_too_late():
+    """Begins to wait when its time is over, for a job that nobody runs."""
+    tasks.gate.wait(30)
+    try:
+        join(tasks.noop.using(queue_name="nowhere").enqueue())
+    except BaseException as exc:
+        tasks.seen.append(type(exc).__name__)
+        raise
+
+
+@task
 async def await_failing():
     return await ajoin(await tasks.fail.aenqueue(), timeout=60)
 

@@ -11,10 +11,10 @@ from django.db import OperationalError, connections, transaction
 
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs import by_hand, joining, states
+from notifications.jobs import awaited, by_hand, states
 from notifications.models import Job
 from notifications.realtime import doorbell
-from tests.jobs import joining_tasks, tasks
+from tests.jobs import batch_tasks, joining_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
@@ -25,15 +25,15 @@ NEVER = 1_000.0
 def nobody_waits():
     """Whatever a test did, nobody is left who waits."""
     yield
-    assert not joining._waits._awaited
+    assert not awaited.waits._awaited
 
 
 @pytest.fixture
 def rings_only(monkeypatch):
     """No look but the ones that a ring asks for."""
-    wait_until(lambda: joining._waits._thread is None, what="the thread of another test to end")
-    monkeypatch.setattr(joining, "SOON", NEVER)
-    monkeypatch.setattr(joining, "SELDOM", NEVER)
+    wait_until(lambda: awaited.waits._thread is None, what="the thread of another test to end")
+    monkeypatch.setattr(awaited, "SOON", NEVER)
+    monkeypatch.setattr(awaited, "SELDOM", NEVER)
 
 
 class Waiter(threading.Thread):
@@ -43,8 +43,8 @@ class Waiter(threading.Thread):
         super().__init__()
         self.asked, self.outcome, self.connection = (args, kwargs), None, None
         self.start()
-        awaited = uuid.UUID(str(getattr(args[0], "id", args[0])))
-        wait_until(lambda: not self.is_alive() or awaited in joining._waits._awaited, what="somebody to wait")
+        job = uuid.UUID(str(getattr(args[0], "id", args[0])))
+        wait_until(lambda: not self.is_alive() or job in awaited.waits._awaited, what="somebody to wait")
 
     def run(self):
         args, kwargs = self.asked
@@ -141,14 +141,14 @@ def test_a_ring_ends_the_wait(rings_only, worker, gate, demo, owned):
     result = tasks.hold.using(owner=demo if owned else None).enqueue("x")
     until_state(result, "running")
     waiter = Waiter(result)
-    wait_until(lambda: joining._waits._awaited[uuid.UUID(result.id)].known, what="a first look")
+    wait_until(lambda: awaited.waits._awaited[uuid.UUID(result.id)].known, what="a first look")
     gate.set()
     assert waiter.until() == "x"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_lost_ring_makes_it_late_not_wrong(monkeypatch):
-    monkeypatch.setattr(joining, "SOON", 0.01)
+    monkeypatch.setattr(awaited, "SOON", 0.01)
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
@@ -159,13 +159,13 @@ def test_a_lost_ring_makes_it_late_not_wrong(monkeypatch):
 def test_done_while_one_begins_to_wait(rings_only, monkeypatch):
     """Between the look of the waiter and the moment from which rings are heard: the thread looks once more."""
     result = tasks.noop.enqueue()
-    wait_for = joining._waits.wait_for
+    wait_for = awaited.waits.wait_for
 
     def late(*args):
         finish(result, state="succeeded", result="7")
         return wait_for(*args)
 
-    monkeypatch.setattr(joining._waits, "wait_for", late)
+    monkeypatch.setattr(awaited.waits, "wait_for", late)
     assert Waiter(result).until() == 7
 
 
@@ -173,17 +173,17 @@ def test_done_while_one_begins_to_wait(rings_only, monkeypatch):
 def test_a_ring_during_the_first_look(rings_only, monkeypatch):
     """Whose job it is, is not known yet; the ring counts all the same."""
     result = tasks.noop.enqueue()
-    ends, heard = joining._waits._ends, []
+    ends, heard = awaited.waits._ends, []
 
     def slow(ids):
         found = ends(ids)
         if not heard:
-            joining._waits._awaited[uuid.UUID(result.id)].known = False
+            awaited.waits._awaited[uuid.UUID(result.id)].known = False
             finish(result, state="succeeded", result="7")
-            heard.append(joining._waits._heard(frozenset({"somebody"}), False))
+            heard.append(awaited.waits._heard(frozenset({"somebody"}), False))
         return found
 
-    monkeypatch.setattr(joining._waits, "_ends", slow)
+    monkeypatch.setattr(awaited.waits, "_ends", slow)
     assert Waiter(result).until() == 7
 
 
@@ -199,9 +199,9 @@ def test_a_job_that_disappears(rings_only):
 @pytest.mark.django_db(transaction=True)
 def test_the_database_is_away_for_a_while(monkeypatch, caplog):
     """Who waits goes on waiting, and it is in the log."""
-    monkeypatch.setattr(joining, "SOON", 0.01)
+    monkeypatch.setattr(awaited, "SOON", 0.01)
     result = tasks.noop.enqueue()
-    ends, failed = joining._waits._ends, []
+    ends, failed = awaited.waits._ends, []
 
     def away(ids):
         if len(failed) < 3:
@@ -209,7 +209,7 @@ def test_the_database_is_away_for_a_while(monkeypatch, caplog):
             raise OperationalError("away")
         return ends(ids)
 
-    monkeypatch.setattr(joining._waits, "_ends", away)
+    monkeypatch.setattr(awaited.waits, "_ends", away)
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
     assert waiter.until() == 7
@@ -218,7 +218,7 @@ def test_the_database_is_away_for_a_while(monkeypatch, caplog):
 
 @pytest.mark.django_db(transaction=True)
 def test_an_error_of_ours_reaches_who_waits(monkeypatch):
-    monkeypatch.setattr(joining._waits, "_ends", lambda ids: 1 / 0)
+    monkeypatch.setattr(awaited.waits, "_ends", lambda ids: 1 / 0)
     assert isinstance(Waiter(tasks.noop.enqueue()).until(), ZeroDivisionError)
 
 
@@ -259,11 +259,11 @@ async def test_a_waiter_that_is_cancelled_leaves_the_job_alone(event_loop_databa
     await in_thread(start_worker)
     held = await tasks.hold.aenqueue("x")
     waiter = asyncio.create_task(ajoin(held))
-    await in_thread(wait_until, lambda: joining._waits._awaited, what="somebody to wait")
+    await in_thread(wait_until, lambda: awaited.waits._awaited, what="somebody to wait")
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert not joining._waits._awaited
+    assert not awaited.waits._awaited
     gate.set()
     assert await ajoin(held, timeout=20) == "x"
     assert tasks.seen == []
@@ -304,7 +304,7 @@ async def test_no_request_holds_a_connection_while_it_waits(event_loop_database,
         await sync_to_async(query)()
         assert seen[0].connection is not None
         waiter = asyncio.create_task(ajoin(held))
-        await in_thread(wait_until, lambda: joining._waits._awaited, what="somebody to wait")
+        await in_thread(wait_until, lambda: awaited.waits._awaited, what="somebody to wait")
         assert seen[0].connection is None
         gate.set()
         assert await waiter == "x"
@@ -368,22 +368,47 @@ def test_children_go_before_parents_that_did_not_begin(start_worker):
     """Parents are older and would all begin first; each would be in memory, a sync one with a thread."""
     joining_tasks.most_alive.clear()
     with transaction.atomic():
-        parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(60)]
+        parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(20)]
     start_worker(concurrency=2)
     until_done(*parents, timeout=60)
     assert max(joining_tasks.most_alive) <= 4
 
 
-def test_only_so_many_wait_for_jobs_of_others(start_worker):
+def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
     """Their children run elsewhere, when somebody is there: until then no more parents begin than a few a slot."""
+    monkeypatch.setattr("notifications.jobs.worker.BEYOND", NEVER)
     joining_tasks.most_alive.clear()
     with transaction.atomic():
-        parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(30)]
+        parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
     start_worker(concurrency=2, queues=["default"])
     wait_until(lambda: Job.objects.filter(queue_name="elsewhere").count() >= 8, what="parents to wait")
     start_worker(queues=["elsewhere"])
     until_done(*parents, timeout=60)
     assert 8 <= max(joining_tasks.most_alive) <= 10
+
+
+def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker, monkeypatch):
+    """Each has as many parents as it may, and all of them wait for jobs that only the other one would run."""
+    monkeypatch.setattr("notifications.jobs.worker.ASIDE", 2)
+    monkeypatch.setattr("notifications.jobs.worker.BEYOND", 0.05)
+    with transaction.atomic():
+        parents = [
+            joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
+            for _ in range(3)
+            for mine, other in (("one", "two"), ("two", "one"))
+        ]
+    for queue in ("one", "two"):
+        start_worker(concurrency=1, queues=[queue])
+    until_done(*parents, timeout=60)
+
+
+def test_the_jobs_of_a_batch_in_a_batch_go_first_too(start_worker, monkeypatch):
+    """As many parents as there may be wait for batches whose jobs are inside other ones."""
+    monkeypatch.setattr("notifications.jobs.worker.BEYOND", NEVER)
+    with transaction.atomic():
+        parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
+    start_worker(concurrency=1)
+    assert [join(parent, timeout=60)["succeeded"] for parent in parents] == [1] * 6
 
 
 def test_a_sync_parent_that_is_cancelled_waits_no_longer(worker, gate):
@@ -445,11 +470,20 @@ def test_a_sync_parent_that_is_out_of_time_gets_its_thread_back(worker, gate):
     wait_until(lambda: not worker.worker._threads._written_off, what="no thread to be written off")
 
 
+def test_a_sync_parent_that_begins_to_wait_when_it_is_over(start_worker, gate):
+    """It would wait for ever."""
+    start_worker(queues=["default"])
+    with pytest.raises(JobFailed):
+        join(joining_tasks.parent_too_late.enqueue(), timeout=20)
+    gate.set()
+    wait_until(lambda: tasks.seen == ["JobCancelled"], what="the thread to come back")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_thread_that_looks_ends_with_the_last_who_waits(monkeypatch):
     """And is there again for the next one; while it is not, other processes are not heard."""
     for _ in range(2):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
-        wait_until(lambda: joining._waits._thread is None, what="the thread to end")
+        wait_until(lambda: awaited.waits._thread is None, what="the thread to end")
     assert not states.held(uuid.uuid4())
