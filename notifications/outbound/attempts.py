@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from . import events, redirects, retries
-from .call import BrokenOff, Call, Lost
-from .errors import BadResponse
+from .call import Call
+from .errors import BadResponse, OutboundError
 from .exchange import Exchange, exchange
 from .guard import Forbidden
 from .redirects import Ask
@@ -33,8 +33,8 @@ async def _tried(call: Call, ask: Ask, *, whole: bool) -> Exchange:
     while True:
         try:
             run = await exchange(call, ask, whole=whole)
-        except (Lost, BrokenOff) as exc:
-            pause = _pause(call, ask, None)
+        except OutboundError as exc:
+            pause = _pause(call, ask, None) if exc.may_pass else None
             if pause is None:
                 raise
             events.retrying(call, 0, exc, pause)

@@ -24,14 +24,6 @@ logger = logging.getLogger("notifications.outbound")
 _ids = count(1)
 
 
-class BrokenOff(BadResponse):
-    """The connection went away in the middle of the answer."""
-
-
-class Lost(Unreachable):
-    """There was no answer, for a reason that may pass."""
-
-
 class Call:
     """One call with its redirects and retries: ``async with call`` holds it to its deadline.
 
@@ -130,14 +122,14 @@ class Call:
                 logger.info("Refused a call to %s: the address is %s.", self.place, exc.os_error.why)
                 return self.refused(Forbidden(NOT_PUBLIC))
             if isinstance(exc, aiohttp.ClientConnectorDNSError):
-                kind = Lost if exc.os_error.errno == EAI_AGAIN else Unreachable
-                return kind(f"{place} could not be found.")
-            return Lost(f"{place} could not be reached.")
+                again = exc.os_error.errno == EAI_AGAIN
+                return _passing(Unreachable(f"{place} could not be found."), again)
+            return _passing(Unreachable(f"{place} could not be reached."))
         if self.stage == "body":
-            return BrokenOff(f"The answer of {self.place} broke off in the middle.")
+            return _passing(BadResponse(f"The answer of {self.place} broke off in the middle."))
         if isinstance(exc, aiohttp.ClientResponseError):
             return BadResponse(f"The answer of {self.place} is not HTTP.")
-        return Lost(f"{place} closed the connection without an answer.")
+        return _passing(Unreachable(f"{place} closed the connection without an answer."))
 
     def _late(self) -> str:
         if self.stage == "slot":
@@ -145,3 +137,8 @@ class Call:
                 f"{self.subject} was not called within {self.deadline:g} s: too many other calls came first."
             )
         return f"There was no complete answer of {self.subject} within {self.deadline:g} s."
+
+
+def _passing(error: OutboundError, may_pass: bool = True) -> OutboundError:
+    error.may_pass = may_pass
+    return error

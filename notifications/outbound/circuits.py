@@ -73,7 +73,8 @@ class Circuit:
     @property
     def counts(self) -> tuple[int, int]:
         """How many calls have failed within the window, of how many."""
-        self._move_on()
+        if monotonic() >= self._ends:
+            self._move_on()
         good, failed = self.good + self._before[0], self.failed + self._before[1]
         return failed, good + failed
 
@@ -100,7 +101,12 @@ class Circuit:
         if probe:
             self._judge(failed)
         elif failed is not None and not self._until:
-            self._count(failed)
+            if monotonic() >= self._ends:
+                self._move_on()
+            if failed:
+                self._count()
+            else:
+                self.good += 1  # without the lock: one that two threads lose is no harm
 
     def _judge(self, failed: bool | None) -> None:
         with self._lock:
@@ -114,11 +120,7 @@ class Circuit:
                     self._close()
                     logger.info("The circuit of %s is closed again.", self.origin)
 
-    def _count(self, failed: bool) -> None:
-        self._move_on()
-        if not failed:
-            self.good += 1  # without the lock: one that two threads lose is no harm
-            return
+    def _count(self) -> None:
         with self._lock:
             self.failed += 1
             bad, calls = self.counts
@@ -126,10 +128,10 @@ class Circuit:
                 self._open(f"{bad} of {calls} calls failed")
 
     def _move_on(self) -> None:
-        """Forget what is older than the window, of which there are two halves."""
-        if (now := monotonic()) >= self._ends:
-            self._before = (self.good, self.failed) if now < self._ends + WINDOW / 2 else (0, 0)
-            self._ends, self.good, self.failed = now + WINDOW / 2, 0, 0
+        """Forget what is older than the window, of which the second half is over."""
+        now = monotonic()
+        self._before = (self.good, self.failed) if now < self._ends + WINDOW / 2 else (0, 0)
+        self._ends, self.good, self.failed = now + WINDOW / 2, 0, 0
 
     def _open(self, why: str) -> None:
         self._until, self._good_probes = monotonic() + self._pause, 0

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from notifications import __version__
 from notifications.traces import carried
 
 from . import keys
@@ -20,10 +21,19 @@ from .guard import Forbidden, Target, parse
 from .redirects import Ask
 from .response import Response
 from .streaming import Stream
+from .unpacking import ACCEPTED
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
-_NONE: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+_USUAL = CIMultiDictProxy(
+    CIMultiDict(
+        {
+            "Accept": "*/*",
+            "Accept-Encoding": ACCEPTED,
+            "User-Agent": f"asyncsite-notifications/{__version__}",
+        }
+    )
+)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 _BREAK = re.compile(r"[\r\n\0]")
@@ -195,15 +205,14 @@ def _method(method: str) -> str:
 
 
 def _headers(given: Headers | None, content_type: str) -> CIMultiDictProxy[str]:
-    """Return what is sent beside the headers of every call, which the session adds."""
     trace = carried()
     if not given and not content_type and not trace:
-        return _NONE
+        return _USUAL
     headers = CIMultiDict(given or {})
     for name, value in headers.items():
         if _BREAK.search(name + value):
             raise ValueError(f"The header {name!r} contains a line break or a NUL.")
-    for name, value in trace:
+    for name, value in (*_USUAL.items(), *trace):
         headers.setdefault(name, value)
     if content_type:
         headers.setdefault("Content-Type", content_type)

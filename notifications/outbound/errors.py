@@ -20,6 +20,9 @@ class OutboundError(NotificationsError):
     #: the error in ``retry_on`` is not begun again before.
     retry_after: float | None = None
 
+    #: Private: whether the same request may succeed at once.
+    may_pass = False
+
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
         self.retry_after = retry_after

@@ -14,6 +14,7 @@ from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURES, Circuit, Open, circuits
+from .errors import BadResponse
 from .guard import Forbidden, ForbiddenAddress, check
 from .limits import limits
 from .pools import pool
@@ -50,13 +51,11 @@ class Exchange:
         call.stage = "connection"
         if telemetry.installed:
             self._span, headers = telemetry.begin(call, ask)
-        self.answer = answer = (
-            await pool()
-            .session(checked=checked)
-            .request(ask.method, ask.target.url, headers=headers, data=ask.body, allow_redirects=False)
-        )
+        self.answer = answer = await pool().send(ask, headers, checked=checked)
         call.stage = "body"
         call.status = answer.status
+        if answer.status < 200:  # 101: nobody has asked for another protocol
+            raise BadResponse(f"The answer of {call.place} is not HTTP.")
         if self.leads_on:
             answer.release()
         elif whole:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -19,9 +19,8 @@ TRAVELLING = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """One request as it is sent."""
+class Ask(NamedTuple):
+    """One request as it is sent. A tuple, because one is made for each call."""
 
     method: str
     target: Target
@@ -32,7 +31,7 @@ class Ask:
         """Return the same request with one header set."""
         headers = CIMultiDict(self.headers)
         headers[name] = value
-        return replace(self, headers=CIMultiDictProxy(headers))
+        return self._replace(headers=CIMultiDictProxy(headers))
 
 
 def follow(ask: Ask, status: int, location: str) -> Ask:
@@ -47,11 +46,11 @@ def follow(ask: Ask, status: int, location: str) -> Ask:
     headers = CIMultiDict(ask.headers)
     if target.origin != ask.target.origin:
         _keep(headers, {name for name in headers if name.lower() in TRAVELLING})
-    ask = replace(ask, target=target)
+    ask = ask._replace(target=target)
     if (status == 303 and ask.method != "HEAD") or (status in (301, 302) and ask.method == "POST"):
         _keep(headers, {name for name in headers if not name.lower().startswith("content-")})
-        ask = replace(ask, method="GET", body=None)
-    return replace(ask, headers=CIMultiDictProxy(headers))
+        ask = ask._replace(method="GET", body=None)
+    return ask._replace(headers=CIMultiDictProxy(headers))
 
 
 def _keep(headers: CIMultiDict[str], names: set[str]) -> None:

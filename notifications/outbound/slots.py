@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -43,16 +43,18 @@ class Slots:
         self._lock = threading.RLock()
         self._total = 0
         self._busy = 0
-        self._busy_at: Counter[str] = Counter()
+        self._busy_at: dict[str, int] = {}
         self._waiting: OrderedDict[str, _Queues] = OrderedDict()
 
     def take_now(self, origin: str, limit: int, total: int) -> bool:
         """Take a place if one is free for whoever comes first, and return whether it was."""
         with self._lock:
             self._total = total
-            if origin in self._waiting or not self._fits(origin, limit):
+            at = self._busy_at.get(origin, 0)
+            if at >= limit or self._busy >= total or origin in self._waiting:
                 return False
-            self._count(origin, 1)
+            self._busy += 1
+            self._busy_at[origin] = at + 1
             return True
 
     async def take(self, origin: str, limit: int, total: int, caller: Hashable = None) -> None:
@@ -82,7 +84,7 @@ class Slots:
         with self._lock:
             origins = {origin: (busy, 0) for origin, busy in self._busy_at.items()}
             for origin, queues in self._waiting.items():
-                origins[origin] = (self._busy_at[origin], sum(map(len, queues.values())))
+                origins[origin] = (self._busy_at.get(origin, 0), sum(map(len, queues.values())))
             return self._busy, self._total, origins
 
     def _fits(self, origin: str, limit: int) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .call import Call
 
 try:
-    from opentelemetry import propagate, trace
+    from opentelemetry import propagate, trace  # type: ignore[attr-defined,unused-ignore]
 except ImportError:
     trace = None  # type: ignore[assignment]
 

@@ -166,10 +166,12 @@ class _Brotli:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         while True:
-            yield self._decompressor.process(chunk, output_buffer_limit=PIECE)
-            chunk = b""
-            if self._decompressor.can_accept_more_data():
+            # A piece may be half as large again as the limit, and there is more until one is empty.
+            piece = self._decompressor.process(chunk, output_buffer_limit=PIECE)
+            yield piece
+            if not piece or self.whole:
                 return
+            chunk = b""
 
 
 class _Zstd:

@@ -94,7 +94,7 @@ async def test_headers(upstream):
     headers = (await outbound.get(upstream.url("/echo"), headers=[("X-A", "1")])).json()["headers"]
     assert headers["x-a"] == "1"
     assert headers["user-agent"] == f"asyncsite-notifications/{__version__}"
-    assert headers["accept-encoding"] == "gzip, deflate"
+    assert headers["accept-encoding"] == "gzip, deflate, br, zstd"
     headers = (await outbound.get(upstream.url("/echo"), headers={"user-agent": "me"})).json()["headers"]
     assert headers["user-agent"] == "me"
 
@@ -202,6 +202,9 @@ async def test_no_tls(upstream):
         ([b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
         ([b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 5000 + b"\r\n"], outbound.BadResponse, "is not HTTP"),
         ([b"HTTP/1.1 200 OK\r\nA: " + b"b" * 50_000 + b"\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/9.9 200 OK\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
+        ([b"HTTP/1.1 99999 OK\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
         (
             [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"],
             outbound.BadResponse,
@@ -218,7 +221,20 @@ async def test_no_tls(upstream):
             "broke off|is not HTTP",
         ),
     ],
-    ids=["silence", "ssh", "garbage", "length", "headers", "header", "short", "chunk", "chunks"],
+    ids=[
+        "silence",
+        "ssh",
+        "garbage",
+        "length",
+        "headers",
+        "header",
+        "switch",
+        "version",
+        "status",
+        "short",
+        "chunk",
+        "chunks",
+    ],
 )
 async def test_bad_servers(allow, said, error, words):
     """A server that says no HTTP, or stops in the middle, is an error in words."""

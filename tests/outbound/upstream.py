@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import threading
 import zlib
@@ -113,6 +114,24 @@ class Upstream:
         status = int(request.query.get("status", 302))
         return web.Response(status=status, headers={"Location": request.query["to"]})
 
+    async def times(self, request):
+        """Says the statuses of the query one after the other, then 200; `wait` is their Retry-After."""
+        told = request.query["say"].split(",")
+        at = sum(seen.path == request.raw_path for seen in self.seen) - 1
+        if at >= len(told):
+            return web.Response(text="ok")
+        if told[at] == "cut":
+            request.transport.close()
+            return web.Response()
+        if told[at] == "half":
+            answer = web.StreamResponse(headers={"Content-Length": "1000"})
+            await answer.prepare(request)
+            await answer.write(b"half")
+            request.transport.close()
+            return answer
+        headers = {"Retry-After": request.query["wait"]} if "wait" in request.query else {}
+        return web.Response(status=int(told[at]), headers=headers, text="not now")
+
     async def slow(self, request):
         await asyncio.sleep(float(request.match_info["value"]))
         return web.Response(text="slow")
@@ -144,7 +163,13 @@ class Upstream:
 
 
 def pack(encoding, size):
-    """`size` zeros, packed without making them all at once."""
+    """`size` zeros, packed without making them all at once; several encodings like `gzip, br`, one in the other."""
+    first, _, others = encoding.partition(",")
+    if others or first in ("br", "zstd"):
+        body = pack(first, size) if others else bytes(size)
+        for name in (others or first).split(","):
+            body = PACKERS[name.strip()](body)
+        return body
     wbits = {"gzip": 31, "deflate": 15, "raw": -15}.get(encoding.lower(), 31)
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
     block = bytes(1_000_000)
@@ -152,22 +177,42 @@ def pack(encoding, size):
     return b"".join([*parts, packer.compress(bytes(size % len(block))), packer.flush()])
 
 
+def _brotli(body):
+    import brotli
+
+    return brotli.compress(body)
+
+
+def _zstd(body):
+    from notifications.outbound.unpacking import zstd
+
+    return zstd.compress(body, 19)
+
+
+PACKERS = {"br": _brotli, "zstd": _zstd, "gzip": gzip.compress, "deflate": zlib.compress}
+
+
 class Says(Listener):
     """A server that answers every connection with the same bytes, then closes it, or keeps it open.
 
-    With `again` it answers every request on the connection. `asked` counts requests.
+    With `again` it answers every request on the connection, unless it is to `hang_up` at the second. `asked` counts.
     """
 
     def __init__(self, *said, keep=False, again=False):
         self.said, self.keep, self.again, self.asked = said, keep, again, 0
+        self.hang_up = False
         super().__init__()
         self.url = f"http://{self.address}/"
 
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
+            old = False
             while connection.recv(65536):
                 self.asked += 1
+                if old and self.hang_up:
+                    return
+                old = True
                 for part in self.said:
                     connection.sendall(part)
                 if not self.again:

@@ -1,0 +1,232 @@
+"""Servers that fail are left alone for a while, and asked carefully whether they are back."""
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+
+from notifications import outbound
+from notifications.outbound import circuits as module
+from notifications.outbound.circuits import (
+    ENOUGH,
+    FIRST_PAUSE,
+    LAST_PAUSE,
+    MOST,
+    PROBE,
+    WINDOW,
+    Circuit,
+    Circuits,
+    Open,
+)
+
+from .upstream import Says
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set: clock.now."""
+
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+def end(circuit, *, failed, times=1):
+    for _ in range(times):
+        circuit.leave(probe=circuit.enter(), failed=failed)
+
+
+def opened():
+    circuit = Circuit("http://a.test:80")
+    end(circuit, failed=True, times=ENOUGH)
+    assert circuit.state == "open"
+    return circuit
+
+
+def test_opens(clock):
+    """It opens when enough calls have failed, and not one earlier."""
+    circuit = Circuit("http://a.test:80")
+    end(circuit, failed=True, times=ENOUGH - 1)
+    assert circuit.state == "closed"
+    end(circuit, failed=True)
+    with pytest.raises(Open) as refused:
+        circuit.enter()
+    assert refused.value.seconds == FIRST_PAUSE
+
+
+def test_rate(clock):
+    """It stays closed while more calls succeed than fail."""
+    circuit = Circuit("http://a.test:80")
+    for _ in range(ENOUGH * 3):
+        end(circuit, failed=False, times=2)
+        end(circuit, failed=True)
+    assert circuit.state == "closed"
+    end(circuit, failed=True, times=ENOUGH * 3)
+    assert circuit.state == "open"
+
+
+def test_window(clock):
+    """What is longer ago than the window does not count."""
+    circuit = Circuit("http://a.test:80")
+    end(circuit, failed=True, times=ENOUGH - 1)
+    clock.now += WINDOW
+    end(circuit, failed=True, times=ENOUGH - 1)
+    assert circuit.state == "closed"
+    clock.now += WINDOW / 2
+    end(circuit, failed=True)
+    assert circuit.state == "open"
+
+
+def test_what_says_nothing(clock):
+    """Calls that were cancelled or refused count neither way."""
+    circuit = Circuit("http://a.test:80")
+    end(circuit, failed=None, times=ENOUGH * 2)
+    assert circuit.counts == (0, 0)
+
+
+def test_probes(clock):
+    """After the pause one call at a time goes out; two good ones close it."""
+    circuit = opened()
+    clock.now += FIRST_PAUSE
+    assert circuit.state == "half-open"
+    assert circuit.enter() is True
+    with pytest.raises(Open):
+        circuit.enter()
+    circuit.leave(probe=True, failed=False)
+    assert circuit.state == "half-open"
+    assert circuit.enter() is True
+    circuit.leave(probe=True, failed=False)
+    assert circuit.state == "closed"
+    assert circuit.counts == (0, 0)
+    assert circuit.enter() is False
+
+
+def test_a_bad_probe(clock):
+    """A bad probe opens it again, for twice as long each time, up to a bound."""
+    circuit, pause = opened(), FIRST_PAUSE
+    for _ in range(8):
+        clock.now += pause
+        end(circuit, failed=True)
+        pause = min(pause * 2, LAST_PAUSE)
+        with pytest.raises(Open) as refused:
+            circuit.check()
+        assert refused.value.seconds == pause
+    assert pause == LAST_PAUSE
+
+
+def test_a_probe_that_says_nothing(clock):
+    """A probe that was cancelled leaves its turn to the next, and so does one that never comes back."""
+    circuit = opened()
+    clock.now += FIRST_PAUSE
+    end(circuit, failed=None)
+    assert circuit.enter() is True
+    clock.now += PROBE
+    assert circuit.enter() is True
+
+
+def test_many_origins():
+    """The memory is bounded."""
+    circuits = Circuits()
+    for number in range(MOST + 10):
+        circuits.at(f"http://{number}.test:80")
+    assert len(circuits.all()) == MOST
+
+
+@pytest.mark.parametrize("failure", ["503", "silence", "timeout"])
+async def test_calls(upstream, allow, clock, caplog, failure):
+    """A server that fails is not called any more, and called again when its pause is over; another one is."""
+    caplog.set_level(logging.INFO, "notifications.outbound")
+    with Says(keep=False) as says:
+        allow(upstream.place, says.address, OUTBOUND_PER_HOST=100)
+        url = {"503": upstream.url("/status/503"), "silence": says.url, "timeout": upstream.url("/slow/9")}[
+            failure
+        ]
+        options = {"retries": 0, "deadline": 0.2 if failure == "timeout" else 10}
+        await asyncio.gather(*[outbound.get(url, **options) for _ in range(ENOUGH)], return_exceptions=True)
+        before = len(upstream.seen) + says.asked
+        assert before == ENOUGH
+        with pytest.raises(outbound.CircuitOpen) as alone:
+            await outbound.get(url, retries=5)
+        place = says.address if failure == "silence" else upstream.place
+        assert str(alone.value) == (
+            f"{place} was not called: it has failed too often. It is tried again in {FIRST_PAUSE:g} s."
+        )
+        assert alone.value.retry_after == FIRST_PAUSE
+        assert isinstance(alone.value, outbound.TEMPORARY)
+        assert len(upstream.seen) + says.asked == before
+        assert f"The circuit of http://{place} is open for 10 s: 20 of 20 calls failed." in caplog.text
+        if failure == "503":
+            clock.now += FIRST_PAUSE
+            for _ in range(2):
+                await outbound.get(upstream.url("/ok"))
+            assert outbound.state().origins == ()
+            assert f"The circuit of http://{place} is closed again." in caplog.text
+
+
+async def test_what_waits_for_a_place(upstream, allow):
+    """Calls that wait for a place are not sent either once the circuit is open."""
+    allow(upstream.place, OUTBOUND_PER_HOST=2)
+    calls = [outbound.get(upstream.url("/status/503"), retries=0) for _ in range(ENOUGH * 2)]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(end, outbound.CircuitOpen) for end in ends) >= ENOUGH - 2
+    assert len(upstream.seen) <= ENOUGH + 1
+
+
+@pytest.mark.parametrize("path", ["/status/500", "/status/429", "/sized/100"])
+async def test_what_is_no_failure(upstream, path):
+    """A 500 is about one URL, a 429 about the caller, and a body that is too large about neither."""
+    for _ in range(ENOUGH + 1):
+        with contextlib.suppress(outbound.TooLarge):
+            await outbound.get(upstream.url(path), retries=0, max_bytes=50)
+    assert (await outbound.get(upstream.url("/ok"))).status == 200
+
+
+async def test_refused_and_cancelled_calls_are_no_failures(outside, everywhere, allow, stands_for):
+    """What the guard refuses, and what the caller gives up, opens no circuit."""
+    allow(ports=[everywhere.port, outside.port])
+    stands_for({"bad.test": ["127.0.0.1"]})
+    for _ in range(ENOUGH + 1):
+        with pytest.raises(outbound.Refused):
+            await outbound.get(f"http://bad.test:{everywhere.port}/")
+        call = asyncio.create_task(outbound.get(outside.url("/slow/9")))
+        await outside.busy()
+        call.cancel()
+        await asyncio.wait([call])
+    assert not outbound.state().origins
+
+
+async def test_redirects(upstream, allow):
+    """Where a redirect led is not told by this error either."""
+    with Says() as says:
+        allow(upstream.place, says.address, OUTBOUND_PER_HOST=100)
+        for _ in range(ENOUGH):
+            with pytest.raises(outbound.Unreachable):
+                await outbound.get(says.url, retries=0)
+        with pytest.raises(
+            outbound.CircuitOpen, match=f"^{upstream.place} redirects to a server that was not"
+        ) as alone:
+            await outbound.get(upstream.url(f"/redirect?to={says.url}"))
+        assert says.address not in str(alone.value)
+
+
+async def test_state(upstream, allow):
+    """What is under way, waits and fails can be seen."""
+    allow(upstream.place, OUTBOUND_PER_HOST=2, OUTBOUND_TOTAL=7)
+    calls = [asyncio.create_task(outbound.get(upstream.url("/slow/30"))) for _ in range(5)]
+    await upstream.busy()
+    state = outbound.state()
+    assert (state.busy, state.total, state.looking_up, state.names_waiting) == (2, 7, 0, 0)
+    (origin,) = state.origins
+    assert (origin.origin, origin.busy, origin.waiting) == (f"http://{upstream.place}", 2, 3)
+    assert (origin.circuit, origin.failed) == ("closed", 0)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert (outbound.state().busy, outbound.state().origins) == (0, ())

@@ -1,0 +1,138 @@
+"""Traces: passed on as they came, and spans where OpenTelemetry is installed."""
+
+import asyncio
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from notifications import outbound, traces
+from notifications.outbound import telemetry
+
+from .upstream import Upstream
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def without_telemetry(monkeypatch):
+    monkeypatch.setattr(telemetry, "installed", False)
+
+
+async def sent(upstream):
+    await outbound.get(upstream.url("/ok"))
+    headers = upstream.seen[-1].headers
+    return headers.get("traceparent"), headers.get("tracestate")
+
+
+async def test_passed_on(upstream, without_telemetry):
+    """The trace of a request goes along with the calls made for it, and with no others."""
+    with outbound.tracing({"traceparent": PARENT, "tracestate": "a=1,b=2"}):
+        assert await sent(upstream) == (PARENT, "a=1,b=2")
+        task = asyncio.create_task(sent(upstream))
+    assert await task == (PARENT, "a=1,b=2")
+    assert await sent(upstream) == (None, None)
+    with outbound.tracing({"traceparent": PARENT}):
+        await outbound.get(upstream.url("/ok"), headers={"Traceparent": "own"})
+        assert upstream.seen[-1].headers.getall("traceparent") == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "state", "expected"),
+    [
+        (PARENT, "", (PARENT, None)),
+        (PARENT, "a=1\r\nX: y", (PARENT, None)),
+        (PARENT, "a" * 513, (PARENT, None)),
+        (
+            PARENT.replace("00-", "cc-", 1) + "-what-comes",
+            "a=1",
+            (PARENT.replace("00-", "cc-", 1) + "-what-comes", "a=1"),
+        ),
+        ("", "a=1", (None, None)),
+        (PARENT.upper(), "a=1", (None, None)),
+        (PARENT + "\n", "a=1", (None, None)),
+        ("ff" + PARENT[2:], "", (None, None)),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", "", (None, None)),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", "", (None, None)),
+        ("garbage", "", (None, None)),
+    ],
+)
+async def test_malformed(upstream, without_telemetry, parent, state, expected):
+    """What is malformed is not passed on."""
+    with outbound.tracing({"traceparent": parent, "tracestate": state}):
+        assert await sent(upstream) == expected
+
+
+async def test_not_to_another_origin(upstream, allow, without_telemetry):
+    """A redirect to another origin takes no trace along."""
+    other = Upstream()
+    allow(upstream.place, other.place)
+    with outbound.tracing({"traceparent": PARENT}):
+        await outbound.get(upstream.url(f"/redirect?to={other.url('/ok')}"))
+    assert "traceparent" in upstream.seen[-1].headers
+    assert "traceparent" not in other.seen[-1].headers
+    other.close()
+
+
+def test_scope():
+    """The headers of an ASGI request are read; two parents are none."""
+
+    def noted(*headers):
+        traces.note([(b"host", b"a"), *headers])
+        return traces.carried()
+
+    parent = (b"traceparent", PARENT.encode())
+    assert noted(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
+        ("traceparent", PARENT),
+        ("tracestate", "a=1,b=2"),
+    )
+    assert noted(parent, parent) == ()
+    assert noted((b"traceparent", b"\xff")) == ()
+    assert noted() == ()
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """Finished spans of a tracer provider of its own."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", lambda name: provider.get_tracer(name))
+    return exporter
+
+
+async def test_spans(upstream, spans):
+    """Each request is a client span without its query, and the parent of what the other side does."""
+    await outbound.get(upstream.url("/times?say=503&token=secret"))
+    first, second = spans.get_finished_spans()
+    assert (first.name, first.kind.name, first.attributes["http.response.status_code"]) == (
+        "GET",
+        "CLIENT",
+        503,
+    )
+    assert (first.status.status_code.name, first.attributes["error.type"]) == ("ERROR", "503")
+    assert (second.status.status_code.name, second.attributes["http.request.resend_count"]) == ("UNSET", 1)
+    assert second.attributes["url.full"] == upstream.url("/times")
+    assert (second.attributes["server.address"], second.attributes["server.port"]) == (
+        "127.0.0.1",
+        upstream.port,
+    )
+    for span, seen in zip((first, second), upstream.seen, strict=True):
+        ids = f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-"
+        assert seen.headers["traceparent"].startswith(ids)
+
+
+async def test_span_of_an_error(upstream, spans):
+    """What goes wrong ends its span."""
+    with pytest.raises(outbound.TooLarge):
+        await outbound.get(upstream.url("/sized/100"), max_bytes=5)
+    (span,) = spans.get_finished_spans()
+    assert span.attributes["error.type"] == "TooLarge"
+
+
+async def test_without_a_provider(upstream):
+    """OpenTelemetry that is installed and not set up changes nothing: a trace is passed on."""
+    with outbound.tracing({"traceparent": PARENT}):
+        assert (await sent(upstream))[0] == PARENT
