@@ -211,10 +211,11 @@ class Socket(Subscriber):
         """Hand a text, or a close code, to the server. What it does not take at once is bounded by the window."""
         if self.closed:
             return
-        if self.write and not self.out and isinstance(text, str) and self.write(text):
+        idle = self.sender is None or self.sender.done()
+        if idle and self.write and isinstance(text, str) and self.write(text):
             return
         self.out.append(text)
-        if self.sender is None or self.sender.done():
+        if idle:
             self.sender = start(self._send_out())
 
     async def _send_out(self) -> None:

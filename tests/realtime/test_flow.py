@@ -6,7 +6,7 @@ import json
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import clock, hub, websocket
+from notifications.realtime import clock, daphne_server, hub, websocket
 from tests.realtime import rows
 from tests.realtime.conftest import blocked, in_thread, until
 
@@ -287,3 +287,25 @@ async def test_ten_syncs_in_ten_seconds(connect, user):
     bye = await socket.hear_bye()
     assert (bye["code"], bye["reason"]) == (4429, "too_many_syncs")
     assert bye["after_ms"] >= 30_000
+
+
+async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
+    """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
+    short = []
+    monkeypatch.setattr(
+        daphne_server, "writer_of", lambda send: lambda text: bool(short) and (short.append(text) or True)
+    )
+    socket = await connect(user)
+    await socket.start()
+    async with blocked(socket):
+        await in_thread(notify, user, "one")
+        await until(lambda: hub.here().subscribers()[0].pos == 1)
+        short.append("open")
+        await in_thread(notify, user, "two")
+        await until(lambda: hub.here().subscribers()[0].pos == 2)
+    for title in ("one", "two"):
+        await hear_change(socket, title)
+    assert short == ["open"]
+    await in_thread(notify, user, "three")
+    await until(lambda: len(short) == 2)
+    assert json.loads(short[1])["items"][0]["title"] == "three"
