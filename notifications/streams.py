@@ -20,7 +20,8 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from notifications.models import Epoch, Stream
+from notifications import bulk
+from notifications.models import Epoch, Job, Notification, Stream
 from notifications.signals import rung
 from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
 
@@ -71,6 +72,33 @@ def number_here(users: Iterable[Any]) -> bool:
     db = connection()
     with db.cursor() as cursor:
         return _Pass(cursor, db, ordered).run()
+
+
+def allot(rows: Iterable[Any]) -> None:
+    """Give their first numbers, in this order, to jobs and notifications that are about to be written.
+
+    In a transaction of our own that writes them next and then ends, without waiting for anybody: it holds the streams.
+    None of the notifications has the key of an older one.
+    """
+    rows = list(rows)
+    if not rows:
+        return
+    db = connection()
+    keys = {user: _to_db(user) for user in sorted({row.user_id for row in rows})}
+    with db.cursor() as cursor:
+        one = _Pass(cursor, db, list(keys))
+        one.lock_streams()
+        # A later statement: one that locked and read at once would read from a snapshot older than its lock.
+        streams = one.read_streams()
+    for row in rows:
+        stream = streams[keys[row.user_id]]
+        stream[0] += 1
+        row.seq = stream[0]
+        if isinstance(row, Notification):
+            row.raised, row.counted = row.seq, True
+            stream[1] += 1
+    bulk.update(Stream, ("head", "unread"), ("user_id",), [(*streams[key], key) for key in keys.values()])
+    ring(keys)
 
 
 def raise_floors(floors: dict[Any, int]) -> None:
@@ -388,26 +416,22 @@ class _Pass:
         numbered[row.id] = row
 
     def write(self, rows: list[_Row], streams: dict[Any, list[int]]) -> None:
-        now = self.db.ops.adapt_datetimefield_value(timezone.now())
         notices = [
-            (row.seq, row.raised, row.counted, now if row.archived else None, row.id)
+            (row.seq, row.raised, row.counted, row.id)
             for row in rows
             if row.table == "notifications_notification"
         ]
-        if notices:
-            self.cursor.executemany(
-                "UPDATE notifications_notification SET seq = %s, raised = %s, counted = %s, "
-                "archived_at = COALESCE(archived_at, %s) WHERE id = %s",
-                notices,
+        bulk.update(Notification, ("seq", "raised", "counted"), ("id",), notices)
+        if archived := [row.id for row in rows if row.archived]:
+            marks = ", ".join(["%s"] * len(archived))
+            self.cursor.execute(
+                f"UPDATE notifications_notification SET archived_at = %s WHERE id IN ({marks}) AND archived_at IS NULL",
+                [self.db.ops.adapt_datetimefield_value(timezone.now()), *archived],
             )
         jobs = [(row.seq, row.id) for row in rows if row.table == "notifications_job"]
-        if jobs:
-            self.cursor.executemany("UPDATE notifications_job SET seq = %s WHERE id = %s", jobs)
+        bulk.update(Job, ("seq",), ("id",), jobs)
         moved = list(dict.fromkeys(row.user for row in rows))
-        self.cursor.executemany(
-            "UPDATE notifications_stream SET head = %s, unread = %s WHERE user_id = %s",
-            [(*streams[user], user) for user in moved],
-        )
+        bulk.update(Stream, ("head", "unread"), ("user_id",), [(*streams[user], user) for user in moved])
         ring(_from_db(user) for user in moved)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from notifications import bulk
 from notifications.models import Attempt, Job
 from notifications.transactions import connection, database
 
@@ -64,6 +65,27 @@ def guarded_update(
                 for values, job in sorted(rows, key=lambda row: row[1].id)
             ],
         )
+
+
+def update_held(
+    columns: Sequence[str],
+    rows: Sequence[tuple[Sequence[Any], Job]],
+    *,
+    also: Sequence[str] = (),
+    state: str = "running",
+    fence: Any = None,
+) -> None:
+    """Change jobs that this transaction holds locked, each guarded by id, fence and state."""
+    prepare = Job._meta.pk.get_db_prep_value
+    db = connection()
+    bulk.update(
+        Job,
+        columns,
+        ("id", "fence"),
+        [(*values, prepare(job.id, db), fence(job) if fence else job.fence) for values, job in rows],
+        also=also,
+        only=f"state = '{state}'",
+    )
 
 
 def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:

@@ -27,7 +27,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from notifications import streams
+from notifications import bulk, streams
 from notifications.conf import settings
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import outcomes
@@ -35,9 +35,9 @@ from notifications.jobs.limits import within
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.queues import limits, paused
 from notifications.jobs.results import policy_at
-from notifications.jobs.rows import clock, guarded_update, insert_attempts, locked
+from notifications.jobs.rows import clock, guarded_update, insert_attempts, locked, update_held
 from notifications.jobs.unique import insert_once
-from notifications.models import Job, Notification, Worker
+from notifications.models import Job, Worker
 from notifications.signals import notification_recording
 from notifications.transactions import connection, database, ours
 
@@ -45,6 +45,7 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
 BEYOND_TIMEOUT = 60
+PROGRESS = ("progress_current", "progress_total", "progress_message")
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
 
@@ -60,7 +61,7 @@ def enqueue(job: Job) -> Job:
     def insert() -> Job:
         if job.user_id is not None:
             refuse_too_many(job.user_id)
-        job.save(using=db.alias, force_insert=True)
+        bulk.insert([job])
         streams.ring([job.user_id], queue=True)
         return job
 
@@ -95,10 +96,13 @@ def claim(
             job.version += 1
             job.started_at = now
             job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, 300) + BEYOND_TIMEOUT)
-        guarded_update(
-            "state='running', worker=%s, started_at=%s, deadline=%s, "
-            "fence=fence+1, attempt=attempt+1, version=version+1",
-            [((job.worker, job.started_at, job.deadline), job) for job in jobs],
+        db = connection()
+        time = db.ops.adapt_datetimefield_value
+        id = Job._meta.pk.get_db_prep_value(worker, db)
+        update_held(
+            ("worker", "started_at", "deadline"),
+            [((id, time(now), time(job.deadline)), job) for job in jobs],
+            also=("state = 'running'", "fence = fence + 1", "attempt = attempt + 1", "version = version + 1"),
             state="queued",
             fence=lambda job: job.fence - 1,
         )
@@ -163,7 +167,8 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
             _put_back(put_back, now)
         end([outcome for outcome in held if outcome.again_in is None] if put_back else held, now)
         stored.extend(held)
-        more = streams.number_here(_owners(o for o in held if o.again_in is None))
+        waiting = _owners(o for o in held if o.again_in is None and o.job.seq is None)
+        more = streams.number_here(waiting)
 
     ours(record)
     if more:
@@ -176,20 +181,26 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
 
     Inside a transaction that holds the rows, and that numbers the owners afterwards.
     """
+    notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
         job = outcome.job
         job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
         job.seq = 0 if job.user_id is None else None
-    guarded_update(
-        "state=%s, result=%s, error=%s, finished_at=%s, seq=%s, version=version+1, "
-        "progress_current=%s, progress_total=%s, progress_message=%s",
-        [((o.job.state, o.job.result, o.job.error, now, o.job.seq, *_progress(o.job)), o.job) for o in ended],
+    for notification in notifications:
+        notification.seq, notification.raised, notification.counted = None, None, False
+    if at_once := _may_number_at_once(ended):
+        streams.allot([*(o.job for o in ended if o.job.user_id is not None), *notifications])
+    at = connection().ops.adapt_datetimefield_value(now)
+    update_held(
+        ("state", "result", "error", "finished_at", "seq", *PROGRESS),
+        [((o.job.state, o.job.result, o.job.error, at, o.job.seq, *_progress(o.job)), o.job) for o in ended],
+        also=("version = version + 1",),
         state=state,
     )
-    told = [outcome for outcome in ended if outcome.notification]
-    Notification.objects.using(database()).bulk_create([o.notification for o in told])  # type: ignore[misc]
-    for outcome in told:
-        _let_receivers_record(outcome)
+    bulk.insert(notifications)
+    if not at_once:
+        for outcome in ended:
+            _let_receivers_record(outcome)
     if any(outcome.job.user_id is None or _is_limited(outcome.job) for outcome in ended):
         # No stream says that they are done to those who wait for them, or for their place.
         streams.ring((), queue=True)
@@ -323,8 +334,8 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
 def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job]:
     def find(narrow: Callable[[Any], Any], limit: int) -> list[Job]:
         ready = narrow(_queued(queues).filter(among))
-        jobs = list(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
-        jobs += locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit]
+        jobs = bulk.read(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
+        jobs += bulk.read(locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit])
         jobs.sort(key=lambda job: (-job.priority, job.id))
         return jobs[:limit]
 
@@ -369,6 +380,13 @@ def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
     return held
 
 
+def _may_number_at_once(ended: Sequence[Outcome]) -> bool:
+    """Whether rows can be written with their numbers: no code of the host's runs while streams are held, and these jobs
+    have no older notification that would have to be archived: it is the first claim of each, so none was ever done."""
+    first = all(outcome.job.fence == 1 and outcome.job.worker for outcome in ended)
+    return first and not notification_recording.receivers
+
+
 def _put_back(group: Sequence[Outcome], now: datetime) -> None:
     """Queue jobs again that raised, each to be begun after its pause."""
     for outcome in group:
@@ -394,7 +412,7 @@ def _progress(job: Job) -> tuple[Any, ...]:
 
 def _let_receivers_record(outcome: Outcome) -> None:
     """Call the receivers inside the transaction. One that raises undoes what they wrote for this job, nothing else."""
-    if not notification_recording.receivers:
+    if not outcome.notification or not notification_recording.receivers:
         return
     try:
         with transaction.atomic(using=database()):

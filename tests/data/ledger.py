@@ -16,17 +16,17 @@ def open_ledger():
         _run(
             f"CREATE FUNCTION give() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {insert}; RETURN NULL; END $$"
         )
-    for table in TABLES:
-        when = f"AFTER UPDATE OF seq ON {table} FOR EACH ROW WHEN (NEW.seq > 0)"
+    for name, table, event in _triggers():
+        when = f"AFTER {event} ON {table} FOR EACH ROW WHEN (NEW.seq > 0)"
         if connection.vendor == "sqlite":
-            _run(f"CREATE TRIGGER give_{table} {when} BEGIN {insert}; END")
+            _run(f"CREATE TRIGGER {name} {when} BEGIN {insert}; END")
         else:
-            _run(f"CREATE TRIGGER give_{table} {when} EXECUTE FUNCTION give()")
+            _run(f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION give()")
 
 
 def close_ledger():
-    for table in TABLES:
-        _run(f"DROP TRIGGER give_{table}" + (f" ON {table}" if connection.vendor == "postgresql" else ""))
+    for name, table, _ in _triggers():
+        _run(f"DROP TRIGGER {name}" + (f" ON {table}" if connection.vendor == "postgresql" else ""))
     if connection.vendor == "postgresql":
         _run("DROP FUNCTION give()")
     _run("DROP TABLE given")
@@ -37,6 +37,13 @@ def given(user):
     with connection.cursor() as cursor:
         cursor.execute("SELECT seq FROM given WHERE user_id = %s ORDER BY seq", [user])
         return [seq for (seq,) in cursor.fetchall()]
+
+
+def _triggers():
+    """Name, table and event of each: most rows get a number later, what a worker tells is inserted with one."""
+    for table in TABLES:
+        yield f"give_{table}", table, "UPDATE OF seq"
+        yield f"give_new_{table}", table, "INSERT"
 
 
 def _run(sql):
