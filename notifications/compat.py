@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import django
 
 if django.VERSION >= (6, 0):
@@ -10,6 +13,7 @@ if django.VERSION >= (6, 0):
         TaskContext,
         TaskResult,
         TaskResultStatus,
+        signals,
         task,
         task_backends,
     )
@@ -33,6 +37,7 @@ else:
         TaskContext,
         TaskResult,
         TaskResultStatus,
+        signals,  # type: ignore[no-redef]
         task,
         task_backends,
     )
@@ -53,6 +58,7 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
+    "is_heard",
     "normalize_json",
     "task",
     "task_backends",
@@ -60,3 +66,15 @@ __all__ = [
     "task_finished",
     "task_started",
 ]
+
+#: Django's own receivers, by the keys under which signals keep them. They only write a line into a log.
+_LOGGING = {id(signals.log_task_enqueued), id(signals.log_task_started), id(signals.log_task_finished)}
+
+
+def is_heard(signal: Any, level: int = logging.INFO) -> bool:
+    """Whether anybody wants a signal of Django's Tasks: to make a TaskResult for nobody would be half of a small job.
+
+    ``level`` is that of Django's own line in the log.
+    """
+    others = any(key[0] not in _LOGGING for key, *_ in signal.receivers)
+    return others or signals.logger.isEnabledFor(level)

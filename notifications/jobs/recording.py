@@ -11,7 +11,7 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
-from notifications.compat import task_backends, task_finished
+from notifications.compat import is_heard, task_backends, task_finished
 from notifications.jobs import results, settling, states
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Job, Notification
@@ -67,6 +67,16 @@ def settle_left() -> None:
 def send_signals(outcome: Outcome) -> None:
     """Send the signals of a job that is done, after the commit."""
     job = outcome.job
+    succeeded = job.state == Job.State.SUCCEEDED
+    if is_heard(task_finished, logging.INFO if succeeded else logging.ERROR):
+        _send_task_finished(outcome)
+    job_finished.send_robust(Job, job=job)
+    if outcome.notification:
+        notification_recorded.send_robust(Notification, notification=outcome.notification)
+
+
+def _send_task_finished(outcome: Outcome) -> None:
+    job = outcome.job
     try:
         backend = type(task_backends[job.backend])
         attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
@@ -75,6 +85,3 @@ def send_signals(outcome: Outcome) -> None:
         pass  # a task or a backend that is not there any more has no result to send
     except Error as exc:  # the outcome is stored all the same
         logger.warning("task_finished is not sent for job %s: %s", job.id, exc)
-    job_finished.send_robust(Job, job=job)
-    if outcome.notification:
-        notification_recorded.send_robust(Notification, notification=outcome.notification)

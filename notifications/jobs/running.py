@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
 from notifications import bounds
-from notifications.compat import TaskContext, task_backends, task_started
+from notifications.compat import TaskContext, is_heard, task_backends, task_started
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
@@ -234,8 +234,11 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
 def started(jobs: Sequence[Job]) -> None:
     """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows."""
     note_batch_owners(jobs)
+    heard = is_heard(task_started)
     for job in jobs:
         try:
+            if not heard and not results.find_task(job.task_path).takes_context:
+                continue
             job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
             backend = type(task_backends[job.backend])
         except (ImportError, ImproperlyConfigured):
