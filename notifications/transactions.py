@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,6 +12,16 @@ from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
+
+
+class _Held(threading.local):
+    """For how many seconds ``ours`` has held SQLite's lock on this thread, and until when (monotonic)."""
+
+    seconds = 0.0
+    until = 0.0
+
+
+held = _Held()
 
 #: Seconds for which a busy or deadlocked transaction of ours is tried again.
 PATIENCE = 5.0
@@ -52,7 +63,11 @@ def ours(work: Callable[[], T]) -> T:
             with transaction.atomic(using=db.alias):
                 if not nested:
                     _begin(db)
-                return work()
+                since = time.monotonic()
+                done = work()
+            held.until = time.monotonic()
+            held.seconds += held.until - since
+            return done
         except OperationalError as exc:
             if nested or not _passing(exc) or time.monotonic() > give_up:
                 raise
@@ -66,17 +81,11 @@ def paced(work: Callable[[], T], *, more: bool = False) -> T:
     Where that is true, or ``more``, another one follows. Then SQLite's lock is left to others first, for as long as it
     was held: it is unfair, and whoever writes back to back leaves others hardly any.
     """
-    held_since = 0.0
-
-    def timed() -> T:
-        nonlocal held_since
-        held_since = time.monotonic()
-        return work()
-
-    done = ours(timed)
+    before = held.seconds
+    done = ours(work)
     db = connection()
     if (done or more) and db.vendor == "sqlite" and not db.in_atomic_block:
-        time.sleep(max(PAUSE, time.monotonic() - held_since))
+        time.sleep(max(PAUSE, held.seconds - before))
     return done
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from notifications.jobs.threads import DaemonExecutor
-from notifications.transactions import connection
+from notifications.transactions import connection, held
 
 T = TypeVar("T")
 
@@ -31,7 +31,6 @@ class Writer:
         self._thread = DaemonExecutor(1, "notifications-writer")
         self._version: int | None = None
         self._others_wrote = 0.0
-        self._ended = 0.0
         self._held = 0.0
         self._held_since_quiet = 0.0
 
@@ -46,9 +45,9 @@ class Writer:
         self._thread.shutdown()
 
     def _timed(self, work: Callable[..., T], *args: Any) -> T:
-        start = time.monotonic()
-        if start - self._ended > QUIET:
+        if time.monotonic() - held.until > QUIET:
             self._held_since_quiet = 0.0
+        before = held.seconds
         try:
             return work(*args)
         except SystemExit as exc:  # of a receiver; it would end the event loop that waits for this
@@ -57,8 +56,7 @@ class Writer:
             # Kept whatever CONN_MAX_AGE says: one for each write would cost more than the write, and only one
             # that stays hears through data_version that somebody else wrote.
             connection().close_at = None
-            self._ended = time.monotonic()
-            self._held = self._ended - start
+            self._held = held.seconds - before
             self._held_since_quiet += self._held
 
     def _pause(self) -> None:
@@ -72,4 +70,6 @@ class Writer:
         if version != self._version:
             self._version, self._others_wrote = version, now
         alone = now - self._others_wrote > ALONE_AFTER
-        time.sleep(PAUSE_ALONE if alone else max(PAUSE, self._held))
+        pause = PAUSE_ALONE if alone else max(PAUSE, self._held)
+        # The lock is free already while signals are sent.
+        time.sleep(max(0.0, held.until + pause - now))
