@@ -70,7 +70,8 @@ async def setup(request: HttpRequest) -> JsonResponse:
         from uvicorn.protocols.http.auto import AutoHTTPProtocol
         from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
-        found |= {"http": AutoHTTPProtocol.__name__, "websocket": AutoWebSocketsProtocol.__name__}
+        for what, protocol in (("http", AutoHTTPProtocol), ("websocket", AutoWebSocketsProtocol)):
+            found[what] = getattr(protocol, "__name__", "none")
     return JsonResponse(found)
 
 
