@@ -289,9 +289,11 @@ def reap(
         if ended:
             (record or finish)(ended)
         logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
-    over = Q(id__in=gone)
-    if leases:
-        over |= Q(lease_until__lt=clock())
+    # The row of a dead worker stays until its lease is over: what it had sent last may still be on its way through the
+    # database's server, which holds those jobs meanwhile, or is about to give it some. They are looked for again.
+    over = Q(lease_until__lt=clock())
+    if not leases:
+        over &= Q(id__in=gone)
     dead = Worker.objects.using(database()).filter(over)
     if dead.exists():
         ours(dead.delete)

@@ -161,7 +161,20 @@ class TestReap:
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert states.reap([gone], leases=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
-        assert set(Worker.objects.values_list("id", flat=True)) == {over, here}
+        assert set(Worker.objects.values_list("id", flat=True)) == {over, gone, here}
+
+    def test_what_the_dead_had_sent_last(self, live):
+        """A claim that the server commits after the death, or whose jobs it still held at the first look."""
+        gone = live()
+        assert states.reap([gone], leases=False) == 0
+        tasks.noop.enqueue()
+        job = claim_one(gone)
+        assert Worker.objects.filter(id=gone).exists()
+        assert states.reap([gone], leases=False) == 1
+        assert stored(job).state == "queued"
+        Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert states.reap([gone], leases=False) == 0
+        assert not Worker.objects.exists()
 
     def test_lost_jobs_are_taken_in_the_order_of_their_index(self, live):
         """By worker and id, whatever the order in which they were lost."""
