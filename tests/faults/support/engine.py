@@ -25,6 +25,11 @@ SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
      + (SELECT count(*) FROM notifications_notification WHERE seq IS NULL)
 """
 ACTIVE = f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))"
+LEFT = """
+SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_job
+WHERE state IN ('queued', 'running') OR seq IS NULL
+"""
+LIVE = "SELECT id, process, lease_until FROM notifications_worker"
 JOBS = """
 SELECT id, user_id, state, attempt, max_attempts, result, error, task_path, args, progress_message
 FROM notifications_job ORDER BY id
@@ -139,7 +144,10 @@ class Engine:
 
     def until_done(self, timeout=PATIENCE):
         """Wait until no job is active and every row has its number."""
-        wait_until(lambda: self.active() == 0, timeout=timeout, every=0.1, what="all jobs to be done")
+        try:
+            wait_until(lambda: self.active() == 0, timeout=timeout, every=0.1, what="all jobs to be done")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.site.rows(LEFT)}\n{self.site.rows(LIVE)}") from error
 
     def until_all_done(self, ids, state="succeeded"):
         """Wait until these jobs are done, each in this state."""
