@@ -102,8 +102,9 @@ class House:
         await asyncio.to_thread(self.cluster.start)
 
     async def kill_redis(self):
+        """Mostly longer than the burst takes: nobody is reminded of what rang last."""
         await asyncio.to_thread(self.redis.kill)
-        await asyncio.sleep(self.chance.random() * 0.5)
+        await asyncio.sleep(self.chance.random() * 4)
         await asyncio.to_thread(self.redis.start)
 
     def _web(self, number):
