@@ -201,7 +201,7 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
     if not at_once:
         for outcome in ended:
             _let_receivers_record(outcome)
-    if any(outcome.job.user_id is None or _is_limited(outcome.job) for outcome in ended):
+    if any(outcome.job.user_id is None for outcome in ended) or _is_any_limited(o.job for o in ended):
         # No stream says that they are done to those who wait for them, or for their place.
         streams.ring((), queue=True)
 
@@ -342,7 +342,7 @@ def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job
         return jobs[:limit]
 
     jobs = find(lambda queued: queued, limit)
-    if not any(_is_limited(job) for job in jobs):
+    if not _is_any_limited(jobs):
         return jobs
     jobs, more = within(find, jobs, limits(), limit)
     if more:
@@ -355,8 +355,9 @@ def _queued(queues: Sequence[str]) -> Any:
     return queued.filter(queue_name__in=queues) if queues else queued
 
 
-def _is_limited(job: Job) -> bool:
-    return bool(job.concurrency_key) or job.queue_name in limits()
+def _is_any_limited(jobs: Iterable[Job]) -> bool:
+    queues = limits()
+    return any(job.concurrency_key or job.queue_name in queues for job in jobs)
 
 
 def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
@@ -400,7 +401,7 @@ def _put_back(group: Sequence[Outcome], now: datetime) -> None:
         "progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after,), outcome.job) for outcome in group],
     )
-    room = any(_is_limited(outcome.job) for outcome in group)
+    room = _is_any_limited(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=room)
 
 

@@ -508,6 +508,7 @@ async def exit_at_once(path):
 
 
 @task
+@policy(max_attempts=1)
 def exit_at_once_sync(path):
     write.func(path, os.getpid())
     os._exit(3)
