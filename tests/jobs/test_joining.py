@@ -380,8 +380,17 @@ def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
     joining_tasks.most_alive.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
-    start_worker(concurrency=2, queues=["default"])
+    worker, looks = start_worker(concurrency=2, queues=["default"]).worker, []
+    others = worker._others
+    monkeypatch.setattr(worker, "_others", lambda limit: looks.append(limit) or others(limit))
     wait_until(lambda: Job.objects.filter(queue_name="elsewhere").count() >= 8, what="parents to wait")
+    looks.clear()
+
+    def looked():
+        doorbell.doorbell.ring([], queue=True)
+        return len(looks) >= 5
+
+    wait_until(looked, what="more looks for something to do")
     start_worker(queues=["elsewhere"])
     until_done(*parents, timeout=60)
     assert 8 <= max(joining_tasks.most_alive) <= 10
