@@ -70,6 +70,7 @@ def main() -> None:
     kinds = [*crowds, *([] if told.no_people else [0])]
     figures = push_report.Figures()
     began, layers = time.monotonic(), told.layers.split(",")
+    failed: list[str] = []
     redis = Redis() if "redis" in layers else None
     try:
         for number in range(told.rounds):
@@ -78,7 +79,12 @@ def main() -> None:
                     for crowd in kinds:
                         for way in ("ours", "stock"):
                             url = redis.url if redis and layer == "redis" else ""
-                            setup, found = apart(one_round, server, url, way, crowd)
+                            try:
+                                setup, found = apart(one_round, server, url, way, crowd)
+                            except (Exception, SystemExit) as exc:  # an hour must not end for one round
+                                failed.append(f"{server} {layer} {crowd or 'people'} {way}: {exc}")
+                                print(failed[-1], file=sys.stderr)
+                                continue
                             figures.add(server, layer, way, setup, found)
                             taken = f"{time.monotonic() - began:5.0f} s, round {number + 1}"
                             print(f"{taken}: {server} {layer} {crowd or 'people'} {way}", file=sys.stderr)
@@ -87,6 +93,7 @@ def main() -> None:
             redis.stop()
     print(machine(), f"Medians of {told.rounds}.", sep="\n", end="\n\n")
     print(figures.text())
+    print(*(f"Left out, for it failed: {what}" for what in failed), sep="\n")
     if told.json:
         told.json.write_text(json.dumps(figures.all, indent=1))
     if told.plot:

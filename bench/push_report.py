@@ -19,7 +19,7 @@ COLUMNS = (
 INK, QUIET, GRID = "#1f2430", "#667085", "#e4e7ec"
 COLOURS = {"ours": "#0f6fde", "stock": "#c2410c"}
 DASHES = {"memory": "", "redis": "6 4"}
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 920, 400, 64, 64, 56, 130
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 920, 400, 64, 64, 56, 190
 
 
 class Figures:
@@ -94,7 +94,7 @@ def plot(figures: Figures) -> str:
                     lines[server, layer, way] = points
     everything = [value for points in lines.values() for _, value in points]
     low, high = 10 ** math.floor(math.log10(min(everything))), 10 ** math.ceil(math.log10(max(everything)))
-    panel = (WIDTH - LEFT - GAP * len(servers)) / len(servers)
+    panel = (WIDTH - LEFT - GAP * len(servers) + 30) / len(servers)
 
     def x(at: int, size: int) -> float:
         part = math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0]) if len(sizes) > 1 else 0.5
