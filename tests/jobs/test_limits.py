@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs import limits, outcomes, states
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT, Policy
 from notifications.models import Job
 from notifications.signals import rung
 from tests.jobs import tasks
@@ -31,6 +31,19 @@ def limit_queues(settings):
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": limits}}}
 
     return limit
+
+
+@pytest.fixture
+def rings():
+    """Whether each ring from now on is one of the queue."""
+    heard = []
+
+    def hear(queue, **kwargs):
+        heard.append(queue)
+
+    rung.connect(hear)
+    yield heard
+    rung.disconnect(hear)
 
 
 def claim(limit=100, **options):
@@ -83,24 +96,30 @@ class TestKeys:
         plain = tasks.noop.enqueue()
         assert [str(job.id) for job in claim(1)] == [plain.id]
 
-    def test_a_claim_that_ends_early_rings(self):
+    @pytest.mark.django_db(transaction=True)
+    def test_a_claim_that_ends_early_rings(self, rings):
         """It leaves the lock to others; whoever is rung goes on where it ended."""
-        for name in range(limits.PASSES + 5):
-            for _ in range(100):
-                tasks.noop.using(concurrency_key=f"key {name}").enqueue()
-        rings = []
+        with transaction.atomic():
+            for name in range(limits.PASSES + 5):
+                for _ in range(100):
+                    tasks.noop.using(concurrency_key=f"key {name}").enqueue()
+        rings.clear()
+        assert len(claim(100)) == limits.PASSES
+        assert True in rings
+        assert len(claim(100)) == 5
 
-        def hear(queue, **kwargs):
-            rings.append(queue)
-
-        rung.connect(hear)
-        try:
-            taken = len(claim(100))
-            assert taken == limits.PASSES
-            taken += len(claim(100))
-        finally:
-            rung.disconnect(hear)
-        assert taken == limits.PASSES + 5
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("again", [False, True])
+    def test_a_place_that_gets_free_rings(self, demo, rings, again):
+        """At the end of a job, and of an attempt; that of a job without a key says nothing to the queue."""
+        policy = Policy(retry_on=ValueError)
+        for key in ("x", ""):
+            tasks.noop.using(owner=demo, concurrency_key=key).enqueue()
+            (job,) = claim()
+            end = outcomes.failed(job, policy, ValueError()) if again else outcomes.succeeded(job, policy, 1)
+            rings.clear()
+            states.finish([end])
+            assert (True in rings) is bool(key)
 
     def test_as_many_as_the_policy_says(self):
         for _ in range(5):
