@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
 #: Seconds between two looks.
-EVERY = 0.010
+EVERY = 0.005
 #: Seconds between two looks at which file it is, and after an error.
 SELDOM = 1.0
 #: Seconds that the end waits for the thread.
