@@ -28,6 +28,28 @@ def read(rows: Any) -> list[Any]:
     return [_instance(model, alias, names, values) for values in rows.values_list(*names)]
 
 
+def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
+    """Return the rows of ``SELECT … FROM table`` with these clauses: where making the query would cost too much."""
+    db = connection()
+    fields = model._meta.concrete_fields
+    names = [field.attname for field in fields]
+    columns, table = ", ".join(field.column for field in fields), model._meta.db_table
+    converters = [
+        (at, convert, column)
+        for at, column in enumerate(field.get_col(table) for field in fields)
+        for convert in (*db.ops.get_db_converters(column), *column.get_db_converters(db))
+    ]
+    found = []
+    with db.cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {table} {clauses}", params)
+        for row in cursor.fetchall():
+            values = list(row)
+            for at, convert, column in converters:
+                values[at] = convert(values[at], column, db)
+            found.append(_instance(model, db.alias, names, values))
+    return found
+
+
 def insert(rows: Sequence[Model]) -> None:
     """Insert new rows of one model."""
     if not rows:

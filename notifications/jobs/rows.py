@@ -39,6 +39,12 @@ def locked(rows: Any, *, skip: bool = True) -> Any:
     return rows.select_for_update(skip_locked=skip, no_key=features.has_select_for_no_key_update)
 
 
+def lock_clause() -> str:
+    """Return what ``locked`` appends to a query; rows that somebody else holds are skipped."""
+    lock = connection().features.has_select_for_update_skip_locked
+    return " FOR NO KEY UPDATE SKIP LOCKED" if lock else ""
+
+
 def guarded_update(
     assignments: str,
     rows: Sequence[tuple[tuple[Any, ...], Job]],

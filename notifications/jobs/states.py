@@ -35,7 +35,7 @@ from notifications.jobs.limits import within
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.queues import limits, paused
 from notifications.jobs.results import policy_at
-from notifications.jobs.rows import clock, guarded_update, insert_attempts, locked, update_held
+from notifications.jobs.rows import clock, guarded_update, insert_attempts, lock_clause, locked, update_held
 from notifications.jobs.unique import insert_once
 from notifications.models import Job, Worker
 from notifications.signals import notification_recording
@@ -114,8 +114,16 @@ def claim(
 
 def is_due(queues: Sequence[str] = ()) -> bool:
     """Whether there is something to claim: two look-ups in an index, no lock."""
-    queued = _queued(queues)
-    return queued.filter(run_after__isnull=True).exists() or queued.filter(run_after__lte=clock()).exists()
+    where, names = _free(queues)
+    db = connection()
+    now = "clock_timestamp()" if db.vendor == "postgresql" else "%s"
+    at = [] if db.vendor == "postgresql" else [db.ops.adapt_datetimefield_value(clock())]
+    some = f"EXISTS (SELECT 1 FROM notifications_job {where}"
+    with db.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {some} AND run_after IS NULL) OR {some} AND run_after <= {now})", [*names, *names, *at]
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def held(worker: UUID) -> list[Job]:
@@ -341,13 +349,35 @@ def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job
         jobs.sort(key=lambda job: (-job.priority, job.id))
         return jobs[:limit]
 
-    jobs = find(lambda queued: queued, limit)
+    jobs = find(lambda queued: queued, limit) if among else _first(now, limit, queues)
     if not _is_any_limited(jobs):
         return jobs
     jobs, more = within(find, jobs, limits(), limit)
     if more:
         streams.ring((), queue=True)
     return jobs
+
+
+def _first(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
+    """Lock and return the jobs that are due, as far as no limit says otherwise."""
+    where, names = _free(queues)
+    tail = f"LIMIT {limit}{lock_clause()}"
+    at = connection().ops.adapt_datetimefield_value(now)
+    jobs = bulk.select(Job, f"{where} AND run_after IS NULL ORDER BY priority DESC, id {tail}", names)
+    jobs += bulk.select(Job, f"{where} AND run_after <= %s ORDER BY run_after, id {tail}", [*names, at])
+    jobs.sort(key=lambda job: (-job.priority, job.id))
+    return jobs[:limit]
+
+
+def _free(queues: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the condition for queued jobs of queues that are not paused, and its parameters. See ``_queued``."""
+    where = (
+        "WHERE state = 'queued' AND queue_name NOT IN "
+        "(SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL)"
+    )
+    if queues:
+        where += f" AND queue_name IN ({', '.join(['%s'] * len(queues))})"
+    return where, list(queues)
 
 
 def _queued(queues: Sequence[str]) -> Any:

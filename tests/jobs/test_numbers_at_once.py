@@ -1,0 +1,86 @@
+"""Ends of jobs are written with their numbers, unless something stands between: then they are numbered afterwards."""
+
+import logging
+
+import pytest
+from django.db import connection
+
+from notifications.compat import is_heard, task_finished, task_started
+from notifications.ids import uuid7
+from notifications.jobs import outcomes, states
+from notifications.jobs.policies import DEFAULT
+from notifications.models import Job, Stream
+from notifications.signals import notification_recording
+from tests.jobs import tasks
+from tests.jobs.conftest import told
+
+
+@pytest.fixture
+def statements():
+    """The statements from now on."""
+    seen = []
+
+    def see(execute, sql, params, many, context):
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(see):
+        yield seen
+
+
+def finish(*jobs):
+    stored, void = states.finish([outcomes.succeeded(job, DEFAULT, None) for job in jobs])
+    assert (len(stored), void) == (len(jobs), [])
+
+
+def claim(demo, count=1):
+    for _ in range(count):
+        tasks.noop.using(owner=demo).enqueue()
+    return states.claim(uuid7(), count)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_of_first_ends_are_written_once(demo, statements):
+    jobs = claim(demo, 3)
+    statements.clear()
+    finish(*jobs)
+    assert sum(sql.startswith("UPDATE notifications_job") for sql in statements) == 1
+    assert not any(sql.startswith("UPDATE notifications_notification") for sql in statements)
+    assert [row.seq for row in Job.objects.order_by("id")] == [1, 2, 3]
+    assert [(note.seq, note.raised, note.counted) for note in told(demo)] == [(n, n, True) for n in (4, 5, 6)]
+    assert Stream.objects.values_list("head", "unread").get() == (6, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_receiver_runs_while_streams_are_held(demo, statements):
+    """It may be slow, or lock rows that somebody else holds who waits for the stream."""
+    (job,) = claim(demo)
+    locked = []
+
+    def receive(notification, **kwargs):
+        assert (notification.seq, job.seq) == (None, None)
+        locked.extend(sql for sql in statements if "INTO notifications_stream" in sql)
+
+    statements.clear()
+    notification_recording.connect(receive)
+    try:
+        finish(job)
+    finally:
+        notification_recording.disconnect(receive)
+    assert locked == []
+    assert Job.objects.get().seq == 1
+    assert [note.seq for note in told(demo)] == [2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_result_for_signals_is_made_only_for_somebody():
+    def hear(**kwargs):
+        pass
+
+    assert not is_heard(task_started, logging.DEBUG)  # nobody reads Django's own line of that level
+    task_finished.connect(hear)
+    try:
+        assert is_heard(task_finished, logging.DEBUG)
+        assert not is_heard(task_started, logging.DEBUG)
+    finally:
+        task_finished.disconnect(hear)
