@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from tests.faults.support.deaths import INSERT
 from tests.faults.support.engine import Engine
 
 
@@ -21,7 +22,7 @@ def engine(site):
 
 def test_others_go_on(engine):
     """Its transaction is ended by the server, its job done by another worker; later it finds out, and works on."""
-    frozen = engine.start_worker(fate="SIGSTOP after INSERT INTO notifications_stream")
+    frozen = engine.start_worker(fate=f"SIGSTOP after {INSERT.format('stream')}")
     (first,) = engine.ask("work", args=[0])
     frozen.wait_until(lambda: is_stopped(frozen.pid), what="the worker to freeze")
     other = engine.site.start_worker()

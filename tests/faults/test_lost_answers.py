@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.faults.support.deaths import CLAIM, OUTCOME
 from tests.faults.support.engine import Engine
 
 
@@ -12,11 +13,10 @@ def engine(site):
     engine.close()
 
 
-@pytest.mark.parametrize("act", ["running", "%s"], ids=["claim", "outcome"])
+@pytest.mark.parametrize("act", [CLAIM, OUTCOME], ids=["claim", "outcome"])
 def test_the_answer_to_a_commit_is_lost(engine, act):
     """Jobs that were claimed unheard go back to the queue; an outcome that was stored unheard is not stored again."""
-    value = "'running'" if act == "running" else act
-    worker = engine.start_worker(fate=f"DEAF after UPDATE notifications_job SET state={value}")
+    worker = engine.start_worker(fate=f"DEAF after {act}")
     asked = engine.ask("work", 3, args=[0])
     engine.until_done()
     assert "The answer to COMMIT is lost." in worker.output

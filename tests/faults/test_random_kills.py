@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.faults.support.deaths import CLAIM, INSERT, OUTCOME
 from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.support.waiting import wait_until
 
@@ -15,13 +16,13 @@ WORKERS, ASKED, STATEMENTS = 2, 12, 150
 SECONDS, LATEST = 0.6, 4.0
 #: Statements at which a worker dies in the first test.
 MOMENTS = (
-    "after UPDATE notifications_job SET state='running'",
-    "after UPDATE notifications_job SET state=%s",
-    'before INSERT INTO "notifications_notification"',
-    'after INSERT INTO "notifications_notification"',
-    'before INSERT INTO "notifications_job"',
-    'after INSERT INTO "notifications_job"',
-    "after INSERT INTO notifications_stream",
+    f"after {CLAIM}",
+    f"after {OUTCOME}",
+    f"before {INSERT.format('notification')}",
+    f"after {INSERT.format('notification')}",
+    f"before {INSERT.format('job')}",
+    f"after {INSERT.format('job')}",
+    f"after {INSERT.format('stream')}",
 )
 #: Rounds after which everything must come to its end before it goes on.
 CONVERGE = 50

@@ -1,6 +1,6 @@
 """A process that meets its fate by its own hand, where no signal from outside hits often: at one of its statements.
 
-FAULT_FATE says how, when, and at which statement, by number or by how it begins: "SIGKILL before 17",
+FAULT_FATE says how, when, and at which statement, by number or by a pattern: "SIGKILL before 17",
 "SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …": with all that it has locked, "DEAF after …": the
 commit that follows is made, and its answer lost.
 Here too: a receiver of notification_recording that asks for a job about each notification of `work`.
@@ -8,10 +8,16 @@ Here too: a receiver of notification_recording that asks for a job about each no
 
 import itertools
 import os
+import re
 import signal
 
 from django.apps import AppConfig
 from django.db import OperationalError
+
+#: Statements: of a claim, of an outcome, and those that insert into a table.
+CLAIM = r"attempt ?= ?attempt ?\+ ?1"
+OUTCOME = r"UPDATE notifications_job SET .*finished_at ?="
+INSERT = r'INSERT INTO "?notifications_{}\b'
 
 
 class Deaths(AppConfig):
@@ -43,7 +49,7 @@ def fate(how, when, statement):
     number, once = itertools.count(1), iter([True])
 
     def is_it(sql):
-        met = next(number) == int(statement) if statement.isdigit() else sql.startswith(statement)
+        met = next(number) == int(statement) if statement.isdigit() else re.search(statement, sql)
         return met and next(once, False)
 
     def wrapper(execute, sql, params, many, context):

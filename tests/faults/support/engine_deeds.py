@@ -16,10 +16,10 @@ User = get_user_model()
 
 def ask(task, count, args, user, at_once):
     """Jobs of one task, so many in one transaction; None as a user asks for nobody."""
-    owner = user and User.objects.get_or_create(username=user)[0]
     asked = []
     while len(asked) < count:
         try:
+            owner = user and User.objects.get_or_create(username=user)[0]
             with transaction.atomic():
                 some = [
                     getattr(tasks, task).using(owner=owner).enqueue(*args).id
