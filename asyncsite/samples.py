@@ -13,7 +13,7 @@ def sample_urls():
 
 
 def sample_paths():
-    # A key of its own for each filling: two of its calls fail, the third works.
+    # A key of its own for each filling: two of its calls fail, and are tried again.
     key = secrets.token_hex(4)
     return [
         *["ok"] * 8,

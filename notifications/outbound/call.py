@@ -8,7 +8,7 @@ from itertools import count
 from socket import EAI_AGAIN
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 
@@ -25,15 +25,18 @@ _ids = count(1)
 
 
 class Call:
-    """One call with its redirects and retries: ``async with call`` holds it to its deadline.
+    """One call with its redirects and retries: ``with call`` holds it to its deadline.
 
     ``subject`` is the host and port that were asked for, the only place that errors name.
     ``stage`` is what is being waited for: ``slot``, ``connection``, ``body`` or ``pause``.
     """
 
     __slots__ = (
-        "_limit",
+        "_cancelling",
+        "_is_late",
         "_loop",
+        "_task",
+        "_timer",
         "attempts",
         "began",
         "deadline",
@@ -50,6 +53,8 @@ class Call:
         "status",
         "subject",
     )
+
+    _task: asyncio.Task[Any]
 
     def __init__(
         self, *, method: str, subject: str, deadline: float, max_bytes: int, retries: int, guard: bool
@@ -68,25 +73,35 @@ class Call:
         self.elapsed = 0.0
         self.history: list[Response] = []
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
+        # As asyncio.timeout() does it, without its two coroutines, which a call would feel.
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("Outbound calls are made in a task.")
+        self._task = task
         self._loop = asyncio.get_running_loop()
-        self.ends = self._loop.time() + self.deadline
+        self._cancelling = self._task.cancelling()
+        self._is_late = False
         self.began = monotonic()
-        self._limit = asyncio.timeout_at(self.ends)
-        await self._limit.__aenter__()
+        self.ends = self._loop.time() + self.deadline
+        self._timer = self._loop.call_at(self.ends, self._end)
         events.started(self)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._timer.cancel()
         try:
-            await self._limit.__aexit__(kind, error, trace)
-        except TimeoutError as exc:
-            error = TimedOut(self._late())
-            raise error from exc
+            if self._is_late and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                cause, error = error, TimedOut(self._late())
+                raise error from cause
         finally:
             events.ended(self, error)
+
+    def _end(self) -> None:
+        self._is_late = True
+        self._task.cancel()
 
     @property
     def left(self) -> float:

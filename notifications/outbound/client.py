@@ -93,7 +93,7 @@ async def request(
     call, ask = _prepared(
         method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key
     )
-    async with call:
+    with call:
         return (await answered(call, ask, whole=True)).response()
 
 
@@ -112,7 +112,7 @@ async def stream(method: str, url: str, **options: Unpack[Options]) -> AsyncIter
     """
     more: Options = {"deadline": 60.0, "max_bytes": 1_000_000_000, **options}
     call, ask = _prepared(method, url, **more)
-    async with call:
+    with call:
         run = await answered(call, ask, whole=False)
         try:
             yield Stream(call, run)

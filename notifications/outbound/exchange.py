@@ -49,7 +49,7 @@ class Exchange:
         call, ask = self._call, self.ask
         headers = ask.headers
         call.stage = "connection"
-        if telemetry.installed:
+        if telemetry.is_active():
             self._span, headers = telemetry.begin(call, ask)
         self.answer = answer = await pool().send(ask, headers, checked=checked)
         call.stage = "body"
@@ -67,7 +67,7 @@ class Exchange:
         call, answer = self._call, self.answer
         return Response(
             status=answer.status,
-            url=str(self.ask.target.url),
+            url=self.ask.target.text,
             headers=answer.headers,
             body=self.body,
             elapsed=call.elapsed,
@@ -87,7 +87,10 @@ class Exchange:
             return
         call, answer = self._call, getattr(self, "answer", None)
         call.elapsed += monotonic() - self._started
-        circuit.leave(probe=self._probe, failed=self._failed(error))
+        circuit.leave(
+            probe=self._probe,
+            failed=answer.status in FAILURES if answer is not None and error is None else self._failed(error),
+        )
         slots.give_back(self.ask.target.origin)
         if self._span is not None:
             telemetry.end(self._span, answer.status if answer else 0, error)
@@ -95,9 +98,7 @@ class Exchange:
             answer.close() if error is not None else answer.release()
 
     def _failed(self, error: BaseException | None) -> bool | None:
-        """Whether the origin has failed; None if nothing is known of it."""
-        if error is None:
-            return self.answer.status in FAILURES
+        """Whether an error means that the origin has failed; None if nothing is known of it."""
         if isinstance(error, asyncio.CancelledError):
             return True if self._call.left <= 0 else None
         if isinstance(error, aiohttp.ClientConnectorError):

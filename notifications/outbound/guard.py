@@ -60,9 +60,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A URL as it is called, and where that is."""
+    """A URL as it is called, as an object and as text, and where that is."""
 
     url: URL
+    text: str
     place: Place
 
     @property
@@ -101,7 +102,8 @@ def parse(text: str) -> Target:
         raise Forbidden("its host or port cannot be read") from exc
     if url.port != place.port:
         raise Forbidden("its host or port cannot be read")
-    return Target(url=url.with_fragment(None) if "#" in text else url, place=place)
+    url = url.with_fragment(None)
+    return Target(url=url, text=str(url), place=place)
 
 
 def resolve(base: Target, location: str) -> Target:

@@ -1,7 +1,7 @@
 """Spans for OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), where it is installed.
 
 Each request that is sent, also by a redirect or a retry, is a client span, and is the parent of what the other side
-does. Query strings are left out. Without OpenTelemetry nothing is done; without a tracer provider it costs little.
+does. Query strings are left out. Without OpenTelemetry, or a tracer provider, nothing is done.
 """
 
 from __future__ import annotations
@@ -20,23 +20,30 @@ try:
 except ImportError:
     trace = None  # type: ignore[assignment]
 
-installed = trace is not None
+
+def is_active() -> bool:
+    """Whether OpenTelemetry is installed and set up."""
+    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def begin(call: Call, ask: Ask) -> tuple[Any, CIMultiDictProxy[str]]:
     """Return a span and the headers to send with it."""
     url = ask.target.url
-    span = trace.get_tracer("notifications.outbound").start_span(
-        ask.method,
-        kind=trace.SpanKind.CLIENT,
-        attributes={
-            "http.request.method": ask.method,
-            "server.address": ask.target.host,
-            "server.port": ask.target.port,
-            "url.scheme": url.scheme,
-            "url.full": str(url.with_query(None)),
-            **({"http.request.resend_count": call.attempts - 1} if call.attempts > 1 else {}),
-        },
+    span = (
+        trace.get_tracer_provider()
+        .get_tracer("notifications.outbound")
+        .start_span(
+            ask.method,
+            kind=trace.SpanKind.CLIENT,
+            attributes={
+                "http.request.method": ask.method,
+                "server.address": ask.target.host,
+                "server.port": ask.target.port,
+                "url.scheme": url.scheme,
+                "url.full": str(url.with_query(None)),
+                **({"http.request.resend_count": call.attempts - 1} if call.attempts > 1 else {}),
+            },
+        )
     )
     headers = CIMultiDict(ask.headers)
     carrier: dict[str, str] = {}

@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.test import override_settings
 
 from notifications import outbound
 from notifications.outbound import pools
+
+from .upstream import Says, answer
 
 
 def open_sockets():
@@ -60,6 +64,32 @@ def test_300_event_loops(upstream):
     gc.collect()
     assert settled(open_sockets, at_most=before)
     assert not [loop for loop in loops if loop() is not None]
+
+
+def test_10_000_event_loops():
+    """10,000 event loops made and closed, each with a call, leave no memory, no loop and no socket behind."""
+    with Says(answer(b"ok")) as says, override_settings(NOTIFICATIONS={"OUTBOUND_ALLOW": [says.address]}):
+        before, loops = open_sockets(), weakref.WeakSet()
+
+        async def call():
+            loops.add(asyncio.get_running_loop())
+            await outbound.get(says.url)
+
+        def run(times):
+            for _ in range(times):
+                asyncio.run(call())
+            gc.collect()
+
+        run(500)
+        tracemalloc.start()
+        run(500)
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        run(9_000)
+        assert held < 500_000
+        assert not [loop for loop in loops if not loop.is_closed()]
+        assert len(loops) < 10
+        assert settled(open_sockets, at_most=before)
 
 
 def test_bare_loops(upstream):

@@ -14,6 +14,12 @@ from notifications.outbound.guard import ForbiddenAddress
 from .conftest import OUTSIDE, VECTORS
 
 HOSTS = [host for hosts in VECTORS["refused_hosts"].values() for host in hosts]
+RESERVED = [
+    f"[{address}]" if ":" in address else address
+    for kind, addresses in VECTORS["reserved"].items()
+    if kind not in ("not an address", "with a zone")
+    for address in addresses
+]
 INTERNAL = [
     "127.0.0.1",
     "[::1]",
@@ -26,7 +32,7 @@ INTERNAL = [
 ]
 
 
-@pytest.mark.parametrize("host", [*HOSTS, *VECTORS["names_of_loopback"]])
+@pytest.mark.parametrize("host", [*HOSTS, *VECTORS["names_of_loopback"], *RESERVED])
 async def test_refused(allow, everywhere, stands_for, host):
     """No notation of an internal address and no name of it reaches a server, although its port is open."""
     stands_for({"localhost": ["127.0.0.1"]})
@@ -130,6 +136,52 @@ async def test_redirect_to_internal(outside, everywhere, allow, status, host):
     allow(outside.place, ports=[everywhere.port])
     with pytest.raises(outbound.Refused, match=f"^{outside.place} redirects to a URL that was not called: "):
         await outbound.post(url, json={})
+
+
+def locations(host, port):
+    """What a redirect may say to lead to a host."""
+    return [
+        f"http://{host}:{port}/secret",
+        f"https://{host}:{port}/secret",
+        f"//{host}:{port}/secret",
+        f"http://user:password@{host}:{port}/",
+        f"//user@{host}:{port}/",
+    ]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_to_everything(upstream, everywhere, allow, stands_for, status):
+    """A redirect of any status, absolute, without a scheme or with credentials, to any notation is refused."""
+    stands_for({"localhost": ["127.0.0.1"]})
+    allow(upstream.place, ports=[everywhere.port], OUTBOUND_PER_HOST=50)
+
+    async def refused(to):
+        with pytest.raises(outbound.Refused):
+            await outbound.get(upstream.url("/redirect"), params={"status": status, "to": to}, deadline=60)
+
+    hosts = [host for host in [*HOSTS, *VECTORS["names_of_loopback"]] if is_sendable(host)]
+    all_of_them = [to for host in hosts for to in locations(host, everywhere.port)]
+    assert len(all_of_them) > 500
+    await asyncio.gather(*map(refused, all_of_them))
+
+
+def is_sendable(host):
+    """Whether a header can carry it, and it is the host of what it stands in."""
+    return host.isprintable() and host.isascii() and host.strip() == host and host not in ("", ".")
+
+
+def test_vectors():
+    """There are enough of them."""
+    assert len({*HOSTS, *VECTORS["names_of_loopback"], *RESERVED}) >= 250
+
+
+@pytest.mark.parametrize("url", [url for urls in VECTORS["refused_urls"].values() for url in urls])
+async def test_refused_urls(allow, everywhere, stands_for, url):
+    """Nor does any other URL that is none of the public internet."""
+    stands_for({"example.com": ["127.0.0.1"]})
+    allow(ports=[everywhere.port])
+    with pytest.raises(outbound.Refused):
+        await outbound.get(url)
 
 
 @pytest.mark.parametrize(

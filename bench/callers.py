@@ -1,0 +1,108 @@
+"""The clients that ``bench.outbound`` compares, each in a process of its own.
+
+``python -m bench.callers NAME IN_FLIGHT SECONDS PORT`` prints requests, seconds and CPU seconds as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from bench.upstream import BODY
+
+Call = Callable[[str], Awaitable[bytes | None]]
+
+
+@asynccontextmanager
+async def ours(at_once: int, place: str) -> AsyncIterator[Call]:
+    from django.conf import settings
+
+    settings.configure(
+        NOTIFICATIONS={
+            "OUTBOUND_ALLOW": [place],
+            "OUTBOUND_PER_HOST": at_once,
+            "OUTBOUND_TOTAL": at_once,
+        }
+    )
+    from notifications import outbound
+
+    async def call(url: str) -> bytes:
+        return (await outbound.get(url)).body
+
+    yield call
+
+
+@asynccontextmanager
+async def aiohttp(at_once: int, place: str) -> AsyncIterator[Call]:
+    from aiohttp import ClientSession, TCPConnector
+
+    async with ClientSession(connector=TCPConnector(limit=at_once)) as session:
+
+        async def call(url: str) -> bytes:
+            async with session.get(url) as answer:
+                return await answer.read()
+
+        yield call
+
+
+@asynccontextmanager
+async def httpx(at_once: int, place: str) -> AsyncIterator[Call]:
+    from httpx import AsyncClient, Limits
+
+    limits = Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    async with AsyncClient(limits=limits, timeout=60) as client:
+
+        async def call(url: str) -> bytes:
+            return (await client.get(url)).content
+
+        yield call
+
+
+@asynccontextmanager
+async def niquests(at_once: int, place: str) -> AsyncIterator[Call]:
+    from niquests import AsyncSession
+
+    async with AsyncSession(pool_connections=4, pool_maxsize=at_once) as session:
+
+        async def call(url: str) -> bytes | None:
+            return (await session.get(url)).content
+
+        yield call
+
+
+CALLERS = {"bare aiohttp": aiohttp, "ours": ours, "niquests": niquests, "httpx": httpx}
+
+
+async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[str, float]:
+    """Call as often as it goes for some CPU seconds, after one call each to open the connections."""
+    done, ends = 0, float("inf")
+    ready = asyncio.Barrier(at_once)
+    before: tuple[float, float] = (0.0, 0.0)
+
+    async def one(call: Call, number: int) -> None:
+        nonlocal done, ends, before
+        assert await call(f"http://127.0.0.1:{port}/prices?day=0") == BODY
+        if await ready.wait() == at_once - 1:
+            before = time.perf_counter(), time.process_time()
+            ends = before[1] + seconds
+        while time.process_time() < ends:
+            number = (number + 1) % 1000
+            assert await call(f"http://127.0.0.1:{port}/prices?day={number}") == BODY
+            done += 1
+
+    async with CALLERS[name](at_once, f"127.0.0.1:{port}") as call:
+        await asyncio.gather(*[one(call, number) for number in range(at_once)])
+    return {
+        "requests": done,
+        "seconds": time.perf_counter() - before[0],
+        "cpu": time.process_time() - before[1],
+    }
+
+
+if __name__ == "__main__":
+    _, name, at_once, seconds, port = sys.argv
+    print(json.dumps(asyncio.run(measure(name, int(at_once), float(seconds), int(port)))))

@@ -1,0 +1,73 @@
+"""Calls to an API on loopback: ours beside bare aiohttp, httpx and niquests, all in one run on one machine.
+
+``python -m bench.outbound [--rounds 5] [--seconds 2] [--at-once 16,128,512] [--out FOLDER]``
+
+Ours is ``outbound.get`` as everybody calls it: guard, deadline, size cap, retries, circuit and places on. Each client
+runs in a fresh process on asyncio's own event loop, keeps its connections, and reads a body of 34 bytes; they take
+turns in each round, for some seconds of their own CPU time, and a figure is the median of the rounds. Requests are
+counted per second of the clock, and per second of CPU time, which other work on the machine disturbs less.
+Needs ``bench/requirements.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from bench.callers import CALLERS
+from bench.outbound_report import Figures, picture, table
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--seconds", type=float, default=2.0, help="of CPU time, for each client and round")
+    options.add_argument("--at-once", default="16,128,512")
+    options.add_argument("--out", type=Path, help="a folder for outbound.json, outbound.md and outbound.svg")
+    told = options.parse_args()
+    figures: Figures = defaultdict(list)
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.upstream"], stdout=subprocess.PIPE, text=True
+    ) as upstream:
+        try:
+            assert upstream.stdout
+            port = upstream.stdout.readline().strip()
+            for _ in range(told.rounds):
+                for at_once in map(int, told.at_once.split(",")):
+                    for name in CALLERS:
+                        figures[name, at_once].append(measured(name, at_once, told.seconds, port))
+        finally:
+            upstream.kill()
+    print(table(figures))
+    if told.out:
+        told.out.mkdir(parents=True, exist_ok=True)
+        everything = [
+            {"client": name, "at once": at_once, "rounds": of} for (name, at_once), of in figures.items()
+        ]
+        (told.out / "outbound.json").write_text(json.dumps(everything, indent=1))
+        (told.out / "outbound.md").write_text(table(figures))
+        (told.out / "outbound.svg").write_text(picture(figures))
+
+
+def measured(name: str, at_once: int, seconds: float, port: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.callers", name, str(at_once), str(seconds), port]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    found = json.loads(ran.stdout)
+    figures = {
+        key: found["requests"] / found[of] for key, of in (("a second", "seconds"), ("a CPU second", "cpu"))
+    }
+    print(
+        f"{name}, {at_once} at once: " + ", ".join(f"{value:,.0f} {key}" for key, value in figures.items()),
+        flush=True,
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    main()
