@@ -53,7 +53,7 @@ class Application:
                 daphne_server.before_its_end(daphne, self.hub.close_here)
             elif uvicorn := uvicorn_server.running():
                 uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
-        traces.note(scope["headers"])
+        traces.note(scope.get("headers", ()))
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             return await self.django(scope, receive, send)

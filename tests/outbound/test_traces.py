@@ -1,6 +1,7 @@
 """Traces: passed on as they came, and spans where OpenTelemetry is installed."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry import trace
@@ -9,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications import outbound, traces
+from notifications.asgi import Application
 from notifications.outbound import telemetry
 
 from .upstream import Upstream
@@ -136,3 +138,17 @@ async def test_without_a_provider(upstream):
     """OpenTelemetry that is installed and not set up changes nothing: a trace is passed on."""
     with outbound.tracing({"traceparent": PARENT}):
         assert (await sent(upstream))[0] == PARENT
+
+
+async def test_a_request_carries_its_trace():
+    """What a view calls passes on the trace of its request, and that of no earlier one."""
+    carried = []
+
+    async def django(scope, receive, send):
+        carried.append(traces.carried())
+
+    application = Application(django)
+    application.hub = SimpleNamespace(here=lambda: None)
+    for headers in ([(b"traceparent", PARENT.encode())], []):
+        await application({"type": "http", "path": "/", "headers": headers}, None, lambda message: None)
+    assert carried == [(("traceparent", PARENT),), ()]
