@@ -13,7 +13,7 @@ DRAWN = {
     "asked for, in bulk, /s": True,
     "pickup p50, ms": False,
 }
-WIDTH, LEFT, BAR, GAP = 760, 210, 18, 6
+WIDTH, LEFT, BAR, GAP = 760, 225, 18, 6
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def picture(medians: dict[str, dict[str, float]]) -> str:
             ]
             y += BAR + GAP
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10}" width="{WIDTH}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 0 {WIDTH + 12} {y + 10}" width="{WIDTH}" role="img">'
         "<title>Jobs beside other queues</title><style>"
         "text { font: 14px system-ui, sans-serif; fill: #1f2328; } .head { font-weight: 600; }"
         ".muted { fill: #59636e; font-weight: 400; } rect { fill: #afb8c1; } rect.ours { fill: #0969da; }"
