@@ -40,7 +40,7 @@ async def ours(at_once: int, place: str) -> AsyncIterator[Call]:
 async def aiohttp(at_once: int, place: str) -> AsyncIterator[Call]:
     from aiohttp import ClientSession, TCPConnector
 
-    async with ClientSession(connector=TCPConnector(limit=at_once)) as session:
+    async with ClientSession(connector=TCPConnector(limit=0)) as session:
 
         async def call(url: str) -> bytes:
             async with session.get(url) as answer:
