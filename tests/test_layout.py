@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
-    {"transactions"},
+    {"transactions", "bulk"},
     {"streams", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
