@@ -11,9 +11,9 @@
     After the commit. Arguments: ``job``.
 ``outbound_started``, ``outbound_retrying``, ``outbound_ended``
     When ``notifications.outbound`` begins a call, is about to try it again, and is done with it.
-    Arguments: ``id`` (of the call, within the process), ``method``, ``host`` (as asked for, with its port), ``attempt``;
-    of a retry also ``status`` (0 if there was no answer), ``error`` (the exception or None) and ``pause`` (seconds);
-    of the end ``status``, ``error``, ``duration`` (seconds, all included), ``bytes`` (of the body, unpacked).
+    Arguments: ``id`` (of the call, within the process), ``method``, ``host`` (as asked for, with its port) and
+    ``attempt``; of a retry also ``status`` (0 if there was no answer), ``error`` (the exception or None) and ``pause``
+    (seconds); of the end ``status``, ``error``, ``duration`` (seconds, in all) and ``bytes`` (of the body, unpacked).
     Receivers are called where the call is made, on the event loop: they are sync, quick, and use no database.
 """
 
