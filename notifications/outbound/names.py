@@ -15,6 +15,7 @@ import os
 import socket
 import threading
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
@@ -27,6 +28,8 @@ THREADS = 16  # lookups at a time, without those that have hung
 HUNG = 1.0  # seconds
 MOST = 128  # lookups at a time, with those that have hung
 A_DOMAIN = 8  # of them below one domain
+KEPT = 10.0  # seconds that a resolver knows an answer
+MOST_KEPT = 1000
 
 
 def lookup(host: str, port: int) -> list[str]:
@@ -39,12 +42,22 @@ def lookup(host: str, port: int) -> list[str]:
 
 
 class Resolver(AbstractResolver):
-    """Looks names up for aiohttp, whatever they stand for."""
+    """Looks names up for aiohttp, whatever they stand for. Instead of its cache, under which a lookup goes on, and
+    stays in the queue, after the calls that have asked for it are over."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await lookups.run(host, port)
+        until, addresses = self._kept.get(host, (0.0, []))
+        if until <= monotonic():
+            addresses = await lookups.run(host, port)
+            self._kept[host] = monotonic() + KEPT, addresses
+            self._kept.move_to_end(host)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
         return [
             ResolveResult(
                 hostname=host,
@@ -131,7 +144,12 @@ class Lookups:
         at_work = sum(now - one.started < HUNG for one in self._running)
         while at_work < THREADS and (sought := self._next()) is not None:
             at_work += 1
-            threading.Thread(target=self._serve, args=(sought,), name="outbound-names", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(sought,), name="outbound-names", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:  # the process may have no more of them now
+                self._forget(sought)
+                _tell(sought.futures, socket.gaierror(socket.EAI_AGAIN, str(exc)))
 
     def _next(self) -> _Lookup | None:
         """Take the next one that may begin; domains take turns. With the lock."""
@@ -160,9 +178,7 @@ class Lookups:
                 self._forget(sought)
                 futures = list(sought.futures)
                 sought = self._next()
-            for future in futures:
-                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-                    future.get_loop().call_soon_threadsafe(_settle, future, answer)
+            _tell(futures, answer)
             del answer, futures  # or a thread that looks up the next name keeps an event loop alive
 
     def _forget(self, sought: _Lookup) -> None:
@@ -191,6 +207,12 @@ def domain(host: str) -> str:
     labels = host.rsplit(".", 3)
     many = 3 if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3 else 2
     return ".".join(labels[-many:])
+
+
+def _tell(futures: Iterable[asyncio.Future[list[str]]], answer: list[str] | Exception) -> None:
+    for future in futures:
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            future.get_loop().call_soon_threadsafe(_settle, future, answer)
 
 
 def _settle(future: asyncio.Future[list[str]], answer: list[str] | Exception) -> None:

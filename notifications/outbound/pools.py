@@ -150,6 +150,7 @@ class Connector(TCPConnector):
 def _connector(*, checked: bool) -> TCPConnector:
     return Connector(
         resolver=PublicResolver() if checked else Resolver(),
+        use_dns_cache=False,  # the resolver has one
         socket_factory=checked_socket if checked else None,
         limit=0,  # counted by slots.py, over all event loops
         keepalive_timeout=KEEP_ALIVE,

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from notifications import outbound
 from notifications.outbound import names
 from notifications.outbound.guard import ForbiddenAddress
 
@@ -185,3 +186,51 @@ async def test_cancelled_lookup(stands_for):
         await task
     gate.set()
     assert await names.Resolver().resolve("a.test", 80)
+
+
+async def test_calls_that_are_over_leave_the_queue(book):
+    """A name that only calls past their deadline have asked for is not looked up any more."""
+    dead = [f"{number}.evil.test" for number in range(20)]
+    book.hang(*dead)
+    calls = [outbound.get(f"http://{host}/", deadline=0.2, retries=0) for host in dead]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {outbound.TimedOut}
+    assert names.lookups.state() == (names.A_DOMAIN, 0)
+    book.open()
+    await until(lambda: names.lookups.state() == (0, 0))
+    assert sorted(book.seen) == sorted(dead[: names.A_DOMAIN])
+
+
+async def test_answers_are_kept_for_a_while(book, monkeypatch):
+    """A resolver asks once in a while, and looks at what the answer is each time."""
+    resolver = names.PublicResolver()
+    for _ in range(3):
+        assert await resolver.resolve("a.test", 80)
+    assert book.seen == ["a.test"]
+    with monkeypatch.context() as then:
+        then.setattr(names, "reserved", lambda address: "not public any more")
+        with pytest.raises(ForbiddenAddress):
+            await resolver.resolve("a.test", 80)
+    monkeypatch.setattr(names, "KEPT", 0)
+    for host in ("b.test", "b.test"):
+        assert await resolver.resolve(host, 80)
+    assert book.seen == ["a.test", "b.test", "b.test"]
+    monkeypatch.setattr(names, "MOST_KEPT", 3)
+    for number in range(9):
+        await resolver.resolve(f"{number}.test", 80)
+    assert len(resolver._kept) == 3
+
+
+async def test_a_thread_that_cannot_be_started(book, monkeypatch):
+    """The name may be found later, and holds no place meanwhile."""
+    with monkeypatch.context() as then:
+        then.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(socket.gaierror) as error:
+            await names.Resolver().resolve("a.test", 80)
+        assert error.value.errno == socket.EAI_AGAIN
+    assert names.lookups.state() == (0, 0)
+    assert await names.Resolver().resolve("a.test", 80)
+
+
+def no_more_threads(thread):
+    raise RuntimeError("can't start new thread")
