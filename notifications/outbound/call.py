@@ -28,7 +28,8 @@ class Call:
     """One call with its redirects and retries: ``with call`` holds it to its deadline.
 
     ``subject`` is the host and port that were asked for, the only place that errors name.
-    ``stage`` is what is being waited for: ``slot``, ``connection``, ``body`` or ``pause``.
+    ``stage`` is what is being waited for: ``slot``, ``connection``, ``body``, ``pause`` or, while
+    pieces of a stream are used, ``caller``.
     """
 
     __slots__ = (

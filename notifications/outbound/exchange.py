@@ -14,7 +14,7 @@ from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURES, Circuit, Open, circuits
-from .errors import BadResponse
+from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, check
 from .limits import limits
 from .pools import pool
@@ -100,9 +100,11 @@ class Exchange:
     def _failed(self, error: BaseException | None) -> bool | None:
         """Whether an error means that the origin has failed; None if nothing is known of it."""
         if isinstance(error, asyncio.CancelledError):
-            return True if self._call.left <= 0 else None
+            return True if self._call.left <= 0 and self._call.stage != "caller" else None
         if isinstance(error, aiohttp.ClientConnectorError):
             return None if isinstance(error.os_error, ForbiddenAddress) else True
+        if isinstance(error, OutboundError):  # about an answer, which came
+            return self.answer.status in FAILURES
         return True if isinstance(error, aiohttp.ClientError) else None
 
 

@@ -30,6 +30,7 @@ class Stream:
         self._call = call
         self._run = run
         self._begun = False
+        call.stage = "caller"
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._begun:
@@ -39,9 +40,13 @@ class Stream:
         self._begun = True
         call, run = self._call, self._run
         try:
+            call.stage = "body"
             async for piece in pieces(run.answer, call.max_bytes, call.place):
                 call.received += len(piece)
+                call.stage = "caller"
                 yield piece
+                call.stage = "body"
+            call.stage = "caller"
         except (aiohttp.ClientError, asyncio.CancelledError) as exc:
             run.end(exc)
             if isinstance(exc, aiohttp.ClientError):

@@ -188,6 +188,31 @@ async def test_what_is_no_failure(upstream, path):
     assert (await outbound.get(upstream.url("/ok"))).status == 200
 
 
+@pytest.mark.parametrize("read", ["not at all", "in part", "whole"])
+async def test_a_caller_that_is_slow_is_no_failure(upstream, read):
+    """A deadline that passes while the pieces of an answer are used says nothing about the server."""
+    for _ in range(ENOUGH + 1):
+        with pytest.raises(outbound.TimedOut):
+            async with outbound.stream("GET", upstream.url("/ok"), deadline=0.1) as answer:
+                if read != "not at all":
+                    async for _ in answer:
+                        if read == "in part":
+                            await asyncio.sleep(30)
+                await asyncio.sleep(30)
+    assert outbound.state().origins == ()
+
+
+async def test_answers_that_are_too_large_close_it(upstream, clock):
+    """A probe whose answer came, and was of no use, has shown that the server is back."""
+    circuit = module.circuits.at(f"http://{upstream.place}")
+    end(circuit, failed=True, times=ENOUGH)
+    clock.now += FIRST_PAUSE
+    for _ in range(2):
+        with pytest.raises(outbound.TooLarge):
+            await outbound.get(upstream.url("/sized/100"), retries=0, max_bytes=50)
+    assert circuit.state == "closed"
+
+
 async def test_refused_and_cancelled_calls_are_no_failures(outside, everywhere, allow, stands_for):
     """What the guard refuses, and what the caller gives up, opens no circuit."""
     allow(ports=[everywhere.port, outside.port])
