@@ -119,6 +119,8 @@ class Slots:
         while granted:
             granted = False
             for origin in origins:
+                if self._busy >= self._total:
+                    return
                 if (waiter := self._next(origin)) is not None:
                     granted = True
                     self._hand(waiter)
