@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from django.db.models import Exists, OuterRef
+
 from notifications import streams
 from notifications.models import Attempt, Job, Notification
 from notifications.transactions import CHUNK, connection, database, paced
@@ -59,6 +61,9 @@ class Pruning:
 
 def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
     old = model.objects.using(database()).filter(**{f"{ended}__lt": before}, seq__isnull=False)
+    if model is Job:
+        # What is in a batch goes after it: a batch counts its jobs when it ends, also when it is tried again.
+        old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
     # Chosen in the order of their index: another one would sort all that is old.
     rows = _lock(old, sorted(old.order_by(ended).values_list("id", flat=True)[:CHUNK]))
     ids = [id for id, _, _ in rows]

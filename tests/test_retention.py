@@ -9,6 +9,10 @@ from django.db.models import Manager
 from django.utils import timezone
 
 from notifications import changes, inbox, retention, streams
+from notifications.api import batch, join
+from notifications.ids import uuid7
+from notifications.jobs import outcomes, recording, states
+from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -68,6 +72,26 @@ def test_finished_jobs_go_with_their_attempts(user):
     assert [str(id) for id in Job.objects.values_list("id", flat=True)] == [waiting.id]
     assert not Attempt.objects.exists()
     assert Stream.objects.get(user=user).floor > 0
+
+
+def test_jobs_of_a_batch_go_after_it(user):
+    """It counts them when it ends, also when it is tried again."""
+    with batch(owner=user) as b:
+        for number in range(3):
+            tasks.add.enqueue(number, 1)
+    for job in states.claim(uuid7(), 2):
+        recording.record([outcomes.succeeded(job, DEFAULT, 1)])
+    age(Job, 31, state="succeeded")
+    before = timezone.now() - timedelta(days=30)
+
+    assert retention.prune(before) == 0
+    run_jobs()
+    assert join(b) == {"succeeded": 3, "failed": 0, "cancelled": 0}
+    age(Job, 31)
+    Job.objects.filter(id=b.id).update(finished_at=timezone.now())
+    assert retention.prune(before) == 0
+    age(Job, 31)
+    assert retention.prune(before) == 4
 
 
 def test_what_waits_for_its_number_stays(user):
