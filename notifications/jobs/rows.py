@@ -31,6 +31,15 @@ def clock() -> datetime:
         return cursor.fetchone()[0] + ahead
 
 
+def clock_clause() -> tuple[str, Any]:
+    """Return SQL for ``clock()``, and its parameter, for a statement that then asks no second time."""
+    db = connection()
+    if db.vendor != "postgresql":
+        return "%s", db.ops.adapt_datetimefield_value(clock())
+    # A query of its own is made once. A function that is called for each row could not be looked up in an index.
+    return "(SELECT clock_timestamp() + %s)", ahead
+
+
 def locked(rows: Any, *, skip: bool = True) -> Any:
     """Return a query of rows that locks them; what somebody else holds is skipped, or waited for."""
     features = connection().features

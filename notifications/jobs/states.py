@@ -35,7 +35,15 @@ from notifications.jobs.limits import within
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.queues import limits, paused
 from notifications.jobs.results import policy_at
-from notifications.jobs.rows import clock, guarded_update, insert_attempts, lock_clause, locked, update_held
+from notifications.jobs.rows import (
+    clock,
+    clock_clause,
+    guarded_update,
+    insert_attempts,
+    lock_clause,
+    locked,
+    update_held,
+)
 from notifications.jobs.unique import insert_once
 from notifications.models import Job, Worker
 from notifications.signals import notification_recording
@@ -115,13 +123,13 @@ def claim(
 def is_due(queues: Sequence[str] = ()) -> bool:
     """Whether there is something to claim: two look-ups in an index, no lock."""
     where, names = _free(queues)
-    db = connection()
-    now = "clock_timestamp()" if db.vendor == "postgresql" else "%s"
-    at = [] if db.vendor == "postgresql" else [db.ops.adapt_datetimefield_value(clock())]
-    some = f"EXISTS (SELECT 1 FROM notifications_job {where}"
-    with db.cursor() as cursor:
+    now, at = clock_clause()
+    jobs = f"FROM notifications_job {where}"
+    with connection().cursor() as cursor:
         cursor.execute(
-            f"SELECT {some} AND run_after IS NULL) OR {some} AND run_after <= {now})", [*names, *names, *at]
+            f"SELECT EXISTS (SELECT 1 {jobs} AND run_after IS NULL) "
+            f"OR (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NOT NULL",
+            [*names, *names, at],
         )
         return bool(cursor.fetchone()[0])
 

@@ -24,6 +24,12 @@ SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|runn
 #: Tables with a row a process, or one row at all.
 FEW = "worker|epoch|queue"
 
+#: How a plan says that jobs for later are looked up by their time.
+LOOK_UPS = {
+    "sqlite": [r"SEARCH notifications_job USING INDEX notifications_job_delayed \(run_after<\?\)"],
+    "postgresql": [r"using notifications_job_delayed", r"Index Cond: \(run_after <="],
+}
+
 NUMBERS = {
     "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
     "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
@@ -222,8 +228,25 @@ def test_pruning_sorts_no_backlog(crowded):
             assert retention._prune_chunk(model, ended, timezone.now()) == retention.CHUNK
         asked = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
         assert [scans for sql in asked if (scans := scans_of(explain(sql)))] == []
-        (choosing,) = [sql for sql in asked if "LIMIT" in sql]
+        (choosing,) = [sql for sql in asked if f"LIMIT {retention.CHUNK}" in sql]
         assert not re.search("TEMP B-TREE|Sort", explain(choosing)), explain(choosing)
+
+
+def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_queries):
+    """However many there are: a worker looks at each ring."""
+    with connection.cursor() as cursor:
+        later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
+            connection.vendor == "postgresql"
+        )
+        cursor.execute(
+            f"UPDATE notifications_job SET state = 'queued', seq = 0, run_after = {later}, finished_at = NULL"
+        )
+        cursor.execute("ANALYZE")
+    with django_assert_num_queries(1) as queries:
+        assert not states.is_due()
+    (query,) = queries.captured_queries
+    for line in LOOK_UPS[connection.vendor]:
+        assert re.search(line, explain(query["sql"])), explain(query["sql"])
 
 
 def test_a_scan_is_seen(crowded):

@@ -13,6 +13,7 @@ from django.utils import timezone
 from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification, Worker
+from notifications.testing import clock
 from tests.jobs import tasks
 from tests.jobs.conftest import told
 
@@ -54,6 +55,15 @@ def test_is_due(live):
     assert not states.is_due()
     tasks.noop.using(queue_name="reports").enqueue()
     assert states.is_due() and states.is_due(["reports"]) and not states.is_due(["default"])
+
+
+def test_what_is_due_by_a_clock_that_was_moved(db, request):
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    request.addfinalizer(clock.reset)
+    clock.advance(3599)
+    assert not states.is_due()
+    clock.advance(2)
+    assert states.is_due()
 
 
 @pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])
