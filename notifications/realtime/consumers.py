@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIRequest
 from notifications.realtime import closing, daphne_server, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
-from notifications.realtime.sessions import session_key
+from notifications.realtime.sessions import says_who_it_is, session_key
 from notifications.realtime.websocket import CLOSE_WITHIN, Socket
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,10 @@ async def _whom_middleware_knows(here: hub.Hub, scope) -> tuple[Any, str | None,
     if user is None or not user.is_authenticated or not user.is_active:
         return None, None, closing.SIGNED_OUT
     session = getattr(scope.get("session"), "session_key", None)
-    # By a token perhaps: then the end of a session says nothing about this socket.
     if session and await here.door.who(session) != user.pk:
+        if says_who_it_is(scope["session"], user):  # it has ended since the middleware read it
+            return None, None, closing.SIGNED_OUT
+        # By a token perhaps: then the end of a session says nothing about this socket.
         session = None
     return user.pk, session, None
 

@@ -48,10 +48,15 @@ def session_key(request: HttpRequest) -> str | None:
 def session_of(request: HttpRequest) -> str | None:
     """Return the key of the session by which the user of a request is signed in; None if it was another way."""
     session = getattr(request, "session", None)
-    if session is None or session.get(SESSION_KEY) != request.user._meta.pk.value_to_string(request.user):
+    if session is None or session.get(SESSION_KEY) != _name(request.user):
         return None
     # One that began with this request is stored at its end, and not before.
     return session.session_key if session.session_key == session_key(request) else None
+
+
+def says_who_it_is(session: Any, user: Any) -> bool:
+    """Whether a session, as it was read before, is one in which this user is signed in. Nothing is read for it."""
+    return getattr(session, "_session_cache", {}).get(SESSION_KEY) == _name(user)
 
 
 def signed_in(key: str | None) -> Any | None:
@@ -94,6 +99,11 @@ def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
 
 def _store() -> type[SessionBase]:
     return import_module(settings.SESSION_ENGINE).SessionStore
+
+
+def _name(user: Any) -> str:
+    """How sessions name a user."""
+    return user._meta.pk.value_to_string(user)
 
 
 def _user_of(session: Any, get: Callable[[str, Any], Any]) -> Any | None:

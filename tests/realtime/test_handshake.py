@@ -5,6 +5,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
@@ -188,6 +189,15 @@ async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(conn
     await by_token.start()
     await by_session.start()
     assert [one.session for one in hub.here().subscribers()] == [None, mine.session_key]
+
+
+async def test_a_session_that_ends_after_the_middleware_has_read_it(connect, user):
+    """By Channels' own middleware: the user is still in the scope, and nobody is signed in any more."""
+    cookie = await in_thread(sign_in, user)
+    session = SessionStore(cookie.partition("=")[2])
+    assert await in_thread(session.get, SESSION_KEY) == str(user.pk)
+    await in_thread(session_of(cookie).delete)
+    await refused_as_signed_out(await connect(scope_user=user, session=session))
 
 
 async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkeypatch):
