@@ -1,5 +1,6 @@
 """Jobs over HTTP: listed, cancelled, tried again."""
 
+import re
 import uuid
 
 import pytest
@@ -57,6 +58,15 @@ class TestList:
         )
         assert told["items"][2] == ada.get(job_url(rows[0])).json(), "The same serializer as everywhere."
         assert (answer["Cache-Control"], "Cookie" in answer["Vary"]) == ("no-store", True)
+
+    def test_arguments_and_results_are_not_read(self, ada, user, django_assert_max_num_queries):
+        """They may take over a MiB of each job."""
+        finish_job(job(user), uuid7(), "x" * 1000)
+        with django_assert_max_num_queries(10) as queries:
+            assert len(ada.get(JOBS).json()["items"]) == 1
+        (page,) = [query["sql"] for query in queries.captured_queries if "ORDER BY" in query["sql"]]
+        assert '"title"' in page
+        assert not re.search('"(args|kwargs|result)"', page)
 
     def test_pages(self, ada, user):
         """`next` goes on where a page ended, also when new ones came meanwhile."""
