@@ -83,7 +83,8 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        became = by_hand.cancel(queryset.values_list("pk", flat=True), by=request.user.pk)
+        active = queryset.filter(state__in=by_hand.ACTIVE)
+        became = by_hand.cancel(active.values_list("pk", flat=True), by=request.user.pk)
         self._log(request, became, "Cancelled.")
         cancelled = sum(what == "cancelled" for what in became.values())
         asked = len(became) - cancelled

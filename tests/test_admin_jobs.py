@@ -4,6 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.urls import reverse
 
 from notifications.ids import uuid7
@@ -67,6 +68,18 @@ def test_cancel(client, staff, ada):
     assert said(act(client, "cancel_jobs", done)) == [
         "None of these jobs is queued or running, so none was cancelled."
     ]
+
+
+def test_cancelling_inside_the_transaction_of_a_request(client, staff, ada, monkeypatch):
+    """``ATOMIC_REQUESTS`` puts it off until the answer is made: of what is done nothing is said."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    staff("view_job", "change_job")
+    done = tasks.noop.using(owner=ada).enqueue().id
+    run_jobs()
+    queued = tasks.noop.using(owner=ada).enqueue().id
+    assert said(act(client, "cancel_jobs", queued, done)) == ["1 running job is asked to end."]
+    assert (Job.objects.get(id=queued).state, Job.objects.get(id=done).state) == ("cancelled", "succeeded")
+    assert [entry.object_id for entry in LogEntry.objects.all()] == [queued]
 
 
 def test_cancelling_ones_own(client, staff):
