@@ -178,6 +178,8 @@ def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
 
 def _retry_batch(batch: Job) -> bool:
     """Queue what failed of a batch again, and have the batch run again. Returns whether it does."""
+    if batch.user_id is not None:
+        states.refuse_too_many(batch.user_id)  # before anything of it is queued
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=ENDED_BADLY)
     # Its jobs first: a batch that runs and has no active job is over.
     _retry(list(jobs.order_by("id").values_list("id", flat=True)))

@@ -701,6 +701,18 @@ def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
     assert by_hand.retry([outer.id]) == []
 
 
+def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
+    """Where its owner may have no more active jobs, nothing of it is queued."""
+    with batch(owner=demo) as b:
+        tasks.fail.enqueue()
+    run_jobs()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    tasks.noop.using(owner=demo).enqueue()
+    with pytest.raises(TooManyJobs):
+        by_hand.retry([b.id])
+    assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
+
+
 def test_no_worker_claims_a_batch(demo, transactional_db):
     with batch(owner=demo):
         pass
