@@ -133,7 +133,7 @@ def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRespons
 
     Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML
     gets 303 to the job's ``url``, else to the job's page. Too many active jobs: 429; a busy database: 503,
-    both with ``Retry-After``.
+    both with ``Retry-After``. A ``key`` that stands for something else: 422.
     """
     from notifications import asking
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications import paths
 from notifications.compat import TaskResult
-from notifications.exceptions import TooManyJobs
+from notifications.exceptions import KeyReused, TooManyJobs
 from notifications.jobs.owners import asked_in_request
 from notifications.models import Job
 from notifications.problems import Problem, busy, log_database_error
@@ -28,6 +28,8 @@ def accept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
         job = _ask(request, ask)
     except TooManyJobs as exc:
         return Problem(429, str(exc), headers={"Retry-After": "10"}).response()
+    except KeyReused as exc:
+        return Problem(422, str(exc)).response()
     except (OperationalError, InterfaceError) as exc:
         log_database_error(exc)
         return busy().response()

@@ -61,6 +61,11 @@ def inside_a_requester(request):
 
 
 @csrf_exempt
+def with_a_key(request):
+    return accepted(request, lambda: double.using(key=request.GET["key"]).enqueue(request.GET["number"]))
+
+
+@csrf_exempt
 def that_fails(request):
     def ask():
         ask_plainly()
@@ -93,6 +98,7 @@ urlpatterns = [
     path("page/", with_a_page),
     path("other/", for_another),
     path("requester/", inside_a_requester),
+    path("key/", with_a_key),
     path("fails/", that_fails),
     path("fails-later/", that_fails_later),
     path("forgets/", that_forgets),
@@ -279,6 +285,16 @@ def test_children_inherit_the_owner(ada):
         ask_for_another.enqueue(1)
     assert run_jobs() == 2
     assert list(Job.objects.values_list("user", "state").order_by("id")) == [(ada.pk, "succeeded")] * 2
+
+
+def test_a_key_that_stands_for_something_else(browser):
+    """422 as a problem; the same again is the same job."""
+    first = browser.post("/key/?key=k&number=1")
+    assert (first.status_code, browser.post("/key/?key=k&number=1").json()["id"]) == (202, first.json()["id"])
+    answer = browser.post("/key/?key=k&number=2")
+    assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
+    assert "another task or other arguments" in answer.json()["detail"]
+    assert Job.objects.count() == 1
 
 
 def test_too_many_jobs(browser, settings):
