@@ -12,6 +12,7 @@ from django.test import AsyncClient, Client
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from notifications import bulk
 from notifications.api import aaccepted, accepted, requester, task
 from notifications.models import Job, Ring
 from notifications.signals import rung
@@ -317,7 +318,7 @@ def test_a_busy_database(browser, monkeypatch, caplog):
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(Job, "save", busy)
+    monkeypatch.setattr(bulk, "insert", busy)
     answer = browser.post("/plain/")
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) > 0

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.test.utils import isolate_apps
 
-from notifications import receivers
+from notifications import receivers, streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, states
@@ -53,6 +53,7 @@ def test_a_deleted_users_rows_are_purged(user, other):
     assert everything_of(key) == []
     assert Attempt.objects.count() == 1
     assert len(everything_of(other.pk)) == 255
+    streams.number([other.pk])
     assert_orderly([other])
 
 
