@@ -105,8 +105,11 @@ def begin_with_a_write() -> None:
 
 def _begin(db: BaseDatabaseWrapper) -> None:
     if db.vendor == "postgresql":
+        # Where a host has every statement prepared the server takes them only one by one.
+        one_by_one = db.settings_dict["OPTIONS"].get("server_side_binding")
         with db.cursor() as cursor:
-            cursor.execute(BEGIN)
+            for statement in BEGIN.split("; ") if one_by_one else [BEGIN]:
+                cursor.execute(statement)
     begin_with_a_write()
 
 

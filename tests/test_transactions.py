@@ -162,6 +162,22 @@ def test_writers_on_a_deferred_host(deferred, user):
     assert_orderly([user])
 
 
+def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
+    """PostgreSQL prepares no two at once."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite prepares nothing by option.")
+    options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True, "prepare_threshold": 0}
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "OPTIONS", options)
+        connection.close()
+        try:
+            notify(user, "note")
+            assert scalar("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql") > 0
+        finally:
+            connection.close()
+    assert_orderly([user])
+
+
 def test_a_deadlock_with_the_host_is_tried_again(user):
     """PostgreSQL ends one of the two; ours is done again from the start."""
     if connection.vendor != "postgresql":
