@@ -5,6 +5,7 @@ open        no call goes out for a pause, which doubles from FIRST_PAUSE to LAST
 half-open   after the pause one call at a time goes out as a probe: PROBES good ones close it, a bad one opens it
 
 A call fails when there is no connection, no complete answer or none before its deadline, or one of FAILURES.
+A deadline that the call has spent waiting for a place, or the caller with pieces of a stream, does not count.
 """
 
 from __future__ import annotations

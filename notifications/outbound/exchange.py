@@ -26,15 +26,17 @@ from .slots import slots
 class Exchange:
     """A request that was sent. It has a place at its origin until it is ended."""
 
-    __slots__ = ("_call", "_circuit", "_probe", "_span", "_started", "answer", "ask", "body")
+    __slots__ = ("_call", "_circuit", "_enough", "_probe", "_span", "_started", "answer", "ask", "body")
 
     answer: aiohttp.ClientResponse
 
-    def __init__(self, call: Call, ask: Ask, circuit: Circuit) -> None:
+    def __init__(self, call: Call, ask: Ask, circuit: Circuit, enough: float) -> None:
+        """``enough``: seconds within which a server has to answer."""
         self.ask = ask
         self.body = b""
         self._call = call
         self._circuit: Circuit | None = circuit
+        self._enough = enough
         self._probe = False
         self._span: Any = None
         self._started = monotonic()
@@ -100,7 +102,10 @@ class Exchange:
     def _failed(self, error: BaseException | None) -> bool | None:
         """Whether an error means that the origin has failed; None if nothing is known of it."""
         if isinstance(error, asyncio.CancelledError):
-            return True if self._call.left <= 0 and self._call.stage != "caller" else None
+            # At the deadline: it was waiting for the server, and for as long as that may be expected of one.
+            waited = monotonic() - self._started
+            is_late = self._call.left <= 0 and self._call.stage != "caller" and waited >= self._enough
+            return True if is_late else None
         if isinstance(error, aiohttp.ClientConnectorError):
             return None if isinstance(error.os_error, ForbiddenAddress) else True
         if isinstance(error, OutboundError):  # about an answer, which came
@@ -116,13 +121,14 @@ async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
         circuit = circuits.at(origin)
         circuit.check()
         call.stage = "slot"
+        half = call.left / 2
         if not slots.take_now(origin, now.per_host, now.total):
-            await slots.take(origin, now.per_host, now.total, at_work())
+            await slots.take(origin, now.per_host, now.total, at_work(), half)
     except Forbidden as exc:
         raise call.refused(exc) from exc
     except Open as exc:
         raise call.left_alone(exc.seconds) from exc
-    run = Exchange(call, ask, circuit)
+    run = Exchange(call, ask, circuit, half)
     try:
         run.enter()
         await run.send(checked=checked, whole=whole)

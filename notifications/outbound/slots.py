@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from time import monotonic
 
 
 @dataclass(eq=False)
@@ -15,6 +17,7 @@ class _Waiter:
     origin: str
     caller: Hashable
     limit: int
+    late_at: float
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     granted: bool = False
 
@@ -22,8 +25,44 @@ class _Waiter:
         self.future: asyncio.Future[None] = self.loop.create_future()
 
 
-#: Who waits for one origin: first come, first served for one caller.
-_Queues = OrderedDict[Hashable, deque[_Waiter]]
+class _Line:
+    """Who waits for one caller: first come, first served, and only after them those for whom it has become late.
+
+    Else a server that is asked more than it answers would be sent nothing but calls that are over in a moment.
+    """
+
+    __slots__ = ("_in_time", "_late")
+
+    def __init__(self) -> None:
+        self._in_time: deque[_Waiter] = deque()
+        self._late: deque[_Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._in_time) + len(self._late)
+
+    def append(self, waiter: _Waiter) -> None:
+        self._in_time.append(waiter)
+
+    def remove(self, waiter: _Waiter) -> None:
+        (self._in_time if waiter in self._in_time else self._late).remove(waiter)
+
+    def first(self) -> _Waiter:
+        """Return whose turn it is; among the late ones it is the one who came last, with most time left."""
+        now = monotonic()
+        while self._in_time and self._in_time[0].late_at <= now:
+            self._late.append(self._in_time.popleft())
+        return self._in_time[0] if self._in_time else self._late[-1]
+
+    def take_first(self) -> None:
+        """Take out the one that ``first()`` has returned."""
+        if self._in_time:
+            self._in_time.popleft()
+        else:
+            self._late.pop()
+
+
+#: Who waits for one origin, by caller.
+_Queues = OrderedDict[Hashable, _Line]
 
 
 class Slots:
@@ -57,14 +96,19 @@ class Slots:
             self._busy_at[origin] = at + 1
             return True
 
-    async def take(self, origin: str, limit: int, total: int, caller: Hashable = None) -> None:
-        """Wait for a place at ``origin``, of which at most ``limit`` are taken at a time, and ``total`` in all."""
+    async def take(
+        self, origin: str, limit: int, total: int, caller: Hashable = None, patience: float = math.inf
+    ) -> None:
+        """Wait for a place at ``origin``, of which at most ``limit`` are taken at a time, and ``total`` in all.
+
+        After ``patience`` seconds it is late, and others of this caller go first.
+        """
         with self._lock:
             if self.take_now(origin, limit, total):
                 return
-            waiter = _Waiter(origin, caller, limit)
+            waiter = _Waiter(origin, caller, limit, monotonic() + patience)
             queues = self._waiting.setdefault(origin, OrderedDict())
-            queues.setdefault(caller, deque()).append(waiter)
+            queues.setdefault(caller, _Line()).append(waiter)
         try:
             await waiter.future
         except BaseException:
@@ -129,10 +173,11 @@ class Slots:
         queues = self._waiting.get(origin)
         if queues is None:
             return None
-        caller, queue = next(iter(queues.items()))
-        if not self._fits(origin, queue[0].limit):
+        caller, line = next(iter(queues.items()))
+        waiter = line.first()
+        if not self._fits(origin, waiter.limit):
             return None
-        waiter = queue.popleft()
+        line.take_first()
         queues.move_to_end(caller)
         self._waiting.move_to_end(origin)
         self._tidy(origin, caller)

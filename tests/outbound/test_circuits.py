@@ -202,6 +202,29 @@ async def test_a_caller_that_is_slow_is_no_failure(upstream, read):
     assert outbound.state().origins == ()
 
 
+async def test_more_calls_than_a_good_server_answers(upstream, allow):
+    """It answers as many as it can, gets no calls that are over in a moment, and is not to blame for any."""
+    allow(upstream.place, OUTBOUND_PER_HOST=1)
+    calls = []
+    for _ in range(150):
+        calls.append(asyncio.create_task(outbound.get(upstream.url("/slow/0.1"), deadline=1, retries=0)))
+        await asyncio.sleep(0.02)
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {outbound.Response, outbound.TimedOut}
+    assert sum(isinstance(end, outbound.Response) for end in ends) >= 15
+
+
+async def test_more_calls_than_a_dead_server_answers(upstream, allow):
+    """It is still found out, although most of them wait for a place for long."""
+    allow(upstream.place, OUTBOUND_PER_HOST=10)
+    calls = []
+    for _ in range(100):
+        calls.append(asyncio.create_task(outbound.get(upstream.url("/slow/30"), deadline=0.5, retries=0)))
+        await asyncio.sleep(0.02)
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {outbound.TimedOut, outbound.CircuitOpen}
+
+
 async def test_answers_that_are_too_large_close_it(upstream, clock):
     """A probe whose answer came, and was of no use, has shown that the server is back."""
     circuit = module.circuits.at(f"http://{upstream.place}")

@@ -163,6 +163,27 @@ async def test_callers_of_one_host_take_turns():
     assert order == [("many", 0), ("few", 0), ("many", 1), ("few", 1), ("many", 2), ("many", 3), ("many", 4)]
 
 
+async def test_the_late_ones_come_last():
+    """Who has waited for long goes after those who have not, and whoever has waited least of these first."""
+    slots, order = Slots(), []
+    await slots.take("a", 1, 9)
+
+    async def call(name, patience):
+        await slots.take("a", 1, 9, None, patience)
+        order.append(name)
+        slots.give_back("a")
+
+    names = {"late": 0, "later": 0, "first": 60, "second": 60, "gone": 0}
+    tasks = [asyncio.create_task(call(*each)) for each in names.items()]
+    await turns()
+    tasks.pop().cancel()
+    await turns()
+    slots.give_back("a")
+    await asyncio.gather(*tasks)
+    assert order == ["first", "second", "later", "late"]
+    assert (slots._busy, dict(slots._waiting)) == (0, {})
+
+
 async def test_a_job_does_not_keep_others_waiting(upstream, allow):
     """A job with many calls for a server, and a call that is no job's, take turns."""
     allow(upstream.place, OUTBOUND_PER_HOST=1)
