@@ -51,8 +51,9 @@ def ended(batches: Iterable[UUID]) -> list[Outcome]:
         else:
             over.append(id)
             _forget(id)
-    rows = running().filter(id__in=over) if over else []
-    return [_outcome(job, _counts(job.id)) for job in rows]
+    counted = [(job, _counts(job.id)) for job in running().filter(id__in=over)] if over else []
+    # A job that somebody has had tried again since is neither done well nor badly: its end settles the batch.
+    return [_outcome(job, counts) for job, counts in counted if not any(counts[state] for state in ACTIVE)]
 
 
 def left() -> set[UUID]:

@@ -713,6 +713,26 @@ def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
+def test_a_job_tried_again_while_its_batch_is_settled(demo, transactional_db, monkeypatch):
+    """Between the look for active ones and the count: a batch that succeeded without it would be final."""
+    with batch(owner=demo) as b:
+        tasks.noop.enqueue(), tasks.noop.enqueue()
+    first, last = claim_all()
+    end(first, well=False)
+    forget = settling._forget
+
+    def retried_first(id):
+        forget(id)
+        by_hand.retry([first.id])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "_forget", retried_first)
+        end(last)
+    assert row(b).state == "running"
+    run_jobs()
+    assert json.loads(row(b).result) == {**ALL, "succeeded": 2}
+
+
 def test_no_worker_claims_a_batch(demo, transactional_db):
     with batch(owner=demo):
         pass
