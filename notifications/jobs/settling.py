@@ -53,7 +53,7 @@ def ended(batches: Iterable[UUID]) -> list[Outcome]:
             _forget(id)
     counted = [(job, _counts(job.id)) for job in running().filter(id__in=over)] if over else []
     # A job that somebody has had tried again since is neither done well nor badly: its end settles the batch.
-    return [_outcome(job, counts) for job, counts in counted if not any(counts[state] for state in ACTIVE)]
+    return [_told(job, counts) for job, counts in counted if not any(counts[state] for state in ACTIVE)]
 
 
 def left() -> set[UUID]:
@@ -125,6 +125,14 @@ def _words(job: Job, counts: Counter[Any]) -> str:
         return ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
 
 
+def _told(job: Job, counts: Counter[Any]) -> Outcome:
+    try:
+        return _outcome(job, counts)
+    except (Exception, SystemExit):  # of the host's words: the other batches must not wait for this one
+        logger.exception("The outcome of batch %s cannot be told.", job.id)
+        return outcomes.silent(job)
+
+
 def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     policy = _policy(job)
     job.progress_current, job.progress_message = job.progress_total, ""
@@ -144,7 +152,12 @@ def _policy(job: Job) -> Policy:
     if isinstance(notify, str):
         try:
             notify = import_string(notify)
-        except ImportError:  # a later version of the program does not have it: the default words will do
+            if not callable(notify):
+                raise TypeError(f"{notify!r} is no function.")
+        except (
+            Exception,
+            SystemExit,
+        ):  # the module is the host's, perhaps a later version: default words will do
             logger.exception("The notify function of batch %s is not there.", job.id)
             notify = True
     return Policy(notify=notify)

@@ -380,6 +380,35 @@ def test_words_that_a_later_version_does_not_have(demo, caplog):
     assert "is not there" in caplog.text
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
+def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
+    """Not a function, or in a module that this process cannot import: no other batch waits for that."""
+    (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    for title, words in (("One", path), ("Two", "tests.jobs.batch_tasks.words")):
+        with batch(owner=demo, title=title) as b:
+            pass
+        Job.objects.filter(id=b.id).update(
+            kwargs=json.dumps({"notify": words}), state="running", seq=0, finished_at=None
+        )
+    Notification.objects.all().delete()
+    recording.settle_left()
+    assert {note.title for note in told(demo)} == {"One", "Two: succeeded"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_words_that_end_the_process(demo, caplog):
+    """Nobody is told of such a batch, but it is over, and so are the others."""
+    for notify in (batch_tasks.leave, True):
+        with batch(owner=demo, title="Any", notify=notify):
+            tasks.noop.enqueue()
+    run_jobs()
+    assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
+    assert len(told(demo)) == 1
+    assert "cannot be told" in caplog.text
+
+
 # Progress
 
 
