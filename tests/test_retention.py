@@ -94,6 +94,16 @@ def test_jobs_of_a_batch_go_after_it(user):
     assert retention.prune(before) == 4
 
 
+def test_a_key_is_kept_for_its_time(user):
+    """Whatever the retention: the same again is the same job."""
+    first = tasks.add.using(owner=user, key="k").enqueue(1, 2)
+    run_jobs()
+    assert retention.prune(timezone.now()) == 0
+    assert tasks.add.using(owner=user, key="k").enqueue(1, 2).id == first.id
+    Job.objects.update(idempotency_expires_at=timezone.now())
+    assert retention.prune(timezone.now()) == 1
+
+
 def test_what_waits_for_its_number_stays(user):
     """Its change has not been seen by anybody yet."""
     inbox.put(user, "changed")
