@@ -41,6 +41,7 @@ async def test_what_goes_the_short_way_stays_in_order(served):
         await asyncio.sleep(0.5)
         for number in range(len(SIZES)):
             assert await socket.receive_str(timeout=30) == text(number), process.output
+        await socket.send_str("all")
         assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
         assert socket.close_code == 4000
     assert "Error" not in process.output

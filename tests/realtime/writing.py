@@ -19,6 +19,7 @@ async def application(scope, receive, send):
     for number in range(len(SIZES)):
         if not (write and number % 2 and write(text(number))):
             await send({"type": "websocket.send", "text": text(number)})
+    await receive()  # the client has read all: from the close on, Daphne gives it less than a second
     await send({"type": "websocket.close", "code": 4000})
     await receive()
     # It is closed: nothing can be written, and nothing fails.
