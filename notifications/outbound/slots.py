@@ -20,6 +20,7 @@ class _Waiter:
     late_at: float
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     granted: bool = False
+    gone: bool = False  # with its loop
 
     def __post_init__(self) -> None:
         self.future: asyncio.Future[None] = self.loop.create_future()
@@ -144,6 +145,8 @@ class Slots:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         with self._lock:
+            if waiter.gone:
+                return
             if waiter.granted:
                 return self.give_back(waiter.origin)
             queues = self._waiting[waiter.origin]
@@ -188,7 +191,8 @@ class Slots:
         self._count(waiter.origin, 1)
         try:
             waiter.loop.call_soon_threadsafe(_wake, waiter.future)
-        except RuntimeError:  # its loop was closed: nobody is there to give the place back
+        except RuntimeError:  # its loop was closed: nobody takes the place
+            waiter.gone = True
             self._count(waiter.origin, -1)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 from uuid import uuid4
 
@@ -137,6 +138,9 @@ def test_a_loop_that_is_gone():
     task._log_destroy_pending = False  # the loop is abandoned on purpose
     loop.close()
     slots.give_back("a")
+    del loop, task, waiting
+    gc.collect()  # what still waited ends now, and must not give back what it never had
+    assert (slots._busy, slots._busy_at) == (0, {})
 
     async def take():
         async with asyncio.timeout(1):
