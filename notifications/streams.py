@@ -374,20 +374,21 @@ class _Pass:
         if not new:
             return {}, set()
         users, keys = sorted({user for user, _ in new}), sorted({key for _, key in new})
+        # In the words of the index of keys, and with nothing that has SQLite take another: it would read whole inboxes.
         query = (
             "SELECT id, user_id, raised, counted, key FROM notifications_notification "
             f"WHERE user_id IN ({', '.join(['%s'] * len(users))}) AND key IN ({', '.join(['%s'] * len(keys))}) "
-            "AND key <> '' AND read_at IS NULL AND archived_at IS NULL AND raised IS NOT NULL ORDER BY id"
+            "AND NOT (key = '') AND read_at IS NULL AND archived_at IS NULL AND +raised IS NOT NULL"
         )
         self.cursor.execute(query, [*users, *keys])
         visible = {row[0]: row for row in self.cursor.fetchall()}
         held = visible
         if visible and self.db.features.has_select_for_update_skip_locked:
-            self.cursor.execute(query + _lock(skip=True), [*users, *keys])
+            self.cursor.execute(f"{query} ORDER BY id{_lock(skip=True)}", [*users, *keys])
             held = {row[0]: row for row in self.cursor.fetchall()}
         here = {row.id: row for row in rows}
         found: dict[tuple[Any, str], list[_Row]] = {}
-        for id, user, raised, counted, key in held.values():
+        for _, (id, user, raised, counted, key) in sorted(held.items()):
             row = here.get(id) or _Row(
                 "notifications_notification", id, user, raised, bool(counted), True, key
             )

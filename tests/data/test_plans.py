@@ -249,6 +249,22 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
 
 
+def test_what_has_a_key_is_looked_up_by_it(crowded):
+    """Whatever else is in the inboxes: a keyed notification costs the same in a large one."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_notification SET read_at = NULL")
+        cursor.execute("ANALYZE")
+    for users in ([500], range(1, 101)):
+        for user in users:
+            unnumbered(user, 1, key=f"k{user % 50}")
+        with CaptureQueriesContext(connection) as queries:
+            streams.number(users)
+        asked = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+        assert asked
+        for sql in asked:
+            assert "notifications_n_key" in explain(sql), explain(sql)
+
+
 def test_a_scan_is_seen(crowded):
     """The test above proves nothing unless a query without an index fails it."""
     for tail in ("WHERE title = 'x'", "WHERE title = 'x' ORDER BY id"):
