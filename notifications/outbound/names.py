@@ -130,6 +130,8 @@ class Lookups:
             return future.result()
         finally:
             self._leave(sought, future)
+            if not future.cancel():
+                future.exception()  # it came as the call was given up, and is no news for the log
 
     def state(self) -> tuple[int, int]:
         """Return how many names are being looked up, and how many wait for that."""

@@ -1,6 +1,7 @@
 """Looking up names, on threads that hold nobody up."""
 
 import asyncio
+import gc
 import socket
 import threading
 
@@ -234,3 +235,19 @@ async def test_a_thread_that_cannot_be_started(book, monkeypatch):
 
 def no_more_threads(thread):
     raise RuntimeError("can't start new thread")
+
+
+async def test_an_error_that_comes_as_a_call_is_given_up(book, caplog):
+    """Nobody is there to take it, and the log has no word of it."""
+    book.hang("dead.test")
+    (task,) = look_up("dead.test")
+    await until(lambda: book.now == 1)
+    (future,) = names.lookups._known["dead.test"].futures
+    future.set_exception(socket.gaierror(socket.EAI_AGAIN, "no server answers"))
+    task.cancel()
+    await asyncio.wait([task])
+    del future, task
+    book.open()
+    await until(lambda: names.lookups.state() == (0, 0))
+    gc.collect()
+    assert not caplog.records
