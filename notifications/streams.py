@@ -101,6 +101,23 @@ def allot(rows: Iterable[Any]) -> None:
     ring(keys)
 
 
+def replaces(notifications: Iterable[Notification]) -> bool:
+    """Whether one of these, not written yet, has the key of an unread one, which is archived as it is numbered."""
+    pairs = [(_to_db(notification.user_id), notification.key) for notification in notifications]
+    if not pairs:
+        return False
+    # CROSS JOIN and the words of the index: see ``keyed``. What waits for its number counts too.
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"WITH wanted (user_key, text) AS (VALUES {', '.join(['(%s, %s)'] * len(pairs))}) "
+            "SELECT EXISTS (SELECT 1 FROM wanted CROSS JOIN notifications_notification r "
+            "WHERE r.user_id = wanted.user_key AND r.key = wanted.text AND NOT (r.key = '') "
+            "AND r.read_at IS NULL AND r.archived_at IS NULL)",
+            [part for pair in pairs for part in pair],
+        )
+        return bool(cursor.fetchone()[0])
+
+
 def raise_floors(floors: dict[Any, int]) -> None:
     """Say up to which seq rows of these users (keys) may be gone: the last act of the transaction that deletes them."""
     db = connection()

@@ -204,7 +204,7 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
         job.seq = 0 if job.user_id is None else None
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
-    if at_once := _may_number_at_once(ended):
+    if at_once := _may_number_at_once(ended) and not streams.replaces(notifications):
         streams.allot([*(o.job for o in ended if o.job.user_id is not None), *notifications])
     at = connection().ops.adapt_datetimefield_value(now)
     update_held(
@@ -422,8 +422,8 @@ def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
 
 
 def _may_number_at_once(ended: Sequence[Outcome]) -> bool:
-    """Whether rows can be written with their numbers: no code of the host's runs while streams are held, and these jobs
-    have no older notification that would have to be archived: it is the first claim of each, so none was ever done."""
+    """Whether rows can be written with their numbers: no code of the host's runs while streams are held, and it is the
+    first claim of each job, so none was ever done and told."""
     first = all(outcome.job.fence == 1 and outcome.job.worker for outcome in ended)
     return first and not notification_recording.receivers
 

@@ -5,11 +5,12 @@ import logging
 import pytest
 from django.db import connection
 
+from notifications.api import notify
 from notifications.compat import is_heard, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
-from notifications.models import Job, Stream
+from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recording
 from tests.jobs import tasks
 from tests.jobs.conftest import told
@@ -70,6 +71,23 @@ def test_no_receiver_runs_while_streams_are_held(demo, statements):
     assert heard == [(None, None, [])]
     assert Job.objects.get().seq == 1
     assert [note.seq for note in told(demo)] == [2]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("numbered", [True, False])
+def test_what_a_task_told_under_the_key_of_its_job_is_replaced(demo, numbered):
+    """By the word of its end, also where it still waits for its number then."""
+    (job,) = claim(demo)
+    (begun,) = notify(demo, "begun", key=f"job:{job.id}")
+    if not numbered:
+        Notification.objects.filter(id=begun).update(seq=None, raised=None, counted=False)
+        Stream.objects.update(unread=0)
+    finish(job)
+    assert [(note.title, note.archived_at is None) for note in told(demo)] == [
+        ("begun", False),
+        ("Noop", True),
+    ]
+    assert Stream.objects.get(user=demo).unread == 1
 
 
 @pytest.mark.django_db(transaction=True)
