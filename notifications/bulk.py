@@ -50,10 +50,13 @@ def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
     return found
 
 
-def insert(rows: Sequence[Model]) -> None:
-    """Insert new rows of one model."""
+def insert(rows: Sequence[Model], *, only: str = "", params: Sequence[Any] = ()) -> bool:
+    """Insert new rows of one model.
+
+    ``only`` is a condition, with its parameters, under which one row is inserted. Returns whether they were.
+    """
     if not rows:
-        return
+        return True
     db = connection()
     model = type(rows[0])
     fields = [(field, field.attname, type(field) in PLAIN) for field in model._meta.concrete_fields]
@@ -66,14 +69,23 @@ def insert(rows: Sequence[Model]) -> None:
     ]
     columns = ", ".join(field.column for field, _, _ in fields)
     marks = f"({', '.join(['%s'] * len(fields))})"
-    sql = f"INSERT INTO {model._meta.db_table} ({columns}) VALUES "
+    into = f"INSERT INTO {model._meta.db_table} ({columns}) "
+    sql = f"{into}VALUES "
     with db.cursor() as cursor:
-        if db.vendor == "sqlite":
+        if only:
+            (row,) = values
+            typed = [f"%s::{_type(model, field.column)}" for field, _, _ in fields]  # type: ignore[arg-type]
+            marks = ", ".join(typed if db.vendor == "postgresql" else ["%s"] * len(fields))
+            cursor.execute(f"{into}SELECT {marks} WHERE {only}", [*row, *params])
+            if not cursor.rowcount:
+                return False
+        elif db.vendor == "sqlite":
             cursor.executemany(sql + marks, values)
         else:  # one statement: for each row one would be sent, parsed and planned
             cursor.execute(sql + ", ".join([marks] * len(rows)), list(chain.from_iterable(values)))
-    for row in rows:
-        row._state.adding, row._state.db = False, db.alias
+    for told in rows:
+        told._state.adding, told._state.db = False, db.alias
+    return True
 
 
 def update(

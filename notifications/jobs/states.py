@@ -54,6 +54,10 @@ logger = logging.getLogger("notifications.jobs")
 #: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
 BEYOND_TIMEOUT = 60
 PROGRESS = ("progress_current", "progress_total", "progress_message")
+#: Counts the active jobs of a user, up to a limit.
+ACTIVE_JOBS = (
+    "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
+)
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
 
@@ -67,15 +71,20 @@ def enqueue(job: Job) -> Job:
     db = connection()
 
     def insert() -> Job:
-        if job.user_id is not None:
-            refuse_too_many(job.user_id)
-        bulk.insert([job])
+        if job.user_id is None:
+            bulk.insert([job])
+        else:
+            limit = settings.ACTIVE_JOBS_PER_USER
+            params = [Job._meta.get_field("user").get_db_prep_value(job.user_id, db), limit, limit]
+            if not bulk.insert([job], only=f"({ACTIVE_JOBS}) < %s", params=params):
+                raise TooManyJobs(limit)
         streams.ring([job.user_id], queue=True)
         return job
 
     if job.idempotency_key:
         return insert_once(job, insert)
-    return insert() if db.in_atomic_block else ours(insert)
+    # On PostgreSQL it is one statement, which needs no transaction.
+    return insert() if db.in_atomic_block or db.vendor == "postgresql" else ours(insert)
 
 
 def claim(
@@ -342,7 +351,7 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
     db = connection()
     with db.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active",
+            ACTIVE_JOBS,
             [Job._meta.get_field("user").get_db_prep_value(user, db), limit],
         )
         if cursor.fetchone()[0] + more > limit:
