@@ -74,9 +74,12 @@ def insert(rows: Sequence[Model], *, only: str = "", params: Sequence[Any] = ())
     with db.cursor() as cursor:
         if only:
             (row,) = values
-            typed = [f"%s::{_type(model, field.column)}" for field, _, _ in fields]  # type: ignore[arg-type]
-            marks = ", ".join(typed if db.vendor == "postgresql" else ["%s"] * len(fields))
-            cursor.execute(f"{into}SELECT {marks} WHERE {only}", [*row, *params])
+            types = [f"::{_type(model, field.column)}" for field, _, _ in fields]  # type: ignore[arg-type]
+            casts = types if db.vendor == "postgresql" else [""] * len(fields)
+            # What is NULL is not sent: of a new row that is a third.
+            sent = ["NULL" if value is None else f"%s{cast}" for value, cast in zip(row, casts, strict=True)]
+            told_values = [value for value in row if value is not None]
+            cursor.execute(f"{into}SELECT {', '.join(sent)} WHERE {only}", [*told_values, *params])
             if not cursor.rowcount:
                 return False
         elif db.vendor == "sqlite":

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
 
 from django.contrib.auth import get_user_model
 from django.db import router
@@ -23,7 +22,15 @@ from django.utils import timezone
 from notifications import bulk
 from notifications.models import Epoch, Job, Notification, Stream
 from notifications.signals import rung
-from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
+from notifications.transactions import (
+    CHUNK,
+    after_commit,
+    connection,
+    database,
+    ours,
+    paced,
+    together_after_commit,
+)
 
 #: Streams locked by one transaction at most.
 USERS_AT_ONCE = 100
@@ -45,20 +52,7 @@ def number(users: Iterable[Any], *, more: bool = False) -> None:
     db = connection()
     if not db.in_atomic_block:
         return _number_all(users, more)
-    # One numbering for all calls of a transaction: the first callback that runs takes the users of all. A flag at
-    # registering would be wrong: a savepoint rolled back takes its callback along. The references are weak, so that a
-    # call whose callback went with a rollback is forgotten.
-    call = _Call(users)
-    waiting: WeakSet[_Call] = db.__dict__.setdefault("_notifications_waiting", WeakSet())
-    waiting.add(call)
-
-    def numbered() -> None:
-        if call in waiting:
-            taken = list(waiting)
-            waiting.clear()
-            _number_all(set().union(*(one.users for one in taken)))
-
-    after_commit(numbered)
+    together_after_commit("numbering", users, lambda told: _number_all(set().union(*told)))
 
 
 def number_here(users: Iterable[Any]) -> bool:
@@ -176,7 +170,13 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
             )
             # One statement, one writer: the ids are consecutive.
             rings = list(range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1))
-    after_commit(lambda: rung.send_robust(sender=None, users=keys, queue=queue, rings=rings))
+    together_after_commit("rings", (keys, queue, rings), _send)
+
+
+def _send(told: list[tuple[list[Any], bool, list[int]]]) -> None:
+    users = list(dict.fromkeys(user for keys, _, _ in told for user in keys))
+    rings = [id for _, _, ids in told for id in ids]
+    rung.send_robust(sender=None, users=users, queue=any(queue for _, queue, _ in told), rings=rings)
 
 
 def epoch() -> str:
@@ -282,13 +282,6 @@ def _number_all(users: Iterable[Any], more: bool = False) -> None:
         follows = more or start + USERS_AT_ONCE < len(ordered)
         while paced(lambda some=some: number_here(some), more=follows):  # type: ignore[misc]
             pass
-
-
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class _Call:
-    """A call of ``number`` that is put off, for as long as its callback waits."""
-
-    users: set[Any]
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -93,6 +95,30 @@ def after_commit(work: Callable[[], object]) -> None:
     """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised."""
     # A closure made here: Django 5.2 cannot name a functools.partial in its log line and would lose the later hooks.
     transaction.on_commit(lambda: work(), using=database(), robust=True)
+
+
+def together_after_commit(name: str, told: T, work: Callable[[list[T]], object]) -> None:
+    """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told."""
+    # The first callback that runs takes all. A flag at registering would be wrong: a savepoint rolled back takes its
+    # callback along. The references are weak, so that a call whose callback went with a rollback is forgotten.
+    call = _Call(told)
+    waiting: WeakSet[_Call] = connection().__dict__.setdefault(f"_notifications_{name}", WeakSet())
+    waiting.add(call)
+
+    def take_all() -> None:
+        if call in waiting:
+            taken = list(waiting)
+            waiting.clear()
+            work([one.told for one in taken])
+
+    after_commit(take_all)
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class _Call:
+    """What is put off, for as long as its callback waits."""
+
+    told: Any
 
 
 def begin_with_a_write() -> None:

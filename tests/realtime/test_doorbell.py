@@ -8,8 +8,9 @@ import time
 from contextlib import closing
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from notifications import streams
 from notifications.models import Ring
@@ -144,7 +145,9 @@ def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
     first = watcher.file
     os.replace(kept, path)
     wait_until(lambda: watcher.file not in (None, first))
+    # Nothing of this process may go on with the other file; async tests have a thread with a connection of its own.
     connection.close()
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
     key = Ring._meta.get_field("user").get_db_prep_value(user.pk, connection)
     with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
         other.execute("INSERT INTO notifications_ring (user_id) VALUES (?)", [key])
