@@ -40,6 +40,7 @@ async def _let_in(scope, receive, send) -> Socket | None:
     if not is_allowed(_values(scope, b"origin"), request) or (offered and SUBPROTOCOL not in offered):
         await send({"type": "websocket.close", "code": 4403})
         return None
+    daphne_server.let_it_read(send)
     here = hub.here()
     user, session, bye = await _who(here, scope, request)
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.

@@ -156,3 +156,14 @@ async def test_bad_frames_beside_a_healthy_session(served):
     assert frames[-1]["op"] == "change"
     assert [item["title"] for item in frames[-1]["items"]] == ["Still there"]
     healthy.close()
+
+
+async def test_a_client_that_answers_the_close_late_is_waited_for(served):
+    """On a slow way its own close comes after seconds; a connection that is reset before may take the code with it."""
+    (person,) = await served.call("people", count=1)
+    socket = await served.open(person["sessions"][0])
+    socket.send(b"{")
+    await asyncio.sleep(2.5)  # it is receive() that answers
+    assert not socket.transport.is_closing()
+    assert json.loads(await socket.receive())["reason"] == "bad_json"
+    assert await socket.receive() == 4400
