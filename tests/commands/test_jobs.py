@@ -71,7 +71,11 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("words", "says"),
-        [(["--limit", "0"], "--limit is 0"), (["--user", "nobody"], "There is no user 'nobody'")],
+        [
+            (["--limit", "0"], "--limit is 0"),
+            (["--limit", str(10**20)], "It must be 1 to 1000000"),
+            (["--user", "nobody"], "There is no user 'nobody'"),
+        ],
     )
     def test_values_that_are_wrong(self, words, says):
         with pytest.raises(CommandError, match=says):

@@ -17,6 +17,9 @@ from notifications.models import Attempt, Job
 from notifications.realtime import wire
 from notifications.transactions import database
 
+#: Jobs that one list shows at most.
+MOST = 1_000_000
+
 
 class Command(BaseCommand):
     help = "Look at jobs, cancel them, have them tried again; pause and resume queues."
@@ -52,8 +55,8 @@ class Command(BaseCommand):
     def list(
         self, state: str | None, queue: str | None, user: str | None, limit: int, **options: Any
     ) -> None:
-        if limit < 1:
-            raise CommandError(f"--limit is {limit}. It must be 1 or more.")
+        if not 1 <= limit <= MOST:
+            raise CommandError(f"--limit is {limit}. It must be 1 to {MOST}.")
         rows = Job.objects.using(database()).order_by("-id")
         for field, value in (("state", state), ("queue_name", queue), ("user", user and key_of(user))):
             if value is not None:
