@@ -298,4 +298,5 @@ def in_threads(*functions):
         thread.start()
     for thread in threads:
         thread.join(30)
+    assert not any(thread.is_alive() for thread in threads), "It hangs."
     assert not errors, errors
