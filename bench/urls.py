@@ -1,24 +1,15 @@
-"""The site, a view that asks for a job that does nothing and says when, and one that says how the server is set up."""
+"""The site, what measurements ask, and a view that says how the server is set up."""
 
-import time
-
-from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
-from django.views.decorators.csrf import csrf_exempt
 
-from bench import telling
-from bench.tasks import nothing
-
-
-@csrf_exempt
-def ask(request: HttpRequest) -> JsonResponse:
-    asked_at = time.time()
-    result = nothing.using(owner=request.user).enqueue(0)
-    return JsonResponse({"id": result.id, "asked_at": asked_at})
-
+from bench import telling, views
 
 urlpatterns = [
-    path("ask/", ask),
+    path("ask/", views.ask),
+    path("bench/accepted/", views.ask_accepted),
+    path("bench/aaccepted/", views.aask_accepted),
+    path("bench/row/", views.row),
+    path("bench/arow/", views.arow),
     path("setup/", telling.setup),
     path("", include("asyncsite.urls")),
 ]
