@@ -5,14 +5,20 @@ from inspect import iscoroutinefunction
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpResponseNotAllowed
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.http import HttpResponseNotAllowed, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from asyncsite.problems import problem, wants_json
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+#: Bytes of a body that is begun to be read. A file that is somewhat too big still gets the form back.
+BODY = 16 * 1024 * 1024
+#: What Django raises for a form that cannot be read.
+UNREADABLE = (MultiPartParserError, SuspiciousOperation, BadRequest, UnreadablePostError)
 
 
 def signed_in(*methods, accepts=FORMS):
@@ -36,8 +42,8 @@ def signed_in(*methods, accepts=FORMS):
                     return refusal
                 try:
                     return await protected(request, *args, **kwargs)
-                except RequestDataTooBig:
-                    return await sync_to_async(too_big)(request)
+                except UNREADABLE as error:
+                    return await sync_to_async(unreadable)(request, error)
 
             return asynchronous
 
@@ -48,8 +54,8 @@ def signed_in(*methods, accepts=FORMS):
                 return refusal
             try:
                 return protected(request, *args, **kwargs)
-            except RequestDataTooBig:
-                return too_big(request)
+            except UNREADABLE as error:
+                return unreadable(request, error)
 
         return synchronous
 
@@ -72,18 +78,27 @@ def refuse(request, methods, accepts):
         return problem(
             415, f"Send one of {', '.join(accepts)}, not {request.content_type or 'an unnamed type'}."
         )
+    if int(request.META.get("CONTENT_LENGTH") or 0) > BODY:
+        return too_big(request)
     return None
+
+
+def unreadable(request, error):
+    if isinstance(error, RequestDataTooBig):
+        return too_big(request)
+    return sent_back(request, 400, "This form cannot be read", "What was sent is no form that can be read.")
 
 
 def too_big(request):
     detail = "What was sent is larger than this site reads at once. Send fewer URLs."
+    return sent_back(request, 413, "Too much at once", detail)
+
+
+def sent_back(request, status, heading, detail):
     if wants_json(request):
-        return problem(413, detail)
-    context = {
-        "heading": "Too much at once",
-        "text": f"{detail} Go back: your browser still has what you typed.",
-    }
-    return render(request, "message.html", context, status=413)
+        return problem(status, detail)
+    context = {"heading": heading, "text": f"{detail} Go back: your browser still has what you typed."}
+    return render(request, "message.html", context, status=status)
 
 
 def csrf_failure(request, reason=""):

@@ -28,18 +28,19 @@ BIGGEST_ID = 2**63 - 1
 @never_cache
 @signed_in("GET", "HEAD", "POST", accepts=(*FORMS, "application/json"))
 def reports(request):
-    """GET: my reports and the form for a new one. POST: a new one, from the form or from JSON."""
+    """GET: my reports and the form for a new one. POST: a new one, from the form, maybe with a file, or from JSON."""
     if request.method != "POST":
         return reports_page(request, ReportForm(initial=prefilled(request)))
     if sends_json(request):
         return report_from_json(request)
-    form = ReportForm(request.POST)
+    form = ReportForm(request.POST, request.FILES)
     if form.is_valid():
         return report_from_form(request, form)
     if wants_json(request):
         errors = [{"field": field, "detail": text} for field, texts in form.errors.items() for text in texts]
-        return problem(422, "Some values are wrong.", errors=errors)
-    return reports_page(request, form, status=422)
+        detail = "Some values are wrong." if form.status == 422 else form.errors["file"][0]
+        return problem(form.status, detail, errors=errors)
+    return reports_page(request, form, status=form.status)
 
 
 @never_cache
@@ -85,7 +86,8 @@ def report_from_json(request):
 
 
 def report_from_form(request, form):
-    response = new_report(request, Wanted(**form.cleaned_data))
+    wanted = Wanted(urls=form.cleaned_data["urls"], title=form.cleaned_data["title"])
+    response = new_report(request, wanted)
     if response.status_code < 400 or wants_json(request):
         return response
     # Too many active jobs, or a busy database: what was typed comes back with the reason.
@@ -98,6 +100,8 @@ def new_report(request, wanted):
 
 
 def reports_page(request, form, *, status=200):
+    if form.is_bound:
+        form.ask_for_the_file_again()
     mine = Report.objects.filter(owner=request.user).defer("urls").order_by("-id")
     page = Paginator(mine, A_PAGE).get_page(request.GET.get("page"))
     context = {"form": form, "page": page, "listed": listed(page), "samples": sample_urls()}

@@ -119,7 +119,7 @@ def test_many_wrong_lines_are_counted_not_listed(person):
 def test_an_empty_box_is_told_so(person, typed):
     response = person.post("/reports/", {"urls": typed})
     assert response.status_code == 422
-    assert "Paste at least one URL, one a line." in response.content.decode()
+    assert "Paste at least one URL, one a line, or choose a file." in response.content.decode()
 
 
 def test_more_than_1000_are_too_many(person):

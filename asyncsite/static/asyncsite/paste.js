@@ -1,15 +1,19 @@
 /**
  * The paste box: says how many URLs it holds and which lines are none, and is filled with the samples.
+ * The file beside it: says the same of a text, and of any file that it is too big.
  * The server judges again, by the same rules; what this says is only sooner.
  */
 
 const LIMIT = 1000;
 const LENGTH = 2000;
 const LINES_NAMED = 5;
+const FILE_SIZE = 3 * 1024 * 1024;
 
 const box = document.querySelector(".paste textarea");
 const count = document.getElementById("count");
 const samples = document.getElementById("samples");
+const file = document.querySelector(".paste input[type=file]");
+const fileCount = document.getElementById("file-count");
 
 if (box && count) {
   let timer;
@@ -20,6 +24,8 @@ if (box && count) {
   // Errors that the server named speak first.
   if (!box.closest(".wrong")) show();
 }
+
+file?.addEventListener("change", showFile);
 
 // A double click asks once.
 const form = box?.form;
@@ -45,10 +51,28 @@ function fill(urls) {
 }
 
 function show() {
-  const { urls, wrong } = read(box.value);
+  describe(count, box.value);
+}
+
+async function showFile() {
+  const chosen = file.files[0];
+  describe(fileCount, "");
+  if (!chosen) return;
+  if (chosen.size > FILE_SIZE) {
+    const size = (chosen.size / 1024 / 1024).toLocaleString("en", { maximumFractionDigits: 1 });
+    fileCount.textContent = `The file has ${size} MB; at most 3 MB are possible.`;
+    fileCount.classList.add("bad");
+  } else if (/\.txt$/i.test(chosen.name)) {
+    const text = await chosen.text();
+    if (chosen === file.files[0]) describe(fileCount, text);
+  }
+}
+
+function describe(place, text) {
+  const { urls, wrong } = read(text);
   const empty = !urls && !wrong.length;
-  count.textContent = empty ? "" : [describeCount(urls), describeWrong(wrong)].filter(Boolean).join(" ");
-  count.classList.toggle("bad", wrong.length > 0 || urls > LIMIT);
+  place.textContent = empty ? "" : [describeCount(urls), describeWrong(wrong)].filter(Boolean).join(" ");
+  place.classList.toggle("bad", wrong.length > 0 || urls > LIMIT);
 }
 
 /** @returns {{urls: number, wrong: number[]}} how many lines are URLs, and the numbers of those that are not */
