@@ -143,3 +143,34 @@ def test_a_cut_url_is_whole_when_it_has_the_focus(site_server, page):
     page.keyboard.press("Tab")
     assert not link.locator(".cut").is_visible()
     assert link.locator(".whole").bounding_box()["width"] > 200
+
+
+def test_a_file_instead_of_the_box(site_server, new_page, tmp_path):
+    """The page says what it holds; after an error the box still has what was typed, and the file is asked for again."""
+    page = new_page(errors=False)  # Chromium logs the status 422
+    sign_in(page, site_server.url)
+    file, said = page.get_by_label("File (optional)", exact=True), page.locator("#file-count")
+    big, wrong, good = tmp_path / "big.txt", tmp_path / "wrong.txt", tmp_path / "good.csv"
+    big.write_text("\n" * (3 * 1024 * 1024 + 1))
+    wrong.write_text(f"{site_server.url}/upstream/ok\nnonsense\n")
+    good.write_text(
+        f'name,url\n"One, two",{site_server.url}/upstream/ok\nThree,{site_server.url}/upstream/json\n'
+    )
+    file.set_input_files(big)
+    said.filter(has_text="The file has 3,145,729 bytes; at most 3,145,728 are possible.").wait_for()
+    file.set_input_files(wrong)
+    said.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
+    page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404")
+    page.get_by_role("button", name="Check URLs").click()
+    page.locator(".problem:focus").get_by_text(
+        "Line 2 does not begin with http:// or https://: nonsense"
+    ).wait_for()
+    page.locator(".problem").get_by_role("link", name="File (optional)").click()
+    assert page.evaluate("document.activeElement.id") == "id_file"
+    assert page.get_by_label("URLs", exact=True).input_value().endswith("/upstream/status/404")
+    file.set_input_files(good)
+    assert said.inner_text() == ""
+    page.get_by_role("button", name="Check URLs").click()
+    page.wait_for_url(re.compile(r"/reports/\d+/$"))
+    counts = totals(page)
+    assert (counts["Ok"], counts["Failed"]) == ("2", "1")

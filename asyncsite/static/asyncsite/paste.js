@@ -59,8 +59,8 @@ async function showFile() {
   describe(fileCount, "");
   if (!chosen) return;
   if (chosen.size > FILE_SIZE) {
-    const size = (chosen.size / 1024 / 1024).toLocaleString("en", { maximumFractionDigits: 1 });
-    fileCount.textContent = `The file has ${size} MB; at most 3 MB are possible.`;
+    const [size, most] = [chosen.size, FILE_SIZE].map((bytes) => bytes.toLocaleString("en"));
+    fileCount.textContent = `The file has ${size} bytes; at most ${most} are possible.`;
     fileCount.classList.add("bad");
   } else if (/\.txt$/i.test(chosen.name)) {
     const text = await chosen.text();
