@@ -269,6 +269,7 @@ class Worker(models.Model):
     queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
     concurrency = models.PositiveIntegerField(_("concurrency"))
     load = models.PositiveIntegerField(_("load"), default=0)
+    outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
 
     class Meta:
         verbose_name = _("worker")

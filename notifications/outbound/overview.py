@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 from .circuits import circuits
 from .names import lookups
 from .slots import slots
+
+#: Origins that others are told of, at most: those with the most trouble.
+TOLD = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,3 +61,14 @@ def state() -> State:
     return State(
         busy=busy, total=total, looking_up=looking_up, names_waiting=names_waiting, origins=tuple(origins)
     )
+
+
+def as_json() -> str:
+    """Return the state of this process as a JSON object, with the ``TOLD`` worst origins and ``waiting`` of all."""
+    now = state()
+    worst = sorted(now.origins, key=lambda at: (at.circuit == "closed", -at.waiting, -at.failed, at.origin))
+    told = asdict(now) | {
+        "waiting": sum(at.waiting for at in now.origins),
+        "origins": [asdict(at) for at in worst[:TOLD]],
+    }
+    return json.dumps(told)
