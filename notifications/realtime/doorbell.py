@@ -103,14 +103,7 @@ class Doorbell:
 
     def announce(self) -> None:
         """Say once in the log by which way other processes are heard."""
-        if layer := doorbell_layer.configured():
-            way = f"channel layer {layer}"
-        elif doorbell_postgres.can_listen():
-            way = doorbell_postgres.NAME
-        elif doorbell_sqlite.can_watch():
-            way = doorbell_sqlite.NAME
-        else:
-            way = f"this process only; others' news come by the position check ({connection().vendor})"
+        way = the_way()
         if way != self._announced:
             logger.info("Doorbell: %s", way)
         self._announced = way
@@ -179,6 +172,17 @@ atexit.register(doorbell.end)
 def listen(callback: Callback) -> Callable[[], None]:
     """Call ``callback(users, queue)`` for every ring from now on; returns what stops that. See Doorbell.listen()."""
     return doorbell.listen(callback)
+
+
+def the_way() -> str:
+    """Return by which way other processes are heard, in words."""
+    if layer := doorbell_layer.configured():
+        return f"channel layer {layer}"
+    if doorbell_postgres.can_listen():
+        return doorbell_postgres.NAME
+    if doorbell_sqlite.can_watch():
+        return doorbell_sqlite.NAME
+    return f"this process only; others' news come by the position check ({connection().vendor})"
 
 
 def _signalled(

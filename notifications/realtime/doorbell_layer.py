@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -40,6 +41,24 @@ def configured() -> str:
         if path and issubclass(import_string(path), InMemoryChannelLayer):
             return ""
     return path
+
+
+def try_out() -> float:
+    """Send a message through a layer of our own; return the seconds until it is there. Raises what a layer raises."""
+    seconds = 0.0
+
+    async def send() -> None:
+        nonlocal seconds
+        layer = make_layer()
+        async with asyncio.timeout(PATIENCE):
+            channel = await layer.new_channel()
+            start = time.perf_counter()
+            await layer.send(channel, {"type": "notifications.try"})
+            await layer.receive(channel)
+            seconds = time.perf_counter() - start
+
+    in_loop(send())
+    return seconds
 
 
 class Deaf(Exception):
