@@ -171,6 +171,13 @@ def test_a_layer(settings, redis):
     assert examine()["doorbell"]["figures"]["ms"] > 0
 
 
+def test_a_renewal_says_what_the_calls_do():
+    held = lease.Lease(queues=(), concurrency=1, load=lambda: 0)
+    held._begin()
+    assert held._extend()
+    assert json.loads(Worker.objects.get().outbound)["busy"] == 0
+
+
 def test_calls_to_others(live, monkeypatch):  # noqa: F811
     """Each worker says in its row what its calls do; an open circuit is named."""
     Worker.objects.filter(id=live()).update(outbound=lease._outbound())
