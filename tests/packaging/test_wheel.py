@@ -40,6 +40,19 @@ print(add.using(owner=get_user_model().objects.get(username="boss")).enqueue(2, 
 """
 
 
+TEST = """
+from mysite.tasks import add
+
+def test_add(admin_user, run_jobs, capture_notifications):
+    with capture_notifications(admin_user) as told:
+        result = add.using(owner=admin_user).enqueue(2, 3)
+        assert run_jobs() == 1
+    result.refresh()
+    assert result.return_value == 5
+    assert [note.title for note in told] == ["Add 2 and 3"]
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
@@ -100,12 +113,25 @@ def test_six_lines_give_bell_and_jobs(project):
         assert told["unread"] == 1
 
 
+    if project.line == "6.1":
+        project.install("pytest", "pytest-django")
+        (project.folder / "test_mysite.py").write_text(TEST)
+        tested = run(
+            project.python, "-m", "pytest", "-q", "--ds=mysite.settings", cwd=project.folder, env=project.env
+        )
+        assert "1 passed" in tested
+
+
 class Project:
     def __init__(self, folder, python, line):
-        self.folder, self.python = folder, python
+        self.folder, self.python, self.line = folder, python, line
         self.tasks_module = "django_tasks" if line == "5.2" else "django.tasks"
         self.env = {key: value for key, value in os.environ.items() if key not in HOUSE_VARIABLES}
         self.env["DJANGO_SUPERUSER_PASSWORD"] = "secret"
+
+    def install(self, *packages):
+        files = [part for name in ("requirements.txt", "requirements-dev.txt") for part in ("-c", ROOT / name)]
+        run(self.python, "-m", "pip", "install", "-q", *packages, *files)
 
     def manage(self, *arguments):
         return run(self.python, "manage.py", *arguments, cwd=self.folder, env=self.env)
