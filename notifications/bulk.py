@@ -5,12 +5,20 @@ Rows are read and written as the models' fields would; signals of models are not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, TypeVar
 
-from django.db.models import BigIntegerField, BooleanField, CharField, Model, TextField
+from django.db.models import (
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    Model,
+    PositiveIntegerField,
+    SmallIntegerField,
+    TextField,
+)
 from django.db.models.base import ModelState
 
 from notifications.transactions import connection
@@ -18,7 +26,7 @@ from notifications.transactions import connection
 M = TypeVar("M", bound=Model)
 
 #: Fields whose values the databases take as they are.
-PLAIN = {BigIntegerField, BooleanField, CharField, TextField}
+PLAIN = {BigIntegerField, BooleanField, CharField, PositiveIntegerField, SmallIntegerField, TextField}
 
 
 def read(rows: Any) -> list[Any]:
@@ -50,44 +58,50 @@ def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
     return found
 
 
-def insert(rows: Sequence[Model], *, only: str = "", params: Sequence[Any] = ()) -> bool:
-    """Insert new rows of one model.
+def new(model: type[M], **values: Any) -> M:
+    """Return a new instance with these values, and the defaults of all other fields."""
+    instance: M = object.__new__(model)
+    constants, makers = _defaults(model)
+    instance.__dict__.update(constants, **values)
+    for name, make in makers.items():
+        if name not in values:
+            instance.__dict__[name] = make()
+    instance._state = ModelState()
+    return instance
 
-    ``only`` is a condition, with its parameters, under which one row is inserted. Returns whether they were.
-    """
+
+def insert(rows: Sequence[Model]) -> None:
+    """Insert new rows of one model."""
     if not rows:
-        return True
+        return
     db = connection()
     model = type(rows[0])
-    fields = [(field, field.attname, type(field) in PLAIN) for field in model._meta.concrete_fields]
-    values = [
-        [
-            told[name] if plain or told[name] is None else field.get_db_prep_save(told[name], db)
-            for field, name, plain in fields
-        ]
-        for told in map(vars, rows)
-    ]
-    columns = ", ".join(field.column for field, _, _ in fields)
+    fields = model._meta.concrete_fields
+    values = [_values(row, fields, db) for row in rows]
+    columns = ", ".join(field.column for field in fields)
     marks = f"({', '.join(['%s'] * len(fields))})"
-    into = f"INSERT INTO {model._meta.db_table} ({columns}) "
-    sql = f"{into}VALUES "
+    sql = f"INSERT INTO {model._meta.db_table} ({columns}) VALUES "
     with db.cursor() as cursor:
-        if only:
-            (row,) = values
-            types = [f"::{_type(model, field.column)}" for field, _, _ in fields]  # type: ignore[arg-type]
-            casts = types if db.vendor == "postgresql" else [""] * len(fields)
-            # What is NULL is not sent: of a new row that is a third.
-            sent = ["NULL" if value is None else f"%s{cast}" for value, cast in zip(row, casts, strict=True)]
-            told_values = [value for value in row if value is not None]
-            cursor.execute(f"{into}SELECT {', '.join(sent)} WHERE {only}", [*told_values, *params])
-            if not cursor.rowcount:
-                return False
-        elif db.vendor == "sqlite":
+        if db.vendor == "sqlite":
             cursor.executemany(sql + marks, values)
         else:  # one statement: for each row one would be sent, parsed and planned
             cursor.execute(sql + ", ".join([marks] * len(rows)), list(chain.from_iterable(values)))
-    for told in rows:
-        told._state.adding, told._state.db = False, db.alias
+    for row in rows:
+        row._state.adding, row._state.db = False, db.alias
+
+
+def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> bool:
+    """Insert a new row, if ``only`` is true, a condition with its parameters. Returns whether it was."""
+    db = connection()
+    model, told = type(row), vars(row)
+    # What has the default of its field is not sent: of a new row that is most.
+    left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
+    sql, fields = _insertion(model, db.vendor, left_out, only)
+    with db.cursor() as cursor:
+        cursor.execute(sql, [*_values(row, fields, db), *params])
+        if only and not cursor.rowcount:
+            return False
+    row._state.adding, row._state.db = False, db.alias
     return True
 
 
@@ -128,6 +142,51 @@ def update(
             f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {guards}",
             [list(column) for column in zip(*rows, strict=True)],
         )
+
+
+def _values(row: Model, fields: Iterable[Any], db: Any) -> list[Any]:
+    told = vars(row)
+    return [
+        value if type(field) in PLAIN or value is None else field.get_db_prep_save(value, db)
+        for field in fields
+        for value in (told[field.attname],)
+    ]
+
+
+@cache
+def _insertion(model: Any, vendor: str, left_out: tuple[str, ...], only: str) -> tuple[str, list[Any]]:
+    """Return the statement that inserts a row where these fields have their defaults, and the other fields."""
+    defaults = {name: _defaults(model)[0][name] for name in left_out}
+    fields = [field for field in model._meta.concrete_fields if field.attname not in defaults]
+    constants = {
+        field.column: _literal(defaults[field.attname])
+        for field in model._meta.concrete_fields
+        if defaults.get(field.attname) is not None
+    }
+    # PostgreSQL knows the types of VALUES, but not those of a SELECT.
+    types = [f"::{_type(model, field.column)}" for field in fields] if vendor == "postgresql" else []
+    marks = [f"%s{type}" for type in types] if only and types else ["%s"] * len(fields)
+    columns = ", ".join([*(field.column for field in fields), *constants])
+    values = ", ".join([*marks, *constants.values()])
+    rows = f"SELECT {values} WHERE {only}" if only else f"VALUES ({values})"
+    return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}", fields
+
+
+@cache
+def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Return the defaults of fields by name: those that are constants, and those that are made anew for each row."""
+    made = [field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)]
+    constants = [field for field in model._meta.concrete_fields if field not in made]
+    return (
+        {field.attname: field.get_default() for field in constants},
+        {field.attname: field.default for field in made},
+    )
+
+
+def _literal(value: str | int) -> str:
+    """Return a constant as both databases take it in place of a string, a number or a boolean."""
+    text = str(int(value) if isinstance(value, bool) else value)
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
 
 
 def _instance(model: type[M], alias: str, names: list[str], values: Sequence[Any]) -> M:

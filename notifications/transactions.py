@@ -114,6 +114,29 @@ def together_after_commit(name: str, told: T, work: Callable[[list[T]], object])
     after_commit(take_all)
 
 
+def kept_until_commit(kind: type[T]) -> T:
+    """Return what ``kind()`` made for the open transaction, and savepoint, or a new one: outside of any it is not kept.
+
+    A rollback, also one to a savepoint before it, forgets it.
+    """
+    db = connection()
+    if not db.in_atomic_block:
+        return kind()
+    # It lives in a callback that does nothing, so that Django itself forgets it in time.
+    savepoints = set(db.savepoint_ids)
+    for within, hook, _ in db.run_on_commit:
+        if type(kept := getattr(hook, "kept", None)) is kind and within == savepoints:
+            return kept
+    kept = kind()
+
+    def keep() -> None:
+        pass
+
+    keep.kept = kept  # type: ignore[attr-defined]
+    transaction.on_commit(keep, using=db.alias)
+    return kept
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class _Call:
     """What is put off, for as long as its callback waits."""

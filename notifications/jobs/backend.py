@@ -40,6 +40,7 @@ class JobBackend(BaseTaskBackend):
         Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
         ``TooManyJobs`` or ``KeyReused`` of ``notifications.exceptions``.
         """
+        from notifications import bulk
         from notifications.jobs import batches, results, states
         from notifications.jobs.unique import hash_of, key_of
         from notifications.models import Job
@@ -56,14 +57,15 @@ class JobBackend(BaseTaskBackend):
         if concurrency_key is None:
             concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
         key = key_of(asked.key)
-        job = Job(
+        job = bulk.new(
+            Job,
             user_id=owner,
             task_path=task.module_path,
             args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
             kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
             backend=self.alias,
             queue_name=task.queue_name,
-            priority=task.priority,
+            priority=int(task.priority),
             run_after=task.run_after,
             max_attempts=policy_of(task.func).max_attempts,
             title=bounds.text("title", title, bounds.TITLE, required=True),
@@ -82,9 +84,9 @@ class JobBackend(BaseTaskBackend):
                 job.user_id = None  # told with the batch, and counted as one job
             return batch.add(job, task)
         stored = states.enqueue(job)
-        result = results.of(stored, task=task)
         if stored is not job:
-            return result
+            return results.of(stored, task=task)
+        result = results.ready(job, task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
 

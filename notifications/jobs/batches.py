@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from notifications import bounds, streams
 from notifications.compat import TaskResult, task, task_backends, task_enqueued
 from notifications.ids import uuid7
-from notifications.jobs import recording, results, settling, states
+from notifications.jobs import active, recording, results, settling
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.owners import owner_key
 from notifications.jobs.policies import Done
@@ -116,7 +116,7 @@ class Batch:
 
         def insert() -> None:
             for owner in set(owners):
-                states.refuse_too_many(owner, owners.count(owner))
+                active.refuse_too_many(owner, owners.count(owner))
             Job.objects.using(connection().alias).bulk_create(rows, batch_size=AT_ONCE)
             streams.ring(owners, queue=True)
 

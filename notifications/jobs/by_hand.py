@@ -9,7 +9,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from notifications import streams
-from notifications.jobs import outcomes, settling, states
+from notifications.jobs import active, outcomes, settling, states
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import send_signals, settle
 from notifications.jobs.results import policy_at
@@ -163,7 +163,7 @@ def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
     jobs = [job for job in locked(rows, skip=False) if job.task_path in attempts]
     for job in jobs:
         if job.user_id is not None:
-            states.refuse_too_many(job.user_id)
+            active.refuse_too_many(job.user_id)
         guarded_update(
             "state='queued', seq=0, version=version+1, fence=fence+1, max_attempts=attempt+%s, queued_at=%s, "
             "run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
@@ -179,7 +179,7 @@ def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
 def _retry_batch(batch: Job) -> bool:
     """Queue what failed of a batch again, and have the batch run again. Returns whether it does."""
     if batch.user_id is not None:
-        states.refuse_too_many(batch.user_id)  # before anything of it is queued
+        active.refuse_too_many(batch.user_id)  # before anything of it is queued
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=ENDED_BADLY)
     # Its jobs first: a batch that runs and has no active job is over.
     _retry(list(jobs.order_by("id").values_list("id", flat=True)))
@@ -191,7 +191,7 @@ def _retry_batch(batch: Job) -> bool:
         found = list(locked(rows, skip=False))
         for job in found:
             if job.user_id is not None:
-                states.refuse_too_many(job.user_id)
+                active.refuse_too_many(job.user_id)
             guarded_update(
                 "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
                 "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "

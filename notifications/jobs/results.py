@@ -46,6 +46,24 @@ def policy_at(path: str) -> Policy:
         return DEFAULT
 
 
+def ready(job: Job, task: Any, args: list[Any], kwargs: dict[str, Any]) -> TaskResult:
+    """Return the TaskResult of a job that was just enqueued with these arguments."""
+    return TaskResult(
+        task=task,
+        id=str(job.id),
+        status=TaskResultStatus.READY,
+        enqueued_at=job.created_at,
+        started_at=None,
+        finished_at=None,
+        last_attempted_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=job.backend,
+        errors=[],
+        worker_ids=[],
+    )
+
+
 def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:
     """Return the TaskResult of a job row. ``attempts`` are its Attempt rows, read here if they are not given.
 

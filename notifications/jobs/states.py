@@ -28,9 +28,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from notifications import bulk, streams
-from notifications.conf import settings
-from notifications.exceptions import TooManyJobs
-from notifications.jobs import outcomes
+from notifications.jobs import active, outcomes
 from notifications.jobs.limits import within
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.queues import limits, paused
@@ -54,10 +52,6 @@ logger = logging.getLogger("notifications.jobs")
 #: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
 BEYOND_TIMEOUT = 60
 PROGRESS = ("progress_current", "progress_total", "progress_message")
-#: Counts the active jobs of a user, up to a limit.
-ACTIVE_JOBS = (
-    "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
-)
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
 
@@ -71,13 +65,7 @@ def enqueue(job: Job) -> Job:
     db = connection()
 
     def insert() -> Job:
-        if job.user_id is None:
-            bulk.insert([job])
-        else:
-            limit = settings.ACTIVE_JOBS_PER_USER
-            params = [Job._meta.get_field("user").get_db_prep_value(job.user_id, db), limit, limit]
-            if not bulk.insert([job], only=f"({ACTIVE_JOBS}) < %s", params=params):
-                raise TooManyJobs(limit)
+        active.insert(job)
         streams.ring([job.user_id], queue=True)
         return job
 
@@ -343,19 +331,6 @@ def _goes_on(job: Job) -> bool:
 def _end_of_lost(job: Job) -> Outcome:
     how = outcomes.lost if job.cancel_requested_at is None else outcomes.cancelled
     return how(job, policy_at(job.task_path))
-
-
-def refuse_too_many(user: Any, more: int = 1) -> None:
-    """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs."""
-    limit = settings.ACTIVE_JOBS_PER_USER
-    db = connection()
-    with db.cursor() as cursor:
-        cursor.execute(
-            ACTIVE_JOBS,
-            [Job._meta.get_field("user").get_db_prep_value(user, db), limit],
-        )
-        if cursor.fetchone()[0] + more > limit:
-            raise TooManyJobs(limit)
 
 
 def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job]:
