@@ -53,7 +53,8 @@ class Doorbell:
         self._watcher: Watcher | None = None
         self._own: dict[int, None] = {}
         self._name = uuid.uuid4().hex  # by which this process knows its own messages
-        self._sayer = doorbell_layer.Sayer(self._name)
+        self._layer = doorbell_layer.Sayer(self._name)
+        self._postgres = doorbell_postgres.Sayer(self._name)
         self._announced = ""
 
     def listen(self, callback: Callback) -> Callable[[], None]:
@@ -93,13 +94,14 @@ class Doorbell:
     def ring_elsewhere(self, users: Iterable[Any], *, queue: bool = False) -> None:
         """Tell the listeners of other processes, unless they see it in the SQLite file."""
         if doorbell_layer.configured():
-            self._sayer.say(users, queue)
+            self._layer.say(users, queue)
         elif doorbell_postgres.can_listen():
-            doorbell_postgres.say(self._name, users, queue)
+            self._postgres.say(users, queue)
 
     def end(self) -> None:
         """Tell what waits to be told, and say no more: the process ends."""
-        self._sayer.stop()
+        self._layer.stop()
+        self._postgres.stop()
 
     def announce(self) -> None:
         """Say once in the log by which way other processes are heard."""

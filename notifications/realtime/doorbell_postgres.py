@@ -12,6 +12,7 @@ import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,6 +36,9 @@ KEEPALIVE = {
 }
 #: Seconds that the end waits for the thread.
 PATIENCE = 5.0
+#: Seconds between two that this process says, after the last one of which its thread ends, and that the end of the
+#: process waits for it.
+GATHER, LINGER, END = 0.005, 0.1, 1.0
 
 
 def can_listen() -> bool:
@@ -46,22 +50,89 @@ def can_listen() -> bool:
     return is_psycopg3
 
 
-def say(origin: str, users: Iterable[Any], queue: bool) -> None:
-    """Tell the other processes, on the connection that committed: a command or a WSGI process needs no second one.
+class Sayer:
+    """``say`` tells other processes: at once, on the connection that committed, so that a lone ring needs no other one.
 
-    Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
+    What follows within 5 ms is told together, from a thread with a connection of its own that is there meanwhile:
+    whoever rings again and again does not wait for each.
     """
-    db = connection()
-    if db.in_atomic_block:  # a test case; nobody else could see its rows either
-        return
-    texts = [json.dumps(message) for message in doorbell_message.messages(origin, users, queue)]
-    try:
-        with db.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_notify(%s, text) FROM unnest(%s::text[]) AS said (text)", [CHANNEL, texts]
-            )
-    except DatabaseError as exc:
-        logger.warning("A ring could not be told to other processes: %s", exc)
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._lock = threading.Lock()
+        self._users: dict[Any, None] = {}
+        self._queue = False
+        self._quiet_until = 0.0
+        self._thread: threading.Thread | None = None
+        self._more = threading.Event()
+        self._told = threading.Event()
+        self._told.set()
+
+    def say(self, users: Iterable[Any], queue: bool) -> None:
+        """Tell the other processes now or soon.
+
+        Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
+        """
+        db = connection()
+        if db.in_atomic_block:  # a test case; nobody else could see its rows either
+            return
+        with self._lock:
+            if time.monotonic() < self._quiet_until:
+                self._users.update(dict.fromkeys(users))
+                self._queue = self._queue or queue
+                self._told.clear()
+                self._more.set()
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, name="notifications-doorbell-postgres-says", daemon=True
+                    )
+                    self._thread.start()
+                return
+            self._quiet_until = time.monotonic() + GATHER
+        self._tell(db, users, queue)
+
+    def stop(self) -> None:
+        """Wait until what was said is told, if that takes no longer than a second."""
+        self._told.wait(END)
+
+    def _run(self) -> None:
+        db = _connection_of_our_own()
+        try:
+            while self._is_more():
+                time.sleep(max(0.0, self._quiet_until - time.monotonic()))
+                with self._lock:
+                    users, queue = list(self._users), self._queue
+                    self._users.clear()
+                    self._queue = False
+                    self._more.clear()
+                    self._quiet_until = time.monotonic() + GATHER
+                if not self._tell(db, users, queue):
+                    db.close()
+        finally:
+            db.close()
+
+    def _is_more(self) -> bool:
+        """Wait a little for more to say; forget the thread when nothing comes."""
+        with self._lock:
+            if not self._more.is_set():
+                self._told.set()
+        self._more.wait(LINGER)
+        with self._lock:
+            if not self._more.is_set():
+                self._thread = None
+            return self._more.is_set()
+
+    def _tell(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
+        texts = [json.dumps(message) for message in doorbell_message.messages(self._origin, users, queue)]
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_notify(%s, text) FROM unnest(%s::text[]) AS said (text)", [CHANNEL, texts]
+                )
+        except DatabaseError as exc:
+            logger.warning("A ring could not be told to other processes: %s", exc)
+            return False
+        return True
 
 
 class Listener:
@@ -89,11 +160,7 @@ class Listener:
             for_ever(f"Doorbell: {NAME}", self._listen, self._ended)
 
     def _listen(self, well: Callable[[], None]) -> None:
-        # A copy of Django's own connection, so that whatever the project's engine does to connect is done here too.
-        db = connection().copy()
-        options = {**KEEPALIVE, **db.settings_dict["OPTIONS"]}
-        options.pop("pool", None)  # it would be taken out of the pool for good
-        db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
+        db = _connection_of_our_own()
         try:
             with db.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
@@ -124,3 +191,12 @@ class Listener:
         if ring := doorbell_message.read(message, self._origin):
             users, queue = ring
             self._heard(users, queue=queue)
+
+
+def _connection_of_our_own() -> Any:
+    # A copy of Django's own connection, so that whatever the project's engine does to connect is done here too.
+    db = connection().copy()
+    options = {**KEEPALIVE, **db.settings_dict["OPTIONS"]}
+    options.pop("pool", None)  # it would be taken out of the pool for good
+    db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
+    return db
