@@ -3,44 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
 
-from notifications import paths
+from notifications import paths, until_done
 from notifications.compat import TaskResult
 from notifications.exceptions import KeyReused, TooManyJobs
-from notifications.jobs.owners import asked_in_request
+from notifications.idempotency import Key, Taken, key_of
+from notifications.jobs.owners import asked_in_request, owner_key
 from notifications.models import Job
+from notifications.prefer import seconds_to_wait, will_not_wait
 from notifications.problems import Problem, busy, log_database_error
-from notifications.realtime import wire
-from notifications.transactions import begin_with_a_write, database
+from notifications.realtime import hub, wire
+from notifications.realtime.waiting import Seat, close_connections, release_thread, take_seat
+from notifications.transactions import begin_with_a_write, connection, database
 
 #: Seconds after which a client may ask again how far its job is.
 RETRY_AFTER = 1
+#: Headers of a request on which answers depend.
+VARY = ("Accept", "Cookie", "Prefer")
+#: Times that a request with a key is tried whose key is taken, and free when one looks.
+TRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The job that a request got, whether an earlier one got it, and for how long the answer may wait for its end."""
+
+    job: Job
+    replayed: bool = False
+    seconds: int = 0
+    seat: Seat | None = None
 
 
 def accept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
-    try:
-        job = _ask(request, ask)
-    except TooManyJobs as exc:
-        return Problem(429, str(exc), headers={"Retry-After": "10"}).response()
-    except KeyReused as exc:
-        return Problem(422, str(exc)).response()
-    except (OperationalError, InterfaceError) as exc:
-        log_database_error(exc)
-        return busy().response()
-    if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
-        return HttpResponse(status=303, headers={"Location": job.url or paths.job_page(job.id)})
-    return job_response(job, status=202, headers={"Location": wire.job_item(job)["links"]["self"]})
+    asked = _ask_or_refuse(request, ask)
+    if isinstance(asked, Asked) and asked.seat:
+        try:
+            until_done.wait(asked.job.id, asked.seconds)
+        finally:
+            asked.seat.leave()
+        asked = replace(asked, job=_as_it_is(asked.job))
+    return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 
 async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
-    return await sync_to_async(accept)(request, ask)
+    asked = await sync_to_async(_ask_or_refuse)(request, ask)
+    if isinstance(asked, Asked) and asked.seat:
+        try:
+            release_thread()
+            await until_done.await_(asked.job.id, asked.seconds)
+        finally:
+            asked.seat.leave()
+        asked = replace(asked, job=await hub.here().questions.run(_as_it_is, asked.job))
+    return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 
 def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None = None) -> HttpResponse:
@@ -52,8 +75,7 @@ def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None 
     if not job.done:
         response["Retry-After"] = str(RETRY_AFTER)
     response["ETag"] = job_etag(job)
-    response["Cache-Control"] = "no-store"
-    return response
+    return _private(response)
 
 
 def job_etag(job: Job) -> str:
@@ -61,11 +83,110 @@ def job_etag(job: Job) -> str:
     return f'"{job.version}-{job.seq or 0}"'
 
 
-def _ask(request: HttpRequest, ask: Callable[[], TaskResult]) -> Job:
+def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked | HttpResponse:
+    """Ask, and sit down to wait where the client wants to; then no connection is held here."""
+    may_wait = not connection().in_atomic_block
+    try:
+        asked = _ask_once(request, ask)
+    except Problem as problem:
+        return problem.response()
+    except TooManyJobs as exc:
+        return Problem(429, str(exc), headers={"Retry-After": "10"}).response()
+    except KeyReused as exc:
+        return Problem(422, str(exc)).response()
+    except (OperationalError, InterfaceError) as exc:
+        log_database_error(exc)
+        return busy().response()
+    if not may_wait or _prefers_a_page(request):
+        return asked
+    return _sit_down(request, asked)
+
+
+def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
+    """Ask, unless an equal request with the same key was answered."""
+    key = key_of(request)
+    with asked_in_request(getattr(request, "user", None)):
+        if key is None:
+            return _ask(ask, None, None)
+        owner = owner_key()
+        for _ in range(TRIES):
+            try:
+                return _ask(ask, key, owner)
+            except Taken as exc:
+                # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
+                if there := key.job(exc.owner):
+                    return Asked(job=there, replayed=True)
+            except OperationalError as exc:  # SERIALIZABLE may find that first
+                if getattr(exc.__cause__, "sqlstate", "") != "40001" or connection().in_atomic_block:
+                    raise
+                if there := key.job(owner):
+                    return Asked(job=there, replayed=True)
+                raise
+    raise Problem(
+        503,
+        "Another request with this Idempotency-Key is being answered. Send this one again in a moment.",
+        headers={"Retry-After": str(RETRY_AFTER)},
+    )
+
+
+def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
     with transaction.atomic(using=database()):
         begin_with_a_write()
-        with asked_in_request(getattr(request, "user", None)):
-            result = ask()
+        if key and (there := key.job(owner)):
+            return Asked(job=there, replayed=True)
+        result = ask()
         if not isinstance(result, TaskResult):
             raise TypeError(f"ask returned {result!r}. It must return what enqueue() returned.")
-        return Job.objects.using(database()).get(pk=result.id)
+        job = Job.objects.using(database()).get(pk=result.id)
+        if key:
+            key.give(job)
+        return Asked(job=job)
+
+
+def _sit_down(request: Any, asked: Asked) -> Asked:
+    seconds = 0 if will_not_wait(request) else seconds_to_wait(request)
+    if not seconds or asked.job.done:
+        return replace(asked, seconds=seconds)
+    seat = take_seat(getattr(getattr(request, "user", None), "pk", None))
+    if seat is None:  # too many of its requests wait
+        return asked
+    close_connections()
+    return replace(asked, seconds=seconds, seat=seat)
+
+
+def _answer(request: Any, asked: Asked) -> HttpResponse:
+    job = asked.job
+    here = wire.job_item(job)["links"]["self"]
+    if _prefers_a_page(request):
+        response = HttpResponse(status=303, headers={"Location": job.url or paths.job_page(job.id)})
+        _private(response)
+    elif job.done and asked.seconds:
+        response = job_response(job, headers={"Content-Location": here})
+    else:
+        response = job_response(job, status=202, headers={"Location": here})
+    if asked.replayed:
+        response["Idempotency-Replayed"] = "true"
+    if asked.seconds:
+        response["Preference-Applied"] = f"wait={asked.seconds}"
+    elif response.status_code == 202 and will_not_wait(request):
+        response["Preference-Applied"] = "respond-async"
+    return response
+
+
+def _private(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, VARY)
+    return response
+
+
+def _prefers_a_page(request: Any) -> bool:
+    return bool(request.get_preferred_type(["application/json", "text/html"]) == "text/html")
+
+
+def _as_it_is(job: Job) -> Job:
+    """Return a job as it is now, or as it was where that cannot be seen: it is accepted in any case."""
+    try:
+        return Job.objects.using(database()).filter(pk=job.id).first() or job
+    except (OperationalError, InterfaceError) as exc:
+        log_database_error(exc)
+        return job

@@ -14,24 +14,21 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from notifications.bounds import INTEGER
+from notifications.prefer import seat_to_wait, seconds_to_wait
 from notifications.problems import Problem, busy
 from notifications.realtime import closing, hub, look, wire
 from notifications.realtime.poll import Poll
 from notifications.realtime.sessions import session_of
 from notifications.realtime.sse import EventStream
-from notifications.realtime.waiting import Seat, let_go, take_seat
+from notifications.realtime.waiting import Seat, let_go
 from notifications.requests import (
     aapi,
     admit,
     entity_tags,
     is_known,
     query_number,
-    seconds_to_wait,
     signed_in,
 )
-
-#: Seconds after which a client may ask again when too many of its requests wait.
-TRY_AGAIN = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +48,7 @@ async def sync(request: HttpRequest) -> HttpResponse:
     304 where ``If-None-Match`` names what is there already. With ``Prefer: wait=N`` it waits for something new, but not
     under WSGI, where each waiting request would hold a thread.
     """
-    seconds = seconds_to_wait(request) if isinstance(request, ASGIRequest) else 0
+    seconds = seconds_to_wait(request)
     if seconds:
         found = await _wait(request, await sync_to_async(_asked)(request), seconds)
     else:
@@ -81,7 +78,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
         return _as_events(HttpResponse())
     # GZipMiddleware would hold events back until it has a block of them.
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
-    return _as_events(StreamingHttpResponse(_stream(asked, _take_seat(asked.user))))
+    return _as_events(StreamingHttpResponse(_stream(asked, seat_to_wait(asked.user))))
 
 
 def _look(request: HttpRequest) -> look.CatchUp:
@@ -97,7 +94,7 @@ def _asked(request: HttpRequest) -> Asked:
 def _asked_for_events(request: HttpRequest) -> Asked | None:
     if request.method in ("GET", "HEAD") and not signed_in(request):
         return None
-    admit(request, "GET")
+    admit(request, "GET", "text/event-stream")
     epoch, _, seq = request.headers.get("Last-Event-ID", "").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= INTEGER:
         return _who(request, epoch, int(seq))
@@ -109,7 +106,7 @@ def _who(request: HttpRequest, epoch: str | None, seq: int | None) -> Asked:
 
 
 async def _wait(request: HttpRequest, asked: Asked, seconds: int) -> look.CatchUp:
-    seat = _take_seat(asked.user)
+    seat = seat_to_wait(asked.user)
     try:
         await let_go()
         poll = Poll(hub.here(), asked.user, asked.session, (asked.epoch, asked.seq), entity_tags(request))
@@ -132,17 +129,6 @@ async def _stream(asked: Asked, seat: Seat) -> AsyncGenerator[bytes]:
                 yield event
     finally:
         seat.leave()
-
-
-def _take_seat(user: Any) -> Seat:
-    seat = take_seat(user)
-    if seat is None:
-        raise Problem(
-            429,
-            "Too many requests of this user wait already. End one, or do not wait.",
-            headers={"Retry-After": str(TRY_AGAIN)},
-        )
-    return seat
 
 
 def _as_events(response: HttpResponseBase) -> HttpResponseBase:

@@ -9,6 +9,7 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
@@ -57,16 +58,27 @@ def log_database_error(exc: Exception) -> None:
 
 
 def answers_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Turn ``Problem`` and a database that is away into answers."""
+    """Turn ``Problem``, what cannot be read and a database that is away into answers."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
-        except Problem as problem:
-            return problem.response()
-        except (OperationalError, InterfaceError) as exc:
-            log_database_error(exc)
-            return busy().response()
+        except ANSWERED as exc:
+            return answer_to(exc)
 
     return wrapped
+
+
+def answer_to(exc: Exception) -> HttpResponse:
+    """Return what answers one of ``ANSWERED``."""
+    if isinstance(exc, Problem):
+        return exc.response()
+    if isinstance(exc, OperationalError | InterfaceError):
+        log_database_error(exc)
+        return busy().response()
+    return Problem(400, "The request cannot be read. Send fewer and plain parameters.").response()
+
+
+#: Exceptions that are answers. What Django refuses by itself it would answer with a page.
+ANSWERED = (Problem, OperationalError, InterfaceError, SuspiciousOperation, BadRequest)

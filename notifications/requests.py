@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
@@ -18,12 +18,10 @@ from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.bounds import INTEGER
-from notifications.problems import Problem, answers_problems, busy, log_database_error
+from notifications.problems import ANSWERED, Problem, answer_to, answers_problems
 
 #: Bytes of a body.
 BODY = 1024 * 1024
-#: Seconds that a client may ask an answer to wait, at most.
-WAIT = 20
 
 View = Callable[..., HttpResponse]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -43,7 +41,7 @@ def api(method: str) -> Callable[[View], View]:
             admit(request, method)
             return view(request, *args, **kwargs)
 
-        return _apart(wrapped)
+        return apart(wrapped)
 
     return decorate
 
@@ -56,22 +54,31 @@ def aapi(view: AsyncView) -> AsyncView:
     async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return await view(request, *args, **kwargs)
-        except Problem as problem:
-            return problem.response()
-        except (OperationalError, InterfaceError) as exc:
-            log_database_error(exc)
-            return busy().response()
+        except ANSWERED as exc:
+            return answer_to(exc)
 
-    return _apart(wrapped)
+    return apart(wrapped)
 
 
-def admit(request: HttpRequest, method: str) -> None:
-    """Let in who is signed in and asks by this method (GET lets HEAD in too). Raises Problem: 401, 405 or 403."""
+def apart(view: Any) -> Any:
+    """Leave the view alone with ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware``."""
+    view._non_atomic_requests = _every_database()
+    view.login_required = False
+    return view
+
+
+def admit(request: HttpRequest, method: str, kind: str = "application/json") -> None:
+    """Let in who is signed in and asks by this method (GET lets HEAD in too) for what there is.
+
+    Raises Problem: 401, 405, 406 or 403.
+    """
     if not signed_in(request):
         raise Problem(401, "Nobody is signed in. Sign in and try again.")
     if request.method != method and not (request.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD" if method == "GET" else method
         raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})
+    if request.headers.get("Accept") and not _accepts(request, kind):
+        raise Problem(406, f"There is only {kind} here. Send it in Accept, or */*, or no Accept at all.")
     if method != "GET":
         _check_csrf(request)
 
@@ -94,14 +101,17 @@ def is_known(etag: str, request: HttpRequest) -> bool:
     return known is not None and (known == ["*"] or etag in known)
 
 
-def seconds_to_wait(request: HttpRequest) -> int:
-    """Return the seconds of ``Prefer: wait=N`` (RFC 7240), at most 20; 0 without one, or for one that is no number."""
-    for preference in request.headers.get("Prefer", "").split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait":  # of several the first counts
-            value = value.strip().strip('"')
-            return min(int(value[:9]), WAIT) if value.isascii() and value.isdigit() else 0
-    return 0
+@contextmanager
+def reading() -> Iterator[None]:
+    """Read a body, or a form in it. Raises Problem: 400 or 413."""
+    try:
+        yield
+    except RequestDataTooBig as exc:
+        raise Problem(413, "The body is too large. Send less at once.") from exc
+    except (SuspiciousOperation, BadRequest, MultiPartParserError, UnreadablePostError) as exc:
+        raise Problem(
+            400, "The body cannot be read. Send one that is whole and of the type that the request names."
+        ) from exc
 
 
 def json_object(request: HttpRequest) -> dict[str, Any]:
@@ -152,22 +162,18 @@ def uuids(value: Any, field: str, most: int) -> list[UUID]:
         ) from exc
 
 
-def _apart(view: Any) -> Any:
-    """Leave the view alone with ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware``."""
-    view._non_atomic_requests = _every_database()
-    view.login_required = False
-    return view
+def _accepts(request: HttpRequest, kind: str) -> bool:
+    try:
+        return request.accepts(kind)
+    except ValueError:  # no list of types
+        return False
 
 
 def _check_csrf(request: HttpRequest) -> None:
     check = _Csrf(lambda request: HttpResponse())
     check.process_request(request)
-    try:
+    with reading():  # a form is read for its token
         check.process_view(request, None, (), {})
-    except RequestDataTooBig as exc:  # a form is read for its token
-        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.") from exc
-    except (SuspiciousOperation, BadRequest, MultiPartParserError) as exc:
-        raise Problem(400, "The body is no form that can be read. Send application/json.") from exc
 
 
 class _Csrf(CsrfViewMiddleware):

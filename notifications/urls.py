@@ -1,6 +1,6 @@
 """Addresses of the app, relative to where the project mounts them."""
 
-from django.urls import path
+from django.urls import path, re_path
 
 from notifications import following, pages, views
 from notifications.inbox import VERBS
@@ -25,4 +25,5 @@ urlpatterns = [
         path(f"api/notifications/{verb}/", views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
         for verb in VERBS
     ),
+    re_path(r"^api/", views.nothing),
 ]

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
+from django.views.decorators.csrf import csrf_exempt
 
-from notifications import changes, inbox, streams
-from notifications.asking import RETRY_AFTER, job_etag, job_response
+from notifications import changes, inbox, streams, until_done
+from notifications.asking import RETRY_AFTER, VARY, job_etag, job_response
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand
 from notifications.models import Job, Notification
+from notifications.prefer import seat_to_wait, seconds_to_wait
 from notifications.problems import Problem
-from notifications.realtime import look, wire
-from notifications.requests import api, is_known, json_object, query_number, uuids, whole_number
+from notifications.realtime import hub, look, wire
+from notifications.realtime.waiting import Seat, close_connections, release_thread
+from notifications.requests import (
+    aapi,
+    admit,
+    apart,
+    api,
+    is_known,
+    json_object,
+    query_number,
+    uuids,
+    whole_number,
+)
 from notifications.transactions import database
 
 #: Items of a page, unless told and at most; ids in one request.
@@ -42,22 +57,37 @@ def jobs(request: HttpRequest) -> HttpResponse:
     return _json(wire.encode({"items": items, "next": items[-1]["id"] if more else None}))
 
 
-@api("GET")
-def job(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed."""
-    mine = _mine(request, id)
+@aapi
+async def job(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed.
+
+    With ``Prefer: wait=N`` it is answered when it is done, or after N seconds as it is then, but not under WSGI.
+    """
+    seconds = seconds_to_wait(request)
+    mine, seat = await sync_to_async(_look_and_sit_down)(request, id, seconds)
+    if seat:
+        try:
+            release_thread()
+            await until_done.await_(id, seconds)
+        finally:
+            seat.leave()
+        mine = await hub.here().questions.run(_found, mine.user_id, id)
     if is_known(job_etag(mine), request):
         response = HttpResponse(status=304, headers={"ETag": job_etag(mine), "Cache-Control": "no-store"})
+        patch_vary_headers(response, VARY)
         if not mine.done:
             response["Retry-After"] = str(RETRY_AFTER)
-        return response
-    return job_response(mine)
+    else:
+        response = job_response(mine)
+    if seconds:
+        response["Preference-Applied"] = f"wait={seconds}"
+    return response
 
 
 @api("GET")
 def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
     """Answer the JSON that a job of mine returned; 409 while it is not finished, or when it failed."""
-    mine = _mine(request, id)
+    mine = _mine(request.user.pk, id)
     if not mine.done:
         raise Problem(
             409,
@@ -72,9 +102,9 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
 @api("POST")
 def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
     """Cancel a job of mine: 200 if it is cancelled now, 202 if it runs and is asked to end, 409 if it is done."""
-    if not _mine(request, id).done:
+    if not _mine(request.user.pk, id).done:
         by_hand.cancel([id], by=request.user.pk)
-    mine = _mine(request, id)
+    mine = _mine(request.user.pk, id)
     if mine.done and mine.state != Job.State.CANCELLED:
         raise Problem(409, f"The job has {mine.state} already.")
     return job_response(mine, status=200 if mine.done else 202)
@@ -83,14 +113,14 @@ def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 @api("POST")
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Have a job of mine tried again: 202; 409 unless it has failed or was cancelled."""
-    mine = _mine(request, id)
+    mine = _mine(request.user.pk, id)
     try:
         queued = by_hand.retry([id])
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": "10"}) from exc
     if not queued:
         raise Problem(409, f"The job is {mine.state}. Only one that failed or was cancelled is tried again.")
-    return job_response(_mine(request, id), status=202)
+    return job_response(_mine(request.user.pk, id), status=202)
 
 
 @api("GET")
@@ -140,17 +170,42 @@ def mark(request: HttpRequest, verb: str) -> HttpResponse:
     return _json(wire.encode(answer))
 
 
-def _mine(request: HttpRequest, id: UUID) -> Job:
-    """Return a job of the user; somebody else's is answered exactly like one that does not exist."""
-    look.number_first([request.user.pk])
+@apart
+@csrf_exempt
+def nothing(request: HttpRequest) -> HttpResponse:
+    """Answer a path of the API that does not exist."""
+    slash = "" if request.path.endswith("/") else " Its paths end with a slash."
+    return Problem(
+        404, f"There is nothing here in the API.{slash} Take paths from what it answers."
+    ).response()
+
+
+def _look_and_sit_down(request: HttpRequest, id: UUID, seconds: int) -> tuple[Job, Seat | None]:
+    """Return a job and, where its end is to be waited for, a seat; then no connection is held here."""
+    admit(request, "GET")
+    mine = _mine(request.user.pk, id)
+    if mine.done or not seconds:
+        return mine, None
+    seat = seat_to_wait(request.user.pk)
+    close_connections()
+    return mine, seat
+
+
+def _mine(user: Any, id: UUID) -> Job:
+    """Return a job of the user (key); somebody else's is answered exactly like one that does not exist."""
+    look.number_first([user])
+    return _found(user, id)
+
+
+def _found(user: Any, id: UUID) -> Job:
     try:
-        return Job.objects.using(database()).get(pk=id, user=request.user.pk)
+        return Job.objects.using(database()).get(pk=id, user=user)
     except Job.DoesNotExist as exc:
-        raise Problem(404, "There is no such job.") from exc
+        raise Problem(404, "There is no such job. Ask jobs/ for those that there are.") from exc
 
 
 def _json(text: str) -> HttpResponse:
     response = HttpResponse(text, content_type="application/json")
     response["Cache-Control"] = "no-store"
-    patch_vary_headers(response, ["Cookie"])
+    patch_vary_headers(response, VARY)
     return response

@@ -12,8 +12,8 @@ from django.test import AsyncClient, Client
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import bulk
 from notifications.api import aaccepted, accepted, requester, task
+from notifications.jobs import states
 from notifications.models import Job, Ring
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -318,7 +318,7 @@ def test_a_busy_database(browser, monkeypatch, caplog):
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(bulk, "insert", busy)
+    monkeypatch.setattr(states, "enqueue", busy)
     answer = browser.post("/plain/")
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) > 0

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from notifications.bounds import KEY
@@ -52,7 +53,10 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
     db = connection()
 
     def look_and_insert() -> Job:
-        return _holder(job) or insert()
+        there = holder(job.user_id, job.idempotency_key)
+        if there is not None and there.idempotency_hash != job.idempotency_hash:
+            raise KeyReused(job.idempotency_key)
+        return there or insert()
 
     for tries_left in reversed(range(TRIES)):
         try:
@@ -66,8 +70,9 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
     raise AssertionError("unreachable")
 
 
-def _holder(job: Job) -> Job | None:
-    rows = Job.objects.using(database()).filter(user=job.user_id, idempotency_key=job.idempotency_key)
+def holder(user: Any, key: str) -> Job | None:
+    """Return the job of a user (key) that has a key. One that has expired is free from now on."""
+    rows = Job.objects.using(database()).filter(user=user, idempotency_key=key)
     # In the words of the index, or SQLite would not take it.
     rows = rows.extra(where=["NOT (idempotency_key = '')"])
     there = rows.first()
@@ -76,6 +81,13 @@ def _holder(job: Job) -> Job | None:
     if there.idempotency_expires_at is None or there.idempotency_expires_at <= timezone.now():
         rows.filter(id=there.id).update(idempotency_key="", idempotency_hash="")
         return None
-    if there.idempotency_hash != job.idempotency_hash:
-        raise KeyReused(job.idempotency_key)
     return there
+
+
+def give_key(job: Job, key: str, hash: str) -> None:
+    """Store a key on a job that has none. Raises ``django.db.IntegrityError`` where another job of its owner has it."""
+    now = timezone.now()
+    rows = Job.objects.using(database()).filter(id=job.id)
+    rows.filter(Q(idempotency_key="") | Q(idempotency_expires_at__lte=now)).update(
+        idempotency_key=key, idempotency_hash=hash, idempotency_expires_at=now + KEPT
+    )

@@ -46,21 +46,26 @@ def take_seat(user: Any) -> Seat | None:
 
 
 async def let_go() -> None:
-    """Close the connections that the request has opened, in the thread that opened them, and let that thread go.
+    """Close the connections that the request has opened, in the thread that opened them, and let that thread go."""
+    await sync_to_async(close_connections)()
+    release_thread()
 
-    Django gives each request a thread for its synchronous parts and keeps it until the answer is sent. What comes after
-    the wait gets a new one.
+
+def close_connections() -> None:
+    """Close the connections of this thread; not in an atomic block, whose work would be lost."""
+    for db in connections.all(initialized_only=True):
+        if not db.in_atomic_block:
+            db.close()
+
+
+def release_thread() -> None:
+    """End the thread that Django gave the request for its synchronous parts, and keeps until the answer is sent.
+
+    What comes after the wait gets a new one.
     """
-    await sync_to_async(_close_connections)()
     context = SyncToAsync.thread_sensitive_context.get(None)
     if context is None or getattr(context, "_executor", None):  # it belongs to somebody else
         return
     executor = SyncToAsync.context_to_thread_executor.pop(context, None)
     if executor is not None:
         executor.shutdown(wait=False)
-
-
-def _close_connections() -> None:
-    for db in connections.all(initialized_only=True):
-        if not db.in_atomic_block:
-            db.close()

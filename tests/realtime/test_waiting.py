@@ -87,7 +87,7 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
 
     def inside():
         with transaction.atomic():
-            waiting._close_connections()
+            waiting.close_connections()
             return connection.connection is not None
 
     assert await sync_to_async(inside)()

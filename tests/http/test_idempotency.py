@@ -1,0 +1,286 @@
+"""Idempotency-Key: the same request again gets the same job, and asks for nothing."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from notifications.api import requester
+from notifications.models import Job, Ring
+from notifications.retention import prune
+from notifications.testing import run_jobs
+from tests.http.conftest import BROWSER, assert_problem, signed_in
+from tests.http.views import double
+
+KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
+
+
+def post(client, path="/plain/", body='{"n": 1}', *, key=KEY, **headers):
+    return client.post(path, body, content_type="application/json", headers={**key, **headers})
+
+
+def counts():
+    return Job.objects.count(), Group.objects.count()
+
+
+def assert_replay(first, again):
+    """The same job, said to be a replay, and the first was none; one job and one row beside it in all."""
+    assert (first.status_code, again.status_code) == (202, 202), again.content
+    assert again.json()["id"] == first.json()["id"]
+    assert again["Location"] == first["Location"]
+    assert "Idempotency-Replayed" not in first and again["Idempotency-Replayed"] == "true"
+    assert counts() == (1, 1)
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/async/"])
+def test_the_same_again(path, client):
+    """Once asked for, however often it is sent."""
+    first = post(client, path)
+    rings = Ring.objects.count()
+    for _ in range(2):
+        assert_replay(first, post(client, path))
+    assert Ring.objects.count() == rings
+
+
+def test_without_a_key_each_is_another(client):
+    for _ in range(2):
+        assert "Idempotency-Replayed" not in post(client, key={})
+    assert counts() == (2, 2)
+
+
+def test_a_replay_shows_the_job_as_it_is(client):
+    """Done meanwhile, it is still the answer that it was accepted; nothing is to be asked again."""
+    first = post(client)
+    run_jobs()
+    again = post(client)
+    assert_replay(first, again)
+    assert again.json()["state"] == "succeeded" and "Retry-After" not in again
+
+
+def test_a_browser_is_sent_to_the_page_again(client):
+    first, again = post(client, **BROWSER), post(client, **BROWSER)
+    assert (first.status_code, again.status_code) == (303, 303)
+    assert again["Location"] == first["Location"] and again["Idempotency-Replayed"] == "true"
+    assert counts() == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": '{"n": 2}'},
+        {"body": '{"n":1}'},
+        {"body": ""},
+        {"path": "/plain/?n=1"},
+        {"path": "/async/"},
+    ],
+    ids=["another value", "other bytes", "no body", "another query", "another path"],
+)
+def test_another_request_with_the_key(other, client):
+    """422, for as long as the key is kept, and nothing is stored; the first one is still answered."""
+    first = post(client)
+    for _ in range(2):
+        told = assert_problem(post(client, **other), 422)
+        assert "with a new key" in told["detail"]
+    assert counts() == (1, 1)
+    assert_replay(first, post(client))
+
+
+def test_another_method(client):
+    post(client)
+    assert_problem(client.put("/plain/", '{"n": 1}', headers=KEY), 422)
+
+
+def test_the_key_is_its_users(client, bob, transactional_db):
+    """Somebody else, and nobody, may have the same one."""
+    answers = [post(client), post(signed_in(bob)), post(Client())]
+    assert len({answer.json()["id"] for answer in answers}) == 3
+    assert not any("Idempotency-Replayed" in answer for answer in answers)
+    assert_problem(post(signed_in(bob), body="other"), 422)
+    assert post(Client())["Idempotency-Replayed"] == "true"
+
+
+def test_a_program_has_keys_of_its_own(client, ada):
+    """Nobody can take by a header the key that code uses, nor the other way round."""
+    key = "invoice:7"
+    asked = post(client, key={"Idempotency-Key": key})
+    with requester(ada):
+        other = double.using(key=key).enqueue(5)
+        assert double.using(key=key).enqueue(5).id == other.id != asked.json()["id"]
+    assert post(client, key={"Idempotency-Key": key})["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    "key", ["", " ", "a b", "ä", "a\tb", "x" * 201, "a\x7f", "\x00", "ключ".encode().decode("latin-1")]
+)
+def test_keys_that_are_refused(key, client):
+    """400 that says what a key is."""
+    told = assert_problem(post(client, key={"Idempotency-Key": key}), 400)
+    assert "1 to 200 visible ASCII characters" in told["detail"]
+    assert counts() == (0, 0)
+
+
+@pytest.mark.parametrize("key", ["~", "x" * 195, "x" * 196, "~" * 200, '"quoted"', "a,b"])
+def test_keys_that_are_taken(key, client):
+    key = {"Idempotency-Key": key}
+    assert_replay(post(client, key=key), post(client, key=key))
+
+
+def test_long_keys_differ_at_their_ends(client):
+    keys = [{"Idempotency-Key": "x" * 199 + end} for end in "ab"]
+    assert len({post(client, key=key).json()["id"] for key in keys}) == 2
+
+
+def test_a_day_later_it_is_free(client):
+    """Whoever takes it then gets a new job; the old one stays."""
+    first = post(client)
+    left = Job.objects.get().idempotency_expires_at - timezone.now()
+    assert timedelta(hours=23) < left <= timedelta(hours=24)
+    Job.objects.update(idempotency_expires_at=timezone.now() - timedelta(seconds=1))
+    second = post(client, body="another")
+    assert (second.status_code, counts()) == (202, (2, 2))
+    assert second.json()["id"] != first.json()["id"]
+    assert post(client, body="another")["Idempotency-Replayed"] == "true"
+
+
+def test_a_job_with_a_key_is_kept_for_a_day(client):
+    """Pruned, it would be asked for again. When it is, its key is free."""
+    first = post(client)
+    run_jobs()
+    assert prune(timezone.now() + timedelta(hours=1)) == 0
+    assert_replay(first, post(client))
+    Job.objects.update(idempotency_expires_at=timezone.now() - timedelta(seconds=1))
+    prune(timezone.now() + timedelta(hours=1))
+    assert not Job.objects.exists()
+    assert post(client).json()["id"] != first.json()["id"]
+
+
+def test_what_was_refused_is_asked_again(client):
+    """An answer of the view's own stores nothing, nor does an ask that fails: mended, it may come with the key."""
+    assert client.post("/refused/", headers=KEY).status_code == 422
+    assert post(client, "/fails/").status_code == 500
+    assert counts() == (0, 0)
+    assert post(client).status_code == 202
+
+
+class TestForms:
+    """Hashed by fields and files: a retry has another boundary, and after a sign-in another CSRF token."""
+
+    def test_the_same_fields(self, client):
+        told = {"a": ["1", "2"], "b": "ä"}
+        first = client.post("/plain/", told, headers=KEY)
+        assert_replay(first, client.post("/plain/", told, headers=KEY))
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"a": "1"}, {"a": ["1"], "b": "2"}, {"a": ["2", "1"]}, {"a": ["1", "2"], "c": ""}, {"a2": "1"}, {}],
+    )
+    def test_other_fields(self, other, client):
+        client.post("/plain/", {"a": ["1", "2"]}, headers=KEY)
+        assert_problem(client.post("/plain/", other, headers=KEY), 422)
+
+    def test_after_the_csrf_check_has_read_it(self, ada):
+        """With the token in the form, which is not part of the wish."""
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(ada)
+        answers = []
+        for token in ("a" * 32, "b" * 32):
+            client.cookies["csrftoken"] = token
+            body = f"csrfmiddlewaretoken={token}&n=1"
+            answers.append(
+                client.post("/csrf/", body, content_type="application/x-www-form-urlencoded", headers=KEY)
+            )
+        assert_replay(*answers)
+        client.cookies["csrftoken"] = token
+        other = client.post("/csrf/", {"csrfmiddlewaretoken": token, "n": "2"}, headers=KEY)
+        assert_problem(other, 422)
+
+    @pytest.mark.parametrize("size", [10, 3_000_000], ids=["in memory", "on disk"])
+    def test_files(self, size, client, settings):
+        """By name, size and content; where the view stands in a file stays."""
+        settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+
+        def send(content, name="urls.txt"):
+            file = SimpleUploadedFile(name, content)
+            return client.post("/files/", {"title": "t", "file": file}, headers=KEY)
+
+        content = b"abc" + b"x" * min(size, 100) if size < 100 else b"abc" + b"\n" * size
+        if size < 100:
+            first = send(content)
+            assert Group.objects.get().name == f"abc|{'x' * size}"
+            assert_replay(first, send(content))
+        else:
+            first = send(content)
+            assert first.status_code == 202 and len(Group.objects.get().name) > 0
+            assert_replay(first, send(content))
+        for other in ((content[:-1] + b"y",), (content + b"x",), (content, "other.txt")):
+            assert_problem(send(*other), 422)
+
+    def test_too_large(self, client, settings):
+        """413, and 400 where it is no form at all, before anything is asked."""
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+        assert_problem(client.post("/plain/", {"a": "x" * 200}, headers=KEY), 413)
+        assert_problem(post(client, body="x" * 200), 413)
+        settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 2
+        assert_problem(client.post("/plain/", {str(n): "" for n in range(5)}, headers=KEY), 400)
+        assert_problem(client.post("/plain/", "x", content_type="multipart/form-data", headers=KEY), 400)
+        assert counts() == (0, 0)
+
+
+def test_a_body_that_the_view_has_read(client):
+    """Then it is method, path and query that count."""
+    first = post(client, "/read/", "a")
+    assert_replay(first, post(client, "/read/", "b"))
+    assert_problem(post(client, "/read/?n=1"), 422)
+
+
+class TestJobsOfAsks:
+    def test_with_a_key_of_its_own(self, client):
+        """A job has one key, and the one that the code gave stays: ask runs again, and finds the job by it."""
+        first, again = post(client, "/own-key/"), post(client, "/own-key/")
+        assert again.json()["id"] == first.json()["id"]
+        assert counts() == (1, 2)
+        assert Job.objects.get().idempotency_key == "own"
+
+    def test_that_was_there_before(self, client):
+        """It takes the key as a new one does."""
+        first = post(client, "/same/", key={})
+        second = post(client, "/same/")
+        assert second.json()["id"] == first.json()["id"] and "Idempotency-Replayed" not in second
+        assert post(client, "/same/")["Idempotency-Replayed"] == "true"
+        assert_problem(post(client, "/same/", body="other"), 422)
+
+    def test_of_somebody_else(self, client, bob):
+        """Its owner has the key: ask runs again, and is rolled back."""
+        first = post(client, "/bob/")
+        assert_replay(first, post(client, "/bob/"))
+        assert_problem(post(client, "/bob/", body="other"), 422)
+        assert counts() == (1, 1)
+
+    def test_of_somebody_else_a_day_later(self, client, bob):
+        post(client, "/bob/")
+        Job.objects.update(idempotency_expires_at=timezone.now() - timedelta(seconds=1))
+        again = post(client, "/bob/", body="other")
+        assert (again.status_code, counts()) == (202, (2, 2))
+
+    def test_a_batch(self, client):
+        first, again = post(client, "/batch/"), post(client, "/batch/")
+        assert again.json()["id"] == first.json()["id"] and again["Idempotency-Replayed"] == "true"
+        assert Job.objects.count() == 3
+
+
+def test_too_many_jobs_do_not_hide_a_replay(client, settings):
+    settings.NOTIFICATIONS = {"ACTIVE_JOBS_PER_USER": 1}
+    first = post(client)
+    assert_replay(first, post(client))
+    assert_problem(post(client, key={"Idempotency-Key": "another"}), 429)
+    assert counts() == (1, 1)
+
+
+def test_under_atomic_requests(client, monkeypatch):
+    """The key is committed with the request."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert_replay(post(client), post(client))
