@@ -106,17 +106,17 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
 @page
 @require_POST
 def cancel(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Cancel a job of mine, and show it."""
-    _of_mine(request, id)
+    """Cancel a job of mine, and go to where it is shown."""
+    mine = _of_mine(request, id)
     by_hand.cancel([id], by=request.user.pk)
-    return _to_job(id)
+    return _to_job(mine)
 
 
 @page
 @require_POST
 def retry(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Have a job of mine tried again, and show it."""
-    _of_mine(request, id)
+    """Have a job of mine tried again, and go to where it is shown."""
+    mine = _of_mine(request, id)
     try:
         by_hand.retry([id])
     except TooManyJobs:
@@ -124,7 +124,7 @@ def retry(request: HttpRequest, id: UUID) -> HttpResponse:
         return HttpResponse(
             words, status=429, content_type="text/plain; charset=utf-8", headers={"Retry-After": "10"}
         )
-    return _to_job(id)
+    return _to_job(mine)
 
 
 def _of_mine(request: HttpRequest, id: UUID) -> Job:
@@ -134,8 +134,10 @@ def _of_mine(request: HttpRequest, id: UUID) -> Job:
     return mine
 
 
-def _to_job(id: UUID) -> HttpResponse:
-    return HttpResponseRedirect(reverse("notifications:job", args=[id]), status=303)
+def _to_job(job: Job) -> HttpResponse:
+    """To the job's own address in this site, or to its page here."""
+    here = job.url if job.url.startswith("/") else reverse("notifications:job", args=[job.id])
+    return HttpResponseRedirect(here, status=303)
 
 
 def _busy() -> HttpResponse:

@@ -264,3 +264,16 @@ def test_somebody_elses_job_is_not_found(person, other):
     job = make_job(other)
     for id in (job.pk, uuid.uuid4()):
         assert person.get(f"/notifications/jobs/{id}/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "url, page", [("/exports/7/", "/exports/7/"), ("", None), ("https://example.com/", None)]
+)
+def test_cancel_and_try_again_lead_to_where_the_job_is_shown(person, demo, url, page):
+    """Its own address in this site, or its page here: never to another site."""
+    row = make_job(demo, state="queued", url=url)
+    page = page or f"/notifications/jobs/{row.pk}/"
+    for verb, state in (("cancel", "cancelled"), ("retry", "queued")):
+        answer = person.post(f"/notifications/jobs/{row.pk}/{verb}/")
+        assert (answer.status_code, answer["Location"]) == (303, page)
+        assert Job.objects.get().state == state

@@ -6,6 +6,7 @@ import re
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from asyncsite.models import Report
 from notifications.models import Job, Notification
@@ -20,8 +21,6 @@ def post_json(client, body, **headers):
 
 def set_job(report, state, **fields):
     """A job of the report in a state that is given, as if a worker had left it so."""
-    from django.utils import timezone
-
     now = timezone.now()
     job = Job.objects.create(
         user=report.owner, state=state, task_path="t", backend="default", queue_name="default", title=report.title,
@@ -323,3 +322,41 @@ def test_the_csrf_check_is_not_left_out(demo):
     client.get("/reports/", headers={"accept": "text/html"})
     token = client.cookies["csrftoken"].value
     assert post_json(client, {"urls": ["https://a/"]}, headers={"x-csrftoken": token}).status_code == 202
+
+
+def form_of(html, words):
+    """The path of the form whose button says these words."""
+    return re.search(
+        rf'<form method="post" action="([^"]+)">(?:(?!</form>).)*<button>{words}</button>', html, re.S
+    )[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_is_cancelled_and_gone_on_with(person):
+    """Without JavaScript; each button leads back to the report."""
+    person.post("/reports/", {"urls": URLS})
+    report = Report.objects.get()
+    page = report.get_absolute_url()
+    answer = person.post(form_of(person.get(page).content.decode(), "Cancel"))
+    assert (answer.status_code, answer["Location"]) == (303, page)
+    assert Job.objects.get().state == "cancelled"
+    html = person.get(page).content.decode()
+    assert "The report was cancelled" in html and "2 URLs were not called." in html
+    answer = person.post(form_of(html, "Call the rest"))
+    assert (answer.status_code, answer["Location"]) == (303, page)
+    assert Job.objects.get().state == "queued"
+
+
+def test_a_report_that_is_being_cancelled_says_so(person, make_report):
+    report = make_report(ok=[1], missing=1)
+    set_job(report, "running", cancel_requested_at=timezone.now())
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert "It is being cancelled." in html and ">Cancel</button>" not in html
+
+
+def test_nothing_is_left_to_be_called(person, make_report):
+    """A report that failed with all calls made offers no more of them."""
+    report = make_report(ok=[1])
+    set_job(report, "failed", error='{"type": "failed", "title": "Failed", "detail": "It broke."}')
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert "The report is not complete" in html and "Call the rest" not in html
