@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -33,6 +34,28 @@ class ReadOnly:
         return False
 
 
+class Owned(ReadOnly):
+    """Rows of people, who may be in another database: they are never joined, and read from where they are."""
+
+    list_select_related = ()  # False would join what stands in list_display
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)  # type: ignore[misc]
+        _find_owners(changelist.result_list)
+        return changelist
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        _find_owners([row] if row else [])
+        return row
+
+
+def _find_owners(rows: Iterable[Any]) -> None:
+    people = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
+    for row in rows:
+        row._meta.get_field("user").set_cached_value(row, people.get(row.user_id))
+
+
 class AttemptInline(ReadOnly, admin.TabularInline):
     model = Attempt
     fields = ("number", "started_at", "ended_at", "outcome", "exception_class_path", "trace")
@@ -47,7 +70,7 @@ class AttemptInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnly, admin.ModelAdmin):
+class JobAdmin(Owned, admin.ModelAdmin):
     list_display = (
         "title",
         "user",
@@ -59,7 +82,6 @@ class JobAdmin(ReadOnly, admin.ModelAdmin):
         "finished_at",
     )
     list_filter = ("state", "queue_name", "created_at")
-    list_select_related = ("user",)
     search_fields = ("=id", "title", "task_path")
     ordering = ("-id",)
     show_full_result_count = False
@@ -162,10 +184,9 @@ def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
 
 
 @admin.register(Notification)
-class NotificationAdmin(ReadOnly, admin.ModelAdmin):
+class NotificationAdmin(Owned, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
     list_filter = ("level", "category", "created_at")
-    list_select_related = ("user",)
     search_fields = ("=id", "title", "=key")
     ordering = ("-id",)
     show_full_result_count = False

@@ -7,6 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.db import transaction
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
@@ -55,6 +56,11 @@ def _decides(instance: Any) -> tuple[Any, ...]:
     return tuple(instance.__dict__.get(name) for name in sorted(DECIDES_SESSIONS))
 
 
-def _purge(sender: Any, instance: Any, **kwargs: Any) -> None:
+def _purge(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     user = instance.pk  # Django forgets it after the signal
-    after_commit(lambda: streams.purge(user))
+
+    def purge() -> None:
+        after_commit(lambda: streams.purge(user))
+
+    # After the commit of the users' database first: it may be another one than ours.
+    transaction.on_commit(purge, using=using, robust=True)

@@ -16,6 +16,7 @@ from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.crypto import salted_hmac
 from django.utils.functional import LazyObject, empty
+from django.utils.html import format_html
 
 from notifications import reading
 from notifications.strings import strings
@@ -25,6 +26,7 @@ logger = logging.getLogger("notifications")
 
 #: Where the WebSocket is, below the script name.
 SOCKET = "ws/notifications/"
+STYLE = "notifications/notifications.css"
 MODULES = ("client", "connection", "tabs", "jobs", "words", "summary", "bell", "toasts", "progress")
 NO_JOB = "00000000-0000-0000-0000-000000000000"
 
@@ -53,7 +55,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         position = context.get("notifications_position") or (None if waits else _position(user.pk))
     return {
         "nonce": _nonce(context, request),
-        "css": static("notifications/notifications.css"),
+        "css": static(STYLE),
         "entry": static("notifications/notifications.js"),
         "preloads": (modules := {name: static(f"notifications/{name}.js") for name in MODULES}).values(),
         "modules": json.dumps(modules),
@@ -63,6 +65,20 @@ def notifications(context: template.Context) -> dict[str, Any]:
         **_csrf(context, request, may_read_session=known or not waits),
         **addresses,
     }
+
+
+@register.simple_tag(takes_context=True)
+def notifications_style(context: template.Context) -> str:
+    """Render the link to the app's style sheet, for the head of the app's own pages."""
+    nonce = _nonce(context, context.get("request"))
+    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
+    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLE), attribute)
+
+
+@register.simple_tag
+def notifications_site() -> str:
+    """Return where the project begins: ``/``, or its script name."""
+    return get_script_prefix()
 
 
 def _in_event_loop() -> bool:

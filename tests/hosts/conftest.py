@@ -1,0 +1,27 @@
+"""The host with everything, under an ASGI and under a WSGI server."""
+
+import pytest
+
+from tests.hosts.host import prepared
+
+
+@pytest.fixture(scope="module", params=["uuid", "string"])
+def asgi(request, tmp_path_factory):
+    """Under Daphne, with the embedded worker; keys of users are UUIDs, or texts."""
+    yield from started(tmp_path_factory, request.param, "start_asgi")
+
+
+@pytest.fixture(scope="module")
+def wsgi(tmp_path_factory):
+    """Under a WSGI server, with a worker beside it."""
+    yield from started(tmp_path_factory, "uuid", "start_wsgi")
+
+
+def started(tmp_path_factory, key, how):
+    host = prepared(tmp_path_factory.mktemp("everything"), key)
+    try:
+        getattr(host, how)()
+        yield host
+    finally:
+        host.close()
+        print(host.log())

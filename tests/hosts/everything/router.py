@@ -1,0 +1,11 @@
+"""Sends the app to a database of its own."""
+
+
+class Elsewhere:
+    def db_for_write(self, model, **hints):
+        return "elsewhere" if model._meta.app_label == "notifications" else None
+
+    db_for_read = db_for_write
+
+    def allow_migrate(self, db, app_label, **hints):
+        return (db == "elsewhere") == (app_label == "notifications")

@@ -1,0 +1,103 @@
+"""A project that has chosen everything at once that makes an app's life hard.
+
+HOST_FOLDER is where its databases and static files are, HOST_KEY what keys its users have: "uuid" or "string".
+"""
+
+import os
+from pathlib import Path
+
+import django
+
+FOLDER = Path(os.environ["HOST_FOLDER"])
+NAME = "tests.hosts.everything"
+
+SECRET_KEY = "everything"
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = f"{NAME}.urls"
+ASGI_APPLICATION = f"{NAME}.asgi.application"
+FORCE_SCRIPT_NAME = "/app"
+
+INSTALLED_APPS = [
+    "daphne",
+    "notifications",
+    NAME,
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.csp.ContentSecurityPolicyMiddleware"
+    if django.VERSION >= (6, 0)
+    else f"{NAME}.csp.nonces",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+# Not even 'self': a script or a style sheet without the nonce of the page is refused.
+NONCE = "<CSP_NONCE_SENTINEL>"
+SECURE_CSP = {
+    "default-src": ["'none'"],
+    "script-src": [NONCE],
+    "style-src": [NONCE],
+    "img-src": ["'self'"],
+    "connect-src": ["'self'"],
+    "form-action": ["'self'"],
+}
+if django.VERSION >= (6, 0):
+    from django.utils.csp import CSP
+
+    SECURE_CSP |= {"script-src": [CSP.NONCE], "style-src": [CSP.NONCE]}
+
+PROCESSORS = ["django.template.context_processors.request", "django.contrib.auth.context_processors.auth"]
+PROCESSORS += ["django.contrib.messages.context_processors.messages"]
+PROCESSORS += ["django.template.context_processors.csp"] if django.VERSION >= (6, 0) else []
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": PROCESSORS},
+    }
+]
+
+# Nothing but Django's defaults. The jobs are elsewhere, and no transaction spans both.
+DATABASES = {
+    alias: {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": FOLDER / f"{alias}.sqlite3",
+        "ATOMIC_REQUESTS": True,
+    }
+    for alias in ("default", "elsewhere")
+}
+DATABASE_ROUTERS = [f"{NAME}.router.Elsewhere"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "everything.Person"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "start"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "de"
+LANGUAGES = [("de", "Deutsch"), ("en", "English")]
+TIME_ZONE = "Europe/Berlin"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = FOLDER / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+
+TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
+NOTIFICATIONS = {"EMBEDDED_WORKER": os.environ.get("HOST_WORKER") == "embedded"}

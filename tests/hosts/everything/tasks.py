@@ -1,0 +1,16 @@
+"""One task of each kind."""
+
+from notifications.api import policy, progress, task
+
+
+@task
+@policy(title="Export {year}")
+def export(year):
+    progress(6, 12, "June")
+    return {"year": year}
+
+
+@task
+@policy(title="Export {year} at once")
+async def export_at_once(year):
+    return {"year": year}

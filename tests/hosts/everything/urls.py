@@ -1,0 +1,28 @@
+"""Addresses below a language, and files."""
+
+from django.conf import settings
+from django.conf.urls.i18n import i18n_patterns
+from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+from django.views.static import serve
+
+from tests.hosts.everything import views
+
+urlpatterns = [
+    path("favicon.ico", login_not_required(views.nothing)),
+    path("static/<path:path>", login_not_required(serve), {"document_root": settings.STATIC_ROOT}),
+    *i18n_patterns(
+        path("", views.start, name="start"),
+        path("ask/function/<int:year>/", views.as_function),
+        path("ask/class/<int:year>/", views.AsClass.as_view()),
+        path("ask/async/<int:year>/", views.as_async),
+        path("ask/failing/<int:year>/", views.that_fails_then),
+        path("delete-me/", views.delete_me),
+        path("sign-in/", LoginView.as_view(), name="login"),
+        path("sign-out/", LogoutView.as_view(), name="logout"),
+        path("admin/", admin.site.urls),
+        path("notifications/", include("notifications.urls")),
+    ),
+]

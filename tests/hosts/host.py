@@ -1,0 +1,166 @@
+"""The project `everything` as processes: its databases, its server, its worker, and a person at it."""
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+from tests.support.site import ROOT
+
+PEOPLE = """
+from django.contrib.auth import get_user_model
+people = get_user_model().objects
+for number in range(30):
+    people.create_user(f"person{number}", password="secret")
+people.create_superuser("boss", password="secret")
+"""
+# Between 127.0.0.1 and itself nothing needs longer, however busy the machine is.
+PATIENCE = aiohttp.ClientTimeout(60)
+
+
+class Host:
+    """One such project, migrated, with its people: person0 to person29 and the superuser boss; password: secret."""
+
+    def __init__(self, folder, key="uuid"):
+        self.folder, self.key = Path(folder), key
+        self.port = free_port()
+        self.origin = f"http://127.0.0.1:{self.port}"
+        self.worker = ""
+        self.processes = []
+        self.people = 0
+
+    def prepare(self):
+        self.manage("migrate", "--run-syncdb", "-v0")
+        self.manage("migrate", "--database", "elsewhere", "-v0")
+        self.manage("collectstatic", "--noinput", "-v0")
+        self.manage("shell", "-c", PEOPLE)
+
+    def start_asgi(self):
+        self.worker = "embedded"
+        application = "tests.hosts.everything.asgi:application"
+        self.serve("-m", "daphne", "-b", "127.0.0.1", "-p", self.port, application)
+
+    def start_wsgi(self):
+        self.serve("-m", "tests.hosts.everything.wsgi", self.port)
+        self.start("-m", "django", "run_jobs")
+
+    def serve(self, *arguments):
+        self.start(*arguments).wait_until(lambda: listens(self.port), what="the server to listen")
+
+    def start(self, *arguments):
+        log = self.folder / f"process-{len(self.processes)}.log"
+        self.processes.append(Process([sys.executable, *arguments], log=log, env=self.env(), cwd=ROOT))
+        return self.processes[-1]
+
+    def manage(self, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *arguments],
+            env=self.env(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def env(self):
+        house = ("TEST_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "EMBEDDED_WORKER")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(house)}
+        return inherited | {
+            "DJANGO_SETTINGS_MODULE": "tests.hosts.everything.settings",
+            "HOST_FOLDER": str(self.folder),
+            "HOST_KEY": self.key,
+            "HOST_WORKER": self.worker,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def rows(self, alias, sql, *parameters):
+        with closing(sqlite3.connect(self.folder / f"{alias}.sqlite3", timeout=20)) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def log(self):
+        return "\n".join(process.output for process in self.processes)
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.stop()
+
+    @asynccontextmanager
+    async def person(self, name=None):
+        """Somebody who is signed in, another one each time unless told."""
+        if name is None:
+            name = f"person{self.people}"
+            self.people += 1
+        async with self.visitor() as visitor:
+            await visitor.sign_in(name)
+            yield visitor
+
+    @asynccontextmanager
+    async def visitor(self):
+        """Somebody who is not signed in."""
+        jar = aiohttp.CookieJar(unsafe=True)  # it keeps those of 127.0.0.1 too
+        async with aiohttp.ClientSession(self.origin, cookie_jar=jar, timeout=PATIENCE) as http:
+            yield Visitor(self, http)
+
+
+class Visitor:
+    """A browser without a screen: `get` and `post` return (status, headers, text), and follow no redirect."""
+
+    def __init__(self, host, http):
+        self.host, self.http, self.name = host, http, None
+
+    async def sign_in(self, name):
+        self.name = name
+        await self.get("/app/en/sign-in/")
+        status, headers, text = await self.post("/app/en/sign-in/", {"username": name, "password": "secret"})
+        assert (status, headers["Location"]) == (302, "/app/en/"), text
+
+    async def get(self, path, **headers):
+        return await self.ask("GET", path, headers=named(headers))
+
+    async def post(self, path, data=None, **headers):
+        cookies = self.http.cookie_jar.filter_cookies(URL(self.host.origin))
+        token = {"X-CSRFToken": cookies["csrftoken"].value} if "csrftoken" in cookies else {}
+        return await self.ask("POST", path, data=data, headers=token | named(headers))
+
+    async def ask(self, method, path, **told):
+        async with self.http.request(method, path, allow_redirects=False, **told) as response:
+            return response.status, response.headers, await response.text()
+
+    async def json(self, path, **headers):
+        status, _, text = await self.get(path, **headers)
+        assert status == 200, (status, text)
+        return json.loads(text)
+
+    def socket(self):
+        return self.http.ws_connect(
+            "/app/ws/notifications/", headers={"Origin": self.host.origin}, protocols=["notifications.v1"]
+        )
+
+
+def named(headers):
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def prepared(folder, key):
+    """A host whose files are a copy of those that the first process of this run has made."""
+    template = Path(os.environ["TEST_DIR"]) / f"everything-{key}"
+    template.mkdir(exist_ok=True)
+    with open(template / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (template / "done").exists():
+            Host(template, key).prepare()
+            (template / "done").touch()
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return Host(folder, key)

@@ -1,0 +1,213 @@
+"""A host that has chosen everything at once, under Daphne: nothing is lost, and every link leads somewhere.
+
+It has ATOMIC_REQUESTS, LoginRequiredMiddleware, languages in its paths, a user model with other keys, a script name,
+hashed static files, a nonce for each page, a database of the app's own and a base_site.html, all with default options.
+"""
+
+import asyncio
+import json
+import re
+
+import aiohttp
+import pytest
+
+from tests.support.follower import Follower
+from tests.support.waiting import wait_until
+
+API = "/app/en/notifications/api/"
+PROGRAM, PERSON = {"Accept": "application/json"}, {"Accept": "text/html"}
+#: Links are in the project's own language, whoever asked: a worker knows of no request.
+LINKS = "/app/de/notifications/"
+VIEWS = ["function", "class", "async"]
+
+
+async def hear(socket, follower, until):
+    """Take frames until the condition is met."""
+    async with asyncio.timeout(30):
+        while not until():
+            frame = json.loads((await socket.receive()).data)
+            assert frame["op"] != "bye", frame
+            for answer in follower.take(frame):
+                await socket.send_json(answer)
+
+
+async def welcome(socket):
+    follower = Follower()
+    await socket.send_json(follower.hello())
+    await hear(socket, follower, lambda: follower.cursor is not None)
+    return follower
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_asked_run_and_told_once(asgi, view):
+    """202 with links that work; the job runs in the server; the notification comes over the socket, once."""
+    async with asgi.person() as ada, ada.socket() as socket:
+        follower = await welcome(socket)
+        status, headers, text = await ada.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
+        job = json.loads(text)
+        assert (status, headers["Retry-After"]) == (202, "1")
+        assert headers["Location"] == job["links"]["self"] == f"{LINKS}api/jobs/{job['id']}/"
+        assert job["title"] == ("Export 2026 at once" if view == "async" else "Export 2026")
+        await hear(socket, follower, lambda: follower.notifications)
+        [told] = follower.notifications.values()
+        assert (told["job"], told["level"]) == (job["id"], "success")
+        assert told["url"] == f"{LINKS}jobs/{job['id']}/"
+
+        done = await ada.json(headers["Location"])
+        assert done["state"] == "succeeded" and done == follower.jobs[job["id"]]
+        assert await ada.json(done["links"]["result"]) == {"year": 2026}
+        listed = await ada.json(f"{API}notifications/")
+        assert listed["items"] == [told] and (listed["seq"], listed["unread"]) == (follower.cursor, 1)
+
+        again = Follower(follower.epoch, follower.cursor)
+        async with ada.socket() as other:
+            await other.send_json(again.hello())
+            await hear(other, again, lambda: again.unread is not None)
+        assert not again.notifications and again.cursor == follower.cursor
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_a_person_is_sent_to_the_job(asgi, view):
+    """303 to its page, which shows the result in every language; the inbox leads there."""
+    async with asgi.person() as ada:
+        status, headers, _ = await ada.post(f"/app/en/ask/{view}/1999/", **PERSON)
+        assert status == 303 and headers["Location"].startswith(f"{LINKS}jobs/")
+        page = headers["Location"]
+        await until_done(ada, page.replace("/jobs/", "/api/jobs/"))
+        status, _, html = await ada.get(page.replace("/de/", "/en/"))
+        assert status == 200 and "Succeeded" in html and "1999" in html
+        status, headers, html = await ada.get("/app/en/notifications/")
+        assert status == 200 and f'href="{page}"' in html and '<a href="/app/">' in html
+        assert re.search(r"<script[^>]* data-unread=\"1\"", html)
+        nonces_are_those_of_the_header(headers, html)
+        status, _, html = await ada.get(page)
+        assert status == 200 and '<html lang="de"' in html
+
+
+async def test_the_bell_is_on_every_page(asgi):
+    """Of the project and of its admin; addresses are below the script name, files have their hash in the name."""
+    async with asgi.person("boss") as boss:
+        for page in ("", "notifications/", "admin/"):
+            status, headers, html = await boss.get(f"/app/en/{page}")
+            assert status == 200 and "<notifications-bell>" in html, page
+            assert 'data-socket="/app/ws/notifications/"' in html and f'data-sync="{API}sync/"' in html
+            nonces_are_those_of_the_header(headers, html)
+            modules = json.loads(re.search(r'data-modules="([^"]+)"', html)[1].replace("&quot;", '"'))
+            entry = re.search(r'<script type="module" src="([^"]+)"', html)[1]
+            for address in (entry, *modules.values()):
+                assert re.fullmatch(r"/app/static/notifications/\w+\.[0-9a-f]{12}\.js", address)
+                assert (await boss.get(address))[0] == 200
+        assert "The office" in html
+
+
+async def test_staff_see_jobs_and_notifications_with_their_people(asgi):
+    """Although the people are in another database."""
+    async with asgi.person() as ada, asgi.person("boss") as boss:
+        _, headers, text = await ada.post("/app/en/ask/function/2001/", **PROGRAM)
+        await until_done(ada, headers["Location"])
+        job, note = json.loads(text)["id"], (await ada.json(f"{API}notifications/"))["items"][0]["id"]
+        for kind, id in (("job", job), ("notification", note)):
+            status, _, html = await boss.get(f"/app/en/admin/notifications/{kind}/")
+            assert status == 200 and ada.name in html and id in html
+            status, _, html = await boss.get(f"/app/en/admin/notifications/{kind}/{id}/change/")
+            assert status == 200 and ada.name in html and "2001" in html
+        form = {"action": "retry_jobs", "_selected_action": job}
+        status, _, _ = await boss.post("/app/en/admin/notifications/job/", form)
+        assert status == 302
+
+
+async def test_followed_without_a_socket(asgi):
+    """Long polls and events, below the script name and the language."""
+    async with asgi.person() as ada:
+        start = await ada.json(f"{API}sync/")
+        where = f"epoch={start['epoch']}&seq={start['seq']}"
+        async with ada.http.get(f"{API}events/?{where}") as response:
+            assert (response.status, response.content_type) == (200, "text/event-stream")
+            waiting = asyncio.create_task(ada.get(f"{API}sync/?{where}", Prefer="wait=20"))
+            await ada.post("/app/en/ask/function/2002/", **PROGRAM)
+            status, headers, _ = await waiting
+            assert (status, headers["Preference-Applied"]) == (200, "wait=20")
+            async with asyncio.timeout(30):
+                async for line in response.content:
+                    if line.startswith(b"data: ") and b'"kind":"notification"' in line:
+                        break
+        assert (await ada.json(f"{API}sync/?{where}"))["unread"] == 1
+
+
+async def test_who_is_not_signed_in(asgi):
+    """Is answered 401 by the API, before CSRF, and never redirected; pages go to the project's own sign-in."""
+    async with asgi.visitor() as nobody:
+        nothing = "00000000-0000-0000-0000-000000000000"
+        for path in ("jobs/", f"jobs/{nothing}/", f"jobs/{nothing}/result/", "notifications/", "sync/"):
+            status, headers, _ = await nobody.get(API + path)
+            assert (status, headers["Content-Type"]) == (401, "application/problem+json"), path
+        for path in (f"jobs/{nothing}/cancel/", f"jobs/{nothing}/retry/", "notifications/read/"):
+            status, headers, _ = await nobody.post(API + path)
+            assert (status, headers["Content-Type"]) == (401, "application/problem+json"), path
+        assert (await nobody.get(f"{API}events/"))[0] == 204
+        for page in ("", f"jobs/{nothing}/"):
+            status, headers, _ = await nobody.get(f"/app/en/notifications/{page}")
+            assert (status, headers["Location"]) == (
+                302,
+                f"/app/en/sign-in/?next=/app/en/notifications/{page}",
+            )
+        async with nobody.socket() as socket:
+            assert json.loads((await socket.receive()).data)["code"] == 4401
+
+
+async def test_signing_out_ends_the_socket(asgi):
+    async with asgi.person() as ada, ada.socket() as socket:
+        await welcome(socket)
+        assert (await ada.post("/app/en/sign-out/"))[0] == 302
+        async with asyncio.timeout(30):
+            while True:
+                message = await socket.receive()
+                if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+                    break
+        assert socket.close_code == 4401
+
+
+async def test_a_request_that_fails_leaves_nothing(asgi):
+    """The transaction of the request takes the job with it, and what stands beside it."""
+    async with asgi.person() as ada:
+        status, _, _ = await ada.post("/app/en/ask/failing/1234/", **PROGRAM)
+        assert status == 500
+        assert (await ada.json(f"{API}jobs/"))["items"] == []
+        assert not asgi.rows("default", "SELECT 1 FROM everything_export WHERE year = 1234")
+
+
+async def test_a_deleted_user_leaves_nothing_here(asgi):
+    """Once the project's own transaction is committed, in the other database."""
+    async with asgi.person() as ada:
+        _, headers, _ = await ada.post("/app/en/ask/function/2003/", **PROGRAM)
+        await until_done(ada, headers["Location"])
+        [(key,)] = asgi.rows("default", "SELECT id FROM everything_person WHERE username = ?", ada.name)
+        rows = "SELECT 1 FROM notifications_job WHERE user_id = ?"
+        assert asgi.rows("elsewhere", rows, key)
+        assert (await ada.post("/app/en/delete-me/"))[0] == 200
+        await asyncio.to_thread(wait_until, lambda: not asgi.rows("elsewhere", rows, key))
+
+
+def test_everything_of_the_app_is_in_its_own_database(asgi):
+    """And the checks find nothing to mend."""
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'notifications_%'"
+    assert not asgi.rows("default", tables)
+    assert len(asgi.rows("elsewhere", tables)) > 5
+    asgi.manage("check", "--database", "default", "--database", "elsewhere", "--fail-level", "WARNING")
+    assert "No changes" in asgi.manage("makemigrations", "notifications", "--check", "--dry-run")
+
+
+async def until_done(visitor, path):
+    """The job, as the server says that it is done: each answer waits for it or for the next second."""
+    async with asyncio.timeout(30):
+        job = await visitor.json(path, Prefer="wait=20")
+        while not job["done"]:
+            await asyncio.sleep(0.05)
+            job = await visitor.json(path, Prefer="wait=20")
+    return job
+
+
+def nonces_are_those_of_the_header(headers, html):
+    [nonce] = set(re.findall(r"'nonce-([^']+)'", headers["Content-Security-Policy"]))
+    loaded = re.findall(r"<(?:script|link)[^>]*/static/notifications/[^>]*>", html)
+    assert loaded and all(f'nonce="{nonce}"' in tag for tag in loaded), (nonce, loaded)

@@ -1,0 +1,32 @@
+"""The host with everything, in Chromium: it would log what its policy refuses."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unread, live, panel, toasts
+
+pytestmark = [pytest.mark.browser]
+
+
+@pytest.mark.parametrize("asgi", ["uuid"], indirect=True)
+def test_the_bell_shows_what_was_told(asgi, page):
+    """Scripts, styles and modules come with the nonce of the page; the count is live, and is there on the next page."""
+    page.goto(f"{asgi.origin}/app/en/sign-in/")
+    page.get_by_label("Username").fill("boss")
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Start").wait_for()
+    live(page)
+    expect_unread(page, 0)
+    asgi.manage("notify", "boss", "Hello", "--url", "/app/en/")
+    expect_unread(page, 1)
+    expect(toasts(page)).to_have_count(1)
+    for path in ("notifications/", "admin/"):
+        page.goto(f"{asgi.origin}/app/en/{path}")
+        live(page)
+        expect_unread(page, 1)
+    panel(page).get_by_role("link", name="Hello").click()
+    page.get_by_role("heading", name="Start").wait_for()
+    expect_unread(live(page), 0)
+    drawn = page.evaluate("getComputedStyle(document.querySelector('.notifications-icon')).maskImage")
+    assert "bell" in drawn, "the style sheet was refused"
