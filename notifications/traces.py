@@ -1,8 +1,12 @@
-"""The trace that a request came with, to be passed on (W3C Trace Context, https://www.w3.org/TR/trace-context/)."""
+"""The trace that a request came with, to be passed on (W3C Trace Context, https://www.w3.org/TR/trace-context/).
+
+It goes with the jobs that are asked for in a request, and from these with their calls to others and their own jobs.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +46,37 @@ def note(headers: Iterable[tuple[bytes, bytes]]) -> None:
 def carried() -> Pairs:
     """Return the headers to pass on."""
     return _carried.get()
+
+
+def as_text() -> str:
+    """Return what is stored with a job: ``traceparent``, and below it ``tracestate`` if there is one; or ``""``.
+
+    With OpenTelemetry it is that of the span in which the job is asked for.
+    """
+    return "\n".join(value for name, value in (_of_span() or carried()))
+
+
+def carry(text: str) -> None:
+    """Carry what ``as_text`` returned from here on, in this context; OpenTelemetry's spans are below it then."""
+    parent, _, state = text.partition("\n")
+    pairs = _pairs(parent, state)
+    _carried.set(pairs)
+    if pairs and "opentelemetry.trace" in sys.modules:
+        from opentelemetry import context, propagate
+
+        context.attach(propagate.extract(dict(pairs)))
+
+
+def _of_span() -> Pairs:
+    if "opentelemetry.trace" not in sys.modules:  # whoever uses it has loaded it
+        return ()
+    from opentelemetry import propagate, trace
+
+    if not trace.get_current_span().get_span_context().is_valid:
+        return ()
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return _pairs(carrier.get("traceparent", ""), carrier.get("tracestate", ""))
 
 
 def _pairs(parent: str, state: str) -> Pairs:

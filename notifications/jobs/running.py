@@ -17,7 +17,7 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
-from notifications import bounds
+from notifications import bounds, traces
 from notifications.compat import TaskContext, is_heard, task_backends, task_started
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes, results
@@ -94,6 +94,7 @@ class Running:
         _current.set(self)
         self.threads, self.database_thread = threads, database_thread
         work_for(getattr(job, "works_for", job.user_id), job.id)
+        traces.carry(job.trace)
         if job.language:
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
