@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import bounds
+from notifications import bounds, traces
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -71,6 +71,7 @@ class JobBackend(BaseTaskBackend):
             title=bounds.text("title", title, bounds.TITLE, required=True),
             url=bounds.link("url", asked.url),
             language=translation.get_language() or "",
+            trace=traces.as_text(),
             concurrency_key=bounds.text("concurrency_key", concurrency_key, bounds.KEY),
             idempotency_key=key,
             idempotency_hash=hash_of(task.module_path, args, kwargs) if key else "",

@@ -15,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import translation
 
+from notifications import traces
 from notifications.api import notify, policy, progress, task, track
 from notifications.exceptions import JobCancelled
 
@@ -647,3 +648,26 @@ async def count_users_often(times):
 @task
 async def count_users_async():
     return await get_user_model().objects.acount()
+
+
+@task
+async def carry(then):
+    """Say which trace is carried here, and in a job that is asked for here."""
+    seen.append((then, traces.carried()))
+    if then:
+        await carry.aenqueue(then=False)
+
+
+@task
+def carry_sync(then):
+    seen.append((then, traces.carried()))
+    if then:
+        carry_sync.enqueue(then=False)
+
+
+@task
+async def current_span():
+    from opentelemetry import trace
+
+    context = trace.get_current_span().get_span_context()
+    seen.append((context.trace_id, context.span_id))

@@ -1,0 +1,56 @@
+"""The trace of a request goes with the jobs that it asks for, and from these with what they do."""
+
+import sys
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from notifications import outbound, traces
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(params=["with OpenTelemetry", "without"])
+def telemetry(request, monkeypatch):
+    if request.param == "without":
+        monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+
+
+@pytest.mark.parametrize("state", ["a=1,b=2", ""])
+@pytest.mark.parametrize("task", [tasks.carry, tasks.carry_sync])
+def test_from_the_request_to_the_job_and_its_own_jobs(telemetry, task, state):
+    tasks.seen.clear()
+    with outbound.tracing({"traceparent": PARENT, "tracestate": state}):
+        task.enqueue(then=True)
+    task.enqueue(then=False)
+    assert not traces.carried()
+    run_jobs()
+    expected = (("traceparent", PARENT), *([("tracestate", state)] if state else []))
+    assert sorted(tasks.seen) == sorted([(True, expected), (False, expected), (False, ())])
+    assert set(Job.objects.values_list("trace", flat=True)) == {f"{PARENT}\n{state}".rstrip(), ""}
+
+
+def test_the_span_in_which_it_was_asked_for():
+    """With OpenTelemetry the spans of a job are below it, whatever the request brought."""
+    tasks.seen.clear()
+    tracer = TracerProvider().get_tracer("tests")
+    with outbound.tracing({"traceparent": PARENT}), tracer.start_as_current_span("ask") as span:
+        tasks.current_span.enqueue()
+    tasks.current_span.enqueue()
+    run_jobs()
+    asked = span.get_span_context()
+    assert tasks.seen == [(asked.trace_id, asked.span_id), (0, 0)]
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("text", ["", "\n", "garbage", f"{PARENT}x\na=1"])
+def test_what_is_malformed_is_not_carried(text):
+    traces.carry(PARENT)
+    traces.carry(text)
+    assert traces.carried() == ()
