@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -18,11 +20,15 @@ from django.utils.translation import ngettext
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand
 from notifications.models import Attempt, Job, Notification
+from notifications.problems import log_database_error
 from notifications.transactions import database
 
 
 class ReadOnly:
-    """Rows that only the app writes."""
+    """Rows that only the app writes, read from where it writes them: a replica may be late."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).using(database())  # type: ignore[misc]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -54,6 +60,21 @@ def _find_owners(rows: Iterable[Any]) -> None:
     people = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
     for row in rows:
         row._meta.get_field("user").set_cached_value(row, people.get(row.user_id))
+
+
+def says_when_busy(action: Callable[..., None]) -> Callable[..., None]:
+    """Let an action say that the database is away, or busy, instead of an error page."""
+
+    @wraps(action)
+    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        try:
+            action(self, request, queryset)
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
+            words = _("The database cannot take this now. Some may be done already: look, and try again.")
+            self.message_user(request, words, messages.ERROR)
+
+    return wrapped
 
 
 class AttemptInline(ReadOnly, admin.TabularInline):
@@ -104,6 +125,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
         return request.user.has_perm("notifications.change_job")
 
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
+    @says_when_busy
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         active = queryset.filter(state__in=by_hand.ACTIVE)
         became = by_hand.cancel(active.values_list("pk", flat=True), by=request.user.pk)
@@ -123,6 +145,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
             self.message_user(request, words, messages.WARNING)
 
     @admin.action(description=_("Try selected jobs again"), permissions=["operate"])
+    @says_when_busy
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         before = list(queryset.filter(state__in=by_hand.ENDED_BADLY).values_list("pk", "fence"))
         try:

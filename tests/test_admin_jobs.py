@@ -4,7 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.db import connection
+from django.db import OperationalError, connection
 from django.urls import reverse
 
 from notifications.ids import uuid7
@@ -156,3 +156,39 @@ def test_the_button_of_a_job(client, staff, ada):
     by_hand.retry(Job.objects.values_list("pk", flat=True))
     run_jobs()
     assert offered() == []
+
+
+class Late:
+    """Sends what only reads to a replica, which is not there."""
+
+    def db_for_read(self, model, **hints):
+        return "replica" if model._meta.app_label == "notifications" else None
+
+
+@pytest.mark.parametrize("model", ["job", "notification"])
+def test_a_replica_is_never_read(client, staff, ada, settings, model):
+    staff("view_job", "view_notification")
+    tasks.noop.using(owner=ada).enqueue()
+    run_jobs()
+    settings.DATABASE_ROUTERS = [f"{__name__}.Late"]
+    page = f"/admin/notifications/{model}/"
+    assert "Noop" in client.get(page).content.decode()
+    id = (Job if model == "job" else Notification).objects.using("default").get().pk
+    assert "Noop" in client.get(f"{page}{id}/change/").content.decode()
+
+
+@pytest.mark.parametrize("action, does", [("cancel_jobs", "cancel"), ("retry_jobs", "retry")])
+def test_a_database_that_is_away(client, staff, ada, monkeypatch, action, does):
+    """No error page: it says so, and nothing is lost."""
+
+    def away(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    staff("view_job", "change_job")
+    id = tasks.noop.using(owner=ada).enqueue().id
+    monkeypatch.setattr(by_hand, does, away)
+    answer = act(client, action, id)
+    assert answer.status_code == 200
+    [words] = said(answer)
+    assert words.startswith("The database cannot take this now.")
+    assert Job.objects.get().state == "queued"
