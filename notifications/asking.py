@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
@@ -116,12 +116,12 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
                 # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
                 if there := key.job(exc.owner):
                     return Asked(job=there, replayed=True)
-            except OperationalError as exc:  # SERIALIZABLE may find that first
-                if getattr(exc.__cause__, "sqlstate", "") != "40001" or connection().in_atomic_block:
+            except (IntegrityError, OperationalError) as exc:
+                # What ask writes may collide with what the other request wrote, before the key does.
+                collided = isinstance(exc, IntegrityError) or _is_serialization_failure(exc)
+                if not (collided and (there := key.job(owner))):
                     raise
-                if there := key.job(owner):
-                    return Asked(job=there, replayed=True)
-                raise
+                return Asked(job=there, replayed=True)
     raise Problem(
         503,
         "Another request with this Idempotency-Key is being answered. Send this one again in a moment.",
@@ -141,6 +141,11 @@ def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
         if key:
             key.give(job)
         return Asked(job=job)
+
+
+def _is_serialization_failure(exc: OperationalError) -> bool:
+    """Whether it was one, and the transaction is over, so that there is something to see."""
+    return getattr(exc.__cause__, "sqlstate", "") == "40001" and not connection().in_atomic_block
 
 
 def _sit_down(request: Any, asked: Asked) -> Asked:

@@ -26,13 +26,12 @@ def seconds_to_wait(request: HttpRequest) -> int:
     0 without one, for one that is no number, and under WSGI, where each request that waits would hold a thread of few.
     """
     served = isinstance(getattr(request, "_request", request), ASGIRequest)  # DRF wraps it
-    value = _preferences(request).get("wait", "") if served else ""
-    return min(int(value[:9]), WAIT) if value.isascii() and value.isdigit() else 0
+    return _seconds(request.headers.get("Prefer", "")) if served else 0
 
 
 def will_not_wait(request: HttpRequest) -> bool:
     """Whether the client would rather be answered at once: ``Prefer: respond-async``."""
-    return "respond-async" in _preferences(request)
+    return "respond-async" in _preferences(request.headers.get("Prefer", ""))
 
 
 def seat_to_wait(user: Any) -> Seat:
@@ -47,9 +46,14 @@ def seat_to_wait(user: Any) -> Seat:
     return seat
 
 
-def _preferences(request: HttpRequest) -> dict[str, str]:
+def _seconds(said: str) -> int:
+    value = _preferences(said).get("wait", "")
+    return min(int(value[:9]), WAIT) if value.isascii() and value.isdigit() else 0
+
+
+def _preferences(said: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for preference in _PREFERENCE.findall(request.headers.get("Prefer", "")):
+    for preference in _PREFERENCE.findall(said):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip()
         if len(value) > 1 and value[0] == value[-1] == '"':

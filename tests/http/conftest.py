@@ -1,24 +1,26 @@
-"""Somebody who asks over HTTP: in a transaction of their own each time, as servers do."""
+"""Somebody who asks over HTTP."""
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
+from tests.realtime.conftest import ask as asgi  # noqa: F401 (a fixture: requests by ASGI)
+
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
 @pytest.fixture(autouse=True)
-def urls(settings, transactional_db):
+def urls(settings):
     settings.ROOT_URLCONF = "tests.http.views"
 
 
 @pytest.fixture
-def ada(transactional_db):
+def ada(db):
     return get_user_model().objects.create_user("ada")
 
 
 @pytest.fixture
-def bob(transactional_db):
+def bob(db):
     return get_user_model().objects.create_user("bob")
 
 

@@ -94,7 +94,7 @@ def test_another_method(client):
     assert_problem(client.put("/plain/", '{"n": 1}', headers=KEY), 422)
 
 
-def test_the_key_is_its_users(client, bob, transactional_db):
+def test_the_key_is_its_users(client, bob):
     """Somebody else, and nobody, may have the same one."""
     answers = [post(client), post(signed_in(bob)), post(Client())]
     assert len({answer.json()["id"] for answer in answers}) == 3
@@ -202,20 +202,15 @@ class TestForms:
     def test_files(self, size, client, settings):
         """By name, size and content; where the view stands in a file stays."""
         settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+        content = b"abc" + b"x" * size
 
         def send(content, name="urls.txt"):
             file = SimpleUploadedFile(name, content)
             return client.post("/files/", {"title": "t", "file": file}, headers=KEY)
 
-        content = b"abc" + b"x" * min(size, 100) if size < 100 else b"abc" + b"\n" * size
-        if size < 100:
-            first = send(content)
-            assert Group.objects.get().name == f"abc|{'x' * size}"
-            assert_replay(first, send(content))
-        else:
-            first = send(content)
-            assert first.status_code == 202 and len(Group.objects.get().name) > 0
-            assert_replay(first, send(content))
+        first = send(content)
+        assert Group.objects.get().name == f"abc|{'x' * min(size, 100)}|{size}"
+        assert_replay(first, send(content))
         for other in ((content[:-1] + b"y",), (content + b"x",), (content, "other.txt")):
             assert_problem(send(*other), 422)
 
@@ -280,7 +275,7 @@ def test_too_many_jobs_do_not_hide_a_replay(client, settings):
     assert counts() == (1, 1)
 
 
-def test_under_atomic_requests(client, monkeypatch):
+def test_under_atomic_requests(transactional_db, client, monkeypatch):
     """The key is committed with the request."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     assert_replay(post(client), post(client))

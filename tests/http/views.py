@@ -1,5 +1,7 @@
 """Views that ask for jobs, as a project would write them: each makes a row of its own beside the job."""
 
+from uuid import uuid4
+
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -18,7 +20,7 @@ def double(number=21):
 
 
 def ask():
-    Group.objects.create(name=f"beside job {Group.objects.count()}")
+    Group.objects.create(name=f"beside the job {uuid4()}")
     return double.using(title="Double it").enqueue()
 
 
@@ -45,7 +47,7 @@ def with_files(request):
 
     def ask_with_file():
         rest = file.read()
-        Group.objects.create(name=f"{before.decode()}|{rest.decode()}")
+        Group.objects.create(name=f"{before.decode()}|{rest[:100].decode()}|{len(rest)}")
         return double.enqueue()
 
     return accepted(request, ask_with_file)
@@ -54,7 +56,7 @@ def with_files(request):
 @csrf_exempt
 def with_own_key(request):
     def ask_with_own_key():
-        Group.objects.create(name=f"asked {Group.objects.count()}")
+        Group.objects.create(name=str(uuid4()))
         return double.using(key="own").enqueue()
 
     return accepted(request, ask_with_own_key)
@@ -72,7 +74,7 @@ def the_same_job(request):
 @csrf_exempt
 def for_bob(request):
     def ask_for_bob():
-        Group.objects.create(name=f"for bob {Group.objects.count()}")
+        Group.objects.create(name=str(uuid4()))
         return double.using(owner=get_user_model().objects.get(username="bob")).enqueue()
 
     return accepted(request, ask_for_bob)

@@ -13,7 +13,7 @@ API = "/notifications/api/"
 class Request:
     """A request: `await answered()`, then status, headers; json() of the whole body, or hear() the next event."""
 
-    def __init__(self, path, cookie=None, *, method="GET", headers=None, app=None):
+    def __init__(self, path, cookie=None, *, method="GET", headers=None, body=b"", below=API, app=None):
         path, _, query = path.partition("?")
         headers = [(b"host", b"testserver")] + [
             (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
@@ -23,7 +23,7 @@ class Request:
         scope = {
             "type": "http",
             "method": method,
-            "path": API + path,
+            "path": below + path,
             "query_string": query.encode(),
             "root_path": "",
             "headers": headers,
@@ -32,7 +32,7 @@ class Request:
         self.unblocked = asyncio.Event()
         self.unblocked.set()
         self.body, self.size, self.ended = b"", 0, False
-        self.incoming.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.task = asyncio.create_task((app or get_asgi_application())(scope, self.incoming.get, self._send))
 
     async def _send(self, message):

@@ -1,0 +1,127 @@
+"""Two requests with one Idempotency-Key at once: one asks, the other is answered as a replay."""
+
+from functools import partial
+from itertools import count
+from threading import Barrier
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+
+from notifications.models import Job, Ring
+from tests.http import views
+from tests.http.conftest import assert_problem, signed_in
+from tests.http.test_idempotency import KEY, counts, post
+from tests.jobs.test_states import in_threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def isolation(request):
+    """The host's isolation level on PostgreSQL, for connections that are opened from now on."""
+    if request.param and connection.vendor != "postgresql":
+        pytest.skip("SQLite has one isolation level.")
+    options = connection.settings_dict["OPTIONS"]
+    before = dict(options)
+    if request.param:
+        from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+        options["isolation_level"] = IsolationLevel[request.param]
+    yield request.param
+    options.clear()
+    options.update(before)
+    connection.close()
+
+
+@pytest.fixture
+def both_ask(monkeypatch):
+    """Neither ask returns before both have begun. SQLite lets only one begin."""
+    barrier, asks = Barrier(2), count()
+    asked = views.ask
+
+    def ask():
+        result = asked()
+        if connection.vendor == "postgresql" and next(asks) < 2:
+            barrier.wait(20)
+        return result
+
+    monkeypatch.setattr(views, "ask", ask)
+
+
+def ask_twice(user, bodies=("a", "a")):
+    answers = []
+    clients = [signed_in(user) for _ in bodies]
+
+    def send(client, body):
+        answers.append(post(client, body=body))
+
+    in_threads(*[partial(send, *pair) for pair in zip(clients, bodies, strict=True)])
+    return sorted(answers, key=lambda answer: (answer.status_code, "Idempotency-Replayed" in answer))
+
+
+@pytest.mark.parametrize("isolation", ["", "REPEATABLE_READ", "SERIALIZABLE"], indirect=True)
+def test_the_loser_is_a_replay(isolation, ada, both_ask):
+    """Its own row is rolled back, and it rings for nobody."""
+    first, second = ask_twice(ada)
+    assert (first.status_code, second.status_code) == (202, 202), (first.content, second.content)
+    assert first.json()["id"] == second.json()["id"]
+    assert "Idempotency-Replayed" not in first and second["Idempotency-Replayed"] == "true"
+    assert counts() == (1, 1)
+    if connection.vendor == "sqlite":
+        assert Ring.objects.count() == 2  # of the owner and of the queue, once
+    assert post(signed_in(ada), body="a")["Idempotency-Replayed"] == "true"
+
+
+def test_the_loser_with_another_body(ada, both_ask):
+    """422, and of it nothing is stored."""
+    first, second = ask_twice(ada, bodies=("a", "b"))
+    assert first.status_code == 202
+    assert_problem(second, 422)
+    assert counts() == (1, 1)
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_the_loser_collides_before_its_key_does(atomic, ada, monkeypatch):
+    """What the ask itself writes is unique: the loser hears that from its own row, and is a replay all the same."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
+    barrier, asks = Barrier(2), count()
+
+    def ask():
+        if connection.vendor == "postgresql" and next(asks) < 2:
+            barrier.wait(20)
+        Group.objects.create(name="there is one")
+        return views.double.enqueue()
+
+    monkeypatch.setattr(views, "ask", ask)
+    first, second = ask_twice(ada)
+    assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
+    assert counts() == (1, 1)
+    assert post(signed_in(ada), body="a", key={}).status_code == 500
+
+
+@pytest.mark.parametrize("isolation", ["", "REPEATABLE_READ"], indirect=True)
+def test_in_a_transaction_of_the_host(isolation, ada, monkeypatch, both_ask):
+    """Its snapshot may be older than the other request: then it is to be sent again, and is a replay."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    first, second = ask_twice(ada)
+    assert first.status_code == 202 and "Idempotency-Replayed" not in first
+    if isolation:
+        assert_problem(second, 503)
+        assert int(second["Retry-After"]) > 0
+    else:
+        assert (second.status_code, second["Idempotency-Replayed"]) == (202, "true")
+    assert counts() == (1, 1)
+    again = post(signed_in(ada), body="a")
+    assert again["Idempotency-Replayed"] == "true" and again.json()["id"] == first.json()["id"]
+
+
+def test_many(ada):
+    """However many come at once."""
+    answers = []
+    clients = [signed_in(ada) for _ in range(6)]
+    in_threads(*[lambda client=client: answers.append(post(client)) for client in clients])
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("Idempotency-Replayed" in answer for answer in answers) == 5
+    assert counts() == (1, 1) and Job.objects.get().idempotency_key.endswith(KEY["Idempotency-Key"])
