@@ -69,11 +69,11 @@ async def events(request: HttpRequest) -> HttpResponseBase:
 
     204, which ends an EventSource for good, where nobody is signed in.
     """
-    if not isinstance(request, ASGIRequest):
-        raise Problem(501, "Events need an ASGI server, and this one is WSGI. Ask sync/ now and then.")
     asked = await sync_to_async(_asked_for_events)(request)
     if asked is None:
         return _private(HttpResponse(status=204))
+    if not isinstance(request, ASGIRequest):
+        raise Problem(501, "Events need an ASGI server, and this one is WSGI. Ask sync/ now and then.")
     if request.method == "HEAD":
         return _as_events(HttpResponse())
     # GZipMiddleware would hold events back until it has a block of them.

@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from notifications import following, pages, views
 from notifications.inbox import VERBS
+from notifications.openapi.view import openapi
 
 app_name = "notifications"
 
@@ -25,5 +26,6 @@ urlpatterns = [
         path(f"api/notifications/{verb}/", views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
         for verb in VERBS
     ),
+    path("api/openapi.json", openapi, name="api-openapi"),
     re_path(r"^api/", views.nothing),
 ]
