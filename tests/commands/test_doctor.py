@@ -10,7 +10,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import diagnosis, inbox, outbound, streams
+from notifications import inbox, outbound, streams
+from notifications.diagnosis import database, processes
 from notifications.jobs import lease, queues
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime import doorbell_layer
@@ -27,7 +28,8 @@ def ada():
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(diagnosis, "SLOW", 0.3)
+    monkeypatch.setattr(database, "LEFT", 0.3)
+    monkeypatch.setattr(processes, "SLOW", 0.3)
 
 
 def examine(*words, wrong=()):
@@ -47,7 +49,7 @@ def examine(*words, wrong=()):
 
 def test_all_is_well(start_worker, ada, monkeypatch):  # noqa: F811
     """A worker runs the probe, whose end is heard; in words too."""
-    monkeypatch.setattr(diagnosis, "SLOW", 30.0)
+    monkeypatch.setattr(processes, "SLOW", 30.0)
     inbox.put(ada, "Hello")
     start_worker()
     found = examine("--origin", "http://testserver")
@@ -143,13 +145,13 @@ def test_the_database_is_away(monkeypatch):
     def away():
         raise OperationalError("could not\nconnect")
 
-    monkeypatch.setattr(diagnosis, "connection", away)
+    monkeypatch.setattr(database, "connection", away)
     found = examine(wrong=["database"])
     assert list(found) == ["versions", "database"] and "could not connect" in found["database"]["words"]
 
 
 def test_clocks(monkeypatch):
-    monkeypatch.setattr(diagnosis, "clock", lambda: timezone.now() + timedelta(seconds=90))
+    monkeypatch.setattr(database, "clock", lambda: timezone.now() + timedelta(seconds=90))
     assert "+90" in examine()["clock"]["words"]
 
 

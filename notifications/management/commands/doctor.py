@@ -10,7 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from notifications import diagnosis, streams
+from notifications import streams
+from notifications.diagnosis import ERROR, Finding, diagnose
 
 
 class Command(BaseCommand):
@@ -43,17 +44,17 @@ class Command(BaseCommand):
         if options["recount"]:
             self.recount()
         wrong = []
-        for finding in diagnosis.diagnose(patience=options["patience"], page=options["origin"]):
+        for finding in diagnose(patience=options["patience"], page=options["origin"]):
             if options["json"]:
                 self.stdout.write(json.dumps(asdict(finding)))
             else:
                 self.say(finding)
-            if finding.state == diagnosis.ERROR:
+            if finding.state == ERROR:
                 wrong.append(finding.what)
         if wrong:
             raise CommandError(f"Something is wrong: {', '.join(wrong)}.")
 
-    def say(self, finding: diagnosis.Finding) -> None:
+    def say(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}
         self.stdout.write(
             f"{style[finding.state](f'{finding.state:<7}')}  {finding.what:<10}  {finding.words}"

@@ -1,86 +1,32 @@
-"""What ``manage.py doctor`` looks at: what can only be known by asking the database, the layer and the workers."""
+"""The processes: what is installed, who hears of whom, who runs jobs, and does a job that does nothing come back."""
 
 from __future__ import annotations
 
 import json
 import platform
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import django
-from django.db import DatabaseError, InterfaceError
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest
 from django.utils import timezone
 
-from notifications import streams
 from notifications.compat import task_backends
 from notifications.conf import settings
+from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobFailed
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.queues import paused
 from notifications.jobs.rows import clock
-from notifications.models import Job, Notification, Worker
+from notifications.models import Job, Worker
 from notifications.realtime import doorbell, doorbell_layer, origin
-from notifications.transactions import connection, database
+from notifications.transactions import database
 
-OK, WARNING, ERROR = "ok", "warning", "error"
-#: Seconds: clocks that differ by more, a job that waits longer without a worker, and a probe that takes longer, are
-#: said. A ring that is lost costs 5 s, until the position check.
-SKEW, WAITS, SLOW = 2.0, 10.0, 3.0
-#: Users whose unread count is wrong that are named.
-NAMED = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """``what`` was looked at, how it is (``state``: ok, warning or error), in words, and what to do about it."""
-
-    what: str
-    state: str
-    words: str
-    remedy: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-def diagnose(*, patience: float = 10.0, page: str | None = None) -> Iterator[Finding]:
-    """Look at one thing after the other. Ends early where nothing behind it could be looked at.
-
-    ``patience`` are the seconds that a job may take that does nothing. ``page`` is the origin of a page, such as
-    ``https://example.com``: would it be let in?
-    """
-    yield versions()
-    for look in (reach, migrated):
-        finding = guarded(look)
-        yield finding
-        if finding.state == ERROR:
-            return
-    for look in (clocks, numbers, counts, layer, workers, outbound):
-        yield guarded(look)
-    if page is not None:
-        yield admitted(page)
-    yield guarded(lambda: round_trip(patience))
-
-
-def guarded(look: Callable[[], Finding]) -> Finding:
-    """Look; a database that does not answer is a finding too."""
-    try:
-        return look()
-    except (DatabaseError, InterfaceError) as exc:
-        reason = " ".join(str(exc).split())[:300]
-        return Finding(
-            what="database",
-            state=ERROR,
-            words=f"It refuses: {reason}.",
-            remedy="Look at DATABASES, at the database's own log, and at the disk.",
-        )
+#: Seconds: a job that waits longer without a worker, and a probe that takes longer, are said. A ring that is lost
+#: costs 5 s, until the position check.
+WAITS, SLOW = 10.0, 3.0
 
 
 def versions() -> Finding:
@@ -101,103 +47,6 @@ def versions() -> Finding:
             figures=found,
         )
     return Finding(what="versions", state=OK, words=words, figures=found)
-
-
-def reach() -> Finding:
-    """Whether the database answers, and how quickly."""
-    db = connection()
-    times = []
-    with db.cursor() as cursor:
-        for _ in range(5):
-            start = time.perf_counter()
-            cursor.execute("SELECT 1")
-            cursor.fetchone()
-            times.append(time.perf_counter() - start)
-        figures: dict[str, Any] = {"vendor": db.vendor, "alias": db.alias, "ms": ms(statistics.median(times))}
-        if db.vendor == "sqlite":
-            cursor.execute("PRAGMA journal_mode")
-            figures["journal_mode"] = cursor.fetchone()[0]
-    words = f"{db.vendor} ({db.alias}) answers in {figures['ms']} ms."
-    if figures.get("journal_mode") not in (None, "wal", "memory"):
-        return Finding(
-            what="database",
-            state=WARNING,
-            words=f"{words} Its journal mode is {figures['journal_mode']}: readers and writers wait for one another.",
-            remedy='Add "PRAGMA journal_mode=WAL" to init_command in the OPTIONS of DATABASES.',
-            figures=figures,
-        )
-    return Finding(what="database", state=OK, words=words, figures=figures)
-
-
-def migrated() -> Finding:
-    """Whether the tables are those of this version."""
-    executor = MigrationExecutor(connection())
-    leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
-    missing = [migration.name for migration, _ in executor.migration_plan(leaves)]
-    if missing:
-        return Finding(
-            what="tables",
-            state=ERROR,
-            words=f"Migrations are missing: {', '.join(missing)}.",
-            remedy="Run: manage.py migrate.",
-            figures={"missing": missing},
-        )
-    return Finding(what="tables", state=OK, words="All migrations of notifications are applied.")
-
-
-def clocks() -> Finding:
-    """Whether the database's clock, by which leases are counted, is about ours."""
-    skew = (clock() - datetime.now(UTC)).total_seconds()
-    figures = {"seconds": round(skew, 3)}
-    if abs(skew) > SKEW:
-        return Finding(
-            what="clock",
-            state=WARNING,
-            words=f"The database's clock is {skew:+.1f} s beside the one of this machine.",
-            remedy="Let both machines keep time by NTP: times in the inbox and of delayed jobs are wrong otherwise.",
-            figures=figures,
-        )
-    return Finding(what="clock", state=OK, words="The database's clock is ours.", figures=figures)
-
-
-def numbers() -> Finding:
-    """Whether somebody numbers what was left over: each web process and each worker does, once a second."""
-    waiting = rows_without_number()
-    until = time.monotonic() + SLOW
-    while (left := waiting & rows_without_number()) and time.monotonic() < until:
-        time.sleep(0.25)
-    if left:
-        return Finding(
-            what="numbers",
-            state=ERROR,
-            words=f"{len(left)} changes have waited for their number for {SLOW:g} s: nobody is told of them.",
-            remedy="Start a web process or a worker; where there is one, look for a transaction that holds their rows.",
-            figures={"waiting": len(left)},
-        )
-    return Finding(what="numbers", state=OK, words="No change waits for its number.", figures={"waiting": 0})
-
-
-def rows_without_number() -> set[Any]:
-    return {
-        id
-        for model in (Notification, Job)
-        for id in model.objects.using(database()).filter(seq__isnull=True).values_list("id", flat=True)[:1000]
-    }
-
-
-def counts() -> Finding:
-    """Whether the number on each bell is that of the unread notifications."""
-    wrong = streams.miscounted()
-    if wrong:
-        named = ", ".join(map(str, list(wrong)[:NAMED])) + (" and others" if len(wrong) > NAMED else "")
-        return Finding(
-            what="unread",
-            state=ERROR,
-            words=f"The number on the bell is wrong for {len(wrong)} users: {named}.",
-            remedy="Run: manage.py doctor --recount. Then find out who changed rows past this app.",
-            figures={"wrong": {str(user): list(pair) for user, pair in wrong.items()}},
-        )
-    return Finding(what="unread", state=OK, words="The number on every bell is right.")
 
 
 def layer() -> Finding:
@@ -350,7 +199,3 @@ def round_trip(patience: float) -> Finding:
             figures=figures,
         )
     return Finding(what="round trip", state=OK, words=words, figures=figures)
-
-
-def ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
