@@ -131,9 +131,20 @@ def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRespons
     ``ask``
         A function without arguments that does the database work and returns what ``enqueue`` returned.
 
-    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML
-    gets 303 to the job's ``url``, else to the job's page. Too many active jobs: 429; a busy database: 503,
-    both with ``Retry-After``. A ``key`` that stands for something else: 422.
+    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML gets 303
+    to the job's ``url``, else to the job's page.
+
+    ``Idempotency-Key``
+        The same request of the same user again within 24 hours: ``ask`` is not run, the answer is the same job and
+        ``Idempotency-Replayed: true``. Another request with the key: 422. The key is stored on the job that ``ask``
+        returned, unless it has one of its own by ``.using(key=...)``: then ``ask`` runs again.
+    ``Prefer: wait=N``
+        200 with ``Content-Location`` where the job is done within N seconds, at most 20. Not inside a transaction of
+        the caller, where nobody sees the job yet, and not under WSGI.
+
+    Too many active jobs, or asked for too often: 429; a database that is busy, full or away: 503, both with
+    ``Retry-After``. Errors of ``ask`` are the caller's, and nothing is left. ``request`` may be one of Django REST
+    framework. Raises TypeError for an ``ask`` that returns something else.
     """
     from notifications import asking
 
@@ -141,7 +152,7 @@ def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRespons
 
 
 async def aaccepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
-    """See accepted()."""
+    """See accepted(). ``ask`` runs in a thread; while the answer waits, none is held."""
     from notifications import asking
 
     return await asking.aaccept(request, ask)

@@ -16,6 +16,7 @@ from notifications.compat import TaskResult
 from notifications.exceptions import KeyReused, TooManyJobs
 from notifications.idempotency import Key, Taken, key_of
 from notifications.jobs.owners import asked_in_request, owner_key
+from notifications.jobs.pace import counted
 from notifications.models import Job
 from notifications.prefer import seconds_to_wait, will_not_wait
 from notifications.problems import Problem, busy, log_database_error
@@ -91,7 +92,7 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
     except Problem as problem:
         return problem.response()
     except TooManyJobs as exc:
-        return Problem(429, str(exc), headers={"Retry-After": "10"}).response()
+        return Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}).response()
     except KeyReused as exc:
         return Problem(422, str(exc)).response()
     except (OperationalError, InterfaceError) as exc:
@@ -105,7 +106,7 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
 def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
     """Ask, unless an equal request with the same key was answered."""
     key = key_of(request)
-    with asked_in_request(getattr(request, "user", None)):
+    with asked_in_request(getattr(request, "user", None)), counted():
         if key is None:
             return _ask(ask, None, None)
         owner = owner_key()

@@ -62,3 +62,23 @@ class TooManyJobs(NotificationsError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"There are {limit} active jobs already. Wait until some are done, or cancel some.")
+
+    #: Seconds after which it may be tried again.
+    retry_after = 10
+
+
+class TooManyAsks(TooManyJobs):
+    """A user has got as many jobs within a minute as ``NOTIFICATIONS["ASKS_PER_MINUTE"]`` lets them ask for.
+
+    One may be asked for ``retry_after`` seconds later.
+    """
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        NotificationsError.__init__(
+            self,
+            f"{limit} jobs were asked for within a minute. Ask again in {retry_after} s.",
+        )
+        self.limit, self.retry_after = limit, retry_after
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.limit, self.retry_after)

@@ -10,6 +10,7 @@ from typing import Any
 from notifications import bulk
 from notifications.conf import settings
 from notifications.exceptions import TooManyJobs
+from notifications.jobs import pace
 from notifications.models import Job
 from notifications.transactions import connection, kept_until_commit
 
@@ -18,7 +19,9 @@ from notifications.transactions import connection, kept_until_commit
 AT_ONCE = 64
 #: Whether a user has no more than so many active jobs.
 _FEW = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
-_COUNT = "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
+_COUNT = (
+    "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
+)
 
 
 class _Left(dict[Any, int]):
@@ -37,10 +40,14 @@ def insert(job: Job) -> None:
         bulk.insert_one(job)
         return
     limit = settings.ACTIVE_JOBS_PER_USER
+    rule, params = pace.rule(user)
     for some in (min(AT_ONCE, limit), 1):
-        if bulk.insert_one(job, only=_FEW, params=[_to_db(user), limit - some]):
+        if bulk.insert_one(job, only=_FEW + rule, params=[_to_db(user), limit - some, *params]):
             left[user] = some - 1
+            pace.admit(user)
             return
+    if rule and _count(user, limit) < limit:
+        pace.refuse_too_many(user)
     raise TooManyJobs(limit)
 
 
@@ -50,6 +57,8 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
     limit = settings.ACTIVE_JOBS_PER_USER
     if _count(user, limit) + more > limit:
         raise TooManyJobs(limit)
+    pace.refuse_too_many(user)
+    pace.admit(user)
 
 
 def _count(user: Any, limit: int) -> int:

@@ -92,6 +92,15 @@ def as_a_batch(request):
 
 
 @csrf_exempt
+def many(request):
+    def ask_for_many():
+        results = [double.enqueue() for _ in range(5)]
+        return results[0]
+
+    return accepted(request, ask_for_many)
+
+
+@csrf_exempt
 def that_is_refused(request):
     return HttpResponse(status=422)
 
@@ -121,6 +130,7 @@ urlpatterns = [
     path("same/", the_same_job),
     path("bob/", for_bob),
     path("batch/", as_a_batch),
+    path("many/", many),
     path("refused/", that_is_refused),
     path("fails/", that_fails),
     path("read/", that_has_read_it),

@@ -1,0 +1,116 @@
+"""How often a user may ask: 429, and when to come again."""
+
+import json
+import pickle
+import uuid
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from notifications.api import requester
+from notifications.exceptions import TooManyAsks
+from notifications.jobs import pace
+from notifications.models import Job
+from tests.http.conftest import assert_problem, signed_in
+from tests.http.test_idempotency import counts, post
+from tests.http.views import double
+
+
+@pytest.fixture(autouse=True)
+def three_a_minute(settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ASKS_PER_MINUTE": 3}
+
+
+def ask(client, path="/plain/", key=None):
+    return post(client, path, key={"Idempotency-Key": key} if key else {})
+
+
+def age(seconds):
+    """Let all jobs be so many seconds older than they are."""
+    for job in Job.objects.all():
+        older = uuid.UUID(int=job.pk.int - (int(seconds * 1000) << 80))
+        Job.objects.filter(pk=job.pk).update(id=older)
+
+
+def test_the_fourth_within_a_minute(client, bob):
+    """Nothing of it is stored, and others are not in the way. It is told when one may be asked for."""
+    for _ in range(3):
+        assert ask(client).status_code == 202
+        age(10)
+    answer = ask(client)
+    told = assert_problem(answer, 429)
+    assert 25 <= int(answer["Retry-After"]) <= 30  # the first is 30 s old
+    assert told["detail"] == f"3 jobs were asked for within a minute. Ask again in {answer['Retry-After']} s."
+    assert counts() == (3, 3)
+    assert ask(signed_in(bob)).status_code == 202
+    age(int(answer["Retry-After"]))
+    assert ask(client).status_code == 202
+    assert_problem(ask(client), 429)
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/async/", "/batch/"])
+def test_whatever_is_asked_for(path, client, ada):
+    with requester(ada):
+        for _ in range(3):
+            double.enqueue()
+    assert_problem(ask(client, path), 429)
+    assert counts() == (3, 0)
+
+
+def test_a_replay_is_no_asking(client):
+    """Nor does it count."""
+    for key in "abc":
+        ask(client, key=key)
+    assert_problem(ask(client, key="d"), 429)
+    for key in "abc":
+        assert ask(client, key=key)["Idempotency-Replayed"] == "true"
+
+
+def test_nobody_is_not_counted(db):
+    """As with active jobs: the limits are those of users."""
+    for _ in range(5):
+        assert ask(Client()).status_code == 202
+
+
+def test_code_is_never_refused(client, ada):
+    """Only requests are."""
+    with requester(ada):
+        for _ in range(5):
+            double.enqueue()
+    assert Job.objects.count() == 5
+
+
+def test_one_request_may_ask_for_many(client):
+    """It is asked once whether it may: a request that was refused for its own jobs would be for ever."""
+    for _ in range(2):
+        assert ask(client).status_code == 202
+    assert ask(client, "/many/").status_code == 202
+    assert Job.objects.count() == 7
+
+
+def test_too_many_active_ones_are_told_first(client, settings):
+    """To wait a minute would not help."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 3}
+    for _ in range(3):
+        ask(client)
+    assert "3 active jobs" in assert_problem(ask(client), 429)["detail"]
+
+
+def test_it_is_read_from_an_index(ada):
+    """Of the user's jobs only those of the last minute."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {pace._LAST}", pace._params(ada.pk))
+            plan = json.dumps(cursor.fetchall())
+            assert "COVERING INDEX notifications_job_user (user_id=? AND id>?)" in plan, plan
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {pace._LAST}", pace._params(ada.pk))
+            plan = json.dumps(cursor.fetchall())
+            assert "notifications_job_user" in plan and "Index Cond" in plan, plan
+
+
+def test_the_error_outlives_a_process():
+    error = pickle.loads(pickle.dumps(TooManyAsks(3, 7)))
+    assert (str(error), error.retry_after) == ("3 jobs were asked for within a minute. Ask again in 7 s.", 7)
