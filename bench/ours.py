@@ -54,11 +54,11 @@ def fill(number: int) -> None:
     user = f"{users()[0]} + n % {USERS}"
     execute(
         "INSERT INTO notifications_job (id, user_id, seq, version, task_path, args, kwargs, backend, queue_name, "
-        "priority, state, attempt, max_attempts, fence, progress_message, result, title, url, language, "
+        "priority, state, attempt, max_attempts, fence, progress_message, result, title, url, language, trace, "
         "idempotency_key, idempotency_hash, concurrency_key, cancelled_by_other, created_at, queued_at, started_at, "
         f"finished_at) {numbers} SELECT {id}, {user}, 2 * ((n - 1) / {USERS}) + 1, 3, 'bench.tasks.nothing', "
         "'[1]', '{}', 'default', 'default', 0, 'succeeded', 1, 3, 1, '', 'null', 'Nothing', '', 'en', "
-        f"'', '', '', {'0' if lite else 'false'}, {', '.join(['CURRENT_TIMESTAMP'] * 4)} FROM n"
+        f"'', '', '', '', {'0' if lite else 'false'}, {', '.join(['CURRENT_TIMESTAMP'] * 4)} FROM n"
     )
     execute(
         "INSERT INTO notifications_notification (id, user_id, seq, raised, counted, level, category, title, body, url, "

@@ -38,23 +38,28 @@ def read(rows: Any) -> list[Any]:
 
 def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
     """Return the rows of ``SELECT … FROM table`` with these clauses: where making the query would cost too much."""
+    columns, table = ", ".join(field.column for field in model._meta.concrete_fields), model._meta.db_table
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {table} {clauses}", params)
+        return instances(model, cursor.fetchall())
+
+
+def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
+    """Return instances for rows, as the database gives them, with the columns of all fields in their order."""
     db = connection()
     fields = model._meta.concrete_fields
     names = [field.attname for field in fields]
-    columns, table = ", ".join(field.column for field in fields), model._meta.db_table
     converters = [
         (at, convert, column)
-        for at, column in enumerate(field.get_col(table) for field in fields)
+        for at, column in enumerate(field.get_col(model._meta.db_table) for field in fields)
         for convert in (*db.ops.get_db_converters(column), *column.get_db_converters(db))
     ]
     found = []
-    with db.cursor() as cursor:
-        cursor.execute(f"SELECT {columns} FROM {table} {clauses}", params)
-        for row in cursor.fetchall():
-            values = list(row)
-            for at, convert, column in converters:
-                values[at] = convert(values[at], column, db)
-            found.append(_instance(model, db.alias, names, values))
+    for row in rows:
+        values = list(row)
+        for at, convert, column in converters:
+            values[at] = convert(values[at], column, db)
+        found.append(_instance(model, db.alias, names, values))
     return found
 
 
@@ -96,7 +101,7 @@ def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> boo
     model, told = type(row), vars(row)
     # What has the default of its field is not sent: of a new row that is most.
     left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
-    sql, fields = _insertion(model, db.vendor, left_out, only)
+    sql, fields = _insertion(model, left_out, only)
     with db.cursor() as cursor:
         cursor.execute(sql, [*_values(row, fields, db), *params])
         if only and not cursor.rowcount:
@@ -154,7 +159,7 @@ def _values(row: Model, fields: Iterable[Any], db: Any) -> list[Any]:
 
 
 @cache
-def _insertion(model: Any, vendor: str, left_out: tuple[str, ...], only: str) -> tuple[str, list[Any]]:
+def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, list[Any]]:
     """Return the statement that inserts a row where these fields have their defaults, and the other fields."""
     defaults = {name: _defaults(model)[0][name] for name in left_out}
     fields = [field for field in model._meta.concrete_fields if field.attname not in defaults]
@@ -163,11 +168,8 @@ def _insertion(model: Any, vendor: str, left_out: tuple[str, ...], only: str) ->
         for field in model._meta.concrete_fields
         if defaults.get(field.attname) is not None
     }
-    # PostgreSQL knows the types of VALUES, but not those of a SELECT.
-    types = [f"::{_type(model, field.column)}" for field in fields] if vendor == "postgresql" else []
-    marks = [f"%s{type}" for type in types] if only and types else ["%s"] * len(fields)
     columns = ", ".join([*(field.column for field in fields), *constants])
-    values = ", ".join([*marks, *constants.values()])
+    values = ", ".join([*(["%s"] * len(fields)), *constants.values()])
     rows = f"SELECT {values} WHERE {only}" if only else f"VALUES ({values})"
     return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}", fields
 

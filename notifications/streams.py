@@ -209,9 +209,10 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     if not keys and not queue:
         return
     rings: list[int] = []
-    if connection().vendor == "sqlite":
+    db = connection()
+    if db.vendor == "sqlite":
         rows = [_to_db(user) for user in keys] + [None] * queue
-        with connection().cursor() as cursor:
+        with db.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO notifications_ring (user_id) VALUES {', '.join(['(%s)'] * len(rows))}", rows
             )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from django.db import OperationalError, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
@@ -31,13 +31,14 @@ PATIENCE = 5.0
 CHUNK, PAUSE = 100, 0.005
 #: How our transactions begin on PostgreSQL, in one round trip. A process that is frozen in the middle of one, a virtual
 #: machine say, must not keep streams and rows from all others: the server ends its session.
-BEGIN = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'"
-)
+ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+BEGIN = (ISOLATION, "SET LOCAL idle_in_transaction_session_timeout = '10s'")
 
 
 def database() -> str:
     """Return the alias of the one database that the app reads and writes; replicas are never read."""
+    if not router.routers:
+        return DEFAULT_DB_ALIAS
     from notifications.models import Stream
 
     return router.db_for_write(Stream)
@@ -75,6 +76,23 @@ def ours(work: Callable[[], T]) -> T:
                 raise
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
+
+
+def alone(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement, in a transaction of our own; on PostgreSQL that is one round trip."""
+
+    def run(before: str = "") -> list[tuple[Any, ...]]:
+        with connection().cursor() as cursor:
+            cursor.execute(before + sql, params)
+            if before:
+                cursor.nextset()
+            return cursor.fetchall()
+
+    db = connection()
+    # What is sent together is one transaction, unless one is open already. Nobody can be frozen in the middle of it.
+    if db.in_atomic_block or not db.get_autocommit() or not _takes_several(db):
+        return ours(run)
+    return run(f"{ISOLATION}; ")
 
 
 def paced(work: Callable[[], T], *, more: bool = False) -> T:
@@ -147,19 +165,23 @@ class _Call:
 def begin_with_a_write() -> None:
     """Wait for SQLite's lock now: a deferred transaction that reads first may fail at its first write."""
     db = connection()
-    if db.vendor == "sqlite":
+    # With this option of the host's it is held already.
+    if db.vendor == "sqlite" and getattr(db, "transaction_mode", None) not in ("IMMEDIATE", "EXCLUSIVE"):
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
 
 
 def _begin(db: BaseDatabaseWrapper) -> None:
     if db.vendor == "postgresql":
-        # Where a host has every statement prepared the server takes them only one by one.
-        one_by_one = db.settings_dict["OPTIONS"].get("server_side_binding")
         with db.cursor() as cursor:
-            for statement in BEGIN.split("; ") if one_by_one else [BEGIN]:
+            for statement in ["; ".join(BEGIN)] if _takes_several(db) else BEGIN:
                 cursor.execute(statement)
     begin_with_a_write()
+
+
+def _takes_several(db: BaseDatabaseWrapper) -> bool:
+    """Whether several statements can be sent at once. Where a host has every one prepared the server takes one."""
+    return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 
 
 def _passing(exc: OperationalError) -> bool:

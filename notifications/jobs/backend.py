@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
     TaskResultDoesNotExist,
+    is_heard,
     normalize_json,
     task_enqueued,
 )
@@ -88,7 +90,8 @@ class JobBackend(BaseTaskBackend):
         if stored is not job:
             return results.of(stored, task=task)
         result = results.ready(job, task, args, kwargs)
-        task_enqueued.send(type(self), task_result=result)
+        if is_heard(task_enqueued, logging.DEBUG):
+            task_enqueued.send(type(self), task_result=result)
         return result
 
     def get_result(self, result_id: str) -> TaskResult:

@@ -28,29 +28,29 @@ from django.db.models import Q
 from django.utils import timezone
 
 from notifications import bulk, streams
-from notifications.jobs import active, outcomes
-from notifications.jobs.limits import within
+from notifications.jobs import active, due, outcomes
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.queues import limits, paused
+from notifications.jobs.queues import limits
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import (
     clock,
     clock_clause,
     guarded_update,
     insert_attempts,
-    lock_clause,
     locked,
     update_held,
 )
 from notifications.jobs.unique import insert_once
 from notifications.models import Job, Worker
 from notifications.signals import notification_recording
-from notifications.transactions import connection, database, ours
+from notifications.transactions import alone, connection, database, ours
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever.
-BEYOND_TIMEOUT = 60
+#: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever, and the
+#: timeout where that of the task is not known yet.
+BEYOND_TIMEOUT, TIMEOUT = 60, 300
+CLAIMED = ("state = 'running'", "fence = fence + 1", "attempt = attempt + 1", "version = version + 1")
 PROGRESS = ("progress_current", "progress_total", "progress_message")
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
@@ -88,10 +88,17 @@ def claim(
     ``timeouts`` are the seconds that tasks may take, by path, as far as they are known. ``among`` leaves out others.
     """
     timeouts = timeouts or {}
+    if among is None and connection().vendor == "postgresql":
+        jobs = _claim_at_once(worker, limit, queues, timeouts)
+        if jobs is not None:
+            streams.ring(job.user_id for job in jobs)
+            return jobs
+    elif not due.is_due(queues):
+        return []
 
     def take() -> list[Job]:
         now = clock()
-        jobs = _due(now, limit, queues, among or Q())
+        jobs = due.lock(now, limit, queues, among or Q())
         for job in jobs:
             job.state = Job.State.RUNNING
             job.worker = worker
@@ -100,14 +107,14 @@ def claim(
             job.attempt += 1
             job.version += 1
             job.started_at = now
-            job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, 300) + BEYOND_TIMEOUT)
+            job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, TIMEOUT) + BEYOND_TIMEOUT)
         db = connection()
         time = db.ops.adapt_datetimefield_value
         id = Job._meta.pk.get_db_prep_value(worker, db)
         update_held(
             ("worker", "started_at", "deadline"),
             [((id, time(now), time(job.deadline)), job) for job in jobs],
-            also=("state = 'running'", "fence = fence + 1", "attempt = attempt + 1", "version = version + 1"),
+            also=CLAIMED,
             state="queued",
             fence=lambda job: job.fence - 1,
         )
@@ -115,20 +122,6 @@ def claim(
         return jobs
 
     return ours(take)
-
-
-def is_due(queues: Sequence[str] = ()) -> bool:
-    """Whether there is something to claim: two look-ups in an index, no lock."""
-    where, names = _free(queues)
-    now, at = clock_clause()
-    jobs = f"FROM notifications_job {where}"
-    with connection().cursor() as cursor:
-        cursor.execute(
-            f"SELECT EXISTS (SELECT 1 {jobs} AND run_after IS NULL) "
-            f"OR (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NOT NULL",
-            [*names, *names, at],
-        )
-        return bool(cursor.fetchone()[0])
 
 
 def held(worker: UUID) -> list[Job]:
@@ -214,7 +207,7 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
     if not at_once:
         for outcome in ended:
             _let_receivers_record(outcome)
-    if any(outcome.job.user_id is None for outcome in ended) or _is_any_limited(o.job for o in ended):
+    if any(outcome.job.user_id is None for outcome in ended) or due.is_any_limited(o.job for o in ended):
         # No stream says that they are done to those who wait for them, or for their place.
         streams.ring((), queue=True)
 
@@ -313,6 +306,34 @@ def reap(
     return reaped
 
 
+def _claim_at_once(
+    worker: UUID, limit: int, queues: Sequence[str], timeouts: Mapping[str, float]
+) -> list[Job] | None:
+    """Claim in one round trip to PostgreSQL; None, and nothing is changed, if one of the jobs has a limit."""
+    locking, params = due.locking(limit, queues)
+    now, at = clock_clause()
+    columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
+    sql = (
+        f"WITH due AS MATERIALIZED ({locking}), claimed AS ("
+        f"UPDATE notifications_job j SET worker = %s, started_at = clock.now, {', '.join(CLAIMED)}, "
+        "deadline = clock.now + make_interval(secs => coalesce(timeouts.seconds, %s) + %s) "
+        f"FROM {now} AS clock (now), "
+        "due LEFT JOIN unnest(%s::text[], %s::float8[]) AS timeouts (path, seconds) ON path = due.task_path "
+        "WHERE j.id = due.id AND j.state = 'queued' "
+        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR queue_name = ANY(%s::text[])) "
+        f"RETURNING {columns}, due.deadline) "
+        "SELECT EXISTS (SELECT 1 FROM due), claimed.* FROM (SELECT 1) one LEFT JOIN claimed ON true"
+    )
+    paths, seconds = list(timeouts), list(timeouts.values())
+    rows = alone(sql, [*params, worker, TIMEOUT, BEYOND_TIMEOUT, at, paths, seconds, list(limits())])
+    if rows[0][1] is None:
+        return None if rows[0][0] else []
+    jobs = bulk.instances(Job, (row[1:-1] for row in rows))
+    for job, row in zip(jobs, rows, strict=True):
+        job.known_by = row[-1]  # type: ignore[attr-defined]  # see postpone()
+    return due.first(jobs, limit)
+
+
 def _lost(gone: list[UUID], leases: bool) -> Any:
     lost = Q(worker__in=gone)
     if leases:
@@ -331,55 +352,6 @@ def _goes_on(job: Job) -> bool:
 def _end_of_lost(job: Job) -> Outcome:
     how = outcomes.lost if job.cancel_requested_at is None else outcomes.cancelled
     return how(job, policy_at(job.task_path))
-
-
-def _due(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job]:
-    def find(narrow: Callable[[Any], Any], limit: int) -> list[Job]:
-        ready = narrow(_queued(queues).filter(among))
-        jobs = bulk.read(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
-        jobs += bulk.read(locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit])
-        jobs.sort(key=lambda job: (-job.priority, job.id))
-        return jobs[:limit]
-
-    jobs = find(lambda queued: queued, limit) if among else _first(now, limit, queues)
-    if not _is_any_limited(jobs):
-        return jobs
-    jobs, more = within(find, jobs, limits(), limit)
-    if more:
-        streams.ring((), queue=True)
-    return jobs
-
-
-def _first(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
-    """Lock and return the jobs that are due, as far as no limit says otherwise."""
-    where, names = _free(queues)
-    tail = f"LIMIT {limit}{lock_clause()}"
-    at = connection().ops.adapt_datetimefield_value(now)
-    jobs = bulk.select(Job, f"{where} AND run_after IS NULL ORDER BY priority DESC, id {tail}", names)
-    jobs += bulk.select(Job, f"{where} AND run_after <= %s ORDER BY run_after, id {tail}", [*names, at])
-    jobs.sort(key=lambda job: (-job.priority, job.id))
-    return jobs[:limit]
-
-
-def _free(queues: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the condition for queued jobs of queues that are not paused, and its parameters. See ``_queued``."""
-    where = (
-        "WHERE state = 'queued' AND queue_name NOT IN "
-        "(SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL)"
-    )
-    if queues:
-        where += f" AND queue_name IN ({', '.join(['%s'] * len(queues))})"
-    return where, list(queues)
-
-
-def _queued(queues: Sequence[str]) -> Any:
-    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
-    return queued.filter(queue_name__in=queues) if queues else queued
-
-
-def _is_any_limited(jobs: Iterable[Job]) -> bool:
-    queues = limits()
-    return any(job.concurrency_key or job.queue_name in queues for job in jobs)
 
 
 def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
@@ -423,7 +395,7 @@ def _put_back(group: Sequence[Outcome], now: datetime) -> None:
         "progress_current=NULL, progress_total=NULL, progress_message=''",
         [((outcome.job.run_after,), outcome.job) for outcome in group],
     )
-    room = _is_any_limited(outcome.job for outcome in group)
+    room = due.is_any_limited(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=room)
 
 

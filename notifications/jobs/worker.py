@@ -156,8 +156,6 @@ class Worker:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def _take(self, limit: int) -> list[Job]:
-        if not states.is_due(self.queues):
-            return []
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
         jobs: list[Job] = []

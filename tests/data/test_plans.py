@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import changes, inbox, reading, retention, streams
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, outcomes, states
+from notifications.jobs import by_hand, due, outcomes, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Notification, Worker
 from tests.data.rows import job, unnumbered
@@ -71,7 +71,15 @@ def crowded(transactional_db):
         **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
         **dict.fromkeys(("args", "kwargs"), "'[]'"),
         **dict.fromkeys(
-            ("progress_message", "url", "language", "idempotency_key", "idempotency_hash", "concurrency_key"),
+            (
+                "progress_message",
+                "url",
+                "language",
+                "trace",
+                "idempotency_key",
+                "idempotency_hash",
+                "concurrency_key",
+            ),
             "''",
         ),
         **dict.fromkeys(("created_at", "queued_at", "finished_at"), notice["created_at"]),
@@ -117,7 +125,7 @@ def leave_a_few(user):
 def run_a_job(user):
     for _ in range(3):
         job(user)
-    states.is_due()
+    due.is_due()
     jobs = states.claim(uuid7(), 2)
     states.report(jobs)
     states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
@@ -243,7 +251,7 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
         )
         cursor.execute("ANALYZE")
     with django_assert_num_queries(1) as queries:
-        assert not states.is_due()
+        assert not due.is_due()
     (query,) = queries.captured_queries
     for line in LOOK_UPS[connection.vendor]:
         assert re.search(line, explain(query["sql"])), explain(query["sql"])

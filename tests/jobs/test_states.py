@@ -10,7 +10,7 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs import outcomes, states
+from notifications.jobs import due, outcomes, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification, Worker
 from notifications.testing import clock
@@ -50,20 +50,20 @@ def test_claim_takes_no_more_than_it_is_asked_for(live):
 
 
 def test_is_due(live):
-    assert not states.is_due()
+    assert not due.is_due()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    assert not states.is_due()
+    assert not due.is_due()
     tasks.noop.using(queue_name="reports").enqueue()
-    assert states.is_due() and states.is_due(["reports"]) and not states.is_due(["default"])
+    assert due.is_due() and due.is_due(["reports"]) and not due.is_due(["default"])
 
 
 def test_what_is_due_by_a_clock_that_was_moved(db, request):
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
     request.addfinalizer(clock.reset)
     clock.advance(3599)
-    assert not states.is_due()
+    assert not due.is_due()
     clock.advance(2)
-    assert states.is_due()
+    assert due.is_due()
 
 
 @pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])

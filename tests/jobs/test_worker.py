@@ -423,7 +423,7 @@ class TestStopping:
         """Claiming fails as the stop comes; running jobs may finish nevertheless."""
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
-        monkeypatch.setattr(states, "is_due", _raise_away)
+        monkeypatch.setattr(states, "claim", _raise_away)
         worker.worker._loop.call_soon_threadsafe(worker.worker._wake.set)
         worker.worker.stop(grace=10)
         threading.Timer(0.3, gate.set).start()
