@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from asyncsite.forms import TITLE_LENGTH
 from asyncsite.pasted import problem_with, problem_with_count, wrong_lines
 
+NOT_JSON = "The body is not JSON:"
+REMEDY = 'Send one object as UTF-8, like {"urls": ["https://example.org/"]}.'
+DIGITS = 400
+
 
 class Unreadable(ValueError):
     """The body is not JSON."""
@@ -49,11 +53,13 @@ def read_url(body):
 
 def read_object(body):
     try:
-        data = json.loads(body, parse_constant=not_json)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"The body is not JSON: {error}.") from error
+        data = json.loads(body.decode(), parse_constant=not_json, parse_int=int_of, object_pairs_hook=once)
+    except RecursionError as error:
+        raise Unreadable(f"{NOT_JSON} it is nested too deeply. {REMEDY}") from error
+    except ValueError as error:
+        raise Unreadable(f"{NOT_JSON} {error}. {REMEDY}") from error
     if not isinstance(data, dict):
-        raise WrongValues([{"field": "", "detail": "The body must be an object."}])
+        raise WrongValues([{"field": "", "detail": f"The body must be an object. {REMEDY}"}])
     return data
 
 
@@ -88,3 +94,16 @@ def storable(text):
 
 def not_json(name):
     raise ValueError(f"{name} is no JSON number")
+
+
+def int_of(digits):
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number has over {DIGITS} digits")
+    return int(digits)
+
+
+def once(pairs):
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return told

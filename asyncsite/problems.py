@@ -22,7 +22,10 @@ def wants_json(request):
     Who has no preference gets a page when reading and JSON when posting, which is what ``accepted`` answers too.
     """
     kinds = ["text/html", "application/json"]
-    preferred = request.get_preferred_type(kinds if request.method in ("GET", "HEAD") else kinds[::-1])
+    try:
+        preferred = request.get_preferred_type(kinds if request.method in ("GET", "HEAD") else kinds[::-1])
+    except ValueError:  # an Accept that is no list of types
+        preferred = kinds[-1]
     return sends_json(request) or preferred == "application/json"
 
 

@@ -186,7 +186,10 @@ def _private(response: HttpResponse) -> HttpResponse:
 
 
 def _prefers_a_page(request: Any) -> bool:
-    return bool(request.get_preferred_type(["application/json", "text/html"]) == "text/html")
+    try:
+        return bool(request.get_preferred_type(["application/json", "text/html"]) == "text/html")
+    except ValueError:  # no list of types
+        return False
 
 
 def _as_it_is(job: Job) -> Job:

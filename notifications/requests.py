@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
@@ -20,8 +21,8 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications.bounds import INTEGER
 from notifications.problems import ANSWERED, Problem, answer_to, answers_problems
 
-#: Bytes of a body.
-BODY = 1024 * 1024
+#: Bytes of a body, and digits of a number in it.
+BODY, DIGITS = 1024 * 1024, 400
 
 View = Callable[..., HttpResponse]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -86,7 +87,10 @@ def admit(request: HttpRequest, method: str, kind: str = "application/json") -> 
 def signed_in(request: HttpRequest) -> bool:
     """Whether the request is of somebody who is signed in."""
     user = getattr(request, "user", None)
-    return user is not None and user.is_authenticated
+    try:
+        return user is not None and user.is_authenticated
+    except (ValueError, DataError):  # a session key that PostgreSQL does not take, with a NUL in it
+        return False
 
 
 def entity_tags(request: HttpRequest) -> list[str] | None:
@@ -121,13 +125,14 @@ def json_object(request: HttpRequest) -> dict[str, Any]:
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > BODY or len(request.body) > BODY:
             raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
-        value = json.loads(request.body.decode(), parse_constant=_no_number)
+        value = _strict_json(request.body)
     except RequestDataTooBig as exc:
         raise Problem(413, f"The body is too large. Send at most {BODY} bytes.") from exc
     except (ValueError, RecursionError, UnreadablePostError) as exc:
-        raise Problem(400, f"The body is not JSON: {str(exc)[:200]}") from exc
+        why = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
+        raise Problem(400, f"The body is not JSON: {why}. Send one JSON object, encoded as UTF-8.") from exc
     if not isinstance(value, dict):
-        raise Problem(422, "The body must be a JSON object.")
+        raise Problem(422, 'The body is JSON, but no object. Send one, like {"up_to": 7}.')
     return value
 
 
@@ -187,5 +192,22 @@ def _every_database() -> Any:
     return set(connections)
 
 
+def _strict_json(body: bytes) -> Any:
+    return json.loads(body.decode(), parse_constant=_no_number, parse_int=_int, object_pairs_hook=_once)
+
+
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _int(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number has over {DIGITS} digits")
+    return int(digits)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return told

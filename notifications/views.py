@@ -115,9 +115,9 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Have a job of mine tried again: 202; 409 unless it has failed or was cancelled."""
     mine = _mine(request.user.pk, id)
     try:
-        queued = by_hand.retry([id])
+        queued = mine.state in by_hand.ENDED_BADLY and by_hand.retry([id])
     except TooManyJobs as exc:
-        raise Problem(429, str(exc), headers={"Retry-After": "10"}) from exc
+        raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     if not queued:
         raise Problem(409, f"The job is {mine.state}. Only one that failed or was cancelled is tried again.")
     return job_response(_mine(request.user.pk, id), status=202)

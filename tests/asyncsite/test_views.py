@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from asyncsite.asking import REMEDY
 from asyncsite.models import Report
 from notifications.models import Job, Notification
 
@@ -135,7 +136,7 @@ def test_more_than_1000_are_too_many(person):
 @pytest.mark.parametrize(
     ("body", "errors"),
     [
-        ([], [("", "The body must be an object.")]),
+        ([], [("", f"The body must be an object. {REMEDY}")]),
         ({}, [("urls", "urls must be a list of strings.")]),
         ({"urls": "https://a/"}, [("urls", "urls must be a list of strings.")]),
         ({"urls": []}, [("urls", "Paste at least one URL, one a line.")]),

@@ -1,0 +1,384 @@
+"""Requests that are wrong, each in one way: what they are answered, and words of the answer.
+
+``{mine}`` in a path is the id of a job of the one who asks, ``{theirs}`` of somebody else's, ``{head}`` in a body the
+position of the stream.
+"""
+
+from dataclasses import dataclass, field
+
+API = "/notifications/api/"
+READ = API + "notifications/read/"
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=b"
+NIL = "00000000-0000-0000-0000-000000000000"
+DEEP = b"[" * 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bad:
+    """What is sent, and how it must be answered. Without ``token`` the request has no CSRF token."""
+
+    name: str
+    path: str
+    status: int
+    says: str
+    method: str = "POST"
+    body: bytes = b""
+    type: str = JSON
+    headers: dict = field(default_factory=dict)
+    token: bool = True
+
+
+def reading(name, body, says, status=400, **more):
+    return Bad(name=f"read: {name}", path=READ, status=status, says=says, body=body, **more)
+
+
+def asking(name, body, says, status=400, **more):
+    return Bad(name=f"report: {name}", path="/reports/", status=status, says=says, body=body, **more)
+
+
+def getting(name, path, says, status=422, **more):
+    return Bad(name=f"get: {name}", path=API + path, status=status, says=says, method="GET", **more)
+
+
+def with_key(name, key, says="1 to 200 visible ASCII characters", status=400, **more):
+    headers = {"Idempotency-Key": key}
+    body = b'{"urls": ["https://example.org/"]}'
+    return Bad(
+        name=f"key: {name}", path="/reports/", status=status, says=says, body=body, headers=headers, **more
+    )
+
+
+#: Bodies that are no JSON, or that nobody can mean.
+NO_JSON = {
+    "blank": (b" \n", "Send one"),
+    "cut off": (b'{"up_to": 1', "Send one"),
+    "two values": (b"{}{}", "Extra data"),
+    "a trailing comma": (b'{"up_to": 1,}', "Send one"),
+    "single quotes": (b"{'up_to': 1}", "Send one"),
+    "a comment": (b'{"up_to": 1} // all', "Extra data"),
+    "NaN": (b'{"up_to": NaN}', "NaN is no JSON number"),
+    "Infinity": (b'{"up_to": Infinity}', "Infinity is no JSON number"),
+    "minus Infinity": (b'{"up_to": -Infinity}', "-Infinity is no JSON number"),
+    "a key twice": (b'{"up_to": 1, "up_to": 2}', "a key twice"),
+    "a key twice, further in": (b'{"x": [{"a": 1, "a": 2}]}', "a key twice"),
+    "arrays in arrays": (DEEP, "nested too deeply"),
+    "objects in objects": (b'{"a":' * 100_000, "nested too deeply"),
+    "a number of 5,000 digits": (b'{"up_to": ' + b"9" * 5000 + b"}", "over 400 digits"),
+    "hexadecimal": (b'{"up_to": 0x10}', "Send one"),
+    "a leading zero": (b'{"up_to": 07}', "Send one"),
+    "a plus": (b'{"up_to": +7}', "Send one"),
+    "a raw newline in a text": (b'{"x": "a\nb"}', "Invalid control character"),
+    "a raw NUL": (b'{"x": "\x00"}', "Invalid control character"),
+    "a bad escape": (b'{"x": "\\x41"}', "Send one"),
+    "Latin-1": ('{"x": "ä"}'.encode("latin-1"), "can't decode"),
+    "UTF-16": ('{"up_to": 1}'.encode("utf-16"), "can't decode"),
+    "UTF-32": ('{"up_to": 1}'.encode("utf-32-le"), "Send one"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", "BOM"),
+    "half a character": (b'{"x": "\xf0\x9f"}', "can't decode"),
+    "a surrogate in UTF-8": (b'{"x": "\xed\xa0\x80"}', "can't decode"),
+    "XML": (b"<up_to>1</up_to>", "Send one"),
+    "a form": (b"up_to=1", "Send one"),
+}
+
+BAD = [
+    *(reading(name, body, says) for name, (body, says) in NO_JSON.items()),
+    *(asking(name, body, says) for name, (body, says) in NO_JSON.items()),
+    # What is JSON, and wrong.
+    *(
+        reading(name, body, "The body is JSON, but no object", 422)
+        for name, body in {
+            "an array": b"[]",
+            "null": b"null",
+            "a number": b"1",
+            "a text": b'"up_to"',
+            "true": b"true",
+        }.items()
+    ),
+    *(
+        reading(f"up_to {name}", b'{"up_to": %s}' % value, "up_to must be a whole number from 0 to", 422)
+        for name, value in {
+            "null": b"null",
+            "a text": b'"1"',
+            "true": b"true",
+            "a list": b"[1]",
+            "an object": b"{}",
+            "a fraction": b"1.5",
+            "a whole float": b"1.0",
+            "an exponent": b"1e2",
+            "an endless one": b"1e999",
+            "below 0": b"-1",
+            "beyond the head": b"1000",
+            "beyond 2^53": b"9007199254740993",
+            "of 300 digits": b"9" * 300,
+        }.items()
+    ),
+    reading("no body", b"", "Send application/json", 415),
+    asking("no body", b"", "Send one of", 415),
+    reading("no up_to", b"{}", "up_to must be a whole number", 422),
+    reading("another case", b'{"UP_TO": 1}', "up_to must be a whole number", 422),
+    *(
+        reading(f"ids {name}", b'{"up_to": {head}, "ids": %s}' % value, "ids ", 422)
+        for name, value in {
+            "a text": b'"all"',
+            "an object": b"{}",
+            "a number": b"1",
+            "of numbers": b"[1]",
+            "of null": b"[null]",
+            "of lists": b"[[]]",
+            "no uuid": b'["1"]',
+            "with a NUL": b'["\\u0000"]',
+            "with half a surrogate": b'["\\ud800"]',
+            "too many": b"[" + b",".join([b'"' + NIL.encode() + b'"'] * 201) + b"]",
+        }.items()
+    ),
+    asking("an array", b"[]", "Some values are wrong", 422),
+    asking("null", b"null", "Some values are wrong", 422),
+    asking("no urls", b"{}", "Some values are wrong", 422),
+    *(
+        asking(f"urls {name}", b'{"urls": %s}' % value, "Some values are wrong", 422)
+        for name, value in {
+            "null": b"null",
+            "a text": b'"https://example.org/"',
+            "none": b"[]",
+            "of numbers": b"[1]",
+            "of null": b"[null]",
+            "of lists": b'[["https://example.org/"]]',
+            "no url": b'["x"]',
+            "another scheme": b'["ftp://example.org/"]',
+            "with a NUL": b'["https://example.org/\\u0000"]',
+            "with half a surrogate": b'["https://example.org/\\ud800"]',
+            "too many": b"[" + b",".join([b'"https://example.org/"'] * 1001) + b"]",
+        }.items()
+    ),
+    *(
+        asking(
+            f"title {name}", b'{"urls": ["https://example.org/"], "title": %s}' % value, "Some values", 422
+        )
+        for name, value in {
+            "a number": b"1",
+            "a list": b"[]",
+            "an endless number": b"1e999",
+            "too long": b'"%s"' % (b"x" * 300),
+            "with a NUL": b'"a\\u0000"',
+            "with half a surrogate": b'"\\udc00"',
+        }.items()
+    ),
+    # The types of bodies.
+    *(
+        reading(f"as {name}", b'{"up_to": 1}', "Send application/json", 415, type=type)
+        for name, type in {
+            "text": "text/plain",
+            "a form": FORM,
+            "JSON of another kind": "application/vnd.api+json",
+            "JSON text": "text/json",
+            "nothing": "",
+            "no type": "json",
+            "an unknown one": "x/y; charset=utf-8",
+        }.items()
+    ),
+    *(
+        asking(f"as {name}", b'{"urls": ["https://example.org/"]}', "Send one of", 415, type=type)
+        for name, type in {"text": "text/plain", "nothing": "", "XML": "application/xml"}.items()
+    ),
+    reading("1 MiB and a byte", b" " * (1024 * 1024 + 1), "Send at most 1048576 bytes", 413),
+    asking("4 MiB", b'{"urls": [' + b" " * (4 * 1024 * 1024) + b"]}", "Send fewer URLs", 413),
+    asking("a multipart form without its boundary", b"x", "no form", 400, type="multipart/form-data"),
+    asking("a broken multipart form", b"--b\r\nbroken", "Some values", 422, type=MULTIPART),
+    # Queries.
+    *(
+        getting(f"{list_} {query}"[:80], f"{list_}/?{query}", query.partition("=")[0])
+        for list_ in ("jobs", "notifications")
+        for query in (
+            "limit=0",
+            "limit=-1",
+            "limit=x",
+            "limit=",
+            "limit=1.5",
+            "limit=1e2",
+            "limit=%00",
+            "limit=%D9%A3",
+        )
+    ),
+    *(
+        getting(f"jobs after {after}"[:80], f"jobs/?after={after}", "after holds something that is not an id")
+        for after in ("", "1", "x", "%00", "%ff", NIL[:-1], NIL + "0", "%ED%A0%80")
+    ),
+    *(
+        getting(
+            f"notifications after {after}", f"notifications/?after={after}", "after must be a whole number"
+        )
+        for after in ("", "-1", "x", NIL, "1.0", "9007199254740992", "9" * 400, "%00", "%ff")
+    ),
+    *(
+        getting(f"jobs of state {state}", f"jobs/?state={state}", "state must be one of queued")
+        for state in ("", "done", "QUEUED", "queued%00", "%ff")
+    ),
+    *(
+        getting(f"notifications {query}", f"notifications/?{query}", query.partition("=")[0])
+        for query in ("unread=2", "unread=true", "unread=", "archived=-1", "archived=yes")
+    ),
+    *(
+        getting(f"sync {query}"[:80], f"sync/?{query}", "seq must be a whole number")
+        for query in (
+            "epoch=e&seq=x",
+            "epoch=e&seq=-1",
+            "seq=%00",
+            "seq=9007199254740992",
+            "seq=" + "9" * 500,
+        )
+    ),
+    getting("1,001 parameters", "jobs/?" + "&".join(f"p{n}" for n in range(1001)), "fewer", 400),
+    # Ids in paths.
+    getting("a job of somebody else", "jobs/{theirs}/", "no such job", 404),
+    getting("the result of somebody else's", "jobs/{theirs}/result/", "no such job", 404),
+    getting("a job that does not exist", f"jobs/{NIL}/", "no such job", 404),
+    *(
+        getting(f"a job called {id}", f"jobs/{id}/", "nothing here", 404)
+        for id in (
+            "1",
+            "x",
+            NIL[:-1],
+            NIL + "0",
+            NIL.replace("0", "G"),
+            NIL.replace("-", ""),
+            "%00",
+            "%ff",
+            "..",
+            "%2e%2e",
+        )
+    ),
+    getting("a job in capitals", "jobs/{MINE}/", "nothing here", 404),
+    Bad(name="cancel somebody else's", path=API + "jobs/{theirs}/cancel/", status=404, says="no such job"),
+    Bad(name="retry somebody else's", path=API + "jobs/{theirs}/retry/", status=404, says="no such job"),
+    Bad(
+        name="retry one that is queued",
+        path=API + "jobs/{mine}/retry/",
+        status=409,
+        says="Only one that failed",
+    ),
+    getting("the result of one that is queued", "jobs/{mine}/result/", "not done", 409),
+    # Paths and methods.
+    getting("a path that is not there", "job/", "nothing here", 404),
+    getting("the root", "", "nothing here", 404),
+    getting("no slash at the end", "jobs", "end with a slash", 404),
+    Bad(name="no slash, posted", path=API + "notifications/read", status=404, says="end with a slash"),
+    Bad(name="another verb", path=API + "notifications/destroy/", status=404, says="nothing here"),
+    *(
+        Bad(name=f"{method} {path}", path=API + path, status=405, says=f"Use {use}", method=method)
+        for method, path, use in (
+            ("POST", "jobs/", "GET"),
+            ("DELETE", "jobs/{mine}/", "GET"),
+            ("PUT", "jobs/{mine}/", "GET"),
+            ("PATCH", "notifications/", "GET"),
+            ("OPTIONS", "sync/", "GET"),
+            ("TRACE", "events/", "GET"),
+            ("GET", "notifications/read/", "POST"),
+            ("HEAD", "jobs/{mine}/cancel/", "POST"),
+            ("BREW", "jobs/", "GET"),
+        )
+    ),
+    Bad(name="DELETE of reports", path="/reports/", status=405, says="Use GET or", method="DELETE"),
+    # What is wanted back.
+    *(
+        getting(f"Accept: {accept}", path, "There is only application/json", 406, headers={"Accept": accept})
+        for path, accept in (
+            ("jobs/", "text/html"),
+            ("jobs/{mine}/", "image/*"),
+            ("notifications/", "application/problem+json"),
+            ("sync/", "text/event-stream"),
+            ("jobs/", "application/json;q=0"),
+            ("jobs/", "*/*;q=0"),
+            ("jobs/", "application"),
+            ("jobs/", ";;;"),
+            ("jobs/", "text/html;charset*=x'y'z"),
+        )
+    ),
+    Bad(
+        name="Accept for a change",
+        path=READ,
+        status=406,
+        says="There is only",
+        body=b'{"up_to": 0}',
+        headers={"Accept": "text/html"},
+    ),
+    getting("Accept: json for events", "events/", "only text/event-stream", 406, headers={"Accept": JSON}),
+    # Keys of requests.
+    *(
+        with_key(name, key)
+        for name, key in {
+            "empty": "",
+            "a blank": " ",
+            "two words": "a b",
+            "a tab": "a\tb",
+            "201 characters": "x" * 201,
+            "10,000 characters": "x" * 10_000,
+            "Latin-1": "ä",
+            "UTF-8": "ключ".encode().decode("latin-1"),
+            "a NUL": "a\x00",
+            "an escape": "\x1b[0m",
+            "a newline": "a\nb",
+        }.items()
+    ),
+    # Who asks.
+    reading("no CSRF token", b'{"up_to": 1}', "X-CSRFToken", 403, token=False),
+    asking("no CSRF token", b"{}", "X-CSRFToken", 403, token=False, headers={"Accept": JSON}),
+]
+
+#: What is broken and may be ignored: the answer is that of a request without it.
+IGNORED = (
+    [
+        {"If-None-Match": value}
+        for value in (
+            "",
+            "x",
+            '"',
+            "W/",
+            '"a',
+            ",,,",
+            'W/W/"x"',
+            "*x",
+            "\x00",
+            '"ä"',
+            '"x"' * 5000,
+            "\ud83d".encode("utf-8", "surrogatepass").decode("latin-1"),
+        )
+    ]
+    + [
+        {"Prefer": value}
+        for value in (
+            "",
+            "wait",
+            "wait=",
+            "wait=x",
+            "wait=-1",
+            "wait=1.5",
+            "wait=" + "9" * 5000,
+            'wait="',
+            ";",
+            "=",
+            ",,",
+            "\x00",
+            "ä",
+            "x=" + '"\\' * 5000,
+        )
+    ]
+    + [
+        {"Accept": value}
+        for value in (
+            "",
+            "*/*",
+            "application/*",
+            "application/json;q=0.001",
+            "text/html, */*;q=0.1",
+            "application/json;q=x",
+        )
+    ]
+    + [
+        {"Accept-Language": "\x00"},
+        {"Accept-Encoding": "x" * 5000},
+        {"Last-Event-ID": "x"},
+        {"X-HTTP-Method-Override": "DELETE"},
+    ]
+)
