@@ -38,7 +38,7 @@ def get(id: str, tag: str, summary: str, responses: Part, *errors: str, **more: 
 
 
 def post(id: str, tag: str, summary: str, responses: Part, *errors: str, **more: Any) -> dict[str, Any]:
-    security = [{"session": [], "csrf": []}]
+    security: list[Part] = [{"session": [], "csrf": []}]
     return {"post": operation(id, tag, summary, responses, (*CHANGES, *errors), security=security, **more)}
 
 
@@ -189,6 +189,7 @@ FOLLOWING: Part = {
         "TooMany",
         "NoEvents",
         parameters=[*POSITION, in_header("Last-Event-ID", text(), "The id of the last event; it wins.")],
+        security=[{"session": []}, {}],
     ),
 }
 

@@ -5,6 +5,12 @@ import pytest
 from tests.hosts.host import prepared
 
 
+@pytest.fixture(autouse=True, scope="session")
+def not_twice(pytestconfig):
+    if pytestconfig.getoption("database") == "postgres":
+        pytest.skip("The host brings databases of its own, whatever --database says.")
+
+
 @pytest.fixture(scope="module", params=["uuid", "string"])
 def asgi(request, tmp_path_factory):
     """Under Daphne, with the embedded worker; keys of users are UUIDs, or texts."""

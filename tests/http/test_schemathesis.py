@@ -1,0 +1,136 @@
+"""Requests that schemathesis makes up from the OpenAPI document: one by one, and following from one another.
+
+All of its checks are on: no 500, answers and their headers as described, good data taken and bad data refused, no other
+method, and no answer without a session. The server is in this process and a WSGI one, so that nothing waits.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import schemathesis
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.wsgi import get_wsgi_application
+from django.test import Client
+from django.utils import timezone
+from hypothesis import HealthCheck, Phase, settings
+
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.jobs import by_hand, states
+from notifications.models import Attempt, Job, Notification, Stream
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+ADDRESS = "/notifications/api/openapi.json"
+CONFIG = {
+    "generation": {"deterministic": True, "with-security-parameters": False},
+    "checks": {
+        # A WSGI server has no events, and says so.
+        "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", 501]},
+        # 409: a job in the wrong state; 422: a position that has not been reached.
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 404, 409, 422, 501]},
+    },
+}
+API = schemathesis.openapi.from_wsgi(
+    ADDRESS, get_wsgi_application(), config=schemathesis.Config.from_dict(CONFIG)
+)
+QUICK = settings(
+    deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+SESSION, TOKEN = "s" * 32, "t" * 32
+JOBS = []
+
+
+@API.auth()
+class Ada:
+    """Signs the requests, some of which are made up long before Ada is there."""
+
+    def get(self, case, context):
+        return SESSION
+
+    def set(self, case, session, context):
+        case.cookies = {**(case.cookies or {}), "sessionid": session, "csrftoken": TOKEN}
+        case.headers["X-CSRFToken"] = TOKEN
+
+
+@API.hook
+def map_path_parameters(context, path_parameters):
+    """Mostly jobs that there are, of Ada and of Bob: hardly any id that is made up is one of them."""
+    try:
+        number = UUID(path_parameters["id"]).int
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return path_parameters
+    choice = number % (len(JOBS) + 2)
+    return {"id": JOBS[choice]} if choice < len(JOBS) else path_parameters
+
+
+@pytest.fixture
+def people(transactional_db):
+    """Ada, who asks, and Bob."""
+    people = [get_user_model().objects.create_user(name) for name in ("ada", "bob")]
+    sign_in(people[0])
+    return people
+
+
+@pytest.fixture
+def world(people):
+    """Afterwards nothing of Bob's has changed."""
+    make_world(people)
+    before = rows_of(people[1])
+    yield
+    assert rows_of(people[1]) == before
+
+
+def make_world(people):
+    """Jobs in every state and notifications, as the only ones that there are."""
+    for model in (Attempt, Job, Notification, Stream):
+        model.objects.all().delete()
+    for user in people:
+        tasks.add.using(owner=user, url="/somewhere/").enqueue(1, 2)
+        tasks.fail.using(owner=user).enqueue()
+        run_jobs()
+        tasks.noop.using(owner=user, title="It runs").enqueue()
+        states.claim(uuid7(), 1)
+        for _ in range(2):
+            cancelled = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        by_hand.cancel([cancelled.id])
+        notify(user, "Hello", body="There", category="talk", data={"a": 1})
+    JOBS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
+
+
+def sign_in(user):
+    """Begin a session under the key that the requests were made up with."""
+    client = Client()
+    client.force_login(user)
+    there = Session.objects.filter(session_key=client.cookies["sessionid"].value)
+    there.update(session_key=SESSION)
+
+
+def rows_of(user):
+    """All rows of a user."""
+    return [list(model.objects.filter(user=user).order_by("id").values()) for model in (Job, Notification)]
+
+
+@API.parametrize()
+@QUICK
+def test_each_operation(case, world):
+    case.call_and_validate()
+
+
+def test_what_follows_from_one_another(people):
+    """Along the links of the document: list, look, cancel, try again, mark, and ask for what followed."""
+
+    class Following(API.as_state_machine()):
+        def setup(self):
+            super().setup()
+            make_world(people)
+            self.before = rows_of(people[1])
+
+        def teardown(self):
+            assert rows_of(people[1]) == self.before
+            super().teardown()
+
+    Following.run(settings=settings(QUICK, max_examples=30, stateful_step_count=8))
