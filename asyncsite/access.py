@@ -1,18 +1,21 @@
 """Who may ask, and how: one decorator for the views of signed-in people, sync and async."""
 
+import logging
 from functools import wraps
 from inspect import iscoroutinefunction
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.http import HttpResponseNotAllowed, UnreadablePostError
+from django.db import InterfaceError, OperationalError
+from django.http import HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from asyncsite.problems import problem, wants_json
 
+logger = logging.getLogger("asyncsite")
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 #: Bytes of a body that is begun to be read. A file that is somewhat too big still gets the form back.
@@ -36,26 +39,30 @@ def signed_in(*methods, accepts=FORMS):
             @csrf_exempt
             @wraps(view)
             async def asynchronous(request, *args, **kwargs):
-                # Found here, with await, so that nothing below looks for it with a query on the event loop.
-                request.user = await request.auser()
-                if refusal := refuse(request, methods, accepts):
-                    return refusal
                 try:
+                    # Found here, with await, so that nothing below looks for it with a query on the event loop.
+                    request.user = await request.auser()
+                    if refusal := refuse(request, methods, accepts):
+                        return refusal
                     return await protected(request, *args, **kwargs)
                 except UNREADABLE as error:
                     return await sync_to_async(unreadable)(request, error)
+                except (OperationalError, InterfaceError) as error:
+                    return away(request, error)
 
             return asynchronous
 
         @csrf_exempt
         @wraps(view)
         def synchronous(request, *args, **kwargs):
-            if refusal := refuse(request, methods, accepts):
-                return refusal
             try:
+                if refusal := refuse(request, methods, accepts):
+                    return refusal
                 return protected(request, *args, **kwargs)
             except UNREADABLE as error:
                 return unreadable(request, error)
+            except (OperationalError, InterfaceError) as error:
+                return away(request, error)
 
         return synchronous
 
@@ -99,6 +106,15 @@ def sent_back(request, status, heading, detail):
         return problem(status, detail)
     context = {"heading": heading, "text": f"{detail} Go back: your browser still has what you typed."}
     return render(request, "message.html", context, status=status)
+
+
+def away(request, error):
+    """The database cannot be asked. Plain text for people: a page's frame would ask it again."""
+    logger.warning("503 is answered, because the database refused: %s", error, exc_info=error)
+    words = "The database cannot be asked now. Try again in a moment."
+    if wants_json(request):
+        return problem(503, words, headers={"Retry-After": "2"})
+    return HttpResponse(words, status=503, content_type="text/plain", headers={"Retry-After": "2"})
 
 
 def csrf_failure(request, reason=""):

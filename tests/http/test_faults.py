@@ -1,0 +1,101 @@
+"""The database is away, full, or loses its answer while somebody asks: 503, and the job is accepted, or it is not."""
+
+import shutil
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import Client
+
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.faults.support.deaths import lose_the_answer
+from tests.faults.test_disk_full import disk, fill  # noqa: F401 (a fixture)
+from tests.http.conftest import BROWSER, assert_problem
+from tests.http.test_idempotency import assert_replay, counts, post
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def assert_come_again(answer):
+    assert_problem(answer, 503)
+    assert 0 < int(answer["Retry-After"]) < 60
+
+
+def moved(settings):
+    """Point this process to another database; undone by the fixture."""
+    connection.close()
+    connection.settings_dict.update(settings)
+
+
+@pytest.fixture
+def elsewhere():
+    before = dict(connection.settings_dict)
+    yield moved
+    connection.close()
+    connection.settings_dict.clear()
+    connection.settings_dict.update(before)
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/async/"])
+def test_the_answer_to_the_commit_is_lost(path, client):
+    """The job is accepted, and will run. With its key the retry finds it."""
+    lose_the_answer(connection)
+    assert_come_again(post(client, path))
+    assert counts() == (1, 1)
+    again = post(client, path)
+    assert (again.status_code, again["Idempotency-Replayed"], counts()) == (202, "true", (1, 1))
+    assert run_jobs() == 1
+
+
+def test_the_answer_is_lost_in_a_transaction_of_the_host(client, monkeypatch):
+    """Then it is the host's commit, and the host's answer; the retry finds the job all the same."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    lose_the_answer(connection)
+    assert post(client).status_code == 500
+    assert counts() == (1, 1)
+    assert post(client)["Idempotency-Replayed"] == "true"
+
+
+def test_the_disk_is_full(client, disk, elsewhere):  # noqa: F811
+    """Nothing is accepted, and what is there can be read; with room again the same request is."""
+    if connection.vendor != "sqlite":
+        pytest.skip("It is SQLite's disk.")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    place = disk / "site.sqlite3"
+    shutil.copy(connection.settings_dict["NAME"], place)
+    elsewhere({"NAME": str(place)})
+    there = post(client, key={}).json()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or there is room in its log
+    filler = fill(disk)
+    for path in ("/plain/", "/async/"):
+        assert_come_again(post(client, path))
+    assert client.get(there["links"]["self"]).json()["id"] == there["id"]
+    assert_come_again(client.post(there["links"]["cancel"]))
+    assert counts() == (1, 1)
+    filler.unlink()
+    first = post(client)
+    assert "Idempotency-Replayed" not in first
+    Job.objects.filter(pk=there["id"]).delete()
+    Group.objects.order_by("id").first().delete()
+    assert_replay(first, post(client))
+
+
+def test_the_database_is_away(client, elsewhere):
+    """503 also where it cannot be seen who asks, for programs and for people; when it is back, all is as before."""
+    sqlite = connection.vendor == "sqlite"
+    before = dict(connection.settings_dict)
+    elsewhere({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})
+    for path in ("/plain/", "/async/", "/reports/"):
+        assert_come_again(post(client, path))
+    for path in ("jobs/", "notifications/", "sync/", "events/", "jobs/00000000-0000-0000-0000-000000000000/"):
+        assert_come_again(client.get(f"/notifications/api/{path}"))
+    assert_come_again(client.post("/notifications/api/notifications/read/", {}, "application/json"))
+    assert client.get("/reports/", headers=BROWSER).status_code == 503
+    connection.settings_dict.update(before)
+    connection.close()
+    assert counts() == (0, 0)
+    assert post(client).status_code == 202
+    assert post(Client()).status_code == 202
