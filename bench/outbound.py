@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.callers import CALLERS
@@ -31,6 +32,8 @@ def main() -> None:
     options.add_argument("--at-once", default="16,128,512")
     options.add_argument("--out", type=Path, help="a folder for outbound.json, outbound.md and outbound.svg")
     told = options.parse_args()
+    if missing := [name for name in ("httpx", "niquests") if find_spec(name) is None]:
+        raise SystemExit(f"{', '.join(missing)}: not installed. pip install -r bench/requirements.txt")
     figures: Figures = defaultdict(list)
     with subprocess.Popen(
         [sys.executable, "-m", "bench.upstream"], stdout=subprocess.PIPE, text=True
