@@ -1,0 +1,147 @@
+"""Asking from views of Django REST framework and Django Ninja, as the documentation shows them."""
+
+import json
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
+from django.db import connections
+from django.test import AsyncClient, Client
+
+from notifications.models import Job
+from tests.http.conftest import BROWSER, assert_problem
+
+DRF = ["/drf/function/", "/drf/class/"]
+NINJA = ["/ninja/exports/", "/ninja/exports/async/"]
+VIEWS = DRF + NINJA
+KEY = {"Idempotency-Key": "k1"}
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def urls(settings):
+    settings.ROOT_URLCONF = "tests.http.frameworks"
+
+
+def ask(client, view, body='{"year": 2026}', kind="application/json", **headers):
+    return client.post(view, body, content_type=kind, headers=headers)
+
+
+def as_parts(year):
+    """A form with a file beside the field."""
+    return (
+        f'--x\r\nContent-Disposition: form-data; name="year"\r\n\r\n{year}\r\n'
+        f'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nof {year}\r\n--x--\r\n'
+    )
+
+
+BODIES = {
+    "JSON": ("application/json", '{{"year": {}}}'.format),
+    "form": ("application/x-www-form-urlencoded", "year={}".format),
+    "multipart": ("multipart/form-data; boundary=x", as_parts),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_accepted_as_anywhere(client, ada, view):
+    """202 with the job, which belongs to who is signed in; a browser is sent to its page."""
+    answer = ask(client, view)
+    job = Job.objects.get()
+    assert answer.status_code == 202, answer.content
+    assert (job.user_id, json.loads(job.args)) == (ada.pk, [2026])
+    assert answer.json()["id"] == str(job.pk) and answer["Location"] == answer.json()["links"]["self"]
+    assert (answer["Content-Type"], answer["Retry-After"]) == ("application/json", "1") and answer["ETag"]
+    assert ask(client, view, **BROWSER).status_code == 303
+
+
+@pytest.mark.parametrize(("view", "kind"), [(DRF[0], "Token"), (DRF[1], "Token"), (NINJA[1], "Bearer")])
+def test_the_owner_is_whom_the_framework_found(client, bob, view, kind):
+    """By a token, and without a session."""
+    assert ask(Client(), view, Authorization=f"{kind} bob").status_code == 202
+    assert Job.objects.get().user_id == bob.pk
+    assert ask(Client(), view, Authorization=f"{kind} nobody").status_code in (401, 403)
+
+
+@pytest.mark.parametrize("view", DRF)
+def test_the_token_comes_before_the_session(client, bob, view):
+    """As DRF has it: Django's request inside names another user."""
+    assert ask(client, view, Authorization="Token bob").status_code == 202
+    assert Job.objects.get().user_id == bob.pk
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("view", DRF)
+def test_a_request_of_drf_is_answered_once(client, view, body):
+    """Whether its parser has read the body before it was asked, or reads it then, or never does."""
+    kind, write = BODIES[body]
+    first = ask(client, view, write(2026), kind, **KEY)
+    again = ask(client, view, write(2026), kind, **KEY)
+    assert (first.status_code, again.status_code) == (202, 202), first.content
+    assert again.json()["id"] == first.json()["id"]
+    assert "Idempotency-Replayed" not in first and again["Idempotency-Replayed"] == "true"
+    assert_problem(ask(client, view, write(2027), kind, **KEY), 422)
+    assert Job.objects.count() == Group.objects.count() == 1
+
+
+@pytest.mark.parametrize("view", NINJA)
+def test_a_request_of_ninja_is_answered_once(client, view):
+    first, again = (ask(client, view, **KEY) for _ in range(2))
+    assert again.json()["id"] == first.json()["id"] and again["Idempotency-Replayed"] == "true"
+    assert_problem(ask(client, view, '{"year": 2027}', **KEY), 422)
+    assert Job.objects.count() == Group.objects.count() == 1
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_blanks_count(client, view):
+    """The bytes are compared."""
+    ask(client, view, '{"year": 2026, "a": 1}', **KEY)
+    assert_problem(ask(client, view, '{"year":2026,"a":1}', **KEY), 422)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "same", "other"),
+    [
+        ("application/x-own", '{"year": 1, "a": 2}', '{"a":2,"year":1}', '{"year": 1, "a": 3}'),
+        ("multipart/form-data; boundary=x", as_parts(1), as_parts(1), as_parts(1).replace("of 1", "of 2")),
+    ],
+    ids=["own", "multipart"],
+)
+def test_what_a_parser_has_read_counts_where_the_bytes_are_gone(client, kind, first, same, other):
+    """With the content of files."""
+
+    def put(body):
+        return client.put("/drf/put/", body, content_type=kind, headers=KEY)
+
+    asked, again = put(first), put(same)
+    assert (asked.status_code, again.status_code) == (202, 202), asked.content
+    assert again["Idempotency-Replayed"] == "true" and again.json()["id"] == asked.json()["id"]
+    assert_problem(put(other), 422)
+    assert Job.objects.count() == Group.objects.count() == 1
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_bad_key_is_a_problem(client, view):
+    assert_problem(ask(client, view, **{"Idempotency-Key": "a b"}), 400)
+    assert not Job.objects.exists() and not Group.objects.exists()
+
+
+@pytest.mark.parametrize("headers", [{}, KEY])
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_fails_leaves_nothing(client, view, headers):
+    """Neither an exception in ask nor a body that the framework refuses."""
+    assert ask(client, view, '{"year": -1}', **headers).status_code == 500
+    assert ask(client, view, '{"year": ', **headers).status_code in (400, 422)
+    assert not Job.objects.exists() and not Group.objects.exists()
+
+
+@pytest.mark.parametrize("view", [DRF[0], NINJA[1]])
+async def test_waiting_is_what_the_client_preferred(ada, view):
+    """Under ASGI, from a thread and from the event loop; the job is not done by then."""
+    client = AsyncClient()
+    await client.aforce_login(ada)
+    answer = await ask(client, view, Prefer="wait=1")
+    assert (answer.status_code, answer["Preference-Applied"]) == (202, "wait=1")
+    answer = await ask(client, view, Prefer="respond-async")
+    assert (answer.status_code, answer["Preference-Applied"]) == (202, "respond-async")
+    await sync_to_async(connections.close_all)()
