@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
@@ -131,7 +132,7 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
 
 
 def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
-    with transaction.atomic(using=database()):
+    with transaction.atomic(using=database()), _with_the_projects():
         begin_with_a_write()
         if key and (there := key.job(owner)):
             return Asked(job=there, replayed=True)
@@ -142,6 +143,14 @@ def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
         if key:
             key.give(job)
         return Asked(job=job)
+
+
+def _with_the_projects() -> AbstractContextManager[Any]:
+    """Where the app has a database of its own: a transaction of the project's too, which ends in the same way.
+
+    It is committed first, so that no worker meets a job without what it works on.
+    """
+    return nullcontext() if database() == DEFAULT_DB_ALIAS else transaction.atomic()
 
 
 def _is_serialization_failure(exc: OperationalError) -> bool:

@@ -134,6 +134,30 @@ async def test_followed_without_a_socket(asgi):
         assert (await ada.json(f"{API}sync/?{where}"))["unread"] == 1
 
 
+async def test_what_a_client_prefers(asgi):
+    """A view without a transaction waits for its job; inside one nothing is there to wait for. Keys work in both."""
+    async with asgi.person() as ada:
+        for view, status in (("async", 200), ("function", 202)):
+            told = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
+            answered, headers, text = await ada.post(f"/app/en/ask/{view}/2004/", **told)
+            assert answered == status, text
+            assert headers.get("Preference-Applied") == ("wait=20" if status == 200 else None)
+            link = headers["Content-Location" if status == 200 else "Location"]
+            assert link == json.loads(text)["links"]["self"] == f"{LINKS}api/jobs/{json.loads(text)['id']}/"
+            _, again, same = await ada.post(f"/app/en/ask/{view}/2004/", **told)
+            assert (
+                again["Idempotency-Replayed"] == "true" and json.loads(same)["id"] == json.loads(text)["id"]
+            )
+        count = "SELECT count(*) FROM everything_export WHERE year = 2004"
+        assert asgi.rows("default", count) == [(1,)]
+
+
+async def test_the_document_says_where_the_api_is(asgi):
+    """Below the script name and the language, for everybody."""
+    async with asgi.visitor() as nobody:
+        assert (await nobody.json(f"{API}openapi.json"))["servers"] == [{"url": API.rstrip("/")}]
+
+
 async def test_who_is_not_signed_in(asgi):
     """Is answered 401 by the API, before CSRF, and never redirected; pages go to the project's own sign-in."""
     async with asgi.visitor() as nobody:
@@ -167,10 +191,11 @@ async def test_signing_out_ends_the_socket(asgi):
         assert socket.close_code == 4401
 
 
-async def test_a_request_that_fails_leaves_nothing(asgi):
-    """The transaction of the request takes the job with it, and what stands beside it."""
+@pytest.mark.parametrize("view", ["failing", "broken"])
+async def test_a_request_that_fails_leaves_nothing(asgi, view):
+    """The transaction of the request, or of what it asks, takes the job with it, and the row in the other database."""
     async with asgi.person() as ada:
-        status, _, _ = await ada.post("/app/en/ask/failing/1234/", **PROGRAM)
+        status, _, _ = await ada.post(f"/app/en/ask/{view}/1234/", **PROGRAM)
         assert status == 500
         assert (await ada.json(f"{API}jobs/"))["items"] == []
         assert not asgi.rows("default", "SELECT 1 FROM everything_export WHERE year = 1234")

@@ -39,6 +39,9 @@ async def test_nobody_waits(wsgi):
         assert status == 200 and "Preference-Applied" not in headers
         status, again, _ = await ada.get(f"{API}sync/", Prefer="wait=20", If_None_Match=headers["ETag"])
         assert status == 304 and "Preference-Applied" not in again
+        for view in VIEWS:
+            status, headers, _ = await ada.post(f"/app/en/ask/{view}/2004/", Prefer="wait=20", **PROGRAM)
+            assert status == 202 and "Preference-Applied" not in headers
 
 
 async def test_who_is_not_signed_in(wsgi):

@@ -19,6 +19,7 @@ urlpatterns = [
         path("ask/class/<int:year>/", views.AsClass.as_view()),
         path("ask/async/<int:year>/", views.as_async),
         path("ask/failing/<int:year>/", views.that_fails_then),
+        path("ask/broken/<int:year>/", views.with_an_ask_that_fails),
         path("delete-me/", views.delete_me),
         path("sign-in/", LoginView.as_view(), name="login"),
         path("sign-out/", LogoutView.as_view(), name="logout"),

@@ -52,6 +52,18 @@ def that_fails_then(request, year):
     raise ZeroDivisionError
 
 
+@transaction.non_atomic_requests("default")
+@transaction.non_atomic_requests("elsewhere")
+def with_an_ask_that_fails(request, year):
+    """Without a transaction of the request's own."""
+
+    def run():
+        ask(request, year)()
+        raise ZeroDivisionError
+
+    return accepted(request, run)
+
+
 def delete_me(request):
     request.user.delete()
     return render(request, "start.html")
