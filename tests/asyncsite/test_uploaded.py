@@ -261,3 +261,15 @@ def test_csrf_is_checked_of_files_too(demo):
     client.force_login(demo)
     assert send(client, upload(A)).status_code == 403
     assert not Report.objects.exists()
+
+
+def test_sent_again_with_its_key_it_is_the_same_report(program):
+    """Of a form the fields and files count, not the boundary between them; another file is another request."""
+    key = {**JSON, "idempotency-key": "k1"}
+    first = send(program, upload(f"{A}\n{B}"), headers=key, title="Partners")
+    again = send(program, upload(f"{A}\n{B}"), headers=key, title="Partners")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"] and again.headers["idempotency-replayed"] == "true"
+    assert send(program, upload(A), headers=key, title="Partners").status_code == 422
+    assert send(program, upload(f"{A}\n{B}"), headers=key, title="Others").status_code == 422
+    assert Report.objects.count() == Job.objects.count() == 1
