@@ -21,6 +21,7 @@ urlpatterns = [
         path("ask/failing/<int:year>/", views.that_fails_then),
         path("ask/broken/<int:year>/", views.with_an_ask_that_fails),
         path("delete-me/", views.delete_me),
+        path("delete-me/in-vain/", views.delete_me_in_vain),
         path("sign-in/", LoginView.as_view(), name="login"),
         path("sign-out/", LogoutView.as_view(), name="logout"),
         path("admin/", admin.site.urls),

@@ -67,3 +67,13 @@ def with_an_ask_that_fails(request, year):
 def delete_me(request):
     request.user.delete()
     return render(request, "start.html")
+
+
+@transaction.non_atomic_requests("default")
+@transaction.non_atomic_requests("elsewhere")
+def delete_me_in_vain(request):
+    """A transaction of the people's database alone, which is rolled back."""
+    with transaction.atomic():
+        request.user.delete()
+        transaction.set_rollback(True)
+    return HttpResponse(status=204)
