@@ -8,9 +8,11 @@ import urllib.parse
 
 import pytest
 
+from tests.support.site import ROOT
 from tests.support.waiting import wait_until
 
 API = "/notifications/api/"
+DOCS = ROOT / "docs"
 
 
 class Person:
@@ -140,6 +142,22 @@ def test_waiting_and_asking_again(person, site_server):
     assert (again.status, again.headers["Idempotency-Replayed"]) == (200, "true")
     assert again.headers["Content-Location"] == first.headers["Content-Location"] == job["links"]["self"]
     assert person.report([url, url], Idempotency_Key="k").status == 422
+    assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
+
+
+def test_the_client_of_the_documentation(person, site_server):
+    """It asks, waits and returns what the task returned; of a job that failed it raises the error."""
+    recipe = re.search(
+        r"^## A client$.*?^```python\n(.*?)^```$", (DOCS / "http.md").read_text(), re.M | re.S
+    )[1]
+    told = {}
+    exec(recipe, told)
+    with told["requests"].Session() as session:
+        session.headers.update(person.headers())
+        url = f"{site_server.url}/upstream/ok"
+        assert told["run"](session, f"{site_server.url}/reports/", urls=[url]) is not None
+        with pytest.raises(told["requests"].HTTPError, match="422"):
+            told["run"](session, f"{site_server.url}/reports/", urls=[])
     assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
 
 

@@ -158,7 +158,7 @@ export function fakeFetch(routes) {
   const calls = [];
   const fetch = async (input, init = {}) => {
     const url = new URL(input, "http://site.test");
-    const key = `${init.method ?? "GET"} ${url.pathname}`;
+    const key = `${(init.method ?? "GET").toUpperCase()} ${url.pathname}`;
     calls.push({ key, url, headers: new Headers(init.headers), init });
     let answer = routes[key];
     if (typeof answer === "function")

@@ -46,12 +46,13 @@ test("the CSRF token goes to the page's own origin only, and not with safe metho
     "POST /elsewhere": { json: {} },
   };
   const page = livePage({ routes });
-  await page.jobs.ask("/reports/", { method: "post", headers: { "X-Mine": "1" } }).catch(() => null);
+  await page.jobs.ask("/reports/", { method: "post", headers: { "X-Mine": "1" } });
   await page.jobs.ask("/reports/");
   await page.jobs.ask("https://other.test/elsewhere", { method: "POST" });
   const tokens = Object.fromEntries(
     page.net.calls.map((call) => [call.url.pathname + call.key.slice(0, 4), call.headers.get("X-CSRFToken")]),
   );
+  assert.equal(tokens["/reports/POST"], "token");
   assert.equal(tokens["/reports/GET "], null);
   assert.equal(tokens["/elsewherePOST"], null);
 });
@@ -63,6 +64,63 @@ test("an unsafe request carries the token and asks for JSON", async () => {
   assert.equal(headers.get("X-CSRFToken"), "token");
   assert.equal(headers.get("Accept"), "application/json");
   assert.equal(headers.get("X-Mine"), "1");
+});
+
+const keys = (page) => page.net.calls.map((call) => call.headers.get("Idempotency-Key"));
+
+/** A page whose network fails so often, and then answers. */
+function failing(times, error = new TypeError("Failed to fetch")) {
+  return livePage({ routes: { "POST /reports/": () => (times-- > 0 ? error : asked()) } });
+}
+
+test("a request that got no answer is sent again with the same key", async () => {
+  const page = failing(2);
+  const handle = page.jobs.ask("/reports/", { method: "POST", body: "x" }).then((job) => ({ job }));
+  await page.clock.advance(1_000);
+  assert.equal(keys(page).length, 2);
+  await page.clock.advance(3_000);
+  assert.equal((await handle).job.id, JOB);
+  assert.equal(keys(page).length, 3);
+  assert.equal(new Set(keys(page)).size, 1);
+  assert.match(keys(page)[0], /^[0-9a-f]{32}$/);
+});
+
+test("each wish has a key of its own, unless it brings one", async () => {
+  const page = livePage({ routes: { "POST /reports/": asked() } });
+  await page.jobs.ask("/reports/", { method: "POST" });
+  await page.jobs.ask("/reports/", { method: "POST" });
+  await page.jobs.ask("/reports/", { method: "POST", headers: { "idempotency-key": "mine" } });
+  assert.equal(new Set(keys(page)).size, 3);
+  assert.equal(keys(page)[2], "mine");
+});
+
+test("the network's error is told in the end", async () => {
+  const page = failing(3);
+  const asking = assert.rejects(async () => await page.jobs.ask("/reports/", { method: "POST" }), TypeError);
+  await page.clock.advance(4_000);
+  await asking;
+  assert.equal(keys(page).length, 3);
+});
+
+test("what was aborted, or cannot be sent twice, is not sent again", async () => {
+  const page = failing(1, new DOMException("Aborted", "AbortError"));
+  await assert.rejects(async () => await page.jobs.ask("/reports/", { method: "POST" }), {
+    name: "AbortError",
+  });
+  assert.equal(keys(page).length, 1);
+  const other = failing(1);
+  const stream = new ReadableStream({ start: (controller) => controller.close() });
+  const init = { method: "POST", body: stream, duplex: "half" };
+  await assert.rejects(async () => await other.jobs.ask("/reports/", init), TypeError);
+  assert.equal(keys(other).length, 1);
+});
+
+test("requests that only read, or go elsewhere, have no key and are sent once", async () => {
+  const routes = { "GET /reports/": { json: {} }, "POST /elsewhere": { json: {} } };
+  const page = livePage({ routes });
+  await page.jobs.ask("/reports/");
+  await page.jobs.ask("https://other.test/elsewhere", { method: "POST" });
+  assert.deepEqual(keys(page), [null, null]);
 });
 
 test("an answer that is the result already gives a handle that is settled", async () => {

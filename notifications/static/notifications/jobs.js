@@ -13,6 +13,9 @@
 
 const CHECK_AFTER = 5_000;
 const TRIES = 6;
+const KEY = "Idempotency-Key";
+/** Milliseconds before a request that got no answer is sent again. */
+const PAUSES = [1_000, 3_000];
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** What a server answered instead of a result (RFC 9457); `problem` is its body, `job` the job that failed. */
@@ -162,7 +165,8 @@ export class Jobs {
 
   /**
    * fetch() for a view that answers with a job. `await ask(…)` gives a JobHandle, awaiting that its result; a view
-   * that answered with the result itself gives a handle that is settled already.
+   * that answered with the result itself gives a handle that is settled already. An unsafe request to this site has an
+   * Idempotency-Key, and is sent again with it, twice at most, where the network fails.
    * @param {string} url
    * @param {RequestInit} [init]
    * @returns {Asked} rejects with Problem, or with what fetch() throws
@@ -206,7 +210,7 @@ export class Jobs {
    * @returns {Promise<{job: JobHandle}>}
    */
   async #ask(url, init) {
-    const response = await this.#request(url, init);
+    const response = await this.#insist(url, init);
     const body = await this.#body(response);
     if (body?.kind === "job")
       return { job: this.job(body, response.headers.get("Location") ?? body.links.self) };
@@ -217,17 +221,44 @@ export class Jobs {
   }
 
   /**
+   * A request that may change something here, and got no answer, is sent again: its key says that it is the same one.
+   * @param {string} url
+   * @param {RequestInit} init
+   */
+  async #insist(url, init) {
+    if (!this.#changesHere(url, init)) return this.#request(url, init);
+    const headers = new Headers(init.headers);
+    if (!headers.has(KEY)) headers.set(KEY, randomKey());
+    for (const pause of PAUSES) {
+      try {
+        return await this.#request(url, { ...init, headers });
+      } catch (error) {
+        // Only the network's: whoever aborts wants no answer. A stream can be read once.
+        if (!(error instanceof TypeError) || init.body instanceof ReadableStream) throw error;
+      }
+      await new Promise((resolve) => this.#clock.setTimeout(() => resolve(null), pause));
+    }
+    return this.#request(url, { ...init, headers });
+  }
+
+  /**
    * @param {string} url
    * @param {RequestInit} init
    */
   #request(url, init) {
     const headers = new Headers(init.headers);
     if (!headers.has("Accept")) headers.set("Accept", "application/json");
-    const unsafe = !SAFE.has((init.method ?? "GET").toUpperCase());
-    if (unsafe && new URL(url, this.#origin).origin === this.#origin) {
-      headers.set(this.#csrf.header, this.#csrf.token());
-    }
+    if (this.#changesHere(url, init)) headers.set(this.#csrf.header, this.#csrf.token());
     return this.#fetch(url, { credentials: "same-origin", ...init, headers });
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit} init
+   */
+  #changesHere(url, init) {
+    const unsafe = !SAFE.has((init.method ?? "GET").toUpperCase());
+    return unsafe && new URL(url, this.#origin).origin === this.#origin;
   }
 
   /** @param {Response} response */
@@ -362,6 +393,11 @@ export class Jobs {
       }
     }
   }
+}
+
+/** Also where there is no crypto.randomUUID: on a page without HTTPS. */
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**
