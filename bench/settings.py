@@ -17,4 +17,4 @@ if os.environ.get("BENCH_LAYER"):
             "CONFIG": {"hosts": [os.environ["BENCH_LAYER"]]},
         }
     }
-NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000}  # noqa: F405
+NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000, "ASKS_PER_MINUTE": 1_000_000}  # noqa: F405
