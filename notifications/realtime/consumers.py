@@ -41,6 +41,7 @@ async def _let_in(scope, receive, send) -> Socket | None:
         await send({"type": "websocket.close", "code": 4403})
         return None
     daphne_server.let_it_read(send)
+    daphne_server.share_options(send)
     here = hub.here()
     user, session, bye = await _who(here, scope, request)
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.

@@ -1,7 +1,7 @@
 """What the app has to know of Daphne, which tells applications neither of its root path nor of its end.
 
-And a short way to its sockets: on the ordinary one, autobahn formats a line of debugging with colours for each message
-that nobody reads, and Twisted asks the kernel twice when it may write, which costs three times the write itself.
+And a short way to its sockets: on the ordinary one, autobahn formats lines of debugging with colours that nobody reads,
+for each handshake and message, and Twisted asks the kernel twice when it may write, which costs three times the write.
 """
 
 from __future__ import annotations
@@ -37,6 +37,28 @@ def let_it_read(send: Any) -> None:
         with contextlib.suppress(AttributeError, ValueError):
             (protocol,) = send.args
             protocol.closeHandshakeTimeout = CLOSE_WITHIN
+
+
+def share_options(send: Any) -> None:
+    """Give the WebSockets that follow on the server of this ``send`` a class that has autobahn's options.
+
+    Otherwise each connection copies all of them, and formats them for a line of debugging that nobody reads: a quarter
+    of what a handshake costs. Not where Twisted's log is read, nor on a Daphne built otherwise.
+    """
+    server: Any = server_of(send)
+    factory: Any = getattr(server, "ws_factory", None)
+    protocol: Any = getattr(factory, "protocol", None)
+    if getattr(protocol, "__module__", "") != "daphne.ws_protocol":  # another server, or it is done
+        return
+    with contextlib.suppress(AttributeError, TypeError):
+        if server.verbosity > 1:
+            return
+        options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}
+        # A function of a class would be a method.
+        kept = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+        factory.protocol = type(
+            protocol.__name__, (protocol,), {**kept, "CONFIG_ATTRS": (), "__module__": __name__}
+        )
 
 
 def writer_of(send: Any) -> Callable[[str], bool] | None:

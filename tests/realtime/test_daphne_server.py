@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -45,6 +47,31 @@ async def test_what_goes_the_short_way_stays_in_order(served):
         assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
         assert socket.close_code == 4000
     assert "Error" not in process.output
+
+
+@pytest.mark.parametrize("verbosity", [1, 2])
+async def test_connections_share_the_options_of_their_server(tmp_path, verbosity):
+    """All but the first, with the same values; none where Daphne's log says so much that Twisted's is in it."""
+    pytest.importorskip("daphne")
+    port = free_port()
+    command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", str(verbosity)]
+    process = Process(
+        [*command, "tests.realtime.options:application"], log=tmp_path / "server.log", env=dict(os.environ)
+    )
+    found = []
+    try:
+        process.wait_until(lambda: listens(port), what="the server to listen")
+        async with aiohttp.ClientSession() as session:
+            for _ in range(3):
+                async with session.ws_connect(f"ws://127.0.0.1:{port}/", compress=15) as socket:
+                    found.append(await socket.receive_json(timeout=10))
+    finally:
+        process.stop()
+    copied = [len(one["copied"]) for one in found]
+    assert copied[0] > 0
+    assert copied[1:] == ([0, 0] if verbosity == 1 else copied[:1] * 2)
+    assert [one["formatted"] for one in found] == copied
+    assert [one["other"] for one in found] == [[]] * 3
 
 
 class Transport:
@@ -94,8 +121,6 @@ Server.__module__ = "daphne.server"
 
 
 def writer(transport, **changes):
-    from functools import partial
-
     return daphne_server.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
 
 
@@ -155,3 +180,22 @@ def test_a_daphne_built_otherwise():
     transport = Transport()
     del transport._tempDataBuffer
     assert writer(transport) is None
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "options"),
+    [(1, {}), (1, {"a": 1}), (None, {"a": 1, "b": 2})],
+    ids=["none", "one", "server"],
+)
+def test_options_of_a_daphne_built_otherwise(verbosity, options):
+    """Without one of the options, or one of the attributes that are looked at, each connection copies them."""
+    protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a", "b"), "__module__": "daphne.ws_protocol"})
+    server = Server()
+    server.ws_factory = SimpleNamespace(protocol=protocol, **options)
+    if verbosity is not None:
+        server.verbosity = verbosity
+    daphne_server.share_options(partial(server.handle_reply, None))
+    assert server.ws_factory.protocol is protocol
+    del server.ws_factory.protocol
+    daphne_server.share_options(partial(server.handle_reply, None))
+    daphne_server.share_options(lambda message: None)
