@@ -13,6 +13,7 @@ from notifications.api import requester
 from notifications.models import Job, Ring
 from notifications.retention import prune
 from notifications.testing import run_jobs
+from tests.http import views
 from tests.http.conftest import BROWSER, assert_problem, signed_in
 from tests.http.views import double
 
@@ -44,6 +45,15 @@ def test_the_same_again(path, client):
     for _ in range(2):
         assert_replay(first, post(client, path))
     assert Ring.objects.count() == rings
+
+
+def test_a_replay_does_not_ask(client, monkeypatch):
+    """What ask does beside the database would not be rolled back."""
+    asked, asks = views.ask, []
+    monkeypatch.setattr(views, "ask", lambda: asks.append(1) or asked())
+    for _ in range(3):
+        assert post(client).status_code == 202
+    assert len(asks) == 1
 
 
 def test_without_a_key_each_is_another(client):
