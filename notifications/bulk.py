@@ -66,7 +66,7 @@ def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
 def new(model: type[M], **values: Any) -> M:
     """Return a new instance with these values, and the defaults of all other fields."""
     instance: M = object.__new__(model)
-    constants, makers = _defaults(model)
+    constants, makers = _defaults(model)  # type: ignore[arg-type]
     instance.__dict__.update(constants, **values)
     for name, make in makers.items():
         if name not in values:
@@ -98,7 +98,8 @@ def insert(rows: Sequence[Model]) -> None:
 def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> bool:
     """Insert a new row, if ``only`` is true, a condition with its parameters. Returns whether it was."""
     db = connection()
-    model, told = type(row), vars(row)
+    model: Any = type(row)
+    told = vars(row)
     # What has the default of its field is not sent: of a new row that is most.
     left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
     sql, fields = _insertion(model, left_out, only)

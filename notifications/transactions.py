@@ -25,6 +25,15 @@ class _Held(threading.local):
 
 held = _Held()
 
+
+class _Rest(threading.local):
+    """What can wait until whoever waits for this thread has its answer; None where nobody takes care of it."""
+
+    calls: list[Callable[[], object]] | None = None
+
+
+rest = _Rest()
+
 #: Seconds for which a busy or deadlocked transaction of ours is tried again.
 PATIENCE = 5.0
 #: Rows of one transaction of a bulk write, and seconds at least for which SQLite's lock is left to others after it.
@@ -115,6 +124,14 @@ def after_commit(work: Callable[[], object]) -> None:
     transaction.on_commit(lambda: work(), using=database(), robust=True)
 
 
+def at_leisure(work: Callable[[], object]) -> None:
+    """Call ``work``, whose end nobody waits for: now, or on a worker's writing thread after the call that it is in."""
+    if rest.calls is None:
+        work()
+    else:
+        rest.calls.append(work)
+
+
 def together_after_commit(name: str, told: T, work: Callable[[list[T]], object]) -> None:
     """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told."""
     # The first callback that runs takes all. A flag at registering would be wrong: a savepoint rolled back takes its
@@ -130,29 +147,6 @@ def together_after_commit(name: str, told: T, work: Callable[[list[T]], object])
             work([one.told for one in taken])
 
     after_commit(take_all)
-
-
-def kept_until_commit(kind: type[T]) -> T:
-    """Return what ``kind()`` made for the open transaction, and savepoint, or a new one: outside of any it is not kept.
-
-    A rollback, also one to a savepoint before it, forgets it.
-    """
-    db = connection()
-    if not db.in_atomic_block:
-        return kind()
-    # It lives in a callback that does nothing, so that Django itself forgets it in time.
-    savepoints = set(db.savepoint_ids)
-    for within, hook, _ in db.run_on_commit:
-        if type(kept := getattr(hook, "kept", None)) is kind and within == savepoints:
-            return kept
-    kept = kind()
-
-    def keep() -> None:
-        pass
-
-    keep.kept = kept  # type: ignore[attr-defined]
-    transaction.on_commit(keep, using=db.alias)
-    return kept
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)

@@ -46,7 +46,7 @@ def policy_at(path: str) -> Policy:
         return DEFAULT
 
 
-def ready(job: Job, task: Any, args: list[Any], kwargs: dict[str, Any]) -> TaskResult:
+def ready(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
     """Return the TaskResult of a job that was just enqueued with these arguments."""
     return TaskResult(
         task=task,

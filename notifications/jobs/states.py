@@ -17,6 +17,7 @@ id, notification rows by id, then streams.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -88,12 +89,11 @@ def claim(
     ``timeouts`` are the seconds that tasks may take, by path, as far as they are known. ``among`` leaves out others.
     """
     timeouts = timeouts or {}
-    if among is None and connection().vendor == "postgresql":
-        jobs = _claim_at_once(worker, limit, queues, timeouts)
-        if jobs is not None:
-            streams.ring(job.user_id for job in jobs)
-            return jobs
-    elif not due.is_due(queues):
+    at_once = among is None and connection().vendor == "postgresql"
+    if at_once and (jobs := _claim_at_once(worker, limit, queues, timeouts)):
+        streams.ring(job.user_id for job in jobs)
+        return jobs
+    if not due.is_due(queues):
         return []
 
     def take() -> list[Job]:
@@ -308,27 +308,21 @@ def reap(
 
 def _claim_at_once(
     worker: UUID, limit: int, queues: Sequence[str], timeouts: Mapping[str, float]
-) -> list[Job] | None:
-    """Claim in one round trip to PostgreSQL; None, and nothing is changed, if one of the jobs has a limit."""
+) -> list[Job]:
+    """Claim in one round trip to PostgreSQL; nothing, if one of the jobs has a limit."""
     locking, params = due.locking(limit, queues)
     now, at = clock_clause()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
-    sql = (
-        f"WITH due AS MATERIALIZED ({locking}), claimed AS ("
-        f"UPDATE notifications_job j SET worker = %s, started_at = clock.now, {', '.join(CLAIMED)}, "
-        "deadline = clock.now + make_interval(secs => coalesce(timeouts.seconds, %s) + %s) "
-        f"FROM {now} AS clock (now), "
-        "due LEFT JOIN unnest(%s::text[], %s::float8[]) AS timeouts (path, seconds) ON path = due.task_path "
-        "WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR queue_name = ANY(%s::text[])) "
-        f"RETURNING {columns}, due.deadline) "
-        "SELECT EXISTS (SELECT 1 FROM due), claimed.* FROM (SELECT 1) one LEFT JOIN claimed ON true"
+    rows = alone(
+        f"WITH due AS MATERIALIZED ({locking}) "
+        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = clock.now, "
+        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
+        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR queue_name = ANY(%s)) "
+        f"RETURNING {columns}, due.deadline",
+        [*params, worker, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT, at, list(limits())],
     )
-    paths, seconds = list(timeouts), list(timeouts.values())
-    rows = alone(sql, [*params, worker, TIMEOUT, BEYOND_TIMEOUT, at, paths, seconds, list(limits())])
-    if rows[0][1] is None:
-        return None if rows[0][0] else []
-    jobs = bulk.instances(Job, (row[1:-1] for row in rows))
+    jobs = bulk.instances(Job, (row[:-1] for row in rows))
     for job, row in zip(jobs, rows, strict=True):
         job.known_by = row[-1]  # type: ignore[attr-defined]  # see postpone()
     return due.first(jobs, limit)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from notifications.jobs.threads import DaemonExecutor
-from notifications.transactions import connection, held
+from notifications.transactions import connection, held, rest
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class Writer:
     def _timed(self, work: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - held.until > QUIET:
             self._held_since_quiet = 0.0
+        rest.calls = []
         before = held.seconds
         try:
             return work(*args)
@@ -60,6 +61,9 @@ class Writer:
             self._held_since_quiet += self._held
 
     def _pause(self) -> None:
+        calls, rest.calls = rest.calls, None
+        for call in calls or ():
+            call()
         db = connection()
         if db.vendor != "sqlite" or self._held_since_quiet < BURST:
             return

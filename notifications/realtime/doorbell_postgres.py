@@ -20,7 +20,7 @@ from django.db import DatabaseError
 
 from notifications.realtime import doorbell_message
 from notifications.realtime.doorbell_retry import for_ever
-from notifications.transactions import connection
+from notifications.transactions import at_leisure, connection
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Sayer:
                     self._thread.start()
                 return
             self._quiet_until = time.monotonic() + GATHER
-        self._tell(db, users, queue)
+        at_leisure(lambda: self._tell(db, users, queue))
 
     def stop(self) -> None:
         """Wait until what was said is told, if that takes no longer than a second."""

@@ -17,14 +17,14 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from notifications.models import Ring
+from notifications.models import Stream
 from notifications.transactions import connection
 
 logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
 #: Seconds between two looks.
-EVERY = 0.005
+EVERY = 0.002
 #: Seconds between two looks at which file it is, and after an error.
 SELDOM = 1.0
 #: Seconds that the end waits for the thread.
@@ -80,20 +80,18 @@ class Watcher:
             now = ask("PRAGMA data_version").fetchone()[0]
             if now != version:
                 version = now
-                self._read(db)
+                self._read(ask)
             if time.monotonic() > look_again:
                 if _identity(db.settings_dict["NAME"]) != self.file:
                     return
                 look_again = time.monotonic() + SELDOM
 
-    def _read(self, db: Any) -> None:
-        newest = db.connection.execute("SELECT max(id) FROM notifications_ring").fetchone()[0]
-        if newest is None or newest <= self.last:
-            return
-        rings = dict(Ring.objects.using(db.alias).filter(id__gt=self.last).values_list("id", "user_id"))
-        if rings:
-            self._heard(rings)
-            self.last = max(rings)
+    def _read(self, ask: Callable[..., sqlite3.Cursor]) -> None:
+        rows = ask("SELECT id, user_id FROM notifications_ring WHERE id > ?", [self.last]).fetchall()
+        if rows:
+            to_python = Stream._meta.pk.target_field.to_python
+            self._heard({id: None if user is None else to_python(user) for id, user in rows})
+            self.last = max(id for id, _ in rows)
 
 
 def can_watch() -> bool:

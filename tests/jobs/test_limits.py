@@ -239,7 +239,7 @@ def test_plain_jobs_cost_no_query_more(limit_queues):
     tasks.noop.enqueue()
     assert queries() == plain
     tasks.noop.using(concurrency_key="x").enqueue()
-    steps = {"sqlite": plain + 1 + 2, "postgresql": plain + 6 + 1 + 2 + 1}
+    steps = {"sqlite": plain + 1 + 2, "postgresql": plain + 1 + 6 + 1 + 2 + 1}
     assert queries() == steps[connection.vendor]
 
 
