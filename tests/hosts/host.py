@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from tests.support.network import free_port, listens
-from tests.support.processes import Process
+from tests.support.processes import Process, finish
 from tests.support.site import ROOT
 
 PEOPLE = """
@@ -63,16 +62,7 @@ class Host:
         return self.processes[-1]
 
     def manage(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "django", *arguments],
-            env=self.env(),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return finish(sys.executable, "-m", "django", *arguments, env=self.env(), cwd=ROOT)
 
     def env(self):
         house = ("TEST_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "EMBEDDED_WORKER")

@@ -25,6 +25,17 @@ def test_the_bell_shows_what_was_told(asgi, page):
         page.goto(f"{asgi.origin}/app/en/{path}")
         live(page)
         expect_unread(page, 1)
+    result = page.evaluate(
+        """async () => {
+            const { ask } = await notifications.ready;
+            return await (await ask("/app/en/ask/function/2026/", { method: "POST" }));
+        }"""
+    )
+    assert result == {"year": 2026}
+    expect_unread(page, 2)
+    panel(page).get_by_role("link", name="Export 2026").click()
+    page.get_by_role("heading", name="Export 2026").wait_for()
+    expect_unread(live(page), 1)
     panel(page).get_by_role("link", name="Hello").click()
     page.get_by_role("heading", name="Start").wait_for()
     expect_unread(live(page), 0)

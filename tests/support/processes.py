@@ -8,6 +8,14 @@ from pathlib import Path
 from tests.support.waiting import wait_until
 
 
+def finish(*command, **how):
+    """Run a program to its end and return what it printed; a non-zero exit is a failure that shows all of it."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
+    assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
 class Process:
     """A started program. `log` is the file that holds all it wrote. Only its own pid is ever signalled."""
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -12,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support.network import free_port
-from tests.support.processes import Process
+from tests.support.processes import Process, finish
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -76,17 +75,7 @@ class Site:
 
     def manage(self, *arguments, input=None):
         """Run a management command to its end and return what it printed; a non-zero exit is a failure."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *map(str, arguments)],
-            env=self.env(),
-            cwd=ROOT,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return finish(sys.executable, "manage.py", *arguments, env=self.env(), cwd=ROOT, input=input)
 
     def python(self, code):
         """Run code in the site's `manage.py shell` and return what it printed."""
