@@ -35,13 +35,13 @@ async def notifications_socket(scope, receive, send) -> None:
 
 
 async def _let_in(scope, receive, send) -> Socket | None:
+    daphne_server.share_options(send)
     request = _request(scope)
     offered = scope.get("subprotocols") or []
     if not is_allowed(_values(scope, b"origin"), request) or (offered and SUBPROTOCOL not in offered):
         await send({"type": "websocket.close", "code": 4403})
         return None
     daphne_server.let_it_read(send)
-    daphne_server.share_options(send)
     here = hub.here()
     user, session, bye = await _who(here, scope, request)
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.

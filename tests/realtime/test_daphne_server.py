@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from notifications.realtime import daphne_server
+from notifications.realtime.consumers import notifications_socket
 from tests.realtime.writing import SIZES, text
 from tests.support.network import free_port, listens
 from tests.support.processes import Process
@@ -199,3 +200,26 @@ def test_options_of_a_daphne_built_otherwise(verbosity, options):
     del server.ws_factory.protocol
     daphne_server.share_options(partial(server.handle_reply, None))
     daphne_server.share_options(lambda message: None)
+
+
+async def test_a_handshake_has_the_next_ones_share_the_options():
+    """Also one that is refused."""
+    replies = []
+
+    class Refusing(Server):
+        __module__ = "daphne.server"
+        verbosity = 1
+
+        async def handle_reply(self, protocol, message):
+            replies.append(message["type"])
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a",), "__module__": "daphne.ws_protocol"})
+    server = Refusing()
+    server.ws_factory = SimpleNamespace(protocol=protocol, a=1)
+    scope = {"type": "websocket", "path": "/ws/notifications/", "headers": []}
+    await notifications_socket(scope, receive, partial(server.handle_reply, None))
+    assert replies == ["websocket.close"]
+    assert (server.ws_factory.protocol.CONFIG_ATTRS, server.ws_factory.protocol.a) == ((), 1)
