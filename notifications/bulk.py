@@ -47,13 +47,8 @@ def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
 def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
     """Return instances for rows, as the database gives them, with the columns of all fields in their order."""
     db = connection()
-    fields = model._meta.concrete_fields
-    names = [field.attname for field in fields]
-    converters = [
-        (at, convert, column)
-        for at, column in enumerate(field.get_col(model._meta.db_table) for field in fields)
-        for convert in (*db.ops.get_db_converters(column), *column.get_db_converters(db))
-    ]
+    names = [field.attname for field in model._meta.concrete_fields]
+    converters = _converters(model, db)
     found = []
     for row in rows:
         values = list(row)
@@ -157,6 +152,20 @@ def _values(row: Model, fields: Iterable[Any], db: Any) -> list[Any]:
         for field in fields
         for value in (told[field.attname],)
     ]
+
+
+def _converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any]]:
+    """Return what is to be called with values of the database, the place of each, and its column."""
+    # Kept by the connection: some are methods of it.
+    kept = db.__dict__.setdefault("_notifications_converters", {})
+    if model not in kept:
+        columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
+        kept[model] = [
+            (at, convert, column)
+            for at, column in enumerate(columns)
+            for convert in (*db.ops.get_db_converters(column), *column.get_db_converters(db))
+        ]
+    return kept[model]
 
 
 @cache

@@ -45,6 +45,31 @@ def test_inserted_rows_are_those_that_the_orm_reads():
     assert not any(row._state.adding for row in made)
 
 
+def test_new_ones_have_what_the_orm_gives_them():
+    made, told = bulk.new(Job, task_path="a.b", user_id=7), Job(task_path="a.b", user_id=7)
+    assert values(made) | {"id": None} == values(told) | {"id": None}
+    assert made.pk.version == 7
+    assert made._state.adding
+    assert bulk.new(Job, id=told.pk).pk == told.pk
+
+
+@pytest.mark.parametrize("only", ["", "1 = %s"])
+def test_one_inserted_row_is_what_the_orm_reads(only):
+    """Also where the defaults are not sent, or the row has others."""
+    made = rows()
+    for row in made:
+        assert bulk.insert_one(row, only=only, params=[1] if only else [])
+    stored = {row.pk: row for row in Job.objects.all()}
+    assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
+    assert not any(row._state.adding for row in made)
+
+
+def test_a_condition_that_does_not_hold():
+    row = job()
+    assert not bulk.insert_one(row, only="1 = %s", params=[2])
+    assert row._state.adding and not Job.objects.exists()
+
+
 def test_rows_are_read_as_the_orm_reads_them():
     Job.objects.bulk_create(rows())
     expected = [values(row) for row in Job.objects.order_by("id")]

@@ -7,11 +7,12 @@ from contextlib import closing
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import DataError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from notifications import transactions
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.transactions import after_commit, begin_with_a_write, ours
+from notifications.transactions import after_commit, alone, begin_with_a_write, ours
 from tests.data.conftest import Elsewhere, scalar
 from tests.data.shapes import assert_orderly
 
@@ -121,6 +122,33 @@ def test_after_the_commit(transactional_db):
     assert done == ["at once", "after"]
 
 
+def test_where_the_lock_is_held_nothing_is_written_to_take_it(transactional_db):
+    """With the option IMMEDIATE, as the site has it."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no such lock.")
+    with CaptureQueriesContext(connection) as queries:
+        ours(lambda: None)
+    assert [query["sql"] for query in queries.captured_queries] == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+def test_one_statement_is_a_transaction_of_our_own(transactional_db):
+    """READ COMMITTED, whatever the host's default, and on PostgreSQL one round trip."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite knows no other isolation.")
+    scalar("SELECT set_config('default_transaction_isolation', 'repeatable read', false)")
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert alone("SELECT current_setting('transaction_isolation'), %s", ["x"]) == [
+                ("read committed", "x")
+            ]
+        assert len(queries) == 1
+        assert scalar("SELECT current_setting('transaction_isolation')") == "repeatable read"
+        with transaction.atomic():
+            assert alone("SELECT 1", []) == [(1,)]
+    finally:
+        connection.close()
+
+
 def test_a_deferred_host_waits_for_the_lock(deferred, user):
     """Our transactions begin with a write: beside a writer they wait, also where reading first would fail at once."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
@@ -172,6 +200,7 @@ def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
         connection.close()
         try:
             notify(user, "note")
+            assert alone("SELECT %s::text", ["x"]) == [("x",)]
             assert scalar("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql") > 0
         finally:
             connection.close()

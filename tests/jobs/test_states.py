@@ -49,6 +49,26 @@ def test_claim_takes_no_more_than_it_is_asked_for(live):
     assert Job.objects.filter(state="queued").count() == 7
 
 
+@pytest.mark.django_db(transaction=True)
+def test_claim_of_plain_jobs_is_one_round_trip(live):
+    """On PostgreSQL; by priority and age, whichever were put off."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite is in the same process.")
+    soon = timezone.now() - timedelta(seconds=5)
+    late = tasks.noop.using(priority=-1).enqueue()
+    asked = [
+        tasks.noop.using(priority=1, run_after=soon).enqueue(),
+        tasks.noop.enqueue(),
+        tasks.noop.enqueue(),
+    ]
+    worker = live()
+    with CaptureQueriesContext(connection) as queries:
+        jobs = states.claim(worker, 3)
+    assert [str(job.id) for job in jobs] == [result.id for result in asked]
+    assert len([query for query in queries.captured_queries if "pg_notify" not in query["sql"]]) == 1
+    assert Job.objects.get(id=late.id).state == "queued"
+
+
 def test_is_due(live):
     assert not due.is_due()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()

@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError, connection, connections
 
 from notifications.jobs.writer import Writer
 from notifications.models import Ring
-from notifications.transactions import ours
+from notifications.transactions import at_leisure, ours
 from tests.support.waiting import wait_until
 
 
@@ -28,6 +28,26 @@ async def test_calls_return_and_raise(writer):
     with pytest.raises(ValueError):
         await writer(int, "x")
     assert await writer(int, "6") == 6
+
+
+async def test_what_nobody_waits_for_comes_after_the_answer(writer):
+    """The rings of a claim, say: the claimed jobs begin before."""
+    gate, done = threading.Event(), []
+
+    def later():
+        assert gate.wait(10)
+        done.append("later")
+
+    def work():
+        at_leisure(later)
+        return "answer"
+
+    assert await writer(work) == "answer"
+    assert done == []
+    gate.set()
+    assert await writer(list, done) == ["later"]
+    at_leisure(lambda: done.append("at once"))
+    assert done == ["later", "at once"]
 
 
 async def test_a_call_that_exits_does_not_end_the_loop(writer):

@@ -19,6 +19,49 @@ assert said == ["BEGIN", "COMMIT", "SELECT pg_notify"], said
     ring(postgres_site, order)
 
 
+def test_rings_one_after_the_other_are_told_together(postgres_site):
+    """The first by the connection that committed, the others by a thread, also at the end of the process."""
+    ear = Ear(postgres_site)
+    loop = """
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from notifications.realtime import doorbell_postgres
+doorbell_postgres.GATHER = 0.3
+with CaptureQueriesContext(connection) as captured:
+    for user in range(1, 21):
+        streams.ring([user], queue=user == 7)
+assert len(captured) == 1, captured.captured_queries
+"""
+    ring(postgres_site, loop)
+    ear.until(lambda ear: ear.users == set(range(1, 21)))
+    assert len(ear.calls) == 2
+    assert [call["queue"] for call in ear.calls] == [False, True]
+
+
+def test_the_thread_that_tells_leaves_no_connection(postgres_site):
+    """A test suite of the host could not drop its database; the next rings are told all the same."""
+    again = """
+import threading
+from django.db import connection
+from notifications.realtime.doorbell import doorbell
+
+def count():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return cursor.fetchone()[0]
+
+for _ in range(2):
+    before = count()
+    for user in range(5):
+        streams.ring([user])
+    assert doorbell._postgres._thread
+    while doorbell._postgres._thread or count() > before:
+        time.sleep(0.01)
+    assert doorbell._postgres._told.is_set()
+"""
+    ring(postgres_site, again)
+
+
 def test_strangers_may_say_anything(postgres_site):
     """Whoever may use the database may use its channels."""
     ear = Ear(postgres_site)
