@@ -5,7 +5,7 @@ import pickle
 import uuid
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 
 from notifications.api import requester
@@ -15,6 +15,9 @@ from notifications.models import Job
 from tests.http.conftest import assert_problem, signed_in
 from tests.http.test_idempotency import counts, post
 from tests.http.views import double
+
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +70,7 @@ def test_a_replay_is_no_asking(client):
         assert ask(client, key=key)["Idempotency-Replayed"] == "true"
 
 
-def test_nobody_is_not_counted(db):
+def test_nobody_is_not_counted():
     """As with active jobs: the limits are those of users."""
     for _ in range(5):
         assert ask(Client()).status_code == 202
@@ -99,7 +102,7 @@ def test_too_many_active_ones_are_told_first(client, settings):
 
 def test_it_is_read_from_an_index(ada):
     """Of the user's jobs only those of the last minute."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute(f"EXPLAIN QUERY PLAN {pace._LAST}", pace._params(ada.pk))
             plan = json.dumps(cursor.fetchall())

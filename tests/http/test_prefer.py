@@ -34,6 +34,13 @@ def nobody_waits(monkeypatch):
 
 
 @pytest.fixture
+def rings_only(monkeypatch):
+    """No look at jobs but the ones that a ring asks for."""
+    monkeypatch.setattr(awaited, "SOON", 1_000.0)
+    monkeypatch.setattr(awaited, "SELDOM", 1_000.0)
+
+
+@pytest.fixture
 async def post(asgi, ada):
     """post(path, **headers) sends a request of Ada's by ASGI."""
     cookie = await in_thread(sign_in, ada)
@@ -77,8 +84,8 @@ def assert_accepted(answer, job):
 
 @pytest.mark.parametrize("path", WAYS)
 class TestAsking:
-    async def test_done_in_time(self, path, post):
-        """200 with the job, as soon as it is done."""
+    async def test_done_in_time(self, path, post, rings_only):
+        """200 with the job, as soon as it is done: it is the doorbell that tells."""
         answer = await post(path, **LONG)
         await one_waits()
         await in_thread(run_jobs)
@@ -209,7 +216,7 @@ async def test_asking_from_an_async_view_takes_one_thread_hop(post, monkeypatch)
 
 
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])
-def test_nobody_waits_under_wsgi(wait, client, monkeypatch):
+def test_nobody_waits_under_wsgi(wait, transactional_db, client, monkeypatch):
     """There a request that waits holds one of a few threads."""
     monkeypatch.setattr(until_done, "wait", None)
     answer = client.post("/plain/", headers={"Prefer": wait, "Idempotency-Key": "k"})
@@ -243,7 +250,7 @@ async def test_nobody_waits_in_a_transaction_of_the_view(asgi, ada, rf):
 
 
 class TestJob:
-    async def test_done_in_time(self, get, ada):
+    async def test_done_in_time(self, get, ada, rings_only):
         job = await in_thread(rows.job, ada)
         answer = await get(job, **LONG)
         await one_waits()
