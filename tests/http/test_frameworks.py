@@ -63,7 +63,7 @@ def test_the_owner_is_whom_the_framework_found(client, bob, view, kind):
     assert ask(Client(), view, Authorization=f"{kind} nobody").status_code in (401, 403)
 
 
-@pytest.mark.parametrize("view", DRF)
+@pytest.mark.parametrize("view", [*DRF, "/drf/lazy/"])
 def test_the_token_comes_before_the_session(client, bob, view):
     """As DRF has it: Django's request inside names another user."""
     assert ask(client, view, Authorization="Token bob").status_code == 202
