@@ -16,7 +16,6 @@ from tests.http.conftest import assert_problem, signed_in
 from tests.http.test_idempotency import counts, post
 from tests.http.views import double
 
-
 pytestmark = pytest.mark.django_db(transaction=True)
 
 

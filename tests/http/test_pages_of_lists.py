@@ -105,7 +105,7 @@ def test_the_last_page(count, sizes, client, ada):
 
 def test_a_cursor_of_somebody_else(client, ada, bob):
     """It is a place in time, and shows nothing of theirs."""
-    mine, theirs = job(ada), job(bob)
+    _, mine, theirs = job(bob), job(ada), job(bob)
     told = client.get(JOBS, {"after": str(theirs.pk)}).json()
     assert [item["id"] for item in told["items"]] == [str(mine.pk)]
 
