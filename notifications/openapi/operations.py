@@ -174,23 +174,23 @@ FOLLOWING: Part = {
         "TooMany",
         parameters=[*POSITION, *named("parameters", "Prefer", "IfNoneMatch")],
     ),
-    "/events/": get(
-        "events",
-        "following",
-        "The same as Server-Sent Events, as they come",
-        {
-            "200": {
-                "description": "Events named after the op of their frame; the ids are epoch:seq.",
-                "content": {"text/event-stream": {"schema": text()}},
+    "/events/": {
+        "get": operation(
+            "events",
+            "following",
+            "The same as Server-Sent Events, as they come",
+            {
+                "200": {
+                    "description": "Events named after the op of their frame; the ids are epoch:seq.",
+                    "content": {"text/event-stream": {"schema": text()}},
+                },
+                "204": answer("Nobody is signed in: do not come back."),
             },
-            "204": answer("Nobody is signed in: do not come back."),
-        },
-        "WrongValue",
-        "TooMany",
-        "NoEvents",
-        parameters=[*POSITION, in_header("Last-Event-ID", text(), "The id of the last event; it wins.")],
-        security=[{"session": []}, {}],
-    ),
+            ("BadRequest", "NotAcceptable", "WrongValue", "TooMany", "NoEvents", "Busy"),
+            parameters=[*POSITION, in_header("Last-Event-ID", text(), "The id of the last event; it wins.")],
+            security=[{"session": []}, {}],
+        )
+    },
 }
 
 DESCRIPTION: Part = {

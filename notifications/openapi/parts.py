@@ -43,7 +43,6 @@ def problem(description: str, *, headers: tuple[str, ...] = ()) -> Part:
 
 #: As they are called here: the name on the wire, and what it says.
 HEADERS: dict[str, tuple[str, Part]] = {
-    "Allow": ("Allow", {"schema": text()}),
     "ContentLocation": ("Content-Location", {"schema": text(), "description": "The job."}),
     "ETag": ("ETag", {"schema": text(), "required": True, "description": "For If-None-Match."}),
     "Location": ("Location", {"schema": text(), "required": True, "description": "Where to look."}),
