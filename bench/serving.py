@@ -16,18 +16,21 @@ from typing import Any
 
 from bench.latency import free_port
 
+#: With room for all who knock at once: Daphne lets 50 wait else, and the kernel repeats the others' a second later. And
+#: with time for handshakes: Daphne gives them 5 s, which is too little for thousands of stock sockets.
+DAPHNE = ["-v", "0", "-e", "tcp:{port}:interface=127.0.0.1:backlog=2048", "--websocket_connect_timeout", "60"]
 SERVERS = {
-    "daphne": ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", "{port}", "bench.asgi:application"],
-    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "error", "bench.asgi:application"],
+    "daphne": ["-m", "daphne", *DAPHNE, "{application}"],
+    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "error", "{application}"],
 }
 
 
 class Server:
     """``with Server("daphne", core=0) as server``: what it inherits from the environment is how it is set up."""
 
-    def __init__(self, name: str, core: int | None) -> None:
+    def __init__(self, name: str, core: int | None, application: str = "bench.asgi:application") -> None:
         self.port = free_port()
-        command = [part.format(port=self.port) for part in SERVERS[name]]
+        command = [part.format(port=self.port, application=application) for part in SERVERS[name]]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
         self._process = subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=self._errors
@@ -61,6 +64,15 @@ class Server:
         """Resident memory of the process, KB."""
         with open(f"/proc/{self._process.pid}/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+    def rest(self, within: float = 30.0) -> None:
+        """Wait until it computes less than a tenth of the time."""
+        until = time.monotonic() + within
+        busy = 1.0
+        while busy > 0.1 and time.monotonic() < until:
+            before, start = self.cpu(), time.monotonic()
+            time.sleep(0.5)
+            busy = (self.cpu() - before) / (time.monotonic() - start)
 
     def _wait(self) -> None:
         until = time.monotonic() + 60

@@ -1,6 +1,17 @@
-"""What Channels' own documentation shows: a consumer that joins its user's group and sends what comes."""
+"""What Channels' own documentation shows: a consumer that joins its user's group and sends what comes, in the
+stack of an ``asgi.py``. A server of its own, without anything that ours does to one."""
 
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402  (the apps are ready now)
+from channels.generic.websocket import AsyncJsonWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from bench.telling import measured  # noqa: E402
 
 
 class StockConsumer(AsyncJsonWebsocketConsumer):
@@ -14,3 +25,11 @@ class StockConsumer(AsyncJsonWebsocketConsumer):
 
     async def note(self, event):
         await self.send_json(event["item"])
+
+
+sockets = URLRouter([path("ws/stock/", StockConsumer.as_asgi())])
+application = measured(
+    ProtocolTypeRouter(
+        {"http": django_application, "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))}
+    )
+)
