@@ -107,13 +107,13 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
 def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
     """Ask, unless an equal request with the same key was answered."""
     key = key_of(request)
-    with asked_in_request(getattr(request, "user", None)), counted():
+    with asked_in_request(getattr(request, "user", None)), counted() as got:
+        owner = owner_key()  # here, because a session may be read for it: not while SQLite's lock is held
         if key is None:
-            return _ask(ask, None, None)
-        owner = owner_key()
+            return _ask(ask, got, owner, None)
         for _ in range(TRIES):
             try:
-                return _ask(ask, key, owner)
+                return _ask(ask, got, owner, key)
             except Taken as exc:
                 # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
                 if there := key.job(exc.owner):
@@ -131,7 +131,8 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
     )
 
 
-def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
+def _ask(ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, key: Key | None) -> Asked:
+    got.clear()
     with transaction.atomic(using=database()), _with_the_projects():
         begin_with_a_write()
         if key and (there := key.job(owner)):
@@ -139,7 +140,9 @@ def _ask(ask: Callable[[], TaskResult], key: Key | None, owner: Any) -> Asked:
         result = ask()
         if not isinstance(result, TaskResult):
             raise TypeError(f"ask returned {result!r}. It must return what enqueue() returned.")
-        job = Job.objects.using(database()).get(pk=result.id)
+        job = got.get(owner)
+        if job is None or str(job.id) != result.id:
+            job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.give(job)
         return Asked(job=job)

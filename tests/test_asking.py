@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -9,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, transaction
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -296,6 +298,23 @@ def test_a_key_that_stands_for_something_else(browser):
     assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
     assert "another task or other arguments" in answer.json()["detail"]
     assert Job.objects.count() == 1
+
+
+def test_how_long_the_lock_is_held(browser, monkeypatch):
+    """Who asks is found before the transaction begins; in it nothing is read that is known."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no lock of that kind.")
+    monkeypatch.setattr(f"{__name__}.ask_plainly", lambda: double.enqueue(21))
+    with CaptureQueriesContext(connection) as captured:
+        assert browser.post("/plain/").status_code == 202
+    said = [query["sql"] for query in captured.captured_queries]
+    begun = next(number for number, sql in enumerate(said) if sql.startswith("BEGIN"))
+    assert [re.sub(r"[\"`]", "", sql).split("(")[0].strip() for sql in said[begun:]] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO notifications_job",
+        "INSERT INTO notifications_ring",
+        "COMMIT",
+    ]
 
 
 def test_too_many_jobs(browser, settings):

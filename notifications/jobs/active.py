@@ -59,7 +59,7 @@ def insert(job: Job) -> None:
         if rule and _count(user, limit) < limit:
             pace.refuse_too_many(user)
         raise TooManyJobs(limit)
-    pace.admit(user)
+    pace.admit(user, job)
 
 
 def refuse_too_many(user: Any, more: int = 1) -> None:

@@ -27,16 +27,17 @@ _RECENT = "notifications_job WHERE user_id = %s AND id > %s"
 _FEW = f" AND (SELECT 1 FROM {_RECENT} LIMIT 1 OFFSET %s) IS NULL"
 _LAST = f"SELECT id FROM {_RECENT} ORDER BY id DESC LIMIT 1 OFFSET %s"
 
-#: Users (keys) who have got a job in this request already; None outside one.
-_admitted: ContextVar[set[Any] | None] = ContextVar("notifications_admitted", default=None)
+#: The users (keys) who have got a job in this request already, and the first one of each; None outside a request.
+_admitted: ContextVar[dict[Any, Job | None] | None] = ContextVar("notifications_admitted", default=None)
 
 
 @contextmanager
-def counted() -> Iterator[None]:
-    """Count what is enqueued inside as one request."""
-    token = _admitted.set(set())
+def counted() -> Iterator[dict[Any, Job | None]]:
+    """Count what is enqueued inside as one request. Gives the first job that was inserted for each user (key)."""
+    admitted: dict[Any, Job | None] = {}
+    token = _admitted.set(admitted)
     try:
-        yield
+        yield admitted
     finally:
         _admitted.reset(token)
 
@@ -47,11 +48,11 @@ def rule(user: Any) -> tuple[str, list[Any]]:
     return (_FEW, _params(user)) if admitted is not None and user not in admitted else ("", [])
 
 
-def admit(user: Any) -> None:
+def admit(user: Any, job: Job | None = None) -> None:
     """Note that a user (key) has got a job here: what else this request enqueues is not counted anew."""
     admitted = _admitted.get()
     if admitted is not None:
-        admitted.add(user)
+        admitted.setdefault(user, job)
 
 
 def refuse_too_many(user: Any) -> None:

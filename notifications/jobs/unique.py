@@ -10,9 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 
+from notifications import bulk
 from notifications.bounds import KEY
 from notifications.exceptions import KeyReused
 from notifications.models import Job
@@ -72,22 +72,36 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
 def holder(user: Any, key: str) -> Job | None:
     """Return the job of a user (key) that has a key. One that has expired is free from now on."""
-    rows = Job.objects.using(database()).filter(user=user, idempotency_key=key)
-    # In the words of the index, or SQLite would not take it.
-    rows = rows.extra(where=["NOT (idempotency_key = '')"])
-    there = rows.first()
-    if there is None:
+    whose, owner = _whose(user)
+    # The last condition is in the words of the index, or SQLite would not take it.
+    found = bulk.select(
+        Job, f"WHERE {whose} AND idempotency_key = %s AND NOT (idempotency_key = '')", [*owner, key]
+    )
+    if not found:
         return None
+    [there] = found
     if there.idempotency_expires_at is None or there.idempotency_expires_at <= timezone.now():
-        rows.filter(id=there.id).update(idempotency_key="", idempotency_hash="")
+        rows = Job.objects.using(database()).filter(id=there.id, idempotency_key=key)
+        rows.update(idempotency_key="", idempotency_hash="")
         return None
     return there
 
 
 def give_key(job: Job, key: str, hash: str) -> None:
     """Store a key on a job that has none. Raises ``django.db.IntegrityError`` where another job of its owner has it."""
+    db = connection()
     now = timezone.now()
-    rows = Job.objects.using(database()).filter(id=job.id)
-    rows.filter(Q(idempotency_key="") | Q(idempotency_expires_at__lte=now)).update(
-        idempotency_key=key, idempotency_hash=hash, idempotency_expires_at=now + KEPT
-    )
+    time = db.ops.adapt_datetimefield_value
+    with db.cursor() as cursor:
+        cursor.execute(
+            "UPDATE notifications_job "
+            "SET idempotency_key = %s, idempotency_hash = %s, idempotency_expires_at = %s "
+            "WHERE id = %s AND (idempotency_key = '' OR idempotency_expires_at <= %s)",
+            [key, hash, time(now + KEPT), Job._meta.pk.get_db_prep_value(job.id, db), time(now)],
+        )
+
+
+def _whose(user: Any) -> tuple[str, list[Any]]:
+    if user is None:
+        return "user_id IS NULL", []
+    return "user_id = %s", [Job._meta.get_field("user").get_db_prep_value(user, connection())]
