@@ -13,6 +13,7 @@ from django.utils import timezone
 from notifications.jobs import due, outcomes, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification, Worker
+from notifications.signals import rung
 from notifications.testing import clock
 from tests.jobs import tasks
 from tests.jobs.conftest import told
@@ -67,6 +68,21 @@ def test_claim_of_plain_jobs_is_one_round_trip(live):
     assert [str(job.id) for job in jobs] == [result.id for result in asked]
     assert len([query for query in queries.captured_queries if "pg_notify" not in query["sql"]]) == 1
     assert Job.objects.get(id=late.id).state == "queued"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_rings_for_its_owners(live, demo):
+    """They see that it runs."""
+    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.enqueue()
+    heard = []
+
+    def hear(users, **kwargs):
+        heard.extend(users)
+
+    rung.connect(hear)
+    assert len(states.claim(live(), 3)) == 2
+    assert heard == [demo.pk]
 
 
 def test_is_due(live):
