@@ -22,7 +22,7 @@ from notifications.models import Job
 from notifications.prefer import seconds_to_wait, will_not_wait
 from notifications.problems import Problem, busy, log_database_error
 from notifications.realtime import hub, wire
-from notifications.realtime.waiting import Seat, close_connections, release_thread, take_seat
+from notifications.realtime.waiting import Seat, close_connections, in_transaction, release_thread, take_seat
 from notifications.transactions import begin_with_a_write, connection, database
 
 #: Seconds after which a client may ask again how far its job is.
@@ -87,7 +87,7 @@ def job_etag(job: Job) -> str:
 
 def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked | HttpResponse:
     """Ask, and sit down to wait where the client wants to; then no connection is held here."""
-    may_wait = not connection().in_atomic_block
+    may_wait = not in_transaction()
     try:
         asked = _ask_once(request, ask)
     except Problem as problem:
@@ -132,7 +132,6 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
 
 
 def _ask(ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, key: Key | None) -> Asked:
-    got.clear()
     with transaction.atomic(using=database()), _with_the_projects():
         begin_with_a_write()
         if key and (there := key.job(owner)):

@@ -51,6 +51,11 @@ async def let_go() -> None:
     release_thread()
 
 
+def in_transaction() -> bool:
+    """Whether this thread is in an atomic block, of whatever database: whoever waited there would hold its locks."""
+    return any(db.in_atomic_block for db in connections.all(initialized_only=True))
+
+
 def close_connections() -> None:
     """Close the connections of this thread; not in an atomic block, whose work would be lost."""
     for db in connections.all(initialized_only=True):
