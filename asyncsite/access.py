@@ -85,9 +85,10 @@ def refuse(request, methods, accepts):
         return problem(
             415, f"Send one of {', '.join(accepts)}, not {request.content_type or 'an unnamed type'}."
         )
-    if int(request.META.get("CONTENT_LENGTH") or 0) > BODY:
-        return too_big(request)
-    return None
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise BadRequest("Content-Length is no number.")
+    return too_big(request) if int(length[:19]) > BODY else None
 
 
 def unreadable(request, error):

@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications import reading
@@ -37,14 +37,15 @@ def page(view: View) -> View:
 
     ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware`` leave it alone.
     """
+    protected = csrf_protect(view)
 
+    @csrf_exempt  # checked below, after the user
     @wraps(view)
     @never_cache
-    @csrf_protect
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
-                return view(request, *args, **kwargs)
+                return protected(request, *args, **kwargs)
         except (OperationalError, InterfaceError) as exc:
             log_database_error(exc)
             return _busy()

@@ -13,8 +13,9 @@ from contextvars import ContextVar
 
 Pairs = tuple[tuple[str, str], ...]
 
+# Only versions to come may have more behind it.
 _PARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,200})?"
+    r"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,200})?"
 )
 _STATE = re.compile(r"[\x20-\x7e]{1,512}")
 

@@ -277,3 +277,15 @@ def test_cancel_and_try_again_lead_to_where_the_job_is_shown(person, demo, url, 
         answer = person.post(f"/notifications/jobs/{row.pk}/{verb}/")
         assert (answer.status_code, answer["Location"]) == (303, page)
         assert Job.objects.get().state == state
+
+
+@pytest.mark.parametrize(
+    "path", ["read/", f"jobs/{uuid.UUID(int=7)}/cancel/", f"jobs/{uuid.UUID(int=7)}/retry/"]
+)
+def test_who_is_signed_out_is_asked_to_sign_in_before_the_token(demo, path):
+    """Who is signed in, and sends none, is refused."""
+    browser = Client(enforce_csrf_checks=True)
+    answer = browser.post(f"/notifications/{path}")
+    assert answer.status_code == 302 and "login" in answer["Location"]
+    browser.force_login(demo)
+    assert browser.post(f"/notifications/{path}").status_code == 403

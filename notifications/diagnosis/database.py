@@ -51,7 +51,7 @@ def migrated() -> Finding:
     """Whether the tables are those of this version."""
     executor = MigrationExecutor(connection())
     leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
-    missing = [migration.name for migration, _ in executor.migration_plan(leaves)]
+    missing = [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(leaves)]
     if missing:
         return Finding(
             what="tables",

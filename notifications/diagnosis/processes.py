@@ -8,13 +8,15 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 import django
+from django.db.models import Min
+from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest
 from django.utils import timezone
 
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.exceptions import JobFailed
+from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
@@ -80,8 +82,8 @@ def workers() -> Finding:
     jobs = Job.objects.using(database())
     queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
     due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
-    oldest = due.order_by("queued_at").values_list("queued_at", "run_after").first()
-    waits = max(0.0, (timezone.now() - max(filter(None, oldest))).total_seconds()) if oldest else 0.0
+    since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
+    waits = max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),
@@ -180,7 +182,7 @@ def round_trip(patience: float) -> Finding:
             words=f"A job that does nothing was not done within {patience:g} s.",
             remedy="Look at the log of the workers. Where all their places are taken, start another one.",
         )
-    except JobFailed as exc:
+    except (JobFailed, JobCancelled, JobDoesNotExist) as exc:
         return Finding(
             what="round trip",
             state=ERROR,

@@ -93,3 +93,9 @@ def test_not_found_is_a_page_for_everybody(client, db):
     response = client.get("/nothing/")
     assert response.status_code == 404
     assert "or it belongs to somebody else" in response.content.decode()
+
+
+@pytest.mark.parametrize("length", ["abc", "5,5", "-1", "\u00b2"])
+def test_a_length_that_is_no_number(program, length):
+    answer = program.post("/reports/", b"{}", content_type="application/json", CONTENT_LENGTH=length)
+    assert answer.status_code == 400

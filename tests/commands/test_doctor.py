@@ -71,6 +71,12 @@ def test_without_a_worker(live):  # noqa: F811
     Job.objects.filter(id=id).update(queued_at=timezone.now() - timedelta(seconds=60))
     found = examine(wrong=["workers"])
     assert 60 <= found["workers"]["figures"]["oldest_waits_seconds"] < 120
+    # What was asked for earlier may only be due now.
+    long_ago, a_moment = timezone.now() - timedelta(hours=1), timezone.now() - timedelta(milliseconds=1)
+    later = tasks.noop.enqueue().id
+    Job.objects.filter(id=later).update(queued_at=long_ago, run_after=a_moment)
+    assert 60 <= examine(wrong=["workers"])["workers"]["figures"]["oldest_waits_seconds"] < 120
+    Job.objects.filter(id=later).delete()
     Job.objects.filter(id=id).update(run_after=timezone.now() + timedelta(hours=1))
     assert examine()["workers"]["figures"]["due"] == 0
     Job.objects.filter(id=id).update(run_after=None)
@@ -138,7 +144,9 @@ def test_a_table_is_missing(monkeypatch):
         },
     )
     found = examine(wrong=["tables"])
-    assert list(found)[-1] == "tables" and "0002_engine" in found["tables"]["words"]
+    assert list(found)[-1] == "tables" and "notifications.0002_engine" in found["tables"]["words"]
+    with pytest.raises(CommandError, match=r"Nothing is counted.*manage.py migrate"):
+        call_command("doctor", "--recount")
 
 
 def test_the_database_is_away(monkeypatch):

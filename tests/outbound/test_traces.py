@@ -52,6 +52,7 @@ async def test_passed_on(upstream, without_telemetry):
             "a=1",
             (PARENT.replace("00-", "cc-", 1) + "-what-comes", "a=1"),
         ),
+        (PARENT + "-what-comes", "a=1", (None, None)),
         ("", "a=1", (None, None)),
         (PARENT.upper(), "a=1", (None, None)),
         (PARENT + "\n", "a=1", (None, None)),

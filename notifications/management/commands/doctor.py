@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from notifications import streams
-from notifications.diagnosis import ERROR, Finding, diagnose
+from notifications.diagnosis import ERROR, Finding, database, diagnose
 
 
 class Command(BaseCommand):
@@ -64,6 +64,8 @@ class Command(BaseCommand):
 
     def recount(self) -> None:
         try:
+            if (tables := database.migrated()).state == ERROR:
+                raise CommandError(f"Nothing is counted. {tables.words} {tables.remedy}")
             for user, (unread, right) in streams.miscounted().items():
                 streams.recount(user)
                 self.stderr.write(f"The bell of user {user} said {unread}; it is {right} now.")
