@@ -10,7 +10,6 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
-from django.utils.cache import patch_vary_headers
 
 from notifications import paths, until_done
 from notifications.compat import TaskResult
@@ -20,15 +19,13 @@ from notifications.jobs.owners import asked_in_request, owner_key
 from notifications.jobs.pace import counted
 from notifications.models import Job
 from notifications.prefer import seconds_to_wait, will_not_wait
-from notifications.problems import Problem, busy, log_database_error
+from notifications.problems import Problem, busy, log_database_error, private
 from notifications.realtime import hub, wire
 from notifications.realtime.waiting import Seat, close_connections, in_transaction, release_thread, take_seat
 from notifications.transactions import begin_with_a_write, connection, database
 
 #: Seconds after which a client may ask again how far its job is.
 RETRY_AFTER = 1
-#: Headers of a request on which answers depend.
-VARY = ("Accept", "Cookie", "Prefer")
 #: Times that a request with a key is tried whose key is taken, and free when one looks.
 TRIES = 3
 
@@ -77,7 +74,7 @@ def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None 
     if not job.done:
         response["Retry-After"] = str(RETRY_AFTER)
     response["ETag"] = job_etag(job)
-    return _private(response)
+    return private(response)
 
 
 def job_etag(job: Job) -> str:
@@ -176,7 +173,7 @@ def _answer(request: Any, asked: Asked) -> HttpResponse:
     here = wire.job_item(job)["links"]["self"]
     if _prefers_a_page(request):
         response = HttpResponse(status=303, headers={"Location": job.url or paths.job_page(job.id)})
-        _private(response)
+        private(response)
     elif job.done and asked.seconds:
         response = job_response(job, headers={"Content-Location": here})
     else:
@@ -187,12 +184,6 @@ def _answer(request: Any, asked: Asked) -> HttpResponse:
         response["Preference-Applied"] = f"wait={asked.seconds}"
     elif response.status_code == 202 and will_not_wait(request):
         response["Preference-Applied"] = "respond-async"
-    return response
-
-
-def _private(response: HttpResponse) -> HttpResponse:
-    response["Cache-Control"] = "no-store"
-    patch_vary_headers(response, VARY)
     return response
 
 

@@ -11,11 +11,10 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_vary_headers
 
 from notifications.bounds import INTEGER
 from notifications.prefer import seat_to_wait, seconds_to_wait
-from notifications.problems import Problem, busy
+from notifications.problems import Problem, busy, private
 from notifications.realtime import closing, hub, look, wire
 from notifications.realtime.poll import Poll
 from notifications.realtime.sessions import session_of
@@ -60,7 +59,7 @@ async def sync(request: HttpRequest) -> HttpResponse:
     response["ETag"] = found.etag
     if seconds:
         response["Preference-Applied"] = f"wait={seconds}"
-    return _private(response)
+    return private(response)
 
 
 @aapi
@@ -71,7 +70,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     """
     asked = await sync_to_async(_asked_for_events)(request)
     if asked is None:
-        return _private(HttpResponse(status=204))
+        return private(HttpResponse(status=204))
     if not isinstance(request, ASGIRequest):
         raise Problem(501, "Events need an ASGI server, and this one is WSGI. Ask sync/ now and then.")
     if request.method == "HEAD":
@@ -134,10 +133,4 @@ async def _stream(asked: Asked, seat: Seat) -> AsyncGenerator[bytes]:
 def _as_events(response: HttpResponseBase) -> HttpResponseBase:
     response["Content-Type"] = "text/event-stream"
     response["X-Accel-Buffering"] = "no"  # nginx passes on what it gets
-    return _private(response)
-
-
-def _private(response: Any) -> Any:
-    response["Cache-Control"] = "no-store"
-    patch_vary_headers(response, ["Cookie"])
-    return response
+    return private(response)

@@ -7,13 +7,20 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 logger = logging.getLogger("notifications")
+
+R = TypeVar("R", bound=HttpResponseBase)
+
+#: Headers of a request on which answers depend.
+VARY = ("Accept", "Cookie", "Prefer")
 
 
 class Problem(Exception):
@@ -39,10 +46,16 @@ class Problem(Exception):
         if self.field:
             body["errors"] = [{"field": self.field, "detail": self.detail}]
         response = HttpResponse(json.dumps(body), content_type="application/problem+json", status=self.status)
-        response["Cache-Control"] = "no-store"
         for name, value in self.headers.items():
             response[name] = value
-        return response
+        return private(response)
+
+
+def private(response: R) -> R:
+    """Say that an answer is nobody else's, and that no cache keeps it."""
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, VARY)
+    return response
 
 
 def busy() -> Problem:

@@ -7,16 +7,15 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import changes, inbox, streams, until_done
-from notifications.asking import RETRY_AFTER, VARY, job_etag, job_response
+from notifications.asking import RETRY_AFTER, job_etag, job_response
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand
 from notifications.models import Job, Notification
 from notifications.prefer import seat_to_wait, seconds_to_wait
-from notifications.problems import Problem
+from notifications.problems import Problem, private
 from notifications.realtime import hub, look, wire
 from notifications.realtime.waiting import Seat, close_connections, release_thread
 from notifications.requests import (
@@ -73,8 +72,7 @@ async def job(request: HttpRequest, id: UUID) -> HttpResponse:
             seat.leave()
         mine = await hub.here().questions.run(_found, mine.user_id, id)
     if is_known(job_etag(mine), request):
-        response = HttpResponse(status=304, headers={"ETag": job_etag(mine), "Cache-Control": "no-store"})
-        patch_vary_headers(response, VARY)
+        response = private(HttpResponse(status=304, headers={"ETag": job_etag(mine)}))
         if not mine.done:
             response["Retry-After"] = str(RETRY_AFTER)
     else:
@@ -205,7 +203,4 @@ def _found(user: Any, id: UUID) -> Job:
 
 
 def _json(text: str) -> HttpResponse:
-    response = HttpResponse(text, content_type="application/json")
-    response["Cache-Control"] = "no-store"
-    patch_vary_headers(response, VARY)
-    return response
+    return private(HttpResponse(text, content_type="application/json"))
