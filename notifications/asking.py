@@ -56,12 +56,13 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
     """See ``notifications.api.accepted``."""
     asked = await sync_to_async(_ask_or_refuse)(request, ask)
     if isinstance(asked, Asked) and asked.seat:
+        here = hub.here()
         try:
             release_thread()
-            await until_done.await_(asked.job.id, asked.seconds)
+            await until_done.await_(asked.job.id, asked.seconds, here.ending)
         finally:
             asked.seat.leave()
-        asked = replace(asked, job=await hub.here().questions.run(_as_it_is, asked.job))
+        asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
     return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 

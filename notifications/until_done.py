@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError
@@ -22,8 +23,17 @@ def wait(id: UUID, seconds: float) -> None:
         future.result(seconds)
 
 
-async def await_(id: UUID, seconds: float) -> None:
-    """See wait(): without a thread."""
-    with waits.wait_for(id, doorbell.listen) as future, contextlib.suppress(*_OVER):
-        async with asyncio.timeout(seconds):
-            await asyncio.wrap_future(future)
+async def await_(id: UUID, seconds: float, ending: asyncio.Event) -> None:
+    """See wait(): without a thread, and no longer than the server lives."""
+    with waits.wait_for(id, doorbell.listen) as future:
+        ends = asyncio.ensure_future(ending.wait())
+        done = asyncio.wrap_future(future)
+        either: list[asyncio.Future[Any]] = [done, ends]
+        try:
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                with contextlib.suppress(*_OVER):
+                    done.result()
+        finally:
+            ends.cancel()
+            done.cancel()

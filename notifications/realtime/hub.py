@@ -61,6 +61,7 @@ class Hub:
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}
+        self.ending = asyncio.Event()  # for those who wait without being subscribers
         self.signout = SignOut(self)
         self._dirty: set[Any] = set()
         self._behind: set[Subscriber] = set()
@@ -118,6 +119,7 @@ class Hub:
     async def close(self) -> None:
         """Say goodbye to all, wait until they have gone, at most 1 s, stop, and end the threads."""
         self._clock.stop()
+        self.ending.set()
         subscribers = self.subscribers()
         for subscriber in subscribers:
             subscriber.close(closing.GOING_AWAY)

@@ -11,7 +11,7 @@ from notifications import asking, prefer, until_done
 from notifications.api import accepted
 from notifications.jobs import awaited
 from notifications.models import Job
-from notifications.realtime import waiting
+from notifications.realtime import hub, waiting
 from notifications.testing import run_jobs
 from tests.http import views
 from tests.http.conftest import BROWSER
@@ -200,6 +200,19 @@ class TestAsking:
             await until(lambda: not thread.is_alive())
         await in_thread(run_jobs)
         assert (await answer.answered()).status == 200
+
+
+@pytest.mark.parametrize("how", ["asking", "the job"])
+async def test_a_server_that_stops_waits_for_nobody(how, post, get, ada):
+    """It says goodbye, and everybody who waits is answered with the job as it is."""
+    if how == "asking":
+        answer = await post("/async/", **LONG)
+    else:
+        answer = await get(await in_thread(rows.job, ada), **LONG)
+    await one_waits()
+    await hub.close_here()
+    assert (await answer.answered()).status == (202 if how == "asking" else 200)
+    assert (await answer.json())["done"] is False
 
 
 async def test_asking_from_an_async_view_takes_one_thread_hop(post, monkeypatch):
