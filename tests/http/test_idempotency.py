@@ -1,15 +1,18 @@
 """Idempotency-Key: the same request again gets the same job, and asks for nothing."""
 
+import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import requester
+from notifications.jobs import unique
 from notifications.models import Job, Ring
 from notifications.retention import prune
 from notifications.testing import run_jobs
@@ -289,3 +292,19 @@ def test_under_atomic_requests(transactional_db, client, monkeypatch):
     """The key is committed with the request."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     assert_replay(post(client), post(client))
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_keys_are_looked_up_by_their_index(owned, ada):
+    """Of users, and of nobody; no statement walks through the jobs."""
+    with CaptureQueriesContext(connection) as captured:
+        assert unique.holder(ada.pk if owned else None, "http k") is None
+    [query] = captured.captured_queries
+    explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(explain + query["sql"])
+        plan = str(cursor.fetchall())
+    name = "notifications_job_key" if owned else "notifications_job_key_nobody"
+    assert re.search(rf"{name}\b", plan), plan
