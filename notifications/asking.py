@@ -116,12 +116,16 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
                 # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
                 if there := key.job(exc.owner):
                     return Asked(job=there, replayed=True)
-            except (IntegrityError, OperationalError) as exc:
+            except IntegrityError:
                 # What ask writes may collide with what the other request wrote, before the key does.
-                collided = isinstance(exc, IntegrityError) or _is_serialization_failure(exc)
-                if not (collided and (there := key.job(owner))):
+                if not (there := key.job(owner)):
                     raise
                 return Asked(job=there, replayed=True)
+            except OperationalError as exc:
+                if not _is_serialization_failure(exc):
+                    raise
+                if there := key.job(owner):
+                    return Asked(job=there, replayed=True)
     raise Problem(
         503,
         "Another request with this Idempotency-Key is being answered. Send this one again in a moment.",
