@@ -20,8 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-#: Handshakes under way at once: enough to keep a server busy.
-AT_ONCE = 100
+#: Handshakes under way at once; the servers let so many wait at their door.
+AT_ONCE = 500
 PROTOCOL = "notifications.v1"
 
 
