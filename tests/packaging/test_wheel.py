@@ -112,7 +112,6 @@ def test_six_lines_give_bell_and_jobs(project):
         assert [notification["job"] for notification in told["items"]] == [job]
         assert told["unread"] == 1
 
-
     if project.line == "6.1":
         project.install("pytest", "pytest-django")
         (project.folder / "test_mysite.py").write_text(TEST)
@@ -130,7 +129,9 @@ class Project:
         self.env["DJANGO_SUPERUSER_PASSWORD"] = "secret"
 
     def install(self, *packages):
-        files = [part for name in ("requirements.txt", "requirements-dev.txt") for part in ("-c", ROOT / name)]
+        files = [
+            part for name in ("requirements.txt", "requirements-dev.txt") for part in ("-c", ROOT / name)
+        ]
         run(self.python, "-m", "pip", "install", "-q", *packages, *files)
 
     def manage(self, *arguments):
