@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections, transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.encoding import iri_to_uri
 
 from notifications import paths, until_done
 from notifications.compat import TaskResult
@@ -22,6 +24,7 @@ from notifications.prefer import seconds_to_wait, will_not_wait
 from notifications.problems import Problem, busy, log_database_error, private
 from notifications.realtime import hub, wire
 from notifications.realtime.waiting import Seat, close_connections, in_transaction, release_thread, take_seat
+from notifications.requests import preferred_type
 from notifications.transactions import begin_with_a_write, connection, database
 
 #: Seconds after which a client may ask again how far its job is.
@@ -104,9 +107,9 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
 
 def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
     """Ask, unless an equal request with the same key was answered."""
-    key = key_of(request)
     with asked_in_request(getattr(request, "user", None)), counted() as got:
         owner = owner_key()  # here, because a session may be read for it: not while SQLite's lock is held
+        key = key_of(request, owner)
         if key is None:
             return _ask(ask, got, owner, None)
         for _ in range(TRIES):
@@ -114,19 +117,45 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
                 return _ask(ask, got, owner, key)
             except Taken as exc:
                 # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
-                if there := key.job(exc.owner):
-                    return Asked(job=there, replayed=True)
-            except IntegrityError:
-                # What ask writes may collide with what the other request wrote, before the key does.
-                if not (there := key.job(owner)):
+                there = key.job(exc.owner)
+            except Exception as exc:
+                # What the other request has done may be in the way before its key is: a row, a limit.
+                there = _first_job(key, owner, exc)
+                if there is None and not _is_serialization_failure(exc):
                     raise
+            if there:
                 return Asked(job=there, replayed=True)
-            except OperationalError as exc:
-                if not _is_serialization_failure(exc):
-                    raise
-                if there := key.job(owner):
-                    return Asked(job=there, replayed=True)
-    raise Problem(
+    raise _being_answered()
+
+
+def _first_job(key: Key, owner: Any, exc: Exception) -> Job | None:
+    """Return the job of an equal request that came first, as ours failed; None where there is none, or none to be seen.
+
+    Raises Problem 503 where only others see it: a caller's transaction may have an older snapshot.
+    """
+    if isinstance(exc, (OperationalError, InterfaceError)) and not _is_serialization_failure(exc):
+        return None
+    try:
+        there = key.job(owner)
+        if there is None and connection().in_atomic_block and connection().vendor == "postgresql":
+            with ThreadPoolExecutor(1) as beside:
+                if beside.submit(_see_beside, key, owner).result():
+                    raise _being_answered()
+        return there
+    except (OperationalError, InterfaceError) as error:
+        log_database_error(error)
+        return None
+
+
+def _see_beside(key: Key, owner: Any) -> bool:
+    try:
+        return key.job(owner) is not None
+    finally:
+        connections.close_all()
+
+
+def _being_answered() -> Problem:
+    return Problem(
         503,
         "Another request with this Idempotency-Key is being answered. Send this one again in a moment.",
         headers={"Retry-After": str(RETRY_AFTER)},
@@ -157,7 +186,7 @@ def _with_the_projects() -> AbstractContextManager[Any]:
     return nullcontext() if database() == DEFAULT_DB_ALIAS else transaction.atomic()
 
 
-def _is_serialization_failure(exc: OperationalError) -> bool:
+def _is_serialization_failure(exc: Exception) -> bool:
     """Whether it was one, and the transaction is over, so that there is something to see."""
     return getattr(exc.__cause__, "sqlstate", "") == "40001" and not connection().in_atomic_block
 
@@ -177,12 +206,14 @@ def _answer(request: Any, asked: Asked) -> HttpResponse:
     job = asked.job
     here = wire.job_item(job)["links"]["self"]
     if _prefers_a_page(request):
-        response = HttpResponse(status=303, headers={"Location": job.url or paths.job_page(job.id)})
+        response = HttpResponse(
+            status=303, headers={"Location": iri_to_uri(job.url) or paths.job_page(job.id)}
+        )
         private(response)
     elif job.done and asked.seconds:
         response = job_response(job, headers={"Content-Location": here})
     else:
-        response = job_response(job, status=202, headers={"Location": here})
+        response = job_response(job, status=202, headers={"Location": here, "Retry-After": str(RETRY_AFTER)})
     if asked.replayed:
         response["Idempotency-Replayed"] = "true"
     if asked.seconds:
@@ -193,10 +224,7 @@ def _answer(request: Any, asked: Asked) -> HttpResponse:
 
 
 def _prefers_a_page(request: Any) -> bool:
-    try:
-        return bool(request.get_preferred_type(["application/json", "text/html"]) == "text/html")
-    except ValueError:  # no list of types
-        return False
+    return preferred_type(request, ["application/json", "text/html"]) == "text/html"
 
 
 def _as_it_is(job: Job) -> Job:

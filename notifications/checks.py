@@ -9,7 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
@@ -90,6 +90,23 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             f"The models of notifications are routed apart: {routed}.",
             hint="Let DATABASE_ROUTERS send the whole app to one database.",
             id="notifications.E005",
+        )
+    ]
+
+
+@register("notifications")
+def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I002: the transaction of a request cannot hold what is in another database."""
+    from notifications.transactions import database
+
+    if database() == DEFAULT_DB_ALIAS or not settings.DATABASES[DEFAULT_DB_ALIAS].get("ATOMIC_REQUESTS"):
+        return []
+    return [
+        Info(
+            "ATOMIC_REQUESTS is on, and jobs are in a database of their own: they begin before the request's own rows "
+            "are committed, and stay where the request fails.",
+            hint="Put @transaction.non_atomic_requests on views that call accepted(): ask has a transaction in both.",
+            id="notifications.I002",
         )
     ]
 

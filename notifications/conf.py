@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 DEFAULTS: dict[str, Any] = {
     "ACTIVE_JOBS_PER_USER": 1000,
-    "ASKS_PER_MINUTE": 600,
+    "ASKS_PER_MINUTE": 1200,
     "CONCURRENCY": 100,
     "EMBEDDED_WORKER": None,
     "GRACE": 25,

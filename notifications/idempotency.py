@@ -33,14 +33,15 @@ class Taken(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What a request says, in the form in which it is stored, and a hash of the request."""
+    """What a request of a user (key) says, and a hash of the request."""
 
-    stored: str
+    told: str
     hash: str
+    asker: Any
 
     def job(self, owner: Any) -> Job | None:
-        """Return the job that an equal request of this owner (key) got. Raises Problem 422 if it was another one."""
-        there = unique.holder(owner, self.stored)
+        """Return the job of this owner (key) that an equal request got. Raises Problem 422 if it was another one."""
+        there = unique.holder(owner, self._stored(owner))
         if there is not None and there.idempotency_hash != self.hash:
             raise Problem(
                 422,
@@ -52,29 +53,33 @@ class Key:
     def give(self, job: Job) -> None:
         """Store the key on a job, unless it has one of its own. Raises ``Taken``."""
         try:
-            unique.give_key(job, self.stored, self.hash)
+            unique.give_key(job, self._stored(job.user_id), self.hash)
         except IntegrityError as exc:
             raise Taken(job.user_id) from exc
 
+    def _stored(self, owner: Any) -> str:
+        """Apart from what ``.using(key=…)`` stores, which has no space: nobody's header may take the key of a program.
+        On a job for somebody else it names who asked: keys are each user's own."""
+        stored = f"http {self.told}" if owner == self.asker else f"http {self.asker} {self.told}"
+        return stored if len(stored) <= KEY else f"http sha256 {sha256(stored.encode()).hexdigest()}"
 
-def key_of(request: Any) -> Key | None:
-    """Return the key of a request, None without one. Raises Problem 400 and 413. ``request`` may be one of DRF's."""
+
+def key_of(request: Any, asker: Any) -> Key | None:
+    """Return the key of a request of a user (key), None without one. ``request`` may be one of DRF's.
+
+    Raises Problem 400 and 413.
+    """
     told = request.headers.get("Idempotency-Key")
     if told is None:
         return None
+    told = told.strip(" \t")  # no part of it, though some servers leave them
     if not _VISIBLE.fullmatch(told):
         raise Problem(
             400,
             f"The Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",
         )
     with reading():
-        return Key(stored=_stored(told), hash=_hash_of(request))
-
-
-def _stored(told: str) -> str:
-    """Apart from what ``.using(key=…)`` stores, which has no space: nobody's header may take the key of a program."""
-    stored = f"http {told}"
-    return stored if len(stored) <= KEY else f"http sha256 {sha256(told.encode()).hexdigest()}"
+        return Key(told=told, hash=_hash_of(request), asker=asker)
 
 
 def _hash_of(request: Any) -> str:
@@ -115,7 +120,10 @@ def _add_form(hash: Any, fields: Any) -> None:
 def _add_file(hash: Any, file: Any) -> None:
     _add(hash, [file.name, file.size])
     if file.closed:
-        return
+        raise ValueError(
+            f"The file {file.name!r} was closed before accepted(), which compares it for the Idempotency-Key. "
+            "Leave it open: what wraps it, such as TextIOWrapper, is to be detached."
+        )
     at = file.tell()
     for chunk in file.chunks():
         hash.update(chunk)

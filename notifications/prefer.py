@@ -48,7 +48,7 @@ def seat_to_wait(user: Any) -> Seat:
 
 def _seconds(said: str) -> int:
     value = _preferences(said).get("wait", "")
-    return min(int(value[:9]), WAIT) if value.isascii() and value.isdigit() else 0
+    return min(int(value.lstrip("0")[:9] or 0), WAIT) if value.isascii() and value.isdigit() else 0
 
 
 def _preferences(said: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -23,6 +24,9 @@ from notifications.problems import ANSWERED, Problem, answer_to, answers_problem
 
 #: Bytes of a body, and digits of a number in it.
 BODY, DIGITS = 1024 * 1024, 400
+
+# All but the weight.
+_PARAMETERS = re.compile(r'\s*;\s*(?!q\s*=)[^;,"]*(?:"[^"]*"[^;,"]*)*', re.IGNORECASE)
 
 View = Callable[..., HttpResponse]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -78,9 +82,10 @@ def admit(request: HttpRequest, method: str, kind: str = "application/json") -> 
     if request.method != method and not (request.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD" if method == "GET" else method
         raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})
-    if request.headers.get("Accept") and not _accepts(request, kind):
+    if request.headers.get("Accept") and preferred_type(request, [kind]) is None:
         raise Problem(406, f"There is only {kind} here. Send it in Accept, or */*, or no Accept at all.")
     if method != "GET":
+        _refuse_large(request)
         _check_csrf(request)
 
 
@@ -91,6 +96,19 @@ def signed_in(request: HttpRequest) -> bool:
         return user is not None and user.is_authenticated
     except (ValueError, DataError):  # a session key that PostgreSQL does not take, with a NUL in it
         return False
+
+
+def preferred_type(request: HttpRequest, kinds: list[str]) -> str | None:
+    """Return which of some media types the client likes best, None if none of them, or ``Accept`` is no list of types.
+
+    Parameters of types say nothing here: ``application/json; charset=utf-8`` is JSON.
+    """
+    plain = HttpRequest()
+    plain.META["HTTP_ACCEPT"] = _PARAMETERS.sub("", request.META.get("HTTP_ACCEPT", "*/*"))
+    try:
+        return plain.get_preferred_type(kinds)
+    except ValueError:
+        return None
 
 
 def entity_tags(request: HttpRequest) -> list[str] | None:
@@ -123,7 +141,7 @@ def json_object(request: HttpRequest) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise Problem(415, f"The body is {request.content_type or 'of no type'}. Send application/json.")
     try:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > BODY or len(request.body) > BODY:
+        if len(request.body) > BODY:  # one that came without a length
             raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
         value = _strict_json(request.body)
     except RequestDataTooBig as exc:
@@ -141,6 +159,16 @@ def whole_number(value: Any, field: str, *, low: int = 0, high: int = INTEGER) -
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Problem(422, f"{field} must be a whole number from {low} to {high}.", field=field)
     return value
+
+
+def query_limit(request: HttpRequest, usual: int, most: int) -> int:
+    """Return how many items a page may have. Raises Problem 422."""
+    value = request.GET.get("limit")
+    if value is None:
+        return usual
+    if value.isascii() and value.isdigit() and value.strip("0"):
+        return min(int(value.lstrip("0")[:9]), most)  # larger ones are cut
+    raise Problem(422, "limit must be a whole number from 1 on.", field="limit")
 
 
 def query_number(request: HttpRequest, field: str, *, low: int = 0, high: int = INTEGER) -> int | None:
@@ -167,11 +195,12 @@ def uuids(value: Any, field: str, most: int) -> list[UUID]:
         ) from exc
 
 
-def _accepts(request: HttpRequest, kind: str) -> bool:
-    try:
-        return request.accepts(kind)
-    except ValueError:  # no list of types
-        return False
+def _refuse_large(request: HttpRequest) -> None:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise Problem(400, "Content-Length is no number. Send the bytes of the body, or none.")
+    if int(length[:19]) > BODY:
+        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
 
 
 def _check_csrf(request: HttpRequest) -> None:

@@ -25,6 +25,7 @@ from notifications.requests import (
     api,
     is_known,
     json_object,
+    query_limit,
     query_number,
     uuids,
     whole_number,
@@ -39,7 +40,7 @@ PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
 def jobs(request: HttpRequest) -> HttpResponse:
     """Answer a page of my jobs, newest first, of one ``state`` if one is given."""
     user = request.user.pk
-    limit = min(query_number(request, "limit", low=1) or PAGE, PAGE_MOST)
+    limit = query_limit(request, PAGE, PAGE_MOST)
     look.number_first([user])
     # A page of them must not weigh what they took and returned.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
@@ -128,7 +129,7 @@ def notifications(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     unread = query_number(request, "unread", high=1)
     archived = query_number(request, "archived", high=1)
-    limit = min(query_number(request, "limit", low=1) or PAGE, PAGE_MOST)
+    limit = query_limit(request, PAGE, PAGE_MOST)
     after = query_number(request, "after")
     look.number_first([user])
     epoch, position = streams.epoch(), changes.position(user)
@@ -137,7 +138,9 @@ def notifications(request: HttpRequest) -> HttpResponse:
     if unread is not None:
         rows = rows.filter(read_at__isnull=bool(unread))
     if category := request.GET.get("category"):
-        rows = rows.filter(category=category.replace("\0", ""))
+        if "\0" in category:
+            raise Problem(422, "category holds a NUL. Leave it out.", field="category")
+        rows = rows.filter(category=category)
     if after is not None:
         rows = rows.filter(raised__lt=after)
     page = list(rows.order_by("-raised")[: limit + 1])

@@ -133,4 +133,20 @@ def test_models_routed_apart(settings):
     assert "notifications.Job to 'other'" in message.msg
 
 
+class Elsewhere:
+    def db_for_write(self, model, **hints):
+        return "other" if model._meta.app_label == "notifications" else None
+
+
+def test_requests_whose_transaction_cannot_hold_a_job(settings, monkeypatch):
+    """I002, only where both are so."""
+    assert found(checks.check_requests) == []
+    monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
+    assert found(checks.check_requests) == []
+    settings.DATABASE_ROUTERS = [Elsewhere()]
+    assert found(checks.check_requests) == ["notifications.I002"]
+    monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", False)
+    assert found(checks.check_requests) == []
+
+
 urlpatterns = []

@@ -99,8 +99,10 @@ JOBS: Part = {
                 "It runs and is asked to end; a result that is stored first wins.", ref("Job"), headers=A_JOB
             ),
         },
+        "BadRequest",
         "NotFound",
         "Conflict",
+        "TooLarge",
         parameters=named("parameters", "Id"),
     ),
     "/jobs/{id}/retry/": post(
@@ -108,8 +110,10 @@ JOBS: Part = {
         "jobs",
         "Have a job tried again that failed or was cancelled",
         {"202": answer("It is queued again.", ref("Job"), headers=A_JOB)},
+        "BadRequest",
         "NotFound",
         "Conflict",
+        "TooLarge",
         "TooMany",
         parameters=named("parameters", "Id"),
     ),

@@ -182,6 +182,17 @@ BAD = [
         asking(f"as {name}", b'{"urls": ["https://example.org/"]}', "Send one of", 415, type=type)
         for name, type in {"text": "text/plain", "nothing": "", "XML": "application/xml"}.items()
     ),
+    *(
+        Bad(
+            name=f"1 MiB and a byte for {verb}",
+            path=API + f"jobs/{{mine}}/{verb}/",
+            status=413,
+            says="Send at most 1048576 bytes",
+            body=b" " * (1024 * 1024 + 1),
+            type=type,
+        )
+        for verb, type in (("cancel", JSON), ("retry", "text/plain"))
+    ),
     reading("1 MiB and a byte", b" " * (1024 * 1024 + 1), "Send at most 1048576 bytes", 413),
     asking("4 MiB", b'{"urls": [' + b" " * (4 * 1024 * 1024) + b"]}", "Send fewer URLs", 413),
     asking("a multipart form without its boundary", b"x", "no form", 400, type="multipart/form-data"),
@@ -217,7 +228,7 @@ BAD = [
     ),
     *(
         getting(f"notifications {query}", f"notifications/?{query}", query.partition("=")[0])
-        for query in ("unread=2", "unread=true", "unread=", "archived=-1", "archived=yes")
+        for query in ("unread=2", "unread=true", "unread=", "archived=-1", "archived=yes", "category=x%00")
     ),
     *(
         getting(f"sync {query}"[:80], f"sync/?{query}", "seq must be a whole number")
@@ -373,6 +384,8 @@ IGNORED = (
             "application/json;q=0.001",
             "text/html, */*;q=0.1",
             "application/json;q=x",
+            "application/json; charset=utf-8",
+            "text/html;level=1;q=0.9, application/json;version=2;q=0.5",
         )
     ]
     + [

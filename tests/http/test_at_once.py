@@ -2,12 +2,14 @@
 
 from functools import partial
 from itertools import count
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
+from notifications import asking
+from notifications.idempotency import Key
 from notifications.models import Job, Ring
 from tests.http import views
 from tests.http.conftest import assert_problem, signed_in
@@ -98,6 +100,77 @@ def test_the_loser_collides_before_its_key_does(atomic, ada, monkeypatch):
     assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
     assert counts() == (1, 1)
     assert post(signed_in(ada), body="a", key={}).status_code == 500
+
+
+@pytest.mark.parametrize("limit", ["ACTIVE_JOBS_PER_USER", "ASKS_PER_MINUTE"])
+def test_the_loser_meets_a_limit_before_its_key(limit, ada, monkeypatch, settings):
+    """The job of the other request is the one that fills it: a replay is never refused for that."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, limit: 1}
+    one_after_the_other(monkeypatch, views.ask)
+    first, second = ask_twice(ada)
+    assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
+    assert counts() == (1, 1)
+    assert post(signed_in(ada), body="b", key={}).status_code == 429
+
+
+def test_the_loser_fails_in_a_way_of_its_own(ada, monkeypatch):
+    """As the project may, where it sees what the other has written."""
+
+    def ask():
+        if Group.objects.exists():
+            raise LookupError("There is one.")
+        return asked()
+
+    asked = views.ask
+    one_after_the_other(monkeypatch, ask)
+    first, second = ask_twice(ada)
+    assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
+    assert post(signed_in(ada), body="b", key={}).status_code == 500
+    assert counts() == (1, 1)
+
+
+def one_after_the_other(monkeypatch, ask):
+    """Both have looked for the key before one asks; the other goes on when that one has committed."""
+    first_is_done, asks = Event(), count()
+    monkeypatch.setattr(
+        views, "ask", lambda: ask() if next(asks) == 0 else (first_is_done.wait(20), ask())[1]
+    )
+    both_looked, looks = Barrier(2), count()
+
+    def looked(self, owner, job=Key.job):
+        there = job(self, owner)
+        if connection.vendor == "postgresql" and connection.in_atomic_block and next(looks) < 2:
+            both_looked.wait(20)
+        return there
+
+    monkeypatch.setattr(Key, "job", looked)
+    answer = asking._answer
+
+    def answered(*args):
+        first_is_done.set()
+        return answer(*args)
+
+    monkeypatch.setattr(asking, "_answer", answered)
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE_READ"], indirect=True)
+def test_the_loser_collides_with_what_its_snapshot_has_not(isolation, ada, monkeypatch):
+    """In a transaction of the host: to be sent again, and then a replay."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    barrier, asks = Barrier(2), count()
+
+    def ask():
+        if next(asks) < 2:
+            barrier.wait(20)
+        Group.objects.create(name="there is one")
+        return views.double.enqueue()
+
+    monkeypatch.setattr(views, "ask", ask)
+    first, second = ask_twice(ada)
+    assert first.status_code == 202
+    assert_problem(second, 503)
+    assert post(signed_in(ada), body="a")["Idempotency-Replayed"] == "true"
+    assert counts() == (1, 1)
 
 
 @pytest.mark.parametrize("isolation", ["", "REPEATABLE_READ"], indirect=True)

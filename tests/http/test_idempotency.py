@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.encoding import iri_to_uri
 
 from notifications.api import requester
 from notifications.jobs import unique
@@ -66,12 +67,12 @@ def test_without_a_key_each_is_another(client):
 
 
 def test_a_replay_shows_the_job_as_it_is(client):
-    """Done meanwhile, it is still the answer that it was accepted; nothing is to be asked again."""
+    """Done meanwhile, it is still the answer that it was accepted."""
     first = post(client)
     run_jobs()
     again = post(client)
     assert_replay(first, again)
-    assert again.json()["state"] == "succeeded" and "Retry-After" not in again
+    assert again.json()["state"] == "succeeded" and again["Retry-After"] == "1"
 
 
 def test_a_browser_is_sent_to_the_page_again(client):
@@ -308,3 +309,33 @@ def test_keys_are_looked_up_by_their_index(owned, ada):
         plan = str(cursor.fetchall())
     name = "notifications_job_key" if owned else "notifications_job_key_nobody"
     assert re.search(rf"{name}\b", plan), plan
+
+
+def test_blanks_around_a_key_are_no_part_of_it(client):
+    assert_replay(post(client), post(client, key={"Idempotency-Key": f" {KEY['Idempotency-Key']}\t"}))
+
+
+def test_a_file_that_is_closed_already(client):
+    """It cannot be compared: nothing is asked, and whoever wrote the view is told."""
+    file = SimpleUploadedFile("a.txt", b"aaaa")
+    client.raise_request_exception = True
+    with pytest.raises(ValueError, match="was closed before accepted"):
+        client.post("/closed/", {"file": file}, headers=KEY)
+    assert counts() == (0, 0)
+
+
+def test_for_somebody_else_keys_are_the_askers_own(client, django_user_model):
+    """Carol's first request is no replay of Ada's, though Bob is who gets both jobs."""
+    django_user_model.objects.create_user("bob")
+    first, again = post(client, "/bob/"), post(client, "/bob/")
+    assert_replay(first, again)
+    other = post(signed_in(django_user_model.objects.create_user("carol")), "/bob/")
+    assert other.status_code == 202 and "Idempotency-Replayed" not in other
+    assert other.json()["id"] != first.json()["id"] and counts() == (2, 2)
+
+
+@pytest.mark.parametrize("url", ["/отчёт/7/", "https://пример.рф/x", "/a?x=ü#ф"])
+def test_a_browser_is_sent_to_an_address_that_is_no_ascii(client, url, monkeypatch):
+    monkeypatch.setattr(views, "ask", lambda: views.double.using(url=url).enqueue())
+    location = post(client, key={}, **BROWSER)["Location"]
+    assert location.isascii() and location == iri_to_uri(url)

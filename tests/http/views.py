@@ -54,6 +54,12 @@ def with_files(request):
 
 
 @csrf_exempt
+def that_closes_its_file(request):
+    request.FILES["file"].close()
+    return accepted(request, ask)
+
+
+@csrf_exempt
 def with_own_key(request):
     def ask_with_own_key():
         Group.objects.create(name=str(uuid4()))
@@ -126,6 +132,7 @@ urlpatterns = [
     path("async/", from_async),
     path("csrf/", with_csrf),
     path("files/", with_files),
+    path("closed/", that_closes_its_file),
     path("own-key/", with_own_key),
     path("same/", the_same_job),
     path("bob/", for_bob),
