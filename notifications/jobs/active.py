@@ -1,7 +1,7 @@
 """How many active jobs a user may have: whoever asks for one more than that is refused.
 
 To look for each of many jobs whether its user may have it takes longer than to insert it. So after a look at a user who
-has no more than half of what is allowed, a process takes the next ones without a look, up to a sixteenth, for a second:
+has no more than half of what is allowed, a process takes the next ones without a look, up to a sixteenth, for a moment:
 eight processes at the same time stay within the limit together. Beyond half there is a look for each job.
 Two that ask at the same time may both be the last: neither sees the other's job before its commit.
 """
@@ -20,7 +20,7 @@ from notifications.models import Job
 from notifications.transactions import connection
 
 #: Seconds for which a look at a user's active jobs holds, and users of whom one is remembered at most.
-HOLDS, REMEMBERED = 1.0, 10_000
+HOLDS, REMEMBERED = 0.05, 10_000
 #: Whether a user has no more than so many active jobs.
 _FEW = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
 _COUNT = (
