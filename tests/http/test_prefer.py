@@ -28,7 +28,7 @@ def nobody_waits(monkeypatch):
     """Whatever a test did, no seat is taken and nobody waits; nor is there somebody left who looks for them."""
     monkeypatch.setattr(awaited, "IDLE", 0.02)
     yield
-    assert not awaited.waits._awaited and not waiting._taken
+    assert not awaited.waits._awaited and not any(waiting._taken.values())
     lookers = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
     wait_until(lambda: not any(thread.is_alive() for thread in lookers), what="whoever looks for jobs to end")
 
