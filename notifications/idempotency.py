@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -19,8 +18,6 @@ from notifications.problems import Problem
 from notifications.requests import reading
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-
-_VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
 
 
 class Taken(Exception):
@@ -73,7 +70,7 @@ def key_of(request: Any, asker: Any) -> Key | None:
     if told is None:
         return None
     told = told.strip(" \t")  # no part of it, though some servers leave them
-    if not _VISIBLE.fullmatch(told):
+    if not unique.VISIBLE.fullmatch(told):
         raise Problem(
             400,
             f"The Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",

@@ -154,10 +154,10 @@ def json_object(request: HttpRequest) -> dict[str, Any]:
     return value
 
 
-def whole_number(value: Any, field: str, *, low: int = 0, high: int = INTEGER) -> int:
+def whole_number(value: Any, field: str, *, high: int = INTEGER) -> int:
     """Return an integer of a body. Raises Problem 422."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Problem(422, f"{field} must be a whole number from {low} to {high}.", field=field)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+        raise Problem(422, f"{field} must be a whole number from 0 to {high}.", field=field)
     return value
 
 
@@ -171,14 +171,14 @@ def query_limit(request: HttpRequest, usual: int, most: int) -> int:
     raise Problem(422, "limit must be a whole number from 1 on.", field="limit")
 
 
-def query_number(request: HttpRequest, field: str, *, low: int = 0, high: int = INTEGER) -> int | None:
+def query_number(request: HttpRequest, field: str, *, high: int = INTEGER) -> int | None:
     """Return an integer of the query string, None if it is absent. Raises Problem 422."""
     value: Any = request.GET.get(field)
     if value is None:
         return None
     if value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    return whole_number(value, field, low=low, high=high)
+    return whole_number(value, field, high=high)
 
 
 def uuids(value: Any, field: str, most: int) -> list[UUID]:

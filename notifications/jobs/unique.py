@@ -23,7 +23,8 @@ KEPT = timedelta(hours=24)
 #: Times that an insertion is tried which others come before.
 TRIES = 3
 
-_VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
+#: What a key may be.
+VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
 
 
 def key_of(value: Any) -> str:
@@ -32,7 +33,7 @@ def key_of(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise TypeError(f"key must be a string, not {type(value).__name__}.")
-    if not _VISIBLE.fullmatch(value):
+    if not VISIBLE.fullmatch(value):
         raise ValueError(
             f"key is {value[:100]!r}. It must be 1 to {KEY} visible ASCII characters, without spaces."
         )
