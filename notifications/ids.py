@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made."""
+"""Identifiers that sort by the time they were made, and the number of this process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import uuid
 _lock = threading.Lock()
 _last = 0
 _random = b""
+_process = 0
 
 
 def uuid7() -> uuid.UUID:
@@ -31,11 +32,20 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=(tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | noise)
 
 
+def process() -> int:
+    """Return the number by which this process knows what it said itself: random, of 63 bits."""
+    return _process
+
+
 def _forked() -> None:
     """Forget what the parent would use too."""
-    global _lock, _random
+    global _lock, _random, _process
     _lock = threading.Lock()
     _random = b""
+    _process = int.from_bytes(os.urandom(8), "big") >> 1
+
+
+_forked()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -286,6 +286,8 @@ class Ring(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     user = _user(null=True)
+    #: The process that rang (``ids.process``): it has heard it already.
+    origin = models.BigIntegerField(null=True)
 
     class Meta:
         default_permissions = ()

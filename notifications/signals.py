@@ -26,6 +26,5 @@ outbound_started = Signal()
 outbound_retrying = Signal()
 outbound_ended = Signal()
 
-#: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool),
-#: ``rings`` (ids of the rows of ``Ring`` that say the same to other processes).
+#: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool).
 rung = Signal()

@@ -20,6 +20,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from notifications import bulk
+from notifications.ids import process
 from notifications.models import Epoch, Job, Notification, Stream
 from notifications.signals import rung
 from notifications.transactions import (
@@ -208,23 +209,21 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     keys = list(dict.fromkeys(user for user in users if user is not None))
     if not keys and not queue:
         return
-    rings: list[int] = []
     db = connection()
     if db.vendor == "sqlite":
         rows = [_to_db(user) for user in keys] + [None] * queue
+        row = f"(%s, {process()})"
         with db.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO notifications_ring (user_id) VALUES {', '.join(['(%s)'] * len(rows))}", rows
+                f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(rows))}",
+                rows,
             )
-            # One statement, one writer: the ids are consecutive.
-            rings = list(range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1))
-    together_after_commit("rings", (keys, queue, rings), _send)
+    together_after_commit("rings", (keys, queue), _send)
 
 
-def _send(told: list[tuple[list[Any], bool, list[int]]]) -> None:
-    users = list(dict.fromkeys(user for keys, _, _ in told for user in keys))
-    rings = [id for _, _, ids in told for id in ids]
-    rung.send_robust(sender=None, users=users, queue=any(queue for _, queue, _ in told), rings=rings)
+def _send(told: list[tuple[list[Any], bool]]) -> None:
+    users = list(dict.fromkeys(user for keys, _ in told for user in keys))
+    rung.send_robust(sender=None, users=users, queue=any(queue for _, queue in told))
 
 
 def epoch() -> str:

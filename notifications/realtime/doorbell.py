@@ -11,10 +11,10 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from notifications.ids import process
 from notifications.realtime import doorbell_layer, doorbell_postgres, doorbell_sqlite
 from notifications.signals import rung
 from notifications.transactions import connection
@@ -26,8 +26,6 @@ Callback = Callable[[frozenset, bool], None]
 
 #: Seconds in which rings are gathered into one call.
 GATHER = 0.005
-#: Rings of this process that are remembered, so as not to hear them again from the database.
-REMEMBERED = 5_000
 
 
 class Watcher(Protocol):
@@ -51,8 +49,7 @@ class Doorbell:
         self._rung = threading.Event()
         self._gatherer: threading.Thread | None = None
         self._watcher: Watcher | None = None
-        self._own: dict[int, None] = {}
-        self._name = uuid.uuid4().hex  # by which this process knows its own messages
+        self._name = f"{process():x}"
         self._layer = doorbell_layer.Sayer(self._name)
         self._postgres = doorbell_postgres.Sayer(self._name)
         self._announced = ""
@@ -75,15 +72,11 @@ class Doorbell:
 
         return stop
 
-    def ring(self, users: Iterable[Any], *, queue: bool = False, rings: Iterable[int] = ()) -> None:
-        """Tell all listeners, at once if it was quiet for 5 ms, else together with what comes within these.
-
-        ``rings``: ids of the rows of ``Ring`` that say the same to other processes.
-        """
+    def ring(self, users: Iterable[Any], *, queue: bool = False) -> None:
+        """Tell all listeners, at once if it was quiet for 5 ms, else together with what comes within these."""
         with self._lock:
             if not self._callbacks:
                 return
-            self._remember(rings)
             self._users.update(users)
             self._queue = self._queue or queue
             if time.monotonic() < self._quiet_until:
@@ -124,7 +117,7 @@ class Doorbell:
         if doorbell_postgres.can_listen():
             return doorbell_postgres.Listener(self._name, self.ring)
         if doorbell_sqlite.can_watch():
-            return doorbell_sqlite.Watcher(self._heard)
+            return doorbell_sqlite.Watcher(self.ring)
         return None
 
     def _gather(self) -> None:
@@ -149,21 +142,6 @@ class Doorbell:
             except Exception:  # one listener's error must not cost another its ring
                 logger.exception("A listener of the doorbell failed.")
 
-    def _remember(self, rings: Iterable[int]) -> None:
-        for id in rings:
-            self._own[id] = None
-        while len(self._own) > REMEMBERED:
-            del self._own[next(iter(self._own))]
-
-    def _heard(self, rings: dict[int, Any]) -> None:
-        with self._lock:
-            foreign = [user for id, user in rings.items() if id not in self._own]
-            for id in rings:
-                self._own.pop(id, None)
-        users = {user for user in foreign if user is not None}
-        if foreign:
-            self.ring(users, queue=None in foreign)
-
 
 doorbell = Doorbell()
 # Its threads, and perhaps a holder of its lock, are not there in a forked process; who listens there says so again.
@@ -187,10 +165,8 @@ def the_way() -> str:
     return f"this process only; others' news come by the position check ({connection().vendor})"
 
 
-def _signalled(
-    sender: Any, users: Iterable[Any], queue: bool, rings: Iterable[int] = (), **kwargs: Any
-) -> None:
-    doorbell.ring(users, queue=queue, rings=rings)
+def _signalled(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) -> None:
+    doorbell.ring(users, queue=queue)
     doorbell.ring_elsewhere(users, queue=queue)
 
 

@@ -1,8 +1,10 @@
 """Rings: gathered, from this process once, from other processes on SQLite."""
 
+import errno
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -12,9 +14,10 @@ from asgiref.sync import SyncToAsync
 from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
-from notifications import streams
+from notifications import ids, streams
 from notifications.models import Ring
 from notifications.realtime import doorbell as module
+from notifications.realtime import doorbell_sqlite
 from notifications.realtime.doorbell import Doorbell, doorbell, listen
 from tests.support.waiting import wait_until
 
@@ -48,6 +51,13 @@ def user(transactional_db):
     return get_user_model().objects.create_user("ada")
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """What rings here does so as another process would: without the signal of this one, and under another number."""
+    monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
+    monkeypatch.setattr(streams, "process", lambda: ids.process() + 1)
+
+
 def test_a_ring_comes_after_the_commit(heard, user):
     """Not while the transaction is open, and not when it is rolled back."""
     other = get_user_model().objects.create_user("bob")
@@ -61,7 +71,7 @@ def test_a_ring_comes_after_the_commit(heard, user):
         raise ZeroDivisionError
     streams.ring([], queue=True)
     wait_until(lambda: any(queue for _, _, queue in heard))
-    assert heard.users == {user.pk}  # perhaps told twice: the file's watcher may see the commit before its signal
+    assert heard.users == {user.pk}
 
 
 def test_rings_are_gathered(heard):
@@ -99,15 +109,57 @@ def test_who_stopped_listening_hears_nothing(transactional_db):
 
 
 @on_sqlite
-def test_rings_of_other_connections_are_heard(heard, user, monkeypatch):
-    """A commit in another process: here another connection, without the signal of this process."""
-    monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
+def test_rings_of_other_processes_are_heard(heard, user, elsewhere):
+    """Users and queue in one call."""
     started = time.monotonic()
     streams.ring([user.pk], queue=True)
     wait_until(lambda: heard.users == {user.pk})
     at, _, queue = heard[0]
     assert queue
     assert at - started < 0.5
+
+
+@on_sqlite
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's own")
+def test_linux_tells_of_the_write(transactional_db, user, elsewhere, monkeypatch):
+    """The watcher sleeps until then: here for ever, but for that."""
+    monkeypatch.setattr(doorbell_sqlite, "CALM", 4.0)
+    heard = Heard()
+    stop = listen(heard)
+    wait_until(lambda: doorbell._watcher.hearing)
+    time.sleep(doorbell_sqlite.RESTLESS * 2)
+    started = time.monotonic()
+    streams.ring([user.pk])
+    wait_until(lambda: heard.users == {user.pk})
+    stop()
+    assert heard[0][0] - started < 2.0
+
+
+@on_sqlite
+def test_where_nobody_tells_of_writes_the_file_is_looked_at(transactional_db, user, elsewhere, monkeypatch):
+    """On another system, or when the user has too many instances of inotify."""
+
+    def refuse(paths):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(doorbell_sqlite, "Inotify", refuse)
+    heard = Heard()
+    stop = listen(heard)
+    wait_until(lambda: doorbell._watcher.hearing)
+    streams.ring([user.pk])
+    wait_until(lambda: heard.users == {user.pk})
+    stop()
+
+
+@on_sqlite
+def test_the_watcher_gives_back_what_it_opened(transactional_db):
+    """Also after many begins and ends."""
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(20):
+        stop = listen(Heard())
+        wait_until(lambda: doorbell._watcher.hearing)
+        stop()
+    assert before == 0 or len(os.listdir("/proc/self/fd")) < before + 10
 
 
 @on_sqlite
@@ -135,7 +187,7 @@ def watched():
 @on_sqlite
 def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
     """As a restored backup is: another file of the same name."""
-    monkeypatch.setattr("notifications.realtime.doorbell_sqlite.SELDOM", 0.02)
+    monkeypatch.setattr(doorbell_sqlite, "SELDOM", 0.02)
     path = connection.settings_dict["NAME"]
     kept = f"{path}.kept"
     with closing(sqlite3.connect(path)) as before:
@@ -155,10 +207,9 @@ def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
 
 
 @on_sqlite
-def test_the_watcher_survives_errors(heard, user, monkeypatch, caplog):
+def test_the_watcher_survives_errors(heard, user, elsewhere, monkeypatch, caplog):
     """A busy or broken database: it starts again."""
-    monkeypatch.setattr("notifications.realtime.doorbell_sqlite.SELDOM", 0.02)
-    monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
+    monkeypatch.setattr(doorbell_sqlite, "SELDOM", 0.02)
     real, failures = doorbell._watcher._read, [sqlite3.OperationalError("database is locked")]
 
     def read(*args):
@@ -195,9 +246,10 @@ def test_rings_from_many_threads_all_arrive(heard):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_hears_its_own_rings(transactional_db):
-    """The threads of the parent are not there; who listens in the child is told all the same."""
+    """The threads of the parent are not there; who listens in the child is told all the same, as another process."""
     bell = doorbell
     stop = bell.listen(Heard())
+    here = ids.process()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -209,7 +261,7 @@ def test_a_forked_process_hears_its_own_rings(transactional_db):
             deadline = time.monotonic() + 5
             while heard.users != {1, 2} and time.monotonic() < deadline:
                 time.sleep(0.005)
-            os.write(write, b"y" if heard.users == {1, 2} else b"n")
+            os.write(write, b"y" if heard.users == {1, 2} and ids.process() != here else b"n")
         finally:
             os._exit(0)
     os.close(write)
