@@ -10,7 +10,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from django.db.models.signals import post_delete, post_init, post_save
 
-from notifications import streams
+from notifications import purging, streams
 from notifications.transactions import after_commit
 
 #: Fields of a user that end sessions when they change.
@@ -60,7 +60,7 @@ def _purge(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     user = instance.pk  # Django forgets it after the signal
 
     def purge() -> None:
-        after_commit(lambda: streams.purge(user))
+        after_commit(lambda: purging.purge(user))
 
     # After the commit of the users' database first: it may be another one than ours.
     transaction.on_commit(purge, using=using, robust=True)

@@ -10,8 +10,9 @@ from typing import Any
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from notifications import streams
 from notifications.models import Attempt, Job, Notification
+from notifications.purging import gone, purge_chunk
+from notifications.streams import raise_floors
 from notifications.transactions import CHUNK, connection, database, paced
 
 #: What has an end, and the column that says when: one with an index.
@@ -50,10 +51,10 @@ class Pruning:
     def _all(self) -> Iterator[int]:
         for model, ended in ENDS:
             yield from self._until_none(partial(_prune_chunk, model, ended, self._before))
-        for users in streams.gone():
+        for users in gone():
             yield 0  # a look at streams is enough for once
             for user in users:
-                yield from self._until_none(partial(streams.purge_chunk, user))
+                yield from self._until_none(partial(purge_chunk, user))
 
     def _until_none(self, work: Callable[[], int]) -> Iterator[int]:
         while count := self._run(work):
@@ -73,7 +74,7 @@ def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
     if model is Job:
         Attempt.objects.using(database()).filter(job__in=ids).delete()
     model.objects.using(database()).filter(id__in=ids).delete()
-    streams.raise_floors(_greatest(rows))
+    raise_floors(_greatest(rows))
     return len(rows)
 
 

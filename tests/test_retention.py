@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import Manager
 from django.utils import timezone
 
-from notifications import changes, inbox, retention, streams
+from notifications import changes, inbox, purging, retention
 from notifications.api import batch, join
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, recording, states
@@ -152,7 +152,7 @@ def test_what_is_restored_meanwhile_stays(user, monkeypatch):
 
 def test_users_that_do_not_exist_any_more(user, monkeypatch):
     """Whatever a killed process, or a job that notified later, left of them."""
-    monkeypatch.setattr(streams, "STREAMS_AT_ONCE", 2)
+    monkeypatch.setattr(purging, "STREAMS_AT_ONCE", 2)
     people = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
     for person in people:
         inbox.put(person, "note")
@@ -180,15 +180,15 @@ def test_users_that_a_manager_hides_are_there(user, monkeypatch):
     for name in ("default_manager", "base_manager"):
         monkeypatch.setattr(get_user_model()._meta, name, hidden)
     inbox.put(user.pk, "note")
-    assert streams.purge_gone() == 0
+    assert not any(purging.gone())
     assert Notification.objects.exists()
 
 
 def test_users_of_another_database(user, monkeypatch):
     """Nobody can tell from here who exists."""
     inbox.put(user, "note")
-    monkeypatch.setattr(streams.router, "db_for_write", lambda model: "elsewhere")
-    monkeypatch.setattr(streams, "database", lambda: "default")
+    monkeypatch.setattr(purging.router, "db_for_write", lambda model: "elsewhere")
+    monkeypatch.setattr(purging, "database", lambda: "default")
     get_user_model().objects.all()._raw_delete("default")
-    assert streams.purge_gone() == 0
+    assert not any(purging.gone())
     assert Notification.objects.exists()

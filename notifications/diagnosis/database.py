@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.migrations.executor import MigrationExecutor
 
-from notifications import streams
+from notifications import counting
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.jobs.rows import clock
 from notifications.models import Job, Notification
@@ -105,7 +105,7 @@ def rows_without_number() -> set[Any]:
 
 def counts() -> Finding:
     """Whether the number on each bell is that of the unread notifications."""
-    wrong = streams.miscounted()
+    wrong = counting.miscounted()
     if wrong:
         named = ", ".join(map(str, list(wrong)[:NAMED])) + (" and others" if len(wrong) > NAMED else "")
         return Finding(

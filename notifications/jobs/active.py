@@ -18,6 +18,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs import pace
 from notifications.models import Job
 from notifications.transactions import connection
+from notifications.user_keys import to_db
 
 #: Seconds for which a look at a user's active jobs holds, and users of whom one is remembered at most.
 HOLDS, REMEMBERED = 0.05, 10_000
@@ -48,7 +49,7 @@ def insert(job: Job) -> None:
 
     def insert_beside(others: int) -> bool:
         """Insert it if the user has no more active jobs than these."""
-        return bulk.insert_one(job, only=_FEW + rule, params=[_to_db(user), others, *params])
+        return bulk.insert_one(job, only=_FEW + rule, params=[to_db(user), others, *params])
 
     some = limit // 16
     if some and not left and insert_beside(limit // 2):
@@ -93,9 +94,5 @@ def _remember(look: tuple[str, Any, int], left: int) -> None:
 
 def _count(user: Any, limit: int) -> int:
     with connection().cursor() as cursor:
-        cursor.execute(_COUNT, [_to_db(user), limit])
+        cursor.execute(_COUNT, [to_db(user), limit])
         return int(cursor.fetchone()[0])
-
-
-def _to_db(user: Any) -> Any:
-    return Job._meta.get_field("user").get_db_prep_value(user, connection())

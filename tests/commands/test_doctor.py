@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import inbox, outbound, streams
+from notifications import counting, inbox, outbound
 from notifications.diagnosis import database, processes
 from notifications.jobs import lease, queues
 from notifications.models import Job, Notification, Stream, Worker
@@ -122,13 +122,13 @@ def test_a_wrong_count_is_found_and_mended(ada, how):
     stream = Stream.objects.get(user=ada)
     assert stream.unread == right and stream.head == head + (how == "a row")
     assert Stream.objects.get(user=bob).unread == 1
-    assert not streams.miscounted()
+    assert not counting.miscounted()
 
 
 def test_rows_that_wait_for_their_number_are_no_wrong_count(ada):
     inbox.put(ada, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
-    assert not streams.miscounted()
+    assert not counting.miscounted()
 
 
 def test_a_table_is_missing(monkeypatch):

@@ -6,6 +6,7 @@ from django.db import connection, transaction
 from notifications import inbox, streams
 from notifications.api import notify
 from notifications.models import Notification
+from notifications.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_orderly, position, titles
@@ -111,7 +112,7 @@ def test_whoever_reads_the_older_row_numbers_both(elsewhere, user, on_postgresql
     (older,) = notify(user, "older", key="k")
     numbering, reader = elsewhere(), elsewhere()
     numbering.begin()
-    numbering.do(lambda: streams._Pass(connection.cursor(), connection, [user.pk]).lock_streams())
+    numbering.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
     reading = reader.start(inbox.mark, user.pk, "read", 1)
     reader.wait_until_blocked()  # it has marked the row, and waits for the stream
     assert numbering.do(notify_here, user, "newer") is None

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from notifications import inbox, streams
+from notifications import inbox, numbering, streams
 from notifications.api import notify
 from notifications.ids import process, uuid7
 from notifications.jobs import outcomes, states
@@ -92,13 +92,13 @@ def test_many_users_are_locked_a_hundred_at_a_time_in_order(users, monkeypatch):
     """No transaction holds more than a hundred streams, and all processes take them in one order."""
     everybody = users(250)
     locked = []
-    really = streams._Pass.lock_streams
+    really = numbering.Pass.lock_streams
 
     def lock_streams(self):
         locked.append(list(self.users))
         really(self)
 
-    monkeypatch.setattr(streams._Pass, "lock_streams", lock_streams)
+    monkeypatch.setattr(numbering.Pass, "lock_streams", lock_streams)
     unnumbered(everybody[0], 1)
     streams.number(reversed(everybody))
     assert [len(some) for some in locked] == [100, 100, 50]

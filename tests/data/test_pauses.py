@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications import inbox, retention, streams, transactions
+from notifications import inbox, purging, retention, streams, transactions
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import job, unnumbered
 
@@ -98,7 +98,7 @@ WAYS = {
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], waiting),
     "numbering many users": (number_streams, waiting),
     "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.leftovers()], waiting),
-    "purging": (lambda user: streams.purge(user.pk), everything),
+    "purging": (lambda user: purging.purge(user.pk), everything),
     "pruning": (prune, everything),
     "notifying many": (lambda user: inbox.put(range(1, MANY), "Hello"), everything),
 }

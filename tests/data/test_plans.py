@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import changes, inbox, reading, retention, streams
+from notifications import changes, inbox, purging, reading, retention, streams
 from notifications.ids import uuid7
 from notifications.jobs import by_hand, due, outcomes, states
 from notifications.jobs.policies import DEFAULT
@@ -186,7 +186,7 @@ WAYS = {
     "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
     "running a job": run_a_job,
     "losing no worker": look_for_lost_jobs,
-    "purging": lambda user: streams.purge(user),
+    "purging": lambda user: purging.purge(user),
     "active jobs": be_shown_active_jobs,
     "limited jobs": run_limited_jobs,
     "by hand": cancel_and_retry,
@@ -211,18 +211,15 @@ def test_no_query_scans(crowded, monkeypatch):
     assert not wrong, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in wrong.items())
 
 
-def test_looking_for_users_that_are_gone_reads_pages(crowded, monkeypatch):
+def test_looking_for_users_that_are_gone_reads_pages(crowded):
     """Some streams at a time, by their key."""
-    asked_for = []
-    monkeypatch.setattr(streams, "purge", lambda user: asked_for.append(user) or 0)
     with CaptureQueriesContext(connection) as queries:
-        streams.purge_gone()
-    assert len(asked_for) == STREAMS
+        assert len([user for some in purging.gone() for user in some]) == STREAMS
     first, *others = [
         query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
     ]
     assert "LIMIT" in first
-    assert len(others) == STREAMS // streams.STREAMS_AT_ONCE
+    assert len(others) == STREAMS // purging.STREAMS_AT_ONCE
     assert [sql for sql in others if scans_of(explain(sql)) or "LIMIT" not in sql] == []
 
 

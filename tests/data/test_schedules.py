@@ -9,6 +9,7 @@ from notifications import inbox, streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
+from notifications.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_orderly, position, seqs, titles
@@ -204,13 +205,13 @@ def test_a_host_with_another_isolation_level(level, elsewhere, users, given):
 def test_our_own_transactions_are_read_committed(elsewhere, user, monkeypatch):
     """A numbering that waited for the stream must see what was committed meanwhile, whatever the host prefers."""
     seen = []
-    really = streams._Pass.run
+    really = Pass.run
 
     def run(self):
         seen.append(scalar("SHOW transaction_isolation"))
         return really(self)
 
-    monkeypatch.setattr(streams._Pass, "run", run)
+    monkeypatch.setattr(Pass, "run", run)
     host = elsewhere()
     host.do(scalar, "SELECT set_config('default_transaction_isolation', 'serializable', false)")
     host.do(notify, user, "note")

@@ -11,10 +11,11 @@ def not_twice(pytestconfig):
         pytest.skip("The host brings databases of its own, whatever --database says.")
 
 
-@pytest.fixture(scope="module", params=["uuid", "string"])
+@pytest.fixture(scope="module", params=["daphne-uuid", "uvicorn-string"])
 def asgi(request, tmp_path_factory):
-    """Under Daphne, with the embedded worker; keys of users are UUIDs, or texts."""
-    yield from started(tmp_path_factory, request.param, "start_asgi")
+    """Under Daphne or uvicorn, with the embedded worker; keys of users are UUIDs, or texts."""
+    server, key = request.param.split("-")
+    yield from started(tmp_path_factory, key, f"start_{server}")
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ for number in range(30):
     people.create_user(f"person{number}", password="secret")
 people.create_superuser("boss", password="secret")
 """
+APPLICATION = "tests.hosts.everything.asgi:application"
 # Between 127.0.0.1 and itself nothing needs longer, however busy the machine is.
 PATIENCE = aiohttp.ClientTimeout(60)
 
@@ -44,10 +45,13 @@ class Host:
         self.manage("collectstatic", "--noinput", "-v0")
         self.manage("shell", "-c", PEOPLE)
 
-    def start_asgi(self):
+    def start_daphne(self):
         self.worker = "embedded"
-        application = "tests.hosts.everything.asgi:application"
-        self.serve("-m", "daphne", "-b", "127.0.0.1", "-p", self.port, application)
+        self.serve("-m", "daphne", "-b", "127.0.0.1", "-p", self.port, APPLICATION)
+
+    def start_uvicorn(self):
+        self.worker = "embedded"
+        self.serve("-m", "uvicorn", "--host", "127.0.0.1", "--port", self.port, APPLICATION)
 
     def start_wsgi(self):
         self.serve("-m", "tests.hosts.everything.wsgi", self.port)

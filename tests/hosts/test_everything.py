@@ -1,4 +1,4 @@
-"""A host that has chosen everything at once, under Daphne: nothing is lost, and every link leads somewhere.
+"""A host that has chosen everything at once, under an ASGI server: nothing is lost, and every link leads somewhere.
 
 It has ATOMIC_REQUESTS, LoginRequiredMiddleware, languages in its paths, a user model with other keys, a script name,
 hashed static files, a nonce for each page, a database of the app's own and a base_site.html, all with default options.

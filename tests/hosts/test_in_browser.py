@@ -8,7 +8,7 @@ from tests.browser.parts import expect_unread, live, panel, toasts
 pytestmark = [pytest.mark.browser]
 
 
-@pytest.mark.parametrize("asgi", ["uuid"], indirect=True)
+@pytest.mark.parametrize("asgi", ["daphne-uuid", "uvicorn-string"], indirect=True)
 def test_the_bell_shows_what_was_told(asgi, page):
     """Scripts, styles and modules come with the nonce of the page; the count is live, and is there on the next page."""
     page.goto(f"{asgi.origin}/app/en/sign-in/")

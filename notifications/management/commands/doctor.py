@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from notifications import streams
+from notifications import counting
 from notifications.diagnosis import ERROR, Finding, database, diagnose
 
 
@@ -66,8 +66,8 @@ class Command(BaseCommand):
         try:
             if (tables := database.migrated()).state == ERROR:
                 raise CommandError(f"Nothing is counted. {tables.words} {tables.remedy}")
-            for user, (unread, right) in streams.miscounted().items():
-                streams.recount(user)
+            for user, (unread, right) in counting.miscounted().items():
+                counting.recount(user)
                 self.stderr.write(f"The bell of user {user} said {unread}; it is {right} now.")
         except Error as exc:
             raise CommandError(f"Not all is counted: the database is away ({exc}). Try again.") from exc

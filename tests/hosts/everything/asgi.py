@@ -1,4 +1,4 @@
-"""For Daphne."""
+"""For Daphne and uvicorn."""
 
 import os
 

@@ -1,0 +1,18 @@
+"""Keys of users, of whatever type the host's are, as statements of our own need them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from notifications.models import Stream
+from notifications.transactions import connection
+
+
+def to_db(user: Any) -> Any:
+    """Return a key as the database takes it."""
+    return Stream._meta.pk.get_db_prep_value(user, connection())
+
+
+def from_db(user: Any) -> Any:
+    """Return a key that the database gave as the host knows it."""
+    return Stream._meta.pk.target_field.to_python(user)
