@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import sys
@@ -16,7 +17,7 @@ WRITTEN = 0x00000002
 class Inotify:
     """Watches files, as far as they are there.
 
-    Raises OSError where that cannot be had: on another system, or when the user has too many of them.
+    Raises OSError where that cannot be had: on another system, or when the user watches too many already.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -25,9 +26,13 @@ class Inotify:
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         for path in paths:
-            libc.inotify_add_watch(self._fd, os.fsencode(path), WRITTEN)
+            if libc.inotify_add_watch(self._fd, os.fsencode(path), WRITTEN) < 0:
+                number = ctypes.get_errno()
+                if number != errno.ENOENT:
+                    self.close()
+                    raise OSError(number, os.strerror(number), path)
 
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)

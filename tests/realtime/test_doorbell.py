@@ -19,6 +19,7 @@ from notifications.models import Ring
 from notifications.realtime import doorbell as module
 from notifications.realtime import doorbell_sqlite
 from notifications.realtime.doorbell import Doorbell, doorbell, listen
+from notifications.realtime.doorbell_inotify import Inotify
 from tests.support.waiting import wait_until
 
 on_sqlite = pytest.mark.skipif(
@@ -149,6 +150,24 @@ def test_where_nobody_tells_of_writes_the_file_is_looked_at(transactional_db, us
     streams.ring([user.pk])
     wait_until(lambda: heard.users == {user.pk})
     stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's own")
+def test_what_cannot_be_watched_is_said(tmp_path, monkeypatch):
+    """A file that is not there is left out; anything else is an error, and leaves nothing open."""
+    there = tmp_path / "there"
+    there.touch()
+    closed = []
+    really = Inotify.close
+    with monkeypatch.context() as noting, pytest.raises(NotADirectoryError):
+        noting.setattr(Inotify, "close", lambda self: closed.append(really(self)))
+        Inotify([str(there), str(there / "below")])
+    assert closed
+    with closing(Inotify([str(tmp_path / "missing"), str(there)])) as writes:
+        assert not writes.wait(0)
+        there.write_text("something")
+        assert writes.wait(5)
+        assert not writes.wait(0)
 
 
 @on_sqlite
