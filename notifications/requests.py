@@ -19,6 +19,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 
+from notifications import csrf
 from notifications.bounds import INTEGER
 from notifications.problems import ANSWERED, Problem, answer_to, answers_problems
 
@@ -212,7 +213,7 @@ def _check_csrf(request: HttpRequest) -> None:
 
 class _Csrf(CsrfViewMiddleware):
     def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
-        raise Problem(403, f"{reason} Send the CSRF token of this session in the X-CSRFToken header.")
+        raise Problem(403, f"{reason} {csrf.remedy(reason)}")
 
 
 def _every_database() -> Any:

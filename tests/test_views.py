@@ -116,8 +116,26 @@ class TestAccess:
         """Without the token of the session: 403 as a problem that says where the token goes."""
         notify(user, "note")
         answer = ada.post(READ, '{"up_to": 1}', content_type="application/json")
-        assert "X-CSRFToken" in problem(answer, 403)["detail"]
+        remedy = "Send the value of the cookie csrftoken in the header X-Csrftoken."
+        assert problem(answer, 403)["detail"].endswith(remedy)
         assert position(user) == (1, 1)
+
+    def test_csrf_as_the_project_has_it(self, ada, settings):
+        """Its own header and cookie, or no cookie; and a foreign origin is told that no token mends it."""
+        settings.CSRF_HEADER_NAME, settings.CSRF_COOKIE_NAME = "HTTP_X_OFFICE_TOKEN", "office"
+
+        def refused(**headers):
+            answer = ada.post(READ, '{"up_to": 0}', content_type="application/json", headers=headers)
+            return problem(answer, 403)["detail"]
+
+        remedy = "Send the value of the cookie office in the header X-Office-Token."
+        assert refused() == f"CSRF cookie not set. {remedy}"
+        ada.cookies["office"] = "a" * 32
+        assert refused() == f"CSRF token missing. {remedy}"
+        assert "Send" not in (told := refused(origin="https://other.example")) and "TRUSTED_ORIGINS" in told
+        settings.CSRF_USE_SESSIONS = True
+        remedy = "Send the csrfmiddlewaretoken of a form in the header X-Office-Token."
+        assert refused() == f"CSRF cookie not set. {remedy}"
 
     def test_csrf_of_a_form_that_cannot_be_read(self, ada):
         """A form is read for its token: a broken one is a problem too, never a page or a 500."""

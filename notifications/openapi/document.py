@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from notifications import __version__
+from notifications import __version__, csrf
 from notifications.openapi.operations import PATHS
 from notifications.openapi.parts import HEADERS, PARAMETERS, RESPONSES
 from notifications.openapi.schemas import SCHEMAS
@@ -20,7 +20,6 @@ ABOUT = (
 
 def document(server: str) -> dict[str, Any]:
     """Return the document. ``server`` is the path below which its paths are."""
-    header = settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-").title()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -42,8 +41,8 @@ def document(server: str) -> dict[str, Any]:
                 "csrf": {
                     "type": "apiKey",
                     "in": "header",
-                    "name": header,
-                    "description": f"The value of the cookie {settings.CSRF_COOKIE_NAME}, or the token of a form.",
+                    "name": csrf.header(),
+                    "description": f"Of requests that change something: {csrf.source()}.",
                 },
             },
         },

@@ -18,7 +18,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 
-from notifications import reading
+from notifications import csrf, reading
 from notifications.strings import strings
 
 register = template.Library()
@@ -62,7 +62,9 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "strings": json.dumps(strings(), ensure_ascii=False),
         "position": position,
         "browser_key": _browser_key(user.pk) if known else "",
-        **_csrf(context, request, may_read_session=known or not waits),
+        "csrf_header": csrf.header(),
+        "csrf_cookie": csrf.readable_cookie(),
+        "csrf": _token(request, known),
         **addresses,
     }
 
@@ -125,13 +127,8 @@ def _nonce(context: template.Context, request: Any) -> str:
     return ""
 
 
-def _csrf(context: template.Context, request: Any, *, may_read_session: bool) -> dict[str, str]:
-    readable = not (settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY)
-    token = ""
-    if request is not None and (may_read_session or not settings.CSRF_USE_SESSIONS):
-        token = get_token(request)
-    return {
-        "csrf_header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
-        "csrf_cookie": settings.CSRF_COOKIE_NAME if readable else "",
-        "csrf": token,
-    }
+def _token(request: Any, known: bool) -> str:
+    # Django keeps a new one in a new session, if told to use sessions: not for whoever may be a passer-by.
+    if request is None or (settings.CSRF_USE_SESSIONS and not known and "CSRF_COOKIE" not in request.META):
+        return ""
+    return get_token(request)

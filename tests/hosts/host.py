@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -10,7 +11,6 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
-from yarl import URL
 
 from tests.support.network import free_port, listens
 from tests.support.processes import Process, finish
@@ -112,21 +112,23 @@ class Visitor:
     """A browser without a screen: `get` and `post` return (status, headers, text), and follow no redirect."""
 
     def __init__(self, host, http):
-        self.host, self.http, self.name = host, http, None
+        self.host, self.http, self.name, self.token = host, http, None, {}
 
     async def sign_in(self, name):
         self.name = name
         await self.get("/app/en/sign-in/")
         status, headers, text = await self.post("/app/en/sign-in/", {"username": name, "password": "secret"})
         assert (status, headers["Location"]) == (302, "/app/en/"), text
+        await self.get("/app/en/")
 
     async def get(self, path, **headers):
-        return await self.ask("GET", path, headers=named(headers))
+        status, answered, text = await self.ask("GET", path, headers=named(headers))
+        if found := re.search(r'(?:name="csrfmiddlewaretoken" value|data-csrf-token)="(\w+)"', text):
+            self.token = {"X-Office-Token": found[1]}
+        return status, answered, text
 
     async def post(self, path, data=None, **headers):
-        cookies = self.http.cookie_jar.filter_cookies(URL(self.host.origin))
-        token = {"X-CSRFToken": cookies["csrftoken"].value} if "csrftoken" in cookies else {}
-        return await self.ask("POST", path, data=data, headers=token | named(headers))
+        return await self.ask("POST", path, data=data, headers=self.token | named(headers))
 
     async def ask(self, method, path, **told):
         async with self.http.request(method, path, allow_redirects=False, **told) as response:

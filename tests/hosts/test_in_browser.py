@@ -27,6 +27,9 @@ def test_the_bell_shows_what_was_told(asgi, page):
         page.goto(f"{asgi.origin}/app/en/{path}")
         live(page)
         expect_unread(page, 1)
+    page.goto(f"{asgi.origin}/app/en/async/")
+    live(page)
+    expect_unread(page, 1)
     result = page.evaluate(
         """async () => {
             const { ask } = await notifications.ready;

@@ -333,7 +333,7 @@ BAD = [
         }.items()
     ),
     # Who asks.
-    reading("no CSRF token", b'{"up_to": 1}', "X-CSRFToken", 403, token=False),
+    reading("no CSRF token", b'{"up_to": 1}', "X-Csrftoken", 403, token=False),
     asking("no CSRF token", b"{}", "X-CSRFToken", 403, token=False, headers={"Accept": JSON}),
 ]
 

@@ -183,3 +183,4 @@ def test_it_names_the_cookie_and_the_header_of_the_project(settings):
     settings.SESSION_COOKIE_NAME, settings.CSRF_HEADER_NAME = "sid", "HTTP_X_TOKEN"
     schemes = Client().get("/notifications/api/openapi.json").json()["components"]["securitySchemes"]
     assert (schemes["session"]["name"], schemes["csrf"]["name"]) == ("sid", "X-Token")
+    assert schemes["csrf"]["description"].endswith("the value of the cookie csrftoken.")

@@ -209,12 +209,24 @@ def test_the_csrf_token_is_found_wherever_the_project_keeps_it(user, settings):
     """The cookie is named where scripts may read it; the token itself is there in any case."""
     settings.CSRF_COOKIE_NAME, settings.CSRF_HEADER_NAME = "crumb", "HTTP_X_CRUMB"
     data = script(render(user))
-    assert (data["data-csrf-cookie"], data["data-csrf-header"]) == ("crumb", "X-CRUMB")
+    assert (data["data-csrf-cookie"], data["data-csrf-header"]) == ("crumb", "X-Crumb")
     assert len(data["data-csrf-token"]) == 64
-    settings.CSRF_COOKIE_HTTPONLY = True
-    data = script(render(user))
-    assert data["data-csrf-cookie"] == ""
-    assert len(data["data-csrf-token"]) == 64
+    for key in ("CSRF_COOKIE_HTTPONLY", "CSRF_USE_SESSIONS"):
+        with override_settings(**{key: True}):
+            data = script(render(user))
+        assert data["data-csrf-cookie"] == ""
+        assert len(data["data-csrf-token"]) == 64
+
+
+async def test_in_an_event_loop_the_token_of_a_session_is_written(settings):
+    """Which the middleware has read; whoever has none, and may be a passer-by, gets no session for it."""
+    settings.CSRF_USE_SESSIONS = True
+    for known, length in ({}, 0), ({"CSRF_COOKIE": "x" * 32}, 64):
+        request = RequestFactory().get("/")
+        request.META |= known
+        data = script(render(SimpleLazyObject(lambda: None), request=request))
+        assert len(data["data-csrf-token"]) == length
+        assert ("CSRF_COOKIE_NEEDS_UPDATE" in request.META) == bool(known)
 
 
 def test_the_client_says_nothing_that_the_server_does_not_send(user):

@@ -1,6 +1,7 @@
 """A project that has chosen everything at once that makes an app's life hard.
 
 HOST_FOLDER is where its databases and static files are, HOST_KEY what keys its users have: "uuid" or "string".
+With the latter the CSRF token is in the session, too.
 """
 
 import os
@@ -86,6 +87,10 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "start"
 LOGOUT_REDIRECT_URL = "login"
+
+CSRF_HEADER_NAME = "HTTP_X_OFFICE_TOKEN"
+CSRF_COOKIE_NAME = "office"
+CSRF_USE_SESSIONS = os.environ["HOST_KEY"] == "string"
 
 LANGUAGE_CODE = "de"
 LANGUAGES = [("de", "Deutsch"), ("en", "English")]

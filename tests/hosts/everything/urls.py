@@ -15,6 +15,7 @@ urlpatterns = [
     path("static/<path:path>", login_not_required(serve), {"document_root": settings.STATIC_ROOT}),
     *i18n_patterns(
         path("", views.start, name="start"),
+        path("async/", login_not_required(views.start_async)),
         path("ask/function/<int:year>/", views.as_function),
         path("ask/class/<int:year>/", views.AsClass.as_view()),
         path("ask/async/<int:year>/", views.as_async),

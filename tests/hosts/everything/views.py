@@ -15,6 +15,14 @@ def start(request):
     return render(request, "start.html")
 
 
+# Django refuses ATOMIC_REQUESTS around an async view.
+@transaction.non_atomic_requests("default")
+@transaction.non_atomic_requests("elsewhere")
+async def start_async(request):
+    """The same, for a user whom nobody has looked at."""
+    return render(request, "start.html")
+
+
 def nothing(request):
     return HttpResponse(status=204)
 
@@ -38,7 +46,6 @@ class AsClass(View):
         return accepted(request, ask(request, year))
 
 
-# Django refuses ATOMIC_REQUESTS around an async view.
 @transaction.non_atomic_requests("default")
 @transaction.non_atomic_requests("elsewhere")
 async def as_async(request, year):
