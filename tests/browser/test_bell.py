@@ -173,3 +173,20 @@ def visible(page, state):
         }""",
         state,
     )
+
+
+def test_all_are_marked_as_read_however_many(site_server, page):
+    """The server marks 1,000 at a time; the bell asks until none is left."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from django.db import transaction\n"
+        "from notifications.api import notify\n"
+        "user = get_user_model().objects.get(username='demo')\n"
+        "with transaction.atomic():\n"
+        "    for n in range(1001): notify(user, f'Number {n}')"
+    )
+    visit(page, site_server.url, "/reports/")
+    panel(page)
+    expect(page.locator(".notifications-panel li")).to_have_count(8)
+    page.get_by_role("button", name="Mark all as read").click()
+    expect_unread(page, 0)

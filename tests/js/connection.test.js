@@ -288,3 +288,28 @@ test("an answer of the epoch before is dropped", async () => {
   assert.deepEqual([page.client.stream.epoch, page.client.stream.cursor], ["e2", 50]);
   assert.equal(page.client.stream.notifications.size, 0);
 });
+
+test("a poll that hangs in a dead connection is given up after 30 s, and does not stall the next one", async () => {
+  const dead = ({ init }) =>
+    new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(init.signal.reason)));
+  const page = makePage({ routes: { "GET /n/api/sync/": dead } });
+  page.client.start();
+  page.client.refresh();
+  await page.clock.advance(10_000);
+  page.net.routes["GET /n/api/sync/"] = { json: syncFrame({ prev: 41, seq: 44 }) };
+  await page.clock.advance(20_000);
+  page.client.refresh();
+  await page.clock.advance(0);
+  assert.equal(page.client.stream.cursor, 44);
+});
+
+test("an address that has a query of its own keeps it", async () => {
+  const page = makePage({
+    pollUrl: "/n/api/sync/?viewer=u1",
+    routes: { "GET /n/api/sync/": { json: syncFrame() } },
+  });
+  page.client.start();
+  page.client.refresh();
+  await page.clock.advance(0);
+  assert.equal(page.net.calls[0].url.search, "?viewer=u1&epoch=e1&seq=41");
+});

@@ -173,7 +173,7 @@ export function fakeFetch(routes) {
       headers: { "Content-Type": type, ...headers },
     });
   };
-  return { fetch, calls, asked: (key) => calls.filter((call) => call.key === key).length };
+  return { fetch, calls, routes, asked: (key) => calls.filter((call) => call.key === key).length };
 }
 
 /** Web Locks of one browser: exclusive, first come first served, stealable, freed when their tab dies. */

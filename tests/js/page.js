@@ -7,6 +7,7 @@ import { FakeClock, FakeSocket, fakeFetch } from "./fakes.js";
 
 export function makePage({
   start = { epoch: "e1", seq: 41, unread: 2 },
+  pollUrl = "/n/api/sync/",
   routes = {},
   random = () => 0.5,
 } = {}) {
@@ -27,7 +28,7 @@ export function makePage({
       clock,
       random,
       hooks,
-      poll: new Poll({ url: "/n/api/sync/", fetch: net.fetch, clock, hooks }),
+      poll: new Poll({ url: pollUrl, fetch: net.fetch, clock, hooks }),
     });
   const client = new Client({ link, start });
   client.on("change", (change) => changes.push(change));

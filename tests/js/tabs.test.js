@@ -15,6 +15,7 @@ import {
 } from "./fakes.js";
 
 const NAME = "notifications.v1:u1";
+const NOBODY = { status: 401, json: { type: "about:blank", title: "Unauthorized" } };
 
 /** Tabs of one browser, which share locks, channels and clock. */
 function makeBrowser(
@@ -170,17 +171,46 @@ test("a new tab whose leader is frozen takes over within seconds", async () => {
   assert.equal(tab.link.leading, true);
 });
 
-test("signed out: every tab is told and none connects again", async () => {
+test("signed out: every tab asks for itself and none stays connected", async () => {
   const { leader, follower, clock } = await twoTabs();
+  follower.net.routes["GET /sync/"] = NOBODY;
   leader.sockets[0].end(4401);
   await settled();
   await clock.advance(120_000);
   assert.deepEqual([leader.client.state, follower.client.state], ["signed_out", "signed_out"]);
-  assert.deepEqual([leader.sockets.length, follower.sockets.length], [1, 0]);
+  assert.equal(leader.sockets.length, 1);
+  assert.equal(
+    follower.sockets.every((socket) => socket.closed),
+    true,
+  );
+});
+
+test("where only the leader's session has ended, as after a new password, the next tab goes on", async () => {
+  const { leader, follower } = await twoTabs();
+  leader.sockets[0].end(4401);
+  await settled();
+  assert.equal(leader.client.state, "signed_out");
+  assert.equal(follower.link.leading, true);
+  follower.sockets[0].welcome();
+  assert.equal(follower.client.state, "live");
+});
+
+test("where the browser denies locks, each tab has a connection of its own", async () => {
+  const browser = makeBrowser();
+  let asked = 0;
+  browser.locks.request = async () => {
+    asked += 1;
+    if (asked === 1) throw new DOMException("denied", "SecurityError");
+    return new Promise(() => undefined); // of a tab that asks again and again nothing would ever be seen
+  };
+  const tab = browser.open();
+  await settled();
+  assert.equal(tab.sockets.length, 1);
 });
 
 test("a tab that signs in again after that leads", async () => {
-  const { leader, browser } = await twoTabs();
+  const { leader, follower, browser } = await twoTabs();
+  follower.net.routes["GET /sync/"] = NOBODY;
   leader.sockets[0].end(4401);
   await settled();
   const fresh = browser.open();

@@ -43,6 +43,14 @@ test("what comes live is shown, however old its clock says it is", async () => {
   assert.deepEqual(tab.shown, [["1"]]);
 });
 
+test("what is old and moves in the stream, marked as unread, is no news", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const tab = open();
+  tab.announcer.offer(live(aged("1", 500, { seq: 9 })));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+});
+
 test("what was missed is shown only if younger than five minutes", async () => {
   const { clock, open, aged } = makeBrowser();
   const tab = open();
@@ -142,6 +150,22 @@ test("where nothing can be stored, a tab still tells each thing once", async () 
   for (let time = 0; time < 2; time += 1) {
     tab.announcer.offer(live(aged("1", 0)));
     await clock.advance(200);
+  }
+  assert.deepEqual(tab.shown, [["1"]]);
+});
+
+test("where the storage is full, a tab still tells each thing once", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const full = {
+    getItem: () => JSON.stringify({ 7: clock.now() }),
+    setItem: () => {
+      throw new DOMException("full", "QuotaExceededError");
+    },
+  };
+  const tab = open({ storage: () => full });
+  for (let time = 0; time < 2; time += 1) {
+    tab.announcer.offer(live(aged("1", 0), aged("7", 0)));
+    await clock.advance(10_000);
   }
   assert.deepEqual(tab.shown, [["1"]]);
 });

@@ -17,6 +17,7 @@ const HEALTHY = 30_000;
 const TOO_MANY = 4429;
 const TOO_MANY_WAIT = 30_000;
 const POLL_EVERY = 15_000;
+const POLL_WITHIN = 30_000;
 const FAILURES_BEFORE_POLLING = 2;
 
 /** @type {Record<number, string>} Close codes after which a client does not come back: it stops its link at these states. */
@@ -84,11 +85,16 @@ export class Poll {
   /** @param {string} position */
   #get(position) {
     const { epoch, seq } = JSON.parse(position);
-    const query = epoch === null ? "" : `?${new URLSearchParams({ epoch, seq })}`;
+    const start = this.#options.url.includes("?") ? "&" : "?";
+    const query = epoch === null ? "" : `${start}${new URLSearchParams({ epoch, seq })}`;
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json" };
     if (this.#seen.etag && this.#seen.position === position) headers["If-None-Match"] = this.#seen.etag;
-    return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin" });
+    // Whoever asks while one is under way shares it: one that hangs in a dead connection would stall them all.
+    const patience = new AbortController();
+    this.#options.clock.setTimeout(() => patience.abort(), POLL_WITHIN);
+    const signal = patience.signal;
+    return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin", signal });
   }
 }
 

@@ -70,7 +70,8 @@ async function load(script) {
 
   const post = async (/** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
-    await jobs.send(data.read, { method: "POST", headers, body: JSON.stringify(body), keepalive: true });
+    const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
+    for (let more = true; more;) ({ more } = await jobs.send(data.read, request)); // 1,000 at a time
     client.refresh();
   };
   /** @type {Page} */

@@ -96,8 +96,10 @@ export class SharedLink {
       await (steal
         ? locks.request(name, { steal }, lead)
         : locks.request(name, { signal: waiting.signal }, lead));
-    } catch {
+    } catch (error) {
       if (waiting.signal.aborted || !this.#running) return;
+      // Not stolen but denied, as in a sandboxed frame: then each tab has a connection of its own.
+      if (/** @type {Error} */ (error).name !== "AbortError") return this.#lead(() => undefined);
       this.#abdicate();
       void this.#queue();
       this.#follow();
@@ -142,6 +144,8 @@ export class SharedLink {
       return;
     }
     if (message.who) return;
+    // It may be the leader's session alone that has ended, as the one before a new password: this tab asks with its own.
+    if (message.state === "signed_out") return void this.#options.poll.read();
     if (message.state) this.#become(message.state);
     if (message.frame) this.#options.hooks.frame(message.frame);
     if (!this.#running) return;

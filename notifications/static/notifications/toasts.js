@@ -41,8 +41,10 @@ export class Announcer {
 
   /** @param {Change} change */
   offer({ op, notifications }) {
-    const live = op === "change" && this.#options.visible();
+    const seen = op === "change" && this.#options.visible();
     for (const item of notifications) {
+      // An old one that was marked as unread moves in the stream too, and is no news.
+      const live = seen && item.seq === item.raised;
       if (!wanted(item)) this.#pending.delete(item.id);
       else if (live || this.#young(item)) this.#pending.set(item.id, { item, live });
     }
@@ -99,7 +101,8 @@ export class Announcer {
   /** @returns {Record<string, number>} */
   #remembered() {
     try {
-      return JSON.parse(this.#options.storage().getItem(`${this.#options.name}:shown`) ?? "{}") ?? {};
+      const stored = JSON.parse(this.#options.storage().getItem(`${this.#options.name}:shown`) ?? "{}");
+      return { ...this.#memory, ...stored };
     } catch {
       return this.#memory;
     }
