@@ -9,12 +9,19 @@ def test_notify_is_a_statement_of_its_own_after_the_commit(postgres_site):
     """Inside the transaction it would make all commits of the database wait for one another."""
     order = """
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
-with CaptureQueriesContext(connection) as captured:
+from notifications.realtime import doorbell_postgres
+order, tell = [], doorbell_postgres.Sayer._tell
+def telling(self, db, users, queue):
+    assert db.connection is connection.connection
+    assert db.connection.info.transaction_status == 0  # idle
+    order.append(f"tell {users}")
+    return tell(self, db, users, queue)
+doorbell_postgres.Sayer._tell = telling
+with connection.execute_wrapper(lambda run, sql, *args: order.append(sql) or run(sql, *args)):
     with transaction.atomic():
         streams.ring([1])
-said = [query["sql"].split("(")[0] for query in captured]
-assert said == ["BEGIN", "COMMIT", "SELECT pg_notify"], said
+        order.append("end")
+assert order == ["end", "tell [1]"], order
 """
     ring(postgres_site, order)
 
@@ -23,14 +30,14 @@ def test_rings_one_after_the_other_are_told_together(postgres_site):
     """The first by the connection that committed, the others by a thread, also at the end of the process."""
     ear = Ear(postgres_site)
     loop = """
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
+from django.db import connections
 from notifications.realtime import doorbell_postgres
 doorbell_postgres.GATHER = 0.3
-with CaptureQueriesContext(connection) as captured:
-    for user in range(1, 21):
-        streams.ring([user], queue=user == 7)
-assert len(captured) == 1, captured.captured_queries
+told, tell = [], doorbell_postgres.Sayer._tell
+doorbell_postgres.Sayer._tell = lambda self, db, *ring: told.append(db) or tell(self, db, *ring)
+for user in range(1, 21):
+    streams.ring([user], queue=user == 7)
+assert told == [connections["default"]], told
 """
     ring(postgres_site, loop)
     ear.until(lambda ear: ear.users == set(range(1, 21)))
@@ -60,6 +67,30 @@ for _ in range(2):
     assert doorbell._postgres._told.is_set()
 """
     ring(postgres_site, again)
+
+
+def test_a_connection_that_broke_costs_a_ring_only(postgres_site):
+    """What was committed stays committed, and the next request gets another connection."""
+    broken = """
+from django.db import connection
+from django.contrib.auth import get_user_model
+with connection.cursor() as cursor:
+    cursor.execute("SELECT pg_backend_pid()")
+    (pid,) = cursor.fetchone()
+other = connection.copy()
+def cut(*args):
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+with transaction.atomic():
+    get_user_model().objects.create(username="committed")
+    transaction.on_commit(cut)
+    streams.ring([1])
+assert connection.errors_occurred
+connection.close_if_unusable_or_obsolete()
+assert get_user_model().objects.filter(username="committed").exists()
+other.close()
+"""
+    ring(postgres_site, broken)
 
 
 def test_strangers_may_say_anything(postgres_site):
