@@ -27,7 +27,7 @@ class ReportForm(forms.Form):
     file = forms.FileField(
         label="File (optional)",
         required=False,
-        help_text="One URL a line, or CSV with them in the column “url” or the first one. UTF-8, up to 3 MB.",
+        help_text="One URL a line, or CSV with them in the column “url”. UTF-8, up to 3 MB.",
         error_messages={"empty": "The file is empty."},
         widget=forms.FileInput(attrs={"accept": ".txt,.csv,.tsv,text/plain,text/csv"}),
     )

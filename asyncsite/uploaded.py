@@ -67,15 +67,22 @@ def lines(text):
 
 
 def cells(text):
-    """The column that its first line calls ``url``, else the first one."""
+    """The column that its first line calls ``url``, or the only one."""
     rows = numbered_rows(text)
     first = next(((number, row) for number, row in rows if any(row)), None)
     if first is None:
         return
     number, row = first
     names = [name.lower() for name in row]
-    width, place = len(row), names.index(COLUMN) if COLUMN in names else 0
-    if COLUMN not in names and row[0]:
+    width = max(place for place, name in enumerate(names, start=1) if name)
+    place = names.index(COLUMN) if COLUMN in names else 0
+    if COLUMN not in names:
+        # Or is it a URL with a separator in it, whose first half would be called?
+        if width > 1:
+            raise csv.Error(
+                f"line {number} has several columns, and none is called {COLUMN}. "
+                "Begin with a line that names them, or put what holds a separator in quotes"
+            )
         yield number, row[0]
     for number, row in rows:
         if any(row[width:]):

@@ -36,7 +36,7 @@ def send(client, file, headers=JSON, **fields):
         upload(f"{A}\n{B}", "list", "application/octet-stream"),
         upload(f"{A}\n{B}", "list", ""),
         upload(f"{A}\n{B}", "urls.csv", "text/csv"),
-        upload(f"{A},First\n{B},Second\n", "urls.csv", "application/vnd.ms-excel"),
+        upload(f"{A},,\n{B},,\n", "urls.csv", "application/vnd.ms-excel"),
         upload(f"Name;URL\nFirst;{A}\n;;\nSecond;{B}\n", "URLS.CSV", "application/octet-stream"),
         upload(f"name\turl\tnote\nFirst\t{A}\nSecond\t{B}\tx\n", "urls.tsv", "text/tab-separated-values"),
         upload(f'\ufeff"Name","Url"\r\n"On, ""two""\nlines","{A}"\r\n,{B}\r\n', "urls.csv", "text/csv"),
@@ -45,7 +45,7 @@ def send(client, file, headers=JSON, **fields):
     ids=range(13),
 )
 def test_what_can_be_read(program, file):
-    """UTF-8, or UTF-16 that says so; one a line, or the first or the named column; blank lines and cells are none."""
+    """UTF-8, or UTF-16 that says so; one a line, or the only or the named column; blank lines and cells are none."""
     response = send(program, file, title="Partners")
     assert response.status_code == 202, response.content
     report = Report.objects.get()
@@ -65,7 +65,8 @@ def test_separators_in_a_text_belong_to_the_url(program):
     """Only a table has columns; in one, quotes say the same."""
     assert send(program, upload(f"{A}?x=1,2;3")).status_code == 202
     assert send(program, upload(f'url,name\n"{A}?x=1,2;3",First', "urls.csv")).status_code == 202
-    assert [report.urls for report in Report.objects.all()] == [[f"{A}?x=1,2;3"]] * 2
+    assert send(program, upload(f'"{A}?x=1,2;3"', "urls.csv")).status_code == 202
+    assert [report.urls for report in Report.objects.all()] == [[f"{A}?x=1,2;3"]] * 3
 
 
 def test_the_box_and_the_file_are_put_together(program):
@@ -80,7 +81,7 @@ def test_the_box_and_the_file_are_put_together(program):
 
 def test_as_many_and_as_long_as_in_the_box(program):
     urls = [f"{A}/{number:04}".ljust(2000, "x") for number in range(1000)]
-    rows = "".join(f"{url},{'y' * 1000}\n" for url in urls)
+    rows = "url,note\n" + "".join(f"{url},{'y' * 1000}\n" for url in urls)
     assert send(program, upload("\n".join(urls))).status_code == 202
     assert send(program, upload(rows, "urls.csv")).status_code == 202
     assert [report.urls for report in Report.objects.all()] == [urls, urls]
@@ -94,6 +95,10 @@ def test_three_megabytes_are_taken(program):
 
 NOT_A_URL = "does not begin with http:// or https://"
 BAD_TABLE = "The file cannot be read as CSV: "
+UNNAMED = (
+    "line 1 has several columns, and none is called url. "
+    "Begin with a line that names them, or put what holds a separator in quotes."
+)
 NOT_UTF_8 = "The file is not text in UTF-8: line {} cannot be read. Save it as UTF-8.".format
 NUL = "The file is not text: it holds a NUL. Choose a text or a CSV file."
 OF_TYPE = "The file is of type {}. Choose a text or a CSV file.".format
@@ -130,8 +135,10 @@ BAD = {
     ),
     "too many": (upload(f"{A}\n" * 1001), 422, TOO_MANY(1001, 1)),
     "far too many": (upload("x\n" * 10**6), 422, TOO_MANY(10**6, 999_000)),
-    "too many rows": (upload(f"a,{A}\n" * 1001, "a.csv"), 422, TOO_MANY(1001, 1)),
-    "another heading": (upload(f"address,name\n{A},x", "a.csv"), 422, f"Line 1 {NOT_A_URL}: address"),
+    "too many rows": (upload("a,url\n" + f"a,{A}\n" * 1001, "a.csv"), 422, TOO_MANY(1001, 1)),
+    "another heading": (upload(f"address,name\n{A},x", "a.csv"), 422, BAD_TABLE + UNNAMED),
+    "no heading": (upload(f"{A}?x=1,2\n{B}", "a.csv"), 422, BAD_TABLE + UNNAMED),
+    "another heading alone": (upload(f"address\n{A}", "a.csv"), 422, f"Line 1 {NOT_A_URL}: address"),
     "a bad cell": (upload(f'n,url\n"a\nb",{A}\n\nc,x', "a.csv"), 422, f"Line 5 {NOT_A_URL}: x"),
     "an open quote": (upload(f'url\n"{A}\n', "a.csv"), 422, BAD_TABLE + "unexpected end of data."),
     "text after a quote": (upload(f'url\n"{A}"x\n', "a.csv"), 422, BAD_TABLE + "',' expected after '\"'."),
@@ -139,6 +146,11 @@ BAD = {
         upload(f"url\n{A}?a=1,2", "a.csv"),
         422,
         BAD_TABLE + "line 2 has more columns than line 1. What holds a separator belongs in quotes.",
+    ),
+    "an unquoted comma where spreadsheets fill up": (
+        upload(f"url,,\n{A},,\n{A}?a=1,2,", "a.csv"),
+        422,
+        BAD_TABLE + "line 3 has more columns than line 1. What holds a separator belongs in quotes.",
     ),
     "a huge cell": (
         upload("x" * 200_000, "a.csv"),
