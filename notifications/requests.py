@@ -19,7 +19,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import csrf
+from notifications import csrf, viewer
 from notifications.bounds import INTEGER
 from notifications.problems import ANSWERED, Problem, answer_to, answers_problems
 
@@ -80,6 +80,8 @@ def admit(request: HttpRequest, method: str, kind: str = "application/json") -> 
     """
     if not signed_in(request):
         raise Problem(401, "Nobody is signed in. Sign in and try again.")
+    if not viewer.is_meant(request.META.get("QUERY_STRING", ""), request.user.pk):
+        raise Problem(401, "Somebody else is signed in than when this page was made. Load it again.")
     if request.method != method and not (request.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD" if method == "GET" else method
         raise Problem(405, f"{request.method} is not allowed here. Use {method}.", headers={"Allow": allow})

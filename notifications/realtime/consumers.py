@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 
+from notifications import viewer
 from notifications.realtime import closing, daphne_server, hub
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
@@ -44,6 +45,8 @@ async def _let_in(scope, receive, send) -> Socket | None:
     daphne_server.let_it_read(send)
     here = hub.here()
     user, session, bye = await _who(here, scope, request)
+    if bye is None and not viewer.is_meant(scope.get("query_string", b"").decode("latin-1"), user):
+        bye = closing.SIGNED_OUT
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
     if bye is None:

@@ -14,11 +14,10 @@ from django.db import DatabaseError
 from django.middleware.csrf import get_token
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
-from django.utils.crypto import salted_hmac
 from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 
-from notifications import csrf, reading
+from notifications import csrf, reading, viewer
 from notifications.strings import strings
 
 register = template.Library()
@@ -45,8 +44,9 @@ def notifications(context: template.Context) -> dict[str, Any]:
     known = user is not None and not (waits and isinstance(user, LazyObject) and user._wrapped is empty)
     if known and not user.is_authenticated:
         return {}
+    mark = viewer.mark(user.pk) if known else ""
     try:
-        addresses = _addresses()
+        addresses = _addresses(f"?{viewer.PARAMETER}={mark}" if mark else "")
     except NoReverseMatch:
         logger.error('{% notifications %} needs path("notifications/", include("notifications.urls")).')
         return {}
@@ -61,7 +61,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "modules": json.dumps(modules),
         "strings": json.dumps(strings(), ensure_ascii=False),
         "position": position,
-        "browser_key": _browser_key(user.pk) if known else "",
+        "browser_key": mark,
         "csrf_header": csrf.header(),
         "csrf_cookie": csrf.readable_cookie(),
         "csrf": _token(request, known),
@@ -91,14 +91,14 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _addresses() -> dict[str, str]:
+def _addresses(query: str) -> dict[str, str]:
     return {
         "inbox": reverse("notifications:inbox"),
-        "sync": reverse("notifications:api-sync"),
-        "list": reverse("notifications:api-notifications"),
-        "read": reverse("notifications:api-notifications-read"),
-        "job": reverse("notifications:api-job", args=[NO_JOB]),
-        "socket": get_script_prefix() + SOCKET,
+        "sync": reverse("notifications:api-sync") + query,
+        "list": reverse("notifications:api-notifications") + query,
+        "read": reverse("notifications:api-notifications-read") + query,
+        "job": reverse("notifications:api-job", args=[NO_JOB]) + query,
+        "socket": get_script_prefix() + SOCKET + query,
     }
 
 
@@ -108,11 +108,6 @@ def _position(user: Any) -> reading.Here | None:
     except (DatabaseError, SynchronousOnlyOperation):
         logger.exception("{%% notifications %%} could not read where the stream of user %s is.", user)
         return None
-
-
-def _browser_key(user: Any) -> str:
-    """What tells this user's tabs and memory in a browser from another's, without saying who it is."""
-    return salted_hmac("notifications.browser", str(user), algorithm="sha256").hexdigest()[:16]
 
 
 def _nonce(context: template.Context, request: Any) -> str:

@@ -190,3 +190,24 @@ def test_all_are_marked_as_read_however_many(site_server, page):
     expect(page.locator(".notifications-panel li")).to_have_count(8)
     page.get_by_role("button", name="Mark all as read").click()
     expect_unread(page, 0)
+
+
+def test_a_page_that_is_open_when_somebody_else_signs_in_shows_and_reads_nothing_of_theirs(
+    site_server, proxy, new_page
+):
+    """Its connection is cut, the browser's session becomes somebody else's, and the connection comes back."""
+    site = site_server
+    page, theirs = new_page(errors=False), new_page()
+    visit(page, proxy.url, "/check/")
+    visit(theirs, site.url, "/check/", username="other")
+    proxy.cut()
+    page.context.clear_cookies()
+    page.context.add_cookies(theirs.context.cookies())
+    site.manage("notify", "other", "For the other one")
+    proxy.restore()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    page.wait_for_function("async () => (await notifications.ready).client.state === 'signed_out'")
+    dialog = panel(page)
+    expect(dialog.get_by_role("status")).to_contain_text("You are signed out")
+    expect(dialog.get_by_role("link", name="For the other one")).to_have_count(0)
+    expect_unread(theirs, 1)

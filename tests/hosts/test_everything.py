@@ -90,7 +90,7 @@ async def test_the_bell_is_on_every_page(asgi):
         for page in ("", "notifications/", "admin/"):
             status, headers, html = await boss.get(f"/app/en/{page}")
             assert status == 200 and "<notifications-bell>" in html, page
-            assert 'data-socket="/app/ws/notifications/"' in html and f'data-sync="{API}sync/"' in html
+            assert 'data-socket="/app/ws/notifications/?' in html and f'data-sync="{API}sync/?' in html
             nonces_are_those_of_the_header(headers, html)
             modules = json.loads(re.search(r'data-modules="([^"]+)"', html)[1].replace("&quot;", '"'))
             entry = re.search(r'<script type="module" src="([^"]+)"', html)[1]

@@ -13,6 +13,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
+from notifications import viewer
 from notifications.models import Stream
 from notifications.realtime import clock, hub, signout, websocket
 from tests.realtime.conftest import in_thread, sign_in
@@ -171,6 +172,17 @@ async def test_a_session_signed_with_an_old_key_counts_and_is_left_alone(connect
     assert socket.accepted
     await socket.start()
     assert await in_thread(session_of(cookie).exists)
+
+
+async def test_a_page_of_somebody_else_is_signed_out(connect, user, other):
+    """One that was open before they signed in: its socket would bring it what is theirs."""
+
+    def asking(whose):
+        return {"query_string": f"viewer={viewer.mark(whose.pk)}".encode()}
+
+    for who in ({"user": user}, {"scope_user": user}):
+        await refused_as_signed_out(await connect(**who, **asking(other)))
+        await (await connect(**who, **asking(user))).start()
 
 
 async def test_the_projects_own_middleware_says_who_it_is(connect, user):

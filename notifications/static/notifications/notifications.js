@@ -83,7 +83,11 @@ async function load(script) {
     words,
     clock,
     summarize: (item) => summarize(page, item),
-    latest: async (count) => client.merge((await jobs.send(`${data.list}?limit=${count}`)).items),
+    latest: async (count) => {
+      const list = new URL(data.list, location.href);
+      list.searchParams.set("limit", String(count));
+      client.merge((await jobs.send(list.href)).items);
+    },
     read: (items) =>
       post({ ids: items.map((item) => item.id), up_to: Math.max(...items.map((item) => item.raised)) }).catch(
         () => undefined,
