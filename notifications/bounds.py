@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
 
-TITLE, BODY, URL, CATEGORY, KEY = 200, 2_000, 1_000, 100, 200
+TITLE, BODY, URL, CATEGORY, KEY, QUEUE = 200, 2_000, 1_000, 100, 200, 100
 DETAIL, PROGRESS = 2_000, 200
 #: Bytes of JSON.
 DATA, ITEM = 4 * 1024, 32 * 1024

@@ -13,7 +13,7 @@ from django.utils import timezone
 from notifications.api import batch, join, notify
 from notifications.jobs import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
-from notifications.signals import rung
+from notifications.signals import notification_recording, rung
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.jobs import joining_tasks, tasks
 
@@ -46,6 +46,17 @@ class RunJobsTests(TestCase):
         run_jobs()
         self.assertEqual(Notification.objects.get().seq, 1)
         self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
+
+    def test_what_the_end_of_an_empty_batch_enqueues(self):
+        def enqueue_once(**kwargs):
+            notification_recording.disconnect(enqueue_once)
+            tasks.noop.enqueue()
+
+        notification_recording.connect(enqueue_once)
+        self.addCleanup(notification_recording.disconnect, enqueue_once)
+        with batch(owner=self.demo):
+            pass
+        self.assertEqual(run_jobs(), 1)
 
     def test_rings_come_with_the_commit(self):
         heard = []

@@ -114,16 +114,20 @@ class Waits:
     def _watch(self, listen: Listen) -> None:
         deaf = listen(self._heard)
         pause, idle_since = SOON, 0.0
+        # By the clock, not after a silence: rings for others never cease on a busy site.
+        all_at = time.monotonic() + pause
         try:
             while self._goes_on(idle_since):
                 self._wake.clear()
                 self._look()
                 idle_since = 0.0 if self._awaited else idle_since or time.monotonic()
-                if self._wake.wait(IDLE if idle_since else pause):
+                rung = self._wake.wait(IDLE if idle_since else max(0.0, all_at - time.monotonic()))
+                if time.monotonic() < all_at:
                     continue
-                if pause >= KEPT:
+                if pause >= KEPT and not rung:
                     close_connections()
                 pause = min(pause * 2, SELDOM)
+                all_at = time.monotonic() + pause
                 with self._lock:
                     self._due.update(self._awaited)
         finally:

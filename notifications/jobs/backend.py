@@ -66,7 +66,7 @@ class JobBackend(BaseTaskBackend):
             args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
             kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
             backend=self.alias,
-            queue_name=task.queue_name,
+            queue_name=bounds.text("queue_name", task.queue_name, bounds.QUEUE, required=True),
             priority=int(task.priority),
             run_after=task.run_after,
             max_attempts=policy_of(task.func).max_attempts,

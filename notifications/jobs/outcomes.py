@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import bounds, paths
+from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled, JobFailed
 from notifications.inbox import compose
 from notifications.jobs.policies import DEFAULT, Done, Policy
@@ -51,7 +52,7 @@ class Outcome:
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
     """Return the outcome of a task that returned ``value``; a failure where that cannot be stored."""
     try:
-        result = bounds.json_text("The result", value, bounds.RESULT)
+        result = _encoded(value)
     except (TypeError, ValueError, RecursionError) as exc:
         return refused(job, policy, exc)
     with _language(job):
@@ -155,6 +156,13 @@ def silent(job: Job) -> Outcome:
         "detail": "Something went wrong while this was being done.",
     }
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
+
+
+def _encoded(value: Any) -> str:
+    try:
+        return bounds.json_text("The result", value, bounds.RESULT)
+    except TypeError:  # Django's Tasks also take bytes that are text, and any mapping and sequence
+        return bounds.json_text("The result", normalize_json(value), bounds.RESULT)
 
 
 def _failed(

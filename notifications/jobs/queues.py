@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from notifications import streams
+from notifications import bounds, streams
 from notifications.compat import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.models import Queue
@@ -53,7 +53,7 @@ def names() -> set[str] | None:
 
 def _set(name: str, paused_at: Any) -> None:
     known = names()
-    if not name or len(name) > 100 or (known is not None and name not in known):
+    if not name or len(name) > bounds.QUEUE or (known is not None and name not in known):
         told = f" The settings know: {', '.join(sorted(known))}." if known else ""
         raise ValueError(f"There is no queue {name[:100]!r}.{told}")
 

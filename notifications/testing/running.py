@@ -52,9 +52,12 @@ class _Run:
         from notifications import streams
         from notifications.jobs import recording
 
-        while self.one():
-            pass
-        recording.settle_left()  # batches without jobs
+        while True:
+            while self.one():
+                pass
+            recording.settle_left()  # batches without jobs, of whose ends receivers may hear
+            if not self.one():
+                break
         streams.leftovers()  # what notify() put off to a commit, which in a TestCase does not come
 
     def one(self, among: Any = None) -> bool:

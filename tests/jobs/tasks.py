@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections import UserDict
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -359,6 +360,11 @@ async def not_json(kind):
         "large": "x" * (1024 * 1024),
         "huge number": 10**5000,
     }[kind]
+
+
+@task
+async def almost_json(kind):
+    return {"bytes": b"text", "mapping": UserDict(a=(1, 2)), "sequence": range(2)}[kind]
 
 
 @task

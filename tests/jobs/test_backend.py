@@ -142,6 +142,17 @@ def test_a_result_that_cannot_be_stored_is_a_failure():
     assert result.errors[0].exception_class is TypeError
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("bytes", "text"), ("mapping", {"a": [1, 2]}), ("sequence", [0, 1])]
+)
+def test_a_result_is_what_json_makes_of_it(kind, value):
+    """As of arguments, and with Django's own backends."""
+    result = tasks.almost_json.enqueue(kind)
+    run_jobs()
+    result.refresh()
+    assert result.return_value == value
+
+
 @pytest.mark.parametrize("argument", [datetime(2030, 1, 1), object(), {1, 2}])
 def test_arguments_that_are_no_json(argument):
     with pytest.raises(TypeError, match="Unsupported type"):
@@ -246,6 +257,16 @@ def test_queue_that_the_settings_do_not_name(settings):
         task.enqueue()
     with pytest.raises(InvalidTask, match="Queue 'reports' is not valid for backend"):
         tasks.noop.using(queue_name="reports")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("q" * 101, "queue_name has 101 characters"), ("", "queue_name is empty"), ("a\0b", "has a NUL")],
+)
+def test_queue_that_cannot_be_stored(name, words):
+    with pytest.raises(ValueError, match=words):
+        tasks.noop.using(queue_name=name).enqueue()
+    assert not Job.objects.exists()
 
 
 def test_unknown_backend():

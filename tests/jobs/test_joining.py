@@ -156,6 +156,24 @@ def test_a_lost_ring_makes_it_late_not_wrong(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_rings_for_others_hide_no_lost_one(monkeypatch, demo):
+    """They never cease on a busy site; each has the thread look at once, and only at what it is about."""
+    monkeypatch.setattr(awaited, "SOON", 0.2)
+    lost, others = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=demo).enqueue())
+    wait_until(lambda: all(each.known for each in awaited.waits._awaited.values()), what="a first look")
+    Job.objects.filter(user=None).update(state="succeeded", result="7")
+
+    def is_told():
+        awaited.waits._heard({demo.pk}, False)
+        return not lost.is_alive()
+
+    wait_until(is_told, what="a look at all")
+    assert (lost.outcome, others.outcome) == (7, None)
+    Job.objects.filter(user=demo).update(state="succeeded", result="8")
+    assert others.until() == 8
+
+
+@pytest.mark.django_db(transaction=True)
 def test_done_while_one_begins_to_wait(rings_only, monkeypatch):
     """Between the look of the waiter and the moment from which rings are heard: the thread looks once more."""
     result = tasks.noop.enqueue()
