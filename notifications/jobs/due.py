@@ -15,6 +15,9 @@ from notifications.jobs.rows import clock_clause, lock_clause, locked
 from notifications.models import Job
 from notifications.transactions import connection, database
 
+#: Of the jobs for later so many that are due the longest are put in order by priority: an index has either order.
+LATER = 1_000
+
 
 def is_due(queues: Sequence[str] = ()) -> bool:
     """Whether there is something to claim: two look-ups in an index, no lock."""
@@ -36,7 +39,10 @@ def lock(now: datetime, limit: int, queues: Sequence[str], among: Q) -> list[Job
     def find(narrow: Callable[[Any], Any], limit: int) -> list[Job]:
         ready = narrow(_queued(queues).filter(among))
         jobs = bulk.read(locked(ready.filter(run_after__isnull=True).order_by("-priority", "id"))[:limit])
-        jobs += bulk.read(locked(ready.filter(run_after__lte=now).order_by("run_after", "id"))[:limit])
+        later = ready.filter(run_after__lte=now).order_by("run_after", "id").values_list("id", flat=True)
+        jobs += bulk.read(
+            locked(ready.filter(id__in=list(later[:LATER])).order_by("-priority", "id"))[:limit]
+        )
         return first(jobs, limit)
 
     jobs = find(lambda queued: queued, limit) if among else _first(now, limit, queues)
@@ -53,12 +59,12 @@ def locking(limit: int, queues: Sequence[str]) -> tuple[str, list[Any]]:
     where, names = _free(queues)
     now, at = clock_clause()
     one = "SELECT id, priority, task_path, deadline, queue_name, concurrency_key FROM notifications_job"
-    tail = f"LIMIT {limit}{lock_clause()}"
+    tail = f"ORDER BY priority DESC, id LIMIT {limit}{lock_clause()}"
     return (
-        f"SELECT * FROM (SELECT * FROM ({one} {where} AND run_after IS NULL ORDER BY priority DESC, id {tail}) ready "
-        f"UNION ALL SELECT * FROM ({one} {where} AND run_after <= {now} ORDER BY run_after, id {tail}) later) jobs "
+        f"SELECT * FROM (SELECT * FROM ({one} {where} AND run_after IS NULL {tail}) ready "
+        f"UNION ALL SELECT * FROM ({one} {_later(where, now)} {tail}) later) jobs "
         f"ORDER BY priority DESC, id LIMIT {limit}"
-    ), [*names, *names, at]
+    ), [*names, *names, *names, at]
 
 
 def first(jobs: Iterable[Job], limit: int) -> list[Job]:
@@ -74,11 +80,22 @@ def is_any_limited(jobs: Iterable[Job]) -> bool:
 def _first(now: datetime, limit: int, queues: Sequence[str]) -> list[Job]:
     """Lock and return the jobs that are due, as far as no limit says otherwise."""
     where, names = _free(queues)
-    tail = f"LIMIT {limit}{lock_clause()}"
+    tail = f"ORDER BY priority DESC, id LIMIT {limit}{lock_clause()}"
     at = connection().ops.adapt_datetimefield_value(now)
-    jobs = bulk.select(Job, f"{where} AND run_after IS NULL ORDER BY priority DESC, id {tail}", names)
-    jobs += bulk.select(Job, f"{where} AND run_after <= %s ORDER BY run_after, id {tail}", [*names, at])
+    jobs = bulk.select(Job, f"{where} AND run_after IS NULL {tail}", names)
+    jobs += bulk.select(Job, f"{_later(where, '%s')} {tail}", [*names, *names, at])
     return first(jobs, limit)
+
+
+def _later(where: str, now: str) -> str:
+    """Return the condition for jobs for later that are due. Its parameters are those of ``where`` twice, and the time.
+
+    That is there twice because of a row that somebody has just changed only the outer one is asked again.
+    """
+    due = f"SELECT id FROM notifications_job {where} AND run_after <= {now} ORDER BY run_after, id LIMIT {LATER}"
+    # For a join PostgreSQL might read the whole table; in an array it looks up each id.
+    among = f"= ANY(ARRAY({due}))" if connection().vendor == "postgresql" else f"IN ({due})"
+    return f"{where} AND id {among}"
 
 
 def _free(queues: Sequence[str]) -> tuple[str, list[str]]:
