@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
@@ -48,7 +48,8 @@ def accept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     asked = _ask_or_refuse(request, ask)
     if isinstance(asked, Asked) and asked.seat:
         try:
-            until_done.wait(asked.job.id, asked.seconds)
+            # On the loop of the server, where it is ended when the client goes, and this thread with it.
+            async_to_sync(until_done.wait)(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
         asked = replace(asked, job=_as_it_is(asked.job))
@@ -59,13 +60,12 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
     """See ``notifications.api.accepted``."""
     asked = await sync_to_async(_ask_or_refuse)(request, ask)
     if isinstance(asked, Asked) and asked.seat:
-        here = hub.here()
         try:
             release_thread()
-            await until_done.await_(asked.job.id, asked.seconds, here.ending)
+            await until_done.wait(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
-        asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
+        asked = replace(asked, job=await hub.here().questions.run(_as_it_is, asked.job))
     return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 

@@ -11,22 +11,16 @@ from django.db import DatabaseError, InterfaceError
 
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.awaited import waits
-from notifications.realtime import doorbell
+from notifications.realtime import doorbell, hub
 
 #: Then what was known before is answered.
 _OVER = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
 
 
-def wait(id: UUID, seconds: float) -> None:
-    """Wait in this thread, at most so many seconds. It must hold no connection."""
-    with waits.wait_for(id, doorbell.listen) as future, contextlib.suppress(*_OVER):
-        future.result(seconds)
-
-
-async def await_(id: UUID, seconds: float, ending: asyncio.Event) -> None:
-    """See wait(): without a thread, and no longer than the server lives."""
+async def wait(id: UUID, seconds: float) -> None:
+    """Wait at most so many seconds, and no longer than the server lives. Whoever asked must hold no connection."""
     with waits.wait_for(id, doorbell.listen) as future:
-        ends = asyncio.ensure_future(ending.wait())
+        ends = asyncio.ensure_future(hub.here().ending.wait())
         done = asyncio.wrap_future(future)
         either: list[asyncio.Future[Any]] = [done, ends]
         try:

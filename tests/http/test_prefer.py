@@ -150,14 +150,15 @@ class TestAsking:
             seat.leave()
 
     async def test_a_client_that_goes(self, path, post, ada):
-        """Nothing of it is left, and the job goes on."""
+        """Its thread and its seat are free at once, and the job goes on."""
         answer = await post(path, **LONG)
         await one_waits()
         answer.hang_up()
-        await in_thread(run_jobs)
         await answer.is_over()
+        assert not waiting._taken and not awaited.waits._awaited
+        assert answer.outgoing.empty()
+        await in_thread(run_jobs)
         assert (await in_thread(Job.objects.get)).done
-        await until(lambda: not waiting._taken)
 
     async def test_the_database_goes_while_it_waits(self, path, post, monkeypatch):
         """The job is accepted, whatever cannot be seen now: never 503."""
@@ -202,16 +203,16 @@ class TestAsking:
         assert (await answer.answered()).status == 200
 
 
-@pytest.mark.parametrize("how", ["asking", "the job"])
+@pytest.mark.parametrize("how", [*WAYS, "the job"])
 async def test_a_server_that_stops_waits_for_nobody(how, post, get, ada):
     """It says goodbye, and everybody who waits is answered with the job as it is."""
-    if how == "asking":
-        answer = await post("/async/", **LONG)
+    if how in WAYS:
+        answer = await post(how, **LONG)
     else:
         answer = await get(await in_thread(rows.job, ada), **LONG)
     await one_waits()
     await hub.close_here()
-    assert (await answer.answered()).status == (202 if how == "asking" else 200)
+    assert (await answer.answered()).status == (202 if how in WAYS else 200)
     assert (await answer.json())["done"] is False
 
 
