@@ -170,3 +170,32 @@ def sign_in_here(page):
     page.locator("input[name=username]").fill("demo")
     page.locator("input[name=password]").fill("demo")
     page.locator("input[name=password]").press("Enter")
+
+
+def test_progress_goes_on_with_a_job_that_is_tried_again(site_server, page):
+    """On a page that does not reload: it failed, somebody asks for another try, and that is shown too."""
+    visit(page, site_server.url, "/check/")
+    job = site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from asyncsite.tasks import check_urls\n"
+        "user = get_user_model().objects.get(username='demo')\n"
+        "print(check_urls.using(owner=user).enqueue('no report').id)"
+    ).strip()
+    page.evaluate(
+        """(id) => {
+            window.ended = [];
+            const progress = document.createElement("job-progress");
+            progress.setAttribute("job", id);
+            progress.addEventListener("job:done", (event) => window.ended.push(event.detail.attempt));
+            document.body.append(progress);
+        }""",
+        job,
+    )
+    page.wait_for_function("() => ended.join() === '1'")
+    expect(page.locator("job-progress")).to_contain_text("Failed")
+    page.evaluate(
+        "async (url) => { await (await notifications.ready).ask(url, { method: 'POST' }) }",
+        f"/notifications/api/jobs/{job}/retry/",
+    )
+    page.wait_for_function("() => ended.join() === '1,2'")
+    expect(page.locator("job-progress")).to_contain_text("attempt 2")

@@ -7,26 +7,32 @@
 
 /** @param {Page} page */
 export function define(page) {
-  const { jobs, words } = page;
+  const { client, jobs, words } = page;
 
   class JobProgress extends HTMLElement {
     /** @type {(() => void)[]} */
     #ends = [];
     #announced = -1;
+    #version = -1;
 
     connectedCallback() {
       if (this.#ends.length) return;
       const id = this.getAttribute("job");
       if (!id) throw new Error("<job-progress>: the attribute job is missing");
       this.#parts();
+      // Not by its handle, which ends with the job: one that failed may be tried again, by whomever.
+      this.#ends = [
+        client.on("change", ({ jobs }) => {
+          for (const item of jobs) if (item.id === id) this.#take(item);
+        }),
+      ];
       const job = jobs.job(id, this.getAttribute("href") ?? undefined);
-      this.#ends = [job.on("change", (item) => this.#draw(item)), job.on("done", (item) => this.#done(item))];
-      if (job.item) this.#draw(job.item);
-      if (job.item?.done) this.#done(job.item);
+      if (job.item) this.#take(job.item);
     }
 
     disconnectedCallback() {
       for (const end of this.#ends.splice(0)) end();
+      this.#version = -1;
     }
 
     /** @returns {{bar: HTMLProgressElement, text: Element, live: Element}} made where the server rendered none */
@@ -45,6 +51,14 @@ export function define(page) {
       if (!bar.hasAttribute("aria-label") && !bar.labels.length)
         bar.setAttribute("aria-label", words.say("progress"));
       return { bar, text, live };
+    }
+
+    /** @param {JobItem} item */
+    #take(item) {
+      if (item.version <= this.#version) return;
+      this.#version = item.version;
+      this.#draw(item);
+      if (item.done) this.#done(item);
     }
 
     /** @param {JobItem} item */
@@ -93,6 +107,7 @@ export function define(page) {
     #announce(item) {
       const { current = 0, total = null } = item.progress ?? {};
       const part = item.done ? 4 : total ? Math.min(3, Math.floor((4 * current) / total)) : 0;
+      if (item.state === "queued") this.#announced = -1;
       if (item.state === "queued" || part <= this.#announced) return;
       this.#announced = part;
       this.#parts().live.textContent = this.#sentence(item);
