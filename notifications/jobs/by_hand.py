@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.utils import timezone
 
 from notifications import streams
@@ -79,7 +80,9 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
 def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     """Cancel the jobs of batches that are to be cancelled; of other jobs there are none."""
     jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
-    _cancel(list(jobs.filter(cancel_requested_at=None).order_by("id").values_list("id", flat=True)), by)
+    # One that was asked to end and then given back by its worker may be of a paused queue: nobody would ever claim it.
+    jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
+    _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
     settle(settling.running().filter(id__in=batches).values_list("id", flat=True))
 
 

@@ -53,7 +53,8 @@ class Lease:
     def end(self) -> None:
         """Delete the row: what this worker still runs is lost from now on."""
         self.stop()
-        self._thread.join(timeout=1)
+        if self._thread.ident:
+            self._thread.join(timeout=1)
         ours(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
     def may_reap(self) -> bool:

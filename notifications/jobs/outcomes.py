@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -208,7 +207,7 @@ def _again(job: Job, exc: BaseException, attempt: Any) -> Outcome:
 def _asked_pause(exc: BaseException) -> float:
     """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
     seconds = getattr(exc, "retry_after", None)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         return 0.0
     return min(max(float(min(seconds, RETRY_AFTER)), 0.0), RETRY_AFTER)
 
@@ -233,7 +232,10 @@ def _tell(
             if told is None:
                 return None
             return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
-        except Exception:  # the author's function; its owner is told all the same, in the default words
+        except (
+            Exception,
+            SystemExit,
+        ):  # the author's function; its owner is told all the same, in the default words
             logger.exception(
                 "The notify function of %s failed; the default notification is recorded.", job.task_path
             )

@@ -96,9 +96,12 @@ class Worker:
         self._wake, self._recorded, self._reported, self._freed, self._asked = (
             asyncio.Event() for _ in range(5)
         )
-        await self._insist(self.lease.start)
         house = Housekeeping(self.lease, self._write, self._wake.set)
-        await self._insist(house.reap_neighbours)
+        try:
+            await self._insist(self.lease.start)
+            await self._insist(house.reap_neighbours)
+        except Error:  # stopped while the database was away
+            return await self._end()
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         watchdog = Watchdog(self._loop)
         deaf = self._listen(self._rung) if self._listen else None
@@ -164,8 +167,9 @@ class Worker:
         if rest := self._others(limit - len(jobs)):
             jobs += self._take_among(None, rest)
         if new := {job.task_path for job in jobs} - self._timeouts.keys():
-            self._timeouts |= {path: results.policy_at(path).timeout for path in new}
-            states.put_off([job for job in jobs if job.task_path in new], self._timeouts)
+            told = {path: results.policy_at(path).timeout for path in new}
+            self._timeouts |= told
+            states.put_off([job for job in jobs if job.task_path in new], told)
         running.started(jobs)
         return jobs
 
@@ -215,6 +219,7 @@ class Worker:
         self._recorded.set()
 
     async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
+        self._timeouts.pop(job.task_path, None)  # it is asked for again when the task can be imported
         if not await self._insist(states.postpone, job):
             return outcomes.unknown(job)
         logger.warning(

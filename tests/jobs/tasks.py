@@ -378,6 +378,8 @@ def words(done):
         return None
     if done.result == "raise":
         raise RuntimeError("no words")
+    if done.result == "exit":
+        sys.exit(1)
     if done.result == "wrong name":
         return {"subject": "x"}
     if done.result == "too long":

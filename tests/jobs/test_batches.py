@@ -399,13 +399,32 @@ def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_words_that_end_the_process(demo, caplog):
-    """Nobody is told of such a batch, but it is over, and so are the others."""
-    for notify in (batch_tasks.leave, True):
-        with batch(owner=demo, title="Any", notify=notify):
+    """The default ones are in their place."""
+    with batch(owner=demo, title="Any", notify=batch_tasks.leave) as b:
+        tasks.noop.enqueue()
+    run_jobs()
+    assert row(b).state == "succeeded"
+    assert [note.title for note in told(demo)] == ["Any"]
+    assert "The notify function of notifications.jobs.batches.batch failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
+    """It is over all the same, and so are the others."""
+    of_batch = outcomes.of_batch
+
+    def fail_for_one(job, *args, **counts):
+        if job.title == "One":
+            raise RuntimeError("no words")
+        return of_batch(job, *args, **counts)
+
+    monkeypatch.setattr(outcomes, "of_batch", fail_for_one)
+    for title in ("One", "Two"):
+        with batch(owner=demo, title=title):
             tasks.noop.enqueue()
     run_jobs()
     assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
-    assert len(told(demo)) == 1
+    assert [note.title for note in told(demo)] == ["Two"]
     assert "cannot be told" in caplog.text
 
 
@@ -656,6 +675,18 @@ def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
     by_hand.cancel([b.id], by=None)
     assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
     assert [(note.title, note.level) for note in told(demo)] == [("Mine", "warning")]
+
+
+def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
+    """It was asked to end, its worker stopped, and its queue is paused: nobody claims it."""
+    with batch(owner=demo) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    by_hand.cancel([b.id], by=demo.pk)
+    states.release([job])
+    assert Job.objects.get(id=job.id).state == "queued"
+    by_hand.cancel_left()
+    assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
 def test_what_was_done_before_stays_done(demo, transactional_db):

@@ -114,7 +114,7 @@ class TestNotify:
         run_jobs()
         assert told(demo) == []
 
-    @pytest.mark.parametrize("value", ["raise", "wrong name", "too long"])
+    @pytest.mark.parametrize("value", ["raise", "exit", "wrong name", "too long"])
     def test_a_function_that_fails(self, demo, value, caplog):
         """The owner is told in the default words, and the log says why."""
         tasks.told.using(owner=demo).enqueue(value)

@@ -119,6 +119,7 @@ def test_the_pause_is_any_part_of_a_time_that_doubles(chance):
         (0.5, 0.5, 2),
         (10**9, 86_400, 86_400),
         (float("inf"), 86_400, 86_400),
+        pytest.param(10**400, 86_400, 86_400, id="huge"),
         (float("nan"), 0, 2),
         (-5, 0, 2),
         (True, 0, 2),

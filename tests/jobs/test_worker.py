@@ -1,5 +1,7 @@
 """The worker: claiming, running side by side, recording in groups, giving back, outliving what goes wrong."""
 
+import asyncio
+import importlib
 import json
 import threading
 import uuid
@@ -11,6 +13,7 @@ from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import states
+from notifications.jobs.worker import Worker as JobWorker
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import job_finished, notification_recorded, notification_recording
 from tests.jobs import tasks
@@ -276,6 +279,15 @@ class TestTheDatabaseIsAway:
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
+    async def test_it_can_be_stopped_before_its_database_is_there(self, quickly, monkeypatch):
+        """As by an ordinary restart: without an error."""
+        away = Away(monkeypatch)
+        worker = JobWorker()
+        running = asyncio.create_task(worker.run())
+        await asyncio.to_thread(wait_until, lambda: away.refused, what="the worker to try in vain")
+        worker.stop()
+        await asyncio.wait_for(running, 20)
+
     def test_it_goes_away_between_the_first_row_and_the_first_look(self, quickly, start_worker, monkeypatch):
         """The worker's row is there already when it begins again."""
         reap, calls = states.reap, []
@@ -354,6 +366,27 @@ class TestUnknownTasks:
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "unknown-task"
         assert told(demo)[0].body == "No worker knows how to do this."
+
+    def test_one_that_is_known_later_has_its_own_timeout(self, start_worker, gate, tmp_path, monkeypatch):
+        """Its module could not be imported at first: the database was away, say."""
+        import tests.jobs
+
+        monkeypatch.setattr(tests.jobs, "__path__", [*tests.jobs.__path__, str(tmp_path)])
+        start_worker()
+        with transaction.atomic():
+            result = tasks.noop.enqueue()
+            Job.objects.filter(id=result.id).update(task_path="tests.jobs.late_module.patient")
+        wait_until(lambda: Job.objects.filter(run_after__isnull=False).exists(), what="it to be put off")
+        (tmp_path / "late_module.py").write_text(
+            "from notifications.api import policy, task\n"
+            "from tests.jobs import tasks\n"
+            "@task\n@policy(timeout=5000)\nasync def patient():\n    return await tasks.hold.func(1)\n"
+        )
+        importlib.invalidate_caches()
+        Job.objects.update(run_after=None)
+        wait_until(lambda: tasks.held, what="it to run")
+        job = Job.objects.get()
+        assert abs((job.deadline - job.started_at).total_seconds() - 5060) < 20
 
     @pytest.mark.parametrize(
         "path",
