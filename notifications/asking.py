@@ -60,12 +60,13 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
     """See ``notifications.api.accepted``."""
     asked = await sync_to_async(_ask_or_refuse)(request, ask)
     if isinstance(asked, Asked) and asked.seat:
+        here = hub.here()
         try:
             release_thread()
             await until_done.wait(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
-        asked = replace(asked, job=await hub.here().questions.run(_as_it_is, asked.job))
+        asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
     return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 

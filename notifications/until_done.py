@@ -19,8 +19,11 @@ _OVER = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
 
 async def wait(id: UUID, seconds: float) -> None:
     """Wait at most so many seconds, and no longer than the server lives. Whoever asked must hold no connection."""
+    here = hub.here()
+    if task := asyncio.current_task():
+        here.waiting.add(task)
     with waits.wait_for(id, doorbell.listen) as future:
-        ends = asyncio.ensure_future(hub.here().ending.wait())
+        ends = asyncio.ensure_future(here.ending.wait())
         done = asyncio.wrap_future(future)
         either: list[asyncio.Future[Any]] = [done, ends]
         try:

@@ -66,12 +66,13 @@ async def job(request: HttpRequest, id: UUID) -> HttpResponse:
     seconds = seconds_to_wait(request)
     mine, seat = await sync_to_async(_look_and_sit_down)(request, id, seconds)
     if seat:
+        here = hub.here()
         try:
             release_thread()
             await until_done.wait(id, seconds)
         finally:
             seat.leave()
-        mine = await hub.here().questions.run(_found, mine.user_id, id)
+        mine = await here.questions.run(_found, mine.user_id, id)
     if is_known(job_etag(mine), request):
         response = private(HttpResponse(status=304, headers={"ETag": job_etag(mine)}))
         if not mine.done:

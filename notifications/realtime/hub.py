@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 from django.db import Error as DatabaseFault
 
@@ -62,6 +63,9 @@ class Hub:
         self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}
         self.ending = asyncio.Event()  # for those who wait without being subscribers
+        self.waiting: WeakSet[asyncio.Task[Any]] = (
+            WeakSet()
+        )  # those; they have still to be answered at the end
         self.signout = SignOut(self)
         self._dirty: set[Any] = set()
         self._behind: set[Subscriber] = set()
@@ -123,8 +127,8 @@ class Hub:
         subscribers = self.subscribers()
         for subscriber in subscribers:
             subscriber.close(closing.GOING_AWAY)
-        if subscribers:
-            await asyncio.wait([subscriber.task for subscriber in subscribers], timeout=FAREWELL)
+        if leaving := [*(subscriber.task for subscriber in subscribers), *self.waiting]:
+            await asyncio.wait(leaving, timeout=FAREWELL)
         self.end()
 
     def end(self) -> None:

@@ -212,6 +212,8 @@ async def test_a_server_that_stops_waits_for_nobody(how, post, get, ada):
         answer = await get(await in_thread(rows.job, ada), **LONG)
     await one_waits()
     await hub.close_here()
+    # Daphne cuts everybody then, and nobody knows of the request behind a sync view.
+    assert not answer.outgoing.empty() or how == "/plain/"
     assert (await answer.answered()).status == (202 if how in WAYS else 200)
     assert (await answer.json())["done"] is False
 
