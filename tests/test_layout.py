@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
-    {"transactions", "bulk"},
-    {"streams", "inbox", "changes", "retention"},
+    {"transactions", "bulk", "user_keys"},
+    {"numbering", "streams", "counting", "purging", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
 TOP = len(LAYERS)
