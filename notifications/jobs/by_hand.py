@@ -146,6 +146,17 @@ def _by_other(job: Job, by: Any) -> bool:
 
 
 def _retry(ids: Sequence[UUID]) -> list[UUID]:
+    queued = _retry_jobs(ids)
+    # What their batches have told holds no longer: they run again too.
+    for some in _chunks(queued):
+        inside = some
+        while inside := _batches_of(inside):
+            for batch in inside:
+                _reopen(batch)
+    return queued
+
+
+def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
     queued: list[UUID] = []
     for some in _chunks(ids):
         rows = Job.objects.using(database()).filter(id__in=some, state__in=ENDED_BADLY).order_by("id")
@@ -185,16 +196,19 @@ def _retry_batch(batch: Job) -> bool:
         active.refuse_too_many(batch.user_id)  # before anything of it is queued
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=ENDED_BADLY)
     # Its jobs first: a batch that runs and has no active job is over.
-    _retry(list(jobs.order_by("id").values_list("id", flat=True)))
+    _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)))
+    return _reopen(batch.id)
+
+
+def _reopen(batch: UUID) -> bool:
+    """Have a batch run again that ended badly, and end it where its jobs are done already. Returns whether it was."""
     now = timezone.now()
 
     def reopen() -> bool:
         _wait_5_seconds_at_most()
-        rows = Job.objects.using(database()).filter(id=batch.id, state__in=ENDED_BADLY)
+        rows = Job.objects.using(database()).filter(id=batch, state__in=ENDED_BADLY)
         found = list(locked(rows, skip=False))
         for job in found:
-            if job.user_id is not None:
-                active.refuse_too_many(job.user_id)
             guarded_update(
                 "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
                 "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
@@ -206,8 +220,13 @@ def _retry_batch(batch: Job) -> bool:
         return bool(found)
 
     reopened = ours(reopen)
-    settle([batch.id])
+    settle([batch])
     return reopened
+
+
+def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
+    jobs = Job.objects.using(database()).filter(id__in=ids, batch__isnull=False)
+    return list(jobs.order_by("batch").values_list("batch", flat=True).distinct())
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:

@@ -761,6 +761,26 @@ def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
     assert by_hand.retry([outer.id]) == []
 
 
+def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_db):
+    """Their owner is told anew: what they were told before holds no longer."""
+    with batch(owner=demo, title="Outer") as outer:
+        with batch(title="Inner") as inner:
+            failing = tasks.fail.enqueue()
+            tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("failed", "failed")
+    Job.objects.filter(id=failing.id).update(task_path="tests.jobs.tasks.noop")
+    assert by_hand.retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
+    assert (row(inner).state, row(outer).state) == ("running", "running")
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
+    assert [(note.level, bool(note.archived_at)) for note in told(demo)] == [
+        ("error", True),
+        ("success", False),
+    ]
+
+
 def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
     """Where its owner may have no more active jobs, nothing of it is queued."""
     with batch(owner=demo) as b:
