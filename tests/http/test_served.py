@@ -3,12 +3,15 @@
 import http.client
 import json
 import re
+import shutil
 import socket
+import subprocess
 import urllib.parse
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 
 import pytest
 
+from notifications.realtime.waiting import AT_ONCE
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
 
@@ -167,18 +170,36 @@ def test_the_client_of_the_documentation(person, site_server):
 
 
 def test_who_goes_while_a_sync_view_waits(person, site_server):
-    """Its thread waits on, the event loop does not: others are answered before the job is done."""
+    """Waits no longer: all seats are free again, and the jobs go on."""
     body = json.dumps({"urls": [f"{site_server.url}/upstream/slow?s=20"]}).encode()
-    with socket.create_connection(("127.0.0.1", site_server.port), timeout=60) as connection:
-        own = "".join(f"{name}: {value}\r\n" for name, value in person.headers().items()).encode()
-        connection.sendall(
-            b"POST /reports/ HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=20\r\nContent-Type: application/json\r\n"
-            + own
-            + b"Content-Length: %d\r\n\r\n" % len(body)
-            + body
-        )
-        state = "SELECT state FROM notifications_job"
-        wait_until(lambda: site_server.rows(state) == [("running",)], what="the job to run")
-    for _ in range(3):
-        assert person.ask("GET", f"{API}jobs/").status == 200
-    assert site_server.rows(state) == [("running",)]
+    own = "".join(f"{name}: {value}\r\n" for name, value in person.headers().items()).encode()
+    state = "SELECT state FROM notifications_job WHERE title = 'Check 1 URL' ORDER BY id"
+    with ExitStack() as going:
+        for number in range(1, AT_ONCE + 1):
+            connection = socket.create_connection(("127.0.0.1", site_server.port), timeout=60)
+            going.enter_context(connection).sendall(
+                b"POST /reports/ HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=20\r\n"
+                + b"Content-Type: application/json\r\n"
+                + own
+                + b"Content-Length: %d\r\n\r\n" % len(body)
+                + body
+            )
+            running = [("running",)] * number
+            wait_until(lambda running=running: site_server.rows(state) == running, what="the job to run")
+        assert not waited(person, site_server)
+    wait_until(lambda: waited(person, site_server), what="a seat to be free")
+    assert site_server.rows(state)[:AT_ONCE] == [("running",)] * AT_ONCE
+
+
+def waited(person, site):
+    answer = person.report([f"{site.url}/upstream/ok"] * 2, Prefer="wait=20")
+    return answer.headers.get("Preference-Applied") == "wait=20"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not there")
+def test_the_shell_of_the_documentation(site_server, tmp_path):
+    """It signs in and asks, as it stands in the page, but for the address and the seconds."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "http.md").read_text(), re.M | re.S)
+    script = "".join(blocks).replace("http://127.0.0.1:8000", site_server.url).replace("s=5", "s=0.01")
+    told = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "HTTP/1.1 200 OK" in told.stdout and "Preference-Applied: wait=2" in told.stdout, told
