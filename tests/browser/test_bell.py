@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import bell, expect_unread, live, panel, visit
+from tests.browser.parts import WAIT, bell, expect_unread, live, panel, visit
 
 pytestmark = pytest.mark.browser
 
@@ -206,8 +206,7 @@ def test_a_page_that_is_open_when_somebody_else_signs_in_shows_and_reads_nothing
     site.manage("notify", "other", "For the other one")
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")
-    page.wait_for_function("async () => (await notifications.ready).client.state === 'signed_out'")
     dialog = panel(page)
-    expect(dialog.get_by_role("status")).to_contain_text("You are signed out")
+    expect(dialog.get_by_role("status")).to_contain_text("You are signed out", timeout=WAIT)
     expect(dialog.get_by_role("link", name="For the other one")).to_have_count(0)
     expect_unread(theirs, 1)
