@@ -3,8 +3,9 @@
 # make test     all tests; ARGS="-k word" chooses
 # make faults   kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
 # make lint     format, lint and types, as they must be before a commit
+# make help     this list
 
-.PHONY: run worker test faults lint venv-dev
+.PHONY: run worker test faults lint help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -31,3 +32,6 @@ lint: venv-dev
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy
+
+help:
+	@sed -n 's/^# \(make \)/\1/p' Makefile

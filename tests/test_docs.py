@@ -1,13 +1,17 @@
 """What the documentation says of settings, commands and tests is what the code has."""
 
 import ast
+import inspect
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from django.dispatch import Signal
 
 from asyncsite.calling import Answer
 from asyncsite.environment import NAMES, SQLITE_OPTIONS
+from notifications import api, exceptions, signals
 from notifications.api import notify
 from notifications.conf import DEFAULTS
 from tests import documented
@@ -66,6 +70,29 @@ def test_every_command_is_documented():
         for path in (DOCS.parent / app / "management/commands").glob("[!_]*.py"):
             assert f"[`{path.stem}`](" in text, path.stem
             assert app == "asyncsite" or f"\n## {path.stem}\n" in text, path.stem
+
+
+def test_every_public_name_is_documented():
+    """The verbs, signals and errors, in the pages for people; ``rung`` is the doorbell's."""
+    text = "".join(page.read_text() for page in DOCS.glob("*.md") if page.name != "measured.md")
+    names = {*api.__all__, *named(signals, Signal), *named(exceptions, type)} - {"rung"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
+
+
+def named(module, kind):
+    """What a module defines of a kind, not what it imports."""
+    own = (
+        name for name in vars(module) if re.search(rf"^(class )?{name}\b", inspect.getsource(module), re.M)
+    )
+    return [name for name in own if isinstance(getattr(module, name), kind)]
+
+
+def test_make_says_what_it_does():
+    """A line for every target but those that others need."""
+    makefile = (DOCS.parent / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    told = subprocess.run(["make", "-s", "help"], cwd=DOCS.parent, capture_output=True, text=True, check=True)
+    assert re.findall(r"^make ([\w-]+) +\S", told.stdout, re.M) == [t for t in targets if t != "venv-dev"]
 
 
 def test_the_options_of_sqlite_are_those_of_the_site():
