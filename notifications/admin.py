@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand
+from notifications.jobs.unserved import unserved
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
 from notifications.transactions import database
@@ -95,7 +96,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     list_display = (
         "title",
         "user",
-        "state",
+        "state_now",
         "progress",
         "attempts_of",
         "queue_name",
@@ -109,7 +110,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     inlines = (AttemptInline,)
     actions = ("cancel_jobs", "retry_jobs")
     fieldsets = (
-        (None, {"fields": ("title", "user", "url", "state", "progress", "attempts_of", "problem")}),
+        (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
         (
             _("Asked"),
             {"fields": ("task_path", "arguments", "queue_name", "priority", "run_after", "backend", "id")},
@@ -119,6 +120,10 @@ class JobAdmin(Owned, admin.ModelAdmin):
             {"fields": ("created_at", "queued_at", "started_at", "finished_at", "deadline", "worker")},
         ),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        in_vain = unserved().filter(pk=OuterRef("pk"))
+        return super().get_queryset(request).annotate(waits_in_vain=Exists(in_vain))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Whether the user may cancel jobs and have them tried again: the permission to change them."""
@@ -175,6 +180,10 @@ class JobAdmin(Owned, admin.ModelAdmin):
             again = "retry_jobs" if job.state in by_hand.ENDED_BADLY else None
             context["offered_action"] = "cancel_jobs" if job.state in by_hand.ACTIVE else again
         return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_now(self, job: Job) -> str:
+        return _("waiting for a worker") if job.waits_in_vain else job.get_state_display()  # type: ignore[attr-defined]
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:

@@ -22,13 +22,13 @@ from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.queues import paused
 from notifications.jobs.rows import clock
+from notifications.jobs.unserved import WAITS, unserved
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell, doorbell_layer, origin
 from notifications.transactions import database
 
-#: Seconds: a job that waits longer without a worker, and a probe that takes longer, are said. A ring that is lost
-#: costs 5 s, until the position check.
-WAITS, SLOW = 10.0, 3.0
+#: Seconds: a probe that takes longer is said. A ring that is lost costs 5 s, until the position check.
+SLOW = 3.0
 
 
 def versions() -> Finding:
@@ -94,6 +94,15 @@ def workers() -> Finding:
     }
     words = f"{len(live)} live, {figures['running']} of {figures['places']} places taken; {figures['due']} jobs wait"
     words += f", the oldest for {waits:.0f} s." if figures["due"] else "."
+    in_vain = unserved().order_by("queue_name").values_list("queue_name", flat=True).distinct()
+    if live and (names := list(in_vain[:10])):
+        return Finding(
+            what="workers",
+            state=ERROR,
+            words=f"No live worker takes the jobs of {', '.join(names)}; {words}",
+            remedy="Start one that does: manage.py run_jobs, with --queue for these, or without.",
+            figures=figures,
+        )
     if live:
         return Finding(what="workers", state=OK, words=words, figures=figures)
     return Finding(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from notifications import streams
+from notifications.jobs import unserved
 from notifications.realtime.check import Checked, check
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Clock:
         for subscriber in hub.subscribers():
             subscriber.check_times(now)
         self._ask("Leftovers were not numbered: %s", streams.leftovers, level=logging.INFO)
+        if self._ticks % CHECK_EVERY == 0:
+            self._ask("Not known whether jobs wait in vain: %s", unserved.warn, level=logging.INFO)
         hub.signout.tick()
         if hub.users and self._ticks % CHECK_EVERY == 0:
             self._ask("The positions could not be checked: %s", check, list(hub.users), then=hub.repair)

@@ -97,6 +97,16 @@ def test_a_worker_of_other_queues(start_worker):  # noqa: F811
     assert Job.objects.get().queue_name == "mail"
 
 
+def test_a_queue_that_no_worker_takes(live):  # noqa: F811
+    """One is alive, and takes others."""
+    Worker.objects.filter(id=live(60)).update(queues="mail,reports")
+    tasks.noop.using(queue_name="forgotten").enqueue()
+    assert examine("--patience", "0.1", wrong=["round trip"])["workers"]["state"] == "ok"
+    Job.objects.filter(queue_name="forgotten").update(queued_at=timezone.now() - timedelta(seconds=60))
+    found = examine("--patience", "0.1", wrong=["workers", "round trip"])
+    assert found["workers"]["words"].startswith("No live worker takes the jobs of forgotten; 1 live")
+
+
 def test_nobody_numbers(ada):
     inbox.put(ada, "Hello")
     Notification.objects.update(seq=None)

@@ -13,6 +13,7 @@ from django.db import Error
 
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand, queues
+from notifications.jobs.unserved import unserved
 from notifications.models import Attempt, Job
 from notifications.realtime import wire
 from notifications.transactions import database
@@ -62,11 +63,14 @@ class Command(BaseCommand):
             if value is not None:
                 rows = rows.filter(**{field: value})
         paused = set(queues.paused())
+        in_vain = set(unserved().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
         for job in rows[:limit]:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))
                 continue
             details = [job.title, problem(job), "its queue is paused" if job.queue_name in paused else ""]
+            if job.pk in in_vain:
+                details.append("waiting for a worker")
             if job.done:
                 details.pop()
             words = " | ".join(" ".join(detail.split()) for detail in details if detail)

@@ -1,0 +1,49 @@
+"""Jobs that wait in vain: no worker is alive, or none that takes their queue."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+
+from notifications.jobs.queues import paused
+from notifications.jobs.rows import clock
+from notifications.models import Job, Worker
+from notifications.transactions import database
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that a job may wait before anybody is told.
+WAITS = 10.0
+
+_said = False
+
+
+def unserved() -> Any:
+    """Return a query of the jobs that are due for over ``WAITS`` seconds and that no live worker takes."""
+    now = clock()
+    jobs = Job.objects.using(database())
+    live = Worker.objects.using(database()).filter(lease_until__gte=now).values_list("queues", flat=True)
+    served = {name for queues in live for name in queues.split(",")}
+    if "" in served:  # a worker of all queues
+        return jobs.none()
+    ago = now - timedelta(seconds=WAITS)
+    due = jobs.filter(Q(run_after=None) | Q(run_after__lt=ago), state=Job.State.QUEUED, queued_at__lt=ago)
+    return due.exclude(queue_name__in=served).exclude(queue_name__in=paused())
+
+
+def warn() -> None:
+    """Log one warning when jobs begin to wait in vain, and no other one before that was over."""
+    global _said
+    job = unserved().only("queue_name", "title").first()
+    if job and not _said:
+        logger.warning(
+            "Job %s of queue %s waits for over %g s, and no worker that takes it is alive. "
+            "Start one: manage.py run_jobs.",
+            job.pk,
+            job.queue_name,
+            WAITS,
+        )
+    _said = job is not None
