@@ -279,7 +279,8 @@ class Hub:
             if subscriber.greeted and not subscriber.owed and subscriber.epoch != checked.epoch:
                 self._fall_behind(subscriber)
         self._notice_guards({user: position.guard for user, position in checked.positions.items()})
-        self._doubt(checked.positions)
+        # Who was deleted without ever having had a stream leaves no guard that moves.
+        self.signout.without_guard([user for user, at in checked.positions.items() if at == NOWHERE])
         for user, position in checked.positions.items():
             watch = self.users.get(user)
             if watch is None:

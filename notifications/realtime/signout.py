@@ -2,7 +2,8 @@
 
 A guard moves when sessions of a user may have ended, but the session itself may end a moment after it, and a client
 may have come in between. So sessions are read twice after a guard moved, and once after a client joined, when the guard
-that it joined under is known. Where there is no stream, there is no guard: there they are read when somebody rings.
+that it joined under is known. Where there is no stream, there is no guard: there they are read when somebody rings, and
+when the user is found to be gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from notifications.realtime import closing
-from notifications.realtime.sessions import Claim, all_signed_in
+from notifications.realtime.sessions import Claim, all_signed_in, gone
 from notifications.realtime.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ SESSIONS_AT_ONCE = 100
 
 
 class SignOut:
-    """``joined()`` and ``moved()`` have sessions read again soon, ``read()`` at once."""
+    """``joined()``, ``moved()`` and ``without_guard()`` have sessions read again soon, ``read()`` at once."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -47,6 +48,18 @@ class SignOut:
         if users:
             for after in AFTER_GUARD:
                 self.hub.loop.call_later(after, lambda: self.read(self.hub.subscribers(users)))
+
+    def without_guard(self, users: list[Any]) -> None:
+        """Read the sessions of those of these users (keys) who do not exist any more."""
+
+        def looked(future: asyncio.Future) -> None:
+            if exc := future.exception():
+                logger.warning("It could not be found out which users are gone: %s", exc)
+            else:
+                self.read(self.hub.subscribers(future.result()))
+
+        if users:
+            self.hub.doors.run(gone, users).add_done_callback(looked)
 
     def tick(self) -> None:
         """Read the sessions of those who joined a while ago, all together."""

@@ -147,19 +147,29 @@ async def test_a_user_is_deleted(browser, user):
 
 @pytest.mark.parametrize("rings", [True, False])
 async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypatch, rings):
-    """There was no guard to move, and none is there after it: sessions are read when it rings, or now and then."""
+    """No guard moves, before or after it: sessions are read when it rings, or when the user is missed."""
     monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
-    read = count_readings(monkeypatch)
     socket = await connect(user)
     await socket.start()
     if rings:
         monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
-        await until(lambda: not hub.here().signout._joined)
-    else:
-        await until(lambda: len(read) > 2)
+    await until(lambda: not hub.here().signout._joined)
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
         assert (await socket.hear_bye())["code"] == 4401
+
+
+async def test_sessions_of_users_who_were_never_told_anything_are_left_alone(connect, user, monkeypatch):
+    """They have no stream and no guard. Their sessions are read when they have come, not with every check."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(clock, "CHECK_EVERY", 1)
+    read, looked, real = count_readings(monkeypatch), [], sessions.gone
+    monkeypatch.setattr(signout, "gone", lambda users: looked.append(users) or real(users))
+    socket = await connect(user)
+    await socket.start()
+    await until(lambda: read and len(looked) > 20)
+    assert len(read) == 1
+    await socket.hears_nothing_before_a_beat()
 
 
 async def test_a_session_without_a_hint(browser, monkeypatch):
