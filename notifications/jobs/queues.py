@@ -51,11 +51,16 @@ def names() -> set[str] | None:
     return found
 
 
-def _set(name: str, paused_at: Any) -> None:
+def refuse_unknown(name: str) -> None:
+    """Raise ValueError for a queue that the settings do not know."""
     known = names()
     if not name or len(name) > bounds.QUEUE or (known is not None and name not in known):
         told = f" The settings know: {', '.join(sorted(known))}." if known else ""
         raise ValueError(f"There is no queue {name[:100]!r}.{told}")
+
+
+def _set(name: str, paused_at: Any) -> None:
+    refuse_unknown(name)
 
     def change() -> None:
         Queue.objects.using(database()).update_or_create(name=name, defaults={"paused_at": paused_at})

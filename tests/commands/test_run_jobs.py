@@ -1,5 +1,7 @@
 """manage.py run_jobs."""
 
+import re
+
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -10,6 +12,15 @@ from tests.support.waiting import wait_until
 def test_concurrency_must_be_positive(number):
     with pytest.raises(CommandError, match=rf"--concurrency is {number}. It must be 1 or more."):
         call_command("run_jobs", f"--concurrency={number}")
+
+
+@pytest.mark.parametrize("name", ["reprots", ""])
+def test_a_queue_that_the_settings_do_not_know(settings, name):
+    """It would wait for ever for jobs that nobody can ask for."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default", "reports"]}}
+    words = re.escape(f"There is no queue {name!r}. The settings know: default, reports.")
+    with pytest.raises(CommandError, match=words):
+        call_command("run_jobs", "--queue", "reports", "--queue", name)
 
 
 def test_help_names_what_a_signal_does(capsys):

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications.conf import settings
+from notifications.jobs.queues import refuse_unknown
 
 
 class Command(BaseCommand):
@@ -29,6 +30,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
         if concurrency is not None and concurrency < 1:
             raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
+        try:
+            for name in queue:
+                refuse_unknown(name)
+        except ValueError as exc:
+            raise CommandError(str(exc)) from exc
         asyncio.run(self.work(queue, concurrency or settings.CONCURRENCY))
 
     async def work(self, queues: list[str], concurrency: int) -> None:
