@@ -279,7 +279,9 @@ class TestTheDatabaseIsAway:
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    async def test_it_can_be_stopped_before_its_database_is_there(self, quickly, monkeypatch):
+    async def test_it_can_be_stopped_before_its_database_is_there(
+        self, event_loop_database, quickly, monkeypatch
+    ):
         """As by an ordinary restart: without an error."""
         away = Away(monkeypatch)
         worker = JobWorker()
