@@ -37,7 +37,7 @@ def unserved() -> Any:
 def warn() -> None:
     """Log one warning when jobs begin to wait in vain, and no other one before that was over."""
     global _said
-    job = unserved().only("queue_name", "title").first()
+    job = _first()
     if job and not _said:
         logger.warning(
             "Job %s of queue %s waits for over %g s, and no worker that takes it is alive. "
@@ -47,3 +47,11 @@ def warn() -> None:
             WAITS,
         )
     _said = job is not None
+
+
+def _first() -> Job | None:
+    # Each part in the order of its index: for any other SQLite would read the whole table.
+    jobs = unserved().only("queue_name")
+    ready = jobs.filter(run_after=None).order_by("-priority", "id")
+    later = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
+    return ready.first() or later.first()

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import changes, inbox, purging, reading, retention, streams
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, due, outcomes, states
+from notifications.jobs import by_hand, due, outcomes, states, unserved
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Notification, Worker
 from tests.data.rows import job, unnumbered
@@ -171,6 +171,12 @@ def be_shown_active_jobs(user):
     changes.active_sums([user])
 
 
+def wait_in_vain(user):
+    job(user)
+    Worker.objects.all().delete()
+    unserved.warn()
+
+
 WAYS = {
     "numbering": number_a_few,
     "numbering many": number_many_users,
@@ -190,6 +196,7 @@ WAYS = {
     "active jobs": be_shown_active_jobs,
     "limited jobs": run_limited_jobs,
     "by hand": cancel_and_retry,
+    "jobs that wait in vain": wait_in_vain,
     "keys": ask_once,
 }
 
