@@ -140,7 +140,7 @@ def new_page(browser, request):
 
     def open_page(*, errors=True, **options):
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(chromium_browser.WAIT)
         contexts.append(context)
         page = context.new_page()
         if errors:

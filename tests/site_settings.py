@@ -1,16 +1,19 @@
 """Settings of the site's processes that tests start: the site's own, with what one test needs changed.
 
 TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS.
+TEST_RINGS_ONLY=1: tests/support/rings_only.py.
 """
 
 import json
 import os
 
 from asyncsite.settings import *  # noqa: F403
-from asyncsite.settings import CHANNEL_LAYERS, NOTIFICATIONS
+from asyncsite.settings import CHANNEL_LAYERS, INSTALLED_APPS, NOTIFICATIONS
 
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
+if os.environ.get("TEST_RINGS_ONLY"):
+    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
 
 # A sign-in costs half a second of a core with the default one.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

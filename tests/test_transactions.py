@@ -160,7 +160,7 @@ def test_a_deferred_host_waits_for_the_lock(deferred, user):
             assert not going.done()
             writer.execute("INSERT INTO notifications_ring (user_id) VALUES (1)")
             writer.execute("COMMIT")
-            going.result(10)
+            going.result(60)
         finally:
             waiting.close()
     assert Stream.objects.filter(pk=7).exists()
@@ -222,7 +222,7 @@ def test_a_deadlock_with_the_host_is_tried_again(user):
         def work():
             attempts.append(True)
             if len(attempts) == 2:
-                pending[0].result(10)
+                pending[0].result(60)
                 host.commit()
             Stream.objects.filter(pk=first).update(floor=2)
             if len(attempts) == 1:

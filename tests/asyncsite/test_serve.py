@@ -57,7 +57,7 @@ def environment(**variables):
 
 def refusal(process):
     """What a server that did not start wrote; it ends with an error and without a traceback."""
-    assert process.popen.wait(30) not in (0, None)
+    assert process.popen.wait(60) not in (0, None)
     return process.output
 
 
@@ -72,7 +72,7 @@ def test_first_start_prepares_everything(serve, checkout, server):
     server.wait_for_line("Ctrl-C stops it.")
     assert f"The site is at http://127.0.0.1:{port}/\n" in server.output
     assert "Sign in as demo (password demo)" in server.output
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=30) as response:
         assert response.status == 200
     with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
         people = database.execute("SELECT username, is_superuser FROM auth_user ORDER BY username").fetchall()
@@ -108,7 +108,7 @@ def test_ends_cleanly(serve, server, how):
     server.wait_for_line("Ctrl-C stops it.")
     server.wait_for_line("jobs at a time")
     server.popen.send_signal(how)
-    assert server.popen.wait(15) == 0
+    assert server.popen.wait(60) == 0
     assert "Traceback" not in server.output
     assert "has ended; 0 jobs were given back" in server.output
     assert not listens(port)
@@ -123,7 +123,7 @@ def test_ends_by_ctrl_c_where_a_script_started_it(checkout, server):
     try:
         server.wait_for_line("Ctrl-C stops it.")
         server.interrupt()
-        assert server.popen.wait(15) == 0
+        assert server.popen.wait(60) == 0
     finally:
         server.stop()
 
@@ -219,7 +219,7 @@ def test_postgres_and_redis(serve, postgres, redis, server):
     )
     server.wait_for_line("Ctrl-C stops it.")
     assert "Doorbell: channel layer channels_redis.pubsub.RedisPubSubChannelLayer" in server.output
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=30) as response:
         assert response.status == 200
     assert "Traceback" not in server.output
     assert server.stop() == 0
@@ -244,7 +244,7 @@ def test_production_has_nothing_of_development(serve, checkout):
 def answer(port, path, *, https):
     """Status and Location of a page, asked for as the proxy before the site would."""
     headers = {"Host": "site.example"} | ({"X-Forwarded-Proto": "https"} if https else {})
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with closing(connection):
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

@@ -35,7 +35,7 @@ def get(server):
     """Calls a path and returns the answer, whose body is in .body."""
 
     def get(path):
-        connection = http.client.HTTPConnection("127.0.0.1", server, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server, timeout=30)
         try:
             connection.request("GET", f"/upstream/{path}")
             answer = connection.getresponse()
@@ -90,7 +90,7 @@ def test_drop_cuts_the_connection_in_the_middle_of_the_answer(get):
     with pytest.raises(http.client.IncompleteRead) as cut:
         get("drop")
     assert cut.value.partial == b"this answer ends in the mid"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.support.browser import sign_in
-
-WAIT = 20_000
+from tests.support.browser import WAIT, sign_in
 
 
 def bell(page, unread=None):

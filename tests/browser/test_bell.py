@@ -121,7 +121,7 @@ def test_lost_connection_is_silent_at_first_and_then_said(site_server, proxy, ne
     proxy.cut()
     page.wait_for_function("async () => (await notifications.ready).client.state === 'waiting'")
     expect(dialog.get_by_text("Not connected")).to_be_hidden()
-    expect(dialog.get_by_text("Not connected")).to_be_visible(timeout=10_000)
+    expect(dialog.get_by_text("Not connected")).to_be_visible()
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")
     expect(dialog.get_by_text("Not connected")).to_be_hidden()
@@ -137,7 +137,7 @@ def test_signing_out_in_one_tab_empties_the_others(site_server, new_page):
     other.goto(f"{site_server.url}/reports/")
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url(re.compile("/accounts/login/"))
-    expect(page.get_by_text("You are signed out")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("You are signed out")).to_be_visible()
     expect(page.get_by_role("link", name="Secret")).to_have_count(0)
     expect(bell(page, 0)).to_be_visible()
 

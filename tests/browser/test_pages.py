@@ -89,9 +89,9 @@ def test_a_script_asks_and_awaits_and_the_job_page_follows(site_server, new_page
     page.goto(f"{site.url}/notifications/jobs/{job}/")
     expect(page.get_by_role("heading", name="Asked by a script")).to_be_visible()
     bar = page.get_by_role("progressbar")
-    expect(bar).to_have_js_property("max", 30, timeout=10_000)
+    expect(bar).to_have_js_property("max", 30)
     expect(page.get_by_text("You can leave this page.")).to_be_visible()
-    expect(page.get_by_text("Succeeded")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Succeeded")).to_be_visible()
     expect(page.get_by_role("link", name="See the result")).to_be_visible()
     outcome = second.evaluate("window.asked.outcome")
     assert "error" not in outcome, outcome
@@ -150,10 +150,10 @@ def test_where_no_socket_can_be_opened_it_polls(site_server, new_page):
     page.goto(f"{site_server.url}/check/")
     page.wait_for_function("async () => (await window.notifications?.ready)?.client.state === 'polling'")
     site_server.manage("notify", "demo", "By polling")
-    expect_unread(page, 1, timeout=20_000)
+    expect_unread(page, 1)
     bell(page).click()
     page.get_by_role("button", name="Mark all as read").click()
-    expect_unread(page, 0, timeout=3_000)
+    expect_unread(page, 0, timeout=8_000)
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/auth/user/"])

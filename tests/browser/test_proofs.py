@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import (
-    WAIT,
     ask_for_report,
     bell,
     count_toasts,
@@ -105,7 +104,7 @@ def test_a_killed_web_server_is_waited_for(site, new_page):
     wait_until(lambda: recorded_calls(site) >= 5, what="some calls to be recorded")
     assert job_of(site)[0] == "running"
     site.web.kill()
-    wait_until(lambda: job_of(site)[0] == "succeeded", timeout=60, what="the job to end")
+    wait_until(lambda: job_of(site)[0] == "succeeded", what="the job to end")
     site.start_web()
     expect(page.get_by_role("table")).to_be_visible(timeout=60_000)
     expect_unread(page, 1)
@@ -128,11 +127,11 @@ def test_what_ends_while_the_network_is_away_is_told_when_it_is_back(site_server
     expect(toasts(page)).to_have_count(0)
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")  # as a browser does when its network is back
-    expect(toasts(page)).to_have_count(1, timeout=5_000)
+    expect(toasts(page)).to_have_count(1, timeout=10_000)
     expect_unread(page, 1)
     site.manage("notify", "demo", "Another one")
     expect_unread(page, 2)
-    expect(toasts(page)).to_have_count(2, timeout=WAIT)
+    expect(toasts(page)).to_have_count(2)
     assert shown_toasts(page) == 2
 
 
@@ -145,6 +144,6 @@ def test_a_short_cut_needs_no_word_from_the_browser(site_server, proxy, new_page
     proxy.cut()
     site.manage("notify", "demo", "Ended in the dark")
     proxy.restore()
-    expect(toasts(page)).to_have_count(1, timeout=WAIT)
+    expect(toasts(page)).to_have_count(1)
     expect_unread(page, 1)
     assert shown_toasts(page) == 1

@@ -41,7 +41,7 @@ def test_it_runs_jobs_until_it_is_told_to_end(site, end):
         what="the job of its queue to be done",
     )
     worker.popen.terminate() if end == "terminate" else worker.interrupt()
-    worker.popen.wait(15)
+    worker.popen.wait(60)
     assert worker.popen.returncode == 0
     assert "runs 7 jobs at a time. Ctrl-C ends it." in worker.output
     assert worker.output.rstrip().endswith("The worker has ended.")

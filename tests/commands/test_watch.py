@@ -98,6 +98,6 @@ def test_it_follows_and_ends_on_ctrl_c(site):
     site.manage("notify", "demo", "Now")
     watching.wait_for_line("Now")
     watching.interrupt()
-    assert watching.popen.wait(15) == 0
+    assert watching.popen.wait(60) == 0
     assert "Resume with: manage.py watch demo --since " in watching.output
     assert "Traceback" not in watching.output

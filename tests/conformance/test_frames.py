@@ -10,7 +10,7 @@ from tests.conformance.rawsocket import PING, TEXT, Refused
 
 FRAMES = vectors.load("frames.json")
 AT_ONCE = 8
-PATIENCE = 10
+PATIENCE = 40
 
 
 def text_of(parts):

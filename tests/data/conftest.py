@@ -10,7 +10,7 @@ from tests.data import ledger
 from tests.support.waiting import wait_until
 
 #: Seconds after which a step that should end has hung.
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_two_who_make_it_at_once_get_the_same(elsewhere, on_postgresql):
     other = second.start(streams.epoch)
     second.wait_until_blocked()
     first.commit()
-    assert other.result(10) == made
+    assert other.result(60) == made
 
 
 def test_one_that_was_rolled_back_was_never_there(elsewhere, on_postgresql):
@@ -45,7 +45,7 @@ def test_one_that_was_rolled_back_was_never_there(elsewhere, on_postgresql):
     other = second.start(streams.epoch)
     second.wait_until_blocked()
     first.roll_back()
-    assert other.result(10) == streams.epoch() != never
+    assert other.result(60) == streams.epoch() != never
 
 
 def test_a_new_life_is_another_epoch(transactional_db):

@@ -117,7 +117,7 @@ def test_whoever_reads_the_older_row_numbers_both(elsewhere, user, on_postgresql
     reader.wait_until_blocked()  # it has marked the row, and waits for the stream
     assert numbering.do(notify_here, user, "newer") is None
     numbering.commit()
-    reading.result(10)
+    reading.result(60)
     assert titles(user, archived_at=None) == ["older", "newer"]
     assert Notification.objects.get(pk=older).read_at is not None
     assert_orderly([user])

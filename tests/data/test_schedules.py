@@ -73,7 +73,7 @@ def test_numbering_waits_for_the_stream_and_then_sees_what_was_committed(elsewhe
     second.wait_until_blocked()
     unnumbered(user.pk, 1)
     first.commit()
-    waiting.result(10)
+    waiting.result(60)
     assert given(user.pk) == [1, 2, 3, 4]
     assert_orderly([user])
 
@@ -97,7 +97,7 @@ def test_two_create_the_stream_at_once(elsewhere, user, given):
     other = second.start(notify, user, "second")
     second.wait_until_blocked()
     first.commit()
-    other.result(10)
+    other.result(60)
     assert titles(user) == ["first", "second"]
     assert given(user.pk) == [1, 2]
 
@@ -110,7 +110,7 @@ def test_two_create_the_stream_and_the_first_gives_up(elsewhere, user, given):
     other = second.start(notify, user, "second")
     second.wait_until_blocked()
     first.roll_back()
-    other.result(10)
+    other.result(60)
     assert titles(user) == ["second"]
     assert given(user.pk) == [1]
 
@@ -124,7 +124,7 @@ def test_streams_are_locked_in_one_order(elsewhere, users, deadlocks):
         first, second = elsewhere(), elsewhere()
         going = [first.start(streams.number, many), second.start(streams.number, many[::-1])]
         for one in going:
-            one.result(10)
+            one.result(60)
     assert deadlocks() == 0
     assert_orderly(many)
 
@@ -179,7 +179,7 @@ def test_a_row_held_for_long_is_an_error_to_the_reader_only(elsewhere, user, mon
     assert position(user) == (2, 2)
     with pytest.raises(psycopg.errors.LockNotAvailable) as raised:
         try:
-            reading.result(20)
+            reading.result(60)
         except Exception as error:
             raise error.__cause__ from None
     assert "lock timeout" in str(raised.value)
@@ -197,7 +197,7 @@ def test_a_host_with_another_isolation_level(level, elsewhere, users, given):
         host.do(scalar, "SELECT set_config('default_transaction_isolation', %s, false)", level)
     going = [host.start(many_notifies, first, second, f"{number}") for number, host in enumerate(hosts)]
     for one in going:
-        one.result(20)
+        one.result(60)
     assert given(first) == given(second) == list(range(1, 81))
     assert_orderly([first, second])
 

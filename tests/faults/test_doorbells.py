@@ -12,6 +12,7 @@ from tests.realtime.ringing import Ear, ring
 from tests.realtime.test_servers import SESSION, hear, open_socket, start
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
+from tests.support.rings_only import HEARING
 from tests.support.site import Sites
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -54,7 +55,7 @@ def use_layer(site, backend, url):
 
 
 def heard_from_now_on(ear, since):
-    ear.until(lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls), timeout=40)
+    ear.until(lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls))
 
 
 @pytest.mark.parametrize("backend", [CORE, PUBSUB])
@@ -116,7 +117,7 @@ with connection.cursor() as cursor:
 async def told_of(socket, title):
     """The frame with this notification, and how long after its writing it came."""
     while True:
-        frame = json.loads((await asyncio.wait_for(socket.receive(), 10)).data)
+        frame = json.loads((await asyncio.wait_for(socket.receive(), 60)).data)
         for item in frame.get("items", ()):
             if item.get("title") == title:
                 return frame, time.time() - item["data"]["at"]
@@ -144,6 +145,8 @@ async def connected(site):
     session = aiohttp.ClientSession(cookies={"sessionid": key})
     socket = await open_socket(session, site)
     await start(socket)
+    if "TEST_RINGS_ONLY" in site.environment:
+        await asyncio.to_thread(site.web.wait_for_line, HEARING)
     return socket, session.close
 
 
@@ -154,19 +157,19 @@ async def test_a_layer_that_loses_everything_costs_seconds(site, redis):
     for title in ("first", "second"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
         _, waited = await told_of(socket, title)
-        assert waited < 15  # the position check, every 5 s
+        assert waited < 30  # the position check, every 5 s
     await close()
 
 
 async def test_a_layer_that_doubles_everything_tells_once(site, redis):
     """Each change is one frame: a ring only says that there may be something."""
     use_layer(site, "tests.realtime.layers.Doubling", redis.url)
+    site.environment["TEST_RINGS_ONLY"] = "1"
     socket, close = await connected(site)
     seqs = []
     for title in ("first", "second", "third"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
-        frame, waited = await told_of(socket, title)
-        assert waited < 4  # sooner than the position check
+        frame, _ = await told_of(socket, title)
         seqs.append((frame["prev"], frame["seq"]))
     assert seqs == [(0, 1), (1, 2), (2, 3)]
     await socket.send_json({"op": "ping"})
@@ -176,29 +179,24 @@ async def test_a_layer_that_doubles_everything_tells_once(site, redis):
 
 @pytest.mark.parametrize("way", ["postgres", CORE, PUBSUB])
 async def test_an_outcome_of_a_worker_reaches_a_socket_of_another_process(request, redis, way):
-    """At once, not by the position check."""
+    """By rings alone, not by the position check."""
     site = request.getfixturevalue("postgres_site" if way == "postgres" else "site")
     if way != "postgres":
         use_layer(site, way, redis.url)
+    site.environment["TEST_RINGS_ONLY"] = "1"
     socket, close = await connected(site)
-    await asyncio.to_thread(site.start_worker)
+    worker = await asyncio.to_thread(site.start_worker)
+    await asyncio.to_thread(worker.wait_for_line, HEARING)
     for _ in range(3):
         asking = asyncio.create_task(asyncio.to_thread(ring, site, ASK))
-        job = await finished(socket)
-        assert time.time() - moment(job["finished_at"]) < 4  # sooner than the position check
+        await until_a_job_is_done(socket)
         await asking
     await close()
 
 
-async def finished(socket):
+async def until_a_job_is_done(socket):
     while True:
-        frame = json.loads((await asyncio.wait_for(socket.receive(), 10)).data)
+        frame = json.loads((await asyncio.wait_for(socket.receive(), 60)).data)
         for item in frame.get("items", ()):
             if item["kind"] == "job" and item["done"]:
-                return item
-
-
-def moment(text):
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
+                return

@@ -101,7 +101,7 @@ class LocalWorker:
         self.thread.start()
         wait_until(lambda: self.worker.lease._until, what="the worker to begin")
 
-    def stop(self, grace=0, timeout=15):
+    def stop(self, grace=0, timeout=60):
         self.worker.stop(grace)
         self.thread.join(timeout)
         assert not self.thread.is_alive(), "The worker does not end."
@@ -110,7 +110,7 @@ class LocalWorker:
 
     def call(self, coroutine):
         """Run a coroutine in the worker's loop and return what it returns."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.worker._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.worker._loop).result(60)
 
     def _run(self):
         try:
@@ -121,7 +121,7 @@ class LocalWorker:
             connections.close_all()
 
 
-def until_done(*results, timeout=20):
+def until_done(*results, timeout=60):
     """Wait until these jobs are done and return their rows, in this order."""
     ids = [result.id for result in results]
 
@@ -132,7 +132,7 @@ def until_done(*results, timeout=20):
     return wait_until(done, timeout=timeout, what=f"{len(ids)} jobs to be done")
 
 
-def until_state(result, state, timeout=20):
+def until_state(result, state, timeout=60):
     """Wait until a job is in a state and return its row."""
     return wait_until(
         lambda: Job.objects.filter(id=result.id, state=state).first(), timeout=timeout, what=f"a {state} job"

@@ -122,7 +122,7 @@ def busy_sync(context, times):
 
 
 @task(takes_context=True)
-@policy(retry_on=(TimeoutError,), timeout=0.1, max_attempts=2)
+@policy(retry_on=(TimeoutError,), timeout=0.5, max_attempts=2)
 async def slow_at_first(context):
     if context.attempt == 1:
         await asyncio.sleep(30)

@@ -145,7 +145,7 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
     )
     most = 2 if task == "exit_at_once" else 1
     for attempt in range(1, most + 1):
-        site.start_worker().popen.wait(20)
+        site.start_worker().popen.wait(60)
         assert len(words.read_text().split()) == attempt
     site.start_worker()
     wait_until(lambda: site.rows("SELECT state FROM notifications_job") == [("failed",)], what="the end")

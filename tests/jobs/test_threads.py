@@ -25,7 +25,7 @@ def names():
 def test_threads_are_started_when_they_are_needed(executor):
     """One after the other takes one thread; at once no more than there may be, and the rest wait."""
     for _ in range(5):
-        assert executor.submit(threading.get_ident).result(5)
+        assert executor.submit(threading.get_ident).result(60)
         wait_until(lambda: executor._open == 0, what="the thread to be idle")
     assert names() == ["under-test-1"]
     gate = threading.Event()
@@ -33,7 +33,7 @@ def test_threads_are_started_when_they_are_needed(executor):
     assert names() == ["under-test-1", "under-test-2"]
     assert not any(future.done() for future in waiting)
     gate.set()
-    assert all(future.result(5) for future in waiting)
+    assert all(future.result(60) for future in waiting)
 
 
 def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
@@ -43,11 +43,11 @@ def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
     wait_until(lambda: all(future.running() for future in hanging), what="both to run")
     waiting = executor.submit(int)
     assert executor.write_off(hanging[0])
-    assert waiting.result(5) == 0
+    assert waiting.result(60) == 0
     assert len(names()) == 3
     gate.set()
     wait_until(lambda: len(names()) == 2, what="one thread to end")
-    assert executor.submit(int).result(5) == 0
+    assert executor.submit(int).result(60) == 0
     assert not executor.write_off(hanging[0])
 
 
@@ -61,12 +61,12 @@ def test_threads_are_replaced_so_often_and_no_more(executor):
         assert executor.write_off(future)
     assert len(names()) == 2 * REPLACED
     message = f"All {2 * REPLACED} threads under-test are in calls that do not end."
-    assert str(waiting.exception(5)) == message
+    assert str(waiting.exception(60)) == message
     with pytest.raises(NoThread, match=message):
         executor.submit(int)
     gate.set()
     wait_until(lambda: len(names()) == 2, what="the others to end")
-    assert executor.submit(int).result(5) == 0
+    assert executor.submit(int).result(60) == 0
 
 
 def test_no_more_calls_after_the_end(executor):
@@ -80,14 +80,14 @@ def test_what_a_call_raises(executor, error):
     def fail():
         raise error
 
-    assert executor.submit(fail).exception(5) is error
-    assert executor.submit(int).result(5) == 0
+    assert executor.submit(fail).exception(60) is error
+    assert executor.submit(int).result(60) == 0
 
 
 async def test_stop_iteration(executor):
     """asyncio would leave who waits for it waiting for ever."""
     with pytest.raises(RuntimeError, match=r"StopIteration\(\)"):
-        await asyncio.wait_for(asyncio.wrap_future(executor.submit(next, iter(()))), 5)
+        await asyncio.wait_for(asyncio.wrap_future(executor.submit(next, iter(()))), 60)
 
 
 @pytest.mark.parametrize("when", [1, 2])
@@ -108,10 +108,10 @@ def test_a_connection_that_cannot_be_looked_after(monkeypatch, when):
     monkeypatch.setattr(threads, "check_connections", fail)
     first = executor.submit(int)
     if when == 1:
-        assert isinstance(first.exception(5), RuntimeError)
+        assert isinstance(first.exception(60), RuntimeError)
     else:
-        assert first.result(5) == 0
-    assert executor.submit(int).result(5) == 0
+        assert first.result(60) == 0
+    assert executor.submit(int).result(60) == 0
     assert names() == ["under-test-1"]
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
@@ -127,8 +127,8 @@ def test_connections_are_closed_at_the_end():
         here.append(connection.connection)
         here.append(connection)
 
-    executor.submit(lambda: connection.inc_thread_sharing()).result(5)
-    executor.submit(use).result(5)
+    executor.submit(lambda: connection.inc_thread_sharing()).result(60)
+    executor.submit(use).result(60)
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
     with pytest.raises(Exception, match="closed"):
@@ -147,15 +147,15 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
         connection.inc_thread_sharing()
         return connections["default"].connection, connections["default"]
 
-    first, wrapper = executor.submit(use).result(5)
-    assert executor.submit(use).result(5)[0] is first
+    first, wrapper = executor.submit(use).result(60)
+    assert executor.submit(use).result(60)[0] is first
     first.close()
-    executor.submit(use).exception(5)  # PostgreSQL notices it before the call, SQLite by the call's error
-    second, _ = executor.submit(use).result(5)
+    executor.submit(use).exception(60)  # PostgreSQL notices it before the call, SQLite by the call's error
+    second, _ = executor.submit(use).result(60)
     assert second is not first
     monkeypatch.setattr("notifications.jobs.threads.IDLE", 0.05)
-    assert executor.submit(use).result(5)[0] is second
+    assert executor.submit(use).result(60)[0] is second
     wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
-    assert executor.submit(use).result(5)[0] is not second
+    assert executor.submit(use).result(60)[0] is not second
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")

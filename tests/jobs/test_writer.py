@@ -91,9 +91,8 @@ import sqlite3, sys, time
 other = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
 print(flush=True)
 for _ in range(12):
-    start = time.monotonic()
     other.execute("INSERT INTO notifications_ring (user_id) VALUES (NULL)")
-    print(time.monotonic() - start, flush=True)
+    print(flush=True)
     time.sleep(0.02)
 """
 
@@ -103,16 +102,18 @@ async def test_others_get_their_turn_on_sqlite(writer):
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
 
+    held = []
+
     def hold():
         Ring.objects.create()
         time.sleep(0.01)
+        held.append(1)
 
     command = [sys.executable, "-c", ELSEWHERE, str(connection.settings_dict["NAME"])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
         other.stdout.readline()
         while other.poll() is None:
             await writer(ours, hold)
-        waits = [float(line) for line in other.stdout]
-    assert len(waits) == 12
-    # Without the pauses some of them wait for seconds.
-    assert sum(waits) < 2, waits
+        assert len(other.stdout.readlines()) == 12
+    # Counted in turns of the writer, because these take as long as the machine is slow.
+    assert len(held) < 150

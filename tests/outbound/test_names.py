@@ -84,7 +84,7 @@ def book(monkeypatch):
 
 async def until(condition):
     """Waits for something that other threads do."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # other threads change it
             await asyncio.sleep(0.005)
 

@@ -34,7 +34,7 @@ def open_sockets():
 
 def settled(count, *, at_most):
     """Whether a count comes down to a bound, once the server's side has seen the closing too."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while count() > at_most and time.monotonic() < until:
         time.sleep(0.01)
     return count() <= at_most
@@ -210,7 +210,7 @@ def test_a_hanging_lookup_does_not_hold_the_exit(stands_for):
 
     started = time.monotonic()
     asyncio.run(call())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     gate.set()
 
 

@@ -90,7 +90,7 @@ async def test_a_full_host_stops_nobody_else():
     await slots.take("a", 1, 3)
     waiting = asyncio.create_task(slots.take("a", 1, 3))
     await turns()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await slots.take("b", 1, 3)
     slots.give_back("a")
     await waiting
@@ -110,7 +110,7 @@ async def test_cancelled_waiting(granted):
         await waiting
     if not granted:
         slots.give_back("a")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await slots.take("b", 1, 1)
     assert (slots._busy, dict(slots._busy_at), dict(slots._waiting)) == (1, {"b": 1}, {})
 
@@ -123,7 +123,7 @@ async def test_the_waiting_one_behind_a_cancelled_one():
     await turns()
     slots.give_back("a")
     first.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await second
 
 
@@ -143,7 +143,7 @@ def test_a_loop_that_is_gone():
     assert (slots._busy, slots._busy_at) == (0, {})
 
     async def take():
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await slots.take("b", 1, 1)
 
     asyncio.run(take())
@@ -198,8 +198,9 @@ async def test_a_job_does_not_keep_others_waiting(upstream, allow):
 
     working = asyncio.create_task(job())
     await upstream.busy()
+    before = len(upstream.seen)
     await outbound.get(upstream.url("/ok"))
-    assert len(upstream.seen) <= 4
+    assert len(upstream.seen) <= before + 3
     await working
 
 

@@ -50,7 +50,7 @@ class Upstream:
         self.loop.close()
 
     def _call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=60)
 
     async def _start(self, host):
         app = web.Application(client_max_size=20_000_000)
@@ -90,7 +90,7 @@ class Upstream:
 
     async def busy(self):
         """Returns as soon as a request is under way."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self.now:  # noqa: ASYNC110  # another thread's loop counts
                 await asyncio.sleep(0.005)
 
@@ -206,7 +206,7 @@ class Says(Listener):
 
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(10)
+            connection.settimeout(60)
             old = False
             while connection.recv(65536):
                 self.asked += 1

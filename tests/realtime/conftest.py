@@ -16,7 +16,7 @@ from notifications.realtime.consumers import notifications_socket
 
 ORIGIN = "http://testserver"
 #: Seconds after which a frame that should come is missed.
-PATIENCE = 10
+PATIENCE = 40
 
 
 async def in_thread(work, *args, **kwargs):

@@ -37,8 +37,11 @@ RING = """
 import time
 from django.db import transaction
 from notifications import streams
+from notifications.realtime import doorbell_layer, doorbell_postgres
+doorbell_layer.END = doorbell_postgres.END = 60  # what this process says is heard, however busy the machine is
+at = 0
 {}
-print(time.time())
+print(at)
 """
 
 
@@ -73,9 +76,9 @@ class Ear:
             time.sleep(0.1)
             return user in self.users
 
-        wait_until(heard, timeout=40, what="a ring after the fault")
+        wait_until(heard, timeout=100, what="a ring after the fault")
 
 
 def ring(site, code):
-    """Run code in a process that ends at once; returns what it printed last, the time unless told."""
+    """Run code in a process that ends at once; returns what it left in `at`."""
     return float(site.python(RING.format(code)).split()[-1])

@@ -77,12 +77,13 @@ def test_a_ring_comes_after_the_commit(heard, user):
 
 def test_rings_are_gathered(heard):
     """The first is told at once, what comes within 5 ms after it in one call."""
+    began = time.monotonic()
     doorbell.ring([1])
     assert heard.users == {1}
     for user in range(2, 500):
         doorbell.ring([user], queue=user == 300)
     wait_until(lambda: heard.users == set(range(1, 500)))
-    assert len(heard) < 50
+    assert len(heard) <= 2 * (time.monotonic() - began) / module.GATHER + 2
     assert sum(queue for _, _, queue in heard) == 1
 
 
@@ -112,28 +113,25 @@ def test_who_stopped_listening_hears_nothing(transactional_db):
 @on_sqlite
 def test_rings_of_other_processes_are_heard(heard, user, elsewhere):
     """Users and queue in one call."""
-    started = time.monotonic()
     streams.ring([user.pk], queue=True)
     wait_until(lambda: heard.users == {user.pk})
-    at, _, queue = heard[0]
-    assert queue
-    assert at - started < 0.5
+    assert heard[0][2]
 
 
 @on_sqlite
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's own")
 def test_linux_tells_of_the_write(transactional_db, user, elsewhere, monkeypatch):
     """The watcher sleeps until then: here for ever, but for that."""
-    monkeypatch.setattr(doorbell_sqlite, "CALM", 4.0)
+    monkeypatch.setattr(doorbell_sqlite, "CALM", 600)
     heard = Heard()
     stop = listen(heard)
     wait_until(lambda: doorbell._watcher.hearing)
     time.sleep(doorbell_sqlite.RESTLESS * 2)
-    started = time.monotonic()
     streams.ring([user.pk])
     wait_until(lambda: heard.users == {user.pk})
+    doorbell._watcher._ended.set()
+    streams.ring([user.pk])  # or it would sleep on
     stop()
-    assert heard[0][0] - started < 2.0
 
 
 @on_sqlite
@@ -277,7 +275,7 @@ def test_a_forked_process_hears_its_own_rings(transactional_db):
             bell.listen(heard)
             bell.ring([1])
             bell.ring([2])
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while heard.users != {1, 2} and time.monotonic() < deadline:
                 time.sleep(0.005)
             os.write(write, b"y" if heard.users == {1, 2} and ids.process() != here else b"n")

@@ -106,9 +106,9 @@ class TestTags:
         """wait counts as 0 there."""
         client.force_login(user)
         before = time.monotonic()
-        answer = client.sync(Prefer="wait=10", If_None_Match=client.sync()["ETag"])
+        answer = client.sync(Prefer="wait=20", If_None_Match=client.sync()["ETag"])
         assert answer.status_code == 304 and "Preference-Applied" not in answer
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 15
 
 
 async def test_it_waits_for_a_change(ask, user, here):

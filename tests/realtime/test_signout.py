@@ -39,6 +39,7 @@ class Browser:
     """A session with a socket, events and a long poll."""
 
     async def open(self, connect, ask, user):
+        before = len(hub.here().subscribers())
         self.cookie = await in_thread(sign_in, user)
         self.socket = await connect(cookie=self.cookie)
         await self.socket.start()
@@ -47,7 +48,7 @@ class Browser:
         self.poll = await ask(
             "sync/", cookie=self.cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"}
         )
-        await until(lambda: all(one.synced for one in hub.here().subscribers()))
+        await until(lambda: [one.synced for one in hub.here().subscribers()] == [True] * (before + 3))
         return self
 
     async def is_sent_away(self):

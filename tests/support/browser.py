@@ -11,6 +11,9 @@ ARGUMENTS = [
     "--disable-background-networking",
 ]
 
+#: Milliseconds within which a page is as it should be.
+WAIT = 40_000
+
 
 @contextmanager
 def chromium():
@@ -24,9 +27,10 @@ def chromium():
         or program("chromium", package="chromium")
     )
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("playwright is not installed (pip install -r requirements-dev.txt).")
+    expect.set_options(timeout=WAIT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

@@ -39,7 +39,7 @@ class Driver:
 
     def stop(self):
         self.popen.stdin.close()
-        self.popen.wait(20)
+        self.popen.wait(60)
         self.popen.stdout.close()
 
 

@@ -42,7 +42,7 @@ class Process:
     def running(self):
         return self.popen.poll() is None
 
-    def wait_until(self, condition, *, what, timeout=30.0):
+    def wait_until(self, condition, *, what, timeout=60.0):
         """Wait for a condition; a process that ends meanwhile is a failure that shows its log."""
 
         def met_or_ended():
@@ -58,7 +58,7 @@ class Process:
             raise AssertionError(f"Ended with {self.popen.returncode} before {what}. Log:\n{self.output}")
         return met[0]
 
-    def wait_for_line(self, text, *, timeout=30.0):
+    def wait_for_line(self, text, *, timeout=60.0):
         """Wait until `text` stands in the log."""
         return self.wait_until(lambda: text in self.output, what=f"{text!r} in the log", timeout=timeout)
 
@@ -71,7 +71,7 @@ class Process:
     def interrupt(self):
         self.popen.send_signal(signal.SIGINT)
 
-    def stop(self, timeout=15.0):
+    def stop(self, timeout=30.0):
         """SIGTERM, and SIGKILL if it does not end in time. Returns the exit code."""
         if self.running:
             self.popen.terminate()

@@ -87,7 +87,7 @@ class Site:
         Usable while Playwright runs in this thread, where Django's ORM refuses to work.
         """
         if self.database_url.startswith("sqlite"):
-            with closing(sqlite3.connect(self._sqlite_file(), timeout=20)) as connection:
+            with closing(sqlite3.connect(self._sqlite_file(), timeout=60)) as connection:
                 return connection.execute(sql, parameters).fetchall()
         import psycopg
 
@@ -114,7 +114,7 @@ class Site:
 
     def _answers(self):
         try:
-            with urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5) as response:
+            with urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=30) as response:
                 return response.status == 200
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{error} at {self.url}/accounts/login/\n{self.log()}") from error

@@ -3,7 +3,7 @@
 import time
 
 
-def wait_until(condition, *, timeout=20.0, what=None, every=0.02):
+def wait_until(condition, *, timeout=60.0, what=None, every=0.02):
     """Call `condition` until it returns something true, and return that.
 
     After `timeout` seconds: AssertionError that says `what` was awaited.
