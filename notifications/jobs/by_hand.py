@@ -225,8 +225,8 @@ def _reopen(batch: UUID) -> bool:
 
 
 def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
-    jobs = Job.objects.using(database()).filter(id__in=ids, batch__isnull=False)
-    return list(jobs.order_by("batch").values_list("batch", flat=True).distinct())
+    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
+    return sorted({batch for batch in batches if batch is not None})
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
