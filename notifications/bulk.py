@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, TypeVar
 
 from django.db.models import (
@@ -78,14 +77,19 @@ def insert(rows: Sequence[Model]) -> None:
     model = type(rows[0])
     fields = model._meta.concrete_fields
     values = [_values(row, fields, db) for row in rows]
-    columns = ", ".join(field.column for field in fields)
-    marks = f"({', '.join(['%s'] * len(fields))})"
-    sql = f"INSERT INTO {model._meta.db_table} ({columns}) VALUES "
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
-            cursor.executemany(sql + marks, values)
-        else:  # one statement: for each row one would be sent, parsed and planned
-            cursor.execute(sql + ", ".join([marks] * len(rows)), list(chain.from_iterable(values)))
+            columns = ", ".join(field.column for field in fields)
+            marks = ", ".join(["%s"] * len(fields))
+            cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", values)
+        else:  # one short statement: for each row one would be sent, and a long one parsed here and there
+            columns_of_values = list(zip(*values, strict=True))
+            same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
+            params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
+            params += [
+                list(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
+            ]
+            cursor.execute(_insertion_of_many(model, same), params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
@@ -182,6 +186,23 @@ def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, l
     values = ", ".join([*(["%s"] * len(fields)), *constants.values()])
     rows = f"SELECT {values} WHERE {only}" if only else f"VALUES ({values})"
     return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}", fields
+
+
+@cache
+def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
+    """Return PostgreSQL's statement whose parameters are the values that all rows have, and arrays of the others."""
+    columns = [field.column for field in model._meta.concrete_fields]
+    types = [_type(model, column) for column in columns]
+    values = [
+        f"%s::{type}" if is_same else f"v{n}"
+        for n, (type, is_same) in enumerate(zip(types, same, strict=True))
+    ]
+    arrays = [f"%s::{type}[]" for type, is_same in zip(types, same, strict=True) if not is_same]
+    sql = f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}"
+    if arrays:
+        names = ", ".join(value for value in values if value.startswith("v"))
+        sql += f" FROM unnest({', '.join(arrays)}) AS many ({names})"
+    return sql
 
 
 @cache
