@@ -62,8 +62,12 @@ async def get(asgi, ada):
     return send
 
 
+def how_many_wait():
+    return sum(len(one.futures) for one in awaited.waits._awaited.values())
+
+
 async def one_waits(count=1):
-    await until(lambda: sum(len(one.futures) for one in awaited.waits._awaited.values()) == count)
+    await until(lambda: how_many_wait() == count)
 
 
 def is_ours(thread):
@@ -347,6 +351,7 @@ class TestJob:
         await one_waits(4)
         # Those of the app are there for all requests together; one may just have started.
         await until(lambda: all(is_ours(thread) for thread in set(threading.enumerate()) - before))
+        assert how_many_wait() == 4  # so none has ended only because its time was over
         await in_thread(rows.finish, job)
         for one in (first, *others):
             assert (await one.answered()).status == 200
