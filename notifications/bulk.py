@@ -5,27 +5,49 @@ Rows are read and written as the models' fields would; signals of models are not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db.models import (
+    AutoField,
+    BigAutoField,
     BigIntegerField,
     BooleanField,
     CharField,
+    DateTimeField,
     Model,
     PositiveIntegerField,
     SmallIntegerField,
     TextField,
+    UUIDField,
 )
 from django.db.models.base import ModelState
 
-from notifications.transactions import connection
+from notifications.transactions import connection, together
 
 M = TypeVar("M", bound=Model)
 
+_HEX = attrgetter("hex")
+
+#: Types whose text PostgreSQL reads.
+IN_TEXT = (str, int, UUID, datetime, type(None))
+
 #: Fields whose values the databases take as they are.
-PLAIN = {BigIntegerField, BooleanField, CharField, PositiveIntegerField, SmallIntegerField, TextField}
+PLAIN = {
+    AutoField,
+    BigAutoField,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    PositiveIntegerField,
+    SmallIntegerField,
+    TextField,
+}
 
 
 def read(rows: Any) -> list[Any]:
@@ -51,8 +73,9 @@ def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
     found = []
     for row in rows:
         values = list(row)
-        for at, convert, column in converters:
-            values[at] = convert(values[at], column, db)
+        for at, convert, column, takes_none in converters:
+            if takes_none or values[at] is not None:
+                values[at] = convert(values[at], column, db)
         found.append(_instance(model, db.alias, names, values))
     return found
 
@@ -76,20 +99,20 @@ def insert(rows: Sequence[Model]) -> None:
     db = connection()
     model = type(rows[0])
     fields = model._meta.concrete_fields
-    values = [_values(row, fields, db) for row in rows]
+    adapters = _adapters(model, fields, db)
+    values = [_values(row, adapters) for row in rows]
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
             columns = ", ".join(field.column for field in fields)
             marks = ", ".join(["%s"] * len(fields))
             cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", values)
         else:  # one short statement: for each row one would be sent, and a long one parsed here and there
-            columns_of_values = list(zip(*values, strict=True))
+            columns_of_values = [list(column) for column in zip(*values, strict=True)]
             same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
-            params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
-            params += [
-                list(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
-            ]
-            cursor.execute(_insertion_of_many(model, same), params)  # type: ignore[arg-type]
+            told = list(zip(columns_of_values, same, strict=True))
+            params = [column[0] for column, is_same in told if is_same]
+            params += [_array(column) for column, is_same in told if not is_same]
+            _write(cursor, _insertion_of_many(model, same), params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
@@ -103,7 +126,7 @@ def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> boo
     left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
     sql, fields = _insertion(model, left_out, only)
     with db.cursor() as cursor:
-        cursor.execute(sql, [*_values(row, fields, db), *params])
+        cursor.execute(sql, [*_values(row, _adapters(sql, fields, db)), *params])
         if only and not cursor.rowcount:
             return False
     row._state.adding, row._state.db = False, db.alias
@@ -143,31 +166,109 @@ def update(
         [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [only])]
     )
     with db.cursor() as cursor:
-        cursor.execute(
+        _write(
+            cursor,
             f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {guards}",
-            [list(column) for column in zip(*rows, strict=True)],
+            [_array(column) for column in zip(*rows, strict=True)],
         )
 
 
-def _values(row: Model, fields: Iterable[Any], db: Any) -> list[Any]:
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Send what ``insert`` and ``update`` write inside at its end, on PostgreSQL in one round trip."""
+    db = connection()
+    statements: list[tuple[str, list[Any]]] = []
+    db.__dict__["_notifications_gathered"] = statements
+    try:
+        yield
+    finally:
+        del db.__dict__["_notifications_gathered"]
+    if statements:
+        together(statements)
+
+
+def _write(cursor: Any, sql: str, params: list[Any]) -> None:
+    statements = connection().__dict__.get("_notifications_gathered")
+    if statements is None:
+        cursor.execute(sql, params)
+    else:
+        statements.append((sql, params))
+
+
+def values(
+    model: type[Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """Return SQL, with its parameters, that yields rows of values, as the database takes them, of these columns."""
+    if connection().vendor != "postgresql":
+        row = f"({', '.join(['%s'] * len(columns))})"
+        return f"VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
+    # One short statement: psycopg parses a long one anew each time.
+    arrays = ", ".join(f"%s::{_type(model, name)}[]" for name in columns)  # type: ignore[arg-type]
+    return f"SELECT * FROM unnest({arrays})", [_array(column) for column in zip(*rows, strict=True)]
+
+
+def among(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition, with its parameters, that a column is one of these, as the database takes them."""
+    if connection().vendor != "postgresql":
+        return f"{column} IN ({', '.join(['%s'] * len(keys))})", list(keys)
+    return f"{column} = ANY(%s::{_type(model, column)}[])", [_array(keys)]  # type: ignore[arg-type]
+
+
+def _array(values: Sequence[Any]) -> Any:
+    """Return values for an array parameter of PostgreSQL: as its text, which psycopg would make item by item.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    """
+    if not all(issubclass(kind, IN_TEXT) for kind in set(map(type, values))):
+        return list(values)  # the host's own keys
+    texts = (
+        None if value is None else str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values
+    )
+    return "{" + ",".join("NULL" if text is None else f'"{text}"' for text in texts) + "}"
+
+
+def _values(row: Model, adapters: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
     told = vars(row)
     return [
-        value if type(field) in PLAIN or value is None else field.get_db_prep_save(value, db)
-        for field in fields
-        for value in (told[field.attname],)
+        value if value is None or adapt is None else adapt(value)
+        for name, adapt in adapters
+        for value in (told[name],)
     ]
 
 
-def _converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any]]:
-    """Return what is to be called with values of the database, the place of each, and its column."""
+def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a value of a field, not None, one that the database takes; None where it is one already."""
+    while field.is_relation:
+        field = field.target_field
+    if type(field) in PLAIN:
+        return None
+    if type(field) is UUIDField:
+        return None if db.features.has_native_uuid_field else _HEX
+    if type(field) is DateTimeField:
+        return None if db.vendor == "postgresql" else db.ops.adapt_datetimefield_value
+    return lambda value: field.get_db_prep_save(value, db)
+
+
+def _adapters(of: Any, fields: Iterable[Any], db: Any) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """Return the names of these fields, each with its ``adapter``; ``of`` stands for them."""
+    # Kept by the connection: some are methods of it.
+    kept = db.__dict__.setdefault("_notifications_adapters", {})
+    if of not in kept:
+        kept[of] = [(field.attname, adapter(field, db)) for field in fields]
+    return kept[of]
+
+
+def _converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, bool]]:
+    """Return what is to be called with values of the database, the place of each, its column, and whether with None."""
     # Kept by the connection: some are methods of it.
     kept = db.__dict__.setdefault("_notifications_converters", {})
     if model not in kept:
         columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
         kept[model] = [
-            (at, convert, column)
+            (at, convert, column, own)
             for at, column in enumerate(columns)
-            for convert in (*db.ops.get_db_converters(column), *column.get_db_converters(db))
+            for own, converters in enumerate((db.ops.get_db_converters(column), column.get_db_converters(db)))
+            for convert in converters
         ]
     return kept[model]
 

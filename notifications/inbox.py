@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.db.models import Exists, Model, OuterRef, Q
 from django.utils import timezone
 
-from notifications import bounds, streams
+from notifications import bounds, bulk, streams
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.transactions import CHUNK, after_commit, connection, paced
@@ -69,7 +69,8 @@ def compose(
         raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
     if data is not None and not isinstance(data, dict):
         raise TypeError(f"data must be a dict, not {type(data).__name__}.")
-    return Notification(
+    return bulk.new(
+        Notification,
         id=uuid7(),
         user_id=user,
         title=bounds.text("title", title, bounds.TITLE, required=True),

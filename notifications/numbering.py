@@ -34,7 +34,7 @@ class Pass:
         self.cursor = cursor
         self.db = db
         self.users = [to_db(user) for user in users]
-        self.marks = ", ".join(["%s"] * len(users))
+        self.theirs, self.params = bulk.among(Stream, "user_id", self.users)
         self.limit = 100 if db.vendor == "sqlite" else 200
 
     def run(self) -> tuple[list[Any], bool]:
@@ -62,11 +62,15 @@ class Pass:
 
     def lock_streams(self) -> None:
         """Create or lock the streams in one order. The WHERE is never true: nothing is written to an existing one."""
-        values = ", ".join(["(%s, 0, 0, 0, 0)"] * len(self.users))
-        self.cursor.execute(
-            f"INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES {values} "
+        self.cursor.execute(*self.locking())
+
+    def locking(self) -> tuple[str, list[Any]]:
+        users, params = bulk.values(Stream, ("user_id",), [(user,) for user in self.users])
+        return (
+            f"WITH users (id) AS ({users}) INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
+            "SELECT id, 0, 0, 0, 0 FROM users WHERE true "
             "ON CONFLICT (user_id) DO UPDATE SET head = notifications_stream.head WHERE notifications_stream.head < 0",
-            self.users,
+            params,
         )
 
     def take_free(self) -> tuple[list[Row], dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
@@ -85,29 +89,29 @@ class Pass:
 
         New rows of the users and keys in ``passed`` are left too.
         """
-        where = f"WHERE user_id IN ({self.marks}) AND seq IS NULL"
+        where = f"WHERE {self.theirs} AND seq IS NULL"
         tail = f"ORDER BY id LIMIT {self.limit}{lock(skip=True)}"
         self.cursor.execute(
             "SELECT id, user_id, raised, counted, read_at IS NULL AND archived_at IS NULL, key "
             f"FROM notifications_notification {where}"
             f"{' AND NOT (raised IS NULL AND user_id = %s AND key = %s)' * len(passed)} {tail}",
-            [*self.users, *(part for pair in passed for part in pair)],
+            [*self.params, *(part for pair in passed for part in pair)],
         )
         rows = [
             Row("notifications_notification", id, user, raised, bool(counted), bool(is_open), key)
             for id, user, raised, counted, is_open, key in self.cursor.fetchall()
         ]
-        self.cursor.execute(f"SELECT id, user_id FROM notifications_job {where} {tail}", self.users)
+        self.cursor.execute(f"SELECT id, user_id FROM notifications_job {where} {tail}", self.params)
         rows += [Row("notifications_job", id, user) for id, user in self.cursor.fetchall()]
         rows.sort(key=lambda row: row.id)
         return rows[: self.limit]
 
     def read_streams(self) -> dict[Any, list[int]]:
-        self.cursor.execute(
-            f"SELECT user_id, head, unread FROM notifications_stream WHERE user_id IN ({self.marks})",
-            self.users,
-        )
+        self.cursor.execute(*self.reading())
         return {user: [head, unread] for user, head, unread in self.cursor.fetchall()}
+
+    def reading(self) -> tuple[str, list[Any]]:
+        return f"SELECT user_id, head, unread FROM notifications_stream WHERE {self.theirs}", self.params
 
     def keyed(self, rows: list[Row]) -> tuple[dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
         """Find the open rows that new ones with the same key archive, and the keys of which one is locked elsewhere."""

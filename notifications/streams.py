@@ -9,7 +9,7 @@ without n.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from notifications import bulk
@@ -17,7 +17,14 @@ from notifications.ids import process
 from notifications.models import Epoch, Notification, Stream
 from notifications.numbering import Pass
 from notifications.signals import rung
-from notifications.transactions import after_commit, connection, ours, paced, together_after_commit
+from notifications.transactions import (
+    after_commit,
+    connection,
+    ours,
+    paced,
+    together,
+    together_after_commit,
+)
 from notifications.user_keys import from_db, to_db
 
 #: Streams locked by one transaction at most.
@@ -57,22 +64,26 @@ def number_here(users: Iterable[Any]) -> bool:
     return more
 
 
-def allot(rows: Iterable[Any]) -> None:
+def allot(rows: Iterable[Any]) -> bool:
     """Give their first numbers, in this order, to jobs and notifications that are about to be written.
 
     In a transaction of our own that writes them next and then ends, without waiting for anybody: it holds the streams.
-    None of the notifications has the key of an older one.
+    Returns False, and gives none, where a notification has the key of an unread one, which is archived as it is
+    numbered.
     """
     rows = list(rows)
     if not rows:
-        return
+        return True
     db = connection()
     keys = {user: to_db(user) for user in sorted({row.user_id for row in rows})}
+    notices = [row for row in rows if isinstance(row, Notification)]
     with db.cursor() as cursor:
         one = Pass(cursor, db, list(keys))
-        one.lock_streams()
-        # A later statement: one that locked and read at once would read from a snapshot older than its lock.
-        streams = one.read_streams()
+        # Later statements: one that locked and read at once would read from a snapshot older than its lock.
+        _, [(replaces,)], found = together([one.locking(), _replacing(notices), one.reading()])
+    if replaces:
+        return False
+    streams = {user: [head, unread] for user, head, unread in found}
     for row in rows:
         stream = streams[keys[row.user_id]]
         stream[0] += 1
@@ -82,23 +93,25 @@ def allot(rows: Iterable[Any]) -> None:
             stream[1] += 1
     bulk.update(Stream, ("head", "unread"), ("user_id",), [(*streams[key], key) for key in keys.values()])
     ring(keys)
+    return True
 
 
-def replaces(notifications: Iterable[Notification]) -> bool:
-    """Whether one of these, not written yet, has the key of an unread one, which is archived as it is numbered."""
-    pairs = [(to_db(notification.user_id), notification.key) for notification in notifications]
-    if not pairs:
-        return False
-    # CROSS JOIN and the words of the index: see ``keyed``. What waits for its number counts too.
-    with connection().cursor() as cursor:
-        cursor.execute(
-            f"WITH wanted (user_key, text) AS (VALUES {', '.join(['(%s, %s)'] * len(pairs))}) "
-            "SELECT EXISTS (SELECT 1 FROM wanted CROSS JOIN notifications_notification r "
-            "WHERE r.user_id = wanted.user_key AND r.key = wanted.text AND NOT (r.key = '') "
-            "AND r.read_at IS NULL AND r.archived_at IS NULL)",
-            [part for pair in pairs for part in pair],
-        )
-        return bool(cursor.fetchone()[0])
+def _replacing(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:
+    """Return the query, with its parameters, whether one of these, not written yet, has the key of an unread one."""
+    if not notifications:
+        return "SELECT false", []
+    keys = [(to_db(notification.user_id), notification.key) for notification in notifications]
+    wanted, params = bulk.values(Notification, ("user_id", "key"), keys)
+    # In the words of the index of keys; a subquery, or PostgreSQL might read the keys of everybody. What waits for its
+    # number counts too.
+    open_one = (
+        "SELECT 1 FROM notifications_notification r WHERE r.user_id = wanted.user_key AND r.key = wanted.text "
+        "AND NOT (r.key = '') AND r.read_at IS NULL AND r.archived_at IS NULL LIMIT 1"
+    )
+    return (
+        f"WITH wanted (user_key, text) AS ({wanted}) SELECT EXISTS (SELECT 1 FROM wanted WHERE ({open_one}) = 1)",
+        params,
+    )
 
 
 def raise_floors(floors: dict[Any, int]) -> None:

@@ -89,19 +89,33 @@ def ours(work: Callable[[], T]) -> T:
 
 def alone(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of one statement, in a transaction of our own; on PostgreSQL that is one round trip."""
-
-    def run(before: str = "") -> list[tuple[Any, ...]]:
-        with connection().cursor() as cursor:
-            cursor.execute(before + sql, params)
-            if before:
-                cursor.nextset()
-            return cursor.fetchall()
-
     db = connection()
     # What is sent together is one transaction, unless one is open already. Nobody can be frozen in the middle of it.
     if db.in_atomic_block or not db.get_autocommit() or not _takes_several(db):
-        return ours(run)
-    return run(f"{ISOLATION}; ")
+        return ours(lambda: together([(sql, params)])[0])
+    return together([(ISOLATION, ()), (sql, params)])[1]
+
+
+def together(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of each of some statements, one after the other; on PostgreSQL that is one round trip.
+
+    Each sees what was committed before it began, also while the one before it waited.
+    """
+    db = connection()
+    with db.cursor() as cursor:
+        if not _takes_several(db):
+            found = []
+            for sql, params in statements:
+                cursor.execute(sql, params)
+                found.append(cursor.fetchall() if cursor.description else [])
+            return found
+        cursor.execute(
+            "; ".join(sql for sql, _ in statements), [part for _, params in statements for part in params]
+        )
+        found = [cursor.fetchall() if cursor.description else []]
+        while cursor.nextset():
+            found.append(cursor.fetchall() if cursor.description else [])
+        return found
 
 
 def paced(work: Callable[[], T], *, more: bool = False) -> T:

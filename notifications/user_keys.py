@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
+
+from django.db.models import AutoField
 
 from notifications.models import Stream
 from notifications.transactions import connection
@@ -10,9 +13,17 @@ from notifications.transactions import connection
 
 def to_db(user: Any) -> Any:
     """Return a key as the database takes it."""
+    if type(user) is int and _are_numbers():
+        return user
     return Stream._meta.pk.get_db_prep_value(user, connection())
 
 
 def from_db(user: Any) -> Any:
     """Return a key that the database gave as the host knows it."""
     return Stream._meta.pk.target_field.to_python(user)
+
+
+@cache
+def _are_numbers() -> bool:
+    """Whether keys are Django's own numbers, which databases take as they are."""
+    return isinstance(Stream._meta.pk.target_field, AutoField)

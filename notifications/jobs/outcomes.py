@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
@@ -232,10 +233,7 @@ def _tell(
             if told is None:
                 return None
             return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
-        except (
-            Exception,
-            SystemExit,
-        ):  # the author's function; its owner is told all the same, in the default words
+        except (Exception, SystemExit):  # the author's; the owner is told all the same, in the default words
             logger.exception(
                 "The notify function of %s failed; the default notification is recorded.", job.task_path
             )
@@ -251,7 +249,8 @@ def _with(fields: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _language(job: Job) -> Any:
-    return translation.override(job.language or None)
+    wanted = job.language or None
+    return nullcontext() if translation.get_language() == wanted else translation.override(wanted)
 
 
 def _path(kind: type) -> str:

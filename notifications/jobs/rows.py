@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from notifications import bulk
 from notifications.models import Attempt, Job
-from notifications.transactions import connection, database
+from notifications.transactions import connection, database, together
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
@@ -54,6 +54,29 @@ def lock_clause() -> str:
     return " FOR NO KEY UPDATE SKIP LOCKED" if lock else ""
 
 
+def guards(
+    jobs: Iterable[Job], *, lock: bool = True
+) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool]]]:
+    """Return ``clock()`` and, by id, what guards jobs as they are now: fence, state, when and whether by somebody else
+    they are to end.
+
+    They are locked by id, and what somebody else holds is left out, unless without ``lock``.
+    """
+    prepare = _prepare()
+    ids = {prepare(job.id): job.id for job in jobs}
+    these, params = bulk.among(Job, "id", list(ids))
+    query = (
+        "SELECT id, fence, state, cancel_requested_at, cancelled_by_other FROM notifications_job "
+        f"WHERE {these} ORDER BY id{lock_clause() if lock else ''}"
+    )
+    if connection().vendor == "postgresql":
+        found, [(now,)] = together([(query, params), ("SELECT clock_timestamp()", [])])
+        now += ahead
+    else:
+        [found], now = together([(query, params)]), clock()
+    return now, {ids[id]: tuple(rest) for id, *rest in found}  # type: ignore[misc]
+
+
 def guarded_update(
     assignments: str,
     rows: Sequence[tuple[tuple[Any, ...], Job]],
@@ -91,13 +114,12 @@ def update_held(
     fence: Any = None,
 ) -> None:
     """Change jobs that this transaction holds locked, each guarded by id, fence and state."""
-    prepare = Job._meta.pk.get_db_prep_value
-    db = connection()
+    prepare = _prepare()
     bulk.update(
         Job,
         columns,
         ("id", "fence"),
-        [(*values, prepare(job.id, db), fence(job) if fence else job.fence) for values, job in rows],
+        [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
         also=also,
         only=f"state = '{state}'",
     )
@@ -120,3 +142,8 @@ def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> Non
             for job, outcome, now in rows
         ]
     )
+
+
+def _prepare() -> Callable[[UUID], Any]:
+    """Return what makes the id of a job one that the database takes."""
+    return bulk.adapter(Job._meta.pk, connection()) or (lambda id: id)

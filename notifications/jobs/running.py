@@ -95,7 +95,7 @@ class Running:
         self.threads, self.database_thread = threads, database_thread
         work_for(getattr(job, "works_for", job.user_id), job.id)
         traces.carry(job.trace)
-        if job.language:
+        if job.language and job.language != translation.get_language():
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:

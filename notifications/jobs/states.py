@@ -37,6 +37,7 @@ from notifications.jobs.rows import (
     clock,
     clock_clause,
     guarded_update,
+    guards,
     insert_attempts,
     locked,
     update_held,
@@ -165,8 +166,7 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
         nonlocal more
         stored.clear()
         void.clear()
-        held = _hold(group, void)
-        now = clock()
+        held, now = _hold(group, void)
         insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
         put_back = [outcome for outcome in held if outcome.again_in is not None]
         if put_back:
@@ -194,16 +194,21 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
         job.seq = 0 if job.user_id is None else None
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
-    if at_once := _may_number_at_once(ended) and not streams.replaces(notifications):
-        streams.allot([*(o.job for o in ended if o.job.user_id is not None), *notifications])
     at = connection().ops.adapt_datetimefield_value(now)
-    update_held(
-        ("state", "result", "error", "finished_at", "seq", *PROGRESS),
-        [((o.job.state, o.job.result, o.job.error, at, o.job.seq, *_progress(o.job)), o.job) for o in ended],
-        also=("version = version + 1",),
-        state=state,
-    )
-    bulk.insert(notifications)
+    with bulk.gathered():
+        at_once = _may_number_at_once(ended) and streams.allot(
+            [*(o.job for o in ended if o.job.user_id is not None), *notifications]
+        )
+        update_held(
+            ("state", "result", "error", "finished_at", "seq", *PROGRESS),
+            [
+                ((o.job.state, o.job.result, o.job.error, at, o.job.seq, *_progress(o.job)), o.job)
+                for o in ended
+            ],
+            also=("version = version + 1",),
+            state=state,
+        )
+        bulk.insert(notifications)
     if not at_once:
         for outcome in ended:
             _let_receivers_record(outcome)
@@ -348,27 +353,24 @@ def _end_of_lost(job: Job) -> Outcome:
     return how(job, policy_at(job.task_path))
 
 
-def _hold(group: Sequence[Outcome], void: list[Outcome]) -> list[Outcome]:
-    """Lock the rows of a group by id and return the outcomes whose claim still holds; note the void ones."""
+def _hold(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome], datetime]:
+    """Lock the rows of a group by id; return the outcomes whose claim still holds, and the time. Note the void ones."""
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
-    rows = Job.objects.using(database()).filter(id__in=[outcome.job.id for outcome in ordered]).order_by("id")
-    columns = ("id", "fence", "state", "cancel_requested_at", "cancelled_by_other")
-    free = {row[0]: row for row in locked(rows).values_list(*columns)}
-    there = free
-    if len(free) < len(ordered):
-        there = {row[0]: row for row in rows.values_list(*columns)}
+    jobs = [outcome.job for outcome in ordered]
+    now, free = guards(jobs)
+    there = free if len(free) == len(jobs) else guards(jobs, lock=False)[1]
     held = []
     for outcome in ordered:
         job = outcome.job
-        if there.get(job.id, ())[1:3] != (job.fence, Job.State.RUNNING):
+        if there.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
             void.append(outcome)
         elif job.id in free:
-            *_, asked_at, by_other = free[job.id]
+            _, _, asked_at, by_other = free[job.id]
             if asked_at and outcome.again_in is not None:
                 job.cancelled_by_other = by_other
                 outcome = outcomes.cancelled(job, policy_at(job.task_path))
             held.append(outcome)
-    return held
+    return held, now
 
 
 def _may_number_at_once(ended: Sequence[Outcome]) -> bool:

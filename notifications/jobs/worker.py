@@ -24,6 +24,7 @@ from notifications.jobs.threads import DaemonExecutor, NoThread
 from notifications.jobs.watchdog import Watchdog
 from notifications.jobs.writer import Writer
 from notifications.models import Job
+from notifications.transactions import connection
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -71,6 +72,8 @@ class Worker:
         self.lease = Lease(queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._running))
         self._listen = listen
         self._write = Writer()
+        # Beside a commit of outcomes PostgreSQL gives jobs; SQLite's lock is held once at a time anyway.
+        self._claims = self._write if connection().vendor == "sqlite" else Writer()
         self._database = [
             DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
             for n in range(DATABASE_THREADS)
@@ -133,16 +136,15 @@ class Worker:
     async def _claim(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            limit = min(self._free_slots(), CLAIMED)
             try:
-                jobs = await self._insist(self._take, limit) if limit > 0 else []
+                jobs, full = await self._insist(self._take, on=self._claims)
             except Exception as exc:  # running jobs must not lose their worker, nor at a stop their grace
                 logger.warning("No job could be claimed: %r", exc, exc_info=not isinstance(exc, AWAY))
                 await asyncio.sleep(0 if self._stopping else AGAIN)
                 continue
             for job in jobs:
                 self._start(job)
-            self._more = len(jobs) == limit or self._has_many_aside()
+            self._more = full or self._has_many_aside()
             if not (jobs and self._more):
                 await _wait(self._wake, LOOK)
 
@@ -158,7 +160,12 @@ class Worker:
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _take(self, limit: int) -> list[Job]:
+    def _take(self) -> tuple[list[Job], bool]:
+        """Claim jobs for the slots that are free by now; return them, and whether there may be more."""
+        if (limit := min(self._free_slots(), CLAIMED)) <= 0:
+            return [], True
+        if limit <= 0:
+            return [], True
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
         jobs: list[Job] = []
@@ -171,7 +178,7 @@ class Worker:
             self._timeouts |= told
             states.put_off([job for job in jobs if job.task_path in new], told)
         running.started(jobs)
-        return jobs
+        return jobs, len(jobs) >= limit
 
     def _others(self, limit: int) -> int:
         """Return how many jobs may be claimed for which nobody waits here."""
@@ -386,6 +393,7 @@ class Worker:
         for thread in [*self._database, self._threads]:
             thread.shutdown()
         self._write.end()
+        self._claims.end()
         logger.info("Worker %s has ended; %d jobs were given back.", self.lease.worker, len(unsettled))
 
     # Wake
@@ -400,12 +408,12 @@ class Worker:
         self._asked.set()
         self._freed.set()
 
-    async def _insist(self, work: Callable[..., T], *args: Any) -> T:
-        """Call ``work`` on the writer's thread, again and again while the database is away or not migrated yet."""
+    async def _insist(self, work: Callable[..., T], *args: Any, on: Writer | None = None) -> T:
+        """Call ``work`` on a writer's thread, again and again while the database is away or not migrated yet."""
         said = ""
         while True:
             try:
-                return await self._write(work, *args)
+                return await (on or self._write)(work, *args)
             except Error as exc:
                 if self._stopping:
                     raise

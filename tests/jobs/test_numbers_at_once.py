@@ -22,7 +22,7 @@ def statements():
     seen = []
 
     def see(execute, sql, params, many, context):
-        seen.append(sql)
+        seen.extend(sql.split("; "))  # PostgreSQL gets several at once
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(see):
