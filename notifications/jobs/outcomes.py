@@ -140,11 +140,20 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
             )
         numbers = {"failed": failed, "cancelled": cancelled, "total": total}
         if not cancelled:
-            detail = _("%(failed)d of %(total)d failed.") % numbers
+            detail = _("%(failed)d of %(total)d failed.")
         elif not failed:
-            detail = _("%(cancelled)d of %(total)d were cancelled.") % numbers
+            detail = ngettext(
+                "%(cancelled)d of %(total)d was cancelled.",
+                "%(cancelled)d of %(total)d were cancelled.",
+                cancelled,
+            )
         else:
-            detail = _("%(failed)d of %(total)d failed, %(cancelled)d were cancelled.") % numbers
+            detail = ngettext(
+                "%(failed)d of %(total)d failed, %(cancelled)d was cancelled.",
+                "%(failed)d of %(total)d failed, %(cancelled)d were cancelled.",
+                cancelled,
+            )
+        detail %= numbers
     return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
 
 

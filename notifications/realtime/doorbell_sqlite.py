@@ -81,6 +81,7 @@ class Watcher:
         db.ensure_connection()
         path = str(db.settings_dict["NAME"])
         ask = db.connection.execute
+        self._version = 0  # that of another connection says nothing about this one
         self.last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
         self.file = _identity(path)
         with _writes(path) as writes:

@@ -62,10 +62,9 @@ class Hub:
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}
-        self.ending = asyncio.Event()  # for those who wait without being subscribers
-        self.waiting: WeakSet[asyncio.Task[Any]] = (
-            WeakSet()
-        )  # those; they have still to be answered at the end
+        #: Those who wait without being subscribers, and are still to be answered when it ends.
+        self.waiting: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.ending = asyncio.Event()
         self.signout = SignOut(self)
         self._dirty: set[Any] = set()
         self._behind: set[Subscriber] = set()

@@ -705,11 +705,11 @@ def test_jobs_that_are_cancelled_alone(demo, transactional_db):
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
     by_hand.cancel([uuid.UUID(first.id)])
     run_jobs()
-    assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 were cancelled."
+    assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 was cancelled."
     with batch(owner=demo) as b:
         last = tasks.noop.enqueue()
     by_hand.cancel([uuid.UUID(last.id)])
-    assert json.loads(row(b).error)["detail"] == "1 of 1 were cancelled."
+    assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
 
 
 def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeypatch):
