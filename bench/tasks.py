@@ -23,6 +23,12 @@ async def second(number: int) -> None:
 
 
 @task
-def here(port: int) -> None:
+async def here(port: int) -> None:
     """Say to ``port`` when this began."""
+    say(port)
+
+
+@task
+def here_sync(port: int) -> None:
+    """The same, for workers that run one job at a time."""
     say(port)

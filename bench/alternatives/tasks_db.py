@@ -21,9 +21,9 @@ def enqueue_in_bulk(number: int) -> None:
 
 
 def ask(port: int) -> None:
-    from bench.tasks import here
+    from bench.tasks import here_sync
 
-    here.enqueue(port)
+    here_sync.enqueue(port)
 
 
 def counts() -> tuple[int, int]:
