@@ -34,8 +34,8 @@ M = TypeVar("M", bound=Model)
 
 _HEX = attrgetter("hex")
 
-#: Types whose text PostgreSQL reads.
-IN_TEXT = (str, int, UUID, datetime, type(None))
+#: Types whose text PostgreSQL reads; one made from them may have another text.
+IN_TEXT = {int, bool, UUID, datetime, type(None)}
 
 #: Fields whose values the databases take as they are.
 PLAIN = {
@@ -219,12 +219,18 @@ def _array(values: Sequence[Any]) -> Any:
 
     https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
     """
-    if not all(issubclass(kind, IN_TEXT) for kind in set(map(type, values))):
+    if not all(kind in IN_TEXT or issubclass(kind, str) for kind in set(map(type, values))):
         return list(values)  # the host's own keys
-    texts = (
-        None if value is None else str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values
-    )
-    return "{" + ",".join("NULL" if text is None else f'"{text}"' for text in texts) + "}"
+    return "{" + ",".join(map(_item, values)) + "}"
+
+
+def _item(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if not isinstance(value, str):
+        return f'"{value!s}"'
+    # As a method of str: what a value of a host's enumeration says of itself is not what it is.
+    return '"' + str.replace(value, "\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _values(row: Model, adapters: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:

@@ -1,5 +1,7 @@
 """Many rows at once: as the ORM would read and write them."""
 
+import enum
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -43,6 +45,37 @@ def test_inserted_rows_are_those_that_the_orm_reads():
     stored = {row.pk: row for row in Job.objects.all()}
     assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
     assert not any(row._state.adding for row in made)
+
+
+class Kind(str, enum.Enum):  # noqa: UP042 (whose text is "Kind.GOOD")
+    GOOD = "good"
+
+
+class Key(uuid.UUID):
+    def __str__(self):
+        return f"key_{self.hex}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"title": Kind.GOOD}, {"title": Job.State.FAILED}, {"worker": Key(int=7)}, {"cancelled_by_other": True}],
+    ids=["enumeration", "choice", "uuid", "bool"],
+)
+def test_a_value_is_stored_as_it_is_and_not_as_it_shows_itself(fields):
+    made = [job(**fields), job(title="other", worker=uuid7())]
+    bulk.insert(made)
+    assert Job.objects.filter(**fields).get() == made[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "NULL", "{}", '"', "\\", '\\"', "\\N", "'", " a, b ", "%s %%", "; ", "\n\t", "𝄞", "x" * 50_000],
+)
+def test_any_text_is_stored_as_it_is(text):
+    made = [job(result=text), job(result=text * 2 or None)]
+    bulk.insert(made)
+    stored = dict(Job.objects.values_list("pk", "result"))
+    assert [stored[row.pk] for row in made] == [row.result for row in made]
 
 
 def test_new_ones_have_what_the_orm_gives_them():
