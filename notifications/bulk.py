@@ -339,6 +339,7 @@ def _instance(model: type[M], alias: str, names: list[str], values: Sequence[Any
 
 @cache
 def _type(model: Any, column: str) -> str:
-    """Return the type of a column on PostgreSQL."""
+    """Return the type of a column on PostgreSQL, of any length: a cast would cut what is too long."""
     field = next(field for field in model._meta.concrete_fields if field.column == column)
-    return field.db_type(connection()).partition("(")[0]  # type: ignore[union-attr]
+    name = field.db_type(connection()).partition("(")[0]  # type: ignore[union-attr]
+    return "bpchar" if name in ("char", "character") else name  # without a length these are of one character

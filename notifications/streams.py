@@ -83,15 +83,17 @@ def allot(rows: Iterable[Any]) -> bool:
         _, [(replaces,)], found = together([one.locking(), _replacing(notices), one.reading()])
     if replaces:
         return False
-    streams = {user: [head, unread] for user, head, unread in found}
+    streams = {from_db(user): [head, unread] for user, head, unread in found}
     for row in rows:
-        stream = streams[keys[row.user_id]]
+        stream = streams[row.user_id]
         stream[0] += 1
         row.seq = stream[0]
         if isinstance(row, Notification):
             row.raised, row.counted = row.seq, True
             stream[1] += 1
-    bulk.update(Stream, ("head", "unread"), ("user_id",), [(*streams[key], key) for key in keys.values()])
+    bulk.update(
+        Stream, ("head", "unread"), ("user_id",), [(*streams[user], key) for user, key in keys.items()]
+    )
     ring(keys)
     return True
 

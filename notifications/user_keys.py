@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from django.db.models import AutoField
+from django.db.models import AutoField, BigAutoField, SmallAutoField
 
 from notifications.models import Stream
 from notifications.transactions import connection
@@ -20,10 +20,14 @@ def to_db(user: Any) -> Any:
 
 def from_db(user: Any) -> Any:
     """Return a key that the database gave as the host knows it."""
-    return Stream._meta.pk.target_field.to_python(user)
+    field, db = Stream._meta.pk.target_field, connection()
+    for convert in field.get_db_converters(db):
+        user = convert(user, None, db)
+    return field.to_python(user)
 
 
 @cache
 def _are_numbers() -> bool:
     """Whether keys are Django's own numbers, which databases take as they are."""
-    return isinstance(Stream._meta.pk.target_field, AutoField)
+    # Not isinstance: a field of the host's that is made from one of these may write others.
+    return type(Stream._meta.pk.target_field) in (AutoField, BigAutoField, SmallAutoField)

@@ -146,3 +146,23 @@ def test_nothing_to_do_is_no_query(django_assert_num_queries):
     with django_assert_num_queries(0):
         bulk.insert([])
         bulk.update(Notification, ("seq",), ("id",), [])
+
+
+@pytest.fixture
+def forget():
+    """What is remembered of the models' types is forgotten, now and after the test."""
+    remembered = (bulk._type, bulk._insertion_of_many)
+    for known in remembered:
+        known.cache_clear()
+    yield
+    for known in remembered:
+        known.cache_clear()
+
+
+def test_a_column_of_a_fixed_length(forget, monkeypatch):
+    """As a host's keys may have. Without its length PostgreSQL's "char" is one character."""
+    monkeypatch.setattr(Job._meta.get_field("title"), "db_type", lambda connection: "char(9)")
+    made = [job(title="abc"), job(title="abd")]
+    bulk.insert(made)
+    condition, params = bulk.among(Job, "title", ["abc"])
+    assert bulk.select(Job, f"WHERE {condition}", params) == made[:1]
