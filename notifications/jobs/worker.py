@@ -164,8 +164,6 @@ class Worker:
         """Claim jobs for the slots that are free by now; return them, and whether there may be more."""
         if (limit := min(self._free_slots(), CLAIMED)) <= 0:
             return [], True
-        if limit <= 0:
-            return [], True
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
         jobs: list[Job] = []
@@ -350,7 +348,8 @@ class Worker:
         The answer to a claim may be lost. It is given back at the second look, because one may be on its way here.
         """
         before = dict(self._running)
-        held = {claim_of(job): job for job in await self._write(states.held, self.lease.worker)}
+        # Asked where jobs are claimed, or a claim that takes long would be under way at both looks.
+        held = {claim_of(job): job for job in await self._claims(states.held, self.lease.worker)}
         for claim, run in before.items():
             if claim not in held and self._running.get(claim) is run and run.task and not run.task.done():
                 logger.warning("Job %s was taken over by another worker; it is cancelled here.", run.job.id)

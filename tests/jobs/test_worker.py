@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import threading
+import time
 import uuid
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ import pytest
 from django.db import DataError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
+from notifications.compat import task_started
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import states
 from notifications.jobs.worker import REPORT
@@ -306,7 +308,7 @@ class TestTheDatabaseIsAway:
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    def test_the_answer_to_a_claim_is_lost(self, quickly, worker, monkeypatch):
+    def test_the_answer_to_a_claim_is_lost(self, quickly, start_worker, monkeypatch):
         """The jobs are found by comparing, and go back with their attempt."""
         claim, lost = states.claim, []
 
@@ -318,11 +320,23 @@ class TestTheDatabaseIsAway:
             return jobs
 
         monkeypatch.setattr(states, "claim", lose)
+        start_worker()
         with transaction.atomic():
             results = [tasks.noop.enqueue() for _ in range(3)]
         jobs = until_done(*results)
         assert len(lost) == 3
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 2)}
+
+    def test_the_answer_to_a_claim_takes_long(self, quickly, start_worker, receive, caplog):
+        """Longer than two looks, for a slow receiver of the host's: what was claimed meanwhile runs here, once."""
+        receive(task_started, lambda **_: time.sleep(0.1))
+        worker = start_worker()
+        with transaction.atomic():
+            results = [tasks.noop.enqueue() for _ in range(10)]
+        jobs = until_done(*results)
+        assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 1)}
+        wait_until(lambda: not worker.worker._running, what="the slots to be free")
+        assert "go back to the queue" not in caplog.text
 
     def test_claiming_fails_for_another_reason(self, quickly, worker, monkeypatch):
         """It is logged, and begun again; running jobs do not lose their worker."""
