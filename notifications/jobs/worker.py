@@ -145,7 +145,9 @@ class Worker:
             for job in jobs:
                 self._start(job)
             self._more = full or self._has_many_aside()
-            if not (jobs and self._more):
+            # Since no slot was found free one may be: who freed it before this line may have woken nobody.
+            slots = full and self._free_slots() > 0
+            if not (slots or (jobs and self._more)):
                 await _wait(self._wake, LOOK)
 
     def _free_slots(self) -> int:

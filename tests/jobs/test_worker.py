@@ -86,6 +86,36 @@ def test_async_tasks_run_side_by_side_up_to_the_concurrency(start_worker, gate):
     assert len(tasks.held) == 8
 
 
+def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, monkeypatch):
+    """The look found no slot, and what was freed before its answer came is not forgotten until the next one."""
+    if connection.vendor != "postgresql":
+        pytest.skip("Nothing is recorded during a claim on SQLite: one thread does both.")
+    monkeypatch.setattr("notifications.jobs.worker.LOOK", 600)
+    worker = start_worker(concurrency=1).worker
+    holding = tasks.hold.using(owner=demo).enqueue()
+    wait_until(lambda: tasks.held, what="the slot to be taken")
+    take, looked, go_on = worker._take, threading.Event(), threading.Event()
+
+    def take_long():
+        found = take()
+        looked.set()
+        assert go_on.wait(60)
+        return found
+
+    wait_until(lambda: worker._more, what="the look after it")
+    worker._more = (
+        False  # as when that look found a slot and no job; whoever waited for another job has it again
+    )
+    monkeypatch.setattr(worker, "_take", take_long)
+    waiting = tasks.noop.using(owner=demo).enqueue()
+    assert looked.wait(60)
+    gate.set()
+    until_done(holding)
+    wait_until(lambda: not worker._running, what="the slot to be free")
+    go_on.set()
+    until_done(waiting)
+
+
 def test_only_its_queues(start_worker):
     start_worker(queues=["reports"])
     other, mine = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
