@@ -72,8 +72,11 @@ class Worker:
         self.lease = Lease(queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._running))
         self._listen = listen
         self._write = Writer()
-        # Beside a commit of outcomes PostgreSQL gives jobs; SQLite's lock is held once at a time anyway.
-        self._claims = self._write if connection().vendor == "sqlite" else Writer()
+        # Beside a commit of outcomes PostgreSQL gives jobs; SQLite's lock is held once at a time anyway, and a pool of
+        # Django's, of four unless told, has others to serve than one more thread that keeps its connection.
+        db = connection()
+        shared = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool")
+        self._claims = self._write if shared else Writer()
         self._database = [
             DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
             for n in range(DATABASE_THREADS)

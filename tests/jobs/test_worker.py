@@ -116,6 +116,15 @@ def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, 
     until_done(waiting)
 
 
+@pytest.mark.parametrize("pool", [None, True])
+def test_of_a_pool_it_keeps_one_connection_less(pool, monkeypatch):
+    """One thread claims and records there, as on SQLite: a pool may be small, and serves requests and jobs too."""
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+    worker = JobWorker()
+    together = pool or connection.vendor == "sqlite"
+    assert (worker._claims is worker._write) == bool(together)
+
+
 def test_only_its_queues(start_worker):
     start_worker(queues=["reports"])
     other, mine = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
