@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -166,6 +167,20 @@ def test_finish_counts_what_is_stored_and_what_is_void(live, demo):
     assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
     assert {note.job for note in told(demo)} == {jobs[0].id, jobs[2].id}
     assert sorted(note.seq for note in told(demo)) + sorted(stored(j).seq for j in jobs[::2]) == [3, 4, 1, 2]
+
+
+@pytest.mark.parametrize("by_other", [True, False])
+def test_one_that_is_to_end_is_not_tried_again(live, demo, by_other):
+    """Who wanted it cancelled while its attempt failed has it cancelled, and its owner is told if that is another."""
+    tasks.noop.using(owner=demo).enqueue()
+    job = claim_one(live())
+    job.max_attempts = 2
+    outcome = outcomes.failed(job, replace(DEFAULT, retry_on=(ValueError,)), ValueError())
+    assert outcome.again_in is not None
+    Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
+    ((end,), _) = states.finish([outcome])
+    assert (end.state, end.job.cancelled_by_other) == ("cancelled", by_other)
+    assert len(told(demo)) == by_other
 
 
 def test_a_job_without_an_owner_gets_no_number(live):
