@@ -1,4 +1,4 @@
-"""The one thread of a worker that claims and records, and that leaves SQLite's lock to others in between.
+"""The thread of a worker that claims and records, and that leaves SQLite's lock to others in between.
 
 SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So a busy
 writer leaves the lock free after each transaction for as long as it held it, at least 5 ms; half a
@@ -12,6 +12,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from django.db import reset_queries
 
 from notifications.jobs.threads import DaemonExecutor
 from notifications.transactions import connection, held, rest
@@ -61,6 +63,7 @@ class Writer:
             self._held_since_quiet += self._held
 
     def _pause(self) -> None:
+        reset_queries()  # with DEBUG Django keeps the last 9,000, of groups each with all results in it
         calls, rest.calls = rest.calls, None
         for call in calls or ():
             call()

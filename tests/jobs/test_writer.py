@@ -71,6 +71,17 @@ async def test_its_connection_is_kept(writer, monkeypatch):
     assert [(await writer(identity))[0] for _ in range(5)] == [first[0]] * 5
 
 
+async def test_it_remembers_no_queries(writer, settings):
+    """As a request does not, of the one before it."""
+    settings.DEBUG = True
+
+    def logged():
+        Ring.objects.count()
+        return len(connection.queries_log)
+
+    assert [await writer(logged) for _ in range(3)] == [await writer(logged)] * 3
+
+
 async def test_a_connection_that_broke_is_replaced(writer):
     """The server restarted: one call may fail, the next has a new connection."""
     if connection.vendor != "postgresql":
