@@ -182,6 +182,18 @@ class Job(models.Model):
                 condition=Q(state="queued", run_after__isnull=False),
                 name="notifications_job_delayed",
             ),
+            # Of one queue, and of one key in it: what waits in others is not walked. Why each says it differently: see
+            # jobs/due.py.
+            models.Index(
+                fields=["queue_name", "run_after", "-priority", "id"],
+                condition=Q(state__startswith="queued"),
+                name="notifications_job_queued",
+            ),
+            models.Index(
+                fields=["queue_name", "concurrency_key", "run_after", "-priority", "id"],
+                condition=Q(state__endswith="queued"),
+                name="notifications_job_keyed",
+            ),
             models.Index(
                 fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
             ),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any
 
 from django.db.models import Q
 
@@ -32,6 +31,8 @@ class Room:
         self.limits = limits
         #: Names of which no more may be claimed now: full, or just being claimed by somebody else.
         self.closed: set[Name] = set()
+        #: As many jobs as may run of one of the keys that were met.
+        self.most = 1
         self._left: dict[Name, int] = {}
         self._looked = False
 
@@ -44,13 +45,9 @@ class Room:
         self._count(jobs)
         return self._first(jobs, limit)
 
-    def is_open(self, rows: Any) -> Any:
-        """Return a query without the jobs that may not run now."""
-        keys = [name for kind, name in self.closed if kind == "key"]
-        queues = [name for kind, name in self.closed if kind == "queue"]
-        if keys:
-            rows = rows.exclude(concurrency_key__in=keys)
-        return rows.exclude(queue_name__in=queues) if queues else rows
+    def keys(self) -> list[str]:
+        """Return the keys of which no more may be claimed now."""
+        return [name for kind, name in self.closed if kind == "key"]
 
     def _first(self, jobs: list[Job], limit: int) -> list[Job]:
         taken: list[Job] = []
@@ -99,7 +96,10 @@ class Room:
             full = (name for name, count in counted.items() if count >= self._capacity(name, paths[name]))
             self.closed.update(full)
         for name, path in new.items():
-            self._left[name] = self._capacity(name, path) - counted[name]
+            capacity = self._capacity(name, path)
+            if name[0] == "key":
+                self.most = max(self.most, capacity)
+            self._left[name] = capacity - counted[name]
             if self._left[name] <= 0:
                 self.closed.add(name)
 
@@ -119,25 +119,30 @@ class Room:
         return counted, paths
 
 
+def full(limits: dict[str, int]) -> set[str]:
+    """Return the queues of which no more may run, as it looks without a lock."""
+    rows = Job.objects.using(database()).filter(worker__isnull=False, state=Job.State.RUNNING)
+    names = (
+        rows.filter(queue_name__in=list(limits)).order_by("worker", "id").values_list("queue_name", flat=True)
+    )
+    return {name for name, count in Counter(names).items() if count >= limits[name]}
+
+
 def within(
-    find: Callable[[Callable[[Any], Any], int], list[Job]],
-    jobs: list[Job],
-    limits: dict[str, int],
-    limit: int,
+    find: Callable[[Room], list[Job]], jobs: list[Job], room: Room, limit: int
 ) -> tuple[list[Job], bool]:
     """Return the jobs that may run now, at most ``limit``, and whether there may be more.
 
-    ``jobs`` are the first that are due, ``find(filter, limit)`` returns others.
+    ``jobs`` are the first that are due, ``find(room)`` returns the first ``limit`` of which more may be claimed.
     """
-    room = Room(limits)
     taken: list[Job] = []
     for _ in range(PASSES):
         closed = len(room.closed)
         taken += room.admit(jobs, limit - len(taken))
         if len(taken) >= limit or len(room.closed) == closed:
             return taken, False
-        ids = [job.id for job in taken]
-        jobs = find(lambda rows, ids=ids: room.is_open(rows).exclude(id__in=ids), limit - len(taken))  # type: ignore[misc]
+        ids = {job.id for job in taken}
+        jobs = [job for job in find(room) if job.id not in ids]
         if not jobs:
             return taken, False
     return taken, True

@@ -91,15 +91,21 @@ def claim(
     """
     timeouts = timeouts or {}
     at_once = among is None and connection().vendor == "postgresql"
-    if at_once and (jobs := _claim_at_once(worker, limit, queues, timeouts)):
-        streams.ring(job.user_id for job in jobs)
-        return jobs
-    if not due.is_due(queues):
+    limited = limits().keys()
+    if at_once and limited.isdisjoint(queues):
+        soonest = due.of_queues(limit, queues) if queues else due.anywhere(limit)
+        if jobs := _claim_at_once(worker, limit, timeouts, *soonest):
+            return jobs
+    names = due.names(queues)
+    if not names:
         return []
+    at_once = at_once and not queues and limited.isdisjoint(names) and not any(names.values())
+    if at_once and (jobs := _claim_at_once(worker, limit, timeouts, *due.of_queues(limit, names))):
+        return jobs
 
     def take() -> list[Job]:
         now = clock()
-        jobs = due.lock(now, limit, queues, among or Q())
+        jobs = due.lock(now, limit, names, among or Q())
         for job in jobs:
             job.state = Job.State.RUNNING
             job.worker = worker
@@ -312,24 +318,24 @@ def reap(
 
 
 def _claim_at_once(
-    worker: UUID, limit: int, queues: Sequence[str], timeouts: Mapping[str, float]
+    worker: UUID, limit: int, timeouts: Mapping[str, float], locking: str, params: Sequence[Any]
 ) -> list[Job]:
-    """Claim in one round trip to PostgreSQL; nothing, if one of the jobs has a limit."""
-    locking, params = due.locking(limit, queues)
+    """Claim in one round trip to PostgreSQL what a query locks; nothing, if one of the jobs has a key."""
     now, at = clock_clause()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = alone(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = clock.now, "
-        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
-        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR queue_name = ANY(%s)) "
+        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = {now}, "
+        f"deadline = {now} + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        "FROM due WHERE j.id = due.id AND j.state = 'queued' "
+        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}, due.deadline",
-        [*params, worker, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT, at, list(limits())],
+        [*params, worker, at, at, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT],
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     for job, row in zip(jobs, rows, strict=True):
         job.known_by = row[-1]  # type: ignore[attr-defined]  # see postpone()
+    streams.ring(job.user_id for job in jobs)
     return due.first(jobs, limit)
 
 

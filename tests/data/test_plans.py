@@ -5,15 +5,17 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import changes, inbox, purging, reading, retention, streams
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, due, outcomes, states, unserved
+from notifications.jobs import by_hand, due, outcomes, queues, states, unserved
 from notifications.jobs.policies import DEFAULT
-from notifications.models import Notification, Worker
+from notifications.models import Job, Notification, Worker
+from notifications.transactions import ISOLATION
 from tests.data.rows import job, unnumbered
 
 pytestmark = pytest.mark.database_law
@@ -21,14 +23,16 @@ pytestmark = pytest.mark.database_law
 #: Users with streams; so many of them have so many notifications and finished jobs each.
 STREAMS, USERS, EACH = 20_000, 1_000, 100
 #: Partial indexes that hold only what waits or runs. Reading one of them whole is no scan.
-SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|running)"
+SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|running)"
 #: Tables with a row a process, or one row at all.
 FEW = "worker|epoch|queue"
 
 #: How a plan says that jobs for later are looked up by their time.
 LOOK_UPS = {
-    "sqlite": [r"SEARCH notifications_job USING INDEX notifications_job_delayed \(run_after<\?\)"],
-    "postgresql": [r"using notifications_job_delayed", r"Index Cond: \(run_after <="],
+    "sqlite": [
+        r"SEARCH notifications_job USING INDEX notifications_job_queued \(queue_name=\? AND run_after<\?\)"
+    ],
+    "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(run_after <="],
 }
 
 NUMBERS = {
@@ -126,7 +130,7 @@ def leave_a_few(user):
 def run_a_job(user):
     for _ in range(3):
         job(user)
-    due.is_due()
+    due.names()
     jobs = states.claim(uuid7(), 2)
     states.report(jobs)
     states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
@@ -257,10 +261,126 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
         )
         cursor.execute("ANALYZE")
     with django_assert_num_queries(1) as queries:
-        assert not due.is_due()
+        assert not due.names()
     (query,) = queries.captured_queries
     for line in LOOK_UPS[connection.vendor]:
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
+
+
+#: Jobs that wait and may not begin, and what claims may read beside them: rows, or steps of SQLite's machine.
+BACKLOG, READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
+@pytest.mark.parametrize("held_back", ["paused", "of another worker", "full", "of a full key"])
+def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, later):
+    """What may not begin is not read; also where the statistics are those of an idle hour."""
+    for name in ("LATER", "AHEAD"):
+        monkeypatch.setattr(due, name, 20)
+    key = "key" if held_back == "of a full key" else ""
+    if held_back == "full":
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
+    queued = [queued_job(concurrency_key=key, priority=5, later=later) for _ in range(BACKLOG + 1)]
+    if held_back.split()[-1] in ("full", "key"):
+        queued[0].save()
+        assert len(states.claim(uuid7(), 1)) == 1
+    Job.objects.bulk_create(queued[1:])
+    if held_back == "paused":
+        queues.pause("held")
+    served = ["default", "other"] if held_back == "of another worker" else []
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        few = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
+        asked = [queued_job(queue_name=name, priority=priority) for name, priority in few]
+        Job.objects.bulk_create(asked)
+        assert rows_read(lambda: due.names(served)) < READ[connection.vendor]
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += states.claim(uuid7(), 100, queues=served)
+
+        assert rows_read(claim) < READ[connection.vendor]
+        assert claimed == asked
+        assert rows_read(lambda: states.claim(uuid7(), 10, queues=served)) < READ[connection.vendor]
+
+
+def test_what_others_wait_for_is_looked_up(crowded):
+    """By its ids and batches, whatever else waits: nothing of that is read."""
+    Job.objects.bulk_create([queued_job(priority=5) for _ in range(BACKLOG)])
+    queues.pause("held")
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        batch = uuid7()
+        asked = [queued_job(queue_name="default", batch=batch, priority=-number) for number in range(2)]
+        asked.append(queued_job(queue_name="default", later=True, priority=-2))
+        for row in asked:
+            row.save()
+        claimed, among = [], Q(id__in=[asked[2].pk]) | Q(batch__in=[batch])
+
+        def claim(claimed=claimed, among=among):
+            claimed += states.claim(uuid7(), 10, among=among)
+
+        assert rows_read(claim) < READ[connection.vendor]
+        assert claimed == asked
+
+
+def test_a_walk_is_seen(crowded):
+    """The test above proves nothing unless looking at each of them fails it."""
+    Job.objects.bulk_create([queued_job() for _ in range(BACKLOG)])
+    walk = Job.objects.filter(state="queued", run_after=None, title="x").order_by("-priority", "id")
+    assert rows_read(lambda: list(walk)) > READ[connection.vendor]
+
+
+def queued_job(*, later=False, **fields):
+    now = timezone.now()
+    return Job(
+        task_path="tests.tasks.nothing",
+        backend="default",
+        title="Work",
+        created_at=now,
+        queued_at=now,
+        run_after=now - timedelta(hours=1) if later else None,
+        **{"queue_name": "held", **fields},
+    )
+
+
+def rows_read(work):
+    """What is read by the statements of ``work``: rows of jobs, or on SQLite steps of its machine."""
+    if connection.vendor == "sqlite":
+        steps = []
+        connection.connection.set_progress_handler(lambda: steps.append(1), 10)
+        try:
+            work()
+        finally:
+            connection.connection.set_progress_handler(None, 10)
+        return len(steps) * 10
+    asked = []
+
+    def measure(execute, sql, params, many, context):
+        told = sql.replace(f"{ISOLATION}; ", "")
+        if re.match("SELECT|UPDATE|WITH", told) and "notifications_job" in told:
+            db = connection.connection
+            with db.transaction(force_rollback=True), db.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {told}", params)
+                asked.append(rows_of(cursor.fetchone()[0][0]["Plan"]))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(measure):
+        work()
+    assert asked
+    return sum(asked)
+
+
+def rows_of(plan):
+    """The rows of jobs that a plan has read, those that it left out again too."""
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    own = sum(plan.get(name, 0) for name in names) * plan["Actual Loops"]
+    read = own if plan.get("Relation Name") == "notifications_job" else 0
+    return read + sum(rows_of(part) for part in plan.get("Plans", ()))
 
 
 def test_what_has_a_key_is_looked_up_by_it(crowded):

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs import limits, outcomes, states
+from notifications.jobs import due, limits, outcomes, states
 from notifications.jobs.policies import DEFAULT, Policy
 from notifications.models import Job
 from notifications.signals import rung
@@ -102,16 +102,55 @@ class TestKeys:
         assert [str(job.id) for job in claim(1)] == [plain.id]
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_claim_that_ends_early_rings(self, rings):
+    def test_a_claim_that_ends_early_rings(self, rings, monkeypatch):
         """It leaves the lock to others; whoever is rung goes on where it ended."""
+        monkeypatch.setattr(limits, "PASSES", 1)
         with transaction.atomic():
-            for name in range(limits.PASSES + 5):
+            for name in range(5):
                 for _ in range(100):
                     tasks.noop.using(concurrency_key=f"key {name}").enqueue()
         rings.clear()
-        assert len(claim(100)) == limits.PASSES
+        assert len(claim(100)) == 1
         assert True in rings
-        assert len(claim(100)) == 5
+        monkeypatch.undo()
+        assert len(claim(100)) == 4
+
+    def test_one_of_each_key_behind_many_of_others(self):
+        """The first of each key that has room, by priority, and what has none, whatever waits before them."""
+        for name in range(3 * limits.PASSES):
+            for priority in (0, 1):
+                for _ in range(2):
+                    tasks.noop.using(concurrency_key=f"key {name:02}", priority=priority).enqueue()
+        plain = tasks.noop.enqueue()
+        jobs = claim(20)
+        assert [(job.concurrency_key, job.priority) for job in jobs] == [
+            (f"key {name:02}", 1) for name in range(20)
+        ]
+        rest = claim(20)
+        assert [job.concurrency_key for job in rest] == [*(f"key {name:02}" for name in range(20, 30)), ""]
+        assert str(rest[-1].id) == plain.id
+
+    def test_what_is_due_behind_many_of_a_key(self):
+        """Of other keys and without one, which were for later too."""
+        ago = timezone.now() - timedelta(hours=1)
+        for later in (None, ago):
+            for _ in range(20):
+                tasks.noop.using(concurrency_key="full", priority=9, run_after=later).enqueue()
+        assert len(claim(5)) == 1
+        asked = [
+            tasks.noop.using(concurrency_key=key, priority=priority, run_after=later).enqueue()
+            for key, priority, later in (("a", 0, ago), ("", 2, ago), ("b", 3, None), ("", 1, None))
+        ]
+        tasks.noop.using(concurrency_key="c", run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        assert [str(job.id) for job in claim(5)] == [asked[number].id for number in (2, 1, 3, 0)]
+
+    def test_many_at_once_of_each_of_two_keys(self, monkeypatch):
+        """As many of the second one too, although those of the first one come before."""
+        monkeypatch.setattr(limits, "policy_at", lambda path: Policy(concurrency_key="x", concurrency=30))
+        for name, count in (("a", 120), ("b", 40)):
+            for _ in range(count):
+                tasks.noop.using(concurrency_key=name).enqueue()
+        assert keys(claim(100)) == {"a": 30, "b": 30}
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("again", [False, True])
@@ -189,6 +228,7 @@ class TestQueues:
             tasks.noop.enqueue()
         jobs = claim()
         assert Counter(job.queue_name for job in jobs) == {"reports": 2, "default": 5}
+        assert due.names() == {}
         assert claim() == []
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
@@ -239,7 +279,7 @@ def test_plain_jobs_cost_no_query_more(limit_queues):
     tasks.noop.enqueue()
     assert queries() == plain
     tasks.noop.using(concurrency_key="x").enqueue()
-    steps = {"sqlite": plain + 1 + 2, "postgresql": plain + 1 + 6 + 1 + 2 + 1}
+    steps = {"sqlite": plain + 1 + 1, "postgresql": plain + 1 + 6 + 1 + 1}
     assert queries() == steps[connection.vendor]
 
 

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs import due, outcomes, states
+from notifications.jobs import due, outcomes, queues, states
 from notifications.jobs.policies import DEFAULT
 from notifications.models import Attempt, Job, Notification, Worker
 from notifications.signals import rung
@@ -65,22 +65,32 @@ def test_a_low_priority_that_is_due_hides_no_high_one(live, settings, queue):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_claim_of_plain_jobs_is_one_round_trip(live):
-    """On PostgreSQL; by priority and age, whichever were put off."""
+@pytest.mark.parametrize(
+    ("held_back", "trips"),
+    [(None, 1), ("later", 3), ("paused", 3), ("elsewhere", 1), ("limited", 1)],
+)
+def test_claim_of_plain_jobs_is_one_round_trip(live, settings, held_back, trips):
+    """On PostgreSQL, and some more where jobs are held back or were for later; by priority and age in any case."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite is in the same process.")
-    soon = timezone.now() - timedelta(seconds=5)
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 9}}}}
+    ago = timezone.now() - timedelta(seconds=5)
     late = tasks.noop.using(priority=-1).enqueue()
+    other = tasks.noop.using(queue_name="reports", priority=9)
+    if held_back in ("paused", "elsewhere"):
+        other.enqueue()
+    if held_back == "paused":
+        queues.pause("reports")
     asked = [
-        tasks.noop.using(priority=1, run_after=soon).enqueue(),
+        tasks.noop.using(priority=1, run_after=ago if held_back == "later" else None).enqueue(),
         tasks.noop.enqueue(),
         tasks.noop.enqueue(),
     ]
     worker = live()
-    with CaptureQueriesContext(connection) as queries:
-        jobs = states.claim(worker, 3)
+    with CaptureQueriesContext(connection) as captured:
+        jobs = states.claim(worker, 3, queues=["default"] if held_back == "elsewhere" else [])
     assert [str(job.id) for job in jobs] == [result.id for result in asked]
-    assert len(queries) == 1
+    assert len(captured) == trips
     assert Job.objects.get(id=late.id).state == "queued"
 
 
@@ -100,20 +110,20 @@ def test_a_claim_rings_for_its_owners(live, demo):
 
 
 def test_is_due(live):
-    assert not due.is_due()
+    assert not due.names()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    assert not due.is_due()
+    assert not due.names()
     tasks.noop.using(queue_name="reports").enqueue()
-    assert due.is_due() and due.is_due(["reports"]) and not due.is_due(["default"])
+    assert due.names() and due.names(["reports"]) and not due.names(["default"])
 
 
 def test_what_is_due_by_a_clock_that_was_moved(db, request):
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
     request.addfinalizer(clock.reset)
     clock.advance(3599)
-    assert not due.is_due()
+    assert not due.names()
     clock.advance(2)
-    assert due.is_due()
+    assert due.names()
 
 
 @pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])
