@@ -36,8 +36,8 @@ def clock_clause() -> tuple[str, Any]:
     db = connection()
     if db.vendor != "postgresql":
         return "%s", db.ops.adapt_datetimefield_value(clock())
-    # The same for all rows, so that it can be looked up in an index; clock_timestamp() is not.
-    return "(statement_timestamp() + %s)", ahead
+    # A query of its own is made once. A function that is called for each row could not be looked up in an index.
+    return "(SELECT clock_timestamp() + %s)", ahead
 
 
 def locked(rows: Any, *, skip: bool = True) -> Any:

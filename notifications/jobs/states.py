@@ -325,12 +325,12 @@ def _claim_at_once(
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = alone(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = {now}, "
-        f"deadline = {now} + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
-        "FROM due WHERE j.id = due.id AND j.state = 'queued' "
+        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = clock.now, "
+        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}, due.deadline",
-        [*params, worker, at, at, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT],
+        [*params, worker, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT, at],
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     for job, row in zip(jobs, rows, strict=True):

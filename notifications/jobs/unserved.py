@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from notifications.jobs.queues import paused
+from notifications.jobs import due
 from notifications.jobs.rows import clock
 from notifications.models import Job, Worker
 from notifications.transactions import database
@@ -29,9 +29,12 @@ def unserved() -> Any:
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # a worker of all queues
         return jobs.none()
+    # Their names first: what waits in the others, however much, is not read for this.
+    if not (names := due.names().keys() - served):
+        return jobs.none()
     ago = now - timedelta(seconds=WAITS)
-    due = jobs.filter(Q(run_after=None) | Q(run_after__lt=ago), state=Job.State.QUEUED, queued_at__lt=ago)
-    return due.exclude(queue_name__in=served).exclude(queue_name__in=paused())
+    late = Q(run_after=None) | Q(run_after__lt=ago)
+    return jobs.filter(late, state=Job.State.QUEUED, queued_at__lt=ago, queue_name__in=names)
 
 
 def warn() -> None:
