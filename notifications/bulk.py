@@ -7,47 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeVar
-from uuid import UUID
 
-from django.db.models import (
-    AutoField,
-    BigAutoField,
-    BigIntegerField,
-    BooleanField,
-    CharField,
-    DateTimeField,
-    Model,
-    PositiveIntegerField,
-    SmallIntegerField,
-    TextField,
-    UUIDField,
-)
+from django.db.models import Model
 from django.db.models.base import ModelState
 
+from notifications.columns import adapters, array, converters, type_of
 from notifications.transactions import connection, together
 
 M = TypeVar("M", bound=Model)
-
-_HEX = attrgetter("hex")
-
-#: Types whose text PostgreSQL reads; one made from them may have another text.
-IN_TEXT = {int, bool, UUID, datetime, type(None)}
-
-#: Fields whose values the databases take as they are.
-PLAIN = {
-    AutoField,
-    BigAutoField,
-    BigIntegerField,
-    BooleanField,
-    CharField,
-    PositiveIntegerField,
-    SmallIntegerField,
-    TextField,
-}
 
 
 def read(rows: Any) -> list[Any]:
@@ -69,11 +38,11 @@ def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
     """Return instances for rows, as the database gives them, with the columns of all fields in their order."""
     db = connection()
     names = [field.attname for field in model._meta.concrete_fields]
-    converters = _converters(model, db)
+    converting = converters(model, db)
     found = []
     for row in rows:
         values = list(row)
-        for at, convert, column, takes_none in converters:
+        for at, convert, column, takes_none in converting:
             if takes_none or values[at] is not None:
                 values[at] = convert(values[at], column, db)
         found.append(_instance(model, db.alias, names, values))
@@ -99,8 +68,8 @@ def insert(rows: Sequence[Model]) -> None:
     db = connection()
     model = type(rows[0])
     fields = model._meta.concrete_fields
-    adapters = _adapters(model, fields, db)
-    values = [_values(row, adapters) for row in rows]
+    adapting = adapters(model, fields, db)
+    values = [_values(row, adapting) for row in rows]
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
             columns = ", ".join(field.column for field in fields)
@@ -111,7 +80,7 @@ def insert(rows: Sequence[Model]) -> None:
             same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
             told = list(zip(columns_of_values, same, strict=True))
             params = [column[0] for column, is_same in told if is_same]
-            params += [_array(column) for column, is_same in told if not is_same]
+            params += [array(column) for column, is_same in told if not is_same]
             _write(cursor, _insertion_of_many(model, same), params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
@@ -126,7 +95,7 @@ def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> boo
     left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
     sql, fields = _insertion(model, left_out, only)
     with db.cursor() as cursor:
-        cursor.execute(sql, [*_values(row, _adapters(sql, fields, db)), *params])
+        cursor.execute(sql, [*_values(row, adapters(sql, fields, db)), *params])
         if only and not cursor.rowcount:
             return False
     row._state.adding, row._state.db = False, db.alias
@@ -158,7 +127,7 @@ def update(
         with db.cursor() as cursor:
             cursor.executemany(f"UPDATE {table} SET {changes} WHERE {guards}", rows)
         return
-    types = [_type(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
+    types = [type_of(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
     arrays = ", ".join(f"%s::{type}[]" for type in types)
     names = ", ".join(f"v{n}" for n in range(len(types)))
     changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *also])
@@ -169,7 +138,7 @@ def update(
         _write(
             cursor,
             f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {guards}",
-            [_array(column) for column in zip(*rows, strict=True)],
+            [array(column) for column in zip(*rows, strict=True)],
         )
 
 
@@ -203,80 +172,24 @@ def values(
         row = f"({', '.join(['%s'] * len(columns))})"
         return f"VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
     # One short statement: psycopg parses a long one anew each time.
-    arrays = ", ".join(f"%s::{_type(model, name)}[]" for name in columns)  # type: ignore[arg-type]
-    return f"SELECT * FROM unnest({arrays})", [_array(column) for column in zip(*rows, strict=True)]
+    arrays = ", ".join(f"%s::{type_of(model, name)}[]" for name in columns)  # type: ignore[arg-type]
+    return f"SELECT * FROM unnest({arrays})", [array(column) for column in zip(*rows, strict=True)]
 
 
 def among(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     """Return the condition, with its parameters, that a column is one of these, as the database takes them."""
     if connection().vendor != "postgresql":
         return f"{column} IN ({', '.join(['%s'] * len(keys))})", list(keys)
-    return f"{column} = ANY(%s::{_type(model, column)}[])", [_array(keys)]  # type: ignore[arg-type]
+    return f"{column} = ANY(%s::{type_of(model, column)}[])", [array(keys)]  # type: ignore[arg-type]
 
 
-def _array(values: Sequence[Any]) -> Any:
-    """Return values for an array parameter of PostgreSQL: as its text, which psycopg would make item by item.
-
-    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
-    """
-    if not all(kind in IN_TEXT or issubclass(kind, str) for kind in set(map(type, values))):
-        return list(values)  # the host's own keys
-    return "{" + ",".join(map(_item, values)) + "}"
-
-
-def _item(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if not isinstance(value, str):
-        return f'"{value!s}"'
-    # As a method of str: what a value of a host's enumeration says of itself is not what it is.
-    return '"' + str.replace(value, "\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _values(row: Model, adapters: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
+def _values(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
     told = vars(row)
     return [
         value if value is None or adapt is None else adapt(value)
-        for name, adapt in adapters
+        for name, adapt in adapting
         for value in (told[name],)
     ]
-
-
-def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a value of a field, not None, one that the database takes; None where it is one already."""
-    while field.is_relation:
-        field = field.target_field
-    if type(field) in PLAIN:
-        return None
-    if type(field) is UUIDField:
-        return None if db.features.has_native_uuid_field else _HEX
-    if type(field) is DateTimeField:
-        return None if db.vendor == "postgresql" else db.ops.adapt_datetimefield_value
-    return lambda value: field.get_db_prep_save(value, db)
-
-
-def _adapters(of: Any, fields: Iterable[Any], db: Any) -> list[tuple[str, Callable[[Any], Any] | None]]:
-    """Return the names of these fields, each with its ``adapter``; ``of`` stands for them."""
-    # Kept by the connection: some are methods of it.
-    kept = db.__dict__.setdefault("_notifications_adapters", {})
-    if of not in kept:
-        kept[of] = [(field.attname, adapter(field, db)) for field in fields]
-    return kept[of]
-
-
-def _converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, bool]]:
-    """Return what is to be called with values of the database, the place of each, its column, and whether with None."""
-    # Kept by the connection: some are methods of it.
-    kept = db.__dict__.setdefault("_notifications_converters", {})
-    if model not in kept:
-        columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
-        kept[model] = [
-            (at, convert, column, own)
-            for at, column in enumerate(columns)
-            for own, converters in enumerate((db.ops.get_db_converters(column), column.get_db_converters(db)))
-            for convert in converters
-        ]
-    return kept[model]
 
 
 @cache
@@ -299,7 +212,7 @@ def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, l
 def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
     """Return PostgreSQL's statement whose parameters are the values that all rows have, and arrays of the others."""
     columns = [field.column for field in model._meta.concrete_fields]
-    types = [_type(model, column) for column in columns]
+    types = [type_of(model, column) for column in columns]
     values = [
         f"%s::{type}" if is_same else f"v{n}"
         for n, (type, is_same) in enumerate(zip(types, same, strict=True))
@@ -335,11 +248,3 @@ def _instance(model: type[M], alias: str, names: list[str], values: Sequence[Any
     state = instance._state = ModelState()
     state.adding, state.db = False, alias
     return instance
-
-
-@cache
-def _type(model: Any, column: str) -> str:
-    """Return the type of a column on PostgreSQL, of any length: a cast would cut what is too long."""
-    field = next(field for field in model._meta.concrete_fields if field.column == column)
-    name = field.db_type(connection()).partition("(")[0]  # type: ignore[union-attr]
-    return "bpchar" if name in ("char", "character") else name  # without a length these are of one character

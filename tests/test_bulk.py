@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import transaction
 
-from notifications import bulk
+from notifications import bulk, columns
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 
@@ -151,7 +151,7 @@ def test_nothing_to_do_is_no_query(django_assert_num_queries):
 @pytest.fixture
 def forget():
     """What is remembered of the models' types is forgotten, now and after the test."""
-    remembered = (bulk._type, bulk._insertion_of_many)
+    remembered = (columns.type_of, bulk._insertion_of_many)
     for known in remembered:
         known.cache_clear()
     yield

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
-    {"transactions", "bulk", "user_keys"},
+    {"transactions", "columns", "bulk", "user_keys"},
     {"numbering", "streams", "counting", "purging", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from notifications import bulk
+from notifications.columns import adapter
 from notifications.models import Attempt, Job
 from notifications.transactions import connection, database, together
 
@@ -146,4 +147,4 @@ def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> Non
 
 def _prepare() -> Callable[[UUID], Any]:
     """Return what makes the id of a job one that the database takes."""
-    return bulk.adapter(Job._meta.pk, connection()) or (lambda id: id)
+    return adapter(Job._meta.pk, connection()) or (lambda id: id)
