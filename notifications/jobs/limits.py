@@ -49,6 +49,10 @@ class Room:
         """Return the keys of which no more may be claimed now."""
         return [name for kind, name in self.closed if kind == "key"]
 
+    def look(self) -> tuple[int, int]:
+        """Return what changes as a next look may find others: of each key ``most`` are found once one is closed."""
+        return len(self.closed), self.most if self.closed else 0
+
     def _first(self, jobs: list[Job], limit: int) -> list[Job]:
         taken: list[Job] = []
         for job in jobs:
@@ -137,9 +141,9 @@ def within(
     """
     taken: list[Job] = []
     for _ in range(PASSES):
-        closed = len(room.closed)
+        looked = room.look()
         taken += room.admit(jobs, limit - len(taken))
-        if len(taken) >= limit or len(room.closed) == closed:
+        if len(taken) >= limit or room.look() == looked:
             return taken, False
         ids = {job.id for job in taken}
         jobs = [job for job in find(room) if job.id not in ids]

@@ -152,6 +152,14 @@ class TestKeys:
                 tasks.noop.using(concurrency_key=name).enqueue()
         assert keys(claim(100)) == {"a": 30, "b": 30}
 
+    def test_several_at_once_behind_a_full_key(self):
+        """As many of a key as its policy says, whatever that of the full one says."""
+        for _ in range(10):
+            tasks.noop.using(concurrency_key="one", priority=9).enqueue()
+            tasks.two_a_site.enqueue("a")
+        assert len(claim(1)) == 1
+        assert keys(claim(5)) == {"site:a": 2}
+
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("again", [False, True])
     def test_a_place_that_gets_free_rings(self, demo, rings, again):
