@@ -42,6 +42,15 @@ def names(queues: Sequence[str] = ()) -> dict[str, bool]:
 
     Some look-ups in an index for each queue, no lock. ``queues`` leaves out others.
     """
+    found = waiting(queues)
+    limited = {name: most for name, most in limits().items() if name in found}
+    for name in full(limited) if limited else ():
+        del found[name]
+    return found
+
+
+def waiting(queues: Sequence[str] = ()) -> dict[str, bool]:
+    """Like ``names``, and with those of which no more may run now."""
     now, at = clock_clause()
     given = list(dict.fromkeys(queues))
     jobs = f"{_by('queued')} AND queue_name"
@@ -59,13 +68,9 @@ def names(queues: Sequence[str] = ()) -> dict[str, bool]:
             f"FROM names WHERE name NOT IN ({_PAUSED})",
             [*given, at],
         )
-        found = {
+        return {
             name: bool(ready or later) for name, ready, later in cursor if (ready, later) != (None, None)
         }
-    limited = {name: most for name, most in limits().items() if name in found}
-    for name in full(limited) if limited else ():
-        del found[name]
-    return found
 
 
 def anywhere(limit: int) -> tuple[str, list[Any]]:

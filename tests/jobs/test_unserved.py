@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.jobs import queues, unserved
+from notifications.jobs import queues, states, unserved
 from notifications.models import Job, Worker
 from notifications.testing import connect
 from tests.jobs import tasks
@@ -53,6 +53,14 @@ def test_what_waits_for_something_else(waiting):
     assert in_vain() == [waiting]
     queues.pause("reports")
     assert in_vain() == []
+
+
+def test_behind_what_a_lost_worker_runs(waiting, live, settings):
+    """Its queue is full, and nobody is there to see that the worker is gone."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
+    running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
+    assert [str(job.id) for job in states.claim(live(-1), 5)] == [running.id]
+    assert in_vain() == [waiting]
 
 
 def test_the_log_says_it_once(waiting, live, caplog):
