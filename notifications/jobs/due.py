@@ -21,6 +21,7 @@ from notifications.models import Job
 from notifications.transactions import connection, database
 
 #: Of the jobs of a queue for later so many that are due the longest are put in order by priority: an index has either.
+#: The keys that have room share as many, where the jobs of others are left out.
 LATER = 1_000
 #: So many more than are wanted are looked at on PostgreSQL: other workers may hold the first ones.
 AHEAD = 300
@@ -138,10 +139,12 @@ def _first(
     ahead = limit + AHEAD if postgresql else limit
     columns = "id, priority" if postgresql else "id"
 
-    def of_each(source: str, jobs: str, limit: int, later: int) -> str:
+    def of_each(source: str, jobs: str, limit: int, later: int | str) -> str:
+        soonest = f"SELECT id, priority {jobs} AND run_after <= {now} {_SOONEST} {later}"
         jobs = (
             f"SELECT * FROM (SELECT {columns} {jobs} AND run_after IS NULL {_SOONEST} {limit}) AS ready UNION ALL "
-            f"SELECT * FROM (SELECT {columns} {jobs} AND run_after <= {now} {_SOONEST} {later}) AS later"
+            f"SELECT * FROM (SELECT {columns} FROM ({soonest}) AS soonest "
+            f"ORDER BY priority DESC, id LIMIT {limit}) AS later"
         )
         if postgresql:
             return f"SELECT jobs.* FROM {source}, LATERAL ({jobs}) AS jobs"
@@ -159,10 +162,11 @@ def _first(
             f"CAST((SELECT concurrency_key {jobs} > key ORDER BY concurrency_key LIMIT 1) AS text) "
             "FROM keys WHERE key IS NOT NULL)"
         )
+        later = f"(SELECT {most} + {LATER} / (1 + count(*)) FROM free)"
         marks = ", ".join(["%s"] * len(closed))
         tables += f", {keys}, free AS (SELECT * FROM keys WHERE key <> '' AND key NOT IN ({marks}))"
         params += closed
-        kinds = [("open", f"{jobs} = ''", ahead, LATER), ("free", f"{jobs} = key", most, most)]
+        kinds = [("open", f"{jobs} = ''", ahead, LATER), ("free", f"{jobs} = key", most, later)]
     else:
         kinds = [("open", f"{_by('queued')} AND queue_name = name", ahead, LATER)]
     found = " UNION ALL ".join(of_each(*kind) for kind in kinds)

@@ -152,6 +152,19 @@ class TestKeys:
                 tasks.noop.using(concurrency_key=name).enqueue()
         assert keys(claim(100)) == {"a": 30, "b": 30}
 
+    def test_a_low_priority_of_a_key_hides_no_high_one(self):
+        """Behind a full key too, where both are due and the low one is it for longer."""
+        now = timezone.now()
+        for _ in range(2):
+            tasks.noop.using(concurrency_key="full", priority=9).enqueue()
+        assert len(claim(1)) == 1
+        for priority in (1, 2, 0):
+            later = now - timedelta(seconds=9 - priority)
+            tasks.noop.using(concurrency_key="x", priority=priority, run_after=later).enqueue()
+        plain = tasks.noop.using(priority=1).enqueue()
+        assert [job.priority for job in claim(1)] == [2]
+        assert [str(job.id) for job in claim(1)] == [plain.id]
+
     def test_several_at_once_behind_a_full_key(self):
         """As many of a key as its policy says, whatever that of the full one says."""
         for _ in range(10):
