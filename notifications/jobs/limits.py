@@ -36,24 +36,19 @@ class Room:
         self._left: dict[Name, int] = {}
         self._looked = False
 
-    def admit(self, jobs: Iterable[Job], limit: int) -> list[Job]:
-        """Return the first of these jobs that may run, at most ``limit``."""
-        jobs = list(jobs)
+    def meet(self, jobs: list[Job]) -> None:
+        """Count, each behind its lock, what runs of the names of these jobs that were not met before."""
         self._lock(
             sorted({name for job in jobs for name in self._names(job)} - self._left.keys() - self.closed)
         )
         self._count(jobs)
-        return self._first(jobs, limit)
 
     def keys(self) -> list[str]:
         """Return the keys of which no more may be claimed now."""
         return [name for kind, name in self.closed if kind == "key"]
 
-    def look(self) -> tuple[int, int]:
-        """Return what changes as a next look may find others: of each key ``most`` are found once one is closed."""
-        return len(self.closed), self.most if self.closed else 0
-
-    def _first(self, jobs: list[Job], limit: int) -> list[Job]:
+    def first(self, jobs: list[Job], limit: int) -> list[Job]:
+        """Return the first of these jobs, all of which were met, that may run, at most ``limit``."""
         taken: list[Job] = []
         for job in jobs:
             if len(taken) == limit:
@@ -141,10 +136,13 @@ def within(
     """
     taken: list[Job] = []
     for _ in range(PASSES):
-        looked = room.look()
-        taken += room.admit(jobs, limit - len(taken))
-        if len(taken) >= limit or room.look() == looked:
-            return taken, False
+        closed, most = len(room.closed), room.most
+        room.meet(jobs)
+        # Of each key too few were found, if one of them has more room than those before: they are looked for first.
+        if not closed or room.most == most:
+            taken += room.first(jobs, limit - len(taken))
+            if len(taken) >= limit or len(room.closed) == closed:
+                return taken, False
         ids = {job.id for job in taken}
         jobs = [job for job in find(room) if job.id not in ids]
         if not jobs:

@@ -169,9 +169,10 @@ class TestKeys:
         """As many of a key as its policy says, whatever that of the full one says."""
         for _ in range(10):
             tasks.noop.using(concurrency_key="one", priority=9).enqueue()
-            tasks.two_a_site.enqueue("a")
+            tasks.two_a_site.using(priority=5).enqueue("a")
+            tasks.noop.enqueue()
         assert len(claim(1)) == 1
-        assert keys(claim(5)) == {"site:a": 2}
+        assert keys(claim(5)) == {"site:a": 2, "": 3}
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("again", [False, True])
