@@ -69,9 +69,7 @@ def waiting(queues: Sequence[str] = ()) -> dict[str, bool]:
             f"FROM names WHERE name NOT IN ({_PAUSED})",
             [*given, at],
         )
-        return {
-            name: bool(ready or later) for name, ready, later in cursor if (ready, later) != (None, None)
-        }
+        return {name: bool(ready or later) for name, ready, later in cursor if (ready, later) != (None, None)}
 
 
 def anywhere(limit: int) -> tuple[str, list[Any]]:
@@ -154,6 +152,7 @@ def _first(
         f"WITH RECURSIVE {_named(queues)}, open AS (SELECT name FROM names WHERE name NOT IN ({_PAUSED}))"
     )
     params = [*queues]
+    kinds: list[tuple[str, str, int, int | str]]
     if closed:
         jobs = f"{_by('keyed')} AND queue_name = name AND concurrency_key"
         # Of each queue one after the other is found in the index, and at last NULL.

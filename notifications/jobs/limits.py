@@ -8,7 +8,7 @@ count is a later statement than the lock, because its snapshot must be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import blake2b
 
 from django.db.models import Q

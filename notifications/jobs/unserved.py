@@ -29,8 +29,8 @@ def unserved() -> Any:
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # a worker of all queues
         return jobs.none()
-    # Their names first: what waits in the others, however much, is not read for this. Also of a queue that is full: what
-    # runs of it may be that of a worker that is gone, too.
+    # Their names first: what waits in the others, however much, is not read for this. Also those of full queues: what
+    # runs there may be a lost worker's.
     if not (names := due.waiting().keys() - served):
         return jobs.none()
     ago = now - timedelta(seconds=WAITS)
