@@ -29,8 +29,8 @@ def unserved() -> Any:
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # a worker of all queues
         return jobs.none()
-    # Their names first: what waits in the others, however much, is not read for this. Also those of full queues: what
-    # runs there may be a lost worker's.
+    # Their names first: where there are none, what waits in the others is not read, however much it is. Full queues are
+    # among them: what runs there may be a lost worker's.
     if not (names := due.waiting().keys() - served):
         return jobs.none()
     ago = now - timedelta(seconds=WAITS)
