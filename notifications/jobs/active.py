@@ -2,7 +2,8 @@
 
 To look for each of many jobs whether its user may have it takes longer than to insert it. So after a look at a user who
 has no more than half of what is allowed, a process takes the next ones without a look, up to a sixteenth, for a moment:
-eight processes at the same time stay within the limit together. Beyond half there is a look for each job.
+eight processes at the same time stay within the limit together. Beyond half there is a look for each job; where one of
+them asks for hundreds in that moment, what the others may take without a look comes on top.
 Two that ask at the same time may both be the last: neither sees the other's job before its commit.
 """
 
@@ -21,7 +22,7 @@ from notifications.transactions import connection
 from notifications.user_keys import to_db
 
 #: Seconds for which a look at a user's active jobs holds, and users of whom one is remembered at most.
-HOLDS, REMEMBERED = 0.05, 10_000
+HOLDS, REMEMBERED = 0.25, 10_000
 #: Whether a user has no more than so many active jobs.
 _FEW = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
 _COUNT = (
