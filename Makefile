@@ -1,11 +1,12 @@
 # make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
 # make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
-# make test     all tests; ARGS="-k word" chooses
+# make test     the tests, in parallel, all but the long ones; ARGS="-k word" chooses
+# make test-slow  the long ones: kills, crowds, models, the built wheel
 # make faults   kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
 # make lint     format, lint and types, as they must be before a commit
 # make help     this list
 
-.PHONY: run worker test faults lint help venv-dev
+.PHONY: run worker test test-slow faults lint help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -19,8 +20,14 @@ worker:
 venv-dev:
 	@tools/venv .venv requirements-dev.txt requirements.txt
 
+# Tests mostly wait for servers: a few more processes than there are cores.
+PYTEST = .venv/bin/python -m pytest -n $(shell expr $$(nproc) + 2) --dist worksteal
+
 test: venv-dev
-	.venv/bin/python -m pytest $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: venv-dev
+	$(PYTEST) -m slow $(ARGS)
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

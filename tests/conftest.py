@@ -24,13 +24,18 @@ from asgiref.sync import sync_to_async
 from django.db import connection, connections
 
 from tests.support import browser as chromium_browser
-from tests.support import plugin
+from tests.support import plugin, selection
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import ROOT, Sites
 
 ARTIFACTS = ROOT / "var" / "test-failures"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items):
+    selection.mark(items)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.selection import MARKED
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module imports from its own layer and from lower ones; what is not named is the top:
@@ -107,3 +109,9 @@ def test_no_submodule_has_a_public_functions_name():
     )
     assert "notify" in exported
     assert not set(exported) & {path.stem for path in (ROOT / "notifications").glob("*.py")}
+
+
+def test_marked_files_exist():
+    """A file that was moved keeps its markers: its path in selection.MARKED is moved too."""
+    missing = [path for paths in MARKED.values() for path in paths if not (ROOT / "tests" / path).exists()]
+    assert not missing

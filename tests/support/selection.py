@@ -1,0 +1,61 @@
+"""Markers that whole folders and files of tests share: what `make test` leaves out, and what CI need not run twice."""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent.parent
+
+#: For each marker, the folders and files (below tests/) whose tests have it.
+MARKED = {
+    "slow": [
+        "conformance",
+        "faults",
+        "model",
+        "packaging",
+        "data/test_crowd.py",
+        "data/test_plans.py",
+        "data/test_two_hundred.py",
+        "http/test_schemathesis.py",
+        "realtime/test_doorbell_ways.py",
+    ],
+    "any_database": [
+        "asyncsite",
+        "conformance",
+        "hosts",
+        "model",
+        "outbound",
+        "templatetags",
+        "faults/test_dead_readers.py",
+        "faults/test_doorbells.py",
+        "http/test_bad_requests.py",
+        "http/test_frameworks.py",
+        "http/test_openapi.py",
+        "http/test_schemathesis.py",
+        "http/test_served.py",
+        "realtime/test_doorbell_ways.py",
+        "test_docs.py",
+        "test_javascript.py",
+        "test_layout.py",
+        "test_venv.py",
+    ],
+    "any_django": [
+        "conformance",
+        "faults",
+        "model",
+        "data/test_crowd.py",
+        "data/test_two_hundred.py",
+        "outbound/test_pools.py",
+        "realtime/test_doorbell_ways.py",
+    ],
+}
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Add the markers of each test's file and folders."""
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        places = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
+        for marker, marked in MARKED.items():
+            if not places.isdisjoint(marked):
+                item.add_marker(marker)
