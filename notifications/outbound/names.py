@@ -33,11 +33,15 @@ MOST_KEPT = 1000
 
 
 def lookup(host: str, port: int) -> list[str]:
-    """Ask the system for the addresses of ``host``, best first; raise socket.gaierror if there are none.
+    """Return the addresses of ``host`` that the system finds, best first; raise socket.gaierror if there are none.
 
     Not limited to the families this machine has: the check must see the whole answer.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except UnicodeError as exc:
+        # Python's IDNA codec refuses the name before the system gets it. aiohttp wraps an OSError only.
+        raise socket.gaierror(socket.EAI_NONAME, "The name cannot be encoded") from exc
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 

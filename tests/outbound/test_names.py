@@ -46,6 +46,17 @@ async def test_unknown(stands_for):
         await names.Resolver().resolve("nowhere.test", 80)
 
 
+async def test_a_name_that_cannot_be_encoded(monkeypatch):
+    """Python's IDNA codec raises a UnicodeError for it, which a caller gets as Unreachable."""
+
+    def getaddrinfo(*args, **options):
+        raise UnicodeEncodeError("idna", "a", 0, 1, "label too long")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(outbound.Unreachable, match=r"^long\.test could not be found\.$"):
+        await outbound.get("http://long.test/", retries=0)
+
+
 class Book:
     """Names and how long they take: until `open(name)`, or for ever. `now` and `most` count lookups under way."""
 
