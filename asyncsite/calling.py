@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from notifications import outbound
 
 DEADLINE = 30.0  # seconds, for a call that nobody waits for
+MAX_BODY_BYTES = 5_000_000
 ERROR_LENGTH = 500
 TYPE_LENGTH = 200
 
@@ -26,9 +27,12 @@ class Answer:
 
 
 async def call(url):
-    """The Answer of a URL; what goes wrong outside is in it, in words, and not raised."""
+    """Call a URL and return its Answer, which also says in words what went wrong. The body is counted, not kept."""
     try:
-        response = await outbound.get(url, deadline=DEADLINE)
+        async with outbound.stream("GET", url, deadline=DEADLINE, max_bytes=MAX_BODY_BYTES) as response:
+            size = 0
+            async for piece in response:
+                size += len(piece)
     except outbound.Refused as error:
         return Answer(outcome="refused", error=str(error)[:ERROR_LENGTH])
     except outbound.OutboundError as error:
@@ -38,7 +42,7 @@ async def call(url):
         outcome="failed" if error else "ok",
         status=response.status,
         elapsed_ms=round(response.elapsed * 1000),
-        bytes=len(response.body),
+        bytes=size,
         content_type=storable(response.headers.get("Content-Type", ""))[:TYPE_LENGTH],
         error=error[:ERROR_LENGTH],
     )

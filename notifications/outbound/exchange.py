@@ -46,6 +46,11 @@ class Exchange:
         """Whether the answer is a redirect."""
         return self.answer.status in STATUSES and "Location" in self.answer.headers
 
+    @property
+    def running(self) -> float:
+        """Seconds since it began; 0 once it has ended, when they are part of ``Call.elapsed``."""
+        return monotonic() - self._started if self._circuit else 0.0
+
     async def send(self, *, checked: bool, whole: bool) -> None:
         """Send the request and receive the head of the answer, and the whole of it if that is wanted."""
         call, ask = self._call, self.ask

@@ -17,6 +17,7 @@ class Stream:
 
     ``status``, ``url``, ``headers``, ``attempts`` and ``history`` are those of ``Response``.
     The pieces are bytes, unpacked, of any size from 1 to about 256 KiB.
+    ``elapsed`` is the seconds since the first request was sent, without waiting, up to the end of the block.
     """
 
     def __init__(self, call: Call, run: Exchange) -> None:
@@ -31,6 +32,10 @@ class Stream:
         self._run = run
         self._begun = False
         call.stage = "caller"
+
+    @property
+    def elapsed(self) -> float:
+        return self._call.elapsed + self._run.running
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._begun:

@@ -1,5 +1,6 @@
 """Bodies that are read while they arrive."""
 
+import asyncio
 import contextlib
 import tracemalloc
 
@@ -68,6 +69,17 @@ async def test_retries(upstream):
     async with outbound.stream("GET", upstream.url("/times?say=503")) as answer:
         assert [piece async for piece in answer] == [b"ok"]
     assert answer.attempts == 2
+
+
+async def test_elapsed(upstream):
+    """The seconds run from the first request to the end of the block, over all attempts."""
+    async with outbound.stream("GET", upstream.url("/slow/0.2")) as answer:
+        first = answer.elapsed
+        await asyncio.sleep(0.1)
+        assert answer.elapsed >= first + 0.1 >= 0.3
+    end = answer.elapsed
+    await asyncio.sleep(0.05)
+    assert answer.elapsed == end >= 0.3
 
 
 @pytest.mark.parametrize("left", ["unread", "break", "raise"])

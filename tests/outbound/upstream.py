@@ -149,8 +149,8 @@ class Upstream:
         answer = web.StreamResponse()
         await answer.prepare(request)
         with contextlib.suppress(ConnectionError):
-            for _ in range(int(request.match_info["value"])):
-                await answer.write(b"x" * 1_000_000)
+            for _ in range(int(request.match_info["value"]) * 10):
+                await answer.write(b"x" * 100_000)
         return answer
 
     async def sized(self, request):
