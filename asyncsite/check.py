@@ -12,9 +12,11 @@ from asyncsite.access import FORMS, signed_in
 from asyncsite.asking import Unreadable, WrongValues, read_url
 from asyncsite.calling import call
 from asyncsite.forms import TITLE_LENGTH, CheckForm
+from asyncsite.limits import TooManyReports, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted
+from notifications.exceptions import TooManyAsks
 from notifications.realtime.waiting import let_go
 
 PATIENCE = 2.0  # seconds
@@ -43,6 +45,14 @@ async def check(request):
 
 
 async def answer(request, url, *, form):
+    try:
+        await sync_to_async(count_request)(request.user)
+    except TooManyAsks as error:
+        detail = (
+            f"{error.limit:,} URLs and reports were sent within a minute. Try again in {error.retry_after} s."
+        )
+        refusal = problem(429, detail, headers={"Retry-After": str(error.retry_after)})
+        return await refused(request, refusal, form=form)
     # Signing in has opened a connection to the database: nobody holds one while waiting for somebody else's API.
     await let_go()
     try:
@@ -56,13 +66,24 @@ async def answer(request, url, *, form):
 
 
 async def later(request, url, *, form):
-    response = await aaccepted(
-        request, lambda: ask_report(request.user, [url], title=f"Check {url}"[:TITLE_LENGTH])
-    )
-    if response.status_code < 400 or wants_json(request):
+    try:
+        response = await aaccepted(
+            request, lambda: ask_report(request.user, [url], title=f"Check {url}"[:TITLE_LENGTH])
+        )
+    except TooManyReports as error:
+        response = problem(409, str(error))
+    return response if response.status_code < 400 else await refused(request, response, form=form)
+
+
+async def refused(request, response, *, form):
+    """The problem itself for a program; for a person the form with what it says."""
+    if wants_json(request):
         return response
     form.add_error(None, detail_of(response))
-    return await page(request, form, status=response.status_code)
+    shown = await page(request, form, status=response.status_code)
+    if "Retry-After" in response:
+        shown["Retry-After"] = response["Retry-After"]
+    return shown
 
 
 async def page(request, form, *, status=200, **context):

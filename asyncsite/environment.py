@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,7 @@ NAMES = (
     "SECRET_KEY",
     "ALLOWED_HOSTS",
     "CSRF_TRUSTED_ORIGINS",
+    "REPORT_RETENTION_DAYS",
 )
 
 SQLITE_OPTIONS = {
@@ -72,6 +74,13 @@ class Environment:
         if not value.isascii() or not value.isdigit() or len(value) > 5 or not 1 <= int(value) <= 65535:
             raise ImproperlyConfigured(f"PORT is {value!r}: use a number from 1 to 65535.")
         return int(value)
+
+    def days(self, name, default):
+        """A timedelta of whole days."""
+        value = self.values.get(name, default)
+        if not value.isascii() or not value.isdigit() or len(value) > 5 or int(value) < 1:
+            raise ImproperlyConfigured(f"{name} is {value!r}: use a number of days from 1 to 99999.")
+        return timedelta(days=int(value))
 
     def secret_key(self, debug):
         if key := self.values.get("SECRET_KEY"):

@@ -1,4 +1,4 @@
-"""Reports, and the calls that were made for them."""
+"""Reports, the calls that were made for them, and what counts towards the rate limit."""
 
 from django.conf import settings
 from django.db import models
@@ -19,7 +19,10 @@ class Report(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
-        indexes = [models.Index(fields=["owner", "-id"], name="asyncsite_report_owner")]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="asyncsite_report_owner"),
+            models.Index(fields=["created_at"], name="asyncsite_report_created"),
+        ]
 
     def __str__(self):
         return self.title
@@ -57,3 +60,16 @@ class Call(models.Model):
 
     def __str__(self):
         return f"{self.url}: {self.get_outcome_display()}"
+
+
+class RateLimitEntry(models.Model):
+    """A request of a user that counts towards ASKS_PER_MINUTE. It is deleted by a later request of the same user."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["owner", "created_at"], name="asyncsite_rate_recent")]
+
+    def __str__(self):
+        return f"{self.owner_id} at {self.created_at}"

@@ -107,6 +107,9 @@ STATIC_ROOT = VAR_DIR / "static"
 
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
 
+# Reports are kept for so long; a user may delete them before.
+REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")
+
 NOTIFICATIONS = {
     "EMBEDDED_WORKER": env.flag("EMBEDDED_WORKER", default=DEBUG),
     # In development the bundled sample upstream may be called, and nothing else of this machine.

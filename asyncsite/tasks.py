@@ -8,14 +8,18 @@ from asgiref.sync import sync_to_async
 from django.db.models import Count
 
 from asyncsite.calling import call
+from asyncsite.limits import refuse_too_many_reports
 from asyncsite.models import Call, Report
+from asyncsite.pruning import prune_reports
 from asyncsite.summary import outcome_words
 from notifications.api import policy, progress, task
+from notifications.exceptions import JobError
 
 AT_ONCE = 50
 A_HOST = 10
 RECORD_EVERY = 0.25  # seconds; what a killed worker has called and not recorded yet is called again
 ROWS = 100  # of one transaction, so that nobody waits long for SQLite's one writer
+MAX_PRUNED_REPORTS = 20  # by one report's job
 
 
 def tell(done):
@@ -32,8 +36,10 @@ def tell(done):
 async def check_urls(report_id):
     """Call what is not recorded yet, at most AT_ONCE URLs at a time and A_HOST a server; return the counts of outcomes.
 
-    May run again at any time: what an earlier attempt recorded is not called again.
+    May run again at any time: what an earlier attempt recorded is not called again. Reports of all users that are past
+    their retention are deleted first.
     """
+    await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS)
     todo, total = await sync_to_async(unrecorded)(report_id)
     progress(total - len(todo), total, "")
     pending = start_calls(todo)
@@ -51,7 +57,11 @@ async def check_urls(report_id):
 
 
 def ask_report(user, urls, title=""):
-    """Make a report and enqueue its job, in the caller's transaction; return what ``enqueue`` returned."""
+    """Make a report and enqueue its job, in the caller's transaction; return what ``enqueue`` returned.
+
+    Raises TooManyReports if the user has as many as are stored for one user.
+    """
+    refuse_too_many_reports(user)
     title = title or f"Check {len(urls):,} {'URL' if len(urls) == 1 else 'URLs'}"
     report = Report.objects.create(owner=user, title=title, urls=urls, size=len(urls))
     result = check_urls.using(owner=user, title=title, url=report.get_absolute_url()).enqueue(report.pk)
@@ -62,7 +72,9 @@ def ask_report(user, urls, title=""):
 
 def unrecorded(report_id):
     """The (position, URL) pairs that have no row yet, and how many URLs there are in all."""
-    urls = Report.objects.values_list("urls", flat=True).get(pk=report_id)
+    urls = Report.objects.values_list("urls", flat=True).filter(pk=report_id).first()
+    if urls is None:
+        raise JobError("The report was deleted.")
     recorded = set(Call.objects.filter(report=report_id).values_list("position", flat=True))
     numbered = enumerate(urls, start=1)
     return [(position, url) for position, url in numbered if position not in recorded], len(urls)

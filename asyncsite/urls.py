@@ -11,6 +11,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="reports"), name="home"),
     path("reports/", views.reports, name="reports"),
     path("reports/<int:pk>/", views.report, name="report"),
+    path("reports/<int:pk>/delete/", views.delete_report, name="report-delete"),
     path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
     path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
     path("check/", check.check, name="check"),

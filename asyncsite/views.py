@@ -5,6 +5,7 @@ import json
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from asyncsite.access import FORMS, signed_in
@@ -12,9 +13,11 @@ from asyncsite.asking import Unreadable, Wanted, WrongValues, read_report
 from asyncsite.chart import chart
 from asyncsite.downloads import as_csv, as_dict
 from asyncsite.forms import ReportForm
+from asyncsite.limits import TooManyReports, count_request
 from asyncsite.listing import listed
 from asyncsite.models import Call, Report
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
+from asyncsite.pruning import ACTIVE
 from asyncsite.samples import sample_urls
 from asyncsite.summary import answer_times, totals
 from asyncsite.tasks import ask_report
@@ -75,6 +78,23 @@ def report_json(request, pk):
     return JsonResponse(as_dict(row, totals(calls), calls), headers=attachment(f"report-{pk}.json"))
 
 
+@never_cache
+@signed_in("POST")
+def delete_report(request, pk):
+    """Delete a report of mine with its calls, unless its job is active. What notifications say of it stays."""
+    row = own_report(request, pk)
+    if Job.objects.filter(pk=row.job_id, state__in=ACTIVE).exists():
+        detail = "The report is still running. Cancel it, then delete it."
+        if wants_json(request):
+            return problem(409, detail)
+        context = {"heading": "The report was not deleted", "text": detail}
+        return render(request, "message.html", context, status=409)
+    row.delete()
+    if wants_json(request):
+        return HttpResponse(status=204)
+    return HttpResponse(status=303, headers={"Location": reverse("reports")})
+
+
 def report_from_json(request):
     try:
         wanted = read_report(request.body)
@@ -96,7 +116,14 @@ def report_from_form(request, form):
 
 
 def new_report(request, wanted):
-    return accepted(request, lambda: ask_report(request.user, wanted.urls, title=wanted.title))
+    def ask():
+        count_request(request.user)
+        return ask_report(request.user, wanted.urls, title=wanted.title)
+
+    try:
+        return accepted(request, ask)
+    except TooManyReports as error:
+        return problem(409, str(error))
 
 
 def reports_page(request, form, *, status=200):

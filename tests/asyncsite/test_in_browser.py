@@ -1,6 +1,7 @@
 """The site as a person sees it, in Chromium."""
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -71,6 +72,24 @@ def test_the_box_says_what_it_holds_before_it_is_sent(site_server, page):
     page.get_by_role("button", name="Try it with sample URLs").click()
     count.filter(has_text="41 URLs.").wait_for()
     assert box.input_value().startswith("https://a.example/\nhttp://127.0.0.1")
+
+
+def test_a_report_is_deleted_after_a_question(site_server, new_page):
+    """Also without JavaScript; Escape leaves it."""
+    page = new_page(java_script_enabled=False)
+    sign_in(page, site_server.url)
+    page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/ok?delete")
+    page.get_by_role("button", name="Check URLs").click()
+    page.locator(".totals").wait_for()
+    path = urlsplit(page.url).path
+    page.get_by_role("button", name="Delete…").click()
+    page.get_by_text("Delete this report and 1 recorded call?").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Delete report").wait_for(state="hidden")
+    page.get_by_role("button", name="Delete…").click()
+    page.get_by_role("button", name="Delete report").click()
+    page.wait_for_url("**/reports/")
+    assert page.locator(f'a[href="{path}"]').count() == 0
 
 
 def test_a_double_click_asks_once(site_server, page):

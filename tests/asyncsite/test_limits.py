@@ -1,0 +1,96 @@
+"""How often a user may have URLs called, and how many reports are stored for one."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+
+from asyncsite import check, limits
+from asyncsite.models import RateLimitEntry, Report
+from notifications.models import Job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JSON = "application/json"
+
+
+@pytest.fixture
+def three_a_minute(settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ASKS_PER_MINUTE": 3}
+
+
+def check_url(client, url):
+    return client.post("/check/", json.dumps({"url": url}), content_type=JSON)
+
+
+def send_report(client, url, **headers):
+    return client.post("/reports/", json.dumps({"urls": [url]}), content_type=JSON, headers=headers)
+
+
+def test_a_check_that_makes_no_job_counts_as_one(program, other, client, upstream, three_a_minute):
+    """For itself and for reports, until its minute is over; another user's requests are counted apart."""
+    url = upstream.url("/ok")
+    assert [check_url(program, url).status_code for _ in range(3)] == [200] * 3
+    response = check_url(program, url)
+    assert (response.status_code, response.headers["content-type"]) == (429, "application/problem+json")
+    seconds = int(response.headers["Retry-After"])
+    assert 1 <= seconds <= 60
+    assert response.json()["detail"] == (
+        f"3 URLs and reports were sent within a minute. Try again in {seconds} s."
+    )
+    assert send_report(program, url).status_code == 429
+    assert len(upstream.seen) == 3 and not Job.objects.exists() and not Report.objects.exists()
+    client.force_login(other)
+    assert check_url(client, url).status_code == 200
+
+
+def test_the_minute_ends(program, demo, upstream, three_a_minute):
+    """What is older than a minute is not counted, and is deleted by the next request."""
+    url = upstream.url("/ok")
+    assert [check_url(program, url).status_code for _ in range(4)] == [200] * 3 + [429]
+    RateLimitEntry.objects.update(created_at=F("created_at") - timedelta(seconds=61))
+    assert check_url(program, url).status_code == 200
+    assert RateLimitEntry.objects.filter(owner=demo).count() == 1
+
+
+def test_a_report_counts_once_however_often_it_is_replayed(program, upstream, three_a_minute):
+    for _ in range(5):
+        assert send_report(program, upstream.url("/ok"), idempotency_key="one").status_code == 202
+    assert RateLimitEntry.objects.count() == 1
+    assert check_url(program, upstream.url("/ok")).status_code == 200
+
+
+def test_a_check_that_becomes_a_report_counts_once(program, upstream, three_a_minute, monkeypatch):
+    monkeypatch.setattr(check, "PATIENCE", 0.05)
+    assert check_url(program, upstream.url("/slow/1")).status_code == 202
+    assert RateLimitEntry.objects.count() == 1
+
+
+def test_a_person_gets_the_form_back(person, upstream, three_a_minute):
+    for _ in range(3):
+        person.post("/check/", {"url": upstream.url("/ok")})
+    response = person.post("/check/", {"url": upstream.url("/ok")})
+    html = response.content.decode()
+    assert response.status_code == 429 and "Retry-After" in response.headers
+    assert "3 URLs and reports were sent within a minute." in html
+    assert f'value="{upstream.url("/ok")}"' in html
+
+
+def test_reports_of_a_user_are_bounded(program, person, make_report, other, upstream, monkeypatch):
+    """One more is refused with what to do, from the list and from a check that takes too long; a fast check is not."""
+    monkeypatch.setattr(limits, "MAX_REPORTS_PER_USER", 2)
+    make_report(owner=other), make_report(), make_report()
+    detail = (
+        "You have 2 reports, which is the limit. Open one that you no longer need, delete it, and try again."
+    )
+    response = send_report(program, upstream.url("/ok"))
+    assert (response.status_code, response.json()["detail"]) == (409, detail)
+    response = person.post("/reports/", {"urls": upstream.url("/ok")})
+    assert response.status_code == 409 and detail in response.content.decode()
+    assert upstream.url("/ok") in response.content.decode()
+    monkeypatch.setattr(check, "PATIENCE", 0.05)
+    response = person.post("/check/", {"url": upstream.url("/slow/1")})
+    assert response.status_code == 409 and detail in response.content.decode()
+    monkeypatch.setattr(check, "PATIENCE", 60)
+    assert person.post("/check/", {"url": upstream.url("/ok")}).status_code == 200
+    assert Report.objects.count() == 3 and not Job.objects.exists()

@@ -1,0 +1,105 @@
+"""Reports that are past their retention, and those that their owner deletes."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from asyncsite import tasks
+from asyncsite.models import Call, Report
+from asyncsite.pruning import prune_reports
+from asyncsite.tasks import ask_report
+from notifications.models import Job
+from notifications.testing import run_jobs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def aged(make_report):
+    """Makes a report that is so many days old."""
+
+    def make(days, **fields):
+        return make_report(ok=[1, 2], created_at=timezone.now() - timedelta(days=days), **fields)
+
+    return make
+
+
+def test_a_report_is_kept_for_its_retention(aged, settings):
+    """Of all users, with its calls; the number of reports that one run deletes is bounded, and the oldest go first."""
+    settings.REPORT_RETENTION = timedelta(days=90)
+    kept, youngest = aged(89), aged(91)
+    aged(93), aged(92)
+    assert prune_reports(limit=2) == 2
+    assert set(Report.objects.all()) == {kept, youngest}
+    assert [prune_reports(limit=2), prune_reports()] == [1, 0]
+    assert Report.objects.get() == kept and Call.objects.count() == 2
+
+
+def test_the_job_of_a_report_deletes_old_ones(aged, demo, other, upstream, monkeypatch):
+    monkeypatch.setattr(tasks, "MAX_PRUNED_REPORTS", 2)
+    for _ in range(3):
+        aged(1000, owner=other)
+    ask_report(demo, [upstream.url("/ok")])
+    run_jobs()
+    assert Report.objects.filter(owner=other).count() == 1
+    assert Report.objects.get(owner=demo).calls.get().outcome == "ok"
+
+
+def test_an_old_report_with_an_active_job_stays(aged, demo, upstream):
+    ask_report(demo, [upstream.url("/ok")])
+    Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
+    assert prune_reports() == 0
+    run_jobs()
+    assert prune_reports() == 1
+
+
+def test_the_command_deletes_reports_too(aged, capsys):
+    """--days counts for them as well."""
+    aged(91), aged(10)
+    call_command("prune")
+    assert capsys.readouterr().out.endswith("1 reports deleted.\n")
+    call_command("prune", days=9)
+    assert not Report.objects.exists()
+
+
+def test_an_owner_deletes_a_report(person, make_report):
+    """With its calls, from its page. Another one stays."""
+    report, another = make_report(ok=[1]), make_report(ok=[2])
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert (
+        f'action="/reports/{report.pk}/delete/"' in html and "Delete this report and 1 recorded call?" in html
+    )
+    response = person.post(f"/reports/{report.pk}/delete/")
+    assert (response.status_code, response.headers["location"]) == (303, "/reports/")
+    assert Report.objects.get() == another and Call.objects.count() == 1
+    assert person.post(f"/reports/{report.pk}/delete/").status_code == 404
+
+
+def test_a_program_deletes_a_report(program, make_report):
+    report = make_report(ok=[1])
+    assert program.post(f"/reports/{report.pk}/delete/").status_code == 204
+    assert not Report.objects.exists()
+
+
+def test_only_its_owner_deletes_a_report(person, program, make_report, other):
+    report = make_report(owner=other)
+    assert person.post(f"/reports/{report.pk}/delete/").status_code == 404
+    assert person.get(f"/reports/{report.pk}/delete/").status_code == 405
+    assert Report.objects.get() == report
+
+
+def test_a_running_report_is_not_deleted(person, demo, upstream):
+    """Its job would have nothing to record into. Cancelled first, it goes; its job cannot be tried again then."""
+    ask_report(demo, [upstream.url("/ok")])
+    report = Report.objects.get()
+    response = person.post(f"/reports/{report.pk}/delete/")
+    assert response.status_code == 409
+    assert "The report is still running. Cancel it, then delete it." in response.content.decode()
+    person.post(f"/notifications/api/jobs/{report.job_id}/cancel/")
+    assert person.post(f"/reports/{report.pk}/delete/").status_code == 303
+    person.post(f"/notifications/api/jobs/{report.job_id}/retry/")
+    run_jobs()
+    job = Job.objects.get()
+    assert job.state == "failed" and "The report was deleted." in job.error
