@@ -1,6 +1,7 @@
 """The trace that a request came with, to be passed on (W3C Trace Context, https://www.w3.org/TR/trace-context/).
 
-It goes with the jobs that are asked for in a request, and from these with their calls to others and their own jobs.
+It goes with the jobs that are enqueued in a request, and from these with their outbound calls and their own jobs.
+Outbound calls carry ``traceparent`` alone: ``tracestate`` may hold whatever the visitor or their vendors wrote.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from contextvars import ContextVar
 
 Pairs = tuple[tuple[str, str], ...]
 
-# Only versions to come may have more behind it.
+# Only a later version may have more behind the four fields.
 _PARENT = re.compile(
-    r"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,200})?"
+    r"(?!ff|00.{53}.)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-[\x21-\x7e]{0,200})?"
 )
 _STATE = re.compile(r"[\x20-\x7e]{1,512}")
 
@@ -26,8 +27,8 @@ _carried: ContextVar[Pairs] = ContextVar("notifications_trace", default=())
 def tracing(headers: Mapping[str, str]) -> Iterator[None]:
     """Pass on the trace of a request: ``with tracing(request.headers): ...``.
 
-    What is called inside sends its ``traceparent`` and ``tracestate``, as they came; malformed ones are left out.
-    With ``notifications.asgi.get_asgi_application`` every request does so by itself.
+    Outbound calls inside send its ``traceparent``, unless it is malformed; jobs enqueued inside also keep its
+    ``tracestate``. With ``notifications.asgi.get_asgi_application`` every request does so by itself.
     """
     token = _carried.set(_pairs(headers.get("traceparent", ""), headers.get("tracestate", "")))
     try:
@@ -45,8 +46,13 @@ def note(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def carried() -> Pairs:
-    """Return the headers to pass on."""
+    """Return the headers that jobs keep."""
     return _carried.get()
+
+
+def outgoing() -> Pairs:
+    """Return the headers that outbound calls send."""
+    return _carried.get()[:1]
 
 
 def as_text() -> str:
@@ -81,8 +87,9 @@ def _of_span() -> Pairs:
 
 
 def _pairs(parent: str, state: str) -> Pairs:
-    if not _PARENT.fullmatch(parent):
+    match = _PARENT.fullmatch(parent)
+    if match is None:
         return ()
-    if not _STATE.fullmatch(state):
-        return (("traceparent", parent),)
-    return (("traceparent", parent), ("tracestate", state))
+    # A later version is passed on as the one that is understood here, without what it may have more.
+    trace = ("traceparent", f"00-{match[1]}")
+    return (trace, ("tracestate", state)) if _STATE.fullmatch(state) else (trace,)

@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import __version__
-from notifications.traces import carried
+from notifications.traces import outgoing
 
 from . import keys
 from .attempts import answered
@@ -205,7 +205,7 @@ def _method(method: str) -> str:
 
 
 def _headers(given: Headers | None, content_type: str) -> CIMultiDictProxy[str]:
-    trace = carried()
+    trace = outgoing()
     if not given and not content_type and not trace:
         return _USUAL
     headers = CIMultiDict(given or {})

@@ -1,7 +1,8 @@
 """Spans for OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), where it is installed.
 
 Each request that is sent, also by a redirect or a retry, is a client span, and is the parent of what the other side
-does. Query strings are left out. Without OpenTelemetry, or a tracer provider, nothing is done.
+does. Query strings are left out. The other side gets the span's ids in ``traceparent`` and nothing else of the trace.
+Without OpenTelemetry, or a tracer provider, nothing is done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .call import Call
 
 try:
-    from opentelemetry import propagate, trace  # type: ignore[attr-defined,unused-ignore]
+    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
 except ImportError:
     trace = None  # type: ignore[assignment]
 
@@ -46,10 +47,11 @@ def begin(call: Call, ask: Ask) -> tuple[Any, CIMultiDictProxy[str]]:
         )
     )
     headers = CIMultiDict(ask.headers)
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier, context=trace.set_span_in_context(span))
-    for name, value in carrier.items():
-        headers[name] = value
+    # By no propagator: it would also send the tracestate and the baggage of the visitor's request.
+    ids = span.get_span_context()
+    headers["traceparent"] = (
+        f"00-{trace.format_trace_id(ids.trace_id)}-{trace.format_span_id(ids.span_id)}-{ids.trace_flags:02x}"
+    )
     return span, CIMultiDictProxy(headers)
 
 
