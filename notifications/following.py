@@ -114,6 +114,8 @@ async def _wait(request: HttpRequest, asked: Asked, seconds: int) -> look.CatchU
         seat.leave()
     if poll.bye is closing.SIGNED_OUT:
         raise Problem(401, "Nobody is signed in any more. Sign in and try again.")
+    if found is None and poll.bye is closing.GOING_AWAY:
+        raise Problem(503, closing.GOING_AWAY.detail, headers={"Retry-After": "2"})
     if found is None:
         raise busy()
     return found

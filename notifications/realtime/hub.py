@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after a question that the database did not answer.
 RETRY = 1.0
-#: Seconds that the end of the server waits for clients to go.
+#: Seconds that the end of the server waits for clients to go, and after that for requests to be answered.
 FAREWELL = 1.0
+ANSWER_WITHIN_SECONDS = 5.0
 
 
 class Watch:
@@ -62,7 +63,7 @@ class Hub:
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)
         self.users: dict[Any, Watch] = {}
-        #: Those who wait without being subscribers, and are still to be answered when it ends.
+        #: Tasks of requests that wait for a job, and must be answered when the server stops.
         self.waiting: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.ending = asyncio.Event()
         self.signout = SignOut(self)
@@ -74,7 +75,12 @@ class Hub:
         self._clock = Clock(self)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
-        """Register a subscriber before anything is read for it; returns why not, where there are too many sockets."""
+        """Register a subscriber before anything is read for it.
+
+        Returns None, or the reason why it was not registered: too many sockets, or the server is stopping.
+        """
+        if self.ending.is_set():
+            return closing.GOING_AWAY
         watch = self.users.get(subscriber.user) or Watch()
         if subscriber.is_socket and watch.sockets >= settings.SOCKETS_PER_USER:
             return closing.TOO_MANY_SOCKETS
@@ -120,14 +126,19 @@ class Hub:
         return [subscriber for watch in watches for subscriber in watch.subscribers]
 
     async def close(self) -> None:
-        """Say goodbye to all, wait until they have gone, at most 1 s, stop, and end the threads."""
+        """Say goodbye to all, wait until they have gone and requests are answered, and end the threads.
+
+        Nothing joins any more: ``join`` returns the reason from now on.
+        """
         self._clock.stop()
         self.ending.set()
         subscribers = self.subscribers()
         for subscriber in subscribers:
             subscriber.close(closing.GOING_AWAY)
-        if leaving := [*(subscriber.task for subscriber in subscribers), *self.waiting]:
+        if leaving := [subscriber.task for subscriber in subscribers]:
             await asyncio.wait(leaving, timeout=FAREWELL)
+        if waiting := set(self.waiting):
+            await asyncio.wait(waiting, timeout=ANSWER_WITHIN_SECONDS)
         self.end()
 
     def end(self) -> None:
@@ -328,6 +339,10 @@ def here() -> Hub:
 
 
 async def close_here() -> None:
-    """Close the hub of the running event loop, if there is one."""
-    if hub := _hubs.pop(asyncio.get_running_loop(), None):
+    """Close the hub of the running event loop, if there is one.
+
+    It stays the hub of this loop, so that a request that comes later is sent away: a new hub would never be closed, and
+    the server would wait for the request until it is killed.
+    """
+    if hub := _hubs.get(asyncio.get_running_loop()):
         await hub.close()

@@ -43,9 +43,11 @@ class Poll(Subscriber):
     async def answer(self, seconds: float) -> CatchUp | None:
         """Return what there is, at once if it is news to the client, else when something moves or the time is over.
 
-        None if nothing could be read; ``bye`` says it where the client was sent away.
+        None if nothing could be read; ``bye`` gives the reason if the client was sent away.
         """
-        self.hub.join(self)
+        self.bye = self.hub.join(self)
+        if self.bye is not None:
+            return None
         try:
             self.begin(*self.start)
             self.hub.read_up(self)

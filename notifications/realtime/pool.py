@@ -43,27 +43,31 @@ class Pool:
         return future
 
     def close(self) -> list[threading.Thread]:
-        """End the threads, which close their connections, once what they were given is done. Returns them."""
+        """End the threads, which close their connections, once the work they were given is done. Returns them.
+
+        Later work is done by new threads: a request may still be answered while the server stops.
+        """
         for _ in self._threads:
             self._work.put(None)
         ending, self._threads = self._threads, []
+        self._work, self._idle = SimpleQueue(), threading.Semaphore(0)
         return ending
 
     def _start_thread(self) -> None:
         name = f"notifications-{self.name}-{len(self._threads) + 1}"
         # A daemon: a question that hangs must not keep the process from ending.
-        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        thread = threading.Thread(target=self._serve, args=(self._work, self._idle), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _serve(self) -> None:
+    def _serve(self, work: SimpleQueue, idle: threading.Semaphore) -> None:
         opened = 0.0
         while True:
             try:
-                asked = self._work.get(timeout=IDLE)
+                asked = work.get(timeout=IDLE)
             except Empty:
                 _close_connections()
-                asked = self._work.get()
+                asked = work.get()
             if asked is None:
                 _close_connections()
                 return
@@ -71,7 +75,7 @@ class Pool:
                 _close_connections()
                 opened = time.monotonic()
             self._answer(*asked)
-            self._idle.release()
+            idle.release()
 
     def _answer(self, loop, future, work, args) -> None:
         try:

@@ -48,10 +48,13 @@ class EventStream(Subscriber):
     async def events(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
         """Yield what follows a position, or (None) a snapshot and what follows that, until the response ends."""
         self.task = asyncio.current_task()
-        self.hub.join(self)
+        bye = self.hub.join(self)
         try:
-            self.begin(epoch, seq)
-            self.hub.read_up(self)
+            if bye is None:
+                self.begin(epoch, seq)
+                self.hub.read_up(self)
+            else:
+                self.close(bye)
             yield b"retry: %d\n\n" % RETRY
             while self.out or not self.closed:
                 if self.out:

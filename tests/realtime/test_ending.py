@@ -1,0 +1,82 @@
+"""The end of a real server while clients come and wait: each is answered, and nothing keeps the process alive."""
+
+import asyncio
+
+from tests.realtime.test_servers import (
+    EVENTS,
+    SYNC,
+    browser_session,  # noqa: F401 (a fixture)
+    hear,
+    open_socket,
+    served,  # noqa: F401 (a fixture)
+    session_key,  # noqa: F401 (a fixture)
+    start,
+)
+
+
+class Unfinished:
+    """A request of demo whose last byte is still to be sent: the server knows of it, and no view does."""
+
+    async def send(self, site, session, path, **headers):
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", site.port)
+        headers = {"Cookie": f"sessionid={session}", "Content-Length": "1", "Connection": "close", **headers}
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{site.port}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+        return self
+
+    def finish(self):
+        self.writer.write(b"x")
+
+    async def answer(self):
+        """Return all that was answered, when the connection is over."""
+        text = (await asyncio.wait_for(self.reader.read(), 40)).decode()
+        self.writer.close()
+        return text
+
+
+async def test_requests_during_the_goodbye_are_sent_away(browser_session, session_key, served):  # noqa: F811
+    """Events end with a bye and a poll is answered 503, however late they come: the process does not wait for them."""
+    async with (
+        # On Daphne it holds the goodbye open, because it does not answer its close.
+        browser_session.ws_connect(
+            f"{served.url}/ws/notifications/", headers={"Origin": served.url}, autoclose=False
+        ) as silent,
+        open_socket(browser_session, served) as socket,
+    ):
+        await start(silent)
+        await start(socket)
+        known = (await browser_session.get(f"{served.url}{SYNC}")).headers["ETag"]
+        events = await Unfinished().send(served, session_key, EVENTS)
+        poll = await Unfinished().send(served, session_key, SYNC, Prefer="wait=20", If_None_Match=known)
+        served.web.popen.terminate()
+        await hear(socket, "bye")
+        events.finish()
+        poll.finish()
+        text = await events.answer()
+        assert "event: bye" in text and '"code":4000' in text, text
+        text = await poll.answer()
+        assert " 503 " in text.partition("\r\n")[0] and "The server is stopping" in text, text
+        await asyncio.to_thread(served.web.popen.wait, 60)
+
+
+async def test_sync_views_that_wait_are_answered(browser_session, served):  # noqa: F811
+    """202 with the job, also on Daphne, which cancels everything at once."""
+    token = "t" * 32
+    headers = {"Prefer": "wait=20", "X-CSRFToken": token, "Cookie": f"csrftoken={token}"}
+    report = {"urls": [f"{served.url}/upstream/ok"]}
+
+    async def ask():
+        async with browser_session.post(f"{served.url}/reports/", json=report, headers=headers) as answer:
+            return answer.status, await answer.json(), answer.headers.get("Preference-Applied")
+
+    # One more than may wait: when that one is answered, the others wait.
+    asked = {asyncio.create_task(ask()) for _ in range(5)}
+    answered, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert [one.result()[0] for one in answered] == [202]
+    assert len(waiting) == 4
+    served.web.popen.terminate()
+    for one in waiting:
+        status, job, applied = await one
+        assert (status, job["state"], applied) == (202, "queued", "wait=20")
+    await asyncio.to_thread(served.web.popen.wait, 60)
