@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications import traces
-from notifications.realtime import daphne_server, uvicorn_server
+from notifications.realtime import daphne_server, uvicorn_server, waiting
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
 SERVING_COMMANDS = {"runserver"}
@@ -56,6 +56,7 @@ class Application:
         traces.note(scope.get("headers", ()))
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
+            waiting.note_server_task()
             return await self.django(scope, receive, send)
         path = path_below_root(scope).removeprefix("/")
         for route in self.sockets:

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.awaited import waits
 from notifications.realtime import doorbell, hub
+from notifications.realtime.waiting import server_task
 
 #: Then what was known before is answered.
 _OVER = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
@@ -20,7 +21,7 @@ _OVER = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
 async def wait(id: UUID, seconds: float) -> None:
     """Wait at most so many seconds, and no longer than the server lives. Whoever asked must hold no connection."""
     here = hub.here()
-    if task := asyncio.current_task():
+    if task := server_task():
         here.waiting.add(task)
     with waits.wait_for(id, doorbell.listen) as future:
         ends = asyncio.ensure_future(here.ending.wait())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextvars import ContextVar
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
 #: Waiting requests of a user in one process.
 AT_ONCE = 4
+
+#: The task in which the server runs the request. A weak reference: the context belongs to the task itself.
+_server_task: ContextVar[ref[asyncio.Task[Any]] | None] = ContextVar("server_task", default=None)
 
 _lock = threading.Lock()
 _taken: dict[Any, WeakSet[Seat]] = {}
@@ -49,6 +54,21 @@ async def let_go() -> None:
     """Close the connections that the request has opened, in the thread that opened them, and let that thread go."""
     await sync_to_async(close_connections)()
     release_thread()
+
+
+def note_server_task() -> None:
+    """Keep the current task as the one in which the server runs this request, until the answer is sent."""
+    if task := asyncio.current_task():
+        _server_task.set(ref(task))
+
+
+def server_task() -> asyncio.Task[Any] | None:
+    """Return the task in which the server runs this request, or else the current one.
+
+    A sync view that waits does so in a task of its own, whose end says nothing about the answer.
+    """
+    noted = _server_task.get()
+    return (noted and noted()) or asyncio.current_task()
 
 
 def in_transaction() -> bool:
