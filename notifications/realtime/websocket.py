@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from notifications.realtime import closing, wire
@@ -77,7 +78,8 @@ class Socket(Subscriber):
         self.n = 0
         self.sizes: list[int] = []  # bytes of each frame sent and not acked, oldest first
         self.unacked_bytes = 0
-        self.unasked_frames = 0  # since an ack was asked for
+        # Since an ack was asked for. At random at first: sockets that all get the same frames must not all ack at once.
+        self.unasked_frames = randrange(ASK_FRAMES)
         self.unasked_bytes = 0
         self.asked: list[tuple[int, float]] = []  # (n, late at) of acks asked for and not there yet
         self.due_by = now + HELLO_WITHIN  # for hello, then for the oldest asked ack

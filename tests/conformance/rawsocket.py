@@ -27,6 +27,8 @@ class Patient(asyncio.StreamReaderProtocol):
 class RawSocket:
     """`await RawSocket.open(url, headers)`, then send…() and receive(); after the end receive() is the close code."""
 
+    asked = False  # an ack was asked for
+
     @classmethod
     async def open(cls, url, headers):
         """Shake hands; headers are (name, value) pairs beside those that every handshake has."""

@@ -98,7 +98,8 @@ class Run:
     async def step(self, step):
         if "repeat" in step:
             for _ in range(step["repeat"]):
-                await self.take(step["steps"])
+                if not (step.get("until_ack") and "asked" in self.known):
+                    await self.take(step["steps"])
         elif "do" in step:
             await self.do(**step)
         elif "open" in step:
@@ -133,12 +134,21 @@ class Run:
         over += step.get("pass_over", [])
         while True:
             frame = await self.receive_frame(socket, step.get("within_s", PATIENCE) + PATIENCE)
+            self.note_ack(socket, frame, step["hear"])
             if not any(not list(differences(frame, pattern, {})) for pattern in over):
                 break
         wrong = list(differences(frame, step["hear"], self.known))
         assert not wrong, "; ".join(wrong)
         assert time.monotonic() - began >= step.get("from_s", 0) / haste, "too early"
         assert time.monotonic() - began <= step.get("within_s", PATIENCE), "too late"
+
+    def note_ack(self, socket, frame, pattern):
+        """Keep which frame asked for an ack, and take the first such mark of a socket out: it comes at random."""
+        if frame.get("ack") is True:
+            self.known["asked"] = frame["n"]
+            if not socket.asked and "ack" not in pattern:
+                del frame["ack"]
+            socket.asked = True
 
     async def open(self, step):
         session = step.get("session", 0)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from random import randrange
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -11,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import Client
 
-from notifications.realtime import hub
+from notifications.realtime import hub, websocket
 from notifications.realtime.consumers import notifications_socket
 
 ORIGIN = "http://testserver"
@@ -29,6 +30,18 @@ async def in_thread(work, *args, **kwargs):
             connections.close_all()
 
     return await asyncio.to_thread(run)
+
+
+@pytest.fixture(autouse=True)
+def first_ask(monkeypatch):
+    """The first ack is asked for with frame 16; first_ask(n): with frame n, first_ask(None): at random."""
+
+    def choose(n):
+        chosen = randrange if n is None else lambda stop: max(0, stop - n)
+        monkeypatch.setattr(websocket, "randrange", chosen)
+
+    choose(16)
+    return choose
 
 
 @pytest.fixture

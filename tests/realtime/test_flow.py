@@ -23,16 +23,33 @@ async def send_one(socket, user, title):
     return await hear_change(socket, title)
 
 
-async def test_every_sixteenth_frame_asks_for_an_ack(connect, user):
+@pytest.mark.parametrize("first", [1, 2, 9, 16])
+async def test_every_sixteenth_frame_asks_for_an_ack(connect, user, first_ask, first):
     """n counts welcome, sync, change and jobs; ack is absent otherwise."""
+    first_ask(first)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 49):
         frame = await send_one(socket, user, f"note {number}")
         assert frame["n"] == number
-        assert ("ack" in frame) == (number % 16 == 0)
-        assert frame.get("ack") in (None, True)
-    assert list(frame)[:3] == ["op", "n", "ack"]
+    for number, text in enumerate(socket.raw, 1):
+        frame = json.loads(text)
+        assert ("ack" in frame) == (number % 16 == first % 16), number
+        if "ack" in frame:
+            assert list(frame)[:3] == ["op", "n", "ack"]
+            assert frame["ack"] is True
+
+
+async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
+    """With each of the first 16 frames, so that sockets that all get the same frames do not all ack at once."""
+    first_ask(None)
+    await connect(user)
+    mine = hub.here().subscribers()[0]
+    found = set()
+    for _ in range(1000):
+        one = websocket.Socket(mine.hub, user.pk, None, mine.send)
+        found.add(websocket.ASK_FRAMES - one.unasked_frames)
+    assert found == set(range(1, 17))
 
 
 async def test_an_ack_is_asked_for_with_the_frame_that_reaches_64_kib(connect, user):
