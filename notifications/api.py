@@ -52,7 +52,8 @@ def policy(
     """Decide how the jobs of a task are run and told. Stands below ``@task``.
 
     ``title``
-        What the owner reads; may name arguments: ``"Check report {report_id}"``. The function's name unless told.
+        What the owner reads; may name arguments: ``"Check report {report_id}"``. Shortened to 200 characters. The
+        function's name unless told.
     ``max_attempts``
         How often a job is begun at most, 1 or more: after what ``retry_on`` names, and when its worker was lost.
     ``timeout``
@@ -62,14 +63,14 @@ def policy(
         ``TimeoutError`` also an attempt that took too long. The pause before attempt n + 1 is a random part of 2^n
         seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
     ``concurrency_key``, ``concurrency``
-        Of the jobs with the same key, at most 200 characters, only so many run at once, over all workers. It may name
-        arguments and the ``owner``: ``"report:{owner}"``. Tasks that share keys should share the number.
+        Of the jobs with the same key only so many run at once, over all workers. It may name arguments and the
+        ``owner``: ``"report:{owner}"``. Tasks that share keys should share the number.
     ``notify``
         True: the owner is told in the default words when the job is done. False: silence. A function: called with the
         ``Done`` job on the event loop, so without database work; returns what replaces the default ``title``, ``body``,
         ``level``, ``category``, ``url`` or ``data``, or None for silence.
 
-    Raises TypeError or ValueError.
+    Raises TypeError or ValueError, also where ``title`` or ``concurrency_key`` names what is no argument of the task.
     """
     from notifications.jobs import policies
 

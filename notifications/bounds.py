@@ -40,6 +40,11 @@ def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
     return value
 
 
+def shortened(value: str, limit: int) -> str:
+    """Return ``value`` with at most ``limit`` characters: for a text that the app derives from what others wrote."""
+    return value if len(value) <= limit else f"{value[: limit - 1]}…"
+
+
 def encodable(value: str) -> bool:
     """Whether ``value`` can be written as UTF-8 (it has no lone surrogates)."""
     try:

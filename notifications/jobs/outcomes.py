@@ -183,7 +183,11 @@ def _failed(
     attempt: Any = Attempt.Outcome.FAILED,
 ) -> Outcome:
     with _language(job):
-        error = {"type": kind, "title": _("Failed"), "detail": _storable(detail)[: bounds.DETAIL]}
+        error = {
+            "type": kind,
+            "title": _("Failed"),
+            "detail": bounds.shortened(_storable(detail), bounds.DETAIL),
+        }
         notification = _tell(job, policy, Job.State.FAILED, None, error)
     return Outcome(
         job=job,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from notifications import bounds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +77,8 @@ def policy(**options: Any) -> Callable[[F], F]:
             raise TypeError(
                 "@policy stands above @task. Write @task first, then @policy(...), then the function."
             )
+        _refuse_unknown_names("title", told.title, function)
+        _refuse_unknown_names("concurrency_key", told.concurrency_key, function, "owner")
         setattr(function, _ATTRIBUTE, told)
         return function
 
@@ -88,11 +93,15 @@ def policy_of(function: Callable[..., Any]) -> Policy:
 def job_title(
     function: Callable[..., Any], takes_context: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str:
-    """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name."""
+    """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name.
+
+    It is shortened to what a title may have, because arguments are often what a user typed.
+    """
     template = policy_of(function).title
-    if not template:
-        return function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
-    return _fill("title", str(template), function, takes_context, args, kwargs)
+    title = _fill("title", str(template), function, takes_context, args, kwargs) if template else ""
+    if not title.strip():
+        title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
+    return bounds.shortened(title, bounds.TITLE)
 
 
 def job_concurrency_key(
@@ -102,10 +111,17 @@ def job_concurrency_key(
     kwargs: Mapping[str, Any],
     owner: Any,
 ) -> str:
-    """Return the concurrency key of a job of this task, with the arguments and its owner's key by name; maybe empty."""
+    """Return the concurrency key of a job of this task, with the arguments and its owner's key by name; maybe empty.
+
+    One that is too long ends with a hash of the whole, so that different keys stay different.
+    """
     template = policy_of(function).concurrency_key
     owner = "" if owner is None else str(owner)
-    return template and _fill("concurrency_key", template, function, takes_context, args, kwargs, owner=owner)
+    key = template and _fill("concurrency_key", template, function, takes_context, args, kwargs, owner=owner)
+    if len(key) <= bounds.KEY:
+        return key
+    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+    return bounds.shortened(key, bounds.KEY - len(digest)) + digest
 
 
 def _fill(
@@ -117,20 +133,55 @@ def _fill(
     kwargs: Mapping[str, Any],
     **more: Any,
 ) -> str:
-    names = {
-        name.partition(".")[0].partition("[")[0]
-        for _, name, _, _ in string.Formatter().parse(template)
-        if name
-    }
-    if not names:
+    if not _names(what, template):
         return template.format()
-    bound = inspect.signature(function).bind(*([None] if takes_context else []), *args, **kwargs)
+    signature = inspect.signature(function)
+    bound = signature.bind(*([None] if takes_context else []), *args, **kwargs)
     bound.apply_defaults()
     values = {**more, **bound.arguments}
+    if extra := _extra_keywords(signature):
+        values |= bound.arguments[extra]
     try:
         return template.format(**values)
-    except (KeyError, IndexError, AttributeError, ValueError) as exc:
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as exc:
         raise ValueError(
             f"The {what} {template!r} of task {function.__name__} cannot be made from its arguments ({exc!r}). "
             f"It may name: {', '.join(values)}."
         ) from exc
+
+
+def _refuse_unknown_names(what: str, template: Any, function: Callable[..., Any], *more: str) -> None:
+    """Raise ValueError for a template that no arguments of this function can fill."""
+    if not isinstance(template, str):
+        return  # a lazy translation, which cannot be read while modules are imported
+    signature = inspect.signature(function)
+    known = (*more, *signature.parameters)
+    names = _names(what, template)
+    if _extra_keywords(signature):
+        names = {name for name in names if not name.isidentifier()}
+    if unknown := sorted(names.difference(known)):
+        raise ValueError(
+            f"The {what} {template!r} of task {function.__name__} names {unknown[0]!r}. "
+            f"It may name: {', '.join(known) or 'nothing, because the task takes no arguments'}."
+        )
+
+
+def _names(what: str, template: str) -> set[str]:
+    """Return the arguments that a template names, also inside a format specification."""
+    found: set[str] = set()
+    try:
+        for _, name, specification, _ in string.Formatter().parse(template):
+            if name is not None:
+                found.add(name.partition(".")[0].partition("[")[0])
+                found |= _names(what, specification or "")
+    except ValueError as exc:
+        raise ValueError(
+            f"The {what} {template!r} is no format string: {exc}. Write a brace that stands for itself twice."
+        ) from exc
+    return found
+
+
+def _extra_keywords(signature: inspect.Signature) -> str:
+    """Return the name under which a function takes any other keyword; "" if it takes none."""
+    kind = inspect.Parameter.VAR_KEYWORD
+    return next((name for name, one in signature.parameters.items() if one.kind is kind), "")

@@ -399,6 +399,18 @@ async def told(value):
 
 
 @task
+@policy(title="Answer: {prompt}", concurrency_key="answer:{prompt}")
+async def answer(prompt):
+    pass
+
+
+@task
+@policy(title="{prompt}")
+async def answer_blank(prompt):
+    pass
+
+
+@task
 async def language():
     return translation.get_language()
 

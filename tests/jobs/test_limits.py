@@ -227,19 +227,6 @@ class TestKeys:
         with pytest.raises(error, match=words):
             tasks.noop.using(concurrency_key=key).enqueue()
 
-    def test_a_key_that_names_no_argument(self):
-        from notifications.api import policy
-        from notifications.jobs.policies import job_concurrency_key
-
-        @policy(concurrency_key="site:{address}")
-        def function(site):
-            pass
-
-        with pytest.raises(
-            ValueError, match=r"concurrency_key 'site:\{address\}' of task .* name: owner, site"
-        ):
-            job_concurrency_key(function, False, ["a"], {}, None)
-
 
 class TestQueues:
     def test_so_many_of_a_queue(self, limit_queues):

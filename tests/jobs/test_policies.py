@@ -64,16 +64,68 @@ def test_words_out_of_bounds_are_refused(asked, words):
     assert not Job.objects.exists()
 
 
-def test_title_that_names_no_argument():
+@pytest.mark.parametrize("name", ["title", "concurrency_key"])
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("Report {number}", r"'Report \{number\}' of task function names 'number'. It may name: .*report_id"),
+        ("Report {}", "names ''"),
+        ("Report {0}", "names '0'"),
+        ("Report {report_id:{width}}", "names 'width'"),
+        ("Report {report_id", "is no format string"),
+    ],
+)
+def test_a_template_that_names_no_argument_is_refused_at_declaration(name, template, words):
     """The error names the template and what it may name."""
-    from notifications.jobs.policies import job_title
 
-    @policy(title="Report {number}")
     def function(report_id):
         pass
 
-    with pytest.raises(ValueError, match=r"'Report \{number\}' of task function .* It may name: report_id"):
-        job_title(function, False, [1], {})
+    with pytest.raises(ValueError, match=words):
+        policy(**{name: template})(function)
+
+
+def test_templates_that_can_only_be_checked_with_arguments():
+    from notifications.jobs.policies import job_title
+
+    @policy(title="Report {number}", concurrency_key="report:{owner}")
+    def function(**options):
+        pass
+
+    assert job_title(function, False, [], {"number": 5}) == "Report 5"
+    with pytest.raises(ValueError, match=r"It may name: options"):
+        job_title(function, False, [], {})
+
+
+class TestDerivedTexts:
+    """What the app makes of user input is stored, whatever it is: an enqueue must not fail because of it."""
+
+    @pytest.mark.parametrize(
+        ("prompt", "title"),
+        [
+            ("x" * 300, f"Answer: {'x' * 191}…"),
+            ("x" * 192, f"Answer: {'x' * 192}"),
+        ],
+    )
+    def test_a_title_fits(self, db, prompt, title):
+        tasks.answer.enqueue(prompt)
+        assert Job.objects.get().title == title
+
+    def test_a_title_without_words_is_the_functions_name(self, db):
+        tasks.answer_blank.enqueue(" ")
+        assert Job.objects.get().title == "Answer blank"
+
+    def test_keys_that_are_shortened_stay_different(self, db):
+        for end in "abb":
+            tasks.answer.enqueue("x" * 300 + end)
+        one, *same = Job.objects.order_by("id").values_list("concurrency_key", flat=True)
+        assert same[0] == same[1] != one
+        assert len(one) == 200
+
+    def test_an_error_meant_for_its_owner_is_shortened(self, demo):
+        tasks.fail_for_owner.using(owner=demo).enqueue("x" * 3000)
+        run_jobs()
+        assert told(demo)[0].body == "x" * 1999 + "…"
 
 
 @pytest.mark.django_db
