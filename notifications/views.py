@@ -137,7 +137,7 @@ def notifications(request: HttpRequest) -> HttpResponse:
     rows = rows.filter(archived_at__isnull=not archived)
     if unread is not None:
         rows = rows.filter(read_at__isnull=bool(unread))
-    if category := request.GET.get("category"):
+    if (category := request.GET.get("category")) is not None:
         if "\0" in category:
             raise Problem(422, "category holds a NUL. Leave it out.", field="category")
         rows = rows.filter(category=category)

@@ -365,6 +365,7 @@ class TestNotifications:
         assert titles(archived=1) == "a"
         assert (titles(unread=1), titles(unread=0)) == ("cb", "d")
         assert (titles(category="x"), titles(category="x", unread=0)) == ("b", "")
+        assert titles(category="") == "dc"
 
     def test_limits(self, ada, user):
         """50 unless told, at most 100: more is cut."""

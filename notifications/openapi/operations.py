@@ -138,7 +138,9 @@ NOTIFICATIONS: Part = {
         parameters=[
             in_query("unread", YES_OR_NO, "1: only those not read; 0: only the read."),
             in_query("archived", YES_OR_NO, "1: only the archived; without it they are left out."),
-            in_query("category", text(), "Only of this category."),
+            in_query(
+                "category", text(), "Only of this category; an empty one: only those without a category."
+            ),
             LIMIT,
             in_query("after", number(), "The next of the page before."),
         ],
