@@ -15,7 +15,7 @@ from asyncsite.forms import TITLE_LENGTH, CheckForm
 from asyncsite.limits import TooManyReports, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
-from notifications.api import aaccepted
+from notifications.api import aaccepted, requester
 from notifications.exceptions import TooManyAsks
 from notifications.realtime.waiting import let_go
 
@@ -56,8 +56,10 @@ async def answer(request, url, *, form):
     # Signing in has opened a connection to the database: nobody holds one while waiting for somebody else's API.
     await let_go()
     try:
-        async with asyncio.timeout(PATIENCE):
-            came = await call(url)
+        # As the caller, so that a URL of theirs that fails opens no circuit for others.
+        with requester(request.user):
+            async with asyncio.timeout(PATIENCE):
+                came = await call(url)
     except TimeoutError:
         return await later(request, url, form=form)
     if wants_json(request):

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import SynchronousOnlyOperation
+
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
 #: The key of the owner of the job that runs in this context.
@@ -89,3 +91,14 @@ def owner_key(told: Any = None) -> Any:
         if user is not None and not getattr(user, "is_anonymous", False):
             return keys(user)[0]
     return None
+
+
+def caller_key() -> Any:
+    """Return the key of the user whom this context works for, or None. Without the checks of ``owner_key``."""
+    for user in (_request_user.get(), _requester.get()):
+        if user is not None:
+            try:
+                return getattr(user, "pk", user)
+            except SynchronousOnlyOperation:  # a lazy request.user, on the event loop
+                return None
+    return _job_owner.get()

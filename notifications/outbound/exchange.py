@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from time import monotonic
 from typing import Any
 
 import aiohttp
 
-from notifications.jobs.owners import at_work
+from notifications.jobs.owners import at_work, caller_key
 
 from . import telemetry
 from .body import read
 from .call import Call
-from .circuits import FAILURES, Circuit, Open, circuits
+from .circuits import FAILURES, Breaker, Open, circuits
 from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, check
 from .limits import limits
@@ -22,22 +23,37 @@ from .redirects import STATUSES, Ask
 from .response import Response
 from .slots import slots
 
+#: Errors of a connection that say what this machine lacks, and nothing about the server.
+LOCAL_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+
 
 class Exchange:
     """A request that was sent. It has a place at its origin until it is ended."""
 
-    __slots__ = ("_call", "_circuit", "_enough", "_probe", "_span", "_started", "answer", "ask", "body")
+    __slots__ = (
+        "_breaker",
+        "_call",
+        "_caller",
+        "_enough",
+        "_probes",
+        "_span",
+        "_started",
+        "answer",
+        "ask",
+        "body",
+    )
 
     answer: aiohttp.ClientResponse
 
-    def __init__(self, call: Call, ask: Ask, circuit: Circuit, enough: float) -> None:
+    def __init__(self, call: Call, ask: Ask, breaker: Breaker, caller: Any, enough: float) -> None:
         """``enough``: seconds within which a server has to answer."""
         self.ask = ask
         self.body = b""
         self._call = call
-        self._circuit: Circuit | None = circuit
+        self._breaker: Breaker | None = breaker
+        self._caller = caller
         self._enough = enough
-        self._probe = False
+        self._probes = (False, False)
         self._span: Any = None
         self._started = monotonic()
 
@@ -49,7 +65,7 @@ class Exchange:
     @property
     def running(self) -> float:
         """Seconds since it began; 0 once it has ended, when they are part of ``Call.elapsed``."""
-        return monotonic() - self._started if self._circuit else 0.0
+        return monotonic() - self._started if self._breaker else 0.0
 
     async def send(self, *, checked: bool, whole: bool) -> None:
         """Send the request and receive the head of the answer, and the whole of it if that is wanted."""
@@ -83,21 +99,19 @@ class Exchange:
         )
 
     def enter(self) -> None:
-        """Ask the circuit whether the request may go out; raise Open if it may not."""
-        assert self._circuit
-        self._probe = self._circuit.enter()
+        """Count the request as one that goes out; raise Open if its circuits do not let it."""
+        assert self._breaker
+        self._probes = self._breaker.enter(self._caller)
 
     def end(self, error: BaseException | None = None) -> None:
         """Give everything back, once: after an error also the connection, which may have more of the answer in it."""
-        circuit, self._circuit = self._circuit, None
-        if circuit is None:
+        breaker, self._breaker = self._breaker, None
+        if breaker is None:
             return
         call, answer = self._call, getattr(self, "answer", None)
         call.elapsed += monotonic() - self._started
-        circuit.leave(
-            probe=self._probe,
-            failed=answer.status in FAILURES if answer is not None and error is None else self._failed(error),
-        )
+        failed = answer.status in FAILURES if answer is not None and error is None else self._failed(error)
+        breaker.leave(self._caller, self._probes, failed)
         slots.give_back(self.ask.target.origin)
         if self._span is not None:
             telemetry.end(self._span, answer.status if answer else 0, error)
@@ -112,7 +126,8 @@ class Exchange:
             is_late = self._call.left <= 0 and self._call.stage != "caller" and waited >= self._enough
             return True if is_late else None
         if isinstance(error, aiohttp.ClientConnectorError):
-            return None if isinstance(error.os_error, ForbiddenAddress) else True
+            is_forbidden = isinstance(error.os_error, ForbiddenAddress)
+            return None if is_forbidden or error.os_error.errno in LOCAL_ERRORS else True
         if isinstance(error, OutboundError):  # about an answer, which came
             return self.answer.status in FAILURES
         return True if isinstance(error, aiohttp.ClientError) else None
@@ -120,11 +135,11 @@ class Exchange:
 
 async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
     """Send one request; return what came of it, ended if ``whole``, which reads the body, or if it is a redirect."""
-    origin, now = ask.target.origin, limits()
+    origin, now, caller = ask.target.origin, limits(), caller_key()
     try:
         checked = call.guard and not check(ask.target, now)
-        circuit = circuits.at(origin)
-        circuit.check()
+        breaker = circuits.at(origin)
+        breaker.check(caller)
         call.stage = "slot"
         half = call.left / 2
         if not slots.take_now(origin, now.per_host, now.total):
@@ -133,7 +148,7 @@ async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
         raise call.refused(exc) from exc
     except Open as exc:
         raise call.left_alone(exc.seconds) from exc
-    run = Exchange(call, ask, circuit, half)
+    run = Exchange(call, ask, breaker, caller, half)
     try:
         run.enter()
         await run.send(checked=checked, whole=whole)

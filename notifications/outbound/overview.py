@@ -17,7 +17,8 @@ TOLD = 20
 class Origin:
     """``busy`` calls under way and ``waiting`` ones for a place.
 
-    ``circuit`` is ``closed``, ``open`` or ``half-open``; ``failed`` of ``calls`` have failed lately.
+    ``circuit`` is ``open`` or ``half-open`` if it is so for one caller or for all, else ``closed``; ``failed`` of
+    ``calls`` have failed lately.
     """
 
     origin: str
@@ -45,14 +46,14 @@ class State:
 def state() -> State:
     """Return the state of this process: of the origins that are called now, waited for, or have failed lately."""
     busy, total, places = slots.state()
-    known = {circuit.origin: circuit for circuit in circuits.all()}
+    known = {breaker.origin: breaker for breaker in circuits.all()}
     origins = []
     for origin in sorted(
         places.keys()
-        | {at for at, circuit in known.items() if circuit.counts[0] or circuit.state != "closed"}
+        | {at for at, breaker in known.items() if breaker.of_all.counts[0] or breaker.state != "closed"}
     ):
         taken, waiting = places.get(origin, (0, 0))
-        failed, calls = known[origin].counts if origin in known else (0, 0)
+        failed, calls = known[origin].of_all.counts if origin in known else (0, 0)
         circuit = known[origin].state if origin in known else "closed"
         origins.append(
             Origin(origin=origin, busy=taken, waiting=waiting, circuit=circuit, failed=failed, calls=calls)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -11,7 +12,9 @@ from django.test import Client
 from asyncsite import check
 from asyncsite.calling import Answer
 from asyncsite.models import Report
+from notifications import outbound
 from notifications.models import Job, Notification
+from notifications.outbound.circuits import ENOUGH
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,6 +110,21 @@ def test_wrong_json_is_a_problem(program, body, status):
     response = program.post("/check/", body, content_type="application/json")
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert status == 400 or response.json()["errors"][0]["detail"]
+
+
+def test_failing_urls_of_one_person_refuse_nobody_else(program, other, client, upstream, monkeypatch):
+    """A server that has failed too often for one is called for others."""
+    monkeypatch.setattr("asyncsite.calling.outbound.stream", partial(outbound.stream, retries=0))
+    check_url(program, upstream.url("/status/503"), times=ENOUGH)
+    assert "has failed too often" in check_url(program, upstream.url("/ok")).json()["error"]
+    client.force_login(other)
+    assert check_url(client, upstream.url("/ok")).json()["outcome"] == "ok"
+
+
+def check_url(client, url, times=1):
+    for _ in range(times):
+        response = client.post("/check/", json.dumps({"url": url}), content_type="application/json")
+    return response
 
 
 async def test_it_works_on_an_event_loop(event_loop_database, django_user_model, async_client, upstream):

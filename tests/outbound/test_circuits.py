@@ -2,19 +2,28 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
+from urllib.parse import quote
 
 import pytest
 
 from notifications import outbound
+from notifications.api import requester
+from notifications.jobs.owners import work_for
 from notifications.outbound import circuits as module
+from notifications.outbound import pools
 from notifications.outbound.circuits import (
     ENOUGH,
     FIRST_PAUSE,
     LAST_PAUSE,
+    MAX_CALLER_FAILURES,
+    MAX_CALLERS,
+    MIN_CALLERS,
     MOST,
     PROBE,
     WINDOW,
+    Breaker,
     Circuit,
     Circuits,
     Open,
@@ -44,7 +53,7 @@ def end(circuit, *, failed, times=1):
 
 
 def opened():
-    circuit = Circuit("http://a.test:80")
+    circuit = Circuit("http://a.test:80", "one caller")
     end(circuit, failed=True, times=ENOUGH)
     assert circuit.state == "open"
     return circuit
@@ -52,7 +61,7 @@ def opened():
 
 def test_opens(clock):
     """It opens when enough calls have failed, and not one earlier."""
-    circuit = Circuit("http://a.test:80")
+    circuit = Circuit("http://a.test:80", "one caller")
     end(circuit, failed=True, times=ENOUGH - 1)
     assert circuit.state == "closed"
     end(circuit, failed=True)
@@ -63,7 +72,7 @@ def test_opens(clock):
 
 def test_rate(clock):
     """It stays closed while more calls succeed than fail."""
-    circuit = Circuit("http://a.test:80")
+    circuit = Circuit("http://a.test:80", "one caller")
     for _ in range(ENOUGH * 3):
         end(circuit, failed=False, times=2)
         end(circuit, failed=True)
@@ -74,7 +83,7 @@ def test_rate(clock):
 
 def test_window(clock):
     """What is longer ago than the window does not count."""
-    circuit = Circuit("http://a.test:80")
+    circuit = Circuit("http://a.test:80", "one caller")
     end(circuit, failed=True, times=ENOUGH - 1)
     clock.now += WINDOW
     end(circuit, failed=True, times=ENOUGH - 1)
@@ -86,7 +95,7 @@ def test_window(clock):
 
 def test_what_says_nothing(clock):
     """Calls that were cancelled or refused count neither way."""
-    circuit = Circuit("http://a.test:80")
+    circuit = Circuit("http://a.test:80", "one caller")
     end(circuit, failed=None, times=ENOUGH * 2)
     assert circuit.counts == (0, 0)
 
@@ -161,13 +170,16 @@ async def test_calls(upstream, allow, clock, caplog, failure):
         assert alone.value.retry_after == FIRST_PAUSE
         assert isinstance(alone.value, outbound.TEMPORARY)
         assert len(upstream.seen) + says.asked == before
-        assert f"The circuit of http://{place} is open for 10 s: 20 of 20 calls failed." in caplog.text
+        assert (
+            f"The circuit of http://{place} is open for one caller for 10 s: 20 of 20 calls failed."
+            in caplog.text
+        )
         if failure == "503":
             clock.now += FIRST_PAUSE
             for _ in range(2):
                 await outbound.get(upstream.url("/ok"))
-            assert outbound.state().origins == ()
-            assert f"The circuit of http://{place} is closed again." in caplog.text
+            assert [origin.circuit for origin in outbound.state().origins] == ["closed"]
+            assert f"The circuit of http://{place} is closed again for one caller." in caplog.text
 
 
 async def test_what_waits_for_a_place(upstream, allow):
@@ -179,13 +191,115 @@ async def test_what_waits_for_a_place(upstream, allow):
     assert len(upstream.seen) <= ENOUGH + 1
 
 
-@pytest.mark.parametrize("path", ["/status/500", "/status/429", "/sized/100"])
+@pytest.mark.parametrize(
+    "path", ["/status/404", "/status/500", "/status/429", "/sized/100", "/redirect?to=http://10.0.0.1/"]
+)
 async def test_what_is_no_failure(upstream, path):
-    """A 500 is about one URL, a 429 about the caller, and a body that is too large about neither."""
+    """A 404, a 500 or a redirect is about one URL, a 429 about the caller, and a large body about neither."""
     for _ in range(ENOUGH + 1):
-        with contextlib.suppress(outbound.TooLarge):
+        with contextlib.suppress(outbound.TooLarge, outbound.Refused):
             await outbound.get(upstream.url(path), retries=0, max_bytes=50)
     assert (await outbound.get(upstream.url("/ok"))).status == 200
+    assert outbound.state().origins == ()
+
+
+async def test_endless_redirects_are_no_failure(upstream):
+    to = "/ok"
+    for _ in range(6):
+        to = f"/redirect?to={quote(to)}"
+    for _ in range(ENOUGH + 1):
+        with pytest.raises(outbound.BadResponse, match="redirects more than 5 times"):
+            await outbound.get(upstream.url(to), retries=0)
+    assert outbound.state().origins == ()
+
+
+async def test_what_this_process_lacks_is_no_failure(outside, monkeypatch):
+    """A call that gets no file descriptor says nothing about the server."""
+
+    def no_descriptor(info):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pools, "checked_socket", no_descriptor)
+    for _ in range(ENOUGH):
+        with pytest.raises(outbound.Unreachable):
+            await outbound.get(outside.url("/ok"), retries=0)
+    assert outbound.state().origins == ()
+
+
+@pytest.mark.parametrize("failure", ["503", "timeout"])
+async def test_one_callers_failures_refuse_nobody_else(upstream, allow, failure):
+    """The URLs of one user fail, those of another at the same server do not, nor those of no user."""
+    allow(upstream.place, OUTBOUND_PER_HOST=100)
+    url = upstream.url("/status/503" if failure == "503" else "/slow/9")
+    deadline = 0.2 if failure == "timeout" else 10
+    with requester(1):
+        calls = [outbound.get(url, retries=0, deadline=deadline) for _ in range(ENOUGH * 2)]
+        await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(outbound.CircuitOpen):
+            await outbound.get(upstream.url("/ok"))
+    with requester(2):
+        assert (await outbound.get(upstream.url("/ok"))).status == 200
+    assert (await outbound.get(upstream.url("/ok"))).status == 200
+
+
+async def test_the_owner_of_a_job_is_its_caller(upstream):
+    """Also in the tasks that the job starts."""
+
+    async def job(owner, path):
+        work_for(owner)
+        return await asyncio.gather(
+            *[outbound.get(upstream.url(path), retries=0) for _ in range(ENOUGH + 1)], return_exceptions=True
+        )
+
+    await asyncio.create_task(job(1, "/status/503"))
+    refused = await asyncio.create_task(job(1, "/ok"))
+    assert {type(end) for end in refused} == {outbound.CircuitOpen}
+    answered = await asyncio.create_task(job(2, "/ok"))
+    assert {type(end) for end in answered} == {outbound.Response}
+
+
+async def test_failures_of_three_callers_refuse_all(upstream, clock, caplog):
+    """So they are the server's. One caller alone gets nowhere near, however often it fails."""
+    caplog.set_level(logging.INFO, "notifications.outbound")
+    breaker = module.circuits.at(f"http://{upstream.place}")
+    for _ in range(5):
+        fail(breaker, 1, ENOUGH)
+        clock.now += FIRST_PAUSE
+    fail(breaker, 2, MAX_CALLER_FAILURES)
+    assert breaker.of_all.state == "closed"
+    fail(breaker, 3, MAX_CALLER_FAILURES)
+    assert breaker.of_all.state == "open"
+    assert f"The circuit of http://{upstream.place} is open for all callers for 10 s" in caplog.text
+    with requester(4), pytest.raises(outbound.CircuitOpen):
+        await outbound.get(upstream.url("/ok"))
+    clock.now += FIRST_PAUSE
+    with requester(4):
+        for _ in range(2):
+            await outbound.get(upstream.url("/ok"))
+    assert breaker.of_all.state == "closed"
+
+
+def test_answers_to_others_keep_it_closed_for_all(clock):
+    """Three callers fail as often as they like; of their failures no more count than calls of others succeed."""
+    breaker = Breaker("http://a.test:80")
+    for _ in range(MIN_CALLERS * MAX_CALLER_FAILURES + 1):
+        breaker.leave("good", (False, False), failed=False)
+    for caller in range(MIN_CALLERS):
+        fail(breaker, caller, 10 * ENOUGH)
+    assert breaker.of_all.state == "closed"
+
+
+def test_callers_are_bounded(clock):
+    """A caller whose circuit is closed again, and the first of very many, is forgotten."""
+    breaker = Breaker("http://a.test:80")
+    for caller in range(MAX_CALLERS + 10):
+        fail(breaker, caller, 1)
+    assert len(breaker._of_callers) == MAX_CALLERS
+
+
+def fail(breaker, caller, times):
+    for _ in range(times):
+        breaker.leave(caller, (False, False), failed=True)
 
 
 @pytest.mark.parametrize("read", ["not at all", "in part", "whole"])
@@ -239,13 +353,15 @@ async def test_more_calls_than_a_dead_server_answers(upstream, allow):
 
 async def test_answers_that_are_too_large_close_it(upstream, clock):
     """A probe whose answer came, and was of no use, has shown that the server is back."""
-    circuit = module.circuits.at(f"http://{upstream.place}")
-    end(circuit, failed=True, times=ENOUGH)
+    breaker = module.circuits.at(f"http://{upstream.place}")
+    for _ in range(ENOUGH):
+        breaker.leave(None, (False, False), failed=True)
     clock.now += FIRST_PAUSE
+    assert breaker.state == "half-open"
     for _ in range(2):
         with pytest.raises(outbound.TooLarge):
             await outbound.get(upstream.url("/sized/100"), retries=0, max_bytes=50)
-    assert circuit.state == "closed"
+    assert breaker.state == "closed"
 
 
 async def test_refused_and_cancelled_calls_are_no_failures(outside, everywhere, allow, stands_for):
