@@ -1,8 +1,13 @@
 """Loopback network: free ports, a proxy that can be cut, a server that must not be reached."""
 
 import contextlib
+import ctypes
 import socket
+import struct
 import threading
+
+#: Linux's numbers, which Python does not have.
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 
 def free_port():
@@ -56,11 +61,17 @@ class Proxy(Listener):
 
     cut() resets every connection and refuses new ones, which a browser cannot tell from a lost network;
     restore() lets new ones through. Chromium's offline switch leaves an open WebSocket open, this does not.
+
+    swallow() and stall() make every open connection silent for good, in both directions and without a reset:
+    swallow() as a network that drops each packet, so that nothing is acknowledged; stall() as a middleman that
+    hangs, so that what is sent is acknowledged and goes nowhere. With new=True connections that are made from
+    then on are silent too, until restore().
     """
 
     def __init__(self, port):
         self.upstream_port = port
         self.is_cut = False
+        self.is_stalled = False
         self.pairs = set()
         self.lock = threading.Lock()
         super().__init__()
@@ -74,9 +85,26 @@ class Proxy(Listener):
             for connection in pair:
                 hang_up(connection)
 
+    def swallow(self, *, new=False):
+        if new:
+            drop_packets(self.socket)
+        with self.lock:
+            pairs = list(self.pairs)
+        for pair in pairs:
+            for connection in pair:
+                drop_packets(connection)
+
+    def stall(self, *, new=False):
+        with self.lock:
+            self.is_stalled = new
+            for pair in self.pairs:
+                pair.is_stalled = True
+
     def restore(self):
         with self.lock:
-            self.is_cut = False
+            self.is_cut = self.is_stalled = False
+        with contextlib.suppress(OSError):  # no packet is dropped
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
     def close(self):
         super().close()
@@ -91,15 +119,16 @@ class Proxy(Listener):
             server = socket.create_connection(("127.0.0.1", self.upstream_port))
         except OSError:
             return reset(client)
-        pair = (client, server)
+        pair = Pair((client, server))
         with self.lock:
             self.pairs.add(pair)
             refused = self.is_cut
+            pair.is_stalled = self.is_stalled
         if refused:  # cut() came between the first look and here.
             hang_up(client)
-        back = threading.Thread(target=pump, args=(server, client), daemon=True)
+        back = threading.Thread(target=pump, args=(server, client, pair), daemon=True)
         back.start()
-        pump(client, server)
+        pump(client, server, pair)
         back.join()
         with self.lock:
             self.pairs.discard(pair)
@@ -123,13 +152,31 @@ class Canary(Listener):
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary")
 
 
-def pump(source, target):
+class Pair(tuple):
+    """The two connections of a proxy, from the client and to the server."""
+
+    is_stalled = False
+
+
+def pump(source, target, pair):
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            target.sendall(data)
+            if not pair.is_stalled:
+                target.sendall(data)
+    if pair.is_stalled:
+        return  # nobody is told of the end
     for connection, how in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
         with contextlib.suppress(OSError):
             connection.shutdown(how)
+
+
+def drop_packets(connection):
+    """Have the kernel drop each packet that comes for a socket, unacknowledged: a filter of one BPF instruction."""
+    instruction = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET: keep 0 bytes
+    buffer = ctypes.create_string_buffer(instruction)
+    program = struct.pack("HL", 1, ctypes.addressof(buffer))
+    with contextlib.suppress(OSError):  # it is closed
+        connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def hang_up(connection):

@@ -1,11 +1,15 @@
 """The cut network of other tests is a cut network."""
 
+import fcntl
 import socket
+import sys
+import termios
 import urllib.request
 
 import pytest
 
 from tests.support.network import Canary, Proxy
+from tests.support.waiting import wait_until
 
 
 def test_proxy_passes_cuts_and_restores():
@@ -20,6 +24,30 @@ def test_proxy_passes_cuts_and_restores():
                 urllib.request.urlopen(proxy.url, timeout=5)
             proxy.restore()
         assert urllib.request.urlopen(proxy.url, timeout=5).read() == b"canary"
+
+
+@pytest.mark.parametrize("fault", [Proxy.swallow, Proxy.stall])
+def test_a_silent_connection_is_neither_answered_nor_reset(fault):
+    """Open connections stay silent; new ones are silent until restore()."""
+    with (
+        Canary() as server,
+        Proxy(server.port) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port)) as open_connection,
+    ):
+        wait_until(lambda: proxy.pairs, what="the proxy to connect")
+        fault(proxy)
+        assert urllib.request.urlopen(proxy.url, timeout=5).read() == b"canary"
+        fault(proxy, new=True)
+        with pytest.raises(OSError, match="timed out"):
+            urllib.request.urlopen(proxy.url, timeout=0.5)
+        proxy.restore()
+        assert urllib.request.urlopen(proxy.url, timeout=5).read() == b"canary"
+        open_connection.settimeout(0.5)
+        open_connection.sendall(b"GET")
+        with pytest.raises(TimeoutError):
+            open_connection.recv(1)
+        unsent = fcntl.ioctl(open_connection, termios.TIOCOUTQ, bytes(4))  # sent, and not acknowledged
+        assert int.from_bytes(unsent, sys.byteorder) == (3 if fault is Proxy.swallow else 0)
 
 
 def test_canary_counts():
