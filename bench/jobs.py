@@ -3,11 +3,13 @@
 ``python -m bench.jobs [--rounds 5] [--processes 2] [--only WORD …] [--finished 1000000] [--out FOLDER]``
 
 Measured are jobs that do nothing (ours with the notification of its owner, both numbered), with one worker process and
-with several, beside four processes that write to the same SQLite file, and in a table of a million finished jobs;
+with several, all of them for one owner whose inbox fills, beside four processes that write to the same SQLite file, and
+in a table of a million finished jobs;
 asking for jobs, one by one and in bulk; the way from asking to the begin of the job with an idle worker; and 10,000
-jobs that wait 1 s, 1,000 at a time. The queues take turns in each round; a figure is the median of the rounds. Needs
+jobs that wait 1 s, 1,000 at a time. The queues take turns in each round; a figure is the median of the rounds, with the
+worst of them beside it. Needs
 ``bench/requirements.txt``, PostgreSQL and Redis, which are started here; what is missing is said and left out.
-``--only`` measures only what has one of these words in its name (rate, writers, finished, asking, pickup, waiting).
+``--only`` measures only what has one of these words in its name (rate, owner, writers, finished, asking, pickup, waiting).
 """
 
 from __future__ import annotations
@@ -94,6 +96,8 @@ class Contest:
             if self.wanted("rate", queue):
                 for processes in sorted({1, self.told.processes}):
                     self.rate(queue, processes)
+            if self.wanted("owner", queue):
+                self.rate(queue, 1, "jobs/s for one owner", "enqueue_for_one_owner")
             if self.wanted("writers", queue) and "SQLite" in queue.name:
                 self.beside_writers(queue)
         for queue in self.full:
@@ -109,8 +113,8 @@ class Contest:
         self.figures[measure][queue.name] += values
         say(f"  {measure}, {queue.name}: {', '.join(f'{value:.4g}' for value in values[:3])}")
 
-    def rate(self, queue: Queue, processes: int, measure: str = "") -> None:
-        queue.call("enqueue_in_bulk", queue.jobs)
+    def rate(self, queue: Queue, processes: int, measure: str = "", enqueue: str = "enqueue_in_bulk") -> None:
+        queue.call(enqueue, queue.jobs)
         with queue.working(processes) as workers:
             drained = drain(queue, workers, queue.jobs)
         measure = measure or f"jobs/s, {processes} process{'es' if processes > 1 else ''}"

@@ -32,7 +32,8 @@ def table(figures: dict[str, dict[str, list[float]]], medians: dict[str, dict[st
         cells = []
         for name in names:
             values = figures[measure].get(name, [])
-            spread = f" ({short(min(values))} to {short(max(values))})" if len(values) > 1 else ""
+            worst = min(values, default=0) if is_rate(measure) else max(values, default=0)
+            spread = f" (worst {short(worst)})" if len(values) > 1 else ""
             cells.append(short(of[name]) + spread if name in of else "")
         lines.append(f"| {measure} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -70,6 +71,11 @@ def picture(medians: dict[str, dict[str, float]]) -> str:
         " rect { fill: #59636e; } rect.ours { fill: #4493f8; } }"
         f"</style>{''.join(parts)}</svg>\n"
     )
+
+
+def is_rate(measure: str) -> bool:
+    """Return whether more is better."""
+    return measure.startswith("jobs/s") or measure.endswith("/s")
 
 
 def short(value: float) -> str:

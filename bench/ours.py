@@ -5,19 +5,23 @@ from __future__ import annotations
 from bench.database import USERS, execute, prepare, users  # noqa: F401
 
 
-def enqueue(number: int, name: str = "nothing") -> None:
+def enqueue(number: int, name: str = "nothing", owners: int = USERS) -> None:
     from bench import tasks
 
     for n in range(number):
-        getattr(tasks, name).using(owner=users()[n % USERS]).enqueue(n)
+        getattr(tasks, name).using(owner=users()[n % owners]).enqueue(n)
 
 
-def enqueue_in_bulk(number: int) -> None:
+def enqueue_in_bulk(number: int, owners: int = USERS) -> None:
     from django.db import transaction
 
     for start in range(0, number, 500):
         with transaction.atomic():
-            enqueue(min(500, number - start))
+            enqueue(min(500, number - start), owners=owners)
+
+
+def enqueue_for_one_owner(number: int) -> None:
+    enqueue_in_bulk(number, owners=1)
 
 
 def enqueue_seconds(number: int) -> None:

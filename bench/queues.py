@@ -90,7 +90,7 @@ def ours(name: str, url: str) -> Queue:
             [[*MANAGE, "run_jobs", f"--concurrency={concurrency}"]] * processes
         ),
         jobs=10_000,
-        measures={"rate", "writers", "asking", "pickup", "waiting"},
+        measures={"rate", "owner", "writers", "asking", "pickup", "waiting"},
     )
 
 

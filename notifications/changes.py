@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import models
 
+from notifications import listing
 from notifications.models import Job, Notification, Stream
 from notifications.transactions import connection
 
@@ -26,10 +27,6 @@ SNAPSHOT_ROWS = 50
 ACTIVE_JOBS = 100
 
 # What an item shows, and no more: arguments and results of jobs can be large.
-NOTIFICATION_COLUMNS = (
-    *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at"),
-)
 JOB_COLUMNS = (
     *("id", "user_id", "seq", "version", "task_path", "state", "attempt", "max_attempts"),
     *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
@@ -122,12 +119,7 @@ def newest(user: Any, head: int) -> list[Notification]:
 
     Number the user first (``unnumbered``, then ``streams.number``), so that nothing committed is missing.
     """
-    rows = (
-        _shown(Notification, NOTIFICATION_COLUMNS)
-        .filter(user=user, raised__lte=head, archived_at__isnull=True)
-        .order_by("-raised")[:SNAPSHOT_ROWS]
-    )
-    return list(rows)[::-1]
+    return listing.newest(user, SNAPSHOT_ROWS, head=head)[::-1]
 
 
 def unnumbered(users: Iterable[Any]) -> list[Any]:
@@ -180,7 +172,7 @@ def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, l
     for some in _batches(lows.items(), 200):
         values = ", ".join(["(%s, %s, %s)"] * len(some))
         ranges = [part for user, low in some for part in (_to_db(user), low, heads[user].head)]
-        for model, columns in ((Notification, NOTIFICATION_COLUMNS), (Job, JOB_COLUMNS)):
+        for model, columns in ((Notification, listing.COLUMNS), (Job, JOB_COLUMNS)):
             # CROSS JOIN: SQLite keeps this order, the few ranges first; PostgreSQL finds it by itself.
             sql = (
                 f"WITH wanted (user_key, low, high) AS (VALUES {values}) "
@@ -197,7 +189,7 @@ def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, l
 def _far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
     """The first rows after ``cursor``, and one more where there are more."""
     found: list[Notification | Job] = []
-    for model, columns in ((Notification, NOTIFICATION_COLUMNS), (Job, JOB_COLUMNS)):
+    for model, columns in ((Notification, listing.COLUMNS), (Job, JOB_COLUMNS)):
         rows = _shown(model, columns).filter(user=user, seq__gt=cursor, seq__lte=head)
         found += rows.order_by("seq")[: ROWS_AT_ONCE + 1]
     return sorted(found, key=attrgetter("seq"))[: ROWS_AT_ONCE + 1]

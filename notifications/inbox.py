@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.db.models import Exists, Model, OuterRef, Q
 from django.utils import timezone
 
-from notifications import bounds, bulk, streams
+from notifications import bounds, bulk, listing, streams
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.transactions import CHUNK, after_commit, connection, paced
@@ -140,6 +140,7 @@ def _put_chunk(rows: list[Notification], more: bool) -> None:
 def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
     field, sets = VERBS[verb]
     not_so = Q(**{f"{field}__isnull": sets})
+    chosen_from = listing.parts(**{"read" if field == "read_at" else "archived": not sets})
     if verb == "unarchive":
         # One that a newer notification with the same key has replaced stays where it is.
         newer = Notification.objects.filter(user=user, key=OuterRef("key"), raised__gt=OuterRef("raised"))
@@ -154,7 +155,10 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
         rows = Notification.objects.using(db.alias).filter(not_so, user_id=user, raised__lte=up_to)
         if ids is not None:
             rows = rows.filter(id__in=list(ids))
-        chosen = sorted(rows.order_by("raised").values_list("id", flat=True)[:some])
+        oldest: list[tuple[int, uuid.UUID]] = []
+        for part in chosen_from:
+            oldest += rows.filter(part).order_by("raised").values_list("raised", "id")[:some]
+        chosen = sorted({id for _, id in sorted(oldest)[:some]})
         if not chosen:
             return 0
         # An UPDATE locks in no order, so the rows are locked first, by id.

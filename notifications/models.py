@@ -9,6 +9,8 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
@@ -78,25 +80,42 @@ class Notification(models.Model):
         default_permissions = ("add", "view")
         indexes = [
             models.Index(fields=["user", "seq"], name="notifications_n_seq"),
-            models.Index(fields=["user", "raised"], name="notifications_n_raised"),
             models.Index(
                 fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_n_unnumbered"
             ),
+            # With COALESCE it is the only index for the queries of numbering.py. For plain columns PostgreSQL takes
+            # another index of the user while it has no statistics, and reads a whole inbox for each key.
             models.Index(
-                fields=["user", "key"],
-                condition=Q(read_at__isnull=True, archived_at__isnull=True) & ~Q(key=""),
-                name="notifications_n_key",
-            ),
-            models.Index(
-                fields=["user", "raised"], condition=Q(read_at__isnull=True), name="notifications_n_unread"
+                Coalesce("user", "user"),
+                "key",
+                condition=Q(IsNull(Coalesce("read_at", "archived_at"), True)) & ~Q(key=""),
+                name="notifications_n_open_key",
             ),
             models.Index(
                 fields=["archived_at"],
                 condition=Q(archived_at__isnull=False),
                 name="notifications_n_archived",
             ),
+            # Each notification is in one of these: see listing.py.
             models.Index(
-                fields=["user", "raised"], condition=Q(archived_at__isnull=True), name="notifications_n_inbox"
+                fields=["user", "raised"],
+                condition=Q(read_at__isnull=True, archived_at__isnull=True),
+                name="notifications_n_inbox_unread",
+            ),
+            models.Index(
+                fields=["user", "raised"],
+                condition=Q(read_at__isnull=False, archived_at__isnull=True),
+                name="notifications_n_inbox_read",
+            ),
+            models.Index(
+                fields=["user", "raised"],
+                condition=Q(read_at__isnull=True, archived_at__isnull=False),
+                name="notifications_n_arch_unread",
+            ),
+            models.Index(
+                fields=["user", "raised"],
+                condition=Q(read_at__isnull=False, archived_at__isnull=False),
+                name="notifications_n_arch_read",
             ),
         ]
 

@@ -13,6 +13,10 @@ from notifications.models import Job, Notification, Stream
 from notifications.transactions import connection
 from notifications.user_keys import from_db, to_db
 
+#: The first column and the condition of the index of keys, in its words: see ``models.Notification``.
+KEY_OWNER = "COALESCE(user_id, user_id)"
+HAS_OPEN_KEY = "NOT (key = '') AND COALESCE(read_at, archived_at) IS NULL"
+
 
 @dataclass(slots=True, eq=False)
 class Row:
@@ -119,11 +123,11 @@ class Pass:
         if not new:
             return {}, set()
         users, keys = sorted({user for user, _ in new}), sorted({key for _, key in new})
-        # In the words of the index of keys, and with nothing that has SQLite take another: it would read whole inboxes.
+        # ``+raised``: SQLite would take the index of a whole inbox otherwise.
         query = (
             "SELECT id, user_id, raised, counted, key FROM notifications_notification "
-            f"WHERE user_id IN ({', '.join(['%s'] * len(users))}) AND key IN ({', '.join(['%s'] * len(keys))}) "
-            "AND NOT (key = '') AND read_at IS NULL AND archived_at IS NULL AND +raised IS NOT NULL"
+            f"WHERE {KEY_OWNER} IN ({', '.join(['%s'] * len(users))}) AND key IN ({', '.join(['%s'] * len(keys))}) "
+            f"AND {HAS_OPEN_KEY} AND +raised IS NOT NULL"
         )
         self.cursor.execute(query, [*users, *keys])
         visible = {row[0]: row for row in self.cursor.fetchall()}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from notifications import changes, streams
+from notifications import changes, listing, streams
 from notifications.models import Notification
-from notifications.transactions import database
 
 #: Notifications on one page of the inbox.
 PAGE = 25
@@ -39,8 +38,5 @@ def here(user: Any) -> Here:
 def latest(user: Any, seq: int, after: int | None = None) -> Page:
     """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``; ``after`` is the
     ``raised`` of the last one of the page before."""
-    rows = Notification.objects.using(database()).filter(user=user, raised__lte=seq, archived_at__isnull=True)
-    if after is not None:
-        rows = rows.filter(raised__lt=after)
-    found = list(rows.order_by("-raised")[: PAGE + 1])
+    found = listing.newest(user, PAGE + 1, head=seq, after=after)
     return Page(rows=found[:PAGE], after=found[PAGE - 1].raised if len(found) > PAGE else None)

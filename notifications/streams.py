@@ -15,7 +15,7 @@ from typing import Any
 from notifications import bulk
 from notifications.ids import process
 from notifications.models import Epoch, Notification, Stream
-from notifications.numbering import Pass
+from notifications.numbering import HAS_OPEN_KEY, KEY_OWNER, Pass
 from notifications.signals import rung
 from notifications.transactions import (
     after_commit,
@@ -104,11 +104,10 @@ def _replacing(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:
         return "SELECT false", []
     keys = [(to_db(notification.user_id), notification.key) for notification in notifications]
     wanted, params = bulk.values(Notification, ("user_id", "key"), keys)
-    # In the words of the index of keys; a subquery, or PostgreSQL might read the keys of everybody. What waits for its
-    # number counts too.
+    # A subquery, or PostgreSQL might read the keys of everybody. What waits for its number counts too.
     open_one = (
-        "SELECT 1 FROM notifications_notification r WHERE r.user_id = wanted.user_key AND r.key = wanted.text "
-        "AND NOT (r.key = '') AND r.read_at IS NULL AND r.archived_at IS NULL LIMIT 1"
+        f"SELECT 1 FROM notifications_notification WHERE {KEY_OWNER} = wanted.user_key AND key = wanted.text "
+        f"AND {HAS_OPEN_KEY} LIMIT 1"
     )
     return (
         f"WITH wanted (user_key, text) AS ({wanted}) SELECT EXISTS (SELECT 1 FROM wanted WHERE ({open_one}) = 1)",

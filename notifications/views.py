@@ -9,11 +9,11 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import changes, inbox, streams, until_done
+from notifications import changes, inbox, listing, streams, until_done
 from notifications.asking import RETRY_AFTER, job_etag, job_response
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import by_hand
-from notifications.models import Job, Notification
+from notifications.models import Job
 from notifications.prefer import seat_to_wait, seconds_to_wait
 from notifications.problems import Problem, private
 from notifications.realtime import hub, look, wire
@@ -131,19 +131,20 @@ def notifications(request: HttpRequest) -> HttpResponse:
     archived = query_number(request, "archived", high=1)
     limit = query_limit(request, PAGE, PAGE_MOST)
     after = query_number(request, "after")
+    category = request.GET.get("category")
+    if "\0" in (category or ""):
+        raise Problem(422, "category holds a NUL. Leave it out.", field="category")
     look.number_first([user])
     epoch, position = streams.epoch(), changes.position(user)
-    rows = Notification.objects.using(database()).filter(user=user, raised__lte=position.head)
-    rows = rows.filter(archived_at__isnull=not archived)
-    if unread is not None:
-        rows = rows.filter(read_at__isnull=bool(unread))
-    if (category := request.GET.get("category")) is not None:
-        if "\0" in category:
-            raise Problem(422, "category holds a NUL. Leave it out.", field="category")
-        rows = rows.filter(category=category)
-    if after is not None:
-        rows = rows.filter(raised__lt=after)
-    page = list(rows.order_by("-raised")[: limit + 1])
+    page = listing.newest(
+        user,
+        limit + 1,
+        head=position.head,
+        after=after,
+        archived=bool(archived),
+        read=None if unread is None else not unread,
+        category=category,
+    )
     more = len(page) > limit
     del page[limit:]
     return _json(

@@ -15,7 +15,7 @@ LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
     {"transactions", "columns", "bulk", "user_keys"},
-    {"numbering", "streams", "counting", "purging", "inbox", "changes", "retention"},
+    {"numbering", "streams", "counting", "purging", "listing", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
 TOP = len(LAYERS)

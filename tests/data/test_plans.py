@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import changes, inbox, purging, reading, retention, streams
+from notifications import changes, inbox, listing, purging, reading, retention, streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs import by_hand, due, outcomes, queues, states, unserved
@@ -182,6 +182,11 @@ def wait_in_vain(user):
     unserved.warn()
 
 
+def unarchive(user):
+    inbox.mark(user, "archive", 90, some_ids(user))
+    inbox.mark(user, "unarchive", 90)
+
+
 WAYS = {
     "numbering": number_a_few,
     "numbering many": number_many_users,
@@ -195,6 +200,12 @@ WAYS = {
     "snapshot": lambda user: changes.newest(user, 2 * EACH),
     "what waits": lambda user: changes.unnumbered([user]),
     "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
+    "the last page of the inbox": lambda user: reading.latest(user, 2 * EACH, 4),
+    "a page of the archive": lambda user: listing.newest(user, 51, head=2 * EACH, archived=True),
+    "a page of the unread": lambda user: listing.newest(user, 51, head=2 * EACH, read=False, category=""),
+    "reading none": lambda user: inbox.mark(user, "unread", 90),
+    "archiving": lambda user: inbox.mark(user, "archive", 90),
+    "unarchiving": unarchive,
     "running a job": run_a_job,
     "losing no worker": look_for_lost_jobs,
     "purging": lambda user: purging.purge(user),
@@ -396,7 +407,7 @@ def test_what_has_a_key_is_looked_up_by_it(crowded):
         asked = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
         assert asked
         for sql in asked:
-            assert "notifications_n_key" in explain(sql), explain(sql)
+            assert "notifications_n_open_key" in explain(sql), explain(sql)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -412,7 +423,100 @@ def test_a_finish_looks_up_its_keys_before_anybody_has_counted_the_rows(django_u
         cursor.execute(*streams._replacing(told))
         assert bool(cursor.fetchone()[0])
     plan = explain(queries.captured_queries[0]["sql"])
-    assert re.search(r"user_id = .*\bkey.* = |user_id=\? AND key=\?", plan), plan
+    assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
+
+
+#: Notifications of one user, and what a page or a look-up of them may read: pages of PostgreSQL, steps of SQLite.
+MANY = 20_000
+A_PAGE = {"sqlite": 3_000, "postgresql": 60}
+A_LOOK_UP = {"sqlite": 300, "postgresql": 12}
+
+
+@pytest.fixture
+def full_inbox(request, transactional_db):
+    """One user with many notifications that came after the last ANALYZE, if there was one."""
+    table = "notifications_notification"
+    notice = {
+        "id": ID[connection.vendor],
+        "user_id": "500",
+        **dict.fromkeys(("seq", "raised"), "i"),
+        "counted": "true",
+        "level": "'info'",
+        "title": "'note'",
+        **dict.fromkeys(("category", "body", "url"), "''"),
+        "data": "'{}'",
+        "key": f"'job:' || {ID[connection.vendor]}",
+        "created_at": "'2026-01-01 00:00:00+00:00'" + "::timestamptz" * (connection.vendor == "postgresql"),
+    }
+    counted = getattr(request, "param", "nothing")
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+            cursor.execute(f"DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
+        if counted == "others":
+            for other in range(100):
+                notify(other + 1, "Told", key=f"job:{uuid7()}")
+        if counted != "nothing":
+            cursor.execute("ANALYZE")
+        numbers = NUMBERS[connection.vendor].format(MANY)
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(notice)}) {numbers} SELECT {', '.join(notice.values())} FROM n"
+        )
+        cursor.execute(
+            "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES (500, %s, 0, %s, 0)",
+            [MANY, MANY],
+        )
+    yield 500
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RESET (autovacuum_enabled)")
+
+
+@pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)
+def test_keys_are_looked_up_without_statistics(full_inbox):
+    """Recording an outcome reads the notifications with its key, not the inbox of its owner.
+
+    Before the first ANALYZE PostgreSQL takes each partial index for one that holds next to nothing.
+    """
+    new = [inbox.compose(full_inbox, "Told", key=f"job:{uuid7()}") for _ in range(50)]
+    assert pages_read(*streams._replacing(new)) < 50 * A_LOOK_UP[connection.vendor]
+    unnumbered(full_inbox, 1, key=new[0].key)
+    with CaptureQueriesContext(connection) as queries:
+        streams.number([full_inbox])
+    asked = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+    assert asked
+    assert max(pages_read(sql) for sql in asked) < A_LOOK_UP[connection.vendor]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_deep_page_costs_as_much_as_the_first(full_inbox, analyzed):
+    """What is newer than the page is not read. The inbox and the API read the same way."""
+    if analyzed:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        assert reading.latest(full_inbox, MANY, after=1_000).rows[0].raised == 999
+    (page,) = [
+        query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
+    ]
+    assert pages_read(page) < A_PAGE[connection.vendor]
+
+
+def pages_read(sql, params=None):
+    """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's machine takes."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+            plan = cursor.fetchone()[0][0]["Plan"]
+            return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        steps = []
+        connection.connection.set_progress_handler(lambda: steps.append(1), 10)
+        try:
+            cursor.execute(sql, params)
+            cursor.fetchall()
+        finally:
+            connection.connection.set_progress_handler(None, 10)
+        return len(steps) * 10
 
 
 def test_a_scan_is_seen(crowded):
