@@ -1,7 +1,7 @@
 """Settings of the site's processes that tests start: the site's own, with what one test needs changed.
 
 TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS.
-TEST_RINGS_ONLY=1: tests/support/rings_only.py.
+TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
 import json
@@ -14,6 +14,9 @@ NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 if os.environ.get("TEST_RINGS_ONLY"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
+
+if os.environ.get("TEST_DEADLINES"):
+    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
 
 # A sign-in costs half a second of a core with the default one.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
+from notifications.connection_deadlines import limit_this_thread
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.threads import check_connections, close_connections, keep_connections
 from notifications.models import Job
@@ -112,6 +113,7 @@ class Waits:
                         self._wake.set()
 
     def _watch(self, listen: Listen) -> None:
+        limit_this_thread()
         deaf = listen(self._heard)
         pause, idle_since = SOON, 0.0
         # By the clock, not after a silence: rings for others never cease on a busy site.

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db import connections
 from django.utils import timezone
 
+from notifications import connection_deadlines
 from notifications.conf import settings
 from notifications.ids import uuid7
 from notifications.jobs.rows import clock
@@ -26,6 +27,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: A lease is renewed this many times before it would end.
 RENEWALS = 4
+#: Seconds that the database may take to answer a renewal, at least; at most half a lease.
+MIN_ANSWER_SECONDS = 2.0
 
 
 class Lease:
@@ -88,7 +91,11 @@ class Lease:
         self._until, self._unbroken_since = until, time.monotonic()
 
     def _renew(self) -> None:
-        while not self._stop.wait(settings.LEASE / RENEWALS):
+        # Half a lease: there is time for one more renewal, on a new connection, before the lease is over.
+        seconds = max(settings.LEASE / 2, MIN_ANSWER_SECONDS)
+        connection_deadlines.limit_this_thread(min(seconds, connection_deadlines.ANSWER_SECONDS))
+        pause = settings.LEASE / RENEWALS
+        while not self._stop.wait(pause):
             try:
                 until = ours(self._extend) if self._until else None
                 if until:
@@ -98,7 +105,9 @@ class Lease:
                         "Worker %s begins a new lease: the old one was over or in doubt.", self.worker
                     )
                     self._begin()
+                pause = settings.LEASE / RENEWALS
             except Exception as exc:  # without this thread others would take the jobs away that run here
+                pause = 0 if self._until else settings.LEASE / RENEWALS
                 self._until = None
                 logger.warning("The lease of worker %s could not be renewed: %s", self.worker, exc)
                 connections.close_all()

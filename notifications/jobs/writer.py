@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from django.db import reset_queries
 
+from notifications.connection_deadlines import limit_this_thread
 from notifications.jobs.threads import DaemonExecutor
 from notifications.transactions import connection, held, rest
 
@@ -49,6 +50,7 @@ class Writer:
     def _timed(self, work: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - held.until > QUIET:
             self._held_since_quiet = 0.0
+        limit_this_thread()
         rest.calls = []
         before = held.seconds
         try:

@@ -18,6 +18,7 @@ from typing import Any
 
 from django.db import DatabaseError
 
+from notifications.connection_deadlines import limit_this_thread, set_options
 from notifications.realtime import doorbell_message
 from notifications.realtime.doorbell_retry import for_ever
 from notifications.transactions import at_leisure, connection
@@ -26,19 +27,17 @@ logger = logging.getLogger(__name__)
 
 NAME = "PostgreSQL NOTIFY"
 CHANNEL = b"notifications_doorbell"
-#: A connection that only listens would never learn that the other end is gone. The host's own options win.
-KEEPALIVE = {
-    "connect_timeout": 10,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
+#: Seconds without a word after which the listening connection is asked for one, and seconds for its answer.
+PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
 #: Seconds that the end waits for the thread.
 PATIENCE = 5.0
 #: Seconds between two that this process says, after the last one of which its thread ends, and that the end of the
 #: process waits for it.
 GATHER, LINGER, END = 0.005, 0.1, 1.0
+
+
+class SilentConnection(Exception):
+    """The listening connection does not answer."""
 
 
 def can_listen() -> bool:
@@ -96,6 +95,7 @@ class Sayer:
         self._told.wait(END)
 
     def _run(self) -> None:
+        limit_this_thread()
         db = _connection_of_our_own()
         try:
             while self._is_more():
@@ -124,6 +124,7 @@ class Sayer:
 
     def _tell(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
         from psycopg import Error
+        from psycopg.generators import execute
         from psycopg.pq import Escaping, ExecStatus
 
         messages = doorbell_message.messages(self._origin, users, queue)
@@ -132,11 +133,13 @@ class Sayer:
             # By libpq itself: a lone ring comes after some idle time, when each layer passed takes as long as the trip.
             pgconn = db.connection.pgconn
             quote = Escaping(pgconn).escape_literal
-            told = pgconn.exec_(
+            pgconn.send_query(
                 b"; ".join(
                     b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(text).encode())) for text in messages
                 )
             )
+            # Not by exec_(): that waits inside libpq, where no deadline of this thread is obeyed.
+            told = db.connection.wait(execute(pgconn))[-1]
             if told.status != ExecStatus.COMMAND_OK:
                 raise Error(told.get_error_message())
         except (DatabaseError, Error) as exc:
@@ -167,6 +170,7 @@ class Listener:
             self._thread.join(PATIENCE)
 
     def _run(self) -> None:
+        limit_this_thread()
         with self._end, self._ends:
             for_ever(f"Doorbell: {NAME}", self._listen, self._ended)
 
@@ -183,16 +187,26 @@ class Listener:
                 db.close()
 
     def _hear(self, pgconn: Any) -> None:
-        """Read what comes, until the end or an error."""
+        """Read what comes, until the end or an error; ask for a word where none comes."""
         with selectors.DefaultSelector() as selector:
             selector.register(pgconn.socket, selectors.EVENT_READ)
             selector.register(self._end, selectors.EVENT_READ)
             self.hearing = True
+            is_probed = False
             while not self._ended.is_set():
-                selector.select()
+                if selector.select(PROBE_ANSWER_SECONDS if is_probed else PROBE_SECONDS):
+                    is_probed = False
+                elif is_probed:
+                    raise SilentConnection(f"PostgreSQL did not answer for {PROBE_ANSWER_SECONDS:g} s")
+                else:
+                    is_probed = True
+                    pgconn.send_query(b"SELECT 1")
+                    pgconn.flush()
                 pgconn.consume_input()
                 while said := pgconn.notifies():
                     self._read(said.extra)
+                while not pgconn.is_busy() and pgconn.get_result():
+                    pass
 
     def _read(self, text: bytes) -> None:
         try:
@@ -207,7 +221,8 @@ class Listener:
 def _connection_of_our_own() -> Any:
     # A copy of Django's own connection, so that whatever the project's engine does to connect is done here too.
     db = connection().copy()
-    options = {**KEEPALIVE, **db.settings_dict["OPTIONS"]}
+    options = {**db.settings_dict["OPTIONS"]}
     options.pop("pool", None)  # it would be taken out of the pool for good
     db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
+    set_options(db)
     return db

@@ -15,6 +15,8 @@ from typing import Any
 
 from django.db import connections
 
+from notifications.connection_deadlines import limit_this_thread
+
 #: Seconds after which an idle thread closes its connections.
 IDLE = 5.0
 #: Seconds that a connection is used at most: a replaced file or a moved server is noticed.
@@ -61,6 +63,7 @@ class Pool:
         thread.start()
 
     def _serve(self, work: SimpleQueue, idle: threading.Semaphore) -> None:
+        limit_this_thread()
         opened = 0.0
         while True:
             try:
