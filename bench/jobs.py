@@ -9,7 +9,8 @@ asking for jobs, one by one and in bulk; the way from asking to the begin of the
 jobs that wait 1 s, 1,000 at a time. The queues take turns in each round; a figure is the median of the rounds, with the
 worst of them beside it. Needs
 ``bench/requirements.txt``, PostgreSQL and Redis, which are started here; what is missing is said and left out.
-``--only`` measures only what has one of these words in its name (rate, owner, writers, finished, asking, pickup, waiting).
+``--only`` measures only what has one of these words in its name: rate, owner, writers, finished, asking, pickup,
+waiting.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -83,7 +84,7 @@ def running() -> Any:
 
 def _report(id: UUID) -> None:
     now = time.monotonic()
-    if now - _reported.get(id, 0.0) < REPORT:
+    if now - _reported.get(id, -math.inf) < REPORT:
         _moved.add(id)
         return
     if len(_reported) >= REMEMBERED:
