@@ -1,12 +1,13 @@
-# make run      start the site (http://127.0.0.1:8000, other address: HOST, PORT)
-# make worker   run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
-# make test     the tests, in parallel, all but the long ones; ARGS="-k word" chooses
+# make run        start the site (http://127.0.0.1:8000, other address: HOST, PORT)
+# make worker     run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
+# make test       the tests, in parallel, all but the long ones; ARGS="-k word" chooses
 # make test-slow  the long ones: kills, crowds, models, the built wheel
-# make faults   kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
-# make lint     format, lint and types, as they must be before a commit
-# make help     this list
+# make faults     kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
+# make docs       build the documentation into build/docs; a broken link or reference fails
+# make lint       format, lint and types, as they must be before a commit
+# make help       this list
 
-.PHONY: run worker test test-slow faults lint help venv-dev
+.PHONY: run worker test test-slow faults docs lint help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -34,6 +35,10 @@ faults: venv-dev
 		.venv/bin/python -m pytest tests/faults tests/conformance tests/model -s $(ARGS)
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} \
 		.venv/bin/python -m pytest tests/faults -m "not delivery" --database postgres -s $(ARGS)
+
+docs:
+	@tools/venv .venv-docs docs/requirements.txt requirements.txt
+	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 lint: venv-dev
 	.venv/bin/python -m ruff format --check .

@@ -195,7 +195,9 @@ def batch(
     url: str | None = None,
     notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
 ) -> Batch:
-    """Enqueue what is enqueued inside the ``with`` block as one: one thing to look at, and one notification at its end.
+    """Enqueue the jobs of a ``with`` block as one batch, with one progress and one notification at its end.
+
+    ::
 
         with batch(owner=user, title="Check 40 sites") as b:
             for site in sites:
@@ -203,20 +205,21 @@ def batch(
         counts = join(b)                 # {"succeeded": 40, "failed": 0, "cancelled": 0}
 
     ``owner``
-        User or primary key; the same person as for a job unless told. The jobs work for the owner, but belong to nobody
-        unless ``.using(owner=...)`` says so: they do not count as active jobs of the owner, and tell nobody.
+        User or primary key; by default the owner that a job would have. The jobs work for the owner, but have no owner
+        themselves unless ``.using(owner=...)`` gives one: they do not count as active jobs of the owner, and notify no
+        one.
     ``title``
-        Text of at most 200 characters; how many jobs there are, unless told.
+        Text of at most 200 characters; by default the number of jobs.
     ``url``
         Where the result is shown, as for a job.
     ``notify``
-        As in ``policy``; a function must stand at the top of a module, because another process may call it.
+        As in ``policy``. A function must stand at the top level of a module, because another process may call it.
 
-    At the end of the block all jobs are inserted in one transaction, which is the caller's where there is one; an
-    exception inside the block enqueues nothing. The batch is a job itself (``b.id``, ``b.result``): its progress counts
-    the jobs that are done, and when all are it has succeeded, or failed with ``"batch-failed"`` if one did not succeed.
-    To cancel it cancels its jobs; to retry it retries those that did not succeed. A batch inside a batch is one of its
-    jobs.
+    At the end of the block all jobs are inserted in one transaction, which is the caller's if there is one. An
+    exception inside the block enqueues nothing. The batch is a job itself (``b.id``, ``b.result``). Its progress counts
+    the jobs that are done. When all are done it has succeeded, or failed with ``"batch-failed"`` if one did not
+    succeed. Cancelling a batch cancels its jobs; retrying it retries those that did not succeed. A batch inside a batch
+    is one of its jobs.
 
     Raises TypeError or ValueError, and ``TooManyJobs`` and ``django.db.OperationalError`` at the end of the block.
     """

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
-    {"transactions", "columns", "bulk", "user_keys"},
+    {"transactions", "columns", "bulk", "user_keys", "connection_deadlines"},
     {"numbering", "streams", "counting", "purging", "listing", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )

@@ -1,4 +1,4 @@
-"""What somebody is told while a test does something."""
+"""The notifications that are recorded while a test does something."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
-    """Give a list that holds, from the end of the block on, the notifications recorded inside it, oldest first.
+    """Yield a list that holds, from the end of the block on, the notifications recorded inside it, oldest first.
 
     ``user``
-        A user or primary key: only theirs; everybody's unless told.
+        A user or primary key, to capture only that user's notifications; by default those of all users.
+
+    ::
 
         with capture_notifications(user) as told:
             client.post("/reports/", …)

@@ -1,0 +1,31 @@
+"""Sphinx builds these pages: ``make docs``, then open ``build/docs/index.html``."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import django
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("DEBUG", "1")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asyncsite.settings")
+django.setup()
+
+project = "asyncsite-notifications"
+author = "the maintainers"
+version = release = re.search(r'"(.+)"', (ROOT / "notifications/__init__.py").read_text())[1]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["requirements.txt"]
+html_theme = "furo"
+html_title = project
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["deflist"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+# Examples of HTTP are shortened with "…" and leave out headers.
+suppress_warnings = ["misc.highlighting_failure"]
