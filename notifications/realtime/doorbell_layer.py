@@ -22,8 +22,8 @@ from notifications.realtime.doorbell_retry import for_ever
 GROUP = "notifications.doorbell"
 #: Seconds that a layer may take to do what it is asked.
 PATIENCE = 5.0
-#: Seconds between two calls to oneself.
-CHECK = 30.0
+#: Seconds between two messages to oneself: one that is not received means that the connection is silent.
+CHECK = 10.0
 #: Seconds between two messages of a process: layers lose what comes faster than it is read.
 GATHER = 0.005
 #: Users that wait to be told to others, at most; the position check finds those beyond.
@@ -68,7 +68,7 @@ class Deaf(Exception):
 class Hearer:
     """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes than ``origin`` say.
 
-    Twice a minute it joins the group again, because layers forget (channels_redis after a day, a Redis that is emptied
+    Every 10 s it joins the group again, because layers forget (channels_redis after a day, a Redis that is emptied
     at once), and calls itself: whoever does not hear itself begins anew, with a new layer.
     """
 

@@ -14,6 +14,8 @@ import aiohttp
 import pytest
 
 from tests.faults.support.engine import ROUNDS, Engine
+from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
+from tests.realtime.ringing import Ear
 from tests.realtime.test_servers import SESSION, open_socket, start
 from tests.support.network import Proxy
 from tests.support.waiting import wait_until
@@ -123,3 +125,30 @@ async def until_told(socket, title):
             await socket.send_json({"op": "ack", "n": frame["n"]})
         if any(item.get("title") == title for item in frame.get("items", ())):
             return
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("backend", [CORE, PUBSUB])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_rings_go_on_after_redis_was_silent(site, redis, backend, fault, outage):
+    """Within 30 s, at both ends, who rings and who listens; meanwhile nobody waits for it."""
+    shorten(site)
+    with Proxy(redis.port) as proxy:
+        use_layer(site, backend, f"redis://{proxy.address}/0")
+        ear, bell = Ear(site), Ear(site, then=RINGS)
+        until_rung(ear, since=0)
+        fault(proxy, new=bool(outage))
+        rung = bell.process.output.count("rang in")
+        time.sleep(outage)
+        proxy.restore()
+        until_rung(ear, since=time.time())
+        ear.process.wait_for_line("Doorbell: the channel layer works again.")
+        assert bell.process.output.count("rang in") > rung + 5
+        site.close()
+
+
+def until_rung(ear, since):
+    """Wait until the process was rung for user 7 later than `since`."""
+    ear.until(
+        lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls), timeout=PATIENCE
+    )
