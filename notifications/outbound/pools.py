@@ -29,6 +29,11 @@ from .retries import may_be_repeated
 
 MAX_INTERIM = 20  # answers of the 100s before the real one
 KEEP_ALIVE = 5.0  # seconds an unused connection is kept
+#: Milliseconds that sent data may stay unacknowledged. Less than the usual deadline of a call: there is time to send a
+#: request again that went out on a kept connection which the network has forgotten.
+UNACKNOWLEDGED_MS = 5_000
+#: Seconds of silence after which the kernel asks the other end whether it is there, and between two such questions.
+PROBE_AFTER_SECONDS, PROBE_INTERVAL_SECONDS = 10, 5
 
 _NO_TIMEOUT = ClientTimeout()  # the deadline is over the whole call
 _NO_TIMER = TimerNoop()
@@ -112,10 +117,25 @@ def checked_socket(info: AddrInfoType) -> socket.socket:
     aiohttp calls it with the very address it connects to next, for names and literals, redirects and every
     parallel attempt, so nothing can change between this check and the connection.
     """
-    family, kind, protocol, _, address = info
+    _, _, _, _, address = info
     if why := reserved(address[0]):
         raise ForbiddenAddress(why)
-    return socket.socket(family, kind, protocol)
+    return make_socket(info)
+
+
+def make_socket(info: AddrInfoType) -> socket.socket:
+    """Make a socket that notices within seconds that packets are lost, as far as the system offers it."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", PROBE_AFTER_SECONDS),
+        ("TCP_KEEPINTVL", PROBE_INTERVAL_SECONDS),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),
+    ):
+        if option := getattr(socket, name, None):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 class Protocol(ResponseHandler):
@@ -151,7 +171,7 @@ def _connector(*, checked: bool) -> TCPConnector:
     return Connector(
         resolver=PublicResolver() if checked else Resolver(),
         use_dns_cache=False,  # the resolver has one
-        socket_factory=checked_socket if checked else None,
+        socket_factory=checked_socket if checked else make_socket,
         limit=0,  # counted by slots.py, over all event loops
         keepalive_timeout=KEEP_ALIVE,
     )

@@ -13,8 +13,12 @@ import time
 import aiohttp
 import pytest
 
+from notifications import outbound
+from notifications.outbound import pools
+from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
+from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import Ear
 from tests.realtime.test_servers import SESSION, open_socket, start
 from tests.support.network import Proxy
@@ -152,3 +156,34 @@ def until_rung(ear, since):
     ear.until(
         lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls), timeout=PATIENCE
     )
+
+
+@pytest.fixture
+def upstream(settings):
+    """A proxy before an upstream that keeps connections alive."""
+    server = Upstream()
+    with Proxy(server.port) as proxy:
+        settings.NOTIFICATIONS = {"OUTBOUND_ALLOW": [proxy.address], "OUTBOUND_PORTS": [proxy.port]}
+        circuits.reset()
+        yield proxy
+    server.close()
+
+
+async def test_calls_go_on_after_packets_to_an_upstream_were_lost(upstream, monkeypatch):
+    """Kept connections that the network has forgotten cost a GET some seconds of its deadline, and no error."""
+    monkeypatch.setattr(pools, "UNACKNOWLEDGED_MS", 1_000, raising=False)
+    url = f"{upstream.url}/ok"
+    await asyncio.gather(*(outbound.get(url) for _ in range(5)))
+    upstream.swallow()
+    answers = await asyncio.gather(*(outbound.get(url, deadline=10, retries=0) for _ in range(5)))
+    assert [answer.status for answer in answers] == [200] * 5
+
+
+async def test_calls_go_on_after_an_upstream_hung(upstream):
+    """Calls on connections that acknowledge everything end by their deadline, and take these with them."""
+    url = f"{upstream.url}/ok"
+    await asyncio.gather(*(outbound.get(url) for _ in range(5)))
+    upstream.stall()
+    silent = await asyncio.gather(*(outbound.get(url, deadline=1) for _ in range(5)), return_exceptions=True)
+    assert [type(error) for error in silent] == [outbound.TimedOut] * 5
+    assert (await outbound.get(url, deadline=10, retries=0)).status == 200
