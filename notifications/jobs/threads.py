@@ -7,6 +7,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -21,13 +22,33 @@ logger = logging.getLogger("notifications.jobs")
 REPLACED = 4
 #: Seconds after which an idle thread closes the connections that it keeps.
 IDLE = 5.0
+#: Seconds for which a thread keeps its connections at most, so that a moved server or a replaced file is noticed.
+MAX_CONNECTION_SECONDS = 30.0
 
 
 _here = threading.local()
 
 
-class NoThread(Exception):
-    """All threads that there may be are held by calls that were written off."""
+class NoThread(RuntimeError):
+    """No thread can take a call: calls that were written off hold them all, or the process may start no more."""
+
+
+def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
+    """Return a daemon thread that calls ``target(*args)``. Raises ``NoThread`` if the process may start no more.
+
+    Assign the return value to what marks the thread as running, so that it is never marked without being there.
+    """
+    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+    start(thread)
+    return thread
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread. Raises ``NoThread`` if the process may start no more; it can be started again then."""
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        raise NoThread(f"{exc}: the thread {thread.name} is not started.") from exc
 
 
 class DaemonExecutor(Executor):
@@ -47,7 +68,7 @@ class DaemonExecutor(Executor):
         self._keep_connections = keep_connections
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
-        self._threads = 0
+        self._threads: set[threading.Thread] = set()
         #: Calls that are not done, without those written off.
         self._open = 0
         self._written_off: set[Future[Any]] = set()
@@ -56,35 +77,44 @@ class DaemonExecutor(Executor):
         self._ended = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return a future of the call. Raises ``NoThread`` when it would wait for a call that was written off."""
+        """Return a future of the call, which waits in line while all threads are busy.
+
+        Raises ``NoThread`` if no thread would ever take it: none can be started now, or all are in calls that were
+        written off. A call whose ``submit`` raised never runs.
+        """
         with self._lock:
             if self._ended:
                 raise RuntimeError(f"The threads {self._name} have ended.")
-            if self._hang():
-                raise self._no_thread()
+            self._open += 1
+            try:
+                # Before the call is in line, from which it could not be taken out again.
+                self._ensure_thread()
+            except NoThread:
+                self._open -= 1
+                raise
             future: Future[Any] = Future()
             self._calls.put((future, lambda: fn(*args, **kwargs)))
-            self._open += 1
-            self._start_thread_if_needed()
         return future
 
     def write_off(self, future: Future[Any]) -> bool:
         """Let another thread do the work of the one that is in this call, for which nobody waits any more.
 
         Returns False if the call does not run. A thread that comes back from such a call ends if it is one too many.
-        When all that there may be are in such calls, the calls in line fail with ``NoThread``.
+        If there is no other thread for the calls in line, they fail with ``NoThread``.
         """
         with self._lock:
             if self._ended or future in self._written_off or not future.running():
                 return False
             self._written_off.add(future)
             self._open -= 1
-            self._start_thread_if_needed()
-            while self._hang() and not self._calls.empty():
-                if call := self._calls.get():
-                    self._open -= 1
-                    if call[0].set_running_or_notify_cancel():
-                        call[0].set_exception(self._no_thread())
+            try:
+                self._ensure_thread()
+            except NoThread as exc:
+                while not self._calls.empty():
+                    if call := self._calls.get():
+                        self._open -= 1
+                        if call[0].set_running_or_notify_cancel():
+                            call[0].set_exception(exc)
         return True
 
     @contextlib.contextmanager
@@ -93,12 +123,18 @@ class DaemonExecutor(Executor):
         with self._lock:
             self._lent.add(future)
             if not self._ended:
-                self._start_thread_if_needed()
+                self._start_missing_thread()
         try:
             yield
         finally:
             with self._lock:
                 self._lent.discard(future)
+
+    def start_missing_thread(self) -> None:
+        """Start a thread for calls in line that would have got one, had it been possible to start it then."""
+        with self._lock:
+            if not self._ended:
+                self._start_missing_thread()
 
     def runs_this_thread(self) -> bool:
         """Whether the caller is on one of these threads."""
@@ -106,28 +142,44 @@ class DaemonExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when their calls are done; nobody is waited for."""
+        self.end()
+
+    def end(self) -> list[threading.Thread]:
+        """End the threads when their calls are done, and return them."""
         with self._lock:
             self._ended = True
-            for _ in range(self._threads):
+            for _ in self._threads:
                 self._calls.put(None)
+            return list(self._threads)
 
-    def _start_thread_if_needed(self) -> None:
-        at_work = self._threads - len(self._written_off | self._lent)
+    def _ensure_thread(self) -> None:
+        """Start a thread if one is missing. Raises ``NoThread`` if there is none to take the next call."""
+        error: NoThread | None = None
+        busy = len(self._written_off | self._lent)
         wanted = min(self._open - len(self._lent - self._written_off), self._size)
-        if at_work < wanted and self._threads < self._size * REPLACED + len(self._lent):
-            self._threads += 1
-            name = f"{self._name}-{next(self._numbers)}"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+        at_work = len(self._threads) - busy
+        if at_work < wanted and len(self._threads) < self._size * REPLACED + len(self._lent):
+            try:
+                self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
+                return
+            except NoThread as exc:
+                error = exc
+        if at_work <= 0:
+            raise error or NoThread(
+                f"All {len(self._threads)} threads {self._name} are in calls that do not end."
+            )
 
-    def _hang(self) -> bool:
-        return len(self._written_off) >= self._size * REPLACED
-
-    def _no_thread(self) -> NoThread:
-        return NoThread(f"All {self._threads} threads {self._name} are in calls that do not end.")
+    def _start_missing_thread(self) -> None:
+        with contextlib.suppress(NoThread):  # the calls wait, or the next one is refused
+            self._ensure_thread()
 
     def _run(self) -> None:
         _here.executor = self
+        opened = time.monotonic()
         while call := self._next():
+            if self._keep_connections and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
+                close_connections()
+                opened = time.monotonic()
             future, work = call
             if future.set_running_or_notify_cancel():
                 self._call(future, work)
@@ -150,12 +202,17 @@ class DaemonExecutor(Executor):
                 self._written_off.remove(future)
             else:
                 self._open -= 1
-            if self._ended or self._threads - len(self._written_off | self._lent) <= self._size:
+            if self._ended:
                 return False
-            self._threads -= 1
+            if len(self._threads) - len(self._written_off | self._lent) <= self._size:
+                self._start_missing_thread()
+                return False
+            self._threads.discard(threading.current_thread())
             return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        result: Any = None
+        error: BaseException | None = None
         try:
             check_connections()
             result = work()
@@ -166,17 +223,20 @@ class DaemonExecutor(Executor):
         except StopIteration as exc:  # asyncio's futures do not take it: who waits would wait for ever
             error = RuntimeError(f"It raised {exc!r}.")
             error.__cause__ = exc
-            future.set_exception(error)
         except BaseException as exc:
-            future.set_exception(exc)
-        else:
-            future.set_result(result)
+            error = exc
         try:
             if self._keep_connections:
                 keep_connections()
             check_connections()
         except Exception:  # the thread has more to do than this call
             logger.exception("A connection could not be closed.")
+        # After that, so that who waits finds a connection of a pool given back.
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            del error  # it refers to this frame, and this frame would to it
 
 
 def check_connections() -> None:

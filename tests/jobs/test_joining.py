@@ -368,7 +368,7 @@ def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
     names = {join(tasks.thread_name_sync.enqueue(), timeout=20) for _ in range(20)}
     assert len(names) <= 4
     wait_until(
-        lambda: worker.worker._threads._threads <= 4 and not worker.worker._threads._lent, what="fewer"
+        lambda: len(worker.worker._threads._threads) <= 4 and not worker.worker._threads._lent, what="fewer"
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, connections
 
 from notifications.jobs.threads import REPLACED, DaemonExecutor, NoThread
+from tests.faults.support.scarcity import no_threads
 from tests.support.waiting import wait_until
 
 
@@ -67,6 +68,70 @@ def test_threads_are_replaced_so_often_and_no_more(executor):
     gate.set()
     wait_until(lambda: len(names()) == 2, what="the others to end")
     assert executor.submit(int).result(60) == 0
+
+
+def test_a_call_whose_submit_raised_never_runs(executor, monkeypatch):
+    """The process has no thread to spare; when it has again, calls are run, but not those that were refused."""
+    ran = []
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    for number in range(3):
+        with pytest.raises(NoThread, match="can't start new thread"):
+            executor.submit(ran.append, number)
+    scarcity.end()
+    executor.submit(ran.append, "submitted").result(60)
+    gate = threading.Event()
+    waiting = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in waiting), what="both threads to be there")
+    gate.set()
+    assert ran == ["submitted"]
+
+
+def test_calls_wait_for_a_busy_thread_while_no_other_can_be_started(executor, monkeypatch):
+    """The second thread is started with the first call that finds it possible."""
+    gate = threading.Event()
+    first = executor.submit(gate.wait, 30)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    second = executor.submit(int)
+    assert not second.done()
+    scarcity.end()
+    assert executor.submit(int).result(60) == 0
+    assert second.result(60) == 0
+    assert not first.done()
+    gate.set()
+
+
+def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
+    """What waits for another call goes on without, and later calls find their threads."""
+    gate = threading.Event()
+    futures = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in futures), what="both to run")
+    waiting = executor.submit(int)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    with executor.lent(futures[0]):
+        assert not waiting.done()
+        scarcity.end()
+        assert executor.submit(int).result(60) == 0
+    assert waiting.result(60) == 0
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="one thread to end")
+
+
+def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch):
+    """The one that runs was written off: nobody would take them."""
+    executor = DaemonExecutor(1, "under-test")
+    gate = threading.Event()
+    hanging = executor.submit(gate.wait, 30)
+    wait_until(hanging.running, what="the call to run")
+    waiting = executor.submit(int)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    assert executor.write_off(hanging)
+    assert isinstance(waiting.exception(60), NoThread)
+    scarcity.end()
+    assert executor.submit(int).result(60) == 0
+    gate.set()
+    wait_until(lambda: len(names()) == 1, what="one thread to end")
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
 
 
 def test_no_more_calls_after_the_end(executor):
