@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from notifications.exceptions import KeyReused, TooManyJobs
 from notifications.idempotency import Key, Taken, key_of
 from notifications.jobs.owners import asked_in_request, owner_key
 from notifications.jobs.pace import counted
+from notifications.jobs.threads import NoThread
 from notifications.models import Job
 from notifications.prefer import seconds_to_wait, will_not_wait
 from notifications.problems import Problem, busy, log_database_error, private
@@ -66,7 +67,8 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
             await until_done.wait(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
-        asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
+        with suppress(NoThread):  # then as it was
+            asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
     return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
 
 

@@ -15,6 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from notifications.jobs.threads import NoThread
+
 logger = logging.getLogger("notifications")
 
 R = TypeVar("R", bound=HttpResponseBase)
@@ -87,11 +89,11 @@ def answer_to(exc: Exception) -> HttpResponse:
     """Return what answers one of ``ANSWERED``."""
     if isinstance(exc, Problem):
         return exc.response()
-    if isinstance(exc, OperationalError | InterfaceError):
+    if isinstance(exc, OperationalError | InterfaceError | NoThread):
         log_database_error(exc)
         return busy().response()
     return Problem(400, "The request cannot be read. Send fewer and plain parameters.").response()
 
 
 #: Exceptions that are answers. What Django refuses by itself it would answer with a page.
-ANSWERED = (Problem, OperationalError, InterfaceError, SuspiciousOperation, BadRequest)
+ANSWERED = (Problem, OperationalError, InterfaceError, NoThread, SuspiciousOperation, BadRequest)

@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError
 
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs.awaited import waits
+from notifications.jobs.threads import NoThread
 from notifications.realtime import doorbell, hub
 from notifications.realtime.waiting import server_task
 
@@ -19,11 +20,14 @@ _OVER = (TimeoutError, JobDoesNotExist, DatabaseError, InterfaceError)
 
 
 async def wait(id: UUID, seconds: float) -> None:
-    """Wait at most so many seconds, and no longer than the server lives. Whoever asked must hold no connection."""
+    """Wait at most so many seconds, and no longer than the server lives. Whoever asked must hold no connection.
+
+    Where no thread can be started that would look for the job, this returns at once.
+    """
     here = hub.here()
     if task := server_task():
         here.waiting.add(task)
-    with waits.wait_for(id, doorbell.listen) as future:
+    with contextlib.suppress(NoThread), waits.wait_for(id, doorbell.listen) as future:
         ends = asyncio.ensure_future(here.ending.wait())
         done = asyncio.wrap_future(future)
         either: list[asyncio.Future[Any]] = [done, ends]

@@ -22,7 +22,12 @@ from django.db import InterfaceError, OperationalError
 
 from notifications.connection_deadlines import limit_this_thread
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.threads import check_connections, close_connections, keep_connections
+from notifications.jobs.threads import (
+    check_connections,
+    close_connections,
+    keep_connections,
+    start_thread,
+)
 from notifications.models import Job
 from notifications.transactions import database
 
@@ -89,16 +94,13 @@ class Waits:
 
     @contextmanager
     def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[End]]:
-        """Give a future of the job's end; whoever leaves the block waits no more."""
+        """Give a future of the job's end; whoever leaves the block waits no more. Raises ``NoThread``."""
         future: Future[End] = Future()
         with self._lock:
+            if self._thread is None:
+                self._thread = start_thread(self._watch, "notifications-join", listen)
             self._awaited.setdefault(id, _Awaited()).futures.append(future)
             self._due.add(id)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, args=(listen,), name="notifications-join", daemon=True
-                )
-                self._thread.start()
         self._wake.set()
         try:
             yield future
@@ -113,6 +115,14 @@ class Waits:
                         self._wake.set()
 
     def _watch(self, listen: Listen) -> None:
+        try:
+            self._watch_until_idle(listen)
+        finally:
+            with self._lock:  # if it broke, the next wait starts another thread
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _watch_until_idle(self, listen: Listen) -> None:
         limit_this_thread()
         deaf = listen(self._heard)
         pause, idle_since = SOON, 0.0

@@ -12,6 +12,8 @@ from typing import Any
 
 from django.db import connections
 
+from notifications.jobs.threads import start_thread
+
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that the end of the process waits for running jobs to be given back.
@@ -30,7 +32,7 @@ _ended = threading.Event()
 
 
 def start(listen: Callable[..., Any] | None = None) -> None:
-    """Start the embedded worker of this process, once; after a fork the child starts its own."""
+    """Start the embedded worker of this process, once; after a fork the child starts its own. Raises ``NoThread``."""
     global _process, _worker, _thread, _ended
     from notifications.jobs.worker import Worker
 
@@ -40,11 +42,10 @@ def start(listen: Callable[..., Any] | None = None) -> None:
         if _process is None:
             os.register_at_fork(after_in_child=lambda: _forked(listen))
             atexit.register(stop)
-        _process = os.getpid()
         _ended = threading.Event()
         _worker = Worker(listen=listen)
-        _thread = threading.Thread(target=_run, args=(listen,), name="notifications-worker", daemon=True)
-        _thread.start()
+        _thread = start_thread(_run, "notifications-worker", listen)
+        _process = os.getpid()
 
 
 def stop() -> None:

@@ -20,6 +20,7 @@ from notifications import connection_deadlines
 from notifications.conf import settings
 from notifications.ids import uuid7
 from notifications.jobs.rows import clock
+from notifications.jobs.threads import start
 from notifications.models import Worker
 from notifications.transactions import database, ours
 
@@ -45,9 +46,12 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="notifications-lease", daemon=True)
 
     def start(self) -> None:
-        """Insert the row and renew it from now on. Raises ``django.db.Error`` when the database is away."""
+        """Insert the row and renew it from now on; after an error it can be called again.
+
+        Raises ``django.db.Error`` when the database is away, ``NoThread`` when no thread can be started.
+        """
         self._begin()
-        self._thread.start()
+        start(self._thread)
 
     def stop(self) -> None:
         """Renew no more: the lease ends by itself, also where ``end`` finds the database away."""

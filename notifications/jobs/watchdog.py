@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 import traceback
 
 from notifications.jobs.children import name_of
+from notifications.jobs.threads import NoThread, start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -25,8 +27,8 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._beaten = time.monotonic()
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
         self._beat()
-        threading.Thread(target=self._watch, name="notifications-watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread."""
@@ -36,6 +38,9 @@ class Watchdog:
     def _beat(self) -> None:
         self._beaten = time.monotonic()
         self._next = self._loop.call_later(BEAT, self._beat)
+        if self._thread is None:
+            with contextlib.suppress(NoThread):  # the next beat tries again
+                self._thread = start_thread(self._watch, "notifications-watchdog")
 
     def _watch(self) -> None:
         blocked_since = 0.0

@@ -34,8 +34,9 @@ T = TypeVar("T")
 CLAIMED, RECORDED = 100, 50
 #: Seconds: between two looks at the queue, two writes of progress, two tries when the database is away.
 LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
-#: The database is away or busy, as against: it refuses what it is given.
-AWAY = (OperationalError, InterfaceError)
+#: The database is away or busy, or this process has no thread or memory for it now (SQLite's own error for memory is
+#: Python's). As against: the database refuses what it is given.
+AWAY = (OperationalError, InterfaceError, NoThread, MemoryError)
 #: Jobs that may wait for others, for each slot that there is. With more of them only what they wait for is claimed.
 ASIDE = 4
 #: Seconds between two jobs that are claimed all the same.
@@ -106,7 +107,7 @@ class Worker:
         try:
             await self._insist(self.lease.start)
             await self._insist(house.reap_neighbours)
-        except Error:  # stopped while the database was away
+        except (Error, *AWAY):  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         watchdog = Watchdog(self._loop)
@@ -340,6 +341,7 @@ class Worker:
     async def _compare(self) -> None:
         while True:
             await asyncio.sleep(HOLD)
+            self._threads.start_missing_thread()
             try:
                 await self._compare_claims()
                 if waiting := [run.job for run in self._running.values() if run.waits]:
@@ -392,7 +394,7 @@ class Worker:
         try:
             await self._write(states.release, unsettled)
             await self._write(self.lease.end)
-        except Error as exc:
+        except (Error, *AWAY) as exc:
             logger.warning("%d jobs are not released, their lease will end: %s", len(unsettled), exc)
         for thread in [*self._database, self._threads]:
             thread.shutdown()
@@ -413,12 +415,15 @@ class Worker:
         self._freed.set()
 
     async def _insist(self, work: Callable[..., T], *args: Any, on: Writer | None = None) -> T:
-        """Call ``work`` on a writer's thread, again and again while the database is away or not migrated yet."""
+        """Call ``work`` on a writer's thread, again and again while the database is away or not migrated yet.
+
+        While this worker stops the error is raised.
+        """
         said = ""
         while True:
             try:
                 return await (on or self._write)(work, *args)
-            except Error as exc:
+            except (Error, *AWAY) as exc:
                 if self._stopping:
                     raise
                 if str(exc) != said:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from notifications import streams
 from notifications.jobs import unserved
+from notifications.realtime import doorbell
 from notifications.realtime.check import Checked, check
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Clock:
         now = hub.loop.time()
         for subscriber in hub.subscribers():
             subscriber.check_times(now)
+        doorbell.restart_missing()
         self._ask("Leftovers were not numbered: %s", streams.leftovers, level=logging.INFO)
         if self._ticks % CHECK_EVERY == 0:
             self._ask("Not known whether jobs wait in vain: %s", unserved.warn, level=logging.INFO)

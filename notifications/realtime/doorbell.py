@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from notifications.ids import process
+from notifications.jobs.threads import NoThread, start_thread
 from notifications.realtime import doorbell_layer, doorbell_postgres, doorbell_sqlite
 from notifications.signals import rung
 from notifications.transactions import connection
@@ -26,6 +27,8 @@ Callback = Callable[[frozenset, bool], None]
 
 #: Seconds in which rings are gathered into one call.
 GATHER = 0.005
+#: Seconds between two attempts to start what could not be started.
+RESTART_INTERVAL_SECONDS = 1.0
 
 
 class Watcher(Protocol):
@@ -49,13 +52,19 @@ class Doorbell:
         self._rung = threading.Event()
         self._gatherer: threading.Thread | None = None
         self._watcher: Watcher | None = None
+        #: When to start again what could not be started; None if nothing is missing.
+        self._restart_at: float | None = None
         self._name = f"{process():x}"
         self._layer = doorbell_layer.Sayer(self._name)
         self._postgres = doorbell_postgres.Sayer(self._name)
         self._announced = ""
 
     def listen(self, callback: Callback) -> Callable[[], None]:
-        """Call ``callback`` for every ring from now on, until the function that is returned is called."""
+        """Call ``callback`` for every ring from now on, until the function that is returned is called.
+
+        If the process has no thread or file to spare, the callback is registered all the same, and other processes are
+        heard as soon as it has: see ``restart_missing``.
+        """
         with self._lock:
             self._callbacks.append(callback)
             self._start()
@@ -77,9 +86,10 @@ class Doorbell:
         with self._lock:
             if not self._callbacks:
                 return
+            self._restart_missing()
             self._users.update(users)
             self._queue = self._queue or queue
-            if time.monotonic() < self._quiet_until:
+            if self._gatherer and time.monotonic() < self._quiet_until:
                 self._rung.set()
                 return
         self._tell()
@@ -90,6 +100,11 @@ class Doorbell:
             self._layer.say(users, queue)
         elif doorbell_postgres.can_listen():
             self._postgres.say(users, queue)
+
+    def restart_missing(self) -> None:
+        """Start the threads that could not be started before, at most once a second. Hubs call this by the clock."""
+        with self._lock:
+            self._restart_missing()
 
     def end(self) -> None:
         """Tell what waits to be told, and say no more: the process ends."""
@@ -104,12 +119,26 @@ class Doorbell:
         self._announced = way
 
     def _start(self) -> None:
-        if self._gatherer is None:
-            self._gatherer = threading.Thread(target=self._gather, name="notifications-doorbell", daemon=True)
-            self._gatherer.start()
-        if self._watcher is None:
-            self._watcher = self._watch()
-            self.announce()
+        was_missing = self._restart_at is not None
+        self._restart_at = None
+        try:
+            if self._gatherer is None:
+                self._gatherer = start_thread(self._gather, "notifications-doorbell")
+            if self._watcher is None:
+                self._watcher = self._watch()
+                self.announce()
+        except (NoThread, OSError) as exc:
+            self._restart_at = time.monotonic() + RESTART_INTERVAL_SECONDS
+            if not was_missing:
+                logger.warning(
+                    "Could not start the doorbell, which is tried again each second: %s "
+                    "Meanwhile the position check brings what other processes did, within 5 s.",
+                    exc,
+                )
+
+    def _restart_missing(self) -> None:
+        if self._callbacks and self._restart_at is not None and time.monotonic() >= self._restart_at:
+            self._start()
 
     def _watch(self) -> Watcher | None:
         if doorbell_layer.configured():
@@ -152,6 +181,11 @@ atexit.register(doorbell.end)
 def listen(callback: Callback) -> Callable[[], None]:
     """Call ``callback(users, queue)`` for every ring from now on; returns what stops that. See Doorbell.listen()."""
     return doorbell.listen(callback)
+
+
+def restart_missing() -> None:
+    """Start the threads that could not be started before. See Doorbell.restart_missing()."""
+    doorbell.restart_missing()
 
 
 def the_way() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -16,8 +17,11 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
+from notifications.jobs.threads import NoThread, start, start_thread
 from notifications.realtime import doorbell_message
 from notifications.realtime.doorbell_retry import for_ever
+
+logger = logging.getLogger(__name__)
 
 GROUP = "notifications.doorbell"
 #: Seconds that a layer may take to do what it is asked.
@@ -81,7 +85,7 @@ class Hearer:
         self._hears_itself = True
         self.hearing = False
         self._thread = threading.Thread(target=self._run, name="notifications-doorbell-layer", daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     def stop(self) -> None:
         """Leave the group and end the thread. Does not wait when called by the thread itself."""
@@ -177,10 +181,10 @@ class Sayer:
             self._queue = self._queue or queue
             self._told.clear()
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="notifications-doorbell-layer-says", daemon=True
-                )
-                self._thread.start()
+                try:
+                    self._thread = start_thread(self._run, "notifications-doorbell-layer-says")
+                except NoThread as exc:  # the next call tries again
+                    logger.warning("A ring could not be told to other processes: %s", exc)
             elif self._loop:
                 with contextlib.suppress(RuntimeError):  # between two loops; the next one looks first
                     self._loop.call_soon_threadsafe(self._more.set)

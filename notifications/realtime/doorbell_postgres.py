@@ -19,6 +19,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from notifications.connection_deadlines import limit_this_thread, set_options
+from notifications.jobs.threads import NoThread, start, start_thread
 from notifications.realtime import doorbell_message
 from notifications.realtime.doorbell_retry import for_ever
 from notifications.transactions import at_leisure, connection
@@ -82,10 +83,10 @@ class Sayer:
                 self._told.clear()
                 self._more.set()
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="notifications-doorbell-postgres-says", daemon=True
-                    )
-                    self._thread.start()
+                    try:
+                        self._thread = start_thread(self._run, "notifications-doorbell-postgres-says")
+                    except NoThread as exc:  # the next call tries again
+                        logger.warning("A ring could not be told to other processes: %s", exc)
                 return
             self._quiet_until = time.monotonic() + GATHER
         at_leisure(lambda: self._tell(db, users, queue))
@@ -95,6 +96,16 @@ class Sayer:
         self._told.wait(END)
 
     def _run(self) -> None:
+        try:
+            self._tell_until_idle()
+        except Exception:  # the thread's boundary: what it held is lost, the next ring starts another
+            logger.exception("A ring could not be told to other processes.")
+        finally:
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _tell_until_idle(self) -> None:
         limit_this_thread()
         db = _connection_of_our_own()
         try:
@@ -159,7 +170,12 @@ class Listener:
         self._end, self._ends = socket.socketpair()
         self.hearing = False
         self._thread = threading.Thread(target=self._run, name="notifications-doorbell-postgres", daemon=True)
-        self._thread.start()
+        try:
+            start(self._thread)
+        except NoThread:
+            self._end.close()
+            self._ends.close()
+            raise
 
     def stop(self) -> None:
         """End the thread and its connection. Does not wait when called by the thread itself."""

@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.db import DatabaseError
-
 from notifications.ids import process
+from notifications.jobs.threads import start
 from notifications.models import Stream
 from notifications.realtime.doorbell_inotify import Inotify
 from notifications.transactions import connection
@@ -51,7 +50,7 @@ class Watcher:
         self._restless = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notifications-doorbell-sqlite", daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     @property
     def hearing(self) -> bool:
@@ -67,8 +66,7 @@ class Watcher:
         while not self._ended.is_set():
             try:
                 self._watch_file()
-            # sqlite3's own error where the pragma was sent to it directly.
-            except (DatabaseError, sqlite3.Error) as exc:
+            except Exception as exc:  # the boundary of a thread that must not end
                 logger.warning("The watcher of the SQLite file starts again after: %s", exc)
                 self._ended.wait(SELDOM)
             finally:

@@ -106,8 +106,8 @@ class Hub:
             del self.users[subscriber.user]
         if not self.users and self._stop_listening:
             # In a thread: the watcher is waited for.
-            self.numbers.run(self._stop_listening)
-            self._stop_listening = None
+            stop, self._stop_listening = self._stop_listening, None
+            self.numbers.run(stop).add_done_callback(lambda stopped: stopped.exception() and stop())
 
     def read_up(self, subscriber: Subscriber) -> None:
         """Send a subscriber what followed its position, as soon as it can be read and there is room for it."""

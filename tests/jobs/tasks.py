@@ -691,3 +691,9 @@ async def current_span():
 
     context = trace.get_current_span().get_span_context()
     seen.append((context.trace_id, context.span_id))
+
+
+@task
+async def echo_after_query(*values):
+    await get_user_model().objects.acount()
+    return list(values)
