@@ -38,11 +38,21 @@ class Stream(models.Model):
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)
     guard = models.BigIntegerField(default=0)
+    #: While a whole inbox is marked as read: what was raised above the one and up to the other is left (marking.py).
+    read_after = models.BigIntegerField(null=True, editable=False)
+    read_up_to = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("stream")
         verbose_name_plural = _("streams")
         default_permissions = ("view",)
+        indexes = [
+            models.Index(
+                fields=["user"],
+                condition=Q(read_up_to__isnull=False),
+                name="notifications_stream_reading",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.head}"

@@ -19,11 +19,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
-from notifications import reading
+from notifications import reading, streams
 from notifications.bounds import INTEGER
 from notifications.exceptions import TooManyJobs
 from notifications.inbox import mark
 from notifications.jobs import by_hand
+from notifications.marking import mark_all_read
 from notifications.models import Job
 from notifications.problems import log_database_error
 from notifications.realtime.look import number_first
@@ -69,6 +70,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "notifications_position": here,
         "here": here,
         "after": after,
+        "is_being_read": bool(streams.being_read(user)),
         "page": reading.latest(user, here.seq, after),
     }
     return render(request, "notifications/inbox.html", context)
@@ -78,10 +80,12 @@ def inbox(request: HttpRequest) -> HttpResponse:
 @require_POST
 def mark_read(request: HttpRequest) -> HttpResponse:
     """Mark as read what the form names: everything raised ``up_to``, or only the notification ``id``."""
-    ids = [_uuid(value) for value in request.POST.getlist("id")[:200]] or None
+    ids = [_uuid(value) for value in request.POST.getlist("id")[:200]]
     up_to = _number(request.POST.get("up_to", ""))
-    while mark(request.user.pk, "read", up_to, ids):
-        pass
+    if ids:
+        mark(request.user.pk, "read", up_to, ids)
+    else:
+        mark_all_read(request.user.pk, up_to)
     query = f"?after={_number(request.POST['after'])}" if request.POST.get("after") else ""
     return HttpResponseRedirect(reverse("notifications:inbox") + query, status=303)
 

@@ -144,6 +144,52 @@ def raise_guard(user: Any) -> None:
     after_commit(lambda: ours(change))
 
 
+def read_later(user: Any, after: int, up_to: int) -> None:
+    """Note that what was raised above ``after`` and up to ``up_to`` for a user (key) is to be marked as read.
+
+    ``marking.continue_marking`` does so in any process.
+    """
+
+    def change() -> None:
+        with connection().cursor() as cursor:
+            cursor.execute(
+                "UPDATE notifications_stream SET read_after = %s, "
+                "read_up_to = CASE WHEN read_up_to > %s THEN read_up_to ELSE %s END WHERE user_id = %s",
+                [after, up_to, up_to, to_db(user)],
+            )
+
+    ours(change)
+
+
+def being_read(user: Any = None) -> list[tuple[Any, int, int]]:
+    """Return what ``read_later`` has noted and is not done, as (user key, after, up_to).
+
+    Of one user, or of the 100 users of whom least is done.
+    """
+    mine, params = ("AND user_id = %s ", [to_db(user)]) if user is not None else ("", [])
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, read_after, read_up_to FROM notifications_stream WHERE read_up_to IS NOT NULL "
+            f"{mine}ORDER BY read_after, user_id LIMIT 100",
+            params,
+        )
+        return [(from_db(key), after, up_to) for key, after, up_to in cursor.fetchall()]
+
+
+def read_on(user: Any, after: int, up_to: int, position: int | None) -> None:
+    """Note that what was raised up to ``position`` is marked, None: everything. In the transaction that marked it.
+
+    Nothing changes where another process has gone on, or another request was made, since ``being_read``.
+    """
+    left = [None, None] if position is None else [position, up_to]
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "UPDATE notifications_stream SET read_after = %s, read_up_to = %s "
+            "WHERE user_id = %s AND read_after = %s AND read_up_to = %s",
+            [*left, to_db(user), after, up_to],
+        )
+
+
 def leftovers() -> None:
     """Number what a killed process, a row locked at the time, or a host's failing hook has left; of all users.
 

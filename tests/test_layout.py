@@ -15,7 +15,7 @@ LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
     {"transactions", "columns", "bulk", "user_keys", "connection_deadlines"},
-    {"numbering", "streams", "counting", "purging", "listing", "inbox", "changes", "retention"},
+    {"numbering", "streams", "counting", "purging", "listing", "marking", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
 TOP = len(LAYERS)

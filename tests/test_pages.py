@@ -191,7 +191,7 @@ def test_a_wrong_page_is_a_bad_request(person, after):
     assert person.get(INBOX, {"after": after}).status_code == 400
 
 
-@pytest.mark.parametrize("place", ["reading.here", "mark"])
+@pytest.mark.parametrize("place", ["reading.here", "mark_all_read"])
 def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, caplog, place):
     """503 with Retry-After, not an error of ours; the log says what it was."""
 
@@ -201,7 +201,7 @@ def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, caplog, p
     monkeypatch.setattr(f"notifications.pages.{place}", away)
     response = (
         person.get(INBOX)
-        if place != "mark"
+        if place != "mark_all_read"
         else person.post(reverse("notifications:inbox-read"), {"up_to": 1})
     )
     assert (response.status_code, response["Retry-After"]) == (503, "2")

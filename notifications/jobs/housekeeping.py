@@ -16,14 +16,16 @@ from notifications.conf import settings
 from notifications.jobs import by_hand, recording, states
 from notifications.jobs.lease import Lease, dead_neighbours
 from notifications.jobs.rows import clock
+from notifications.marking import continue_marking
 from notifications.models import Worker
 from notifications.retention import Pruning
 from notifications.transactions import database, ours
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds: between two rounds; between two prunings, from the start to the first one, and between two of its chunks.
-ROUND, PRUNE, FIRST_PRUNE, CHUNK = 1.0, 3600.0, 60.0, 0.05
+#: Seconds: between two rounds; between two prunings, from the start to the first one, and between two of its chunks;
+#: between two chunks of an inbox that is marked as read.
+ROUND, PRUNE, FIRST_PRUNE, CHUNK, MARK = 1.0, 3600.0, 60.0, 0.05, 0.02
 
 
 class Housekeeping:
@@ -46,6 +48,17 @@ class Housekeeping:
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(ROUND)
+
+    async def mark_read(self) -> None:
+        """Go on marking inboxes as read, a chunk at a time: outcomes are recorded by the same thread."""
+        while True:
+            began = time.monotonic()
+            more = False
+            try:
+                more = await self._write(continue_marking, 0, ours)
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Could not mark notifications as read: %s", exc)
+            await asyncio.sleep(max(time.monotonic() - began, MARK) if more else ROUND)
 
     async def prune(self) -> None:
         """Delete what is past its retention, once an hour, where this worker is the one that does."""

@@ -114,7 +114,15 @@ class Worker:
         deaf = self._listen(self._rung) if self._listen else None
         helpers = [
             asyncio.create_task(_for_ever(step))
-            for step in (self._record, self._report, self._cancel, self._compare, house.rounds, house.prune)
+            for step in (
+                self._record,
+                self._report,
+                self._cancel,
+                self._compare,
+                house.rounds,
+                house.mark_read,
+                house.prune,
+            )
         ]
         try:
             await self._claim()

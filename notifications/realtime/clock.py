@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from notifications import streams
+from notifications import marking, streams
 from notifications.jobs import unserved
 from notifications.realtime import doorbell
 from notifications.realtime.check import Checked, check
@@ -44,6 +44,7 @@ class Clock:
             subscriber.check_times(now)
         doorbell.restart_missing()
         self._ask("Leftovers were not numbered: %s", streams.leftovers, level=logging.INFO)
+        self._ask("Could not mark notifications as read: %s", marking.continue_marking, level=logging.INFO)
         if self._ticks % CHECK_EVERY == 0:
             self._ask("Not known whether jobs wait in vain: %s", unserved.warn, level=logging.INFO)
         hub.signout.tick()
@@ -72,5 +73,6 @@ class Clock:
             elif then:
                 then(future.result())
 
-        pool = self.hub.numbers if work is streams.leftovers else self.hub.doors
+        writes = (streams.leftovers, marking.continue_marking)
+        pool = self.hub.numbers if work in writes else self.hub.doors
         pool.run(work, *args).add_done_callback(done)

@@ -6,7 +6,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import CaptureQueriesContext
 
-LATEST = "0008_notification_indexes"
+LATEST = "0010_stream_reading_index"
 #: By migration: the table and the indexes that it makes, each with its first column.
 MADE = {
     "0006_job_queued": (

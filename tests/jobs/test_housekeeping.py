@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import inbox, retention
+from notifications import inbox, retention, streams
 from notifications.jobs import housekeeping
 from notifications.jobs.lease import Lease
 from notifications.models import Attempt, Job, Notification, Stream, Worker
@@ -166,3 +166,13 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
         await asyncio.sleep(0.01)
     task.cancel()
     assert calls == ["_prune_some"] * 4
+
+
+def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):
+    """Whatever became of the process that was asked."""
+    for _ in range(3):
+        inbox.put(demo, "note")
+    streams.read_later(demo.pk, 0, 2)
+    start_worker()
+    wait_until(lambda: streams.being_read() == [], what="the worker to mark them")
+    assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
