@@ -38,6 +38,8 @@ rest = _Rest()
 PATIENCE = 5.0
 #: Rows of one transaction of a bulk write, and seconds at least for which SQLite's lock is left to others after it.
 CHUNK, PAUSE = 100, 0.005
+#: Seconds at most for which the lock is left to others, however long it was held: enough for several of them.
+MAX_PAUSE_SECONDS = 0.25
 #: How our transactions begin on PostgreSQL, in one round trip. A process that is frozen in the middle of one, a virtual
 #: machine say, must not keep streams and rows from all others: the server ends its session.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -122,13 +124,13 @@ def paced(work: Callable[[], T], *, more: bool = False) -> T:
     """Run one transaction of a bulk write, as ``ours`` does; return what ``work`` returns.
 
     Where that is true, or ``more``, another one follows. Then SQLite's lock is left to others first, for as long as it
-    was held: it is unfair, and whoever writes back to back leaves others hardly any.
+    was held and at most ``MAX_PAUSE_SECONDS``: it is unfair, and whoever writes back to back leaves others hardly any.
     """
     before = held.seconds
     done = ours(work)
     db = connection()
     if (done or more) and db.vendor == "sqlite" and not db.in_atomic_block:
-        time.sleep(max(PAUSE, held.seconds - before))
+        time.sleep(min(max(PAUSE, held.seconds - before), MAX_PAUSE_SECONDS))
     return done
 
 

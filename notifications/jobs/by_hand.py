@@ -15,6 +15,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import send_signals, settle
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import clock, guarded_update, locked
+from notifications.jobs.transaction_receivers import TransactionLost, begin_anew, until_recorded
 from notifications.models import Job
 from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
 
@@ -71,7 +72,11 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
     became: dict[UUID, str] = {}
     for some in _chunks(ids):
         while some:
-            some = _cancel_some(some, by, became)
+            try:
+                some = _cancel_some(some, by, became)
+            except TransactionLost as exc:
+                begin_anew(exc)
+                some = [left for id in some for left in _cancel_one(id, by, became)]
     if asked := [id for id, what in became.items() if what == "asked"]:
         _cancel_jobs_of(asked, by)
     return became
@@ -84,6 +89,10 @@ def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
     _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
     settle(settling.running().filter(id__in=batches).values_list("id", flat=True))
+
+
+def _cancel_one(id: UUID, by: Any, became: dict[UUID, str]) -> list[UUID]:
+    return until_recorded(lambda: _cancel_some([id], by, became))
 
 
 def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID]:
@@ -126,8 +135,7 @@ def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID
 
     if paced(change):
         streams.number(_owners(ended))
-    for outcome in ended:
-        send_signals(outcome)
+    send_signals(ended)
     settle(outcome.job.batch for outcome in ended if outcome.job.batch)
     became.update((outcome.job.id, "cancelled") for outcome in ended)
     became.update((job.id, "asked") for job in running)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from traceback import format_exception
-from typing import Any
+from typing import Any, TypeVar
 
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -23,6 +23,8 @@ from notifications.jobs.policies import DEFAULT, Done, Policy
 from notifications.models import Attempt, Job, Notification
 
 logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
 
 #: Characters of a traceback that are kept: its end.
 TRACEBACK = 20_000
@@ -47,13 +49,14 @@ class Outcome:
     traceback: str = ""
     notification: Notification | None = None
     again_in: float | None = None
+    exception: BaseException | None = None  # of a job that has failed
 
 
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
     """Return the outcome of a task that returned ``value``; a failure where that cannot be stored."""
     try:
         result = _encoded(value)
-    except (TypeError, ValueError, RecursionError) as exc:
+    except BaseException as exc:  # also a class of the author's may say what it holds
         return refused(job, policy, exc)
     with _language(job):
         notification = _tell(job, policy, Job.State.SUCCEEDED, value, None)
@@ -68,9 +71,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     if _is_tried_again(job, policy, type(exc)):
         return _again(job, exc, Attempt.Outcome.FAILED)
     with _language(job):
-        detail = _("Something went wrong while this was being done.")
-        if getattr(exc, "tell_owner", False):
-            detail = str(exc)
+        detail = _of_author("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+        detail = detail or _("Something went wrong while this was being done.")
     return _failed(job, policy, "task-failed", detail, exc)
 
 
@@ -97,7 +99,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
         error=json.dumps(error, ensure_ascii=False),
         attempt=Attempt.Outcome.CANCELLED if begun else "",
         exception_class_path=_path(JobCancelled),
-        traceback=_traceback(exc) if exc else "",
+        traceback=_traceback(exc) if exc is not None else "",
         notification=notification,
     )
 
@@ -194,14 +196,17 @@ def _failed(
         state=Job.State.FAILED,
         error=json.dumps(error, ensure_ascii=False),
         attempt=attempt,
-        exception_class_path=_path(type(exc)) if exc else "",
-        traceback=_traceback(exc) if exc else "",
+        exception_class_path=_path(type(exc)) if exc is not None else "",
+        traceback=_traceback(exc) if exc is not None else "",
         notification=notification,
+        exception=exc,
     )
 
 
 def _is_tried_again(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
-    return job.attempt < job.max_attempts and issubclass(raised, policy.retry_on)
+    if job.attempt >= job.max_attempts or not policy.retry_on:
+        return False
+    return bool(_of_author("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
 
 
 def _again(job: Job, exc: BaseException, attempt: Any) -> Outcome:
@@ -214,7 +219,7 @@ def _again(job: Job, exc: BaseException, attempt: Any) -> Outcome:
         attempt=attempt,
         exception_class_path=_path(type(exc)),
         traceback=_traceback(exc),
-        again_in=max(pause, _asked_pause(exc)),
+        again_in=max(pause, _of_author("retry_after", job, lambda: _asked_pause(exc)) or 0.0),
     )
 
 
@@ -246,11 +251,20 @@ def _tell(
             if told is None:
                 return None
             return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
-        except (Exception, SystemExit):  # the author's; the owner is told all the same, in the default words
+        except BaseException:  # the author's; the owner is told all the same, in the default words
             logger.exception(
                 "The notify function of %s failed; the default notification is recorded.", job.task_path
             )
     return compose(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
+
+
+def _of_author(what: str, job: Job, read: Callable[[], T]) -> T | None:
+    """Return what a class or a policy of the task's author says; None where that raises."""
+    try:
+        return read()
+    except BaseException:
+        logger.exception("Host code failed: %s of what %s raised, job %s", what, job.task_path, job.id)
+        return None
 
 
 def _with(fields: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:

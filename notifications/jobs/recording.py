@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
 from notifications.compat import is_heard, task_backends, task_finished
-from notifications.jobs import results, settling, states
+from notifications.jobs import host_code, results, settling, signal_queue, states
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -33,9 +33,7 @@ def claim_of(job: Job) -> Claim:
 def record(group: Sequence[Outcome]) -> set[Claim]:
     """Record a group and tell those who listen. Returns the claims that need no more work here."""
     stored, void = states.finish(group)
-    for outcome in stored:
-        if outcome.again_in is None:
-            send_signals(outcome)
+    send_signals([outcome for outcome in stored if outcome.again_in is None])
     settle(o.job.batch for o in stored if o.job.batch and o.again_in is None)
     for outcome in void:
         if outcome.job.worker is None:
@@ -64,15 +62,31 @@ def settle_left() -> None:
     settle(settling.left())
 
 
-def send_signals(outcome: Outcome) -> None:
-    """Send the signals of a job that is done, after the commit."""
-    job = outcome.job
-    succeeded = job.state == Job.State.SUCCEEDED
-    if is_heard(task_finished, logging.INFO if succeeded else logging.ERROR):
-        _send_task_finished(outcome)
-    job_finished.send_robust(Job, job=job)
-    if outcome.notification:
-        notification_recorded.send_robust(Notification, notification=outcome.notification)
+def send_signals(ended: Sequence[Outcome]) -> None:
+    """Send the signals of jobs that are done, after the commit; a worker does it on the thread of its queue."""
+    if ended and _is_anything_heard(ended):
+        size = sum(len(outcome.job.result or "") for outcome in ended)
+        signal_queue.later(lambda: _send_each(ended), jobs=len(ended), size=size)
+
+
+def _is_anything_heard(ended: Sequence[Outcome]) -> bool:
+    if job_finished.receivers or notification_recorded.receivers:
+        return True
+    return any(is_heard(task_finished, level) for level in {_level(outcome) for outcome in ended})
+
+
+def _level(outcome: Outcome) -> int:
+    return logging.INFO if outcome.job.state == Job.State.SUCCEEDED else logging.ERROR
+
+
+def _send_each(ended: Sequence[Outcome]) -> None:
+    for outcome in ended:
+        job = outcome.job
+        if is_heard(task_finished, _level(outcome)):
+            _send_task_finished(outcome)
+        host_code.send(job_finished, "job_finished", Job, job=job)
+        if note := outcome.notification:
+            host_code.send(notification_recorded, "notification_recorded", Notification, notification=note)
 
 
 def _send_task_finished(outcome: Outcome) -> None:
@@ -80,8 +94,27 @@ def _send_task_finished(outcome: Outcome) -> None:
     try:
         backend = type(task_backends[job.backend])
         attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
-        task_finished.send_robust(backend, task_result=results.of(job, attempts=attempts))
+        result = results.of(job, attempts=attempts)
     except (ImportError, ImproperlyConfigured):
-        pass  # a task or a backend that is not there any more has no result to send
+        return  # a task or a backend that is not there any more has no result to send
     except Error as exc:  # the outcome is stored all the same
         logger.warning("task_finished is not sent for job %s: %s", job.id, exc)
+        return
+    _while_handling(
+        outcome.exception, lambda: host_code.send(task_finished, "task_finished", backend, task_result=result)
+    )
+
+
+def _while_handling(exc: BaseException | None, work: Callable[[], None]) -> None:
+    """Call ``work`` while an exception is being handled.
+
+    Django's own receiver and the clients of error trackers take it, with its traceback, from ``sys.exc_info()``.
+    """
+    if exc is None:
+        return work()
+    trace = exc.__traceback__
+    try:
+        raise exc
+    except BaseException as raised:
+        raised.__traceback__ = trace  # without this frame
+        work()

@@ -31,7 +31,7 @@ def find_task(path: str) -> Any:
         task = import_string(path)
     except ImportError:
         raise
-    except (Exception, SystemExit) as exc:  # the module is the host's: a worker must outlive what it raises
+    except BaseException as exc:  # the module is the host's: a worker must outlive what it raises
         raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
     if not isinstance(task, Task):
         raise ImportError(f"{path} is not a task. Is its @task decorator missing?")

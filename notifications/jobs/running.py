@@ -20,7 +20,7 @@ from django.utils import translation
 from notifications import bounds, traces
 from notifications.compat import TaskContext, is_heard, task_backends, task_started
 from notifications.exceptions import JobCancelled
-from notifications.jobs import outcomes, results
+from notifications.jobs import host_code, outcomes, results, signal_queue
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owners import note_batch_owners, work_for
 from notifications.jobs.policies import policy_of
@@ -131,8 +131,16 @@ class Running:
                 return outcomes.timed_out(job, policy)
             if self.cancelling and isinstance(exc, JobCancelled):
                 return outcomes.cancelled(job, policy, exc)
-            logger.info("Job %s (%s) failed.", job.id, job.task_path, exc_info=exc)
-            return outcomes.failed(job, policy, exc)
+            outcome = outcomes.failed(job, policy, exc)
+            if outcome.again_in is not None:  # the last one is logged by Django, with task_finished
+                logger.info(
+                    "Job is tried again: %s (%s), attempt %d.",
+                    job.id,
+                    job.task_path,
+                    job.attempt,
+                    exc_info=exc,
+                )
+            return outcome
         finally:
             self.waits = self.interruptible = False
             self.over = True
@@ -233,18 +241,28 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
 
 
 def started(jobs: Sequence[Job]) -> None:
-    """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows."""
+    """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows.
+
+    A worker sends it on the thread of its queue: the task may have begun when a receiver hears of it.
+    """
     note_batch_owners(jobs)
     heard = is_heard(task_started)
+    begun: list[tuple[Any, Any]] = []
     for job in jobs:
         try:
             if not heard and not results.find_task(job.task_path).takes_context:
                 continue
             job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
-            backend = type(task_backends[job.backend])
+            begun.append((type(task_backends[job.backend]), job.task_result))  # type: ignore[attr-defined]
         except (ImportError, ImproperlyConfigured):
             continue  # not known here: the worker gives it back
-        task_started.send_robust(backend, task_result=job.task_result)  # type: ignore[attr-defined]
+    if heard and begun:
+        signal_queue.later(lambda: _send_task_started(begun), jobs=len(begun))
+
+
+def _send_task_started(begun: Sequence[tuple[Any, Any]]) -> None:
+    for backend, result in begun:
+        host_code.send(task_started, "task_started", backend, task_result=result)
 
 
 async def _in_thread(

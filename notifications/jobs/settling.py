@@ -129,7 +129,7 @@ def _words(job: Job, counts: Counter[Any]) -> str:
 def _told(job: Job, counts: Counter[Any]) -> Outcome:
     try:
         return _outcome(job, counts)
-    except (Exception, SystemExit):  # of the host's words: the other batches must not wait for this one
+    except BaseException:  # of the host's words: the other batches must not wait for this one
         logger.exception("The outcome of batch %s cannot be told.", job.id)
         return outcomes.silent(job)
 
@@ -155,10 +155,7 @@ def _policy(job: Job) -> Policy:
             notify = import_string(notify)
             if not callable(notify):
                 raise TypeError(f"{notify!r} is no function.")
-        except (
-            Exception,
-            SystemExit,
-        ):  # the module is the host's, perhaps a later version: default words will do
+        except BaseException:  # the module is the host's, perhaps a later version: default words will do
             logger.exception("The notify function of batch %s is not there.", job.id)
             notify = True
     return Policy(notify=notify)

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import Error
 from django.db.models import Q
 from django.utils import timezone
 
@@ -41,6 +41,12 @@ from notifications.jobs.rows import (
     insert_attempts,
     locked,
     update_held,
+)
+from notifications.jobs.transaction_receivers import (
+    TransactionLost,
+    begin_anew,
+    call_receivers,
+    until_recorded,
 )
 from notifications.jobs.unique import insert_once
 from notifications.models import Job, Worker
@@ -161,9 +167,30 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes with their notifications, numbered, in one transaction.
 
     Returns those that are stored and those that are void: their job was taken over by another worker. What is
-    in neither list was locked by somebody else and waits for the next group. Raises ``django.db.DataError``
-    or ``IntegrityError`` when the group cannot be stored.
+    in neither list was locked by somebody else and waits for the next group. Where receivers lose the transaction,
+    outcomes are recorded one by one. Raises ``django.db.DataError`` or ``IntegrityError`` when the group cannot be
+    stored, and ``TransactionLost`` where the caller waits no longer.
     """
+    try:
+        return _finish(group)
+    except TransactionLost as exc:
+        begin_anew(exc)
+    stored: list[Outcome] = []
+    void: list[Outcome] = []
+    for outcome in group:
+        try:
+            some = until_recorded(lambda outcome=outcome: _finish([outcome]))  # type: ignore[misc]
+        except Error as exc:
+            if len(group) == 1:
+                raise
+            logger.warning("The outcome of job %s waits: %s", outcome.job.id, exc)
+        else:
+            stored += some[0]
+            void += some[1]
+    return stored, void
+
+
+def _finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     stored: list[Outcome] = []
     void: list[Outcome] = []
     more = False
@@ -191,7 +218,7 @@ def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
 def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
     """Write the ends of jobs that were in ``state``, and what their owners are told.
 
-    Inside a transaction that holds the rows, and that numbers the owners afterwards.
+    Inside a transaction that holds the rows, and that numbers the owners afterwards. Raises ``TransactionLost``.
     """
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
@@ -216,8 +243,7 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
         )
         bulk.insert(notifications)
     if not at_once:
-        for outcome in ended:
-            _let_receivers_record(outcome)
+        call_receivers(ended)
     if any(outcome.job.user_id is None for outcome in ended) or due.is_any_limited(o.job for o in ended):
         # No stream says that they are done to those who wait for them, or for their place.
         streams.ring((), queue=True)
@@ -407,14 +433,3 @@ def _owners(group: Iterable[Outcome]) -> set[Any]:
 
 def _progress(job: Job) -> tuple[Any, ...]:
     return (job.progress_current, job.progress_total, job.progress_message)
-
-
-def _let_receivers_record(outcome: Outcome) -> None:
-    """Call the receivers inside the transaction. One that raises undoes what they wrote for this job, nothing else."""
-    if not outcome.notification or not notification_recording.receivers:
-        return
-    try:
-        with transaction.atomic(using=database()):
-            notification_recording.send(Job, notification=outcome.notification, job=outcome.job)
-    except (Exception, SystemExit):  # a receiver is the host's code
-        logger.exception("A receiver of notification_recording failed for job %s.", outcome.job.id)

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any
 
 from django.db import connections, transaction
@@ -117,6 +117,12 @@ class DaemonExecutor(Executor):
                             call[0].set_exception(exc)
         return True
 
+    def abandon(self, future: Future[Any], error: BaseException) -> None:
+        """Fail a call that runs, and let another thread do the work of the one that is in it."""
+        if self.write_off(future):
+            with contextlib.suppress(InvalidStateError):  # it ends at this moment
+                future.set_exception(error)
+
     @contextlib.contextmanager
     def lent(self, future: Future[Any]) -> Iterator[None]:
         """Let another thread do the work of the one that is in this call, until the end of the block: it only waits."""
@@ -211,6 +217,7 @@ class DaemonExecutor(Executor):
             return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        _here.call = future
         result: Any = None
         error: BaseException | None = None
         try:
@@ -231,12 +238,20 @@ class DaemonExecutor(Executor):
             check_connections()
         except Exception:  # the thread has more to do than this call
             logger.exception("A connection could not be closed.")
+        _here.call = None
         # After that, so that who waits finds a connection of a pool given back.
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-            del error  # it refers to this frame, and this frame would to it
+        with contextlib.suppress(InvalidStateError):  # it was abandoned
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        del error  # it refers to this frame, and this frame would to it
+
+
+def current_call() -> tuple[DaemonExecutor, Future[Any]] | None:
+    """Return the executor and the call that this thread is in, if it is one of an executor's."""
+    future = getattr(_here, "call", None)
+    return future and (_here.executor, future)
 
 
 def check_connections() -> None:

@@ -20,7 +20,9 @@ from notifications.jobs.lease import Lease
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
 from notifications.jobs.running import Running
+from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.threads import DaemonExecutor, NoThread
+from notifications.jobs.transaction_receivers import TransactionLost
 from notifications.jobs.watchdog import Watchdog
 from notifications.jobs.writer import Writer
 from notifications.models import Job
@@ -45,6 +47,8 @@ BEYOND = 1.0
 HOLD = 5.0
 #: Seconds between two looks at who wants a job cancelled, at least.
 ASKED = 0.25
+#: Seconds at least that receivers have at a stop for what they have not heard yet.
+SIGNALS_GRACE_SECONDS = 2.0
 #: Threads for database work of async tasks (each shared by many jobs), and for sync tasks at most.
 DATABASE_THREADS, SYNC_THREADS = 8, 32
 
@@ -72,12 +76,13 @@ class Worker:
         self.concurrency = concurrency or settings.CONCURRENCY
         self.lease = Lease(queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._running))
         self._listen = listen
-        self._write = Writer()
+        self._signals = SignalQueue()
+        self._write = Writer(self._signals)
         # Beside a commit of outcomes PostgreSQL gives jobs; SQLite's lock is held once at a time anyway, and a pool of
         # Django's, of four unless told, has others to serve than one more thread that keeps its connection.
         db = connection()
         shared = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool")
-        self._claims = self._write if shared else Writer()
+        self._claims = self._write if shared else Writer(self._signals)
         self._database = [
             DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
             for n in range(DATABASE_THREADS)
@@ -93,6 +98,7 @@ class Worker:
         self._beyond = time.monotonic()
         self._more = False
         self._grace = 0.0
+        self._drained_by = 0.0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -221,7 +227,10 @@ class Worker:
         try:
             outcome = await run.run(self._database[self._turn % DATABASE_THREADS], self._threads)
         except asyncio.CancelledError:
-            return  # stopping: released by _end(); or taken over by another worker
+            if run.stopping:
+                return  # released by _end(); or taken over by another worker
+            logger.exception("The outcome of job %s cannot be told.", run.job.id)
+            outcome = outcomes.silent(run.job)
         except ImportError as exc:
             if not (ended := await self._unknown(run.job, exc)):
                 return
@@ -285,7 +294,7 @@ class Worker:
             policy = results.policy_at(outcome.job.task_path)
             for attempt in (outcome, None):
                 try:
-                    settled |= await self._write(record, [attempt or outcomes.refused(outcome.job, policy)])
+                    settled |= await self._record_one(attempt or outcomes.refused(outcome.job, policy))
                     break
                 except AWAY:
                     break  # it waits
@@ -296,6 +305,12 @@ class Worker:
                 self._given_up.add(claim)  # it is taken away when its deadline is over
                 settled.add(claim)
         return settled
+
+    async def _record_one(self, outcome: Outcome) -> set[Claim]:
+        try:
+            return await self._write(record, [outcome])
+        except TransactionLost:  # a receiver hangs; it is not called for this job again
+            return await self._write(record, [outcome])
 
     def _free(self, claim: Claim) -> None:
         self._running.pop(claim, None)
@@ -381,7 +396,7 @@ class Worker:
     # End
 
     async def _drain(self) -> None:
-        until = time.monotonic() + self._grace
+        self._drained_by = until = time.monotonic() + self._grace
         while self._running and (left := until - time.monotonic()) > 0:
             self._freed.clear()
             await _wait(self._freed, left)
@@ -404,8 +419,10 @@ class Worker:
             await self._write(self.lease.end)
         except (Error, *AWAY) as exc:
             logger.warning("%d jobs are not released, their lease will end: %s", len(unsettled), exc)
+        await self._signals.drain(max(self._drained_by - time.monotonic(), SIGNALS_GRACE_SECONDS))
         for thread in [*self._database, self._threads]:
             thread.shutdown()
+        self._signals.end()
         self._write.end()
         self._claims.end()
         logger.info("Worker %s has ended; %d jobs were given back.", self.lease.worker, len(unsettled))

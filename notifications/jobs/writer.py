@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from django.db import reset_queries
 
 from notifications.connection_deadlines import limit_this_thread
+from notifications.jobs import signal_queue
+from notifications.jobs.signal_queue import SignalQueue
 from notifications.jobs.threads import DaemonExecutor
-from notifications.transactions import connection, held, rest
+from notifications.transactions import MAX_PAUSE_SECONDS, connection, held, rest
 
 T = TypeVar("T")
 
@@ -28,9 +30,13 @@ QUIET, BURST = 0.02, 0.005
 
 
 class Writer:
-    """Runs calls one after the other on a thread with a database connection of its own."""
+    """Runs calls one after the other on a thread with a database connection of its own.
 
-    def __init__(self) -> None:
+    Signals that they send after a commit go through ``signals``, where it is given.
+    """
+
+    def __init__(self, signals: SignalQueue | None = None) -> None:
+        self._signals = signals
         self._thread = DaemonExecutor(1, "notifications-writer")
         self._version: int | None = None
         self._others_wrote = 0.0
@@ -52,10 +58,13 @@ class Writer:
             self._held_since_quiet = 0.0
         limit_this_thread()
         rest.calls = []
+        signal_queue.use(self._signals)
         before = held.seconds
         try:
             return work(*args)
-        except SystemExit as exc:  # of a receiver; it would end the event loop that waits for this
+        except Exception:
+            raise
+        except BaseException as exc:  # of the host's; it would end the event loop that waits for this
             raise RuntimeError(f"Something that was called here raised {exc!r}.") from exc
         finally:
             # Kept whatever CONN_MAX_AGE says: one for each write would cost more than the write, and only one
@@ -79,6 +88,6 @@ class Writer:
         if version != self._version:
             self._version, self._others_wrote = version, now
         alone = now - self._others_wrote > ALONE_AFTER
-        pause = PAUSE_ALONE if alone else max(PAUSE, self._held)
+        pause = PAUSE_ALONE if alone else min(max(PAUSE, self._held), MAX_PAUSE_SECONDS)
         # The lock is free already while signals are sent.
         time.sleep(max(0.0, held.until + pause - now))

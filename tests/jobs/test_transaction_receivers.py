@@ -1,0 +1,263 @@
+"""Receivers inside the transaction of outcomes: whatever they do, every outcome is stored and the log names them."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from notifications.jobs import by_hand, transaction_receivers
+from notifications.models import Job
+from notifications.signals import job_finished, notification_recording
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import told, until_done
+from tests.support.waiting import wait_until
+
+NAME = "tests.jobs.test_transaction_receivers.hostile.<locals>.connect.<locals>.receive"
+
+
+def raises(error):
+    def act(job):
+        raise error
+
+    act.__name__ = type(error).__name__
+    return act
+
+
+def leave_atomic_open(job):
+    transaction.atomic().__enter__()
+    transaction.atomic().__enter__()
+
+
+def roll_back_raw(job):
+    connection.connection.rollback()
+
+
+def roll_back_in_sql(job):
+    with connection.cursor() as cursor:
+        cursor.execute("ROLLBACK")
+
+
+def roll_back_and_fail(job):
+    roll_back_in_sql(job)
+    raise RuntimeError("and it is over")
+
+
+def close_connection(job):
+    connection.close()
+
+
+def close_raw_connection(job):
+    connection.connection.close()
+
+
+def terminate_backend(job):
+    if connection.vendor != "postgresql":
+        return close_raw_connection(job)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def swallow_broken_statement(job):
+    """On PostgreSQL no statement is taken after it until the savepoint is rolled back."""
+    if connection.vendor != "postgresql":
+        raise RuntimeError("On SQLite nothing is broken.")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT no_such_column FROM notifications_job")
+    except Exception:
+        pass
+
+
+def change_autocommit(job):
+    transaction.set_autocommit(True)
+
+
+def hang(job):
+    tasks.gate.wait(30)
+
+
+def linger(job):
+    time.sleep(1.5)
+
+
+def hang_in_sql(job):
+    if connection.vendor != "postgresql":
+        return hang(job)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(30)")
+
+
+def fail_after_commit(job):
+    transaction.on_commit(raise_interrupt)
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+FAILS = [
+    raises(RuntimeError("no")),
+    raises(BaseException("no")),
+    raises(KeyboardInterrupt()),
+    raises(SystemExit(1)),
+    raises(asyncio.CancelledError()),
+    raises(GeneratorExit()),
+    raises(OperationalError("could not connect to a mail server's database")),
+    leave_atomic_open,
+    change_autocommit,
+    swallow_broken_statement,
+]
+LOSES = [
+    roll_back_raw,
+    roll_back_in_sql,
+    roll_back_and_fail,
+    close_connection,
+    close_raw_connection,
+    terminate_backend,
+]
+HANGS = [hang, hang_in_sql]
+
+
+@pytest.fixture
+def hostile():
+    """hostile(act) connects a receiver that acts so for jobs titled "Poison" and asks for a mail about the others."""
+    connected = []
+
+    def connect(act):
+        calls = Counter()
+
+        def receive(sender, notification, job, **kwargs):
+            if job.task_path.endswith(".echo"):
+                return
+            calls[job.title] += 1
+            if job.title == "Poison":
+                tasks.noop.using(title="never committed").enqueue()
+                act(job)
+            else:
+                tasks.echo.using(title="Mail").enqueue(job.title)
+
+        notification_recording.connect(receive)
+        connected.append(receive)
+        return calls
+
+    yield connect
+    for receiver in connected:
+        notification_recording.disconnect(receiver)
+    transaction_receivers._losses.clear()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A receiver may take half a second."""
+    monkeypatch.setattr(transaction_receivers, "RECEIVER_TIMEOUT_SECONDS", 0.5)
+
+
+def ask(owner, *poison):
+    with transaction.atomic():
+        titles = [*(f"Job {number}" for number in range(9)), *poison]
+        return [tasks.noop_sync.using(owner=owner, title=title).enqueue() for title in titles]
+
+
+def mails():
+    return Job.objects.filter(title="Mail").count()
+
+
+@pytest.mark.parametrize("act", [*FAILS, *LOSES, *HANGS], ids=lambda act: act.__name__)
+def test_every_outcome_is_stored(worker, demo, hostile, quick, act, caplog):
+    """With what the receivers of the neighbours wrote, once, and nothing of what its own wrote."""
+    calls = hostile(act)
+    jobs = until_done(*ask(demo, "Poison"))
+    assert {job.state for job in jobs} == {"succeeded"}
+    assert {job.attempt for job in jobs} == {1}
+    assert len(told(demo)) == 10
+    # By then, were any, a second one would be there too.
+    wait_until(lambda: mails() == 9, what="nine mails")
+    assert not Job.objects.filter(title="never committed").exists()
+    limit = 1 if act in FAILS or act in HANGS else transaction_receivers.MAX_LOSSES
+    assert calls["Poison"] == limit
+    assert NAME in caplog.text, "The log names who did it."
+    if act in HANGS:
+        assert "Host code takes longer than 0.5 s" in caplog.text
+    tasks.gate.set()
+    assert until_done(*ask(demo))[0].state == "succeeded"
+    assert worker.thread.is_alive()
+
+
+def test_two_of_a_group(worker, demo, hostile):
+    """Each loses the transaction, and neither costs the others theirs."""
+    calls = hostile(close_raw_connection)
+    jobs = until_done(*ask(demo, "Poison", "Poison"))
+    assert {job.state for job in jobs} == {"succeeded"}
+    assert mails() == 9
+    assert calls["Poison"] == 2 * transaction_receivers.MAX_LOSSES
+
+
+def test_one_that_always_hangs_keeps_a_few_threads(worker, demo, hostile, quick):
+    """The jobs after those are recorded without receivers, which are called again when it has returned."""
+    calls = hostile(hang)
+    until_done(*ask(demo, *["Poison"] * 6))
+    assert calls["Poison"] == transaction_receivers.MAX_HANGING_CALLS
+    until_done(*ask(demo))
+    tasks.gate.set()
+    wait_until(lambda: not transaction_receivers._hanging, what="it to return")
+    until_done(*ask(demo))
+    assert mails() >= 9
+
+
+def test_slow_ones_hold_no_group_together(worker, demo, hostile, monkeypatch):
+    """A group whose receivers take long in all is recorded one by one; none of them is to blame."""
+    monkeypatch.setattr(transaction_receivers, "GROUP_TIMEOUT_SECONDS", 0.1)
+    hostile(lambda job: time.sleep(0.06))
+    ask(demo, *["Poison"] * 5)
+    wait_until(lambda: Job.objects.filter(title="never committed").count() == 5, what="all to be recorded")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
+def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
+    """They run after the commit; what one raises is logged, and the hooks and signals after it are not lost."""
+    heard = []
+
+    def hear(sender, job, **kwargs):
+        heard.append(job.title)
+
+    def hook():
+        raise error
+
+    hostile(lambda job: transaction.on_commit(hook) or transaction.on_commit(lambda: heard.append("hook")))
+    job_finished.connect(hear)
+    try:
+        until_done(*ask(demo, "Poison"))
+        wait_until(lambda: {"hook", "Poison", "Job 0", "Job 8"} <= set(heard), what="hooks and signals")
+    finally:
+        job_finished.disconnect(hear)
+    assert "Host code failed: on_commit hook tests.jobs.test_transaction_receivers" in caplog.text
+    assert "is void" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", [*FAILS, *LOSES, linger], ids=lambda act: act.__name__)
+def test_cancelled_by_hand(demo, hostile, quick, act, caplog):
+    """A request that cancels many is not broken either; it waits for a receiver that takes too long."""
+    calls = hostile(act)
+    ids = [Job.objects.get(id=result.id).id for result in ask(demo, "Poison")]
+    became = by_hand.cancel(ids)
+    assert set(became.values()) == {"cancelled"} and len(became) == 10
+    assert len(told(demo)) == 10
+    assert mails() == 9
+    assert calls["Poison"] <= transaction_receivers.MAX_LOSSES
+    assert NAME in caplog.text
+
+
+@pytest.mark.parametrize("act", FAILS, ids=lambda act: act.__name__)
+def test_inside_a_test_case(demo, hostile, act, caplog):
+    hostile(act)
+    results = ask(demo, "Poison")
+    run_jobs()
+    assert {job.state for job in Job.objects.filter(id__in=[result.id for result in results])} == {
+        "succeeded"
+    }
+    assert mails() == 9
+    assert NAME in caplog.text
