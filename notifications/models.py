@@ -146,6 +146,13 @@ class Job(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
 
+    class Lane(models.TextChoices):
+        """What a worker must have free to claim the job: see ``jobs/lanes.py``."""
+
+        ASYNC = "async", _("Async")
+        SYNC = "sync", _("Sync")
+        SUSPECT = "suspect", _("Suspect")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = _user(null=True, blank=True)
     seq = models.BigIntegerField(null=True, default=0, editable=False)
@@ -155,6 +162,8 @@ class Job(models.Model):
     kwargs = models.TextField(_("keyword arguments"), default="{}")
     backend = models.CharField(_("backend"), max_length=100)
     queue_name = models.CharField(_("queue"), max_length=100)
+    # The default in the database is for rows that an older version of the app inserts during a rolling deploy.
+    lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = models.DateTimeField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -202,7 +211,7 @@ class Job(models.Model):
                 name="notifications_job_active",
             ),
             models.Index(
-                fields=["-priority", "id"],
+                fields=["lane", "-priority", "id"],
                 condition=Q(state="queued", run_after__isnull=True),
                 name="notifications_job_ready",
             ),
@@ -211,15 +220,15 @@ class Job(models.Model):
                 condition=Q(state="queued", run_after__isnull=False),
                 name="notifications_job_delayed",
             ),
-            # Of one queue, and of one key in it: what waits in others is not walked. Why each says it differently: see
-            # jobs/due.py.
+            # Of one queue and lane, and of one key in it: what waits in others is not walked. Why each says it
+            # differently: see jobs/due.py.
             models.Index(
-                fields=["queue_name", "run_after", "-priority", "id"],
+                fields=["queue_name", "lane", "run_after", "-priority", "id"],
                 condition=Q(state__startswith="queued"),
                 name="notifications_job_queued",
             ),
             models.Index(
-                fields=["queue_name", "concurrency_key", "run_after", "-priority", "id"],
+                fields=["queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"],
                 condition=Q(state__endswith="queued"),
                 name="notifications_job_keyed",
             ),

@@ -44,6 +44,7 @@ class JobBackend(BaseTaskBackend):
         """
         from notifications import bulk
         from notifications.jobs import batches, results, states
+        from notifications.jobs.lanes import lane_of
         from notifications.jobs.unique import hash_of, key_of
         from notifications.models import Job
 
@@ -67,6 +68,7 @@ class JobBackend(BaseTaskBackend):
             kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
             backend=self.alias,
             queue_name=bounds.text("queue_name", task.queue_name, bounds.QUEUE, required=True),
+            lane=lane_of(task.func),
             priority=int(task.priority),
             run_after=task.run_after,
             max_attempts=policy_of(task.func).max_attempts,

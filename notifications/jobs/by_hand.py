@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.jobs import active, outcomes, settling, states
+from notifications.jobs.lanes import lane_at
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import send_signals, settle
 from notifications.jobs.results import policy_at
@@ -172,26 +173,28 @@ def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job)]
         # Modules are imported before the transaction.
-        attempts = {
-            path: policy_at(path).max_attempts for path in set(rows.values_list("task_path", flat=True))
+        tasks = {
+            path: (policy_at(path).max_attempts, lane_at(path))
+            for path in set(rows.values_list("task_path", flat=True))
         }
-        queued += paced(lambda rows=rows, attempts=attempts: _retry_some(rows, attempts))  # type: ignore[misc]
+        queued += paced(lambda rows=rows, tasks=tasks: _retry_some(rows, tasks))  # type: ignore[misc]
     return queued
 
 
-def _retry_some(rows: Any, attempts: dict[str, int]) -> list[UUID]:
+def _retry_some(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
+    """Queue jobs again, with as many attempts more and in the lane that ``tasks`` has for their paths."""
     _wait_5_seconds_at_most()
     now = timezone.now()
-    jobs = [job for job in locked(rows, skip=False) if job.task_path in attempts]
+    jobs = [job for job in locked(rows, skip=False) if job.task_path in tasks]
     for job in jobs:
         if job.user_id is not None:
             active.refuse_too_many(job.user_id)
         guarded_update(
-            "state='queued', seq=0, version=version+1, fence=fence+1, max_attempts=attempt+%s, queued_at=%s, "
-            "run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
+            "state='queued', seq=0, version=version+1, fence=fence+1, max_attempts=attempt+%s, lane=%s, "
+            "queued_at=%s, run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
             "cancel_requested_at=NULL, cancelled_by_other=%s, "
             "progress_current=NULL, progress_total=NULL, progress_message=''",
-            [((attempts[job.task_path], now, False), job)],
+            [((*tasks[job.task_path], now, False), job)],
             state=job.state,
         )
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))

@@ -8,7 +8,7 @@ count is a later statement than the lock, because its snapshot must be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 from django.db.models import Q
@@ -20,20 +20,23 @@ from notifications.transactions import connection, database
 #: Looks of one claim for jobs in place of those that may not run now.
 PASSES = 10
 
-#: What has a limit: ("key", its text) or ("queue", its name).
+#: What has a limit: ("key", its text), ("queue", its name), or within one claim ("lane", its name).
 Name = tuple[str, str]
 
 
 class Room:
-    """What may be claimed now, inside the transaction of one claim. ``limits`` are those of queues."""
+    """What may be claimed now, inside the transaction of one claim.
 
-    def __init__(self, limits: dict[str, int]) -> None:
+    ``limits`` are those of queues, ``lanes`` how many jobs of each lane may be claimed.
+    """
+
+    def __init__(self, limits: dict[str, int], lanes: Mapping[str, int]) -> None:
         self.limits = limits
         #: Names of which no more may be claimed now: full, or just being claimed by somebody else.
         self.closed: set[Name] = set()
         #: As many jobs as may run of one of the keys that were met.
         self.most = 1
-        self._left: dict[Name, int] = {}
+        self._left: dict[Name, int] = {("lane", lane): most for lane, most in lanes.items()}
         self._looked = False
 
     def meet(self, jobs: list[Job]) -> None:
@@ -58,7 +61,7 @@ class Room:
         return taken
 
     def _takes(self, job: Job) -> bool:
-        names = self._names(job)
+        names = [*self._names(job), ("lane", job.lane)]
         if any(name in self.closed for name in names):
             return False
         for name in names:

@@ -5,19 +5,18 @@ frozen past its lease changes nothing, and each raises ``version``. Locks are ta
 id, notification rows by id, then streams.
 
     enqueue   (nothing) -> queued
-    claim     queued -> running            fence + 1, attempt + 1
+    claim     queued -> running            fence + 1, attempt + 1; in claiming.py
     report    running -> running           progress
     finish    running -> succeeded, failed, cancelled, with the notification and its number
               running -> queued            it raised, and is tried again later
     release   running -> queued            the attempt is given back
-    reap      running -> queued, failed    the worker or the deadline is gone
+    reap      running -> queued, failed    the worker or the deadline is gone; a suspect until an attempt ends
     cancel    queued -> cancelled          a running one is only asked to end; in by_hand.py
     retry     failed, cancelled -> queued  fence + 1; in by_hand.py
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -30,12 +29,12 @@ from django.utils import timezone
 
 from notifications import bulk, streams
 from notifications.jobs import active, due, outcomes
+from notifications.jobs.claiming import BEYOND_TIMEOUT
+from notifications.jobs.claiming import claim as claim
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.queues import limits
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import (
     clock,
-    clock_clause,
     guarded_update,
     guards,
     insert_attempts,
@@ -51,14 +50,10 @@ from notifications.jobs.transaction_receivers import (
 from notifications.jobs.unique import insert_once
 from notifications.models import Job, Worker
 from notifications.signals import notification_recording
-from notifications.transactions import alone, connection, database, ours
+from notifications.transactions import connection, database, ours
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that a claim holds beyond the task's timeout, so that a wedged event loop cannot keep a job for ever, and the
-#: timeout where that of the task is not known yet.
-BEYOND_TIMEOUT, TIMEOUT = 60, 300
-CLAIMED = ("state = 'running'", "fence = fence + 1", "attempt = attempt + 1", "version = version + 1")
 PROGRESS = ("progress_current", "progress_total", "progress_message")
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
 OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
@@ -81,60 +76,6 @@ def enqueue(job: Job) -> Job:
         return insert_once(job, insert)
     # On PostgreSQL it is one statement, which needs no transaction.
     return insert() if db.in_atomic_block or db.vendor == "postgresql" else ours(insert)
-
-
-def claim(
-    worker: UUID,
-    limit: int,
-    *,
-    queues: Sequence[str] = (),
-    timeouts: dict[str, float] | None = None,
-    among: Q | None = None,
-) -> list[Job]:
-    """Take at most ``limit`` queued jobs that are due, by priority and age, and return them as they are now.
-
-    ``timeouts`` are the seconds that tasks may take, by path, as far as they are known. ``among`` leaves out others.
-    """
-    timeouts = timeouts or {}
-    at_once = among is None and connection().vendor == "postgresql"
-    limited = limits().keys()
-    if at_once and limited.isdisjoint(queues):
-        soonest = due.of_queues(limit, queues) if queues else due.anywhere(limit)
-        if jobs := _claim_at_once(worker, limit, timeouts, *soonest):
-            return jobs
-    names = due.names(queues)
-    if not names:
-        return []
-    at_once = at_once and not queues and limited.isdisjoint(names) and not any(names.values())
-    if at_once and (jobs := _claim_at_once(worker, limit, timeouts, *due.of_queues(limit, names))):
-        return jobs
-
-    def take() -> list[Job]:
-        now = clock()
-        jobs = due.lock(now, limit, names, among or Q())
-        for job in jobs:
-            job.state = Job.State.RUNNING
-            job.worker = worker
-            job.known_by = job.deadline  # type: ignore[attr-defined]  # see postpone()
-            job.fence += 1
-            job.attempt += 1
-            job.version += 1
-            job.started_at = now
-            job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, TIMEOUT) + BEYOND_TIMEOUT)
-        db = connection()
-        time = db.ops.adapt_datetimefield_value
-        id = Job._meta.pk.get_db_prep_value(worker, db)
-        update_held(
-            ("worker", "started_at", "deadline"),
-            [((id, time(now), time(job.deadline)), job) for job in jobs],
-            also=CLAIMED,
-            state="queued",
-            fence=lambda job: job.fence - 1,
-        )
-        streams.ring(job.user_id for job in jobs)
-        return jobs
-
-    return ours(take)
 
 
 def held(worker: UUID) -> list[Job]:
@@ -341,28 +282,6 @@ def reap(
     if dead.exists():
         ours(dead.delete)
     return reaped
-
-
-def _claim_at_once(
-    worker: UUID, limit: int, timeouts: Mapping[str, float], locking: str, params: Sequence[Any]
-) -> list[Job]:
-    """Claim in one round trip to PostgreSQL what a query locks; nothing, if one of the jobs has a key."""
-    now, at = clock_clause()
-    columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
-    rows = alone(
-        f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(CLAIMED)}, worker = %s, started_at = clock.now, "
-        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
-        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
-        f"RETURNING {columns}, due.deadline",
-        [*params, worker, json.dumps(timeouts), TIMEOUT, BEYOND_TIMEOUT, at],
-    )
-    jobs = bulk.instances(Job, (row[:-1] for row in rows))
-    for job, row in zip(jobs, rows, strict=True):
-        job.known_by = row[-1]  # type: ignore[attr-defined]  # see postpone()
-    streams.ring(job.user_id for job in jobs)
-    return due.first(jobs, limit)
 
 
 def _lost(gone: list[UUID], leases: bool) -> Any:

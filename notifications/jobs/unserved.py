@@ -56,6 +56,6 @@ def warn() -> None:
 def _first() -> Job | None:
     # Each part in the order of its index: for any other SQLite would read the whole table.
     jobs = unserved().only("queue_name")
-    ready = jobs.filter(run_after=None).order_by("-priority", "id")
+    ready = jobs.filter(run_after=None).order_by("lane", "-priority", "id")
     later = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     return ready.first() or later.first()

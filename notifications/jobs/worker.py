@@ -13,9 +13,11 @@ from django.db import Error, InterfaceError, OperationalError
 from django.db.models import Q
 
 from notifications.conf import settings
-from notifications.jobs import by_hand, outcomes, results, running, settling, states
+from notifications.jobs import by_hand, capacity, outcomes, results, running, settling, states
+from notifications.jobs.capacity import Capacity
 from notifications.jobs.children import make_task, name_for
 from notifications.jobs.housekeeping import Housekeeping
+from notifications.jobs.lanes import ASYNC, LANES
 from notifications.jobs.lease import Lease
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
@@ -39,8 +41,6 @@ LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
 #: The database is away or busy, or this process has no thread or memory for it now (SQLite's own error for memory is
 #: Python's). As against: the database refuses what it is given.
 AWAY = (OperationalError, InterfaceError, NoThread, MemoryError)
-#: Jobs that may wait for others, for each slot that there is. With more of them only what they wait for is claimed.
-ASIDE = 4
 #: Seconds between two jobs that are claimed all the same.
 BEYOND = 1.0
 #: Seconds between two checks that the claims of running jobs still hold.
@@ -87,8 +87,10 @@ class Worker:
             DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
             for n in range(DATABASE_THREADS)
         ]
-        self._threads = DaemonExecutor(min(SYNC_THREADS, self.concurrency), "notifications-sync")
+        threads = min(SYNC_THREADS, self.concurrency)
+        self._threads = DaemonExecutor(threads, "notifications-sync")
         self._running: dict[Claim, Running] = {}
+        self._capacity = Capacity(self._running, slots=self.concurrency, threads=threads)
         self._outcomes: list[Outcome] = []
         self._reports: dict[Claim, Running] = {}
         self._adrift: set[Claim] = set()
@@ -96,7 +98,7 @@ class Worker:
         self._timeouts: dict[str, float] = {}
         self._turn = 0
         self._beyond = time.monotonic()
-        self._more = False
+        self._exhausted: set[str] = set()
         self._grace = 0.0
         self._drained_by = 0.0
         self._stopping = False
@@ -155,52 +157,47 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             try:
-                jobs, full = await self._insist(self._take, on=self._claims)
+                jobs, exhausted = await self._insist(self._take, on=self._claims)
             except Exception as exc:  # running jobs must not lose their worker, nor at a stop their grace
                 logger.warning("No job could be claimed: %r", exc, exc_info=not isinstance(exc, AWAY))
                 await asyncio.sleep(0 if self._stopping else AGAIN)
                 continue
             for job in jobs:
                 self._start(job)
-            self._more = full or self._has_many_aside()
-            # Since no slot was found free one may be: who freed it before this line may have woken nobody.
-            slots = full and self._free_slots() > 0
-            if not (slots or (jobs and self._more)):
+            many_wait = self._capacity.has_many_waiting()
+            self._exhausted = set(LANES) if many_wait else exhausted
+            # What was not free then may be now: who freed it before these lines has not woken this.
+            if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
                 await _wait(self._wake, LOOK)
-
-    def _free_slots(self) -> int:
-        # Jobs that wait for others leave their slots to these: parents must not starve their children.
-        return self.concurrency - sum(not run.joined for run in list(self._running.values()))
-
-    def _has_many_aside(self) -> bool:
-        return sum(bool(run.joined) for run in list(self._running.values())) >= ASIDE * self.concurrency
 
     def _joins(self) -> None:
         # From any thread.
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _take(self) -> tuple[list[Job], bool]:
-        """Claim jobs for the slots that are free by now; return them, and whether there may be more."""
-        if (limit := min(self._free_slots(), CLAIMED)) <= 0:
-            return [], True
+    def _take(self) -> tuple[list[Job], set[str]]:
+        """Claim jobs for what is free by now; return them, and the lanes of which there may be more."""
+        free = self._capacity.free()
+        if not free:
+            return [], set(LANES)
+        limit = min(free[ASYNC], CLAIMED)
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
         jobs: list[Job] = []
         if wanted:
-            jobs = self._take_among(Q(id__in=wanted) | Q(batch__in=settling.inside(wanted)), limit)
+            jobs = self._take_among(Q(id__in=wanted) | Q(batch__in=settling.inside(wanted)), limit, free)
         if rest := self._others(limit - len(jobs)):
-            jobs += self._take_among(None, rest)
+            jobs += self._take_among(None, rest, capacity.subtract(free, jobs))
         if new := {job.task_path for job in jobs} - self._timeouts.keys():
             told = {path: results.policy_at(path).timeout for path in new}
             self._timeouts |= told
             states.put_off([job for job in jobs if job.task_path in new], told)
         running.started(jobs)
-        return jobs, len(jobs) >= limit
+        return jobs, set(LANES) if len(jobs) >= limit else capacity.exhausted(free, jobs)
 
     def _others(self, limit: int) -> int:
         """Return how many jobs may be claimed for which nobody waits here."""
-        if not self._has_many_aside():
+        if not self._capacity.has_many_waiting():
             return limit
         # One now and then: what is waited for may itself depend on jobs of which nothing is known here.
         now = time.monotonic()
@@ -209,9 +206,14 @@ class Worker:
         self._beyond = now
         return min(limit, 1)
 
-    def _take_among(self, among: Q | None, limit: int) -> list[Job]:
+    def _take_among(self, among: Q | None, limit: int, lanes: dict[str, int]) -> list[Job]:
         return states.claim(
-            self.lease.worker, limit, queues=self.queues, timeouts=self._timeouts, among=among
+            self.lease.worker,
+            limit,
+            queues=self.queues,
+            timeouts=self._timeouts,
+            among=among,
+            lanes=lanes,
         )
 
     def _start(self, job: Job) -> None:
@@ -313,9 +315,9 @@ class Worker:
             return await self._write(record, [outcome])
 
     def _free(self, claim: Claim) -> None:
-        self._running.pop(claim, None)
+        run = self._running.pop(claim, None)
         self._freed.set()
-        if self._more:
+        if run and self._exhausted & capacity.lanes_freed_by(run.job):
             self._wake.set()
 
     # Report

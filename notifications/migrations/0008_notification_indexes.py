@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0006_job_queued"),
+        ("notifications", "0007_job_lane"),
     ]
 
     # The new ones first: processes of the version before still run, and use the old ones.

@@ -23,20 +23,36 @@ def test_what_others_hold_is_skipped(on_postgresql, elsewhere, key):
     assert [claimed.pk for claimed in states.claim(uuid7(), 3)] == held[:3]
 
 
-def test_a_claim_locks_no_more_than_it_takes(on_postgresql, elsewhere):
-    """Of several queues too: what it leaves is there for others at the same moment."""
-    queues.pause("other")
+@pytest.mark.parametrize("lanes", [{"sync": 2}, {"async": 2, "sync": 1, "suspect": 1}])
+@pytest.mark.parametrize("way", ["of queues", "anywhere"])
+def test_a_claim_locks_no_more_than_it_takes(on_postgresql, elsewhere, way, lanes):
+    """Of several queues and lanes too: what it leaves is there for others at the same moment."""
     names = {"default": False, "second": False}
-    for name in ("default", "second", "default", "second"):
-        Job.objects.filter(pk=job(None).pk).update(queue_name=name)
+    for lane in lanes:
+        for name in ("default", "second", "default", "second"):
+            Job.objects.filter(pk=job(None).pk).update(queue_name=name, lane=lane)
+    jobs = Job.objects.count()
     other = elsewhere()
     other.begin()
 
     def lock():
-        sql, params = due.of_queues(2, names)
+        sql, params = due.of_queues(2, names, lanes) if way == "of queues" else due.anywhere(2, lanes)
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
             return len(cursor.fetchall())
 
     assert other.do(lock) == 2
-    assert len(states.claim(uuid7(), 3)) == 2
+    assert len(states.claim(uuid7(), 100)) == jobs - 2
+
+
+@pytest.mark.parametrize("held_back", [False, True])
+def test_what_others_hold_of_a_lane_is_skipped(on_postgresql, elsewhere, held_back):
+    """Two workers that are rung at the same moment share the jobs of sync tasks."""
+    if held_back:
+        queues.pause("other")
+    asked = [job(None).pk for _ in range(6)]
+    other = elsewhere()
+    other.begin()
+    other.do(lambda: list(Job.objects.filter(pk__in=asked[:3]).select_for_update(no_key=True)))
+    claimed = states.claim(uuid7(), 10, lanes={"async": 10, "sync": 2, "suspect": 1})
+    assert [one.pk for one in claimed] == asked[3:5]

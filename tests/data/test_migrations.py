@@ -24,7 +24,7 @@ MADE = {
         },
     ),
 }
-BEFORE = {"0006_job_queued": "0005_ring_origin", "0008_notification_indexes": "0006_job_queued"}
+BEFORE = {"0006_job_queued": "0005_ring_origin", "0008_notification_indexes": "0007_job_lane"}
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -30,7 +30,8 @@ FEW = "worker|epoch|queue"
 #: How a plan says that jobs for later are looked up by their time.
 LOOK_UPS = {
     "sqlite": [
-        r"SEARCH notifications_job USING INDEX notifications_job_queued \(queue_name=\? AND run_after<\?\)"
+        r"SEARCH notifications_job USING INDEX notifications_job_queued "
+        r"\(queue_name=\? AND lane=\? AND run_after<\?\)"
     ],
     "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(run_after <="],
 }

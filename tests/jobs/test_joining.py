@@ -416,7 +416,7 @@ def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
 
 def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker, monkeypatch):
     """Each has as many parents as it may, and all of them wait for jobs that only the other one would run."""
-    monkeypatch.setattr("notifications.jobs.worker.ASIDE", 2)
+    monkeypatch.setattr("notifications.jobs.capacity.WAITING_PER_SLOT", 2)
     monkeypatch.setattr("notifications.jobs.worker.BEYOND", 0.05)
     with transaction.atomic():
         parents = [

@@ -69,7 +69,7 @@ def test_a_queue_that_is_paused_after_the_look(monkeypatch, key):
     looked = due.names()
     assert looked == {"reports": bool(key)}
     queues.pause("reports")
-    monkeypatch.setattr(due, "names", lambda queues: looked)
+    monkeypatch.setattr(due, "names", lambda queues, lanes: looked)
     assert states.claim(uuid.uuid4(), 10) == []
     queues.resume("reports")
     assert len(states.claim(uuid.uuid4(), 10)) == 1

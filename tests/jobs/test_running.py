@@ -111,6 +111,7 @@ def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatc
     first = tasks.hold_sync.enqueue("first")
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
     second = tasks.short_sync.enqueue(0.05)
+    claimed_as_async(second)
     waiting = until_state(second, "running")
     # Longer than the second may take: counted from its claim it would be over.
     wait_until(
@@ -120,12 +121,19 @@ def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatc
     assert [job.state for job in until_done(first, second)] == ["succeeded", "succeeded"]
 
 
+def claimed_as_async(result):
+    """Have a sync job claimed for which no thread is free, as of a task that was async when it was enqueued."""
+    Job.objects.filter(id=result.id).update(lane="async")
+
+
 def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, monkeypatch, gate):
     monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.jobs.worker.HOLD", 0.1)
     monkeypatch.setattr("notifications.jobs.worker.LOOK", 0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)
+    wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
+    claimed_as_async(second)
     until_state(second, "running")
     # It is claimed with the deadline of a task that is not known yet, and gets its own a moment later.
     claimed = wait_until(

@@ -1,0 +1,171 @@
+"""Lanes: sync jobs are claimed for free threads, async ones for free slots, and neither waits for the other."""
+
+import uuid
+from collections import Counter
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from notifications.jobs import by_hand, queues, states
+from notifications.jobs.lanes import lane_at
+from notifications.models import Job
+from tests.jobs import joining_tasks, tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 2)
+
+
+def enqueue(task, count, *args):
+    with transaction.atomic():
+        return [task.enqueue(*args) for _ in range(count)]
+
+
+def running():
+    return Job.objects.filter(state="running")
+
+
+def claim(limit, **lanes):
+    return states.claim(uuid.uuid4(), limit, lanes=lanes)
+
+
+class TestWorkers:
+    def test_two_workers_share_sync_jobs(self, start_worker):
+        """Each claims as many as it has threads; the rest stays in the queue, where a higher priority passes it."""
+        workers = [start_worker(), start_worker()]
+        jobs = enqueue(tasks.hold_sync, 70)
+        wait_until(lambda: len(tasks.held) == 64, what="64 threads to be taken")
+        assert Counter(running().values_list("worker", flat=True)) == {worker.id: 32 for worker in workers}
+        assert Job.objects.filter(state="queued").count() == 6
+        tasks.gate.set()
+        assert {job.attempt for job in until_done(*jobs)} == {1}
+
+    def test_a_higher_priority_passes_sync_jobs(self, start_worker, monkeypatch):
+        monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
+        start_worker()
+        jobs = [tasks.hold_sync.enqueue("first")]
+        wait_until(lambda: tasks.held, what="the thread to be taken")
+        jobs += [tasks.hold_sync.enqueue("low") for _ in range(3)]
+        jobs.append(tasks.hold_sync.using(priority=9).enqueue("high"))
+        tasks.gate.set()
+        until_done(*jobs)
+        assert tasks.held == ["first", "high", "low", "low", "low"]
+
+    def test_async_jobs_beside_a_backlog_of_sync_ones(self, start_worker):
+        """The backlog takes no slot that it cannot use."""
+        start_worker()
+        backlog = enqueue(tasks.hold_sync, 1_000)
+        wait_until(lambda: len(tasks.held) == 32, what="all threads to be taken")
+        for _ in range(5):
+            until_done(tasks.noop.enqueue())
+        assert len(tasks.held) == running().count() == 32
+        Job.objects.filter(state="queued").delete()
+        tasks.gate.set()
+        until_done(*backlog[:32])
+
+    def test_sync_jobs_beside_a_backlog_of_async_ones(self, start_worker):
+        """They have their turn by age, although slots get free one by one; a higher priority has the next one."""
+        start_worker(concurrency=4)
+        backlog = enqueue(tasks.hold, 1_000)
+        wait_until(lambda: len(tasks.held) == 4, what="all slots to be taken")
+        last, first = tasks.noop_sync.enqueue(), tasks.noop_sync.using(priority=1).enqueue()
+        tasks.gate.set()
+        (job,) = until_done(first)
+        assert Job.objects.filter(id=last.id, state="queued").exists() or until_done(last)
+        assert Job.objects.filter(finished_at__lt=job.started_at).count() < 100
+        until_done(last, *backlog)
+
+    @pytest.mark.parametrize("lane", ["sync", "suspect"])
+    def test_async_jobs_in_another_lane(self, start_worker, two_threads, lane):
+        """As after an update from a version without lanes, or of a task: what they are in this process counts."""
+        jobs = enqueue(tasks.hold if lane == "sync" else tasks.noop, 30)
+        Job.objects.update(lane=lane)
+        start_worker()
+        if lane == "sync":
+            wait_until(lambda: len(tasks.held) == 30, what="all of them to run at once")
+            tasks.gate.set()
+        until_done(*jobs)
+
+    def test_sync_jobs_in_the_lane_of_async_ones(self, start_worker, two_threads):
+        """They wait in line for a thread; those that are in their lane are not claimed meanwhile."""
+        jobs = enqueue(tasks.hold_sync, 10)
+        Job.objects.update(lane="async")
+        start_worker()
+        wait_until(lambda: running().count() == 10, what="all to be claimed")
+        late = tasks.noop_sync.enqueue()
+        until_done(tasks.noop.enqueue())
+        assert Job.objects.get(id=late.id).state == "queued"
+        tasks.gate.set()
+        until_done(late, *jobs)
+
+    def test_sync_jobs_that_wait_for_others(self, start_worker, two_threads):
+        """They give up their threads to these, however many they are."""
+        start_worker()
+        parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(20)]
+        assert {job.state for job in until_done(*parents)} == {"succeeded"}
+
+
+class TestClaims:
+    def test_by_priority_and_age(self):
+        """Over all lanes; of each as many as may be."""
+        asked = [
+            (tasks.noop_sync if number % 3 else tasks.noop).using(priority=priority).enqueue()
+            for priority in (0, 1)
+            for number in range(6)
+        ]
+        jobs = claim(5, **{"async": 5, "sync": 3})
+        assert [str(job.id) for job in jobs] == [asked[number].id for number in (6, 7, 8, 9, 10)][:5]
+        assert Counter(job.lane for job in jobs) == {"async": 2, "sync": 3}
+        assert [job.lane for job in claim(5, **{"async": 5})] == ["async", "async"]
+        assert [job.lane for job in claim(9, sync=9)] == ["sync"] * 5
+
+    @pytest.mark.parametrize("held_back", ["nothing", "queue", "key", "later", "limit"])
+    def test_within_limits(self, settings, held_back):
+        """With several queues, keys and limits too no lane hides another, and none gives more than it may."""
+        if held_back == "limit":
+            settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
+        options = {"concurrency_key": "k"} if held_back == "key" else {}
+        if held_back == "later":
+            options["run_after"] = timezone.now()
+        with transaction.atomic():
+            for queue in ("default", "reports"):
+                for _ in range(50):
+                    tasks.noop_sync.using(queue_name=queue, priority=1, **options).enqueue()
+                for _ in range(50):
+                    tasks.noop.using(queue_name=queue, **options).enqueue()
+                    options.pop("concurrency_key", None)
+        if held_back == "queue":
+            queues.pause("reports")
+        jobs = claim(20, **{"async": 20, "sync": 3, "suspect": 1})
+        assert Counter(job.lane for job in jobs) == {"sync": 3, "async": 17}
+        assert (
+            max(Counter(job.concurrency_key for job in jobs if job.concurrency_key).values(), default=0) <= 1
+        )
+        if held_back == "limit":
+            assert Counter(job.queue_name for job in jobs)["default"] == 1
+
+    def test_a_retry_by_hand(self):
+        """It puts a job where its task is now, and trusts it again."""
+        result = tasks.noop.enqueue()
+        for lane in ("sync", "suspect"):
+            Job.objects.update(lane=lane, state="failed")
+            by_hand.retry([uuid.UUID(result.id)])
+            assert Job.objects.get(id=result.id).lane == "async"
+
+    def test_a_task_that_is_not_known(self):
+        assert lane_at("no.such.task") == "sync"
+
+    def test_batches(self):
+        from notifications.api import batch
+
+        with batch():
+            tasks.noop.enqueue()
+            tasks.noop_sync.enqueue()
+        assert Counter(job.lane for job in claim(9, **{"async": 9})) == {"async": 1}
+        assert Counter(job.lane for job in claim(9, sync=9)) == {"sync": 1}
