@@ -246,17 +246,16 @@ class TestOnAWorker:
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
         assert (job.state, job.result) == ("succeeded", '"x"')
 
-    def test_one_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
-        """It is cancelled before the thread is free, and never called."""
+    def test_one_that_waits_for_a_thread(self, start_worker, demo, gate, monkeypatch):
+        """It stays queued while no thread is free, so it is cancelled at once, and never called."""
         monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
         start_worker()
         first = ask(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")
         second = ask(tasks.hold_sync, "second", owner=demo)
-        until_state(tasks.hold_sync.get_result(str(second)), "running")
         by_hand.cancel([second], by=demo.pk)
         (job,) = until_done(tasks.hold_sync.get_result(str(second)))
-        assert job.state == "cancelled"
+        assert (job.state, job.attempt) == ("cancelled", 0)
         gate.set()
         until_done(tasks.hold_sync.get_result(str(first)))
         assert tasks.held == ["first"]
