@@ -20,6 +20,7 @@ from notifications.realtime.poll import Poll
 from notifications.realtime.sessions import session_of
 from notifications.realtime.sse import EventStream
 from notifications.realtime.waiting import Seat, let_go
+from notifications.request_limits import header
 from notifications.requests import (
     aapi,
     admit,
@@ -94,7 +95,7 @@ def _asked_for_events(request: HttpRequest) -> Asked | None:
     if request.method in ("GET", "HEAD") and not signed_in(request):
         return None
     admit(request, "GET", "text/event-stream")
-    epoch, _, seq = request.headers.get("Last-Event-ID", "").rpartition(":")
+    epoch, _, seq = header(request, "Last-Event-ID").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= INTEGER:
         return _who(request, epoch, int(seq))
     return _who(request, request.GET.get("epoch"), query_number(request, "seq"))

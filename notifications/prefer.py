@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from notifications.problems import Problem
 from notifications.realtime.waiting import Seat, take_seat
+from notifications.request_limits import header
 
 #: Seconds that a client may ask an answer to wait, at most.
 WAIT = 20
@@ -17,7 +18,7 @@ WAIT = 20
 TRY_AGAIN = 5
 
 # A comma inside quotes does not end a preference.
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+_PREFERENCE = re.compile(r'(?:[^,"]++|"(?:\\.|[^"\\]++)*+"?)++')
 
 
 def seconds_to_wait(request: HttpRequest) -> int:
@@ -26,12 +27,12 @@ def seconds_to_wait(request: HttpRequest) -> int:
     0 without one, for one that is no number, and under WSGI, where each request that waits would hold a thread of few.
     """
     served = isinstance(getattr(request, "_request", request), ASGIRequest)  # DRF wraps it
-    return _seconds(request.headers.get("Prefer", "")) if served else 0
+    return _seconds(header(request, "Prefer")) if served else 0
 
 
 def will_not_wait(request: HttpRequest) -> bool:
     """Whether the client would rather be answered at once: ``Prefer: respond-async``."""
-    return "respond-async" in _preferences(request.headers.get("Prefer", ""))
+    return "respond-async" in _preferences(header(request, "Prefer"))
 
 
 def seat_to_wait(user: Any) -> Seat:

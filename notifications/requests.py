@@ -22,12 +22,13 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications import csrf, viewer
 from notifications.bounds import INTEGER
 from notifications.problems import ANSWERED, Problem, answer_to, answers_problems
+from notifications.request_limits import MAX_HEADER_BYTES, header
 
 #: Bytes of a body, and digits of a number in it.
 BODY, DIGITS = 1024 * 1024, 400
 
-# All but the weight.
-_PARAMETERS = re.compile(r'\s*;\s*(?!q\s*=)[^;,"]*(?:"[^"]*"[^;,"]*)*', re.IGNORECASE)
+# All but the weight. Nothing is tried twice (possessive quantifiers), so the time grows with the length only.
+_PARAMETERS = re.compile(r';\s*+(?!q\s*+=)[^;,"]*+(?:"[^"]*+"[^;,"]*+)*+', re.IGNORECASE)
 
 View = Callable[..., HttpResponse]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -102,12 +103,16 @@ def signed_in(request: HttpRequest) -> bool:
 
 
 def preferred_type(request: HttpRequest, kinds: list[str]) -> str | None:
-    """Return which of some media types the client likes best, None if none of them, or ``Accept`` is no list of types.
+    """Return which of some media types the client likes best, None if none of them, or ``Accept`` is no list of types
+    or longer than 2 kB.
 
     Parameters of types say nothing here: ``application/json; charset=utf-8`` is JSON.
     """
+    accept = request.META.get("HTTP_ACCEPT", "*/*")
+    if len(accept) > MAX_HEADER_BYTES:
+        return None
     plain = HttpRequest()
-    plain.META["HTTP_ACCEPT"] = _PARAMETERS.sub("", request.META.get("HTTP_ACCEPT", "*/*"))
+    plain.META["HTTP_ACCEPT"] = _PARAMETERS.sub("", accept)
     try:
         return plain.get_preferred_type(kinds)
     except ValueError:
@@ -116,7 +121,7 @@ def preferred_type(request: HttpRequest, kinds: list[str]) -> str | None:
 
 def entity_tags(request: HttpRequest) -> list[str] | None:
     """Return the strong forms of the tags in ``If-None-Match``, or ``["*"]``; None without any."""
-    tags = parse_etags(request.headers.get("If-None-Match", ""))
+    tags = parse_etags(header(request, "If-None-Match"))
     return [tag.removeprefix("W/") for tag in tags] or None
 
 

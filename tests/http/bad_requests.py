@@ -300,6 +300,8 @@ BAD = [
             ("notifications/", "application/problem+json"),
             ("sync/", "text/event-stream"),
             ("jobs/", "application/json;q=0"),
+            ("jobs/", "application/json; q=0"),
+            ("jobs/", f"application/json,{' ' * 2100}text/html"),
             ("jobs/", "*/*;q=0"),
             ("jobs/", "application"),
             ("jobs/", ";;;"),
