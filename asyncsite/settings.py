@@ -112,6 +112,9 @@ REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")
 
 NOTIFICATIONS = {
     "EMBEDDED_WORKER": env.flag("EMBEDDED_WORKER", default=DEBUG),
+    "MAX_BODY_BYTES": 16
+    * 1024
+    * 1024,  # a file of URLs has at most 3 MB, and the form explains it up to here
     # In development the bundled sample upstream may be called, and nothing else of this machine.
     "OUTBOUND_ALLOW": [SELF_ADDRESS] if DEBUG else [],
 }

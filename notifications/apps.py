@@ -1,5 +1,7 @@
 """The app."""
 
+import sys
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -15,3 +17,7 @@ class NotificationsConfig(AppConfig):
         from notifications.realtime import doorbell  # noqa: F401  (a process that only writes rings others, too)
 
         receivers.connect()
+        if "daphne.http_protocol" in sys.modules:
+            from notifications.realtime import daphne_requests
+
+            daphne_requests.install()

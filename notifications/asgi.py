@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications import traces
+from notifications import request_limits, traces
 from notifications.realtime import daphne_server, uvicorn_server, waiting
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
@@ -44,6 +44,8 @@ class Application:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
+            if uvicorn := uvicorn_server.running():
+                uvicorn_server.bound_frames(uvicorn)
             return await self.live(receive, send)
         if daphne := daphne_server.server_of(send):
             scope = daphne_server.with_its_root_path(scope, daphne)
@@ -53,11 +55,12 @@ class Application:
                 daphne_server.before_its_end(daphne, self.hub.close_here)
             elif uvicorn := uvicorn_server.running():
                 uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
+                uvicorn_server.bound_frames(uvicorn)
         traces.note(scope.get("headers", ()))
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             waiting.note_server_task()
-            return await self.django(scope, receive, send)
+            return await request_limits.call_bounded(self.django, scope, receive, send)
         path = path_below_root(scope).removeprefix("/")
         for route in self.sockets:
             if route.pattern.match(path):

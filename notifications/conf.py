@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "EMBEDDED_WORKER": None,
     "GRACE": 25,
     "LEASE": 20,
+    "MAX_BODY_BYTES": None,
     "ORIGINS": [],
     "OUTBOUND_ALLOW": [],
     "OUTBOUND_PER_HOST": 10,
@@ -40,6 +41,7 @@ class Settings:
     CONCURRENCY: int
     GRACE: float
     LEASE: float
+    MAX_BODY_BYTES: int | None
     ORIGINS: list[str]
     OUTBOUND_ALLOW: list[str]
     OUTBOUND_PER_HOST: int
@@ -82,6 +84,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CONCURRENCY": (_positive, "1 or more"),
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),
     "LEASE": (_positive, "above 0 seconds"),
+    "MAX_BODY_BYTES": (lambda value: value is None or value > 0, "1 or more, or None"),
     "ORIGINS": (
         lambda value: all(map(_origin, value)),
         "a list like ['https://example.com'], without a path",
@@ -107,6 +110,8 @@ def _read(key: str) -> Any:
 
 
 def _types(key: str, default: Any) -> tuple[type, ...]:
+    if key == "MAX_BODY_BYTES":
+        return (int, type(None))
     if default is None:
         return (bool, type(None))
     if key in ("GRACE", "LEASE"):

@@ -14,6 +14,7 @@ def test_defaults(settings):
     expected = {
         "ACTIVE_JOBS_PER_USER": 1000,
         "LEASE": 20,
+        "MAX_BODY_BYTES": None,
         "GRACE": 25,
         "CONCURRENCY": 100,
         "ORIGINS": [],

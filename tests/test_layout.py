@@ -19,7 +19,7 @@ LAYERS = (
     {"jobs", "realtime", "outbound"},
 )
 TOP = len(LAYERS)
-HIGHER_THAN_THEIR_FOLDER = {"realtime.consumers": TOP}
+HIGHER_THAN_THEIR_FOLDER = {"realtime.consumers": TOP, "realtime.daphne_requests": TOP}
 
 NO_HOMES = {"utils", "util", "services", "helpers", "common", "misc", "base", "core"}
 

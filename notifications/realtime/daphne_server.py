@@ -14,6 +14,8 @@ from typing import Any
 
 #: Seconds for a client to answer a close.
 CLOSE_WITHIN = 5
+#: Where the classes of WebSockets are whose options can be shared.
+SOCKET_MODULES = ("daphne.ws_protocol", "notifications.realtime.daphne_requests")
 
 
 def server_of(send: Any) -> Any | None:
@@ -48,7 +50,7 @@ def share_options(send: Any) -> None:
     server: Any = server_of(send)
     factory: Any = getattr(server, "ws_factory", None)
     protocol: Any = getattr(factory, "protocol", None)
-    if getattr(protocol, "__module__", "") != "daphne.ws_protocol":  # another server, or it is done
+    if getattr(protocol, "__module__", "") not in SOCKET_MODULES:  # another server, or it is done
         return
     with contextlib.suppress(AttributeError, TypeError):
         if server.verbosity > 1:

@@ -13,6 +13,17 @@ def running() -> Any | None:
     return server if type(server).__module__ == "uvicorn.server" else None
 
 
+def bound_frames(server: Any) -> None:
+    """Let the server use ``uvicorn_frames.BoundedWebSocket`` for the handshakes that follow, in place of its own class.
+
+    Where it was told to use another one (``--ws``), that one stays.
+    """
+    if getattr(server.config.ws_protocol_class, "__name__", "") == "WebSocketsSansIOProtocol":
+        from notifications.realtime.uvicorn_frames import BoundedWebSocket
+
+        server.config.ws_protocol_class = BoundedWebSocket
+
+
 def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
     """Await ``farewell()`` before the server closes its connections."""
     shutdown = server.shutdown

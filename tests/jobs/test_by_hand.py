@@ -18,7 +18,7 @@ from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done, until_state
+from tests.jobs.conftest import told, until_done
 from tests.jobs.test_states import in_threads
 from tests.support.waiting import wait_until
 

@@ -1,0 +1,204 @@
+"""What one hostile client sends, as bytes made before the clock starts, and how it is sent.
+
+Each kind is a function of a target that blocks until the server has answered or closed, or `seconds` are over.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+TOKEN = "a" * 32  # of CSRF: a cookie that is sent back as a field or in a header
+MB = 1024 * 1024
+BOUNDARY = "0123456789"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
+LOGIN, READ, SYNC = "/accounts/login/", "/notifications/api/notifications/read/", "/notifications/api/sync/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A server, and the session of who is signed in; empty for a stranger."""
+
+    port: int
+    session: str = ""
+    seconds: float = 3.0
+
+    def headers(self, *lines):
+        cookies = [f"csrftoken={TOKEN}", *([f"sessionid={self.session}"] if self.session else [])]
+        return [f"Host: 127.0.0.1:{self.port}", f"Cookie: {'; '.join(cookies)}", *lines]
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
+
+    def exchange(self, *parts):
+        """Send parts of bytes, and return what was answered before the server closed or the time was over."""
+        deadline = time.monotonic() + self.seconds
+        answer = b""
+        with contextlib.suppress(OSError), self.connect() as client:
+            with contextlib.suppress(
+                OSError
+            ):  # the server may close meanwhile: its answer is there all the same
+                for part in parts:
+                    client.sendall(part)
+            while (left := deadline - time.monotonic()) > 0:
+                client.settimeout(left)
+                if not (some := client.recv(65536)):
+                    break
+                answer += some
+                if len(answer) > 64 * 1024:
+                    answer = answer[:1024]
+        return answer
+
+
+def request(target, method, path, *headers, body=b""):
+    """A request as bytes, after which the server closes."""
+    lines = [f"{method} {path} HTTP/1.1", *target.headers("Connection: close", *headers)]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def post(path, kind, body):
+    headers = [f"Content-Type: {kind}", *([f"X-CSRFToken: {TOKEN}"] if path == READ else [])]
+    return lambda target: target.exchange(request(target, "POST", path, *headers, body=body))
+
+
+def get(path, *headers):
+    return lambda target: target.exchange(request(target, "GET", path, *headers))
+
+
+def header(name, value, path=SYNC):
+    return get(path, f"{name}: {value}")
+
+
+def part(name, content, filename=""):
+    file = f'; filename="{filename}"' if filename else ""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+    return head.encode() + content + b"\r\n"
+
+
+def multipart(*parts):
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def tiny_chunks(count):
+    """A body in chunks of one byte."""
+
+    def attack(target):
+        head = request(target, "POST", LOGIN, f"Content-Type: {FORM}", "Transfer-Encoding: chunked")
+        return target.exchange(head, b"1\r\na\r\n" * count + b"0\r\n\r\n")
+
+    return attack
+
+
+def slow_bodies(target):
+    """100 bodies that come byte by byte."""
+    head = request(target, "POST", LOGIN, f"Content-Type: {FORM}", "Content-Length: 100000")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(target.connect()) for _ in range(100)]
+        for client in clients:
+            client.sendall(head)
+        for _ in range(10):
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"a")
+            time.sleep(0.05)
+
+
+def silent_connections(target):
+    """2,000 connections that send nothing."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(2000):
+            with contextlib.suppress(OSError):
+                stack.enter_context(target.connect())
+        time.sleep(0.3)
+
+
+def handshake(target, *headers):
+    """A handshake as bytes."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    lines = target.headers(
+        f"Origin: http://127.0.0.1:{target.port}",
+        *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+        *(f"Sec-WebSocket-Key: {key}", *headers),
+    )
+    return "\r\n".join(["GET /ws/notifications/ HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+def frame(opcode, payload=b"", fin=True):
+    """A masked frame of less than 126 bytes (RFC 6455, section 5.2); a mask of zeros changes nothing."""
+    return bytes([opcode | (0x80 if fin else 0), 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+HELLO = frame(1, b'{"op":"hello","epoch":null,"seq":null}')
+
+
+def frames(data):
+    """Frames behind a hello."""
+
+    def attack(target):
+        deadline = time.monotonic() + target.seconds
+        with contextlib.suppress(OSError), target.connect() as client:
+            client.sendall(handshake(target))
+            client.recv(4096)  # so that frames do not come before it
+            client.settimeout(target.seconds)
+            with contextlib.suppress(OSError):
+                client.sendall(HELLO + data)
+            while time.monotonic() < deadline and client.recv(65536):
+                pass
+
+    return attack
+
+
+def handshake_with(name, value):
+    return lambda target: target.exchange(handshake(target, f"{name}: {value}"))
+
+
+def deep(depth):
+    return b'{"up_to":' + b"[" * depth + b"]" * depth + b"}"
+
+
+#: By name: what is sent. A form of 20 MB goes to the sign-in page, as a stranger's may.
+KINDS = {
+    "a form of 1 MB": post(LOGIN, FORM, b"a=" + b"x" * MB),
+    "a form of 1 MB of separators": post(LOGIN, FORM, b"&" * MB),
+    "a form of 20 MB": post(LOGIN, FORM, b"a=" + b"x" * 20 * MB),
+    "a form of 5 MB of separators": post(LOGIN, FORM, b"&" * (5 * MB)),
+    "a form of 2 MB of escapes": post(LOGIN, FORM, b"a=" + b"%61" * (2 * MB // 3)),
+    "a form of 200,000 fields": post(LOGIN, FORM, b"a=1&" * 200_000),
+    "a file of 20 MB": post(LOGIN, MULTIPART, multipart(part("file", b"x" * 20 * MB, "a.txt"))),
+    "100,000 parts": post(LOGIN, MULTIPART, multipart(part("a", b"1") * 100_000)),
+    "a multipart body of 5 MB without a boundary": post(LOGIN, MULTIPART, b"-" * 5 * MB),
+    "a multipart body of 5 MB of lines": post(LOGIN, MULTIPART, b"\r\n" * (5 * MB // 2)),
+    "deep JSON": post(READ, "application/json", deep(500_000)),
+    "JSON of 200,000 keys": post(
+        READ, "application/json", json.dumps({str(n): n for n in range(200_000)}).encode()
+    ),
+    "JSON of 20 MB": post(READ, "application/json", b"[" + b"1," * (10 * MB) + b"1]"),
+    "500,000 chunks of one byte": tiny_chunks(500_000),
+    "100 slow bodies": slow_bodies,
+    "2,000 silent connections": silent_connections,
+    "a Content-Type of 16 kB": lambda target: target.exchange(
+        request(target, "POST", LOGIN, f"Content-Type: {MULTIPART}{'; a' * 5_000}", body=b"a" * 100)
+    ),
+    **{
+        f"{name} of {kb} kB of {what}": header(name, f"a{(text * kb * 1000)[: kb * 1000 - 500]}b")
+        for name in ("Accept", "Prefer", "If-None-Match", "Cookie")
+        for kb in (16, 100)  # Daphne refuses those over 16 KiB
+        for what, text in (("spaces", " "), ("quotes and separators", ';b="c,'))
+    },
+    "300,000 fragments of one byte": frames(
+        frame(1, b"a", fin=False) + frame(0, b"a", fin=False) * 300_000 + frame(0)
+    ),
+    "300,000 empty fragments": frames(frame(1, fin=False) + frame(0, fin=False) * 300_000 + frame(0)),
+    "100,000 pings": frames(frame(9) * 100_000),
+    "100,000 pongs": frames(frame(10) * 100_000),
+    "100,000 messages": frames(frame(1, b'{"op":"ping"}') * 100_000),
+    "2,000 messages in fragments": frames(
+        (frame(1, fin=False) + frame(0, fin=False) * 100 + frame(0, b'{"op":"ping"}')) * 2_000
+    ),
+}

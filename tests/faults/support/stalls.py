@@ -1,0 +1,106 @@
+"""How long other clients wait while one attacks: 100 sockets of which one is asked every 20 ms, and new clients."""
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import aiohttp
+
+SOCKETS = 100
+PROBE_SECONDS = 0.02
+NEW_CLIENT_SECONDS = 0.1
+
+
+@dataclass
+class Waits:
+    """Seconds that each answer took."""
+
+    beats: list = field(default_factory=list)
+    new_clients: list = field(default_factory=list)
+
+    @property
+    def worst(self):
+        return max([*self.beats, *self.new_clients], default=0.0)
+
+
+class Crowd:
+    """Sockets that are followed in a thread of their own; `waits(attack)` says how long they waited meanwhile."""
+
+    def __init__(self, site, session):
+        self.site, self.session = site, session
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.sockets = deque()  # those that wait for no answer
+        self.run(self._open())
+
+    def run(self, coroutine, timeout=60):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+
+    def waits(self, attack, *arguments):
+        """Run an attack in this thread, and return how long others waited until shortly after its end."""
+        ended = threading.Event()
+        probing = asyncio.run_coroutine_threadsafe(self._probe(ended), self.loop)
+        try:
+            attack(*arguments)
+        finally:
+            ended.set()
+        return probing.result(120)
+
+    def close(self):
+        self.run(self._close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    async def _open(self):
+        self.http = aiohttp.ClientSession(
+            cookies={"sessionid": self.session}, connector=aiohttp.TCPConnector(limit=0, force_close=True)
+        )
+        for _ in range(SOCKETS):
+            socket = await self.http.ws_connect(
+                f"{self.site.url}/ws/notifications/", headers={"Origin": self.site.url}
+            )
+            await socket.send_str('{"op":"hello","epoch":null,"seq":null}')
+            await self._until(socket, "sync")
+            self.sockets.append(socket)
+
+    async def _close(self):
+        for socket in self.sockets:
+            await socket.close()
+        await self.http.close()
+
+    async def _probe(self, ended):
+        waits = Waits()
+        asking, last_new = [], 0.0
+        while not ended.is_set():
+            now = time.monotonic()
+            if self.sockets:
+                asking.append(asyncio.create_task(self._beat(self.sockets.popleft(), waits.beats)))
+            if now - last_new >= NEW_CLIENT_SECONDS:
+                last_new = now
+                asking.append(asyncio.create_task(self._come(waits.new_clients)))
+            await asyncio.sleep(PROBE_SECONDS)
+        await asyncio.gather(*asking)
+        return waits
+
+    async def _beat(self, socket, waits):
+        begun = time.monotonic()
+        await socket.send_str('{"op":"ping"}')
+        await self._until(socket, "beat")
+        waits.append(time.monotonic() - begun)
+        self.sockets.append(socket)
+
+    async def _come(self, waits):
+        """A new client, answered on the event loop, without Django."""
+        begun = time.monotonic()
+        async with self.http.get(f"{self.site.url}/upstream/ok") as response:
+            await response.read()
+        waits.append(time.monotonic() - begun)
+
+    async def _until(self, socket, op):
+        while json.loads(await socket.receive_str(timeout=100))["op"] != op:
+            pass

@@ -1,0 +1,50 @@
+"""An ASGI application of a project's own, behind which Django's applications are loaded; a process serves it.
+
+It answers the size and hash of a body, the pieces in which it came, and what came after it.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+
+import django
+from django.conf import settings
+
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "notifications"],
+    NOTIFICATIONS={"MAX_BODY_BYTES": int(os.environ.get("MAX_BODY_BYTES", 10**9))},
+)
+django.setup()
+
+
+async def application(scope, receive, send):
+    assert scope["type"] in ("http", "websocket")
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
+    digest, pieces = hashlib.sha256(), []
+    while True:
+        message = await receive()
+        digest.update(message.get("body", b""))
+        pieces.append(len(message.get("body", b"")))
+        if not message.get("more_body"):
+            break
+    try:
+        after = (await asyncio.wait_for(receive(), 0.1))["type"]
+    except TimeoutError:
+        after = None
+    answer = {"hash": digest.hexdigest(), "largest": max(pieces), "after": after}
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+async def echo(receive, send):
+    """Send each message back; "close" closes with 4000."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("text") == "close":
+            await send({"type": "websocket.close", "code": 4000})
+        else:
+            await send({"type": "websocket.send", "text": message["text"]})

@@ -1,0 +1,113 @@
+"""Limits that a request is held to before it is read."""
+
+import json
+
+import pytest
+from django.test import AsyncRequestFactory, RequestFactory
+
+from notifications import request_limits
+from notifications.prefer import seconds_to_wait, will_not_wait
+from notifications.request_limits import MAX_HEADER_BYTES, header
+from notifications.requests import entity_tags, preferred_type
+
+KINDS = ["text/html", "application/json"]
+
+
+def padded(value, size):
+    """A header of this size that begins with a value and says no more."""
+    return value + "," * (size - len(value))
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(MAX_HEADER_BYTES, True), (MAX_HEADER_BYTES + 1, False)])
+def test_long_headers_count_as_absent(size, is_read):
+    """Prefer and If-None-Match, which an answer does not depend on."""
+    request = RequestFactory().get(
+        "/", headers={"If-None-Match": padded('"a"', size), "X": padded("a", size)}
+    )
+    assert bool(header(request, "X")) is is_read
+    assert entity_tags(request) == (['"a"'] if is_read else None)
+    assert (
+        will_not_wait(RequestFactory().get("/", headers={"Prefer": padded("respond-async", size)})) is is_read
+    )
+    assert seconds_to_wait(AsyncRequestFactory().get("/", headers={"Prefer": padded("wait=5", size)})) == (
+        5 if is_read else 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/html; q=0.5, application/json", "application/json"),
+        ("text/html ; q = 0.5 , application/json", "application/json"),
+        ('text/html;a="x;q=1,";q=0.1, application/json;q=0.5', "application/json"),
+        ("application/json; charset=utf-8", "application/json"),
+        ("text/html".ljust(MAX_HEADER_BYTES), "text/html"),
+        ("text/html".ljust(MAX_HEADER_BYTES + 1), None),
+    ],
+)
+def test_the_type_that_a_client_prefers(accept, kind):
+    """By weights with and without spaces, which is how most clients write them."""
+    assert preferred_type(RequestFactory().get("/", headers={"Accept": accept}), KINDS) == kind
+
+
+async def call(*headers, pieces=(b"",)):
+    """Answer of an application behind the limits: its status, or "read" with what it has received."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages[-1]["more_body"] = False
+    sent, received = [], []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    async def application(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            received.append(message["body"])
+            if not message["more_body"]:
+                return await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    await request_limits.call_bounded(application, {"type": "http", "headers": headers}, receive, send)
+    return sent, received
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"content-type", b"a" * MAX_HEADER_BYTES)], 200),
+        ([(b"content-type", b"a" * (MAX_HEADER_BYTES + 1))], 400),
+        ([(b"content-length", b"10")], 200),
+        ([(b"content-length", b"11")], 413),
+        ([(b"content-length", b"9" * 5000)], 413),
+        ([(b"content-length", b"eleven")], 200),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_requests_are_refused_by_their_headers(settings, headers, status):
+    """With a problem, before anything is read."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
+    sent, received = await call(*headers)
+    assert sent[0]["status"] == status
+    assert bool(received) is (status == 200)
+    if status != 200:
+        assert (b"content-type", b"application/problem+json") in sent[0]["headers"]
+        assert json.loads(sent[1]["body"])["status"] == status
+
+
+@pytest.mark.parametrize(("pieces", "status"), [([b"12345"] * 2, 200), ([b"12345"] * 2 + [b"6", b"7"], 413)])
+async def test_a_body_without_a_length_is_counted(settings, pieces, status):
+    """And refused when it has become too large."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
+    sent, received = await call((b"transfer-encoding", b"chunked"), pieces=pieces)
+    assert [message["status"] for message in sent if "status" in message] == [status]
+    assert received == pieces[:2]
+
+
+async def test_without_a_limit(settings):
+    """Django's own hold."""
+    settings.NOTIFICATIONS = {}
+    sent, _ = await call(
+        (b"content-length", b"9" * 18), (b"transfer-encoding", b"chunked"), pieces=[b"x" * 10**6]
+    )
+    assert sent[0]["status"] == 200
