@@ -29,7 +29,7 @@ STORMS = 3
 MISSED = 5
 #: Seconds between two messages to a crowd.
 PAUSE = 0.02
-PATHS = {"ours": "/ws/notifications/", "stock": "/ws/stock/"}
+PATHS = {"ours": "/ws/notifications/", "stock": "/ws/stock/", "nchan": "/ws/nchan/"}
 APPLICATIONS = {"ours": "bench.asgi:application", "stock": "bench.stock:application"}
 
 

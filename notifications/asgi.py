@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications import request_limits, traces
-from notifications.realtime import daphne_server, uvicorn_server, waiting
+from notifications.realtime import daphne_server, uvicorn_server, uvicorn_writer, waiting
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
 SERVING_COMMANDS = {"runserver"}
@@ -70,6 +70,8 @@ class Application:
 
     async def live(self, receive, send) -> None:
         """Say goodbye to all clients when the server stops, if it tells; nothing depends on it."""
+        if uvicorn := uvicorn_server.running():
+            uvicorn_writer.check(uvicorn)
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":

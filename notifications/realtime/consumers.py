@@ -15,7 +15,7 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 
 from notifications import viewer
-from notifications.realtime import closing, daphne_server, hub
+from notifications.realtime import closing, daphne_server, hub, uvicorn_writer
 from notifications.realtime.closing import Bye
 from notifications.realtime.origin import is_allowed
 from notifications.realtime.sessions import says_who_it_is, session_key
@@ -50,7 +50,8 @@ async def _let_in(scope, receive, send) -> Socket | None:
     # Accepted in any case: a browser cannot see the status of a handshake that is refused.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
     if bye is None:
-        subscriber = Socket(here, user, session, send, daphne_server.writer_of(send))
+        write = daphne_server.writer_of(send) or uvicorn_writer.writer_of(send)
+        subscriber = Socket(here, user, session, send, write)
         bye = here.join(subscriber)
     if bye is not None:
         await _say(bye, receive, send)

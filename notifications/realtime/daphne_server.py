@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 #: Seconds for a client to answer a close.
@@ -63,8 +62,8 @@ def share_options(send: Any) -> None:
         )
 
 
-def writer_of(send: Any) -> Callable[[str], bool] | None:
-    """Return a function that writes a text to the open WebSocket of this ``send`` at once, or returns False where it
+def writer_of(send: Any) -> Callable[[bytes], bool] | None:
+    """Return a function that writes a frame to the open WebSocket of this ``send`` at once, or returns False where it
     must go the ordinary way. None where that is always so: another server, TLS, compression, a Daphne built otherwise.
     """
     if server_of(send) is None:
@@ -78,40 +77,37 @@ def writer_of(send: Any) -> Callable[[str], bool] | None:
             or type(transport).__module__ != "twisted.internet.tcp"
         ):
             return None
-        _is_clear(protocol, transport)
+        write = _writer(protocol, transport)
+        write(b"")  # nothing, but it needs all that a frame needs
     except (AttributeError, ValueError):
         return None
-    return partial(_write, protocol, transport)
+    return write
 
 
-def _is_clear(protocol: Any, transport: Any) -> bool:
-    """Whether the connection is open, and nothing waits to be written before."""
-    return (
-        protocol.state == protocol.STATE_OPEN
-        and not (protocol.send_queue or transport._tempDataBuffer or transport.dataBuffer)
-        and transport.connected
-        and not transport.disconnecting
-    )
+def _writer(protocol: Any, transport: Any) -> Callable[[bytes], bool]:
+    send, is_open = transport.socket.send, protocol.STATE_OPEN
 
+    def write(frame: bytes) -> bool:
+        if (
+            protocol.state != is_open
+            or transport.dataBuffer
+            or transport._tempDataBuffer
+            or protocol.send_queue
+            or transport.disconnecting
+            or not transport.connected
+        ):
+            return False  # closing, or something waits to be written before
+        try:
+            written = send(frame)
+        except (BlockingIOError, InterruptedError):
+            written = 0
+        except OSError:  # the connection is lost: Twisted ends it on the ordinary way
+            return False
+        if written < len(frame):
+            transport.write(frame[written:])
+        return True
 
-def _write(protocol: Any, transport: Any, text: str) -> bool:
-    if not _is_clear(protocol, transport):
-        return False
-    payload = text.encode()
-    size = len(payload)
-    if size < 126:
-        head = bytes((0x81, size))
-    elif size < 65536:
-        head = b"\x81\x7e" + size.to_bytes(2, "big")
-    else:
-        head = b"\x81\x7f" + size.to_bytes(8, "big")
-    frame = head + payload
-    written = transport.writeSomeData(frame)
-    if not isinstance(written, int):  # the connection is lost: Twisted ends it on the ordinary way
-        return False
-    if written < len(frame):
-        transport.write(frame[written:])
-    return True
+    return write
 
 
 def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:

@@ -29,6 +29,7 @@ from notifications.realtime.look import Seen, Span, Wanted, look, number_first
 from notifications.realtime.pool import PATIENCE, Pool
 from notifications.realtime.signout import SignOut
 from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.wire import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -195,13 +196,16 @@ class Hub:
             if watch is None:
                 continue
             cursors: set[int | None] = set()
+            live = False
             for subscriber in watch.subscribers:
                 if subscriber in behind:
                     cursors.add(None if subscriber.reset else subscriber.pos)
                     wanted.starting.add(user)
                 elif not subscriber.owed and subscriber.synced:
                     cursors.add(subscriber.pos)
-                    wanted.known[user] = watch.versions
+                    live = True
+            if live:
+                wanted.known[user] = watch.versions
             if cursors:
                 wanted.cursors[user] = cursors
         return wanted
@@ -212,25 +216,29 @@ class Hub:
             watch = self.users.get(user)
             if watch is None:
                 continue
+            jobs = seen.jobs.get(user, [])
+            pos: int | None = None
+            span: Span | None = None
             for subscriber in tuple(watch.subscribers):
                 if subscriber in behind:
                     self._catch_up(subscriber, seen)
                 elif not subscriber.owed and subscriber.synced:
-                    self._follow(subscriber, seen)
+                    if subscriber.pos != pos:
+                        pos = subscriber.pos
+                        span = seen.spans.get((user, pos))
+                    if span is not None:
+                        self._follow(subscriber, span, jobs)
             watch.versions = versions
 
-    def _follow(self, subscriber: Subscriber, seen: Seen) -> None:
-        """Send somebody who is live what is new, if it has room, and if this is what follows its position."""
-        span = seen.spans.get((subscriber.user, subscriber.pos))
-        if span is None:
-            return
+    def _follow(self, subscriber: Subscriber, span: Span, jobs: list[Frame]) -> None:
+        """Send a live subscriber the span that follows its position and the jobs that changed, while it has room."""
         if span.reset or span.more:
             return self._fall_behind(subscriber)
         if span.seq != span.prev:
             if not subscriber.deliver(span.change()):
                 return subscriber.lag()
             subscriber.pos = span.seq
-        for frame in seen.jobs.get(subscriber.user, ()):
+        for frame in jobs:
             if not subscriber.deliver(frame):
                 return subscriber.lag()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.realtime import closing, wire
 from notifications.realtime.closing import Bye, Refused
+from notifications.realtime.framing import websocket_frame
 from notifications.realtime.incoming import parse
 from notifications.realtime.subscriber import Subscriber, start
 
@@ -42,9 +43,13 @@ class Socket(Subscriber):
     is_socket = True
 
     __slots__ = (
+        "acked_bytes",
+        "ask_bytes",
+        "ask_n",
         "asked",
         "beat_at",
         "due_by",
+        "ends",
         "frames_read",
         "id",
         "n",
@@ -52,11 +57,8 @@ class Socket(Subscriber):
         "ping",
         "send",
         "sender",
-        "sizes",
+        "sent_bytes",
         "syncs_read",
-        "unacked_bytes",
-        "unasked_bytes",
-        "unasked_frames",
         "write",
     )
 
@@ -66,9 +68,9 @@ class Socket(Subscriber):
         user: Any,
         session: str | None,
         send: Callable[[dict], Awaitable],
-        write: Callable[[str], bool] | None = None,
+        write: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """``write``: takes a text at once, past ``send``, or returns False where it cannot."""
+        """``write``: takes a WebSocket frame at once, past ``send``, or returns False where it cannot."""
         super().__init__(hub, user, session)
         now = hub.loop.time()
         self.send = send
@@ -76,11 +78,13 @@ class Socket(Subscriber):
         self.id = uuid.uuid4().hex
         self.ping = False  # a beat is owed after the first sync
         self.n = 0
-        self.sizes: list[int] = []  # bytes of each frame sent and not acked, oldest first
-        self.unacked_bytes = 0
-        # Since an ack was asked for. At random at first: sockets that all get the same frames must not all ack at once.
-        self.unasked_frames = randrange(ASK_FRAMES)
-        self.unasked_bytes = 0
+        self.sent_bytes = 0
+        self.acked_bytes = 0
+        self.ends: list[int] = []  # sent_bytes after each frame that is not acked, oldest first
+        # The frame, or the bytes, with which an ack is asked for at the latest. At random at first: sockets that all
+        # get the same frames must not all ack at once.
+        self.ask_n = 1 + randrange(ASK_FRAMES)
+        self.ask_bytes = ASK_BYTES
         self.asked: list[tuple[int, float]] = []  # (n, late at) of acks asked for and not there yet
         self.due_by = now + HELLO_WITHIN  # for hello, then for the oldest asked ack
         self.beat_at = now + wire.BEAT
@@ -89,7 +93,7 @@ class Socket(Subscriber):
         self.out: list[
             str | int
         ] = []  # texts that wait for the server to take them, then perhaps a close code
-        self.sender: asyncio.Task | None = None
+        self.sender: asyncio.Task | None = None  # while something waits to leave, which nothing may overtake
 
     def receive(self, text: str | None, data: bytes | None) -> None:
         """Do what a message of the client says, or close with the reason why not."""
@@ -103,29 +107,26 @@ class Socket(Subscriber):
     def deliver(self, frame: wire.Frame) -> bool:
         """Number a frame and send it, unless the window has no room for it."""
         n = self.n + 1
-        head = f'{{"op":"{frame.op}","n":{n},'
-        size = len(head) + frame.size
-        ask = self.unasked_frames + 1 >= ASK_FRAMES or self.unasked_bytes + size >= ASK_BYTES
-        if ask:
-            head += '"ack":true,'
-            size += 11
-        if self.sizes and (len(self.sizes) >= WINDOW_FRAMES or self.unacked_bytes + size > WINDOW_BYTES):
+        sent = self.sent_bytes + frame.size(n)
+        if ask := n >= self.ask_n or sent >= self.ask_bytes:
+            sent += len(wire.ACK)
+        ends = self.ends
+        if ends and (len(ends) >= WINDOW_FRAMES or sent - self.acked_bytes > WINDOW_BYTES):
             return False
         self.n = n
-        self.sizes.append(size)
-        self.unacked_bytes += size
+        self.sent_bytes = sent
+        ends.append(sent)
         if ask:
-            self.unasked_frames = self.unasked_bytes = 0
+            self.ask_n, self.ask_bytes = n + ASK_FRAMES, sent + ASK_BYTES
             self.asked.append((n, self.hub.loop.time() + ACK_WITHIN))
             self.due_by = self.asked[0][1]
-        else:
-            self.unasked_frames += 1
-            self.unasked_bytes += size
-        self._put(head + frame.tail)
+        if self.sender or self.closed or not self.write or not self.write(frame.encoded(n, ask)):
+            self._put(frame.text(n, ask))
         return True
 
     def has_room(self) -> bool:
-        return not self.sizes or (len(self.sizes) < WINDOW_FRAMES and self.unacked_bytes < WINDOW_BYTES)
+        ends = self.ends
+        return not ends or (len(ends) < WINDOW_FRAMES and self.sent_bytes - self.acked_bytes < WINDOW_BYTES)
 
     def caught_up(self, versions: Mapping[Any, int]) -> None:
         self.synced = True
@@ -190,11 +191,11 @@ class Socket(Subscriber):
         self.hub.read_up(self)
 
     def _ack(self, n: int) -> None:
-        new = n - (self.n - len(self.sizes))
+        new = n - (self.n - len(self.ends))
         if new <= 0:
             return
-        self.unacked_bytes -= sum(self.sizes[:new])
-        del self.sizes[:new]
+        self.acked_bytes = self.ends[new - 1]
+        del self.ends[:new]
         while self.asked and self.asked[0][0] <= n:
             del self.asked[0]
         self.due_by = self.asked[0][1] if self.asked else float("inf")
@@ -213,23 +214,30 @@ class Socket(Subscriber):
         """Hand a text, or a close code, to the server. What it does not take at once is bounded by the window."""
         if self.closed:
             return
-        idle = self.sender is None or self.sender.done()
-        if idle and self.write and isinstance(text, str) and self.write(text):
+        sending = self.sender is not None
+        if (
+            isinstance(text, str)
+            and self.write
+            and not sending
+            and self.write(websocket_frame(text.encode()))
+        ):
             return
         self.out.append(text)
-        if idle:
-            self.sender = start(self._send_out())
+        if not sending:
+            task = start(self._send_out())
+            self.sender = None if task.done() else task
 
     async def _send_out(self) -> None:
-        while self.out:
-            text = self.out.pop(0)
-            try:
+        try:
+            while self.out:
+                text = self.out.pop(0)
                 if isinstance(text, str):
                     await self.send({"type": "websocket.send", "text": text})
                 else:
                     await self.send({"type": "websocket.close", "code": text})
-            except Exception:  # each server has its own error for a connection that is gone
-                self.closed = True
-                self.out.clear()
-                self.hub.leave(self)
-                return
+        except Exception:  # each server has its own error for a connection that is gone
+            self.closed = True
+            self.out.clear()
+            self.hub.leave(self)
+        finally:
+            self.sender = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.utils import timezone
 
 from notifications import paths
 from notifications.models import Job, Notification
+from notifications.realtime.framing import websocket_frame
 
 #: Seconds between two beats.
 BEAT = 25
@@ -21,6 +22,10 @@ BEAT = 25
 FRAME_BYTES = 127 * 1024
 SNAPSHOT_BYTES = 64 * 1024
 JOBS_BYTES = 48 * 1024
+#: Numbers of one frame for which its bytes are kept: more may be of use to a crowd, and each costs as much memory.
+MAX_ENCODED = 16
+#: What asks for an ack.
+ACK = '"ack":true,'
 
 encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -99,18 +104,37 @@ def rfc3339(time: datetime | None) -> str | None:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-class Frame(NamedTuple):
-    """A numbered frame without its beginning, so that it is encoded once for all who get it."""
+class Frame:
+    """A frame that is numbered for each subscriber, and encoded once for all subscribers with the same number."""
 
-    op: str
-    tail: str  #: what follows ``{"op":…,"n":…,``
-    size: int  #: bytes of the tail
-    seq: int | None = None  #: where it leads, if it is one that moves the position
+    __slots__ = ("_encoded", "_head", "_size", "op", "seq", "tail")
 
+    def __init__(self, op: str, tail: str, seq: int | None = None) -> None:
+        """``tail``: the text after ``{"op":…,"n":…,``; ``seq``: the position after it, None if it does not move it."""
+        self.op = op
+        self.tail = tail
+        self.seq = seq
+        self._head = f'{{"op":"{op}","n":'
+        self._size = len(self._head) + 1 + (len(tail) if tail.isascii() else len(tail.encode()))
+        self._encoded: dict[int, bytes] = {}
 
-def frame(op: str, tail: str, seq: int | None = None) -> Frame:
-    """Return a frame to be numbered for each subscriber."""
-    return Frame(op, tail, len(tail) if tail.isascii() else len(tail.encode()), seq)
+    def size(self, n: int) -> int:
+        """Return the bytes of its text with this number, without ``ack``."""
+        return self._size + len(str(n))
+
+    def text(self, n: int, ack: bool) -> str:
+        """Return its text with this number; ``ack``: it asks for one."""
+        return f"{self._head}{n},{ACK if ack else ''}{self.tail}"
+
+    def encoded(self, n: int, ack: bool) -> bytes:
+        """Return the same as a WebSocket frame."""
+        key = -n if ack else n
+        encoded = self._encoded.get(key)
+        if encoded is None:
+            if len(self._encoded) >= MAX_ENCODED:
+                self._encoded.clear()
+            encoded = self._encoded[key] = websocket_frame(self.text(n, ack).encode())
+        return encoded
 
 
 def fit(texts: Iterable[str], limit: int) -> list[str]:
@@ -131,16 +155,16 @@ def size(texts: Iterable[str]) -> int:
 
 
 def welcome(subscriber: str) -> Frame:
-    return frame("welcome", f'"subscriber":{encode(subscriber)},"protocol":1,"beat":{BEAT}}}')
+    return Frame("welcome", f'"subscriber":{encode(subscriber)},"protocol":1,"beat":{BEAT}}}')
 
 
 def change(prev: int, seq: int, unread: int, items: list[str]) -> Frame:
     tail = f'"prev":{prev},"seq":{seq},"unread":{unread},"items":[{",".join(items)}]}}'
-    return frame("change", tail, seq)
+    return Frame("change", tail, seq)
 
 
 def jobs(items: list[str]) -> Frame:
-    return frame("jobs", f'"jobs":[{",".join(items)}]}}')
+    return Frame("jobs", f'"jobs":[{",".join(items)}]}}')
 
 
 def sync(
@@ -151,7 +175,7 @@ def sync(
     reset = "true" if prev is None else "false"
     more = "true" if jobs is None else "false"
     end = "" if jobs is None else f',"jobs":[{",".join(jobs)}]'
-    return frame(
+    return Frame(
         "sync",
         f'"epoch":{encode(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
         f'"items":[{",".join(items)}]{end}}}',

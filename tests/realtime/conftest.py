@@ -37,7 +37,7 @@ def first_ask(monkeypatch):
     """The first ack is asked for with frame 16; first_ask(n): with frame n, first_ask(None): at random."""
 
     def choose(n):
-        chosen = randrange if n is None else lambda stop: max(0, stop - n)
+        chosen = randrange if n is None else lambda stop: min(n, stop) - 1
         monkeypatch.setattr(websocket, "randrange", chosen)
 
     choose(16)

@@ -4,12 +4,13 @@ import asyncio
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import daphne_server, hub
+from notifications.realtime import daphne_server, hub, uvicorn_server
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -73,6 +74,20 @@ async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, applic
     assert (await socket.hear_bye())["code"] == 4000
     assert await answers.get() == {"type": "lifespan.shutdown.complete"}
     await living
+
+
+async def test_the_log_of_a_uvicorn_that_starts_says_which_way_frames_go(application, monkeypatch, caplog):
+    """Before the first socket."""
+    server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=type("Other", (), {})))
+    monkeypatch.setattr(uvicorn_server, "running", lambda: server)
+    events, answers = asyncio.Queue(), asyncio.Queue()
+    living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+    events.put_nowait({"type": "lifespan.startup"})
+    await answers.get()
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "WebSocket frames are not written directly on this uvicorn"
+    ]
+    living.cancel()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The short way to the sockets of Daphne, on a real server."""
+"""The direct way to the sockets of Daphne and uvicorn, on real servers, and of Daphne with parts that differ."""
 
 import asyncio
 import os
@@ -32,14 +32,18 @@ def served(request, tmp_path):
     process.stop()
 
 
-async def test_what_goes_the_short_way_stays_in_order(served):
-    """Texts on both ways by turns, to a client that reads late: all of them, whole, in order; then the close."""
+@pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
+async def test_what_goes_the_short_way_stays_in_order(served, compress):
+    """Texts on both ways by turns, to a client that reads late: all of them, whole, in order; then the close.
+
+    With compression, which uvicorn offers, all of them go the ordinary way.
+    """
     name, port, process = served
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(f"ws://127.0.0.1:{port}/", max_msg_size=0) as socket,
+        session.ws_connect(f"ws://127.0.0.1:{port}/", max_msg_size=0, compress=compress) as socket,
     ):
-        assert await socket.receive_str(timeout=10) == str(name == "daphne")
+        assert await socket.receive_str(timeout=10) == str(name == "daphne" or not compress)
         await socket.send_str("go")
         await asyncio.sleep(0.5)
         for number in range(len(SIZES)):
@@ -75,6 +79,9 @@ async def test_connections_share_the_options_of_their_server(tmp_path, verbosity
     assert [one["other"] for one in found] == [[]] * 3
 
 
+HELLO = b"\x81\x05Hello"
+
+
 class Transport:
     """As Twisted's of a TCP connection, as far as it is used, in a build that differs by ``changes``."""
 
@@ -89,9 +96,11 @@ class Transport:
         self.sent, self.buffered = b"", b""
         self.__dict__.update(changes)
 
-    def writeSomeData(self, data):
+        self.socket = SimpleNamespace(send=self.send)
+
+    def send(self, data):
         if isinstance(self.takes, Exception):
-            return self.takes
+            raise self.takes
         self.sent += data[: self.takes]
         return len(data[: self.takes])
 
@@ -125,11 +134,12 @@ def writer(transport, **changes):
     return daphne_server.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
 
 
-def test_what_the_kernel_does_not_take_is_left_to_twisted():
+@pytest.mark.parametrize(("takes", "sent"), [(4, 4), (BlockingIOError(), 0)], ids=str)
+def test_what_the_kernel_does_not_take_is_left_to_twisted(takes, sent):
     """The rest of the frame, and nothing twice."""
-    transport = Transport(takes=4)
-    assert writer(transport)("Hello") is True
-    assert (transport.sent, transport.buffered) == (b"\x81\x05He", b"llo")
+    transport = Transport(takes=takes)
+    assert writer(transport)(HELLO) is True
+    assert (transport.sent, transport.buffered) == (HELLO[:sent], HELLO[sent:])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +156,7 @@ def test_what_the_kernel_does_not_take_is_left_to_twisted():
 def test_what_cannot_go_the_short_way(changes):
     """It goes the ordinary way, behind what waits, or to whoever ends the connection."""
     transport = Transport(**changes)
-    assert writer(transport)("Hello") is False
+    assert writer(transport)(HELLO) is False
     assert (transport.sent, transport.buffered) == (b"", b"")
 
 
@@ -154,7 +164,7 @@ def test_a_socket_that_is_closing_takes_nothing():
     """As on the ordinary way."""
     transport = Transport()
     write = writer(transport, state=2)
-    assert write("Hello") is False
+    assert write(HELLO) is False
     assert transport.sent == b""
 
 

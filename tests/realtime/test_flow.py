@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import accumulate
 
 import pytest
 
@@ -48,7 +49,7 @@ async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
     found = set()
     for _ in range(1000):
         one = websocket.Socket(mine.hub, user.pk, None, mine.send)
-        found.add(websocket.ASK_FRAMES - one.unasked_frames)
+        found.add(one.ask_n)
     assert found == set(range(1, 17))
 
 
@@ -123,7 +124,7 @@ async def test_the_window_is_256_kib_too(connect, user):
         await socket.hear()
     sent = sum(len(text.encode()) for text in socket.raw)
     assert 200 * 1024 < sent <= 256 * 1024
-    assert mine.unacked_bytes == sent
+    assert (mine.sent_bytes, mine.acked_bytes) == (sent, 0)
 
 
 async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
@@ -143,14 +144,15 @@ async def test_an_old_ack_does_nothing(connect, user):
     await socket.start()
     mine = hub.here().subscribers()[0]
     socket.say("ack", n=2)
-    await until(lambda: mine.sizes == [])
+    await until(lambda: mine.ends == [])
     for number in range(3):
         await send_one(socket, user, f"note {number}")
-    outstanding = [len(text) for text in socket.raw[-3:]]
+    before = (mine.ends.copy(), mine.acked_bytes)
+    assert before == ([*accumulate(map(len, socket.raw))][2:], sum(map(len, socket.raw[:2])))
     for n in (2, 1, 0):
         socket.say("ack", n=n)
     await socket.hears_nothing_before_a_beat()
-    assert (mine.sizes, mine.unacked_bytes) == (outstanding, sum(outstanding))
+    assert (mine.ends, mine.acked_bytes) == before
 
 
 async def test_an_ack_above_what_was_sent_is_refused(connect, user):
@@ -310,7 +312,7 @@ async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
     """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
     short = []
     monkeypatch.setattr(
-        daphne_server, "writer_of", lambda send: lambda text: bool(short) and (short.append(text) or True)
+        daphne_server, "writer_of", lambda send: lambda frame: bool(short) and (short.append(frame) or True)
     )
     socket = await connect(user)
     await socket.start()
@@ -325,4 +327,4 @@ async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
     assert short == ["open"]
     await in_thread(notify, user, "three")
     await until(lambda: len(short) == 2)
-    assert json.loads(short[1])["items"][0]["title"] == "three"
+    assert json.loads(short[1][4:])["items"][0]["title"] == "three"

@@ -151,7 +151,8 @@ def test_texts_are_strict_json():
 
 def test_sizes_are_bytes():
     """Of UTF-8, not characters."""
-    assert wire.frame("jobs", '"ä"').size == 4
+    frame = wire.Frame("jobs", '"ä"}')
+    assert frame.size(12) == len(frame.text(12, ack=False).encode())
     assert wire.size(["ä", "a"]) == 5
 
 
