@@ -98,6 +98,16 @@ def _state_of(db: BaseDatabaseWrapper) -> tuple[int, bool, bool]:
     return len(db.atomic_blocks), db.autocommit, in_transaction(db)
 
 
+def _is_open(db: BaseDatabaseWrapper) -> bool:
+    raw = db.connection
+    try:
+        return raw is None or (
+            not raw.closed if db.vendor == "postgresql" else raw.in_transaction is not None
+        )
+    except db.Database.Error:
+        return False
+
+
 def _restore(db: BaseDatabaseWrapper, depth: int, autocommit: bool, in_one: bool) -> bool:
     """Have a connection as it was: see ``_state_of``. Return whether it was left so."""
     try:
@@ -108,6 +118,8 @@ def _restore(db: BaseDatabaseWrapper, depth: int, autocommit: bool, in_one: bool
             and (db.autocommit != autocommit or (in_transaction(db) and not in_one))
         ):
             clean = False
+            db.close()
+        elif not depth and not _is_open(db):
             db.close()
         return clean
     except BaseException:  # a broken connection, which is replaced at the next use
