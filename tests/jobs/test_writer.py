@@ -97,6 +97,30 @@ async def test_a_connection_that_broke_is_replaced(writer):
     assert await writer(ours, Ring.objects.count) == 0
 
 
+async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(writer, monkeypatch):
+    """A receiver may have held it: whoever waits has had several turns long before."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite has one lock for all writers.")
+    monkeypatch.setattr("notifications.jobs.writer.ALONE_AFTER", 60)
+
+    def hold(seconds):
+        Ring.objects.create()
+        time.sleep(seconds)
+
+    await writer(ours, lambda: hold(3))
+    began = time.monotonic()
+    await writer(ours, lambda: hold(0))
+    assert time.monotonic() - began < 2
+
+
+async def test_whatever_a_call_raises_does_not_end_the_loop(writer):
+    def leave():
+        raise KeyboardInterrupt
+
+    with pytest.raises(RuntimeError, match=r"raised KeyboardInterrupt\(\)"):
+        await writer(leave)
+
+
 ELSEWHERE = """
 import sqlite3, sys, time
 other = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
