@@ -5,6 +5,7 @@ import os
 import time
 
 from notifications.api import policy, progress, task
+from tests.faults.support.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
 
@@ -84,6 +85,37 @@ def wait_to_be_cancelled_sync(context, number):
     while True:
         context.raise_if_cancelled()
         time.sleep(0.01)
+
+
+def choose_words(done):
+    misbehave_at("notify", done.title)
+    return {"body": "Well done."}
+
+
+class HostileError(Exception):
+    """Misbehaves when it is asked how long to pause, or what its owner is told."""
+
+    def __init__(self, place, way):
+        super().__init__()
+        self.words = f"{place} {way}"
+
+    @property
+    def retry_after(self):
+        misbehave_at("retry_after", self.words)
+
+    @property
+    def tell_owner(self):
+        misbehave_at("tell_owner", self.words)
+
+
+@task(takes_context=True)
+@policy(title="{place} {way}", notify=choose_words, retry_on=(HostileError,), max_attempts=2)
+async def misbehave(context, place, way):
+    """Have the host's code misbehave at a place; the attempts that fail do so because of what they raise."""
+    note(context, "began")
+    if place == "tell_owner" or (place == "retry_after" and context.attempt == 1):
+        raise HostileError(place, way)
+    return place
 
 
 NEVER = 600
