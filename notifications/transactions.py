@@ -172,11 +172,16 @@ class _Call:
     told: Any
 
 
+def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
+    """Return whether a transaction waits for the locks that it needs, whatever it does first."""
+    mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
+    return db.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
+
+
 def begin_with_a_write() -> None:
     """Wait for SQLite's lock now: a deferred transaction that reads first may fail at its first write."""
     db = connection()
-    # With this option of the host's it is held already.
-    if db.vendor == "sqlite" and getattr(db, "transaction_mode", None) not in ("IMMEDIATE", "EXCLUSIVE"):
+    if not begins_with_lock(db):
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
 

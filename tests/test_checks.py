@@ -3,6 +3,7 @@
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
+from django.core.checks.registry import registry
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -90,8 +91,10 @@ def test_a_backend_of_ours_under_another_name(settings):
 
 
 def test_sqlite_with_default_options(monkeypatch):
-    """I001, an Info only: a project with default options works and is clean."""
+    """I001, an Info only, and not printed by each command: only by `check --deploy`, and by doctor."""
     assert found(checks.check_sqlite) == []
+    assert checks.check_sqlite in registry.get_checks(include_deployment_checks=True)
+    assert checks.check_sqlite not in registry.get_checks()
     if connection.vendor == "sqlite":
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
         (message,) = checks.check_sqlite(None)

@@ -10,10 +10,11 @@ from typing import Any
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications import counting
+from notifications.checks import SQLITE_OPTIONS
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.jobs.rows import clock
 from notifications.models import Job, Notification
-from notifications.transactions import connection, database
+from notifications.transactions import begins_with_lock, connection, database
 
 #: Seconds: clocks that differ by more are said, and changes that have waited for so long for their number.
 SKEW, LEFT = 2.0, 3.0
@@ -36,12 +37,19 @@ def reach() -> Finding:
             cursor.execute("PRAGMA journal_mode")
             figures["journal_mode"] = cursor.fetchone()[0]
     words = f"{db.vendor} ({db.alias}) answers in {figures['ms']} ms."
+    problems = []
     if figures.get("journal_mode") not in (None, "wal", "memory"):
+        problems.append(
+            f"Its journal mode is {figures['journal_mode']}: readers and writers wait for one another."
+        )
+    if not begins_with_lock(db):
+        problems.append("A transaction that reads before it writes may fail with 'database is locked'.")
+    if problems:
         return Finding(
             what="database",
             state=WARNING,
-            words=f"{words} Its journal mode is {figures['journal_mode']}: readers and writers wait for one another.",
-            remedy='Add "PRAGMA journal_mode=WAL" to init_command in the OPTIONS of DATABASES.',
+            words=" ".join([words, *problems]),
+            remedy=f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
             figures=figures,
         )
     return Finding(what="database", state=OK, words=words, figures=figures)

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import counting, inbox, outbound
@@ -232,3 +232,14 @@ def test_origins(settings, page, state):
 def test_a_patience_that_is_none():
     with pytest.raises(CommandError, match="--patience is 0"):
         call_command("doctor", "--patience", "0")
+
+
+def test_sqlite_with_default_options(monkeypatch):
+    """Doctor says what may fail, and has the options to paste."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no such options.")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
+    finding = database.reach()
+    assert finding.state == "warning"
+    assert "database is locked" in finding.words
+    assert '"transaction_mode": "IMMEDIATE"' in finding.remedy
