@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications import counting
@@ -68,7 +69,31 @@ def migrated() -> Finding:
             remedy="Run: manage.py migrate.",
             figures={"missing": missing},
         )
+    if lost := sorted(missing_indexes()):
+        return Finding(
+            what="tables",
+            state=ERROR,
+            words=f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite claims of jobs fail.",
+            remedy="Run their CREATE INDEX, which manage.py sqlmigrate prints for the migrations of notifications.",
+            figures={"missing_indexes": lost},
+        )
     return Finding(what="tables", state=OK, words="All migrations of notifications are applied.")
+
+
+def missing_indexes() -> set[str]:
+    """Return the names of this app's indexes that are not in the database, or that PostgreSQL has not finished."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
+    if connection().vendor == "postgresql":
+        sql = (
+            "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid "
+            "WHERE indisvalid AND pg_table_is_visible(pg_class.oid)"
+        )
+    models = apps.get_app_config("notifications").get_models()
+    with connection().cursor() as cursor:
+        cursor.execute(sql)
+        return {index.name for model in models for index in model._meta.indexes} - {
+            name for (name,) in cursor.fetchall()
+        }
 
 
 def clocks() -> Finding:

@@ -79,6 +79,23 @@ def test_first_start_prepares_everything(serve, checkout, server):
     assert people == [("admin", 1), ("demo", 0)]
 
 
+@pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
+def test_two_first_starts_at_the_same_time(serve, request, vendor):
+    """One migrates, the other one waits, and both serve."""
+    variables = {"DEBUG": "1"}
+    if vendor == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        postgres.drop("two_starts")
+        postgres.create("two_starts")
+        request.addfinalizer(lambda: postgres.drop("two_starts"))
+        variables["DATABASE_URL"] = postgres.url("two_starts")
+    servers = [serve(PORT=str(free_port()), EMBEDDED_WORKER="0", **variables) for _ in range(2)]
+    for server in servers:
+        server.wait_for_line("Ctrl-C stops it.")
+        server.stop()
+    assert sum("Another process migrates the database." in server.output for server in servers) == 1
+
+
 def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path):
     """The same key, port and database, with no variable at all."""
     port = free_port()

@@ -243,3 +243,18 @@ def test_sqlite_with_default_options(monkeypatch):
     assert finding.state == "warning"
     assert "database is locked" in finding.words
     assert '"transaction_mode": "IMMEDIATE"' in finding.remedy
+
+
+def test_an_index_is_missing():
+    """Somebody dropped it, or a build of PostgreSQL broke off. Claims on SQLite name theirs."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX notifications_job_queued")
+    try:
+        finding = database.migrated()
+        assert finding.state == "error" and finding.figures == {
+            "missing_indexes": ["notifications_job_queued"]
+        }
+    finally:
+        with connection.schema_editor() as editor:
+            editor.add_index(Job, next(i for i in Job._meta.indexes if i.name == "notifications_job_queued"))
+    assert database.migrated().state == "ok"

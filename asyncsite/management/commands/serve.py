@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
 from asyncsite.environment import write_record
+from asyncsite.migrating import migration_lock
 from notifications.asgi import begin_serving
 
 UVICORN = {
@@ -38,16 +39,18 @@ class Command(BaseCommand):
             raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(servers)}.")
         require_database_folder()
         place = bind(settings.HOST, settings.PORT)
-        self.migrate()
+        self.prepare_database()
         if settings.DEBUG:
-            make_people()
             write_record(settings.VAR_DIR)
         servers[settings.SERVER](place)
 
-    def migrate(self):
+    def prepare_database(self):
         try:
-            self.check()
-            call_command("migrate", verbosity=0, interactive=False)
+            with migration_lock(connection, self.say):
+                self.check()
+                call_command("migrate", verbosity=0, interactive=False)
+                if settings.DEBUG:
+                    make_people()
         except DatabaseError as error:
             reason = " ".join(str(error).split())
             raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}.") from error
@@ -96,6 +99,10 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(TAKEN_MEANWHILE.format(settings.HOST, settings.PORT)) from error
         server.run([place])
+
+    def say(self, line):
+        self.stdout.write(line)
+        self.stdout.flush()
 
     def say_ready(self):
         say = self.stdout.write
