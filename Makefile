@@ -11,12 +11,12 @@
 
 run:
 	@tools/venv .venv requirements.txt
-	@DEBUG=$${DEBUG:-1} exec .venv/bin/python manage.py serve
+	@DEBUG=$${DEBUG-1} exec .venv/bin/python manage.py serve
 
 # Before the first `make run` has left its record in var/, a worker that is told nothing is in development too.
 worker:
 	@tools/venv .venv requirements.txt
-	@[ -n "$$SECRET_KEY$$DEBUG" ] || [ -f var/development.json ] || export DEBUG=1; exec .venv/bin/python manage.py work
+	@[ -n "$${SECRET_KEY+given}$${DEBUG+given}" ] || [ -f var/development.json ] || export DEBUG=1; exec .venv/bin/python manage.py work
 
 venv-dev:
 	@tools/venv .venv requirements-dev.txt requirements.txt

@@ -48,8 +48,10 @@ class Environment:
     def __init__(self, var, environ=os.environ):
         self.var = Path(var)
         given = {name: environ[name] for name in NAMES if environ.get(name)}
-        recorded = {} if {"SECRET_KEY", "DEBUG"} & given.keys() else read_record(self.var)
+        # Also set to nothing: that is a mistake in production, and no wish to be in development.
+        recorded = {} if {"SECRET_KEY", "DEBUG"} & environ.keys() else read_record(self.var)
         self.values = recorded | given
+        self.has_empty_key = "SECRET_KEY" in environ and not environ["SECRET_KEY"].strip()
 
     def text(self, name, default=""):
         return self.values.get(name, default)
@@ -83,6 +85,11 @@ class Environment:
         return timedelta(days=int(value))
 
     def secret_key(self, debug):
+        if self.has_empty_key:
+            raise ImproperlyConfigured(
+                "SECRET_KEY is set but empty. In production set it to a long random text that only this site knows; "
+                "for development unset it."
+            )
         if key := self.values.get("SECRET_KEY"):
             return key
         if debug:
@@ -191,7 +198,7 @@ def development_key(var):
     try:
         if path.exists() and (key := path.read_text().strip()):
             return key
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         write_private(path, secrets.token_urlsafe(50), replace=False)
         return path.read_text().strip()
     except OSError as error:
@@ -212,6 +219,13 @@ def write_record(var, environ=os.environ):
     """
     given = {name: environ[name] for name in NAMES if environ.get(name)}
     write_private(Path(var) / "development.json", json.dumps(given | {"DEBUG": "1"}, indent=1) + "\n")
+
+
+def make_private_folder(path):
+    """Make a folder that only its owner can enter; take the access of others to one that is there."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
 
 
 def write_private(path, text, *, replace=True):

@@ -70,6 +70,34 @@ def test_production_ignores_the_record(var, told):
     assert env.port() == 8000
 
 
+@pytest.mark.parametrize("key", ["", "  "])
+@pytest.mark.parametrize("debug", [{}, {"DEBUG": ""}, {"DEBUG": "1"}])
+def test_an_empty_key_is_an_error(var, key, debug):
+    """It is a secret that was not injected: no record and no key of development stands in for it."""
+    var.mkdir()
+    write_record(var, {"PORT": "8123"})
+    env = Environment(var, {"SECRET_KEY": key, **debug})
+    assert env.flag("DEBUG", default=False) is bool(debug.get("DEBUG"))
+    assert env.port() == 8000
+    with pytest.raises(ImproperlyConfigured, match=r"SECRET_KEY is set but empty\. In production set it"):
+        env.secret_key(debug=env.flag("DEBUG", default=False))
+
+
+def test_an_empty_debug_is_not_development(var):
+    var.mkdir()
+    write_record(var, {"PORT": "8123"})
+    assert Environment(var, {"DEBUG": ""}).flag("DEBUG", default=False) is False
+
+
+@pytest.mark.parametrize("mode", [None, 0o755])
+def test_var_is_private(var, mode):
+    """Whether it was there or not."""
+    if mode:
+        var.mkdir(mode=mode)
+    Environment(var, {"DEBUG": "1"}).secret_key(debug=True)
+    assert var.stat().st_mode & 0o777 == 0o700
+
+
 def test_damaged_record_counts_as_none(var):
     """Half a file from a full disk stops nobody."""
     var.mkdir()

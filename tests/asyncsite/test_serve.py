@@ -258,6 +258,36 @@ def test_production_has_nothing_of_development(serve, checkout):
     assert answer(port, "/accounts/login/", https=False) == (301, "https://site.example/accounts/login/")
 
 
+def test_production_refuses_the_passwords_of_development(serve, checkout):
+    """A database that was tried out in development: each user is named whose password everybody knows."""
+    development = serve(PORT=str(free_port()))
+    development.wait_for_line("Ctrl-C stops it.")
+    development.stop()
+    production = {"DEBUG": "0", "SECRET_KEY": "k" * 60, "ALLOWED_HOSTS": "site.example"}
+    assert refusal(serve(PORT=str(free_port()), **production)) == (
+        "CommandError: The database is one of development: admin has the password admin and demo has the password "
+        "demo. Change this with manage.py changepassword admin and manage.py changepassword demo, then start again.\n"
+    )
+    change = (
+        "from django.contrib.auth.models import User;"
+        "admin = User.objects.get(username='admin'); admin.set_password('another'); admin.save()"
+    )
+    shell = [sys.executable, "manage.py", "shell", "--no-imports", "-c"]
+    subprocess.run([*shell, change], cwd=checkout, env=environment(**production), check=True, timeout=60)
+    assert "manage.py changepassword demo, then" in refusal(serve(PORT=str(free_port()), **production))
+    change = "from django.contrib.auth.models import User; User.objects.filter(username='demo').update(is_active=False)"
+    subprocess.run([*shell, change], cwd=checkout, env=environment(**production), check=True, timeout=60)
+    serve(PORT=str(free_port()), **production).wait_for_line("Ctrl-C stops it.")
+
+
+def test_var_is_private(serve, checkout):
+    """Also one that is there, and was made by an earlier version."""
+    var = checkout / "var"
+    var.mkdir(mode=0o755)
+    serve(PORT=str(free_port()), DEBUG="0", SECRET_KEY="k" * 60).wait_for_line("Ctrl-C stops it.")
+    assert var.stat().st_mode & 0o777 == 0o700
+
+
 def answer(port, path, *, https):
     """Status and Location of a page, asked for as the proxy before the site would."""
     headers = {"Host": "site.example"} | ({"X-Forwarded-Proto": "https"} if https else {})
@@ -266,6 +296,22 @@ def answer(port, path, *, https):
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return response.status, response.headers["Location"]
+
+
+@pytest.mark.parametrize("target", ["run", "worker"])
+def test_make_with_an_empty_key_is_not_development(checkout, target):
+    """A secret that was not injected: neither command falls back to a key of its own."""
+    shutil.copy(ROOT / "Makefile", checkout)
+    (checkout / "tools").mkdir()
+    (checkout / "tools/venv").symlink_to("/bin/true")
+    (checkout / ".venv").symlink_to(sys.prefix)
+    env = environment(SECRET_KEY="", PORT=str(free_port()))
+    process = Process(["make", "-s", target], log=checkout.parent / "make.log", cwd=checkout, env=env)
+    try:
+        assert "error: SECRET_KEY is set but empty." in refusal(process)
+        assert not (checkout / "var").exists()
+    finally:
+        process.stop()
 
 
 def test_production_needs_a_key(checkout):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import check_password
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
-from asyncsite.environment import write_record
+from asyncsite.environment import make_private_folder, write_record
 from asyncsite.migrating import migration_lock
 from notifications.asgi import begin_serving
 
@@ -42,6 +43,8 @@ class Command(BaseCommand):
         self.prepare_database()
         if settings.DEBUG:
             write_record(settings.VAR_DIR)
+        else:
+            refuse_development_passwords()
         servers[settings.SERVER](place)
 
     def prepare_database(self):
@@ -118,13 +121,13 @@ class Command(BaseCommand):
 
 
 def require_database_folder():
-    """Make var/, and say in one line what a SQLite file that cannot be written would say in forty."""
+    """Make var/, for its owner only, and say in one line what a SQLite file that cannot be written says in forty."""
     folders = [settings.VAR_DIR]
     if connection.vendor == "sqlite":
         folders.append(Path(settings.DATABASES["default"]["NAME"]).parent)
     for folder in folders:
         try:
-            settings.VAR_DIR.mkdir(exist_ok=True)
+            make_private_folder(settings.VAR_DIR)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
@@ -167,6 +170,20 @@ def make_people():
         User.objects.create_user("demo", password="demo")
     if not User.objects.filter(username="admin").exists():
         User.objects.create_superuser("admin", password="admin")
+
+
+def refuse_development_passwords():
+    """Raise CommandError if one of the users that ``make_people`` makes may sign in with the password that it gives."""
+    users = get_user_model().objects.filter(username__in=["admin", "demo"], is_active=True)
+    names = [
+        user.username for user in users.order_by("username") if check_password(user.username, user.password)
+    ]
+    if names:
+        passwords = " and ".join(f"{name} has the password {name}" for name in names)
+        commands = " and ".join(f"manage.py changepassword {name}" for name in names)
+        raise CommandError(
+            f"The database is one of development: {passwords}. Change this with {commands}, then start again."
+        )
 
 
 def is_loopback(host):
