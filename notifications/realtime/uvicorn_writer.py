@@ -28,7 +28,7 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
     """Return a function that writes a WebSocket frame to the open socket of this ``send`` at once, or returns False
     where it must go the ordinary way. None where that is always so: another server, compression, another uvicorn."""
     protocol: Any = getattr(send, "__self__", None)
-    if not type(protocol).__module__.startswith("uvicorn.") or not is_supported(type(protocol)):
+    if _uvicorn_class(type(protocol)) is None or not is_supported(type(protocol)):
         return None
     return None if protocol.conn.extensions else _writer(protocol)
 
@@ -64,13 +64,19 @@ def _writer(protocol: Any) -> Callable[[bytes], bool]:
 
 def _find_problem(protocol_class: type) -> str | None:
     """Return how sockets of this class differ from what is expected; None if they do not."""
-    name = f"{protocol_class.__module__}.{protocol_class.__qualname__}"
+    known = _uvicorn_class(protocol_class) or protocol_class
+    name = f"{known.__module__}.{known.__qualname__}"
     if name != PROTOCOL:
         return f"its protocol is {name}, not {PROTOCOL}."
     try:
         return _compare(protocol_class)
     except Exception as exc:  # another version may differ in any way
         return repr(exc)
+
+
+def _uvicorn_class(protocol_class: type) -> type | None:
+    """Return the class of uvicorn that this one is or extends (``uvicorn_frames`` does); None for another server's."""
+    return next((base for base in protocol_class.__mro__ if base.__module__.startswith("uvicorn.")), None)
 
 
 def _compare(protocol_class: Any) -> str | None:

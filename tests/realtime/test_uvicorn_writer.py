@@ -7,6 +7,7 @@ import pytest
 
 from notifications.realtime import uvicorn_writer
 from notifications.realtime.framing import websocket_frame
+from notifications.realtime.uvicorn_frames import BoundedWebSocket
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
 Real = websockets_sansio_impl.WebSocketsSansIOProtocol
@@ -34,9 +35,10 @@ async def needs_more(self, message):
     await Real.send(self, {**message, "type": self.kind_of_message})
 
 
-def test_the_installed_uvicorn_is_supported():
-    """Both ways send the same bytes; nothing is said in the log."""
-    assert uvicorn_writer.is_supported(Real)
+@pytest.mark.parametrize("protocol_class", [Real, BoundedWebSocket])
+def test_the_installed_uvicorn_is_supported(protocol_class):
+    """Both ways send the same bytes, also on the class of the app that bounds frames."""
+    assert uvicorn_writer.is_supported(protocol_class)
 
 
 @pytest.mark.parametrize(
