@@ -56,6 +56,7 @@ class Application:
             elif uvicorn := uvicorn_server.running():
                 uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
                 uvicorn_server.bound_frames(uvicorn)
+                uvicorn_server.probe_silent_clients(uvicorn)
         traces.note(scope.get("headers", ()))
         self.hub.here()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":

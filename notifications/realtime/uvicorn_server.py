@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+#: Seconds of silence after which the kernel asks a client whether it is there, between two such questions, and how
+#: many of them remain without an answer.
+PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
 
 def running() -> Any | None:
@@ -22,6 +27,17 @@ def bound_frames(server: Any) -> None:
         from notifications.realtime.uvicorn_frames import BoundedWebSocket
 
         server.config.ws_protocol_class = BoundedWebSocket
+
+
+def probe_silent_clients(server: Any) -> None:
+    """Have the kernel end connections of clients that are gone, where uvicorn waits for ever for a first request."""
+    # Connections inherit the options of the socket that accepts them, on Linux.
+    for listening in [made for part in getattr(server, "servers", ()) for made in part.sockets]:
+        if listening.family in (socket.AF_INET, socket.AF_INET6):
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in PROBES.items():
+                if option := getattr(socket, name, None):
+                    listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:

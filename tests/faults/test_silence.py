@@ -7,8 +7,11 @@ The short form shortens the deadlines (tests/support/short_deadlines.py), the lo
 
 import asyncio
 import contextlib
+import itertools
 import json
+import socket
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,12 +19,13 @@ import pytest
 from notifications import outbound
 from notifications.outbound import pools
 from notifications.outbound.circuits import circuits
+from notifications.realtime import waiting
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
 from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import Ear
-from tests.realtime.test_servers import SESSION, open_socket, start
-from tests.support.network import Proxy
+from tests.realtime.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
+from tests.support.network import Proxy, listens
 from tests.support.waiting import wait_until
 
 FAULTS = [Proxy.swallow, Proxy.stall]
@@ -45,6 +49,11 @@ from notifications.api import notify
 notify(get_user_model().objects.get(username="demo"), {!r})
 """
 LEASES = "SELECT count(*) FROM notifications_worker WHERE lease_until > clock_timestamp()"
+
+
+def pairs(parts):
+    """Each fault with one of two parts in the short form, with both in the long one."""
+    return list(itertools.product(FAULTS, parts) if ROUNDS else zip(FAULTS, parts, strict=True))
 
 
 def shorten(site):
@@ -94,10 +103,10 @@ async def test_push_claims_lease_and_join_go_on_after_postgresql_was_silent(engi
         await asyncio.to_thread(joiner.wait_for_line, "Doorbell: PostgreSQL NOTIFY")
     async with (
         aiohttp.ClientSession(cookies={"sessionid": key}) as session,
-        open_socket(session, site) as socket,
+        open_socket(session, site) as client,
     ):
-        await start(socket)
-        reading = asyncio.create_task(until_told(socket, "During the silence"))
+        await start(client)
+        reading = asyncio.create_task(until_told(client, "During the silence"))
 
         fault(database, new=bool(outage))
         engine.open()
@@ -121,20 +130,19 @@ async def test_push_claims_lease_and_join_go_on_after_postgresql_was_silent(engi
     engine.assert_no_hole()
 
 
-async def until_told(socket, title):
+async def until_told(client, title):
     """Read frames until one has a notification with this title."""
-    async for message in socket:
+    async for message in client:
         frame = json.loads(message.data)
         if frame.get("ack"):
-            await socket.send_json({"op": "ack", "n": frame["n"]})
+            await client.send_json({"op": "ack", "n": frame["n"]})
         if any(item.get("title") == title for item in frame.get("items", ())):
             return
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("backend", [CORE, PUBSUB])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_rings_go_on_after_redis_was_silent(site, redis, backend, fault, outage):
+@pytest.mark.parametrize("fault, backend", pairs([PUBSUB, CORE]))
+def test_rings_go_on_after_redis_was_silent(site, redis, fault, backend, outage):
     """Within 30 s, at both ends, who rings and who listens; meanwhile nobody waits for it."""
     shorten(site)
     with Proxy(redis.port) as proxy:
@@ -187,3 +195,94 @@ async def test_calls_go_on_after_an_upstream_hung(upstream):
     silent = await asyncio.gather(*(outbound.get(url, deadline=1) for _ in range(5)), return_exceptions=True)
     assert [type(error) for error in silent] == [outbound.TimedOut] * 5
     assert (await outbound.get(url, deadline=10, retries=0)).status == 200
+
+
+#: The servers, which ask silent sockets by pings: sooner than by default in the short form.
+SERVERS = {
+    "daphne": (*DAPHNE, *(() if ROUNDS else ("--ping-interval", "1", "--ping-timeout", "2"))),
+    "uvicorn": (*UVICORN, *(() if ROUNDS else ("--ws-ping-interval", "1", "--ws-ping-timeout", "2"))),
+}
+#: Seconds after which a server has given up all clients that fell silent. Events end after 5 minutes.
+CLIENTS_GONE = 400 if ROUNDS else 60
+
+
+@pytest.mark.timeout(CLIENTS_GONE + 120)
+@pytest.mark.parametrize("fault, server", pairs(SERVERS))
+async def test_what_silent_clients_held_comes_back(site, fault, server):
+    """Of sockets that said hello or did not, and of events: seats, waiting places and descriptors."""
+    pytest.importorskip(server)
+    shorten(site)
+    site.notifications["SOCKETS_PER_USER"] = 2
+    site.environment["EMBEDDED_WORKER"] = "0"
+    key = (await asyncio.to_thread(site.python, SESSION.format(name="demo"))).split()[-1]
+    web = site.start("web", *(part.format(port=site.port) for part in SERVERS[server]))
+    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
+    async with aiohttp.ClientSession(
+        cookies={"sessionid": key}, connector=aiohttp.TCPConnector(force_close=True)
+    ) as session:
+        assert await is_let_in(session, site) and await is_given_events(session, site)
+        with Proxy(site.port) as proxy:
+            sockets = [await open_socket(session, proxy) for _ in range(2)]
+            await start(sockets[0])
+            events = [await session.get(f"{proxy.url}{EVENTS}") for _ in range(waiting.AT_ONCE)]
+            assert [response.status for response in events] == [200] * waiting.AT_ONCE
+            assert not await is_let_in(session, site) and not await is_given_events(session, site)
+            fault(proxy)
+            await until(lambda: is_let_in(session, site), "a seat")
+            await until(lambda: is_given_events(session, site), "a waiting place")
+            await asyncio.to_thread(
+                wait_until,
+                lambda: not connections_of(site),
+                what="all connections to end",
+                timeout=CLIENTS_GONE,
+            )
+        for response in events:
+            response.close()
+        for client in sockets:
+            await client.close()
+
+
+async def test_connections_without_a_request_come_back_on_uvicorn(site):
+    """uvicorn waits for a first request as long as it takes; where packets are lost, the kernel does not."""
+    pytest.importorskip("uvicorn")
+    shorten(site)
+    site.environment["EMBEDDED_WORKER"] = "0"
+    web = site.start("web", *(part.format(port=site.port) for part in UVICORN))
+    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
+    async with aiohttp.ClientSession() as session, session.get(f"{site.url}/accounts/login/"):
+        pass
+    await asyncio.to_thread(wait_until, lambda: not connections_of(site), what="the end of the first request")
+    with Proxy(site.port) as proxy, socket.create_connection(("127.0.0.1", proxy.port)):
+        await asyncio.to_thread(wait_until, lambda: connections_of(site), what="the connection")
+        proxy.swallow()
+        await asyncio.to_thread(
+            wait_until, lambda: not connections_of(site), what="its end", timeout=CLIENTS_GONE
+        )
+
+
+async def is_let_in(session, site):
+    """Whether the server has a seat for one more socket of the user."""
+    async with open_socket(session, site) as client:
+        await client.send_json({"op": "hello"})
+        return (await client.receive_json(timeout=40))["op"] == "welcome"
+
+
+async def is_given_events(session, site):
+    """Whether the server has a place for one more waiting request of the user."""
+    async with session.get(f"{site.url}{EVENTS}") as response:
+        assert response.status in (200, 429)
+        return response.status == 200
+
+
+def connections_of(site):
+    """How many connections the server holds: established, or closed by the client only (proc(5), net/tcp)."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[1].endswith(f":{site.port:04X}") and line[3] in ("01", "08") for line in lines)
+
+
+async def until(condition, what):
+    """Wait for a coroutine to return something true."""
+    give_up = time.monotonic() + CLIENTS_GONE
+    while not await condition():
+        assert time.monotonic() < give_up, f"{what} did not come back"
+        await asyncio.sleep(0.2)
