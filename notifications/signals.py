@@ -2,13 +2,17 @@
 
 ``notification_recording``
     Inside the transaction that records the outcome of a job.
-    Arguments: ``notification`` (the unsaved-to-the-world row, already inserted), ``job`` (the Job).
+    Arguments: ``notification`` (its row is inserted but not yet committed, and has no number), ``job`` (the Job).
     What a receiver writes here, an enqueued job for an e-mail for example, is as safe as the notification.
-    A receiver that raises undoes what receivers wrote for this job, nothing else.
+    A receiver that raises undoes what receivers wrote for this job, nothing else. One that loses the transaction twice,
+    or takes longer than 5 seconds, has its job recorded without receivers.
 ``notification_recorded``
     After the commit. Arguments: ``notification``.
 ``job_finished``
     After the commit. Arguments: ``job``.
+
+    A worker sends these two, and Django's ``task_started`` and ``task_finished``, from one thread in the order of its
+    commits. They may be lost when the process is killed or receivers do not keep up.
 ``outbound_started``, ``outbound_retrying``, ``outbound_ended``
     When ``notifications.outbound`` begins a call, is about to try it again, and is done with it.
     Arguments: ``id`` (of the call, within the process), ``method``, ``host`` (as asked for, with its port) and
