@@ -32,13 +32,19 @@ def panel(page):
 
 def live(page):
     """Wait until the page has its connection, or hears of the one that another tab has."""
+    return becomes(page, "live")
+
+
+def becomes(page, state):
+    """Wait until the page's client has this state."""
     page.wait_for_function("() => window.notifications")
     page.evaluate(
-        """async () => {
+        """async (wanted) => {
             const { client } = await notifications.ready;
-            if (client.state === "live") return;
-            await new Promise((resolve) => client.on("state", (state) => state === "live" && resolve()));
-        }"""
+            if (client.state === wanted) return;
+            await new Promise((resolve) => client.on("state", (state) => state === wanted && resolve()));
+        }""",
+        state,
     )
     return page
 

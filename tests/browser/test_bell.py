@@ -5,7 +5,19 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import WAIT, bell, expect_unread, live, panel, visit
+from tests.browser.parts import (
+    WAIT,
+    ask_for_report,
+    becomes,
+    bell,
+    expect_unread,
+    live,
+    panel,
+    told,
+    visit,
+)
+from tests.support.browser import sign_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -128,7 +140,7 @@ def test_lost_connection_is_silent_at_first_and_then_said(site_server, proxy, ne
 
 
 def test_signing_out_in_one_tab_empties_the_others(site_server, new_page):
-    """An open tab of the same browser forgets what it held, and does not come back."""
+    """An open tab of the same browser forgets what it held."""
     site_server.manage("notify", "demo", "Secret")
     page = new_page()
     visit(page, site_server.url, "/reports/")
@@ -140,6 +152,56 @@ def test_signing_out_in_one_tab_empties_the_others(site_server, new_page):
     expect(page.get_by_text("You are signed out")).to_be_visible()
     expect(page.get_by_role("link", name="Secret")).to_have_count(0)
     expect(bell(page, 0)).to_be_visible()
+
+
+@pytest.mark.parametrize("woken_by", ["another tab", "focus"])
+def test_a_tab_lives_again_when_its_user_signs_in_in_another_tab(site_server, new_page, woken_by):
+    """Without a reload: at once where the other tab is connected, else when it is looked at."""
+    page = new_page()
+    visit(page, site_server.url, "/reports/")
+    page.evaluate("window.isFirstLoad = true")
+    other = page.context.new_page()
+    other.goto(f"{site_server.url}/check/")
+    live(other)
+    other.get_by_role("button", name="Sign out").click()
+    becomes(page, "signed_out")
+    if woken_by == "another tab":
+        sign_in(other, site_server.url)
+    else:
+        sign_in_without_a_page(page.context, site_server.url)
+        page.evaluate("dispatchEvent(new Event('focus'))")
+    live(page)
+    site_server.manage("notify", "demo", "After the sign-in")
+    expect_unread(page, 1)
+    expect(panel(page).get_by_role("link", name="After the sign-in")).to_be_visible()
+    assert page.evaluate("window.isFirstLoad")
+
+
+def test_a_job_that_ended_while_its_page_was_signed_out_is_shown(site_server, page):
+    """The page asks for it when its user is signed in again."""
+    sign_in(page, site_server.url)
+    ask_for_report(page, site_server.url, [f"{site_server.url}/upstream/slow?s=5"], "Slow")
+    live(page)
+    page.context.request.get(f"{site_server.url}/accounts/login/")
+    post_form(page.context, f"{site_server.url}/accounts/logout/")
+    becomes(page, "signed_out")
+    wait_until(lambda: told(site_server) == ["Slow"], what="the end of the job")
+    sign_in_without_a_page(page.context, site_server.url)
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.locator(".totals")).to_be_visible()
+
+
+def sign_in_without_a_page(context, site_url, name="demo"):
+    """Sign in as a tab would of which no page is connected."""
+    address = f"{site_url}/accounts/login/"
+    context.request.get(address)
+    post_form(context, address, username=name, password=name)
+
+
+def post_form(context, address, **fields):
+    token = next(cookie["value"] for cookie in context.cookies() if cookie["name"] == "csrftoken")
+    form = {"csrfmiddlewaretoken": token, **fields}
+    context.request.post(address, form=form, headers={"Referer": address})
 
 
 def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):

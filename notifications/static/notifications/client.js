@@ -17,7 +17,8 @@
  *   reason?: string, reconnect?: boolean, after_ms?: number}} Frame
  * @typedef {{epoch: string|null, seq: number|null}} Position
  * @typedef {{position: () => Position, frame: (frame: Frame) => void, state: (state: string) => void}} Hooks
- * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void, nudge: () => void}} Link
+ * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void, nudge: () => void,
+ *   check: () => Promise<boolean>, watch: (onLive: () => void) => void}} Link
  * @typedef {{op: string, reset: boolean, notifications: Notification[], jobs: JobItem[],
  *   listed: Set<string>|null}} Change
  */
@@ -103,6 +104,7 @@ export class Stream {
 export class Client extends EventTarget {
   /** @type {Link} */
   #link;
+  #checking = false;
 
   /**
    * @param {object} options
@@ -133,9 +135,23 @@ export class Client extends EventTarget {
     this.#become("stopped");
   }
 
-  /** The network is said to be back: try now instead of later. */
+  /**
+   * Tries now instead of later: the network is said to be back, or the page is looked at again. A client that was
+   * signed out asks once whether its user is signed in again, and starts anew if so.
+   */
   nudge() {
-    this.#link.nudge();
+    if (this.state === "signed_out") void this.#resume();
+    else this.#link.nudge();
+  }
+
+  async #resume() {
+    if (this.#checking) return;
+    this.#checking = true;
+    const signedIn = await this.#link.check();
+    this.#checking = false;
+    if (!signedIn || this.state !== "signed_out") return;
+    this.#become("connecting");
+    this.#link.start();
   }
 
   /** Something was just changed over HTTP: where frames are not pushed, ask for them now. */
@@ -183,7 +199,10 @@ export class Client extends EventTarget {
     if (state === this.state) return;
     this.state = state;
     if (FINAL.has(state)) this.#link.stop();
-    if (state === "signed_out") this.stream = new Stream();
+    if (state === "signed_out") {
+      this.stream = new Stream();
+      this.#link.watch(() => this.nudge());
+    }
     this.dispatchEvent(new CustomEvent("state", { detail: state }));
   }
 }

@@ -64,6 +64,16 @@ export class Poll {
     return this.#reading;
   }
 
+  /** Whether the server answers the user of this page. Never rejects. */
+  async check() {
+    try {
+      const response = await this.#get(JSON.stringify({ epoch: null, seq: null }));
+      return response.ok || response.status === 304;
+    } catch {
+      return false;
+    }
+  }
+
   async #read() {
     const { hooks } = this.#options;
     for (let more = true; more;) {
@@ -167,6 +177,12 @@ export class Connection {
       this.#expect(PROBE);
     }
   }
+
+  check() {
+    return this.#poll.check();
+  }
+
+  watch() {} // There are no other tabs to hear of.
 
   #connect() {
     this.#timer = null;

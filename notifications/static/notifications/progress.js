@@ -21,12 +21,18 @@ export function define(page) {
       if (!id) throw new Error("<job-progress>: the attribute job is missing");
       this.#parts();
       // Not by its handle, which ends with the job: one that failed may be tried again, by whomever.
+      const follow = () => jobs.job(id, this.getAttribute("href") ?? undefined);
+      let wasSignedOut = false;
       this.#ends = [
         client.on("change", ({ jobs }) => {
           for (const item of jobs) if (item.id === id) this.#take(item);
         }),
+        client.on("state", (state) => {
+          if (wasSignedOut && state !== "signed_out") follow(); // all handles were given up
+          wasSignedOut = state === "signed_out";
+        }),
       ];
-      const job = jobs.job(id, this.getAttribute("href") ?? undefined);
+      const job = follow();
       if (job.item) this.#take(job.item);
     }
 

@@ -16,6 +16,8 @@ export class SharedLink {
   #options;
   /** @type {BroadcastChannel|null} */
   #channel = null;
+  /** @type {BroadcastChannel|null} of a tab that was signed out */
+  #watched = null;
   /** @type {Link|null} only of the leader */
   #connection = null;
   #state = "connecting";
@@ -32,7 +34,8 @@ export class SharedLink {
    * @param {LockManager} options.locks
    * @param {(name: string) => BroadcastChannel} options.channel
    * @param {(hooks: Hooks) => Link} options.connect makes the connection that a leader has
-   * @param {{read: () => Promise<unknown>}} options.poll catches up over HTTP, for a follower that misses something
+   * @param {{read: () => Promise<unknown>, check: () => Promise<boolean>}} options.poll catches up over HTTP, for a
+   *   follower that misses something
    * @param {Clock} options.clock
    * @param {Hooks} options.hooks
    */
@@ -49,6 +52,7 @@ export class SharedLink {
     if (this.#running) return;
     this.#running = true;
     this.#joined = false;
+    this.#unwatch();
     this.#channel = this.#options.channel(this.#options.name);
     this.#channel.onmessage = (event) => this.#hear(event.data);
     void this.#queue();
@@ -58,6 +62,7 @@ export class SharedLink {
   /** Idempotent. Whoever waits next becomes the leader. */
   stop() {
     this.#running = false;
+    this.#unwatch();
     this.#options.clock.clearTimeout(this.#timer);
     this.#waiting?.abort();
     this.#abdicate();
@@ -77,6 +82,25 @@ export class SharedLink {
 
   nudge() {
     this.#connection?.nudge();
+  }
+
+  check() {
+    return this.#options.poll.check();
+  }
+
+  /**
+   * After stop(): says when another tab of this user is connected, until the next start() or stop().
+   * @param {() => void} onLive
+   */
+  watch(onLive) {
+    this.#unwatch();
+    this.#watched = this.#options.channel(this.#options.name);
+    this.#watched.onmessage = ({ data }) => data.state === "live" && onLive();
+  }
+
+  #unwatch() {
+    this.#watched?.close();
+    this.#watched = null;
   }
 
   /**
