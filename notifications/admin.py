@@ -22,6 +22,7 @@ from notifications.jobs import by_hand
 from notifications.jobs.unserved import unserved
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
+from notifications.realtime import wire
 from notifications.transactions import database
 
 
@@ -198,13 +199,17 @@ class JobAdmin(Owned, admin.ModelAdmin):
 
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
-        return json.loads(job.error)["detail"] if job.error else "-"
+        return (wire.error_of(job) or {}).get("detail") or "-"
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:
         """The shape of the arguments: their values may be anybody's secrets."""
-        positional = [type(value).__name__ for value in json.loads(job.args)]
-        named = [f"{name}={type(value).__name__}" for name, value in json.loads(job.kwargs).items()]
+        try:
+            args, kwargs = json.loads(job.args), wire.json_object(job.kwargs)
+        except (ValueError, RecursionError):
+            return _("damaged: they are not JSON")
+        positional = [type(value).__name__ for value in args]
+        named = [f"{name}={type(value).__name__}" for name, value in kwargs.items()]
         return f"({', '.join(positional + named)})"
 
 

@@ -74,7 +74,7 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
 
 def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None = None) -> HttpResponse:
     """Return a job as JSON, with what a client needs to ask again."""
-    response = HttpResponse(wire.encode(wire.job_item(job)), content_type="application/json", status=status)
+    response = HttpResponse(wire.encode_item(job), content_type="application/json", status=status)
     for name, value in (headers or {}).items():
         if value:
             response[name] = value
@@ -207,7 +207,7 @@ def _sit_down(request: Any, asked: Asked) -> Asked:
 
 def _answer(request: Any, asked: Asked) -> HttpResponse:
     job = asked.job
-    here = wire.job_item(job)["links"]["self"]
+    here = paths.job_path("api-job", job.id)
     if _prefers_a_page(request):
         response = HttpResponse(
             status=303, headers={"Location": iri_to_uri(job.url) or paths.job_page(job.id)}

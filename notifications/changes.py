@@ -16,6 +16,7 @@ from django.db import models
 
 from notifications import listing
 from notifications.models import Job, Notification, Stream
+from notifications.readable import read_rows
 from notifications.transactions import connection
 
 #: Rows that one read returns at most.
@@ -31,6 +32,12 @@ JOB_COLUMNS = (
     *("id", "user_id", "seq", "version", "task_path", "state", "attempt", "max_attempts"),
     *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
     *("created_at", "started_at", "finished_at", "run_after"),
+)
+
+
+SHOWN: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...] = (
+    (Notification, listing.COLUMNS),
+    (Job, JOB_COLUMNS),
 )
 
 
@@ -152,7 +159,7 @@ def active_jobs(ids: Iterable[Any]) -> dict[Any, Job]:
     for some in _batches(ids, 500):
         marks = ", ".join(["%s"] * len(some))
         sql = f"SELECT {columns}, id AS raw_id FROM {_table(Job)} WHERE id IN ({marks}) AND seq = 0"
-        found.update({row.raw_id: row for row in Job.objects.using(connection().alias).raw(sql, some)})
+        found.update({row.raw_id: row for row in read_rows(Job, JOB_COLUMNS, sql, some)})  # type: ignore[attr-defined]
     return found
 
 
@@ -172,14 +179,14 @@ def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, l
     for some in _batches(lows.items(), 200):
         values = ", ".join(["(%s, %s, %s)"] * len(some))
         ranges = [part for user, low in some for part in (_to_db(user), low, heads[user].head)]
-        for model, columns in ((Notification, listing.COLUMNS), (Job, JOB_COLUMNS)):
+        for model, columns in SHOWN:
             # CROSS JOIN: SQLite keeps this order, the few ranges first; PostgreSQL finds it by itself.
             sql = (
                 f"WITH wanted (user_key, low, high) AS (VALUES {values}) "
                 f"SELECT {', '.join(f'r.{column}' for column in columns)} FROM wanted CROSS JOIN {_table(model)} r "
                 "WHERE r.user_id = wanted.user_key AND r.seq > wanted.low AND r.seq <= wanted.high"
             )
-            for row in model.objects.using(connection().alias).raw(sql, ranges):
+            for row in read_rows(model, columns, sql, ranges):
                 found[row.user_id].append(row)
     for rows in found.values():
         rows.sort(key=attrgetter("seq"))
@@ -189,16 +196,13 @@ def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, l
 def _far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
     """The first rows after ``cursor``, and one more where there are more."""
     found: list[Notification | Job] = []
-    for model, columns in ((Notification, listing.COLUMNS), (Job, JOB_COLUMNS)):
-        rows = _shown(model, columns).filter(user=user, seq__gt=cursor, seq__lte=head)
-        found += rows.order_by("seq")[: ROWS_AT_ONCE + 1]
+    for model, columns in SHOWN:
+        sql = (
+            f"SELECT {', '.join(columns)} FROM {_table(model)} WHERE user_id = %s AND seq > %s AND seq <= %s "
+            f"ORDER BY seq LIMIT {ROWS_AT_ONCE + 1}"
+        )
+        found += read_rows(model, columns, sql, [_to_db(user), cursor, head])
     return sorted(found, key=attrgetter("seq"))[: ROWS_AT_ONCE + 1]
-
-
-def _shown(model: type[models.Model], columns: tuple[str, ...]) -> models.QuerySet:
-    return model._default_manager.using(connection().alias).only(
-        *(name.removesuffix("_id") for name in columns)
-    )
 
 
 def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple]]:

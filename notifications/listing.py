@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Q
 
 from notifications.models import Notification
-from notifications.transactions import connection
+from notifications.readable import read_rows
 from notifications.user_keys import to_db
 
 # What an item shows.
@@ -47,7 +47,7 @@ def newest(
     ]
     # One statement: a notification that is marked meanwhile is neither shown twice nor passed over.
     sql = f"{' UNION ALL '.join(found)} ORDER BY raised DESC LIMIT {limit}"
-    return list(Notification.objects.using(connection().alias).raw(sql, params * len(found)))
+    return read_rows(Notification, COLUMNS, sql, params * len(found))
 
 
 def parts(*, read: bool | None = None, archived: bool | None = None) -> list[Q]:

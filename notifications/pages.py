@@ -27,6 +27,7 @@ from notifications.jobs import by_hand
 from notifications.marking import mark_all_read
 from notifications.models import Job
 from notifications.problems import log_database_error
+from notifications.realtime import wire
 from notifications.realtime.look import number_first
 from notifications.transactions import database
 
@@ -102,7 +103,7 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
         "notifications_position": here,
         "job": mine,
         "is_tried_again": mine.state in by_hand.ENDED_BADLY,
-        "error": json.loads(mine.error) if mine.error else None,
+        "error": wire.error_of(mine),
         "result": _pretty(mine.result),
     }
     return render(request, "notifications/job.html", context)
@@ -155,7 +156,10 @@ def _busy() -> HttpResponse:
 
 def _pretty(text: str | None) -> str:
     """The result to be read by a person; nothing for a task that returns nothing."""
-    value = None if text is None else json.loads(text)
+    try:
+        value = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):  # not written by a task: shown as it is
+        value = text
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -53,8 +53,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
     page = list(rows.order_by("-id")[: limit + 1])
     more = len(page) > limit
     del page[limit:]
-    items = [wire.job_item(row) for row in page]
-    return _json(wire.encode({"items": items, "next": items[-1]["id"] if more else None}))
+    return _json(wire.listing(page, next=str(page[-1].id) if more else None))
 
 
 @aapi
@@ -96,7 +95,12 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
         )
     if mine.state != Job.State.SUCCEEDED:
         raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")
-    return _json(mine.result or "null")
+    result = mine.result or "null"
+    try:
+        wire.decode(result)
+    except (ValueError, RecursionError) as exc:
+        raise Problem(409, "The result is damaged: it is not JSON. Ask for the work again.") from exc
+    return _json(result)
 
 
 @api("POST")
@@ -148,14 +152,12 @@ def notifications(request: HttpRequest) -> HttpResponse:
     more = len(page) > limit
     del page[limit:]
     return _json(
-        wire.encode(
-            {
-                "items": [wire.notification_item(row) for row in page],
-                "next": page[-1].raised if more else None,
-                "epoch": epoch,
-                "seq": position.head,
-                "unread": position.unread,
-            }
+        wire.listing(
+            page,
+            next=page[-1].raised if more else None,
+            epoch=epoch,
+            seq=position.head,
+            unread=position.unread,
         )
     )
 

@@ -95,8 +95,8 @@ def _send_task_finished(outcome: Outcome) -> None:
         backend = type(task_backends[job.backend])
         attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
         result = results.of(job, attempts=attempts)
-    except (ImportError, ImproperlyConfigured):
-        return  # a task or a backend that is not there any more has no result to send
+    except (ImportError, ImproperlyConfigured, ValueError):
+        return  # a task or a backend that is not there any more, or damaged arguments, make no result to send
     except Error as exc:  # the outcome is stored all the same
         logger.warning("task_finished is not sent for job %s: %s", job.id, exc)
         return

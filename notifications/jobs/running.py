@@ -254,8 +254,8 @@ def started(jobs: Sequence[Job]) -> None:
                 continue
             job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
             begun.append((type(task_backends[job.backend]), job.task_result))  # type: ignore[attr-defined]
-        except (ImportError, ImproperlyConfigured):
-            continue  # not known here: the worker gives it back
+        except (ImportError, ImproperlyConfigured, ValueError):
+            continue  # not known here: the worker gives it back; or damaged: it fails when it is begun
     if heard and begun:
         signal_queue.later(lambda: _send_task_started(begun), jobs=len(begun))
 

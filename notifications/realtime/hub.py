@@ -71,6 +71,7 @@ class Hub:
         self._dirty: set[Any] = set()
         self._behind: set[Subscriber] = set()
         self._unnumbered: set[Subscriber] = set()
+        self._failed: set[Subscriber] = set()  # something about their users could not be read
         self._looking = self._numbering = False
         self._stop_listening: Callable[[], None] | None = None
         self._clock = Clock(self)
@@ -185,6 +186,7 @@ class Hub:
                 self.loop.call_later(RETRY, self._look)
                 return
             self._apply(seen, behind)
+            self._failed |= {subscriber for subscriber in behind if subscriber.user in seen.failed}
             self._look()
 
         self.questions.run(look, wanted).add_done_callback(looked)
@@ -291,7 +293,9 @@ class Hub:
     # The position check, and sign-out
 
     def repair(self, checked: Checked) -> None:
-        """Read up whom a lost ring did not tell."""
+        """Read up whom a lost ring did not tell, and those whose last look failed."""
+        while self._failed:
+            self.read_up(self._failed.pop())
         for subscriber in self.subscribers():
             # Each by its own: whoever came after a restore has the new epoch before this check.
             if subscriber.greeted and not subscriber.owed and subscriber.epoch != checked.epoch:

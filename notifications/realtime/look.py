@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from django.db import Error as DatabaseFault
+
 from notifications import changes, streams
 from notifications.changes import Missed, Position
+from notifications.readable import is_damage, log_damage
 from notifications.realtime import wire
 
 
@@ -20,6 +23,14 @@ class Wanted:
     cursors: dict[Any, set[int | None]] = field(default_factory=dict)
     known: dict[Any, Mapping[Any, int]] = field(default_factory=dict)
     starting: set[Any] = field(default_factory=set)
+
+    def of(self, user: Any) -> Wanted:
+        """Return what is wanted of one user."""
+        return Wanted(
+            cursors={user: self.cursors[user]},
+            known={user: self.known[user]} if user in self.known else {},
+            starting=self.starting & {user},
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -58,11 +69,38 @@ class Seen:
     jobs: dict[Any, list[wire.Frame]] = field(default_factory=dict)
     active: dict[Any, list[str]] = field(default_factory=dict)
     versions: dict[Any, dict[Any, int]] = field(default_factory=dict)
+    #: Users of whom something cannot be read; there is nothing else of them here.
+    failed: set[Any] = field(default_factory=set)
+
+    def add(self, other: Seen) -> None:
+        """Take in what was found for other users."""
+        self.epoch = self.epoch or other.epoch
+        for name in ("positions", "spans", "jobs", "active", "versions"):
+            getattr(self, name).update(getattr(other, name))
 
 
 def look(wanted: Wanted) -> Seen:
-    """Look once for many users. Changes first, active jobs after them: what finishes in between is then in neither, and
-    follows as a change, instead of being shown as running after it was shown as done."""
+    """Look once for many users; for one after the other if something about one of them cannot be read."""
+    try:
+        return _look(wanted)
+    except Exception as exc:
+        if isinstance(exc, DatabaseFault) and not is_damage(exc):
+            raise
+    seen = Seen(epoch=None)
+    for user in wanted.cursors:
+        try:
+            seen.add(_look(wanted.of(user)))
+        except Exception as exc:
+            if isinstance(exc, DatabaseFault) and not is_damage(exc):
+                raise
+            log_damage(f"stream {user}", f"{type(exc).__name__}: {exc}")
+            seen.failed.add(user)
+    return seen
+
+
+def _look(wanted: Wanted) -> Seen:
+    """Changes first, active jobs after them: what finishes in between is then in neither, and follows as a change,
+    instead of being shown as running after it was shown as done."""
     seen = Seen(epoch=streams.epoch() if wanted.starting else None)
     encoded: dict[Any, str] = {}
     after = {user: [at for at in cursors if at is not None] for user, cursors in wanted.cursors.items()}
@@ -128,7 +166,7 @@ def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
 
 def _snapshot(user: Any, position: Position) -> Span:
     rows = changes.newest(user, position.head)
-    newest_first = wire.fit((wire.encode(wire.item(row)) for row in reversed(rows)), wire.SNAPSHOT_BYTES)
+    newest_first = wire.fit((wire.encode_item(row) for row in reversed(rows)), wire.SNAPSHOT_BYTES)
     return Span(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 
 
@@ -148,7 +186,7 @@ def _look_at_jobs(wanted: Wanted, seen: Seen) -> None:
         seen.jobs[user] = []
         # By the rows: one that was read for somebody who starts may have moved on since its version was.
         changed = [id for id, version in seen.versions[user].items() if known.get(id) != version]
-        texts = [wire.encode(wire.item(rows[id])) for id in changed if id in rows]
+        texts = [wire.encode_item(rows[id]) for id in changed if id in rows]
         while texts:
             some = wire.fit(texts, wire.JOBS_BYTES)
             seen.jobs[user].append(wire.jobs(some))
@@ -159,12 +197,12 @@ def _look_at_jobs(wanted: Wanted, seen: Seen) -> None:
 
 def _encode_active(versions: Mapping[Any, int], rows: Mapping[Any, Any]) -> list[str]:
     """Items of active jobs, newest first, as many as fit."""
-    return wire.fit((wire.encode(wire.item(rows[id])) for id in versions if id in rows), wire.JOBS_BYTES)
+    return wire.fit((wire.encode_item(rows[id]) for id in versions if id in rows), wire.JOBS_BYTES)
 
 
 def _encode_once(row: Any, encoded: dict[Any, str]) -> str:
     key = (row.id, row.seq)
     text = encoded.get(key)
     if text is None:
-        text = encoded[key] = wire.encode(wire.item(row))
+        text = encoded[key] = wire.encode_item(row)
     return text

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
 
-from notifications import paths
+from notifications import bounds, paths
 from notifications.models import Job, Notification
+from notifications.readable import log_damage
 from notifications.realtime.framing import websocket_frame
 
+#: The error of a job whose own cannot be read.
+DAMAGED_ERROR = {
+    "type": "about:blank",
+    "title": "The error cannot be read",
+    "detail": "What is stored as the error of this job is damaged. Its attempts may say more.",
+}
 #: Seconds between two beats.
 BEAT = 25
 #: Bytes of all items in one frame, which with what is around them stays below 128 KiB; of a snapshot; of active jobs.
@@ -30,6 +38,36 @@ ACK = '"ack":true,'
 encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")
+
+
+#: Reads strict JSON. Raises ValueError or RecursionError.
+decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode_item(row: Notification | Job) -> str:
+    """Return the item of a row as JSON text, of at most ``bounds.ITEM`` bytes.
+
+    A row that cannot be encoded, which only other programs write, is shown without what may be the cause, and named in
+    the log: it keeps its place in the stream, and costs no other row and no other user theirs.
+    """
+    try:
+        text = encode(item(row))
+        if size([text]) <= bounds.ITEM + 1:
+            return text
+        error = f"its item has more than {bounds.ITEM} bytes"
+    except Exception as exc:  # whatever is in the row
+        error = f"{type(exc).__name__}: {exc}"
+    log_damage(f"{row._meta.verbose_name} {row.pk}", error)
+    return encode(item(_repaired(row)))
+
+
+def listing(rows: Iterable[Notification | Job], **values: Any) -> str:
+    """Return a page of rows, and other values, as JSON text."""
+    return f'{{"items":[{",".join(map(encode_item, rows))}],{encode(values)[1:]}'
 
 
 def item(row: Notification | Job) -> dict[str, Any]:
@@ -53,7 +91,7 @@ def notification_item(row: Notification) -> dict[str, Any]:
         "created_at": rfc3339(row.created_at),
         "read_at": rfc3339(row.read_at),
         "archived_at": rfc3339(row.archived_at),
-        "data": json.loads(row.data),
+        "data": json_object(row.data),
     }
 
 
@@ -82,7 +120,7 @@ def job_item(row: Job) -> dict[str, Any]:
         "started_at": rfc3339(row.started_at),
         "finished_at": rfc3339(row.finished_at),
         "run_after": rfc3339(row.run_after),
-        "error": json.loads(row.error) if row.error else None,
+        "error": json_object(row.error) if row.error else None,
         "url": row.url or None,
         "links": {
             "self": paths.job_path("api-job", row.id),
@@ -93,6 +131,41 @@ def job_item(row: Job) -> dict[str, Any]:
             else None,
         },
     }
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the object that a column holds as JSON. Raises ValueError or RecursionError."""
+    value = decode(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:50]!r} is no JSON object")
+    return value
+
+
+def error_of(job: Job) -> dict[str, Any] | None:
+    """Return the error of a job, as a person may be shown it; a general one where it cannot be read."""
+    try:
+        return json_object(job.error) if job.error else None
+    except (ValueError, RecursionError):
+        return DAMAGED_ERROR
+
+
+def _repaired(row: Notification | Job) -> Notification | Job:
+    """Return a copy of a row whose item can be encoded: texts are cut and cleaned, what must be JSON is replaced."""
+    row = copy(row)
+    for field in row._meta.concrete_fields:
+        value = row.__dict__.get(field.attname)
+        if isinstance(value, str):
+            clean = value.encode(errors="replace").decode()
+            setattr(
+                row,
+                field.attname,
+                clean[: min(getattr(field, "max_length", None) or bounds.BODY, bounds.BODY)],
+            )
+    if isinstance(row, Notification):
+        row.data = "{}"
+    elif row.error:
+        row.error = encode(DAMAGED_ERROR)
+    return row
 
 
 def rfc3339(time: datetime | None) -> str | None:

@@ -173,7 +173,7 @@ def key_of(username: str) -> Any:
 def item(job: Job) -> dict[str, Any]:
     """A job as the API shows it, and what operators ask for."""
     return {
-        **wire.job_item(job),
+        **json.loads(wire.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
         "queue": job.queue_name,
         "priority": job.priority,
@@ -197,4 +197,4 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
 
 
 def problem(job: Job) -> str:
-    return json.loads(job.error)["detail"] if job.error else ""
+    return (wire.error_of(job) or {}).get("detail") or ""

@@ -1,0 +1,241 @@
+"""Rows that another program has written, by SQL say, and that cannot be read or sent: they cost nobody else theirs."""
+
+import json
+import logging
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from notifications import changes, streams
+from notifications.api import notify
+from notifications.models import Job, Notification
+from notifications.realtime import wire
+from tests.realtime import rows
+from tests.realtime.conftest import in_thread, until
+
+#: What may stand in `data` instead of an object of JSON.
+DATA = {
+    "NaN": '{"x":NaN}',
+    "infinity": '{"x":-Infinity}',
+    "no JSON": '{"x":',
+    "no object": "[1]",
+    "a surrogate": r'{"x":"\ud800"}',
+    "too large": json.dumps({"x": "y" * 200_000}),
+    "too deep": '{"x":' + "[" * 100_000 + "]" * 100_000 + "}",
+    "a long number": '{"x":' + "9" * 5_000 + "}",
+}
+
+
+@pytest.fixture(autouse=True)
+def named_anew():
+    from notifications.readable import log_damage
+
+    log_damage.cache_clear()
+
+
+def spoil(model, pk, column, value):
+    """Write a value as no code of the app would."""
+    with connection.cursor() as cursor:
+        id = model._meta.pk.get_db_prep_value(pk, connection)
+        cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = {value} WHERE id = %s", [id])
+
+
+def put_spoiled(user, column, value):
+    """A notification that is spoiled before anybody reads it, and one after it."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        (pk,) = rows.notices(user, 1)
+        spoil(Notification, pk, column, value)
+        notify(user, "after it")
+    return pk
+
+
+def literal(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+async def test_data_that_cannot_be_sent_stops_nobody(connect, user, other, caplog, data):
+    """Its user gets the rest of it, in its place; others get theirs; the log names the row, once."""
+    hers, his = await connect(user), await connect(other)
+    start = (await hers.start())["seq"]
+    await his.start()
+    with caplog.at_level(logging.WARNING):
+        pk = await in_thread(put_spoiled, user, "data", literal(data))
+        await in_thread(notify, other, "unharmed")
+        assert [item["title"] for item in (await his.hear("change"))["items"]] == ["unharmed"]
+        change = await hers.hear("change")
+    assert (change["prev"], change["seq"]) == (start, start + 2)
+    spoiled, after = change["items"]
+    assert (spoiled["id"], spoiled["seq"], spoiled["data"]) == (str(pk), start + 1, {})
+    assert (spoiled["title"], after["title"]) == ("note 0", "after it")
+    again = await connect(user)
+    snapshot = await again.start()
+    assert [item["title"] for item in snapshot["items"]] == ["note 0", "after it"]
+    assert sum(str(pk) in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_it_is_sent_over_http_too(ask, user):
+    """Lists, sync, events and long polls answer, with the same item."""
+    pk = await in_thread(put_spoiled, user, "data", literal(DATA["NaN"]))
+    for path in ("notifications/", "sync/", "sync/?epoch=x&seq=0"):
+        request = await (await ask(path, user)).answered()
+        assert request.status == 200
+        items = {item["id"]: item for item in (await request.json())["items"]}
+        assert items[str(pk)]["data"] == {}
+    request = await (await ask("sync/", user, headers={"Prefer": "wait=5"})).answered()
+    assert request.status == 200
+    assert len((await request.json())["items"]) == 2
+    request = await (await ask("events/", user)).answered()
+    assert await request.hear() == {"retry": "3000"}
+    event = await request.hear("sync")
+    assert [item["title"] for item in event["data"]["items"]] == ["note 0", "after it"]
+
+
+@pytest.mark.parametrize("error", ["{", '{"detail":NaN}', "[]", '"x"'])
+async def test_a_job_with_a_damaged_error(connect, ask, user, error):
+    """It is shown with a general error, live, in lists, by itself and on its page."""
+    socket = await connect(user)
+    await socket.start()
+    row = await in_thread(rows.job, user)
+    await socket.hear("jobs")
+    await in_thread(rows.finish, row, "failed", error=error)
+    (item,) = (await socket.hear("change"))["items"]
+    assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", wire.DAMAGED_ERROR)
+    for path in (f"jobs/{row.pk}/", "jobs/"):
+        request = await (await ask(path, user)).answered()
+        assert request.status == 200
+        body = await request.json()
+        assert body.get("items", [body])[0]["error"] == wire.DAMAGED_ERROR
+    page = await in_thread(open_page, user, f"/notifications/jobs/{row.pk}/")
+    assert page.status_code == 200
+
+
+@pytest.mark.parametrize("result", ["{", '{"x":NaN}', "nonsense"])
+def test_a_result_that_is_no_json(transactional_db, django_user_model, result):
+    """The API says that it is damaged, the page shows it as it is."""
+    ada = django_user_model.objects.create_user("ada")
+    row = rows.job(ada)
+    rows.finish(row, result=result)
+    client = Client(raise_request_exception=False)
+    client.force_login(ada)
+    answer = client.get(f"/notifications/api/jobs/{row.pk}/result/")
+    assert answer.status_code == 409
+    assert "damaged" in answer.json()["detail"]
+    assert client.get(f"/notifications/jobs/{row.pk}/").status_code == 200
+
+
+def test_damaged_rows_in_pages_and_the_admin(transactional_db, django_user_model):
+    """Inbox, lists and forms of the admin, and the commands, show what can be shown."""
+    admin = django_user_model.objects.create_superuser("admin")
+    pk = put_spoiled(admin, "data", literal(DATA["NaN"]))
+    row = rows.job(admin)
+    rows.finish(row, "failed", error="{", args="{", kwargs="[")
+    client = Client(raise_request_exception=False)
+    client.force_login(admin)
+    for path in (
+        "/notifications/",
+        "/admin/notifications/notification/",
+        f"/admin/notifications/notification/{pk}/change/",
+        "/admin/notifications/job/",
+        f"/admin/notifications/job/{row.pk}/change/",
+    ):
+        assert client.get(path).status_code == 200, path
+
+
+SQLITE_VALUES = {
+    "title": "CAST(x'41ff' AS TEXT)",
+    "body": "CAST(x'eda080' AS TEXT)",
+    "created_at": "'0000-99-99'",
+}
+POSTGRES_VALUES = {"created_at": "'infinity'", "read_at": "'-infinity'"}
+
+
+async def test_columns_that_cannot_be_read(connect, ask, user, other):
+    """What the driver refuses is replaced in this row alone; the rows around it are as they were."""
+    values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
+    hers, his = await connect(user), await connect(other)
+    start = (await hers.start())["seq"]
+    await his.start()
+    for number, (column, value) in enumerate(values.items()):
+        pk = await in_thread(put_spoiled, user, column, value)
+        await in_thread(notify, other, f"unharmed {number}")
+        assert [item["title"] for item in (await his.hear("change"))["items"]] == [f"unharmed {number}"]
+        change = await hers.hear("change")
+        assert change["items"][0]["id"] == str(pk)
+        assert change["items"][1]["title"] == "after it"
+        assert change["seq"] == start + 2 * (number + 1)
+    snapshot = await (await connect(user)).start()
+    assert len(snapshot["items"]) == 2 * len(values)
+    request = await (await ask("notifications/?limit=2", user)).answered()
+    body = await request.json()
+    assert (len(body["items"]), body["next"] is None) == (2, len(values) == 1)
+    page = await in_thread(open_page, user, "/notifications/")
+    assert page.status_code == 200
+
+
+async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, user, other, monkeypatch):
+    """Users are looked at one by one then, and its own by the position check as soon as it is mended."""
+    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.05)
+    missed, broken, failures = changes.missed, True, []
+
+    def fail(cursors):
+        if broken and user.pk in cursors:
+            failures.append(cursors)
+            raise TypeError("'<=' not supported between instances of 'int' and 'str'")
+        return missed(cursors)
+
+    hers, his = await connect(user), await connect(other)
+    await hers.start()
+    await his.start()
+    monkeypatch.setattr(changes, "missed", fail)
+    await in_thread(notify, [user, other], "for both")
+    assert [item["title"] for item in (await his.hear("change"))["items"]] == ["for both"]
+    await in_thread(notify, other, "another")
+    assert [item["title"] for item in (await his.hear("change"))["items"]] == ["another"]
+    await hers.hears_nothing_before_a_beat()
+    third = await connect(user)
+    third.say("hello", epoch=await in_thread(streams.epoch), seq=0)
+    await third.hear("welcome")
+    await until(lambda: len(failures) > 3)
+    broken = False
+    assert [item["title"] for item in (await third.hear("sync"))["items"]] == ["for both"]
+    assert [item["title"] for item in (await hers.hear("change"))["items"]] == ["for both"]
+
+
+def test_one_damaged_job_does_not_keep_others_from_being_claimed(transactional_db, django_user_model):
+    """It fails when it is begun, and the others run."""
+    from notifications.compat import task_started
+    from tests.jobs import tasks
+    from tests.jobs.conftest import LocalWorker, until_done
+
+    def hear(**_):
+        pass
+
+    task_started.connect(hear)
+    try:
+        damaged, others = tasks.add.enqueue(1, 2), [tasks.add.enqueue(1, number) for number in range(3)]
+        spoil(Job, damaged.id, "args", "'{'")
+        worker = LocalWorker()
+        try:
+            states = [job.state for job in until_done(damaged, *others, timeout=30)]
+        finally:
+            worker.stop()
+    finally:
+        task_started.disconnect(hear)
+    assert states == ["failed", *["succeeded"] * 3]
+
+
+def open_page(user, path):
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client.get(path)
+
+
+def test_an_item_within_bounds_is_as_it_was():
+    """Nothing is replaced that the app itself may have written."""
+    row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
+    row.data = json.dumps({"x": "\0", "y": 2**53})
+    assert json.loads(wire.encode_item(row)) == wire.item(row)
