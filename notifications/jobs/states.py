@@ -31,6 +31,7 @@ from notifications import bulk, streams
 from notifications.jobs import active, due, outcomes
 from notifications.jobs.claiming import BEYOND_TIMEOUT
 from notifications.jobs.claiming import claim as claim
+from notifications.jobs.lanes import SUSPECT, lane_at
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.rows import (
@@ -250,8 +251,8 @@ def reap(
     """Take running jobs away from workers that are gone, and return how many.
 
     ``gone`` are workers known to be dead; with ``leases`` also those whose lease, or whose job's deadline, is over.
-    A job with attempts left is queued again, another one fails and its owner is told, by ``record`` unless ``finish``
-    will do.
+    A job with attempts left is queued again, as a suspect unless its worker lives: it may be what ended the process.
+    Another one fails and its owner is told, by ``record`` unless ``finish`` will do.
     """
     gone = list(gone)
 
@@ -260,8 +261,11 @@ def reap(
         jobs = list(locked(_lost(gone, leases))[:100])
         again = [job for job in jobs if _goes_on(job)]
         insert_attempts((job, None, now) for job in again)
+        alive = set(_alive(now)) - set(gone)
+        lanes = [job.lane if job.worker in alive else SUSPECT for job in again]
         guarded_update(
-            "state='queued', worker=NULL, deadline=NULL, version=version+1", [((), job) for job in again]
+            "state='queued', lane=%s, worker=NULL, deadline=NULL, version=version+1",
+            [((lane,), job) for lane, job in zip(lanes, again, strict=True)],
         )
         streams.ring([job.user_id for job in again], queue=bool(again))
         return jobs
@@ -288,11 +292,15 @@ def _lost(gone: list[UUID], leases: bool) -> Any:
     lost = Q(worker__in=gone)
     if leases:
         now = clock()
-        alive = Worker.objects.using(database()).filter(lease_until__gte=now).values("id")
-        lost |= ~Q(worker__in=alive) | Q(deadline__lt=now)
+        lost |= ~Q(worker__in=_alive(now)) | Q(deadline__lt=now)
     # In the order of the index of running jobs: for any other SQLite would walk the whole table.
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
     return running.order_by("worker", "id")
+
+
+def _alive(now: datetime) -> Any:
+    """Return a query of the ids of the workers whose lease holds."""
+    return Worker.objects.using(database()).filter(lease_until__gte=now).values_list("id", flat=True)
 
 
 def _goes_on(job: Job) -> bool:
@@ -337,10 +345,11 @@ def _put_back(group: Sequence[Outcome], now: datetime) -> None:
         job = outcome.job
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.again_in or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
+        job.lane = lane_at(job.task_path)  # a suspect whose attempt has ended by itself is none any more
     guarded_update(
-        "state='queued', run_after=%s, worker=NULL, deadline=NULL, version=version+1, "
+        "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, version=version+1, "
         "progress_current=NULL, progress_total=NULL, progress_message=''",
-        [((outcome.job.run_after,), outcome.job) for outcome in group],
+        [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],
     )
     room = due.is_any_limited(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=room)

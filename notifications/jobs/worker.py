@@ -17,7 +17,7 @@ from notifications.jobs import by_hand, capacity, outcomes, results, running, se
 from notifications.jobs.capacity import Capacity
 from notifications.jobs.children import make_task, name_for
 from notifications.jobs.housekeeping import Housekeeping
-from notifications.jobs.lanes import ASYNC, LANES
+from notifications.jobs.lanes import ASYNC, LANES, SUSPECT
 from notifications.jobs.lease import Lease
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.recording import Claim, claim_of, record
@@ -217,6 +217,15 @@ class Worker:
         )
 
     def _start(self, job: Job) -> None:
+        if job.lane == SUSPECT:
+            logger.warning(
+                "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
+                "was lost.",
+                job.id,
+                job.task_path,
+                job.attempt,
+                job.max_attempts,
+            )
         run = Running(job, self._progressed, self._joins)
         self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.

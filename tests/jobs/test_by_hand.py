@@ -18,7 +18,7 @@ from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done
+from tests.jobs.conftest import told, until_done, until_state
 from tests.jobs.test_states import in_threads
 from tests.support.waiting import wait_until
 
@@ -246,16 +246,18 @@ class TestOnAWorker:
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
         assert (job.state, job.result) == ("succeeded", '"x"')
 
-    def test_one_that_waits_for_a_thread(self, start_worker, demo, gate, monkeypatch):
-        """It stays queued while no thread is free, so it is cancelled at once, and never called."""
+    def test_one_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
+        """It is cancelled before the thread is free, and never called."""
         monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
         start_worker()
         first = ask(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")
         second = ask(tasks.hold_sync, "second", owner=demo)
+        Job.objects.filter(id=second).update(lane="async")  # claimed although no thread is free
+        until_state(tasks.hold_sync.get_result(str(second)), "running")
         by_hand.cancel([second], by=demo.pk)
         (job,) = until_done(tasks.hold_sync.get_result(str(second)))
-        assert (job.state, job.attempt) == ("cancelled", 0)
+        assert job.state == "cancelled"
         gate.set()
         until_done(tasks.hold_sync.get_result(str(first)))
         assert tasks.held == ["first"]

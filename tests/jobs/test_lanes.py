@@ -2,14 +2,16 @@
 
 import uuid
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs import by_hand, queues, states
+from notifications.jobs import by_hand, outcomes, queues, states
 from notifications.jobs.lanes import lane_at
-from notifications.models import Job
+from notifications.jobs.policies import Policy
+from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
@@ -169,3 +171,71 @@ class TestClaims:
             tasks.noop_sync.enqueue()
         assert Counter(job.lane for job in claim(9, **{"async": 9})) == {"async": 1}
         assert Counter(job.lane for job in claim(9, sync=9)) == {"sync": 1}
+
+
+class TestSuspects:
+    """Jobs whose worker was lost, and that may be what ended it."""
+
+    @pytest.fixture
+    def lose(self, live):
+        """lose(task, count) are jobs that a lost worker ran."""
+
+        def lose(task, count, *args):
+            jobs = enqueue(task, count, *args)
+            assert len(states.claim(live(-1), count)) == count
+            assert states.reap() == count
+            return jobs
+
+        return lose
+
+    def test_until_an_attempt_ends_by_itself(self, lose):
+        """Neither a release nor a thread that is not there ends the suspicion; an attempt that raised does."""
+        lose(tasks.busy, 1, 1)
+        for give_back in (lambda job: states.release([job]), states.send_back, states.postpone):
+            (job,) = states.claim(uuid.uuid4(), 1)
+            assert job.lane == "suspect"
+            give_back(job)
+            Job.objects.update(run_after=None)
+        (job,) = states.claim(uuid.uuid4(), 1)
+        states.finish([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+        job = Job.objects.get()
+        assert (job.state, job.lane) == ("queued", "async")
+
+    def test_a_release_is_no_suspicion(self):
+        tasks.noop.enqueue()
+        states.release(states.claim(uuid.uuid4(), 1))
+        assert Job.objects.get().lane == "async"
+
+    @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
+    def test_one_at_a_time_in_each_worker(self, lose, start_worker, caplog, task):
+        """Nothing else waits for them, and they end one after the other."""
+        suspects = lose(task, 50)
+        workers = [start_worker(), start_worker()]
+        wait_until(lambda: len(tasks.held) == 2, what="a suspect in each worker")
+        until_done(*enqueue(tasks.noop, 100), *enqueue(tasks.noop_sync, 100))
+        assert Counter(running().values_list("worker", flat=True)) == {worker.id: 1 for worker in workers}
+        assert caplog.text.count("Running a suspect job apart from others") == 2
+        tasks.gate.set()
+        assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
+
+    def test_suspects_that_wait_for_suspects(self, start_worker, live):
+        """One that waits for another one in join() lets it begin."""
+        dying = live(600)
+        parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
+        assert len(states.claim(dying, 5)) == 5
+        Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert states.reap() == 5
+        start_worker(concurrency=2)
+        assert {job.state for job in until_done(*parents)} == {"succeeded"}
+        assert {job.lane for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {
+            "suspect"
+        }
+
+    def test_by_claims(self, lose):
+        """As many as may be, by age among the others."""
+        lost = lose(tasks.noop, 3)
+        fresh = enqueue(tasks.noop, 3)
+        lanes = {"async": 9, "sync": 9, "suspect": 1}
+        assert [str(job.id) for job in claim(9, **lanes)] == [lost[0].id, *(job.id for job in fresh)]
+        assert claim(9, **{"async": 9}) == []
+        assert [str(job.id) for job in claim(9, **lanes)] == [lost[1].id]

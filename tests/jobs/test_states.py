@@ -208,7 +208,7 @@ class TestReap:
         assert states.reap() == 1
         row = stored(job)
         assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
-        assert row.version == 3
+        assert (row.version, row.lane) == (3, "suspect")
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
         assert not Worker.objects.exists()
@@ -233,7 +233,7 @@ class TestReap:
         job = claim_one(live())
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert states.reap() == 1
-        assert stored(job).state == "queued"
+        assert (stored(job).state, stored(job).lane) == ("queued", "async")  # no suspect: its worker lives
         assert Worker.objects.count() == 1
 
     def test_only_those_that_are_known_to_be_gone(self, live):
@@ -245,6 +245,7 @@ class TestReap:
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
         assert states.reap([gone], leases=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
+        assert stored(jobs[1]).lane == "suspect"
         assert set(Worker.objects.values_list("id", flat=True)) == {over, gone, here}
 
     def test_what_the_dead_had_sent_last(self, live):

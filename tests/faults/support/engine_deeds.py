@@ -34,6 +34,17 @@ def ask(task, count, args, user, at_once):
     return asked
 
 
+def ask_among(task, innocent, seconds):
+    """A job of one task among so many of `work`, in one transaction; one claim takes all."""
+    owner = User.objects.get(username="demo")
+    with transaction.atomic():
+        some = [tasks.work.using(owner=owner).enqueue(seconds).id for _ in range(innocent // 2)]
+        some.append(getattr(tasks, task).using(owner=owner).enqueue().id)
+        while len(some) <= innocent:
+            some.append(tasks.work.using(owner=owner).enqueue(seconds).id)
+    return some
+
+
 def ask_for_later(seconds, count):
     """Jobs that are due in a while, by the clock of this process."""
     owner = User.objects.get(username="demo")
@@ -61,4 +72,4 @@ def cancel_running(task, by_owner):
     return active.count()
 
 
-DEEDS = (ask, ask_for_later, ask_mixed, cancel_running)
+DEEDS = (ask, ask_among, ask_for_later, ask_mixed, cancel_running)

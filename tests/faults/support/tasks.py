@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 
 from notifications.api import policy, progress, task
@@ -57,6 +58,21 @@ def hold_sync(context):
     time.sleep(0.1)
     note(context, "done")
     return os.getpid()
+
+
+@task(takes_context=True)
+async def end_process(context):
+    """End the process at once, as the OOM killer does."""
+    note(context, "began")
+    os._exit(1)
+
+
+@task(takes_context=True)
+def end_process_sync(context):
+    """End the process by a segmentation fault, as an extension module does."""
+    note(context, "began")
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(NEVER)
 
 
 @task
