@@ -5,6 +5,8 @@ from http import HTTPStatus
 
 from django.http import JsonResponse
 
+ACCEPT_LENGTH = 2048  # characters; a longer list of types takes long to read, and says nothing that is needed
+
 
 def problem(status, detail, *, errors=(), headers=None):
     """An error answer. ``errors`` are objects that name a field, a line where there is one, and what is wrong."""
@@ -23,6 +25,8 @@ def wants_json(request):
     """
     kinds = ["text/html", "application/json"]
     try:
+        if len(request.headers.get("Accept", "")) > ACCEPT_LENGTH:
+            raise ValueError("Accept is too long to be read.")
         preferred = request.get_preferred_type(kinds if request.method in ("GET", "HEAD") else kinds[::-1])
     except ValueError:  # an Accept that is no list of types
         preferred = kinds[-1]

@@ -45,7 +45,7 @@ class Application:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             if uvicorn := uvicorn_server.running():
-                uvicorn_server.bound_frames(uvicorn)
+                uvicorn_server.bound_protocols(uvicorn)
             return await self.live(receive, send)
         if daphne := daphne_server.server_of(send):
             scope = daphne_server.with_its_root_path(scope, daphne)
@@ -55,7 +55,7 @@ class Application:
                 daphne_server.before_its_end(daphne, self.hub.close_here)
             elif uvicorn := uvicorn_server.running():
                 uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
-                uvicorn_server.bound_frames(uvicorn)
+                uvicorn_server.bound_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         traces.note(scope.get("headers", ()))
         self.hub.here()  # it numbers what others left behind, from the first request on

@@ -18,11 +18,16 @@ def running() -> Any | None:
     return server if type(server).__module__ == "uvicorn.server" else None
 
 
-def bound_frames(server: Any) -> None:
-    """Let the server use ``uvicorn_frames.BoundedWebSocket`` for the handshakes that follow, in place of its own class.
+def bound_protocols(server: Any) -> None:
+    """Let the server use ``BoundedHttp`` and ``BoundedWebSocket`` for the connections that follow.
 
-    Where it was told to use another one (``--ws``), that one stays.
+    They replace the classes that they extend; where the server was told to use others (``--http``, ``--ws``), those
+    stay.
     """
+    if getattr(server.config.http_protocol_class, "__name__", "") == "HttpToolsProtocol":
+        from notifications.realtime.uvicorn_bodies import BoundedHttp
+
+        server.config.http_protocol_class = BoundedHttp
     if getattr(server.config.ws_protocol_class, "__name__", "") == "WebSocketsSansIOProtocol":
         from notifications.realtime.uvicorn_frames import BoundedWebSocket
 
