@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -94,6 +94,21 @@ def test_two_first_starts_at_the_same_time(serve, request, vendor):
         server.wait_for_line("Ctrl-C stops it.")
         server.stop()
     assert sum("Another process migrates the database." in server.output for server in servers) == 1
+
+
+@SERVERS
+def test_many_clients_may_come_back_at_once(serve, server):
+    """While the server is busy, the kernel takes 500 connections for it, which clients would repeat seconds later."""
+    port = free_port()
+    server = serve(PORT=str(port), SERVER=server)
+    server.wait_for_line("Ctrl-C stops it.")
+    server.popen.send_signal(signal.SIGSTOP)
+    with ExitStack() as clients:
+        try:
+            for _ in range(500):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        finally:
+            server.popen.send_signal(signal.SIGCONT)
 
 
 def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path):

@@ -17,7 +17,11 @@ from asyncsite.environment import make_private_folder, write_record
 from asyncsite.migrating import migration_lock
 from notifications.asgi import begin_serving
 
+#: Connections that the kernel keeps until the server accepts them. With the 50 of Twisted, clients that all come back
+#: after a restart are refused, and repeat it a second later.
+MAX_WAITING_CONNECTIONS = 2048
 UVICORN = {
+    "backlog": MAX_WAITING_CONNECTIONS,
     "lifespan": "on",
     "log_config": None,  # Django's LOGGING is for all
     "access_log": False,
@@ -66,9 +70,10 @@ class Command(BaseCommand):
         from asyncsite.asgi import application
 
         begin_serving()
+        endpoints = build_endpoint_description_strings(host=settings.HOST, port=settings.PORT)
         server = Server(
             application=application,
-            endpoints=build_endpoint_description_strings(host=settings.HOST, port=settings.PORT),
+            endpoints=[f"{endpoint}:backlog={MAX_WAITING_CONNECTIONS}" for endpoint in endpoints],
             ready_callable=self.say_ready,
             server_name=None,
             verbosity=0,
