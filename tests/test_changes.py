@@ -126,6 +126,25 @@ def test_a_snapshot_ends_at_its_head(user):
     assert [row.raised for row in changes.newest(user.pk, 6)] == [1, 2, 3, 6]
 
 
+def test_snapshots_of_many_users_are_those_of_each(user, other):
+    """At heads of their own, in one query for 20 users; without one where nothing was numbered yet."""
+    rows.notices(user, 60)
+    rows.notices(user, 1, key="k")
+    rows.notices(user, 1, key="k")
+    inbox.mark(user.pk, "read", 30)
+    inbox.mark(user.pk, "archive", 20)
+    rows.notices(other, 3)
+    heads = {user.pk: 61, other.pk: 2, 12345: 0}
+    with CaptureQueriesContext(connection) as queries:
+        found = changes.newest_of_many(heads)
+    assert len(queries) == 1
+    assert found == {pk: changes.newest(pk, head) for pk, head in heads.items()}
+    assert [len(found[pk]) for pk in heads] == [40, 2, 0]
+    assert found[user.pk][0].raised == 21
+    full = changes.position(user.pk).head
+    assert changes.newest_of_many({user.pk: full}) == {user.pk: changes.newest(user.pk, full)}
+
+
 def test_who_waits_for_a_number_is_found(user, other):
     """Only those, of both kinds of rows."""
     inbox.compose(user.pk, "left").save()
@@ -174,6 +193,7 @@ def test_no_query_scans(user):
         changes.missed({user.pk: [0]})
         changes._far(user.pk, 0, 4)
         changes.newest(user.pk, 4)
+        changes.newest_of_many({user.pk: 4})
         changes.unnumbered([user.pk])
         changes.active_jobs(changes.active_versions([user.pk])[user.pk])
         changes.active_sums([user.pk])

@@ -11,6 +11,7 @@ from django.db import Error as DatabaseFault
 
 from notifications import changes, streams
 from notifications.changes import Missed, Position
+from notifications.models import Notification
 from notifications.readable import is_damage, log_damage
 from notifications.realtime import wire
 
@@ -109,9 +110,11 @@ def _look(wanted: Wanted) -> Seen:
         seen.positions[user] = missed.position
         seen.spans[user, cursor] = _span(cursor, missed, encoded)
     fresh = [user for user, cursors in wanted.cursors.items() if None in cursors]
-    for user, position in changes.positions(fresh).items():
+    positions = changes.positions(fresh)
+    snapshots = changes.newest_of_many({user: position.head for user, position in positions.items()})
+    for user, position in positions.items():
         seen.positions[user] = position
-        seen.spans[user, None] = _snapshot(user, position)
+        seen.spans[user, None] = _snapshot(position, snapshots.pop(user))
     _look_at_jobs(wanted, seen)
     return seen
 
@@ -132,7 +135,8 @@ def catch_up(user: Any, epoch: str | None, seq: int | None) -> CatchUp:
         span = _span(cursor, changes.missed({user: [cursor]})[user, cursor], {})
     if span is None or span.reset:
         number_first([user])
-        span = _snapshot(user, changes.position(user))
+        position = changes.position(user)
+        span = _snapshot(position, changes.newest(user, position.head))
     versions = {} if span.more else changes.active_versions([user]).get(user, {})
     rows = changes.active_jobs(versions)
     versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
@@ -164,8 +168,7 @@ def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
     return Span(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
 
 
-def _snapshot(user: Any, position: Position) -> Span:
-    rows = changes.newest(user, position.head)
+def _snapshot(position: Position, rows: list[Notification]) -> Span:
     newest_first = wire.fit((wire.encode_item(row) for row in reversed(rows)), wire.SNAPSHOT_BYTES)
     return Span(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 

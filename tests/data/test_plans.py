@@ -199,6 +199,7 @@ WAYS = {
     "long catch-up": lambda user: changes.missed({user: [-10]}),
     "catch-up of many": lambda user: changes.missed({one: [2 * EACH - 2] for one in range(1, 41)}),
     "snapshot": lambda user: changes.newest(user, 2 * EACH),
+    "snapshots": lambda user: changes.newest_of_many({user: 2 * EACH, user + 1: 2 * EACH}),
     "what waits": lambda user: changes.unnumbered([user]),
     "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
     "the last page of the inbox": lambda user: reading.latest(user, 2 * EACH, 4),
