@@ -1,6 +1,7 @@
 """Settings of the site's processes that tests start: the site's own, with what one test needs changed.
 
-TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS.
+TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS,
+TEST_DATABASE_OPTIONS one over the OPTIONS of the database.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -8,10 +9,11 @@ import json
 import os
 
 from asyncsite.settings import *  # noqa: F403
-from asyncsite.settings import CHANNEL_LAYERS, INSTALLED_APPS, NOTIFICATIONS
+from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS
 
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
+DATABASES["default"]["OPTIONS"] |= json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
 if os.environ.get("TEST_RINGS_ONLY"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
 

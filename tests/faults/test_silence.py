@@ -35,6 +35,8 @@ DEADLINE = 3
 PATIENCE = 30
 #: Seconds for which new connections are silent: none, less and more than it takes to give one up.
 OUTAGES = [0, 7, 25] if ROUNDS else [6]
+#: A pool of Django's; how long it tries to connect is for the project to say.
+POOL = {"pool": {"min_size": 4}, "connect_timeout": 10 if ROUNDS else DEADLINE}
 
 JOIN = """
 import sys
@@ -89,10 +91,13 @@ def engine(postgres_site):
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_push_claims_lease_and_join_go_on_after_postgresql_was_silent(engine, database, fault, outage):
+@pytest.mark.parametrize("fault, pool", [*((fault, None) for fault in FAULTS), (Proxy.stall, POOL)])
+async def test_push_claims_lease_and_join_go_on_after_postgresql_was_silent(
+    engine, database, fault, pool, outage
+):
     """Within 30 s of new connections; each connection that is given up is logged."""
     site = engine.site
+    site.environment["TEST_DATABASE_OPTIONS"] = json.dumps(pool or {})
     (held,) = await asyncio.to_thread(engine.ask, "hold")  # its driver reaches PostgreSQL past the proxy
     key = (await asyncio.to_thread(site.python, SESSION.format(name="demo"))).split()[-1]
     with through(database, site):

@@ -1,0 +1,97 @@
+"""Threads of the app's own give a silent PostgreSQL up; others wait as the project has configured it."""
+
+import logging
+import threading
+
+import pytest
+from django.db import DatabaseError, OperationalError, connection, connections
+
+from notifications import connection_deadlines
+from notifications.connection_deadlines import OPTIONS, limit_this_thread
+
+
+@pytest.fixture
+def on_postgresql(transactional_db):
+    if connection.vendor != "postgresql":
+        pytest.skip("Only PostgreSQL is at the other end of a network. Run with --database postgres.")
+
+
+def in_thread(work):
+    """Do some work in a thread of its own; return what it returns or the error that it raises."""
+    done = []
+
+    def run():
+        try:
+            done.append(work())
+        except DatabaseError as exc:
+            done.append(exc)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run, name="a-thread")
+    thread.start()
+    thread.join()
+    return done[0]
+
+
+def sleep(seconds):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])
+        return "slept"
+
+
+def test_a_limited_thread_gives_up_and_goes_on(on_postgresql, caplog):
+    """The connection is logged and closed; the next one answers."""
+
+    def work():
+        limit_this_thread(0.5)
+        with pytest.raises(OperationalError, match="did not answer"):
+            sleep(30)
+        assert connection.connection.closed
+        connection.close_if_unusable_or_obsolete()
+        return sleep(0)
+
+    with caplog.at_level(logging.WARNING, "notifications.database"):
+        assert in_thread(work) == "slept"
+    (line,) = caplog.messages
+    assert line == "Discarded a database connection that did not answer for 0.5 s: thread a-thread"
+
+
+def test_answers_within_the_limit_are_waited_for(on_postgresql):
+    """However many there are: the limit is for each."""
+
+    def work():
+        limit_this_thread(2)
+        return [sleep(0.5) for _ in range(6)]
+
+    assert in_thread(work) == ["slept"] * 6
+
+
+def test_other_threads_wait_as_long_as_it_takes(on_postgresql, monkeypatch):
+    in_thread(lambda: limit_this_thread(0.1))
+    monkeypatch.setattr(connection_deadlines, "ANSWER_SECONDS", 0.1)
+    assert in_thread(lambda: sleep(1)) == "slept"
+
+
+def test_the_options_of_the_project_win(on_postgresql, monkeypatch):
+    """They are set for the thread, and never for the settings that all threads share."""
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "connect_timeout", 3)
+
+    def work():
+        limit_this_thread()
+        return connection.settings_dict["OPTIONS"]
+
+    assert in_thread(work) == {**OPTIONS, **connections.settings["default"]["OPTIONS"]}
+    assert "tcp_user_timeout" not in connections.settings["default"]["OPTIONS"]
+    assert "tcp_user_timeout" not in in_thread(lambda: connection.settings_dict["OPTIONS"])
+
+
+def test_a_pool_keeps_its_options(on_postgresql, monkeypatch):
+    """Its connections are for all threads."""
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", True)
+
+    def work():
+        limit_this_thread()
+        return connection.settings_dict["OPTIONS"]
+
+    assert "tcp_user_timeout" not in in_thread(work)
