@@ -2,12 +2,14 @@
 
 After a failover with dropped packets, a firewall that forgot the connection, or in front of a pooler that hangs, a
 client waits in ``recv()`` for 15 minutes by the defaults of the kernel, or for ever. The app's own threads give such a
-connection up after a few seconds, so that their next call makes a new one. Connections of other threads, those of
-views and of tasks, stay as the project has configured them.
+connection up after a few seconds, so that their next call makes a new one. On threads that run the project's code, jobs
+and receivers, answers may take as long as they like, and only lost packets are noticed. Connections of views stay as
+the project has configured them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -15,6 +17,7 @@ from collections.abc import Generator
 from time import monotonic
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -34,13 +37,14 @@ OPTIONS = {
 }
 
 
-class _Limit(threading.local):
-    """Seconds that this thread waits for an answer; None: as long as it takes."""
+class _Thread(threading.local):
+    """Whether its connections have the options, and how many seconds it waits for an answer; None: without end."""
 
+    has_options = False
     seconds: float | None = None
 
 
-_limit = _Limit()
+_thread = _Thread()
 
 
 def limit_this_thread(seconds: float | None = None) -> None:
@@ -49,10 +53,18 @@ def limit_this_thread(seconds: float | None = None) -> None:
     ``seconds`` is ``ANSWER_SECONDS`` by default. The thread must be the app's own: each of its connections is limited,
     whatever its alias. Waiting for an answer then raises ``django.db.OperationalError``, and the connection is closed.
     """
-    if _limit.seconds is None:
-        for db in connections.all():
-            set_options(db)
-    _limit.seconds = ANSWER_SECONDS if seconds is None else seconds
+    set_options_of_this_thread()
+    _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
+
+
+def set_options_of_this_thread() -> None:
+    """Set ``OPTIONS`` for the connections to all databases that this thread opens from now on."""
+    if _thread.has_options:
+        return
+    _thread.has_options = True
+    for alias in connections:
+        with contextlib.suppress(ImproperlyConfigured):  # its driver is not installed: it is not used here
+            set_options(connections[alias])
 
 
 def set_options(db: BaseDatabaseWrapper) -> None:
@@ -60,10 +72,10 @@ def set_options(db: BaseDatabaseWrapper) -> None:
 
     Connections of a Django pool are opened by the pool, as the project has configured it.
     """
-    options = db.settings_dict["OPTIONS"]
     if db.vendor != "postgresql":
         return
     _limit_psycopg()
+    options = db.settings_dict["OPTIONS"]
     if not options.get("pool"):
         # A copy: the settings belong to the connections of all threads.
         db.settings_dict = {**db.settings_dict, "OPTIONS": {**OPTIONS, **options}}
@@ -83,8 +95,8 @@ def _limit_psycopg() -> None:
 
     @functools.wraps(wait)
     def wait_within_limit(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        if _limit.seconds is not None:
-            gen = _within(_limit.seconds, self, gen)
+        if _thread.seconds is not None:
+            gen = _within(_thread.seconds, self, gen)
         return wait(self, gen, *args, **kwargs)
 
     Connection.wait = wait_within_limit  # type: ignore[method-assign]

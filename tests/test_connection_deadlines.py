@@ -8,6 +8,7 @@ from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications import connection_deadlines
 from notifications.connection_deadlines import OPTIONS, limit_this_thread
+from notifications.jobs.threads import DaemonExecutor
 
 
 @pytest.fixture
@@ -84,6 +85,28 @@ def test_the_options_of_the_project_win(on_postgresql, monkeypatch):
     assert in_thread(work) == {**OPTIONS, **connections.settings["default"]["OPTIONS"]}
     assert "tcp_user_timeout" not in connections.settings["default"]["OPTIONS"]
     assert "tcp_user_timeout" not in in_thread(lambda: connection.settings_dict["OPTIONS"])
+
+
+def test_threads_of_jobs_have_the_options_and_no_limit(on_postgresql, monkeypatch):
+    """A query of a job may take as long as it likes; that its packets are lost is noticed."""
+    monkeypatch.setattr(connection_deadlines, "ANSWER_SECONDS", 0.1)
+    threads = DaemonExecutor(1, "jobs")
+    assert threads.submit(lambda: connection.settings_dict["OPTIONS"]).result(30).items() >= OPTIONS.items()
+    assert threads.submit(sleep, 1).result(30) == "slept"
+    threads.shutdown()
+
+
+def test_a_database_without_its_driver_is_passed_over(on_postgresql, monkeypatch):
+    """It costs nobody the others."""
+    monkeypatch.setitem(connections.settings, "archive", {"ENGINE": "no.such.engine", "OPTIONS": {}})
+
+    def work():
+        limit_this_thread()
+        options = connection.settings_dict["OPTIONS"]
+        del connections.settings["archive"]
+        return options
+
+    assert in_thread(work).items() >= OPTIONS.items()
 
 
 def test_a_pool_keeps_its_options(on_postgresql, monkeypatch):

@@ -15,6 +15,8 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.connection_deadlines import set_options_of_this_thread
+
 logger = logging.getLogger("notifications.jobs")
 
 
@@ -181,6 +183,7 @@ class DaemonExecutor(Executor):
 
     def _run(self) -> None:
         _here.executor = self
+        set_options_of_this_thread()
         opened = time.monotonic()
         while call := self._next():
             if self._keep_connections and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
