@@ -66,6 +66,38 @@ def test_the_disk_is_full_for_a_while(engine, disk):
     assert worker.running
 
 
+@pytest.mark.timeout(300 + 30 * ROUNDS)
+def test_the_database_may_not_grow_for_a_while(site, tmp_path):
+    """The same where no small disk can be mounted: SQLite itself says that there is no room."""
+    if not site.database_url.startswith("sqlite"):
+        pytest.skip("It is SQLite's file.")
+    full = tmp_path / "full"
+    engine = Engine(site, "pages", lease=4, FAULT_FULL=str(full))
+    try:
+        worker = site.start_worker()
+        for _ in range(ROUNDS // 10 or 1):
+            said = len(worker.output)
+            held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, 20)]
+            engine.until_begun(held)
+            queued = engine.ask("work", 40, args=[0.5])
+            full.touch()
+            engine.open()
+            worker.wait_until(
+                lambda said=said: "database or disk is full" in worker.output[said:],
+                what="the worker to find no room",
+            )
+            full.unlink()
+            engine.until_done()
+            assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
+            begun = engine.effects("began", jobs={*held, *queued})
+            assert len(begun) == len({effect.job for effect in begun}) == 80, "A job ran twice."
+            engine.close_gates()
+        engine.assert_law()
+        assert worker.running
+    finally:
+        engine.close()
+
+
 def empty_the_log(disk):
     """The write-ahead log is used again from its beginning: what fits into the file needs no room on the disk."""
     with closing(sqlite3.connect(disk / "site.sqlite3", timeout=1)) as connection:

@@ -3,7 +3,12 @@
 from tests.site_settings import *  # noqa: F403
 from tests.site_settings import INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults.support.deaths.Deaths", "tests.faults.support.clock.Clock"]
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "tests.faults.support.deaths.Deaths",
+    "tests.faults.support.clock.Clock",
+    "tests.faults.support.pages.Pages",
+]
 ROOT_URLCONF = "tests.faults.support.engine_urls"
 # Leases of 2 s, shorter than anybody should have them, so that many end in a test.
 SILENCED_SYSTEM_CHECKS = ["notifications.E004"]
