@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
     {"models", "migrations"},
-    {"transactions", "columns", "bulk", "user_keys", "connection_deadlines"},
+    {"transactions", "columns", "bulk", "user_keys", "connection_deadlines", "readable"},
     {"numbering", "streams", "counting", "purging", "listing", "marking", "inbox", "changes", "retention"},
     {"jobs", "realtime", "outbound"},
 )
