@@ -112,6 +112,34 @@ class RunJobsTests(TestCase):
             run_jobs()
 
 
+class RaiseErrorsTests(TestCase):
+    def test_the_error_of_a_task_is_raised(self):
+        """The exception itself; its outcome is recorded, and what was to run after it is still queued."""
+        failed, waiting = tasks.fail.enqueue("It is broken"), tasks.noop.enqueue()
+        with pytest.raises(ValueError, match="It is broken") as caught:
+            run_jobs(raise_errors=True)
+        self.assertEqual(caught.traceback[-1].name, "fail")
+        self.assertEqual(Job.objects.get(id=failed.id).state, "failed")
+        self.assertEqual(Job.objects.get(id=waiting.id).state, "queued")
+        self.assertEqual(run_jobs(raise_errors=True), 1)
+
+    def test_an_attempt_that_is_followed_by_another_is_no_error(self):
+        tasks.busy.enqueue(1)
+        self.assertEqual(run_until_idle(raise_errors=True), 2)
+
+    def test_one_that_is_waited_for(self):
+        """The error of the job in which it happened, not of the one that waits for it."""
+        joining_tasks.join_failing.enqueue()
+        with self.assertRaisesMessage(ValueError, "It is broken"):
+            run_jobs(raise_errors=True)
+        self.assertEqual(Job.objects.filter(state="failed").count(), 2)
+
+    def test_a_result_that_cannot_be_stored(self):
+        tasks.not_json.enqueue("nan")
+        with self.assertRaises(ValueError):
+            run_jobs(raise_errors=True)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_outside_a_transaction():
     demo = get_user_model().objects.create_user("demo")

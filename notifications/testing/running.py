@@ -11,24 +11,27 @@ from notifications.ids import uuid7
 from notifications.testing.moving import clock
 
 
-def run_jobs(limit: int = 1_000) -> int:
+def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     """Run what is queued and due now, and what that enqueues, one after the other, and return how many jobs ran.
 
     Inline, on the caller's connection and inside its transaction, rings and numbering included: it works in a
     ``TestCase``. A job that waits for another one has that one run meanwhile. Raises RuntimeError after ``limit`` jobs.
+
+    ``raise_errors``
+        Raise the exception of the first job that fails, when its outcome is recorded; jobs behind it stay queued.
     """
-    run = _Run(limit)
+    run = _Run(limit, raise_errors)
     run.what_is_due()
     return run.count
 
 
-def run_until_idle(limit: int = 1_000) -> int:
+def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     """Run what is queued, also for later, and return how many jobs ran.
 
     As ``run_jobs``, and where all that is left waits for its time (``run_after``, a pause before another attempt) the
     clock is moved there. It goes right again at the end. What a pause of its queue holds back is left.
     """
-    run = _Run(limit)
+    run = _Run(limit, raise_errors)
     before = clock.ahead
     try:
         run.what_is_due()
@@ -43,9 +46,11 @@ def run_until_idle(limit: int = 1_000) -> int:
 class _Run:
     """A worker for the length of a call, on the caller's thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, raise_errors: bool) -> None:
         self.worker = uuid7()
         self.limit = limit
+        self.raise_errors = raise_errors
+        self.error: BaseException | None = None
         self.count = 0
 
     def what_is_due(self) -> None:
@@ -53,12 +58,18 @@ class _Run:
         from notifications.jobs import recording
 
         while True:
-            while self.one():
+            while self._one_or_raise():
                 pass
             recording.settle_left()  # batches without jobs, of whose ends receivers may hear
-            if not self.one():
+            if not self._one_or_raise():
                 break
         streams.leftovers()  # what notify() put off to a commit, which in a TestCase does not come
+
+    def _one_or_raise(self) -> bool:
+        ran = self.one()
+        if self.raise_errors and self.error is not None:
+            raise self.error
+        return ran
 
     def one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
@@ -100,6 +111,7 @@ class _Run:
         await sync_to_async(started)([job])
         run = Running(job, lambda run: None, inline=self.until_done)
         outcome = await asyncio.create_task(run.run(None, None))
+        self.error = outcome.exception if self.error is None else self.error
         await sync_to_async(record)([outcome])
 
 

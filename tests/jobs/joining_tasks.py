@@ -120,3 +120,8 @@ async def await_failing():
 @task
 def wait_for_later():
     return join(tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue())
+
+
+@task
+def join_failing():
+    return join(tasks.fail.enqueue())

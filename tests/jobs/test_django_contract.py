@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import pickle
+import sys
+import traceback
 from datetime import UTC, datetime, timedelta
 
 import django
@@ -31,6 +33,7 @@ from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -269,6 +272,19 @@ class TestResults:
         assert again == result and again.return_value == 3
 
 
+@pytest.fixture
+def heard_errors():
+    """The exception that was being handled when task_finished was sent, by the status of the result."""
+    heard = {}
+
+    def hear(task_result, **kwargs):
+        heard[task_result.status] = sys.exc_info()[1]
+
+    task_finished.connect(hear)
+    yield heard
+    task_finished.disconnect(hear)
+
+
 class TestSignals:
     def test_they_are_logged_as_by_django(self, caplog):
         """By Django's own receivers: enqueued, running, and how it ended."""
@@ -281,6 +297,24 @@ class TestSignals:
         assert any(good.id in line and "enqueued" in line for _, line in lines)
         assert {level for level, line in lines if good.id in line} == {"DEBUG", "INFO"}
         assert [level for level, line in lines if bad.id in line][-1] == "ERROR"
+
+    @pytest.mark.parametrize("task", [tasks.fail, tasks.fail_sync], ids=["async", "sync"])
+    @pytest.mark.django_db(transaction=True)
+    def test_finished_is_sent_while_the_exception_is_handled(self, start_worker, heard_errors, caplog, task):
+        """So that error trackers see it, and Django's own line has the traceback, down to the line of the task."""
+        start_worker()
+        until_done(task.enqueue("It is broken"), tasks.noop.enqueue())
+        wait_until(lambda: len(heard_errors) == 2, what="both signals")
+        failed = heard_errors["FAILED"]
+        assert repr(failed) == "ValueError('It is broken')"
+        assert traceback.extract_tb(failed.__traceback__)[-1].name == task.func.__name__
+        assert heard_errors["SUCCESSFUL"] is None
+        wait_until(
+            lambda: [record for record in caplog.records if record.name == LOGGER and record.exc_info],
+            what="Django's line",
+        )
+        (logged,) = [record for record in caplog.records if record.exc_info]
+        assert (logged.levelname, logged.exc_info[1]) == ("ERROR", failed)
 
     def test_started_is_sent_for_each_attempt_and_finished_once(self, gate):
         sent = []
