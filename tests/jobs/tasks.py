@@ -340,6 +340,53 @@ async def unspeakable():
     raise BadText
 
 
+class Hostile(Exception):
+    """Each thing that the worker would like to know raises something else."""
+
+    @property
+    def retry_after(self):
+        raise KeyboardInterrupt
+
+    @property
+    def tell_owner(self):
+        raise asyncio.CancelledError
+
+    def __str__(self):
+        raise GeneratorExit
+
+
+class HostileWords(Exception):
+    tell_owner = True
+
+    def __str__(self):
+        raise BaseException("no words")
+
+
+class BrokenDict(dict):
+    def items(self):
+        raise KeyboardInterrupt
+
+    __iter__ = keys = items
+
+
+@task(takes_context=True)
+@policy(retry_on=(Hostile,), max_attempts=2)
+async def hostile_error(context, attempts=1):
+    if context.attempt <= attempts:
+        raise Hostile
+    return "at last"
+
+
+@task
+async def hostile_words():
+    raise HostileWords
+
+
+@task
+async def broken_dict():
+    return BrokenDict(a=1)
+
+
 @task
 async def forever_nested():
     value = []
@@ -380,6 +427,12 @@ def words(done):
         raise RuntimeError("no words")
     if done.result == "exit":
         sys.exit(1)
+    if done.result == "cancel":
+        raise asyncio.CancelledError
+    if done.result == "last resort":
+        raise BaseException("the last resort")
+    if done.result == "broken dict":
+        return BrokenDict(title="x")
     if done.result == "wrong name":
         return {"subject": "x"}
     if done.result == "too long":

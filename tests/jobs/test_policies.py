@@ -166,12 +166,15 @@ class TestNotify:
         run_jobs()
         assert told(demo) == []
 
-    @pytest.mark.parametrize("value", ["raise", "exit", "wrong name", "too long"])
+    @pytest.mark.parametrize(
+        "value", ["raise", "exit", "cancel", "last resort", "broken dict", "wrong name", "too long"]
+    )
     def test_a_function_that_fails(self, demo, value, caplog):
         """The owner is told in the default words, and the log says why."""
         tasks.told.using(owner=demo).enqueue(value)
         run_jobs()
         assert [notification.title for notification in told(demo)] == [f"Told {value}"]
+        assert Job.objects.get().state == "succeeded"
         assert "The notify function of tests.jobs.tasks.told failed" in caplog.text
 
     def test_nobody_is_told_of_a_job_without_an_owner(self):

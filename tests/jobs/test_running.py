@@ -82,6 +82,28 @@ def test_an_error_without_words(worker, demo):
     assert len(told(demo)) == 1
 
 
+@pytest.mark.parametrize("task", [tasks.hostile_error, tasks.hostile_words])
+def test_an_error_that_raises_when_it_is_asked(worker, demo, task, caplog):
+    """Its owner is told in the default words; the log has what it raised."""
+    (job,) = until_done(*[task.using(owner=demo).enqueue(*[9] if task is tasks.hostile_error else [])])
+    assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
+    assert told(demo)[0].body == "Something went wrong while this was being done."
+    assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
+
+
+def test_an_error_that_raises_when_it_is_asked_for_a_pause(worker, caplog):
+    """The job is tried again after the usual one."""
+    (job,) = until_done(tasks.hostile_error.enqueue())
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert "Host code failed: retry_after" in caplog.text
+
+
+def test_a_result_that_raises_when_it_is_read(worker, demo):
+    (job,) = until_done(tasks.broken_dict.using(owner=demo).enqueue())
+    assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
+    assert len(told(demo)) == 1
+
+
 def test_timeouts(worker, demo):
     """Async: cancelled. The owner reads how long it may take."""
     (job,) = until_done(tasks.slow.using(owner=demo).enqueue())
