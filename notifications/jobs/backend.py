@@ -93,7 +93,7 @@ class JobBackend(BaseTaskBackend):
             return results.of(stored, task=task)
         result = results.ready(job, task, args, kwargs)
         if is_heard(task_enqueued, logging.DEBUG):
-            task_enqueued.send(type(self), task_result=result)
+            task_enqueued.send_robust(type(self), task_result=result)
         return result
 
     def get_result(self, result_id: str) -> TaskResult:

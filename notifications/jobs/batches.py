@@ -129,7 +129,7 @@ class Batch:
         self._inserted = results.of(job, task=batch, attempts=[])
         for child, told in [*self._collected, (job, batch)]:
             sender = type(task_backends[child.backend])
-            task_enqueued.send(sender, task_result=results.of(child, task=told, attempts=[]))
+            task_enqueued.send_robust(sender, task_result=results.of(child, task=told, attempts=[]))
 
     def _job(self) -> Job:
         """Return the row of the batch, running from now on."""

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
+from notifications.api import batch
 from notifications.compat import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -336,17 +337,20 @@ def test_a_receiver_that_raises_costs_nothing():
     def broken(**kwargs):
         raise RuntimeError("no")
 
-    signals = (task_started, task_finished, job_finished)
+    signals = (task_enqueued, task_started, task_finished, job_finished)
     for signal in signals:
         signal.connect(broken)
     try:
         result = tasks.noop.enqueue()
+        with batch() as inside:
+            tasks.noop.enqueue()
         run_jobs()
     finally:
         for signal in signals:
             signal.disconnect(broken)
-    result.refresh()
-    assert result.status == TaskResultStatus.SUCCESSFUL
+    for one in (result, inside.result):
+        one.refresh()
+        assert one.status == TaskResultStatus.SUCCESSFUL
 
 
 @pytest.mark.django_db(transaction=True)
