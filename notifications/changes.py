@@ -145,16 +145,15 @@ def newest_of_many(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
     found: dict[Any, list[Notification]] = {user: [] for user in heads}
     # The read and the unread apart: where each has an index of its own, both are read from its end.
     parts = " UNION ALL ".join(
-        f"SELECT * FROM (SELECT * FROM {_table(Notification)} WHERE user_id = %s AND raised <= %s "
+        f"SELECT * FROM (SELECT {', '.join(listing.COLUMNS)} FROM {_table(Notification)} WHERE user_id = %s AND raised <= %s "
         f"AND archived_at IS NULL AND read_at IS {null} ORDER BY raised DESC LIMIT {SNAPSHOT_ROWS}) AS part"
         for null in ("NULL", "NOT NULL")
     )
     key_of = Stream._meta.pk.get_db_prep_value
     for some in _batches((item for item in heads.items() if item[1]), SNAPSHOTS_AT_ONCE):
         values = [value for user, head in some for value in (key_of(user, connection()), head) * 2]
-        for row in Notification.objects.using(connection().alias).raw(
-            " UNION ALL ".join([parts] * len(some)), values
-        ):
+        sql = " UNION ALL ".join([parts] * len(some))
+        for row in read_rows(Notification, listing.COLUMNS, sql, values):
             found[row.user_id].append(row)
     for rows in found.values():
         rows.sort(key=attrgetter("raised"))

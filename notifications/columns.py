@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -15,13 +15,13 @@ from django.db.models import (
     BigIntegerField,
     BooleanField,
     CharField,
-    DateTimeField,
     PositiveIntegerField,
     SmallIntegerField,
     TextField,
     UUIDField,
 )
 
+from notifications.times import MomentField, to_db
 from notifications.transactions import connection
 
 _HEX = attrgetter("hex")
@@ -50,8 +50,8 @@ def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
         return None
     if type(field) is UUIDField:
         return None if db.features.has_native_uuid_field else _HEX
-    if type(field) is DateTimeField:
-        return None if db.vendor == "postgresql" else db.ops.adapt_datetimefield_value
+    if type(field) is MomentField:
+        return None if db.vendor == "postgresql" else partial(to_db, db=db)
     return lambda value: field.get_db_prep_save(value, db)
 
 

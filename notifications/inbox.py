@@ -11,12 +11,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
 from django.db.models import Exists, Model, OuterRef, Q
-from django.utils import timezone
 
-from notifications import bounds, bulk, listing, streams
+from notifications import bounds, bulk, listing, streams, times
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.transactions import CHUNK, after_commit, connection, paced
+from notifications.transactions import CHUNK, after_commit, connection, in_callers_transaction, paced
 
 logger = logging.getLogger("notifications")
 
@@ -42,7 +41,7 @@ def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
     made = [compose(user, title, **fields) for user in keys(users)]
     rows = sorted(made, key=lambda row: row.user_id)
     db = connection()
-    if db.in_atomic_block:
+    if in_callers_transaction(db):
         # Inserts only: a caller's transaction locks no stream, so it waits for nobody.
         Notification.objects.using(db.alias).bulk_create(rows, batch_size=CHUNK)
         streams.number(row.user_id for row in rows)
@@ -81,7 +80,7 @@ def compose(
         key=bounds.text("key", key, bounds.KEY),
         data=bounds.json_text("data", data or {}, bounds.DATA),
         job=job,
-        created_at=timezone.now(),
+        created_at=times.now(),
     )
 
 
@@ -93,7 +92,7 @@ def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = Non
     when it returns. Returns whether there may be more. Raises ``django.db.OperationalError`` where somebody else
     holds a row for over 5 s.
     """
-    if connection().in_atomic_block:
+    if in_callers_transaction():
         after_commit(lambda: _mark(user, verb, up_to, ids))
         return False
     return _mark(user, verb, up_to, ids)
@@ -164,7 +163,7 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
         # An UPDATE locks in no order, so the rows are locked first, by id.
         held = Notification.objects.using(db.alias).filter(not_so, id__in=chosen).order_by("id")
         locked = list(held.select_for_update(no_key=db.vendor == "postgresql").values_list("id", flat=True))
-        value = timezone.now() if sets else None
+        value = times.now() if sets else None
         Notification.objects.using(db.alias).filter(id__in=locked).update(**{field: value}, seq=None)
         full = streams.number_here([user])
         return len(chosen)

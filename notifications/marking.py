@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.utils import timezone
-
-from notifications import listing, streams
+from notifications import listing, streams, times
 from notifications.models import Notification
 from notifications.transactions import CHUNK, connection, paced
 
@@ -81,7 +79,7 @@ def _mark_chunk(user: Any, after: int, up_to: int) -> Progress:
     if db.features.has_select_for_update_skip_locked:
         free = free.select_for_update(skip_locked=True, no_key=True)
     locked = set(free.order_by("id").values_list("id", flat=True))
-    Notification.objects.using(db.alias).filter(id__in=locked).update(read_at=timezone.now(), seq=None)
+    Notification.objects.using(db.alias).filter(id__in=locked).update(read_at=times.now(), seq=None)
     streams.number_here([user])
     left = next((raised for raised, id in oldest if id not in locked), None)
     if left is not None:

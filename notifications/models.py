@@ -14,6 +14,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.times import MomentField
 
 
 def _user(**options):
@@ -80,9 +81,9 @@ class Notification(models.Model):
     job = models.UUIDField(_("job"), null=True, blank=True)
     data = models.TextField(default="{}", editable=False)
     key = models.CharField(_("key"), max_length=200, blank=True, default="")
-    created_at = models.DateTimeField(_("created"), editable=False)
-    read_at = models.DateTimeField(_("read"), null=True, blank=True, editable=False)
-    archived_at = models.DateTimeField(_("archived"), null=True, blank=True, editable=False)
+    created_at = MomentField(_("created"), editable=False)
+    read_at = MomentField(_("read"), null=True, blank=True, editable=False)
+    archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("notification")
@@ -165,13 +166,13 @@ class Job(models.Model):
     # The default in the database is for rows that an older version of the app inserts during a rolling deploy.
     lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
-    run_after = models.DateTimeField(_("run after"), null=True, blank=True)
+    run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
-    deadline = models.DateTimeField(null=True, blank=True)
+    deadline = MomentField(null=True, blank=True)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
@@ -184,16 +185,16 @@ class Job(models.Model):
     trace = models.CharField(max_length=800, blank=True, default="")  # see traces.as_text
     idempotency_key = models.CharField(max_length=200, blank=True, default="")
     idempotency_hash = models.CharField(max_length=64, blank=True, default="")
-    idempotency_expires_at = models.DateTimeField(null=True, blank=True)
+    idempotency_expires_at = MomentField(null=True, blank=True)
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
     batch = models.UUIDField(null=True, blank=True)
-    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = MomentField(null=True, blank=True)
     #: Whether somebody else than the owner asked to cancel it: then the owner is told.
     cancelled_by_other = models.BooleanField(default=False)
-    created_at = models.DateTimeField(_("created"), editable=False)
-    queued_at = models.DateTimeField(_("queued"), editable=False)
-    started_at = models.DateTimeField(_("started"), null=True, blank=True, editable=False)
-    finished_at = models.DateTimeField(_("finished"), null=True, blank=True, editable=False)
+    created_at = MomentField(_("created"), editable=False)
+    queued_at = MomentField(_("queued"), editable=False)
+    started_at = MomentField(_("started"), null=True, blank=True, editable=False)
+    finished_at = MomentField(_("finished"), null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("job")
@@ -279,8 +280,8 @@ class Attempt(models.Model):
     job = models.ForeignKey(Job, models.DO_NOTHING, db_constraint=False, related_name="attempts")
     number = models.PositiveIntegerField()
     worker = models.UUIDField(null=True)
-    started_at = models.DateTimeField(null=True)
-    ended_at = models.DateTimeField()
+    started_at = MomentField(null=True)
+    ended_at = MomentField()
     outcome = models.CharField(max_length=10, choices=Outcome)
     exception_class_path = models.CharField(max_length=500, blank=True, default="")
     traceback = models.TextField(blank=True, default="")
@@ -298,7 +299,7 @@ class Queue(models.Model):
     """A queue that is paused. One without a row is not."""
 
     name = models.CharField(_("queue"), max_length=100, primary_key=True)
-    paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
+    paused_at = MomentField(_("paused"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("queue")
@@ -315,8 +316,8 @@ class Worker(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
     process = models.CharField(_("process"), max_length=255)
-    started_at = models.DateTimeField(_("started"))
-    lease_until = models.DateTimeField(_("lease until"))
+    started_at = MomentField(_("started"))
+    lease_until = MomentField(_("lease until"))
     queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
     concurrency = models.PositiveIntegerField(_("concurrency"))
     load = models.PositiveIntegerField(_("load"), default=0)

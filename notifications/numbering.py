@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.backends.utils import CursorWrapper
-from django.utils import timezone
 
-from notifications import bulk
+from notifications import bulk, times
 from notifications.models import Job, Notification, Stream
 from notifications.transactions import connection
 from notifications.user_keys import from_db, to_db
@@ -177,7 +176,7 @@ class Pass:
             marks = ", ".join(["%s"] * len(archived))
             self.cursor.execute(
                 f"UPDATE notifications_notification SET archived_at = %s WHERE id IN ({marks}) AND archived_at IS NULL",
-                [self.db.ops.adapt_datetimefield_value(timezone.now()), *archived],
+                [times.to_db(times.now(), self.db), *archived],
             )
         jobs = [(row.seq, row.id) for row in rows if row.table == "notifications_job"]
         bulk.update(Job, ("seq",), ("id",), jobs)

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.db import DataError, OperationalError, models
-from django.utils import timezone
 
+from notifications import times
 from notifications.transactions import connection
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ def _read_column(model: type[M], column: str, id: Any) -> Any:
     except Exception as exc:
         if not is_damage(exc):
             raise
-    return (
-        timezone.now() if isinstance(field, models.DateTimeField) and not field.null else field.get_default()
-    )
+    return times.now() if isinstance(field, models.DateTimeField) and not field.null else field.get_default()
 
 
 def _select(model: type[M], columns: Any, id: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from threading import current_thread
 from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import purging, streams
@@ -21,6 +24,7 @@ _REMEMBERED = "_notifications_sessions"
 
 def connect() -> None:
     """Listen to signed out, changed and deleted users; called once, when the app is ready."""
+    connection_created.connect(_turn_autocommit_on, dispatch_uid="notifications.autocommit")
     user_logged_out.connect(_signed_out, dispatch_uid="notifications.signed_out")
     # A host's proxies and children of its user model send signals of their own.
     for model in apps.get_models():
@@ -28,6 +32,12 @@ def connect() -> None:
             post_init.connect(_loaded, sender=model, dispatch_uid="notifications.loaded")
             post_save.connect(_changed, sender=model, dispatch_uid="notifications.changed")
             post_delete.connect(_purge, sender=model, dispatch_uid="notifications.purge")
+
+
+def _turn_autocommit_on(sender: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Threads of the app commit what they write, also in a project with ``AUTOCOMMIT = False``."""
+    if not connection.settings_dict["AUTOCOMMIT"] and current_thread().name.startswith("notifications-"):
+        connection.set_autocommit(True)
 
 
 def _signed_out(sender: Any, user: Any, **kwargs: Any) -> None:

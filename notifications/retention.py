@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
 
+from notifications import times
 from notifications.models import Attempt, Job, Notification
 from notifications.purging import gone, purge_chunk
 from notifications.streams import raise_floors
@@ -67,7 +67,7 @@ def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
         # What is in a batch goes after it: a batch counts its jobs when it ends, also when it is tried again.
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
         # A key is kept for its time, and the job is where it is kept.
-        old = old.exclude(idempotency_expires_at__gt=timezone.now())
+        old = old.exclude(idempotency_expires_at__gt=times.now())
     # Chosen in the order of their index: another one would sort all that is old.
     rows = _lock(old, sorted(old.order_by(ended).values_list("id", flat=True)[:CHUNK]))
     ids = [id for id, _, _ in rows]

@@ -20,6 +20,7 @@ from notifications.signals import rung
 from notifications.transactions import (
     after_commit,
     connection,
+    in_callers_transaction,
     ours,
     paced,
     together,
@@ -43,7 +44,7 @@ def number(users: Iterable[Any], *, more: bool = False) -> None:
     """
     users = set(users)
     db = connection()
-    if not db.in_atomic_block:
+    if not in_callers_transaction(db):
         return _number_all(users, more)
     together_after_commit("numbering", users, lambda told: _number_all(set().union(*told)))
 

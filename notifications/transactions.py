@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -14,6 +15,8 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, t
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
+
+logger = logging.getLogger("notifications")
 
 
 class _Held(threading.local):
@@ -60,16 +63,30 @@ def connection() -> BaseDatabaseWrapper:
     return connections[database()]
 
 
+def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
+    """Return whether this thread is in a transaction of the caller's. Without autocommit it always is."""
+    db = db or connection()
+    return db.in_atomic_block or not db.get_autocommit()
+
+
+def turn_autocommit_on() -> None:
+    """Commit what a command of the app writes, also in a project with ``AUTOCOMMIT = False``."""
+    db = connection()
+    if not db.settings_dict["AUTOCOMMIT"]:
+        db.close()  # reads before this may have begun a transaction
+        db.set_autocommit(True)
+
+
 def ours(work: Callable[[], T]) -> T:
     """Run ``work`` in one short transaction of our own, and again from the start if the database was busy.
 
     READ COMMITTED on PostgreSQL, whatever the host's default; begun with a write on SQLite, so that a host with default
     options (deferred transactions) waits for the lock instead of failing at its first write after a read.
-    Inside a caller's atomic block (a test case, say) it is a savepoint.
+    Inside a caller's transaction (a test case, say) it is a savepoint.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = connection()
-    nested = db.in_atomic_block
+    nested = in_callers_transaction(db)
     give_up = time.monotonic() + PATIENCE
     pause = 0.005
     while True:
@@ -93,7 +110,7 @@ def alone(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of one statement, in a transaction of our own; on PostgreSQL that is one round trip."""
     db = connection()
     # What is sent together is one transaction, unless one is open already. Nobody can be frozen in the middle of it.
-    if db.in_atomic_block or not db.get_autocommit() or not _takes_several(db):
+    if in_callers_transaction(db) or not _takes_several(db):
         return ours(lambda: together([(sql, params)])[0])
     return together([(ISOLATION, ()), (sql, params)])[1]
 
@@ -129,15 +146,29 @@ def paced(work: Callable[[], T], *, more: bool = False) -> T:
     before = held.seconds
     done = ours(work)
     db = connection()
-    if (done or more) and db.vendor == "sqlite" and not db.in_atomic_block:
+    if (done or more) and db.vendor == "sqlite" and not in_callers_transaction(db):
         time.sleep(min(max(PAUSE, held.seconds - before), MAX_PAUSE_SECONDS))
     return done
 
 
 def after_commit(work: Callable[[], object]) -> None:
-    """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised."""
+    """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised.
+
+    With ``AUTOCOMMIT = False`` nothing tells of the caller's commit: ``work`` is called at once, in that transaction.
+    """
+    db = connection()
     # A closure made here: Django 5.2 cannot name a functools.partial in its log line and would lose the later hooks.
-    transaction.on_commit(lambda: work(), using=database(), robust=True)
+    call = lambda: work()  # noqa: E731
+    if not _is_committed_by_hand(db):
+        transaction.on_commit(call, using=db.alias, robust=True)
+    elif db.settings_dict["AUTOCOMMIT"]:
+        # Autocommit is off for a while. Django calls these when it is on again after a commit, and takes none.
+        db.run_on_commit.append((set(db.savepoint_ids), call, True))
+    else:
+        try:
+            call()
+        except Exception:
+            logger.exception("Error calling what follows a change")
 
 
 def at_leisure(work: Callable[[], object]) -> None:
@@ -149,11 +180,17 @@ def at_leisure(work: Callable[[], object]) -> None:
 
 
 def together_after_commit(name: str, told: T, work: Callable[[list[T]], object]) -> None:
-    """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told."""
+    """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told.
+
+    Not with ``AUTOCOMMIT = False``: other processes look for what was committed once a second.
+    """
+    db = connection()
+    if _is_committed_by_hand(db) and not db.settings_dict["AUTOCOMMIT"]:
+        return
     # The first callback that runs takes all. A flag at registering would be wrong: a savepoint rolled back takes its
     # callback along. The references are weak, so that a call whose callback went with a rollback is forgotten.
     call = _Call(told)
-    waiting: WeakSet[_Call] = connection().__dict__.setdefault(f"_notifications_{name}", WeakSet())
+    waiting: WeakSet[_Call] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
     waiting.add(call)
 
     def take_all() -> None:
@@ -184,6 +221,11 @@ def begin_with_a_write() -> None:
     if not begins_with_lock(db):
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
+
+
+def _is_committed_by_hand(db: BaseDatabaseWrapper) -> bool:
+    """Return whether the caller's transaction ends by ``transaction.commit()``, of which Django tells nobody."""
+    return not db.get_autocommit() and not (db.in_atomic_block and db.commit_on_exit)
 
 
 def _begin(db: BaseDatabaseWrapper) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module imports from its own layer and from lower ones; what is not named is the top:
 # views, consumers, admin, commands, and what a host project imports.
 LAYERS = (
-    {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "traces"},
+    {"ids", "bounds", "paths", "compat", "conf", "exceptions", "signals", "times", "traces"},
     {"models", "migrations"},
     {"transactions", "columns", "bulk", "user_keys", "connection_deadlines", "readable"},
     {"numbering", "streams", "counting", "purging", "listing", "marking", "inbox", "changes", "retention"},

@@ -11,8 +11,8 @@ import django
 from django.db.models import Min
 from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest
-from django.utils import timezone
 
+from notifications import times
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
@@ -83,7 +83,7 @@ def workers() -> Finding:
     queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
     due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
     since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
-    waits = max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
+    waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),

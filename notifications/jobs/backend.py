@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import bounds, traces
+from notifications import bounds, times, traces
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -70,7 +70,7 @@ class JobBackend(BaseTaskBackend):
             queue_name=bounds.text("queue_name", task.queue_name, bounds.QUEUE, required=True),
             lane=lane_of(task.func),
             priority=int(task.priority),
-            run_after=task.run_after,
+            run_after=task.run_after and times.aware(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
             title=bounds.text("title", title, bounds.TITLE, required=True),
             url=bounds.link("url", asked.url),

@@ -10,11 +10,11 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.utils import timezone, translation
+from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import bounds, streams
+from notifications import bounds, streams, times
 from notifications.compat import TaskResult, task, task_backends, task_enqueued
 from notifications.ids import uuid7
 from notifications.jobs import active, recording, results, settling
@@ -75,7 +75,7 @@ class Batch:
                 "The batch is over, and something that was started inside its block still enqueues. "
                 "Await it before the block ends."
             )
-        job.created_at = job.queued_at = timezone.now()
+        job.created_at = job.queued_at = times.now()
         job.batch = self.id
         self._collected.append((job, task))
         return results.of(job, task=task, attempts=[])
@@ -134,7 +134,7 @@ class Batch:
     def _job(self) -> Job:
         """Return the row of the batch, running from now on."""
         children = [child for child, _ in self._collected if child.batch == self.id]
-        now = timezone.now()
+        now = times.now()
         title = self._title or ngettext("%(count)d job", "%(count)d jobs", len(children)) % {
             "count": len(children)
         }

@@ -7,9 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
-from django.utils import timezone
 
-from notifications import streams
+from notifications import streams, times
 from notifications.jobs import active, outcomes, settling, states
 from notifications.jobs.lanes import lane_at
 from notifications.jobs.outcomes import Outcome
@@ -18,7 +17,15 @@ from notifications.jobs.results import policy_at
 from notifications.jobs.rows import clock, guarded_update, locked
 from notifications.jobs.transaction_receivers import TransactionLost, begin_anew, until_recorded
 from notifications.models import Job
-from notifications.transactions import CHUNK, after_commit, connection, database, ours, paced
+from notifications.transactions import (
+    CHUNK,
+    after_commit,
+    connection,
+    database,
+    in_callers_transaction,
+    ours,
+    paced,
+)
 
 ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
 #: What may be tried again.
@@ -36,7 +43,7 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     where somebody else holds a row for over 5 s.
     """
     ids = sorted(set(ids))
-    if connection().in_atomic_block:
+    if in_callers_transaction():
         after_commit(lambda: _cancel(ids, by))
         return dict.fromkeys(ids, "asked")
     return _cancel(ids, by)
@@ -49,7 +56,7 @@ def retry(ids: Iterable[UUID]) -> list[UUID]:
     ``TooManyJobs`` when an owner may have no more, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
-    if connection().in_atomic_block:
+    if in_callers_transaction():
         after_commit(lambda: _retry(ids))
         return ids
     return _retry(ids)
@@ -184,7 +191,7 @@ def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
 def _retry_some(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
     """Queue jobs again, with as many attempts more and in the lane that ``tasks`` has for their paths."""
     _wait_5_seconds_at_most()
-    now = timezone.now()
+    now = times.now()
     jobs = [job for job in locked(rows, skip=False) if job.task_path in tasks]
     for job in jobs:
         if job.user_id is not None:
@@ -213,7 +220,7 @@ def _retry_batch(batch: Job) -> bool:
 
 def _reopen(batch: UUID) -> bool:
     """Have a batch run again that ended badly, and end it where its jobs are done already. Returns whether it was."""
-    now = timezone.now()
+    now = times.now()
 
     def reopen() -> bool:
         _wait_5_seconds_at_most()

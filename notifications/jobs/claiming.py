@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import bulk, streams
+from notifications import bulk, streams, times
 from notifications.jobs import due
 from notifications.jobs.lanes import LANES, Lanes
 from notifications.jobs.queues import limits
@@ -74,7 +75,7 @@ def claim(
             job.started_at = now
             job.deadline = now + timedelta(seconds=timeouts.get(job.task_path, TIMEOUT) + BEYOND_TIMEOUT)
         db = connection()
-        time = db.ops.adapt_datetimefield_value
+        time = partial(times.to_db, db=db)
         id = Job._meta.pk.get_db_prep_value(worker, db)
         update_held(
             ("worker", "started_at", "deadline"),
@@ -106,6 +107,7 @@ def _claim_at_once(
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     for job, row in zip(jobs, rows, strict=True):
-        job.known_by = row[-1]  # type: ignore[attr-defined]  # see postpone()
+        known_by = row[-1] and times.from_db(row[-1], connection())
+        job.known_by = known_by  # type: ignore[attr-defined]  # see postpone()
     streams.ring(job.user_id for job in jobs)
     return due.first(jobs, limit)

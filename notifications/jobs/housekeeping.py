@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
-from django.utils import timezone
 
-from notifications import streams
+from notifications import streams, times
 from notifications.conf import settings
 from notifications.jobs import by_hand, recording, states
 from notifications.jobs.lease import Lease, dead_neighbours
@@ -66,7 +65,7 @@ class Housekeeping:
         while True:
             began = time.monotonic()
             deleted = 0
-            pruning = Pruning(timezone.now() - settings.RETENTION, run=ours)
+            pruning = Pruning(times.now() - settings.RETENTION, run=ours)
             try:
                 while (count := await self._write(self._prune_some, pruning)) is not None:
                     deleted += count

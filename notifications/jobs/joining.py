@@ -17,7 +17,7 @@ from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs import running
 from notifications.jobs.awaited import End, Listen, look_at, waits
 from notifications.jobs.running import Running
-from notifications.transactions import connection
+from notifications.transactions import in_callers_transaction
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
@@ -121,7 +121,7 @@ def _refuse_on_event_loop() -> None:
 
 
 def _refuse_in_transaction(run: Running | None) -> None:
-    if connection().in_atomic_block and not (run and run.inline):
+    if in_callers_transaction() and not (run and run.inline):
         raise RuntimeError(
             "The job is not done, and inside a transaction it never will be: no worker sees it before the commit. "
             "Wait for it after the atomic block; in a TestCase call notifications.testing.run_jobs() first."
@@ -135,5 +135,5 @@ def _late(id: UUID, seconds: float | None) -> TimeoutError:
 def _close_connections() -> None:
     """Hold none while waiting."""
     for db in connections.all(initialized_only=True):
-        if not db.in_atomic_block:
+        if not db.in_atomic_block and db.autocommit:
             db.close()

@@ -14,9 +14,8 @@ from pathlib import Path
 from uuid import UUID
 
 from django.db import connections
-from django.utils import timezone
 
-from notifications import connection_deadlines
+from notifications import connection_deadlines, times
 from notifications.conf import settings
 from notifications.ids import uuid7
 from notifications.jobs.rows import clock
@@ -81,7 +80,7 @@ class Lease:
             id=self.worker,
             host=socket.gethostname()[:255],
             process=process_identity(),
-            started_at=timezone.now(),
+            started_at=times.now(),
             lease_until=until,
             queues=self._queues[:1000],
             concurrency=self._concurrency,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils import timezone
-
-from notifications import bounds, streams
+from notifications import bounds, streams, times
 from notifications.compat import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.models import Queue
-from notifications.transactions import after_commit, connection, database, ours
+from notifications.transactions import after_commit, database, in_callers_transaction, ours
 
 
 def pause(name: str) -> None:
@@ -18,7 +16,7 @@ def pause(name: str) -> None:
 
     Raises ValueError for a queue that the settings do not know.
     """
-    _set(name, timezone.now())
+    _set(name, times.now())
 
 
 def resume(name: str) -> None:
@@ -66,7 +64,7 @@ def _set(name: str, paused_at: Any) -> None:
         Queue.objects.using(database()).update_or_create(name=name, defaults={"paused_at": paused_at})
         streams.ring((), queue=paused_at is None)
 
-    if connection().in_atomic_block:
+    if in_callers_transaction():
         after_commit(lambda: ours(change))
     else:
         ours(change)

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
 from notifications.jobs.policies import DEFAULT, Policy, policy_of
 from notifications.models import Job
@@ -72,7 +73,8 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
     if task is None:
         task = find_task(job.task_path)
         asked = (job.priority, job.queue_name, job.run_after, job.backend)
-        if asked != (task.priority, task.queue_name, task.run_after, task.backend):
+        run_after = task.run_after and times.aware(task.run_after)
+        if asked != (task.priority, task.queue_name, run_after, task.backend):
             # A queue or backend that the settings do not have any more must not hide what became of the job.
             with suppress(InvalidTask, ImproperlyConfigured):
                 task = task.using(

@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.utils import timezone
-
-from notifications import bulk
+from notifications import bulk, times
 from notifications.columns import adapter
 from notifications.models import Attempt, Job
 from notifications.transactions import connection, database, together
@@ -26,17 +24,17 @@ def clock() -> datetime:
     """Return the database's time: leases of several machines are compared by one clock."""
     db = connection()
     if db.vendor != "postgresql":
-        return timezone.now() + ahead
+        return times.now() + ahead
     with db.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0] + ahead
+        return times.from_db(cursor.fetchone()[0], db) + ahead
 
 
 def clock_clause() -> tuple[str, Any]:
     """Return SQL for ``clock()``, and its parameter, for a statement that then asks no second time."""
     db = connection()
     if db.vendor != "postgresql":
-        return "%s", db.ops.adapt_datetimefield_value(clock())
+        return "%s", times.to_db(clock(), db)
     # A query of its own is made once. A function that is called for each row could not be looked up in an index.
     return "(SELECT clock_timestamp() + %s)", ahead
 
@@ -72,7 +70,7 @@ def guards(
     )
     if connection().vendor == "postgresql":
         found, [(now,)] = together([(query, params), ("SELECT clock_timestamp()", [])])
-        now += ahead
+        now = times.from_db(now, connection()) + ahead
     else:
         [found], now = together([(query, params)]), clock()
     return now, {ids[id]: tuple(rest) for id, *rest in found}  # type: ignore[misc]
@@ -93,7 +91,7 @@ def guarded_update(
 
     def adapt(value: Any) -> Any:
         if isinstance(value, datetime):
-            return db.ops.adapt_datetimefield_value(value)
+            return times.to_db(value, db)
         return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
 
     with db.cursor() as cursor:

@@ -25,9 +25,8 @@ from uuid import UUID
 
 from django.db import Error
 from django.db.models import Q
-from django.utils import timezone
 
-from notifications import bulk, streams
+from notifications import bulk, streams, times
 from notifications.jobs import active, due, outcomes
 from notifications.jobs.claiming import BEYOND_TIMEOUT
 from notifications.jobs.claiming import claim as claim
@@ -65,7 +64,7 @@ def enqueue(job: Job) -> Job:
 
     Returns the job, or the one that has its key already. Raises ``TooManyJobs`` and ``KeyReused``.
     """
-    job.created_at = job.queued_at = timezone.now()
+    job.created_at = job.queued_at = times.now()
     db = connection()
 
     def insert() -> Job:
@@ -169,7 +168,7 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
         job.seq = 0 if job.user_id is None else None
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
-    at = connection().ops.adapt_datetimefield_value(now)
+    at = times.to_db(now, connection())
     with bulk.gathered():
         at_once = _may_number_at_once(ended) and streams.allot(
             [*(o.job for o in ended if o.job.user_id is not None), *notifications]

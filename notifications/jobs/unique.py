@@ -6,17 +6,17 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
-from notifications import bulk
+from notifications import bulk, times
 from notifications.bounds import KEY
 from notifications.exceptions import KeyReused
 from notifications.models import Job
-from notifications.transactions import connection, database, ours
+from notifications.transactions import connection, database, in_callers_transaction, ours
 
 #: How long a key is kept.
 KEPT = timedelta(hours=24)
@@ -50,7 +50,7 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
     Raises ``KeyReused`` if that is another task, or has other arguments.
     """
-    job.idempotency_expires_at = timezone.now() + KEPT
+    job.idempotency_expires_at = times.now() + KEPT
     db = connection()
 
     def look_and_insert() -> Job:
@@ -61,7 +61,7 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
     for tries_left in reversed(range(TRIES)):
         try:
-            if not db.in_atomic_block:
+            if not in_callers_transaction(db):
                 return ours(look_and_insert)
             with transaction.atomic(using=db.alias):  # the caller's transaction outlives a violation
                 return look_and_insert()
@@ -81,7 +81,7 @@ def holder(user: Any, key: str) -> Job | None:
     if not found:
         return None
     [there] = found
-    if there.idempotency_expires_at is None or there.idempotency_expires_at <= timezone.now():
+    if there.idempotency_expires_at is None or there.idempotency_expires_at <= times.now():
         rows = Job.objects.using(database()).filter(id=there.id, idempotency_key=key)
         rows.update(idempotency_key="", idempotency_hash="")
         return None
@@ -91,8 +91,8 @@ def holder(user: Any, key: str) -> Job | None:
 def give_key(job: Job, key: str, hash: str) -> None:
     """Store a key on a job that has none. Raises ``django.db.IntegrityError`` where another job of its owner has it."""
     db = connection()
-    now = timezone.now()
-    time = db.ops.adapt_datetimefield_value
+    now = times.now()
+    time = partial(times.to_db, db=db)
     with db.cursor() as cursor:
         cursor.execute(
             "UPDATE notifications_job "

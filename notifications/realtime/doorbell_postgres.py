@@ -22,7 +22,7 @@ from notifications.connection_deadlines import limit_this_thread, set_options
 from notifications.jobs.threads import NoThread, start, start_thread
 from notifications.realtime import doorbell_message
 from notifications.realtime.doorbell_retry import for_ever
-from notifications.transactions import at_leisure, connection
+from notifications.transactions import at_leisure, connection, in_callers_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Sayer:
         Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
         """
         db = connection()
-        if db.in_atomic_block:  # a test case; nobody else could see its rows either
+        if in_callers_transaction(db):  # a test case; nobody else could see its rows either
             return
         with self._lock:
             if time.monotonic() < self._quiet_until:

@@ -10,6 +10,7 @@ from weakref import WeakSet, ref
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: Waiting requests of a user in one process.
 AT_ONCE = 4
@@ -72,15 +73,22 @@ def server_task() -> asyncio.Task[Any] | None:
 
 
 def in_transaction() -> bool:
-    """Whether this thread is in an atomic block, of whatever database: whoever waited there would hold its locks."""
-    return any(db.in_atomic_block for db in connections.all(initialized_only=True))
+    """Return whether this thread is in a transaction, of whatever database: to wait there would hold its locks.
+
+    Without autocommit an open connection is always in one.
+    """
+    return any(_is_in_transaction(db) for db in connections.all(initialized_only=True))
 
 
 def close_connections() -> None:
-    """Close the connections of this thread; not in an atomic block, whose work would be lost."""
+    """Close the connections of this thread; not in a transaction, whose work would be lost."""
     for db in connections.all(initialized_only=True):
-        if not db.in_atomic_block:
+        if not _is_in_transaction(db):
             db.close()
+
+
+def _is_in_transaction(db: BaseDatabaseWrapper) -> bool:
+    return db.in_atomic_block or (db.connection is not None and not db.autocommit)
 
 
 def release_thread() -> None:

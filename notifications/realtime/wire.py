@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from copy import copy
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
-
-from notifications import bounds, paths
+from notifications import bounds, paths, times
 from notifications.models import Job, Notification
 from notifications.readable import log_damage
 from notifications.realtime.framing import websocket_frame
@@ -172,9 +170,7 @@ def rfc3339(time: datetime | None) -> str | None:
     """Return a time in UTC as RFC 3339 writes it, with ``Z``."""
     if time is None:
         return None
-    if time.tzinfo is None:
-        time = timezone.make_aware(time, timezone.get_default_timezone())
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return times.aware(time).isoformat().replace("+00:00", "Z")
 
 
 class Frame:

@@ -35,7 +35,7 @@ class Host:
         self.folder, self.key = Path(folder), key
         self.port = free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
-        self.worker = ""
+        self.worker = self.commits = ""
         self.processes = []
         self.people = 0
 
@@ -58,6 +58,8 @@ class Host:
         self.start("-m", "django", "run_jobs")
 
     def serve(self, *arguments):
+        if self.key == "string":
+            self.commits = "by hand"
         self.start(*arguments).wait_until(lambda: listens(self.port), what="the server to listen")
 
     def start(self, *arguments):
@@ -76,6 +78,7 @@ class Host:
             "HOST_FOLDER": str(self.folder),
             "HOST_KEY": self.key,
             "HOST_WORKER": self.worker,
+            "HOST_COMMITS": self.commits,
             "PYTHONUNBUFFERED": "1",
         }
 

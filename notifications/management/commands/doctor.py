@@ -12,6 +12,7 @@ from django.db import Error
 
 from notifications import counting
 from notifications.diagnosis import ERROR, Finding, database, diagnose
+from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):
@@ -37,6 +38,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         if not 0 < options["patience"] <= 3600:
             raise CommandError(
                 f"--patience is {options['patience']:g}. It must be over 0, and 3600 s at most."

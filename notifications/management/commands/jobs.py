@@ -16,7 +16,7 @@ from notifications.jobs import by_hand, queues
 from notifications.jobs.unserved import unserved
 from notifications.models import Attempt, Job
 from notifications.realtime import wire
-from notifications.transactions import database
+from notifications.transactions import database, turn_autocommit_on
 
 #: Jobs that one list shows at most.
 MOST = 1_000_000
@@ -48,6 +48,8 @@ class Command(BaseCommand):
             each.add_argument("--json", action="store_true", help="a JSON object a line")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         try:
             getattr(self, verb)(**options)
         except Error as exc:

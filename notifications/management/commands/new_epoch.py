@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from notifications import streams
+from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):
@@ -18,6 +19,8 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         try:
             self.stdout.write(streams.begin_epoch())
         except Error as exc:

@@ -11,6 +11,7 @@ from django.db import Error
 
 from notifications.api import notify
 from notifications.models import Notification
+from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):
@@ -25,6 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("--key", default="", help="replaces the unread notifications with the same key")
 
     def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         users = get_user_model()
         try:
             user = users._default_manager.get_by_natural_key(username)

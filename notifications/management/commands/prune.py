@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
-from django.utils import timezone
 
-from notifications import retention
+from notifications import retention, times
 from notifications.conf import settings
+from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):
@@ -21,11 +21,13 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=float, help="another retention, in days")
 
     def handle(self, *args: Any, days: float | None, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         if days is not None and not 0 <= days < 100_000:
             raise CommandError(f"--days is {days}. It must be 0 or more.")
         kept = settings.RETENTION if days is None else timedelta(days=days)
         try:
-            deleted = retention.prune(timezone.now() - kept)
+            deleted = retention.prune(times.now() - kept)
         except Error as exc:
             raise CommandError(
                 f"The database does not take it now ({exc}). Try again; nothing is half done."

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from notifications.conf import settings
 from notifications.jobs.queues import refuse_unknown
+from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):
@@ -28,6 +29,8 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, help="jobs at a time (NOTIFICATIONS['CONCURRENCY'])")
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
+        if self._called_from_command_line:
+            turn_autocommit_on()
         if concurrency is not None and concurrency < 1:
             raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
         try:

@@ -1,7 +1,8 @@
 """A project that has chosen everything at once that makes an app's life hard.
 
 HOST_FOLDER is where its databases and static files are, HOST_KEY what keys its users have: "uuid" or "string".
-With the latter the CSRF token is in the session, too.
+With the latter the CSRF token is in the session, too, and there are no time zones. HOST_COMMITS="by hand" commits at
+the end of each request, without autocommit.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import django
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
+COMMITS_BY_HAND = os.environ.get("HOST_COMMITS") == "by hand"
 NAME = "tests.hosts.everything"
 
 SECRET_KEY = "everything"
@@ -42,6 +44,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
+if COMMITS_BY_HAND:
+    MIDDLEWARE.insert(0, f"{NAME}.committing.commit_at_the_end")
 
 # Not even 'self': a script or a style sheet without the nonce of the page is refused.
 NONCE = "<CSP_NONCE_SENTINEL>"
@@ -76,6 +80,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FOLDER / f"{alias}.sqlite3",
         "ATOMIC_REQUESTS": True,
+        "AUTOCOMMIT": not COMMITS_BY_HAND,
     }
     for alias in ("default", "elsewhere")
 }
@@ -95,7 +100,7 @@ CSRF_USE_SESSIONS = os.environ["HOST_KEY"] == "string"
 LANGUAGE_CODE = "de"
 LANGUAGES = [("de", "Deutsch"), ("en", "English")]
 TIME_ZONE = "Europe/Berlin"
-USE_TZ = True
+USE_TZ = os.environ["HOST_KEY"] != "string"
 
 STATIC_URL = "static/"
 STATIC_ROOT = FOLDER / "static"

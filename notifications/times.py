@@ -1,0 +1,72 @@
+"""Moments: aware and UTC in Python, UTC in the database, whatever ``USE_TZ`` of the project says.
+
+With ``USE_TZ = False`` Django keeps local times. When clocks are set back or forward, a lease would hold an hour longer
+or be over at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+def now() -> datetime:
+    """Return the time of this machine."""
+    return datetime.now(UTC)
+
+
+def aware(moment: datetime) -> datetime:
+    """Return a moment of the project's; without a time zone it is one of ``TIME_ZONE``."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.get_default_timezone())
+    return moment.astimezone(UTC)
+
+
+def to_db(moment: datetime, db: Any) -> Any:
+    """Return an aware moment as the database takes it."""
+    if settings.USE_TZ or db.vendor != "sqlite":
+        return db.ops.adapt_datetimefield_value(moment)
+    return str(moment.astimezone(UTC).replace(tzinfo=None))
+
+
+def from_db(moment: datetime, db: Any) -> datetime:
+    """Return a moment that the database gave, which with ``USE_TZ = False`` has no time zone."""
+    if moment.tzinfo is not None:
+        return moment
+    # PostgreSQL gives the time of its session's zone, with ``fold`` where it comes twice.
+    zone = UTC if db.vendor == "sqlite" else ZoneInfo(db.timezone_name)
+    return moment.replace(tzinfo=zone).astimezone(UTC)
+
+
+class MomentField(models.DateTimeField):
+    """A DateTimeField whose values are aware and UTC, also with ``USE_TZ = False``."""
+
+    if TYPE_CHECKING:  # an attribute of an instance is its value
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
+        def __set__(self, instance: Any, value: Any) -> None: ...
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = self.to_python(models.Field.get_prep_value(self, value))
+        return None if value is None else aware(value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        value = value if prepared else self.get_prep_value(value)
+        return to_db(value, connection) if isinstance(value, datetime) else value
+
+    def get_db_converters(self, connection: Any) -> list[Callable[..., Any]]:
+        return [] if settings.USE_TZ else [_from_db_value]
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+
+def _from_db_value(value: Any, expression: Any, connection: Any) -> Any:
+    return None if value is None else from_db(value, connection)

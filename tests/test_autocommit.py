@@ -1,0 +1,107 @@
+"""A project that commits by itself: ``AUTOCOMMIT = False``, or autocommit turned off for a while.
+
+On SQLite Django commits at the end of each atomic block then: its savepoint is the transaction.
+"""
+
+import threading
+
+import pytest
+from django.db import connection, connections, transaction
+
+from notifications import changes, inbox, streams
+from notifications.api import notify
+from notifications.jobs import by_hand
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture
+def ada(django_user_model):
+    return django_user_model.objects.create_user("ada")
+
+
+@pytest.fixture
+def by_itself(ada, monkeypatch):
+    """AUTOCOMMIT = False: new connections have it off, and nothing turns it on."""
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    yield
+    connection.close()
+    monkeypatch.undo()
+    connection.close()
+
+
+def elsewhere(work):
+    """What another thread of the app's finds, on a connection of its own."""
+    found = []
+
+    def run():
+        found.append(work())
+        connections.close_all()
+
+    thread = threading.Thread(target=run, name="notifications-test")
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_jobs_and_notifications_are_in_the_transaction(by_itself, ada):
+    """Nobody sees them before the commit; then each process that looks numbers them and runs them."""
+    tasks.noop.using(owner=ada).enqueue()
+    tasks.noop.using(owner=ada, key="once").enqueue()
+    notify(ada, "Hello")
+    if connection.vendor == "postgresql":
+        assert elsewhere(lambda: Job.objects.count() + Notification.objects.count()) == 0
+    transaction.commit()
+    assert elsewhere(Job.objects.count) == 2
+    elsewhere(streams.leftovers)
+    assert elsewhere(lambda: changes.position(ada.pk).unread) == 1
+    if connection.vendor == "postgresql":
+        tasks.noop.using(owner=ada).enqueue()
+        notify(ada, "Never")
+        transaction.rollback()
+    assert (Job.objects.count(), Notification.objects.count()) == (2, 1)
+
+
+def test_changes_are_in_the_transaction(by_itself, ada):
+    """Marking and cancelling take part in it, as nothing tells of its end."""
+    notify(ada, "Hello")
+    job = tasks.noop.using(owner=ada).enqueue()
+    transaction.commit()
+    elsewhere(streams.leftovers)
+    inbox.mark(ada.pk, "read", 1)
+    by_hand.cancel([job.id], by=ada.pk)
+    if connection.vendor == "postgresql":
+        assert elsewhere(Notification.objects.filter(read_at=None).count) == 1
+    transaction.commit()
+    assert elsewhere(Notification.objects.filter(read_at=None).count) == 0
+    assert elsewhere(Job.objects.get).state == "cancelled"
+    assert connection.run_on_commit == []
+
+
+def test_threads_of_the_app_commit(by_itself, ada):
+    """A worker's, say."""
+    job = tasks.noop.using(owner=ada).enqueue()
+    transaction.commit()
+    elsewhere(run_jobs)
+    transaction.commit()
+    wait_until(lambda: Job.objects.get(pk=job.id).state == "succeeded", what="the job to be done")
+
+
+def test_autocommit_off_for_a_while(ada):
+    """What is put off to the commit comes when autocommit is on again; a rollback takes it along."""
+    transaction.set_autocommit(False)
+    try:
+        if connection.vendor == "postgresql":
+            notify(ada, "Never")
+            transaction.rollback()
+        notify(ada, "Hello")
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    row = Notification.objects.get()
+    assert (row.title, row.seq) == ("Hello", 1)
