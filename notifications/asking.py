@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -27,6 +28,13 @@ from notifications.realtime import hub, wire
 from notifications.realtime.waiting import Seat, close_connections, in_transaction, release_thread, take_seat
 from notifications.requests import preferred_type
 from notifications.transactions import begin_with_a_write, connection, database
+
+logger = logging.getLogger("notifications")
+
+#: Methods that clients repeat as they like (RFC 9110, section 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+#: Names of the views that a warning was logged for.
+_warned_views: set[str] = set()
 
 #: Seconds after which a client may ask again how far its job is.
 RETRY_AFTER = 1
@@ -103,9 +111,26 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
     except (OperationalError, InterfaceError) as exc:
         log_database_error(exc)
         return busy().response()
+    if request.method in SAFE_METHODS and not asked.replayed:
+        _warn_of_safe_method(request)
     if not may_wait or _prefers_a_page(request):
         return asked
     return _sit_down(request, asked)
+
+
+def _warn_of_safe_method(request: HttpRequest) -> None:
+    """Log once for each view that it enqueued a job for a method that clients take for free of effects."""
+    match = request.resolver_match
+    view = f"{match.func.__module__}.{match.func.__qualname__}" if match else "a view outside the URLconf"
+    if view in _warned_views:
+        return
+    _warned_views.add(view)
+    logger.warning(
+        "A job was enqueued by a safe request, which crawlers, prefetches and reloads repeat: %s of %s. "
+        "Accept POST only, for example with @require_POST.",
+        request.method,
+        view,
+    )
 
 
 def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from notifications import asking
 from notifications.api import aaccepted, accepted, requester, task
 from notifications.jobs import states
 from notifications.models import Job, Ring
@@ -354,3 +355,18 @@ def test_inside_a_transaction_of_the_view(browser, ada, rf):
         assert accepted(request, ask_plainly).status_code == 202
         transaction.set_rollback(True)
     assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/async/"])
+def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog, monkeypatch, path):
+    """A POST is none."""
+    monkeypatch.setattr(asking, "_warned_views", set())
+    browser.post(path)
+    assert "safe request" not in caplog.text
+    for method in (browser.get, browser.head):
+        Group.objects.all().delete()
+        assert method(path).status_code == 202
+    (record,) = [record for record in caplog.records if "safe request" in record.message]
+    assert record.levelname == "WARNING" and record.name == "notifications"
+    name = "plain" if path == "/plain/" else "from_async"
+    assert f"GET of {__name__}.{name}. Accept POST only, for example with @require_POST." in record.message

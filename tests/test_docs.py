@@ -14,6 +14,7 @@ from asyncsite.environment import NAMES, SQLITE_OPTIONS
 from notifications import api, exceptions, signals
 from notifications.api import notify
 from notifications.conf import DEFAULTS
+from notifications.models import Job
 from tests import documented
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -99,6 +100,38 @@ def test_the_options_of_sqlite_are_those_of_the_site():
     """The quick start names what runs here."""
     options = code("quickstart.md", "SQLite").partition('"OPTIONS":')[2].strip().rstrip(",")
     assert ast.literal_eval(options) == SQLITE_OPTIONS
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", ["README.md", "docs/jobs.md"])
+def test_the_examples_of_a_view_take_a_post_only(page, rf, django_user_model):
+    """A GET enqueues nothing; a POST is answered 202, and its job succeeds."""
+    user = django_user_model.objects.create_user("ada")
+    text = (DOCS.parent / page).read_text()
+    (example,) = re.findall(r"^```python\n((?:(?!```)[\s\S])*?return accepted\([\s\S]*?)^```$", text, re.M)
+    names = {"__name__": __name__, "collect": lambda year, month: None, "urls": ["http://10.0.0.1/"]}
+    names |= {"Report": DocumentedReport, "check_urls": documented.make_report}
+    exec(example, names)
+    view, arguments = (names["export_view"], [2026]) if page == "README.md" else (names["reports"], [])
+    for method, status in (("get", 405), ("post", 202)):
+        request = getattr(rf, method)("/")
+        request.user = user
+        assert view(request, *arguments).status_code == status
+        assert Job.objects.count() == (status == 202)
+
+
+class DocumentedReport:
+    """Stands for the model of the examples."""
+
+    pk = 7
+
+    class objects:
+        @staticmethod
+        def create(**fields):
+            return DocumentedReport()
+
+    def get_absolute_url(self):
+        return "/reports/7/"
 
 
 @pytest.mark.django_db
