@@ -13,6 +13,7 @@ from notifications.api import batch, join
 from notifications.ids import uuid7
 from notifications.jobs import outcomes, recording, states
 from notifications.jobs.policies import DEFAULT
+from notifications.management.commands.prune import Command
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -127,11 +128,11 @@ def test_the_command_says_what_it_did(user, capsys):
     """``--days`` replaces the retention of the settings."""
     inbox.put(user, "old")
     age(Notification, 2)
-    call_command("prune")
-    call_command("prune", days=1)
+    call_command(Command())
+    call_command(Command(), days=1)
     assert capsys.readouterr().out == "0 rows deleted.\n1 rows deleted.\n"
     with pytest.raises(CommandError, match="0 or more"):
-        call_command("prune", days=-1)
+        call_command(Command(), days=-1)
 
 
 def test_what_is_restored_meanwhile_stays(user, monkeypatch):

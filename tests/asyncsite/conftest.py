@@ -5,6 +5,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from asyncsite.models import Call, Report
+from notifications.outbound.circuits import circuits
 from tests.outbound.upstream import Upstream
 
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -55,6 +56,7 @@ def upstream(settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": [upstream.place]}
     yield upstream
     upstream.close()
+    circuits.reset()
 
 
 @pytest.fixture
