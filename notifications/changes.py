@@ -145,7 +145,8 @@ def newest_of_many(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
     found: dict[Any, list[Notification]] = {user: [] for user in heads}
     # The read and the unread apart: where each has an index of its own, both are read from its end.
     parts = " UNION ALL ".join(
-        f"SELECT * FROM (SELECT {', '.join(listing.COLUMNS)} FROM {_table(Notification)} WHERE user_id = %s AND raised <= %s "
+        f"SELECT * FROM (SELECT {', '.join(listing.COLUMNS)} FROM {_table(Notification)} "
+        f"WHERE user_id = %s AND raised <= %s "
         f"AND archived_at IS NULL AND read_at IS {null} ORDER BY raised DESC LIMIT {SNAPSHOT_ROWS}) AS part"
         for null in ("NULL", "NOT NULL")
     )
