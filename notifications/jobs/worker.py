@@ -347,7 +347,12 @@ class Worker:
             try:
                 await self._write(states.report, jobs)
             except AWAY as exc:
-                logger.warning("The progress of %d jobs is not stored: %s", len(jobs), exc)
+                logger.warning(
+                    "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
+                )
+                for run in runs:
+                    self._reports.setdefault(claim_of(run.job), run)
+                self._reported.set()
             await asyncio.sleep(REPORT)
 
     # Cancel

@@ -185,6 +185,23 @@ def test_progress(worker, demo, gate):
     assert (job.progress_current, job.progress_message, job.version) == (2, "all", 4)
 
 
+def test_progress_is_written_when_the_database_is_back(worker, monkeypatch, gate):
+    """Also where the task says no more."""
+    tries = iter([OperationalError("away"), OperationalError("away")])
+    report = states.report
+
+    def away(*args):
+        for error in tries:
+            raise error
+        return report(*args)
+
+    monkeypatch.setattr(states, "report", away)
+    tasks.report_and_hold.enqueue()
+    job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
+    assert job.state == "running"
+    gate.set()
+
+
 def test_progress_costs_one_write_however_often_it_is_said(worker):
     (job,) = until_done(tasks.count.enqueue(5_000))
     assert (job.progress_current, job.progress_total, job.progress_message) == (5000, 5000, "counting")
