@@ -169,7 +169,7 @@ def mails():
 def test_every_outcome_is_stored(worker, demo, hostile, quick, act, caplog):
     """With what the receivers of the neighbours wrote, once, and nothing of what its own wrote."""
     calls = hostile(act)
-    jobs = until_done(*ask(demo, "Poison"))
+    jobs = until_done(*ask(demo, "Poison"), timeout=20)  # less than one that hangs would take
     assert {job.state for job in jobs} == {"succeeded"}
     assert {job.attempt for job in jobs} == {1}
     assert len(told(demo)) == 10
@@ -198,7 +198,7 @@ def test_two_of_a_group(worker, demo, hostile):
 def test_one_that_always_hangs_keeps_a_few_threads(worker, demo, hostile, quick):
     """The jobs after those are recorded without receivers, which are called again when it has returned."""
     calls = hostile(hang)
-    until_done(*ask(demo, *["Poison"] * 6))
+    until_done(*ask(demo, *["Poison"] * 6), timeout=20)
     assert calls["Poison"] == transaction_receivers.MAX_HANGING_CALLS
     until_done(*ask(demo))
     tasks.gate.set()
