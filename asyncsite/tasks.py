@@ -12,7 +12,7 @@ from asyncsite.limits import refuse_too_many_reports
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
 from asyncsite.summary import outcome_words
-from notifications.api import policy, progress, task
+from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
 from notifications.exceptions import JobError
 
 AT_ONCE = 50
@@ -30,9 +30,16 @@ def tell(done):
     return {"body": f"{outcome_words(**done.result)}.", "level": "warning" if wanting else "success"}
 
 
-# An hour is enough for 1,000 URLs of one server that all take the longest a call may take.
+# An hour is enough for 1,000 URLs of one server that all take the longest a call may take. What goes wrong with a URL
+# is a row of the report; what may go wrong besides is the database, which comes back.
 @task
-@policy(title="Check report {report_id}", timeout=3600, notify=tell)
+@policy(
+    title="Check report {report_id}",
+    timeout=3600,
+    max_attempts=10,
+    retry_on=DATABASE_UNAVAILABLE,
+    notify=tell,
+)
 async def check_urls(report_id):
     """Call what is not recorded yet, at most AT_ONCE URLs at a time and A_HOST a server; return the counts of outcomes.
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult, task
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from notifications.jobs.batches import Batch
 
 __all__ = [
+    "DATABASE_UNAVAILABLE",
     "aaccepted",
     "abatch",
     "accepted",
@@ -37,6 +39,9 @@ __all__ = [
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: What Django raises while the database is away or busy, which passes: ``@policy(retry_on=DATABASE_UNAVAILABLE)``.
+DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError)
 
 
 def policy(
@@ -62,6 +67,7 @@ def policy(
         Classes of exceptions after which the job is tried again; after any other one it has failed. With
         ``TimeoutError`` also an attempt that took too long. The pause before attempt n + 1 is a random part of 2^n
         seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
+        ``DATABASE_UNAVAILABLE`` are those of a database that is away, restarted, say.
     ``concurrency_key``, ``concurrency``
         Of the jobs with the same key only so many run at once, over all workers. It may name arguments and the
         ``owner``: ``"report:{owner}"``. Tasks that share keys should share the number.
