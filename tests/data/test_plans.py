@@ -319,6 +319,45 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
         assert rows_read(lambda: states.claim(uuid7(), 10, queues=served)) < READ[connection.vendor]
 
 
+@pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
+@pytest.mark.parametrize(
+    ("waits", "looked_for"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
+)
+def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, held_back):
+    """A backlog of sync jobs is not read where async ones are looked for, and the other way round; later ones too."""
+    for name in ("LATER", "AHEAD"):
+        monkeypatch.setattr(due, name, 20)
+    if held_back == "paused":
+        queues.pause("other")
+    if held_back == "of a full key":
+        queued_job(concurrency_key="full", lane=looked_for).save()
+        assert len(states.claim(uuid7(), 1)) == 1
+        queued_job(concurrency_key="full", lane=looked_for, priority=9).save()
+    Job.objects.bulk_create(
+        [queued_job(lane=waits, priority=5, later=bool(number % 2)) for number in range(BACKLOG)]
+    )
+    lanes = {looked_for: 10}
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        asked = [queued_job(lane=looked_for) for _ in range(3)]
+        Job.objects.bulk_create(asked)
+        assert rows_read(lambda: due.names(lanes=lanes)) < READ[connection.vendor]
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += states.claim(uuid7(), 10, lanes=lanes)
+
+        for _ in range(2):
+            assert rows_read(claim) < READ[connection.vendor]
+        assert claimed == asked
+    # Both at once, of the backlog no more than may be.
+    both = {looked_for: 10, waits: 2}
+    assert rows_read(lambda: states.claim(uuid7(), 10, lanes=both)) < READ[connection.vendor]
+    assert Job.objects.filter(lane=waits, state="running").count() == 2
+
+
 def test_what_others_wait_for_is_looked_up(crowded):
     """By its ids and batches, whatever else waits: nothing of that is read."""
     Job.objects.bulk_create([queued_job(priority=5) for _ in range(BACKLOG)])
