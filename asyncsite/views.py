@@ -2,6 +2,7 @@
 
 import json
 
+from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
@@ -131,7 +132,13 @@ def reports_page(request, form, *, status=200):
         form.ask_for_the_file_again()
     mine = Report.objects.filter(owner=request.user).defer("urls").order_by("-id")
     page = Paginator(mine, A_PAGE).get_page(request.GET.get("page"))
-    context = {"form": form, "page": page, "listed": listed(page), "samples": sample_urls()}
+    context = {
+        "form": form,
+        "page": page,
+        "listed": listed(page),
+        "samples": sample_urls(),
+        "retention_days": settings.REPORT_RETENTION.days,
+    }
     return render(request, "asyncsite/reports.html", context, status=status)
 
 

@@ -67,6 +67,7 @@ def test_the_command_deletes_reports_too(aged, capsys):
 def test_an_owner_deletes_a_report(person, make_report):
     """With its calls, from its page. Another one stays."""
     report, another = make_report(ok=[1]), make_report(ok=[2])
+    assert "A report is deleted after 90 days." in person.get("/reports/").content.decode()
     html = person.get(report.get_absolute_url()).content.decode()
     assert (
         f'action="/reports/{report.pk}/delete/"' in html and "Delete this report and 1 recorded call?" in html
