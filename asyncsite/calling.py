@@ -1,10 +1,10 @@
-"""One guarded call to one URL, and what came of it."""
+"""Call one URL with the guarded client, and describe the outcome."""
 
 from dataclasses import dataclass
 
 from notifications import outbound
 
-DEADLINE = 30.0  # seconds, for a call that nobody waits for
+DEADLINE = 30.0  # seconds
 MAX_BODY_BYTES = 5_000_000
 ERROR_LENGTH = 500
 TYPE_LENGTH = 200
@@ -12,10 +12,10 @@ TYPE_LENGTH = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of a call, under the names of the Call row.
+    """The outcome of a call. The fields have the names of those of the Call model.
 
-    ``ok`` is an answer with a status below 400, after redirects. ``failed`` is any other answer, which keeps its
-    status, and no usable answer at all. ``refused`` was not called, because the guard does not allow it.
+    ``outcome`` is ``ok`` for an answer with a status below 400, after redirects; ``refused`` where the guard did not
+    allow the call; and ``failed`` for every other answer, whose status is kept, and for none.
     """
 
     outcome: str
@@ -27,7 +27,10 @@ class Answer:
 
 
 async def call(url):
-    """Call a URL and return its Answer, which also says in words what went wrong. The body is counted, not kept."""
+    """Call a URL and return its Answer, with the text of an error instead of raising it.
+
+    The body is counted while it arrives, and not kept.
+    """
     try:
         async with outbound.stream("GET", url, deadline=DEADLINE, max_bytes=MAX_BODY_BYTES) as response:
             size = 0
@@ -57,5 +60,5 @@ def error_of(response):
 
 
 def storable(text):
-    """A header as a database takes it: its bytes may be no UTF-8, which Python holds as lone surrogates."""
+    """Return a header without what a database refuses: NUL, and the lone surrogates of bytes that are not UTF-8."""
     return text.replace("\0", "�").encode("utf-8", "replace").decode()

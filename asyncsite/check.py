@@ -1,4 +1,4 @@
-"""One URL, called while the person waits; what takes too long goes on in the background."""
+"""The page that calls one URL within the request; a call that takes too long becomes a report."""
 
 import asyncio
 from dataclasses import asdict
@@ -25,7 +25,7 @@ PATIENCE = 2.0  # seconds
 @never_cache
 @signed_in("GET", "HEAD", "POST", accepts=(*FORMS, "application/json"))
 async def check(request):
-    """GET: the form. POST: the answer of one URL, or a job that will have it."""
+    """Show the form (GET), or call one URL and show its answer, or the job that will have it (POST)."""
     if request.method != "POST":
         return await page(request, CheckForm())
     if sends_json(request):
@@ -53,7 +53,7 @@ async def answer(request, url, *, form):
         )
         refusal = problem(429, detail, headers={"Retry-After": str(error.retry_after)})
         return await refused(request, refusal, form=form)
-    # Signing in has opened a connection to the database: nobody holds one while waiting for somebody else's API.
+    # The session was read from the database. Its connection must not be held while the other API is awaited.
     await let_go()
     try:
         # As the caller, so that a URL of theirs that fails opens no circuit for others.
@@ -78,7 +78,7 @@ async def later(request, url, *, form):
 
 
 async def refused(request, response, *, form):
-    """The problem itself for a program; for a person the form with what it says."""
+    """Return a problem to a program as it is, and to a person as the form with its text."""
     if wants_json(request):
         return response
     form.add_error(None, detail_of(response))
@@ -89,7 +89,7 @@ async def refused(request, response, *, form):
 
 
 async def page(request, form, *, status=200, **context):
-    # In a thread, because the header asks the database who it is for and what is unread.
+    # In a thread, because the page's header queries the user and the unread count.
     return await sync_to_async(render)(
         request, "asyncsite/check.html", {"form": form, **context}, status=status
     )

@@ -39,16 +39,16 @@ UNREADABLE = (
 class Environment:
     """The variables of NAMES, typed.
 
-    A variable of the process wins. Beneath it lies the record of the last `make run`, var/development.json,
-    so that a command beside a running development site finds the same settings without further variables.
-    A process that names SECRET_KEY or DEBUG itself gets nothing from it: production is told everything by its
-    environment and never becomes a development site through a file that was left behind.
+    A variable of the process takes precedence over the record of the last `make run`, var/development.json, from which
+    a command beside a running development site gets the same settings. A process with SECRET_KEY or DEBUG in its
+    environment, even empty, does not read the record: a file that was left behind cannot turn production into
+    development.
     """
 
     def __init__(self, var, environ=os.environ):
         self.var = Path(var)
         given = {name: environ[name] for name in NAMES if environ.get(name)}
-        # Also set to nothing: that is a mistake in production, and no wish to be in development.
+        # Also where it is set but empty, which is a mistake in production and not a wish for development.
         recorded = {} if {"SECRET_KEY", "DEBUG"} & environ.keys() else read_record(self.var)
         self.values = recorded | given
         self.has_empty_key = "SECRET_KEY" in environ and not environ["SECRET_KEY"].strip()

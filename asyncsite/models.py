@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class Report(models.Model):
-    """A list of URLs to be called, asked for by one person."""
+    """A list of URLs that one user wants called."""
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="reports", db_index=False
@@ -32,10 +32,7 @@ class Report(models.Model):
 
 
 class Call(models.Model):
-    """What came of calling one URL of a report.
-
-    A call is recorded once: whoever comes second with the same position leaves the row as it is.
-    """
+    """The outcome of calling one URL of a report. A position is recorded once; a later insert is ignored."""
 
     class Outcome(models.TextChoices):
         OK = "ok", "ok"

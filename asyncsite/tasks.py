@@ -1,4 +1,4 @@
-"""The work in the background: calling all URLs of a report."""
+"""The background task that calls all URLs of a report."""
 
 import asyncio
 from collections import defaultdict
@@ -17,13 +17,13 @@ from notifications.exceptions import JobError
 
 AT_ONCE = 50
 A_HOST = 10
-RECORD_EVERY = 0.25  # seconds; what a killed worker has called and not recorded yet is called again
-ROWS = 100  # of one transaction, so that nobody waits long for SQLite's one writer
+RECORD_EVERY = 0.25  # seconds; calls that a killed worker has not recorded are made again
+ROWS = 100  # of one transaction, because SQLite has one writer and others wait for it
 MAX_PRUNED_REPORTS = 20  # by one report's job
 
 
 def tell(done):
-    """What the notification says of a report that is done; the default words if it failed."""
+    """Return the fields of a finished report's notification; the defaults for a failed one."""
     if done.error:
         return {}
     wanting = done.result["failed"] or done.result["refused"]
@@ -43,8 +43,8 @@ def tell(done):
 async def check_urls(report_id):
     """Call what is not recorded yet, at most AT_ONCE URLs at a time and A_HOST a server; return the counts of outcomes.
 
-    May run again at any time: what an earlier attempt recorded is not called again. Reports of all users that are past
-    their retention are deleted first.
+    Idempotent: URLs that an earlier attempt recorded are not called again. Reports of all users that are past their
+    retention are deleted first.
     """
     await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS)
     todo, total = await sync_to_async(unrecorded)(report_id)
@@ -64,7 +64,7 @@ async def check_urls(report_id):
 
 
 def ask_report(user, urls, title=""):
-    """Make a report and enqueue its job, in the caller's transaction; return what ``enqueue`` returned.
+    """Create a report and enqueue its job, in the caller's transaction; return the result of ``enqueue``.
 
     Raises TooManyReports if the user has as many as are stored for one user.
     """
@@ -78,7 +78,7 @@ def ask_report(user, urls, title=""):
 
 
 def unrecorded(report_id):
-    """The (position, URL) pairs that have no row yet, and how many URLs there are in all."""
+    """Return the (position, URL) pairs without a row, and the number of all URLs."""
     urls = Report.objects.values_list("urls", flat=True).filter(pk=report_id).first()
     if urls is None:
         raise JobError("The report was deleted.")
@@ -88,10 +88,10 @@ def unrecorded(report_id):
 
 
 def start_calls(todo):
-    """One asyncio task for each (position, URL).
+    """Start one asyncio task for each (position, URL) pair and return them.
 
-    A call first gets its turn at its server, then one of the places of the report: so a slow server keeps at most
-    A_HOST places, and none of the calls waits inside the outbound client, where its deadline would be running.
+    A call first waits for its server, then for one of the AT_ONCE places of the report. So a slow server takes at most
+    A_HOST places, and no call waits inside the outbound client, where its deadline would be running.
     """
     places, servers = asyncio.Semaphore(AT_ONCE), defaultdict(lambda: asyncio.Semaphore(A_HOST))
 
@@ -108,7 +108,7 @@ async def record(report_id, answers):
 
 
 def record_rows(report_id, answers):
-    """One transaction. A position that somebody else has recorded meanwhile keeps their row."""
+    """Insert the rows in one transaction. A position that another worker has recorded meanwhile keeps its row."""
     rows = [
         Call(report_id=report_id, position=position, url=url, **vars(answer))
         for position, url, answer in answers
