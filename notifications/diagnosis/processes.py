@@ -17,11 +17,11 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.backend import JobBackend
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.queues import paused
 from notifications.jobs.rows import clock
+from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.unserved import WAITS, unserved
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell, doorbell_layer, origin
@@ -173,7 +173,7 @@ def round_trip(patience: float) -> Finding:
     if queue is None or queue in paused():
         why = f"the queue {queue} is paused" if queue else "there is no worker"
         return Finding(what="round trip", state=WARNING, words=f"Not tried: {why}.", remedy="See above.")
-    alias = next((alias for alias in task_backends if isinstance(task_backends[alias], JobBackend)), None)
+    alias = next((alias for alias in task_backends if has_job_tasks(task_backends[alias])), None)
     if alias is None:
         return Finding(
             what="round trip",

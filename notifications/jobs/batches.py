@@ -18,9 +18,9 @@ from notifications import bounds, streams, times
 from notifications.compat import TaskResult, task, task_backends, task_enqueued
 from notifications.ids import uuid7
 from notifications.jobs import active, recording, results, settling
-from notifications.jobs.backend import JobBackend
 from notifications.jobs.owners import owner_key
 from notifications.jobs.policies import Done
+from notifications.jobs.tasks import has_job_tasks
 from notifications.models import Job
 from notifications.transactions import after_commit, connection, ours
 
@@ -166,8 +166,8 @@ def collecting() -> Batch | None:
 
 
 def _backend() -> str:
-    """Return the alias of the first backend of ours."""
-    return next(alias for alias in task_backends.settings if isinstance(task_backends[alias], JobBackend))
+    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
+    return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
 
 
 def _queue() -> str:

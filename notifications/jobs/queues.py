@@ -6,7 +6,7 @@ from typing import Any
 
 from notifications import bounds, streams, times
 from notifications.compat import task_backends
-from notifications.jobs.backend import JobBackend
+from notifications.jobs.tasks import has_job_tasks
 from notifications.models import Queue
 from notifications.transactions import after_commit, database, in_callers_transaction, ours
 
@@ -42,7 +42,7 @@ def names() -> set[str] | None:
     found: set[str] = set()
     for alias in task_backends.settings:
         backend = task_backends[alias]
-        if isinstance(backend, JobBackend):
+        if has_job_tasks(backend):
             if not backend.queues:
                 return None
             found |= backend.queues

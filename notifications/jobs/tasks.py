@@ -83,6 +83,11 @@ class JobTask(Task):
         return changed
 
 
+def has_job_tasks(backend: Any) -> bool:
+    """Return whether a backend of ``TASKS`` enqueues jobs of this app: it is ``JobBackend``, or extends it."""
+    return issubclass(backend.task_class, JobTask)
+
+
 _NAMES = [field.name for field in fields(JobTask)]
 
 
