@@ -24,6 +24,8 @@ logger = logging.getLogger("notifications")
 
 #: Bytes of a connection that are read in one turn of the event loop, where each may be a frame or chunk of its own.
 READ_BYTES = 4096
+#: The least and the most for bodies in chunks, by the size of these. Twisted reads the most.
+MIN_READ_BYTES, MAX_READ_BYTES = 1024, 64 * 1024
 #: Bytes of a body that the application receives at once from the file on disk.
 BODY_CHUNK_BYTES = 64 * 1024
 #: Seconds for a client to read why it was refused. A connection closed with unread data is reset, and the answer lost.
@@ -47,12 +49,14 @@ class BoundedRequest(http_protocol.WebRequest):
         self.content: Any
         self.body: Any = None  # the file of a large body
         self.received_bytes = 0
-        self.is_refused = False
+        self.pieces = self.recent_bytes = 0  # of a body in chunks
+        self.is_refused = self.is_chunked = False
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there. ``length`` is None for a body in chunks."""
         super().gotLength(length)
-        if length is None:
+        self.is_chunked = length is None
+        if self.is_chunked:
             self.channel.transport.bufferSize = READ_BYTES
         if problem := self._problem(length):
             self.refuse(problem)
@@ -61,6 +65,8 @@ class BoundedRequest(http_protocol.WebRequest):
         if self.is_refused:
             return
         self.received_bytes += len(data)
+        if self.is_chunked:
+            self._adapt_reads(len(data))
         if is_too_large(self.received_bytes):
             self.refuse(body_too_large())
         else:
@@ -100,6 +106,14 @@ class BoundedRequest(http_protocol.WebRequest):
         channel.transport.loseWriteConnection()
         channel.dataReceived = lambda data: None
         channel.callLater(LINGER_SECONDS, channel.transport.abortConnection)
+
+    def _adapt_reads(self, size: int) -> None:
+        """Read in one turn of the loop about 64 pieces of a body in chunks: few bytes where each is a chunk."""
+        self.pieces += 1
+        self.recent_bytes += size
+        if self.pieces % 64 == 0:
+            self.channel.transport.bufferSize = min(max(self.recent_bytes, MIN_READ_BYTES), MAX_READ_BYTES)
+            self.recent_bytes = 0
 
     def _problem(self, length: int | None) -> Problem | None:
         upgrades = self.requestHeaders.getRawHeaders(b"Upgrade", ())

@@ -102,5 +102,9 @@ class Crowd:
         waits.append(time.monotonic() - begun)
 
     async def _until(self, socket, op):
-        while json.loads(await socket.receive_str(timeout=100))["op"] != op:
-            pass
+        while True:
+            frame = json.loads(await socket.receive_str(timeout=100))
+            if frame.get("ack"):
+                await socket.send_str(json.dumps({"op": "ack", "n": frame["n"]}))
+            if frame["op"] == op:
+                return
