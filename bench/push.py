@@ -6,7 +6,7 @@
 ``people``: 1,000 users with a socket each; ``all``: everybody is told at once; ``steady``: everybody in turn, 100
 messages a second in all, so a message goes to one socket; ``steady-2``: the same, told by another process; ``storm``:
 all were cut and come back, ours from their positions, until each has all it missed, which is nothing; ``storm-5``: five
-messages to each, of which stock knows nothing.
+messages to each, of which stock knows nothing; ``first``: all connect at once without a position, as new pages do.
 
 Ours is a notification: a committed, numbered row. Stock is ``group_send``: no row, no order, no replay. CPU is that of
 the server process, user and system, all threads, and includes the making of the rows; of Redis and of the clients it
