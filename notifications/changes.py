@@ -150,9 +150,8 @@ def newest_of_many(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
         f"AND archived_at IS NULL AND read_at IS {null} ORDER BY raised DESC LIMIT {SNAPSHOT_ROWS}) AS part"
         for null in ("NULL", "NOT NULL")
     )
-    key_of = Stream._meta.pk.get_db_prep_value
     for some in _batches((item for item in heads.items() if item[1]), SNAPSHOTS_AT_ONCE):
-        values = [value for user, head in some for value in (key_of(user, connection()), head) * 2]
+        values = [value for user, head in some for value in (_to_db(user), head) * 2]
         sql = " UNION ALL ".join([parts] * len(some))
         for row in read_rows(Notification, listing.COLUMNS, sql, values):
             found[row.user_id].append(row)
