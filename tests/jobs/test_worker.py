@@ -102,10 +102,9 @@ def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, 
         assert go_on.wait(60)
         return found
 
-    wait_until(lambda: worker._more, what="the look after it")
-    worker._more = (
-        False  # as when that look found a slot and no job; whoever waited for another job has it again
-    )
+    wait_until(lambda: worker._exhausted, what="the look after it")
+    # As when that look found a slot and no job; whoever waited for another job has it again.
+    worker._exhausted = set()
     monkeypatch.setattr(worker, "_take", take_long)
     waiting = tasks.noop.using(owner=demo).enqueue()
     assert looked.wait(60)
