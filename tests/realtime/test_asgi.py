@@ -78,7 +78,8 @@ async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, applic
 
 async def test_the_log_of_a_uvicorn_that_starts_says_which_way_frames_go(application, monkeypatch, caplog):
     """Before the first socket."""
-    server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=type("Other", (), {})))
+    other = type("Other", (), {})
+    server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=other, http_protocol_class=other))
     monkeypatch.setattr(uvicorn_server, "running", lambda: server)
     events, answers = asyncio.Queue(), asyncio.Queue()
     living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
