@@ -18,7 +18,8 @@ from django.utils import timezone
 
 def now() -> datetime:
     """Return the time of this machine."""
-    return datetime.now(UTC)
+    # With USE_TZ = False Django's is local, and says nothing of which hour it is where clocks are set back.
+    return timezone.now() if settings.USE_TZ else datetime.now(UTC)
 
 
 def aware(moment: datetime) -> datetime:
