@@ -61,6 +61,8 @@ def call(what: str, function: Callable[..., T], *args: Any, **named: Any) -> T |
     """
     name = name_of(function)
     thread = threading.get_ident()
+    # A receiver may cancel a job, whose signals are then sent inside its call.
+    outer = running.get(thread)
     running[thread] = (name, time.monotonic())
     try:
         with restored_connections(what, name):
@@ -69,7 +71,10 @@ def call(what: str, function: Callable[..., T], *args: Any, **named: Any) -> T |
         logger.exception("Host code failed: %s %s", what, name)
         return None
     finally:
-        del running[thread]
+        if outer:
+            running[thread] = outer
+        else:
+            del running[thread]
 
 
 @contextmanager

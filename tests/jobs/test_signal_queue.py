@@ -3,12 +3,15 @@
 import asyncio
 import threading
 import time
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from notifications.compat import task_finished, task_started
-from notifications.jobs import signal_queue
+from notifications.jobs import by_hand, signal_queue
 from notifications.jobs.signal_queue import SignalQueue
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -114,6 +117,24 @@ def test_whatever_one_does_the_next_are_called(worker, demo, receive, act, leave
     wait_until(lambda: seen == ["succeeded", "Mine"] * 2, what="the other receivers")
     for what in ("task_started", "task_finished", "job_finished", "notification_recorded"):
         assert f"Host code failed: receiver of {what} tests.jobs.test_signal_queue" in caplog.text
+
+
+def test_one_may_cancel_a_job(worker, demo, receive, caplog):
+    """The signals of the cancelled job are sent inside the call, and the receivers behind it are called."""
+    later = timezone.now() + timedelta(hours=1)
+    other = tasks.noop.using(owner=demo, run_after=later).enqueue()
+    seen = []
+
+    def cancel_other(job, **kwargs):
+        if str(job.id) != other.id:
+            by_hand.cancel([UUID(other.id)])
+
+    receive(cancel_other, job_finished)
+    receive(lambda job, **_: seen.append(str(job.id)), job_finished)
+    job = tasks.noop.using(owner=demo).enqueue()
+    wait_until(lambda: len(seen) == 2, what="the receivers of both", timeout=20)
+    assert seen == [other.id, job.id]
+    assert "Signals could not be sent" not in caplog.text
 
 
 @pytest.mark.parametrize("ends", [True, False])
