@@ -100,15 +100,19 @@ def roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
 
 
 def _state_of(db: BaseDatabaseWrapper) -> tuple[int, bool, bool]:
-    return len(db.atomic_blocks), db.autocommit, in_transaction(db)
+    # Before its first connection Django has autocommit as off, whatever the settings say.
+    autocommit = db.autocommit if db.connection else db.settings_dict["AUTOCOMMIT"]
+    return len(db.atomic_blocks), autocommit, in_transaction(db)
 
 
 def _is_open(db: BaseDatabaseWrapper) -> bool:
     raw = db.connection
+    if raw is None:
+        return True
+    if db.vendor == "postgresql":
+        return not raw.closed
     try:
-        return raw is None or (
-            not raw.closed if db.vendor == "postgresql" else raw.in_transaction is not None
-        )
+        return db.vendor != "sqlite" or raw.in_transaction is not None
     except db.Database.Error:
         return False
 

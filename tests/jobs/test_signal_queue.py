@@ -1,9 +1,11 @@
 """Signals after the commit: on a thread of their own, in order, within bounds, and with the grace of a stop."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,7 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from notifications.compat import task_finished, task_started
-from notifications.jobs import by_hand, signal_queue
+from notifications.jobs import by_hand, host_code, signal_queue
 from notifications.jobs.signal_queue import SignalQueue
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -135,6 +137,30 @@ def test_one_may_cancel_a_job(worker, demo, receive, caplog):
     wait_until(lambda: len(seen) == 2, what="the receivers of both", timeout=20)
     assert seen == [other.id, job.id]
     assert "Signals could not be sent" not in caplog.text
+
+
+def test_one_that_reads_left_nothing_open(worker, receive, caplog):
+    """Also as the first one on its thread, which connects to the database."""
+    seen = []
+    receive(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
+    tasks.noop.enqueue()
+    wait_until(lambda: seen == ["succeeded"], what="the receiver")
+    until_done(tasks.noop.enqueue())
+    wait_until(lambda: len(seen) == 2, what="the receiver")
+    assert "Host code left a transaction open" not in caplog.text
+
+
+def test_connections_of_other_databases_stay_as_they_are(monkeypatch, caplog):
+    """A project may have one to MySQL, say, whose driver says nothing of transactions."""
+    closed = []
+    other = SimpleNamespace(
+        **{"alias": "other", "vendor": "mysql", "autocommit": True, "in_atomic_block": False},
+        **{"connection": object(), "settings_dict": {"AUTOCOMMIT": True}, "atomic_blocks": []},
+        **{"Database": sqlite3, "savepoint_ids": [], "close": lambda: closed.append(1)},
+    )
+    monkeypatch.setattr(connections, "all", lambda initialized_only: [other])
+    host_code.call("receiver", lambda: None)
+    assert (closed, caplog.text) == ([], "")
 
 
 @pytest.mark.parametrize("ends", [True, False])
