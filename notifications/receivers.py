@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import current_thread
 from typing import Any
 
 from django.apps import apps
@@ -14,7 +13,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import purging, streams
-from notifications.transactions import after_commit
+from notifications.transactions import after_commit, has_autocommit_at_first
 
 #: Fields of a user that end sessions when they change.
 DECIDES_SESSIONS = {"password", "is_active"}
@@ -36,7 +35,7 @@ def connect() -> None:
 
 def _turn_autocommit_on(sender: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Threads of the app commit what they write, also in a project with ``AUTOCOMMIT = False``."""
-    if not connection.settings_dict["AUTOCOMMIT"] and current_thread().name.startswith("notifications-"):
+    if not connection.settings_dict["AUTOCOMMIT"] and has_autocommit_at_first(connection):
         connection.set_autocommit(True)
 
 

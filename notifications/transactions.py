@@ -69,6 +69,11 @@ def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
     return db.in_atomic_block or not db.get_autocommit()
 
 
+def has_autocommit_at_first(db: BaseDatabaseWrapper) -> bool:
+    """Return whether a new connection of this thread has autocommit: threads of the app always turn it on."""
+    return db.settings_dict["AUTOCOMMIT"] or threading.current_thread().name.startswith("notifications-")
+
+
 def turn_autocommit_on() -> None:
     """Commit what a command of the app writes, also in a project with ``AUTOCOMMIT = False``."""
     db = connection()

@@ -10,7 +10,7 @@ from django.db import connection, connections, transaction
 
 from notifications import changes, inbox, streams
 from notifications.api import notify
-from notifications.jobs import by_hand
+from notifications.jobs import by_hand, host_code
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -90,6 +90,12 @@ def test_threads_of_the_app_commit(by_itself, ada):
     elsewhere(run_jobs)
     transaction.commit()
     wait_until(lambda: Job.objects.get(pk=job.id).state == "succeeded", what="the job to be done")
+
+
+def test_receivers_on_threads_of_the_app_leave_nothing_open(by_itself, caplog):
+    """Autocommit, which is on there, is none of their doing."""
+    assert elsewhere(lambda: host_code.call("receiver", Job.objects.count)) == 0
+    assert "Host code left a transaction open" not in caplog.text
 
 
 def test_autocommit_off_for_a_while(ada):
