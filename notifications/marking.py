@@ -42,9 +42,9 @@ def mark_all_read(user: Any, up_to: int) -> bool:
 def continue_marking(
     seconds: float = ROUND_SECONDS, run: Callable[[Callable[[], Progress]], Progress] = paced
 ) -> bool:
-    """Go on with what requests have left, for about ``seconds`` and at least one chunk; return whether there is more.
+    """Go on with what requests have left, for about ``seconds`` and at least one chunk that is not locked elsewhere.
 
-    ``run`` runs a transaction.
+    Return whether there is more. ``run`` runs a transaction.
     """
     give_up = time.monotonic() + seconds
     while pending := streams.being_read():
@@ -52,8 +52,9 @@ def continue_marking(
         for user, after, up_to in pending:
             _, marked = run(lambda pending=(user, after, up_to): _continue(*pending))  # type: ignore[misc]
             moved = moved or marked
-            if time.monotonic() >= give_up:
-                return moved
+            # Not before something is marked, or an inbox whose rows are locked would hold up those behind it.
+            if moved and time.monotonic() >= give_up:
+                return True
         if not moved:
             return False
     return False

@@ -108,3 +108,17 @@ def test_a_locked_row_is_left_until_it_is_free(on_postgresql, elsewhere, user):
     marking.continue_marking(60)
     assert not unread(user).exists()
     assert streams.being_read() == []
+
+
+def test_a_locked_inbox_does_not_hold_up_others(on_postgresql, elsewhere, user, django_user_model):
+    """Also where only one chunk is marked at a time."""
+    other = django_user_model.objects.create_user("eve")
+    notify(other, "One")
+    streams.read_later(user.pk, 0, 1)
+    streams.read_later(other.pk, 0, 1)
+    holder = elsewhere()
+    holder.begin()
+    holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
+    marking.continue_marking(0)
+    assert not unread(other).exists()
+    holder.roll_back()
