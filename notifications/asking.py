@@ -18,6 +18,7 @@ from notifications import paths, until_done
 from notifications.compat import TaskResult
 from notifications.exceptions import KeyReused, TooManyJobs
 from notifications.idempotency import Key, Taken, key_of
+from notifications.jobs.host_code import name_of
 from notifications.jobs.owners import asked_in_request, owner_key
 from notifications.jobs.pace import counted
 from notifications.jobs.threads import NoThread
@@ -121,7 +122,7 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
 def _warn_of_safe_method(request: HttpRequest) -> None:
     """Log once for each view that it enqueued a job for a method that clients take for free of effects."""
     match = request.resolver_match
-    view = f"{match.func.__module__}.{match.func.__qualname__}" if match else "a view outside the URLconf"
+    view = name_of(match.func) if match else "a view outside the URLconf"
     if view in _warned_views:
         return
     _warned_views.add(view)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from functools import partial
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -40,6 +41,11 @@ def ask_plainly():
 @csrf_exempt
 def plain(request):
     return accepted(request, ask_plainly)
+
+
+class CallableView:
+    def __call__(self, request):
+        return plain(request)
 
 
 @csrf_exempt
@@ -107,6 +113,8 @@ urlpatterns = [
     path("fails-later/", that_fails_later),
     path("forgets/", that_forgets),
     path("seen/", seen),
+    path("partial/", partial(plain)),
+    path("instance/", CallableView()),
     path("", include("asyncsite.urls")),
 ]
 
@@ -370,3 +378,14 @@ def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog
     assert record.levelname == "WARNING" and record.name == "notifications"
     name = "plain" if path == "/plain/" else "from_async"
     assert f"GET of {__name__}.{name}. Accept POST only, for example with @require_POST." in record.message
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/partial/", ".plain"), ("/instance/", "an instance of tests.test_asking.CallableView")],
+)
+def test_a_view_without_a_name_is_answered(browser, caplog, monkeypatch, path, name):
+    """A view may be a partial function or an object, which have no __qualname__."""
+    monkeypatch.setattr(asking, "_warned_views", set())
+    assert browser.get(path).status_code == 202
+    assert f"{name}. Accept POST only" in caplog.text
