@@ -45,7 +45,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_frame(frame)
 
     def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text" and not self._is_utf8():
+        # After a close the message is discarded unread, and a second close would raise an error.
+        if not self.close_sent and self.curr_msg_data_type == "text" and not self._is_utf8():
             self.frames = []
             self.conn.send_close(1007)
             self.handle_parser_exception()

@@ -121,8 +121,16 @@ def test_text_that_is_no_utf8_ends_the_connection(client, text):
     """Without a traceback in the log, of which the server's fixture makes sure."""
     client.send(frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\xa4"))
     assert client.until(b"\xc3\xa4")
-    client.send(text + frame(TEXT, b"behind"))
+    client.send(text + text + frame(TEXT, b"behind"))
     assert b"behind" not in client.until(b"never")
+
+
+def test_text_that_is_no_utf8_behind_the_close_of_the_server_is_dropped(client):
+    """The close of the client ends the connection, without a traceback in the log."""
+    client.send(frame(TEXT, b"close"))
+    assert client.until(b"\x88\x02\x0f\xa0")
+    client.send(frame(TEXT, b"\xff") + frame(CLOSE, b"\x0f\xa0"))
+    assert client.until(b"never") == b""
 
 
 def test_few_frames_are_read_after_the_close():
