@@ -50,11 +50,16 @@ class BoundedRequest(http_protocol.WebRequest):
         self.body: Any = None  # the file of a large body
         self.received_bytes = 0
         self.pieces = self.recent_bytes = 0  # of a body in chunks
-        self.is_refused = self.is_chunked = False
+        self.is_http_1 = isinstance(self.channel, HTTPChannel)  # of HTTP/2 it is a stream without a transport
+        self.is_chunked = False
+        self.problem: Problem | None = None  # why it is refused
+        self.lingering: Any = None  # the timer that closes the connection then
 
     def gotLength(self, length: int | None) -> None:
-        """The headers are there. ``length`` is None for a body in chunks."""
+        """The headers are there, but of HTTP/2 perhaps not all yet. ``length`` is None for a body in chunks."""
         super().gotLength(length)
+        if not self.is_http_1:
+            return
         self.is_chunked = length is None
         if self.is_chunked:
             self.channel.transport.bufferSize = READ_BYTES
@@ -62,7 +67,7 @@ class BoundedRequest(http_protocol.WebRequest):
             self.refuse(problem)
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.is_refused:
+        if self.problem:
             return
         self.received_bytes += len(data)
         if self.is_chunked:
@@ -73,11 +78,16 @@ class BoundedRequest(http_protocol.WebRequest):
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if not self.is_refused:
+        if self.is_http_1:
+            if self.problem:  # it is answered
+                return
             vars(self.channel.transport).pop("bufferSize", None)
-            super().requestReceived(command, path, version)
+        super().requestReceived(command, path, version)
 
     def process(self) -> Any:
+        if not self.is_http_1 and (problem := self.problem or self._problem(self.received_bytes)):
+            self._answer(problem)
+            return None
         for name in (b"Sec-WebSocket-Protocol", b"Daphne-Root-Path"):
             if not all(value.isascii() for value in self.requestHeaders.getRawHeaders(name, ())):
                 self.basic_error(400, b"Bad Request", f"Invalid {name.decode()}")  # Daphne answers 500
@@ -90,22 +100,38 @@ class BoundedRequest(http_protocol.WebRequest):
         return super().process()
 
     def refuse(self, problem: Problem) -> None:
-        """Answer before the body is there, discard what comes of it, and close."""
-        self.is_refused = True
-        channel: Any = self.channel
-        is_http_1 = isinstance(channel, HTTPChannel)
-        if not is_http_1:  # of HTTP/2 the stream alone is ended
-            channel.abortConnection()
+        """Answer before the body is there, discard what comes of it, and close.
+
+        HTTP/2 is answered once the body has ended: the connection is for other requests too.
+        """
+        self.problem = problem
+        if not self.is_http_1:
             return
+        channel: Any = self.channel
         self.requestHeaders.removeHeader(b"Expect")  # Twisted would answer it with 100 Continue
         response = problem.response()
         head = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n".encode()
         response["Content-Length"] = str(len(response.content))
         response["Connection"] = "close"
         channel.transport.write(head + response.serialize_headers() + b"\r\n\r\n" + response.content)
-        channel.transport.loseWriteConnection()
+        if (
+            not channel.isSecure()
+        ):  # TLS has no such end of one direction, and what was written still waits in it
+            channel.transport.loseWriteConnection()
         channel.dataReceived = lambda data: None
-        channel.callLater(LINGER_SECONDS, channel.transport.abortConnection)
+        self.lingering = channel.callLater(LINGER_SECONDS, channel.transport.abortConnection)
+
+    def connectionLost(self, reason: Any) -> None:
+        if self.lingering and self.lingering.active():
+            self.lingering.cancel()
+        super().connectionLost(reason)
+
+    def _answer(self, problem: Problem) -> None:
+        response = problem.response()
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in response.items()]
+        headers = [(name, value) for name, value in headers if name.lower() != b"connection"]
+        self.handle_reply({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": response.content})
 
     def _adapt_reads(self, size: int) -> None:
         """Read in one turn of the loop about 64 pieces of a body in chunks: few bytes where each is a chunk."""

@@ -1,0 +1,147 @@
+"""Requests on Daphne with TLS, and with HTTP/2, which it speaks where ``h2`` is installed."""
+
+import asyncio
+import os
+import ssl
+import sys
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.realtime.test_daphne_requests import MAX_BODY_BYTES, pieces
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+
+pytest.importorskip("daphne")
+
+
+@pytest.fixture
+def pem(tmp_path):
+    """A file with a key and a certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "server.pem"
+    file.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return file
+
+
+@pytest.fixture
+def daphne(pem, tmp_path):
+    port = free_port()
+    endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+    process = Process(
+        [sys.executable, "-m", "daphne", "-e", endpoint, "tests.realtime.bodies:application"],
+        log=tmp_path / "server.log",
+        env={**os.environ, "MAX_BODY_BYTES": str(MAX_BODY_BYTES)},
+    )
+    process.wait_until(lambda: listens(port), what="the server to listen")
+    yield port
+    process.stop()
+    assert "Traceback" not in process.output, process.output
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+async def test_a_body_that_is_too_large_is_refused(daphne, chunked):
+    """The answer arrives, and one that is not refused has its own."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with aiohttp.ClientSession() as session:
+        for size, status in ((MAX_BODY_BYTES + 40_000, 413), (MAX_BODY_BYTES, 200)):
+            body = b"x" * size
+            data = pieces(body) if chunked else body
+            async with session.post(f"https://127.0.0.1:{daphne}/", data=data, ssl=context) as response:
+                assert response.status == status, await response.text()
+
+
+class Server:
+    """What a request asks of Daphne's server."""
+
+    root_path, request_buffer_size, http_timeout = "", 8192, None
+    server_name = proxy_forwarded_address_header = application = None
+
+    def __init__(self):
+        self.scopes = []
+        self.log_action = self.protocol_connected = self.protocol_disconnected = lambda *_: None
+
+    def create_application(self, protocol, scope):
+        self.scopes.append(scope)
+        return asyncio.Queue()
+
+
+class Stream:
+    """A stream of HTTP/2 as Twisted has it: without a transport, and with gotLength() before the last header."""
+
+    transport = None
+
+    def __init__(self):
+        self.server = Server()
+        self.factory = SimpleNamespace(server=self.server, log=lambda request: None)
+        self.getPeer = self.getHost = lambda: SimpleNamespace(host="127.0.0.1", port=1)
+        self.isSecure = lambda: True
+        self.requestDone = lambda request: None
+        self.status, self.written = None, b""
+
+    def writeHeaders(self, version, code, reason, headers):
+        self.status, self.headers = int(code), list(headers.getAllRawHeaders())
+
+    def write(self, data):
+        self.written += data
+
+    def receive(self, method, chunks=(), length=None, headers=()):
+        from notifications.realtime.daphne_requests import BoundedRequest
+
+        request = BoundedRequest(self, queued=False)
+        request.gotLength(length)
+        for name, value in headers:
+            request.requestHeaders.addRawHeader(name, value)
+        for data in chunks:
+            request.handleContentChunk(data)
+        request.requestReceived(method, b"/", b"HTTP/2")
+        return request
+
+
+def test_requests_of_http_2_reach_the_application():
+    """Without a body, and with one whose length is not known, or known to be large."""
+    stream = Stream()
+    stream.receive(b"GET", length=0)
+    for length in (None, 200_000):
+        request = stream.receive(b"POST", [b"x" * 100_000] * 2, length=length)
+        with request.body as body:
+            assert len(body.read()) == 200_000
+    assert [scope["method"] for scope in stream.server.scopes] == ["GET", "POST", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "headers", "status"),
+    [
+        ([b"x" * 600] * 2, [], 413),
+        ([], [(b"content-type", b"a" * 3000)], 400),
+        ([], [(b"content-length", b"1001")], 413),
+    ],
+    ids=["body", "content type", "length"],
+)
+def test_requests_of_http_2_are_refused(settings, chunks, headers, status):
+    """By an answer of their stream, without a word about the connection."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 1000}
+    stream = Stream()
+    stream.receive(b"POST", chunks, headers=headers)
+    assert stream.status == status and dict(stream.headers)[b"Content-Type"] == [b"application/problem+json"]
+    assert stream.written and not stream.server.scopes
+    assert b"connection" not in {name.lower() for name, _ in stream.headers}
