@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +14,8 @@ from notifications.problems import Problem
 
 #: Longer headers are not parsed: several parsers, also Python's, take quadratic time for hostile ones.
 MAX_HEADER_BYTES = 2048
+#: Seconds for a client to read why it was refused. A connection closed with unread data is reset, and the answer lost.
+LINGER_SECONDS = 5.0
 
 
 def header(request: HttpRequest, name: str, default: str = "") -> str:
@@ -39,10 +43,12 @@ async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -
     """Call an ASGI application with a request, unless it is refused; a body in chunks is counted as it comes."""
     problem = refusal(scope["headers"])
     received_bytes = 0
+    has_more = True
 
     async def receive_counted() -> dict:
-        nonlocal problem, received_bytes
+        nonlocal problem, received_bytes, has_more
         message = await receive()
+        has_more = message.get("more_body", False)
         received_bytes += len(message.get("body", b""))
         if is_too_large(received_bytes):
             problem = body_too_large()
@@ -54,13 +60,25 @@ async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -
         await application(scope, receive_counted if is_counted else receive, send)
     if problem is not None:
         await _answer(problem.response(), send)
+        if has_more:
+            await _discard_body(receive)
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(response: HttpResponse, send: Any) -> None:
+    """Send a response whole, without its end, at which servers close the connection."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     headers.append((b"content-length", str(len(response.content)).encode()))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content})
+    await send({"type": "http.response.body", "body": response.content, "more_body": True})
+
+
+async def _discard_body(receive: Any) -> None:
+    """Receive the rest of a body, for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def is_too_large(size: int) -> bool:

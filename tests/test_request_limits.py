@@ -1,5 +1,6 @@
 """Limits that a request is held to before it is read."""
 
+import asyncio
 import json
 
 import pytest
@@ -102,6 +103,48 @@ async def test_a_body_without_a_length_is_counted(settings, pieces, status):
     sent, received = await call((b"transfer-encoding", b"chunked"), pieces=pieces)
     assert [message["status"] for message in sent if "status" in message] == [status]
     assert received == pieces[:2]
+
+
+@pytest.mark.parametrize("name", ["content-length", "transfer-encoding"])
+async def test_the_rest_of_a_refused_body_is_read(settings, name):
+    """After the answer and before its end, at which a server closes: unread data would reset the connection."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
+    pieces = [b"12345678"] * 5
+    events = []
+
+    async def application(scope, receive, send):
+        while (await receive())["type"] == "http.request":
+            pass
+
+    async def receive():
+        events.append("receive")
+        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+
+    async def send(message):
+        events.append("more" if message.get("more_body", "status" in message) else "end")
+
+    headers = [(name.encode(), b"40" if name == "content-length" else b"chunked")]
+    await request_limits.call_bounded(application, {"type": "http", "headers": headers}, receive, send)
+    assert not pieces and events[-2:] == ["receive", "end"] and "more" in events[:-2]
+
+
+@pytest.mark.parametrize("messages", [[], [{"type": "http.disconnect"}]], ids=["silent", "gone"])
+async def test_a_refused_client_is_not_waited_for_long(settings, monkeypatch, messages):
+    """One that sends no more, or is gone."""
+    settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
+    monkeypatch.setattr(request_limits, "LINGER_SECONDS", 0.1)
+    sent = []
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.sleep(30)
+
+    async def send(message):
+        sent.append(message)
+
+    async with asyncio.timeout(10):
+        headers = [(b"content-length", b"11")]
+        await request_limits.call_bounded(None, {"type": "http", "headers": headers}, receive, send)
+    assert sent[0]["status"] == 413 and sent[1]["more_body"] and not sent[-1].get("more_body")
 
 
 async def test_without_a_limit(settings):

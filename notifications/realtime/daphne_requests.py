@@ -18,7 +18,7 @@ from twisted.web.http import HTTPChannel
 
 from notifications.problems import Problem
 from notifications.realtime.frame_limits import FrameCounter
-from notifications.request_limits import body_too_large, is_too_large, refusal
+from notifications.request_limits import LINGER_SECONDS, body_too_large, is_too_large, refusal
 
 logger = logging.getLogger("notifications")
 
@@ -28,8 +28,6 @@ READ_BYTES = 4096
 MIN_READ_BYTES, MAX_READ_BYTES = 1024, 64 * 1024
 #: Bytes of a body that the application receives at once from the file on disk.
 BODY_CHUNK_BYTES = 64 * 1024
-#: Seconds for a client to read why it was refused. A connection closed with unread data is reset, and the answer lost.
-LINGER_SECONDS = 5.0
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
