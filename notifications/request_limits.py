@@ -40,7 +40,7 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
 
 
 async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -> None:
-    """Call an ASGI application with a request, unless it is refused; a body in chunks is counted as it comes."""
+    """Call an ASGI application with a request, unless it is refused; a body without a length is counted as it comes."""
     problem = refusal(scope["headers"])
     received_bytes = 0
     has_more = True
@@ -56,7 +56,10 @@ async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -
         return message
 
     if problem is None:
-        is_counted = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        names = {name for name, _ in scope["headers"]}
+        is_counted = (
+            b"transfer-encoding" in names or b"content-length" not in names
+        )  # HTTP/2 may have neither
         await application(scope, receive_counted if is_counted else receive, send)
     if problem is not None:
         await _answer(problem.response(), send)

@@ -96,11 +96,12 @@ async def test_requests_are_refused_by_their_headers(settings, headers, status):
         assert json.loads(sent[1]["body"])["status"] == status
 
 
+@pytest.mark.parametrize("headers", [[(b"transfer-encoding", b"chunked")], []], ids=["chunks", "HTTP/2"])
 @pytest.mark.parametrize(("pieces", "status"), [([b"12345"] * 2, 200), ([b"12345"] * 2 + [b"6", b"7"], 413)])
-async def test_a_body_without_a_length_is_counted(settings, pieces, status):
+async def test_a_body_without_a_length_is_counted(settings, headers, pieces, status):
     """And refused when it has become too large."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
-    sent, received = await call((b"transfer-encoding", b"chunked"), pieces=pieces)
+    sent, received = await call(*headers, pieces=pieces)
     assert [message["status"] for message in sent if "status" in message] == [status]
     assert received == pieces[:2]
 
