@@ -49,9 +49,10 @@ def begin(call: Call, ask: Ask) -> tuple[Any, CIMultiDictProxy[str]]:
     headers = CIMultiDict(ask.headers)
     # By no propagator: it would also send the tracestate and the baggage of the visitor's request.
     ids = span.get_span_context()
-    headers["traceparent"] = (
-        f"00-{trace.format_trace_id(ids.trace_id)}-{trace.format_span_id(ids.span_id)}-{ids.trace_flags:02x}"
-    )
+    if ids.is_valid:  # not with OTEL_SDK_DISABLED, where all ids are zeros
+        headers["traceparent"] = (
+            f"00-{trace.format_trace_id(ids.trace_id)}-{trace.format_span_id(ids.span_id)}-{ids.trace_flags:02x}"
+        )
     return span, CIMultiDictProxy(headers)
 
 

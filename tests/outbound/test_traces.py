@@ -154,6 +154,14 @@ async def test_without_a_provider(upstream):
         assert (await sent(upstream))[0] == PARENT
 
 
+async def test_a_provider_without_ids(upstream, monkeypatch):
+    """With OTEL_SDK_DISABLED spans have ids of zeros: the trace of the request is passed on."""
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
+    assert (await sent(upstream))[0] is None
+    with outbound.tracing({"traceparent": PARENT}):
+        assert (await sent(upstream))[0] == PARENT
+
+
 async def test_a_request_carries_its_trace():
     """What a view calls passes on the trace of its request, and that of no earlier one."""
     carried = []
