@@ -12,11 +12,10 @@ from asyncsite.access import FORMS, signed_in
 from asyncsite.asking import Unreadable, WrongValues, read_url
 from asyncsite.calling import call
 from asyncsite.forms import TITLE_LENGTH, CheckForm
-from asyncsite.limits import TooManyReports, count_request
+from asyncsite.limits import TooManyReports, TooManyRequests, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted, requester
-from notifications.exceptions import TooManyAsks
 from notifications.realtime.waiting import let_go
 
 PATIENCE = 2.0  # seconds
@@ -47,11 +46,8 @@ async def check(request):
 async def answer(request, url, *, form):
     try:
         await sync_to_async(count_request)(request.user)
-    except TooManyAsks as error:
-        detail = (
-            f"{error.limit:,} URLs and reports were sent within a minute. Try again in {error.retry_after} s."
-        )
-        refusal = problem(429, detail, headers={"Retry-After": str(error.retry_after)})
+    except TooManyRequests as error:
+        refusal = problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
         return await refused(request, refusal, form=form)
     # The session was read from the database. Its connection must not be held while the other API is awaited.
     await let_go()

@@ -13,6 +13,17 @@ MAX_REPORTS_PER_USER = 100
 RATE_PERIOD = timedelta(minutes=1)
 
 
+class TooManyRequests(TooManyAsks):
+    """The user has sent as many requests within a minute as ASKS_PER_MINUTE allows."""
+
+    def __init__(self, limit, retry_after):
+        super().__init__(limit, retry_after)
+        # In the site's words: a check of one URL is not a job.
+        self.args = (
+            f"{limit:,} URLs and reports were sent within a minute. Try again in {retry_after} s.",
+        )
+
+
 class TooManyReports(Exception):
     """The user has as many reports as are stored for one user."""
 
@@ -26,7 +37,7 @@ class TooManyReports(Exception):
 def count_request(user):
     """Count a request that calls URLs, whether it becomes a job or not.
 
-    Raises TooManyAsks if the user has made ASKS_PER_MINUTE of them within a minute. Two at the same time may both be
+    Raises TooManyRequests if the user has made ASKS_PER_MINUTE of them within a minute. Two at the same time may both be
     the last: neither reads the other's row before it is committed.
     """
     now = timezone.now()
@@ -36,7 +47,7 @@ def count_request(user):
     # The entry that has to leave the period before another one fits.
     blocking = recent.order_by("-created_at").values_list("created_at", flat=True)[limit - 1 : limit].first()
     if blocking:
-        raise TooManyAsks(limit, max(1, math.ceil((blocking + RATE_PERIOD - now).total_seconds())))
+        raise TooManyRequests(limit, max(1, math.ceil((blocking + RATE_PERIOD - now).total_seconds())))
     entries.filter(created_at__lte=now - RATE_PERIOD).delete()
     RateLimitEntry.objects.create(owner=user, created_at=now)
 

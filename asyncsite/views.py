@@ -113,7 +113,10 @@ def report_from_form(request, form):
         return response
     # Too many active jobs, or a busy database: what was typed comes back with the reason.
     form.add_error(None, detail_of(response))
-    return reports_page(request, form, status=response.status_code)
+    shown = reports_page(request, form, status=response.status_code)
+    if "Retry-After" in response:
+        shown["Retry-After"] = response["Retry-After"]
+    return shown
 
 
 def new_report(request, wanted):

@@ -67,13 +67,15 @@ def test_a_check_that_becomes_a_report_counts_once(program, upstream, three_a_mi
 
 
 def test_a_person_gets_the_form_back(person, upstream, three_a_minute):
+    """From both pages with the same words and what was typed, and with when to try again."""
+    url = upstream.url("/ok")
     for _ in range(3):
-        person.post("/check/", {"url": upstream.url("/ok")})
-    response = person.post("/check/", {"url": upstream.url("/ok")})
-    html = response.content.decode()
-    assert response.status_code == 429 and "Retry-After" in response.headers
-    assert "3 URLs and reports were sent within a minute." in html
-    assert f'value="{upstream.url("/ok")}"' in html
+        person.post("/check/", {"url": url})
+    for response in (person.post("/check/", {"url": url}), person.post("/reports/", {"urls": url})):
+        html = response.content.decode()
+        assert response.status_code == 429 and "Retry-After" in response.headers
+        assert "3 URLs and reports were sent within a minute." in html
+        assert f'value="{url}"' in html or f"{url}</textarea>" in html
 
 
 def test_reports_of_a_user_are_bounded(program, person, make_report, other, upstream, monkeypatch):
