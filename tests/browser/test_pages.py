@@ -1,6 +1,8 @@
 """Inbox and job page, and what a page's own script can do with the client."""
 
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -59,6 +61,25 @@ def test_an_open_inbox_is_kept_up_to_date_without_moving(site_server, new_page):
     expect(page.locator("notifications-inbox").get_by_text("New", exact=True)).to_have_count(0)
     offer.click()
     expect(page.locator("notifications-inbox").get_by_role("listitem")).to_have_count(2)
+
+
+def test_an_inbox_that_is_marked_in_the_background_says_when_it_is_done(site_server, new_page):
+    """The page is told so, and keeps its place: nothing below moves."""
+    site_server.python(MANY)
+    page = new_page()
+    visit(page, site_server.url, "/notifications/")
+    note = page.locator(".notifications-page").get_by_role("status")
+    path = site_server.database_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as lock:
+        lock.execute("UPDATE notifications_stream SET read_after = 0, read_up_to = head")
+        lock.execute("BEGIN IMMEDIATE")  # nothing is marked meanwhile
+        page.reload()
+        expect(note).to_have_text("Marking notifications as read. This continues in the background.")
+        lock.execute("ROLLBACK")
+    expect(note).to_have_text("Notifications are marked as read.")
+    site_server.manage("notify", "demo", "Later")
+    expect(page.locator("notifications-inbox").get_by_role("link", name="1 new")).to_be_visible()
+    expect(note).to_have_text("Notifications are marked as read.")
 
 
 ASK = """async (urls) => {

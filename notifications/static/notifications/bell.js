@@ -260,6 +260,7 @@ function inbox({ client, words, read, inbox: href }) {
         time.title ||= words.exact(time.dateTime);
         time.textContent = words.ago(time.dateTime);
       }
+      this.#endMarking(0);
       this.addEventListener("click", this.#click);
       this.#end = client.on("change", (change) => this.#change(change));
     }
@@ -282,6 +283,16 @@ function inbox({ client, words, read, inbox: href }) {
         (item) => item.raised > this.#newest && item.archived_at === null,
       );
       if (news.length) this.#offer(news.length);
+      this.#endMarking(news.filter((item) => item.read_at === null).length);
+    }
+
+    /**
+     * Marking as read in the background is done when all that is unread is newer than this page.
+     * @param {number} newer
+     */
+    #endMarking(newer) {
+      const note = /** @type {HTMLElement|null} */ (this.querySelector("[data-done]"));
+      if (note && (client.unread ?? Infinity) <= newer) note.textContent = note.dataset.done ?? "";
     }
 
     /** @param {number} count */
