@@ -45,6 +45,12 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_name_of_the_api_is_in_its_page():
+    """``task`` is Django's own, and a sentence there says so."""
+    (members,) = re.findall(r"automodule:: notifications\.api\n +:members: (.+)", (DOCS / "api.md").read_text())
+    assert set(members.split(", ")) | {"task"} == set(api.__all__)
+
+
 def anchors(page):
     """What the headings of a page are called in links."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
