@@ -19,9 +19,7 @@ class TooManyRequests(TooManyAsks):
     def __init__(self, limit, retry_after):
         super().__init__(limit, retry_after)
         # In the site's words: a check of one URL is not a job.
-        self.args = (
-            f"{limit:,} URLs and reports were sent within a minute. Try again in {retry_after} s.",
-        )
+        self.args = (f"{limit:,} URLs and reports were sent within a minute. Try again in {retry_after} s.",)
 
 
 class TooManyReports(Exception):
@@ -37,8 +35,8 @@ class TooManyReports(Exception):
 def count_request(user):
     """Count a request that calls URLs, whether it becomes a job or not.
 
-    Raises TooManyRequests if the user has made ASKS_PER_MINUTE of them within a minute. Two at the same time may both be
-    the last: neither reads the other's row before it is committed.
+    Raises TooManyRequests if the user has made ASKS_PER_MINUTE of them within a minute. Two at the same time may both
+    be the last: neither reads the other's row before it is committed.
     """
     now = timezone.now()
     entries = RateLimitEntry.objects.filter(owner=user)

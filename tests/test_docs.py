@@ -47,7 +47,9 @@ def test_links_lead_somewhere():
 
 def test_every_name_of_the_api_is_in_its_page():
     """``task`` is Django's own, and a sentence there says so."""
-    (members,) = re.findall(r"automodule:: notifications\.api\n +:members: (.+)", (DOCS / "api.md").read_text())
+    (members,) = re.findall(
+        r"automodule:: notifications\.api\n +:members: (.+)", (DOCS / "api.md").read_text()
+    )
     assert set(members.split(", ")) | {"task"} == set(api.__all__)
 
 
