@@ -143,7 +143,8 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
     if verb == "unarchive":
         # One that a newer notification with the same key has replaced stays where it is.
         newer = Notification.objects.filter(user=user, key=OuterRef("key"), raised__gt=OuterRef("raised"))
-        not_so &= Q(key="") | ~Exists(newer)
+        # Of each part by itself, whose index says what was raised later.
+        not_so &= Q(key="") | Q(*(~Exists(newer.filter(part)) for part in listing.parts()))
     db = connection()
     left, full = MARKED, False
 

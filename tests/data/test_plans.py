@@ -543,6 +543,22 @@ def test_a_deep_page_costs_as_much_as_the_first(full_inbox, analyzed):
     assert pages_read(page) < A_PAGE[connection.vendor]
 
 
+def test_one_that_was_archived_by_mistake_is_looked_up(full_inbox):
+    """Taking it back reads what came after it, and not the whole inbox."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    last = Notification.objects.get(user=full_inbox, raised=MANY)
+    inbox.mark(full_inbox, "archive", MANY, [last.pk])
+    with CaptureQueriesContext(connection) as queries:
+        inbox.mark(full_inbox, "unarchive", MANY, [last.pk])
+    asked = [query["sql"] for query in queries.captured_queries if "EXISTS" in query["sql"]]
+    # As it was before the change, or nothing would be found.
+    Notification.objects.filter(pk=last.pk).update(archived_at=timezone.now())
+    assert len(asked) == 3
+    with transaction.atomic():
+        assert max(pages_read(sql) for sql in asked) < A_PAGE[connection.vendor]
+
+
 def pages_read(sql, params=None):
     """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's machine takes."""
     with connection.cursor() as cursor:
