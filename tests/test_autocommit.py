@@ -6,12 +6,13 @@ On SQLite Django commits at the end of each atomic block then: its savepoint is 
 import threading
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import Error, connection, connections, transaction
 
 from notifications import changes, inbox, streams
 from notifications.api import notify
 from notifications.jobs import by_hand, host_code
 from notifications.models import Job, Notification
+from notifications.signals import notification_recording
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -96,6 +97,28 @@ def test_receivers_on_threads_of_the_app_leave_nothing_open(by_itself, caplog):
     """Autocommit, which is on there, is none of their doing."""
     assert elsewhere(lambda: host_code.call("receiver", Job.objects.count)) == 0
     assert "Host code left a transaction open" not in caplog.text
+
+
+def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, ada):
+    """What the caller has written in it is lost, so the caller must hear of it."""
+    if connection.vendor != "postgresql":
+        pytest.skip("On SQLite Django commits each atomic block.")
+    job = tasks.noop.using(owner=ada).enqueue()
+    transaction.commit()
+
+    def close(**kwargs):
+        connection.connection.close()
+
+    notification_recording.connect(close)
+    try:
+        notify(ada, "Written before")
+        by_hand.cancel([job.id])
+        with pytest.raises(Error):
+            transaction.commit()
+    finally:
+        notification_recording.disconnect(close)
+    connection.close()
+    assert (Job.objects.get().state, Notification.objects.count()) == ("queued", 0)
 
 
 def test_autocommit_off_for_a_while(ada):

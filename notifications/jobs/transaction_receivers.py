@@ -58,10 +58,12 @@ _hanging: list[str] = []
 class TransactionLost(Exception):
     """A receiver ended, broke or held up the transaction that it was called in. What it has written is rolled back.
 
-    With ``is_abandoned`` nobody waits for the call that raised this: another thread does its work.
+    With ``is_abandoned`` nobody waits for the call that raised this: another thread does its work. With ``is_callers``
+    the transaction also had writes of the caller's, so it cannot be begun anew.
     """
 
     is_abandoned = False
+    is_callers = False
 
 
 def call_receivers(outcomes: Sequence[Outcome]) -> None:
@@ -70,9 +72,14 @@ def call_receivers(outcomes: Sequence[Outcome]) -> None:
     if not told or not notification_recording.receivers:
         return
     db = connection()
-    if len(db.atomic_blocks) > 1:  # a caller's transaction, in a test case say: it cannot be begun again
-        for outcome in told:
-            _call_for(outcome, db, None)
+    # A caller's transaction: in a test case, say, or in a project that commits by itself.
+    if len(db.atomic_blocks) > 1 or not db.commit_on_exit:
+        try:
+            for outcome in told:
+                _call_for(outcome, db, None)
+        except TransactionLost as exc:
+            exc.is_callers = True
+            raise
         return
     if db.vendor == "postgresql":
         with db.cursor() as cursor:
@@ -97,7 +104,7 @@ def until_recorded(record: Callable[[], T]) -> T:
 def begin_anew(exc: TransactionLost) -> None:
     """Have a connection on which what ``exc`` has undone can be recorded; raise it where nobody waits for that."""
     db = connection()
-    if exc.is_abandoned or db.in_atomic_block:
+    if exc.is_abandoned or exc.is_callers:
         raise exc
     db.close()
 
