@@ -7,9 +7,9 @@ import pytest
 
 from notifications.realtime import uvicorn_writer
 from notifications.realtime.framing import websocket_frame
-from notifications.realtime.uvicorn_frames import BoundedWebSocket
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
+BoundedWebSocket = pytest.importorskip("notifications.realtime.uvicorn_frames").BoundedWebSocket
 Real = websockets_sansio_impl.WebSocketsSansIOProtocol
 
 
