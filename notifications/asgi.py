@@ -75,6 +75,8 @@ class Application:
             uvicorn_writer.check(uvicorn)
         while True:
             message = await receive()
+            if message["type"] == "lifespan.startup":
+                self.hub.forget_closed_here()
             if message["type"] == "lifespan.shutdown":
                 await self.hub.close_here()
             await send({"type": f"{message['type']}.complete"})

@@ -350,6 +350,13 @@ def here() -> Hub:
     return hub
 
 
+def forget_closed_here() -> None:
+    """Let the running event loop have a new hub, if its own was closed: the server starts once more."""
+    loop = asyncio.get_running_loop()
+    if loop in _hubs and _hubs[loop].ending.is_set():
+        del _hubs[loop]
+
+
 async def close_here() -> None:
     """Close the hub of the running event loop, if there is one.
 

@@ -76,6 +76,20 @@ async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, applic
     await living
 
 
+async def test_an_application_that_starts_again_serves_again(application):
+    """On the same loop, as tests of a project do that run the lifespan for each."""
+    for _ in range(2):
+        events, answers = asyncio.Queue(), asyncio.Queue()
+        living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+        events.put_nowait({"type": "lifespan.startup"})
+        assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.startup.complete"}
+        assert not hub.here().ending.is_set()
+        events.put_nowait({"type": "lifespan.shutdown"})
+        assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.shutdown.complete"}
+        assert hub.here().ending.is_set()
+        await living
+
+
 async def test_the_log_of_a_uvicorn_that_starts_says_which_way_frames_go(application, monkeypatch, caplog):
     """Before the first socket."""
     other = type("Other", (), {})
