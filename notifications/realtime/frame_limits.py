@@ -7,7 +7,7 @@ import time
 #: Pings and pongs in 10 s. A client that is told to keep its connection alive sends a few a minute.
 MAX_CONTROL_FRAMES = 100
 CONTROL_FRAMES_SECONDS = 10.0
-#: Frames of one message. It may have 1 MiB on both servers.
+#: Frames of one message. By default it may have 1 MiB on Daphne, 16 MiB on uvicorn.
 MAX_FRAGMENTS = 1024
 #: Data frames after the server has sent its close: what was under way.
 MAX_FRAMES_AFTER_CLOSE = 64
