@@ -197,7 +197,8 @@ class BoundedWebSocket(ws_protocol.WebSocketProtocol):
     def onFrameBegin(self) -> None:
         super().onFrameBegin()
         is_closing = self.state != self.STATE_OPEN
-        if not self.frame_counter.allows(self.current_frame.opcode, is_closing=is_closing):
+        frame = self.current_frame
+        if not self.frame_counter.allows(frame.opcode, frame.length, is_closing=is_closing):
             logger.info("Dropped a WebSocket that sent too many frames: %s", self.peer)
             self.wasClean, self.wasNotCleanReason = False, "too many frames"
             self.dropConnection(abort=True)

@@ -39,7 +39,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def count_frame(self, frame: Any) -> None:
-        if not self.frame_counter.allows(frame.opcode, is_closing=self.close_sent):
+        if not self.frame_counter.allows(frame.opcode, len(frame.data), is_closing=self.close_sent):
             logger.info("Dropped a WebSocket that sent too many frames: %s", self.client)
             raise ProtocolError("too many frames")
         self.handle_frame(frame)

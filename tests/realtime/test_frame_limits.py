@@ -133,13 +133,25 @@ def test_text_that_is_no_utf8_behind_the_close_of_the_server_is_dropped(client):
     assert client.until(b"never") == b""
 
 
+def test_fragments_of_a_large_message_are_not_counted():
+    """Many clients send one in pieces of their buffer, of 4 KiB, say; the server bounds its size."""
+    counter = FrameCounter()
+    size = frame_limits.MIN_FRAGMENT_BYTES
+    assert counter.allows(TEXT, size, is_closing=False)
+    assert all(counter.allows(CONTINUATION, size, is_closing=False) for _ in range(5_000))
+    small = [
+        counter.allows(CONTINUATION, size - 1, is_closing=False) for _ in range(frame_limits.MAX_FRAGMENTS)
+    ]
+    assert all(small[:-1]) and not small[-1]
+
+
 def test_few_frames_are_read_after_the_close():
     """What was under way, and the close of the client."""
     counter = FrameCounter()
     for _ in range(frame_limits.MAX_FRAMES_AFTER_CLOSE):
-        assert counter.allows(TEXT, is_closing=True)
-    assert not counter.allows(TEXT, is_closing=True)
-    assert counter.allows(CLOSE, is_closing=True)
+        assert counter.allows(TEXT, 1, is_closing=True)
+    assert not counter.allows(TEXT, 1, is_closing=True)
+    assert counter.allows(CLOSE, 1, is_closing=True)
 
 
 def test_control_frames_are_counted_anew_after_a_while(monkeypatch):
@@ -148,7 +160,7 @@ def test_control_frames_are_counted_anew_after_a_while(monkeypatch):
     monkeypatch.setattr(frame_limits.time, "monotonic", lambda: now[0])
     counter = FrameCounter()
     for _ in range(5):
-        assert all(counter.allows(PING, is_closing=False) for _ in range(frame_limits.MAX_CONTROL_FRAMES))
-        assert not counter.allows(PONG, is_closing=False)
+        assert all(counter.allows(PING, 1, is_closing=False) for _ in range(frame_limits.MAX_CONTROL_FRAMES))
+        assert not counter.allows(PONG, 1, is_closing=False)
         now[0] += frame_limits.CONTROL_FRAMES_SECONDS
-    assert counter.allows(CLOSE, is_closing=False)
+    assert counter.allows(CLOSE, 1, is_closing=False)
