@@ -150,6 +150,10 @@ class Circuit:
             if not self._until and counted >= ENOUGH and counted >= calls - failed:
                 self._open(f"{failed} of {calls} calls failed")
 
+    def remember_good(self, good: int, before: int, ends: float) -> None:
+        """Start with the good calls of a window whose second half ends at ``ends``, and of the half before."""
+        self.good, self._before, self._ends = good, (before, 0), ends
+
     def _move_on(self) -> None:
         """Forget what is older than the window, of which the second half is over."""
         now = monotonic()
@@ -174,13 +178,17 @@ class Circuit:
 class Breaker:
     """The circuits of one origin. A caller without failures has none of its own."""
 
-    __slots__ = ("_lock", "_of_callers", "of_all", "origin")
+    __slots__ = ("_ends", "_good", "_good_before", "_lock", "_of_callers", "of_all", "origin")
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.of_all = Circuit(origin, "all callers", MAX_CALLER_FAILURES)
         self._of_callers: OrderedDict[Hashable, Circuit] = OrderedDict()
         self._lock = threading.Lock()
+        # Good calls of callers without a circuit: half of a caller's calls must fail, also of those before the first.
+        self._good: Counter[Hashable] = Counter()
+        self._good_before: Counter[Hashable] = Counter()
+        self._ends = 0.0  # of the half of the window that is counted now
 
     @property
     def state(self) -> str:
@@ -215,6 +223,9 @@ class Breaker:
         own = self._of_callers.get(caller)
         if failed and own is None:
             own = self._add(caller)
+        elif failed is False and own is None:
+            self._move_on()
+            self._good[caller] += 1  # without the lock: one that two threads lose is no harm
         if own:
             own.leave(probe=is_probe, failed=failed)
             if is_probe and own.state == "closed":
@@ -223,11 +234,21 @@ class Breaker:
         self.of_all.leave(probe=is_probe_of_all, failed=failed, caller=caller)
 
     def _add(self, caller: Hashable) -> Circuit:
+        self._move_on()
+        made = Circuit(self.origin, "one caller")
+        made.remember_good(self._good.pop(caller, 0), self._good_before.pop(caller, 0), self._ends)
         with self._lock:
-            circuit = self._of_callers.setdefault(caller, Circuit(self.origin, "one caller"))
+            circuit = self._of_callers.setdefault(caller, made)
             while len(self._of_callers) > MAX_CALLERS:
                 self._of_callers.popitem(last=False)
         return circuit
+
+    def _move_on(self) -> None:
+        """Forget good calls that are older than the window."""
+        now = monotonic()
+        if now >= self._ends:
+            self._good_before = self._good if now < self._ends + WINDOW / 2 else Counter()
+            self._good, self._ends = Counter(), now + WINDOW / 2
 
 
 class Circuits:

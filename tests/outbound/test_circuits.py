@@ -289,6 +289,27 @@ def test_answers_to_others_keep_it_closed_for_all(clock):
     assert breaker.of_all.state == "closed"
 
 
+def test_good_calls_before_a_callers_first_failure_count(clock):
+    """Its circuit opens when half of all its calls within the window have failed, not at its first failures."""
+    breaker = Breaker("http://a.test:80")
+    for failed in (*[False] * 2 * ENOUGH, *[True] * ENOUGH):
+        breaker.leave("ada", breaker.enter("ada"), failed)
+    assert breaker.state == "closed"
+    clock.now += WINDOW / 2  # the good ones are still within the window
+    breaker.leave("ada", breaker.enter("ada"), True)
+    assert breaker.state == "closed"
+    for _ in range(ENOUGH - 1):
+        breaker.leave("ada", breaker.enter("ada"), True)
+    assert breaker.state == "open"
+    for _ in range(2 * ENOUGH):
+        breaker.leave("eve", breaker.enter("eve"), False)
+    clock.now += WINDOW  # and these are not
+    for _ in range(ENOUGH):
+        breaker.leave("eve", breaker.enter("eve"), True)
+    with pytest.raises(Open):
+        breaker.check("eve")
+
+
 def test_callers_are_bounded(clock):
     """A caller whose circuit is closed again, and the first of very many, is forgotten."""
     breaker = Breaker("http://a.test:80")
