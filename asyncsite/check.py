@@ -16,7 +16,7 @@ from asyncsite.limits import TooManyReports, TooManyRequests, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted, requester
-from notifications.realtime.waiting import let_go
+from notifications.http.waiting import let_go
 
 PATIENCE = 2.0  # seconds
 

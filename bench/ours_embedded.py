@@ -7,7 +7,7 @@ from bench.ours import ask, counts, enqueue, enqueue_in_bulk  # noqa: F401
 
 
 def prepare() -> None:
-    from notifications.jobs import embedded
+    from notifications.jobs.worker import embedded
     from notifications.realtime import doorbell
 
     ours.prepare()

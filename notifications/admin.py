@@ -17,13 +17,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs import by_hand
-from notifications.jobs.unserved import unserved
+from notifications.jobs.claiming.stranded import unserved
+from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
-from notifications.realtime import wire
-from notifications.transactions import database
+from notifications.realtime import frames
 
 
 class ReadOnly:
@@ -133,8 +133,8 @@ class JobAdmin(Owned, admin.ModelAdmin):
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
     @says_when_busy
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        active = queryset.filter(state__in=by_hand.ACTIVE)
-        became = by_hand.cancel(active.values_list("pk", flat=True), by=request.user.pk)
+        active = queryset.filter(state__in=manual.ACTIVE)
+        became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
         self._log(request, became, "Cancelled.")
         cancelled = sum(what == "cancelled" for what in became.values())
         asked = len(became) - cancelled
@@ -153,9 +153,9 @@ class JobAdmin(Owned, admin.ModelAdmin):
     @admin.action(description=_("Try selected jobs again"), permissions=["operate"])
     @says_when_busy
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        before = list(queryset.filter(state__in=by_hand.ENDED_BADLY).values_list("pk", "fence"))
+        before = list(queryset.filter(state__in=manual.ENDED_BADLY).values_list("pk", "fence"))
         try:
-            queued = by_hand.retry([id for id, fence in before])
+            queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
             queued = list(_queued_since(before))
             self.message_user(request, str(exc), messages.ERROR)
@@ -178,8 +178,8 @@ class JobAdmin(Owned, admin.ModelAdmin):
     ) -> HttpResponse:
         job = kwargs.get("obj")
         if job is not None and self.has_operate_permission(request):
-            again = "retry_jobs" if job.state in by_hand.ENDED_BADLY else None
-            context["offered_action"] = "cancel_jobs" if job.state in by_hand.ACTIVE else again
+            again = "retry_jobs" if job.state in manual.ENDED_BADLY else None
+            context["offered_action"] = "cancel_jobs" if job.state in manual.ACTIVE else again
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("state"), ordering="state")
@@ -199,13 +199,13 @@ class JobAdmin(Owned, admin.ModelAdmin):
 
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
-        return (wire.error_of(job) or {}).get("detail") or "-"
+        return (frames.error_of(job) or {}).get("detail") or "-"
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:
         """The shape of the arguments: their values may be anybody's secrets."""
         try:
-            args, kwargs = json.loads(job.args), wire.json_object(job.kwargs)
+            args, kwargs = json.loads(job.args), frames.json_object(job.kwargs)
         except (ValueError, RecursionError):
             return _("damaged: they are not JSON")
         positional = [type(value).__name__ for value in args]

@@ -122,7 +122,7 @@ def notify(
     Returns the ids. Inside a transaction it only inserts, and a rollback leaves nothing behind.
     Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
     """
-    from notifications import inbox
+    from notifications.streams import inbox
 
     return inbox.put(users, title, body=body, url=url, level=level, category=category, key=key, data=data)
 
@@ -153,16 +153,16 @@ def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRespons
     ``Retry-After``. Errors of ``ask`` are the caller's, and nothing is left. ``request`` may be one of Django REST
     framework. Raises TypeError for an ``ask`` that returns something else.
     """
-    from notifications import asking
+    from notifications.http import acceptance
 
-    return asking.accept(request, ask)
+    return acceptance.accept(request, ask)
 
 
 async def aaccepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     """See accepted(). ``ask`` runs in a thread; while the answer waits, none is held."""
-    from notifications import asking
+    from notifications.http import acceptance
 
-    return await asking.aaccept(request, ask)
+    return await acceptance.aaccept(request, ask)
 
 
 def join(job: Any, timeout: float | None = None) -> Any:
@@ -188,8 +188,9 @@ def join(job: Any, timeout: float | None = None) -> Any:
 
 async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as join has it)
     """See join()."""
+    from notifications.http import waiting
     from notifications.jobs import joining
-    from notifications.realtime import doorbell, waiting
+    from notifications.realtime import doorbell
 
     return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.let_go)
 
@@ -241,7 +242,7 @@ def abatch(**options: Any) -> Batch:
 
 def requester(user: Any) -> AbstractContextManager[None]:
     """Make ``user`` (or a primary key) the owner of the jobs that are enqueued inside the ``with`` block."""
-    from notifications.jobs import owners
+    from notifications.jobs.enqueueing import owners
 
     return owners.requester(user)
 
@@ -256,13 +257,13 @@ def progress(current: int, total: int | None = None, message: str = "") -> None:
 
     Costs no query: the worker writes the progress of all its jobs twice a second. Raises TypeError or ValueError.
     """
-    from notifications.jobs import running
+    from notifications.jobs.worker import execution
 
-    running.progress(current, total, message)
+    execution.progress(current, total, message)
 
 
 def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
-    from notifications.jobs import running
+    from notifications.jobs.worker import execution
 
-    return running.track(items, message=message)
+    return execution.track(items, message=message)

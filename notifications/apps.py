@@ -18,6 +18,6 @@ class NotificationsConfig(AppConfig):
 
         receivers.connect()
         if "daphne.http_protocol" in sys.modules:
-            from notifications.realtime import daphne_requests
+            from notifications.realtime.servers import daphne_requests
 
             daphne_requests.install()

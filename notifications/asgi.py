@@ -13,7 +13,16 @@ from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications import request_limits, traces
-from notifications.realtime import daphne_server, uvicorn_server, uvicorn_writer, waiting
+from notifications.http import waiting
+from notifications.realtime.servers import (
+    daphne as daphne_server,
+)
+from notifications.realtime.servers import (
+    uvicorn as uvicorn_server,
+)
+from notifications.realtime.servers import (
+    uvicorn_writer,
+)
 
 #: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
 SERVING_COMMANDS = {"runserver"}
@@ -127,6 +136,6 @@ def begin_serving() -> None:
 
     doorbell.doorbell.announce()
     if settings.EMBEDDED_WORKER:
-        from notifications.jobs import embedded
+        from notifications.jobs.worker import embedded
 
         embedded.start(doorbell.listen)

@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
-from notifications.jobs.lease import RENEWALS
+from notifications.jobs.worker.lease import RENEWALS
 
 #: What the database in DATABASES should have for SQLite; the quick start has the same.
 SQLITE_OPTIONS = (
@@ -63,7 +63,7 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     from django.db import connections
     from django.db.migrations.recorder import MigrationRecorder
 
-    from notifications.transactions import database
+    from notifications.db.transactions import database
 
     if database() not in (databases or ()):
         return []
@@ -103,7 +103,7 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications")
 def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I002: the transaction of a request cannot hold what is in another database."""
-    from notifications.transactions import database
+    from notifications.db.transactions import database
 
     if database() == DEFAULT_DB_ALIAS or not settings.DATABASES[DEFAULT_DB_ALIAS].get("ATOMIC_REQUESTS"):
         return []
@@ -193,7 +193,7 @@ def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
 @register("notifications", deploy=True)  # else each command prints it; doctor says it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options a transaction of the project may fail while a worker writes."""
-    from notifications.transactions import begins_with_lock, connection
+    from notifications.db.transactions import begins_with_lock, connection
 
     if begins_with_lock(connection()):
         return []

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from notifications.jobs.threads import NoThread
+from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
 

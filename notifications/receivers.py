@@ -12,8 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
-from notifications import purging, streams
-from notifications.transactions import after_commit, has_autocommit_at_first
+from notifications import streams
+from notifications.db.transactions import after_commit, has_autocommit_at_first
+from notifications.streams import purging
 
 #: Fields of a user that end sessions when they change.
 DECIDES_SESSIONS = {"password", "is_active"}

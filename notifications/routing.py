@@ -10,6 +10,6 @@ The Origin is checked and the session read there; Channels' middleware around it
 
 from django.urls import path
 
-from notifications.realtime.consumers import notifications_socket
+from notifications.realtime.transports.consumers import notifications_socket
 
 websocket_urlpatterns = [path("ws/notifications/", notifications_socket, name="notifications-socket")]

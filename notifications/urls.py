@@ -2,30 +2,30 @@
 
 from django.urls import path, re_path
 
-from notifications import following, pages, views
-from notifications.inbox import VERBS
-from notifications.openapi.view import openapi
+from notifications.http import api_views, page_views, stream_views
+from notifications.http.openapi.view import openapi
+from notifications.streams.inbox import VERBS
 
 app_name = "notifications"
 
 urlpatterns = [
-    path("", pages.inbox, name="inbox"),
-    path("read/", pages.mark_read, name="inbox-read"),
-    path("jobs/<uuid:id>/", pages.job, name="job"),
-    path("jobs/<uuid:id>/cancel/", pages.cancel, name="job-cancel"),
-    path("jobs/<uuid:id>/retry/", pages.retry, name="job-retry"),
-    path("api/sync/", following.sync, name="api-sync"),
-    path("api/events/", following.events, name="api-events"),
-    path("api/jobs/", views.jobs, name="api-jobs"),
-    path("api/jobs/<uuid:id>/", views.job, name="api-job"),
-    path("api/jobs/<uuid:id>/cancel/", views.job_cancel, name="api-job-cancel"),
-    path("api/jobs/<uuid:id>/retry/", views.job_retry, name="api-job-retry"),
-    path("api/jobs/<uuid:id>/result/", views.job_result, name="api-job-result"),
-    path("api/notifications/", views.notifications, name="api-notifications"),
+    path("", page_views.inbox, name="inbox"),
+    path("read/", page_views.mark_read, name="inbox-read"),
+    path("jobs/<uuid:id>/", page_views.job, name="job"),
+    path("jobs/<uuid:id>/cancel/", page_views.cancel, name="job-cancel"),
+    path("jobs/<uuid:id>/retry/", page_views.retry, name="job-retry"),
+    path("api/sync/", stream_views.sync, name="api-sync"),
+    path("api/events/", stream_views.events, name="api-events"),
+    path("api/jobs/", api_views.jobs, name="api-jobs"),
+    path("api/jobs/<uuid:id>/", api_views.job, name="api-job"),
+    path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
+    path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),
+    path("api/jobs/<uuid:id>/result/", api_views.job_result, name="api-job-result"),
+    path("api/notifications/", api_views.notifications, name="api-notifications"),
     *(
-        path(f"api/notifications/{verb}/", views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
+        path(f"api/notifications/{verb}/", api_views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
         for verb in VERBS
     ),
     path("api/openapi.json", openapi, name="api-openapi"),
-    re_path(r"^api/", views.nothing),
+    re_path(r"^api/", api_views.nothing),
 ]

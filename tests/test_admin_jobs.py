@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 from django.urls import reverse
 
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, states
+from notifications.jobs.transitions import manual, states
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -115,7 +115,7 @@ def test_too_many(client, staff, ada, settings):
     """What the owner may not have is said."""
     staff("view_job", "change_job")
     id = tasks.noop.using(owner=ada).enqueue().id
-    by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
     tasks.noop.using(owner=ada).enqueue()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     (words,) = said(act(client, "retry_jobs", id))
@@ -129,7 +129,7 @@ def test_without_the_permission(client, staff, ada, action):
     staff("view_job")
     id = tasks.noop.using(owner=ada).enqueue().id
     if action == "retry_jobs":
-        by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+        manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
     before = Job.objects.values().get()
     for address in (LIST, f"{LIST}{id}/change/"):
         assert action not in client.get(address).content.decode()
@@ -151,9 +151,9 @@ def test_the_button_of_a_job(client, staff, ada):
         ]
 
     assert offered() == ["cancel_jobs"]
-    by_hand.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
     assert offered() == ["retry_jobs"]
-    by_hand.retry(Job.objects.values_list("pk", flat=True))
+    manual.retry(Job.objects.values_list("pk", flat=True))
     run_jobs()
     assert offered() == []
 
@@ -186,7 +186,7 @@ def test_a_database_that_is_away(client, staff, ada, monkeypatch, action, does):
 
     staff("view_job", "change_job")
     id = tasks.noop.using(owner=ada).enqueue().id
-    monkeypatch.setattr(by_hand, does, away)
+    monkeypatch.setattr(manual, does, away)
     answer = act(client, action, id)
     assert answer.status_code == 200
     [words] = said(answer)

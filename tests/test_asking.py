@@ -15,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import asking
 from notifications.api import aaccepted, accepted, requester, task
-from notifications.jobs import states
+from notifications.http import acceptance
+from notifications.jobs.transitions import states
 from notifications.models import Job, Ring
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -368,7 +368,7 @@ def test_inside_a_transaction_of_the_view(browser, ada, rf):
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])
 def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog, monkeypatch, path):
     """A POST is none."""
-    monkeypatch.setattr(asking, "_warned_views", set())
+    monkeypatch.setattr(acceptance, "_warned_views", set())
     browser.post(path)
     assert "safe request" not in caplog.text
     for method in (browser.get, browser.head):
@@ -386,6 +386,6 @@ def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog
 )
 def test_a_view_without_a_name_is_answered(browser, caplog, monkeypatch, path, name):
     """A view may be a partial function or an object, which have no __qualname__."""
-    monkeypatch.setattr(asking, "_warned_views", set())
+    monkeypatch.setattr(acceptance, "_warned_views", set())
     assert browser.get(path).status_code == 202
     assert f"{name}. Accept POST only" in caplog.text

@@ -8,11 +8,13 @@ import threading
 import pytest
 from django.db import Error, connection, connections, transaction
 
-from notifications import changes, inbox, streams
+from notifications import streams
 from notifications.api import notify
-from notifications.jobs import by_hand, host_code
+from notifications.jobs import host_code
+from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.signals import notification_recording
+from notifications.streams import changes, inbox
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -75,7 +77,7 @@ def test_changes_are_in_the_transaction(by_itself, ada):
     transaction.commit()
     elsewhere(streams.leftovers)
     inbox.mark(ada.pk, "read", 1)
-    by_hand.cancel([job.id], by=ada.pk)
+    manual.cancel([job.id], by=ada.pk)
     if connection.vendor == "postgresql":
         assert elsewhere(Notification.objects.filter(read_at=None).count) == 1
     transaction.commit()
@@ -112,7 +114,7 @@ def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, ada)
     notification_recording.connect(close)
     try:
         notify(ada, "Written before")
-        by_hand.cancel([job.id])
+        manual.cancel([job.id])
         with pytest.raises(Error):
             transaction.commit()
     finally:

@@ -6,9 +6,9 @@ import threading
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections
 
-from notifications import connection_deadlines
-from notifications.connection_deadlines import OPTIONS, limit_this_thread
-from notifications.jobs.threads import DaemonExecutor
+from notifications.db import deadlines
+from notifications.db.deadlines import OPTIONS, limit_this_thread
+from notifications.db.threads import DaemonExecutor
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_answers_within_the_limit_are_waited_for(on_postgresql):
 
 def test_other_threads_wait_as_long_as_it_takes(on_postgresql, monkeypatch):
     in_thread(lambda: limit_this_thread(0.1))
-    monkeypatch.setattr(connection_deadlines, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.1)
     assert in_thread(lambda: sleep(1)) == "slept"
 
 
@@ -89,7 +89,7 @@ def test_the_options_of_the_project_win(on_postgresql, monkeypatch):
 
 def test_threads_of_jobs_have_the_options_and_no_limit(on_postgresql, monkeypatch):
     """A query of a job may take as long as it likes; that its packets are lost is noticed."""
-    monkeypatch.setattr(connection_deadlines, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.1)
     threads = DaemonExecutor(1, "jobs")
     assert threads.submit(lambda: connection.settings_dict["OPTIONS"]).result(30).items() >= OPTIONS.items()
     assert threads.submit(sleep, 1).result(30) == "slept"

@@ -81,12 +81,12 @@ def test_an_upward_import_is_found(tmp_path, monkeypatch):
     """The test above fails where it should, also for an import inside a function and a relative one."""
     monkeypatch.setattr("tests.test_layout.ROOT", tmp_path)
     (tmp_path / "notifications").mkdir()
-    (tmp_path / "notifications/views.py").write_text("")
+    (tmp_path / "notifications/http/api_views.py").write_text("")
     models = tmp_path / "notifications/models.py"
     for line in (
-        "from notifications import views",
+        "from notifications.http import api_views",
         "from . import views",
-        "def f():\n    import notifications.views",
+        "def f():\n    import notifications.http.api_views",
     ):
         models.write_text(line)
         with pytest.raises(AssertionError, match=r"models.py imports from above: notifications\.views"):

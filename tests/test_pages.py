@@ -8,10 +8,11 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
-from notifications import pages, reading
 from notifications.api import notify
+from notifications.http import page_views
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
+from notifications.streams import pages as reading
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,7 +72,7 @@ def test_signed_out_marking_leads_back_to_the_inbox(client):
 
 def test_pages_hold_no_transaction_open():
     """ATOMIC_REQUESTS leaves them alone: what they number is committed at once."""
-    for view in (pages.inbox, pages.mark_read, pages.job):
+    for view in (page_views.inbox, page_views.mark_read, page_views.job):
         assert "default" in view._non_atomic_requests
         assert view.login_required is False
 
@@ -162,7 +163,7 @@ def test_marking_one_leaves_the_rest_and_comes_back_to_the_same_page(person, dem
 
 def test_marking_more_than_one_call_takes(person, demo, monkeypatch):
     """All means all, although each transaction takes a limited number."""
-    monkeypatch.setattr("notifications.inbox.MARKED", 2)
+    monkeypatch.setattr("notifications.streams.inbox.MARKED", 2)
     for n in range(5):
         notify(demo, f"Number {n}")
     person.post(reverse("notifications:inbox-read"), {"up_to": "5"})
@@ -198,7 +199,7 @@ def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, caplog, p
     def away(*args):
         raise OperationalError("no such table")
 
-    monkeypatch.setattr(f"notifications.pages.{place}", away)
+    monkeypatch.setattr(f"notifications.http.page_views.{place}", away)
     response = (
         person.get(INBOX)
         if place != "mark_all_read"

@@ -110,7 +110,10 @@ USES = {f"{where} {method}": (pattern, method) for where, pattern, method in use
 
 def test_the_patterns_are_found():
     """Those that read headers among them."""
-    assert {"notifications.requests._PARAMETERS sub", "notifications.prefer._PREFERENCE findall"} <= set(USES)
+    assert {
+        "notifications.http.requests._PARAMETERS sub",
+        "notifications.http.prefer._PREFERENCE findall",
+    } <= set(USES)
 
 
 @pytest.mark.parametrize("use", USES)

@@ -9,8 +9,8 @@ from django.test.utils import isolate_apps
 from notifications import receivers, streams
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Attempt, Job, Notification, Stream
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_orderly

@@ -7,9 +7,9 @@ import pytest
 from django.test import AsyncRequestFactory, RequestFactory
 
 from notifications import request_limits
-from notifications.prefer import seconds_to_wait, will_not_wait
+from notifications.http.prefer import seconds_to_wait, will_not_wait
+from notifications.http.requests import entity_tags, preferred_type
 from notifications.request_limits import MAX_HEADER_BYTES, header
-from notifications.requests import entity_tags, preferred_type
 
 KINDS = ["text/html", "application/json"]
 

@@ -11,7 +11,7 @@ from django.test import TestCase
 from django.utils import timezone
 
 from notifications.api import batch, join, notify
-from notifications.jobs import queues
+from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import notification_recording, rung
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle

@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications import times
 from notifications.api import notify
 from notifications.diagnosis import database
-from notifications.jobs.rows import clock
+from notifications.jobs.transitions.guards import clock
 from notifications.models import Notification, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks

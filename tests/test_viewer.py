@@ -7,9 +7,9 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from notifications import viewer
 from notifications.api import notify
 from notifications.models import Notification
+from notifications.realtime.auth import page_user
 from notifications.templatetags.notifications import NO_JOB
 from tests.data.rows import job
 from tests.templatetags.test_notifications import render, script
@@ -55,9 +55,9 @@ def test_a_new_secret_key_signs_no_page_out(people, settings):
     query = urlsplit(sync).query
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "a new key"
-    assert viewer.is_meant(query, people[0].pk)
+    assert page_user.is_meant(query, people[0].pk)
     settings.SECRET_KEY_FALLBACKS = []
-    assert not viewer.is_meant(query, people[0].pk)
+    assert not page_user.is_meant(query, people[0].pk)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_a_new_secret_key_signs_no_page_out(people, settings):
 )
 def test_a_mark_that_is_none_is_nobodys(query):
     """Also what no page was ever given."""
-    assert not viewer.is_meant(query, 1)
+    assert not page_user.is_meant(query, 1)
 
 
 @pytest.mark.parametrize("query", ["", "epoch=e&seq=1", "viewers", "%ff"])
 def test_who_has_no_mark_needs_none(query):
     """Other clients know who they are."""
-    assert viewer.is_meant(query, 1)
+    assert page_user.is_meant(query, 1)

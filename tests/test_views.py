@@ -10,12 +10,14 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
-from notifications import inbox, streams, views
+from notifications import streams
 from notifications.api import notify
+from notifications.http import api_views
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification
+from notifications.streams import inbox
 from tests.data.conftest import Elsewhere
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import position
@@ -172,7 +174,9 @@ class TestAccess:
         """Under ATOMIC_REQUESTS too, so that what is answered is committed, and nobody waits holding one."""
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
         seen = []
-        monkeypatch.setattr(views.look, "number_first", lambda users: seen.append(connection.in_atomic_block))
+        monkeypatch.setattr(
+            api_views.look, "number_first", lambda users: seen.append(connection.in_atomic_block)
+        )
         ada.get(NOTICES)
         assert seen == [False]
 

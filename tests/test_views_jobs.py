@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, states
+from notifications.jobs.transitions import manual, states
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job
@@ -92,7 +92,7 @@ class TestList:
     def test_one_state(self, ada, user):
         finish_job(done := job(user), uuid7())
         cancelled, queued = job(user), job(user)
-        by_hand.cancel([cancelled.pk], by=user.pk)
+        manual.cancel([cancelled.pk], by=user.pk)
         found = {
             state: [item["id"] for item in ada.get(JOBS, {"state": state}).json()["items"]]
             for state in Job.State.values
@@ -244,7 +244,7 @@ class TestOnItsPage:
     def test_while_it_is_being_cancelled(self, ada, user):
         row = job(user)
         states.claim(uuid7(), 1)
-        by_hand.cancel([row.pk], by=user.pk)
+        manual.cancel([row.pk], by=user.pk)
         page = self.page(ada, row)
         assert "It is being cancelled." in page and "job-cancel" not in page
         assert reverse("notifications:job-cancel", args=[row.pk]) not in page
@@ -262,7 +262,7 @@ class TestOnItsPage:
 
     def test_too_many(self, ada, user, settings):
         row = job(user)
-        by_hand.cancel([row.pk])
+        manual.cancel([row.pk])
         job(user)
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         answer = ada.post(reverse("notifications:job-retry", args=[row.pk]))

@@ -10,12 +10,12 @@ from typing import Any
 from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
 
-from notifications import counting
 from notifications.checks import SQLITE_OPTIONS
+from notifications.db.transactions import begins_with_lock, connection, database
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.jobs.rows import clock
+from notifications.jobs.transitions.guards import clock
 from notifications.models import Job, Notification
-from notifications.transactions import begins_with_lock, connection, database
+from notifications.streams import recount
 
 #: Seconds: clocks that differ by more are said, and changes that have waited for so long for their number.
 SKEW, LEFT = 2.0, 3.0
@@ -138,7 +138,7 @@ def rows_without_number() -> set[Any]:
 
 def counts() -> Finding:
     """Whether the number on each bell is that of the unread notifications."""
-    wrong = counting.miscounted()
+    wrong = recount.miscounted()
     if wrong:
         named = ", ".join(map(str, list(wrong)[:NAMED])) + (" and others" if len(wrong) > NAMED else "")
         return Finding(

@@ -15,17 +15,19 @@ from django.http import HttpRequest
 from notifications import times
 from notifications.compat import task_backends
 from notifications.conf import settings
+from notifications.db.transactions import database
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
+from notifications.jobs.claiming.queues import paused
+from notifications.jobs.claiming.stranded import WAITS, unserved
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
-from notifications.jobs.queues import paused
-from notifications.jobs.rows import clock
 from notifications.jobs.tasks import has_job_tasks
-from notifications.jobs.unserved import WAITS, unserved
+from notifications.jobs.transitions.guards import clock
 from notifications.models import Job, Worker
-from notifications.realtime import doorbell, doorbell_layer, origin
-from notifications.transactions import database
+from notifications.realtime import doorbell
+from notifications.realtime.auth import origin
+from notifications.realtime.doorbell import layer as doorbell_layer
 
 #: Seconds: a probe that takes longer is said. A ring that is lost costs 5 s, until the position check.
 SLOW = 3.0

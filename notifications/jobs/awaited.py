@@ -20,16 +20,11 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from notifications.connection_deadlines import limit_this_thread
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import check_connections, close_connections, keep_connections, start_thread
+from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.threads import (
-    check_connections,
-    close_connections,
-    keep_connections,
-    start_thread,
-)
 from notifications.models import Job
-from notifications.transactions import database
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.utils import translation
 
-from notifications import bounds, times, traces
+from notifications import times, traces, validators
 from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
@@ -19,7 +19,7 @@ from notifications.compat import (
     normalize_json,
     task_enqueued,
 )
-from notifications.jobs.owners import owner_key
+from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.tasks import Asked, JobTask
 
@@ -42,10 +42,11 @@ class JobBackend(BaseTaskBackend):
         Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
         ``TooManyJobs`` or ``KeyReused`` of ``notifications.exceptions``.
         """
-        from notifications import bulk
-        from notifications.jobs import batches, results, states
-        from notifications.jobs.lanes import lane_of
-        from notifications.jobs.unique import hash_of, key_of
+        from notifications.db import bulk
+        from notifications.jobs import batches, results
+        from notifications.jobs.claiming.lanes import lane_of
+        from notifications.jobs.enqueueing.unique import hash_of, key_of
+        from notifications.jobs.transitions import states
         from notifications.models import Job
 
         self.validate_task(task)
@@ -64,19 +65,19 @@ class JobBackend(BaseTaskBackend):
             Job,
             user_id=owner,
             task_path=task.module_path,
-            args=bounds.json_text("The arguments", args, bounds.ARGUMENTS),
-            kwargs=bounds.json_text("The keyword arguments", kwargs, bounds.ARGUMENTS),
+            args=validators.json_text("The arguments", args, validators.ARGUMENTS),
+            kwargs=validators.json_text("The keyword arguments", kwargs, validators.ARGUMENTS),
             backend=self.alias,
-            queue_name=bounds.text("queue_name", task.queue_name, bounds.QUEUE, required=True),
+            queue_name=validators.text("queue_name", task.queue_name, validators.QUEUE, required=True),
             lane=lane_of(task.func),
             priority=int(task.priority),
             run_after=task.run_after and times.aware(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
-            title=bounds.text("title", title, bounds.TITLE, required=True),
-            url=bounds.link("url", asked.url),
+            title=validators.text("title", title, validators.TITLE, required=True),
+            url=validators.link("url", asked.url),
             language=translation.get_language() or "",
             trace=traces.as_text(),
-            concurrency_key=bounds.text("concurrency_key", concurrency_key, bounds.KEY),
+            concurrency_key=validators.text("concurrency_key", concurrency_key, validators.KEY),
             idempotency_key=key,
             idempotency_hash=hash_of(task.module_path, args, kwargs) if key else "",
         )
@@ -98,9 +99,9 @@ class JobBackend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult:
         """Return the state of a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""
+        from notifications.db.transactions import database
         from notifications.jobs import results
         from notifications.models import Job
-        from notifications.transactions import database
 
         try:
             job = Job.objects.using(database()).get(pk=uuid.UUID(str(result_id)), backend=self.alias)

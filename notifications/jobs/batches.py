@@ -14,15 +14,17 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import bounds, streams, times
+from notifications import streams, times, validators
 from notifications.compat import TaskResult, task, task_backends, task_enqueued
+from notifications.db.transactions import after_commit, connection, ours
 from notifications.ids import uuid7
-from notifications.jobs import active, recording, results, settling
-from notifications.jobs.owners import owner_key
+from notifications.jobs import results
+from notifications.jobs.enqueueing import active_limit
+from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import Done
 from notifications.jobs.tasks import has_job_tasks
+from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
-from notifications.transactions import after_commit, connection, ours
 
 #: Rows of one INSERT.
 AT_ONCE = 500
@@ -43,8 +45,10 @@ class Batch:
     ) -> None:
         self.id = uuid7()
         self._owner = owner
-        self._title = None if title is None else bounds.text("title", title, bounds.TITLE, required=True)
-        self._url = bounds.link("url", url)
+        self._title = (
+            None if title is None else validators.text("title", title, validators.TITLE, required=True)
+        )
+        self._url = validators.link("url", url)
         self._notify = _importable(notify)
         self._outer: Batch | None = None
         self._token: Token[Batch | None] | None = None
@@ -116,7 +120,7 @@ class Batch:
 
         def insert() -> None:
             for owner in set(owners):
-                active.refuse_too_many(owner, owners.count(owner))
+                active_limit.refuse_too_many(owner, owners.count(owner))
             Job.objects.using(connection().alias).bulk_create(rows, batch_size=AT_ONCE)
             streams.ring(owners, queue=True)
 
@@ -125,7 +129,7 @@ class Batch:
         else:
             ours(insert)
         if not self._collected:
-            after_commit(lambda: recording.settle([self.id]))
+            after_commit(lambda: finishing.settle([self.id]))
         self._inserted = results.of(job, task=batch, attempts=[])
         for child, told in [*self._collected, (job, batch)]:
             sender = type(task_backends[child.backend])
@@ -142,8 +146,8 @@ class Batch:
         return Job(
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
-            task_path=settling.BATCH,
-            kwargs=bounds.json_text("notify", {"notify": self._notify}, bounds.ARGUMENTS),
+            task_path=batch_completion.BATCH,
+            kwargs=validators.json_text("notify", {"notify": self._notify}, validators.ARGUMENTS),
             backend=children[0].backend if children else _backend(),
             queue_name=batch.queue_name,
             state=Job.State.RUNNING,

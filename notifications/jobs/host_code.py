@@ -19,8 +19,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
-from notifications.jobs.threads import in_transaction
-from notifications.transactions import has_autocommit_at_first
+from notifications.db.threads import in_transaction
+from notifications.db.transactions import has_autocommit_at_first
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -13,11 +13,11 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
+from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
-from notifications.jobs import running
 from notifications.jobs.awaited import End, Listen, look_at, waits
-from notifications.jobs.running import Running
-from notifications.transactions import in_callers_transaction
+from notifications.jobs.worker import execution
+from notifications.jobs.worker.execution import Running
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
@@ -32,7 +32,7 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
             end = look_at(id)
     if end is None:
         _close_connections()
-        with waits.wait_for(id, listen) as future, running.aside(run, future, id):
+        with waits.wait_for(id, listen) as future, execution.aside(run, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
@@ -65,7 +65,7 @@ async def ajoin(
     if end is None:
         if run is None:
             await let_go()
-        with waits.wait_for(id, listen) as future, running.aside(run, future, id):
+        with waits.wait_for(id, listen) as future, execution.aside(run, future, id):
             limit = asyncio.timeout(seconds)
             try:
                 async with limit:
@@ -101,7 +101,7 @@ def _seconds(timeout: Any) -> float | None:
 
 def _waiter(job: Any) -> Running | None:
     """Return the job that waits, if it is one."""
-    run = running.current()
+    run = execution.current()
     if run is not None and run.job.id == _id(job):
         raise ValueError("A job cannot wait for its own end.")
     return run
@@ -114,7 +114,7 @@ def _refuse_on_event_loop() -> None:
         pass
     else:
         raise SynchronousOnlyOperation("join() would block the event loop. Use await ajoin().")
-    if running.on_shared_thread():
+    if execution.on_shared_thread():
         raise SynchronousOnlyOperation(
             "join() would block the database thread that this async task shares with others. Use await ajoin()."
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from notifications import bounds
+from notifications import validators
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +101,7 @@ def job_title(
     title = _fill("title", str(template), function, takes_context, args, kwargs) if template else ""
     if not title.strip():
         title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
-    return bounds.shortened(title, bounds.TITLE)
+    return validators.shortened(title, validators.TITLE)
 
 
 def job_concurrency_key(
@@ -118,10 +118,10 @@ def job_concurrency_key(
     template = policy_of(function).concurrency_key
     owner = "" if owner is None else str(owner)
     key = template and _fill("concurrency_key", template, function, takes_context, args, kwargs, owner=owner)
-    if len(key) <= bounds.KEY:
+    if len(key) <= validators.KEY:
         return key
     digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
-    return bounds.shortened(key, bounds.KEY - len(digest)) + digest
+    return validators.shortened(key, validators.KEY - len(digest)) + digest
 
 
 def _fill(

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientResponse
 
+from .decompression import ERRORS, BadPacking, unpacker
 from .errors import BadResponse, TooLarge
-from .unpacking import ERRORS, BadPacking, unpacker
 
 Form = Mapping[str, Any] | Sequence[tuple[str, Any]]
 

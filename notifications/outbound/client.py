@@ -13,15 +13,15 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from notifications import __version__
 from notifications.traces import outgoing
 
-from . import keys
+from . import idempotency
 from .attempts import answered
 from .body import Form, encode
 from .call import Call
+from .decompression import ACCEPTED
 from .guard import Forbidden, Target, parse
 from .redirects import Ask
 from .response import Response
 from .streaming import Stream
-from .unpacking import ACCEPTED
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -183,7 +183,7 @@ def _prepared(
     call.subject = target.url.raw_authority
     ask = Ask(method=method, target=target, headers=_headers(headers, content_type), body=body)
     if idempotency_key is not False:
-        ask = ask.having(keys.HEADER, keys.key(idempotency_key, method, str(target.url), body))
+        ask = ask.having(idempotency.HEADER, idempotency.key(idempotency_key, method, str(target.url), body))
     return call, ask
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import aiohttp
 
-from notifications.jobs.owners import at_work, caller_key
+from notifications.jobs.enqueueing.owners import at_work, caller_key
 
 from . import telemetry
 from .body import read
 from .call import Call
 from .circuits import FAILURES, Breaker, Open, circuits
+from .config import limits
 from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, check
-from .limits import limits
 from .pools import pool
 from .redirects import STATUSES, Ask
 from .response import Response

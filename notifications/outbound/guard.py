@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from yarl import URL
 
 from .addresses import reserved
-from .limits import Limits, limits
+from .config import Limits, limits
 
 MAX_URL = 8000  # RFC 9110, section 4.1: what every recipient should support
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from .circuits import circuits
-from .names import lookups
+from .resolver import lookups
 from .slots import slots
 
 #: Origins that others are told of, at most: those with the most trouble.

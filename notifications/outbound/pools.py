@@ -23,8 +23,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from .addresses import reserved
 from .guard import ForbiddenAddress
-from .names import PublicResolver, Resolver
 from .redirects import Ask
+from .resolver import PublicResolver, Resolver
 from .retries import may_be_repeated
 
 MAX_INTERIM = 20  # answers of the 100s before the real one

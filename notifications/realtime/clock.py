@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from notifications import marking, streams
-from notifications.jobs import unserved
+from notifications import streams
+from notifications.jobs.claiming import stranded
 from notifications.realtime import doorbell
-from notifications.realtime.check import Checked, check
+from notifications.realtime.position_check import Checked, check
+from notifications.streams import marking
 
 if TYPE_CHECKING:
     from notifications.realtime.hub import Hub
@@ -46,7 +47,7 @@ class Clock:
         self._ask("Leftovers were not numbered: %s", streams.leftovers, level=logging.INFO)
         self._ask("Could not mark notifications as read: %s", marking.continue_marking, level=logging.INFO)
         if self._ticks % CHECK_EVERY == 0:
-            self._ask("Not known whether jobs wait in vain: %s", unserved.warn, level=logging.INFO)
+            self._ask("Not known whether jobs wait in vain: %s", stranded.warn, level=logging.INFO)
         hub.signout.tick()
         if hub.users and self._ticks % CHECK_EVERY == 0:
             self._ask("The positions could not be checked: %s", check, list(hub.users), then=hub.repair)

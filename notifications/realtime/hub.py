@@ -18,18 +18,18 @@ from weakref import WeakSet
 
 from django.db import Error as DatabaseFault
 
-from notifications.changes import NOWHERE
 from notifications.conf import settings
-from notifications.realtime import closing, doorbell
-from notifications.realtime.check import Checked
+from notifications.realtime import close_reasons, doorbell
+from notifications.realtime.auth.handshakes import Door
+from notifications.realtime.auth.signout import SignOut
 from notifications.realtime.clock import Clock
-from notifications.realtime.closing import Bye
-from notifications.realtime.door import Door
-from notifications.realtime.look import Seen, Span, Wanted, look, number_first
+from notifications.realtime.close_reasons import Bye
+from notifications.realtime.frames import Frame
 from notifications.realtime.pool import PATIENCE, Pool
-from notifications.realtime.signout import SignOut
+from notifications.realtime.position_check import Checked
+from notifications.realtime.reader import Seen, Span, Wanted, look, number_first
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.wire import Frame
+from notifications.streams.changes import NOWHERE
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ class Hub:
         Returns None, or the reason why it was not registered: too many sockets, or the server is stopping.
         """
         if self.ending.is_set():
-            return closing.GOING_AWAY
+            return close_reasons.GOING_AWAY
         watch = self.users.get(subscriber.user) or Watch()
         if subscriber.is_socket and watch.sockets >= settings.SOCKETS_PER_USER:
-            return closing.TOO_MANY_SOCKETS
+            return close_reasons.TOO_MANY_SOCKETS
         self.users[subscriber.user] = watch
         watch.subscribers[subscriber] = None
         watch.sockets += subscriber.is_socket
@@ -136,7 +136,7 @@ class Hub:
         self.ending.set()
         subscribers = self.subscribers()
         for subscriber in subscribers:
-            subscriber.close(closing.GOING_AWAY)
+            subscriber.close(close_reasons.GOING_AWAY)
         if leaving := [subscriber.task for subscriber in subscribers]:
             await asyncio.wait(leaving, timeout=FAREWELL)
         if waiting := set(self.waiting):

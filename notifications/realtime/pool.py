@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from notifications.connection_deadlines import limit_this_thread
-from notifications.jobs.threads import DaemonExecutor
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import DaemonExecutor
 
 #: Seconds that the end waits for the threads, all together.
 PATIENCE = 2.0

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from notifications.realtime.closing import Bye
-from notifications.realtime.wire import Frame
+from notifications.realtime.close_reasons import Bye
+from notifications.realtime.frames import Frame
 
 if TYPE_CHECKING:
     from notifications.realtime.hub import Hub

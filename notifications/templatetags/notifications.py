@@ -17,8 +17,10 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 
-from notifications import csrf, reading, viewer
-from notifications.strings import strings
+from notifications.http import csrf
+from notifications.http.client_strings import strings
+from notifications.realtime.auth import page_user
+from notifications.streams import pages
 
 register = template.Library()
 logger = logging.getLogger("notifications")
@@ -44,9 +46,9 @@ def notifications(context: template.Context) -> dict[str, Any]:
     known = user is not None and not (waits and isinstance(user, LazyObject) and user._wrapped is empty)
     if known and not user.is_authenticated:
         return {}
-    mark = viewer.mark(user.pk) if known else ""
+    mark = page_user.mark(user.pk) if known else ""
     try:
-        addresses = _addresses(f"?{viewer.PARAMETER}={mark}" if mark else "")
+        addresses = _addresses(f"?{page_user.PARAMETER}={mark}" if mark else "")
     except NoReverseMatch:
         logger.error('{% notifications %} needs path("notifications/", include("notifications.urls")).')
         return {}
@@ -102,9 +104,9 @@ def _addresses(query: str) -> dict[str, str]:
     }
 
 
-def _position(user: Any) -> reading.Here | None:
+def _position(user: Any) -> pages.Here | None:
     try:
-        return reading.here(user)
+        return pages.here(user)
     except (DatabaseError, SynchronousOnlyOperation):
         logger.exception("{%% notifications %%} could not read where the stream of user %s is.", user)
         return None

@@ -10,11 +10,13 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from notifications import counting, inbox, outbound
+from notifications import outbound
 from notifications.diagnosis import database, processes
-from notifications.jobs import lease, queues
+from notifications.jobs.claiming import queues
+from notifications.jobs.worker import lease
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime import doorbell_layer
+from notifications.realtime.doorbell import layer
+from notifications.streams import inbox, recount
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live, nobody_listens, start_worker  # noqa: F401 (fixtures)
 
@@ -132,13 +134,13 @@ def test_a_wrong_count_is_found_and_mended(ada, how):
     stream = Stream.objects.get(user=ada)
     assert stream.unread == right and stream.head == head + (how == "a row")
     assert Stream.objects.get(user=bob).unread == 1
-    assert not counting.miscounted()
+    assert not recount.miscounted()
 
 
 def test_rows_that_wait_for_their_number_are_no_wrong_count(ada):
     inbox.put(ada, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
-    assert not counting.miscounted()
+    assert not recount.miscounted()
 
 
 def test_a_table_is_missing(monkeypatch):
@@ -174,7 +176,7 @@ def test_clocks(monkeypatch):
 
 
 def test_a_layer_that_is_away(settings, monkeypatch):
-    monkeypatch.setattr(doorbell_layer, "PATIENCE", 0.5)
+    monkeypatch.setattr(layer, "PATIENCE", 0.5)
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",

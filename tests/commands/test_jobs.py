@@ -10,7 +10,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, queues, states
+from notifications.jobs.claiming import queues
+from notifications.jobs.transitions import manual, states
 from notifications.management.commands.jobs import Command
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
@@ -140,7 +141,7 @@ class TestByHand:
 
     def test_too_many(self, ada, settings):
         id = tasks.noop.using(owner=ada).enqueue().id
-        by_hand.cancel([uuid.UUID(id)])
+        manual.cancel([uuid.UUID(id)])
         tasks.noop.using(owner=ada).enqueue()
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         with pytest.raises(CommandError, match="Not all are queued again: their owner has too many"):
@@ -173,6 +174,6 @@ def test_the_database_is_away(monkeypatch):
     def away(*args, **kwargs):
         raise OperationalError("gone away")
 
-    monkeypatch.setattr(by_hand, "cancel", away)
+    monkeypatch.setattr(manual, "cancel", away)
     with pytest.raises(CommandError, match=r"The database does not take it now .gone away.. Try again"):
         run("cancel", uuid.uuid4())

@@ -8,8 +8,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from notifications import inbox
 from notifications.models import Notification
+from notifications.streams import inbox
 
 
 @pytest.fixture

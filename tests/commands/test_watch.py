@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.ids import uuid7
-from notifications.jobs import states
+from notifications.jobs.transitions import states
+from notifications.streams import inbox
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 

@@ -3,7 +3,7 @@
 import os
 
 from asyncsite.asgi import application as application
-from notifications.realtime import websocket
+from notifications.realtime.transports import websocket
 
 HASTE = float(os.environ.get("CONFORMANCE_HASTE", "1"))
 

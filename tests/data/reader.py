@@ -63,7 +63,7 @@ def main(stop, *users):
 if __name__ == "__main__":
     django.setup()
 
-    from notifications import changes
+    from notifications.streams import changes
     from tests.data.shapes import position
 
     # However far it falls behind on a busy machine, it reads everything.

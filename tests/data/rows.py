@@ -1,9 +1,9 @@
 """Rows in the states that numbering meets."""
 
-from notifications import inbox
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification
+from notifications.streams import inbox
 
 
 def unnumbered(user, count, **fields):

@@ -4,7 +4,8 @@ import pytest
 from django.db import connection
 
 from notifications.ids import uuid7
-from notifications.jobs import due, queues, states
+from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.transitions import states
 from notifications.models import Job
 from tests.data.rows import job
 
@@ -13,7 +14,7 @@ from tests.data.rows import job
 def test_what_others_hold_is_skipped(on_postgresql, elsewhere, key):
     """As much of it as other workers claim at once: the next ones are claimed, and those stay where they are."""
     queues.pause("other")
-    held = [job(None).pk for _ in range(due.AHEAD)]
+    held = [job(None).pk for _ in range(candidates.AHEAD)]
     asked = [job(None, concurrency_key=key).pk for _ in range(2)]
     other = elsewhere()
     other.begin()
@@ -36,7 +37,9 @@ def test_a_claim_locks_no_more_than_it_takes(on_postgresql, elsewhere, way, lane
     other.begin()
 
     def lock():
-        sql, params = due.of_queues(2, names, lanes) if way == "of queues" else due.anywhere(2, lanes)
+        sql, params = (
+            candidates.of_queues(2, names, lanes) if way == "of queues" else candidates.anywhere(2, lanes)
+        )
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
             return len(cursor.fetchall())

@@ -3,10 +3,11 @@
 import pytest
 from django.db import connection, transaction
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
-from notifications.numbering import Pass
+from notifications.streams import inbox
+from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_orderly, position, titles

@@ -4,9 +4,10 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from notifications import changes, counting, inbox, marking, streams
+from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
+from notifications.streams import changes, inbox, marking, recount
 from tests.data.rows import unnumbered
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -60,7 +61,7 @@ def test_the_count_is_right_at_each_moment(user):
     while marking.continue_marking(0):
         counts.append(changes.position(user.pk).unread)
         assert counts[-1] == unread(user).count()
-        assert counting.miscounted() == {}
+        assert recount.miscounted() == {}
     assert counts == [250, 150, 50]
 
 

@@ -4,13 +4,14 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from notifications import inbox, numbering, streams
+from notifications import streams
 from notifications.api import notify
 from notifications.ids import process, uuid7
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
+from notifications.streams import inbox, numbering
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_orderly, position, seqs, titles
 

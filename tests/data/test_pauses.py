@@ -10,8 +10,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications import inbox, purging, retention, streams, transactions
+from notifications import streams
+from notifications.db import transactions
 from notifications.models import Job, Notification, Stream
+from notifications.streams import inbox, purging, retention
 from tests.data.rows import job, unnumbered
 
 pytestmark = pytest.mark.database_law

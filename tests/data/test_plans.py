@@ -9,13 +9,15 @@ from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import changes, inbox, listing, purging, reading, retention, streams
+from notifications import streams
 from notifications.api import notify
+from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, due, outcomes, queues, states, unserved
+from notifications.jobs.claiming import candidates, queues, stranded
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import manual, outcomes, states
 from notifications.models import Job, Notification, Worker
-from notifications.transactions import ISOLATION
+from notifications.streams import changes, inbox, listing, pages, purging, retention
 from tests.data.rows import job, unnumbered
 
 pytestmark = pytest.mark.database_law
@@ -131,7 +133,7 @@ def leave_a_few(user):
 def run_a_job(user):
     for _ in range(3):
         job(user)
-    due.names()
+    candidates.names()
     jobs = states.claim(uuid7(), 2)
     states.report(jobs)
     states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
@@ -148,9 +150,9 @@ def run_limited_jobs(user):
 def cancel_and_retry(user):
     ids = [job(user).pk for _ in range(3)]
     (running,) = states.claim(uuid7(), 1)
-    by_hand.cancel(ids)
-    by_hand.asked_to_end(running.worker)
-    by_hand.retry(ids)
+    manual.cancel(ids)
+    manual.asked_to_end(running.worker)
+    manual.retry(ids)
 
 
 def ask_once(user):
@@ -180,7 +182,7 @@ def be_shown_active_jobs(user):
 def wait_in_vain(user):
     job(user)
     Worker.objects.all().delete()
-    unserved.warn()
+    stranded.warn()
 
 
 def unarchive(user):
@@ -201,8 +203,8 @@ WAYS = {
     "snapshot": lambda user: changes.newest(user, 2 * EACH),
     "snapshots": lambda user: changes.newest_of_many({user: 2 * EACH, user + 1: 2 * EACH}),
     "what waits": lambda user: changes.unnumbered([user]),
-    "a page of the inbox": lambda user: reading.latest(user, 2 * EACH, 60),
-    "the last page of the inbox": lambda user: reading.latest(user, 2 * EACH, 4),
+    "a page of the inbox": lambda user: pages.latest(user, 2 * EACH, 60),
+    "the last page of the inbox": lambda user: pages.latest(user, 2 * EACH, 4),
     "a page of the archive": lambda user: listing.newest(user, 51, head=2 * EACH, archived=True),
     "a page of the unread": lambda user: listing.newest(user, 51, head=2 * EACH, read=False, category=""),
     "reading none": lambda user: inbox.mark(user, "unread", 90),
@@ -274,7 +276,7 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
         )
         cursor.execute("ANALYZE")
     with django_assert_num_queries(1) as queries:
-        assert not due.names()
+        assert not candidates.names()
     (query,) = queries.captured_queries
     for line in LOOK_UPS[connection.vendor]:
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
@@ -289,7 +291,7 @@ BACKLOG, READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
 def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, later):
     """What may not begin is not read; also where the statistics are those of an idle hour."""
     for name in ("LATER", "AHEAD"):
-        monkeypatch.setattr(due, name, 20)
+        monkeypatch.setattr(candidates, name, 20)
     key = "key" if held_back == "of a full key" else ""
     if held_back == "full":
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
@@ -308,7 +310,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
         few = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
         asked = [queued_job(queue_name=name, priority=priority) for name, priority in few]
         Job.objects.bulk_create(asked)
-        assert rows_read(lambda: due.names(served)) < READ[connection.vendor]
+        assert rows_read(lambda: candidates.names(served)) < READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):
@@ -326,7 +328,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
 def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, held_back):
     """A backlog of sync jobs is not read where async ones are looked for, and the other way round; later ones too."""
     for name in ("LATER", "AHEAD"):
-        monkeypatch.setattr(due, name, 20)
+        monkeypatch.setattr(candidates, name, 20)
     if held_back == "paused":
         queues.pause("other")
     if held_back == "of a full key":
@@ -343,7 +345,7 @@ def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, he
                 cursor.execute("ANALYZE")
         asked = [queued_job(lane=looked_for) for _ in range(3)]
         Job.objects.bulk_create(asked)
-        assert rows_read(lambda: due.names(lanes=lanes)) < READ[connection.vendor]
+        assert rows_read(lambda: candidates.names(lanes=lanes)) < READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):
@@ -536,7 +538,7 @@ def test_a_deep_page_costs_as_much_as_the_first(full_inbox, analyzed):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        assert reading.latest(full_inbox, MANY, after=1_000).rows[0].raised == 999
+        assert pages.latest(full_inbox, MANY, after=1_000).rows[0].raised == 999
     (page,) = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]

@@ -5,11 +5,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
-from notifications.numbering import Pass
+from notifications.streams import inbox
+from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_orderly, position, seqs, titles

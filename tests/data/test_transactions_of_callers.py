@@ -4,10 +4,11 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.api import notify
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
+from notifications.streams import inbox
 from tests.data.rows import job
 from tests.data.shapes import assert_orderly, position, seqs, titles
 from tests.data.test_numbering import locks_of

@@ -4,10 +4,11 @@ import pytest
 from django.db import connection, connections
 from django.db.models import BigAutoField
 
-from notifications import bulk, streams, user_keys
+from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes, states
+from notifications.db import bulk, user_keys
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import unnumbered
 from tests.jobs import tasks

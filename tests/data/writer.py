@@ -203,12 +203,13 @@ def main(seed, seconds, journal, *users):
 if __name__ == "__main__":
     django.setup()
 
-    from notifications import inbox, numbering, streams
+    from notifications import streams
     from notifications.api import notify
     from notifications.ids import uuid7
-    from notifications.jobs import outcomes, states
     from notifications.jobs.policies import DEFAULT
+    from notifications.jobs.transitions import outcomes, states
     from notifications.models import Notification
+    from notifications.streams import inbox, numbering
     from tests.data import rows
     from tests.data.shapes import position
 

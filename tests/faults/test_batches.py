@@ -21,8 +21,8 @@ DYING = """
 import os, django
 django.setup()
 from django.core.management import call_command
-from notifications.jobs import settling
-settling.ended = lambda batches: os.kill(os.getpid(), 9)
+from notifications.jobs.transitions import batch_completion
+batch_completion.ended = lambda batches: os.kill(os.getpid(), 9)
 call_command("run_jobs")
 """
 

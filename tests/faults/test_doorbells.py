@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.realtime.ringing import Ear, ring
-from tests.realtime.test_servers import SESSION, hear, open_socket, start
+from tests.realtime.servers.test_servers import SESSION, hear, open_socket, start
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.rings_only import HEARING

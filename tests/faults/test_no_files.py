@@ -9,7 +9,7 @@ import pytest
 from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
 from tests.faults.support.house import SERVERS
 from tests.faults.support.watcher import EventSource, LongPoll, Socket
-from tests.realtime.test_servers import SESSION
+from tests.realtime.servers.test_servers import SESSION
 from tests.support.network import listens
 from tests.support.waiting import wait_until
 

@@ -18,8 +18,8 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from notifications.api import ajoin, notify
+from notifications.db.threads import DaemonExecutor
 from notifications.jobs import awaited
-from notifications.jobs.threads import DaemonExecutor
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
 from tests.faults.support import scarcity

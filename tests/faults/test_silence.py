@@ -17,14 +17,14 @@ import aiohttp
 import pytest
 
 from notifications import outbound
+from notifications.http import waiting
 from notifications.outbound import pools
 from notifications.outbound.circuits import circuits
-from notifications.realtime import waiting
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
 from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import Ear
-from tests.realtime.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
+from tests.realtime.servers.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
 from tests.support.network import Proxy, listens
 from tests.support.waiting import wait_until
 

@@ -8,13 +8,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from notifications import asking
-from notifications.idempotency import Key
+from notifications.http import acceptance
+from notifications.http.idempotency import Key
 from notifications.models import Job, Ring
 from tests.http import views
 from tests.http.conftest import assert_problem, signed_in
 from tests.http.test_idempotency import KEY, counts, post
-from tests.jobs.test_states import in_threads
+from tests.jobs.transitions.test_states import in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -144,13 +144,13 @@ def one_after_the_other(monkeypatch, ask):
         return there
 
     monkeypatch.setattr(Key, "job", looked)
-    answer = asking._answer
+    answer = acceptance._answer
 
     def answered(*args):
         first_is_done.set()
         return answer(*args)
 
-    monkeypatch.setattr(asking, "_answer", answered)
+    monkeypatch.setattr(acceptance, "_answer", answered)
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE_READ"], indirect=True)

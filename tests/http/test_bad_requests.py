@@ -8,9 +8,9 @@ from django.db import connection
 from django.test import Client
 
 from asyncsite.models import Report
-from notifications import changes
 from notifications.api import notify
 from notifications.models import Job, Notification, Stream
+from notifications.streams import changes
 from tests.data.rows import job
 from tests.http.bad_requests import API, BAD, IGNORED, JSON, READ, Bad
 from tests.http.conftest import assert_problem

@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.encoding import iri_to_uri
 
 from notifications.api import requester
-from notifications.jobs import unique
+from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Ring
-from notifications.retention import prune
+from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.http import views
 from tests.http.conftest import BROWSER, assert_problem, signed_in

@@ -10,11 +10,12 @@ import schemathesis
 from django.test import Client
 from django.urls import reverse
 
-from notifications import bounds, prefer, urls, views
+from notifications import urls, validators
+from notifications.http import api_views, prefer
+from notifications.http.openapi.document import document
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
-from notifications.openapi.document import document
-from notifications.realtime import wire
+from notifications.realtime import frames
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = document("/notifications/api")
@@ -108,7 +109,7 @@ def test_who_needs_to_be_signed_in():
 )  # fmt: skip
 def test_items_are_as_described(name, row):
     """Exactly the keys that are sent, all of them required, here and in what is inside them."""
-    item = json.loads(wire.encode(wire.item(row)))
+    item = json.loads(frames.encode(frames.item(row)))
     validator(name).validate(item)
     schema = SCHEMAS[name]
     assert list(schema["properties"]) == schema["required"] == list(item)
@@ -123,7 +124,7 @@ def test_items_are_as_described(name, row):
 
 @pytest.mark.parametrize("jobs", [None, []])
 def test_frames_are_as_described(jobs):
-    frame = json.loads(wire.unnumbered(wire.sync("e", None, 4, 2, [], jobs)))
+    frame = json.loads(frames.unnumbered(frames.sync("e", None, 4, 2, [], jobs)))
     validator("Sync").validate(frame)
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 
@@ -155,8 +156,8 @@ def test_choices_and_limits_are_those_of_the_code():
     assert limits == {"title": 200, "body": 2000, "url": 1000, "category": 100}
     for name, most in limits.items():
         assert Notification._meta.get_field(name).max_length == most
-    assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == views.IDS_MOST == 200
-    assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == bounds.INTEGER == 2**53 - 1
+    assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.IDS_MOST == 200
+    assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.INTEGER == 2**53 - 1
     parameters = DOCUMENT["components"]["parameters"]
     assert parameters["IdempotencyKey"]["schema"]["maxLength"] == 200
     assert f"at most {prefer.WAIT}" in parameters["Prefer"]["description"]

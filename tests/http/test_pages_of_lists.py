@@ -3,9 +3,9 @@
 import pytest
 from django.test import Client
 
-from notifications import inbox
 from notifications.api import notify
 from notifications.models import Job, Notification
+from notifications.streams import inbox
 from tests.data.rows import job
 from tests.http.conftest import assert_problem
 from tests.realtime.rows import finish

@@ -7,12 +7,12 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections, transaction
 from django.test import RequestFactory
 
-from notifications import asking, prefer, until_done
 from notifications.api import accepted
 from notifications.asgi import get_asgi_application
+from notifications.http import acceptance, prefer, until_done, waiting
 from notifications.jobs import awaited
 from notifications.models import Job
-from notifications.realtime import hub, waiting
+from notifications.realtime import hub
 from notifications.testing import run_jobs
 from tests.http import views
 from tests.http.conftest import BROWSER
@@ -174,15 +174,15 @@ class TestAsking:
         """The job is accepted, whatever cannot be seen now: never 503."""
         answer = await post(path, **LONG)
         await one_waits()
-        real = asking.database
+        real = acceptance.database
 
         def away():
             raise OperationalError("gone")
 
-        monkeypatch.setattr(asking, "database", away)
+        monkeypatch.setattr(acceptance, "database", away)
         await in_thread(run_jobs)
         await answer.answered()
-        monkeypatch.setattr(asking, "database", real)
+        monkeypatch.setattr(acceptance, "database", real)
         assert_accepted(answer, await answer.json())
 
     async def test_a_job_that_is_deleted_meanwhile(self, path, post, ada):
@@ -236,9 +236,9 @@ async def test_asking_from_an_async_view_takes_one_thread_hop(post, monkeypatch)
         hops.append(work)
         return sync_to_async(work, *args, **kwargs)
 
-    monkeypatch.setattr(asking, "sync_to_async", counted)
+    monkeypatch.setattr(acceptance, "sync_to_async", counted)
     assert (await (await post("/async/")).answered()).status == 202
-    assert hops == [asking._ask_or_refuse]
+    assert hops == [acceptance._ask_or_refuse]
 
 
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs import by_hand, states
+from notifications.jobs.transitions import manual, states
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -103,7 +103,7 @@ def make_world(people):
         states.claim(uuid7(), 1)
         for _ in range(2):
             cancelled = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
-        by_hand.cancel([cancelled.id])
+        manual.cancel([cancelled.id])
         notify(user, "Hello", body="There", category="talk", data={"a": 1})
     JOBS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
 

@@ -11,7 +11,7 @@ from django.db import connections
 from django.utils import timezone
 
 from notifications.jobs import awaited
-from notifications.jobs.worker import Worker
+from notifications.jobs.worker.worker import Worker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
@@ -56,7 +56,9 @@ def live(db):
 @pytest.fixture(autouse=True)
 def longest_pause(monkeypatch):
     """Another attempt begins after the longest pause that chance might choose, so that none comes too early."""
-    monkeypatch.setattr("notifications.jobs.outcomes.random", SimpleNamespace(uniform=lambda low, high: high))
+    monkeypatch.setattr(
+        "notifications.jobs.transitions.outcomes.random", SimpleNamespace(uniform=lambda low, high: high)
+    )
 
 
 @pytest.fixture

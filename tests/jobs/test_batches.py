@@ -16,8 +16,8 @@ from django.utils import timezone
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
 from notifications.compat import task_backends, task_enqueued
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
-from notifications.jobs import by_hand, outcomes, recording, settling, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import batch_completion, finishing, manual, outcomes, states
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, rung
 from notifications.testing import connect, run_jobs
@@ -35,15 +35,15 @@ def other(db):
 
 @pytest.fixture
 def always_report(monkeypatch):
-    monkeypatch.setattr(settling, "REPORT", 0.0)
+    monkeypatch.setattr(batch_completion, "REPORT", 0.0)
 
 
 @pytest.fixture
 def nobody_settles():
     """As if every process died after its jobs were stored and before their batch was settled, until it is called."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recording, "settle", lambda batches: None)
-        patch.setattr(by_hand, "settle", lambda batches: None)
+        patch.setattr(finishing, "settle", lambda batches: None)
+        patch.setattr(manual, "settle", lambda batches: None)
         yield patch.undo
 
 
@@ -65,7 +65,7 @@ def end(job, *, well=True):
     outcome = (
         outcomes.succeeded(job, DEFAULT, 1) if well else outcomes.failed(job, DEFAULT, ValueError("broken"))
     )
-    recording.record([outcome])
+    finishing.record([outcome])
 
 
 # As one
@@ -393,7 +393,7 @@ def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
             kwargs=json.dumps({"notify": words}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
-    recording.settle_left()
+    finishing.settle_left()
     assert {note.title for note in told(demo)} == {"One", "Two: succeeded"}
 
 
@@ -483,7 +483,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
         for _ in range(3):
             tasks.noop.enqueue()
     first, second, _ = claim_all()
-    counts, early = settling._counts, []
+    counts, early = batch_completion._counts, []
 
     def count_too_early(id):
         found = counts(id)
@@ -492,7 +492,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
             end(second)
         return found
 
-    monkeypatch.setattr(settling, "_counts", count_too_early)
+    monkeypatch.setattr(batch_completion, "_counts", count_too_early)
     end(first)
     assert sum(early[0][state] for state in ("succeeded",)) == 1
     assert row(b).progress_current == 2
@@ -500,7 +500,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
 
 def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
     """Not for each job, but the last word is in time: a worker looks at it within a second."""
-    monkeypatch.setattr(settling, "REPORT", 1_000.0)
+    monkeypatch.setattr(batch_completion, "REPORT", 1_000.0)
     with batch(owner=demo) as b:
         for _ in range(4):
             tasks.noop.enqueue()
@@ -508,12 +508,12 @@ def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
     for job in claimed[:3]:
         end(job)
     assert row(b).progress_current == 1
-    monkeypatch.setattr(settling, "REPORT", 0.0)
-    recording.settle_left()
+    monkeypatch.setattr(batch_completion, "REPORT", 0.0)
+    finishing.settle_left()
     assert row(b).progress_current == 3
     end(claimed[3])
-    assert b.id not in settling._reported
-    assert b.id not in settling._moved
+    assert b.id not in batch_completion._reported
+    assert b.id not in batch_completion._moved
 
 
 # Settling
@@ -531,17 +531,17 @@ def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
 
     jobs = claim_all()
     states.finish([outcomes.succeeded(job, DEFAULT, 1) for job in jobs])
-    first, second = settling.ended([b.id]), settling.ended([b.id])
+    first, second = batch_completion.ended([b.id]), batch_completion.ended([b.id])
     assert len(first) == len(second) == 1
     job_finished.connect(count)
     try:
-        recording.record(first)
-        recording.record(second)
+        finishing.record(first)
+        finishing.record(second)
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
     assert len(told(demo)) == 1
-    assert settling.ended([b.id]) == []
+    assert batch_completion.ended([b.id]) == []
 
 
 def test_threads_that_finish_jobs_of_one_batch(demo, transactional_db):
@@ -583,7 +583,7 @@ def test_nobody_settled(demo, nobody_settles, transactional_db):
     end(first)
     assert row(b).state == "running"
     nobody_settles()
-    recording.settle_left()
+    finishing.settle_left()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
     assert [note.job for note in told(demo)] == [b.id]
@@ -605,8 +605,8 @@ def test_a_worker_goes_on_cancelling(demo, transactional_db, start_worker):
     with batch(owner=demo) as b:
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_hand, "_cancel_jobs_of", lambda batches, by: None)
-        by_hand.cancel([b.id], by=demo.pk)
+        patch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
+        manual.cancel([b.id], by=demo.pk)
     start_worker()
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
@@ -616,11 +616,11 @@ def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkey
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    monkeypatch.setattr(settling, "ended", lambda batches: 1 / 0)
-    assert recording.record([outcomes.succeeded(job, DEFAULT, 1)]) == {(job.id, job.fence)}
+    monkeypatch.setattr(batch_completion, "ended", lambda batches: 1 / 0)
+    assert finishing.record([outcomes.succeeded(job, DEFAULT, 1)]) == {(job.id, job.fence)}
     assert "A batch is not settled; it is looked at again by a worker." in caplog.text
     monkeypatch.undo()
-    recording.settle_left()
+    finishing.settle_left()
     assert row(b).state == "succeeded"
 
 
@@ -659,7 +659,7 @@ def test_to_cancel_a_batch_is_to_cancel_its_jobs(start_worker, gate, demo):
     with batch(owner=demo) as b:
         results = [tasks.hold.enqueue(number) for number in range(5)]
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
-    assert by_hand.cancel([b.id], by=demo.pk) == {b.id: "asked"}
+    assert manual.cancel([b.id], by=demo.pk) == {b.id: "asked"}
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
     assert {job.state for job in until_done(*results)} == {"cancelled"}
@@ -672,7 +672,7 @@ def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
     with batch(owner=demo, title="Mine") as b:
         for _ in range(3):
             tasks.noop.enqueue()
-    by_hand.cancel([b.id], by=None)
+    manual.cancel([b.id], by=None)
     assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
     assert [(note.title, note.level) for note in told(demo)] == [("Mine", "warning")]
 
@@ -682,10 +682,10 @@ def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    by_hand.cancel([b.id], by=demo.pk)
+    manual.cancel([b.id], by=demo.pk)
     states.release([job])
     assert Job.objects.get(id=job.id).state == "queued"
-    by_hand.cancel_left()
+    manual.cancel_left()
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
@@ -694,7 +694,7 @@ def test_what_was_done_before_stays_done(demo, transactional_db):
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    by_hand.cancel([b.id], by=demo.pk)
+    manual.cancel([b.id], by=demo.pk)
     end(job)
     assert row(b).state == "succeeded"
 
@@ -703,12 +703,12 @@ def test_jobs_that_are_cancelled_alone(demo, transactional_db):
     """The batch was not: it has failed, and says how many were."""
     with batch(owner=demo) as b:
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
-    by_hand.cancel([uuid.UUID(first.id)])
+    manual.cancel([uuid.UUID(first.id)])
     run_jobs()
     assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 was cancelled."
     with batch(owner=demo) as b:
         last = tasks.noop.enqueue()
-    by_hand.cancel([uuid.UUID(last.id)])
+    manual.cancel([uuid.UUID(last.id)])
     assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
 
 
@@ -718,11 +718,11 @@ def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeyp
         with batch():
             tasks.noop.enqueue()
         tasks.noop.enqueue()
-    monkeypatch.setattr(by_hand, "_cancel_jobs_of", lambda batches, by: None)
-    by_hand.cancel([b.id], by=demo.pk)
+    monkeypatch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
+    manual.cancel([b.id], by=demo.pk)
     monkeypatch.undo()
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
-    by_hand.cancel_left()
+    manual.cancel_left()
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
     assert told(demo) == []
 
@@ -734,7 +734,7 @@ def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
     with pytest.raises(JobFailed):
         join(b, timeout=20)
     before = row(b)
-    assert by_hand.retry([b.id]) == [b.id]
+    assert manual.retry([b.id]) == [b.id]
     assert join(b, timeout=20) == {**ALL, "succeeded": 2}
     job = row(b)
     assert (job.attempt, job.max_attempts, job.error) == (2, 2, None)
@@ -754,11 +754,11 @@ def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
     run_jobs()
     assert row(outer).state == row(inner).state == "failed"
     Job.objects.filter(id=failing.id).update(task_path=tasks.noop.module_path, args="[]")
-    assert by_hand.retry([outer.id]) == [outer.id]
+    assert manual.retry([outer.id]) == [outer.id]
     assert (row(outer).state, row(inner).state, row(outer).progress_current) == ("running", "running", 1)
     run_jobs()
     assert row(outer).state == row(inner).state == "succeeded"
-    assert by_hand.retry([outer.id]) == []
+    assert manual.retry([outer.id]) == []
 
 
 def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_db):
@@ -771,7 +771,7 @@ def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_d
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("failed", "failed")
     Job.objects.filter(id=failing.id).update(task_path="tests.jobs.tasks.noop")
-    assert by_hand.retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
+    assert manual.retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
     assert (row(inner).state, row(outer).state) == ("running", "running")
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
@@ -789,7 +789,7 @@ def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     tasks.noop.using(owner=demo).enqueue()
     with pytest.raises(TooManyJobs):
-        by_hand.retry([b.id])
+        manual.retry([b.id])
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
@@ -799,14 +799,14 @@ def test_a_job_tried_again_while_its_batch_is_settled(demo, transactional_db, mo
         tasks.noop.enqueue(), tasks.noop.enqueue()
     first, last = claim_all()
     end(first, well=False)
-    forget = settling._forget
+    forget = batch_completion._forget
 
     def retried_first(id):
         forget(id)
-        by_hand.retry([first.id])
+        manual.retry([first.id])
 
     with monkeypatch.context() as patch:
-        patch.setattr(settling, "_forget", retried_first)
+        patch.setattr(batch_completion, "_forget", retried_first)
         end(last)
     assert row(b).state == "running"
     run_jobs()

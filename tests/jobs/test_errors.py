@@ -8,11 +8,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from notifications.jobs import states, watchdog
+from notifications.jobs.transitions import states
+from notifications.jobs.worker import watchdog
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
 from tests.jobs.conftest import told, until_done
-from tests.jobs.test_running import RAISED
+from tests.jobs.worker.test_execution import RAISED
 from tests.support.waiting import wait_until
 
 WORDS = "Something went wrong while this was being done."

@@ -11,7 +11,8 @@ from django.db import OperationalError, connections, transaction
 
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs import awaited, by_hand, states
+from notifications.jobs import awaited
+from notifications.jobs.transitions import manual, states
 from notifications.models import Job
 from notifications.realtime import doorbell
 from tests.jobs import batch_tasks, joining_tasks, tasks
@@ -394,7 +395,7 @@ def test_children_go_before_parents_that_did_not_begin(start_worker):
 
 def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
     """Their children run elsewhere, when somebody is there: until then no more parents begin than a few a slot."""
-    monkeypatch.setattr("notifications.jobs.worker.BEYOND", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", NEVER)
     joining_tasks.most_alive.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
@@ -416,8 +417,8 @@ def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
 
 def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker, monkeypatch):
     """Each has as many parents as it may, and all of them wait for jobs that only the other one would run."""
-    monkeypatch.setattr("notifications.jobs.capacity.WAITING_PER_SLOT", 2)
-    monkeypatch.setattr("notifications.jobs.worker.BEYOND", 0.05)
+    monkeypatch.setattr("notifications.jobs.worker.capacity.WAITING_PER_SLOT", 2)
+    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", 0.05)
     with transaction.atomic():
         parents = [
             joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
@@ -431,7 +432,7 @@ def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker,
 
 def test_the_jobs_of_a_batch_in_a_batch_go_first_too(start_worker, monkeypatch):
     """As many parents as there may be wait for batches whose jobs are inside other ones."""
-    monkeypatch.setattr("notifications.jobs.worker.BEYOND", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", NEVER)
     with transaction.atomic():
         parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)
@@ -442,7 +443,7 @@ def test_a_sync_parent_that_is_cancelled_waits_no_longer(worker, gate):
     """To wait is a place where a sync task lets itself be ended. The child is left alone."""
     parent = joining_tasks.parent_until_cancelled.enqueue()
     wait_until(lambda: tasks.held == ["child"], what="the child to run")
-    by_hand.cancel([uuid.UUID(parent.id)])
+    manual.cancel([uuid.UUID(parent.id)])
     with pytest.raises(JobCancelled):
         join(parent, timeout=20)
     assert tasks.seen == ["parent"]

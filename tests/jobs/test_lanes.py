@@ -8,9 +8,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs import by_hand, outcomes, queues, states
-from notifications.jobs.lanes import lane_at
+from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.lanes import lane_at
 from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import manual, outcomes, states
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 2)
+    monkeypatch.setattr("notifications.jobs.worker.worker.SYNC_THREADS", 2)
 
 
 def enqueue(task, count, *args):
@@ -49,7 +50,7 @@ class TestWorkers:
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
     def test_a_higher_priority_passes_sync_jobs(self, start_worker, monkeypatch):
-        monkeypatch.setattr("notifications.jobs.worker.SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.worker.SYNC_THREADS", 1)
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
         wait_until(lambda: tasks.held, what="the thread to be taken")
@@ -157,7 +158,7 @@ class TestClaims:
         result = tasks.noop.enqueue()
         for lane in ("sync", "suspect"):
             Job.objects.update(lane=lane, state="failed")
-            by_hand.retry([uuid.UUID(result.id)])
+            manual.retry([uuid.UUID(result.id)])
             assert Job.objects.get(id=result.id).lane == "async"
 
     def test_a_task_that_is_not_known(self):

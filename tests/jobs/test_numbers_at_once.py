@@ -8,8 +8,8 @@ from django.db import connection
 from notifications.api import notify
 from notifications.compat import is_heard, task_finished, task_started
 from notifications.ids import uuid7
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recording
 from tests.jobs import tasks

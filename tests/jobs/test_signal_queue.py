@@ -13,8 +13,9 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from notifications.compat import task_finished, task_started
-from notifications.jobs import by_hand, host_code, signal_queue
-from notifications.jobs.signal_queue import SignalQueue
+from notifications.jobs import host_code
+from notifications.jobs.transitions import manual, signal_queue
+from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
 from tests.jobs import tasks
@@ -129,7 +130,7 @@ def test_one_may_cancel_a_job(worker, demo, receive, caplog):
 
     def cancel_other(job, **kwargs):
         if str(job.id) != other.id:
-            by_hand.cancel([UUID(other.id)])
+            manual.cancel([UUID(other.id)])
 
     receive(cancel_other, job_finished)
     receive(lambda job, **_: seen.append(str(job.id)), job_finished)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from notifications.jobs import by_hand, transaction_receivers
+from notifications.jobs.transitions import manual, transaction_receivers
 from notifications.models import Job
 from notifications.signals import job_finished, notification_recording
 from notifications.testing import run_jobs
@@ -243,7 +243,7 @@ def test_cancelled_by_hand(demo, hostile, quick, act, caplog):
     """A request that cancels many is not broken either; it waits for a receiver that takes too long."""
     calls = hostile(act)
     ids = [Job.objects.get(id=result.id).id for result in ask(demo, "Poison")]
-    became = by_hand.cancel(ids)
+    became = manual.cancel(ids)
     assert set(became.values()) == {"cancelled"} and len(became) == 10
     assert len(told(demo)) == 10
     assert mails() == 9

@@ -4,8 +4,8 @@ import asyncio
 import json
 from collections import deque
 
-from notifications.realtime import look, wire
-from notifications.realtime.consumers import notifications_socket
+from notifications.realtime import frames, reader
+from notifications.realtime.transports.consumers import notifications_socket
 from tests.support.follower import Follower
 
 FINAL = (4400, 4401, 4409)
@@ -70,7 +70,7 @@ class Device:
     def ask(self):
         """Ask over HTTP; the answer is under way."""
         follower = self.follower
-        text = wire.unnumbered(look.catch_up(self.user.pk, follower.epoch, follower.cursor).frame)
+        text = frames.unnumbered(reader.catch_up(self.user.pk, follower.epoch, follower.cursor).frame)
         self.late = (json.loads(text), follower.resets)
 
     def hear_answer(self):
@@ -91,7 +91,7 @@ class Device:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
-                self.follower.hold(json.loads(wire.encode(wire.item(row))))
+                self.follower.hold(json.loads(frames.encode(frames.item(row))))
             else:
                 del self.follower.jobs[id]
 

@@ -7,11 +7,12 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import inbox, retention, streams
+from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Attempt, Job, Notification, Stream
+from notifications.streams import inbox, retention
 
 WORKER = uuid.uuid4()
 

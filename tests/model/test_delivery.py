@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from notifications import streams
 from notifications.models import Job, Notification, Stream
-from notifications.realtime import hub, wire
+from notifications.realtime import frames, hub
 from notifications.signals import rung
 from tests.model import rows
 from tests.model.device import Device
@@ -275,8 +275,8 @@ def differences(follower, user):
         if row is None:  # pruned, of which nobody is told
             if not (item["archived_at"] if item["kind"] == "notification" else item["done"]):
                 yield f"{item} is held, and gone"
-        elif item != json.loads(wire.encode(wire.item(row))):
-            yield f"{item} is {wire.item(row)}"
+        elif item != json.loads(frames.encode(frames.item(row))):
+            yield f"{item} is {frames.item(row)}"
 
 
 listeners = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notifications.outbound import guard, names, pools
+from notifications.outbound import guard, pools, resolver
 from notifications.outbound.addresses import reserved
 from notifications.outbound.circuits import circuits
 
@@ -53,7 +53,7 @@ def outside(monkeypatch, allow):
     def reserved_but_outside(address):
         return None if address == OUTSIDE else reserved(address)
 
-    for module in (guard, names, pools):
+    for module in (guard, resolver, pools):
         monkeypatch.setattr(module, "reserved", reserved_but_outside)
     upstream = Upstream(OUTSIDE)
     allow(ports=[upstream.port])
@@ -81,6 +81,6 @@ def stands_for(monkeypatch):
             found = book[host]
             return found() if callable(found) else found
 
-        monkeypatch.setattr(names, "lookup", lookup)
+        monkeypatch.setattr(resolver, "lookup", lookup)
 
     return stands_for

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from notifications import outbound
-from notifications.outbound import unpacking
-from notifications.outbound.unpacking import PIECE
+from notifications.outbound import decompression
+from notifications.outbound.decompression import PIECE
 
 from .upstream import Says, answer, pack
 
@@ -122,16 +122,16 @@ async def test_other_packing(allow, encoding):
 async def test_what_is_not_installed(upstream, monkeypatch):
     """Without their libraries br and zstd are not asked for, and an error if they come all the same."""
     for kind in ("br", "zstd"):
-        assert kind in unpacking.ACCEPTED
-        monkeypatch.delitem(unpacking._KINDS, kind)
+        assert kind in decompression.ACCEPTED
+        monkeypatch.delitem(decompression._KINDS, kind)
         with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
             await outbound.get(upstream.url(f"/packed/10?encoding={kind}"))
 
 
 async def test_a_large_window(allow):
     """A zstd frame that wants more than 8 MB of memory to be unpacked is refused (RFC 9659)."""
-    options = {unpacking.zstd.CompressionParameter.window_log: 27}
-    packer = unpacking.zstd.ZstdCompressor(options=options)
+    options = {decompression.zstd.CompressionParameter.window_log: 27}
+    packer = decompression.zstd.ZstdCompressor(options=options)
     body = packer.compress(bytes(1000)) + packer.flush()
     with Says(answer(body, "Content-Encoding: zstd")) as says:
         allow(says.address)

@@ -10,7 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import requester
-from notifications.jobs.owners import work_for
+from notifications.jobs.enqueueing.owners import work_for
 from notifications.outbound import circuits as module
 from notifications.outbound import pools
 from notifications.outbound.circuits import (

@@ -12,7 +12,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import policy, task
-from notifications.jobs import owners
+from notifications.jobs.enqueueing import owners
 from notifications.models import Attempt, Job
 from notifications.outbound import retries
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from notifications import outbound
-from notifications.jobs import owners
+from notifications.jobs.enqueueing import owners
 from notifications.outbound.slots import Slots
 
 from .upstream import Upstream

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from notifications import outbound
-from notifications.outbound import names, pools
+from notifications.outbound import pools, resolver
 from notifications.outbound.addresses import reserved
 from notifications.outbound.guard import ForbiddenAddress
 
@@ -86,7 +86,7 @@ async def test_rebinding_between_calls(outside, everywhere, stands_for, allow):
     answers = iter([[OUTSIDE], ["127.0.0.1"]])
     stands_for({"rebind.test": lambda: next(answers)})
     # Nobody listens there on the canary's port but the canary, so the good answer is asked for only by name.
-    found = await names.PublicResolver().resolve("rebind.test", everywhere.port)
+    found = await resolver.PublicResolver().resolve("rebind.test", everywhere.port)
     assert [result["host"] for result in found] == [OUTSIDE]
     with pytest.raises(outbound.Refused):
         await outbound.get(f"http://rebind.test:{everywhere.port}/")
@@ -97,7 +97,7 @@ async def test_rebinding_between_check_and_connect(allow, everywhere, stands_for
     """Where the lookup let a bad answer through, the socket is not made."""
     allow(ports=[everywhere.port])
     stands_for({"rebind.test": addresses})
-    monkeypatch.setattr(names, "reserved", lambda address: None)
+    monkeypatch.setattr(resolver, "reserved", lambda address: None)
     with pytest.raises(
         outbound.Refused, match=r"rebind\.test:\d+ was not called: it is not on the public internet"
     ):

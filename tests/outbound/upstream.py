@@ -184,7 +184,7 @@ def _brotli(body):
 
 
 def _zstd(body):
-    from notifications.outbound.unpacking import zstd
+    from notifications.outbound.decompression import zstd
 
     return zstd.compress(body, 19)
 

@@ -12,8 +12,9 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import Client
 
-from notifications.realtime import hub, websocket
-from notifications.realtime.consumers import notifications_socket
+from notifications.realtime import hub
+from notifications.realtime.transports import websocket
+from notifications.realtime.transports.consumers import notifications_socket
 
 ORIGIN = "http://testserver"
 #: Seconds after which a frame that should come is missed.

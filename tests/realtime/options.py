@@ -4,7 +4,7 @@ import json
 
 from daphne.ws_protocol import WebSocketProtocol
 
-from notifications.realtime.daphne_server import share_options
+from notifications.realtime.servers.daphne import share_options
 
 
 async def application(scope, receive, send):

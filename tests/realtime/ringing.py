@@ -37,8 +37,8 @@ RING = """
 import time
 from django.db import transaction
 from notifications import streams
-from notifications.realtime import doorbell_layer, doorbell_postgres
-doorbell_layer.END = doorbell_postgres.END = 60  # what this process says is heard, however busy the machine is
+from notifications.realtime.doorbell import layer, postgres
+layer.END = postgres.END = 60  # what this process says is heard, however busy the machine is
 at = 0
 {}
 print(at)

@@ -6,8 +6,9 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.models import Job, Notification, Stream
+from notifications.streams import inbox
 
 
 def notices(user, count, **fields):

@@ -10,7 +10,8 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import daphne_server, hub, uvicorn_server
+from notifications.realtime import hub
+from notifications.realtime.servers import daphne, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -94,7 +95,7 @@ async def test_the_log_of_a_uvicorn_that_starts_says_which_way_frames_go(applica
     """Before the first socket."""
     other = type("Other", (), {})
     server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=other, http_protocol_class=other))
-    monkeypatch.setattr(uvicorn_server, "running", lambda: server)
+    monkeypatch.setattr(uvicorn, "running", lambda: server)
     events, answers = asyncio.Queue(), asyncio.Queue()
     living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
     events.put_nowait({"type": "lifespan.startup"})
@@ -174,7 +175,7 @@ Server.__module__ = "daphne.server"
 
 def test_daphnes_root_path_is_the_servers_never_the_requests():
     """Other servers' is left as it is."""
-    server = daphne_server.server_of(partial(Server().handle_reply))
+    server = daphne.server_of(partial(Server().handle_reply))
     scope = {"type": "http", "root_path": "//evil.example"}
-    assert daphne_server.with_its_root_path(scope, server)["root_path"] == "/behind"
-    assert daphne_server.server_of(lambda message: None) is None
+    assert daphne.with_its_root_path(scope, server)["root_path"] == "/behind"
+    assert daphne.server_of(lambda message: None) is None

@@ -5,8 +5,9 @@ import json
 import pytest
 from django.db import transaction
 
-from notifications import inbox, streams
+from notifications import streams
 from notifications.models import Epoch
+from notifications.streams import inbox
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 

@@ -4,12 +4,13 @@ import asyncio
 
 from django.db import OperationalError
 
-from notifications import changes, inbox, streams
+from notifications import streams
 from notifications.api import notify
-from notifications.realtime import wire
+from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _signalled
-from notifications.realtime.doorbell_sqlite import Watcher
+from notifications.realtime.doorbell.sqlite import Watcher
 from notifications.signals import rung
+from notifications.streams import changes, inbox
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 

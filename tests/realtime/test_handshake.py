@@ -13,9 +13,10 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import viewer
 from notifications.models import Stream
-from notifications.realtime import clock, hub, signout, websocket
+from notifications.realtime import clock, hub
+from notifications.realtime.auth import page_user, signout
+from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
 
@@ -178,7 +179,7 @@ async def test_a_page_of_somebody_else_is_signed_out(connect, user, other):
     """One that was open before they signed in: its socket would bring it what is theirs."""
 
     def asking(whose):
-        return {"query_string": f"viewer={viewer.mark(whose.pk)}".encode()}
+        return {"query_string": f"viewer={page_user.mark(whose.pk)}".encode()}
 
     for who in ({"user": user}, {"scope_user": user}):
         await refused_as_signed_out(await connect(**who, **asking(other)))
@@ -219,7 +220,7 @@ async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkey
     def away(keys):
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr("notifications.realtime.door.users_signed_in", away)
+    monkeypatch.setattr("notifications.realtime.auth.handshakes.users_signed_in", away)
     bye = await (await connect(cookie=cookie)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000

@@ -6,7 +6,7 @@ import threading
 import pytest
 from django.db import connection, connections
 
-from notifications.jobs.threads import NoThread
+from notifications.db.threads import NoThread
 from notifications.realtime.pool import Pool
 from tests.faults.support.scarcity import no_threads
 from tests.support.waiting import wait_until
@@ -89,7 +89,7 @@ async def test_a_loop_that_is_closed_hurts_no_thread(pool):
 async def test_connections_are_replaced_after_a_while(monkeypatch):
     """They are kept between calls, but not for ever: a moved server or a replaced file is noticed."""
     pool = Pool("under-test", 1)
-    from notifications.jobs import threads
+    from notifications.db import threads
 
     def use():
         connection.ensure_connection()
@@ -105,7 +105,7 @@ async def test_connections_are_replaced_after_a_while(monkeypatch):
 
 def test_an_idle_pool_keeps_no_connection(transactional_db, monkeypatch):
     """A few seconds after its last call."""
-    monkeypatch.setattr("notifications.jobs.threads.IDLE", 0.05)
+    monkeypatch.setattr("notifications.db.threads.IDLE", 0.05)
 
     async def ask():
         pool = Pool("under-test", 1)

@@ -7,7 +7,8 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection, transaction
 
-from notifications.realtime import hub, waiting
+from notifications.http import waiting
+from notifications.realtime import hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
 

@@ -1,7 +1,7 @@
 """An ASGI application that sends numbered texts, each second one by the short way; a process of its own serves it."""
 
-from notifications.realtime import daphne_server, uvicorn_writer
-from notifications.realtime.framing import websocket_frame
+from notifications.realtime.servers import daphne, uvicorn_writer
+from notifications.realtime.servers.framing import websocket_frame
 
 #: What it sends: short, long, and all together more than the kernel takes.
 SIZES = (1, 125, 126, 65_535, 65_536, 1_000_000, 10) * 16
@@ -14,7 +14,7 @@ def text(number):
 async def application(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
-    write = daphne_server.writer_of(send) or uvicorn_writer.writer_of(send)
+    write = daphne.writer_of(send) or uvicorn_writer.writer_of(send)
     await send({"type": "websocket.send", "text": str(write is not None)})
     await receive()  # the client has begun to read nothing
     for number in range(len(SIZES)):

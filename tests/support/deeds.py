@@ -10,11 +10,12 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from django.utils import timezone
 
-from notifications import inbox, retention, streams
+from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes, states
 from notifications.jobs.policies import DEFAULT
+from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job
+from notifications.streams import inbox, retention
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 User = get_user_model()

@@ -16,7 +16,7 @@ class RingsOnly(AppConfig):
     label = "rings_only"
 
     def ready(self):
-        from notifications.jobs import worker
+        from notifications.jobs.worker import worker
         from notifications.realtime import clock
 
         worker.LOOK = clock.CHECK_EVERY = 10**6

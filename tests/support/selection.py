@@ -17,7 +17,7 @@ MARKED = {
         "data/test_plans.py",
         "data/test_two_hundred.py",
         "http/test_schemathesis.py",
-        "realtime/test_doorbell_ways.py",
+        "realtime/doorbell/test_ways.py",
     ],
     "any_database": [
         "asyncsite",
@@ -33,7 +33,7 @@ MARKED = {
         "http/test_openapi.py",
         "http/test_schemathesis.py",
         "http/test_served.py",
-        "realtime/test_doorbell_ways.py",
+        "realtime/doorbell/test_ways.py",
         "test_docs.py",
         "test_javascript.py",
         "test_layout.py",
@@ -46,7 +46,7 @@ MARKED = {
         "data/test_crowd.py",
         "data/test_two_hundred.py",
         "outbound/test_pools.py",
-        "realtime/test_doorbell_ways.py",
+        "realtime/doorbell/test_ways.py",
     ],
 }
 

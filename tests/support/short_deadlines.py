@@ -10,17 +10,19 @@ class ShortDeadlines(AppConfig):
     label = "short_deadlines"
 
     def ready(self):
-        from notifications import connection_deadlines
-        from notifications.realtime import doorbell_layer, doorbell_postgres, sse, uvicorn_server, websocket
+        from notifications.db import deadlines
+        from notifications.realtime.doorbell import layer, postgres
+        from notifications.realtime.servers import uvicorn
+        from notifications.realtime.transports import sse, websocket
 
         seconds = float(os.environ["TEST_DEADLINES"])
-        connection_deadlines.ANSWER_SECONDS = seconds
-        connection_deadlines.OPTIONS |= {
+        deadlines.ANSWER_SECONDS = seconds
+        deadlines.OPTIONS |= {
             "connect_timeout": int(seconds),
             "tcp_user_timeout": int(seconds * 1000),
         }
-        doorbell_postgres.PROBE_SECONDS = doorbell_postgres.PROBE_ANSWER_SECONDS = seconds
+        postgres.PROBE_SECONDS = postgres.PROBE_ANSWER_SECONDS = seconds
         websocket.HELLO_WITHIN = websocket.CLOSE_WITHIN = seconds
         sse.RESPONSE_SECONDS = sse.COMMENT = sse.REST_WITHIN = seconds
-        uvicorn_server.PROBES |= {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1}
-        doorbell_layer.CHECK = doorbell_layer.PATIENCE = seconds
+        uvicorn.PROBES |= {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1}
+        layer.CHECK = layer.PATIENCE = seconds

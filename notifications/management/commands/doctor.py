@@ -10,9 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from notifications import counting
+from notifications.db.transactions import turn_autocommit_on
 from notifications.diagnosis import ERROR, Finding, database, diagnose
-from notifications.transactions import turn_autocommit_on
+from notifications.streams import recount as counting
 
 
 class Command(BaseCommand):

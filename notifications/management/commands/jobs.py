@@ -11,12 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from notifications.db.transactions import database, turn_autocommit_on
 from notifications.exceptions import TooManyJobs
-from notifications.jobs import by_hand, queues
-from notifications.jobs.unserved import unserved
+from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.stranded import unserved
+from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
-from notifications.realtime import wire
-from notifications.transactions import database, turn_autocommit_on
+from notifications.realtime import frames
 
 #: Jobs that one list shows at most.
 MOST = 1_000_000
@@ -99,23 +100,23 @@ class Command(BaseCommand):
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Worker": job.worker,
-            "Queued": wire.rfc3339(job.queued_at),
-            "Not before": None if job.done else wire.rfc3339(job.run_after),
-            "Started": wire.rfc3339(job.started_at),
-            "Finished": wire.rfc3339(job.finished_at),
-            "Cancel asked": wire.rfc3339(job.cancel_requested_at),
+            "Queued": frames.rfc3339(job.queued_at),
+            "Not before": None if job.done else frames.rfc3339(job.run_after),
+            "Started": frames.rfc3339(job.started_at),
+            "Finished": frames.rfc3339(job.finished_at),
+            "Cancel asked": frames.rfc3339(job.cancel_requested_at),
         }
         for name, value in facts.items():
             if value not in (None, ""):
                 self.stdout.write(f"{name + ':':<13} {value}")
         for attempt in attempts:
             self.stdout.write(
-                f"\nAttempt {attempt.number}: {attempt.outcome} {wire.rfc3339(attempt.ended_at)}"
+                f"\nAttempt {attempt.number}: {attempt.outcome} {frames.rfc3339(attempt.ended_at)}"
             )
             self.stdout.write(attempt.traceback.rstrip() or attempt.exception_class_path)
 
     def cancel(self, ids: Any, **options: Any) -> None:
-        became = by_hand.cancel(ids)
+        became = manual.cancel(ids)
         for id, what in became.items():
             self.say(
                 options, f"{id} {'is asked to end' if what == 'asked' else what}", id=str(id), became=what
@@ -124,7 +125,7 @@ class Command(BaseCommand):
 
     def retry(self, ids: Any, **options: Any) -> None:
         try:
-            queued = by_hand.retry(ids)
+            queued = manual.retry(ids)
         except TooManyJobs as exc:
             raise CommandError(f"Not all are queued again: their owner has too many. {exc}") from exc
         for id in queued:
@@ -175,14 +176,14 @@ def key_of(username: str) -> Any:
 def item(job: Job) -> dict[str, Any]:
     """A job as the API shows it, and what operators ask for."""
     return {
-        **json.loads(wire.encode_item(job)),
+        **json.loads(frames.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
         "queue": job.queue_name,
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
-        "queued_at": wire.rfc3339(job.queued_at),
-        "cancel_requested_at": wire.rfc3339(job.cancel_requested_at),
+        "queued_at": frames.rfc3339(job.queued_at),
+        "cancel_requested_at": frames.rfc3339(job.cancel_requested_at),
     }
 
 
@@ -191,12 +192,12 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "outcome": attempt.outcome,
         "worker": attempt.worker and str(attempt.worker),
-        "started_at": wire.rfc3339(attempt.started_at),
-        "ended_at": wire.rfc3339(attempt.ended_at),
+        "started_at": frames.rfc3339(attempt.started_at),
+        "ended_at": frames.rfc3339(attempt.ended_at),
         "exception": attempt.exception_class_path,
         "traceback": attempt.traceback,
     }
 
 
 def problem(job: Job) -> str:
-    return (wire.error_of(job) or {}).get("detail") or ""
+    return (frames.error_of(job) or {}).get("detail") or ""

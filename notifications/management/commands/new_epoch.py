@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from notifications import streams
-from notifications.transactions import turn_autocommit_on
+from notifications.db.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):

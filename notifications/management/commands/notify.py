@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from notifications.api import notify
+from notifications.db.transactions import turn_autocommit_on
 from notifications.models import Notification
-from notifications.transactions import turn_autocommit_on
 
 
 class Command(BaseCommand):

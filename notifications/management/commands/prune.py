@@ -9,9 +9,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from notifications import retention, times
+from notifications import times
 from notifications.conf import settings
-from notifications.transactions import turn_autocommit_on
+from notifications.db.transactions import turn_autocommit_on
+from notifications.streams import retention
 
 
 class Command(BaseCommand):

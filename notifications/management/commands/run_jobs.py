@@ -12,8 +12,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications.conf import settings
-from notifications.jobs.queues import refuse_unknown
-from notifications.transactions import turn_autocommit_on
+from notifications.db.transactions import turn_autocommit_on
+from notifications.jobs.claiming.queues import refuse_unknown
 
 
 class Command(BaseCommand):
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         asyncio.run(self.work(queue, concurrency or settings.CONCURRENCY))
 
     async def work(self, queues: list[str], concurrency: int) -> None:
-        from notifications.jobs.worker import Worker
+        from notifications.jobs.worker.worker import Worker
         from notifications.realtime import doorbell
 
         keep_signals_apart()

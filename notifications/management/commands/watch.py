@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connections
 
-from notifications.realtime import doorbell, look, wire
+from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two looks when nothing rings.
 LOOK = 5.0
@@ -57,7 +57,7 @@ class Command(BaseCommand):
     ) -> tuple[str | None, int | None, bool]:
         """Print what followed a position; return where that ends, and whether there is more."""
         try:
-            text = wire.unnumbered(look.catch_up(user, epoch, seq).frame)
+            text = frames.unnumbered(reader.catch_up(user, epoch, seq).frame)
         except (OperationalError, InterfaceError) as exc:
             self.stderr.write(f"The database is away, watching goes on when it is back: {exc}")
             connections.close_all()

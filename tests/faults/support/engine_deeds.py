@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from notifications.jobs import by_hand
+from notifications.jobs.transitions import manual
 from notifications.models import Job
 from tests.faults.support import tasks
 
@@ -68,7 +68,7 @@ def cancel_running(task, by_owner):
     """Cancel what runs of a task; return how many are still to be cancelled."""
     active = Job.objects.filter(task_path__endswith=f".{task}", state__in=["queued", "running"])
     for job in active.filter(state="running", cancel_requested_at=None):
-        by_hand.cancel([job.pk], by=job.user_id if by_owner else None)
+        manual.cancel([job.pk], by=job.user_id if by_owner else None)
     return active.count()
 
 

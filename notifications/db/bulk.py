@@ -1,0 +1,250 @@
+"""Many rows at once, without what the ORM does for each of them: that was most of the time of a small job.
+
+Rows are read and written as the models' fields would; signals of models are not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from django.db.models import Model
+from django.db.models.base import ModelState
+
+from notifications.db.adapters import adapters, array, converters, type_of
+from notifications.db.transactions import connection, together
+
+M = TypeVar("M", bound=Model)
+
+
+def read(rows: Any) -> list[Any]:
+    """Return what a query finds as instances of its model, with all their fields."""
+    model, alias = rows.model, rows.db
+    names = [field.attname for field in model._meta.concrete_fields]
+    return [_instance(model, alias, names, values) for values in rows.values_list(*names)]
+
+
+def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
+    """Return the rows of ``SELECT … FROM table`` with these clauses: where making the query would cost too much."""
+    columns, table = ", ".join(field.column for field in model._meta.concrete_fields), model._meta.db_table
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {table} {clauses}", params)
+        return instances(model, cursor.fetchall())
+
+
+def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
+    """Return instances for rows, as the database gives them, with the columns of all fields in their order."""
+    db = connection()
+    names = [field.attname for field in model._meta.concrete_fields]
+    converting = converters(model, db)
+    found = []
+    for row in rows:
+        values = list(row)
+        for at, convert, column, takes_none in converting:
+            if takes_none or values[at] is not None:
+                values[at] = convert(values[at], column, db)
+        found.append(_instance(model, db.alias, names, values))
+    return found
+
+
+def new(model: type[M], **values: Any) -> M:
+    """Return a new instance with these values, and the defaults of all other fields."""
+    instance: M = object.__new__(model)
+    constants, makers = _defaults(model)  # type: ignore[arg-type]
+    instance.__dict__.update(constants, **values)
+    for name, make in makers.items():
+        if name not in values:
+            instance.__dict__[name] = make()
+    instance._state = ModelState()
+    return instance
+
+
+def insert(rows: Sequence[Model]) -> None:
+    """Insert new rows of one model."""
+    if not rows:
+        return
+    db = connection()
+    model = type(rows[0])
+    fields = model._meta.concrete_fields
+    adapting = adapters(model, fields, db)
+    values = [_values(row, adapting) for row in rows]
+    with db.cursor() as cursor:
+        if db.vendor == "sqlite":
+            columns = ", ".join(field.column for field in fields)
+            marks = ", ".join(["%s"] * len(fields))
+            cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", values)
+        else:  # one short statement: for each row one would be sent, and a long one parsed here and there
+            columns_of_values = [list(column) for column in zip(*values, strict=True)]
+            same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
+            told = list(zip(columns_of_values, same, strict=True))
+            params = [column[0] for column, is_same in told if is_same]
+            params += [array(column) for column, is_same in told if not is_same]
+            _write(cursor, _insertion_of_many(model, same), params)  # type: ignore[arg-type]
+    for row in rows:
+        row._state.adding, row._state.db = False, db.alias
+
+
+def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> bool:
+    """Insert a new row, if ``only`` is true, a condition with its parameters. Returns whether it was."""
+    db = connection()
+    model: Any = type(row)
+    told = vars(row)
+    # What has the default of its field is not sent: of a new row that is most.
+    left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
+    sql, fields = _insertion(model, left_out, only)
+    with db.cursor() as cursor:
+        cursor.execute(sql, [*_values(row, adapters(sql, fields, db)), *params])
+        if only and not cursor.rowcount:
+            return False
+    row._state.adding, row._state.db = False, db.alias
+    return True
+
+
+def update(
+    model: type[Model],
+    columns: Sequence[str],
+    where: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    also: Sequence[str] = (),
+    only: str = "",
+) -> None:
+    """Change rows that this transaction holds locked: PostgreSQL changes them in any order.
+
+    Each of ``rows`` has the values, as the database takes them, of ``columns`` and then those that the columns in
+    ``where`` must have. ``also`` are assignments like ``"version = version + 1"``, ``only`` is a condition like
+    ``"state = 'running'"``, the same for all rows.
+    """
+    if not rows:
+        return
+    db = connection()
+    table = model._meta.db_table
+    if db.vendor != "postgresql":
+        changes = ", ".join([*(f"{name} = %s" for name in columns), *also])
+        guards = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [only])])
+        with db.cursor() as cursor:
+            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {guards}", rows)
+        return
+    types = [type_of(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
+    arrays = ", ".join(f"%s::{type}[]" for type in types)
+    names = ", ".join(f"v{n}" for n in range(len(types)))
+    changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *also])
+    guards = " AND ".join(
+        [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [only])]
+    )
+    with db.cursor() as cursor:
+        _write(
+            cursor,
+            f"UPDATE {table} SET {changes} FROM unnest({arrays}) AS v ({names}) WHERE {guards}",
+            [array(column) for column in zip(*rows, strict=True)],
+        )
+
+
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Send what ``insert`` and ``update`` write inside at its end, on PostgreSQL in one round trip."""
+    db = connection()
+    statements: list[tuple[str, list[Any]]] = []
+    db.__dict__["_notifications_gathered"] = statements
+    try:
+        yield
+    finally:
+        del db.__dict__["_notifications_gathered"]
+    if statements:
+        together(statements)
+
+
+def _write(cursor: Any, sql: str, params: list[Any]) -> None:
+    statements = connection().__dict__.get("_notifications_gathered")
+    if statements is None:
+        cursor.execute(sql, params)
+    else:
+        statements.append((sql, params))
+
+
+def values(
+    model: type[Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """Return SQL, with its parameters, that yields rows of values, as the database takes them, of these columns."""
+    if connection().vendor != "postgresql":
+        row = f"({', '.join(['%s'] * len(columns))})"
+        return f"VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
+    # One short statement: psycopg parses a long one anew each time.
+    arrays = ", ".join(f"%s::{type_of(model, name)}[]" for name in columns)  # type: ignore[arg-type]
+    return f"SELECT * FROM unnest({arrays})", [array(column) for column in zip(*rows, strict=True)]
+
+
+def among(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition, with its parameters, that a column is one of these, as the database takes them."""
+    if connection().vendor != "postgresql":
+        return f"{column} IN ({', '.join(['%s'] * len(keys))})", list(keys)
+    return f"{column} = ANY(%s::{type_of(model, column)}[])", [array(keys)]  # type: ignore[arg-type]
+
+
+def _values(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
+    told = vars(row)
+    return [
+        value if value is None or adapt is None else adapt(value)
+        for name, adapt in adapting
+        for value in (told[name],)
+    ]
+
+
+@cache
+def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, list[Any]]:
+    """Return the statement that inserts a row where these fields have their defaults, and the other fields."""
+    defaults = {name: _defaults(model)[0][name] for name in left_out}
+    fields = [field for field in model._meta.concrete_fields if field.attname not in defaults]
+    constants = {
+        field.column: _literal(defaults[field.attname])
+        for field in model._meta.concrete_fields
+        if defaults.get(field.attname) is not None
+    }
+    columns = ", ".join([*(field.column for field in fields), *constants])
+    values = ", ".join([*(["%s"] * len(fields)), *constants.values()])
+    rows = f"SELECT {values} WHERE {only}" if only else f"VALUES ({values})"
+    return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}", fields
+
+
+@cache
+def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
+    """Return PostgreSQL's statement whose parameters are the values that all rows have, and arrays of the others."""
+    columns = [field.column for field in model._meta.concrete_fields]
+    types = [type_of(model, column) for column in columns]
+    values = [
+        f"%s::{type}" if is_same else f"v{n}"
+        for n, (type, is_same) in enumerate(zip(types, same, strict=True))
+    ]
+    arrays = [f"%s::{type}[]" for type, is_same in zip(types, same, strict=True) if not is_same]
+    sql = f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}"
+    if arrays:
+        names = ", ".join(value for value in values if value.startswith("v"))
+        sql += f" FROM unnest({', '.join(arrays)}) AS many ({names})"
+    return sql
+
+
+@cache
+def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Return the defaults of fields by name: those that are constants, and those that are made anew for each row."""
+    made = [field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)]
+    constants = [field for field in model._meta.concrete_fields if field not in made]
+    return (
+        {field.attname: field.get_default() for field in constants},
+        {field.attname: field.default for field in made},
+    )
+
+
+def _literal(value: str | int) -> str:
+    """Return a constant as both databases take it in place of a string, a number or a boolean."""
+    text = str(int(value) if isinstance(value, bool) else value)
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
+def _instance(model: type[M], alias: str, names: list[str], values: Sequence[Any]) -> M:
+    instance: M = object.__new__(model)
+    instance.__dict__.update(zip(names, values, strict=True))
+    state = instance._state = ModelState()
+    state.adding, state.db = False, alias
+    return instance

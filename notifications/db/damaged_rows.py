@@ -1,0 +1,87 @@
+"""Reading rows of which one may have been damaged by another program.
+
+The app writes nothing that it cannot read. SQL by hand, an import or a restore may: text that is not UTF-8 in SQLite, a
+time that Python does not have. The driver then fails for the whole query, and with it everybody whose rows are in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from django.db import DataError, OperationalError, models
+
+from notifications import times
+from notifications.db.transactions import connection
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=models.Model)
+
+
+def read_rows(model: type[M], columns: Sequence[str], sql: str, params: Sequence[Any]) -> list[M]:
+    """Return the rows of a query, which selects at least these columns, as instances of the model.
+
+    A column that cannot be read has its default instead, and its row is named in the log: no row is left out, so that
+    limits and positions are those of the query.
+    """
+    try:
+        return list(_raw(model, sql, params))
+    except Exception as exc:
+        if not is_damage(exc):
+            raise
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT id FROM ({sql}) AS found", params)
+        ids = [id for (id,) in cursor.fetchall()]
+    return [row for id in ids if (row := _read_row(model, columns, id))]
+
+
+def is_damage(exc: Exception) -> bool:
+    """Whether an error is about a value that was read, and not about the database."""
+    if isinstance(exc, OperationalError):
+        return "Could not decode to UTF-8" in str(exc)
+    return isinstance(exc, DataError | ValueError | OverflowError)
+
+
+@lru_cache(maxsize=1_000)
+def log_damage(what: str, error: str) -> None:
+    """Log, once in this process, that something in the database cannot be read or sent."""
+    logger.warning("Damaged row: %s was not written by this app, and is shown without that: %s", what, error)
+
+
+def _read_row(model: type[M], columns: Sequence[str], id: Any) -> M | None:
+    """Return a row by its id, as the database has that: each column by itself if that is what it takes."""
+    try:
+        row = next(iter(_select(model, columns, id)), None)
+    except Exception as exc:
+        if not is_damage(exc):
+            raise
+        log_damage(f"{model._meta.verbose_name} {id}", str(exc))
+        values = [_read_column(model, column, id) for column in columns]
+        row = model.from_db(connection().alias, columns, values)
+    if row is not None:
+        row.raw_id = id  # type: ignore[attr-defined]
+    return row
+
+
+def _read_column(model: type[M], column: str, id: Any) -> Any:
+    field = model._meta.get_field(column)
+    assert isinstance(field, models.Field)
+    try:
+        for row in _select(model, {"id", column}, id):
+            return getattr(row, field.attname)
+    except Exception as exc:
+        if not is_damage(exc):
+            raise
+    return times.now() if isinstance(field, models.DateTimeField) and not field.null else field.get_default()
+
+
+def _select(model: type[M], columns: Any, id: Any) -> Any:
+    table = connection().ops.quote_name(model._meta.db_table)
+    return _raw(model, f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s", [id])
+
+
+def _raw(model: type[M], sql: str, params: Sequence[Any]) -> Any:
+    return model._default_manager.using(connection().alias).raw(sql, params)

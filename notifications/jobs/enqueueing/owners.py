@@ -1,0 +1,104 @@
+"""Whose job it is. In this order: ``.using(owner=…)``, the request given to ``accepted``, ``with requester(user)``, the
+owner of the running job, nobody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+_request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
+_requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
+#: The key of the owner of the job that runs in this context.
+_job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+
+
+class AtWork:
+    """An attempt at a job, as what is called by it sees it. ``asked`` counts equal requests to others."""
+
+    __slots__ = ("asked", "job")
+
+    def __init__(self, job: UUID) -> None:
+        self.job = job
+        self.asked: Counter[str] = Counter()
+
+
+_at_work: ContextVar[AtWork | None] = ContextVar("notifications_at_work", default=None)
+
+
+@contextmanager
+def requester(user: Any) -> Iterator[None]:
+    """See ``notifications.api.requester``."""
+    token = _requester.set(user)
+    try:
+        yield
+    finally:
+        _requester.reset(token)
+
+
+@contextmanager
+def asked_in_request(user: Any) -> Iterator[None]:
+    """Make the user of a request the owner of what is enqueued inside."""
+    token = _request_user.set(user)
+    try:
+        yield
+    finally:
+        _request_user.reset(token)
+
+
+def note_batch_owners(jobs: Iterable[Any]) -> None:
+    """Note on jobs of batches whose they are: a batch has an owner, and its jobs work for them, but are nobody's."""
+    from notifications.db.transactions import database
+    from notifications.models import Job
+
+    nobodys = [job for job in jobs if job.batch is not None and job.user_id is None]
+    owners: dict[Any, Any] = {}
+    wanted = {job.batch for job in nobodys}
+    while wanted:
+        rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
+        owners |= {id: (user, outer) for id, user, outer in rows}
+        wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
+    for job in nobodys:
+        user, outer = owners.get(job.batch, (None, None))
+        while user is None and outer in owners:
+            user, outer = owners[outer]
+        job.works_for = user
+
+
+def work_for(key: Any, job: UUID | None = None) -> None:
+    """Make a job's owner the one of what is enqueued in this context from now on, whoever runs the job here."""
+    _request_user.set(None)
+    _requester.set(None)
+    _job_owner.set(key)
+    _at_work.set(AtWork(job) if job else None)
+
+
+def at_work() -> AtWork | None:
+    """Return the attempt at a job that runs in this context and in the tasks that it started, or None."""
+    return _at_work.get()
+
+
+def owner_key(told: Any = None) -> Any:
+    """Return the key of the owner for a job that is enqueued now, or None. Raises TypeError or ValueError."""
+    from notifications.streams.inbox import keys
+
+    for user in (told, _request_user.get(), _requester.get(), _job_owner.get()):
+        if user is not None and not getattr(user, "is_anonymous", False):
+            return keys(user)[0]
+    return None
+
+
+def caller_key() -> Any:
+    """Return the key of the user whom this context works for, or None. Without the checks of ``owner_key``."""
+    for user in (_request_user.get(), _requester.get()):
+        if user is not None:
+            try:
+                return getattr(user, "pk", user)
+            except SynchronousOnlyOperation:  # a lazy request.user, on the event loop
+                return None
+    return _job_owner.get()

@@ -1,0 +1,60 @@
+"""Unread counts that somebody put wrong past this app: found, and made right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q
+
+from notifications.db.transactions import connection, database, ours
+from notifications.db.user_keys import from_db, to_db
+from notifications.models import Notification
+from notifications.streams import number, ring
+from notifications.streams.numbering import Pass
+
+
+def miscounted() -> dict[Any, tuple[int, int]]:
+    """Return the users (keys) whose unread count is wrong, with the count and what it should be. Reads everything."""
+    with connection().cursor() as cursor:
+        # One statement: both are as of one moment. What waits for its number is not counted yet, or no longer.
+        cursor.execute(
+            "SELECT s.user_id, s.unread, coalesce(n.counted, 0) + coalesce(n.drift, 0) FROM notifications_stream s "
+            "LEFT JOIN (SELECT user_id, sum(CASE WHEN counted THEN 1 ELSE 0 END) AS counted, "
+            "sum(CASE WHEN seq IS NULL OR counted = (read_at IS NULL AND archived_at IS NULL) THEN 0 "
+            "WHEN counted THEN -1 ELSE 1 END) AS drift "
+            "FROM notifications_notification GROUP BY user_id) n ON n.user_id = s.user_id "
+            "WHERE s.unread <> coalesce(n.counted, 0) OR coalesce(n.drift, 0) <> 0 ORDER BY s.user_id"
+        )
+        return {from_db(user): (unread, right) for user, unread, right in cursor.fetchall()}
+
+
+def recount(user: Any) -> None:
+    """Make the unread count of a user (key) right, which somebody put wrong past this app."""
+    is_open = Q(read_at__isnull=True, archived_at__isnull=True)
+    wrong = Notification.objects.using(database()).filter(
+        (is_open & Q(counted=False)) | (~is_open & Q(counted=True)), user=user, seq__isnull=False
+    )
+
+    def change() -> None:
+        # Numbered again, as if it had just changed, each is counted right. A row that somebody holds is being numbered.
+        rows = wrong.order_by("id")
+        if connection().features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True, no_key=True)
+        Notification.objects.using(database()).filter(id__in=[row.id for row in rows.only("id")]).update(
+            seq=None
+        )
+
+    def count() -> None:
+        db = connection()
+        with db.cursor() as cursor:
+            Pass(cursor, db, [user]).lock_streams()
+            cursor.execute(  # a later statement: see ``Pass.run``
+                "UPDATE notifications_stream SET unread = (SELECT count(*) FROM notifications_notification "
+                "WHERE user_id = %s AND counted) WHERE user_id = %s",
+                [to_db(user)] * 2,
+            )
+        ring([user])
+
+    ours(change)
+    number([user])
+    ours(count)

@@ -1,0 +1,37 @@
+"""The notifications that are recorded while a test does something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notifications.models import Notification
+
+
+@contextmanager
+def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
+    """Yield a list that holds, from the end of the block on, the notifications recorded inside it, oldest first.
+
+    ``user``
+        A user or primary key, to capture only that user's notifications; by default those of all users.
+
+    ::
+
+        with capture_notifications(user) as told:
+            client.post("/reports/", …)
+            run_jobs()
+        assert [note.title for note in told] == ["Report ready"]
+    """
+    from notifications.db.transactions import database
+    from notifications.models import Notification
+    from notifications.streams.inbox import keys
+
+    rows = Notification.objects.using(database()).order_by("id")
+    if user is not None:
+        rows = rows.filter(user__in=keys(user))
+    before = set(rows.values_list("id", flat=True))
+    told: list[Notification] = []
+    yield told
+    told += [note for note in rows if note.id not in before]

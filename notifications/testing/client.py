@@ -1,0 +1,196 @@
+"""A browser's place at the WebSocket, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: Seconds after which something that should come is missed.
+PATIENCE = 10.0
+
+
+def connect(user: Any) -> Client:
+    """Return a client of the WebSocket, signed in as this user, without a network: ``with connect(user) as client:``.
+
+    It needs a ``TransactionTestCase`` (``transactional_db`` with pytest), because only what is committed is pushed, and
+    raises RuntimeError in a ``TestCase``. On SQLite name a file in ``DATABASES[...]["TEST"]``: threads share it.
+    """
+    return Client(user)
+
+
+class Client:
+    """What a browser of a user would know, kept up to date until the end of the ``with`` block.
+
+    ``notifications``
+        Items as the protocol has them, by id, in the order of their ``raised``.
+    ``jobs``
+        Items by id.
+    ``unread``, ``seq``
+        The count at the bell, and the position in the stream.
+    """
+
+    def __init__(self, user: Any) -> None:
+        self.notifications: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.unread = 0
+        self.seq: int | None = None
+        self._user = user
+        self._changed = threading.Condition()
+        self._ended: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="notifications-client", daemon=True)
+
+    def until(self, condition: Callable[[Client], T | None], *, timeout: float = PATIENCE) -> T:
+        """Wait until ``condition(client)`` is true and return it. Raises AssertionError after ``timeout`` seconds."""
+        give_up = time.monotonic() + timeout
+        with self._changed:
+            while not (met := condition(self)):
+                if self._ended is not None:
+                    raise AssertionError(f"The connection has ended: {self._ended}")
+                if not self._changed.wait(give_up - time.monotonic()):
+                    raise AssertionError(
+                        f"Waited {timeout:g} s in vain. There are the notifications "
+                        f"{[item['title'] for item in self.notifications.values()]} and the jobs "
+                        f"{[(item['title'], item['state']) for item in self.jobs.values()]}."
+                    )
+            return met
+
+    async def auntil(self, condition: Callable[[Client], T | None], *, timeout: float = PATIENCE) -> T:  # noqa: ASYNC109
+        """See until()."""
+        return await asyncio.to_thread(self.until, condition, timeout=timeout)
+
+    def notification(self, title: str, *, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait for a notification with this title and return its item. Raises AssertionError."""
+        return self.until(lambda client: client._titled(title), timeout=timeout)
+
+    def done(self, job: Any, *, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait until a job (what ``enqueue`` returned, a batch, an id) is done and return its item."""
+        id = str(getattr(job, "id", job))
+        return self.until(lambda client: client._done(id), timeout=timeout)
+
+    def __enter__(self) -> Client:
+        self._refuse_in_transaction()
+        self._thread.start()
+        try:
+            self.until(lambda client: client.seq is not None)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._task and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it ends at this moment
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        self._thread.join(PATIENCE)
+
+    async def __aenter__(self) -> Client:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *error: Any) -> None:
+        await asyncio.to_thread(self.__exit__, *error)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except asyncio.CancelledError:
+            pass
+        except Exception as exc:
+            self._end(repr(exc))
+        else:
+            self._end("the server closed it")
+
+    async def _serve(self) -> None:
+        from notifications.realtime import hub
+        from notifications.realtime.transports.consumers import notifications_socket
+
+        self._task = asyncio.current_task()
+        self._to_server: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._to_server.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket",
+            "path": "/ws/notifications/",
+            "root_path": "",
+            "scheme": "ws",
+            "headers": [(b"host", b"testserver"), (b"origin", b"http://testserver")],
+            "subprotocols": ["notifications.v1"],
+            "user": await asyncio.to_thread(self._person),
+        }
+        try:
+            await notifications_socket(scope, self._to_server.get, self._receive)
+        finally:
+            await hub.close_here()
+
+    async def _receive(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.accept":
+            self._say({"op": "hello"})
+        elif message["type"] == "websocket.send":
+            self._take(json.loads(message["text"]))
+        elif message["type"] == "websocket.close":
+            self._end(f"closed with {message.get('code')}")
+            self._to_server.put_nowait({"type": "websocket.disconnect", "code": message.get("code")})
+
+    def _say(self, frame: dict[str, Any]) -> None:
+        self._to_server.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        with self._changed:
+            if frame["op"] in ("sync", "change", "jobs"):
+                self._apply(frame)
+                self._changed.notify_all()
+        if frame.get("ack"):
+            self._say({"op": "ack", "n": frame["n"]})
+
+    def _apply(self, frame: dict[str, Any]) -> None:
+        if frame["op"] != "jobs":
+            if frame.get("reset"):
+                self.notifications.clear()
+                self.jobs.clear()
+            elif frame["prev"] > self.seq:
+                return self._say({"op": "sync", "seq": self.seq})
+            if frame.get("reset") or frame["seq"] >= (self.seq or 0):
+                self.seq, self.unread = frame["seq"], frame["unread"]
+        for item in (*frame.get("items", ()), *frame.get("jobs", ())):
+            held, order = (self.jobs, "version") if item["kind"] == "job" else (self.notifications, "seq")
+            if item["id"] not in held or item[order] >= held[item["id"]][order]:
+                held[item["id"]] = item
+        ordered = sorted(self.notifications.items(), key=lambda held: held[1]["raised"])
+        self.notifications = dict(ordered)
+
+    def _titled(self, title: str) -> dict[str, Any] | None:
+        return next((item for item in self.notifications.values() if item["title"] == title), None)
+
+    def _done(self, id: str) -> dict[str, Any] | None:
+        item = self.jobs.get(id)
+        return item if item and item["done"] else None
+
+    def _person(self) -> Any:
+        from django.contrib.auth import get_user_model
+        from django.db import connections
+
+        model = get_user_model()
+        try:
+            return self._user if isinstance(self._user, model) else model._default_manager.get(pk=self._user)
+        finally:
+            connections.close_all()
+
+    def _end(self, why: str) -> None:
+        with self._changed:
+            self._ended = self._ended or why
+            self._changed.notify_all()
+
+    def _refuse_in_transaction(self) -> None:
+        from notifications.db.transactions import connection
+
+        if connection().in_atomic_block:
+            raise RuntimeError(
+                "connect() needs a TransactionTestCase, or the fixture transactional_db: nothing that a TestCase "
+                "writes is ever committed, and only that is pushed."
+            )

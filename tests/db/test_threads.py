@@ -1,0 +1,226 @@
+"""Daemon threads with their connections looked after."""
+
+import asyncio
+import threading
+
+import pytest
+from django.db import connection, connections
+
+from notifications.db.threads import REPLACED, DaemonExecutor, NoThread
+from tests.faults.support.scarcity import no_threads
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def executor():
+    executor = DaemonExecutor(2, "under-test")
+    yield executor
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the threads to end")
+
+
+def names():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("under-test"))
+
+
+def test_threads_are_started_when_they_are_needed(executor):
+    """One after the other takes one thread; at once no more than there may be, and the rest wait."""
+    for _ in range(5):
+        assert executor.submit(threading.get_ident).result(60)
+        wait_until(lambda: executor._open == 0, what="the thread to be idle")
+    assert names() == ["under-test-1"]
+    gate = threading.Event()
+    waiting = [executor.submit(gate.wait, 5) for _ in range(6)]
+    assert names() == ["under-test-1", "under-test-2"]
+    assert not any(future.done() for future in waiting)
+    gate.set()
+    assert all(future.result(60) for future in waiting)
+
+
+def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
+    """What waits in line is done; the thread that comes back is one too many and ends."""
+    gate = threading.Event()
+    hanging = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in hanging), what="both to run")
+    waiting = executor.submit(int)
+    assert executor.write_off(hanging[0])
+    assert waiting.result(60) == 0
+    assert len(names()) == 3
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="one thread to end")
+    assert executor.submit(int).result(60) == 0
+    assert not executor.write_off(hanging[0])
+
+
+def test_threads_are_replaced_so_often_and_no_more(executor):
+    """Then what waits in line, and what comes, is refused at once; when calls end after all, it is not."""
+    gate = threading.Event()
+    hanging = [executor.submit(gate.wait, 30) for _ in range(2 * REPLACED)]
+    waiting = executor.submit(int)
+    for future in hanging:
+        wait_until(future.running, what="the call to run")
+        assert executor.write_off(future)
+    assert len(names()) == 2 * REPLACED
+    message = f"All {2 * REPLACED} threads under-test are in calls that do not end."
+    assert str(waiting.exception(60)) == message
+    with pytest.raises(NoThread, match=message):
+        executor.submit(int)
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="the others to end")
+    assert executor.submit(int).result(60) == 0
+
+
+def test_a_call_whose_submit_raised_never_runs(executor, monkeypatch):
+    """The process has no thread to spare; when it has again, calls are run, but not those that were refused."""
+    ran = []
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    for number in range(3):
+        with pytest.raises(NoThread, match="can't start new thread"):
+            executor.submit(ran.append, number)
+    scarcity.end()
+    executor.submit(ran.append, "submitted").result(60)
+    gate = threading.Event()
+    waiting = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in waiting), what="both threads to be there")
+    gate.set()
+    assert ran == ["submitted"]
+
+
+def test_calls_wait_for_a_busy_thread_while_no_other_can_be_started(executor, monkeypatch):
+    """The second thread is started with the first call that finds it possible."""
+    gate = threading.Event()
+    first = executor.submit(gate.wait, 30)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    second = executor.submit(int)
+    assert not second.done()
+    scarcity.end()
+    assert executor.submit(int).result(60) == 0
+    assert second.result(60) == 0
+    assert not first.done()
+    gate.set()
+
+
+def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
+    """What waits for another call goes on without, and later calls find their threads."""
+    gate = threading.Event()
+    futures = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in futures), what="both to run")
+    waiting = executor.submit(int)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    with executor.lent(futures[0]):
+        assert not waiting.done()
+        scarcity.end()
+        assert executor.submit(int).result(60) == 0
+    assert waiting.result(60) == 0
+    gate.set()
+    wait_until(lambda: len(names()) == 2, what="one thread to end")
+
+
+def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch):
+    """The one that runs was written off: nobody would take them."""
+    executor = DaemonExecutor(1, "under-test")
+    gate = threading.Event()
+    hanging = executor.submit(gate.wait, 30)
+    wait_until(hanging.running, what="the call to run")
+    waiting = executor.submit(int)
+    scarcity = no_threads(monkeypatch, prefix="under-test")
+    assert executor.write_off(hanging)
+    assert isinstance(waiting.exception(60), NoThread)
+    scarcity.end()
+    assert executor.submit(int).result(60) == 0
+    gate.set()
+    wait_until(lambda: len(names()) == 1, what="one thread to end")
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+
+
+def test_no_more_calls_after_the_end(executor):
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="The threads under-test have ended"):
+        executor.submit(int)
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(1), KeyboardInterrupt()])
+def test_what_a_call_raises(executor, error):
+    def fail():
+        raise error
+
+    assert executor.submit(fail).exception(60) is error
+    assert executor.submit(int).result(60) == 0
+
+
+async def test_stop_iteration(executor):
+    """asyncio would leave who waits for it waiting for ever."""
+    with pytest.raises(RuntimeError, match=r"StopIteration\(\)"):
+        await asyncio.wait_for(asyncio.wrap_future(executor.submit(next, iter(()))), 60)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_connection_that_cannot_be_looked_after(monkeypatch, when):
+    """Before the call it is the call's error, after it the log's; the one thread goes on."""
+    from notifications.db import threads
+
+    executor = DaemonExecutor(1, "under-test")
+
+    check, calls = threads.check_connections, []
+
+    def fail():
+        calls.append(1)
+        if len(calls) == when:
+            raise RuntimeError("cannot close")
+        check()
+
+    monkeypatch.setattr(threads, "check_connections", fail)
+    first = executor.submit(int)
+    if when == 1:
+        assert isinstance(first.exception(60), RuntimeError)
+    else:
+        assert first.result(60) == 0
+    assert executor.submit(int).result(60) == 0
+    assert names() == ["under-test-1"]
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_are_closed_at_the_end():
+    executor = DaemonExecutor(1, "under-test")
+    here = []
+
+    def use():
+        connection.ensure_connection()
+        here.append(connection.connection)
+        here.append(connection)
+
+    executor.submit(lambda: connection.inc_thread_sharing()).result(60)
+    executor.submit(use).result(60)
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+    with pytest.raises(Exception, match="closed"):
+        here[0].execute("SELECT 1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch):
+    """Although CONN_MAX_AGE is 0; and one that broke is replaced."""
+    assert connections.settings["default"]["CONN_MAX_AGE"] == 0
+    executor = DaemonExecutor(1, "under-test", keep_connections=True)
+
+    def use():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.inc_thread_sharing()
+        return connections["default"].connection, connections["default"]
+
+    first, wrapper = executor.submit(use).result(60)
+    assert executor.submit(use).result(60)[0] is first
+    first.close()
+    executor.submit(use).exception(60)  # PostgreSQL notices it before the call, SQLite by the call's error
+    second, _ = executor.submit(use).result(60)
+    assert second is not first
+    monkeypatch.setattr("notifications.db.threads.IDLE", 0.05)
+    assert executor.submit(use).result(60)[0] is second
+    wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
+    assert executor.submit(use).result(60)[0] is not second
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")

@@ -1,0 +1,237 @@
+"""Short transactions of our own, on connections that the host has configured."""
+
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import DataError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from notifications.api import notify
+from notifications.db import transactions
+from notifications.db.transactions import after_commit, alone, begin_with_a_write, ours
+from notifications.models import Notification, Stream
+from tests.data.conftest import Elsewhere, scalar
+from tests.data.shapes import assert_orderly
+
+
+@pytest.fixture
+def user(transactional_db):
+    return get_user_model().objects.create_user("ada")
+
+
+@pytest.fixture
+def deferred(transactional_db):
+    """A host with Django's default options: transactions begin without a lock, and wait 5 s for one."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no deferred transactions.")
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    connection.settings_dict["OPTIONS"] = {}
+    yield
+    connection.close()
+    connection.settings_dict["OPTIONS"] = options
+
+
+def busy(message="database is locked"):
+    return OperationalError(message)
+
+
+def test_it_is_committed_and_returns(transactional_db):
+    """One transaction, and what the work returns."""
+    assert ours(lambda: Stream.objects.create(user_id=1).user_id) == 1
+    assert not connection.in_atomic_block
+    assert Stream.objects.count() == 1
+
+
+def test_an_error_rolls_back(transactional_db):
+    """And comes to the caller."""
+
+    def work():
+        Stream.objects.create(user_id=1)
+        raise DataError("bad")
+
+    with pytest.raises(DataError):
+        ours(work)
+    assert not Stream.objects.exists()
+
+
+def test_a_busy_database_is_tried_again_from_the_start(transactional_db):
+    """What the attempt before had written is gone."""
+    attempts = []
+
+    def work():
+        attempts.append(Stream.objects.count())
+        Stream.objects.create(user_id=len(attempts))
+        if len(attempts) < 3:
+            raise busy()
+        return "done"
+
+    assert ours(work) == "done"
+    assert attempts == [0, 0, 0]
+
+
+def test_it_gives_up(transactional_db, monkeypatch):
+    """After some seconds the caller is told."""
+    monkeypatch.setattr(transactions, "PATIENCE", 0.05)
+
+    def work():
+        raise busy()
+
+    with pytest.raises(OperationalError, match="locked"):
+        ours(work)
+
+
+def test_what_does_not_pass_is_not_tried_again(transactional_db):
+    """A missing table is no less missing the next time."""
+    attempts = []
+
+    def work():
+        attempts.append(True)
+        raise busy("no such table: notifications_stream")
+
+    with pytest.raises(OperationalError, match="no such table"):
+        ours(work)
+    assert attempts == [True]
+
+
+def test_inside_a_callers_transaction(transactional_db):
+    """It is a savepoint, and the caller decides."""
+    with transaction.atomic():
+        ours(lambda: Stream.objects.create(user_id=1))
+        with pytest.raises(OperationalError):
+            ours(lambda: (_ for _ in ()).throw(busy()))
+        assert Stream.objects.count() == 1
+        transaction.set_rollback(True)
+    assert not Stream.objects.exists()
+
+
+def test_after_the_commit(transactional_db):
+    """At once where there is no transaction, never after a rollback, and an error is nobody else's."""
+    done = []
+    after_commit(lambda: done.append("at once"))
+    with transaction.atomic():
+        after_commit(lambda: 1 / 0)
+        after_commit(lambda: done.append("after"))
+        assert done == ["at once"]
+    with transaction.atomic():
+        after_commit(lambda: done.append("never"))
+        transaction.set_rollback(True)
+    assert done == ["at once", "after"]
+
+
+def test_where_the_lock_is_held_nothing_is_written_to_take_it(transactional_db):
+    """With the option IMMEDIATE, as the site has it."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no such lock.")
+    with CaptureQueriesContext(connection) as queries:
+        ours(lambda: None)
+    assert [query["sql"] for query in queries.captured_queries] == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+def test_one_statement_is_a_transaction_of_our_own(transactional_db):
+    """READ COMMITTED, whatever the host's default, and on PostgreSQL one round trip."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite knows no other isolation.")
+    scalar("SELECT set_config('default_transaction_isolation', 'repeatable read', false)")
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert alone("SELECT current_setting('transaction_isolation'), %s", ["x"]) == [
+                ("read committed", "x")
+            ]
+        assert len(queries) == 1
+        assert scalar("SELECT current_setting('transaction_isolation')") == "repeatable read"
+        with transaction.atomic():
+            assert alone("SELECT 1", []) == [(1,)]
+    finally:
+        connection.close()
+
+
+def test_a_deferred_host_waits_for_the_lock(deferred, user):
+    """Our transactions begin with a write: beside a writer they wait, also where reading first would fail at once."""
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        waiting = Elsewhere()
+        try:
+            going = waiting.start(ours, lambda: (Stream.objects.count(), Stream.objects.create(user_id=7)))
+            time.sleep(0.2)
+            assert not going.done()
+            writer.execute("INSERT INTO notifications_ring (user_id) VALUES (1)")
+            writer.execute("COMMIT")
+            going.result(60)
+        finally:
+            waiting.close()
+    assert Stream.objects.filter(pk=7).exists()
+
+
+def test_begin_with_a_write_takes_the_lock(deferred, user):
+    """SQLite takes it for a statement that changes nothing."""
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0, isolation_level=None)) as other:
+        with transaction.atomic():
+            begin_with_a_write()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
+
+
+def test_writers_on_a_deferred_host(deferred, user):
+    """Several at once: nobody fails, nothing is lost."""
+    writers = [Elsewhere() for _ in range(4)]
+    try:
+        going = [writer.start(lambda: [notify(user, "note") for _ in range(25)]) for writer in writers]
+        for one in going:
+            one.result(60)
+    finally:
+        for writer in writers:
+            writer.close()
+    assert Notification.objects.count() == 100
+    assert_orderly([user])
+
+
+def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
+    """PostgreSQL prepares no two at once."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite prepares nothing by option.")
+    options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True, "prepare_threshold": 0}
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "OPTIONS", options)
+        connection.close()
+        try:
+            notify(user, "note")
+            assert alone("SELECT %s::text", ["x"]) == [("x",)]
+            assert scalar("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql") > 0
+        finally:
+            connection.close()
+    assert_orderly([user])
+
+
+def test_a_deadlock_with_the_host_is_tried_again(user):
+    """PostgreSQL ends one of the two; ours is done again from the start."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock.")
+    first, second = (Stream.objects.create(user_id=key).user_id for key in (101, 102))
+    host = Elsewhere()
+    try:
+        host.begin()
+        host.do(Stream.objects.filter(pk=second).update, floor=1)
+        host.do(scalar, "SELECT set_config('deadlock_timeout', '60s', true)")
+        attempts = []
+
+        def work():
+            attempts.append(True)
+            if len(attempts) == 2:
+                pending[0].result(60)
+                host.commit()
+            Stream.objects.filter(pk=first).update(floor=2)
+            if len(attempts) == 1:
+                pending.append(host.start(Stream.objects.filter(pk=first).update, floor=1))
+                host.wait_until_blocked()
+            Stream.objects.filter(pk=second).update(floor=2)
+
+        pending = []
+        ours(work)
+        assert len(attempts) == 2
+    finally:
+        host.close()

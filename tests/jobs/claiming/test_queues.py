@@ -1,0 +1,178 @@
+"""Queues that are paused and resumed."""
+
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.transitions import states
+from notifications.models import Job, Queue
+from notifications.signals import rung
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.jobs.transitions.test_states import in_threads
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_nothing_of_a_paused_queue_begins():
+    """Others go on; resumed, it goes on too."""
+    queues.pause("reports")
+    paused, other = tasks.noop.using(queue_name="reports").enqueue(), tasks.noop.enqueue()
+    assert run_jobs() == 1
+    assert Job.objects.get(id=other.id).state == "succeeded"
+    assert not candidates.names()
+    assert states.claim(uuid.uuid4(), 10) == []
+    assert states.claim(uuid.uuid4(), 10, queues=["reports"]) == []
+    assert not candidates.names(["reports"])
+    queues.resume("reports")
+    assert candidates.names()
+    assert run_jobs() == 1
+    assert Job.objects.get(id=paused.id).state == "succeeded"
+
+
+@pytest.mark.parametrize("served", [[], ["a", "c"], ["c", "a", "a"]])
+def test_the_order_over_queues(settings, served):
+    """By priority, then age, whatever queue they are in, and whether they were for later, with a limit or paused."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"c": 2}}}}
+    queues.pause("paused")
+    ago = timezone.now() - timedelta(hours=1)
+    tasks.noop.using(queue_name="paused", priority=9).enqueue()
+    tasks.noop.using(queue_name="paused", priority=9, run_after=ago).enqueue()
+    told = [
+        ("c", 0, None),
+        ("a", 0, None),
+        ("a", 5, ago),
+        ("c", 5, None),
+        ("a", 9, ago),
+        ("c", 0, ago),
+        ("a", 0, None),
+    ]
+    asked = [
+        tasks.noop.using(queue_name=name, priority=priority, run_after=later).enqueue()
+        for name, priority, later in told
+    ]
+    claimed = [str(job.id) for _ in range(4) for job in states.claim(uuid.uuid4(), 2, queues=served)]
+    assert claimed == [asked[number].id for number in (4, 2, 3, 0, 1, 6)]
+    assert states.claim(uuid.uuid4(), 2, queues=served) == []
+
+
+@pytest.mark.parametrize("key", ["", "key"])
+def test_a_queue_that_is_paused_after_the_look(monkeypatch, key):
+    """What was due a moment ago is asked for again where it is locked."""
+    tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
+    looked = candidates.names()
+    assert looked == {"reports": bool(key)}
+    queues.pause("reports")
+    monkeypatch.setattr(candidates, "names", lambda queues, lanes: looked)
+    assert states.claim(uuid.uuid4(), 10) == []
+    queues.resume("reports")
+    assert len(states.claim(uuid.uuid4(), 10)) == 1
+
+
+@pytest.mark.parametrize("round", range(3))
+def test_a_queue_that_is_paused_while_others_claim(round):
+    """What begins after the pause is of other queues, all of which is claimed, each job once."""
+    with transaction.atomic():
+        for _ in range(150):
+            for name in ("a", "b", "c"):
+                tasks.noop.using(queue_name=name).enqueue()
+    claimed, after = [], []
+    paused = threading.Event()
+
+    def claim():
+        idle = 0
+        while idle < 3:
+            is_after = paused.is_set()
+            jobs = states.claim(uuid.uuid4(), 5)
+            claimed.extend(job.id for job in jobs)
+            after.extend(job.queue_name for job in jobs if is_after)
+            idle = 0 if jobs else idle + 1
+
+    def pause():
+        wait_until(lambda: len(claimed) > 50, what="the first claims")
+        queues.pause("b")
+        paused.set()
+
+    in_threads(pause, claim, claim, claim)
+    claim()  # what all of them had left to one another
+    assert "b" not in after
+    assert len(claimed) == len(set(claimed))
+    left = Job.objects.filter(state="queued")
+    assert set(left.values_list("queue_name", flat=True)) <= {"b"}
+    queues.resume("b")
+    waiting = left.count()
+    assert len(states.claim(uuid.uuid4(), 200)) == min(waiting, 200)
+
+
+def test_many_queues():
+    """Each job is found, in whichever of many queues."""
+    names = [f"queue {number:03}" for number in range(600)]
+    with transaction.atomic():
+        for name in names:
+            tasks.noop.using(queue_name=name).enqueue()
+    queues.pause("other")
+    assert len(states.claim(uuid.uuid4(), 1_000)) == 600
+
+
+def test_running_ones_end(worker, gate):
+    """Only the beginning is put off."""
+    result = tasks.hold.enqueue()
+    wait_until(lambda: tasks.held, what="the job to run")
+    queues.pause("default")
+    gate.set()
+    assert until_done(result)[0].state == "succeeded"
+
+
+def test_a_worker_hears_that_a_queue_is_resumed(worker):
+    queues.pause("default")
+    result = tasks.noop.enqueue()
+    rings = []
+
+    def hear(queue, **kwargs):
+        rings.append(queue)
+
+    rung.connect(hear)
+    try:
+        queues.resume("default")
+    finally:
+        rung.disconnect(hear)
+    assert rings == [True]
+    until_done(result)
+
+
+def test_again_and_never_paused():
+    """Pausing twice and resuming what runs change nothing."""
+    for _ in range(2):
+        queues.pause("default")
+    assert Queue.objects.count() == 1
+    for _ in range(2):
+        queues.resume("default")
+    queues.resume("reports")
+    assert not Queue.objects.filter(paused_at__isnull=False).exists()
+
+
+def test_in_a_transaction_it_is_put_off():
+    with transaction.atomic():
+        queues.pause("default")
+        assert not Queue.objects.exists()
+    assert Queue.objects.get().paused_at is not None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101])
+def test_names_that_no_queue_has(name):
+    with pytest.raises(ValueError, match="There is no queue"):
+        queues.pause(name)
+
+
+def test_a_queue_that_the_settings_do_not_know(settings):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default", "mail"]}}
+    with pytest.raises(ValueError, match=r"There is no queue 'mial'\. The settings know: default, mail\."):
+        queues.pause("mial")
+    queues.pause("mail")

@@ -1,0 +1,134 @@
+"""The worker inside a server process."""
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+SERVER = """
+import os, sys, threading, time
+import django
+django.setup()
+from notifications.jobs.worker import embedded
+from notifications.models import Job, Worker
+from notifications.realtime import doorbell
+from tests.jobs import tasks
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.01)
+
+def done(result):
+    until(lambda: Job.objects.get(id=result.id).state == "succeeded")
+    return Job.objects.get(id=result.id)
+
+embedded.start(doorbell.listen)
+embedded.start(doorbell.listen)
+"""
+
+
+@pytest.fixture
+def run(site):
+    """Run code in a process like a server's, beside an embedded worker, and return what it printed."""
+
+    def run(code):
+        process = site.start("server", "-c", SERVER + code)
+        process.popen.wait(90)
+        assert process.popen.returncode == 0, process.output
+        return process.output
+
+    return run
+
+
+def test_one_worker_for_a_process(run, site):
+    """However often it is started; it runs jobs, and gives them back when the process ends."""
+    run(
+        """
+until(lambda: Worker.objects.count() == 1)
+assert [t.name for t in threading.enumerate()].count("notifications-worker") == 1
+assert all(t.daemon for t in threading.enumerate() if t is not threading.main_thread())
+done(tasks.noop.enqueue())
+left = [tasks.hold.enqueue(), tasks.hold_sync.enqueue()]
+until(lambda: len(tasks.held) == 2)
+"""
+    )
+    assert site.rows("SELECT state, attempt FROM notifications_job ORDER BY id") == [
+        ("succeeded", 1),
+        ("queued", 0),
+        ("queued", 0),
+    ]
+    assert site.rows("SELECT id FROM notifications_worker") == []
+
+
+def test_a_forked_server_has_one_of_its_own(run):
+    """As under a server that forks after loading the application: the worker of the parent has not begun yet."""
+    run(
+        """
+pid = os.fork()
+if not pid:
+    until(lambda: Worker.objects.count() == 2)
+    mine = Worker.objects.exclude(process__contains=f" {os.getppid()} ").get()
+    assert f" {os.getpid()} " in mine.process
+    embedded.stop()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+done(tasks.noop.enqueue())
+"""
+    )
+
+
+def test_a_process_that_a_task_forks_has_none(run):
+    """It serves nobody: a worker in it would take jobs that die with it."""
+    run(
+        """
+job = done(tasks.fork_and_look.enqueue())
+assert "notifications-worker" not in job.result, job.result
+"""
+    )
+
+
+def test_it_begins_again_when_it_breaks(run):
+    """An error that ends the loop costs the server its worker for a moment only."""
+    run(
+        """
+embedded.AGAIN = 0.1
+until(lambda: Worker.objects.count() == 1)
+first = embedded._worker
+def end():
+    raise SystemExit(1)
+first._loop.call_soon_threadsafe(end)
+until(lambda: embedded._worker is not first)
+done(tasks.noop.enqueue())
+"""
+    )
+
+
+def test_it_never_starts_under_a_test_runner(settings):
+    """Nor does importing the ASGI module in a management command start one."""
+    import threading
+
+    from notifications.asgi import get_asgi_application
+
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "EMBEDDED_WORKER": True}
+    get_asgi_application()
+    assert "notifications-worker" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_it_never_starts_in_a_management_command(site):
+    assert "notifications-worker" not in site.python(
+        "import threading, asyncsite.asgi; print([thread.name for thread in threading.enumerate()])"
+    )
+
+
+def test_a_server_runs_jobs_without_a_visitor(site):
+    """It starts with the application, not with the first request."""
+    from tests.support.network import listens
+
+    web = site.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", site.port, "asyncsite.asgi:application")
+    web.wait_until(lambda: listens(site.port), what="the server to listen")
+    site.python("from tests.jobs.tasks import *; noop.enqueue()")
+    wait_until(
+        lambda: site.rows("SELECT state FROM notifications_job") == [("succeeded",)],
+        what="the job to be done",
+    )

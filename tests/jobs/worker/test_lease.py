@@ -1,0 +1,222 @@
+"""A worker's lease, and who may judge whom."""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from notifications.jobs.worker import lease as leases
+from notifications.jobs.worker.lease import Lease, dead_neighbours, process_identity
+from notifications.models import Worker
+from tests.support.waiting import wait_until
+
+SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def lease(transactional_db, settings):
+    """A lease of 0.4 s that is not started."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
+    lease = Lease(queues=["a", "b"], concurrency=7, load=lambda: 3)
+    yield lease
+    lease.stop()
+    if lease._thread.ident:
+        lease._thread.join(30)
+    Worker.objects.all().delete()
+
+
+@pytest.fixture
+def process():
+    """Another process of this host."""
+    process = subprocess.Popen(SLEEP, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def identity_of(pid):
+    boot, namespace, _, _ = process_identity().split()
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{boot} {namespace} {pid} {started}"
+
+
+def until_of(lease):
+    return Worker.objects.get(id=lease.worker).lease_until
+
+
+def test_it_is_a_row_that_is_renewed(lease):
+    lease.start()
+    row = Worker.objects.get()
+    assert (row.id, row.queues, row.concurrency) == (lease.worker, "a,b", 7)
+    assert row.process == process_identity()
+    first = row.lease_until
+    wait_until(lambda: until_of(lease) > first, what="the lease to be renewed")
+    wait_until(lambda: Worker.objects.get().load == 3, what="the load")
+    lease.end()
+    assert not Worker.objects.exists()
+    assert "notifications-lease" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_it_is_renewed_before_it_is_over(lease, settings):
+    """For twice its length there is no moment in which others could take it for lost."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 2}  # a busy machine may be late
+    lease.start()
+    end = timezone.now() + timedelta(seconds=4)
+    while (now := timezone.now()) < end:
+        assert until_of(lease) > now
+
+
+def test_starting_again_after_a_lost_answer(lease, monkeypatch):
+    """The row is there already: it is taken, not refused."""
+    lease._begin()
+    lease.start()
+    assert Worker.objects.count() == 1
+
+
+def test_it_begins_anew_where_its_row_is_gone(lease):
+    """Others took the worker for dead."""
+    lease.start()
+    Worker.objects.all().delete()
+    wait_until(lambda: Worker.objects.filter(id=lease.worker).exists(), what="the row to be there again")
+
+
+class TestWhoMayReap:
+    def test_only_after_one_whole_lease(self, lease):
+        lease.start()
+        assert not lease.may_reap()
+        wait_until(lease.may_reap, what="one whole lease")
+
+    def test_not_for_one_lease_after_an_outage(self, lease, monkeypatch):
+        """Others must have the time to renew theirs."""
+        lease.start()
+        wait_until(lease.may_reap, what="one whole lease")
+        ours = leases.ours
+
+        def away(work):
+            raise OperationalError("gone")
+
+        monkeypatch.setattr(leases, "ours", away)
+        wait_until(lambda: lease._until is None, what="a renewal to fail")
+        assert not lease.may_reap()
+        monkeypatch.setattr(leases, "ours", ours)
+        wait_until(lambda: lease._until, what="a renewal to succeed")
+        assert not lease.may_reap()
+        wait_until(lease.may_reap, what="one whole lease")
+
+    def test_not_while_its_own_lease_is_over(self, lease):
+        """It was stopped, and perhaps all others with it: a laptop slept. Its own renewal has not come yet."""
+        lease.start()
+        wait_until(lease.may_reap, what="one whole lease")
+        lease.stop()
+        lease._thread.join(30)
+        wait_until(lambda: not lease.may_reap(), what="its lease to be over")
+
+    def test_a_renewal_that_comes_too_late_begins_anew(self, lease):
+        lease.start()
+        wait_until(lease.may_reap, what="one whole lease")
+        Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        before = lease._unbroken_since
+        wait_until(lambda: lease._unbroken_since > before, what="the worker to notice")
+        assert until_of(lease) > timezone.now() - timedelta(seconds=0.2)
+
+    def test_whatever_is_raised_does_not_end_the_renewing(self, lease, monkeypatch):
+        lease.start()
+        ours, calls = leases.ours, []
+
+        def broken(work):
+            calls.append(1)
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(leases, "ours", broken)
+        wait_until(lambda: calls, what="a renewal to fail")
+        monkeypatch.setattr(leases, "ours", ours)
+        wait_until(lambda: lease._until and until_of(lease) > timezone.now(), what="a renewal to succeed")
+
+
+@pytest.mark.django_db
+class TestNeighbours:
+    @pytest.fixture
+    def worker_of(self):
+        import socket
+
+        def make(identity, host=None):
+            now = timezone.now()
+            return Worker.objects.create(
+                host=host or socket.gethostname(),
+                process=identity,
+                started_at=now,
+                lease_until=now + timedelta(seconds=20),
+                concurrency=1,
+            ).id
+
+        return make
+
+    def test_a_process_that_lives(self, worker_of, process):
+        worker_of(identity_of(process.pid))
+        worker_of(process_identity())
+        assert dead_neighbours() == []
+
+    def test_a_process_that_was_killed(self, worker_of, process):
+        """At once: as a zombie, whose parent has not asked yet, and when it is gone altogether."""
+        gone = worker_of(identity_of(process.pid))
+        process.kill()
+        wait_until(lambda: dead_neighbours() == [gone], what="the zombie to count as dead")
+        process.wait()
+        assert dead_neighbours() == [gone]
+
+    def test_a_pid_that_is_used_again(self, worker_of, process):
+        boot, namespace, pid, started = identity_of(process.pid).split()
+        gone = worker_of(f"{boot} {namespace} {pid} {int(started) - 1}")
+        assert dead_neighbours() == [gone]
+
+    @pytest.mark.parametrize(
+        "identity",
+        ["", "{boot} pid:[1] {pid} {started}", "another-boot {namespace} {pid} {started}"],
+        ids=["unknown", "another container", "before a reboot"],
+    )
+    def test_what_cannot_be_proven(self, worker_of, process, identity):
+        """Its lease decides."""
+        boot, namespace, pid, started = identity_of(process.pid).split()
+        worker_of(identity.format(boot=boot, namespace=namespace, pid=pid, started=started))
+        process.kill()
+        process.wait()
+        assert dead_neighbours() == []
+
+    def test_another_host(self, worker_of, process):
+        worker_of(identity_of(process.pid), host="elsewhere")
+        process.kill()
+        process.wait()
+        assert dead_neighbours() == []
+
+    @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
+    def test_a_process_that_cannot_be_looked_at(self, worker_of, process, monkeypatch, error):
+        """Hidden by hidepid, or no file descriptor is free: no proof that it is gone."""
+        worker_of(identity_of(process.pid))
+        read = leases._stat
+
+        def hidden(pid):
+            if pid != os.getpid():
+                raise error
+            return read(pid)
+
+        monkeypatch.setattr(leases, "_stat", hidden)
+        assert dead_neighbours() == []
+
+    def test_a_process_of_another_user(self, worker_of, process, monkeypatch):
+        """A signal to it is refused: it is there."""
+        worker_of(identity_of(process.pid))
+
+        def refuse(pid, number):
+            raise PermissionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "kill", refuse)
+            assert dead_neighbours() == []

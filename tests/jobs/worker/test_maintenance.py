@@ -1,0 +1,179 @@
+"""What workers do for all jobs: one of them deletes what is old, and none is needed for it."""
+
+import asyncio
+import threading
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import OperationalError
+from django.utils import timezone
+
+from notifications import streams
+from notifications.jobs.worker import maintenance
+from notifications.jobs.worker.lease import Lease
+from notifications.models import Attempt, Job, Notification, Stream, Worker
+from notifications.streams import inbox, retention
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Pruning begins at once and again every tenth of a second."""
+    for name in ("PRUNE", "FIRST_PRUNE", "ROUND"):
+        monkeypatch.setattr(maintenance, name, 0.1)
+
+
+def make_old(days=31):
+    old = timezone.now() - timedelta(days=days)
+    Job.objects.update(finished_at=old)
+    Notification.objects.update(archived_at=old)
+
+
+def lease_of(row):
+    lease = Lease(queues=[], concurrency=1, load=int)
+    lease.worker = row
+    return lease
+
+
+def test_a_worker_deletes_what_is_past_its_retention(soon, demo, start_worker):
+    """Jobs with their attempts, notifications, and what users left that do not exist any more; the floor rises."""
+    tasks.fail.using(owner=demo).enqueue()
+    run_jobs()
+    gone = get_user_model().objects.create_user("gone")
+    inbox.put(gone, "note")
+    get_user_model()._base_manager.filter(pk=gone.pk)._raw_delete("default")
+    make_old()
+    kept = inbox.put(demo, "kept")
+    start_worker()
+    wait_until(lambda: not Stream.objects.filter(user=gone.pk).exists(), what="the worker to prune")
+    assert list(Notification.objects.values_list("id", flat=True)) == kept
+    assert not Job.objects.exists() and not Attempt.objects.exists()
+    assert Stream.objects.get(user=demo).floor == 2
+
+
+def test_a_setting_says_how_old(soon, demo, start_worker, settings, monkeypatch):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(days=90)}
+    tasks.noop.using(owner=demo).enqueue()
+    run_jobs()
+    make_old(31)
+    pruned = []
+    some = retention.Pruning.some
+    monkeypatch.setattr(retention.Pruning, "some", lambda pruning: pruned.append(some(pruning)) or pruned[-1])
+    start_worker()
+    wait_until(lambda: None in pruned, what="the worker to prune")
+    assert Job.objects.filter(user=demo).exists()
+
+
+class TestWhoDoesIt:
+    @pytest.fixture
+    def worker_row(self):
+        def make(seconds=20):
+            now = timezone.now()
+            until = now + timedelta(seconds=seconds)
+            return Worker.objects.create(
+                host="h", process="", started_at=now, lease_until=until, concurrency=1
+            ).id
+
+        return make
+
+    def test_the_oldest_that_lives(self, worker_row):
+        """One whose lease is over does nothing, and keeps nobody from it."""
+        worker_row(-1)
+        first, second = worker_row(), worker_row()
+        assert [maintenance.is_first(lease_of(id)) for id in (first, second)] == [True, False]
+        Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert [maintenance.is_first(lease_of(id)) for id in (first, second)] == [False, True]
+
+    def test_it_is_asked_before_each_chunk(self, worker_row, demo, monkeypatch):
+        """A worker that is not the first any more stops in the middle, and has deleted only what it has."""
+        monkeypatch.setattr(retention, "CHUNK", 2)
+        for number in range(6):
+            inbox.put(demo, f"note {number}")
+        make_old()
+        me = worker_row()
+        house = maintenance.Housekeeping(lease_of(me), None, None)
+        pruning = retention.Pruning(timezone.now() - timedelta(days=30))
+        assert house._prune_some(pruning) == 2
+        Worker.objects.filter(id=me).update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert house._prune_some(pruning) is None
+        assert Notification.objects.count() == 4
+
+    def test_two_workers(self, soon, demo, start_worker, monkeypatch):
+        """Only the older one prunes; when it ends, the other one does."""
+        pruned = []
+        some = retention.Pruning.some
+
+        def note(pruning):
+            pruned.append(threading.current_thread())
+            return some(pruning)
+
+        monkeypatch.setattr(retention.Pruning, "some", note)
+        first = start_worker()
+        start_worker()
+        wait_until(lambda: len(pruned) > 20, what="pruning")
+        assert len(set(pruned)) == 1
+        first.stop()
+        wait_until(lambda: len(set(pruned)) == 2, what="the other one to prune")
+
+
+def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
+    """Pruning is tried again, and nothing else suffers."""
+    calls = []
+    some = retention.Pruning.some
+
+    def fail_first(pruning):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OperationalError("gone away")
+        return some(pruning)
+
+    monkeypatch.setattr(retention.Pruning, "some", fail_first)
+    inbox.put(demo, "old")
+    make_old()
+    start_worker()
+    until_done(tasks.noop.enqueue())
+    wait_until(lambda: not Notification.objects.exists(), what="the pruning")
+    assert "Pruning waits: gone away" in caplog.text
+
+
+async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_loop_database):
+    """One chunk is one call of the writer, so a claim waits for no more than that."""
+    calls = []
+
+    class Chunks:
+        def __init__(self, before, run):
+            self.left = 3
+
+        def some(self):
+            self.left -= 1
+            return 1 if self.left >= 0 else None
+
+    async def write(work, *args):
+        calls.append(work.__name__)
+        return work(*args)
+
+    monkeypatch.setattr(maintenance, "Pruning", Chunks)
+    monkeypatch.setattr(maintenance, "is_first", lambda lease: True)
+    monkeypatch.setattr(maintenance, "FIRST_PRUNE", 0)
+    house = maintenance.Housekeeping(None, write, None)
+    task = asyncio.create_task(house.prune())
+    while len(calls) < 4:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    task.cancel()
+    assert calls == ["_prune_some"] * 4
+
+
+def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):
+    """Whatever became of the process that was asked."""
+    for _ in range(3):
+        inbox.put(demo, "note")
+    streams.read_later(demo.pk, 0, 2)
+    start_worker()
+    wait_until(lambda: streams.being_read() == [], what="the worker to mark them")
+    assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]

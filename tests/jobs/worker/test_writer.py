@@ -1,0 +1,154 @@
+"""The one thread that writes for a worker."""
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection, connections
+
+from notifications.db.transactions import at_leisure, ours
+from notifications.jobs.worker.writer import Writer
+from notifications.models import Ring
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+async def writer(transactional_db):
+    writer = Writer()
+    yield writer
+    writer.end()
+    wait_until(lambda: "notifications-writer-1" not in [thread.name for thread in threading.enumerate()])
+
+
+async def test_calls_return_and_raise(writer):
+    assert await writer(int, "5") == 5
+    with pytest.raises(ValueError):
+        await writer(int, "x")
+    assert await writer(int, "6") == 6
+
+
+async def test_what_nobody_waits_for_comes_after_the_answer(writer):
+    """The rings of a claim, say: the claimed jobs begin before."""
+    gate, done = threading.Event(), []
+
+    def later():
+        assert gate.wait(10)
+        done.append("later")
+
+    def work():
+        at_leisure(later)
+        return "answer"
+
+    assert await writer(work) == "answer"
+    assert done == []
+    gate.set()
+    assert await writer(list, done) == ["later"]
+    at_leisure(lambda: done.append("at once"))
+    assert done == ["later", "at once"]
+
+
+async def test_a_call_that_exits_does_not_end_the_loop(writer):
+    def leave():
+        raise SystemExit(1)
+
+    with pytest.raises(RuntimeError, match=r"Something that was called here raised SystemExit\(1\)"):
+        await writer(leave)
+    assert await writer(int) == 0
+
+
+async def test_its_connection_is_kept(writer, monkeypatch):
+    """Also where the host closes connections after each request, which is Django's default."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
+
+    def identity():
+        connection.ensure_connection()
+        return id(connection.connection), connection.connection
+
+    first = await writer(identity)
+    assert [(await writer(identity))[0] for _ in range(5)] == [first[0]] * 5
+
+
+async def test_it_remembers_no_queries(writer, settings):
+    """As a request does not, of the one before it."""
+    settings.DEBUG = True
+
+    def logged():
+        Ring.objects.count()
+        return len(connection.queries_log)
+
+    assert [await writer(logged) for _ in range(3)] == [await writer(logged)] * 3
+
+
+async def test_a_connection_that_broke_is_replaced(writer):
+    """The server restarted: one call may fail, the next has a new connection."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server that could break off.")
+
+    def break_off():
+        connection.ensure_connection()
+        connection.connection.close()
+
+    await writer(break_off)
+    with suppress(OperationalError, InterfaceError):
+        await writer(ours, Ring.objects.count)
+    assert await writer(ours, Ring.objects.count) == 0
+
+
+async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(writer, monkeypatch):
+    """A receiver may have held it: whoever waits has had several turns long before."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite has one lock for all writers.")
+    monkeypatch.setattr("notifications.jobs.worker.writer.ALONE_AFTER", 60)
+
+    def hold(seconds):
+        Ring.objects.create()
+        time.sleep(seconds)
+
+    await writer(ours, lambda: hold(3))
+    began = time.monotonic()
+    await writer(ours, lambda: hold(0))
+    assert time.monotonic() - began < 2
+
+
+async def test_whatever_a_call_raises_does_not_end_the_loop(writer):
+    def leave():
+        raise KeyboardInterrupt
+
+    with pytest.raises(RuntimeError, match=r"raised KeyboardInterrupt\(\)"):
+        await writer(leave)
+
+
+ELSEWHERE = """
+import sqlite3, sys, time
+other = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
+print(flush=True)
+for _ in range(12):
+    other.execute("INSERT INTO notifications_ring (user_id) VALUES (NULL)")
+    print(flush=True)
+    time.sleep(0.02)
+"""
+
+
+async def test_others_get_their_turn_on_sqlite(writer):
+    """While the writer has always more to write, another process waits for SQLite's unfair lock only briefly."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite has one lock for all writers.")
+
+    held = []
+
+    def hold():
+        Ring.objects.create()
+        time.sleep(0.01)
+        held.append(1)
+
+    command = [sys.executable, "-c", ELSEWHERE, str(connection.settings_dict["NAME"])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
+        other.stdout.readline()
+        while other.poll() is None:
+            await writer(ours, hold)
+        assert len(other.stdout.readlines()) == 12
+    # Counted in turns of the writer, because these take as long as the machine is slow.
+    assert len(held) < 150

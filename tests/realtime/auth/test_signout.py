@@ -1,0 +1,303 @@
+"""Who is no longer signed in is sent away, in whatever way they are connected, and is sent nothing after it."""
+
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.models import Session
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.realtime import clock, hub
+from notifications.realtime.auth import handshakes, sessions, signout
+from notifications.realtime.doorbell import _signalled
+from notifications.realtime.doorbell.sqlite import Watcher
+from notifications.signals import rung
+from tests.realtime.conftest import blocked, in_thread, sign_in, until
+
+#: The law's own, before they are made short.
+AFTER_GUARD = signout.AFTER_GUARD
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Seconds are short, and sessions are read for no other reason than a test's own."""
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(clock, "SESSIONS_EVERY", 10**9)
+    monkeypatch.setattr(signout, "AFTER_GUARD", (0.05, 0.2))
+    monkeypatch.setattr(signout, "AFTER_JOINING", 10**9)
+
+
+def session_of(cookie):
+    return Session.objects.filter(pk=cookie.partition("=")[2])
+
+
+class Browser:
+    """A session with a socket, events and a long poll."""
+
+    async def open(self, connect, ask, user):
+        before = len(hub.here().subscribers())
+        self.cookie = await in_thread(sign_in, user)
+        self.socket = await connect(cookie=self.cookie)
+        await self.socket.start()
+        self.events = await ask("events/", cookie=self.cookie)
+        await self.events.start()
+        self.poll = await ask(
+            "sync/", cookie=self.cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"}
+        )
+        await until(lambda: [one.synced for one in hub.here().subscribers()] == [True] * (before + 3))
+        return self
+
+    async def is_sent_away(self):
+        """4401, and nothing after it."""
+        bye = await self.socket.hear_bye()
+        assert (bye["code"], bye["reason"], bye["reconnect"]) == (4401, "signed_out", False)
+        event = await self.events.hear("bye")
+        assert (event["data"]["code"], event["data"]["reconnect"]) == (4401, False)
+        assert await self.events.hear() is None
+        assert (await self.poll.answered()).status == 401
+
+    async def stays(self):
+        await self.socket.hears_nothing_before_a_beat()
+        assert not self.events.task.done() and not self.poll.task.done()
+
+
+@pytest.fixture
+async def browser(connect, ask, user):
+    """Of a user who was told something once: there is a stream."""
+    await in_thread(notify, user, "note")
+    return await Browser().open(connect, ask, user)
+
+
+def count_readings(monkeypatch):
+    """A list that grows with every reading of sessions, by its claims."""
+    read, real = [], sessions.all_signed_in
+    monkeypatch.setattr(signout, "all_signed_in", lambda claims: read.append(claims) or real(claims))
+    return read
+
+
+def sign_out(cookie):
+    client = Client()
+    client.cookies.load(cookie)
+    client.logout()
+
+
+def change_password(user):
+    user.set_password("new")
+    user.save()
+
+
+def deactivate(user):
+    user.is_active = False
+    user.save()
+
+
+async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, browser):
+    """Another session of the same user stays."""
+    other = await Browser().open(connect, ask, user)
+    await in_thread(sign_out, browser.cookie)
+    await browser.is_sent_away()
+    await other.stays()
+
+
+async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
+    """The signal comes first, and the first reading may still find the session: there is a second one."""
+    assert AFTER_GUARD == (0.5, 2.0)
+    real, read = sessions.all_signed_in, []
+
+    def read_before_the_end(claims):
+        found = real(claims)
+        if not read:
+            session_of(browser.cookie).delete()
+        read.append(found)
+        return found
+
+    monkeypatch.setattr(signout, "all_signed_in", read_before_the_end)
+    await in_thread(user_logged_out.send, type(user), request=None, user=user)
+    await browser.is_sent_away()
+    assert read == [[True] * 3, [False] * 3]
+
+
+@pytest.mark.parametrize("end", [change_password, deactivate])
+async def test_what_ends_all_sessions_of_a_user(connect, ask, user, browser, end):
+    """A changed password, and a user who is not active any more."""
+    second = await Browser().open(connect, ask, user)
+    await in_thread(end, user)
+    await browser.is_sent_away()
+    await second.is_sent_away()
+
+
+async def test_a_user_is_deleted(browser, user):
+    """All their sessions end. Until then they are shown that nothing is left."""
+    await in_thread(user.delete)
+    frames = [await browser.socket.hear()]
+    while frames[-1]["op"] != "bye":
+        frames.append(await browser.socket.hear())
+    assert all(frame["reset"] and not frame["items"] for frame in frames[:-1])
+    assert frames[-1]["code"] == 4401
+    await browser.socket.ended()
+    events = []
+    while event := await browser.events.hear():
+        events.append(event)
+    assert (events[-1]["event"], events[-1]["data"]["code"]) == ("bye", 4401)
+    assert (await browser.poll.answered()).status in (304, 401)
+
+
+@pytest.mark.parametrize("rings", [True, False])
+async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypatch, rings):
+    """No guard moves, before or after it: sessions are read when it rings, or when the user is missed."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    socket = await connect(user)
+    await socket.start()
+    if rings:
+        monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
+    await until(lambda: not hub.here().signout._joined)
+    with nullcontext() if rings else no_rings(monkeypatch):
+        await in_thread(user.delete)
+        assert (await socket.hear_bye())["code"] == 4401
+
+
+async def test_sessions_of_users_who_were_never_told_anything_are_left_alone(connect, user, monkeypatch):
+    """They have no stream and no guard. Their sessions are read when they have come, not with every check."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(clock, "CHECK_EVERY", 1)
+    read, looked, real = count_readings(monkeypatch), [], sessions.gone
+    monkeypatch.setattr(signout, "gone", lambda users: looked.append(users) or real(users))
+    socket = await connect(user)
+    await socket.start()
+    await until(lambda: read and len(looked) > 20)
+    assert len(read) == 1
+    await socket.hears_nothing_before_a_beat()
+
+
+async def test_a_session_without_a_hint(browser, monkeypatch):
+    """One that expires is found when all are read, every 60 s."""
+    await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
+    await browser.stays()
+    monkeypatch.setattr(clock, "SESSIONS_EVERY", 2)
+    await browser.is_sent_away()
+
+
+@contextmanager
+def no_rings(monkeypatch):
+    """Whatever rings is lost, by every way."""
+    rung.disconnect(dispatch_uid="notifications.doorbell")
+    monkeypatch.setattr(Watcher, "_read", lambda self, db: None)
+    try:
+        yield
+    finally:
+        rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+
+
+async def test_the_ring_was_lost(browser, user, monkeypatch):
+    """The position check sees the guard."""
+    with no_rings(monkeypatch):
+        await in_thread(change_password, user)
+        await browser.is_sent_away()
+
+
+@pytest.mark.parametrize("says_hello", [True, False])
+@pytest.mark.parametrize("somebody_is_there", [True, False])
+async def test_a_session_that_ends_between_sign_in_and_joining(
+    connect, user, monkeypatch, somebody_is_there, says_hello
+):
+    """The guard had moved when the hub saw it first: the session is read once more."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    if somebody_is_there:
+        await (await connect(user)).start()
+    cookie = await in_thread(sign_in, user)
+    real = handshakes.users_signed_in
+
+    def signed_in_and_out(keys):
+        who = real(keys)
+        sign_out(cookie)
+        return who
+
+    monkeypatch.setattr(handshakes, "users_signed_in", signed_in_and_out)
+    socket = await connect(cookie=cookie)
+    if says_hello:
+        await socket.start()
+    assert (await socket.hear_bye())["code"] == 4401
+
+
+async def test_a_sign_out_before_hello(connect, user, monkeypatch):
+    """Nothing was read for the user yet, so no guard is known that could have moved."""
+    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
+    cookie = await in_thread(sign_in, user)
+    socket = await connect(cookie=cookie)
+    await in_thread(sign_out, cookie)
+    assert (await socket.hear_bye())["code"] == 4401
+
+
+async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
+    """What the server had not taken yet is dropped."""
+    cookie = await in_thread(sign_in, user)
+    socket, events = await connect(cookie=cookie), await ask("events/", cookie=cookie)
+    await socket.start()
+    await events.start()
+    async with blocked(socket), blocked(events):
+        for number in range(5):
+            await in_thread(notify, user, f"secret {number}")
+            await until(lambda seq=number + 1: all(one.pos == seq for one in hub.here().subscribers()))
+        await in_thread(sign_out, cookie)
+        await until(lambda: not hub.here().subscribers())
+    frames = [await socket.hear()]
+    while frames[-1]["op"] != "bye":
+        frames.append(await socket.hear())
+    assert len(frames) <= 2  # the one that the server was taking, and the bye
+    names = []
+    while event := await events.hear():
+        names.append(event["event"])
+    assert names[-1] == "bye" and len(names) <= 2
+
+
+async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypatch):
+    """It is asked again until it answers, and then the word counts."""
+    monkeypatch.setattr(signout, "RETRY", 0.05)
+    real, failures = sessions.all_signed_in, [OperationalError("gone")] * 4
+
+    def all_signed_in(claims):
+        if failures:
+            raise failures.pop()
+        return real(claims)
+
+    monkeypatch.setattr(signout, "all_signed_in", all_signed_in)
+    await in_thread(sign_out, browser.cookie)
+    await browser.is_sent_away()
+    assert not failures
+
+
+async def test_those_of_the_projects_own_middleware(connect, user, other, monkeypatch):
+    """Without a session the user counts: they stay while they are active."""
+    read = count_readings(monkeypatch)
+    first, second = await connect(scope_user=user), await connect(scope_user=other)
+    await first.start()
+    await second.start()
+    await in_thread(change_password, user)
+    await until(lambda: sum(claim.user == user.pk for claims in read for claim in claims) >= 2)
+    await first.hears_nothing_before_a_beat()
+    await in_thread(deactivate, user)
+    assert (await first.hear_bye())["code"] == 4401
+    await second.hears_nothing_before_a_beat()
+
+
+async def test_many_are_read_with_few_queries(connect, user, django_assert_num_queries):
+    """Two for a hundred, where sessions are in Django's own table."""
+    people = [await in_thread(get_user_model().objects.create_user, f"user {number}") for number in range(20)]
+    cookies = [await in_thread(sign_in, person) for person in people]
+    await in_thread(session_of(cookies[3]).delete)
+    claims = [
+        sessions.Claim(user=person.pk, session=cookie.partition("=")[2])
+        for person, cookie in zip(people, cookies, strict=True)
+    ]
+
+    def read():
+        with django_assert_num_queries(2):
+            return sessions.all_signed_in(claims)
+
+    assert await in_thread(read) == [number != 3 for number in range(20)]

@@ -1,0 +1,235 @@
+"""The direct way to the sockets of Daphne and uvicorn, on real servers, and of Daphne with parts that differ."""
+
+import asyncio
+import os
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+
+from notifications.realtime.servers import daphne
+from notifications.realtime.transports.consumers import notifications_socket
+from tests.realtime.writing import SIZES, text
+from tests.support.network import free_port, listens
+from tests.support.processes import Process
+
+SERVERS = {
+    "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "tests.realtime.writing:application"),
+    "uvicorn": ("-m", "uvicorn", "--port", "{port}", "tests.realtime.writing:application"),
+}
+
+
+@pytest.fixture(params=SERVERS)
+def served(request, tmp_path):
+    pytest.importorskip(request.param)
+    port = free_port()
+    command = [sys.executable, *(part.format(port=port) for part in SERVERS[request.param])]
+    process = Process(command, log=tmp_path / "server.log", env=dict(os.environ))
+    process.wait_until(lambda: listens(port), what="the server to listen")
+    yield request.param, port, process
+    process.stop()
+
+
+@pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
+async def test_what_goes_the_short_way_stays_in_order(served, compress):
+    """Texts on both ways by turns, to a client that reads late: all of them, whole, in order; then the close.
+
+    With compression, which uvicorn offers, all of them go the ordinary way.
+    """
+    name, port, process = served
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://127.0.0.1:{port}/", max_msg_size=0, compress=compress) as socket,
+    ):
+        assert await socket.receive_str(timeout=10) == str(name == "daphne" or not compress)
+        await socket.send_str("go")
+        await asyncio.sleep(0.5)
+        for number in range(len(SIZES)):
+            assert await socket.receive_str(timeout=30) == text(number), process.output
+        await socket.send_str("all")
+        assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 4000
+    assert "Error" not in process.output
+
+
+@pytest.mark.parametrize("verbosity", [1, 2])
+async def test_connections_share_the_options_of_their_server(tmp_path, verbosity):
+    """All but the first, with the same values; none where Daphne's log says so much that Twisted's is in it."""
+    pytest.importorskip("daphne")
+    port = free_port()
+    command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", str(verbosity)]
+    process = Process(
+        [*command, "tests.realtime.options:application"], log=tmp_path / "server.log", env=dict(os.environ)
+    )
+    found = []
+    try:
+        process.wait_until(lambda: listens(port), what="the server to listen")
+        async with aiohttp.ClientSession() as session:
+            for _ in range(3):
+                async with session.ws_connect(f"ws://127.0.0.1:{port}/", compress=15) as socket:
+                    found.append(await socket.receive_json(timeout=10))
+    finally:
+        process.stop()
+    copied = [len(one["copied"]) for one in found]
+    assert copied[0] > 0
+    assert copied[1:] == ([0, 0] if verbosity == 1 else copied[:1] * 2)
+    assert [one["formatted"] for one in found] == copied
+    assert [one["other"] for one in found] == [[]] * 3
+
+
+HELLO = b"\x81\x05Hello"
+
+
+class Transport:
+    """As Twisted's of a TCP connection, as far as it is used, in a build that differs by ``changes``."""
+
+    __module__ = "twisted.internet.tcp"
+    TLS = disconnecting = False
+    connected = True
+    dataBuffer = b""
+    takes = 10**6
+
+    def __init__(self, **changes):
+        self._tempDataBuffer = []
+        self.sent, self.buffered = b"", b""
+        self.__dict__.update(changes)
+
+        self.socket = SimpleNamespace(send=self.send)
+
+    def send(self, data):
+        if isinstance(self.takes, Exception):
+            raise self.takes
+        self.sent += data[: self.takes]
+        return len(data[: self.takes])
+
+    def write(self, data):
+        self.buffered += data
+
+
+class Protocol:
+    """As autobahn's of a WebSocket that is open."""
+
+    STATE_OPEN = state = 3
+    _perMessageCompress = None
+    send_queue = ()
+
+    def __init__(self, transport, **changes):
+        self.transport = transport
+        self.__dict__.update(changes)
+
+
+class Server:
+    """As Daphne's."""
+
+    async def handle_reply(self, protocol, message):
+        raise AssertionError("not asked")
+
+
+Server.__module__ = "daphne.server"
+
+
+def writer(transport, **changes):
+    return daphne.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
+
+
+@pytest.mark.parametrize(("takes", "sent"), [(4, 4), (BlockingIOError(), 0)], ids=str)
+def test_what_the_kernel_does_not_take_is_left_to_twisted(takes, sent):
+    """The rest of the frame, and nothing twice."""
+    transport = Transport(takes=takes)
+    assert writer(transport)(HELLO) is True
+    assert (transport.sent, transport.buffered) == (HELLO[:sent], HELLO[sent:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_tempDataBuffer": [b"before"]},
+        {"dataBuffer": b"before"},
+        {"disconnecting": True},
+        {"connected": False},
+        {"takes": ConnectionError()},
+    ],
+    ids=str,
+)
+def test_what_cannot_go_the_short_way(changes):
+    """It goes the ordinary way, behind what waits, or to whoever ends the connection."""
+    transport = Transport(**changes)
+    assert writer(transport)(HELLO) is False
+    assert (transport.sent, transport.buffered) == (b"", b"")
+
+
+def test_a_socket_that_is_closing_takes_nothing():
+    """As on the ordinary way."""
+    transport = Transport()
+    write = writer(transport, state=2)
+    assert write(HELLO) is False
+    assert transport.sent == b""
+
+
+@pytest.mark.parametrize(
+    ("of_transport", "of_protocol"),
+    [
+        ({"TLS": True}, {}),
+        ({}, {"_perMessageCompress": object()}),
+        ({"__class__": object}, {}),
+    ],
+    ids=["tls", "compressed", "another transport"],
+)
+def test_connections_without_a_short_way(of_transport, of_protocol):
+    """None: what encrypts or compresses must see every message."""
+    transport = Transport(**{key: value for key, value in of_transport.items() if key != "__class__"})
+    if "__class__" in of_transport:
+        transport = type("Elsewhere", (Transport,), {"__module__": "elsewhere"})()
+    assert writer(transport, **of_protocol) is None
+
+
+def test_a_daphne_built_otherwise():
+    """Without one of the attributes that are looked at, messages go the ordinary way."""
+    assert daphne.writer_of(writer) is None
+    transport = Transport()
+    del transport._tempDataBuffer
+    assert writer(transport) is None
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "options"),
+    [(1, {}), (1, {"a": 1}), (None, {"a": 1, "b": 2})],
+    ids=["none", "one", "server"],
+)
+def test_options_of_a_daphne_built_otherwise(verbosity, options):
+    """Without one of the options, or one of the attributes that are looked at, each connection copies them."""
+    protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a", "b"), "__module__": "daphne.ws_protocol"})
+    server = Server()
+    server.ws_factory = SimpleNamespace(protocol=protocol, **options)
+    if verbosity is not None:
+        server.verbosity = verbosity
+    daphne.share_options(partial(server.handle_reply, None))
+    assert server.ws_factory.protocol is protocol
+    del server.ws_factory.protocol
+    daphne.share_options(partial(server.handle_reply, None))
+    daphne.share_options(lambda message: None)
+
+
+async def test_a_handshake_has_the_next_ones_share_the_options():
+    """Also one that is refused."""
+    replies = []
+
+    class Refusing(Server):
+        __module__ = "daphne.server"
+        verbosity = 1
+
+        async def handle_reply(self, protocol, message):
+            replies.append(message["type"])
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a",), "__module__": "daphne.ws_protocol"})
+    server = Refusing()
+    server.ws_factory = SimpleNamespace(protocol=protocol, a=1)
+    scope = {"type": "websocket", "path": "/ws/notifications/", "headers": []}
+    await notifications_socket(scope, receive, partial(server.handle_reply, None))
+    assert replies == ["websocket.close"]
+    assert (server.ws_factory.protocol.CONFIG_ATTRS, server.ws_factory.protocol.a) == ((), 1)

@@ -1,0 +1,332 @@
+"""Acks, the window, lagging, and what bounds the memory of a client that does not read."""
+
+import asyncio
+import json
+from itertools import accumulate
+
+import pytest
+
+from notifications.api import notify
+from notifications.realtime import clock, hub
+from notifications.realtime.servers import daphne
+from notifications.realtime.transports import websocket
+from tests.realtime import rows
+from tests.realtime.conftest import blocked, in_thread, until
+
+
+async def hear_change(socket, title):
+    """The change with this title; jobs and beats do not come here."""
+    frame = await socket.hear("change")
+    assert [item["title"] for item in frame["items"]] == [title]
+    return frame
+
+
+async def send_one(socket, user, title):
+    await in_thread(notify, user, title)
+    return await hear_change(socket, title)
+
+
+@pytest.mark.parametrize("first", [1, 2, 9, 16])
+async def test_every_sixteenth_frame_asks_for_an_ack(connect, user, first_ask, first):
+    """n counts welcome, sync, change and jobs; ack is absent otherwise."""
+    first_ask(first)
+    socket = await connect(user)
+    await socket.start()
+    for number in range(3, 49):
+        frame = await send_one(socket, user, f"note {number}")
+        assert frame["n"] == number
+    for number, text in enumerate(socket.raw, 1):
+        frame = json.loads(text)
+        assert ("ack" in frame) == (number % 16 == first % 16), number
+        if "ack" in frame:
+            assert list(frame)[:3] == ["op", "n", "ack"]
+            assert frame["ack"] is True
+
+
+async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
+    """With each of the first 16 frames, so that sockets that all get the same frames do not all ack at once."""
+    first_ask(None)
+    await connect(user)
+    mine = hub.here().subscribers()[0]
+    found = set()
+    for _ in range(1000):
+        one = websocket.Socket(mine.hub, user.pk, None, mine.send)
+        found.add(one.ask_n)
+    assert found == set(range(1, 17))
+
+
+async def test_an_ack_is_asked_for_with_the_frame_that_reaches_64_kib(connect, user):
+    """Bytes of the whole text, counted anew after each ask."""
+    socket = await connect(user)
+    await socket.start()
+    for number in range(60):
+        await send_one(socket, user, f"note {number}") if number % 7 == 0 else await in_thread(
+            rows.notices, user, 3, body="ä" * 2000
+        )
+        if number % 7:
+            await socket.hear("change")
+        socket.ack_if_asked(json.loads(socket.raw[-1]))
+    total = count = 0
+    for text in socket.raw:
+        total, count = total + len(text.encode()), count + 1
+        asked = '"ack":true' in text[:40]
+        assert asked == (total >= 64 * 1024 or count == 16), (total, count)
+        if asked:
+            total = count = 0
+
+
+async def test_a_full_window_lags_and_an_ack_brings_what_was_missed(connect, user):
+    """After 64 frames nothing but beats is sent; the ack is answered by sync frames from the position."""
+    socket = await connect(user)
+    await socket.start()
+    for number in range(3, 65):
+        await send_one(socket, user, f"note {number}")
+    missed = [f"missed {number}" for number in range(3)]
+    for title in missed:
+        await in_thread(notify, user, title)
+    job = await in_thread(rows.job, user)
+    mine = hub.here().subscribers()[0]
+    await until(lambda: mine.owed)
+    assert (await socket.hears_nothing_before_a_beat())["seq"] == 62
+    socket.say("ack", n=16)
+    sync = await socket.hear("sync")
+    assert (sync["n"], sync["prev"], sync["seq"], sync["reset"]) == (65, 62, 65, False)
+    assert [item["title"] for item in sync["items"]] == missed
+    assert [item["id"] for item in sync["jobs"]] == [str(job.pk)]
+    assert (await send_one(socket, user, "live again"))["prev"] == 65
+
+
+async def test_a_jobs_frame_without_room_is_made_up_for(connect, user):
+    """Active jobs are in the sync that follows the ack, as they are then."""
+    socket = await connect(user)
+    await socket.start()
+    job = await in_thread(rows.job, user)
+    await socket.hear("jobs")
+    for step in range(62):
+        await in_thread(rows.change, job, progress_current=step)
+        if step < 61:
+            await socket.hear("jobs")
+    await until(lambda: hub.here().subscribers()[0].owed)
+    socket.say("ack", n=64)
+    sync = await socket.hear("sync")
+    assert (sync["prev"], sync["seq"], sync["items"]) == (0, 0, [])
+    assert [item["version"] for item in sync["jobs"]] == [63]
+
+
+async def test_the_window_is_256_kib_too(connect, user):
+    """Large frames fill it before 64 of them are sent."""
+    socket = await connect(user)
+    await socket.start()
+    for _ in range(6):
+        await in_thread(rows.notices, user, 12, body="ä" * 2000)
+    mine = hub.here().subscribers()[0]
+    await until(lambda: mine.owed)
+    sent = 0
+    while not socket.outgoing.empty():
+        await socket.hear()
+    sent = sum(len(text.encode()) for text in socket.raw)
+    assert 200 * 1024 < sent <= 256 * 1024
+    assert (mine.sent_bytes, mine.acked_bytes) == (sent, 0)
+
+
+async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
+    """A frame larger than the window goes when nothing is outstanding."""
+    monkeypatch.setattr(websocket, "WINDOW_BYTES", 1000)
+    socket = await connect(user)
+    await in_thread(rows.notices, user, 20)
+    socket.say("hello")
+    await socket.hear("welcome")
+    socket.say("ack", n=1)
+    assert len((await socket.hear("sync"))["items"]) == 20
+
+
+async def test_an_old_ack_does_nothing(connect, user):
+    """Not higher than before: no effect; it counts as a frame all the same."""
+    socket = await connect(user)
+    await socket.start()
+    mine = hub.here().subscribers()[0]
+    socket.say("ack", n=2)
+    await until(lambda: mine.ends == [])
+    for number in range(3):
+        await send_one(socket, user, f"note {number}")
+    before = (mine.ends.copy(), mine.acked_bytes)
+    assert before == ([*accumulate(map(len, socket.raw))][2:], sum(map(len, socket.raw[:2])))
+    for n in (2, 1, 0):
+        socket.say("ack", n=n)
+    await socket.hears_nothing_before_a_beat()
+    assert (mine.ends, mine.acked_bytes) == before
+
+
+async def test_an_ack_above_what_was_sent_is_refused(connect, user):
+    """bad_ack."""
+    socket = await connect(user)
+    await socket.start()
+    socket.say("ack", n=3)
+    bye = await socket.hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (4400, "bad_ack", False, 0)
+
+
+async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
+    """too_slow, also when a later frame was asked for since; a client that acks stays."""
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.3)
+    slow, quick = await connect(user), await connect(user)
+    await slow.start()
+    await quick.start()
+    for number in range(3, 18):
+        await send_one(slow, user, f"note {number}")
+        quick.ack_if_asked(await quick.hear("change"))
+    bye = await slow.hear_bye()
+    assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "too_slow", True)
+    assert (await quick.hears_nothing_before_a_beat())["seq"] == 15
+
+
+async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
+    """The first in time does not excuse the second."""
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.5)
+    monkeypatch.setattr(websocket, "ASK_FRAMES", 3)
+    socket = await connect(user)
+    await socket.start()
+    for number in range(3, 7):
+        await send_one(socket, user, f"note {number}")
+    socket.say("ack", n=3)
+    assert (await socket.hear_bye())["reason"] == "too_slow"
+
+
+async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeypatch):
+    """With the position, to which everything was sent before."""
+    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.frames.BEAT", 0.2)
+    monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
+    socket = await connect(user)
+    await socket.start()
+    assert (await socket.hear("beat"))["seq"] == 0
+    await in_thread(notify, user, "seen")
+    while (await socket.hear())["op"] == "beat":
+        pass
+    await in_thread(notify, user, "not seen")
+    await until(lambda: hub.here().subscribers()[0].owed)
+    for _ in range(3):
+        assert await socket.hear() == {"op": "beat", "seq": 1}
+
+
+async def test_a_ping_before_the_first_sync_is_answered_after_it(connect, user):
+    """Several share one beat."""
+    await in_thread(rows.notices, user, 2)
+    socket = await connect(user)
+    socket.say("hello")
+    socket.say("ping")
+    socket.say("ping")
+    await socket.hear("welcome")
+    await socket.hear("sync")
+    assert await socket.hear("beat") == {"op": "beat", "seq": 2}
+
+
+async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
+    """A socket that takes nothing: the others go on, and what waits for it stays within the window."""
+    stuck, quick = await connect(user), await connect(user)
+    await stuck.start()
+    await quick.start()
+    mine = next(one for one in hub.here().subscribers() if one.n == 2 and one.send.__self__ is stuck)
+    async with blocked(stuck):
+        for number in range(100):
+            quick.ack_if_asked(await send_one(quick, user, f"note {number}"))
+            stuck.say("ping") if number % 20 == 0 else None
+        await until(lambda: mine.owed)
+        # A beat between two frames at most.
+        assert len(mine.out) <= 2 * websocket.WINDOW_FRAMES
+    frames = []
+    while len(frames) < 62:
+        frame = await stuck.hear()
+        frames += [frame] if frame["op"] == "change" else []
+    assert [frame["seq"] for frame in frames] == list(range(1, 63))
+
+
+async def test_who_is_stuck_is_given_up(connect, user, monkeypatch):
+    """A bye that cannot be sent does not keep the connection: the application ends."""
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)
+    socket = await connect(user)
+    await socket.start()
+    socket.unblocked.clear()
+    socket.say_text("no json")
+    await socket.ended()
+    assert hub.here().subscribers() == []
+
+
+@pytest.mark.parametrize("count", [60, 61])
+async def test_sixty_frames_in_ten_seconds(connect, user, count):
+    """The 61st is too many, hello counts."""
+    socket = await connect(user)
+    await socket.start()
+    for _ in range(count - 1):
+        socket.say("ack", n=0)
+    if count == 61:
+        bye = await socket.hear_bye()
+        assert (bye["code"], bye["reason"], bye["reconnect"]) == (4429, "too_many_frames", True)
+        assert bye["after_ms"] >= 30_000
+    else:
+        await until(socket.incoming.empty)
+        await in_thread(notify, user, "still here")
+        await socket.hear("change")
+
+
+async def test_asked_acks_do_not_count(connect, user, monkeypatch):
+    """A client that is sent much may ack much."""
+    monkeypatch.setattr(websocket, "ASK_FRAMES", 1)
+    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
+    socket = await connect(user)
+    await socket.start()
+    socket.say("ack", n=1)
+    socket.say("ack", n=2)
+    for number in range(5):
+        socket.ack_if_asked(await send_one(socket, user, f"note {number}"))
+    await socket.hears_nothing_before_a_beat()
+    socket.say("ack", n=1)
+    assert (await socket.hear_bye())["reason"] == "too_many_frames"
+
+
+async def test_the_limits_forget(connect, user, monkeypatch):
+    """Only the last ten seconds count."""
+    monkeypatch.setattr(websocket, "RATE_SECONDS", 0.05)
+    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
+    socket = await connect(user)
+    await socket.start()
+    for _ in range(5):
+        await asyncio.sleep(0.06)
+        await socket.hears_nothing_before_a_beat()
+
+
+async def test_ten_syncs_in_ten_seconds(connect, user):
+    """The eleventh is too many."""
+    socket = await connect(user)
+    await socket.start()
+    for _ in range(10):
+        socket.say("sync", seq=0)
+        assert (await socket.hear("sync"))["seq"] == 0
+    socket.say("sync", seq=0)
+    bye = await socket.hear_bye()
+    assert (bye["code"], bye["reason"]) == (4429, "too_many_syncs")
+    assert bye["after_ms"] >= 30_000
+
+
+async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
+    """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
+    short = []
+    monkeypatch.setattr(
+        daphne, "writer_of", lambda send: lambda frame: bool(short) and (short.append(frame) or True)
+    )
+    socket = await connect(user)
+    await socket.start()
+    async with blocked(socket):
+        await in_thread(notify, user, "one")
+        await until(lambda: hub.here().subscribers()[0].pos == 1)
+        short.append("open")
+        await in_thread(notify, user, "two")
+        await until(lambda: hub.here().subscribers()[0].pos == 2)
+    for title in ("one", "two"):
+        await hear_change(socket, title)
+    assert short == ["open"]
+    await in_thread(notify, user, "three")
+    await until(lambda: len(short) == 2)
+    assert json.loads(short[1][4:])["items"][0]["title"] == "three"

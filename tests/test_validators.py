@@ -1,0 +1,259 @@
+"""Whatever is stored can be sent: bounds are checked on writing."""
+
+import json
+import math
+import uuid
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifications import validators
+from notifications.models import Job, Notification
+from notifications.realtime import frames
+
+
+def test_a_text_is_returned_as_it_is():
+    """Its length counts characters, not bytes."""
+    assert validators.text("title", "ü" * 200, 200) == "ü" * 200
+    assert validators.text("body", "", 10) == ""
+    assert validators.text("title", gettext_lazy("Title"), 10) == "Title"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        ("x" * 11, ValueError, "t has 11 characters. At most 10 are allowed: shorten it."),
+        ("", ValueError, "t is empty. Say in a few words what it is about."),
+        (" \n", ValueError, "t is empty. Say in a few words what it is about."),
+        ("a\0b", ValueError, "t has a NUL or half of a surrogate pair. Neither can be stored: remove it."),
+        ("\ud800", ValueError, "t has a NUL or half of a surrogate pair. Neither can be stored: remove it."),
+        (None, TypeError, "t must be a string, not NoneType."),
+        (b"x", TypeError, "t must be a string, not bytes."),
+        (1, TypeError, "t must be a string, not int."),
+    ],
+)
+def test_a_text_that_is_refused(value, error, words):
+    """With a fact and a remedy."""
+    with pytest.raises(error) as raised:
+        validators.text("t", value, 10, required=True)
+    assert str(raised.value) == words
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/",
+        "/reports/7/",
+        "/a?b=c#d",
+        "/ü",
+        "http://x",
+        "https://example.com:8000/a?b",
+        "HTTPS://EXAMPLE.com",
+        "/%20",
+    ],
+)
+def test_a_link(value):
+    """A path from the root, or http(s)."""
+    assert validators.link("url", value) == value
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_link(value):
+    """Is an empty text."""
+    assert validators.link("url", value) == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "/a b",
+        " /a",
+        "/a\n",
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "data:text/html,x",
+        "http:/x",
+        "http:x",
+        "http://",
+        "https:///x",
+        "http://[",
+        "ftp://x/",
+        "relative",
+        "?query",
+        "#part",
+        "mailto:a@b.example",
+    ],
+)
+def test_a_link_that_is_refused(value):
+    """Nothing that a browser would read as another site by mistake, or as a script."""
+    with pytest.raises(ValueError, match=r"must be a path that begins with one '/'|Percent-encode it"):
+        validators.link("url", value)
+
+
+def test_a_link_of_another_type():
+    """Is a TypeError."""
+    with pytest.raises(TypeError, match="url must be a string, not int"):
+        validators.link("url", 7)
+
+
+@pytest.mark.parametrize("value", [{}, [], None, "ü\u2028", 1.5, {"a": [1, {"b": None}]}, True, 10**30])
+def test_json(value):
+    """Strict, without spaces."""
+    assert json.loads(validators.json_text("data", value, 1000)) == value
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [math.nan], {"a": math.inf}, {math.nan: 1}])
+def test_numbers_that_json_does_not_have(value):
+    """Are refused wherever they stand."""
+    with pytest.raises(ValueError, match="data cannot be written as JSON"):
+        validators.json_text("data", value, 1000)
+
+
+@pytest.mark.parametrize("value", ["\0", ["\0"], {"\0": 1}, {"a": {"b": ("\0",)}}, "\udfff", {"\ud800": 1}])
+def test_texts_that_cannot_be_stored(value):
+    """A NUL or half of a surrogate pair, in a key too; a backslash and a u is neither."""
+    with pytest.raises(ValueError, match="data has a NUL or half of a surrogate pair"):
+        validators.json_text("data", value, 1000)
+    assert validators.json_text("data", "\\u0000", 1000) == '"\\\\u0000"'
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", uuid.uuid4(), Decimal(1), {(1, 2): 3}])
+def test_values_that_are_no_json(value):
+    """The remedy is said."""
+    with pytest.raises(TypeError, match="Pass ids, numbers, strings, lists and dicts"):
+        validators.json_text("data", value, 1000)
+
+
+def test_json_in_a_circle():
+    """Is an error, not a hang."""
+    value = []
+    value.append(value)
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        validators.json_text("data", value, 1000)
+
+
+def test_json_too_deep():
+    """Is an error, not a crash."""
+    value = []
+    for _ in range(200_000):
+        value = [value]
+    with pytest.raises(RecursionError, match="cannot be written as JSON"):
+        validators.json_text("data", value, 1_000_000)
+
+
+def test_the_size_of_json_counts_bytes():
+    """Of UTF-8, as it is sent."""
+    assert validators.json_text("data", "ü" * 4, 10)
+    with pytest.raises(ValueError, match=r"data takes 12 bytes of JSON\. At most 10 are allowed"):
+        validators.json_text("data", "ü" * 5, 10)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_whatever_json_text_returns_is_strict(value):
+    """It is UTF-8, has no NUL, and every strict reader reads it back as it was."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    try:
+        text = validators.json_text("data", value, 10_000)
+    except ValueError:
+        return
+    assert "\0" not in text
+    assert json.loads(text.encode(), parse_constant=refuse) == value
+
+
+@pytest.mark.parametrize(("value", "number"), [(0, 0), (7, 7), (2**53 - 1, 2**53 - 1), (5.0, 5), (33.3, 33)])
+def test_an_integer(value, number):
+    """From 0 to what a browser counts exactly; of a float, its whole part."""
+    assert validators.integer("current", value) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-1, ValueError),
+        (2**53, ValueError),
+        (math.nan, ValueError),
+        (math.inf, ValueError),
+        (True, TypeError),
+        ("1", TypeError),
+        (None, TypeError),
+    ],
+)
+def test_an_integer_that_is_refused(value, error):
+    """Names the value and what is allowed."""
+    with pytest.raises(error, match="current"):
+        validators.integer("current", value)
+
+
+# A control character takes six bytes of JSON, a letter beyond ASCII up to four.
+WIDE = "\x01"
+
+
+def test_the_largest_notification_fits():
+    """An item with everything at its bound stays below 32 KiB."""
+    row = Notification(
+        id=uuid.uuid4(),
+        seq=validators.INTEGER,
+        raised=validators.INTEGER,
+        level="success",
+        title=validators.text("title", WIDE * validators.TITLE, validators.TITLE),
+        body=validators.text("body", WIDE * validators.BODY, validators.BODY),
+        category=validators.text("category", WIDE * validators.CATEGORY, validators.CATEGORY),
+        url=validators.link("url", "/" + "\U0001f600" * (validators.URL - 1)),
+        job=uuid.uuid4(),
+        data=validators.json_text("data", {"x": "x" * (validators.DATA - 8)}, validators.DATA),
+        created_at=timezone.now(),
+        read_at=timezone.now(),
+        archived_at=timezone.now(),
+    )
+    assert len(frames.encode(frames.item(row)).encode()) < validators.ITEM
+
+
+def test_the_largest_job_fits():
+    """An item with everything at its bound stays below 32 KiB."""
+    row = Job(
+        seq=validators.INTEGER,
+        version=validators.INTEGER,
+        task_path="\U0001f600" * 500,
+        state="failed",
+        title=WIDE * validators.TITLE,
+        progress_current=validators.INTEGER,
+        progress_total=validators.INTEGER,
+        progress_message=WIDE * validators.PROGRESS,
+        error=json.dumps({"type": "task-failed", "title": "Failed", "detail": WIDE * validators.DETAIL}),
+        url="/" + "\U0001f600" * (validators.URL - 1),
+        **dict.fromkeys(
+            ("created_at", "queued_at", "started_at", "finished_at", "run_after"), timezone.now()
+        ),
+    )
+    assert len(frames.encode(frames.item(row)).encode()) < validators.ITEM
+
+
+def test_the_columns_hold_what_the_bounds_allow():
+    """A bound that the column does not keep would be an error of the database."""
+    lengths = {
+        (Notification, "title"): validators.TITLE,
+        (Notification, "url"): validators.URL,
+        (Notification, "category"): validators.CATEGORY,
+        (Notification, "key"): validators.KEY,
+        (Job, "title"): validators.TITLE,
+        (Job, "url"): validators.URL,
+        (Job, "progress_message"): validators.PROGRESS,
+    }
+    for (model, name), limit in lengths.items():
+        assert model._meta.get_field(name).max_length == limit
