@@ -16,7 +16,7 @@ from asyncsite.limits import TooManyReports, TooManyRequests, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted, requester
-from notifications.http.waiting import let_go
+from notifications.http.waiting import release_connections
 
 PATIENCE = 2.0  # seconds
 
@@ -50,7 +50,7 @@ async def answer(request, url, *, form):
         refusal = problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
         return await refused(request, refusal, form=form)
     # The session was read from the database. Its connection must not be held while the other API is awaited.
-    await let_go()
+    await release_connections()
     try:
         # As the caller, so that a URL of theirs that fails opens no circuit for others.
         with requester(request.user):

@@ -7,13 +7,13 @@ from django.utils import timezone
 
 from asyncsite.models import RateLimitEntry, Report
 from notifications.conf import settings
-from notifications.exceptions import TooManyAsks
+from notifications.exceptions import JobRateExceeded
 
 MAX_REPORTS_PER_USER = 100
 RATE_PERIOD = timedelta(minutes=1)
 
 
-class TooManyRequests(TooManyAsks):
+class TooManyRequests(JobRateExceeded):
     """The user has sent as many requests within a minute as ASKS_PER_MINUTE allows."""
 
     def __init__(self, limit, retry_after):

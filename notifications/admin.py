@@ -133,7 +133,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
     @says_when_busy
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        active = queryset.filter(state__in=manual.ACTIVE)
+        active = queryset.filter(state__in=manual.ACTIVE_STATES)
         became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
         self._log(request, became, "Cancelled.")
         cancelled = sum(what == "cancelled" for what in became.values())
@@ -153,7 +153,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     @admin.action(description=_("Try selected jobs again"), permissions=["operate"])
     @says_when_busy
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        before = list(queryset.filter(state__in=manual.ENDED_BADLY).values_list("pk", "fence"))
+        before = list(queryset.filter(state__in=manual.RETRYABLE_STATES).values_list("pk", "fence"))
         try:
             queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
@@ -178,8 +178,8 @@ class JobAdmin(Owned, admin.ModelAdmin):
     ) -> HttpResponse:
         job = kwargs.get("obj")
         if job is not None and self.has_operate_permission(request):
-            again = "retry_jobs" if job.state in manual.ENDED_BADLY else None
-            context["offered_action"] = "cancel_jobs" if job.state in manual.ACTIVE else again
+            again = "retry_jobs" if job.state in manual.RETRYABLE_STATES else None
+            context["offered_action"] = "cancel_jobs" if job.state in manual.ACTIVE_STATES else again
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("state"), ordering="state")

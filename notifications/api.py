@@ -124,7 +124,9 @@ def notify(
     """
     from notifications.streams import inbox
 
-    return inbox.put(users, title, body=body, url=url, level=level, category=category, key=key, data=data)
+    return inbox.create_notifications(
+        users, title, body=body, url=url, level=level, category=category, key=key, data=data
+    )
 
 
 async def anotify(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
@@ -192,7 +194,7 @@ async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC10
     from notifications.jobs import joining
     from notifications.realtime import doorbell
 
-    return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.let_go)
+    return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.release_connections)
 
 
 def batch(

@@ -57,17 +57,17 @@ class Application:
                 uvicorn_server.bound_protocols(uvicorn)
             return await self.live(receive, send)
         if daphne := daphne_server.server_of(send):
-            scope = daphne_server.with_its_root_path(scope, daphne)
+            scope = daphne_server.with_server_root_path(scope, daphne)
         if not self.served:
             self.served = True
             if daphne:
-                daphne_server.before_its_end(daphne, self.hub.close_here)
+                daphne_server.call_before_shutdown(daphne, self.hub.close_current_hub)
             elif uvicorn := uvicorn_server.running():
-                uvicorn_server.before_its_end(uvicorn, self.hub.close_here)
+                uvicorn_server.call_before_shutdown(uvicorn, self.hub.close_current_hub)
                 uvicorn_server.bound_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         traces.note(scope.get("headers", ()))
-        self.hub.here()  # it numbers what others left behind, from the first request on
+        self.hub.current_hub()  # it numbers what others left behind, from the first request on
         if scope["type"] != "websocket":
             waiting.note_server_task()
             return await request_limits.call_bounded(self.django, scope, receive, send)
@@ -87,7 +87,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 self.hub.forget_closed_here()
             if message["type"] == "lifespan.shutdown":
-                await self.hub.close_here()
+                await self.hub.close_current_hub()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return

@@ -44,7 +44,7 @@ class JobDoesNotExist(NotificationsError, ObjectDoesNotExist):
         super().__init__(f"There is no job {id}. It may not be committed yet, or pruned already.")
 
 
-class KeyReused(NotificationsError, ValueError):
+class IdempotencyKeyConflict(NotificationsError, ValueError):
     """A ``key`` was used within the last 24 hours for another task, or with other arguments."""
 
     def __init__(self, key: str) -> None:
@@ -67,7 +67,7 @@ class TooManyJobs(NotificationsError):
     retry_after = 10
 
 
-class TooManyAsks(TooManyJobs):
+class JobRateExceeded(TooManyJobs):
     """A user has got as many jobs within a minute as ``NOTIFICATIONS["ASKS_PER_MINUTE"]`` lets them ask for.
 
     One may be asked for ``retry_after`` seconds later.

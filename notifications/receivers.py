@@ -13,7 +13,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
-from notifications.db.transactions import after_commit, has_autocommit_at_first
+from notifications.db.transactions import has_autocommit_at_first, on_commit
 from notifications.streams import purging
 
 #: Fields of a user that end sessions when they change.
@@ -70,7 +70,7 @@ def _purge(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     user = instance.pk  # Django forgets it after the signal
 
     def purge() -> None:
-        after_commit(lambda: purging.purge(user))
+        on_commit(lambda: purging.purge(user))
 
     # After the commit of the users' database first: it may be another one than ours.
     transaction.on_commit(purge, using=using, robust=True)

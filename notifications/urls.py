@@ -27,5 +27,5 @@ urlpatterns = [
         for verb in VERBS
     ),
     path("api/openapi.json", openapi, name="api-openapi"),
-    re_path(r"^api/", api_views.nothing),
+    re_path(r"^api/", api_views.not_found),
 ]

@@ -61,7 +61,7 @@ def test_jobs_and_notifications_are_in_the_transaction(by_itself, ada):
         assert elsewhere(lambda: Job.objects.count() + Notification.objects.count()) == 0
     transaction.commit()
     assert elsewhere(Job.objects.count) == 2
-    elsewhere(streams.leftovers)
+    elsewhere(streams.number_pending)
     assert elsewhere(lambda: changes.position(ada.pk).unread) == 1
     if connection.vendor == "postgresql":
         tasks.noop.using(owner=ada).enqueue()
@@ -75,7 +75,7 @@ def test_changes_are_in_the_transaction(by_itself, ada):
     notify(ada, "Hello")
     job = tasks.noop.using(owner=ada).enqueue()
     transaction.commit()
-    elsewhere(streams.leftovers)
+    elsewhere(streams.number_pending)
     inbox.mark(ada.pk, "read", 1)
     manual.cancel([job.id], by=ada.pk)
     if connection.vendor == "postgresql":

@@ -100,7 +100,7 @@ def test_newest_first_in_pages_that_do_not_shift(person, demo):
 
 def test_exactly_a_page_has_no_next_one(person, demo):
     """25 notifications are one page."""
-    for n in range(reading.PAGE):
+    for n in range(reading.PAGE_SIZE):
         notify(demo, f"Number {n}")
     assert 'rel="next"' not in text(person.get(INBOX))
 
@@ -117,7 +117,7 @@ def test_the_page_carries_the_position_that_its_rows_have(person, demo):
     """The bell on it starts where the list ends."""
     notify(demo, "One")
     page = text(person.get(INBOX))
-    here = reading.here(demo.pk)
+    here = reading.read_stream_position(demo.pk)
     assert f'data-seq="{here.seq}"' in page
     assert f'newest="{here.seq}"' in page
     assert f'data-epoch="{here.epoch}"' in page
@@ -144,7 +144,7 @@ def test_text_is_escaped_and_links_outside_have_no_opener(person, demo):
 def test_marking_all_spares_what_came_after_the_page(person, demo):
     """The form says up to where the person has seen."""
     notify(demo, "Seen")
-    seen = reading.here(demo.pk).seq
+    seen = reading.read_stream_position(demo.pk).seq
     notify(demo, "Not seen")
     response = person.post(reverse("notifications:inbox-read"), {"up_to": seen})
     assert (response.status_code, response["Location"]) == (303, INBOX)
@@ -163,7 +163,7 @@ def test_marking_one_leaves_the_rest_and_comes_back_to_the_same_page(person, dem
 
 def test_marking_more_than_one_call_takes(person, demo, monkeypatch):
     """All means all, although each transaction takes a limited number."""
-    monkeypatch.setattr("notifications.streams.inbox.MARKED", 2)
+    monkeypatch.setattr("notifications.streams.inbox.MAX_MARKED_ROWS", 2)
     for n in range(5):
         notify(demo, f"Number {n}")
     person.post(reverse("notifications:inbox-read"), {"up_to": "5"})

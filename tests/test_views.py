@@ -221,9 +221,9 @@ class TestSync:
 
     def test_more_follows(self, ada, user):
         """At most 200 rows, and how to go on."""
-        inbox.put([user.pk], "first")
+        inbox.create_notifications([user.pk], "first")
         unnumbered(user.pk, 250)
-        streams.leftovers()
+        streams.number_pending()
         frame = ada.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
         assert (len(frame["items"]), frame["seq"], frame["more"], "jobs" in frame) == (200, 201, True, False)
         frame = ada.get(SYNC, {"epoch": streams.epoch(), "seq": 201}).json()
@@ -433,7 +433,7 @@ class TestRead:
     def test_a_thousand_at_most(self, send, user):
         """The oldest first, and that there is more."""
         unnumbered(user.pk, 1_050)
-        streams.leftovers()
+        streams.number_pending()
         told = send({"up_to": 1_050}).json()
         assert (told["unread"], told["more"], told["seq"]) == (50, True, 2_050)
         assert set(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == set(

@@ -24,7 +24,7 @@ from django.db.models import (
 from notifications.db.transactions import connection
 from notifications.times import MomentField, to_db
 
-_HEX = attrgetter("hex")
+_HEX_FORMAT = attrgetter("hex")
 
 #: Types whose text PostgreSQL reads; one made from them may have another text.
 IN_TEXT = {int, bool, UUID, datetime, type(None)}
@@ -49,7 +49,7 @@ def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
     if type(field) in PLAIN:
         return None
     if type(field) is UUIDField:
-        return None if db.features.has_native_uuid_field else _HEX
+        return None if db.features.has_native_uuid_field else _HEX_FORMAT
     if type(field) is MomentField:
         return None if db.vendor == "postgresql" else partial(to_db, db=db)
     return lambda value: field.get_db_prep_save(value, db)

@@ -14,7 +14,7 @@ from django.db.models import Model
 from django.db.models.base import ModelState
 
 from notifications.db.adapters import adapters, array, converters, type_of
-from notifications.db.transactions import connection, together
+from notifications.db.transactions import connection, execute_many
 
 M = TypeVar("M", bound=Model)
 
@@ -143,7 +143,7 @@ def update(
 
 
 @contextmanager
-def gathered() -> Iterator[None]:
+def send_together() -> Iterator[None]:
     """Send what ``insert`` and ``update`` write inside at its end, on PostgreSQL in one round trip."""
     db = connection()
     statements: list[tuple[str, list[Any]]] = []
@@ -153,7 +153,7 @@ def gathered() -> Iterator[None]:
     finally:
         del db.__dict__["_notifications_gathered"]
     if statements:
-        together(statements)
+        execute_many(statements)
 
 
 def _write(cursor: Any, sql: str, params: list[Any]) -> None:
@@ -176,7 +176,7 @@ def values(
     return f"SELECT * FROM unnest({arrays})", [array(column) for column in zip(*rows, strict=True)]
 
 
-def among(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
+def where_in(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     """Return the condition, with its parameters, that a column is one of these, as the database takes them."""
     if connection().vendor != "postgresql":
         return f"{column} IN ({', '.join(['%s'] * len(keys))})", list(keys)

@@ -21,14 +21,14 @@ logger = logging.getLogger("notifications.jobs")
 
 
 #: Threads at most, for each that there may be, when calls that are written off hold some.
-REPLACED = 4
+MAX_THREADS_PER_SLOT = 4
 #: Seconds after which an idle thread closes the connections that it keeps.
-IDLE = 5.0
+IDLE_SECONDS = 5.0
 #: Seconds for which a thread keeps its connections at most, so that a moved server or a replaced file is noticed.
 MAX_CONNECTION_SECONDS = 30.0
 
 
-_here = threading.local()
+_thread_local = threading.local()
 
 
 class NoThread(RuntimeError):
@@ -146,7 +146,7 @@ class DaemonExecutor(Executor):
 
     def runs_this_thread(self) -> bool:
         """Whether the caller is on one of these threads."""
-        return getattr(_here, "executor", None) is self
+        return getattr(_thread_local, "executor", None) is self
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when their calls are done; nobody is waited for."""
@@ -166,7 +166,7 @@ class DaemonExecutor(Executor):
         busy = len(self._written_off | self._lent)
         wanted = min(self._open - len(self._lent - self._written_off), self._size)
         at_work = len(self._threads) - busy
-        if at_work < wanted and len(self._threads) < self._size * REPLACED + len(self._lent):
+        if at_work < wanted and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._lent):
             try:
                 self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
                 return
@@ -182,7 +182,7 @@ class DaemonExecutor(Executor):
             self._ensure_thread()
 
     def _run(self) -> None:
-        _here.executor = self
+        _thread_local.executor = self
         set_options_of_this_thread()
         opened = time.monotonic()
         while call := self._next():
@@ -200,7 +200,7 @@ class DaemonExecutor(Executor):
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         if self._keep_connections:
             try:
-                return self._calls.get(timeout=IDLE)
+                return self._calls.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 close_connections()
         return self._calls.get()
@@ -220,7 +220,7 @@ class DaemonExecutor(Executor):
             return True
 
     def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        _here.call = future
+        _thread_local.call = future
         result: Any = None
         error: BaseException | None = None
         try:
@@ -241,7 +241,7 @@ class DaemonExecutor(Executor):
             check_connections()
         except Exception:  # the thread has more to do than this call
             logger.exception("A connection could not be closed.")
-        _here.call = None
+        _thread_local.call = None
         # After that, so that who waits finds a connection of a pool given back.
         with contextlib.suppress(InvalidStateError):  # it was abandoned
             if error is None:
@@ -253,8 +253,8 @@ class DaemonExecutor(Executor):
 
 def current_call() -> tuple[DaemonExecutor, Future[Any]] | None:
     """Return the executor and the call that this thread is in, if it is one of an executor's."""
-    future = getattr(_here, "call", None)
-    return future and (_here.executor, future)
+    future = getattr(_thread_local, "call", None)
+    return future and (_thread_local.executor, future)
 
 
 def check_connections() -> None:

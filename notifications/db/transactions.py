@@ -19,28 +19,28 @@ T = TypeVar("T")
 logger = logging.getLogger("notifications")
 
 
-class _Held(threading.local):
-    """For how many seconds ``ours`` has held SQLite's lock on this thread, and until when (monotonic)."""
+class _LockTime(threading.local):
+    """For how many seconds ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic)."""
 
     seconds = 0.0
     until = 0.0
 
 
-held = _Held()
+lock_time = _LockTime()
 
 
-class _Rest(threading.local):
+class _Deferred(threading.local):
     """What can wait until whoever waits for this thread has its answer; None where nobody takes care of it."""
 
     calls: list[Callable[[], object]] | None = None
 
 
-rest = _Rest()
+deferred = _Deferred()
 
 #: Seconds for which a busy or deadlocked transaction of ours is tried again.
-PATIENCE = 5.0
+BUSY_RETRY_SECONDS = 5.0
 #: Rows of one transaction of a bulk write, and seconds at least for which SQLite's lock is left to others after it.
-CHUNK, PAUSE = 100, 0.005
+MAX_ROWS_PER_TRANSACTION, MIN_LOCK_PAUSE_SECONDS = 100, 0.005
 #: Seconds at most for which the lock is left to others, however long it was held: enough for several of them.
 MAX_PAUSE_SECONDS = 0.25
 #: How our transactions begin on PostgreSQL, in one round trip. A process that is frozen in the middle of one, a virtual
@@ -82,7 +82,7 @@ def turn_autocommit_on() -> None:
         db.set_autocommit(True)
 
 
-def ours(work: Callable[[], T]) -> T:
+def retrying_atomic(work: Callable[[], T]) -> T:
     """Run ``work`` in one short transaction of our own, and again from the start if the database was busy.
 
     READ COMMITTED on PostgreSQL, whatever the host's default; begun with a write on SQLite, so that a host with default
@@ -92,7 +92,7 @@ def ours(work: Callable[[], T]) -> T:
     """
     db = connection()
     nested = in_callers_transaction(db)
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
         try:
@@ -101,33 +101,33 @@ def ours(work: Callable[[], T]) -> T:
                     _begin(db)
                 since = time.monotonic()
                 done = work()
-            held.until = time.monotonic()
-            held.seconds += held.until - since
+            lock_time.until = time.monotonic()
+            lock_time.seconds += lock_time.until - since
             return done
         except OperationalError as exc:
-            if nested or not _passing(exc) or time.monotonic() > give_up:
+            if nested or not _is_transient(exc) or time.monotonic() > give_up:
                 raise
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
 
-def alone(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+def execute_one(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of one statement, in a transaction of our own; on PostgreSQL that is one round trip."""
     db = connection()
     # What is sent together is one transaction, unless one is open already. Nobody can be frozen in the middle of it.
-    if in_callers_transaction(db) or not _takes_several(db):
-        return ours(lambda: together([(sql, params)])[0])
-    return together([(ISOLATION, ()), (sql, params)])[1]
+    if in_callers_transaction(db) or not _accepts_multiple_statements(db):
+        return retrying_atomic(lambda: execute_many([(sql, params)])[0])
+    return execute_many([(ISOLATION, ()), (sql, params)])[1]
 
 
-def together(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
+def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
     """Return the rows of each of some statements, one after the other; on PostgreSQL that is one round trip.
 
     Each sees what was committed before it began, also while the one before it waited.
     """
     db = connection()
     with db.cursor() as cursor:
-        if not _takes_several(db):
+        if not _accepts_multiple_statements(db):
             found = []
             for sql, params in statements:
                 cursor.execute(sql, params)
@@ -142,21 +142,21 @@ def together(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple
         return found
 
 
-def paced(work: Callable[[], T], *, more: bool = False) -> T:
-    """Run one transaction of a bulk write, as ``ours`` does; return what ``work`` returns.
+def fair_atomic(work: Callable[[], T], *, more: bool = False) -> T:
+    """Run one transaction of a bulk write, as ``retrying_atomic`` does; return what ``work`` returns.
 
     Where that is true, or ``more``, another one follows. Then SQLite's lock is left to others first, for as long as it
     was held and at most ``MAX_PAUSE_SECONDS``: it is unfair, and whoever writes back to back leaves others hardly any.
     """
-    before = held.seconds
-    done = ours(work)
+    before = lock_time.seconds
+    done = retrying_atomic(work)
     db = connection()
     if (done or more) and db.vendor == "sqlite" and not in_callers_transaction(db):
-        time.sleep(min(max(PAUSE, held.seconds - before), MAX_PAUSE_SECONDS))
+        time.sleep(min(max(MIN_LOCK_PAUSE_SECONDS, lock_time.seconds - before), MAX_PAUSE_SECONDS))
     return done
 
 
-def after_commit(work: Callable[[], object]) -> None:
+def on_commit(work: Callable[[], object]) -> None:
     """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised.
 
     With ``AUTOCOMMIT = False`` nothing tells of the caller's commit: ``work`` is called at once, in that transaction.
@@ -176,15 +176,15 @@ def after_commit(work: Callable[[], object]) -> None:
             logger.exception("Error calling what follows a change")
 
 
-def at_leisure(work: Callable[[], object]) -> None:
+def call_after_write(work: Callable[[], object]) -> None:
     """Call ``work``, whose end nobody waits for: now, or on a worker's writing thread after the call that it is in."""
-    if rest.calls is None:
+    if deferred.calls is None:
         work()
     else:
-        rest.calls.append(work)
+        deferred.calls.append(work)
 
 
-def together_after_commit(name: str, told: T, work: Callable[[list[T]], object]) -> None:
+def on_commit_merged(name: str, told: T, work: Callable[[list[T]], object]) -> None:
     """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told.
 
     Not with ``AUTOCOMMIT = False``: other processes look for what was committed once a second.
@@ -194,8 +194,8 @@ def together_after_commit(name: str, told: T, work: Callable[[list[T]], object])
         return
     # The first callback that runs takes all. A flag at registering would be wrong: a savepoint rolled back takes its
     # callback along. The references are weak, so that a call whose callback went with a rollback is forgotten.
-    call = _Call(told)
-    waiting: WeakSet[_Call] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
+    call = _MergedCall(told)
+    waiting: WeakSet[_MergedCall] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
     waiting.add(call)
 
     def take_all() -> None:
@@ -204,11 +204,11 @@ def together_after_commit(name: str, told: T, work: Callable[[list[T]], object])
             waiting.clear()
             work([one.told for one in taken])
 
-    after_commit(take_all)
+    on_commit(take_all)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
-class _Call:
+class _MergedCall:
     """What is put off, for as long as its callback waits."""
 
     told: Any
@@ -236,17 +236,17 @@ def _is_committed_by_hand(db: BaseDatabaseWrapper) -> bool:
 def _begin(db: BaseDatabaseWrapper) -> None:
     if db.vendor == "postgresql":
         with db.cursor() as cursor:
-            for statement in ["; ".join(BEGIN)] if _takes_several(db) else BEGIN:
+            for statement in ["; ".join(BEGIN)] if _accepts_multiple_statements(db) else BEGIN:
                 cursor.execute(statement)
     begin_with_a_write()
 
 
-def _takes_several(db: BaseDatabaseWrapper) -> bool:
+def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
     """Whether several statements can be sent at once. Where a host has every one prepared the server takes one."""
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 
 
-def _passing(exc: OperationalError) -> bool:
+def _is_transient(exc: OperationalError) -> bool:
     """Whether trying again helps: SQLite's lock, PostgreSQL's deadlock or serialization failure."""
     if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03"):
         return True

@@ -18,9 +18,9 @@ from notifications.models import Job, Notification
 from notifications.streams import recount
 
 #: Seconds: clocks that differ by more are said, and changes that have waited for so long for their number.
-SKEW, LEFT = 2.0, 3.0
+MAX_CLOCK_SKEW_SECONDS, LEFT = 2.0, 3.0
 #: Users whose unread count is wrong that are named.
-NAMED = 10
+MAX_USERS_NAMED = 10
 
 
 def reach() -> Finding:
@@ -100,7 +100,7 @@ def clocks() -> Finding:
     """Whether the database's clock, by which leases are counted, is about ours."""
     skew = (clock() - datetime.now(UTC)).total_seconds()
     figures = {"seconds": round(skew, 3)}
-    if abs(skew) > SKEW:
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         return Finding(
             what="clock",
             state=WARNING,
@@ -140,7 +140,9 @@ def counts() -> Finding:
     """Whether the number on each bell is that of the unread notifications."""
     wrong = recount.miscounted()
     if wrong:
-        named = ", ".join(map(str, list(wrong)[:NAMED])) + (" and others" if len(wrong) > NAMED else "")
+        named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
+            " and others" if len(wrong) > MAX_USERS_NAMED else ""
+        )
         return Finding(
             what="unread",
             state=ERROR,

@@ -19,7 +19,7 @@ from notifications.db.transactions import database
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.queues import paused
-from notifications.jobs.claiming.stranded import WAITS, unserved
+from notifications.jobs.claiming.stranded import WAIT_SECONDS, unserved
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
@@ -55,7 +55,7 @@ def versions() -> Finding:
 
 def layer() -> Finding:
     """By which way processes hear of one another, and whether a channel layer brings what it takes."""
-    way = doorbell.the_way()
+    way = doorbell.transport_name()
     path = doorbell_layer.configured()
     if not path:
         return Finding(what="doorbell", state=OK, words=f"By {way}.", figures={"way": way})
@@ -109,7 +109,7 @@ def workers() -> Finding:
         return Finding(what="workers", state=OK, words=words, figures=figures)
     return Finding(
         what="workers",
-        state=ERROR if waits > WAITS else WARNING,
+        state=ERROR if waits > WAIT_SECONDS else WARNING,
         words=f"No worker is alive; {figures['due']} jobs wait"
         + (f", the oldest for {waits:.0f} s." if figures["due"] else "."),
         remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve by ASGI.",

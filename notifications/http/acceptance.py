@@ -18,13 +18,19 @@ from notifications import paths
 from notifications.compat import TaskResult
 from notifications.db.threads import NoThread
 from notifications.db.transactions import begin_with_a_write, connection, database
-from notifications.exceptions import KeyReused, TooManyJobs
+from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.http import until_done
-from notifications.http.idempotency import Key, Taken, key_of
+from notifications.http.idempotency import Key, KeyTaken, key_of
 from notifications.http.prefer import seconds_to_wait, will_not_wait
 from notifications.http.requests import preferred_type
-from notifications.http.waiting import Seat, close_connections, in_transaction, release_thread, take_seat
-from notifications.jobs.enqueueing.owners import asked_in_request, owner_key
+from notifications.http.waiting import (
+    WaitSlot,
+    close_connections,
+    in_transaction,
+    release_thread,
+    take_wait_slot,
+)
+from notifications.jobs.enqueueing.owners import owner_from_request, owner_key
 from notifications.jobs.enqueueing.rate_limit import counted
 from notifications.jobs.host_code import name_of
 from notifications.models import Job
@@ -41,45 +47,45 @@ _warned_views: set[str] = set()
 #: Seconds after which a client may ask again how far its job is.
 RETRY_AFTER = 1
 #: Times that a request with a key is tried whose key is taken, and free when one looks.
-TRIES = 3
+MAX_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class AcceptedJob:
     """The job that a request got, whether an earlier one got it, and for how long the answer may wait for its end."""
 
     job: Job
     replayed: bool = False
     seconds: int = 0
-    seat: Seat | None = None
+    seat: WaitSlot | None = None
 
 
 def accept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
-    asked = _ask_or_refuse(request, ask)
-    if isinstance(asked, Asked) and asked.seat:
+    asked = _enqueue_or_refuse(request, ask)
+    if isinstance(asked, AcceptedJob) and asked.seat:
         try:
             # On the loop of the server, where it is ended when the client goes, and this thread with it.
             async_to_sync(until_done.wait)(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
-        asked = replace(asked, job=_as_it_is(asked.job))
-    return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
+        asked = replace(asked, job=_reread(asked.job))
+    return asked if isinstance(asked, HttpResponse) else _response(request, asked)
 
 
 async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
-    asked = await sync_to_async(_ask_or_refuse)(request, ask)
-    if isinstance(asked, Asked) and asked.seat:
-        here = hub.here()
+    asked = await sync_to_async(_enqueue_or_refuse)(request, ask)
+    if isinstance(asked, AcceptedJob) and asked.seat:
+        here = hub.current_hub()
         try:
             release_thread()
             await until_done.wait(asked.job.id, asked.seconds)
         finally:
             asked.seat.leave()
         with suppress(NoThread):  # then as it was
-            asked = replace(asked, job=await here.questions.run(_as_it_is, asked.job))
-    return asked if isinstance(asked, HttpResponse) else _answer(request, asked)
+            asked = replace(asked, job=await here.questions.run(_reread, asked.job))
+    return asked if isinstance(asked, HttpResponse) else _response(request, asked)
 
 
 def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None = None) -> HttpResponse:
@@ -99,16 +105,16 @@ def job_etag(job: Job) -> str:
     return f'"{job.version}-{job.seq or 0}"'
 
 
-def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked | HttpResponse:
+def _enqueue_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> AcceptedJob | HttpResponse:
     """Ask, and sit down to wait where the client wants to; then no connection is held here."""
     may_wait = not in_transaction()
     try:
-        asked = _ask_once(request, ask)
+        asked = _enqueue_once(request, ask)
     except Problem as problem:
         return problem.response()
     except TooManyJobs as exc:
         return Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}).response()
-    except KeyReused as exc:
+    except IdempotencyKeyConflict as exc:
         return Problem(422, str(exc)).response()
     except (OperationalError, InterfaceError) as exc:
         log_database_error(exc)
@@ -117,7 +123,7 @@ def _ask_or_refuse(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked
         _warn_of_safe_method(request)
     if not may_wait or _prefers_a_page(request):
         return asked
-    return _sit_down(request, asked)
+    return _take_wait_slot(request, asked)
 
 
 def _warn_of_safe_method(request: HttpRequest) -> None:
@@ -135,17 +141,17 @@ def _warn_of_safe_method(request: HttpRequest) -> None:
     )
 
 
-def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
+def _enqueue_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> AcceptedJob:
     """Ask, unless an equal request with the same key was answered."""
-    with asked_in_request(getattr(request, "user", None)), counted() as got:
+    with owner_from_request(getattr(request, "user", None)), counted() as got:
         owner = owner_key()  # here, because a session may be read for it: not while SQLite's lock is held
         key = key_of(request, owner)
         if key is None:
-            return _ask(ask, got, owner, None)
-        for _ in range(TRIES):
+            return _enqueue(ask, got, owner, None)
+        for _ in range(MAX_TRIES):
             try:
-                return _ask(ask, got, owner, key)
-            except Taken as exc:
+                return _enqueue(ask, got, owner, key)
+            except KeyTaken as exc:
                 # Rolled back, with all that ask did. A caller's transaction may have a snapshot without the other.
                 there = key.job(exc.owner)
             except Exception as exc:
@@ -154,7 +160,7 @@ def _ask_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> Asked:
                 if there is None and not _is_serialization_failure(exc):
                     raise
             if there:
-                return Asked(job=there, replayed=True)
+                return AcceptedJob(job=there, replayed=True)
     raise _being_answered()
 
 
@@ -169,7 +175,7 @@ def _first_job(key: Key, owner: Any, exc: Exception) -> Job | None:
         there = key.job(owner)
         if there is None and connection().in_atomic_block and connection().vendor == "postgresql":
             with ThreadPoolExecutor(1) as beside:
-                if beside.submit(_see_beside, key, owner).result():
+                if beside.submit(_is_visible_elsewhere, key, owner).result():
                     raise _being_answered()
         return there
     except (OperationalError, InterfaceError) as error:
@@ -177,7 +183,7 @@ def _first_job(key: Key, owner: Any, exc: Exception) -> Job | None:
         return None
 
 
-def _see_beside(key: Key, owner: Any) -> bool:
+def _is_visible_elsewhere(key: Key, owner: Any) -> bool:
     try:
         return key.job(owner) is not None
     finally:
@@ -192,11 +198,13 @@ def _being_answered() -> Problem:
     )
 
 
-def _ask(ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, key: Key | None) -> Asked:
-    with transaction.atomic(using=database()), _with_the_projects():
+def _enqueue(
+    ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, key: Key | None
+) -> AcceptedJob:
+    with transaction.atomic(using=database()), _default_database_atomic():
         begin_with_a_write()
         if key and (there := key.job(owner)):
-            return Asked(job=there, replayed=True)
+            return AcceptedJob(job=there, replayed=True)
         result = ask()
         if not isinstance(result, TaskResult):
             raise TypeError(f"ask returned {result!r}. It must return what enqueue() returned.")
@@ -205,10 +213,10 @@ def _ask(ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, 
             job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.give(job)
-        return Asked(job=job)
+        return AcceptedJob(job=job)
 
 
-def _with_the_projects() -> AbstractContextManager[Any]:
+def _default_database_atomic() -> AbstractContextManager[Any]:
     """Where the app has a database of its own: a transaction of the project's too, which ends in the same way.
 
     It is committed first, so that no worker meets a job without what it works on.
@@ -221,18 +229,18 @@ def _is_serialization_failure(exc: Exception) -> bool:
     return getattr(exc.__cause__, "sqlstate", "") == "40001" and not connection().in_atomic_block
 
 
-def _sit_down(request: Any, asked: Asked) -> Asked:
+def _take_wait_slot(request: Any, asked: AcceptedJob) -> AcceptedJob:
     seconds = 0 if will_not_wait(request) else seconds_to_wait(request)
     if not seconds or asked.job.done:
         return replace(asked, seconds=seconds)
-    seat = take_seat(getattr(getattr(request, "user", None), "pk", None))
+    seat = take_wait_slot(getattr(getattr(request, "user", None), "pk", None))
     if seat is None:  # too many of its requests wait
         return asked
     close_connections()
     return replace(asked, seconds=seconds, seat=seat)
 
 
-def _answer(request: Any, asked: Asked) -> HttpResponse:
+def _response(request: Any, asked: AcceptedJob) -> HttpResponse:
     job = asked.job
     here = paths.job_path("api-job", job.id)
     if _prefers_a_page(request):
@@ -257,7 +265,7 @@ def _prefers_a_page(request: Any) -> bool:
     return preferred_type(request, ["application/json", "text/html"]) == "text/html"
 
 
-def _as_it_is(job: Job) -> Job:
+def _reread(job: Job) -> Job:
     """Return a job as it is now, or as it was where that cannot be seen: it is accepted in any case."""
     try:
         return Job.objects.using(database()).filter(pk=job.id).first() or job

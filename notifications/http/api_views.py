@@ -14,12 +14,12 @@ from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http import until_done
 from notifications.http.acceptance import RETRY_AFTER, job_etag, job_response
-from notifications.http.prefer import seat_to_wait, seconds_to_wait
+from notifications.http.prefer import seconds_to_wait, wait_slot_or_refuse
 from notifications.http.requests import (
     aapi,
     admit,
-    apart,
     api,
+    exempt_from_host,
     is_known,
     json_object,
     query_limit,
@@ -27,7 +27,7 @@ from notifications.http.requests import (
     uuids,
     whole_number,
 )
-from notifications.http.waiting import Seat, close_connections, release_thread
+from notifications.http.waiting import WaitSlot, close_connections, release_thread
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, private
@@ -35,14 +35,14 @@ from notifications.realtime import frames, hub, reader
 from notifications.streams import changes, inbox, listing
 
 #: Items of a page, unless told and at most; ids in one request.
-PAGE, PAGE_MOST, IDS_MOST = 50, 100, 200
+PAGE_SIZE, MAX_PAGE_SIZE, MAX_IDS = 50, 100, 200
 
 
 @api("GET")
 def jobs(request: HttpRequest) -> HttpResponse:
     """Answer a page of my jobs, newest first, of one ``state`` if one is given."""
     user = request.user.pk
-    limit = query_limit(request, PAGE, PAGE_MOST)
+    limit = query_limit(request, PAGE_SIZE, MAX_PAGE_SIZE)
     reader.number_first([user])
     # A page of them must not weigh what they took and returned.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
@@ -65,9 +65,9 @@ async def job(request: HttpRequest, id: UUID) -> HttpResponse:
     With ``Prefer: wait=N`` it is answered when it is done, or after N seconds as it is then, but not under WSGI.
     """
     seconds = seconds_to_wait(request)
-    mine, seat = await sync_to_async(_look_and_sit_down)(request, id, seconds)
+    mine, seat = await sync_to_async(_read_job_and_take_wait_slot)(request, id, seconds)
     if seat:
-        here = hub.here()
+        here = hub.current_hub()
         try:
             release_thread()
             await until_done.wait(id, seconds)
@@ -88,7 +88,7 @@ async def job(request: HttpRequest, id: UUID) -> HttpResponse:
 @api("GET")
 def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
     """Answer the JSON that a job of mine returned; 409 while it is not finished, or when it failed."""
-    mine = _mine(request.user.pk, id)
+    mine = _own_job(request.user.pk, id)
     if not mine.done:
         raise Problem(
             409,
@@ -108,9 +108,9 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
 @api("POST")
 def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
     """Cancel a job of mine: 200 if it is cancelled now, 202 if it runs and is asked to end, 409 if it is done."""
-    if not _mine(request.user.pk, id).done:
+    if not _own_job(request.user.pk, id).done:
         manual.cancel([id], by=request.user.pk)
-    mine = _mine(request.user.pk, id)
+    mine = _own_job(request.user.pk, id)
     if mine.done and mine.state != Job.State.CANCELLED:
         raise Problem(409, f"The job has {mine.state} already.")
     return job_response(mine, status=200 if mine.done else 202)
@@ -119,14 +119,14 @@ def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 @api("POST")
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Have a job of mine tried again: 202; 409 unless it has failed or was cancelled."""
-    mine = _mine(request.user.pk, id)
+    mine = _own_job(request.user.pk, id)
     try:
-        queued = mine.state in manual.ENDED_BADLY and manual.retry([id])
+        queued = mine.state in manual.RETRYABLE_STATES and manual.retry([id])
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     if not queued:
         raise Problem(409, f"The job is {mine.state}. Only one that failed or was cancelled is tried again.")
-    return job_response(_mine(request.user.pk, id), status=202)
+    return job_response(_own_job(request.user.pk, id), status=202)
 
 
 @api("GET")
@@ -135,14 +135,14 @@ def notifications(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     unread = query_number(request, "unread", high=1)
     archived = query_number(request, "archived", high=1)
-    limit = query_limit(request, PAGE, PAGE_MOST)
+    limit = query_limit(request, PAGE_SIZE, MAX_PAGE_SIZE)
     after = query_number(request, "after")
     category = request.GET.get("category")
     if "\0" in (category or ""):
         raise Problem(422, "category holds a NUL. Leave it out.", field="category")
     reader.number_first([user])
     epoch, position = streams.epoch(), changes.position(user)
-    page = listing.newest(
+    page = listing.read_newest(
         user,
         limit + 1,
         head=position.head,
@@ -170,16 +170,16 @@ def mark(request: HttpRequest, verb: str) -> HttpResponse:
     user = request.user.pk
     body = json_object(request)
     up_to = whole_number(body.get("up_to"), "up_to", high=changes.position(user).head)
-    ids = uuids(body["ids"], "ids", IDS_MOST) if body.get("ids") is not None else None
+    ids = uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
     more = inbox.mark(user, verb, up_to, ids)
     position = changes.position(user)
     answer = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": more}
     return _json(frames.encode(answer))
 
 
-@apart
+@exempt_from_host
 @csrf_exempt
-def nothing(request: HttpRequest) -> HttpResponse:
+def not_found(request: HttpRequest) -> HttpResponse:
     """Answer a path of the API that does not exist."""
     slash = "" if request.path.endswith("/") else " Its paths end with a slash."
     return Problem(
@@ -187,18 +187,18 @@ def nothing(request: HttpRequest) -> HttpResponse:
     ).response()
 
 
-def _look_and_sit_down(request: HttpRequest, id: UUID, seconds: int) -> tuple[Job, Seat | None]:
+def _read_job_and_take_wait_slot(request: HttpRequest, id: UUID, seconds: int) -> tuple[Job, WaitSlot | None]:
     """Return a job and, where its end is to be waited for, a seat; then no connection is held here."""
     admit(request, "GET")
-    mine = _mine(request.user.pk, id)
+    mine = _own_job(request.user.pk, id)
     if mine.done or not seconds:
         return mine, None
-    seat = seat_to_wait(request.user.pk)
+    seat = wait_slot_or_refuse(request.user.pk)
     close_connections()
     return mine, seat
 
 
-def _mine(user: Any, id: UUID) -> Job:
+def _own_job(user: Any, id: UUID) -> Job:
     """Return a job of the user (key); somebody else's is answered exactly like one that does not exist."""
     reader.number_first([user])
     return _found(user, id)

@@ -17,10 +17,10 @@ from notifications.models import Job
 from notifications.problems import Problem
 from notifications.validators import KEY
 
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-class Taken(Exception):
+class KeyTaken(Exception):
     """Another request with this key came first; its job belongs to ``owner`` (key)."""
 
     def __init__(self, owner: Any) -> None:
@@ -48,11 +48,11 @@ class Key:
         return there
 
     def give(self, job: Job) -> None:
-        """Store the key on a job, unless it has one of its own. Raises ``Taken``."""
+        """Store the key on a job, unless it has one of its own. Raises ``KeyTaken``."""
         try:
             unique.give_key(job, self._stored(job.user_id), self.hash)
         except IntegrityError as exc:
-            raise Taken(job.user_id) from exc
+            raise KeyTaken(job.user_id) from exc
 
     def _stored(self, owner: Any) -> str:
         """Apart from what ``.using(key=…)`` stores, which has no space: nobody's header may take the key of a program.
@@ -83,7 +83,7 @@ def _hash_of(request: Any) -> str:
     plain: HttpRequest = getattr(request, "_request", request)
     hash = sha256()
     _add(hash, [plain.method, plain.path, plain.META.get("QUERY_STRING", "")])
-    if plain.method == "POST" and plain.content_type in FORMS:
+    if plain.method == "POST" and plain.content_type in FORM_TYPES:
         # Not its bytes: they are gone once the CSRF check has looked for its token.
         _add_form(hash, plain.POST)
         _add_form(hash, plain.FILES)

@@ -67,13 +67,13 @@ def inbox(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     after = _number(request.GET["after"]) if "after" in request.GET else None
     number_first([user])
-    here = pages.here(user)
+    here = pages.read_stream_position(user)
     context = {
         "notifications_position": here,
         "here": here,
         "after": after,
         "is_being_read": bool(streams.being_read(user)),
-        "page": pages.latest(user, here.seq, after),
+        "page": pages.read_inbox_page(user, here.seq, after),
     }
     return render(request, "notifications/inbox.html", context)
 
@@ -98,12 +98,12 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
     """Show a job of mine: how far it is, and what came out."""
     user = request.user.pk
     number_first([user])
-    here = pages.here(user)
+    here = pages.read_stream_position(user)
     mine = _of_mine(request, id)
     context = {
         "notifications_position": here,
         "job": mine,
-        "is_tried_again": mine.state in manual.ENDED_BADLY,
+        "is_tried_again": mine.state in manual.RETRYABLE_STATES,
         "error": frames.error_of(mine),
         "result": _pretty(mine.result),
     }

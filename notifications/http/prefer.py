@@ -8,14 +8,14 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
-from notifications.http.waiting import Seat, take_seat
+from notifications.http.waiting import WaitSlot, take_wait_slot
 from notifications.problems import Problem
 from notifications.request_limits import header
 
 #: Seconds that a client may ask an answer to wait, at most.
-WAIT = 20
+MAX_WAIT_SECONDS = 20
 #: Seconds after which a client may ask again when too many of its requests wait.
-TRY_AGAIN = 5
+RETRY_AFTER_SECONDS = 5
 
 # A comma inside quotes does not end a preference.
 _PREFERENCE = re.compile(r'(?:[^,"]++|"(?:\\.|[^"\\]++)*+"?)++')
@@ -35,21 +35,23 @@ def will_not_wait(request: HttpRequest) -> bool:
     return "respond-async" in _preferences(header(request, "Prefer"))
 
 
-def seat_to_wait(user: Any) -> Seat:
+def wait_slot_or_refuse(user: Any) -> WaitSlot:
     """Return a seat for a request of this user (key) that waits. Raises Problem 429 if too many wait already."""
-    seat = take_seat(user)
+    seat = take_wait_slot(user)
     if seat is None:
         raise Problem(
             429,
             "Too many requests of this user wait already. End one, or do not wait.",
-            headers={"Retry-After": str(TRY_AGAIN)},
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     return seat
 
 
 def _seconds(said: str) -> int:
     value = _preferences(said).get("wait", "")
-    return min(int(value.lstrip("0")[:9] or 0), WAIT) if value.isascii() and value.isdigit() else 0
+    return (
+        min(int(value.lstrip("0")[:9] or 0), MAX_WAIT_SECONDS) if value.isascii() and value.isdigit() else 0
+    )
 
 
 def _preferences(said: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from notifications.request_limits import MAX_HEADER_BYTES, header
 from notifications.validators import INTEGER
 
 #: Bytes of a body, and digits of a number in it.
-BODY, DIGITS = 1024 * 1024, 400
+MAX_BODY_BYTES, MAX_NUMBER_DIGITS = 1024 * 1024, 400
 
 # All but the weight. Nothing is tried twice (possessive quantifiers), so the time grows with the length only.
 _PARAMETERS = re.compile(r';\s*+(?!q\s*+=)[^;,"]*+(?:"[^"]*+"[^;,"]*+)*+', re.IGNORECASE)
@@ -49,7 +49,7 @@ def api(method: str) -> Callable[[View], View]:
             admit(request, method)
             return view(request, *args, **kwargs)
 
-        return apart(wrapped)
+        return exempt_from_host(wrapped)
 
     return decorate
 
@@ -65,10 +65,10 @@ def aapi(view: AsyncView) -> AsyncView:
         except ANSWERED as exc:
             return answer_to(exc)
 
-    return apart(wrapped)
+    return exempt_from_host(wrapped)
 
 
-def apart(view: Any) -> Any:
+def exempt_from_host(view: Any) -> Any:
     """Leave the view alone with ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware``."""
     view._non_atomic_requests = _every_database()
     view.login_required = False
@@ -150,11 +150,11 @@ def json_object(request: HttpRequest) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise Problem(415, f"The body is {request.content_type or 'of no type'}. Send application/json.")
     try:
-        if len(request.body) > BODY:  # one that came without a length
-            raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
+        if len(request.body) > MAX_BODY_BYTES:  # one that came without a length
+            raise Problem(413, f"The body is too large. Send at most {MAX_BODY_BYTES} bytes.")
         value = _strict_json(request.body)
     except RequestDataTooBig as exc:
-        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.") from exc
+        raise Problem(413, f"The body is too large. Send at most {MAX_BODY_BYTES} bytes.") from exc
     except (ValueError, RecursionError, UnreadablePostError) as exc:
         why = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
         raise Problem(400, f"The body is not JSON: {why}. Send one JSON object, encoded as UTF-8.") from exc
@@ -208,8 +208,8 @@ def _refuse_large(request: HttpRequest) -> None:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):
         raise Problem(400, "Content-Length is no number. Send the bytes of the body, or none.")
-    if int(length[:19]) > BODY:
-        raise Problem(413, f"The body is too large. Send at most {BODY} bytes.")
+    if int(length[:19]) > MAX_BODY_BYTES:
+        raise Problem(413, f"The body is too large. Send at most {MAX_BODY_BYTES} bytes.")
 
 
 def _check_csrf(request: HttpRequest) -> None:
@@ -239,8 +239,8 @@ def _no_number(name: str) -> None:
 
 
 def _int(digits: str) -> int:
-    if len(digits) > DIGITS:
-        raise ValueError(f"a number has over {DIGITS} digits")
+    if len(digits) > MAX_NUMBER_DIGITS:
+        raise ValueError(f"a number has over {MAX_NUMBER_DIGITS} digits")
     return int(digits)
 
 

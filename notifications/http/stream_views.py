@@ -12,9 +12,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from notifications.http.prefer import seat_to_wait, seconds_to_wait
+from notifications.http.prefer import seconds_to_wait, wait_slot_or_refuse
 from notifications.http.requests import aapi, admit, entity_tags, is_known, query_number, signed_in
-from notifications.http.waiting import Seat, let_go
+from notifications.http.waiting import WaitSlot, release_connections
 from notifications.problems import Problem, busy, private
 from notifications.realtime import close_reasons, frames, hub, reader
 from notifications.realtime.auth.sessions import session_of
@@ -25,7 +25,7 @@ from notifications.validators import INTEGER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class StreamRequest:
     """Who asks, by which session, and the position that they have."""
 
     user: Any
@@ -43,9 +43,9 @@ async def sync(request: HttpRequest) -> HttpResponse:
     """
     seconds = seconds_to_wait(request)
     if seconds:
-        found = await _wait(request, await sync_to_async(_asked)(request), seconds)
+        found = await _wait(request, await sync_to_async(_parse_sync_request)(request), seconds)
     else:
-        found = await sync_to_async(_look)(request)
+        found = await sync_to_async(_read_catch_up)(request)
     if is_known(found.etag, request):
         response = HttpResponse(status=304)
     else:
@@ -62,7 +62,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
 
     204, which ends an EventSource for good, where nobody is signed in.
     """
-    asked = await sync_to_async(_asked_for_events)(request)
+    asked = await sync_to_async(_parse_events_request)(request)
     if asked is None:
         return private(HttpResponse(status=204))
     if not isinstance(request, ASGIRequest):
@@ -71,38 +71,40 @@ async def events(request: HttpRequest) -> HttpResponseBase:
         return _as_events(HttpResponse())
     # GZipMiddleware would hold events back until it has a block of them.
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
-    return _as_events(StreamingHttpResponse(_stream(asked, seat_to_wait(asked.user))))
+    return _as_events(StreamingHttpResponse(_stream(asked, wait_slot_or_refuse(asked.user))))
 
 
-def _look(request: HttpRequest) -> reader.CatchUp:
-    asked = _asked(request)
+def _read_catch_up(request: HttpRequest) -> reader.CatchUp:
+    asked = _parse_sync_request(request)
     return reader.catch_up(asked.user, asked.epoch, asked.seq)
 
 
-def _asked(request: HttpRequest) -> Asked:
+def _parse_sync_request(request: HttpRequest) -> StreamRequest:
     admit(request, "GET")
-    return _who(request, request.GET.get("epoch"), query_number(request, "seq"))
+    return _stream_request(request, request.GET.get("epoch"), query_number(request, "seq"))
 
 
-def _asked_for_events(request: HttpRequest) -> Asked | None:
+def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
     if request.method in ("GET", "HEAD") and not signed_in(request):
         return None
     admit(request, "GET", "text/event-stream")
     epoch, _, seq = header(request, "Last-Event-ID").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= INTEGER:
-        return _who(request, epoch, int(seq))
-    return _who(request, request.GET.get("epoch"), query_number(request, "seq"))
+        return _stream_request(request, epoch, int(seq))
+    return _stream_request(request, request.GET.get("epoch"), query_number(request, "seq"))
 
 
-def _who(request: HttpRequest, epoch: str | None, seq: int | None) -> Asked:
-    return Asked(user=request.user.pk, session=session_of(request), epoch=epoch, seq=seq)
+def _stream_request(request: HttpRequest, epoch: str | None, seq: int | None) -> StreamRequest:
+    return StreamRequest(user=request.user.pk, session=session_of(request), epoch=epoch, seq=seq)
 
 
-async def _wait(request: HttpRequest, asked: Asked, seconds: int) -> reader.CatchUp:
-    seat = seat_to_wait(asked.user)
+async def _wait(request: HttpRequest, asked: StreamRequest, seconds: int) -> reader.CatchUp:
+    seat = wait_slot_or_refuse(asked.user)
     try:
-        await let_go()
-        poll = Poll(hub.here(), asked.user, asked.session, (asked.epoch, asked.seq), entity_tags(request))
+        await release_connections()
+        poll = Poll(
+            hub.current_hub(), asked.user, asked.session, (asked.epoch, asked.seq), entity_tags(request)
+        )
         found = await poll.answer(seconds)
     finally:
         seat.leave()
@@ -115,10 +117,10 @@ async def _wait(request: HttpRequest, asked: Asked, seconds: int) -> reader.Catc
     return found
 
 
-async def _stream(asked: Asked, seat: Seat) -> AsyncGenerator[bytes]:
+async def _stream(asked: StreamRequest, seat: WaitSlot) -> AsyncGenerator[bytes]:
     try:
-        await let_go()
-        stream = EventStream(hub.here(), asked.user, asked.session)
+        await release_connections()
+        stream = EventStream(hub.current_hub(), asked.user, asked.session)
         async with aclosing(stream.events(asked.epoch, asked.seq)) as events:
             async for event in events:
                 yield event

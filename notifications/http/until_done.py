@@ -24,7 +24,7 @@ async def wait(id: UUID, seconds: float) -> None:
 
     Where no thread can be started that would look for the job, this returns at once.
     """
-    here = hub.here()
+    here = hub.current_hub()
     if task := server_task():
         here.waiting.add(task)
     with contextlib.suppress(NoThread), waits.wait_for(id, doorbell.listen) as future:

@@ -13,16 +13,16 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: Waiting requests of a user in one process.
-AT_ONCE = 4
+MAX_WAITING_REQUESTS = 4
 
 #: The task in which the server runs the request. A weak reference: the context belongs to the task itself.
 _server_task: ContextVar[ref[asyncio.Task[Any]] | None] = ContextVar("server_task", default=None)
 
 _lock = threading.Lock()
-_taken: dict[Any, WeakSet[Seat]] = {}
+_taken: dict[Any, WeakSet[WaitSlot]] = {}
 
 
-class Seat:
+class WaitSlot:
     """The right of one request to wait, until it leaves. One that is lost on its way ends with the request."""
 
     __slots__ = ("__weakref__", "user")
@@ -40,18 +40,18 @@ class Seat:
                     del _taken[self.user]
 
 
-def take_seat(user: Any) -> Seat | None:
+def take_wait_slot(user: Any) -> WaitSlot | None:
     """Return a seat for a request of this user (key); None if too many of them wait already."""
-    seat = Seat(user)
+    seat = WaitSlot(user)
     with _lock:
         seats = _taken.setdefault(user, WeakSet())
-        if len(seats) >= AT_ONCE:
+        if len(seats) >= MAX_WAITING_REQUESTS:
             return None
         seats.add(seat)
     return seat
 
 
-async def let_go() -> None:
+async def release_connections() -> None:
     """Close the connections that the request has opened, in the thread that opened them, and let that thread go."""
     await sync_to_async(close_connections)()
     release_thread()

@@ -33,18 +33,18 @@ Listen = Callable[[Callable[[Any, bool], None]], Callable[[], None]]
 
 #: Seconds: the first pause between two looks that no ring asked for, and the longest. It doubles in between, because
 #: other processes may not be heard yet when somebody begins to wait.
-SOON, SELDOM = 0.1, 5.0
+FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 5.0
 #: Seconds without anybody who waits after which the thread ends.
-IDLE = 5.0
+IDLE_SECONDS = 5.0
 #: Seconds without a ring after which the thread closes its connection.
-KEPT = 1.0
+CONNECTION_IDLE_SECONDS = 1.0
 #: Jobs that one query asks for.
-AT_ONCE = 500
-DONE = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
+MAX_IDS_PER_QUERY = 500
+DONE_STATES = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class End:
+class JobEnd:
     """What became of a job."""
 
     state: str
@@ -60,11 +60,11 @@ class End:
         return json.loads(self.result or "null")
 
 
-def look_at(id: UUID) -> End | None:
+def read_end(id: UUID) -> JobEnd | None:
     """Return what became of a job, None while it is active. Raises ``JobDoesNotExist``."""
     rows = Job.objects.using(database()).filter(pk=id).values_list("state", "result", "error")
     for state, result, error in rows:
-        return End(state=state, result=result, error=error) if state in DONE else None
+        return JobEnd(state=state, result=result, error=error) if state in DONE_STATES else None
     raise JobDoesNotExist(id)
 
 
@@ -72,12 +72,12 @@ def look_at(id: UUID) -> End | None:
 class _Awaited:
     """A job for which somebody waits here. Its owner is known after the first look."""
 
-    futures: list[Future[End]] = field(default_factory=list)
+    futures: list[Future[JobEnd]] = field(default_factory=list)
     known: bool = False
     user: Any = None
 
 
-class Waits:
+class JobWaits:
     """All who wait for jobs in this process, and the thread that looks for them."""
 
     def __init__(self) -> None:
@@ -88,9 +88,9 @@ class Waits:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[End]]:
+    def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[JobEnd]]:
         """Give a future of the job's end; whoever leaves the block waits no more. Raises ``NoThread``."""
-        future: Future[End] = Future()
+        future: Future[JobEnd] = Future()
         with self._lock:
             if self._thread is None:
                 self._thread = start_thread(self._watch, "notifications-join", listen)
@@ -119,8 +119,8 @@ class Waits:
 
     def _watch_until_idle(self, listen: Listen) -> None:
         limit_this_thread()
-        deaf = listen(self._heard)
-        pause, idle_since = SOON, 0.0
+        unsubscribe = listen(self._heard)
+        pause, idle_since = FIRST_POLL_SECONDS, 0.0
         # By the clock, not after a silence: rings for others never cease on a busy site.
         all_at = time.monotonic() + pause
         try:
@@ -128,22 +128,22 @@ class Waits:
                 self._wake.clear()
                 self._look()
                 idle_since = 0.0 if self._awaited else idle_since or time.monotonic()
-                rung = self._wake.wait(IDLE if idle_since else max(0.0, all_at - time.monotonic()))
+                rung = self._wake.wait(IDLE_SECONDS if idle_since else max(0.0, all_at - time.monotonic()))
                 if time.monotonic() < all_at:
                     continue
-                if pause >= KEPT and not rung:
+                if pause >= CONNECTION_IDLE_SECONDS and not rung:
                     close_connections()
-                pause = min(pause * 2, SELDOM)
+                pause = min(pause * 2, MAX_POLL_SECONDS)
                 all_at = time.monotonic() + pause
                 with self._lock:
                     self._due.update(self._awaited)
         finally:
-            deaf()
+            unsubscribe()
             close_connections()
 
     def _goes_on(self, idle_since: float) -> bool:
         with self._lock:
-            if self._awaited or not idle_since or time.monotonic() - idle_since < IDLE:
+            if self._awaited or not idle_since or time.monotonic() - idle_since < IDLE_SECONDS:
                 return True
             self._thread = None
             return False
@@ -165,8 +165,8 @@ class Waits:
         with self._lock:
             ids = [id for id in self._due if id in self._awaited]
             self._due.clear()
-        for start in range(0, len(ids), AT_ONCE):
-            some = ids[start : start + AT_ONCE]
+        for start in range(0, len(ids), MAX_IDS_PER_QUERY):
+            some = ids[start : start + MAX_IDS_PER_QUERY]
             try:
                 check_connections()
                 ends = self._ends(some)
@@ -179,22 +179,24 @@ class Waits:
             else:
                 self._settle(ends)
 
-    def _ends(self, ids: list[UUID]) -> dict[UUID, End | Exception]:
+    def _ends(self, ids: list[UUID]) -> dict[UUID, JobEnd | Exception]:
         jobs = Job.objects.using(database())
         owners, done = {}, []
         for id, user, state in jobs.filter(pk__in=ids).values_list("id", "user_id", "state"):
             owners[id] = user
-            if state in DONE:
+            if state in DONE_STATES:
                 done.append(id)
         with self._lock:
             for id, user in owners.items():
                 if awaited := self._awaited.get(id):
                     awaited.user, awaited.known = user, True
-        ends: dict[UUID, End | Exception] = {id: JobDoesNotExist(id) for id in ids if id not in owners}
+        ends: dict[UUID, JobEnd | Exception] = {id: JobDoesNotExist(id) for id in ids if id not in owners}
         if done:
-            rows = jobs.filter(pk__in=done, state__in=DONE).values_list("id", "state", "result", "error")
+            rows = jobs.filter(pk__in=done, state__in=DONE_STATES).values_list(
+                "id", "state", "result", "error"
+            )
             for id, state, result, error in rows:
-                ends[id] = End(state=state, result=result, error=error)
+                ends[id] = JobEnd(state=state, result=result, error=error)
         return ends
 
     def _settle(self, ends: dict[UUID, Any]) -> None:
@@ -210,6 +212,6 @@ class Waits:
                     future.set_result(end)
 
 
-waits = Waits()
+waits = JobWaits()
 # Its thread, and perhaps a holder of its lock, are not there in a forked process; nor are those who wait.
 os.register_at_fork(after_in_child=lambda: waits.__init__())  # type: ignore[misc]

@@ -21,7 +21,7 @@ from notifications.compat import (
 )
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
-from notifications.jobs.tasks import Asked, JobTask
+from notifications.jobs.tasks import JobOptions, JobTask
 
 
 class JobBackend(BaseTaskBackend):
@@ -50,7 +50,7 @@ class JobBackend(BaseTaskBackend):
         from notifications.models import Job
 
         self.validate_task(task)
-        asked = getattr(task, "asked", Asked())  # a task declared for another backend is a plain one
+        asked = getattr(task, "asked", JobOptions())  # a task declared for another backend is a plain one
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
         batch = batches.collecting()
         owner = batch.owner if batch and asked.owner is None else owner_key(asked.owner)

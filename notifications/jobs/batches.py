@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times, validators
 from notifications.compat import TaskResult, task, task_backends, task_enqueued
-from notifications.db.transactions import after_commit, connection, ours
+from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs import results
 from notifications.jobs.enqueueing import active_limit
@@ -27,7 +27,7 @@ from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
 
 #: Rows of one INSERT.
-AT_ONCE = 500
+MAX_ROWS_PER_INSERT = 500
 
 _open: ContextVar[Batch | None] = ContextVar("notifications_batch", default=None)
 
@@ -121,15 +121,15 @@ class Batch:
         def insert() -> None:
             for owner in set(owners):
                 active_limit.refuse_too_many(owner, owners.count(owner))
-            Job.objects.using(connection().alias).bulk_create(rows, batch_size=AT_ONCE)
+            Job.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_INSERT)
             streams.ring(owners, queue=True)
 
         if connection().in_atomic_block:
             insert()
         else:
-            ours(insert)
+            retrying_atomic(insert)
         if not self._collected:
-            after_commit(lambda: finishing.settle([self.id]))
+            on_commit(lambda: finishing.settle([self.id]))
         self._inserted = results.of(job, task=batch, attempts=[])
         for child, told in [*self._collected, (job, batch)]:
             sender = type(task_backends[child.backend])

@@ -15,24 +15,24 @@ from django.db import connections
 
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
-from notifications.jobs.awaited import End, Listen, look_at, waits
+from notifications.jobs.awaited import JobEnd, Listen, read_end, waits
 from notifications.jobs.worker import execution
-from notifications.jobs.worker.execution import Running
+from notifications.jobs.worker.execution import Execution
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
     """See ``notifications.api.join``."""
     _refuse_on_event_loop()
     id, seconds, run = _id(job), _seconds(timeout), _waiter(job)
-    end = look_at(id)
+    end = read_end(id)
     if end is None:
         _refuse_in_transaction(run)
         if run and run.inline:
             run.inline(id)
-            end = look_at(id)
+            end = read_end(id)
     if end is None:
         _close_connections()
-        with waits.wait_for(id, listen) as future, execution.aside(run, future, id):
+        with waits.wait_for(id, listen) as future, execution.release_slot(run, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
@@ -52,8 +52,8 @@ async def ajoin(
     """See ``notifications.api.join``. ``let_go`` gives back the connections of a request before the wait."""
     id, seconds, run = _id(job), _seconds(timeout), _waiter(job)
 
-    def look() -> End | None:
-        end = look_at(id)
+    def look() -> JobEnd | None:
+        end = read_end(id)
         if end is None:
             _refuse_in_transaction(run)
         return end
@@ -61,11 +61,11 @@ async def ajoin(
     end = await sync_to_async(look)()
     if end is None and run and run.inline:
         await sync_to_async(run.inline)(id)
-        end = await sync_to_async(look_at)(id)
+        end = await sync_to_async(read_end)(id)
     if end is None:
         if run is None:
             await let_go()
-        with waits.wait_for(id, listen) as future, execution.aside(run, future, id):
+        with waits.wait_for(id, listen) as future, execution.release_slot(run, future, id):
             limit = asyncio.timeout(seconds)
             try:
                 async with limit:
@@ -99,7 +99,7 @@ def _seconds(timeout: Any) -> float | None:
     return timeout
 
 
-def _waiter(job: Any) -> Running | None:
+def _waiter(job: Any) -> Execution | None:
     """Return the job that waits, if it is one."""
     run = execution.current()
     if run is not None and run.job.id == _id(job):
@@ -120,7 +120,7 @@ def _refuse_on_event_loop() -> None:
         )
 
 
-def _refuse_in_transaction(run: Running | None) -> None:
+def _refuse_in_transaction(run: Execution | None) -> None:
     if in_callers_transaction() and not (run and run.inline):
         raise RuntimeError(
             "The job is not done, and inside a transaction it never will be: no worker sees it before the commit. "

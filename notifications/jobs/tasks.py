@@ -11,11 +11,11 @@ from notifications.compat import Task
 from notifications.jobs.policies import Policy
 
 #: What ``@task`` would let through: it belongs into ``@policy(...)`` or ``.using(...)``.
-NOT_FOR_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
+NOT_AN_OPTION_OF_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class JobOptions:
     """What ``.using()`` says about one job, beside what Django's own names say."""
 
     owner: Any = None
@@ -29,10 +29,10 @@ class Asked:
 class JobTask(Task):
     """A task whose executions are jobs: rows with an owner, a title and a link."""
 
-    asked: Asked = Asked()
+    asked: JobOptions = JobOptions()
 
     def __new__(cls, **fields: Any) -> JobTask:
-        if wrong := [name for name in NOT_FOR_TASK if name in fields]:
+        if wrong := [name for name in NOT_AN_OPTION_OF_TASK if name in fields]:
             raise TypeError(
                 f"@task takes no {wrong[0]}. What holds for all jobs of a task goes into @policy(...) below @task; "
                 f"what holds for one job goes into .using(...)."

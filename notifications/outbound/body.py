@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientResponse
 
-from .decompression import ERRORS, BadPacking, unpacker
+from .decompression import ERRORS, BadEncoding, decompressor
 from .errors import BadResponse, TooLarge
 
 Form = Mapping[str, Any] | Sequence[tuple[str, Any]]
@@ -67,7 +67,7 @@ async def pieces(answer: ClientResponse, max_bytes: int, subject: str) -> AsyncI
     if (answer.content_length or 0) > max_bytes:
         raise TooLarge(_too_large(subject, max_bytes))
     try:
-        unpack = unpacker(",".join(answer.headers.getall("Content-Encoding", ())), count)
+        unpack = decompressor(",".join(answer.headers.getall("Content-Encoding", ())), count)
         async for chunk in answer.content.iter_any():
             arrived += len(chunk)
             if arrived > max_bytes:
@@ -79,7 +79,7 @@ async def pieces(answer: ClientResponse, max_bytes: int, subject: str) -> AsyncI
                 if piece:
                     yield piece
         if arrived and not unpack.whole:
-            raise BadPacking("incomplete")
+            raise BadEncoding("incomplete")
     except ERRORS as exc:
         raise BadResponse(f"The answer of {subject} cannot be unpacked.") from exc
 

@@ -35,7 +35,7 @@ MAX_CALLER_FAILURES = (ENOUGH - 1) // (MIN_CALLERS - 1)
 FIRST_PAUSE, LAST_PAUSE = 10.0, 120.0  # seconds
 PROBES = 2
 PROBE = 60.0  # seconds after which a probe that has not come back is given up
-MOST = 2000  # origins that are remembered; the one known longest is forgotten
+MAX_CIRCUITS = 2000  # origins that are remembered; the one known longest is forgotten
 MAX_CALLERS = 200  # of one origin that are remembered with their failures
 
 
@@ -268,7 +268,7 @@ class Circuits:
         if breaker is None:
             with self._lock:
                 breaker = self._known.setdefault(origin, Breaker(origin))
-                while len(self._known) > MOST:
+                while len(self._known) > MAX_CIRCUITS:
                     self._known.popitem(last=False)
         return breaker
 

@@ -39,7 +39,7 @@ _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 _BREAK = re.compile(r"[\r\n\0]")
 
 
-class Options(TypedDict, total=False):
+class RequestOptions(TypedDict, total=False):
     """The keyword arguments of ``request`` and ``stream``."""
 
     json: Any
@@ -98,7 +98,7 @@ async def request(
 
 
 @asynccontextmanager
-async def stream(method: str, url: str, **options: Unpack[Options]) -> AsyncIterator[Stream]:
+async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> AsyncIterator[Stream]:
     """Call ``url`` and read its body while it arrives, for bodies that are too large to be held.
 
     >>> async with outbound.stream("GET", url) as answer:
@@ -110,7 +110,7 @@ async def stream(method: str, url: str, **options: Unpack[Options]) -> AsyncIter
     The deadline is for all of it, with what is done between the pieces. It is tried again until the head of an
     answer is there, and not after that. Whoever leaves early closes the connection.
     """
-    more: Options = {"deadline": 60.0, "max_bytes": 1_000_000_000, **options}
+    more: RequestOptions = {"deadline": 60.0, "max_bytes": 1_000_000_000, **options}
     call, ask = _prepared(method, url, **more)
     with call:
         run = await answered(call, ask, whole=False)
@@ -122,32 +122,32 @@ async def stream(method: str, url: str, **options: Unpack[Options]) -> AsyncIter
         run.end()
 
 
-async def get(url: str, **options: Unpack[Options]) -> Response:
+async def get(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with GET. See request()."""
     return await request("GET", url, **options)
 
 
-async def post(url: str, **options: Unpack[Options]) -> Response:
+async def post(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with POST. See request()."""
     return await request("POST", url, **options)
 
 
-async def put(url: str, **options: Unpack[Options]) -> Response:
+async def put(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with PUT. See request()."""
     return await request("PUT", url, **options)
 
 
-async def patch(url: str, **options: Unpack[Options]) -> Response:
+async def patch(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with PATCH. See request()."""
     return await request("PATCH", url, **options)
 
 
-async def delete(url: str, **options: Unpack[Options]) -> Response:
+async def delete(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with DELETE. See request()."""
     return await request("DELETE", url, **options)
 
 
-async def head(url: str, **options: Unpack[Options]) -> Response:
+async def head(url: str, **options: Unpack[RequestOptions]) -> Response:
     """Call with HEAD; the body is empty. See request()."""
     return await request("HEAD", url, **options)
 

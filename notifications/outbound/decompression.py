@@ -32,19 +32,19 @@ MAX_MEMBERS = 100  # parts of one gzip or zstd body
 MAX_LAYERS = 3  # encodings of one body, one in the other
 
 
-class BadPacking(Exception):
+class BadEncoding(Exception):
     """The bytes are not what their encoding says, or the encoding was not asked for."""
 
 
 ERRORS: tuple[type[Exception], ...] = (
-    BadPacking,
+    BadEncoding,
     zlib.error,
     *((brotli.error,) if brotli else ()),
     *((zstd.ZstdError,) if zstd else ()),
 )
 
 
-class Unpacker(Protocol):
+class Decompressor(Protocol):
     """Takes bytes as they arrive and gives unpacked pieces of at most PIECE bytes, or what arrived if it is plain."""
 
     @property
@@ -54,7 +54,7 @@ class Unpacker(Protocol):
     def feed(self, chunk: bytes) -> Iterator[bytes]: ...
 
 
-def unpacker(encoding: str, count: Callable[[int], None]) -> Unpacker:
+def decompressor(encoding: str, count: Callable[[int], None]) -> Decompressor:
     """Return what unpacks a body with this Content-Encoding; raise BadPacking for one that was not asked for.
 
     ``count`` is called with the size of each piece that comes out of an inner layer.
@@ -65,11 +65,11 @@ def unpacker(encoding: str, count: Callable[[int], None]) -> Unpacker:
         if name not in ("", "identity")
     ]
     if len(names) > MAX_LAYERS:
-        raise BadPacking("too many layers")
+        raise BadEncoding("too many layers")
     try:
         layers = [_KINDS[name]() for name in reversed(names)]
     except KeyError as exc:
-        raise BadPacking("not what was asked for") from exc
+        raise BadEncoding("not what was asked for") from exc
     if len(layers) == 1:
         return layers[0]
     return _Layers(layers, count) if layers else _Plain()
@@ -87,7 +87,7 @@ class _Plain:
 class _Layers:
     """Packed several times; the layer that was put on last comes off first."""
 
-    def __init__(self, layers: list[Unpacker], count: Callable[[int], None]) -> None:
+    def __init__(self, layers: list[Decompressor], count: Callable[[int], None]) -> None:
         self._layers = layers
         self._count = count
 
@@ -133,7 +133,7 @@ class _Gzip:
     def _next_member(self) -> None:
         self._members += 1
         if self._members > MAX_MEMBERS:
-            raise BadPacking("too many members")
+            raise BadEncoding("too many members")
         self._inflate = zlib.decompressobj(self.wbits)
 
 
@@ -151,7 +151,7 @@ class _Deflate(_Gzip):
         yield from super().feed(chunk)
 
     def _next_member(self) -> None:
-        raise BadPacking("data after the end")
+        raise BadEncoding("data after the end")
 
 
 class _Brotli:
@@ -199,7 +199,7 @@ class _Zstd:
     def _next_frame(self) -> None:
         self._frames += 1
         if self._frames > MAX_MEMBERS:
-            raise BadPacking("too many frames")
+            raise BadEncoding("too many frames")
         self._decompressor = self._new()
 
     def _new(self) -> Any:
@@ -207,7 +207,7 @@ class _Zstd:
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 23})
 
 
-_KINDS: dict[str, Callable[[], Unpacker]] = {
+_KINDS: dict[str, Callable[[], Decompressor]] = {
     "gzip": _Gzip,
     "x-gzip": _Gzip,
     "deflate": _Deflate,

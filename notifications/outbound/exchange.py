@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from notifications.jobs.enqueueing.owners import at_work, caller_key
+from notifications.jobs.enqueueing.owners import caller_key, running_job
 
 from . import telemetry
 from .body import read
@@ -143,7 +143,7 @@ async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
         call.stage = "slot"
         half = call.left / 2
         if not slots.take_now(origin, now.per_host, now.total):
-            await slots.take(origin, now.per_host, now.total, at_work(), half)
+            await slots.take(origin, now.per_host, now.total, running_job(), half)
     except Forbidden as exc:
         raise call.refused(exc) from exc
     except Open as exc:

@@ -7,7 +7,7 @@ import re
 from hashlib import sha256
 from uuid import uuid4, uuid5
 
-from notifications.jobs.enqueueing.owners import at_work
+from notifications.jobs.enqueueing.owners import running_job
 
 HEADER = "Idempotency-Key"
 
@@ -23,7 +23,7 @@ def key(told: str | bool, method: str, url: str, body: bytes | None) -> str:
                 f"idempotency_key is {told!r}. It must be True or 1 to 200 visible ASCII characters."
             )
         return told
-    attempt = at_work()
+    attempt = running_job()
     if attempt is None:
         return str(uuid4())
     request = f"{method} {url} {sha256(body or b'').hexdigest()}"

@@ -10,7 +10,7 @@ from .resolver import lookups
 from .slots import slots
 
 #: Origins that others are told of, at most: those with the most trouble.
-TOLD = 20
+MAX_ORIGINS_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +65,11 @@ def state() -> State:
 
 
 def as_json() -> str:
-    """Return the state of this process as a JSON object, with the ``TOLD`` worst origins and ``waiting`` of all."""
+    """Return the state of this process as a JSON object, with the ``MAX_ORIGINS_LISTED`` worst origins and ``waiting`` of all."""
     now = state()
     worst = sorted(now.origins, key=lambda at: (at.circuit == "closed", -at.waiting, -at.failed, at.origin))
     told = asdict(now) | {
         "waiting": sum(at.waiting for at in now.origins),
-        "origins": [asdict(at) for at in worst[:TOLD]],
+        "origins": [asdict(at) for at in worst[:MAX_ORIGINS_LISTED]],
     }
     return json.dumps(told)

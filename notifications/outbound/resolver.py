@@ -25,11 +25,11 @@ from .addresses import reserved
 from .guard import ForbiddenAddress
 
 THREADS = 16  # lookups at a time, without those that have hung
-HUNG = 1.0  # seconds
-MOST = 128  # lookups at a time, with those that have hung
+MAX_HUNG_THREADS = 1.0  # seconds
+MAX_LOOKUPS = 128  # lookups at a time, with those that have hung
 A_DOMAIN = 8  # of them below one domain
-KEPT = 10.0  # seconds that a resolver knows an answer
-MOST_KEPT = 1000
+CACHE_SECONDS = 10.0  # seconds that a resolver knows an answer
+MAX_CACHED_NAMES = 1000
 
 
 def lookup(host: str, port: int) -> list[str]:
@@ -58,9 +58,9 @@ class Resolver(AbstractResolver):
         until, addresses = self._kept.get(host, (0.0, []))
         if until <= monotonic():
             addresses = await lookups.run(host, port)
-            self._kept[host] = monotonic() + KEPT, addresses
+            self._kept[host] = monotonic() + CACHE_SECONDS, addresses
             self._kept.move_to_end(host)
-            while len(self._kept) > MOST_KEPT:
+            while len(self._kept) > MAX_CACHED_NAMES:
                 self._kept.popitem(last=False)
         return [
             ResolveResult(
@@ -128,7 +128,7 @@ class Lookups:
             self._start()
         try:
             while not future.done():
-                await asyncio.wait([future], timeout=HUNG)
+                await asyncio.wait([future], timeout=MAX_HUNG_THREADS)
                 with self._lock:
                     self._start()  # others may have hung meanwhile
             return future.result()
@@ -147,7 +147,7 @@ class Lookups:
         if not self._waiting:
             return
         now = monotonic()
-        at_work = sum(now - one.started < HUNG for one in self._running)
+        at_work = sum(now - one.started < MAX_HUNG_THREADS for one in self._running)
         while at_work < THREADS and (sought := self._next()) is not None:
             at_work += 1
             thread = threading.Thread(target=self._serve, args=(sought,), name="outbound-names", daemon=True)
@@ -159,7 +159,7 @@ class Lookups:
 
     def _next(self) -> _Lookup | None:
         """Take the next one that may begin; domains take turns. With the lock."""
-        if len(self._running) >= MOST:
+        if len(self._running) >= MAX_LOOKUPS:
             return None
         for name, queue in self._waiting.items():
             if self._below[name] < A_DOMAIN:

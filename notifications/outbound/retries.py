@@ -17,7 +17,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 STATUSES = frozenset({429, 502, 503, 504})
 
 #: Seconds: the most before the first retry, doubled with each, and the most before any.
-FIRST, MOST = 0.5, 10.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 10.0
 
 
 def may_be_repeated(ask: Ask) -> bool:
@@ -36,7 +36,9 @@ def pause(retry: int, asked: float | None, left: float) -> float | None:
     least = asked or 0.0
     if left <= least:
         return None
-    return least + random.uniform(0, min(MOST, FIRST * 2 ** (retry - 1), (left - least) / 2))
+    return least + random.uniform(
+        0, min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (retry - 1), (left - least) / 2)
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

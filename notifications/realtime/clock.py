@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from notifications import streams
 from notifications.jobs.claiming import stranded
 from notifications.realtime import doorbell
-from notifications.realtime.position_check import Checked, check
+from notifications.realtime.position_check import PositionCheck, check_positions
 from notifications.streams import marking
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ class Clock:
         for subscriber in hub.subscribers():
             subscriber.check_times(now)
         doorbell.restart_missing()
-        self._ask("Leftovers were not numbered: %s", streams.leftovers, level=logging.INFO)
+        self._ask("Leftovers were not numbered: %s", streams.number_pending, level=logging.INFO)
         self._ask("Could not mark notifications as read: %s", marking.continue_marking, level=logging.INFO)
         if self._ticks % CHECK_EVERY == 0:
             self._ask("Not known whether jobs wait in vain: %s", stranded.warn, level=logging.INFO)
         hub.signout.tick()
         if hub.users and self._ticks % CHECK_EVERY == 0:
-            self._ask("The positions could not be checked: %s", check, list(hub.users), then=hub.repair)
+            self._ask(
+                "The positions could not be checked: %s", check_positions, list(hub.users), then=hub.repair
+            )
         if hub.users and self._ticks % SESSIONS_EVERY == 0:
             hub.signout.read(hub.subscribers())
 
@@ -59,7 +61,7 @@ class Clock:
         failed: str,
         work: Callable,
         *args,
-        then: Callable[[Checked], None] | None = None,
+        then: Callable[[PositionCheck], None] | None = None,
         level=logging.WARNING,
     ) -> None:
         """Do some work with the database in a thread, unless the last time is still under way."""
@@ -74,6 +76,6 @@ class Clock:
             elif then:
                 then(future.result())
 
-        writes = (streams.leftovers, marking.continue_marking)
-        pool = self.hub.numbers if work in writes else self.hub.doors
+        writes = (streams.number_pending, marking.continue_marking)
+        pool = self.hub.numbers if work in writes else self.hub.auth_pool
         pool.run(work, *args).add_done_callback(done)

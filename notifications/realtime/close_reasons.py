@@ -41,27 +41,46 @@ class Refused(Exception):
         self.bye = bye
 
 
-SOON = (500, 5_000)
-LATER = (30_000, 40_000)
+RECONNECT_SOON_MS = (500, 5_000)
+RECONNECT_LATER_MS = (30_000, 40_000)
 
-GOING_AWAY = Bye(code=4000, reason="going_away", detail="The server is stopping. Come back soon.", after=SOON)
-CANNOT_ASK = Bye(
-    code=4000, reason="going_away", detail="The server cannot be asked now. Come back soon.", after=SOON
+GOING_AWAY = Bye(
+    code=4000, reason="going_away", detail="The server is stopping. Come back soon.", after=RECONNECT_SOON_MS
+)
+DATABASE_UNAVAILABLE = Bye(
+    code=4000,
+    reason="going_away",
+    detail="The server cannot be asked now. Come back soon.",
+    after=RECONNECT_SOON_MS,
 )
 SIGNED_OUT = Bye(code=4401, reason="signed_out", detail="Nobody is signed in here, or no longer.")
-NO_HELLO = Bye(code=4408, reason="no_hello", detail="No hello came within 10 seconds.", after=SOON)
+NO_HELLO = Bye(
+    code=4408, reason="no_hello", detail="No hello came within 10 seconds.", after=RECONNECT_SOON_MS
+)
 TOO_SLOW = Bye(
-    code=4408, reason="too_slow", detail="An ack that was asked for is 30 seconds late.", after=SOON
+    code=4408,
+    reason="too_slow",
+    detail="An ack that was asked for is 30 seconds late.",
+    after=RECONNECT_SOON_MS,
 )
 TOO_BIG = Bye(code=4409, reason="too_big", detail="A frame may have at most 4096 bytes.")
 TOO_MANY_SOCKETS = Bye(
-    code=4429, reason="too_many_sockets", detail="This user has too many open connections.", after=LATER
+    code=4429,
+    reason="too_many_sockets",
+    detail="This user has too many open connections.",
+    after=RECONNECT_LATER_MS,
 )
 TOO_MANY_FRAMES = Bye(
-    code=4429, reason="too_many_frames", detail="At most 60 frames are read in 10 seconds.", after=LATER
+    code=4429,
+    reason="too_many_frames",
+    detail="At most 60 frames are read in 10 seconds.",
+    after=RECONNECT_LATER_MS,
 )
 TOO_MANY_SYNCS = Bye(
-    code=4429, reason="too_many_syncs", detail="At most 10 syncs are answered in 10 seconds.", after=LATER
+    code=4429,
+    reason="too_many_syncs",
+    detail="At most 10 syncs are answered in 10 seconds.",
+    after=RECONNECT_LATER_MS,
 )
 BAD_JSON = Bye(code=4400, reason="bad_json", detail="A frame must be a text frame of JSON.")
 NOT_OBJECT = Bye(code=4400, reason="not_object", detail="A frame must be one JSON object.")

@@ -20,27 +20,27 @@ from django.db import Error as DatabaseFault
 
 from notifications.conf import settings
 from notifications.realtime import close_reasons, doorbell
-from notifications.realtime.auth.handshakes import Door
+from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.signout import SignOut
 from notifications.realtime.clock import Clock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
-from notifications.realtime.pool import PATIENCE, Pool
-from notifications.realtime.position_check import Checked
-from notifications.realtime.reader import Seen, Span, Wanted, look, number_first
+from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, Pool
+from notifications.realtime.position_check import PositionCheck
+from notifications.realtime.reader import ChangeRange, ReadRequest, ReadResult, number_first, read_changes
 from notifications.realtime.subscriber import Subscriber
-from notifications.streams.changes import NOWHERE
+from notifications.streams.changes import NO_STREAM
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after a question that the database did not answer.
-RETRY = 1.0
+RETRY_SECONDS = 1.0
 #: Seconds that the end of the server waits for clients to go, and after that for requests to be answered.
-FAREWELL = 1.0
+CLOSE_TIMEOUT_SECONDS = 1.0
 ANSWER_WITHIN_SECONDS = 5.0
 
 
-class Watch:
+class WatchedUser:
     """What the hub holds of a user: who is connected, and the versions of active jobs that were shown last."""
 
     __slots__ = ("guard", "sockets", "subscribers", "sums", "versions")
@@ -59,11 +59,11 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.questions = Pool("hub", 2)
-        self.doors = Pool("doors", 2)
-        self.door = Door(self.doors)
+        self.auth_pool = Pool("doors", 2)
+        self.door = SessionLookup(self.auth_pool)
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)
-        self.users: dict[Any, Watch] = {}
+        self.users: dict[Any, WatchedUser] = {}
         #: Tasks of requests that wait for a job, and must be answered when the server stops.
         self.waiting: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.ending = asyncio.Event()
@@ -83,7 +83,7 @@ class Hub:
         """
         if self.ending.is_set():
             return close_reasons.GOING_AWAY
-        watch = self.users.get(subscriber.user) or Watch()
+        watch = self.users.get(subscriber.user) or WatchedUser()
         if subscriber.is_socket and watch.sockets >= settings.SOCKETS_PER_USER:
             return close_reasons.TOO_MANY_SOCKETS
         self.users[subscriber.user] = watch
@@ -138,7 +138,7 @@ class Hub:
         for subscriber in subscribers:
             subscriber.close(close_reasons.GOING_AWAY)
         if leaving := [subscriber.task for subscriber in subscribers]:
-            await asyncio.wait(leaving, timeout=FAREWELL)
+            await asyncio.wait(leaving, timeout=CLOSE_TIMEOUT_SECONDS)
         if waiting := set(self.waiting):
             await asyncio.wait(waiting, timeout=ANSWER_WITHIN_SECONDS)
         self.end()
@@ -148,8 +148,8 @@ class Hub:
         if self._stop_listening:
             self._stop_listening()
             self._stop_listening = None
-        until = time.monotonic() + PATIENCE
-        for thread in [*self.questions.close(), *self.doors.close(), *self.numbers.close()]:
+        until = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
+        for thread in [*self.questions.close(), *self.auth_pool.close(), *self.numbers.close()]:
             thread.join(max(0.0, until - time.monotonic()))
 
     # Rings and looks
@@ -160,9 +160,9 @@ class Hub:
             self.loop.call_soon_threadsafe(self._ring, users)
 
     def _ring(self, users: Iterable[Any]) -> None:
-        here = [user for user in users if user in self.users]
-        self._dirty.update(here)
-        self._doubt(here)
+        current_hub = [user for user in users if user in self.users]
+        self._dirty.update(current_hub)
+        self._doubt(current_hub)
         self._look()
 
     def _look(self) -> None:
@@ -183,16 +183,16 @@ class Hub:
                 logger.warning("The hub could not read: %s", exc, exc_info=not isinstance(exc, DatabaseFault))
                 self._dirty |= dirty
                 self._behind |= {subscriber for subscriber in behind if not subscriber.closed}
-                self.loop.call_later(RETRY, self._look)
+                self.loop.call_later(RETRY_SECONDS, self._look)
                 return
             self._apply(seen, behind)
             self._failed |= {subscriber for subscriber in behind if subscriber.user in seen.failed}
             self._look()
 
-        self.questions.run(look, wanted).add_done_callback(looked)
+        self.questions.run(read_changes, wanted).add_done_callback(looked)
 
-    def _wanted(self, users: set[Any], behind: set[Subscriber]) -> Wanted:
-        wanted = Wanted()
+    def _wanted(self, users: set[Any], behind: set[Subscriber]) -> ReadRequest:
+        wanted = ReadRequest()
         for user in users:
             watch = self.users.get(user)
             if watch is None:
@@ -212,7 +212,7 @@ class Hub:
                 wanted.cursors[user] = cursors
         return wanted
 
-    def _apply(self, seen: Seen, behind: set[Subscriber]) -> None:
+    def _apply(self, seen: ReadResult, behind: set[Subscriber]) -> None:
         self._notice_guards({user: position.guard for user, position in seen.positions.items()})
         for user, versions in seen.versions.items():
             watch = self.users.get(user)
@@ -220,7 +220,7 @@ class Hub:
                 continue
             jobs = seen.jobs.get(user, [])
             pos: int | None = None
-            span: Span | None = None
+            span: ChangeRange | None = None
             for subscriber in tuple(watch.subscribers):
                 if subscriber in behind:
                     self._catch_up(subscriber, seen)
@@ -232,7 +232,7 @@ class Hub:
                         self._follow(subscriber, span, jobs)
             watch.versions = versions
 
-    def _follow(self, subscriber: Subscriber, span: Span, jobs: list[Frame]) -> None:
+    def _follow(self, subscriber: Subscriber, span: ChangeRange, jobs: list[Frame]) -> None:
         """Send a live subscriber the span that follows its position and the jobs that changed, while it has room."""
         if span.reset or span.more:
             return self._fall_behind(subscriber)
@@ -248,7 +248,7 @@ class Hub:
         subscriber.lag()
         self.read_up(subscriber)
 
-    def _catch_up(self, subscriber: Subscriber, seen: Seen) -> None:
+    def _catch_up(self, subscriber: Subscriber, seen: ReadResult) -> None:
         """Send somebody who is owed a sync frame the next one, or start it anew."""
         if subscriber.epoch is not None and subscriber.epoch != seen.epoch:
             subscriber.reset = True
@@ -259,7 +259,7 @@ class Hub:
             return self.read_up(subscriber)
         self._send_sync(subscriber, span, seen)
 
-    def _send_sync(self, subscriber: Subscriber, span: Span, seen: Seen) -> None:
+    def _send_sync(self, subscriber: Subscriber, span: ChangeRange, seen: ReadResult) -> None:
         assert seen.epoch is not None
         frame, more = span.sync(seen.epoch, seen.active[subscriber.user])
         subscriber.epoch = seen.epoch
@@ -292,7 +292,7 @@ class Hub:
 
     # The position check, and sign-out
 
-    def repair(self, checked: Checked) -> None:
+    def repair(self, checked: PositionCheck) -> None:
         """Read up whom a lost ring did not tell, and those whose last look failed."""
         while self._failed:
             self.read_up(self._failed.pop())
@@ -302,7 +302,7 @@ class Hub:
                 self._fall_behind(subscriber)
         self._notice_guards({user: position.guard for user, position in checked.positions.items()})
         # Who was deleted without ever having had a stream leaves no guard that moves.
-        self.signout.without_guard([user for user, at in checked.positions.items() if at == NOWHERE])
+        self.signout.without_guard([user for user, at in checked.positions.items() if at == NO_STREAM])
         for user, position in checked.positions.items():
             watch = self.users.get(user)
             if watch is None:
@@ -318,7 +318,7 @@ class Hub:
     def _doubt(self, users: Iterable[Any]) -> None:
         """Have sessions read again where no guard tells: none was read yet, or there is no stream, which is how a
         deleted user looks."""
-        silent = (None, NOWHERE.guard)
+        silent = (None, NO_STREAM.guard)
         unsure = [user for user in users if (watch := self.users.get(user)) and watch.guard in silent]
         self.signout.joined(self.subscribers(unsure))
 
@@ -339,7 +339,7 @@ class Hub:
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
-def here() -> Hub:
+def current_hub() -> Hub:
     """Return the hub of the running event loop; made when it is first asked for."""
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
@@ -357,7 +357,7 @@ def forget_closed_here() -> None:
         del _hubs[loop]
 
 
-async def close_here() -> None:
+async def close_current_hub() -> None:
     """Close the hub of the running event loop, if there is one.
 
     It stays the hub of this loop, so that a request that comes later is sent away: a new hub would never be closed, and

@@ -17,7 +17,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
 
 #: Seconds that the end waits for the threads, all together.
-PATIENCE = 2.0
+SHUTDOWN_TIMEOUT_SECONDS = 2.0
 
 
 class Pool:

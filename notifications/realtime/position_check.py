@@ -11,7 +11,7 @@ from notifications.streams.changes import Position
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class PositionCheck:
     """The epoch, where the streams of users are, and sums over their active jobs."""
 
     epoch: str
@@ -19,6 +19,8 @@ class Checked:
     sums: dict[Any, tuple[int, int]]
 
 
-def check(users: list[Any]) -> Checked:
+def check_positions(users: list[Any]) -> PositionCheck:
     """Ask for the epoch, and for positions and active jobs of these users (keys)."""
-    return Checked(epoch=streams.epoch(), positions=changes.positions(users), sums=changes.active_sums(users))
+    return PositionCheck(
+        epoch=streams.epoch(), positions=changes.positions(users), sums=changes.active_sums(users)
+    )

@@ -18,7 +18,7 @@ from notifications.streams.changes import Missed, Position
 
 
 @dataclass(kw_only=True, slots=True)
-class Wanted:
+class ReadRequest:
     """What to look for: the changes after ``cursors`` of each user (None: a snapshot); of users whom somebody follows
     live, active jobs that differ from the ``known`` versions; of ``starting`` users, all active jobs."""
 
@@ -26,9 +26,9 @@ class Wanted:
     known: dict[Any, Mapping[Any, int]] = field(default_factory=dict)
     starting: set[Any] = field(default_factory=set)
 
-    def of(self, user: Any) -> Wanted:
+    def of(self, user: Any) -> ReadRequest:
         """Return what is wanted of one user."""
-        return Wanted(
+        return ReadRequest(
             cursors={user: self.cursors[user]},
             known={user: self.known[user]} if user in self.known else {},
             starting=self.starting & {user},
@@ -36,7 +36,7 @@ class Wanted:
 
 
 @dataclass(kw_only=True, slots=True)
-class Span:
+class ChangeRange:
     """What follows ``prev`` (None: a snapshot) up to ``seq``, encoded. ``reset``: it cannot be followed from there."""
 
     prev: int | None
@@ -60,35 +60,35 @@ class Span:
 
 
 @dataclass(kw_only=True, slots=True)
-class Seen:
+class ReadResult:
     """What was found: the ``epoch`` where somebody starts, ``positions`` of users, ``spans`` by user and cursor,
     ``jobs`` frames with active jobs that changed, all ``active`` items, newest first, and ``versions`` of active jobs.
     """
 
     epoch: str | None
     positions: dict[Any, Position] = field(default_factory=dict)
-    spans: dict[tuple[Any, int | None], Span] = field(default_factory=dict)
+    spans: dict[tuple[Any, int | None], ChangeRange] = field(default_factory=dict)
     jobs: dict[Any, list[frames.Frame]] = field(default_factory=dict)
     active: dict[Any, list[str]] = field(default_factory=dict)
     versions: dict[Any, dict[Any, int]] = field(default_factory=dict)
     #: Users of whom something cannot be read; there is nothing else of them here.
     failed: set[Any] = field(default_factory=set)
 
-    def add(self, other: Seen) -> None:
+    def add(self, other: ReadResult) -> None:
         """Take in what was found for other users."""
         self.epoch = self.epoch or other.epoch
         for name in ("positions", "spans", "jobs", "active", "versions"):
             getattr(self, name).update(getattr(other, name))
 
 
-def look(wanted: Wanted) -> Seen:
+def read_changes(wanted: ReadRequest) -> ReadResult:
     """Look once for many users; for one after the other if something about one of them cannot be read."""
     try:
         return _look(wanted)
     except Exception as exc:
         if isinstance(exc, DatabaseFault) and not is_damage(exc):
             raise
-    seen = Seen(epoch=None)
+    seen = ReadResult(epoch=None)
     for user in wanted.cursors:
         try:
             seen.add(_look(wanted.of(user)))
@@ -100,23 +100,23 @@ def look(wanted: Wanted) -> Seen:
     return seen
 
 
-def _look(wanted: Wanted) -> Seen:
+def _look(wanted: ReadRequest) -> ReadResult:
     """Changes first, active jobs after them: what finishes in between is then in neither, and follows as a change,
     instead of being shown as running after it was shown as done."""
-    seen = Seen(epoch=streams.epoch() if wanted.starting else None)
+    seen = ReadResult(epoch=streams.epoch() if wanted.starting else None)
     encoded: dict[Any, str] = {}
     after = {user: [at for at in cursors if at is not None] for user, cursors in wanted.cursors.items()}
-    found = changes.missed(after)
+    found = changes.read_missed(after)
     for (user, cursor), missed in found.items():
         seen.positions[user] = missed.position
-        seen.spans[user, cursor] = _span(cursor, missed, encoded)
+        seen.spans[user, cursor] = _change_range(cursor, missed, encoded)
     fresh = [user for user, cursors in wanted.cursors.items() if None in cursors]
     positions = changes.positions(fresh)
     snapshots = changes.newest_of_many({user: position.head for user, position in positions.items()})
     for user, position in positions.items():
         seen.positions[user] = position
         seen.spans[user, None] = _snapshot(position, snapshots.pop(user))
-    _look_at_jobs(wanted, seen)
+    _read_active_jobs(wanted, seen)
     return seen
 
 
@@ -133,11 +133,11 @@ def catch_up(user: Any, epoch: str | None, seq: int | None) -> CatchUp:
     cursor = seq if epoch == now else None
     span = None
     if cursor is not None:
-        span = _span(cursor, changes.missed({user: [cursor]})[user, cursor], {})
+        span = _change_range(cursor, changes.read_missed({user: [cursor]})[user, cursor], {})
     if span is None or span.reset:
         number_first([user])
         position = changes.position(user)
-        span = _snapshot(position, changes.newest(user, position.head))
+        span = _snapshot(position, changes.read_snapshot(user, position.head))
     versions = {} if span.more else changes.active_versions([user]).get(user, {})
     rows = changes.active_jobs(versions)
     versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
@@ -157,24 +157,24 @@ def number_first(users: list[Any]) -> None:
         streams.number(waiting)
 
 
-def _span(cursor: int, missed: Missed, encoded: dict[Any, str]) -> Span:
+def _change_range(cursor: int, missed: Missed, encoded: dict[Any, str]) -> ChangeRange:
     """Encode what was missed, each row once for all cursors, as many rows as fit a frame."""
     position = missed.position
     if missed.reset:
-        return Span(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
+        return ChangeRange(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
     texts = [_encode_once(row, encoded) for row in missed.rows]
     items = frames.fit(texts, frames.FRAME_BYTES)
     more = missed.cut or len(items) < len(texts)
     seq = missed.rows[len(items) - 1].seq if more else position.head
-    return Span(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
+    return ChangeRange(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
 
 
-def _snapshot(position: Position, rows: list[Notification]) -> Span:
+def _snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
     newest_first = frames.fit((frames.encode_item(row) for row in reversed(rows)), frames.SNAPSHOT_BYTES)
-    return Span(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
+    return ChangeRange(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 
 
-def _look_at_jobs(wanted: Wanted, seen: Seen) -> None:
+def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
     versions = changes.active_versions(wanted.cursors)
     ids: set[Any] = set()
     for user in wanted.cursors:

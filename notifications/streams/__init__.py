@@ -14,13 +14,13 @@ from typing import Any
 
 from notifications.db import bulk
 from notifications.db.transactions import (
-    after_commit,
     connection,
+    execute_many,
+    fair_atomic,
     in_callers_transaction,
-    ours,
-    paced,
-    together,
-    together_after_commit,
+    on_commit,
+    on_commit_merged,
+    retrying_atomic,
 )
 from notifications.db.user_keys import from_db, to_db
 from notifications.ids import process
@@ -29,9 +29,9 @@ from notifications.signals import rung
 from notifications.streams.numbering import HAS_OPEN_KEY, KEY_OWNER, Pass
 
 #: Streams locked by one transaction at most.
-USERS_AT_ONCE = 100
+MAX_STREAMS_LOCKED = 100
 #: Rows of ``Ring`` that are kept.
-RINGS_KEPT = 5_000
+MAX_RINGS_KEPT = 5_000
 
 
 def number(users: Iterable[Any], *, more: bool = False) -> None:
@@ -40,13 +40,13 @@ def number(users: Iterable[Any], *, more: bool = False) -> None:
     Inside a caller's atomic block this is put off until after its commit. ``more`` says that the caller goes on
     writing: SQLite's lock is left to others before this returns.
     Raises ``django.db.OperationalError`` when the database stays busy; the rows are then numbered within a second by
-    ``leftovers`` of any process.
+    ``number_pending`` of any process.
     """
     users = set(users)
     db = connection()
     if not in_callers_transaction(db):
         return _number_all(users, more)
-    together_after_commit("numbering", users, lambda told: _number_all(set().union(*told)))
+    on_commit_merged("numbering", users, lambda told: _number_all(set().union(*told)))
 
 
 def number_here(users: Iterable[Any]) -> bool:
@@ -65,7 +65,7 @@ def number_here(users: Iterable[Any]) -> bool:
     return more
 
 
-def allot(rows: Iterable[Any]) -> bool:
+def number_new(rows: Iterable[Any]) -> bool:
     """Give their first numbers, in this order, to jobs and notifications that are about to be written.
 
     In a transaction of our own that writes them next and then ends, without waiting for anybody: it holds the streams.
@@ -81,7 +81,7 @@ def allot(rows: Iterable[Any]) -> bool:
     with db.cursor() as cursor:
         one = Pass(cursor, db, list(keys))
         # Later statements: one that locked and read at once would read from a snapshot older than its lock.
-        _, [(replaces,)], found = together([one.locking(), _replacing(notices), one.reading()])
+        _, [(replaces,)], found = execute_many([one.locking(), _replacing(notices), one.reading()])
     if replaces:
         return False
     streams = {from_db(user): [head, unread] for user, head, unread in found}
@@ -142,7 +142,7 @@ def raise_guard(user: Any) -> None:
             )
         ring([user])
 
-    after_commit(lambda: ours(change))
+    on_commit(lambda: retrying_atomic(change))
 
 
 def read_later(user: Any, after: int, up_to: int) -> None:
@@ -159,7 +159,7 @@ def read_later(user: Any, after: int, up_to: int) -> None:
                 [after, up_to, up_to, to_db(user)],
             )
 
-    ours(change)
+    retrying_atomic(change)
 
 
 def being_read(user: Any = None) -> list[tuple[Any, int, int]]:
@@ -191,7 +191,7 @@ def read_on(user: Any, after: int, up_to: int, position: int | None) -> None:
         )
 
 
-def leftovers() -> None:
+def number_pending() -> None:
     """Number what a killed process, a row locked at the time, or a host's failing hook has left; of all users.
 
     Every server and worker process calls this once a second.
@@ -220,7 +220,7 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
                 f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(rows))}",
                 rows,
             )
-    together_after_commit("rings", (keys, queue), _send)
+    on_commit_merged("rings", (keys, queue), _send)
 
 
 def _send(told: list[tuple[list[Any], bool]]) -> None:
@@ -261,16 +261,16 @@ def begin_epoch() -> str:
                 [field.get_db_prep_value(uuid.uuid4(), connection())],
             )
 
-    ours(change)
+    retrying_atomic(change)
     return epoch()
 
 
 def _number_all(users: Iterable[Any], more: bool = False) -> None:
     ordered = sorted(users)
-    for start in range(0, len(ordered), USERS_AT_ONCE):
-        some = ordered[start : start + USERS_AT_ONCE]
-        follows = more or start + USERS_AT_ONCE < len(ordered)
-        while paced(lambda some=some: number_here(some), more=follows):  # type: ignore[misc]
+    for start in range(0, len(ordered), MAX_STREAMS_LOCKED):
+        some = ordered[start : start + MAX_STREAMS_LOCKED]
+        follows = more or start + MAX_STREAMS_LOCKED < len(ordered)
+        while fair_atomic(lambda some=some: number_here(some), more=follows):  # type: ignore[misc]
             pass
 
 
@@ -284,6 +284,8 @@ def _prune_rings() -> None:
             "SELECT (SELECT min(id) FROM notifications_ring), (SELECT max(id) FROM notifications_ring)"
         )
         first, last = cursor.fetchone()
-        if first is None or last - first < 2 * RINGS_KEPT:
+        if first is None or last - first < 2 * MAX_RINGS_KEPT:
             return
-    ours(lambda: db.cursor().execute("DELETE FROM notifications_ring WHERE id <= %s", [last - RINGS_KEPT]))
+    retrying_atomic(
+        lambda: db.cursor().execute("DELETE FROM notifications_ring WHERE id <= %s", [last - MAX_RINGS_KEPT])
+    )

@@ -20,9 +20,9 @@ from notifications.models import Job, Notification, Stream
 from notifications.streams import listing
 
 #: Rows that one read returns at most.
-ROWS_AT_ONCE = 200
+MAX_ROWS_PER_READ = 200
 #: A cursor further behind than this starts anew.
-FURTHEST_BEHIND = 1_000
+MAX_ROWS_BEHIND = 1_000
 #: Notifications in a snapshot, and active jobs that a client is shown.
 SNAPSHOT_ROWS = 50
 #: Snapshots that one query reads, which bounds the memory that they need at once.
@@ -55,7 +55,7 @@ class Position:
 
     def follows(self, cursor: int) -> bool:
         """Whether a client at ``cursor`` can be sent what it missed; otherwise it starts anew from a snapshot."""
-        return self.floor <= cursor <= self.head and self.head - cursor <= FURTHEST_BEHIND
+        return self.floor <= cursor <= self.head and self.head - cursor <= MAX_ROWS_BEHIND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,14 +81,14 @@ def positions(users: Iterable[Any]) -> dict[Any, Position]:
     found = {}
     for user, row in _by_user("SELECT user_id, head, floor, unread, guard FROM {stream}", users):
         found[user] = Position(head=row[0], floor=row[1], unread=row[2], guard=row[3])
-    return {user: found.get(user, NOWHERE) for user in users}
+    return {user: found.get(user, NO_STREAM) for user in users}
 
 
 #: A user whose stream is not there: not yet, or no longer. Their sessions may have ended with it.
-NOWHERE = Position(guard=-1)
+NO_STREAM = Position(guard=-1)
 
 
-def missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed]:
+def read_missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed]:
     """Return what followed each cursor of each user: ``missed({user: [41, 44]})[user, 41]``.
 
     Few queries, however many users: one for the heads, one for each kind of row, one for the floors afterwards.
@@ -101,11 +101,11 @@ def missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed
         for cursor in wanted:
             if cursor == head or not heads[user].follows(cursor):
                 continue
-            if head - cursor <= ROWS_AT_ONCE:
+            if head - cursor <= MAX_ROWS_PER_READ:
                 near[user] = min(cursor, near.get(user, cursor))
             else:
-                rows[user, cursor] = _far(user, cursor, head)
-    shared = _near(near, heads)
+                rows[user, cursor] = _read_far(user, cursor, head)
+    shared = _read_near(near, heads)
     floors = positions([*near, *(user for user, _ in rows if user not in near)])
     found = {}
     for user, wanted in cursors.items():
@@ -118,17 +118,17 @@ def missed(cursors: Mapping[Any, Iterable[int]]) -> dict[tuple[Any, int], Missed
             if mine is None:
                 mine = [row for row in shared.get(user, ()) if row.seq > cursor]
             found[user, cursor] = Missed(
-                position=there, rows=mine[:ROWS_AT_ONCE], cut=len(mine) > ROWS_AT_ONCE
+                position=there, rows=mine[:MAX_ROWS_PER_READ], cut=len(mine) > MAX_ROWS_PER_READ
             )
     return found
 
 
-def newest(user: Any, head: int) -> list[Notification]:
+def read_snapshot(user: Any, head: int) -> list[Notification]:
     """Return what a snapshot at ``head`` shows: the newest 50 notifications that are not archived, by ``raised``.
 
     Number the user first (``unnumbered``, then ``streams.number``), so that nothing committed is missing.
     """
-    return listing.newest(user, SNAPSHOT_ROWS, head=head)[::-1]
+    return listing.read_newest(user, SNAPSHOT_ROWS, head=head)[::-1]
 
 
 def unnumbered(users: Iterable[Any]) -> list[Any]:
@@ -141,7 +141,7 @@ def unnumbered(users: Iterable[Any]) -> list[Any]:
 
 
 def newest_of_many(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
-    """Return what ``newest`` returns, for each of these users (keys) at this head, in few queries."""
+    """Return what ``read_snapshot`` returns, for each of these users (keys) at this head, in few queries."""
     found: dict[Any, list[Notification]] = {user: [] for user in heads}
     # The read and the unread apart: where each has an index of its own, both are read from its end.
     parts = " UNION ALL ".join(
@@ -196,7 +196,7 @@ def active_sums(users: Iterable[Any]) -> dict[Any, tuple[int, int]]:
     }
 
 
-def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, list[Notification | Job]]:
+def _read_near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, list[Notification | Job]]:
     """Rows of many users at once, each from a position of its own, by seq. A row takes a position, so these are few."""
     found: dict[Any, list[Notification | Job]] = {user: [] for user in lows}
     for some in _batches(lows.items(), 200):
@@ -216,16 +216,16 @@ def _near(lows: Mapping[Any, int], heads: Mapping[Any, Position]) -> dict[Any, l
     return found
 
 
-def _far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
+def _read_far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
     """The first rows after ``cursor``, and one more where there are more."""
     found: list[Notification | Job] = []
     for model, columns in SHOWN:
         sql = (
             f"SELECT {', '.join(columns)} FROM {_table(model)} WHERE user_id = %s AND seq > %s AND seq <= %s "
-            f"ORDER BY seq LIMIT {ROWS_AT_ONCE + 1}"
+            f"ORDER BY seq LIMIT {MAX_ROWS_PER_READ + 1}"
         )
         found += read_rows(model, columns, sql, [_to_db(user), cursor, head])
-    return sorted(found, key=attrgetter("seq"))[: ROWS_AT_ONCE + 1]
+    return sorted(found, key=attrgetter("seq"))[: MAX_ROWS_PER_READ + 1]
 
 
 def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple]]:

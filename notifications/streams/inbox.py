@@ -14,7 +14,13 @@ from django.db.models import Exists, Model, OuterRef, Q
 
 from notifications import streams, times, validators
 from notifications.db import bulk
-from notifications.db.transactions import CHUNK, after_commit, connection, in_callers_transaction, paced
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    connection,
+    fair_atomic,
+    in_callers_transaction,
+    on_commit,
+)
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import listing
@@ -22,7 +28,7 @@ from notifications.streams import listing
 logger = logging.getLogger("notifications")
 
 #: Rows changed by one call of ``mark``.
-MARKED = 1_000
+MAX_MARKED_ROWS = 1_000
 
 #: What each verb does: the field, and whether it gets a time or loses it.
 VERBS = {
@@ -35,25 +41,28 @@ VERBS = {
 LEVELS = tuple(Notification.Level.values)
 
 
-def put(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
+def create_notifications(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
     """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
 
     Returns the ids in the order of the users.
     """
-    made = [compose(user, title, **fields) for user in keys(users)]
+    made = [build_notification(user, title, **fields) for user in keys(users)]
     rows = sorted(made, key=lambda row: row.user_id)
     db = connection()
     if in_callers_transaction(db):
         # Inserts only: a caller's transaction locks no stream, so it waits for nobody.
-        Notification.objects.using(db.alias).bulk_create(rows, batch_size=CHUNK)
+        Notification.objects.using(db.alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
         streams.number(row.user_id for row in rows)
     else:
-        for start in range(0, len(rows), CHUNK):
-            _put_chunk(rows[start : start + CHUNK], more=start + CHUNK < len(rows))
+        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+            _create_chunk(
+                rows[start : start + MAX_ROWS_PER_TRANSACTION],
+                more=start + MAX_ROWS_PER_TRANSACTION < len(rows),
+            )
     return [row.id for row in made]
 
 
-def compose(
+def build_notification(
     user: Any,
     title: Any,
     *,
@@ -95,7 +104,7 @@ def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = Non
     holds a row for over 5 s.
     """
     if in_callers_transaction():
-        after_commit(lambda: _mark(user, verb, up_to, ids))
+        on_commit(lambda: _mark(user, verb, up_to, ids))
         return False
     return _mark(user, verb, up_to, ids)
 
@@ -121,14 +130,14 @@ def _key(user: Any) -> Any:
         raise ValueError(f"{user!r} is no primary key of a user: {' '.join(exc.messages)}") from exc
 
 
-def _put_chunk(rows: list[Notification], more: bool) -> None:
+def _create_chunk(rows: list[Notification], more: bool) -> None:
     users = {row.user_id for row in rows}
 
     def insert() -> bool:
         Notification.objects.using(connection().alias).bulk_create(rows)
         return streams.number_here(users)
 
-    if paced(insert, more=more):
+    if fair_atomic(insert, more=more):
         try:
             streams.number(users, more=more)
         except OperationalError:
@@ -148,7 +157,7 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
         # Of each part by itself, whose index says what was raised later.
         not_so &= Q(key="") | Q(*(~Exists(newer.filter(part)) for part in listing.parts()))
     db = connection()
-    left, full = MARKED, False
+    left, full = MAX_MARKED_ROWS, False
 
     def change() -> int:
         nonlocal full
@@ -173,8 +182,8 @@ def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> 
 
     while left:
         # SQLite has one lock for all; PostgreSQL locks only these rows.
-        some = min(left, CHUNK) if db.vendor == "sqlite" else left
-        found = paced(change)
+        some = min(left, MAX_ROWS_PER_TRANSACTION) if db.vendor == "sqlite" else left
+        found = fair_atomic(change)
         left -= found
         if found < some:
             break

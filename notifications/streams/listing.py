@@ -22,7 +22,7 @@ COLUMNS = (
 )
 
 
-def newest(
+def read_newest(
     user: Any,
     limit: int,
     *,

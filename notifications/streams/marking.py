@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from notifications import streams, times
-from notifications.db.transactions import CHUNK, connection, paced
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, fair_atomic
 from notifications.models import Notification
 from notifications.streams import listing
 
@@ -32,7 +32,7 @@ def mark_all_read(user: Any, up_to: int) -> bool:
     give_up = time.monotonic() + REQUEST_SECONDS
     after, moved = 0, True
     while moved and time.monotonic() < give_up:
-        position, moved = paced(lambda after=after: _mark_chunk(user, after, up_to))  # type: ignore[misc]
+        position, moved = fair_atomic(lambda after=after: _mark_chunk(user, after, up_to))  # type: ignore[misc]
         if position is None:
             return False
         after = position
@@ -41,7 +41,7 @@ def mark_all_read(user: Any, up_to: int) -> bool:
 
 
 def continue_marking(
-    seconds: float = ROUND_SECONDS, run: Callable[[Callable[[], Progress]], Progress] = paced
+    seconds: float = ROUND_SECONDS, run: Callable[[Callable[[], Progress]], Progress] = fair_atomic
 ) -> bool:
     """Go on with what requests have left, for about ``seconds`` and at least one chunk that is not locked elsewhere.
 
@@ -73,8 +73,8 @@ def _mark_chunk(user: Any, after: int, up_to: int) -> Progress:
     rows = Notification.objects.using(db.alias).filter(user=user, raised__gt=after, raised__lte=up_to)
     unread: list[tuple[int, Any]] = []
     for part in listing.parts(read=False):
-        unread += rows.filter(part).order_by("raised").values_list("raised", "id")[:CHUNK]
-    oldest = sorted(unread)[:CHUNK]
+        unread += rows.filter(part).order_by("raised").values_list("raised", "id")[:MAX_ROWS_PER_TRANSACTION]
+    oldest = sorted(unread)[:MAX_ROWS_PER_TRANSACTION]
     if not oldest:
         return None, False
     free = Notification.objects.using(db.alias).filter(id__in=[id for _, id in oldest], read_at=None)
@@ -86,4 +86,4 @@ def _mark_chunk(user: Any, after: int, up_to: int) -> Progress:
     left = next((raised for raised, id in oldest if id not in locked), None)
     if left is not None:
         return left - 1, bool(locked)
-    return (oldest[-1][0] if len(oldest) == CHUNK else None), bool(locked)
+    return (oldest[-1][0] if len(oldest) == MAX_ROWS_PER_TRANSACTION else None), bool(locked)

@@ -38,7 +38,7 @@ class Pass:
         self.cursor = cursor
         self.db = db
         self.users = [to_db(user) for user in users]
-        self.theirs, self.params = bulk.among(Stream, "user_id", self.users)
+        self.theirs, self.params = bulk.where_in(Stream, "user_id", self.users)
         self.limit = 100 if db.vendor == "sqlite" else 200
 
     def run(self) -> tuple[list[Any], bool]:

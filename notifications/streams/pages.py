@@ -10,11 +10,11 @@ from notifications.models import Notification
 from notifications.streams import changes, listing
 
 #: Notifications on one page of the inbox.
-PAGE = 25
+PAGE_SIZE = 25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Here:
+class StreamPosition:
     """A position as a page carries it: what a client that starts from the page says in its hello."""
 
     epoch: str
@@ -23,21 +23,23 @@ class Here:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class InboxPage:
     """Notifications, newest first; ``after`` is where the next page starts, None on the last one."""
 
     rows: list[Notification]
     after: int | None
 
 
-def here(user: Any) -> Here:
+def read_stream_position(user: Any) -> StreamPosition:
     """Return where the stream of a user (key) is. To be read before the rows that a page lists."""
     epoch, position = streams.epoch(), changes.position(user)
-    return Here(epoch=epoch, seq=position.head, unread=position.unread)
+    return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread)
 
 
-def latest(user: Any, seq: int, after: int | None = None) -> Page:
+def read_inbox_page(user: Any, seq: int, after: int | None = None) -> InboxPage:
     """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``; ``after`` is the
     ``raised`` of the last one of the page before."""
-    found = listing.newest(user, PAGE + 1, head=seq, after=after)
-    return Page(rows=found[:PAGE], after=found[PAGE - 1].raised if len(found) > PAGE else None)
+    found = listing.read_newest(user, PAGE_SIZE + 1, head=seq, after=after)
+    return InboxPage(
+        rows=found[:PAGE_SIZE], after=found[PAGE_SIZE - 1].raised if len(found) > PAGE_SIZE else None
+    )

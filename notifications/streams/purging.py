@@ -13,20 +13,20 @@ from django.contrib.auth import get_user_model
 from django.db import router
 from django.db.models import QuerySet
 
-from notifications.db.transactions import CHUNK, connection, database, paced
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.db.user_keys import to_db
 from notifications.models import Stream
 from notifications.streams import ring
 from notifications.streams.numbering import lock
 
 #: Streams of which one query asks whether their users exist.
-STREAMS_AT_ONCE = 500
+MAX_STREAMS_PER_CHUNK = 500
 
 
 def purge(user: Any) -> int:
     """Delete everything of a user (key) that was deleted; return how many rows of jobs and notifications."""
     deleted = 0
-    while count := paced(lambda: purge_chunk(user)):
+    while count := fair_atomic(lambda: purge_chunk(user)):
         deleted += count
     return deleted
 
@@ -39,7 +39,7 @@ def purge_chunk(user: Any) -> int:
             # Chosen first and then put in order: of many rows only these few are sorted.
             cursor.execute(
                 f"SELECT id FROM {table} WHERE id IN "
-                f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {CHUNK}) ORDER BY id{lock()}",
+                f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {MAX_ROWS_PER_TRANSACTION}) ORDER BY id{lock()}",
                 [key],
             )
             ids = [row[0] for row in cursor.fetchall()]
@@ -64,10 +64,10 @@ def gone() -> Iterator[list[Any]]:
         streams = Stream.objects.using(alias).order_by("user_id")
         if last is not None:
             streams = streams.filter(user_id__gt=last)
-        keys = list(streams.values_list("user_id", flat=True)[:STREAMS_AT_ONCE])
+        keys = list(streams.values_list("user_id", flat=True)[:MAX_STREAMS_PER_CHUNK])
         # Read after the streams, as a user is there before a stream; by no manager of the host, which may hide some.
         there = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
         yield [key for key in keys if key not in there]
-        if len(keys) < STREAMS_AT_ONCE:
+        if len(keys) < MAX_STREAMS_PER_CHUNK:
             return
         last = keys[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from notifications.db.transactions import connection, database, ours
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams import number, ring
@@ -55,6 +55,6 @@ def recount(user: Any) -> None:
             )
         ring([user])
 
-    ours(change)
+    retrying_atomic(change)
     number([user])
-    ours(count)
+    retrying_atomic(count)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef
 
 from notifications import times
-from notifications.db.transactions import CHUNK, connection, database, paced
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.models import Attempt, Job, Notification
 from notifications.streams import raise_floors
 from notifications.streams.purging import gone, purge_chunk
@@ -39,7 +39,7 @@ class Pruning:
     ``run`` runs a transaction; that of bulk writes leaves SQLite's lock to others after each.
     """
 
-    def __init__(self, before: datetime, run: Callable[[Callable[[], int]], int] = paced) -> None:
+    def __init__(self, before: datetime, run: Callable[[Callable[[], int]], int] = fair_atomic) -> None:
         self._before = before
         self._run = run
         self._steps = self._all()
@@ -69,7 +69,7 @@ def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
         # A key is kept for its time, and the job is where it is kept.
         old = old.exclude(idempotency_expires_at__gt=times.now())
     # Chosen in the order of their index: another one would sort all that is old.
-    rows = _lock(old, sorted(old.order_by(ended).values_list("id", flat=True)[:CHUNK]))
+    rows = _lock(old, sorted(old.order_by(ended).values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION]))
     ids = [id for id, _, _ in rows]
     if model is Job:
         Attempt.objects.using(database()).filter(job__in=ids).delete()

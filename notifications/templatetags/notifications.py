@@ -104,9 +104,9 @@ def _addresses(query: str) -> dict[str, str]:
     }
 
 
-def _position(user: Any) -> pages.Here | None:
+def _position(user: Any) -> pages.StreamPosition | None:
     try:
-        return pages.here(user)
+        return pages.read_stream_position(user)
     except (DatabaseError, SynchronousOnlyOperation):
         logger.exception("{%% notifications %%} could not read where the stream of user %s is.", user)
         return None

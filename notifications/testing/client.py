@@ -126,7 +126,7 @@ class Client:
         try:
             await notifications_socket(scope, self._to_server.get, self._receive)
         finally:
-            await hub.close_here()
+            await hub.close_current_hub()
 
     async def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.accept":

@@ -63,7 +63,7 @@ class _Run:
             finishing.settle_left()  # batches without jobs, of whose ends receivers may hear
             if not self._one_or_raise():
                 break
-        streams.leftovers()  # what notify() put off to a commit, which in a TestCase does not come
+        streams.number_pending()  # what notify() put off to a commit, which in a TestCase does not come
 
     def _one_or_raise(self) -> bool:
         ran = self.one()
@@ -91,13 +91,13 @@ class _Run:
         """Run a job for which one that runs waits, or the jobs of a batch."""
         from django.db.models import Q
 
-        from notifications.jobs.awaited import look_at
+        from notifications.jobs.awaited import read_end
         from notifications.jobs.transitions import finishing
 
-        while look_at(id) is None:
+        while read_end(id) is None:
             if not self.one(Q(id=id) | Q(batch=id)) and not self.one():
                 finishing.settle_left()
-                if look_at(id) is None:
+                if read_end(id) is None:
                     raise RuntimeError(
                         f"A job waits for job {id}, which is not due, is held back, or waits for the first one."
                     )
@@ -106,10 +106,10 @@ class _Run:
         import asyncio
 
         from notifications.jobs.transitions.finishing import record
-        from notifications.jobs.worker.execution import Running, started
+        from notifications.jobs.worker.execution import Execution, send_task_started
 
-        await sync_to_async(started)([job])
-        run = Running(job, lambda run: None, inline=self.until_done)
+        await sync_to_async(send_task_started)([job])
+        run = Execution(job, lambda run: None, inline=self.until_done)
         outcome = await asyncio.create_task(run.run(None, None))
         self.error = outcome.exception if self.error is None else self.error
         await sync_to_async(record)([outcome])

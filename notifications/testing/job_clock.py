@@ -16,13 +16,13 @@ class Clock:
         """How far it was moved."""
         from notifications.jobs.transitions import guards
 
-        return guards.ahead
+        return guards.clock_offset
 
     @ahead.setter
     def ahead(self, value: timedelta) -> None:
         from notifications.jobs.transitions import guards
 
-        guards.ahead = value
+        guards.clock_offset = value
 
     def now(self) -> datetime:
         """Return the time that it shows."""

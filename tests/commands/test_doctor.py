@@ -52,7 +52,7 @@ def examine(*words, wrong=()):
 def test_all_is_well(start_worker, ada, monkeypatch):  # noqa: F811
     """A worker runs the probe, whose end is heard; in words too."""
     monkeypatch.setattr(processes, "SLOW", 30.0)
-    inbox.put(ada, "Hello")
+    inbox.create_notifications(ada, "Hello")
     start_worker()
     found = examine("--origin", "http://testserver")
     assert {each["state"] for each in found.values()} == {"ok"}
@@ -110,7 +110,7 @@ def test_a_queue_that_no_worker_takes(live):  # noqa: F811
 
 
 def test_nobody_numbers(ada):
-    inbox.put(ada, "Hello")
+    inbox.create_notifications(ada, "Hello")
     Notification.objects.update(seq=None)
     found = examine(wrong=["numbers"])
     assert found["numbers"]["figures"] == {"waiting": 1}
@@ -120,8 +120,8 @@ def test_nobody_numbers(ada):
 def test_a_wrong_count_is_found_and_mended(ada, how):
     """Of that user only; what the browser has stays right, because the rows are numbered anew."""
     bob = get_user_model().objects.create_user("bob")
-    inbox.put([ada, bob], "One")
-    inbox.put(ada, "Two")
+    inbox.create_notifications([ada, bob], "One")
+    inbox.create_notifications(ada, "Two")
     if how == "the stream":
         Stream.objects.filter(user=ada).update(unread=7)
     else:  # what the SQL of somebody else's script does
@@ -138,7 +138,7 @@ def test_a_wrong_count_is_found_and_mended(ada, how):
 
 
 def test_rows_that_wait_for_their_number_are_no_wrong_count(ada):
-    inbox.put(ada, "One")
+    inbox.create_notifications(ada, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
     assert not recount.miscounted()
 
@@ -176,7 +176,7 @@ def test_clocks(monkeypatch):
 
 
 def test_a_layer_that_is_away(settings, monkeypatch):
-    monkeypatch.setattr(layer, "PATIENCE", 0.5)
+    monkeypatch.setattr(layer, "TIMEOUT_SECONDS", 0.5)
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",

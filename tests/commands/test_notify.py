@@ -78,6 +78,6 @@ def test_a_busy_database(user, monkeypatch):
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(inbox, "put", busy)
+    monkeypatch.setattr(inbox, "create_notifications", busy)
     with pytest.raises(CommandError, match=r"Nothing was sent: .*database is locked.* Try again"):
         run("ada", "Hello")

@@ -31,10 +31,10 @@ def watch(*args):
 
 def test_what_was_told_is_shown_and_resumed(user):
     """The end of one watch is where the next begins."""
-    inbox.put(user, "First", body="two\nlines", url="/a/", level="success")
+    inbox.create_notifications(user, "First", body="two\nlines", url="/a/", level="success")
     out, since = watch()
     assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
-    inbox.put(user, "Second")
+    inbox.create_notifications(user, "Second")
     inbox.mark(user.pk, "read", 1)
     out, since = watch("--since", since)
     assert [line.split()[:4] for line in out.splitlines()] == [
@@ -51,7 +51,7 @@ def test_jobs_are_shown(user):
     tasks.noop.using(owner=user, title="Half").enqueue()
     (job,) = states.claim(uuid7(), 1)
     job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
-    states.report([job])
+    states.store_progress([job])
     out, _ = watch("--since", f"{streams.epoch()}:0")
     assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)
@@ -59,7 +59,7 @@ def test_jobs_are_shown(user):
 
 def test_json_is_the_protocol(user):
     """One sync frame a line."""
-    inbox.put(user, "First")
+    inbox.create_notifications(user, "First")
     frame = json.loads(watch("--json")[0])
     assert (frame["op"], frame["reset"], [item["title"] for item in frame["items"]]) == (
         "sync",
@@ -70,7 +70,7 @@ def test_json_is_the_protocol(user):
 
 def test_a_new_epoch_starts_anew(user):
     """What a position of the old one says is not believed."""
-    inbox.put(user, "First")
+    inbox.create_notifications(user, "First")
     out, since = watch()
     before = streams.epoch()
     call_command("new_epoch", stdout=io.StringIO())

@@ -7,5 +7,5 @@ from notifications.realtime.transports import websocket
 
 HASTE = float(os.environ.get("CONFORMANCE_HASTE", "1"))
 
-websocket.HELLO_WITHIN /= HASTE
-websocket.ACK_WITHIN /= HASTE
+websocket.HELLO_TIMEOUT_SECONDS /= HASTE
+websocket.ACK_TIMEOUT_SECONDS /= HASTE

@@ -17,7 +17,7 @@ from django.db import connection
 def follow(user, cursor, held):
     """Read on from ``cursor``, as a client is told, and return the new one."""
     while True:
-        missed = changes.missed({user: [cursor]})[user, cursor]
+        missed = changes.read_missed({user: [cursor]})[user, cursor]
         assert not missed.reset, f"{user}: the head went back below {cursor}."
         for row in missed.rows:
             assert cursor < row.seq <= missed.position.head
@@ -67,5 +67,5 @@ if __name__ == "__main__":
     from tests.data.shapes import position
 
     # However far it falls behind on a busy machine, it reads everything.
-    changes.FURTHEST_BEHIND = 10**9
+    changes.MAX_ROWS_BEHIND = 10**9
     main(*sys.argv[1:])

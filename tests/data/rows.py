@@ -8,7 +8,7 @@ from notifications.streams import inbox
 
 def unnumbered(user, count, **fields):
     """Committed notifications without a number, as a process leaves them that is killed after its commit."""
-    rows = [inbox.compose(user, f"left {number}", **fields) for number in range(count)]
+    rows = [inbox.build_notification(user, f"left {number}", **fields) for number in range(count)]
     Notification.objects.bulk_create(rows)
     return [row.pk for row in rows]
 

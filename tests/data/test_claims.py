@@ -14,7 +14,7 @@ from tests.data.rows import job
 def test_what_others_hold_is_skipped(on_postgresql, elsewhere, key):
     """As much of it as other workers claim at once: the next ones are claimed, and those stay where they are."""
     queues.pause("other")
-    held = [job(None).pk for _ in range(candidates.AHEAD)]
+    held = [job(None).pk for _ in range(candidates.EXTRA_ROWS_READ)]
     asked = [job(None, concurrency_key=key).pk for _ in range(2)]
     other = elsewhere()
     other.begin()

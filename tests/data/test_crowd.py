@@ -42,7 +42,7 @@ def test_a_crowd_of_writers_and_readers(users, given, tmp_path):
         for process in writers:
             process.popen.wait(SECONDS + 60)
             assert process.popen.returncode == 0, f"STRESS_SEED={seed}\n{process.output}"
-        streams.leftovers()
+        streams.number_pending()
         stop.touch()
         for process in readers:
             process.popen.wait(60)

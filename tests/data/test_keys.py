@@ -63,7 +63,7 @@ def test_several_of_one_transaction(user, given):
 def test_more_than_one_pass_of_the_same_key(user, given):
     """What was numbered by the pass before is archived by the next one."""
     unnumbered(user.pk, 450, key="k")
-    streams.leftovers()
+    streams.number_pending()
     assert titles(user, archived_at=None) == ["left 449"]
     assert given(user.pk) == list(range(1, position(user)[0] + 1))
     assert_orderly([user])
@@ -102,7 +102,7 @@ def test_a_locked_older_row_keeps_the_newer_one_waiting(ending, elsewhere, user,
     assert Notification.objects.get(pk=newer).seq is None
     assert titles(user, seq__gt=0) == ["older", "other"]
     getattr(holder, ending)()
-    streams.leftovers()
+    streams.number_pending()
     assert titles(user, archived_at=None) == ["other", "newer"]
     assert given(user.pk) == [1, 2, 3, 4]
     assert_orderly([user])
@@ -134,11 +134,11 @@ def test_many_waiting_for_one_locked_row_stall_nobody(elsewhere, users, given, o
     unnumbered(first, 250, key="k")
     unnumbered(first, 1)
     unnumbered(second, 1)
-    streams.leftovers()
+    streams.number_pending()
     assert titles(first, seq__gt=0) == ["older", "left 0"]
     assert titles(second, seq__gt=0) == ["left 0"]
     holder.roll_back()
-    streams.leftovers()
+    streams.number_pending()
     assert titles(first, archived_at=None) == ["left 0", "left 249"]
     assert given(first) == list(range(1, position(first)[0] + 1))
     assert_orderly([first, second])
@@ -151,7 +151,7 @@ def hold(id):
 
 def notify_here(user, title):
     """Insert and number in the open transaction, as a finish does. Returns the number that it got."""
-    row = inbox.compose(user.pk, title, key="k")
+    row = inbox.build_notification(user.pk, title, key="k")
     row.save(force_insert=True)
     streams.number_here([user.pk])
     return scalar("SELECT seq FROM notifications_notification WHERE id = %s", row.pk)

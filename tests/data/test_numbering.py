@@ -61,7 +61,7 @@ def test_a_job_of_nobody_has_no_number(transactional_db):
     states.claim(worker, 1)
     nobodys.refresh_from_db()
     states.finish([outcomes.succeeded(nobodys, DEFAULT, None)])
-    streams.leftovers()
+    streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()
 
@@ -111,7 +111,7 @@ def test_leftovers_numbers_what_others_left(users, given):
     first, second = users(2)
     unnumbered(first, 250)
     unnumbered(second, 3)
-    streams.leftovers()
+    streams.number_pending()
     assert (position(first), position(second)) == ((250, 250), (3, 3))
     assert given(first) == list(range(1, 251))
     assert_orderly([first, second])
@@ -121,7 +121,7 @@ def test_leftovers_without_any_costs_one_statement(user):
     """Each process asks every second: with nothing to do it writes nothing and locks nothing."""
     notify(user, "numbered")
     with CaptureQueriesContext(connection) as queries:
-        streams.leftovers()
+        streams.number_pending()
     reads = [query["sql"] for query in queries.captured_queries if "notifications_ring" not in query["sql"]]
     assert len(reads) == 1
     assert reads[0].startswith("SELECT")
@@ -154,7 +154,7 @@ def test_a_rolled_back_numbering_gives_nothing(user, given, monkeypatch):
         broken.setattr(streams, "ring", lambda users: 1 / 0)
         streams.number([user.pk])
     assert (position(user), seqs(user)) == ((1, 1), [1, None, None])
-    streams.leftovers()
+    streams.number_pending()
     assert given(user.pk) == [1, 2, 3]
     assert titles(user) == ["before", "left 0", "left 1"]
 
@@ -181,8 +181,8 @@ def test_ring_follows_the_commit(user):
 
 def test_rings_are_kept_within_bounds(on_sqlite, monkeypatch):
     """The last rings are kept, old ones go."""
-    monkeypatch.setattr(streams, "RINGS_KEPT", 10)
+    monkeypatch.setattr(streams, "MAX_RINGS_KEPT", 10)
     for user in range(1, 41):
         streams.ring([user])
-    streams.leftovers()
+    streams.number_pending()
     assert list(Ring.objects.order_by("id").values_list("user", flat=True)) == list(range(31, 41))

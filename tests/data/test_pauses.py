@@ -32,7 +32,7 @@ def pauses(monkeypatch):
 
         def pause(seconds):
             assert not connection.in_atomic_block
-            assert seconds >= transactions.PAUSE
+            assert seconds >= transactions.MIN_LOCK_PAUSE_SECONDS
             noted.append(count())
             sleep(seconds)
 
@@ -53,14 +53,14 @@ def test_paced(on_sqlite, pauses):
         return result
 
     noted = pauses(lambda: time.monotonic() - began[-1] if began else 0)
-    assert transactions.paced(partial(hold, 0, 0)) == 0
+    assert transactions.fair_atomic(partial(hold, 0, 0)) == 0
     assert len(noted) == 1
-    assert transactions.paced(partial(hold, 0.05, 7)) == 7
+    assert transactions.fair_atomic(partial(hold, 0.05, 7)) == 7
     assert time.monotonic() - began[-1] >= 0.1
-    assert transactions.paced(partial(hold, 0, 0), more=True) == 0
+    assert transactions.fair_atomic(partial(hold, 0, 0), more=True) == 0
     assert len(noted) == 3
     with transactions.transaction.atomic():
-        transactions.paced(partial(hold, 0, 1))
+        transactions.fair_atomic(partial(hold, 0, 1))
     assert len(noted) == 3
 
 
@@ -99,17 +99,17 @@ WAYS = {
     "marking in the page": (read_in_the_page, unread),
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], waiting),
     "numbering many users": (number_streams, waiting),
-    "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.leftovers()], waiting),
+    "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], waiting),
     "purging": (lambda user: purging.purge(user.pk), everything),
     "pruning": (prune, everything),
-    "notifying many": (lambda user: inbox.put(range(1, MANY), "Hello"), everything),
+    "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), everything),
 }
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_lock_is_left_to_others(on_sqlite, user, pauses, monkeypatch, name):
     """Between two pauses at most 100 rows are written, and after the last one too."""
-    monkeypatch.setattr(inbox, "MARKED", 150)
+    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
     way, count = WAYS[name]
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
@@ -137,7 +137,7 @@ def test_all_that_is_marked_has_its_number(on_sqlite, user):
 
 def test_marking_says_whether_there_is_more(transactional_db, user, monkeypatch):
     """After as many as one call takes."""
-    monkeypatch.setattr(inbox, "MARKED", 150)
+    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     assert inbox.mark(user.pk, "read", 9999) is True

@@ -127,7 +127,7 @@ def number_many_users(user):
 
 def leave_a_few(user):
     unnumbered(user, 3)
-    streams.leftovers()
+    streams.number_pending()
 
 
 def run_a_job(user):
@@ -135,7 +135,7 @@ def run_a_job(user):
         job(user)
     candidates.names()
     jobs = states.claim(uuid7(), 2)
-    states.report(jobs)
+    states.store_progress(jobs)
     states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
 
 
@@ -151,7 +151,7 @@ def cancel_and_retry(user):
     ids = [job(user).pk for _ in range(3)]
     (running,) = states.claim(uuid7(), 1)
     manual.cancel(ids)
-    manual.asked_to_end(running.worker)
+    manual.cancellations_requested(running.worker)
     manual.retry(ids)
 
 
@@ -168,7 +168,7 @@ def look_for_lost_jobs(user):
         host="h", process="p", started_at=now, lease_until=now + timedelta(hours=1), concurrency=1
     )
     states.claim(alive.pk, 1)
-    states.held(alive.pk)
+    states.claimed_jobs(alive.pk)
     assert states.reap([uuid7()]) == 0
 
 
@@ -194,19 +194,21 @@ WAYS = {
     "numbering": number_a_few,
     "numbering many": number_many_users,
     "leftovers": leave_a_few,
-    "no leftovers": lambda user: streams.leftovers(),
+    "no leftovers": lambda user: streams.number_pending(),
     "reading": lambda user: inbox.mark(user, "read", 90),
     "reading some": lambda user: inbox.mark(user, "read", 90, some_ids(user)),
-    "catch-up": lambda user: changes.missed({user: [2 * EACH - 10]}),
-    "long catch-up": lambda user: changes.missed({user: [-10]}),
-    "catch-up of many": lambda user: changes.missed({one: [2 * EACH - 2] for one in range(1, 41)}),
-    "snapshot": lambda user: changes.newest(user, 2 * EACH),
+    "catch-up": lambda user: changes.read_missed({user: [2 * EACH - 10]}),
+    "long catch-up": lambda user: changes.read_missed({user: [-10]}),
+    "catch-up of many": lambda user: changes.read_missed({one: [2 * EACH - 2] for one in range(1, 41)}),
+    "snapshot": lambda user: changes.read_snapshot(user, 2 * EACH),
     "snapshots": lambda user: changes.newest_of_many({user: 2 * EACH, user + 1: 2 * EACH}),
     "what waits": lambda user: changes.unnumbered([user]),
-    "a page of the inbox": lambda user: pages.latest(user, 2 * EACH, 60),
-    "the last page of the inbox": lambda user: pages.latest(user, 2 * EACH, 4),
-    "a page of the archive": lambda user: listing.newest(user, 51, head=2 * EACH, archived=True),
-    "a page of the unread": lambda user: listing.newest(user, 51, head=2 * EACH, read=False, category=""),
+    "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 60),
+    "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 4),
+    "a page of the archive": lambda user: listing.read_newest(user, 51, head=2 * EACH, archived=True),
+    "a page of the unread": lambda user: listing.read_newest(
+        user, 51, head=2 * EACH, read=False, category=""
+    ),
     "reading none": lambda user: inbox.mark(user, "unread", 90),
     "archiving": lambda user: inbox.mark(user, "archive", 90),
     "unarchiving": unarchive,
@@ -247,7 +249,7 @@ def test_looking_for_users_that_are_gone_reads_pages(crowded):
         query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
     ]
     assert "LIMIT" in first
-    assert len(others) == STREAMS // purging.STREAMS_AT_ONCE
+    assert len(others) == STREAMS // purging.MAX_STREAMS_PER_CHUNK
     assert [sql for sql in others if scans_of(explain(sql)) or "LIMIT" not in sql] == []
 
 
@@ -290,7 +292,7 @@ BACKLOG, READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
 @pytest.mark.parametrize("held_back", ["paused", "of another worker", "full", "of a full key"])
 def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, later):
     """What may not begin is not read; also where the statistics are those of an idle hour."""
-    for name in ("LATER", "AHEAD"):
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(candidates, name, 20)
     key = "key" if held_back == "of a full key" else ""
     if held_back == "full":
@@ -327,7 +329,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
 )
 def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, held_back):
     """A backlog of sync jobs is not read where async ones are looked for, and the other way round; later ones too."""
-    for name in ("LATER", "AHEAD"):
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(candidates, name, 20)
     if held_back == "paused":
         queues.pause("other")
@@ -521,7 +523,7 @@ def test_keys_are_looked_up_without_statistics(full_inbox):
 
     Before the first ANALYZE PostgreSQL takes each partial index for one that holds next to nothing.
     """
-    new = [inbox.compose(full_inbox, "Told", key=f"job:{uuid7()}") for _ in range(50)]
+    new = [inbox.build_notification(full_inbox, "Told", key=f"job:{uuid7()}") for _ in range(50)]
     assert pages_read(*streams._replacing(new)) < 50 * A_LOOK_UP[connection.vendor]
     unnumbered(full_inbox, 1, key=new[0].key)
     with CaptureQueriesContext(connection) as queries:
@@ -538,7 +540,7 @@ def test_a_deep_page_costs_as_much_as_the_first(full_inbox, analyzed):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        assert pages.latest(full_inbox, MANY, after=1_000).rows[0].raised == 999
+        assert pages.read_inbox_page(full_inbox, MANY, after=1_000).rows[0].raised == 999
     (page,) = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]

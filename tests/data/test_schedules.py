@@ -28,7 +28,7 @@ def test_a_row_that_is_locked_is_passed_over(ending, elsewhere, user, given):
     streams.number([user.pk])
     assert seqs(user) == [None, 1]
     getattr(holder, ending)()
-    streams.leftovers()
+    streams.number_pending()
     assert seqs(user) == [2, 1]
     assert given(user.pk) == [1, 2]
     assert_orderly([user])
@@ -46,7 +46,7 @@ def test_a_job_that_is_locked_is_passed_over(elsewhere, user, given):
     assert Job.objects.get().seq is None
     assert Notification.objects.get(pk=left).seq == 3
     holder.roll_back()
-    streams.leftovers()
+    streams.number_pending()
     assert Job.objects.get().seq == 4
     assert_orderly([user])
 
@@ -246,7 +246,7 @@ class limited_patience:
 
 def number_inserted(user, title):
     """Insert and number in the open transaction, as a transaction of our own does."""
-    inbox.compose(user.pk, title).save(force_insert=True)
+    inbox.build_notification(user.pk, title).save(force_insert=True)
     streams.number_here([user.pk])
     assert Stream.objects.get(pk=user).head == 1
 

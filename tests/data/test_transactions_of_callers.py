@@ -107,7 +107,7 @@ def test_a_hook_of_the_host_that_raises_loses_nothing(user, given):
         transaction.on_commit(lambda: 1 / 0)
         notify(user, "note")
     assert seqs(user) == [None]
-    streams.leftovers()
+    streams.number_pending()
     assert given(user.pk) == [1]
     assert_orderly([user])
 
@@ -121,7 +121,7 @@ def test_a_hook_after_a_lost_one_is_not_confused(users):
     with transaction.atomic():
         notify(second, "note")
     assert seqs(second) == [1]
-    streams.leftovers()
+    streams.number_pending()
     assert_orderly([first, second])
 
 
@@ -136,7 +136,7 @@ def test_a_numbering_that_fails_after_the_commit_is_the_apps_own_affair(user, mo
     assert done == [True]
     assert "ZeroDivisionError" in caplog.text
     assert seqs(user) == [None]
-    streams.leftovers()
+    streams.number_pending()
     assert_orderly([user])
 
 

@@ -38,7 +38,7 @@ def test_two_hundred_transactions_at_once(users, given, tmp_path):
             ended = list(
                 threads.map(lambda nth: transact(f"{seed} {nth}", together, people), range(TRANSACTIONS))
             )
-        streams.leftovers()
+        streams.number_pending()
         stop.touch()
         for process in readers:
             process.popen.wait(60)

@@ -48,7 +48,7 @@ def test_jobs_and_notifications_get_their_numbers(disguised, user):
     states.finish([outcomes.succeeded(job, DEFAULT, None)])
     notify(user, "told")
     unnumbered(user.pk, 1)
-    streams.leftovers()
+    streams.number_pending()
     assert Job.objects.get().seq == 1
     assert list(Notification.objects.order_by("seq").values_list("seq", "user_id")) == [
         (seq, user.pk) for seq in (2, 3, 4)

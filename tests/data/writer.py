@@ -53,7 +53,7 @@ class Life:
                 return
             self.chance.choice(deeds)()
             if time.monotonic() - self.ticked > 0.3:
-                streams.leftovers()
+                streams.number_pending()
                 self.ticked = time.monotonic()
             time.sleep(self.chance.random() * 0.004)
         self.chance.choice(deaths)()

@@ -164,5 +164,5 @@ def test_a_column_of_a_fixed_length(forget, monkeypatch):
     monkeypatch.setattr(Job._meta.get_field("title"), "db_type", lambda connection: "char(9)")
     made = [job(title="abc"), job(title="abd")]
     bulk.insert(made)
-    condition, params = bulk.among(Job, "title", ["abc"])
+    condition, params = bulk.where_in(Job, "title", ["abc"])
     assert bulk.select(Job, f"WHERE {condition}", params) == made[:1]

@@ -6,7 +6,7 @@ import threading
 import pytest
 from django.db import connection, connections
 
-from notifications.db.threads import REPLACED, DaemonExecutor, NoThread
+from notifications.db.threads import MAX_THREADS_PER_SLOT, DaemonExecutor, NoThread
 from tests.faults.support.scarcity import no_threads
 from tests.support.waiting import wait_until
 
@@ -55,13 +55,13 @@ def test_a_call_that_is_written_off_gives_its_place_to_another_thread(executor):
 def test_threads_are_replaced_so_often_and_no_more(executor):
     """Then what waits in line, and what comes, is refused at once; when calls end after all, it is not."""
     gate = threading.Event()
-    hanging = [executor.submit(gate.wait, 30) for _ in range(2 * REPLACED)]
+    hanging = [executor.submit(gate.wait, 30) for _ in range(2 * MAX_THREADS_PER_SLOT)]
     waiting = executor.submit(int)
     for future in hanging:
         wait_until(future.running, what="the call to run")
         assert executor.write_off(future)
-    assert len(names()) == 2 * REPLACED
-    message = f"All {2 * REPLACED} threads under-test are in calls that do not end."
+    assert len(names()) == 2 * MAX_THREADS_PER_SLOT
+    message = f"All {2 * MAX_THREADS_PER_SLOT} threads under-test are in calls that do not end."
     assert str(waiting.exception(60)) == message
     with pytest.raises(NoThread, match=message):
         executor.submit(int)
@@ -218,7 +218,7 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     executor.submit(use).exception(60)  # PostgreSQL notices it before the call, SQLite by the call's error
     second, _ = executor.submit(use).result(60)
     assert second is not first
-    monkeypatch.setattr("notifications.db.threads.IDLE", 0.05)
+    monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
     assert executor.submit(use).result(60)[0] is second
     wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
     assert executor.submit(use).result(60)[0] is not second

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import notify
 from notifications.db import transactions
-from notifications.db.transactions import after_commit, alone, begin_with_a_write, ours
+from notifications.db.transactions import begin_with_a_write, execute_one, on_commit, retrying_atomic
 from notifications.models import Notification, Stream
 from tests.data.conftest import Elsewhere, scalar
 from tests.data.shapes import assert_orderly
@@ -41,7 +41,7 @@ def busy(message="database is locked"):
 
 def test_it_is_committed_and_returns(transactional_db):
     """One transaction, and what the work returns."""
-    assert ours(lambda: Stream.objects.create(user_id=1).user_id) == 1
+    assert retrying_atomic(lambda: Stream.objects.create(user_id=1).user_id) == 1
     assert not connection.in_atomic_block
     assert Stream.objects.count() == 1
 
@@ -54,7 +54,7 @@ def test_an_error_rolls_back(transactional_db):
         raise DataError("bad")
 
     with pytest.raises(DataError):
-        ours(work)
+        retrying_atomic(work)
     assert not Stream.objects.exists()
 
 
@@ -69,19 +69,19 @@ def test_a_busy_database_is_tried_again_from_the_start(transactional_db):
             raise busy()
         return "done"
 
-    assert ours(work) == "done"
+    assert retrying_atomic(work) == "done"
     assert attempts == [0, 0, 0]
 
 
 def test_it_gives_up(transactional_db, monkeypatch):
     """After some seconds the caller is told."""
-    monkeypatch.setattr(transactions, "PATIENCE", 0.05)
+    monkeypatch.setattr(transactions, "BUSY_RETRY_SECONDS", 0.05)
 
     def work():
         raise busy()
 
     with pytest.raises(OperationalError, match="locked"):
-        ours(work)
+        retrying_atomic(work)
 
 
 def test_what_does_not_pass_is_not_tried_again(transactional_db):
@@ -93,16 +93,16 @@ def test_what_does_not_pass_is_not_tried_again(transactional_db):
         raise busy("no such table: notifications_stream")
 
     with pytest.raises(OperationalError, match="no such table"):
-        ours(work)
+        retrying_atomic(work)
     assert attempts == [True]
 
 
 def test_inside_a_callers_transaction(transactional_db):
     """It is a savepoint, and the caller decides."""
     with transaction.atomic():
-        ours(lambda: Stream.objects.create(user_id=1))
+        retrying_atomic(lambda: Stream.objects.create(user_id=1))
         with pytest.raises(OperationalError):
-            ours(lambda: (_ for _ in ()).throw(busy()))
+            retrying_atomic(lambda: (_ for _ in ()).throw(busy()))
         assert Stream.objects.count() == 1
         transaction.set_rollback(True)
     assert not Stream.objects.exists()
@@ -111,13 +111,13 @@ def test_inside_a_callers_transaction(transactional_db):
 def test_after_the_commit(transactional_db):
     """At once where there is no transaction, never after a rollback, and an error is nobody else's."""
     done = []
-    after_commit(lambda: done.append("at once"))
+    on_commit(lambda: done.append("at once"))
     with transaction.atomic():
-        after_commit(lambda: 1 / 0)
-        after_commit(lambda: done.append("after"))
+        on_commit(lambda: 1 / 0)
+        on_commit(lambda: done.append("after"))
         assert done == ["at once"]
     with transaction.atomic():
-        after_commit(lambda: done.append("never"))
+        on_commit(lambda: done.append("never"))
         transaction.set_rollback(True)
     assert done == ["at once", "after"]
 
@@ -127,7 +127,7 @@ def test_where_the_lock_is_held_nothing_is_written_to_take_it(transactional_db):
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no such lock.")
     with CaptureQueriesContext(connection) as queries:
-        ours(lambda: None)
+        retrying_atomic(lambda: None)
     assert [query["sql"] for query in queries.captured_queries] == ["BEGIN IMMEDIATE", "COMMIT"]
 
 
@@ -138,13 +138,13 @@ def test_one_statement_is_a_transaction_of_our_own(transactional_db):
     scalar("SELECT set_config('default_transaction_isolation', 'repeatable read', false)")
     try:
         with CaptureQueriesContext(connection) as queries:
-            assert alone("SELECT current_setting('transaction_isolation'), %s", ["x"]) == [
+            assert execute_one("SELECT current_setting('transaction_isolation'), %s", ["x"]) == [
                 ("read committed", "x")
             ]
         assert len(queries) == 1
         assert scalar("SELECT current_setting('transaction_isolation')") == "repeatable read"
         with transaction.atomic():
-            assert alone("SELECT 1", []) == [(1,)]
+            assert execute_one("SELECT 1", []) == [(1,)]
     finally:
         connection.close()
 
@@ -155,7 +155,9 @@ def test_a_deferred_host_waits_for_the_lock(deferred, user):
         writer.execute("BEGIN IMMEDIATE")
         waiting = Elsewhere()
         try:
-            going = waiting.start(ours, lambda: (Stream.objects.count(), Stream.objects.create(user_id=7)))
+            going = waiting.start(
+                retrying_atomic, lambda: (Stream.objects.count(), Stream.objects.create(user_id=7))
+            )
             time.sleep(0.2)
             assert not going.done()
             writer.execute("INSERT INTO notifications_ring (user_id) VALUES (1)")
@@ -200,7 +202,7 @@ def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
         connection.close()
         try:
             notify(user, "note")
-            assert alone("SELECT %s::text", ["x"]) == [("x",)]
+            assert execute_one("SELECT %s::text", ["x"]) == [("x",)]
             assert scalar("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql") > 0
         finally:
             connection.close()
@@ -231,7 +233,7 @@ def test_a_deadlock_with_the_host_is_tried_again(user):
             Stream.objects.filter(pk=second).update(floor=2)
 
         pending = []
-        ours(work)
+        retrying_atomic(work)
         assert len(attempts) == 2
     finally:
         host.close()

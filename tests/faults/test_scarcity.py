@@ -37,7 +37,7 @@ CONNECTIONS = range(1, 200) if ROUNDS else (1, 2, 4, 7)
 STATEMENTS = range(1, 200) if ROUNDS else (1, 6, 15, 40)
 #: All threads that the app starts here, by their names.
 THREADS = (
-    *("hub", "doors", "numbers", "doorbell", "doorbell-sqlite", "doorbell-postgres"),
+    *("hub", "auth_pool", "numbers", "doorbell", "doorbell-sqlite", "doorbell-postgres"),
     *("lease", "writer", "watchdog", "database", "sync", "join"),
 )
 CAUSES = {
@@ -59,7 +59,7 @@ def quickly(monkeypatch):
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",
     ):
         monkeypatch.setattr(f"notifications.{name}", 0.1)
-    monkeypatch.setattr(awaited, "IDLE", 0.0)
+    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_all_goes_on_once_the_cause_is_gone(cause, transactional_db, django_user
         with pytest.MonkeyPatch.context() as patch:
             # As in a process that has just begun.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
-            patch.setattr(awaited, "waits", awaited.Waits())
+            patch.setattr(awaited, "waits", awaited.JobWaits())
             patch.setattr("notifications.jobs.joining.waits", awaited.waits)
             failing = inject(patch, nth=nth)
             asyncio.run(Round(users, failing).run())
@@ -158,7 +158,7 @@ class Round:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-            await hub.close_here()
+            await hub.close_current_hub()
             (await starting).stop()
             await sync_to_async(connections.close_all)()
 

@@ -229,8 +229,8 @@ async def test_what_silent_clients_held_comes_back(site, fault, server):
         with Proxy(site.port) as proxy:
             sockets = [await open_socket(session, proxy) for _ in range(2)]
             await start(sockets[0])
-            events = [await session.get(f"{proxy.url}{EVENTS}") for _ in range(waiting.AT_ONCE)]
-            assert [response.status for response in events] == [200] * waiting.AT_ONCE
+            events = [await session.get(f"{proxy.url}{EVENTS}") for _ in range(waiting.MAX_WAITING_REQUESTS)]
+            assert [response.status for response in events] == [200] * waiting.MAX_WAITING_REQUESTS
             assert not await is_let_in(session, site) and not await is_given_events(session, site)
             fault(proxy)
             await until(lambda: is_let_in(session, site), "a seat")

@@ -144,13 +144,13 @@ def one_after_the_other(monkeypatch, ask):
         return there
 
     monkeypatch.setattr(Key, "job", looked)
-    answer = acceptance._answer
+    answer = acceptance._response
 
     def answered(*args):
         first_is_done.set()
         return answer(*args)
 
-    monkeypatch.setattr(acceptance, "_answer", answered)
+    monkeypatch.setattr(acceptance, "_response", answered)
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE_READ"], indirect=True)

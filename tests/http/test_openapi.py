@@ -156,11 +156,11 @@ def test_choices_and_limits_are_those_of_the_code():
     assert limits == {"title": 200, "body": 2000, "url": 1000, "category": 100}
     for name, most in limits.items():
         assert Notification._meta.get_field(name).max_length == most
-    assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.IDS_MOST == 200
+    assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.MAX_IDS == 200
     assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.INTEGER == 2**53 - 1
     parameters = DOCUMENT["components"]["parameters"]
     assert parameters["IdempotencyKey"]["schema"]["maxLength"] == 200
-    assert f"at most {prefer.WAIT}" in parameters["Prefer"]["description"]
+    assert f"at most {prefer.MAX_WAIT_SECONDS}" in parameters["Prefer"]["description"]
     [limit] = (one for one in DOCUMENT["paths"]["/jobs/"]["get"]["parameters"] if one.get("name") == "limit")
     assert (limit["schema"]["default"], limit["description"]) == (50, "Items, at most 100; more are cut.")
 

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from notifications.api import requester
-from notifications.exceptions import TooManyAsks
+from notifications.exceptions import JobRateExceeded
 from notifications.jobs.enqueueing import rate_limit
 from notifications.models import Job
 from tests.http.conftest import assert_problem, signed_in
@@ -114,5 +114,5 @@ def test_it_is_read_from_an_index(ada):
 
 
 def test_the_error_outlives_a_process():
-    error = pickle.loads(pickle.dumps(TooManyAsks(3, 7)))
+    error = pickle.loads(pickle.dumps(JobRateExceeded(3, 7)))
     assert (str(error), error.retry_after) == ("3 jobs were asked for within a minute. Ask again in 7 s.", 7)

@@ -27,7 +27,7 @@ LONG = {"Prefer": "wait=20"}
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch):
     """Whatever a test did, no seat is taken and nobody waits; nor is there somebody left who looks for them."""
-    monkeypatch.setattr(awaited, "IDLE", 0.02)
+    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.02)
     yield
     assert not awaited.waits._awaited and not any(waiting._taken.values())
     lookers = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
@@ -37,8 +37,8 @@ def nobody_waits(monkeypatch):
 @pytest.fixture
 def rings_only(monkeypatch):
     """No look at jobs but the ones that a ring asks for."""
-    monkeypatch.setattr(awaited, "SOON", 1_000.0)
-    monkeypatch.setattr(awaited, "SELDOM", 1_000.0)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 1_000.0)
+    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", 1_000.0)
 
 
 @pytest.fixture
@@ -146,14 +146,14 @@ class TestAsking:
 
     async def test_beyond_four_waiting_requests(self, path, post, ada):
         """The fifth is accepted, and does not wait."""
-        seats = [waiting.take_seat(ada.pk) for _ in range(waiting.AT_ONCE)]
+        seats = [waiting.take_wait_slot(ada.pk) for _ in range(waiting.MAX_WAITING_REQUESTS)]
         answer = await (await post(path, **LONG)).answered()
         assert_accepted(answer, await answer.json())
         assert "preference-applied" not in answer.headers
         seats.pop().leave()
         answer = await post(path, **LONG)
         await one_waits()
-        assert waiting.take_seat(ada.pk) is None
+        assert waiting.take_wait_slot(ada.pk) is None
         await in_thread(run_jobs)
         assert (await answer.answered()).status == 200
         for seat in seats:
@@ -221,7 +221,7 @@ async def test_a_server_that_stops_waits_for_nobody(how, post, get, ada):
     else:
         answer = await get(await in_thread(rows.job, ada), **LONG)
     await one_waits()
-    await hub.close_here()
+    await hub.close_current_hub()
     # Daphne cancels all requests then.
     assert not answer.outgoing.empty()
     assert (await answer.answered()).status == (202 if how in WAYS else 200)
@@ -238,7 +238,7 @@ async def test_asking_from_an_async_view_takes_one_thread_hop(post, monkeypatch)
 
     monkeypatch.setattr(acceptance, "sync_to_async", counted)
     assert (await (await post("/async/")).answered()).status == 202
-    assert hops == [acceptance._ask_or_refuse]
+    assert hops == [acceptance._enqueue_or_refuse]
 
 
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def nobody_listens(monkeypatch):
     """What waits and listens for jobs ends with the test: its database is not there after it."""
-    monkeypatch.setattr(awaited, "IDLE", 0.0)
+    monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.0)
     yield
     names = {"notifications-join"} | (
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}

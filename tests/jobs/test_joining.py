@@ -33,8 +33,8 @@ def nobody_waits():
 def rings_only(monkeypatch):
     """No look but the ones that a ring asks for."""
     wait_until(lambda: awaited.waits._thread is None, what="the thread of another test to end")
-    monkeypatch.setattr(awaited, "SOON", NEVER)
-    monkeypatch.setattr(awaited, "SELDOM", NEVER)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", NEVER)
+    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", NEVER)
 
 
 class Waiter(threading.Thread):
@@ -149,7 +149,7 @@ def test_a_ring_ends_the_wait(rings_only, worker, gate, demo, owned):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_lost_ring_makes_it_late_not_wrong(monkeypatch):
-    monkeypatch.setattr(awaited, "SOON", 0.01)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
@@ -159,7 +159,7 @@ def test_a_lost_ring_makes_it_late_not_wrong(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_rings_for_others_hide_no_lost_one(monkeypatch, demo):
     """They never cease on a busy site; each has the thread look at once, and only at what it is about."""
-    monkeypatch.setattr(awaited, "SOON", 0.2)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.2)
     lost, others = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=demo).enqueue())
     wait_until(lambda: all(each.known for each in awaited.waits._awaited.values()), what="a first look")
     Job.objects.filter(user=None).update(state="succeeded", result="7")
@@ -218,7 +218,7 @@ def test_a_job_that_disappears(rings_only):
 @pytest.mark.django_db(transaction=True)
 def test_the_database_is_away_for_a_while(monkeypatch, caplog):
     """Who waits goes on waiting, and it is in the log."""
-    monkeypatch.setattr(awaited, "SOON", 0.01)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
     ends, failed = awaited.waits._ends, []
 
@@ -395,7 +395,7 @@ def test_children_go_before_parents_that_did_not_begin(start_worker):
 
 def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
     """Their children run elsewhere, when somebody is there: until then no more parents begin than a few a slot."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
     joining_tasks.most_alive.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
@@ -418,7 +418,7 @@ def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
 def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker, monkeypatch):
     """Each has as many parents as it may, and all of them wait for jobs that only the other one would run."""
     monkeypatch.setattr("notifications.jobs.worker.capacity.WAITING_PER_SLOT", 2)
-    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", 0.05)
+    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
     with transaction.atomic():
         parents = [
             joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
@@ -432,7 +432,7 @@ def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker,
 
 def test_the_jobs_of_a_batch_in_a_batch_go_first_too(start_worker, monkeypatch):
     """As many parents as there may be wait for batches whose jobs are inside other ones."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.BEYOND", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
     with transaction.atomic():
         parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)
@@ -514,4 +514,4 @@ def test_the_thread_that_looks_ends_with_the_last_who_waits(monkeypatch):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
         wait_until(lambda: awaited.waits._thread is None, what="the thread to end")
-    assert not states.held(uuid.uuid4())
+    assert not states.claimed_jobs(uuid.uuid4())

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr("notifications.jobs.worker.worker.SYNC_THREADS", 2)
+    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 2)
 
 
 def enqueue(task, count, *args):
@@ -50,7 +50,7 @@ class TestWorkers:
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
     def test_a_higher_priority_passes_sync_jobs(self, start_worker, monkeypatch):
-        monkeypatch.setattr("notifications.jobs.worker.worker.SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
         wait_until(lambda: tasks.held, what="the thread to be taken")
@@ -192,7 +192,11 @@ class TestSuspects:
     def test_until_an_attempt_ends_by_itself(self, lose):
         """Neither a release nor a thread that is not there ends the suspicion; an attempt that raised does."""
         lose(tasks.busy, 1, 1)
-        for give_back in (lambda job: states.release([job]), states.send_back, states.postpone):
+        for give_back in (
+            lambda job: states.release([job]),
+            states.requeue_without_thread,
+            states.requeue_unknown_task,
+        ):
             (job,) = states.claim(uuid.uuid4(), 1)
             assert job.lane == "suspect"
             give_back(job)

@@ -20,7 +20,11 @@ WORKER = uuid.uuid4()
 def write(users, count, key, fate):
     """Notify in a host's transaction: "committed", "rolled back", or "killed" between commit and numbering."""
     if fate == "killed":
-        rows = [inbox.compose(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
+        rows = [
+            inbox.build_notification(user.pk, f"left {nth}", key=key)
+            for nth in range(count)
+            for user in users
+        ]
         Notification.objects.bulk_create(rows)
         return
     with transaction.atomic():
@@ -48,7 +52,7 @@ def work(row, how):
         states.claim(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and how == "report":
         row.progress_current = (row.progress_current or 0) + 1
-        states.report([row])
+        states.store_progress([row])
     elif row.state == "running" and how == "give back":
         states.release([row])
     elif row.state == "running" and how == "fail":

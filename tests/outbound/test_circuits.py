@@ -10,7 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import requester
-from notifications.jobs.enqueueing.owners import work_for
+from notifications.jobs.enqueueing.owners import set_running_job
 from notifications.outbound import circuits as module
 from notifications.outbound import pools
 from notifications.outbound.circuits import (
@@ -19,8 +19,8 @@ from notifications.outbound.circuits import (
     LAST_PAUSE,
     MAX_CALLER_FAILURES,
     MAX_CALLERS,
+    MAX_CIRCUITS,
     MIN_CALLERS,
-    MOST,
     PROBE,
     WINDOW,
     Breaker,
@@ -143,9 +143,9 @@ def test_a_probe_that_says_nothing(clock):
 def test_many_origins():
     """The memory is bounded."""
     circuits = Circuits()
-    for number in range(MOST + 10):
+    for number in range(MAX_CIRCUITS + 10):
         circuits.at(f"http://{number}.test:80")
-    assert len(circuits.all()) == MOST
+    assert len(circuits.all()) == MAX_CIRCUITS
 
 
 @pytest.mark.parametrize("failure", ["503", "silence", "timeout"])
@@ -246,7 +246,7 @@ async def test_the_owner_of_a_job_is_its_caller(upstream):
     """Also in the tasks that the job starts."""
 
     async def job(owner, path):
-        work_for(owner)
+        set_running_job(owner)
         return await asyncio.gather(
             *[outbound.get(upstream.url(path), retries=0) for _ in range(ENOUGH + 1)], return_exceptions=True
         )

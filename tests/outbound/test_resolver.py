@@ -131,7 +131,7 @@ async def test_one_lookup_for_all_who_ask(book):
 
 async def test_dead_names_hold_up_no_other(book, monkeypatch):
     """Lookups that hang do not count as work any more, and another name is answered."""
-    monkeypatch.setattr(names, "HUNG", 0.05)
+    monkeypatch.setattr(names, "MAX_HUNG_THREADS", 0.05)
     dead = [f"www.{number}.test" for number in range(names.THREADS * 2)]
     book.hang(*dead)
     tasks = look_up(*dead)
@@ -143,8 +143,8 @@ async def test_dead_names_hold_up_no_other(book, monkeypatch):
 
 async def test_hung_lookups_are_bounded(book, monkeypatch):
     """However many names hang, the threads are not more than MOST."""
-    monkeypatch.setattr(names, "HUNG", 0.02)
-    monkeypatch.setattr(names, "MOST", 40)
+    monkeypatch.setattr(names, "MAX_HUNG_THREADS", 0.02)
+    monkeypatch.setattr(names, "MAX_LOOKUPS", 40)
     dead = [f"www.{number}.test" for number in range(60)]
     book.hang(*dead)
     tasks = look_up(*dead)
@@ -223,11 +223,11 @@ async def test_answers_are_kept_for_a_while(book, monkeypatch):
         then.setattr(names, "reserved", lambda address: "not public any more")
         with pytest.raises(ForbiddenAddress):
             await resolver.resolve("a.test", 80)
-    monkeypatch.setattr(names, "KEPT", 0)
+    monkeypatch.setattr(names, "CACHE_SECONDS", 0)
     for host in ("b.test", "b.test"):
         assert await resolver.resolve(host, 80)
     assert book.seen == ["a.test", "b.test", "b.test"]
-    monkeypatch.setattr(names, "MOST_KEPT", 3)
+    monkeypatch.setattr(names, "MAX_CACHED_NAMES", 3)
     for number in range(9):
         await resolver.resolve(f"{number}.test", 80)
     assert len(resolver._kept) == 3

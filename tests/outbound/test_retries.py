@@ -24,7 +24,7 @@ from .upstream import Says
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     """Retries come at once, but for what the other side asks."""
-    monkeypatch.setattr(retries, "FIRST", 0.001)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize("failure", ["429", "502", "503", "504", "cut", "half"])
@@ -159,7 +159,7 @@ def test_retry_after(header, seconds):
 
 def test_pause(monkeypatch):
     """Full jitter: anything from nothing to twice as much with each retry; never beyond half of what is left."""
-    monkeypatch.setattr(retries, "FIRST", 0.5)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.5)
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
     assert [retries.pause(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
     assert retries.pause(3, None, 1) == 0.5
@@ -209,7 +209,7 @@ async def test_keys_in_a_job(upstream, db):
     """Another attempt at a job sends the same keys, also for several equal requests at once; another job others."""
 
     async def attempt(job):
-        owners.work_for(None, job)
+        owners.set_running_job(None, job)
         posts = [outbound.post(upstream.url("/ok"), json=body, idempotency_key=True) for body in (1, 1, 2)]
         upstream.seen.clear()
         await asyncio.gather(*posts)

@@ -193,7 +193,7 @@ async def test_a_job_does_not_keep_others_waiting(upstream, allow):
     allow(upstream.place, OUTBOUND_PER_HOST=1)
 
     async def job():
-        owners.work_for(None, uuid4())
+        owners.set_running_job(None, uuid4())
         await asyncio.gather(*[outbound.get(upstream.url("/slow/0.01")) for _ in range(20)])
 
     working = asyncio.create_task(job())

@@ -59,7 +59,7 @@ async def connect(transactional_db):
         return socket
 
     yield open_socket
-    await hub.close_here()
+    await hub.close_current_hub()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -79,7 +79,7 @@ async def ask(transactional_db):
         return requests[-1]
 
     yield send
-    await hub.close_here()
+    await hub.close_current_hub()
     for request in requests:
         request.hang_up()
         request.unblocked.set()

@@ -14,7 +14,7 @@ from notifications.streams import inbox
 def notices(user, count, **fields):
     """Notify a user so often, in one transaction. Returns the ids."""
     with transaction.atomic():
-        return [inbox.put(user, f"note {number}", **fields)[0] for number in range(count)]
+        return [inbox.create_notifications(user, f"note {number}", **fields)[0] for number in range(count)]
 
 
 def job(user, **fields):

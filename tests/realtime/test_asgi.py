@@ -60,7 +60,7 @@ async def test_pages_are_djangos(application, transactional_db):
     scope = {"type": "http", "method": "GET", "path": "/no/such/page/", "headers": [(b"host", b"testserver")]}
     await application({**scope, "query_string": b"", "root_path": ""}, events.get, send)
     assert sent[0]["status"] == 404
-    await hub.close_here()
+    await hub.close_current_hub()
 
 
 async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, application):
@@ -84,10 +84,10 @@ async def test_an_application_that_starts_again_serves_again(application):
         living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
         events.put_nowait({"type": "lifespan.startup"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.startup.complete"}
-        assert not hub.here().ending.is_set()
+        assert not hub.current_hub().ending.is_set()
         events.put_nowait({"type": "lifespan.shutdown"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.shutdown.complete"}
-        assert hub.here().ending.is_set()
+        assert hub.current_hub().ending.is_set()
         await living
 
 
@@ -177,5 +177,5 @@ def test_daphnes_root_path_is_the_servers_never_the_requests():
     """Other servers' is left as it is."""
     server = daphne.server_of(partial(Server().handle_reply))
     scope = {"type": "http", "root_path": "//evil.example"}
-    assert daphne.with_its_root_path(scope, server)["root_path"] == "/behind"
+    assert daphne.with_server_root_path(scope, server)["root_path"] == "/behind"
     assert daphne.server_of(lambda message: None) is None

@@ -164,7 +164,7 @@ async def test_a_snapshot_numbers_what_waits(connect, user):
 
     def leave_unnumbered():
         with transaction.atomic():
-            row = inbox.compose(user.pk, "left")
+            row = inbox.build_notification(user.pk, "left")
             row.save(force_insert=True)
 
     await in_thread(leave_unnumbered)

@@ -180,7 +180,7 @@ async def test_columns_that_cannot_be_read(connect, ask, user, other):
 async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, user, other, monkeypatch):
     """Users are looked at one by one then, and its own by the position check as soon as it is mended."""
     monkeypatch.setattr("notifications.realtime.clock.TICK", 0.05)
-    missed, broken, failures = changes.missed, True, []
+    missed, broken, failures = changes.read_missed, True, []
 
     def fail(cursors):
         if broken and user.pk in cursors:
@@ -191,7 +191,7 @@ async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, us
     hers, his = await connect(user), await connect(other)
     await hers.start()
     await his.start()
-    monkeypatch.setattr(changes, "missed", fail)
+    monkeypatch.setattr(changes, "read_missed", fail)
     await in_thread(notify, [user, other], "for both")
     assert [item["title"] for item in (await his.hear("change"))["items"]] == ["for both"]
     await in_thread(notify, other, "another")

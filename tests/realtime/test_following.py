@@ -8,7 +8,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _signalled
-from notifications.realtime.doorbell.sqlite import Watcher
+from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from notifications.streams import changes, inbox
 from tests.realtime import rows
@@ -107,7 +107,7 @@ async def test_changes_follow_one_another_without_a_gap(connect, user):
 
 async def test_a_change_of_many_rows_comes_as_syncs(connect, user, monkeypatch):
     """More than one read returns, here 20 rows, is caught up like a gap; then it goes on live."""
-    monkeypatch.setattr(changes, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(changes, "MAX_ROWS_PER_READ", 20)
     socket = await connect(user)
     await socket.start()
     await in_thread(rows.notices, user, 50)
@@ -203,7 +203,7 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(Watcher, "_read", lambda self, db: None)
+    monkeypatch.setattr(SqliteListener, "_read", lambda self, db: None)
     try:
         await in_thread(notify, user, "unheard")
         assert (await socket.hear("change"))["items"][0]["title"] == "unheard"
@@ -220,23 +220,23 @@ async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
     monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
     socket = await connect(user)
     await socket.start()
-    await in_thread(inbox.compose(user.pk, "left").save)
+    await in_thread(inbox.build_notification(user.pk, "left").save)
     assert (await socket.hear("change"))["items"][0]["title"] == "left"
 
 
 async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatch):
     """An error while reading loses nothing."""
-    monkeypatch.setattr("notifications.realtime.hub.RETRY", 0.05)
+    monkeypatch.setattr("notifications.realtime.hub.RETRY_SECONDS", 0.05)
     socket = await connect(user)
     await socket.start()
-    real, failures = changes.missed, [OperationalError("gone"), OperationalError("gone")]
+    real, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]
 
     def missed(cursors):
         if failures:
             raise failures.pop()
         return real(cursors)
 
-    monkeypatch.setattr(changes, "missed", missed)
+    monkeypatch.setattr(changes, "read_missed", missed)
     await in_thread(notify, user, "through")
     assert (await socket.hear("change"))["items"][0]["title"] == "through"
     assert not failures

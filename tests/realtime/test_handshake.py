@@ -201,7 +201,7 @@ async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(conn
     by_session = await connect(scope_user=user, session=mine)
     await by_token.start()
     await by_session.start()
-    assert [one.session for one in hub.here().subscribers()] == [None, mine.session_key]
+    assert [one.session for one in hub.current_hub().subscribers()] == [None, mine.session_key]
 
 
 async def test_a_session_that_ends_after_the_middleware_has_read_it(connect, user):
@@ -243,7 +243,7 @@ async def test_a_user_has_so_many_sockets(connect, user, other, settings):
 async def test_hello_must_come_in_time(connect, user, monkeypatch):
     """no_hello, and nothing is read for who says nothing."""
     monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(websocket, "HELLO_WITHIN", 0.1)
+    monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
     bye = await (await connect(user)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
 
@@ -289,7 +289,7 @@ async def test_who_hangs_up_is_forgotten(connect, user):
     await socket.start()
     socket.hang_up()
     await socket.ended()
-    assert hub.here().subscribers() == []
+    assert hub.current_hub().subscribers() == []
 
 
 async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connect, user, monkeypatch):
@@ -331,7 +331,7 @@ async def test_a_server_that_stops_says_when_to_come_back(connect, user):
     await cancelled.start()
     cancelled.task.cancel()
     frames = [await cancelled.hear("bye")]
-    await hub.close_here()
+    await hub.close_current_hub()
     frames.append(await closed.hear_bye())
     for bye in frames:
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)

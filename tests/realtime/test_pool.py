@@ -105,7 +105,7 @@ async def test_connections_are_replaced_after_a_while(monkeypatch):
 
 def test_an_idle_pool_keeps_no_connection(transactional_db, monkeypatch):
     """A few seconds after its last call."""
-    monkeypatch.setattr("notifications.db.threads.IDLE", 0.05)
+    monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
 
     async def ask():
         pool = Pool("under-test", 1)

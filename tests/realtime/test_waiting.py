@@ -18,9 +18,9 @@ async def wait_for(ask, cookie, way):
         events = await ask("events/", cookie=cookie)
         await events.start()
         return events
-    before = len(hub.here().subscribers())
+    before = len(hub.current_hub().subscribers())
     asked = await ask("sync/?wait", cookie=cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"})
-    await until(lambda: len(hub.here().subscribers()) > before)
+    await until(lambda: len(hub.current_hub().subscribers()) > before)
     return asked
 
 
@@ -42,13 +42,13 @@ async def test_four_wait_at_once(ask, user, other):
 
 def test_a_seat_that_is_lost_is_free():
     """Also where a request ends before anything could say so."""
-    seats = [waiting.take_seat("ada") for _ in range(waiting.AT_ONCE)]
-    assert all(seats) and waiting.take_seat("ada") is None
-    assert waiting.take_seat("bob")
+    seats = [waiting.take_wait_slot("ada") for _ in range(waiting.MAX_WAITING_REQUESTS)]
+    assert all(seats) and waiting.take_wait_slot("ada") is None
+    assert waiting.take_wait_slot("bob")
     seats.pop()
     gc.collect()
-    seats.append(waiting.take_seat("ada"))
-    assert seats[-1] and waiting.take_seat("ada") is None
+    seats.append(waiting.take_wait_slot("ada"))
+    assert seats[-1] and waiting.take_wait_slot("ada") is None
     for seat in seats:
         seat.leave()
         seat.leave()
@@ -83,7 +83,7 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
         return connection.connection is not None
 
     assert await sync_to_async(query)()
-    await waiting.let_go()
+    await waiting.release_connections()
     assert not await sync_to_async(lambda: connection.connection is not None)()
 
     def inside():
@@ -92,4 +92,4 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
             return connection.connection is not None
 
     assert await sync_to_async(inside)()
-    await waiting.let_go()
+    await waiting.release_connections()

@@ -49,7 +49,7 @@ def test_each_cursor_of_each_user_gets_what_followed_it(user, other):
     rows.finish(rows.job(user))
     rows.notices(other, 2)
     with CaptureQueriesContext(connection) as queries:
-        found = changes.missed({user.pk: [0, 4, 6], other.pk: [1]})
+        found = changes.read_missed({user.pk: [0, 4, 6], other.pk: [1]})
     assert {key: seqs(missed) for key, missed in found.items()} == {
         (user.pk, 0): [1, 2, 3, 4, 5, 6],
         (user.pk, 4): [5, 6],
@@ -65,14 +65,14 @@ def test_nothing_new_costs_one_query(user):
     """Most looks find that somebody is where the stream is."""
     rows.notices(user, 1)
     with CaptureQueriesContext(connection) as queries:
-        assert seqs(changes.missed({user.pk: [1]})[user.pk, 1]) == []
+        assert seqs(changes.read_missed({user.pk: [1]})[user.pk, 1]) == []
     assert len(queries) == 1
 
 
 def test_at_most_two_hundred_rows_are_kept_and_the_cut_is_told(user):
     """Exactly 200 are not cut, 201 are; 1,001 behind is a reset."""
     rows.notices(user, 1001)
-    found = changes.missed({user.pk: [0, 1, 800, 801]})
+    found = changes.read_missed({user.pk: [0, 1, 800, 801]})
     assert found[user.pk, 0].reset
     assert not found[user.pk, 0].rows
     assert (seqs(found[user.pk, 1]), found[user.pk, 1].cut) == (list(range(2, 202)), True)
@@ -84,21 +84,21 @@ def test_a_cursor_above_the_head_or_below_the_floor_is_a_reset(user):
     """Not followed, and no rows are read for it."""
     rows.notices(user, 5)
     rows.prune(user.pk, 3)
-    found = changes.missed({user.pk: [2, 3, 6]})
+    found = changes.read_missed({user.pk: [2, 3, 6]})
     assert [found[user.pk, cursor].reset for cursor in (2, 3, 6)] == [True, False, True]
 
 
 def test_what_is_pruned_while_it_is_read_is_a_reset(user, monkeypatch):
     """The floor is read again after the rows, so nothing is skipped silently."""
     rows.notices(user, 5)
-    near = changes._near
+    near = changes._read_near
 
     def prune_first(*args):
         rows.prune(user.pk, 3)
         return near(*args)
 
-    monkeypatch.setattr(changes, "_near", prune_first)
-    found = changes.missed({user.pk: [1, 4]})
+    monkeypatch.setattr(changes, "_read_near", prune_first)
+    found = changes.read_missed({user.pk: [1, 4]})
     assert found[user.pk, 1].reset
     assert seqs(found[user.pk, 4]) == [5]
 
@@ -106,15 +106,15 @@ def test_what_is_pruned_while_it_is_read_is_a_reset(user, monkeypatch):
 def test_what_moves_past_the_head_meanwhile_is_left_for_the_next_read(user, monkeypatch):
     """Rows up to the head that was read first, never one above it."""
     rows.notices(user, 3)
-    near = changes._near
+    near = changes._read_near
 
     def write_first(*args):
         rows.notices(user, 1)
         inbox.mark(user.pk, "read", 1)
         return near(*args)
 
-    monkeypatch.setattr(changes, "_near", write_first)
-    missed = changes.missed({user.pk: [0]})[user.pk, 0]
+    monkeypatch.setattr(changes, "_read_near", write_first)
+    missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
     assert (seqs(missed), missed.position.head) == ([2, 3], 3)
 
 
@@ -123,8 +123,8 @@ def test_a_snapshot_ends_at_its_head(user):
     rows.notices(user, 3)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
-    assert [row.raised for row in changes.newest(user.pk, 5)] == [1, 2, 3]
-    assert [row.raised for row in changes.newest(user.pk, 6)] == [1, 2, 3, 6]
+    assert [row.raised for row in changes.read_snapshot(user.pk, 5)] == [1, 2, 3]
+    assert [row.raised for row in changes.read_snapshot(user.pk, 6)] == [1, 2, 3, 6]
 
 
 def test_snapshots_of_many_users_are_those_of_each(user, other):
@@ -139,16 +139,16 @@ def test_snapshots_of_many_users_are_those_of_each(user, other):
     with CaptureQueriesContext(connection) as queries:
         found = changes.newest_of_many(heads)
     assert len(queries) == 1
-    assert found == {pk: changes.newest(pk, head) for pk, head in heads.items()}
+    assert found == {pk: changes.read_snapshot(pk, head) for pk, head in heads.items()}
     assert [len(found[pk]) for pk in heads] == [40, 2, 0]
     assert found[user.pk][0].raised == 21
     full = changes.position(user.pk).head
-    assert changes.newest_of_many({user.pk: full}) == {user.pk: changes.newest(user.pk, full)}
+    assert changes.newest_of_many({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
 
 
 def test_who_waits_for_a_number_is_found(user, other):
     """Only those, of both kinds of rows."""
-    inbox.compose(user.pk, "left").save()
+    inbox.build_notification(user.pk, "left").save()
     assert changes.unnumbered([user.pk, other.pk]) == [user.pk]
     streams.number([user.pk])
     assert changes.unnumbered([user.pk, other.pk]) == []
@@ -191,9 +191,9 @@ def test_no_query_scans(user):
     rows.finish(rows.job(user))
     rows.job(user)
     with CaptureQueriesContext(connection) as queries:
-        changes.missed({user.pk: [0]})
-        changes._far(user.pk, 0, 4)
-        changes.newest(user.pk, 4)
+        changes.read_missed({user.pk: [0]})
+        changes._read_far(user.pk, 0, 4)
+        changes.read_snapshot(user.pk, 4)
         changes.newest_of_many({user.pk: 4})
         changes.unnumbered([user.pk])
         changes.active_jobs(changes.active_versions([user.pk])[user.pk])

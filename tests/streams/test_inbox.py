@@ -218,7 +218,7 @@ def test_reading_leaves_the_archived_uncounted(user):
 def test_every_verb_touches_only_what_is_not_so_already(user, verb):
     """Each row it touches gets a new seq, and its field; a second call finds nothing to do."""
     for title in ("a", "b", "c"):
-        inbox.put(user, title)
+        inbox.create_notifications(user, title)
     field, sets = inbox.VERBS[verb]
     if not sets:
         Notification.objects.update(**{field: timezone.now()})
@@ -233,7 +233,7 @@ def test_every_verb_touches_only_what_is_not_so_already(user, verb):
 
 def test_unread_and_unarchive_bring_a_row_back_into_the_count(user):
     """``unread`` counts what is neither read nor archived."""
-    inbox.put(user, "a")
+    inbox.create_notifications(user, "a")
     counts = []
     for verb in ("read", "unread", "archive", "unarchive"):
         inbox.mark(user.pk, verb, 1)
@@ -243,9 +243,9 @@ def test_unread_and_unarchive_bring_a_row_back_into_the_count(user):
 
 def test_a_superseded_row_is_not_unarchived(user):
     """The newer one with its key stands for it; one without a newer one comes back."""
-    inbox.put(user, "older", key="k")
-    inbox.put(user, "newer", key="k")
-    inbox.put(user, "alone", key="other")
+    inbox.create_notifications(user, "older", key="k")
+    inbox.create_notifications(user, "newer", key="k")
+    inbox.create_notifications(user, "alone", key="other")
     inbox.mark(user.pk, "archive", 10**6)
     inbox.mark(user.pk, "unarchive", 10**6)
     back = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
@@ -267,5 +267,5 @@ def test_a_database_that_is_busy_after_the_rows_are_stored(transactional_db, mon
     assert Notification.objects.count() == 250
     assert "wait for their number" in caplog.text
     monkeypatch.undo()
-    streams.leftovers()
+    streams.number_pending()
     assert_orderly(people)

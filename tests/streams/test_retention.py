@@ -35,7 +35,7 @@ def age(model, days, **which):
 def test_only_archived_notifications_past_retention_go(user):
     """Unread, read, and freshly archived ones stay, however old."""
     for title in ("old", "fresh", "read", "unread"):
-        inbox.put(user, title)
+        inbox.create_notifications(user, title)
     Notification.objects.filter(title="read").update(read_at=timezone.now() - timedelta(days=99))
     age(Notification, 31, title="old")
     age(Notification, 29, title="fresh")
@@ -48,13 +48,13 @@ def test_only_archived_notifications_past_retention_go(user):
 def test_the_floor_is_the_greatest_seq_that_went(user):
     """A cursor below it starts anew; one at it is followed."""
     for title in ("one", "two", "three"):
-        inbox.put(user, title)
+        inbox.create_notifications(user, title)
     age(Notification, 31, title__in=["one", "two"])
 
     retention.prune(timezone.now() - timedelta(days=30))
 
     assert Stream.objects.get(user=user).floor == 2
-    found = changes.missed({user.pk: [1, 2]})
+    found = changes.read_missed({user.pk: [1, 2]})
     assert found[user.pk, 1].reset
     assert [row.title for row in found[user.pk, 2].rows] == ["three"]
 
@@ -107,7 +107,7 @@ def test_a_key_is_kept_for_its_time(user):
 
 def test_what_waits_for_its_number_stays(user):
     """Its change has not been seen by anybody yet."""
-    inbox.put(user, "changed")
+    inbox.create_notifications(user, "changed")
     age(Notification, 31)
     Notification.objects.update(seq=None)
 
@@ -118,7 +118,7 @@ def test_what_waits_for_its_number_stays(user):
 def test_more_than_a_chunk_goes(user):
     """Chunk after chunk, until nothing is left."""
     for number in range(retention.CHUNK * 2 + 5):
-        inbox.put(user, str(number))
+        inbox.create_notifications(user, str(number))
     age(Notification, 31)
 
     assert retention.prune(timezone.now()) == retention.CHUNK * 2 + 5
@@ -126,7 +126,7 @@ def test_more_than_a_chunk_goes(user):
 
 def test_the_command_says_what_it_did(user, capsys):
     """``--days`` replaces the retention of the settings."""
-    inbox.put(user, "old")
+    inbox.create_notifications(user, "old")
     age(Notification, 2)
     call_command(Command())
     call_command(Command(), days=1)
@@ -137,7 +137,7 @@ def test_the_command_says_what_it_did(user, capsys):
 
 def test_what_is_restored_meanwhile_stays(user, monkeypatch):
     """A row is asked again whether it is old, when it is locked."""
-    inbox.put(user, "old")
+    inbox.create_notifications(user, "old")
     age(Notification, 31)
     lock = retention._lock
 
@@ -153,10 +153,10 @@ def test_what_is_restored_meanwhile_stays(user, monkeypatch):
 
 def test_users_that_do_not_exist_any_more(user, monkeypatch):
     """Whatever a killed process, or a job that notified later, left of them."""
-    monkeypatch.setattr(purging, "STREAMS_AT_ONCE", 2)
+    monkeypatch.setattr(purging, "MAX_STREAMS_PER_CHUNK", 2)
     people = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
     for person in people:
-        inbox.put(person, "note")
+        inbox.create_notifications(person, "note")
     tasks.add.using(owner=people[0]).enqueue(1, 2)
     gone = [people[0].pk, people[3].pk, people[4].pk]
     get_user_model()._base_manager.filter(pk__in=gone)._raw_delete("default")
@@ -180,14 +180,14 @@ def test_users_that_a_manager_hides_are_there(user, monkeypatch):
     hidden.model = get_user_model()
     for name in ("default_manager", "base_manager"):
         monkeypatch.setattr(get_user_model()._meta, name, hidden)
-    inbox.put(user.pk, "note")
+    inbox.create_notifications(user.pk, "note")
     assert not any(purging.gone())
     assert Notification.objects.exists()
 
 
 def test_users_of_another_database(user, monkeypatch):
     """Nobody can tell from here who exists."""
-    inbox.put(user, "note")
+    inbox.create_notifications(user, "note")
     monkeypatch.setattr(purging.router, "db_for_write", lambda model: "elsewhere")
     monkeypatch.setattr(purging, "database", lambda: "default")
     get_user_model().objects.all()._raw_delete("default")

@@ -74,7 +74,7 @@ def start(id):
 def progress(id, current, total=None, message=""):
     row = Job.objects.get(pk=id)
     row.progress_current, row.progress_total, row.progress_message = current, total, message
-    states.report([row])
+    states.store_progress([row])
 
 
 def finish(id, value=None):

@@ -19,7 +19,7 @@ class RingsOnly(AppConfig):
         from notifications.jobs.worker import worker
         from notifications.realtime import clock
 
-        worker.LOOK = clock.CHECK_EVERY = 10**6
+        worker.POLL_INTERVAL_SECONDS = clock.CHECK_EVERY = 10**6
         threading.Thread(target=say_when_hearing, daemon=True).start()
 
 

@@ -22,7 +22,7 @@ class ShortDeadlines(AppConfig):
             "tcp_user_timeout": int(seconds * 1000),
         }
         postgres.PROBE_SECONDS = postgres.PROBE_ANSWER_SECONDS = seconds
-        websocket.HELLO_WITHIN = websocket.CLOSE_WITHIN = seconds
+        websocket.HELLO_TIMEOUT_SECONDS = websocket.CLOSE_TIMEOUT_SECONDS = seconds
         sse.RESPONSE_SECONDS = sse.COMMENT = sse.REST_WITHIN = seconds
         uvicorn.PROBES |= {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1}
-        layer.CHECK = layer.PATIENCE = seconds
+        layer.CHECK = layer.TIMEOUT_SECONDS = seconds

@@ -71,7 +71,7 @@ def test_the_position_is_in_the_html(user, django_assert_num_queries):
     """Epoch, seq and unread are those of the stream, read in two queries."""
     for title in ("One", "Two"):
         notify(user, title)
-    here = pages.here(user.pk)
+    here = pages.read_stream_position(user.pk)
     with django_assert_num_queries(2):
         elements = render(user)
     data = script(elements)
@@ -91,7 +91,7 @@ def test_numbers_are_written_as_machines_read_them(user, settings):
 
 def test_a_page_that_lists_hands_its_own_position_on(user, django_assert_num_queries):
     """The position that the page read before its rows is printed, not a later one."""
-    here = pages.Here(epoch="e", seq=7, unread=3)
+    here = pages.StreamPosition(epoch="e", seq=7, unread=3)
     with django_assert_num_queries(0):
         data = script(render(user, notifications_position=here))
     assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == ("e", "7", "3")
@@ -131,7 +131,7 @@ def test_a_database_that_is_away_leaves_the_shell(user, monkeypatch, caplog):
     def here(key):
         raise OperationalError("gone")
 
-    monkeypatch.setattr(pages, "here", here)
+    monkeypatch.setattr(pages, "read_stream_position", here)
     elements = render(user)
     assert elements.of("notifications-bell")
     assert "data-seq" not in script(elements)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from notifications.http.api_views import PAGE, PAGE_MOST
+from notifications.http.api_views import MAX_PAGE_SIZE, PAGE_SIZE
 from notifications.http.openapi.parts import STATUS, Part, answer, in_header, in_query, named
 from notifications.http.openapi.schemas import EPOCH, ID, number, ref, text
 from notifications.models import Job
-from notifications.streams.inbox import MARKED, VERBS
+from notifications.streams.inbox import MAX_MARKED_ROWS, VERBS
 
 #: What any of them may answer, and those that change something.
 READS = ("BadRequest", "SignedOut", "NotAcceptable", "Busy")
 CHANGES = (*READS, "Forbidden")
 
 LIMIT = in_query(
-    "limit", {"type": "integer", "minimum": 1, "default": PAGE}, f"Items, at most {PAGE_MOST}; more are cut."
+    "limit",
+    {"type": "integer", "minimum": 1, "default": PAGE_SIZE},
+    f"Items, at most {MAX_PAGE_SIZE}; more are cut.",
 )
 STATE = in_query("state", {"type": "string", "enum": list(Job.State.values)}, "Only jobs in this state.")
 YES_OR_NO = {"type": "integer", "enum": [0, 1]}
@@ -149,7 +151,7 @@ NOTIFICATIONS: Part = {
         f"/notifications/{verb}/": post(
             verb,
             "notifications",
-            f"{words} notifications: those that are not so already, at most {MARKED:,} at once, oldest first",
+            f"{words} notifications: those that are not so already, at most {MAX_MARKED_ROWS:,} at once, oldest first",
             {"200": answer("All of them have a number now.", ref("Marked"))},
             "TooLarge",
             "UnsupportedType",

@@ -6,8 +6,8 @@ from typing import Any
 
 from notifications.http.acceptance import RETRY_AFTER
 from notifications.http.openapi.schemas import ID, ref, text
-from notifications.http.prefer import WAIT
-from notifications.http.requests import BODY
+from notifications.http.prefer import MAX_WAIT_SECONDS
+from notifications.http.requests import MAX_BODY_BYTES
 from notifications.validators import KEY
 
 Part = dict[str, Any]
@@ -75,12 +75,12 @@ PARAMETERS: Part = {
     "Prefer": in_header(
         "Prefer",
         text(),
-        f"wait=N (RFC 7240): answer when there is news, or after N seconds, at most {WAIT}. Under WSGI it counts as 0.",
+        f"wait=N (RFC 7240): answer when there is news, or after N seconds, at most {MAX_WAIT_SECONDS}. Under WSGI it counts as 0.",
     ),
     "PreferToAsk": in_header(
         "Prefer",
         text(),
-        f"wait=N (RFC 7240): 200 if the job is done within N seconds, at most {WAIT}. respond-async: 202 at once.",
+        f"wait=N (RFC 7240): 200 if the job is done within N seconds, at most {MAX_WAIT_SECONDS}. respond-async: 202 at once.",
     ),
     "IdempotencyKey": in_header(
         "Idempotency-Key",
@@ -98,7 +98,7 @@ RESPONSES: Part = {
     "Conflict": problem(
         "The job is not in a state in which this is possible.", headers=("RetryAfterUntilDone",)
     ),
-    "TooLarge": problem(f"The body has more than {BODY} bytes."),
+    "TooLarge": problem(f"The body has more than {MAX_BODY_BYTES} bytes."),
     "UnsupportedType": problem("The body is not application/json."),
     "WrongValue": problem("A value is impossible; errors names it."),
     "TooMany": problem("Too much at once.", headers=("RetryAfter",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from notifications import validators
-from notifications.http.api_views import IDS_MOST
+from notifications.http.api_views import MAX_IDS
 from notifications.models import Job
 from notifications.streams.inbox import LEVELS
 
@@ -171,7 +171,7 @@ MARK = an_object(
         "ids": {
             "type": ["array", "null"],
             "items": ID,
-            "maxItems": IDS_MOST,
+            "maxItems": MAX_IDS,
             "description": "Only these; absent or null: all.",
         },
     },

@@ -9,12 +9,12 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.http.openapi.document import document
-from notifications.http.requests import apart, is_known
+from notifications.http.requests import exempt_from_host, is_known
 from notifications.problems import Problem, answers_problems
 from notifications.realtime import frames
 
 
-@apart
+@exempt_from_host
 @csrf_exempt
 @answers_problems
 def openapi(request: HttpRequest) -> HttpResponse:

@@ -19,7 +19,7 @@ from django.db.models import Q
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import connection, database
-from notifications.jobs.claiming.concurrency import Room, full, within
+from notifications.jobs.claiming.concurrency import RunningLimits, full, within
 from notifications.jobs.claiming.lanes import LANES, Lanes
 from notifications.jobs.claiming.queues import limits, paused
 from notifications.jobs.transitions.guards import clock_clause, lock_clause, locked
@@ -27,9 +27,9 @@ from notifications.models import Job
 
 #: Of the jobs of a queue for later so many that are due the longest are put in order by priority: an index has either.
 #: The keys that have room share as many, where the jobs of others are left out.
-LATER = 1_000
+MAX_DELAYED_SORTED = 1_000
 #: So many more than are wanted are looked at on PostgreSQL: other workers may hold the first ones.
-AHEAD = 300
+EXTRA_ROWS_READ = 300
 
 # How a query says that a job is queued: each way fits one kind of index, and the last one none. PostgreSQL, whose
 # statistics may be those of an idle hour, believes that all of them are short, and would walk the wrong one. What it
@@ -113,7 +113,7 @@ def of_queues(limit: int, queues: Collection[str], lanes: Lanes) -> tuple[str, l
 def lock(now: datetime, limit: int, queues: Collection[str], among: Q, lanes: Lanes) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and age."""
 
-    def find(room: Room) -> list[Job]:
+    def find(room: RunningLimits) -> list[Job]:
         open = [name for name in queues if ("queue", name) not in room.closed]
         open_lanes = {lane: most for lane, most in lanes.items() if ("lane", lane) not in room.closed}
         if among:
@@ -125,7 +125,7 @@ def lock(now: datetime, limit: int, queues: Collection[str], among: Q, lanes: La
             cursor.execute(*_of_queues(columns, limit, open, open_lanes, room.keys(), room.most))
             return first(bulk.instances(Job, cursor.fetchall()), limit)
 
-    room = Room(limits(), lanes)
+    room = RunningLimits(limits(), lanes)
     jobs = find(room)
     if not is_any_limited(jobs):
         return jobs
@@ -163,17 +163,17 @@ def _of_queues(
     params = [*queues]
     found = {}
     for lane, most in lanes.items():
-        ahead = most + AHEAD if postgresql else most
+        ahead = most + EXTRA_ROWS_READ if postgresql else most
         if closed:
             tables += f", {_keys(lane, closed)}"
             params += closed
             jobs = f"{_by('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key"
-            later = f"(SELECT {most_of_key} + {LATER} / (1 + count(*)) FROM free_{lane})"
-            firsts = [_of_each("open", f"{jobs} = ''", ahead, LATER, now)]
+            later = f"(SELECT {most_of_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM free_{lane})"
+            firsts = [_of_each("open", f"{jobs} = ''", ahead, MAX_DELAYED_SORTED, now)]
             firsts.append(_of_each(f"free_{lane}", f"{jobs} = key", most_of_key, later, now))
         else:
             jobs = f"{_by('queued')} AND queue_name = name AND lane = '{lane}'"
-            firsts = [_of_each("open", jobs, ahead, LATER, now)]
+            firsts = [_of_each("open", jobs, ahead, MAX_DELAYED_SORTED, now)]
         union = " UNION ALL ".join(firsts)
         tables += f", found_{lane} AS (SELECT id, priority FROM ({union}) AS found {_BEST} {ahead})"
         params += [at] * len(firsts)
@@ -254,7 +254,9 @@ def _locking(
     return ", ".join(tables), f"SELECT * FROM ({locked}) AS locked LIMIT {limit}"
 
 
-def _among(among: Q, now: datetime, limit: int, queues: Sequence[str], lanes: Lanes, room: Room) -> list[Job]:
+def _among(
+    among: Q, now: datetime, limit: int, queues: Sequence[str], lanes: Lanes, room: RunningLimits
+) -> list[Job]:
     # No index of what is queued: these are looked up by their ids and batches.
     queued = Job.objects.using(database()).filter(
         among, state__iexact=Job.State.QUEUED, queue_name__in=queues
@@ -265,7 +267,7 @@ def _among(among: Q, now: datetime, limit: int, queues: Sequence[str], lanes: La
         of_lane = queued.filter(lane=lane)
         ready = of_lane.filter(run_after__isnull=True).order_by("-priority", "id")
         later = of_lane.filter(run_after__lte=now).order_by("run_after", "id").values_list("id", flat=True)
-        due = of_lane.filter(id__in=list(later[:LATER])).order_by("-priority", "id")
+        due = of_lane.filter(id__in=list(later[:MAX_DELAYED_SORTED])).order_by("-priority", "id")
         jobs += first(bulk.read(locked(ready)[:most]) + bulk.read(locked(due)[:most]), most)
     return first(jobs, limit)
 

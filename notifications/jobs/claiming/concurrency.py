@@ -18,13 +18,13 @@ from notifications.jobs.results import policy_at
 from notifications.models import Job
 
 #: Looks of one claim for jobs in place of those that may not run now.
-PASSES = 10
+MAX_PASSES = 10
 
 #: What has a limit: ("key", its text), ("queue", its name), or within one claim ("lane", its name).
 Name = tuple[str, str]
 
 
-class Room:
+class RunningLimits:
     """What may be claimed now, inside the transaction of one claim.
 
     ``limits`` are those of queues, ``lanes`` how many jobs of each lane may be claimed.
@@ -131,14 +131,14 @@ def full(limits: dict[str, int]) -> set[str]:
 
 
 def within(
-    find: Callable[[Room], list[Job]], jobs: list[Job], room: Room, limit: int
+    find: Callable[[RunningLimits], list[Job]], jobs: list[Job], room: RunningLimits, limit: int
 ) -> tuple[list[Job], bool]:
     """Return the jobs that may run now, at most ``limit``, and whether there may be more.
 
     ``jobs`` are the first that are due, ``find(room)`` returns the first ``limit`` of which more may be claimed.
     """
     taken: list[Job] = []
-    for _ in range(PASSES):
+    for _ in range(MAX_PASSES):
         closed, most = len(room.closed), room.most
         room.meet(jobs)
         # Of each key too few were found, if one of them has more room than those before: they are looked for first.

@@ -6,7 +6,7 @@ from typing import Any
 
 from notifications import streams, times, validators
 from notifications.compat import task_backends
-from notifications.db.transactions import after_commit, database, in_callers_transaction, ours
+from notifications.db.transactions import database, in_callers_transaction, on_commit, retrying_atomic
 from notifications.jobs.tasks import has_job_tasks
 from notifications.models import Queue
 
@@ -65,6 +65,6 @@ def _set(name: str, paused_at: Any) -> None:
         streams.ring((), queue=paused_at is None)
 
     if in_callers_transaction():
-        after_commit(lambda: ours(change))
+        on_commit(lambda: retrying_atomic(change))
     else:
-        ours(change)
+        retrying_atomic(change)

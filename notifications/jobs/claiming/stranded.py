@@ -16,13 +16,13 @@ from notifications.models import Job, Worker
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that a job may wait before anybody is told.
-WAITS = 10.0
+WAIT_SECONDS = 10.0
 
-_said = False
+_is_warned = False
 
 
 def unserved() -> Any:
-    """Return a query of the jobs that are due for over ``WAITS`` seconds and that no live worker takes."""
+    """Return a query of the jobs that are due for over ``WAIT_SECONDS`` seconds and that no live worker takes."""
     now = clock()
     jobs = Job.objects.using(database())
     live = Worker.objects.using(database()).filter(lease_until__gte=now).values_list("queues", flat=True)
@@ -33,24 +33,24 @@ def unserved() -> Any:
     # among them: what runs there may be a lost worker's.
     if not (names := candidates.waiting().keys() - served):
         return jobs.none()
-    ago = now - timedelta(seconds=WAITS)
+    ago = now - timedelta(seconds=WAIT_SECONDS)
     late = Q(run_after=None) | Q(run_after__lt=ago)
     return jobs.filter(late, state=Job.State.QUEUED, queued_at__lt=ago, queue_name__in=names)
 
 
 def warn() -> None:
     """Log one warning when jobs begin to wait in vain, and no other one before that was over."""
-    global _said
+    global _is_warned
     job = _first()
-    if job and not _said:
+    if job and not _is_warned:
         logger.warning(
             "Job %s of queue %s waits for over %g s, and no worker that takes it is alive. "
             "Start one: manage.py run_jobs.",
             job.pk,
             job.queue_name,
-            WAITS,
+            WAIT_SECONDS,
         )
-    _said = job is not None
+    _is_warned = job is not None
 
 
 def _first() -> Job | None:

@@ -22,7 +22,7 @@ from notifications.jobs.enqueueing import rate_limit
 from notifications.models import Job
 
 #: Seconds for which a look at a user's active jobs holds, and users of whom one is remembered at most.
-HOLDS, REMEMBERED = 0.25, 10_000
+COUNT_VALID_SECONDS, MAX_USERS_REMEMBERED = 0.25, 10_000
 #: Whether a user has no more than so many active jobs.
 _FEW = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
 _COUNT = (
@@ -31,7 +31,7 @@ _COUNT = (
 
 _lock = threading.Lock()
 #: By database, user and limit: how many more jobs need no look (-1: each one needs it), and until when (monotonic).
-_looks: dict[tuple[str, Any, int], tuple[int, float]] = {}
+_counts: dict[tuple[str, Any, int], tuple[int, float]] = {}
 
 
 def insert(job: Job) -> None:
@@ -68,7 +68,7 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
     """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs, which the caller then makes."""
     limit = settings.ACTIVE_JOBS_PER_USER
     with _lock:
-        _looks.pop((connection().alias, user, limit), None)
+        _counts.pop((connection().alias, user, limit), None)
     if _count(user, limit) + more > limit:
         raise TooManyJobs(limit)
     rate_limit.refuse_too_many(user)
@@ -78,19 +78,19 @@ def refuse_too_many(user: Any, more: int = 1) -> None:
 def _take(look: tuple[str, Any, int]) -> int:
     """Take one of the jobs that need no look, and return how many there were; 0 when it is time to look again."""
     with _lock:
-        left, until = _looks.get(look, (0, 0.0))
+        left, until = _counts.get(look, (0, 0.0))
         if time.monotonic() > until:
             return 0
         if left > 0:
-            _looks[look] = left - 1, until
+            _counts[look] = left - 1, until
         return left
 
 
 def _remember(look: tuple[str, Any, int], left: int) -> None:
     with _lock:
-        if len(_looks) >= REMEMBERED:
-            _looks.clear()
-        _looks[look] = left, time.monotonic() + HOLDS
+        if len(_counts) >= MAX_USERS_REMEMBERED:
+            _counts.clear()
+        _counts[look] = left, time.monotonic() + COUNT_VALID_SECONDS
 
 
 def _count(user: Any, limit: int) -> int:

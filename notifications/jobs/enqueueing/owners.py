@@ -18,7 +18,7 @@ _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
 
 
-class AtWork:
+class RunningJob:
     """An attempt at a job, as what is called by it sees it. ``asked`` counts equal requests to others."""
 
     __slots__ = ("asked", "job")
@@ -28,7 +28,7 @@ class AtWork:
         self.asked: Counter[str] = Counter()
 
 
-_at_work: ContextVar[AtWork | None] = ContextVar("notifications_at_work", default=None)
+_running_job: ContextVar[RunningJob | None] = ContextVar("notifications_at_work", default=None)
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def requester(user: Any) -> Iterator[None]:
 
 
 @contextmanager
-def asked_in_request(user: Any) -> Iterator[None]:
+def owner_from_request(user: Any) -> Iterator[None]:
     """Make the user of a request the owner of what is enqueued inside."""
     token = _request_user.set(user)
     try:
@@ -70,17 +70,17 @@ def note_batch_owners(jobs: Iterable[Any]) -> None:
         job.works_for = user
 
 
-def work_for(key: Any, job: UUID | None = None) -> None:
+def set_running_job(key: Any, job: UUID | None = None) -> None:
     """Make a job's owner the one of what is enqueued in this context from now on, whoever runs the job here."""
     _request_user.set(None)
     _requester.set(None)
     _job_owner.set(key)
-    _at_work.set(AtWork(job) if job else None)
+    _running_job.set(RunningJob(job) if job else None)
 
 
-def at_work() -> AtWork | None:
+def running_job() -> RunningJob | None:
     """Return the attempt at a job that runs in this context and in the tasks that it started, or None."""
-    return _at_work.get()
+    return _running_job.get()
 
 
 def owner_key(told: Any = None) -> Any:

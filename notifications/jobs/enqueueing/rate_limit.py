@@ -16,11 +16,11 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.db.transactions import connection
-from notifications.exceptions import TooManyAsks
+from notifications.exceptions import JobRateExceeded
 from notifications.models import Job
 
 #: Seconds in which jobs are counted.
-MINUTE = 60
+WINDOW_SECONDS = 60
 
 # Ids begin with the milliseconds of their making.
 _RECENT = "notifications_job WHERE user_id = %s AND id > %s"
@@ -56,7 +56,7 @@ def admit(user: Any, job: Job | None = None) -> None:
 
 
 def refuse_too_many(user: Any) -> None:
-    """Raise ``TooManyAsks`` if the ``rule`` does not hold for a user (key)."""
+    """Raise ``JobRateExceeded`` if the ``rule`` does not hold for a user (key)."""
     if not rule(user)[0]:
         return
     with connection().cursor() as cursor:
@@ -64,13 +64,13 @@ def refuse_too_many(user: Any) -> None:
         found = cursor.fetchone()
     if found:
         made = (found[0] if isinstance(found[0], UUID) else UUID(found[0])).int >> 80
-        left = MINUTE - (time.time() - made / 1000)
-        raise TooManyAsks(settings.ASKS_PER_MINUTE, min(max(1, math.ceil(left)), MINUTE))
+        left = WINDOW_SECONDS - (time.time() - made / 1000)
+        raise JobRateExceeded(settings.ASKS_PER_MINUTE, min(max(1, math.ceil(left)), WINDOW_SECONDS))
 
 
 def _params(user: Any) -> list[Any]:
     db = connection()
-    since = UUID(int=max(0, int((time.time() - MINUTE) * 1000)) << 80)
+    since = UUID(int=max(0, int((time.time() - WINDOW_SECONDS) * 1000)) << 80)
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
         Job._meta.pk.get_db_prep_value(since, db),

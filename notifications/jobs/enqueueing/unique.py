@@ -14,15 +14,15 @@ from django.db import IntegrityError, transaction
 
 from notifications import times
 from notifications.db import bulk
-from notifications.db.transactions import connection, database, in_callers_transaction, ours
-from notifications.exceptions import KeyReused
+from notifications.db.transactions import connection, database, in_callers_transaction, retrying_atomic
+from notifications.exceptions import IdempotencyKeyConflict
 from notifications.models import Job
 from notifications.validators import KEY
 
 #: How long a key is kept.
-KEPT = timedelta(hours=24)
+KEY_LIFETIME = timedelta(hours=24)
 #: Times that an insertion is tried which others come before.
-TRIES = 3
+MAX_TRIES = 3
 
 #: What a key may be.
 VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
@@ -49,21 +49,21 @@ def hash_of(path: str, args: Any, kwargs: Mapping[str, Any]) -> str:
 def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
     """Insert a job, or return the one of the same owner that has its key.
 
-    Raises ``KeyReused`` if that is another task, or has other arguments.
+    Raises ``IdempotencyKeyConflict`` if that is another task, or has other arguments.
     """
-    job.idempotency_expires_at = times.now() + KEPT
+    job.idempotency_expires_at = times.now() + KEY_LIFETIME
     db = connection()
 
     def look_and_insert() -> Job:
         there = holder(job.user_id, job.idempotency_key)
         if there is not None and there.idempotency_hash != job.idempotency_hash:
-            raise KeyReused(job.idempotency_key)
+            raise IdempotencyKeyConflict(job.idempotency_key)
         return there or insert()
 
-    for tries_left in reversed(range(TRIES)):
+    for tries_left in reversed(range(MAX_TRIES)):
         try:
             if not in_callers_transaction(db):
-                return ours(look_and_insert)
+                return retrying_atomic(look_and_insert)
             with transaction.atomic(using=db.alias):  # the caller's transaction outlives a violation
                 return look_and_insert()
         except IntegrityError:  # somebody else was quicker: theirs is there now
@@ -99,7 +99,7 @@ def give_key(job: Job, key: str, hash: str) -> None:
             "UPDATE notifications_job "
             "SET idempotency_key = %s, idempotency_hash = %s, idempotency_expires_at = %s "
             "WHERE id = %s AND (idempotency_key = '' OR idempotency_expires_at <= %s)",
-            [key, hash, time(now + KEPT), Job._meta.pk.get_db_prep_value(job.id, db), time(now)],
+            [key, hash, time(now + KEY_LIFETIME), Job._meta.pk.get_db_prep_value(job.id, db), time(now)],
         )
 
 

@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams
-from notifications.db.transactions import database, ours
+from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.guards import guarded_update, locked
@@ -103,7 +103,7 @@ def _report(id: UUID) -> None:
         )
         streams.ring(job.user_id for job in rows)
 
-    ours(write)
+    retrying_atomic(write)
 
 
 def _forget(id: UUID) -> None:
@@ -131,7 +131,7 @@ def _told(job: Job, counts: Counter[Any]) -> Outcome:
         return _outcome(job, counts)
     except BaseException:  # of the host's words: the other batches must not wait for this one
         logger.exception("The outcome of batch %s cannot be told.", job.id)
-        return outcomes.silent(job)
+        return outcomes.fallback(job)
 
 
 def _outcome(job: Job, counts: Counter[Any]) -> Outcome:

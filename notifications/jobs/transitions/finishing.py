@@ -21,7 +21,7 @@ from notifications.signals import job_finished, notification_recorded
 logger = logging.getLogger("notifications.jobs")
 
 #: How often somebody tries to end a batch, and seconds in between. What is left then a worker does when it keeps house.
-TRIES, AGAIN = 5, 0.005
+TRIES, RETRY_SECONDS = 5, 0.005
 
 #: A job's id and the fence of one claim: the same job may come here twice, taken away for its deadline, say.
 Claim = tuple[UUID, int]
@@ -53,7 +53,7 @@ def settle(batches: Iterable[UUID]) -> None:
             settled = record(ended)
             # Whoever reports how far one is holds its row for a moment.
             if ended := [outcome for outcome in ended if claim_of(outcome.job) not in settled]:
-                time.sleep(AGAIN)
+                time.sleep(RETRY_SECONDS)
     except Exception:  # what it follows is stored, and must not look as if it were not
         logger.exception("A batch is not settled; it is looked at again by a worker.")
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from notifications import times
 from notifications.db import bulk
 from notifications.db.adapters import adapter
-from notifications.db.transactions import connection, database, together
+from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 #: How far a test has moved the clock: see ``notifications.testing.clock``.
-ahead = timedelta()
+clock_offset = timedelta()
 
 
 def clock() -> datetime:
     """Return the database's time: leases of several machines are compared by one clock."""
     db = connection()
     if db.vendor != "postgresql":
-        return times.now() + ahead
+        return times.now() + clock_offset
     with db.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return times.from_db(cursor.fetchone()[0], db) + ahead
+        return times.from_db(cursor.fetchone()[0], db) + clock_offset
 
 
 def clock_clause() -> tuple[str, Any]:
@@ -37,7 +37,7 @@ def clock_clause() -> tuple[str, Any]:
     if db.vendor != "postgresql":
         return "%s", times.to_db(clock(), db)
     # A query of its own is made once. A function that is called for each row could not be looked up in an index.
-    return "(SELECT clock_timestamp() + %s)", ahead
+    return "(SELECT clock_timestamp() + %s)", clock_offset
 
 
 def locked(rows: Any, *, skip: bool = True) -> Any:
@@ -64,16 +64,16 @@ def guards(
     """
     prepare = _prepare()
     ids = {prepare(job.id): job.id for job in jobs}
-    these, params = bulk.among(Job, "id", list(ids))
+    these, params = bulk.where_in(Job, "id", list(ids))
     query = (
         "SELECT id, fence, state, cancel_requested_at, cancelled_by_other FROM notifications_job "
         f"WHERE {these} ORDER BY id{lock_clause() if lock else ''}"
     )
     if connection().vendor == "postgresql":
-        found, [(now,)] = together([(query, params), ("SELECT clock_timestamp()", [])])
-        now = times.from_db(now, connection()) + ahead
+        found, [(now,)] = execute_many([(query, params), ("SELECT clock_timestamp()", [])])
+        now = times.from_db(now, connection()) + clock_offset
     else:
-        [found], now = together([(query, params)]), clock()
+        [found], now = execute_many([(query, params)]), clock()
     return now, {ids[id]: tuple(rest) for id, *rest in found}  # type: ignore[misc]
 
 

@@ -10,13 +10,13 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db.transactions import (
-    CHUNK,
-    after_commit,
+    MAX_ROWS_PER_TRANSACTION,
     connection,
     database,
+    fair_atomic,
     in_callers_transaction,
-    ours,
-    paced,
+    on_commit,
+    retrying_atomic,
 )
 from notifications.jobs.claiming.lanes import lane_at
 from notifications.jobs.enqueueing import active_limit
@@ -28,9 +28,9 @@ from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.transaction_receivers import TransactionLost, begin_anew, until_recorded
 from notifications.models import Job
 
-ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
+ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: What may be tried again.
-ENDED_BADLY = (Job.State.FAILED, Job.State.CANCELLED)
+RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -45,7 +45,7 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
-        after_commit(lambda: _cancel(ids, by))
+        on_commit(lambda: _cancel(ids, by))
         return dict.fromkeys(ids, "asked")
     return _cancel(ids, by)
 
@@ -58,12 +58,12 @@ def retry(ids: Iterable[UUID]) -> list[UUID]:
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
-        after_commit(lambda: _retry(ids))
+        on_commit(lambda: _retry(ids))
         return ids
     return _retry(ids)
 
 
-def asked_to_end(worker: UUID) -> list[tuple[UUID, int, bool]]:
+def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
     """Return the running jobs of a worker that are to be cancelled: id, fence, and whether it was not their owner."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
     asked = running.filter(cancel_requested_at__isnull=False)
@@ -93,7 +93,7 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
 
 def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     """Cancel the jobs of batches that are to be cancelled; of other jobs there are none."""
-    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
+    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE_STATES)
     # One that was asked to end and then given back by its worker may be of a paused queue: nobody would ever claim it.
     jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
     _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
@@ -106,7 +106,7 @@ def _cancel_one(id: UUID, by: Any, became: dict[UUID, str]) -> list[UUID]:
 
 def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID]:
     """Cancel what is as it looks at first; return the others."""
-    rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE).order_by("id")
+    rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE_STATES).order_by("id")
     # Words are made before the transaction.
     prepared = {job.id: _cancelled(job, by) for job in rows}
     ended: list[Outcome] = []
@@ -137,12 +137,12 @@ def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID
             [((now, outcome.job.cancelled_by_other), outcome.job) for outcome in ended],
             state="queued",
         )
-        states.end(ended, now, state="queued")
+        states.write_ends(ended, now, state="queued")
         # Workers listen to the queue.
         streams.ring([job.user_id for job, _ in asked], queue=bool(asked or ended))
         return streams.number_here(_owners(ended))
 
-    if paced(change):
+    if fair_atomic(change):
         streams.number(_owners(ended))
     send_signals(ended)
     settle(outcome.job.batch for outcome in ended if outcome.job.batch)
@@ -176,7 +176,7 @@ def _retry(ids: Sequence[UUID]) -> list[UUID]:
 def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
     queued: list[UUID] = []
     for some in _chunks(ids):
-        rows = Job.objects.using(database()).filter(id__in=some, state__in=ENDED_BADLY).order_by("id")
+        rows = Job.objects.using(database()).filter(id__in=some, state__in=RETRYABLE_STATES).order_by("id")
         if batches := [job for job in rows if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job)]
@@ -185,7 +185,7 @@ def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
             path: (policy_at(path).max_attempts, lane_at(path))
             for path in set(rows.values_list("task_path", flat=True))
         }
-        queued += paced(lambda rows=rows, tasks=tasks: _retry_some(rows, tasks))  # type: ignore[misc]
+        queued += fair_atomic(lambda rows=rows, tasks=tasks: _retry_some(rows, tasks))  # type: ignore[misc]
     return queued
 
 
@@ -213,7 +213,7 @@ def _retry_batch(batch: Job) -> bool:
     """Queue what failed of a batch again, and have the batch run again. Returns whether it does."""
     if batch.user_id is not None:
         active_limit.refuse_too_many(batch.user_id)  # before anything of it is queued
-    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=ENDED_BADLY)
+    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
     # Its jobs first: a batch that runs and has no active job is over.
     _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)))
     return _reopen(batch.id)
@@ -225,7 +225,7 @@ def _reopen(batch: UUID) -> bool:
 
     def reopen() -> bool:
         _wait_5_seconds_at_most()
-        rows = Job.objects.using(database()).filter(id=batch, state__in=ENDED_BADLY)
+        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE_STATES)
         found = list(locked(rows, skip=False))
         for job in found:
             guarded_update(
@@ -238,7 +238,7 @@ def _reopen(batch: UUID) -> bool:
             streams.ring([job.user_id])
         return bool(found)
 
-    reopened = ours(reopen)
+    reopened = retrying_atomic(reopen)
     settle([batch])
     return reopened
 
@@ -249,7 +249,10 @@ def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
-    return (list(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK))
+    return (
+        list(ids[start : start + MAX_ROWS_PER_TRANSACTION])
+        for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION)
+    )
 
 
 def _wait_5_seconds_at_most() -> None:

@@ -20,17 +20,17 @@ from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled, JobFailed
 from notifications.jobs.policies import DEFAULT, Done, Policy
 from notifications.models import Attempt, Job, Notification
-from notifications.streams.inbox import compose
+from notifications.streams.inbox import build_notification
 
 logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
 #: Characters of a traceback that are kept: its end.
-TRACEBACK = 20_000
+MAX_TRACEBACK_CHARS = 20_000
 LEVELS = {Job.State.SUCCEEDED: "success", Job.State.FAILED: "error", Job.State.CANCELLED: "warning"}
 #: Seconds before another attempt, by itself and where the exception asks for more, at most.
-BACK_OFF, RETRY_AFTER = 3600.0, 24 * 3600.0
+BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
     except BaseException as exc:  # also a class of the author's may say what it holds
         return refused(job, policy, exc)
     with _language(job):
-        notification = _tell(job, policy, Job.State.SUCCEEDED, value, None)
+        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, notification=notification)
 
 
@@ -68,8 +68,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
 
     Its owner reads the message only of an error meant for them.
     """
-    if _is_tried_again(job, policy, type(exc)):
-        return _again(job, exc, Attempt.Outcome.FAILED)
+    if _is_retried(job, policy, type(exc)):
+        return _retry(job, exc, Attempt.Outcome.FAILED)
     with _language(job):
         detail = _of_author("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
         detail = detail or _("Something went wrong while this was being done.")
@@ -79,8 +79,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
 def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
-    if _is_tried_again(job, policy, TimeoutError):
-        return _again(job, exc, Attempt.Outcome.TIMED_OUT)
+    if _is_retried(job, policy, TimeoutError):
+        return _retry(job, exc, Attempt.Outcome.TIMED_OUT)
     with _language(job):
         detail = _("It took longer than the %(seconds)g seconds it may take.") % {"seconds": policy.timeout}
     return _failed(job, policy, "timed-out", detail, exc, attempt=Attempt.Outcome.TIMED_OUT)
@@ -92,7 +92,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
     with _language(job):
         error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
         told = job.cancelled_by_other
-        notification = _tell(job, policy, Job.State.CANCELLED, None, error) if told else None
+        notification = _notification(job, policy, Job.State.CANCELLED, None, error) if told else None
     return Outcome(
         job=job,
         state=Job.State.CANCELLED,
@@ -136,7 +136,7 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
                 "count": total
             }
             value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
-            notification = _tell(job, policy, Job.State.SUCCEEDED, value, None, done=done)
+            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, done=done)
             return Outcome(
                 job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
             )
@@ -159,7 +159,7 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
     return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
 
 
-def silent(job: Job) -> Outcome:
+def fallback(job: Job) -> Outcome:
     """Return a failure of which nobody is told, for a job whose words cannot be made."""
     error = {
         "type": "task-failed",
@@ -190,7 +190,7 @@ def _failed(
             "title": _("Failed"),
             "detail": validators.shortened(_storable(detail), validators.DETAIL),
         }
-        notification = _tell(job, policy, Job.State.FAILED, None, error)
+        notification = _notification(job, policy, Job.State.FAILED, None, error)
     return Outcome(
         job=job,
         state=Job.State.FAILED,
@@ -203,35 +203,35 @@ def _failed(
     )
 
 
-def _is_tried_again(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
+def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
     return bool(_of_author("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
 
 
-def _again(job: Job, exc: BaseException, attempt: Any) -> Outcome:
+def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
     # Full jitter: jobs that failed together do not come back together
     # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    pause = random.uniform(0, min(BACK_OFF, 2.0 ** min(job.attempt, 30)))
+    pause = random.uniform(0, min(BACKOFF_SECONDS, 2.0 ** min(job.attempt, 30)))
     return Outcome(
         job=job,
         state=Job.State.QUEUED,
         attempt=attempt,
         exception_class_path=_path(type(exc)),
         traceback=_traceback(exc),
-        again_in=max(pause, _of_author("retry_after", job, lambda: _asked_pause(exc)) or 0.0),
+        again_in=max(pause, _of_author("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
     )
 
 
-def _asked_pause(exc: BaseException) -> float:
+def _retry_after_of(exc: BaseException) -> float:
     """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
     seconds = getattr(exc, "retry_after", None)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         return 0.0
-    return min(max(float(min(seconds, RETRY_AFTER)), 0.0), RETRY_AFTER)
+    return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def _tell(
+def _notification(
     job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, done: str = ""
 ) -> Notification | None:
     """Compose the notification for the owner: the default one, with what the policy's function says about it."""
@@ -250,12 +250,12 @@ def _tell(
             told = policy.notify(end)
             if told is None:
                 return None
-            return compose(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
+            return build_notification(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
         except BaseException:  # the author's; the owner is told all the same, in the default words
             logger.exception(
                 "The notify function of %s failed; the default notification is recorded.", job.task_path
             )
-    return compose(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
+    return build_notification(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
 
 
 def _of_author(what: str, job: Job, read: Callable[[], T]) -> T | None:
@@ -285,7 +285,7 @@ def _path(kind: type) -> str:
 
 
 def _traceback(exc: BaseException) -> str:
-    return _storable("".join(format_exception(exc))[-TRACEBACK:])
+    return _storable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:])
 
 
 def _storable(text: str) -> str:

@@ -28,9 +28,9 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.transactions import connection, database, ours
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.claims import BEYOND_TIMEOUT
+from notifications.jobs.claiming.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.claiming.claims import claim as claim
 from notifications.jobs.claiming.lanes import SUSPECT, lane_at
 from notifications.jobs.enqueueing import active_limit
@@ -57,9 +57,9 @@ from notifications.signals import notification_recording
 
 logger = logging.getLogger("notifications.jobs")
 
-PROGRESS = ("progress_current", "progress_total", "progress_message")
+PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 #: Seconds until a job that this worker cannot run is offered again, and until one that no worker knows fails.
-OFFERED_AGAIN, UNKNOWN_FAILS = 30, 24 * 3600
+REQUEUE_DELAY_SECONDS, UNKNOWN_TASK_FAILS_SECONDS = 30, 24 * 3600
 
 
 def enqueue(job: Job) -> Job:
@@ -78,23 +78,25 @@ def enqueue(job: Job) -> Job:
     if job.idempotency_key:
         return insert_once(job, insert)
     # On PostgreSQL it is one statement, which needs no transaction.
-    return insert() if db.in_atomic_block or db.vendor == "postgresql" else ours(insert)
+    return insert() if db.in_atomic_block or db.vendor == "postgresql" else retrying_atomic(insert)
 
 
-def held(worker: UUID) -> list[Job]:
+def claimed_jobs(worker: UUID) -> list[Job]:
     """Return the jobs that a worker still holds: of each what its guards need."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
     return list(running.only("id", "fence", "state", "user"))
 
 
-def put_off(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
+def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
     """Count the deadlines of claimed jobs from now: their timeout is only known now, or they wait for a thread."""
     now = clock()
-    rows = [((now + timedelta(seconds=timeouts[job.task_path] + BEYOND_TIMEOUT),), job) for job in jobs]
-    ours(lambda: guarded_update("deadline=%s", rows))
+    rows = [
+        ((now + timedelta(seconds=timeouts[job.task_path] + DEADLINE_MARGIN_SECONDS),), job) for job in jobs
+    ]
+    retrying_atomic(lambda: guarded_update("deadline=%s", rows))
 
 
-def report(jobs: Sequence[Job]) -> None:
+def store_progress(jobs: Sequence[Job]) -> None:
     """Store the progress of running jobs."""
 
     def write() -> None:
@@ -104,7 +106,7 @@ def report(jobs: Sequence[Job]) -> None:
         )
         streams.ring(job.user_id for job in jobs)
 
-    ours(write)
+    retrying_atomic(write)
 
 
 def finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
@@ -143,23 +145,26 @@ def _finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
         nonlocal more
         stored.clear()
         void.clear()
-        held, now = _hold(group, void)
-        insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
-        put_back = [outcome for outcome in held if outcome.again_in is not None]
+        claimed_jobs, now = _lock_claims(group, void)
+        insert_attempts((outcome.job, outcome, now) for outcome in claimed_jobs if outcome.attempt)
+        put_back = [outcome for outcome in claimed_jobs if outcome.again_in is not None]
         if put_back:
-            _put_back(put_back, now)
-        end([outcome for outcome in held if outcome.again_in is None] if put_back else held, now)
-        stored.extend(held)
-        waiting = _owners(o for o in held if o.again_in is None and o.job.seq is None)
+            schedule_retries(put_back, now)
+        write_ends(
+            [outcome for outcome in claimed_jobs if outcome.again_in is None] if put_back else claimed_jobs,
+            now,
+        )
+        stored.extend(claimed_jobs)
+        waiting = _owners(o for o in claimed_jobs if o.again_in is None and o.job.seq is None)
         more = streams.number_here(waiting)
 
-    ours(record)
+    retrying_atomic(record)
     if more:
         streams.number(_owners(stored))
     return stored, void
 
 
-def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
+def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
     """Write the ends of jobs that were in ``state``, and what their owners are told.
 
     Inside a transaction that holds the rows, and that numbers the owners afterwards. Raises ``TransactionLost``.
@@ -172,12 +177,12 @@ def end(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> N
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
     at = times.to_db(now, connection())
-    with bulk.gathered():
-        at_once = _may_number_at_once(ended) and streams.allot(
+    with bulk.send_together():
+        at_once = _can_number_in_place(ended) and streams.number_new(
             [*(o.job for o in ended if o.job.user_id is not None), *notifications]
         )
         update_held(
-            ("state", "result", "error", "finished_at", "seq", *PROGRESS),
+            ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS),
             [
                 ((o.job.state, o.job.result, o.job.error, at, o.job.seq, *_progress(o.job)), o.job)
                 for o in ended
@@ -206,10 +211,10 @@ def release(jobs: Sequence[Job]) -> None:
         streams.ring([job.user_id for job in jobs], queue=True)
 
     if jobs:
-        ours(write)
+        retrying_atomic(write)
 
 
-def postpone(job: Job) -> bool:
+def requeue_unknown_task(job: Job) -> bool:
     """Give back a job whose task this worker does not know: another version of the program may. No attempt counts.
 
     Returns False, and changes nothing, when workers have met it for a day and none knew it.
@@ -218,32 +223,32 @@ def postpone(job: Job) -> bool:
     # meets the job: created_at and queued_at would count the time that a job for later has only waited, and run_after
     # moves. A claim puts its own deadline over it, and keeps this one in known_by.
     now = clock()
-    known_by = getattr(job, "known_by", None) or now + timedelta(seconds=UNKNOWN_FAILS)
+    known_by = getattr(job, "known_by", None) or now + timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
     if known_by < now:
         return False
 
     def write() -> None:
         guarded_update(
             "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
-            [((known_by, now + timedelta(seconds=OFFERED_AGAIN)), job)],
+            [((known_by, now + timedelta(seconds=REQUEUE_DELAY_SECONDS)), job)],
         )
         streams.ring([job.user_id])
 
-    ours(write)
+    retrying_atomic(write)
     return True
 
 
-def send_back(job: Job) -> None:
+def requeue_without_thread(job: Job) -> None:
     """Give back a job for which this worker has no thread: another worker may. No attempt counts."""
 
     def write() -> None:
         guarded_update(
             "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
-            [((clock() + timedelta(seconds=OFFERED_AGAIN),), job)],
+            [((clock() + timedelta(seconds=REQUEUE_DELAY_SECONDS),), job)],
         )
         streams.ring([job.user_id])
 
-    ours(write)
+    retrying_atomic(write)
 
 
 def reap(
@@ -263,7 +268,7 @@ def reap(
     def take() -> list[Job]:
         now = clock()
         jobs = list(locked(_lost(gone, leases))[:100])
-        again = [job for job in jobs if _goes_on(job)]
+        again = [job for job in jobs if _has_attempts_left(job)]
         insert_attempts((job, None, now) for job in again)
         alive = set(_alive(now)) - set(gone)
         lanes = [job.lane if job.worker in alive else SUSPECT for job in again]
@@ -275,9 +280,9 @@ def reap(
         return jobs
 
     reaped = 0
-    while _lost(gone, leases).exists() and (jobs := ours(take)):
+    while _lost(gone, leases).exists() and (jobs := retrying_atomic(take)):
         reaped += len(jobs)
-        ended = [_end_of_lost(job) for job in jobs if not _goes_on(job)]
+        ended = [_end_of_lost(job) for job in jobs if not _has_attempts_left(job)]
         if ended:
             (record or finish)(ended)
         logger.warning("Took %d jobs away from workers that are gone.", len(jobs))
@@ -288,7 +293,7 @@ def reap(
         over &= Q(id__in=gone)
     dead = Worker.objects.using(database()).filter(over)
     if dead.exists():
-        ours(dead.delete)
+        retrying_atomic(dead.delete)
     return reaped
 
 
@@ -307,7 +312,7 @@ def _alive(now: datetime) -> Any:
     return Worker.objects.using(database()).filter(lease_until__gte=now).values_list("id", flat=True)
 
 
-def _goes_on(job: Job) -> bool:
+def _has_attempts_left(job: Job) -> bool:
     return job.attempt < job.max_attempts and job.cancel_requested_at is None
 
 
@@ -316,13 +321,13 @@ def _end_of_lost(job: Job) -> Outcome:
     return how(job, policy_at(job.task_path))
 
 
-def _hold(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome], datetime]:
+def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome], datetime]:
     """Lock the rows of a group by id; return the outcomes whose claim still holds, and the time. Note the void ones."""
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
     jobs = [outcome.job for outcome in ordered]
     now, free = guards(jobs)
     there = free if len(free) == len(jobs) else guards(jobs, lock=False)[1]
-    held = []
+    claimed_jobs = []
     for outcome in ordered:
         job = outcome.job
         if there.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
@@ -332,18 +337,18 @@ def _hold(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome],
             if asked_at and outcome.again_in is not None:
                 job.cancelled_by_other = by_other
                 outcome = outcomes.cancelled(job, policy_at(job.task_path))
-            held.append(outcome)
-    return held, now
+            claimed_jobs.append(outcome)
+    return claimed_jobs, now
 
 
-def _may_number_at_once(ended: Sequence[Outcome]) -> bool:
+def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
     """Whether rows can be written with their numbers: no code of the host's runs while streams are held, and it is the
     first claim of each job, so none was ever done and told."""
     first = all(outcome.job.fence == 1 and outcome.job.worker for outcome in ended)
     return first and not notification_recording.receivers
 
 
-def _put_back(group: Sequence[Outcome], now: datetime) -> None:
+def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     """Queue jobs again that raised, each to be begun after its pause."""
     for outcome in group:
         job = outcome.job

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from notifications.jobs.claiming.lanes import ASYNC, LANES, SUSPECT, SYNC, Lanes, lane_at
 from notifications.jobs.transitions.finishing import Claim
-from notifications.jobs.worker.execution import Running
+from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 
 #: Jobs that may wait for others, for each slot that there is. With more of them only what they wait for is claimed.
@@ -19,7 +19,7 @@ class Capacity:
     Jobs that wait for others in ``join()`` take nothing: parents must not starve their children.
     """
 
-    def __init__(self, running: Mapping[Claim, Running], *, slots: int, threads: int) -> None:
+    def __init__(self, running: Mapping[Claim, Execution], *, slots: int, threads: int) -> None:
         self.slots = slots
         self._running = running
         self._threads = threads

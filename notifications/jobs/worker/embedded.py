@@ -19,7 +19,7 @@ logger = logging.getLogger("notifications.jobs")
 #: Seconds that the end of the process waits for running jobs to be given back.
 END = 5.0
 #: Seconds until a worker that broke is followed by another one.
-AGAIN = 5.0
+RESTART_SECONDS = 5.0
 #: Seconds before a worker touches the database. Servers that fork do it right after they have loaded the application; a
 #: fork in the middle of a call into SQLite would leave its locks held in the child for ever.
 SETTLE = 0.3
@@ -76,9 +76,9 @@ def _run(listen: Callable[..., Any] | None) -> None:
             asyncio.run(_worker.run())
             return
         except BaseException:  # the thread's boundary: the server goes on, and so do its jobs
-            logger.exception("The embedded worker broke. It begins again in %g s.", AGAIN)
+            logger.exception("The embedded worker broke. It begins again in %g s.", RESTART_SECONDS)
         finally:
             connections.close_all()
-        if _ended.wait(AGAIN):
+        if _ended.wait(RESTART_SECONDS):
             return
         _worker = Worker(listen=listen)

@@ -22,7 +22,7 @@ from notifications.compat import TaskContext, is_heard, task_backends, task_star
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
 from notifications.jobs import host_code, results
-from notifications.jobs.enqueueing.owners import note_batch_owners, work_for
+from notifications.jobs.enqueueing.owners import note_batch_owners, set_running_job
 from notifications.jobs.policies import policy_of
 from notifications.jobs.transitions import outcomes, signal_queue
 from notifications.jobs.transitions.outcomes import Outcome
@@ -33,7 +33,7 @@ T = TypeVar("T")
 logger = logging.getLogger("notifications.jobs")
 
 
-class Running:
+class Execution:
     """A job while it runs here."""
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Running:
     def __init__(
         self,
         job: Job,
-        on_progress: Callable[[Running], None],
+        on_progress: Callable[[Execution], None],
         on_join: Callable[[], None] = lambda: None,
         inline: Callable[[Any], None] | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class Running:
         policy = policy_of(task.func)
         _current.set(self)
         self.threads, self.database_thread = threads, database_thread
-        work_for(getattr(job, "works_for", job.user_id), job.id)
+        set_running_job(getattr(job, "works_for", job.user_id), job.id)
         traces.carry(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
@@ -162,7 +162,7 @@ class Running:
             self.task.cancel()
 
 
-_current: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
+_current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar(
     "notifications_running", default=None
 )
 
@@ -172,7 +172,7 @@ def is_job() -> bool:
     return _current.get() is not None
 
 
-def current() -> Running | None:
+def current() -> Execution | None:
     """Return the job that calls this, if one does."""
     return _current.get()
 
@@ -185,7 +185,7 @@ def on_shared_thread() -> bool:
 
 
 @contextmanager
-def aside(run: Running | None, future: Future[Any], id: UUID) -> Iterator[None]:
+def release_slot(run: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
     """Give up the slot of a job, and the thread of a sync one, while it waits for the end of the one with this id."""
     if run is None:
         yield
@@ -241,7 +241,7 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
         progress(total, total, message)
 
 
-def started(jobs: Sequence[Job]) -> None:
+def send_task_started(jobs: Sequence[Job]) -> None:
     """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows.
 
     A worker sends it on the thread of its queue: the task may have begun when a receiver hears of it.
@@ -269,7 +269,7 @@ def _send_task_started(begun: Sequence[tuple[Any, Any]]) -> None:
 async def _in_thread(
     threads: DaemonExecutor,
     begin: Callable[[], None],
-    run: Running,
+    run: Execution,
     function: Callable[..., Any],
     args: list[Any],
     kwargs: dict[str, Any],

@@ -19,7 +19,7 @@ from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
 from notifications.db.threads import start
-from notifications.db.transactions import database, ours
+from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs.transitions.guards import clock
 from notifications.models import Worker
@@ -62,7 +62,7 @@ class Lease:
         self.stop()
         if self._thread.ident:
             self._thread.join(timeout=1)
-        ours(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
+        retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
     def may_reap(self) -> bool:
         """Whether renewing went well for one whole lease: after an outage others need time to renew theirs.
@@ -89,7 +89,7 @@ class Lease:
         # The row may be there: it was inserted, and the answer was lost.
         fields = ["lease_until", "load"]
         rows = Worker.objects.using(database())
-        ours(
+        retrying_atomic(
             lambda: rows.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=fields)
         )
         self._until, self._unbroken_since = until, time.monotonic()
@@ -101,7 +101,7 @@ class Lease:
         pause = settings.LEASE / RENEWALS
         while not self._stop.wait(pause):
             try:
-                until = ours(self._extend) if self._until else None
+                until = retrying_atomic(self._extend) if self._until else None
                 if until:
                     self._until = until
                 elif not self._stop.is_set():

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 
 from notifications import streams, times
 from notifications.conf import settings
-from notifications.db.transactions import database, ours
+from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions import finishing, manual, states
 from notifications.jobs.transitions.guards import clock
 from notifications.jobs.worker.lease import Lease, dead_neighbours
@@ -24,10 +24,16 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds: between two rounds; between two prunings, from the start to the first one, and between two of its chunks;
 #: between two chunks of an inbox that is marked as read.
-ROUND, PRUNE, FIRST_PRUNE, CHUNK, MARK = 1.0, 3600.0, 60.0, 0.05, 0.02
+ROUND_SECONDS, PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_SECONDS, PRUNE_CHUNK_ROWS, MARK = (
+    1.0,
+    3600.0,
+    60.0,
+    0.05,
+    0.02,
+)
 
 
-class Housekeeping:
+class Maintenance:
     """The rounds of one worker. ``write`` runs a call on its writer's thread, ``found`` hears of jobs to be claimed."""
 
     def __init__(self, lease: Lease, write: Callable[..., Awaitable[Any]], found: Callable[[], None]) -> None:
@@ -39,14 +45,14 @@ class Housekeeping:
         """Look after what others have left, once a second. Every worker does, and none harms another."""
         while True:
             try:
-                await self._write(streams.leftovers)
+                await self._write(streams.number_pending)
                 if await self._write(self._reap):
                     self._found()
                 await self._write(manual.cancel_left)
                 await self._write(finishing.settle_left)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Housekeeping waits: %s", exc)
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(ROUND_SECONDS)
 
     async def mark_read(self) -> None:
         """Go on marking inboxes as read, a chunk at a time: outcomes are recorded by the same thread."""
@@ -54,27 +60,27 @@ class Housekeeping:
             began = time.monotonic()
             more = False
             try:
-                more = await self._write(continue_marking, 0, ours)
+                more = await self._write(continue_marking, 0, retrying_atomic)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not mark notifications as read: %s", exc)
-            await asyncio.sleep(max(time.monotonic() - began, MARK) if more else ROUND)
+            await asyncio.sleep(max(time.monotonic() - began, MARK) if more else ROUND_SECONDS)
 
     async def prune(self) -> None:
         """Delete what is past its retention, once an hour, where this worker is the one that does."""
-        await asyncio.sleep(FIRST_PRUNE)
+        await asyncio.sleep(FIRST_PRUNE_SECONDS)
         while True:
             began = time.monotonic()
             deleted = 0
-            pruning = Pruning(times.now() - settings.RETENTION, run=ours)
+            pruning = Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
             try:
                 while (count := await self._write(self._prune_some, pruning)) is not None:
                     deleted += count
-                    await asyncio.sleep(CHUNK)
+                    await asyncio.sleep(PRUNE_CHUNK_ROWS)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Pruning waits: %s", exc)
             if deleted:
                 logger.info("%d rows past their retention are deleted.", deleted)
-            await asyncio.sleep(max(PRUNE - (time.monotonic() - began), ROUND))
+            await asyncio.sleep(max(PRUNE_INTERVAL_SECONDS - (time.monotonic() - began), ROUND_SECONDS))
 
     def reap_neighbours(self) -> int:
         """Take over at once what workers of this host had whose process is gone."""

@@ -16,7 +16,7 @@ from notifications.jobs.worker.subtasks import name_of
 logger = logging.getLogger("notifications.jobs")
 
 #: Seconds without a sign of the loop after which it is blocked, and between two signs.
-BLOCKED, BEAT = 1.0, 0.2
+BLOCKED_SECONDS, BEAT_SECONDS = 1.0, 0.2
 
 
 class Watchdog:
@@ -37,7 +37,7 @@ class Watchdog:
 
     def _beat(self) -> None:
         self._beaten = time.monotonic()
-        self._next = self._loop.call_later(BEAT, self._beat)
+        self._next = self._loop.call_later(BEAT_SECONDS, self._beat)
         if self._thread is None:
             with contextlib.suppress(NoThread):  # the next beat tries again
                 self._thread = start_thread(self._watch, "notifications-watchdog")
@@ -45,14 +45,14 @@ class Watchdog:
     def _watch(self) -> None:
         blocked_since = 0.0
         looked = time.monotonic()
-        while not self._stopped.wait(BEAT):
+        while not self._stopped.wait(BEAT_SECONDS):
             before, looked = looked, time.monotonic()
             beaten = self._beaten
             if blocked_since and beaten > blocked_since:
                 logger.warning("The event loop moves again after %.1f s.", beaten - blocked_since)
                 blocked_since = 0.0
             # If this thread slept as well, the whole process did.
-            if not blocked_since and looked - beaten > BLOCKED and looked - before < BLOCKED:
+            if not blocked_since and looked - beaten > BLOCKED_SECONDS and looked - before < BLOCKED_SECONDS:
                 blocked_since = beaten
                 self._tell(looked - beaten)
 

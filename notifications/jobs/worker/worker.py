@@ -24,9 +24,9 @@ from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.transitions.transaction_receivers import TransactionLost
 from notifications.jobs.worker import capacity, execution
 from notifications.jobs.worker.capacity import Capacity
-from notifications.jobs.worker.execution import Running
+from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.lease import Lease
-from notifications.jobs.worker.maintenance import Housekeeping
+from notifications.jobs.worker.maintenance import Maintenance
 from notifications.jobs.worker.subtasks import make_task, name_for
 from notifications.jobs.worker.watchdog import Watchdog
 from notifications.jobs.worker.writer import Writer
@@ -37,22 +37,22 @@ logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
 
 #: Jobs claimed, and outcomes recorded, by one transaction at most. Two rows each are numbered: a full pass on SQLite.
-CLAIMED, RECORDED = 100, 50
+MAX_CLAIM_BATCH, MAX_RECORD_BATCH = 100, 50
 #: Seconds: between two looks at the queue, two writes of progress, two tries when the database is away.
-LOOK, REPORT, AGAIN = 1.0, 0.5, 0.5
+POLL_INTERVAL_SECONDS, PROGRESS_INTERVAL_SECONDS, RETRY_INTERVAL_SECONDS = 1.0, 0.5, 0.5
 #: The database is away or busy, or this process has no thread or memory for it now (SQLite's own error for memory is
 #: Python's). As against: the database refuses what it is given.
-AWAY = (OperationalError, InterfaceError, NoThread, MemoryError)
+DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, NoThread, MemoryError)
 #: Seconds between two jobs that are claimed all the same.
-BEYOND = 1.0
+OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
 #: Seconds between two checks that the claims of running jobs still hold.
-HOLD = 5.0
+CLAIM_CHECK_INTERVAL_SECONDS = 5.0
 #: Seconds between two looks at who wants a job cancelled, at least.
-ASKED = 0.25
+CANCEL_CHECK_INTERVAL_SECONDS = 0.25
 #: Seconds at least that receivers have at a stop for what they have not heard yet.
 SIGNALS_GRACE_SECONDS = 2.0
 #: Threads for database work of async tasks (each shared by many jobs), and for sync tasks at most.
-DATABASE_THREADS, SYNC_THREADS = 8, 32
+MAX_DATABASE_THREADS, MAX_SYNC_THREADS = 8, 32
 
 
 class Worker:
@@ -87,14 +87,14 @@ class Worker:
         self._claims = self._write if shared else Writer(self._signals)
         self._database = [
             DaemonExecutor(1, f"notifications-database-{n}", keep_connections=True)
-            for n in range(DATABASE_THREADS)
+            for n in range(MAX_DATABASE_THREADS)
         ]
-        threads = min(SYNC_THREADS, self.concurrency)
+        threads = min(MAX_SYNC_THREADS, self.concurrency)
         self._threads = DaemonExecutor(threads, "notifications-sync")
-        self._running: dict[Claim, Running] = {}
+        self._running: dict[Claim, Execution] = {}
         self._capacity = Capacity(self._running, slots=self.concurrency, threads=threads)
         self._outcomes: list[Outcome] = []
-        self._reports: dict[Claim, Running] = {}
+        self._reports: dict[Claim, Execution] = {}
         self._adrift: set[Claim] = set()
         self._given_up: set[Claim] = set()
         self._timeouts: dict[str, float] = {}
@@ -113,17 +113,17 @@ class Worker:
         self._wake, self._recorded, self._reported, self._freed, self._asked = (
             asyncio.Event() for _ in range(5)
         )
-        house = Housekeeping(self.lease, self._write, self._wake.set)
+        house = Maintenance(self.lease, self._write, self._wake.set)
         try:
             await self._insist(self.lease.start)
             await self._insist(house.reap_neighbours)
-        except (Error, *AWAY):  # stopped while the database was away
+        except (Error, *DATABASE_UNAVAILABLE):  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time.", self.lease.worker, self.concurrency)
         watchdog = Watchdog(self._loop)
-        deaf = self._listen(self._rung) if self._listen else None
+        unsubscribe = self._listen(self._rung) if self._listen else None
         helpers = [
-            asyncio.create_task(_for_ever(step))
+            asyncio.create_task(_run_forever(step))
             for step in (
                 self._record,
                 self._report,
@@ -138,8 +138,8 @@ class Worker:
             await self._claim()
             await self._drain()
         finally:
-            if deaf:
-                deaf()
+            if unsubscribe:
+                unsubscribe()
             watchdog.stop()
             for helper in helpers:
                 helper.cancel()
@@ -161,8 +161,10 @@ class Worker:
             try:
                 jobs, exhausted = await self._insist(self._take, on=self._claims)
             except Exception as exc:  # running jobs must not lose their worker, nor at a stop their grace
-                logger.warning("No job could be claimed: %r", exc, exc_info=not isinstance(exc, AWAY))
-                await asyncio.sleep(0 if self._stopping else AGAIN)
+                logger.warning(
+                    "No job could be claimed: %r", exc, exc_info=not isinstance(exc, DATABASE_UNAVAILABLE)
+                )
+                await asyncio.sleep(0 if self._stopping else RETRY_INTERVAL_SECONDS)
                 continue
             for job in jobs:
                 self._start(job)
@@ -170,7 +172,7 @@ class Worker:
             self._exhausted = set(LANES) if many_wait else exhausted
             # What was not free then may be now: who freed it before these lines has not woken this.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
-                await _wait(self._wake, LOOK)
+                await _wait(self._wake, POLL_INTERVAL_SECONDS)
 
     def _joins(self) -> None:
         # From any thread.
@@ -182,7 +184,7 @@ class Worker:
         free = self._capacity.free()
         if not free:
             return [], set(LANES)
-        limit = min(free[ASYNC], CLAIMED)
+        limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
         jobs: list[Job] = []
@@ -195,8 +197,8 @@ class Worker:
         if new := {job.task_path for job in jobs} - self._timeouts.keys():
             told = {path: results.policy_at(path).timeout for path in new}
             self._timeouts |= told
-            states.put_off([job for job in jobs if job.task_path in new], told)
-        execution.started(jobs)
+            states.extend_deadlines([job for job in jobs if job.task_path in new], told)
+        execution.send_task_started(jobs)
         return jobs, set(LANES) if len(jobs) >= limit else capacity.exhausted(free, jobs)
 
     def _others(self, limit: int) -> int:
@@ -205,7 +207,7 @@ class Worker:
             return limit
         # One now and then: what is waited for may itself depend on jobs of which nothing is known here.
         now = time.monotonic()
-        if now - self._beyond < BEYOND:
+        if now - self._beyond < OVER_LIMIT_CLAIM_INTERVAL_SECONDS:
             return 0
         self._beyond = now
         return min(limit, 1)
@@ -230,40 +232,40 @@ class Worker:
                 job.attempt,
                 job.max_attempts,
             )
-        run = Running(job, self._progressed, self._joins)
+        run = Execution(job, self._progressed, self._joins)
         self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.
         run.task = asyncio.get_running_loop().create_task(
             self._execute(run), context=contextvars.Context(), name=name_for(job)
         )
 
-    async def _execute(self, run: Running) -> None:
+    async def _execute(self, run: Execution) -> None:
         self._turn += 1
         try:
-            outcome = await run.run(self._database[self._turn % DATABASE_THREADS], self._threads)
+            outcome = await run.run(self._database[self._turn % MAX_DATABASE_THREADS], self._threads)
         except asyncio.CancelledError:
             if run.stopping:
                 return  # released by _end(); or taken over by another worker
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
-            outcome = outcomes.silent(run.job)
+            outcome = outcomes.fallback(run.job)
         except ImportError as exc:
             if not (ended := await self._unknown(run.job, exc)):
                 return
             outcome = ended
         except NoThread as exc:
             logger.error("Job %s goes back to the queue: %s", run.job.id, exc)
-            await self._insist(states.send_back, run.job)
+            await self._insist(states.requeue_without_thread, run.job)
             self._free(claim_of(run.job))
             return
         except BaseException:  # ours: a job must have an outcome, whatever it takes
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
-            outcome = outcomes.silent(run.job)
+            outcome = outcomes.fallback(run.job)
         self._outcomes.append(outcome)
         self._recorded.set()
 
     async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
         self._timeouts.pop(job.task_path, None)  # it is asked for again when the task can be imported
-        if not await self._insist(states.postpone, job):
+        if not await self._insist(states.requeue_unknown_task, job):
             return outcomes.unknown(job)
         logger.warning(
             "Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc
@@ -280,7 +282,7 @@ class Worker:
                 await self._recorded.wait()
             self._recorded.clear()
             # They stay in the list until they are settled, so that nothing that fails here loses one.
-            group = self._outcomes[:RECORDED]
+            group = self._outcomes[:MAX_RECORD_BATCH]
             settled = await self._settle(group)
             for claim in settled:
                 self._free(claim)
@@ -290,14 +292,14 @@ class Worker:
             in_vain = 0 if settled else in_vain + len(group)
             if self._outcomes and in_vain >= len(self._outcomes):
                 in_vain = 0
-                await _wait(self._recorded, AGAIN)
+                await _wait(self._recorded, RETRY_INTERVAL_SECONDS)
 
     async def _settle(self, group: list[Outcome]) -> set[Claim]:
         try:
             return await self._write(record, group)
-        except AWAY as exc:
+        except DATABASE_UNAVAILABLE as exc:
             logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
             return set()
         except Exception:  # one that the database refuses must not cost its neighbours theirs
             return await self._one_by_one(group)
@@ -311,7 +313,7 @@ class Worker:
                 try:
                     settled |= await self._record_one(attempt or outcomes.refused(outcome.job, policy))
                     break
-                except AWAY:
+                except DATABASE_UNAVAILABLE:
                     break  # it waits
                 except Exception:
                     logger.exception("The outcome of job %s cannot be stored.", outcome.job.id)
@@ -335,7 +337,7 @@ class Worker:
 
     # Report
 
-    def _progressed(self, run: Running) -> None:
+    def _progressed(self, run: Execution) -> None:
         # From any thread.
         self._reports[claim_of(run.job)] = run
         if self._loop and not self._loop.is_closed() and not self._reported.is_set():
@@ -349,47 +351,47 @@ class Worker:
             runs = [self._reports.pop(claim) for claim in list(self._reports)]
             jobs = [run.job for run in runs if claim_of(run.job) in self._running]
             try:
-                await self._write(states.report, jobs)
-            except AWAY as exc:
+                await self._write(states.store_progress, jobs)
+            except DATABASE_UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
                 )
                 for run in runs:
                     self._reports.setdefault(claim_of(run.job), run)
                 self._reported.set()
-            await asyncio.sleep(REPORT)
+            await asyncio.sleep(PROGRESS_INTERVAL_SECONDS)
 
     # Cancel
 
     async def _cancel(self) -> None:
         """End what somebody wants cancelled: a ring hurries the look, which comes each second anyway."""
         while True:
-            await _wait(self._asked, LOOK)
+            await _wait(self._asked, POLL_INTERVAL_SECONDS)
             self._asked.clear()
             if not self._running:
                 continue
             try:
-                asked = await self._write(manual.asked_to_end, self.lease.worker)
-            except AWAY as exc:
+                asked = await self._write(manual.cancellations_requested, self.lease.worker)
+            except DATABASE_UNAVAILABLE as exc:
                 logger.warning("Who wants a job cancelled is not known now: %s", exc)
                 asked = []
             for id, fence, by_other in asked:
                 if run := self._running.get((id, fence)):
                     run.job.cancelled_by_other = by_other
                     run.cancel()
-            await asyncio.sleep(ASKED)
+            await asyncio.sleep(CANCEL_CHECK_INTERVAL_SECONDS)
 
     # Compare
 
     async def _compare(self) -> None:
         while True:
-            await asyncio.sleep(HOLD)
+            await asyncio.sleep(CLAIM_CHECK_INTERVAL_SECONDS)
             self._threads.start_missing_thread()
             try:
                 await self._compare_claims()
                 if waiting := [run.job for run in self._running.values() if run.waits]:
-                    await self._write(states.put_off, waiting, self._timeouts)
-            except AWAY as exc:
+                    await self._write(states.extend_deadlines, waiting, self._timeouts)
+            except DATABASE_UNAVAILABLE as exc:
                 logger.warning("Claims cannot be compared now: %s", exc)
 
     async def _compare_claims(self) -> None:
@@ -399,7 +401,7 @@ class Worker:
         """
         before = dict(self._running)
         # Asked where jobs are claimed, or a claim that takes long would be under way at both looks.
-        held = {claim_of(job): job for job in await self._claims(states.held, self.lease.worker)}
+        held = {claim_of(job): job for job in await self._claims(states.claimed_jobs, self.lease.worker)}
         for claim, run in before.items():
             if claim not in held and self._running.get(claim) is run and run.task and not run.task.done():
                 logger.warning("Job %s was taken over by another worker; it is cancelled here.", run.job.id)
@@ -437,7 +439,7 @@ class Worker:
         try:
             await self._write(states.release, unsettled)
             await self._write(self.lease.end)
-        except (Error, *AWAY) as exc:
+        except (Error, *DATABASE_UNAVAILABLE) as exc:
             logger.warning("%d jobs are not released, their lease will end: %s", len(unsettled), exc)
         await self._signals.drain(max(self._drained_by - time.monotonic(), SIGNALS_GRACE_SECONDS))
         for thread in [*self._database, self._threads]:
@@ -468,22 +470,22 @@ class Worker:
         while True:
             try:
                 return await (on or self._write)(work, *args)
-            except (Error, *AWAY) as exc:
+            except (Error, *DATABASE_UNAVAILABLE) as exc:
                 if self._stopping:
                     raise
                 if str(exc) != said:
                     logger.warning("The worker waits for the database: %s", exc)
                 said = str(exc)
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
-async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
+async def _run_forever(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
         except Exception:  # the worker's boundary: it goes on, and says so
             logger.exception("A step of the worker failed; it is begun again.")
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

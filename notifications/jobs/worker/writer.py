@@ -17,16 +17,16 @@ from django.db import reset_queries
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
-from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, held, rest
+from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
 from notifications.jobs.transitions import signal_queue
 from notifications.jobs.transitions.signal_queue import SignalQueue
 
 T = TypeVar("T")
 
 #: Seconds: the pause beside other writers, the pause alone, and how long nobody else must have written to be alone.
-PAUSE, PAUSE_ALONE, ALONE_AFTER = 0.005, 0.0005, 0.25
+MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS, NO_WRITERS_AFTER_SECONDS = 0.005, 0.0005, 0.25
 #: Seconds without a write after which it was quiet, and for which the lock may be held from then on without a pause.
-QUIET, BURST = 0.02, 0.005
+QUIET_SECONDS, BURST_SECONDS = 0.02, 0.005
 
 
 class Writer:
@@ -54,12 +54,12 @@ class Writer:
         self._thread.shutdown()
 
     def _timed(self, work: Callable[..., T], *args: Any) -> T:
-        if time.monotonic() - held.until > QUIET:
+        if time.monotonic() - lock_time.until > QUIET_SECONDS:
             self._held_since_quiet = 0.0
         limit_this_thread()
-        rest.calls = []
+        deferred.calls = []
         signal_queue.use(self._signals)
-        before = held.seconds
+        before = lock_time.seconds
         try:
             return work(*args)
         except Exception:
@@ -70,16 +70,16 @@ class Writer:
             # Kept whatever CONN_MAX_AGE says: one for each write would cost more than the write, and only one
             # that stays hears through data_version that somebody else wrote.
             connection().close_at = None
-            self._held = held.seconds - before
+            self._held = lock_time.seconds - before
             self._held_since_quiet += self._held
 
     def _pause(self) -> None:
         reset_queries()  # with DEBUG Django keeps the last 9,000, of groups each with all results in it
-        calls, rest.calls = rest.calls, None
+        calls, deferred.calls = deferred.calls, None
         for call in calls or ():
             call()
         db = connection()
-        if db.vendor != "sqlite" or self._held_since_quiet < BURST:
+        if db.vendor != "sqlite" or self._held_since_quiet < BURST_SECONDS:
             return
         with db.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
@@ -87,7 +87,11 @@ class Writer:
         now = time.monotonic()
         if version != self._version:
             self._version, self._others_wrote = version, now
-        alone = now - self._others_wrote > ALONE_AFTER
-        pause = PAUSE_ALONE if alone else min(max(PAUSE, self._held), MAX_PAUSE_SECONDS)
+        alone = now - self._others_wrote > NO_WRITERS_AFTER_SECONDS
+        pause = (
+            MIN_PAUSE_WITHOUT_WRITERS_SECONDS
+            if alone
+            else min(max(MIN_PAUSE_SECONDS, self._held), MAX_PAUSE_SECONDS)
+        )
         # The lock is free already while signals are sent.
-        time.sleep(max(0.0, held.until + pause - now))
+        time.sleep(max(0.0, lock_time.until + pause - now))

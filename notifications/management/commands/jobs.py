@@ -20,7 +20,7 @@ from notifications.models import Attempt, Job
 from notifications.realtime import frames
 
 #: Jobs that one list shows at most.
-MOST = 1_000_000
+MAX_JOBS_LISTED = 1_000_000
 
 
 class Command(BaseCommand):
@@ -59,8 +59,8 @@ class Command(BaseCommand):
     def list(
         self, state: str | None, queue: str | None, user: str | None, limit: int, **options: Any
     ) -> None:
-        if not 1 <= limit <= MOST:
-            raise CommandError(f"--limit is {limit}. It must be 1 to {MOST}.")
+        if not 1 <= limit <= MAX_JOBS_LISTED:
+            raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
         rows = Job.objects.using(database()).order_by("-id")
         for field, value in (("state", state), ("queue_name", queue), ("user", user and key_of(user))):
             if value is not None:

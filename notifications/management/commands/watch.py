@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, connections
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two looks when nothing rings.
-LOOK = 5.0
+POLL_INTERVAL_SECONDS = 5.0
 
 
 class Command(BaseCommand):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
                 if not more and options["once"]:
                     break
                 if not more:
-                    rung.wait(LOOK)
+                    rung.wait(POLL_INTERVAL_SECONDS)
         except KeyboardInterrupt:
             pass
         finally:

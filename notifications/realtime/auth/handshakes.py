@@ -11,14 +11,14 @@ from notifications.realtime.auth.sessions import users_signed_in
 if TYPE_CHECKING:
     from notifications.realtime.pool import Pool
 
-SESSIONS_AT_ONCE = 100
+MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two lookups at least, so that in a storm each is for many.
 PAUSE = 0.02
 
 Waiting = list[tuple[str | None, asyncio.Future]]
 
 
-class Door:
+class SessionLookup:
     """``await door.who(session)``: who comes alone is looked up at once, in a storm some wait 20 ms to go together."""
 
     def __init__(self, pool: Pool) -> None:
@@ -37,7 +37,10 @@ class Door:
 
     def _ask(self) -> None:
         if self._waiting and not self._pausing and self._asking < self.pool.size:
-            some, self._waiting = self._waiting[:SESSIONS_AT_ONCE], self._waiting[SESSIONS_AT_ONCE:]
+            some, self._waiting = (
+                self._waiting[:MAX_SESSIONS_PER_QUERY],
+                self._waiting[MAX_SESSIONS_PER_QUERY:],
+            )
             self._ask_for(some)
             self._pausing = True
             asyncio.get_running_loop().call_later(PAUSE, self._go_on)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 AFTER_GUARD = (0.5, 2.0)
 AFTER_JOINING = 2.0
 RETRY = 1.0
-SESSIONS_AT_ONCE = 100
+MAX_SESSIONS_PER_QUERY = 100
 
 
 class SignOut:
@@ -59,7 +59,7 @@ class SignOut:
                 self.read(self.hub.subscribers(future.result()))
 
         if users:
-            self.hub.doors.run(gone, users).add_done_callback(looked)
+            self.hub.auth_pool.run(gone, users).add_done_callback(looked)
 
     def tick(self) -> None:
         """Read the sessions of those who joined a while ago, all together."""
@@ -72,10 +72,10 @@ class SignOut:
     def read(self, subscribers: Iterable[Subscriber]) -> None:
         """Close those of these who are not signed in any more."""
         asked = list(dict.fromkeys(subscriber for subscriber in subscribers if not subscriber.closed))
-        for start in range(0, len(asked), SESSIONS_AT_ONCE):
-            some = asked[start : start + SESSIONS_AT_ONCE]
+        for start in range(0, len(asked), MAX_SESSIONS_PER_QUERY):
+            some = asked[start : start + MAX_SESSIONS_PER_QUERY]
             claims = [Claim(session=one.session, user=one.user) for one in some]
-            self.hub.doors.run(all_signed_in, claims).add_done_callback(self._closer(some))
+            self.hub.auth_pool.run(all_signed_in, claims).add_done_callback(self._closer(some))
 
     def _closer(self, subscribers: list[Subscriber]) -> Callable[[asyncio.Future], None]:
         def checked(future: asyncio.Future) -> None:

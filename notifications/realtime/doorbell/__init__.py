@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 Callback = Callable[[frozenset, bool], None]
 
 #: Seconds in which rings are gathered into one call.
-GATHER = 0.005
+COALESCE_SECONDS = 0.005
 #: Seconds between two attempts to start what could not be started.
 RESTART_INTERVAL_SECONDS = 1.0
 
 
-class Watcher(Protocol):
+class Listener(Protocol):
     """Hears other processes from soon after it is made, while it is ``hearing``, until ``stop()``."""
 
     @property
@@ -52,12 +52,12 @@ class Doorbell:
         self._quiet_until = 0.0
         self._rung = threading.Event()
         self._gatherer: threading.Thread | None = None
-        self._watcher: Watcher | None = None
+        self._watcher: Listener | None = None
         #: When to start again what could not be started; None if nothing is missing.
         self._restart_at: float | None = None
         self._name = f"{process():x}"
-        self._layer = doorbell_layer.Sayer(self._name)
-        self._postgres = postgres.Sayer(self._name)
+        self._layer = doorbell_layer.LayerPublisher(self._name)
+        self._postgres = postgres.PostgresPublisher(self._name)
         self._announced = ""
 
     def listen(self, callback: Callback) -> Callable[[], None]:
@@ -114,7 +114,7 @@ class Doorbell:
 
     def announce(self) -> None:
         """Say once in the log by which way other processes are heard."""
-        way = the_way()
+        way = transport_name()
         if way != self._announced:
             logger.info("Doorbell: %s", way)
         self._announced = way
@@ -141,13 +141,13 @@ class Doorbell:
         if self._callbacks and self._restart_at is not None and time.monotonic() >= self._restart_at:
             self._start()
 
-    def _watch(self) -> Watcher | None:
+    def _watch(self) -> Listener | None:
         if doorbell_layer.configured():
-            return doorbell_layer.Hearer(self._name, self.ring)
+            return doorbell_layer.LayerListener(self._name, self.ring)
         if postgres.can_listen():
-            return postgres.Listener(self._name, self.ring)
+            return postgres.PostgresListener(self._name, self.ring)
         if sqlite.can_watch():
-            return sqlite.Watcher(self.ring)
+            return sqlite.SqliteListener(self.ring)
         return None
 
     def _gather(self) -> None:
@@ -162,7 +162,7 @@ class Doorbell:
             users, queue = frozenset(self._users), self._queue
             self._users.clear()
             self._queue = False
-            self._quiet_until = time.monotonic() + GATHER
+            self._quiet_until = time.monotonic() + COALESCE_SECONDS
             callbacks = list(self._callbacks)
         if not users and not queue:
             return
@@ -189,7 +189,7 @@ def restart_missing() -> None:
     doorbell.restart_missing()
 
 
-def the_way() -> str:
+def transport_name() -> str:
     """Return by which way other processes are heard, in words."""
     if layer := doorbell_layer.configured():
         return f"channel layer {layer}"

@@ -19,17 +19,17 @@ from django.utils.module_loading import import_string
 
 from notifications.db.threads import NoThread, start, start_thread
 from notifications.realtime.doorbell import message as doorbell_message
-from notifications.realtime.doorbell.retry import for_ever
+from notifications.realtime.doorbell.retry import retry_forever
 
 logger = logging.getLogger(__name__)
 
 GROUP = "notifications.doorbell"
 #: Seconds that a layer may take to do what it is asked.
-PATIENCE = 5.0
+TIMEOUT_SECONDS = 5.0
 #: Seconds between two messages to oneself: one that is not received means that the connection is silent.
 CHECK = 10.0
 #: Seconds between two messages of a process: layers lose what comes faster than it is read.
-GATHER = 0.005
+COALESCE_SECONDS = 0.005
 #: Users that wait to be told to others, at most; the position check finds those beyond.
 WAITING = 5_000
 #: Seconds of silence after which the saying thread ends, and for which the end of the process waits for it.
@@ -54,7 +54,7 @@ def try_out() -> float:
     async def send() -> None:
         nonlocal seconds
         layer = make_layer()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             channel = await layer.new_channel()
             start = time.perf_counter()
             await layer.send(channel, {"type": "notifications.try"})
@@ -65,11 +65,11 @@ def try_out() -> float:
     return seconds
 
 
-class Deaf(Exception):
+class NotHeard(Exception):
     """The layer takes messages, and does not bring them."""
 
 
-class Hearer:
+class LayerListener:
     """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes than ``origin`` say.
 
     Every 10 s it joins the group again, because layers forget (channels_redis after a day, a Redis that is emptied
@@ -94,13 +94,13 @@ class Hearer:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 self._loop.call_soon_threadsafe(self._end.set)
         if threading.current_thread() is not self._thread:
-            self._thread.join(PATIENCE)
+            self._thread.join(TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         def live(well: Callable[[], None]) -> None:
             in_loop(self._live(well))
 
-        for_ever("Doorbell: the channel layer", live, self._ended)
+        retry_forever("Doorbell: the channel layer", live, self._ended)
 
     async def _live(self, well: Callable[[], None]) -> None:
         self._end = asyncio.Event()
@@ -108,7 +108,7 @@ class Hearer:
         if self._ended.is_set():  # before there was a loop to tell
             return
         layer = make_layer()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             channel = await layer.new_channel()
             await layer.group_add(GROUP, channel)
         well()
@@ -143,15 +143,15 @@ class Hearer:
             await asyncio.sleep(CHECK)
             if not self._hears_itself:
                 self._hears_itself = True
-                raise Deaf("a process does not hear its own messages")
+                raise NotHeard("a process does not hear its own messages")
             self._hears_itself = False
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await layer.group_add(GROUP, channel)
                 for message in doorbell_message.messages(self._origin, (), False):
                     await layer.group_send(GROUP, message)
 
 
-class Sayer:
+class LayerPublisher:
     """``say`` tells other processes, from a thread of its own that is there while there is something to say.
 
     What a layer does not take is dropped.
@@ -206,7 +206,7 @@ class Sayer:
             in_loop(self._live(well))
 
         while True:
-            for_ever("Doorbell: saying by the channel layer", live, self._ended)
+            retry_forever("Doorbell: saying by the channel layer", live, self._ended)
             with self._lock:
                 if self._ended.is_set() or not (self._users or self._queue):
                     self._thread = None
@@ -236,9 +236,9 @@ class Sayer:
 
     async def _tell(self, layer: Any, users: Iterable[Any], queue: bool) -> None:
         for message in doorbell_message.messages(self._origin, users, queue):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await layer.group_send(GROUP, message)
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(COALESCE_SECONDS)
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -20,9 +20,9 @@ from django.db import DatabaseError
 
 from notifications.db.deadlines import limit_this_thread, set_options
 from notifications.db.threads import NoThread, start, start_thread
-from notifications.db.transactions import at_leisure, connection, in_callers_transaction
+from notifications.db.transactions import call_after_write, connection, in_callers_transaction
 from notifications.realtime.doorbell import message as doorbell_message
-from notifications.realtime.doorbell.retry import for_ever
+from notifications.realtime.doorbell.retry import retry_forever
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ CHANNEL = b"notifications_doorbell"
 #: Seconds without a word after which the listening connection is asked for one, and seconds for its answer.
 PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
 #: Seconds that the end waits for the thread.
-PATIENCE = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 #: Seconds between two that this process says, after the last one of which its thread ends, and that the end of the
 #: process waits for it.
-GATHER, LINGER, END = 0.005, 0.1, 1.0
+COALESCE_SECONDS, LINGER, END = 0.005, 0.1, 1.0
 
 
 class SilentConnection(Exception):
@@ -50,7 +50,7 @@ def can_listen() -> bool:
     return is_psycopg3
 
 
-class Sayer:
+class PostgresPublisher:
     """``say`` tells other processes: at once, on the connection that committed, so that a lone ring needs no other one.
 
     What follows within 5 ms is told together, from a thread with a connection of its own that is there meanwhile:
@@ -88,8 +88,8 @@ class Sayer:
                     except NoThread as exc:  # the next call tries again
                         logger.warning("A ring could not be told to other processes: %s", exc)
                 return
-            self._quiet_until = time.monotonic() + GATHER
-        at_leisure(lambda: self._tell(db, users, queue))
+            self._quiet_until = time.monotonic() + COALESCE_SECONDS
+        call_after_write(lambda: self._tell(db, users, queue))
 
     def stop(self) -> None:
         """Wait until what was said is told, if that takes no longer than a second."""
@@ -116,7 +116,7 @@ class Sayer:
                     self._users.clear()
                     self._queue = False
                     self._more.clear()
-                    self._quiet_until = time.monotonic() + GATHER
+                    self._quiet_until = time.monotonic() + COALESCE_SECONDS
                 if not self._tell(db, users, queue):
                     db.close()
         finally:
@@ -160,7 +160,7 @@ class Sayer:
         return True
 
 
-class Listener:
+class PostgresListener:
     """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes than ``origin`` say."""
 
     def __init__(self, origin: str, heard: Callable[..., None]) -> None:
@@ -183,12 +183,12 @@ class Listener:
         with contextlib.suppress(OSError):
             self._ends.send(b".")
         if threading.current_thread() is not self._thread:
-            self._thread.join(PATIENCE)
+            self._thread.join(CONNECT_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         limit_this_thread()
         with self._end, self._ends:
-            for_ever(f"Doorbell: {NAME}", self._listen, self._ended)
+            retry_forever(f"Doorbell: {NAME}", self._listen, self._ended)
 
     def _listen(self, well: Callable[[], None]) -> None:
         db = _connection_of_our_own()

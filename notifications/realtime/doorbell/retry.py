@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 FIRST, LONGEST = 0.1, 5.0
 
 
-def for_ever(way: str, live: Callable[[Callable[[], None]], None], ended: threading.Event) -> None:
+def retry_forever(way: str, live: Callable[[Callable[[], None]], None], ended: threading.Event) -> None:
     """Call ``live(well)`` until it returns, and after each error again, with back-off, until ``ended`` is set.
 
     ``live`` calls ``well()`` when it works. An error is logged once, and once that it is over.

@@ -31,12 +31,12 @@ EVERY, CALM = 0.002, 0.02
 #: then for a while as often as where no write is told.
 AT_ONCE, APART, RESTLESS = 5, 0.0002, 0.1
 #: Seconds between two looks at which file it is, and after an error.
-SELDOM = 1.0
+IDENTITY_CHECK_SECONDS = 1.0
 #: Seconds that the end waits for the thread.
-PATIENCE = 5.0
+STOP_TIMEOUT_SECONDS = 5.0
 
 
-class Watcher:
+class SqliteListener:
     """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes committed since it started.
 
     Missing some (a busy database, a file put in its place) is allowed: rings are hints.
@@ -60,7 +60,7 @@ class Watcher:
         """End the thread and its connection. Does not wait when called by the thread itself."""
         self._ended.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join(PATIENCE)
+            self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def _watch(self) -> None:
         while not self._ended.is_set():
@@ -68,7 +68,7 @@ class Watcher:
                 self._watch_file()
             except Exception as exc:  # the boundary of a thread that must not end
                 logger.warning("The watcher of the SQLite file starts again after: %s", exc)
-                self._ended.wait(SELDOM)
+                self._ended.wait(IDENTITY_CHECK_SECONDS)
             finally:
                 with contextlib.suppress(Exception):  # it is broken already
                     connection().close()
@@ -83,13 +83,13 @@ class Watcher:
         self.last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
         self.file = _identity(path)
         with _writes(path) as writes:
-            look_again = time.monotonic() + SELDOM
+            look_again = time.monotonic() + IDENTITY_CHECK_SECONDS
             while not self._ended.is_set():
                 self._look(ask, writes)
                 if time.monotonic() > look_again:
                     if _identity(path) != self.file:
                         return
-                    look_again = time.monotonic() + SELDOM
+                    look_again = time.monotonic() + IDENTITY_CHECK_SECONDS
 
     def _look(self, ask: Callable[..., sqlite3.Cursor], writes: Inotify | None) -> None:
         """Wait for a moment in which somebody may have committed, and read if somebody has."""

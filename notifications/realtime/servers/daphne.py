@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 #: Seconds for a client to answer a close.
-CLOSE_WITHIN = 5
+CLOSE_TIMEOUT_SECONDS = 5
 #: Where the classes of WebSockets are whose options can be shared.
 SOCKET_MODULES = ("daphne.ws_protocol", "notifications.realtime.servers.daphne_requests")
 
@@ -23,7 +23,7 @@ def server_of(send: Any) -> Any | None:
     return server if type(server).__module__ == "daphne.server" else None
 
 
-def with_its_root_path(scope: dict, server: Any) -> dict:
+def with_server_root_path(scope: dict, server: Any) -> dict:
     """Return the scope with the server's own root path: Daphne takes it from a header of the request,
     ``Daphne-Root-Path``, and every link of the answer would begin with what a client has put there."""
     if scope.get("root_path") == server.root_path:
@@ -31,13 +31,13 @@ def with_its_root_path(scope: dict, server: Any) -> dict:
     return {**scope, "root_path": server.root_path}
 
 
-def let_it_read(send: Any) -> None:
+def extend_close_timeout(send: Any) -> None:
     """Give the client of this ``send`` 5 s to answer a close. Daphne resets the connection after 1 s, on a busy machine
     even before the close was written; without its code a client comes back where it must not."""
     if server_of(send) is not None:
         with contextlib.suppress(AttributeError, ValueError):
             (protocol,) = send.args
-            protocol.closeHandshakeTimeout = CLOSE_WITHIN
+            protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_SECONDS
 
 
 def share_options(send: Any) -> None:
@@ -110,7 +110,7 @@ def _writer(protocol: Any, transport: Any) -> Callable[[bytes], bool]:
     return write
 
 
-def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
+def call_before_shutdown(server: Any, farewell: Callable[[], Awaitable]) -> None:
     """Await ``farewell()`` before Daphne cancels its applications and closes its connections."""
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred

@@ -45,7 +45,7 @@ def probe_silent_clients(server: Any) -> None:
                     listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def before_its_end(server: Any, farewell: Callable[[], Awaitable]) -> None:
+def call_before_shutdown(server: Any, farewell: Callable[[], Awaitable]) -> None:
     """Await ``farewell()`` before the server closes its connections."""
     shutdown = server.shutdown
 

@@ -20,7 +20,7 @@ from notifications.realtime.auth.origin import is_allowed
 from notifications.realtime.auth.sessions import says_who_it_is, session_key
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.servers import daphne, uvicorn_writer
-from notifications.realtime.transports.websocket import CLOSE_WITHIN, Socket
+from notifications.realtime.transports.websocket import CLOSE_TIMEOUT_SECONDS, Socket
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +32,19 @@ async def notifications_socket(scope, receive, send) -> None:
     if (await receive())["type"] != "websocket.connect":
         return
     # Apart, so that nothing of the handshake is kept as long as the connection.
-    if subscriber := await _let_in(scope, receive, send):
+    if subscriber := await _authenticate(scope, receive, send):
         await _serve(subscriber, receive)
 
 
-async def _let_in(scope, receive, send) -> Socket | None:
+async def _authenticate(scope, receive, send) -> Socket | None:
     daphne.share_options(send)
     request = _request(scope)
     offered = scope.get("subprotocols") or []
     if not is_allowed(_values(scope, b"origin"), request) or (offered and SUBPROTOCOL not in offered):
         await send({"type": "websocket.close", "code": 4403})
         return None
-    daphne.let_it_read(send)
-    here = hub.here()
+    daphne.extend_close_timeout(send)
+    here = hub.current_hub()
     user, session, bye = await _who(here, scope, request)
     if bye is None and not page_user.is_meant(scope.get("query_string", b"").decode("latin-1"), user):
         bye = close_reasons.SIGNED_OUT
@@ -55,7 +55,7 @@ async def _let_in(scope, receive, send) -> Socket | None:
         subscriber = Socket(here, user, session, send, write)
         bye = here.join(subscriber)
     if bye is not None:
-        await _say(bye, receive, send)
+        await _send_bye(bye, receive, send)
         return None
     return subscriber
 
@@ -79,12 +79,12 @@ async def _serve(subscriber: Socket, receive) -> None:
             subscriber.sender.cancel()
 
 
-async def _say(bye: Bye, receive, send) -> None:
+async def _send_bye(bye: Bye, receive, send) -> None:
     """Say goodbye to somebody who was never let in, and wait for the end of the connection."""
     await send({"type": "websocket.send", "text": bye.frame()})
     await send({"type": "websocket.close", "code": bye.code})
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLOSE_WITHIN):
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
             while (await receive())["type"] != "websocket.disconnect":
                 pass
 
@@ -93,16 +93,16 @@ async def _who(here: hub.Hub, scope, request: ASGIRequest) -> tuple[Any, str | N
     """Return who it is, the key of the session that says so, and the goodbye for whom nobody knows."""
     try:
         if "user" in scope:  # by the project's own middleware
-            return await _whom_middleware_knows(here, scope)
+            return await _user_from_middleware(here, scope)
         session = session_key(request)
         user = await here.door.who(session)
     except Exception as exc:  # session stores and backends have errors of their own
         logger.warning("It could not be found out who is signed in: %s", exc)
-        return None, None, close_reasons.CANNOT_ASK
+        return None, None, close_reasons.DATABASE_UNAVAILABLE
     return user, session, None if user is not None else close_reasons.SIGNED_OUT
 
 
-async def _whom_middleware_knows(here: hub.Hub, scope) -> tuple[Any, str | None, Bye | None]:
+async def _user_from_middleware(here: hub.Hub, scope) -> tuple[Any, str | None, Bye | None]:
     user = scope["user"]
     if user is None or not user.is_authenticated or not user.is_active:
         return None, None, close_reasons.SIGNED_OUT

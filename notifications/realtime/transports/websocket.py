@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 WINDOW_FRAMES = 64
 WINDOW_BYTES = 256 * 1024
 #: An ack is asked for with every so many frames or bytes, and late after so many seconds.
-ASK_FRAMES = 16
-ASK_BYTES = 64 * 1024
-ACK_WITHIN = 30.0
-HELLO_WITHIN = 10.0
+MAX_FRAMES_BETWEEN_ACKS = 16
+MAX_BYTES_BETWEEN_ACKS = 64 * 1024
+ACK_TIMEOUT_SECONDS = 30.0
+HELLO_TIMEOUT_SECONDS = 10.0
 #: What a client may send within so many seconds.
 RATE_SECONDS = 10.0
 RATE_FRAMES = 60
 RATE_SYNCS = 10
 #: Seconds for the closing handshake, after which the connection is given up.
-CLOSE_WITHIN = 5.0
+CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class Socket(Subscriber):
@@ -83,10 +83,10 @@ class Socket(Subscriber):
         self.ends: list[int] = []  # sent_bytes after each frame that is not acked, oldest first
         # The frame, or the bytes, with which an ack is asked for at the latest. At random at first: sockets that all
         # get the same frames must not all ack at once.
-        self.ask_n = 1 + randrange(ASK_FRAMES)
-        self.ask_bytes = ASK_BYTES
+        self.ask_n = 1 + randrange(MAX_FRAMES_BETWEEN_ACKS)
+        self.ask_bytes = MAX_BYTES_BETWEEN_ACKS
         self.asked: list[tuple[int, float]] = []  # (n, late at) of acks asked for and not there yet
-        self.due_by = now + HELLO_WITHIN  # for hello, then for the oldest asked ack
+        self.due_by = now + HELLO_TIMEOUT_SECONDS  # for hello, then for the oldest asked ack
         self.beat_at = now + frames.BEAT
         self.frames_read: list[float] = []
         self.syncs_read: list[float] = []
@@ -117,8 +117,8 @@ class Socket(Subscriber):
         self.sent_bytes = sent
         ends.append(sent)
         if ask:
-            self.ask_n, self.ask_bytes = n + ASK_FRAMES, sent + ASK_BYTES
-            self.asked.append((n, self.hub.loop.time() + ACK_WITHIN))
+            self.ask_n, self.ask_bytes = n + MAX_FRAMES_BETWEEN_ACKS, sent + MAX_BYTES_BETWEEN_ACKS
+            self.asked.append((n, self.hub.loop.time() + ACK_TIMEOUT_SECONDS))
             self.due_by = self.asked[0][1]
         if self.sender or self.closed or not self.write or not self.write(frame.encoded(n, ask)):
             self._put(frame.text(n, ask))
@@ -150,7 +150,7 @@ class Socket(Subscriber):
         self.closed = True
         self.hub.leave(self)
         # A client that neither reads nor answers the close must not keep its socket.
-        self.hub.loop.call_later(CLOSE_WITHIN, self.task.cancel)
+        self.hub.loop.call_later(CLOSE_TIMEOUT_SECONDS, self.task.cancel)
 
     def check_times(self, now: float) -> None:
         """Beat when it is time; close when hello or an ack is late."""

@@ -93,7 +93,7 @@ class TestKeys:
 
     def test_many_full_keys_are_left_out_at_once(self):
         """More of them than a claim looks again: they are known from what runs."""
-        names = [f"key {number}" for number in range(3 * concurrency.PASSES)]
+        names = [f"key {number}" for number in range(3 * concurrency.MAX_PASSES)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
         assert len(claim()) == len(names)
@@ -105,7 +105,7 @@ class TestKeys:
     @pytest.mark.django_db(transaction=True)
     def test_a_claim_that_ends_early_rings(self, rings, monkeypatch):
         """It leaves the lock to others; whoever is rung goes on where it ended."""
-        monkeypatch.setattr(concurrency, "PASSES", 1)
+        monkeypatch.setattr(concurrency, "MAX_PASSES", 1)
         with transaction.atomic():
             for name in range(5):
                 for _ in range(100):
@@ -118,7 +118,7 @@ class TestKeys:
 
     def test_one_of_each_key_behind_many_of_others(self):
         """The first of each key that has room, by priority, and what has none, whatever waits before them."""
-        for name in range(3 * concurrency.PASSES):
+        for name in range(3 * concurrency.MAX_PASSES):
             for priority in (0, 1):
                 for _ in range(2):
                     tasks.noop.using(concurrency_key=f"key {name:02}", priority=priority).enqueue()

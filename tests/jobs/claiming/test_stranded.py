@@ -19,7 +19,7 @@ LONG_AGO = timedelta(seconds=60)
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(stranded, "_said", False)
+    monkeypatch.setattr(stranded, "_is_warned", False)
 
 
 @pytest.fixture

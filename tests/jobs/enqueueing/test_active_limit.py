@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def limit(settings, monkeypatch):
     """limit(64): so many; nothing is known from other tests."""
-    monkeypatch.setattr(active_limit, "_looks", {})
+    monkeypatch.setattr(active_limit, "_counts", {})
 
     def limit(number):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": number}
@@ -27,7 +27,7 @@ def limit(settings, monkeypatch):
 @pytest.fixture(autouse=True)
 def slow(monkeypatch):
     """On a machine however slow."""
-    monkeypatch.setattr(active_limit, "HOLDS", 60)
+    monkeypatch.setattr(active_limit, "COUNT_VALID_SECONDS", 60)
 
 
 def ask(user, times=1):
@@ -71,7 +71,7 @@ def test_beyond_half_there_is_a_look_for_each(limit, demo):
 
 def test_a_look_holds_for_a_moment(limit, demo, monkeypatch):
     limit(160)
-    monkeypatch.setattr(active_limit, "HOLDS", -1)
+    monkeypatch.setattr(active_limit, "COUNT_VALID_SECONDS", -1)
     assert looks(demo, 10) == 10
 
 
@@ -82,7 +82,7 @@ def test_eight_processes_stay_within_the_limit(limit, demo, monkeypatch):
     processes = [{} for _ in range(8)]
     refused = set()
     for turn in range(200):
-        monkeypatch.setattr(active_limit, "_looks", processes[turn % 8])
+        monkeypatch.setattr(active_limit, "_counts", processes[turn % 8])
         try:
             ask(demo)
         except TooManyJobs:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.compat import task_enqueued
-from notifications.exceptions import KeyReused, TooManyJobs
+from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.signals import rung
@@ -69,7 +69,9 @@ def test_the_key_is_its_owners(demo, other):
 )
 def test_for_something_else_it_is_refused(demo, how):
     ask(1, owner=demo)
-    with pytest.raises(KeyReused, match="The key 'k' stands for another task or other arguments") as refused:
+    with pytest.raises(
+        IdempotencyKeyConflict, match="The key 'k' stands for another task or other arguments"
+    ) as refused:
         ask(*how.pop("args"), owner=demo, **how)
     assert isinstance(refused.value, ValueError)
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
@@ -115,7 +117,7 @@ def test_in_a_transaction(demo):
         get_user_model().objects.create_user("beside")
         first = ask(1, owner=demo)
         assert ask(1, owner=demo).id == first.id
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyConflict):
             ask(2, owner=demo)
     assert get_user_model().objects.filter(username="beside").exists()
     assert Job.objects.count() == 1

@@ -150,7 +150,7 @@ class TestARunningJob:
         assert manual.cancel([id], by=demo.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
-        assert manual.asked_to_end(job.worker) == [(id, 1, False)]
+        assert manual.cancellations_requested(job.worker) == [(id, 1, False)]
         asked_at = now.cancel_requested_at
         assert manual.cancel([id]) == {id: "asked"}, "Who asked first is who did it."
         assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (asked_at, False)
@@ -246,7 +246,7 @@ class TestOnAWorker:
 
     def test_one_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
         """It is cancelled before the thread is free, and never called."""
-        monkeypatch.setattr("notifications.jobs.worker.worker.SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
         start_worker()
         first = ask(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")

@@ -203,7 +203,7 @@ def test_neighbours_in_a_group(demo, live):
 
 def test_a_worker_tries_again_by_itself(worker, demo, monkeypatch):
     """After the pause, without a ring."""
-    monkeypatch.setattr("notifications.jobs.transitions.outcomes.BACK_OFF", 0.2)
+    monkeypatch.setattr("notifications.jobs.transitions.outcomes.BACKOFF_SECONDS", 0.2)
     result = tasks.busy.using(owner=demo).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")

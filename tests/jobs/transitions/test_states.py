@@ -154,17 +154,17 @@ class TestAStaleClaim:
         states.release([stale])
 
     def test_postpone(self, stale):
-        states.postpone(stale)
+        states.requeue_unknown_task(stale)
 
     def test_send_back(self, stale):
-        states.send_back(stale)
+        states.requeue_without_thread(stale)
 
     def test_report(self, stale):
         stale.progress_current = 5
-        states.report([stale])
+        states.store_progress([stale])
 
     def test_put_off(self, stale):
-        states.put_off([stale], {stale.task_path: 1000})
+        states.extend_deadlines([stale], {stale.task_path: 1000})
 
 
 def test_finish_counts_what_is_stored_and_what_is_void(live, demo):

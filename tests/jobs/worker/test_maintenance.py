@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def soon(monkeypatch):
     """Pruning begins at once and again every tenth of a second."""
-    for name in ("PRUNE", "FIRST_PRUNE", "ROUND"):
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_SECONDS", "ROUND_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0.1)
 
 
@@ -46,10 +46,10 @@ def test_a_worker_deletes_what_is_past_its_retention(soon, demo, start_worker):
     tasks.fail.using(owner=demo).enqueue()
     run_jobs()
     gone = get_user_model().objects.create_user("gone")
-    inbox.put(gone, "note")
+    inbox.create_notifications(gone, "note")
     get_user_model()._base_manager.filter(pk=gone.pk)._raw_delete("default")
     make_old()
-    kept = inbox.put(demo, "kept")
+    kept = inbox.create_notifications(demo, "kept")
     start_worker()
     wait_until(lambda: not Stream.objects.filter(user=gone.pk).exists(), what="the worker to prune")
     assert list(Notification.objects.values_list("id", flat=True)) == kept
@@ -92,12 +92,12 @@ class TestWhoDoesIt:
 
     def test_it_is_asked_before_each_chunk(self, worker_row, demo, monkeypatch):
         """A worker that is not the first any more stops in the middle, and has deleted only what it has."""
-        monkeypatch.setattr(retention, "CHUNK", 2)
+        monkeypatch.setattr(retention, "PRUNE_CHUNK_ROWS", 2)
         for number in range(6):
-            inbox.put(demo, f"note {number}")
+            inbox.create_notifications(demo, f"note {number}")
         make_old()
         me = worker_row()
-        house = maintenance.Housekeeping(lease_of(me), None, None)
+        house = maintenance.Maintenance(lease_of(me), None, None)
         pruning = retention.Pruning(timezone.now() - timedelta(days=30))
         assert house._prune_some(pruning) == 2
         Worker.objects.filter(id=me).update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -134,7 +134,7 @@ def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
         return some(pruning)
 
     monkeypatch.setattr(retention.Pruning, "some", fail_first)
-    inbox.put(demo, "old")
+    inbox.create_notifications(demo, "old")
     make_old()
     start_worker()
     until_done(tasks.noop.enqueue())
@@ -160,8 +160,8 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
 
     monkeypatch.setattr(maintenance, "Pruning", Chunks)
     monkeypatch.setattr(maintenance, "is_first", lambda lease: True)
-    monkeypatch.setattr(maintenance, "FIRST_PRUNE", 0)
-    house = maintenance.Housekeeping(None, write, None)
+    monkeypatch.setattr(maintenance, "FIRST_PRUNE_SECONDS", 0)
+    house = maintenance.Maintenance(None, write, None)
     task = asyncio.create_task(house.prune())
     while len(calls) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -172,7 +172,7 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
 def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):
     """Whatever became of the process that was asked."""
     for _ in range(3):
-        inbox.put(demo, "note")
+        inbox.create_notifications(demo, "note")
     streams.read_later(demo.pk, 0, 2)
     start_worker()
     wait_until(lambda: streams.being_read() == [], what="the worker to mark them")

@@ -15,7 +15,7 @@ from django.utils import timezone
 from notifications.compat import task_started
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.transitions import states
-from notifications.jobs.worker.worker import REPORT
+from notifications.jobs.worker.worker import PROGRESS_INTERVAL_SECONDS
 from notifications.jobs.worker.worker import Worker as JobWorker
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import job_finished, notification_recorded, notification_recording
@@ -43,7 +43,7 @@ def quickly(monkeypatch):
     """Steps that the worker takes every few seconds are taken ten times a second."""
     for name in ("HOLD", "LOOK", "AGAIN"):
         monkeypatch.setattr(f"notifications.jobs.worker.worker.{name}", 0.1)
-    monkeypatch.setattr("notifications.jobs.worker.maintenance.ROUND", 0.1)
+    monkeypatch.setattr("notifications.jobs.worker.maintenance.ROUND_SECONDS", 0.1)
 
 
 def test_a_job_from_asking_to_telling(worker, demo):
@@ -90,7 +90,7 @@ def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, 
     """The look found no slot, and what was freed before its answer came is not forgotten until the next one."""
     if connection.vendor != "postgresql":
         pytest.skip("Nothing is recorded during a claim on SQLite: one thread does both.")
-    monkeypatch.setattr("notifications.jobs.worker.worker.LOOK", 600)
+    monkeypatch.setattr("notifications.jobs.worker.worker.POLL_INTERVAL_SECONDS", 600)
     worker = start_worker(concurrency=1).worker
     holding = tasks.hold.using(owner=demo).enqueue()
     wait_until(lambda: tasks.held, what="the slot to be taken")
@@ -187,14 +187,14 @@ def test_progress(worker, demo, gate):
 def test_progress_is_written_when_the_database_is_back(worker, monkeypatch, gate):
     """Also where the task says no more."""
     tries = iter([OperationalError("away"), OperationalError("away")])
-    report = states.report
+    report = states.store_progress
 
     def away(*args):
         for error in tries:
             raise error
         return report(*args)
 
-    monkeypatch.setattr(states, "report", away)
+    monkeypatch.setattr(states, "store_progress", away)
     tasks.report_and_hold.enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert job.state == "running"
@@ -205,7 +205,7 @@ def test_progress_costs_one_write_however_often_it_is_said(worker):
     (job,) = until_done(tasks.count.enqueue(5_000))
     assert (job.progress_current, job.progress_total, job.progress_message) == (5000, 5000, "counting")
     # Three of its states, and not more often than every REPORT seconds.
-    assert job.version <= 4 + (job.finished_at - job.started_at).total_seconds() / REPORT
+    assert job.version <= 4 + (job.finished_at - job.started_at).total_seconds() / PROGRESS_INTERVAL_SECONDS
 
 
 class TestReceivers:
@@ -286,8 +286,8 @@ class TestTheDatabaseRefuses:
         wait_until(lambda: worker.worker._given_up, what="the worker to give it up")
         until_done(*(tasks.noop.enqueue() for _ in range(3)))
         looks = []
-        held = states.held
-        monkeypatch.setattr(states, "held", lambda worker: looks.append(1) or held(worker))
+        held = states.claimed_jobs
+        monkeypatch.setattr(states, "claimed_jobs", lambda worker: looks.append(1) or held(worker))
         wait_until(lambda: len(looks) > 4, what="several looks at the claims")
         job = Job.objects.get(id=poison.id)
         assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
@@ -295,8 +295,8 @@ class TestTheDatabaseRefuses:
 
 def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
     """Others, at the same time and later, are recorded at once; it is tried again with the next."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.RECORDED", 1)
-    monkeypatch.setattr("notifications.jobs.worker.worker.AGAIN", 60)
+    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_RECORD_BATCH", 1)
+    monkeypatch.setattr("notifications.jobs.worker.worker.RETRY_INTERVAL_SECONDS", 60)
     finish, tries = states.finish, []
 
     def skip(group):

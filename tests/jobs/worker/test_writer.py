@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from django.db import InterfaceError, OperationalError, connection, connections
 
-from notifications.db.transactions import at_leisure, ours
+from notifications.db.transactions import call_after_write, retrying_atomic
 from notifications.jobs.worker.writer import Writer
 from notifications.models import Ring
 from tests.support.waiting import wait_until
@@ -39,14 +39,14 @@ async def test_what_nobody_waits_for_comes_after_the_answer(writer):
         done.append("later")
 
     def work():
-        at_leisure(later)
+        call_after_write(later)
         return "answer"
 
     assert await writer(work) == "answer"
     assert done == []
     gate.set()
     assert await writer(list, done) == ["later"]
-    at_leisure(lambda: done.append("at once"))
+    call_after_write(lambda: done.append("at once"))
     assert done == ["later", "at once"]
 
 
@@ -93,23 +93,23 @@ async def test_a_connection_that_broke_is_replaced(writer):
 
     await writer(break_off)
     with suppress(OperationalError, InterfaceError):
-        await writer(ours, Ring.objects.count)
-    assert await writer(ours, Ring.objects.count) == 0
+        await writer(retrying_atomic, Ring.objects.count)
+    assert await writer(retrying_atomic, Ring.objects.count) == 0
 
 
 async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(writer, monkeypatch):
     """A receiver may have held it: whoever waits has had several turns long before."""
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
-    monkeypatch.setattr("notifications.jobs.worker.writer.ALONE_AFTER", 60)
+    monkeypatch.setattr("notifications.jobs.worker.writer.NO_WRITERS_AFTER_SECONDS", 60)
 
     def hold(seconds):
         Ring.objects.create()
         time.sleep(seconds)
 
-    await writer(ours, lambda: hold(3))
+    await writer(retrying_atomic, lambda: hold(3))
     began = time.monotonic()
-    await writer(ours, lambda: hold(0))
+    await writer(retrying_atomic, lambda: hold(0))
     assert time.monotonic() - began < 2
 
 
@@ -148,7 +148,7 @@ async def test_others_get_their_turn_on_sqlite(writer):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
         other.stdout.readline()
         while other.poll() is None:
-            await writer(ours, hold)
+            await writer(retrying_atomic, hold)
         assert len(other.stdout.readlines()) == 12
     # Counted in turns of the writer, because these take as long as the machine is slow.
     assert len(held) < 150

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from notifications.realtime.auth import handshakes
-from notifications.realtime.auth.handshakes import Door
+from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.pool import Pool
 
 
@@ -23,7 +23,7 @@ async def here(monkeypatch):
 
     monkeypatch.setattr(handshakes, "users_signed_in", users_signed_in)
     pool = Pool("test-doors", 2)
-    yield Door(pool), lookups
+    yield SessionLookup(pool), lookups
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
 

@@ -15,7 +15,7 @@ from notifications.api import notify
 from notifications.realtime import clock, hub
 from notifications.realtime.auth import handshakes, sessions, signout
 from notifications.realtime.doorbell import _signalled
-from notifications.realtime.doorbell.sqlite import Watcher
+from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from tests.realtime.conftest import blocked, in_thread, sign_in, until
 
@@ -40,7 +40,7 @@ class Browser:
     """A session with a socket, events and a long poll."""
 
     async def open(self, connect, ask, user):
-        before = len(hub.here().subscribers())
+        before = len(hub.current_hub().subscribers())
         self.cookie = await in_thread(sign_in, user)
         self.socket = await connect(cookie=self.cookie)
         await self.socket.start()
@@ -49,7 +49,7 @@ class Browser:
         self.poll = await ask(
             "sync/", cookie=self.cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"}
         )
-        await until(lambda: [one.synced for one in hub.here().subscribers()] == [True] * (before + 3))
+        await until(lambda: [one.synced for one in hub.current_hub().subscribers()] == [True] * (before + 3))
         return self
 
     async def is_sent_away(self):
@@ -155,7 +155,7 @@ async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypat
     await socket.start()
     if rings:
         monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
-    await until(lambda: not hub.here().signout._joined)
+    await until(lambda: not hub.current_hub().signout._joined)
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
         assert (await socket.hear_bye())["code"] == 4401
@@ -186,7 +186,7 @@ async def test_a_session_without_a_hint(browser, monkeypatch):
 def no_rings(monkeypatch):
     """Whatever rings is lost, by every way."""
     rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(Watcher, "_read", lambda self, db: None)
+    monkeypatch.setattr(SqliteListener, "_read", lambda self, db: None)
     try:
         yield
     finally:
@@ -243,9 +243,9 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
     async with blocked(socket), blocked(events):
         for number in range(5):
             await in_thread(notify, user, f"secret {number}")
-            await until(lambda seq=number + 1: all(one.pos == seq for one in hub.here().subscribers()))
+            await until(lambda seq=number + 1: all(one.pos == seq for one in hub.current_hub().subscribers()))
         await in_thread(sign_out, cookie)
-        await until(lambda: not hub.here().subscribers())
+        await until(lambda: not hub.current_hub().subscribers())
     frames = [await socket.hear()]
     while frames[-1]["op"] != "bye":
         frames.append(await socket.hear())
@@ -258,7 +258,7 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
 
 async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypatch):
     """It is asked again until it answers, and then the word counts."""
-    monkeypatch.setattr(signout, "RETRY", 0.05)
+    monkeypatch.setattr(signout, "RETRY_SECONDS", 0.05)
     real, failures = sessions.all_signed_in, [OperationalError("gone")] * 4
 
     def all_signed_in(claims):

@@ -82,7 +82,7 @@ def test_rings_are_gathered(heard):
     for user in range(2, 500):
         doorbell.ring([user], queue=user == 300)
     wait_until(lambda: heard.users == set(range(1, 500)))
-    assert len(heard) <= 2 * (time.monotonic() - began) / module.GATHER + 2
+    assert len(heard) <= 2 * (time.monotonic() - began) / module.COALESCE_SECONDS + 2
     assert sum(queue for _, _, queue in heard) == 1
 
 
@@ -203,7 +203,7 @@ def watched():
 @on_sqlite
 def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
     """As a restored backup is: another file of the same name."""
-    monkeypatch.setattr(sqlite, "SELDOM", 0.02)
+    monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
     path = connection.settings_dict["NAME"]
     kept = f"{path}.kept"
     with closing(sqlite3.connect(path)) as before:
@@ -225,7 +225,7 @@ def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
 @on_sqlite
 def test_the_watcher_survives_errors(heard, user, elsewhere, monkeypatch, caplog):
     """A busy or broken database: it starts again."""
-    monkeypatch.setattr(sqlite, "SELDOM", 0.02)
+    monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
     real, failures = doorbell._watcher._read, [sqlite3.OperationalError("database is locked")]
 
     def read(*args):

@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 from notifications.realtime.doorbell import Doorbell
 from notifications.realtime.doorbell import layer as doorbell_layer
 from notifications.realtime.doorbell import message as doorbell_message
-from notifications.realtime.doorbell.layer import Hearer, Sayer
+from notifications.realtime.doorbell.layer import LayerListener, LayerPublisher
 from tests.realtime import layers
 from tests.support.network import Listener
 from tests.support.redis_server import Redis
@@ -46,7 +46,7 @@ def hears(empty_redis):
 
     def make(origin="me", wait=True):
         users = []
-        hearer = Hearer(origin, lambda some, queue: users.extend(some))
+        hearer = LayerListener(origin, lambda some, queue: users.extend(some))
         hearer.users = users
         made.append(hearer)
         if wait:
@@ -61,7 +61,7 @@ def hears(empty_redis):
 @pytest.fixture
 def says(empty_redis):
     """A Sayer; what it holds is told at the end."""
-    sayer = Sayer("another")
+    sayer = LayerPublisher("another")
     yield sayer
     sayer.stop()
 
@@ -99,14 +99,14 @@ def test_saying_never_waits(use, backend):
     """For a broker that does not answer nobody waits, nor the end of the process for long; what waits is bounded."""
     with BlackHole() as hole:
         use(backend, hosts=[f"redis://127.0.0.1:{hole.port}"])
-        sayer, began = Sayer("me"), time.monotonic()
+        sayer, began = LayerPublisher("me"), time.monotonic()
         for start in range(0, 20_000, 100):
             sayer.say(range(start, start + 100), False)
-        assert time.monotonic() - began < doorbell_layer.PATIENCE
+        assert time.monotonic() - began < doorbell_layer.TIMEOUT_SECONDS
         assert len(sayer._users) <= doorbell_layer.WAITING
         began = time.monotonic()
         sayer.stop()
-        assert time.monotonic() - began < doorbell_layer.END + doorbell_layer.PATIENCE / 2
+        assert time.monotonic() - began < doorbell_layer.END + doorbell_layer.TIMEOUT_SECONDS / 2
         hole.end.set()
 
 
@@ -129,7 +129,7 @@ def test_rings_are_gathered(use, hears, says, empty_redis, monkeypatch):
         says.say([user], False)
         time.sleep(0.0005)
     wait_until(lambda: set(hearer.users) == set(range(500)))
-    assert layers.Counting.sent < (time.monotonic() - began) / doorbell_layer.GATHER + 2
+    assert layers.Counting.sent < (time.monotonic() - began) / doorbell_layer.COALESCE_SECONDS + 2
 
 
 def test_the_project_may_read_its_layer_at_the_same_time(use, hears, says, empty_redis):

@@ -10,13 +10,13 @@ def test_notify_is_a_statement_of_its_own_after_the_commit(postgres_site):
     order = """
 from django.db import connection
 from notifications.realtime.doorbell import postgres
-order, tell = [], postgres.Sayer._tell
+order, tell = [], postgres.PostgresPublisher._tell
 def telling(self, db, users, queue):
     assert db.connection is connection.connection
     assert db.connection.info.transaction_status == 0  # idle
     order.append(f"tell {users}")
     return tell(self, db, users, queue)
-postgres.Sayer._tell = telling
+postgres.PostgresPublisher._tell = telling
 with connection.execute_wrapper(lambda run, sql, *args: order.append(sql) or run(sql, *args)):
     with transaction.atomic():
         streams.ring([1])
@@ -32,9 +32,9 @@ def test_rings_one_after_the_other_are_told_together(postgres_site):
     loop = """
 from django.db import connections
 from notifications.realtime.doorbell import postgres
-postgres.GATHER = 0.3
-told, tell = [], postgres.Sayer._tell
-postgres.Sayer._tell = lambda self, db, *ring: told.append(db) or tell(self, db, *ring)
+postgres.COALESCE_SECONDS = 0.3
+told, tell = [], postgres.PostgresPublisher._tell
+postgres.PostgresPublisher._tell = lambda self, db, *ring: told.append(db) or tell(self, db, *ring)
 for user in range(1, 21):
     streams.ring([user], queue=user == 7)
 assert told == [connections["default"]], told

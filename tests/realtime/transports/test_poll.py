@@ -46,7 +46,7 @@ class Here:
 
 
 async def waiting(count=1):
-    await until(lambda: sum(one.synced for one in hub.here().subscribers()) == count)
+    await until(lambda: sum(one.synced for one in hub.current_hub().subscribers()) == count)
 
 
 class TestTags:
@@ -170,7 +170,7 @@ async def test_the_wait_is_over(ask, user, here):
     asked = await ask(here.query, cookie=here.cookie, headers={"Prefer": "wait=1"})
     frame = await (await asked.answered()).json()
     assert (asked.status, frame["prev"], frame["seq"], frame["items"]) == (200, here.seq, here.seq, [])
-    assert hub.here().subscribers() == []
+    assert hub.current_hub().subscribers() == []
 
 
 async def test_a_part_is_answered_at_once_also_to_who_has_it(ask, user, here):
@@ -261,25 +261,25 @@ async def test_who_hangs_up_is_forgotten(ask, here):
         await waiting()
         asked.hang_up()
         await asked.is_over()
-        assert hub.here().subscribers() == []
+        assert hub.current_hub().subscribers() == []
 
 
 async def test_the_end_of_the_server_ends_the_wait(ask, here):
     """As if it were over."""
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
     await waiting()
-    await hub.close_here()
+    await hub.close_current_hub()
     assert (await asked.answered()).status == 304
 
 
 async def test_a_database_that_goes_away_while_it_waits(ask, user, here, monkeypatch):
     """What was never read is 503 when the wait is over."""
-    monkeypatch.setattr(hub, "RETRY", 0.05)
+    monkeypatch.setattr(hub, "RETRY_SECONDS", 0.05)
 
     def away(*args):
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(changes, "missed", away)
+    monkeypatch.setattr(changes, "read_missed", away)
     asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=1"})
     assert (await asked.answered()).status == 503
     assert "retry-after" in asked.headers

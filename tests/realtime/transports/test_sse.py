@@ -172,7 +172,7 @@ async def test_it_ends_after_five_minutes(ask, user, monkeypatch):
     await events.start()
     assert await events.hear() is None
     await events.is_over()
-    assert hub.here().subscribers() == []
+    assert hub.current_hub().subscribers() == []
 
 
 async def test_it_ends_with_the_frame_that_passes_256_kib(ask, user):
@@ -207,14 +207,14 @@ async def test_a_client_that_does_not_read_costs_no_more_than_that(ask, user):
     """What waits for the server to take it stays within the bound, whatever comes."""
     events = await ask("events/", user)
     await events.start()
-    stream = hub.here().subscribers()[0]
+    stream = hub.current_hub().subscribers()[0]
     async with blocked(events):
         for _ in range(12):
             await in_thread(rows.notices, user, 20, body="b" * 2000)
             await until(lambda: stream.closed or stream.pos % 20 == 0)
         await until(lambda: stream.closed)
         assert 256 * 1024 < sum(map(len, stream.out)) + 65536 < (256 + 128 + 64) * 1024
-        assert hub.here().subscribers() == []
+        assert hub.current_hub().subscribers() == []
     while (event := await events.hear()) is not None:
         last = event["data"]["seq"]
     assert last < 240
@@ -241,14 +241,14 @@ async def test_who_hangs_up_is_forgotten(ask, user):
         await events.start()
         events.hang_up()
         await events.is_over()
-        assert hub.here().subscribers() == []
+        assert hub.current_hub().subscribers() == []
 
 
 async def test_the_end_of_the_server(ask, user):
     """bye 4000, with when to come back, then the end."""
     events = await ask("events/", user)
     await events.start()
-    await hub.close_here()
+    await hub.close_current_hub()
     bye = await events.hear("bye")
     assert (bye["data"]["op"], bye["data"]["code"], bye["data"]["reconnect"]) == ("bye", 4000, True)
     assert 0 < bye["data"]["after_ms"] <= 5000 and "id" not in bye

@@ -47,7 +47,7 @@ async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
     """With each of the first 16 frames, so that sockets that all get the same frames do not all ack at once."""
     first_ask(None)
     await connect(user)
-    mine = hub.here().subscribers()[0]
+    mine = hub.current_hub().subscribers()[0]
     found = set()
     for _ in range(1000):
         one = websocket.Socket(mine.hub, user.pk, None, mine.send)
@@ -85,7 +85,7 @@ async def test_a_full_window_lags_and_an_ack_brings_what_was_missed(connect, use
     for title in missed:
         await in_thread(notify, user, title)
     job = await in_thread(rows.job, user)
-    mine = hub.here().subscribers()[0]
+    mine = hub.current_hub().subscribers()[0]
     await until(lambda: mine.owed)
     assert (await socket.hears_nothing_before_a_beat())["seq"] == 62
     socket.say("ack", n=16)
@@ -106,7 +106,7 @@ async def test_a_jobs_frame_without_room_is_made_up_for(connect, user):
         await in_thread(rows.change, job, progress_current=step)
         if step < 61:
             await socket.hear("jobs")
-    await until(lambda: hub.here().subscribers()[0].owed)
+    await until(lambda: hub.current_hub().subscribers()[0].owed)
     socket.say("ack", n=64)
     sync = await socket.hear("sync")
     assert (sync["prev"], sync["seq"], sync["items"]) == (0, 0, [])
@@ -119,7 +119,7 @@ async def test_the_window_is_256_kib_too(connect, user):
     await socket.start()
     for _ in range(6):
         await in_thread(rows.notices, user, 12, body="ä" * 2000)
-    mine = hub.here().subscribers()[0]
+    mine = hub.current_hub().subscribers()[0]
     await until(lambda: mine.owed)
     sent = 0
     while not socket.outgoing.empty():
@@ -144,7 +144,7 @@ async def test_an_old_ack_does_nothing(connect, user):
     """Not higher than before: no effect; it counts as a frame all the same."""
     socket = await connect(user)
     await socket.start()
-    mine = hub.here().subscribers()[0]
+    mine = hub.current_hub().subscribers()[0]
     socket.say("ack", n=2)
     await until(lambda: mine.ends == [])
     for number in range(3):
@@ -169,7 +169,7 @@ async def test_an_ack_above_what_was_sent_is_refused(connect, user):
 async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
     """too_slow, also when a later frame was asked for since; a client that acks stays."""
     monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.3)
+    monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.3)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
     await quick.start()
@@ -184,8 +184,8 @@ async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
 async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
     """The first in time does not excuse the second."""
     monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(websocket, "ACK_WITHIN", 0.5)
-    monkeypatch.setattr(websocket, "ASK_FRAMES", 3)
+    monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 7):
@@ -206,7 +206,7 @@ async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeyp
     while (await socket.hear())["op"] == "beat":
         pass
     await in_thread(notify, user, "not seen")
-    await until(lambda: hub.here().subscribers()[0].owed)
+    await until(lambda: hub.current_hub().subscribers()[0].owed)
     for _ in range(3):
         assert await socket.hear() == {"op": "beat", "seq": 1}
 
@@ -228,7 +228,7 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
     stuck, quick = await connect(user), await connect(user)
     await stuck.start()
     await quick.start()
-    mine = next(one for one in hub.here().subscribers() if one.n == 2 and one.send.__self__ is stuck)
+    mine = next(one for one in hub.current_hub().subscribers() if one.n == 2 and one.send.__self__ is stuck)
     async with blocked(stuck):
         for number in range(100):
             quick.ack_if_asked(await send_one(quick, user, f"note {number}"))
@@ -245,13 +245,13 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
 
 async def test_who_is_stuck_is_given_up(connect, user, monkeypatch):
     """A bye that cannot be sent does not keep the connection: the application ends."""
-    monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_SECONDS", 0.1)
     socket = await connect(user)
     await socket.start()
     socket.unblocked.clear()
     socket.say_text("no json")
     await socket.ended()
-    assert hub.here().subscribers() == []
+    assert hub.current_hub().subscribers() == []
 
 
 @pytest.mark.parametrize("count", [60, 61])
@@ -273,7 +273,7 @@ async def test_sixty_frames_in_ten_seconds(connect, user, count):
 
 async def test_asked_acks_do_not_count(connect, user, monkeypatch):
     """A client that is sent much may ack much."""
-    monkeypatch.setattr(websocket, "ASK_FRAMES", 1)
+    monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 1)
     monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
     await socket.start()
@@ -320,10 +320,10 @@ async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
     await socket.start()
     async with blocked(socket):
         await in_thread(notify, user, "one")
-        await until(lambda: hub.here().subscribers()[0].pos == 1)
+        await until(lambda: hub.current_hub().subscribers()[0].pos == 1)
         short.append("open")
         await in_thread(notify, user, "two")
-        await until(lambda: hub.here().subscribers()[0].pos == 2)
+        await until(lambda: hub.current_hub().subscribers()[0].pos == 2)
     for title in ("one", "two"):
         await hear_change(socket, title)
     assert short == ["open"]
