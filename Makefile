@@ -44,6 +44,7 @@ lint: venv-dev
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy
+	PYTHONPATH=. .venv/bin/lint-imports --no-cache
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile

@@ -14,7 +14,7 @@ RATE_PERIOD = timedelta(minutes=1)
 
 
 class TooManyRequests(JobRateExceeded):
-    """The user has sent as many requests within a minute as ASKS_PER_MINUTE allows."""
+    """The user has sent as many requests within a minute as JOBS_PER_MINUTE allows."""
 
     def __init__(self, limit, retry_after):
         super().__init__(limit, retry_after)
@@ -35,13 +35,13 @@ class TooManyReports(Exception):
 def count_request(user):
     """Count a request that calls URLs, whether it becomes a job or not.
 
-    Raises TooManyRequests if the user has made ASKS_PER_MINUTE of them within a minute. Two at the same time may both
-    be the last: neither reads the other's row before it is committed.
+    Raises TooManyRequests if the user has made JOBS_PER_MINUTE of them within a minute. Two at the same time may
+    both be the last: neither reads the other's row before it is committed.
     """
     now = timezone.now()
     entries = RateLimitEntry.objects.filter(owner=user)
     recent = entries.filter(created_at__gt=now - RATE_PERIOD)
-    limit = settings.ASKS_PER_MINUTE
+    limit = settings.JOBS_PER_MINUTE
     # The entry that has to leave the period before another one fits.
     blocking = recent.order_by("-created_at").values_list("created_at", flat=True)[limit - 1 : limit].first()
     if blocking:

@@ -60,7 +60,7 @@ class Call(models.Model):
 
 
 class RateLimitEntry(models.Model):
-    """A request of a user that counts towards ASKS_PER_MINUTE. It is deleted by a later request of the same user."""
+    """A request of a user that counts towards JOBS_PER_MINUTE. It is deleted by a later request of the same user."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     created_at = models.DateTimeField()

@@ -17,5 +17,5 @@ if os.environ.get("BENCH_LAYER"):
             "CONFIG": {"hosts": [os.environ["BENCH_LAYER"]]},
         }
     }
-NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000, "ASKS_PER_MINUTE": 1_000_000}  # noqa: F405
+NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000, "JOBS_PER_MINUTE": 1_000_000}  # noqa: F405
 NOTIFICATIONS["ACTIVE_JOBS_PER_USER"] = 1_000_000  # all jobs may be of one owner

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 DEFAULTS: dict[str, Any] = {
     "ACTIVE_JOBS_PER_USER": 1000,
-    "ASKS_PER_MINUTE": 1200,
+    "JOBS_PER_MINUTE": 1200,
     "CONCURRENCY": 100,
     "EMBEDDED_WORKER": None,
     "GRACE": 25,
@@ -37,7 +37,7 @@ class Settings:
     """Attribute access to ``NOTIFICATIONS``, with defaults and a clear error for a value of the wrong type."""
 
     ACTIVE_JOBS_PER_USER: int
-    ASKS_PER_MINUTE: int
+    JOBS_PER_MINUTE: int
     CONCURRENCY: int
     GRACE: float
     LEASE: float
@@ -80,7 +80,7 @@ def _port(value: Any) -> bool:
 #: What a value must be, beside its type.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ACTIVE_JOBS_PER_USER": (_positive, "1 or more"),
-    "ASKS_PER_MINUTE": (_positive, "1 or more"),
+    "JOBS_PER_MINUTE": (_positive, "1 or more"),
     "CONCURRENCY": (_positive, "1 or more"),
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),
     "LEASE": (_positive, "above 0 seconds"),

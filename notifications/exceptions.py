@@ -68,7 +68,7 @@ class TooManyJobs(NotificationsError):
 
 
 class JobRateExceeded(TooManyJobs):
-    """A user has got as many jobs within a minute as ``NOTIFICATIONS["ASKS_PER_MINUTE"]`` lets them ask for.
+    """A user has got as many jobs within a minute as ``NOTIFICATIONS["JOBS_PER_MINUTE"]`` lets them ask for.
 
     One may be asked for ``retry_after`` seconds later.
     """

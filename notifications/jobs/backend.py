@@ -40,7 +40,7 @@ class JobBackend(BaseTaskBackend):
         """Insert the job and return its result, READY; with a key that is there already, the result of that job.
 
         Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
-        ``TooManyJobs`` or ``KeyReused`` of ``notifications.exceptions``.
+        ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``.
         """
         from notifications.db import bulk
         from notifications.jobs import batches, results

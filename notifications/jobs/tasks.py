@@ -64,7 +64,7 @@ class JobTask(Task):
             Where the result is shown: a path that begins with one ``/``, or an http(s) address.
         ``key``
             At most 200 visible ASCII characters. Enqueued again by the same owner with the same key, task and arguments
-            within 24 hours, it is the same job; with others, ``KeyReused`` is raised.
+            within 24 hours, it is the same job; with others, ``IdempotencyKeyConflict`` is raised.
         ``concurrency_key``
             At most 200 characters, in place of the policy's: of the jobs with the same one only as many run at once as
             the ``concurrency`` of their task's policy says, 1 unless told.

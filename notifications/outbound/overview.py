@@ -65,7 +65,10 @@ def state() -> State:
 
 
 def as_json() -> str:
-    """Return the state of this process as a JSON object, with the ``MAX_ORIGINS_LISTED`` worst origins and ``waiting`` of all."""
+    """Return the state of this process as a JSON object.
+
+    It has the ``MAX_ORIGINS_LISTED`` worst origins, and ``waiting`` of all.
+    """
     now = state()
     worst = sorted(now.origins, key=lambda at: (at.circuit == "closed", -at.waiting, -at.failed, at.origin))
     told = asdict(now) | {

@@ -16,7 +16,7 @@ JSON = "application/json"
 
 @pytest.fixture
 def three_a_minute(settings):
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ASKS_PER_MINUTE": 3}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
 def check_url(client, url):

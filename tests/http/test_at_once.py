@@ -102,7 +102,7 @@ def test_the_loser_collides_before_its_key_does(atomic, ada, monkeypatch):
     assert post(signed_in(ada), body="a", key={}).status_code == 500
 
 
-@pytest.mark.parametrize("limit", ["ACTIVE_JOBS_PER_USER", "ASKS_PER_MINUTE"])
+@pytest.mark.parametrize("limit", ["ACTIVE_JOBS_PER_USER", "JOBS_PER_MINUTE"])
 def test_the_loser_meets_a_limit_before_its_key(limit, ada, monkeypatch, settings):
     """The job of the other request is the one that fills it: a replay is never refused for that."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, limit: 1}

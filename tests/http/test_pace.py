@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def three_a_minute(settings):
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ASKS_PER_MINUTE": 3}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
 def ask(client, path="/plain/", key=None):

@@ -75,12 +75,14 @@ PARAMETERS: Part = {
     "Prefer": in_header(
         "Prefer",
         text(),
-        f"wait=N (RFC 7240): answer when there is news, or after N seconds, at most {MAX_WAIT_SECONDS}. Under WSGI it counts as 0.",
+        f"wait=N (RFC 7240): answer when there is news, or after N seconds, at most {MAX_WAIT_SECONDS}. "
+        "Under WSGI it counts as 0.",
     ),
     "PreferToAsk": in_header(
         "Prefer",
         text(),
-        f"wait=N (RFC 7240): 200 if the job is done within N seconds, at most {MAX_WAIT_SECONDS}. respond-async: 202 at once.",
+        f"wait=N (RFC 7240): 200 if the job is done within N seconds, at most {MAX_WAIT_SECONDS}. "
+        "respond-async: 202 at once.",
     ),
     "IdempotencyKey": in_header(
         "Idempotency-Key",

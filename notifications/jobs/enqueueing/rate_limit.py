@@ -65,7 +65,7 @@ def refuse_too_many(user: Any) -> None:
     if found:
         made = (found[0] if isinstance(found[0], UUID) else UUID(found[0])).int >> 80
         left = WINDOW_SECONDS - (time.time() - made / 1000)
-        raise JobRateExceeded(settings.ASKS_PER_MINUTE, min(max(1, math.ceil(left)), WINDOW_SECONDS))
+        raise JobRateExceeded(settings.JOBS_PER_MINUTE, min(max(1, math.ceil(left)), WINDOW_SECONDS))
 
 
 def _params(user: Any) -> list[Any]:
@@ -74,5 +74,5 @@ def _params(user: Any) -> list[Any]:
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
         Job._meta.pk.get_db_prep_value(since, db),
-        settings.ASKS_PER_MINUTE - 1,
+        settings.JOBS_PER_MINUTE - 1,
     ]

@@ -65,7 +65,7 @@ REQUEUE_DELAY_SECONDS, UNKNOWN_TASK_FAILS_SECONDS = 30, 24 * 3600
 def enqueue(job: Job) -> Job:
     """Insert a queued job in the caller's transaction, and ring after its commit.
 
-    Returns the job, or the one that has its key already. Raises ``TooManyJobs`` and ``KeyReused``.
+    Returns the job, or the one that has its key already. Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
     """
     job.created_at = job.queued_at = times.now()
     db = connection()
