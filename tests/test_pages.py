@@ -192,7 +192,7 @@ def test_a_wrong_page_is_a_bad_request(person, after):
     assert person.get(INBOX, {"after": after}).status_code == 400
 
 
-@pytest.mark.parametrize("place", ["reading.here", "mark_all_read"])
+@pytest.mark.parametrize("place", ["pages.read_stream_position", "mark_all_read"])
 def test_a_database_that_is_away_is_said_in_words(person, monkeypatch, caplog, place):
     """503 with Retry-After, not an error of ours; the log says what it was."""
 

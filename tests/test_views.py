@@ -175,7 +175,7 @@ class TestAccess:
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
         seen = []
         monkeypatch.setattr(
-            api_views.look, "number_first", lambda users: seen.append(connection.in_atomic_block)
+            api_views.reader, "number_first", lambda users: seen.append(connection.in_atomic_block)
         )
         ada.get(NOTICES)
         assert seen == [False]

@@ -260,10 +260,10 @@ def test_pruning_sorts_no_backlog(crowded):
         cursor.execute("ANALYZE")
     for model, ended in retention.ENDS:
         with transaction.atomic(), CaptureQueriesContext(connection) as queries:
-            assert retention._prune_chunk(model, ended, timezone.now()) == retention.CHUNK
+            assert retention._prune_chunk(model, ended, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
         asked = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
         assert [scans for sql in asked if (scans := scans_of(explain(sql)))] == []
-        (choosing,) = [sql for sql in asked if f"LIMIT {retention.CHUNK}" in sql]
+        (choosing,) = [sql for sql in asked if f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}" in sql]
         assert not re.search("TEMP B-TREE|Sort", explain(choosing)), explain(choosing)
 
 

@@ -170,7 +170,7 @@ async def test_a_request_carries_its_trace():
         carried.append(traces.carried())
 
     application = Application(django)
-    application.hub = SimpleNamespace(here=lambda: None)
+    application.hub = SimpleNamespace(current_hub=lambda: None)
     for headers in ([(b"traceparent", PARENT.encode())], []):
         await application({"type": "http", "path": "/", "headers": headers}, None, lambda message: None)
     assert carried == [(("traceparent", PARENT),), ()]

@@ -347,7 +347,7 @@ async def test_nobody_waits_at_the_door_for_numbering(connect, user, monkeypatch
         waiting.release()
         held.wait(20)
 
-    monkeypatch.setattr(clock.streams, "leftovers", wait_for_a_lock)
+    monkeypatch.setattr(clock.streams, "number_pending", wait_for_a_lock)
     monkeypatch.setattr(hub, "number_first", wait_for_a_lock)
     try:
         first = await connect(user)

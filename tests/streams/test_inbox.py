@@ -161,7 +161,7 @@ def test_many_users_leave_the_lock_to_others(transactional_db, monkeypatch):
     """SQLite's lock is unfair: between two chunks it is free as long as it was held, at least 5 ms."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL needs no pauses.")
-    monkeypatch.setattr(inbox, "CHUNK", 5)
+    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 5)
     people = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(300)
     )

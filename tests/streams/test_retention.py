@@ -117,11 +117,11 @@ def test_what_waits_for_its_number_stays(user):
 
 def test_more_than_a_chunk_goes(user):
     """Chunk after chunk, until nothing is left."""
-    for number in range(retention.CHUNK * 2 + 5):
+    for number in range(retention.MAX_ROWS_PER_TRANSACTION * 2 + 5):
         inbox.create_notifications(user, str(number))
     age(Notification, 31)
 
-    assert retention.prune(timezone.now()) == retention.CHUNK * 2 + 5
+    assert retention.prune(timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION * 2 + 5
 
 
 def test_the_command_says_what_it_did(user, capsys):

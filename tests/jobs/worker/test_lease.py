@@ -98,15 +98,15 @@ class TestWhoMayReap:
         """Others must have the time to renew theirs."""
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
-        ours = leases.ours
+        retrying_atomic = leases.retrying_atomic
 
         def away(work):
             raise OperationalError("gone")
 
-        monkeypatch.setattr(leases, "ours", away)
+        monkeypatch.setattr(leases, "retrying_atomic", away)
         wait_until(lambda: lease._until is None, what="a renewal to fail")
         assert not lease.may_reap()
-        monkeypatch.setattr(leases, "ours", ours)
+        monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
         wait_until(lambda: lease._until, what="a renewal to succeed")
         assert not lease.may_reap()
         wait_until(lease.may_reap, what="one whole lease")
@@ -129,15 +129,15 @@ class TestWhoMayReap:
 
     def test_whatever_is_raised_does_not_end_the_renewing(self, lease, monkeypatch):
         lease.start()
-        ours, calls = leases.ours, []
+        retrying_atomic, calls = leases.retrying_atomic, []
 
         def broken(work):
             calls.append(1)
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(leases, "ours", broken)
+        monkeypatch.setattr(leases, "retrying_atomic", broken)
         wait_until(lambda: calls, what="a renewal to fail")
-        monkeypatch.setattr(leases, "ours", ours)
+        monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
         wait_until(lambda: lease._until and until_of(lease) > timezone.now(), what="a renewal to succeed")
 
 

@@ -92,7 +92,7 @@ class TestWhoDoesIt:
 
     def test_it_is_asked_before_each_chunk(self, worker_row, demo, monkeypatch):
         """A worker that is not the first any more stops in the middle, and has deleted only what it has."""
-        monkeypatch.setattr(retention, "PRUNE_CHUNK_ROWS", 2)
+        monkeypatch.setattr(retention, "MAX_ROWS_PER_TRANSACTION", 2)
         for number in range(6):
             inbox.create_notifications(demo, f"note {number}")
         make_old()

@@ -41,7 +41,7 @@ def receive():
 @pytest.fixture
 def quickly(monkeypatch):
     """Steps that the worker takes every few seconds are taken ten times a second."""
-    for name in ("HOLD", "LOOK", "AGAIN"):
+    for name in ("CLAIM_CHECK_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS", "RETRY_INTERVAL_SECONDS"):
         monkeypatch.setattr(f"notifications.jobs.worker.worker.{name}", 0.1)
     monkeypatch.setattr("notifications.jobs.worker.maintenance.ROUND_SECONDS", 0.1)
 

@@ -258,7 +258,7 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
 
 async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypatch):
     """It is asked again until it answers, and then the word counts."""
-    monkeypatch.setattr(signout, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(signout, "RETRY", 0.05)
     real, failures = sessions.all_signed_in, [OperationalError("gone")] * 4
 
     def all_signed_in(claims):
