@@ -59,7 +59,7 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.questions = Pool("hub", 2)
-        self.auth_pool = Pool("doors", 2)
+        self.auth_pool = Pool("auth", 2)
         self.door = SessionLookup(self.auth_pool)
         # Of its own: numbering may wait for a lock as long as the database lets it, and nobody at the door must.
         self.numbers = Pool("numbers", 1)

@@ -37,7 +37,7 @@ CONNECTIONS = range(1, 200) if ROUNDS else (1, 2, 4, 7)
 STATEMENTS = range(1, 200) if ROUNDS else (1, 6, 15, 40)
 #: All threads that the app starts here, by their names.
 THREADS = (
-    *("hub", "auth_pool", "numbers", "doorbell", "doorbell-sqlite", "doorbell-postgres"),
+    *("hub", "auth", "numbers", "doorbell", "doorbell-sqlite", "doorbell-postgres"),
     *("lease", "writer", "watchdog", "database", "sync", "join"),
 )
 CAUSES = {
@@ -54,8 +54,17 @@ CAUSES = {
 def quickly(monkeypatch):
     """What is tried again every few seconds is tried again ten times a second."""
     for name in (
-        *("jobs.worker.HOLD", "jobs.worker.LOOK", "jobs.worker.AGAIN", "jobs.housekeeping.ROUND"),
-        *("jobs.states.OFFERED_AGAIN", "realtime.hub.RETRY", "realtime.clock.TICK"),
+        *(
+            "jobs.worker.worker.CLAIM_CHECK_INTERVAL_SECONDS",
+            "jobs.worker.worker.POLL_INTERVAL_SECONDS",
+            "jobs.worker.worker.RETRY_INTERVAL_SECONDS",
+            "jobs.worker.maintenance.ROUND_SECONDS",
+        ),
+        *(
+            "jobs.transitions.states.REQUEUE_DELAY_SECONDS",
+            "realtime.hub.RETRY_SECONDS",
+            "realtime.clock.TICK",
+        ),
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",
     ):
         monkeypatch.setattr(f"notifications.{name}", 0.1)
