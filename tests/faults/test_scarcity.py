@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from notifications.api import ajoin, notify
 from notifications.db.threads import DaemonExecutor
-from notifications.jobs import awaited
+from notifications.jobs import awaited, joining
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
 from tests.faults.support import scarcity
@@ -111,7 +111,7 @@ def test_all_goes_on_once_the_cause_is_gone(cause, transactional_db, django_user
             # As in a process that has just begun.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
             patch.setattr(awaited, "waits", awaited.JobWaits())
-            patch.setattr("notifications.jobs.joining.waits", awaited.waits)
+            patch.setattr(joining, "waits", awaited.waits)
             failing = inject(patch, nth=nth)
             asyncio.run(Round(users, failing).run())
         wait_until(

@@ -180,7 +180,9 @@ def test_every_outcome_is_stored(worker, demo, hostile, quick, act, caplog):
     assert calls["Poison"] == limit
     assert NAME in caplog.text, "The log names who did it."
     if act in HANGS:
-        assert "Host code takes longer than 0.5 s" in caplog.text
+        # Of its own deadline and the statement's, both 0.5 s, either may pass first.
+        reasons = ["Host code takes longer than 0.5 s", "canceling statement due to statement timeout"]
+        assert any(reason in caplog.text for reason in reasons[: 2 if act is hang_in_sql else 1])
     tasks.gate.set()
     assert until_done(*ask(demo))[0].state == "succeeded"
     assert worker.thread.is_alive()

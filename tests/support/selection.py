@@ -29,7 +29,6 @@ MARKED = {
         "faults/test_dead_readers.py",
         "faults/test_doorbells.py",
         "faults/test_no_files.py",
-        "faults/test_scarcity.py",
         "faults/test_silence.py",
         "faults/test_stalls.py",
         "http/test_bad_requests.py",
