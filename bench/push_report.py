@@ -113,8 +113,10 @@ def plot(figures: Figures) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - math.log(value / low) / math.log(high / low))
 
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'font-family="system-ui, sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            'font-family="system-ui, sans-serif" font-size="13">'
+        ),
         "<title>CPU per delivered message by sockets of one user</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(16, 24, "Server CPU per delivered message (µs), by sockets of one user", INK, weight=600),

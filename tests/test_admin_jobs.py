@@ -177,7 +177,7 @@ def test_a_replica_is_never_read(client, staff, ada, settings, model):
     assert "Noop" in client.get(f"{page}{id}/change/").content.decode()
 
 
-@pytest.mark.parametrize("action, does", [("cancel_jobs", "cancel"), ("retry_jobs", "retry")])
+@pytest.mark.parametrize(("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry")])
 def test_a_database_that_is_away(client, staff, ada, monkeypatch, action, does):
     """No error page: it says so, and nothing is lost."""
 

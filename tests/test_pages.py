@@ -268,7 +268,7 @@ def test_somebody_elses_job_is_not_found(person, other):
 
 
 @pytest.mark.parametrize(
-    "url, page", [("/exports/7/", "/exports/7/"), ("", None), ("https://example.com/", None)]
+    ("url", "page"), [("/exports/7/", "/exports/7/"), ("", None), ("https://example.com/", None)]
 )
 def test_cancel_and_try_again_lead_to_where_the_job_is_shown(person, demo, url, page):
     """Its own address in this site, or its page here: never to another site."""

@@ -98,8 +98,11 @@ class TestList:
             for state in Job.State.values
         }
         assert found == {
-            **{"queued": [str(queued.pk)], "running": [], "succeeded": [str(done.pk)]},
-            **{"failed": [], "cancelled": [str(cancelled.pk)]},
+            "queued": [str(queued.pk)],
+            "running": [],
+            "succeeded": [str(done.pk)],
+            "failed": [],
+            "cancelled": [str(cancelled.pk)],
         }
 
     @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def round_trip(patience: float) -> Finding:
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
-        queue = sorted(served[0])[0]
+        queue = min(served[0])
     if queue is None or queue in paused():
         why = f"the queue {queue} is paused" if queue else "there is no worker"
         return Finding(what="round trip", state=WARNING, words=f"Not tried: {why}.", remedy="See above.")

@@ -11,7 +11,7 @@ class AddField(migrations.AddField):
         db = schema_editor.connection
         model = to_state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(db.alias, model) or self.is_added(db, model):
-            return
+            return None
         if db.vendor != "sqlite":
             return super().database_forwards(app_label, schema_editor, from_state, to_state)
         # Django copies the table for each column that is NOT NULL, which SQLite need not for one with a default.

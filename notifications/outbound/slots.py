@@ -146,7 +146,7 @@ class Slots:
     def _withdraw(self, waiter: _Waiter) -> None:
         with self._lock:
             if waiter.gone:
-                return
+                return None
             if waiter.granted:
                 return self.give_back(waiter.origin)
             queues = self._waiting[waiter.origin]

@@ -215,7 +215,7 @@ def test_calls_to_others(live, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "page, state",
+    ("page", "state"),
     [
         ("http://testserver", "ok"),
         ("https://shop.example", "ok"),

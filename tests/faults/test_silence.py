@@ -91,7 +91,7 @@ def engine(postgres_site):
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("fault, pool", [*((fault, None) for fault in FAULTS), (Proxy.stall, POOL)])
+@pytest.mark.parametrize(("fault", "pool"), [*((fault, None) for fault in FAULTS), (Proxy.stall, POOL)])
 async def test_push_claims_lease_and_join_go_on_after_postgresql_was_silent(
     engine, database, fault, pool, outage
 ):
@@ -146,7 +146,7 @@ async def until_told(client, title):
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("fault, backend", pairs([PUBSUB, CORE]))
+@pytest.mark.parametrize(("fault", "backend"), pairs([PUBSUB, CORE]))
 def test_rings_go_on_after_redis_was_silent(site, redis, fault, backend, outage):
     """Within 30 s, at both ends, who rings and who listens; meanwhile nobody waits for it."""
     shorten(site)
@@ -212,7 +212,7 @@ CLIENTS_GONE = 400 if ROUNDS else 60
 
 
 @pytest.mark.timeout(CLIENTS_GONE + 120)
-@pytest.mark.parametrize("fault, server", pairs(SERVERS))
+@pytest.mark.parametrize(("fault", "server"), pairs(SERVERS))
 async def test_what_silent_clients_held_comes_back(site, fault, server):
     """Of sockets that said hello or did not, and of events: seats, waiting places and descriptors."""
     pytest.importorskip(server)

@@ -241,7 +241,7 @@ async def test_what_goes_on_after_the_block_is_told_so(event_loop_database):
 
 
 @pytest.mark.parametrize(
-    "options, error, words",
+    ("options", "error", "words"),
     [
         ({"title": ""}, ValueError, "title is empty"),
         ({"title": "x" * 201}, ValueError, "title has 201 characters"),

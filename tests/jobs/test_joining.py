@@ -123,7 +123,7 @@ def test_an_unknown_job(id):
 
 
 @pytest.mark.parametrize(
-    "arguments, error, words",
+    ("arguments", "error", "words"),
     [
         ((5,), TypeError, "5 cannot be joined. Pass what enqueue"),
         ((uuid.uuid4(), "5"), TypeError, "timeout must be a number of seconds or None, not str"),

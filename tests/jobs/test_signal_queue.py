@@ -155,9 +155,16 @@ def test_connections_of_other_databases_stay_as_they_are(monkeypatch, caplog):
     """A project may have one to MySQL, say, whose driver says nothing of transactions."""
     closed = []
     other = SimpleNamespace(
-        **{"alias": "other", "vendor": "mysql", "autocommit": True, "in_atomic_block": False},
-        **{"connection": object(), "settings_dict": {"AUTOCOMMIT": True}, "atomic_blocks": []},
-        **{"Database": sqlite3, "savepoint_ids": [], "close": lambda: closed.append(1)},
+        alias="other",
+        vendor="mysql",
+        autocommit=True,
+        in_atomic_block=False,
+        connection=object(),
+        settings_dict={"AUTOCOMMIT": True},
+        atomic_blocks=[],
+        Database=sqlite3,
+        savepoint_ids=[],
+        close=lambda: closed.append(1),
     )
     monkeypatch.setattr(connections, "all", lambda initialized_only: [other])
     host_code.call("receiver", lambda: None)

@@ -143,9 +143,11 @@ class Project:
             ("INSTALLED_APPS = [\n", 'INSTALLED_APPS = [\n    "daphne", "notifications",\n'),
             (
                 'WSGI_APPLICATION = "mysite.wsgi.application"\n',
-                'WSGI_APPLICATION = "mysite.wsgi.application"\n'
-                'ASGI_APPLICATION = "mysite.asgi.application"\n'
-                'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}\n',
+                (
+                    'WSGI_APPLICATION = "mysite.wsgi.application"\n'
+                    'ASGI_APPLICATION = "mysite.asgi.application"\n'
+                    'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}\n'
+                ),
             ),
         )
         replace(

@@ -13,7 +13,7 @@ from django.conf import settings
 
 settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "notifications"],
-    NOTIFICATIONS={"MAX_BODY_BYTES": int(os.environ.get("MAX_BODY_BYTES", 10**9))},
+    NOTIFICATIONS={"MAX_BODY_BYTES": int(os.environ.get("MAX_BODY_BYTES", "1000000000"))},
 )
 django.setup()
 

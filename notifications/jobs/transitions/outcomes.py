@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -226,7 +227,7 @@ def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
 def _retry_after_of(exc: BaseException) -> float:
     """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
     seconds = getattr(exc, "retry_after", None)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
         return 0.0
     return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
 

@@ -120,8 +120,7 @@ class House:
 
     def _process(self, *arguments, environment=None):
         env = self.site.env() | (environment or {})
-        process = Process([sys.executable, *arguments], log=self.site.folder / "house.log", env=env, cwd=ROOT)
-        return process
+        return Process([sys.executable, *arguments], log=self.site.folder / "house.log", env=env, cwd=ROOT)
 
     async def _cut(self, proxies):
         for proxy in proxies:
