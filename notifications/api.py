@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from notifications.compat import TaskResult, task
+from notifications.jobs.info import JobInfo
 from notifications.jobs.policies import Done
 
 if TYPE_CHECKING:
@@ -22,16 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATABASE_UNAVAILABLE",
+    "JobInfo",
     "aaccepted",
     "abatch",
     "accepted",
+    "aget_job",
+    "aget_jobs",
+    "ajobs_of",
     "ajoin",
     "anotify",
     "batch",
+    "get_job",
+    "get_jobs",
+    "jobs_of",
     "join",
     "notify",
     "policy",
     "progress",
+    "release_connections",
     "requester",
     "task",
     "track",
@@ -195,6 +204,60 @@ async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC10
     from notifications.realtime import doorbell
 
     return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.release_connections)
+
+
+def get_job(id: uuid.UUID | str) -> JobInfo:
+    """Return a job as it is now. Raises ``JobDoesNotExist`` of ``notifications.exceptions``.
+
+    It does not check who asks. Compare ``owner_id`` with the user before showing a job whose id came from a request.
+    """
+    from notifications.jobs import info
+
+    return info.get_job(id)
+
+
+async def aget_job(id: uuid.UUID | str) -> JobInfo:
+    """See get_job()."""
+    return await sync_to_async(get_job)(id)
+
+
+def get_jobs(ids: Iterable[uuid.UUID | str]) -> dict[uuid.UUID, JobInfo]:
+    """Return the jobs with these ids in one query, by id. Ids without a job are left out."""
+    from notifications.jobs import info
+
+    return info.get_jobs(ids)
+
+
+async def aget_jobs(ids: Iterable[uuid.UUID | str]) -> dict[uuid.UUID, JobInfo]:
+    """See get_jobs()."""
+    return await sync_to_async(get_jobs)(ids)
+
+
+def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
+    """Return the newest jobs that a user (or primary key) owns, newest first, at most ``limit``.
+
+    Done jobs are included until they are pruned.
+    """
+    from notifications.jobs import info
+
+    return info.jobs_of(user, limit)
+
+
+async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
+    """See jobs_of()."""
+    return await sync_to_async(jobs_of)(user, limit=limit)
+
+
+async def release_connections() -> None:
+    """Close the database connections of the current request before a long await.
+
+    An async view that has used the database keeps its connection, and the thread that opened it, until it has answered.
+    Call this before awaiting another service. Later queries open a new connection. A connection inside a transaction
+    stays open.
+    """
+    from notifications.http import waiting
+
+    await waiting.release_connections()
 
 
 def batch(

@@ -1,0 +1,127 @@
+"""Reading jobs through the public API: frozen copies of their rows.
+
+No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from notifications.exceptions import JobDoesNotExist
+
+if TYPE_CHECKING:
+    from notifications.models import Job
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobInfo:
+    """A job as it was when it was read. It does not follow later changes.
+
+    ``id``
+        What ``enqueue`` returned as its ``id``, as a UUID.
+    ``owner_id``
+        The primary key of the user who owns the job, or None. Jobs of a batch usually have none.
+    ``task_path``, ``queue_name``
+        The dotted path of the task and the name of the queue.
+    ``title``, ``url``
+        What the owner reads, and the link to the result or ``""``.
+    ``state``
+        ``"queued"``, ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+    ``attempt``, ``max_attempts``
+        The number of the latest attempt, 0 before the first one, and the limit.
+    ``progress_current``, ``progress_total``, ``progress_message``
+        What the task reported last. The numbers are None while they are unknown.
+    ``result``
+        What the task returned, if the job succeeded, else None.
+    ``error``
+        Why the job failed, a dict with ``type``, ``title`` and ``detail``, else None.
+    ``run_after``, ``created_at``, ``started_at``, ``finished_at``, ``cancel_requested_at``
+        Aware datetimes in UTC. All but ``created_at`` may be None. ``started_at`` is that of the latest attempt.
+    """
+
+    id: UUID
+    owner_id: Any
+    task_path: str
+    queue_name: str
+    title: str
+    url: str
+    state: JobState
+    attempt: int
+    max_attempts: int
+    progress_current: int | None
+    progress_total: int | None
+    progress_message: str
+    result: Any
+    error: dict[str, str] | None
+    run_after: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the job has succeeded, failed or been cancelled."""
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+#: The fields that are copied from the row as they are.
+_COPIED = [name for name in JobInfo.__dataclass_fields__ if name not in ("owner_id", "result", "error")]
+
+
+def get_job(id: UUID | str) -> JobInfo:
+    """See ``notifications.api.get_job``."""
+    for job in get_jobs([id]).values():
+        return job
+    raise JobDoesNotExist(id)
+
+
+def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
+    """See ``notifications.api.get_jobs``."""
+    keys = {key for id in ids if (key := _uuid(id)) is not None}
+    return {id: _info(job) for id, job in _rows().in_bulk(keys).items()}
+
+
+def jobs_of(user: Any, limit: int) -> list[JobInfo]:
+    """See ``notifications.api.jobs_of``."""
+    from notifications.streams.inbox import keys
+
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
+    [key] = keys([user])
+    return [_info(job) for job in _rows().filter(user_id=key).order_by("-id")[:limit]]
+
+
+def _rows() -> Any:
+    from notifications.db.transactions import database
+    from notifications.models import Job
+
+    return Job.objects.using(database()).only("user_id", "result", "error", *_COPIED)
+
+
+def _info(job: Job) -> JobInfo:
+    return JobInfo(
+        owner_id=job.user_id,
+        result=None if job.result is None else json.loads(job.result),
+        error=None if job.error is None else json.loads(job.error),
+        **{name: getattr(job, name) for name in _COPIED},
+    )
+
+
+def _uuid(id: Any) -> UUID | None:
+    """Return an id as a UUID, None for a string that is none. Raises TypeError."""
+    if isinstance(id, UUID):
+        return id
+    if not isinstance(id, str):
+        raise TypeError(f"The id of a job must be a UUID or a string, not {type(id).__name__}.")
+    try:
+        return UUID(id)
+    except ValueError:
+        return None
