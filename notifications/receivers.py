@@ -13,7 +13,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
-from notifications.db.transactions import has_autocommit_at_first, on_commit
+from notifications.db.transactions import connects_with_autocommit, on_commit
 from notifications.streams import purging
 
 #: Fields of a user that end sessions when they change.
@@ -36,7 +36,7 @@ def connect() -> None:
 
 def _turn_autocommit_on(sender: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Threads of the app commit what they write, also in a project with ``AUTOCOMMIT = False``."""
-    if not connection.settings_dict["AUTOCOMMIT"] and has_autocommit_at_first(connection):
+    if not connection.settings_dict["AUTOCOMMIT"] and connects_with_autocommit(connection):
         connection.set_autocommit(True)
 
 

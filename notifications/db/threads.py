@@ -126,7 +126,7 @@ class DaemonExecutor(Executor):
                 future.set_exception(error)
 
     @contextlib.contextmanager
-    def lent(self, future: Future[Any]) -> Iterator[None]:
+    def lend_thread(self, future: Future[Any]) -> Iterator[None]:
         """Let another thread do the work of the one that is in this call, until the end of the block: it only waits."""
         with self._lock:
             self._lent.add(future)

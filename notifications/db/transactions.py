@@ -69,7 +69,7 @@ def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
     return db.in_atomic_block or not db.get_autocommit()
 
 
-def has_autocommit_at_first(db: BaseDatabaseWrapper) -> bool:
+def connects_with_autocommit(db: BaseDatabaseWrapper) -> bool:
     """Return whether a new connection of this thread has autocommit: threads of the app always turn it on."""
     return db.settings_dict["AUTOCOMMIT"] or threading.current_thread().name.startswith("notifications-")
 
@@ -142,16 +142,17 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
         return found
 
 
-def fair_atomic(work: Callable[[], T], *, more: bool = False) -> T:
-    """Run one transaction of a bulk write, as ``retrying_atomic`` does; return what ``work`` returns.
+def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
+    """Run one transaction of a bulk write by ``retrying_atomic``; return what ``work`` returns.
 
-    Where that is true, or ``more``, another one follows. Then SQLite's lock is left to others first, for as long as it
-    was held and at most ``MAX_PAUSE_SECONDS``: it is unfair, and whoever writes back to back leaves others hardly any.
+    If that is true, or with ``more_follows``, another transaction follows. SQLite's lock is then left free for as long
+    as it was held, at most ``MAX_PAUSE_SECONDS``: the lock is unfair, and a process that writes back to back leaves
+    others 4 writes a second.
     """
     before = lock_time.seconds
     done = retrying_atomic(work)
     db = connection()
-    if (done or more) and db.vendor == "sqlite" and not in_callers_transaction(db):
+    if (done or more_follows) and db.vendor == "sqlite" and not in_callers_transaction(db):
         time.sleep(min(max(MIN_LOCK_PAUSE_SECONDS, lock_time.seconds - before), MAX_PAUSE_SECONDS))
     return done
 
@@ -220,7 +221,7 @@ def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
     return db.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
 
 
-def begin_with_a_write() -> None:
+def begin_with_write() -> None:
     """Wait for SQLite's lock now: a deferred transaction that reads first may fail at its first write."""
     db = connection()
     if not begins_with_lock(db):
@@ -238,7 +239,7 @@ def _begin(db: BaseDatabaseWrapper) -> None:
         with db.cursor() as cursor:
             for statement in ["; ".join(BEGIN)] if _accepts_multiple_statements(db) else BEGIN:
                 cursor.execute(statement)
-    begin_with_a_write()
+    begin_with_write()
 
 
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:

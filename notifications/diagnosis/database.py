@@ -138,7 +138,7 @@ def rows_without_number() -> set[Any]:
 
 def counts() -> Finding:
     """Whether the number on each bell is that of the unread notifications."""
-    wrong = recount.miscounted()
+    wrong = recount.find_wrong_counts()
     if wrong:
         named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
             " and others" if len(wrong) > MAX_USERS_NAMED else ""

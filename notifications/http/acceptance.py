@@ -17,7 +17,7 @@ from django.utils.encoding import iri_to_uri
 from notifications import paths
 from notifications.compat import TaskResult
 from notifications.db.threads import NoThread
-from notifications.db.transactions import begin_with_a_write, connection, database
+from notifications.db.transactions import begin_with_write, connection, database
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.http import until_done
 from notifications.http.idempotency import Key, KeyTaken, key_of
@@ -202,7 +202,7 @@ def _enqueue(
     ask: Callable[[], TaskResult], got: dict[Any, Job | None], owner: Any, key: Key | None
 ) -> AcceptedJob:
     with transaction.atomic(using=database()), _default_database_atomic():
-        begin_with_a_write()
+        begin_with_write()
         if key and (there := key.job(owner)):
             return AcceptedJob(job=there, replayed=True)
         result = ask()

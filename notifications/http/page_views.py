@@ -19,7 +19,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
-from notifications import streams
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.transitions import manual
@@ -29,7 +28,7 @@ from notifications.realtime import frames
 from notifications.realtime.reader import number_first
 from notifications.streams import pages
 from notifications.streams.inbox import mark
-from notifications.streams.marking import mark_all_read
+from notifications.streams.marking import mark_all_read, pending_reads
 from notifications.validators import INTEGER
 
 View = Callable[..., HttpResponse]
@@ -72,7 +71,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "notifications_position": here,
         "here": here,
         "after": after,
-        "is_being_read": bool(streams.being_read(user)),
+        "is_being_read": bool(pending_reads(user)),
         "page": pages.read_inbox_page(user, here.seq, after),
     }
     return render(request, "notifications/inbox.html", context)

@@ -20,7 +20,7 @@ from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
 from notifications.db.threads import in_transaction
-from notifications.db.transactions import has_autocommit_at_first
+from notifications.db.transactions import connects_with_autocommit
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -86,7 +86,7 @@ def restored_connections(what: str, name: str, besides: BaseDatabaseWrapper | No
         yield
     finally:
         for db in connections.all(initialized_only=True):
-            new = (0, has_autocommit_at_first(db), False)
+            new = (0, connects_with_autocommit(db), False)
             if db is not besides and not _restore(db, *before.get(db.alias, new)):
                 logger.error("Host code left a transaction open: %s %s. It is rolled back.", what, name)
 
@@ -102,7 +102,7 @@ def roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
 
 def _state_of(db: BaseDatabaseWrapper) -> tuple[int, bool, bool]:
     # Before its first connection Django has autocommit as off, whatever the settings say.
-    autocommit = db.autocommit if db.connection else has_autocommit_at_first(db)
+    autocommit = db.autocommit if db.connection else connects_with_autocommit(db)
     return len(db.atomic_blocks), autocommit, in_transaction(db)
 
 

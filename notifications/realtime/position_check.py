@@ -22,5 +22,5 @@ class PositionCheck:
 def check_positions(users: list[Any]) -> PositionCheck:
     """Ask for the epoch, and for positions and active jobs of these users (keys)."""
     return PositionCheck(
-        epoch=streams.epoch(), positions=changes.positions(users), sums=changes.active_sums(users)
+        epoch=streams.epoch(), positions=changes.positions(users), sums=changes.read_active_sums(users)
     )

@@ -14,7 +14,7 @@ from notifications.db.damaged_rows import is_damage, log_damage
 from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.streams import changes
-from notifications.streams.changes import Missed, Position
+from notifications.streams.changes import MissedChanges, Position
 
 
 @dataclass(kw_only=True, slots=True)
@@ -112,7 +112,7 @@ def _look(wanted: ReadRequest) -> ReadResult:
         seen.spans[user, cursor] = _change_range(cursor, missed, encoded)
     fresh = [user for user, cursors in wanted.cursors.items() if None in cursors]
     positions = changes.positions(fresh)
-    snapshots = changes.newest_of_many({user: position.head for user, position in positions.items()})
+    snapshots = changes.read_snapshots({user: position.head for user, position in positions.items()})
     for user, position in positions.items():
         seen.positions[user] = position
         seen.spans[user, None] = _snapshot(position, snapshots.pop(user))
@@ -138,8 +138,8 @@ def catch_up(user: Any, epoch: str | None, seq: int | None) -> CatchUp:
         number_first([user])
         position = changes.position(user)
         span = _snapshot(position, changes.read_snapshot(user, position.head))
-    versions = {} if span.more else changes.active_versions([user]).get(user, {})
-    rows = changes.active_jobs(versions)
+    versions = {} if span.more else changes.read_active_versions([user]).get(user, {})
+    rows = changes.read_active_jobs(versions)
     versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
     frame, more = span.sync(now, _encode_active(versions, rows))
     return CatchUp(frame, etag(user, now, span.seq, {} if more else versions))
@@ -153,11 +153,11 @@ def etag(user: Any, epoch: str, seq: int, versions: Mapping[Any, int]) -> str:
 
 def number_first(users: list[Any]) -> None:
     """Number these users where something waits for it, so that a snapshot misses nothing that was committed."""
-    if waiting := changes.unnumbered(users):
+    if waiting := changes.find_unnumbered_users(users):
         streams.number(waiting)
 
 
-def _change_range(cursor: int, missed: Missed, encoded: dict[Any, str]) -> ChangeRange:
+def _change_range(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) -> ChangeRange:
     """Encode what was missed, each row once for all cursors, as many rows as fit a frame."""
     position = missed.position
     if missed.reset:
@@ -175,7 +175,7 @@ def _snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
 
 
 def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
-    versions = changes.active_versions(wanted.cursors)
+    versions = changes.read_active_versions(wanted.cursors)
     ids: set[Any] = set()
     for user in wanted.cursors:
         seen.versions[user] = mine = versions.get(user, {})
@@ -183,7 +183,7 @@ def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
             ids.update(id for id, version in mine.items() if wanted.known[user].get(id) != version)
         if user in wanted.starting:
             ids.update(mine)
-    rows = changes.active_jobs(ids)
+    rows = changes.read_active_jobs(ids)
     for mine in seen.versions.values():
         mine.update((id, rows[id].version) for id in mine.keys() & rows.keys())
     for user, known in wanted.known.items():

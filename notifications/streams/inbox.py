@@ -1,16 +1,18 @@
-"""Notifications: put into inboxes, read and archived."""
+"""Create notifications, and mark them as read or archived."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
-from django.db.models import Exists, Model, OuterRef, Q
+from django.db.models import Max, Model
 
 from notifications import streams, times, validators
 from notifications.db import bulk
@@ -27,10 +29,14 @@ from notifications.streams import listing
 
 logger = logging.getLogger("notifications")
 
-#: Rows changed by one call of ``mark``.
+T = TypeVar("T")
+
+LEVELS = tuple(Notification.Level.values)
+
+#: Rows that one call of ``mark`` changes at most.
 MAX_MARKED_ROWS = 1_000
 
-#: What each verb does: the field, and whether it gets a time or loses it.
+#: The column that each verb changes, and whether it is set to the time (or to NULL).
 VERBS = {
     "read": ("read_at", True),
     "unread": ("read_at", False),
@@ -38,28 +44,41 @@ VERBS = {
     "unarchive": ("archived_at", False),
 }
 
-LEVELS = tuple(Notification.Level.values)
+
+class SignalSender(Protocol):
+    """Sends the signals of notifications that are created; the receivers are the host's."""
+
+    def record(self, write: Callable[[], T]) -> T:
+        """Call ``write``, which records rows in a transaction, again when receivers have lost that transaction."""
+
+    def send_recording(self, rows: Sequence[Notification]) -> None:
+        """Send ``notification_recording``, in the transaction that has inserted the rows."""
+
+    def send_recorded(self, rows: Sequence[Notification]) -> None:
+        """Send ``notification_recorded``, after the commit."""
 
 
-def create_notifications(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
+def create_notifications(
+    users: Any, title: Any, *, signals: SignalSender | None = None, **fields: Any
+) -> list[uuid.UUID]:
     """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
 
+    Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    made = [build_notification(user, title, **fields) for user in keys(users)]
-    rows = sorted(made, key=lambda row: row.user_id)
-    db = connection()
-    if in_callers_transaction(db):
-        # Inserts only: a caller's transaction locks no stream, so it waits for nobody.
-        Notification.objects.using(db.alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
+    notifications = [build_notification(user, title, **fields) for user in user_keys_of(users)]
+    rows = sorted(notifications, key=lambda row: row.user_id)
+    if in_callers_transaction():
+        # No stream is locked in a caller's transaction, so it waits for none.
+        _insert(rows, signals)
         streams.number(row.user_id for row in rows)
+        if signals:
+            on_commit(lambda: signals.send_recorded(rows))
     else:
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-            _create_chunk(
-                rows[start : start + MAX_ROWS_PER_TRANSACTION],
-                more=start + MAX_ROWS_PER_TRANSACTION < len(rows),
-            )
-    return [row.id for row in made]
+            end = start + MAX_ROWS_PER_TRANSACTION
+            _create_chunk(rows[start:end], signals, more_follows=end < len(rows))
+    return [row.id for row in notifications]
 
 
 def build_notification(
@@ -95,98 +114,153 @@ def build_notification(
     )
 
 
-def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
-    """Do ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"`` with notifications of a user (key).
+def user_keys_of(users: Any) -> list[Any]:
+    """Return the keys of one user, or of an iterable of users or keys, each once. Raises TypeError or ValueError."""
+    if isinstance(users, Model | str | int | uuid.UUID) or not isinstance(users, Iterable):
+        users = [users]
+    return list(dict.fromkeys(_user_key(user) for user in users))
 
-    Only with those that are not so already and were not raised after ``up_to``; at most 1,000, those raised first.
-    Inside a caller's transaction this is put off until after its commit. Otherwise all of them have their number
-    when it returns. Returns whether there may be more. Raises ``django.db.OperationalError`` where somebody else
-    holds a row for over 5 s.
+
+def _user_key(user: Any) -> Any:
+    if user is None or isinstance(user, AnonymousUser) or getattr(user, "pk", user) is None:
+        raise ValueError(
+            f"{user!r} cannot be notified. Pass a saved user, its primary key, or an iterable of either."
+        )
+    field: Any = Notification._meta.get_field("user")
+    if isinstance(user, Model) and not isinstance(user, field.related_model):
+        raise TypeError(
+            f"{user!r} is not a user. Pass a saved user, its primary key, or an iterable of either."
+        )
+    try:
+        return field.target_field.to_python(getattr(user, "pk", user))
+    except ValidationError as exc:
+        raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
+
+
+def _insert(rows: list[Notification], signals: SignalSender | None) -> None:
+    Notification.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
+    if signals:
+        signals.send_recording(rows)
+
+
+def _create_chunk(rows: list[Notification], signals: SignalSender | None, more_follows: bool) -> None:
+    users = {row.user_id for row in rows}
+
+    def insert() -> bool:
+        _insert(rows, signals)
+        return streams.number_in_transaction(users)
+
+    def write() -> bool:
+        return fair_atomic(insert, more_follows=more_follows)
+
+    if signals.record(write) if signals else write():
+        try:
+            streams.number(users, more_follows=more_follows)
+        except OperationalError:
+            # The rows are committed: after an error the caller would send them again.
+            logger.warning(
+                "Could not number notifications. Any process does so within a second.", exc_info=True
+            )
+    if signals:
+        signals.send_recorded(rows)
+
+
+def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:
+    """Change notifications of a user (key) by ``verb``: ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
+
+    Changes those that are not in that state yet and were raised up to ``up_to``; at most ``MAX_MARKED_ROWS``, those
+    raised first. Inside a caller's transaction this is deferred until after its commit. Otherwise all of them have
+    their number when it returns. Returns whether there may be more.
+    Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
     """
+    ids = None if ids is None else list(ids)
     if in_callers_transaction():
         on_commit(lambda: _mark(user, verb, up_to, ids))
         return False
     return _mark(user, verb, up_to, ids)
 
 
-def keys(users: Any) -> list[Any]:
-    """Return the keys of one user, or of an iterable of users or keys, each once. Raises TypeError or ValueError."""
-    if isinstance(users, Model | str | int | uuid.UUID) or not isinstance(users, Iterable):
-        users = [users]
-    return list(dict.fromkeys(_key(user) for user in users))
+def _mark(user: Any, verb: str, up_to: int, ids: list[uuid.UUID] | None) -> bool:
+    # SQLite has one lock for all writers; PostgreSQL locks only these rows.
+    chunk_rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_MARKED_ROWS
+    left, is_full = MAX_MARKED_ROWS, False
+    position: int | None = 0
+    while left and position is not None:
+        chunk = _Chunk(user, verb, up_to, ids, after=position, limit=min(left, chunk_rows))
+        count, position = fair_atomic(chunk.mark)
+        left -= count
+        is_full = chunk.is_full if count else is_full
+    if is_full:
+        streams.number([user], more_follows=not left)
+    return not left
 
 
-def _key(user: Any) -> Any:
-    if user is None or isinstance(user, AnonymousUser) or getattr(user, "pk", user) is None:
-        raise ValueError(
-            f"{user!r} cannot be notified. Pass a saved user, its primary key, or several of them."
-        )
-    field: Any = Notification._meta.get_field("user")
-    if isinstance(user, Model) and not isinstance(user, field.related_model):
-        raise TypeError(f"{user!r} is no user. Pass a saved user, its primary key, or several of them.")
-    try:
-        return field.target_field.to_python(getattr(user, "pk", user))
-    except ValidationError as exc:
-        raise ValueError(f"{user!r} is no primary key of a user: {' '.join(exc.messages)}") from exc
+@dataclass(slots=True)
+class _Chunk:
+    """At most ``limit`` notifications of a user, above a position, that are not in the state that ``verb`` gives."""
 
+    user: Any
+    verb: str
+    up_to: int
+    ids: list[uuid.UUID] | None
+    after: int
+    limit: int
+    is_full: bool = False  # the pass of numbering was, so more rows may be pending
 
-def _create_chunk(rows: list[Notification], more: bool) -> None:
-    users = {row.user_id for row in rows}
-
-    def insert() -> bool:
-        Notification.objects.using(connection().alias).bulk_create(rows)
-        return streams.number_here(users)
-
-    if fair_atomic(insert, more=more):
-        try:
-            streams.number(users, more=more)
-        except OperationalError:
-            # The rows are stored: an error would have the caller send them again.
-            logger.warning(
-                "Notifications wait for their number; a process that looks gives it.", exc_info=True
-            )
-
-
-def _mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None) -> bool:
-    field, sets = VERBS[verb]
-    not_so = Q(**{f"{field}__isnull": sets})
-    chosen_from = listing.parts(**{"read" if field == "read_at" else "archived": not sets})
-    if verb == "unarchive":
-        # One that a newer notification with the same key has replaced stays where it is.
-        newer = Notification.objects.filter(user=user, key=OuterRef("key"), raised__gt=OuterRef("raised"))
-        # Of each part by itself, whose index says what was raised later.
-        not_so &= Q(key="") | Q(*(~Exists(newer.filter(part)) for part in listing.parts()))
-    db = connection()
-    left, full = MAX_MARKED_ROWS, False
-
-    def change() -> int:
-        nonlocal full
+    def mark(self) -> tuple[int, int | None]:
+        """Change the rows, inside a transaction; return how many, and the position of the last (None: no rows left)."""
+        db = connection()
         if db.vendor == "postgresql":
             db.cursor().execute("SET LOCAL lock_timeout = '5s'")
-        rows = Notification.objects.using(db.alias).filter(not_so, user_id=user, raised__lte=up_to)
-        if ids is not None:
-            rows = rows.filter(id__in=list(ids))
-        oldest: list[tuple[int, uuid.UUID]] = []
-        for part in chosen_from:
-            oldest += rows.filter(part).order_by("raised").values_list("raised", "id")[:some]
-        chosen = sorted({id for _, id in sorted(oldest)[:some]})
-        if not chosen:
-            return 0
+        field, is_set = VERBS[self.verb]
+        candidates = self._read_candidates()
+        position = max(candidates.values()) if len(candidates) == self.limit else None
         # An UPDATE locks in no order, so the rows are locked first, by id.
-        held = Notification.objects.using(db.alias).filter(not_so, id__in=chosen).order_by("id")
-        locked = list(held.select_for_update(no_key=db.vendor == "postgresql").values_list("id", flat=True))
-        value = times.now() if sets else None
-        Notification.objects.using(db.alias).filter(id__in=locked).update(**{field: value}, seq=None)
-        full = streams.number_here([user])
-        return len(chosen)
+        rows = Notification.objects.using(db.alias).filter(id__in=candidates, **{f"{field}__isnull": is_set})
+        rows = rows.order_by("id").select_for_update(no_key=db.vendor == "postgresql")
+        locked = list(rows.only("id", "key", "raised")) if candidates else []
+        if self.verb == "unarchive":
+            locked = self._without_replaced(locked)
+        if not locked:
+            return 0, position
+        value = times.now() if is_set else None
+        Notification.objects.using(db.alias).filter(id__in=[row.id for row in locked]).update(
+            **{field: value}, seq=None
+        )
+        self.is_full = streams.number_in_transaction([self.user])
+        return len(locked), position
 
-    while left:
-        # SQLite has one lock for all; PostgreSQL locks only these rows.
-        some = min(left, MAX_ROWS_PER_TRANSACTION) if db.vendor == "sqlite" else left
-        found = fair_atomic(change)
-        left -= found
-        if found < some:
-            break
-    if full:
-        streams.number([user], more=not left)
-    return not left
+    def _read_candidates(self) -> dict[uuid.UUID, int]:
+        """Return the ``raised`` of the rows that were raised first, by id."""
+        field, is_set = VERBS[self.verb]
+        rows = Notification.objects.using(connection().alias).filter(
+            user_id=self.user, raised__gt=self.after, raised__lte=self.up_to
+        )
+        if self.ids is not None:
+            rows = rows.filter(id__in=self.ids)
+        state = "read" if field == "read_at" else "archived"
+        found: dict[uuid.UUID, int] = {}
+        for partition in listing.partitions(**{state: not is_set}):
+            found |= rows.filter(partition).order_by("raised").values_list("id", "raised")[: self.limit]
+        return dict(sorted(found.items(), key=itemgetter(1))[: self.limit])
+
+    def _without_replaced(self, rows: list[Notification]) -> list[Notification]:
+        """Return these rows but those that a newer notification with the same key has replaced: they stay archived.
+
+        One statement for all of them: one for each row read everything that is newer, and made 10,000 rows quadratic.
+        """
+        keys = {row.key for row in rows if row.key}
+        if not keys:
+            return rows
+        newer = Notification.objects.using(connection().alias).filter(
+            user_id=self.user, key__in=keys, raised__gt=min(row.raised for row in rows if row.key)
+        )
+        # Each partition by itself, whose index finds what was raised later.
+        newest_of_keys, *others = (
+            newer.filter(partition).values_list("key").annotate(newest=Max("raised"))
+            for partition in listing.partitions()
+        )
+        newest: dict[str, int] = {}
+        for key, raised in newest_of_keys.union(*others, all=True):
+            newest[key] = max(raised, newest.get(key, 0))
+        return [row for row in rows if not row.key or newest.get(row.key, 0) <= row.raised]

@@ -1,4 +1,4 @@
-"""One pass of numbering: gives rows that wait for it the next positions of their users' streams. See ``streams``."""
+"""One pass of numbering: gives pending rows the next positions of their users' streams. See ``streams``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from notifications.db.transactions import connection
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Job, Notification, Stream
 
-#: The first column and the condition of the index of keys, in its words: see ``models.Notification``.
+#: First column and condition of the index ``notifications_n_open_key``, worded as it is: see ``models.Notification``.
 KEY_OWNER = "COALESCE(user_id, user_id)"
 HAS_OPEN_KEY = "NOT (key = '') AND COALESCE(read_at, archived_at) IS NULL"
+
+#: Rows that one pass numbers at most.
+MAX_ROWS_PER_PASS = {"sqlite": 100, "postgresql": 200}
 
 
 @dataclass(slots=True, eq=False)
 class Row:
+    """A pending row, or an unread notification that a pending one with the same key replaces.
+
+    ``id`` and ``user`` are as the database has them. ``open``: neither read nor archived.
+    """
+
     table: str
     id: Any
     user: Any
@@ -32,21 +40,21 @@ class Row:
 
 
 class Pass:
-    """One pass over the rows that wait for a number."""
+    """One pass over the pending rows of some users (keys, in ascending order), in the transaction that is open."""
 
     def __init__(self, cursor: CursorWrapper, db: Any, users: list[Any]) -> None:
         self.cursor = cursor
         self.db = db
         self.users = [to_db(user) for user in users]
-        self.theirs, self.params = bulk.where_in(Stream, "user_id", self.users)
-        self.limit = 100 if db.vendor == "sqlite" else 200
+        self.user_condition, self.params = bulk.where_in(Stream, "user_id", self.users)
+        self.limit = MAX_ROWS_PER_PASS[db.vendor]
 
     def run(self) -> tuple[list[Any], bool]:
         """Number rows; return the users (keys) whose streams moved, and whether the pass was full."""
         self.lock_streams()
         # A later statement: one that locked and read at once would read from a snapshot older than its lock, and number
         # rows twice.
-        rows, open_rows, blocked = self.take_free()
+        rows, open_rows, blocked_keys = self.read_numberable()
         if not rows:
             return [], False
         streams = self.read_streams()
@@ -54,21 +62,24 @@ class Pass:
         for row in rows:
             stream = streams[row.user]
             if row.key and row.raised is None:
-                if (row.user, row.key) in blocked:
-                    continue  # whoever holds the older row numbers both
+                if (row.user, row.key) in blocked_keys:
+                    continue  # the transaction that holds the older row numbers both
                 for older in open_rows.pop((row.user, row.key), []):
                     self.supersede(older, stream, numbered)
-            self.give(row, stream, numbered)
+            self.assign(row, stream, numbered)
             if row.key and row.open and row not in open_rows.get((row.user, row.key), []):
                 open_rows.setdefault((row.user, row.key), []).append(row)
         moved = self.write(list(numbered.values()), streams)
         return [from_db(user) for user in moved], bool(numbered) and len(rows) >= self.limit
 
     def lock_streams(self) -> None:
-        """Create or lock the streams in one order. The WHERE is never true: nothing is written to an existing one."""
-        self.cursor.execute(*self.locking())
+        self.cursor.execute(*self.lock_statement())
 
-    def locking(self) -> tuple[str, list[Any]]:
+    def lock_statement(self) -> tuple[str, list[Any]]:
+        """Return the statement that creates or locks the streams in the order of their keys.
+
+        Its last WHERE is never true, so that nothing is written to an existing stream.
+        """
         users, params = bulk.values(Stream, ("user_id",), [(user,) for user in self.users])
         return (
             f"WITH users (id) AS ({users}) INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
@@ -77,29 +88,32 @@ class Pass:
             params,
         )
 
-    def take_free(self) -> tuple[list[Row], dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
-        """Take rows, and what ``keyed`` finds for them. Those that must wait for a locked one never fill the pass: they
-        would stall all others."""
-        passed: set[tuple[Any, str]] = set()
-        while True:
-            rows = self.take(passed)
-            open_rows, blocked = self.keyed(rows)
-            if not blocked or len(rows) < self.limit:
-                return rows, open_rows, blocked
-            passed |= blocked
+    def read_numberable(self) -> tuple[list[Row], dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
+        """Return pending rows, and what ``lock_replaced`` returns for them.
 
-    def take(self, passed: set[tuple[Any, str]]) -> list[Row]:
-        """Take the rows without a number, by id. Whoever holds streams waits for no row: locked ones are left.
-
-        New rows of the users and keys in ``passed`` are left too.
+        Rows whose key is blocked never fill the pass, or they would hold up all others.
         """
-        where = f"WHERE {self.theirs} AND seq IS NULL"
-        tail = f"ORDER BY id LIMIT {self.limit}{lock(skip=True)}"
+        passed_over: set[tuple[Any, str]] = set()
+        while True:
+            rows = self.read_pending(passed_over)
+            open_rows, blocked_keys = self.lock_replaced(rows)
+            if not blocked_keys or len(rows) < self.limit:
+                return rows, open_rows, blocked_keys
+            passed_over |= blocked_keys
+
+    def read_pending(self, passed_over: set[tuple[Any, str]]) -> list[Row]:
+        """Lock and return pending rows by id, but new ones of the users and keys in ``passed_over``.
+
+        Rows that are locked elsewhere are skipped: waiting for one while holding streams deadlocks with a transaction
+        that holds the row and waits for a stream.
+        """
+        where = f"WHERE {self.user_condition} AND seq IS NULL"
+        tail = f"ORDER BY id LIMIT {self.limit}{lock_clause(skip_locked=True)}"
         self.cursor.execute(
             "SELECT id, user_id, raised, counted, read_at IS NULL AND archived_at IS NULL, key "
             f"FROM notifications_notification {where}"
-            f"{' AND NOT (raised IS NULL AND user_id = %s AND key = %s)' * len(passed)} {tail}",
-            [*self.params, *(part for pair in passed for part in pair)],
+            f"{' AND NOT (raised IS NULL AND user_id = %s AND key = %s)' * len(passed_over)} {tail}",
+            [*self.params, *(part for pair in passed_over for part in pair)],
         )
         rows = [
             Row("notifications_notification", id, user, raised, bool(counted), bool(is_open), key)
@@ -111,19 +125,26 @@ class Pass:
         return rows[: self.limit]
 
     def read_streams(self) -> dict[Any, list[int]]:
-        self.cursor.execute(*self.reading())
+        """Return ``[head, unread]`` of each user, as the database has their keys."""
+        self.cursor.execute(*self.read_statement())
         return {user: [head, unread] for user, head, unread in self.cursor.fetchall()}
 
-    def reading(self) -> tuple[str, list[Any]]:
-        return f"SELECT user_id, head, unread FROM notifications_stream WHERE {self.theirs}", self.params
+    def read_statement(self) -> tuple[str, list[Any]]:
+        return (
+            f"SELECT user_id, head, unread FROM notifications_stream WHERE {self.user_condition}",
+            self.params,
+        )
 
-    def keyed(self, rows: list[Row]) -> tuple[dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
-        """Find the open rows that new ones with the same key archive, and the keys of which one is locked elsewhere."""
+    def lock_replaced(self, rows: list[Row]) -> tuple[dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
+        """Lock the open rows that new rows with the same key replace.
+
+        Returns them by user and key, and the users and keys of which such a row is locked elsewhere.
+        """
         new = {(row.user, row.key) for row in rows if row.key and row.raised is None}
         if not new:
             return {}, set()
         users, keys = sorted({user for user, _ in new}), sorted({key for _, key in new})
-        # ``+raised``: SQLite would take the index of a whole inbox otherwise.
+        # ``+raised``: SQLite would use the index of a whole inbox otherwise.
         query = (
             "SELECT id, user_id, raised, counted, key FROM notifications_notification "
             f"WHERE {KEY_OWNER} IN ({', '.join(['%s'] * len(users))}) AND key IN ({', '.join(['%s'] * len(keys))}) "
@@ -131,20 +152,21 @@ class Pass:
         )
         self.cursor.execute(query, [*users, *keys])
         visible = {row[0]: row for row in self.cursor.fetchall()}
-        held = visible
+        locked = visible
         if visible and self.db.features.has_select_for_update_skip_locked:
-            self.cursor.execute(f"{query} ORDER BY id{lock(skip=True)}", [*users, *keys])
-            held = {row[0]: row for row in self.cursor.fetchall()}
-        here = {row.id: row for row in rows}
+            self.cursor.execute(f"{query} ORDER BY id{lock_clause(skip_locked=True)}", [*users, *keys])
+            locked = {row[0]: row for row in self.cursor.fetchall()}
+        pending = {row.id: row for row in rows}
         found: dict[tuple[Any, str], list[Row]] = {}
-        for _, (id, user, raised, counted, key) in sorted(held.items()):
-            row = here.get(id) or Row(
+        for _, (id, user, raised, counted, key) in sorted(locked.items()):
+            row = pending.get(id) or Row(
                 "notifications_notification", id, user, raised, bool(counted), True, key
             )
             found.setdefault((user, key), []).append(row)
-        return found, {(user, key) for id, (_, user, _, _, key) in visible.items() if id not in held}
+        return found, {(user, key) for id, (_, user, _, _, key) in visible.items() if id not in locked}
 
     def supersede(self, row: Row, stream: list[int], numbered: dict[Any, Row]) -> None:
+        """Archive a row that a newer one with the same key replaces."""
         row.open = False
         row.archived = True
         if row.id in numbered:
@@ -152,9 +174,10 @@ class Pass:
                 stream[1] -= 1
                 row.counted = False
         else:
-            self.give(row, stream, numbered)
+            self.assign(row, stream, numbered)
 
-    def give(self, row: Row, stream: list[int], numbered: dict[Any, Row]) -> None:
+    def assign(self, row: Row, stream: list[int], numbered: dict[Any, Row]) -> None:
+        """Give a row the next ``seq`` of its stream, and count it among the unread if it is open."""
         if row.id in numbered:
             return
         stream[0] += 1
@@ -166,13 +189,13 @@ class Pass:
         numbered[row.id] = row
 
     def write(self, rows: list[Row], streams: dict[Any, list[int]]) -> list[Any]:
-        """Write what was given; return the streams that moved, as the database has their keys."""
-        notices = [
+        """Write rows and streams; return the users whose streams moved, as the database has their keys."""
+        notifications = [
             (row.seq, row.raised, row.counted, row.id)
             for row in rows
             if row.table == "notifications_notification"
         ]
-        bulk.update(Notification, ("seq", "raised", "counted"), ("id",), notices)
+        bulk.update(Notification, ("seq", "raised", "counted"), ("id",), notifications)
         if archived := [row.id for row in rows if row.archived]:
             marks = ", ".join(["%s"] * len(archived))
             self.cursor.execute(
@@ -186,8 +209,11 @@ class Pass:
         return moved
 
 
-def lock(*, skip: bool = False) -> str:
-    """The clause that locks rows: NO KEY, because FOR UPDATE would collide with the key-share locks of foreign keys."""
+def lock_clause(*, skip_locked: bool = False) -> str:
+    """Return the clause that locks rows; empty on SQLite.
+
+    NO KEY UPDATE, because FOR UPDATE conflicts with the key-share locks of foreign keys.
+    """
     if not connection().features.has_select_for_update_skip_locked:
         return ""
-    return " FOR NO KEY UPDATE SKIP LOCKED" if skip else " FOR NO KEY UPDATE"
+    return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"

@@ -1,4 +1,4 @@
-"""What pages show: where a stream is, and a page of its notifications."""
+"""What server-rendered pages show: the position of a stream, and a page of its notifications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE_SIZE = 25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamPosition:
-    """A position as a page carries it: what a client that starts from the page says in its hello."""
+    """The position that a page carries, from which its client resumes."""
 
     epoch: str
     seq: int
@@ -24,22 +24,22 @@ class StreamPosition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InboxPage:
-    """Notifications, newest first; ``after`` is where the next page starts, None on the last one."""
+    """Notifications, newest first. ``after`` is where the next page starts, None on the last page."""
 
     rows: list[Notification]
     after: int | None
 
 
 def read_stream_position(user: Any) -> StreamPosition:
-    """Return where the stream of a user (key) is. To be read before the rows that a page lists."""
+    """Return the position of the stream of a user (key). Read it before the rows that a page lists."""
     epoch, position = streams.epoch(), changes.position(user)
     return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread)
 
 
 def read_inbox_page(user: Any, seq: int, after: int | None = None) -> InboxPage:
     """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``; ``after`` is the
-    ``raised`` of the last one of the page before."""
-    found = listing.read_newest(user, PAGE_SIZE + 1, head=seq, after=after)
+    ``raised`` of the last one of the previous page."""
+    rows = listing.read_newest(user, PAGE_SIZE + 1, head=seq, after=after)
     return InboxPage(
-        rows=found[:PAGE_SIZE], after=found[PAGE_SIZE - 1].raised if len(found) > PAGE_SIZE else None
+        rows=rows[:PAGE_SIZE], after=rows[PAGE_SIZE - 1].raised if len(rows) > PAGE_SIZE else None
     )

@@ -1,7 +1,7 @@
-"""Rows of users that were deleted.
+"""Delete the rows of deleted users.
 
-A process killed between the deletion and its purge leaves everything, a job that notifies later leaves a stream:
-``prune`` finds both.
+A process that is killed between the deletion and the purge leaves all rows, and a job that notifies later leaves a
+stream. ``prune`` finds both.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, 
 from notifications.db.user_keys import to_db
 from notifications.models import Stream
 from notifications.streams import ring
-from notifications.streams.numbering import lock
+from notifications.streams.numbering import lock_clause
 
-#: Streams of which one query asks whether their users exist.
+#: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
 
 
 def purge(user: Any) -> int:
-    """Delete everything of a user (key) that was deleted; return how many rows of jobs and notifications."""
+    """Delete all rows of a deleted user (key); return the number of jobs and notifications among them."""
     deleted = 0
     while count := fair_atomic(lambda: purge_chunk(user)):
         deleted += count
@@ -32,16 +32,16 @@ def purge(user: Any) -> int:
 
 
 def purge_chunk(user: Any) -> int:
-    """Delete, inside a transaction, some rows of a user (key) that was deleted; at last the stream. Return how many."""
+    """Delete, inside a transaction, a chunk of the rows of a deleted user (key), the stream last.
+
+    Returns the number of jobs or notifications, 0 when only the stream was left.
+    """
     key = to_db(user)
     with connection().cursor() as cursor:
         for table in ("notifications_job", "notifications_notification"):
-            # Chosen first and then put in order: of many rows only these few are sorted.
-            cursor.execute(
-                f"SELECT id FROM {table} WHERE id IN "
-                f"(SELECT id FROM {table} WHERE user_id = %s LIMIT {MAX_ROWS_PER_TRANSACTION}) ORDER BY id{lock()}",
-                [key],
-            )
+            # The inner query limits, the outer one sorts: of many rows only these few are sorted.
+            chunk = f"SELECT id FROM {table} WHERE user_id = %s LIMIT {MAX_ROWS_PER_TRANSACTION}"
+            cursor.execute(f"SELECT id FROM {table} WHERE id IN ({chunk}) ORDER BY id{lock_clause()}", [key])
             ids = [row[0] for row in cursor.fetchall()]
             if ids:
                 marks = ", ".join(["%s"] * len(ids))
@@ -54,8 +54,8 @@ def purge_chunk(user: Any) -> int:
     return 0
 
 
-def gone() -> Iterator[list[Any]]:
-    """Yield the keys of users that do not exist any more and have a stream, those among a few streams at a time."""
+def find_deleted_users() -> Iterator[list[Any]]:
+    """Yield, for a chunk of streams at a time, the keys of the users that do not exist any more."""
     model, alias = get_user_model(), database()
     if router.db_for_write(model) != alias:
         return
@@ -65,9 +65,10 @@ def gone() -> Iterator[list[Any]]:
         if last is not None:
             streams = streams.filter(user_id__gt=last)
         keys = list(streams.values_list("user_id", flat=True)[:MAX_STREAMS_PER_CHUNK])
-        # Read after the streams, as a user is there before a stream; by no manager of the host, which may hide some.
-        there = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
-        yield [key for key in keys if key not in there]
+        # Read after the streams, because a user exists before the stream. Not by a manager of the host, which may hide
+        # users.
+        existing = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
+        yield [key for key in keys if key not in existing]
         if len(keys) < MAX_STREAMS_PER_CHUNK:
             return
         last = keys[-1]

@@ -1,4 +1,4 @@
-"""Unread counts that somebody put wrong past this app: found, and made right."""
+"""Find and correct unread counts that are wrong, because another program has changed rows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from notifications.streams import number, ring
 from notifications.streams.numbering import Pass
 
 
-def miscounted() -> dict[Any, tuple[int, int]]:
-    """Return the users (keys) whose unread count is wrong, with the count and what it should be. Reads everything."""
+def find_wrong_counts() -> dict[Any, tuple[int, int]]:
+    """Return the users (keys) whose unread count is wrong, each with the count and the right one.
+
+    Reads all notifications.
+    """
     with connection().cursor() as cursor:
-        # One statement: both are as of one moment. What waits for its number is not counted yet, or no longer.
+        # One statement, so that both are from one snapshot. Pending rows are not counted yet, or are still counted.
         cursor.execute(
             "SELECT s.user_id, s.unread, coalesce(n.counted, 0) + coalesce(n.drift, 0) FROM notifications_stream s "
             "LEFT JOIN (SELECT user_id, sum(CASE WHEN counted THEN 1 ELSE 0 END) AS counted, "
@@ -25,18 +28,18 @@ def miscounted() -> dict[Any, tuple[int, int]]:
             "FROM notifications_notification GROUP BY user_id) n ON n.user_id = s.user_id "
             "WHERE s.unread <> coalesce(n.counted, 0) OR coalesce(n.drift, 0) <> 0 ORDER BY s.user_id"
         )
-        return {from_db(user): (unread, right) for user, unread, right in cursor.fetchall()}
+        return {from_db(user): (unread, expected) for user, unread, expected in cursor.fetchall()}
 
 
 def recount(user: Any) -> None:
-    """Make the unread count of a user (key) right, which somebody put wrong past this app."""
+    """Correct the unread count of a user (key)."""
     is_open = Q(read_at__isnull=True, archived_at__isnull=True)
     wrong = Notification.objects.using(database()).filter(
         (is_open & Q(counted=False)) | (~is_open & Q(counted=True)), user=user, seq__isnull=False
     )
 
-    def change() -> None:
-        # Numbered again, as if it had just changed, each is counted right. A row that somebody holds is being numbered.
+    def mark_pending() -> None:
+        # Numbering counts each of these rows, as if it had just changed. Locked rows are being numbered already.
         rows = wrong.order_by("id")
         if connection().features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, no_key=True)
@@ -48,13 +51,13 @@ def recount(user: Any) -> None:
         db = connection()
         with db.cursor() as cursor:
             Pass(cursor, db, [user]).lock_streams()
-            cursor.execute(  # a later statement: see ``Pass.run``
+            cursor.execute(  # a statement after the lock: see ``Pass.run``
                 "UPDATE notifications_stream SET unread = (SELECT count(*) FROM notifications_notification "
                 "WHERE user_id = %s AND counted) WHERE user_id = %s",
                 [to_db(user)] * 2,
             )
         ring([user])
 
-    retrying_atomic(change)
+    retrying_atomic(mark_pending)
     number([user])
     retrying_atomic(count)

@@ -26,11 +26,11 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
     """
     from notifications.db.transactions import database
     from notifications.models import Notification
-    from notifications.streams.inbox import keys
+    from notifications.streams.inbox import user_keys_of
 
     rows = Notification.objects.using(database()).order_by("id")
     if user is not None:
-        rows = rows.filter(user__in=keys(user))
+        rows = rows.filter(user__in=user_keys_of(user))
     before = set(rows.values_list("id", flat=True))
     told: list[Notification] = []
     yield told

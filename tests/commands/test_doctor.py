@@ -134,13 +134,13 @@ def test_a_wrong_count_is_found_and_mended(ada, how):
     stream = Stream.objects.get(user=ada)
     assert stream.unread == right and stream.head == head + (how == "a row")
     assert Stream.objects.get(user=bob).unread == 1
-    assert not recount.miscounted()
+    assert not recount.find_wrong_counts()
 
 
 def test_rows_that_wait_for_their_number_are_no_wrong_count(ada):
     inbox.create_notifications(ada, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
-    assert not recount.miscounted()
+    assert not recount.find_wrong_counts()
 
 
 def test_a_table_is_missing(monkeypatch):

@@ -153,5 +153,5 @@ def notify_here(user, title):
     """Insert and number in the open transaction, as a finish does. Returns the number that it got."""
     row = inbox.build_notification(user.pk, title, key="k")
     row.save(force_insert=True)
-    streams.number_here([user.pk])
+    streams.number_in_transaction([user.pk])
     return scalar("SELECT seq FROM notifications_notification WHERE id = %s", row.pk)

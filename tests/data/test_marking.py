@@ -51,23 +51,23 @@ def test_a_request_that_is_quick_leaves_nothing(person, user):
     """The usual one."""
     person.post(reverse("notifications:inbox-read"), {"up_to": MANY})
     assert not unread(user).exists()
-    assert streams.being_read(user.pk) == []
+    assert marking.pending_reads(user.pk) == []
 
 
 def test_the_count_is_right_at_each_moment(user):
     """Each chunk is numbered in the transaction that marks it."""
-    streams.read_later(user.pk, 0, MANY - 50)
+    marking.save_pending_read(user.pk, 0, MANY - 50)
     counts = [changes.position(user.pk).unread]
     while marking.continue_marking(0):
         counts.append(changes.position(user.pk).unread)
         assert counts[-1] == unread(user).count()
-        assert recount.miscounted() == {}
+        assert recount.find_wrong_counts() == {}
     assert counts == [250, 150, 50]
 
 
 def test_what_is_marked_as_unread_meanwhile_stays_so(user):
     """It was read by the request, and its reader has changed that since."""
-    streams.read_later(user.pk, 0, MANY)
+    marking.save_pending_read(user.pk, 0, MANY)
     assert marking.continue_marking(0)
     first = Notification.objects.get(user=user, raised=1)
     inbox.mark(user.pk, "unread", MANY, [first.pk])
@@ -79,17 +79,17 @@ def test_what_is_marked_as_unread_meanwhile_stays_so(user):
 
 def test_another_request_extends_it(user):
     """Never back to an earlier position."""
-    streams.read_later(user.pk, 0, MANY)
-    streams.read_later(user.pk, 0, 10)
-    assert streams.being_read() == [(user.pk, 0, MANY)]
+    marking.save_pending_read(user.pk, 0, MANY)
+    marking.save_pending_read(user.pk, 0, 10)
+    assert marking.pending_reads() == [(user.pk, 0, MANY)]
 
 
 def test_two_users_take_turns(user, django_user_model):
     """A large inbox does not hold up a small one."""
     other = django_user_model.objects.create_user("eve")
     notify(other, "One")
-    streams.read_later(user.pk, 0, MANY)
-    streams.read_later(other.pk, 0, 1)
+    marking.save_pending_read(user.pk, 0, MANY)
+    marking.save_pending_read(other.pk, 0, 1)
     marking.continue_marking(0)
     marking.continue_marking(0)
     assert not unread(other).exists()
@@ -108,15 +108,15 @@ def test_a_locked_row_is_left_until_it_is_free(on_postgresql, elsewhere, user):
     holder.roll_back()
     marking.continue_marking(60)
     assert not unread(user).exists()
-    assert streams.being_read() == []
+    assert marking.pending_reads() == []
 
 
 def test_a_locked_inbox_does_not_hold_up_others(on_postgresql, elsewhere, user, django_user_model):
     """Also where only one chunk is marked at a time."""
     other = django_user_model.objects.create_user("eve")
     notify(other, "One")
-    streams.read_later(user.pk, 0, 1)
-    streams.read_later(other.pk, 0, 1)
+    marking.save_pending_read(user.pk, 0, 1)
+    marking.save_pending_read(other.pk, 0, 1)
     holder = elsewhere()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))

@@ -131,7 +131,7 @@ def test_numbering_nobody_does_nothing(transactional_db):
     """An empty set of users is no error."""
     with CaptureQueriesContext(connection) as queries:
         streams.number([])
-        assert streams.number_here([]) is False
+        assert streams.number_in_transaction([]) is False
     assert not queries.captured_queries
 
 
@@ -181,7 +181,7 @@ def test_ring_follows_the_commit(user):
 
 def test_rings_are_kept_within_bounds(on_sqlite, monkeypatch):
     """The last rings are kept, old ones go."""
-    monkeypatch.setattr(streams, "MAX_RINGS_KEPT", 10)
+    monkeypatch.setattr(streams.rings, "MAX_RINGS_KEPT", 10)
     for user in range(1, 41):
         streams.ring([user])
     streams.number_pending()

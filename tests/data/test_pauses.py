@@ -57,7 +57,7 @@ def test_paced(on_sqlite, pauses):
     assert len(noted) == 1
     assert transactions.fair_atomic(partial(hold, 0.05, 7)) == 7
     assert time.monotonic() - began[-1] >= 0.1
-    assert transactions.fair_atomic(partial(hold, 0, 0), more=True) == 0
+    assert transactions.fair_atomic(partial(hold, 0, 0), more_follows=True) == 0
     assert len(noted) == 3
     with transactions.transaction.atomic():
         transactions.fair_atomic(partial(hold, 0, 1))

@@ -175,8 +175,8 @@ def look_for_lost_jobs(user):
 def be_shown_active_jobs(user):
     for _ in range(3):
         job(user)
-    changes.active_jobs(changes.active_versions([user])[user])
-    changes.active_sums([user])
+    changes.read_active_jobs(changes.read_active_versions([user])[user])
+    changes.read_active_sums([user])
 
 
 def wait_in_vain(user):
@@ -201,8 +201,8 @@ WAYS = {
     "long catch-up": lambda user: changes.read_missed({user: [-10]}),
     "catch-up of many": lambda user: changes.read_missed({one: [2 * EACH - 2] for one in range(1, 41)}),
     "snapshot": lambda user: changes.read_snapshot(user, 2 * EACH),
-    "snapshots": lambda user: changes.newest_of_many({user: 2 * EACH, user + 1: 2 * EACH}),
-    "what waits": lambda user: changes.unnumbered([user]),
+    "snapshots": lambda user: changes.read_snapshots({user: 2 * EACH, user + 1: 2 * EACH}),
+    "what waits": lambda user: changes.find_unnumbered_users([user]),
     "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 60),
     "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 4),
     "a page of the archive": lambda user: listing.read_newest(user, 51, head=2 * EACH, archived=True),
@@ -244,7 +244,7 @@ def test_no_query_scans(crowded, monkeypatch):
 def test_looking_for_users_that_are_gone_reads_pages(crowded):
     """Some streams at a time, by their key."""
     with CaptureQueriesContext(connection) as queries:
-        assert len([user for some in purging.gone() for user in some]) == STREAMS
+        assert len([user for some in purging.find_deleted_users() for user in some]) == STREAMS
     first, *others = [
         query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
     ]
@@ -258,7 +258,7 @@ def test_pruning_sorts_no_backlog(crowded):
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
         cursor.execute("ANALYZE")
-    for model, ended in retention.ENDS:
+    for model, ended in retention.END_COLUMNS:
         with transaction.atomic(), CaptureQueriesContext(connection) as queries:
             assert retention._prune_chunk(model, ended, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
         asked = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
@@ -465,7 +465,7 @@ def test_a_finish_looks_up_its_keys_before_anybody_has_counted_the_rows(django_u
         notify(user, "Told", key=f"job:{uuid7()}")
     told = list(Notification.objects.all())
     with CaptureQueriesContext(connection) as queries, connection.cursor() as cursor:
-        cursor.execute(*streams._replacing(told))
+        cursor.execute(*streams._replaces_unread(told))
         assert bool(cursor.fetchone()[0])
     plan = explain(queries.captured_queries[0]["sql"])
     assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
@@ -524,7 +524,7 @@ def test_keys_are_looked_up_without_statistics(full_inbox):
     Before the first ANALYZE PostgreSQL takes each partial index for one that holds next to nothing.
     """
     new = [inbox.build_notification(full_inbox, "Told", key=f"job:{uuid7()}") for _ in range(50)]
-    assert pages_read(*streams._replacing(new)) < 50 * A_LOOK_UP[connection.vendor]
+    assert pages_read(*streams._replaces_unread(new)) < 50 * A_LOOK_UP[connection.vendor]
     unnumbered(full_inbox, 1, key=new[0].key)
     with CaptureQueriesContext(connection) as queries:
         streams.number([full_inbox])

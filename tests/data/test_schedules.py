@@ -69,7 +69,7 @@ def test_numbering_waits_for_the_stream_and_then_sees_what_was_committed(elsewhe
     unnumbered(user.pk, 3)
     first, second = elsewhere(), elsewhere()
     first.begin()
-    first.do(streams.number_here, [user.pk])
+    first.do(streams.number_in_transaction, [user.pk])
     waiting = second.start(streams.number, [user.pk])
     second.wait_until_blocked()
     unnumbered(user.pk, 1)
@@ -84,7 +84,7 @@ def test_a_stream_that_is_locked_is_not_head_plus_one_for_readers(elsewhere, use
     unnumbered(user.pk, 1)
     numbering = elsewhere()
     numbering.begin()
-    numbering.do(streams.number_here, [user.pk])
+    numbering.do(streams.number_in_transaction, [user.pk])
     assert (position(user), seqs(user)) == ((0, 0), [None])
     numbering.commit()
     assert (position(user), seqs(user)) == ((1, 1), [1])
@@ -247,7 +247,7 @@ class limited_patience:
 def number_inserted(user, title):
     """Insert and number in the open transaction, as a transaction of our own does."""
     inbox.build_notification(user.pk, title).save(force_insert=True)
-    streams.number_here([user.pk])
+    streams.number_in_transaction([user.pk])
     assert Stream.objects.get(pk=user).head == 1
 
 

@@ -128,7 +128,7 @@ def test_a_hook_after_a_lost_one_is_not_confused(users):
 def test_a_numbering_that_fails_after_the_commit_is_the_apps_own_affair(user, monkeypatch, caplog):
     """The caller has committed: nothing is raised at them, the failure is logged, and the next second mends it."""
     with monkeypatch.context() as broken:
-        broken.setattr(streams, "number_here", lambda users: 1 / 0)
+        broken.setattr(streams, "number_in_transaction", lambda users: 1 / 0)
         done = []
         with transaction.atomic():
             notify(user, "note")

@@ -107,7 +107,7 @@ def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
     wait_until(lambda: all(future.running() for future in futures), what="both to run")
     waiting = executor.submit(int)
     scarcity = no_threads(monkeypatch, prefix="under-test")
-    with executor.lent(futures[0]):
+    with executor.lend_thread(futures[0]):
         assert not waiting.done()
         scarcity.end()
         assert executor.submit(int).result(60) == 0

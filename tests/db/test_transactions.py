@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import notify
 from notifications.db import transactions
-from notifications.db.transactions import begin_with_a_write, execute_one, on_commit, retrying_atomic
+from notifications.db.transactions import begin_with_write, execute_one, on_commit, retrying_atomic
 from notifications.models import Notification, Stream
 from tests.data.conftest import Elsewhere, scalar
 from tests.data.shapes import assert_orderly
@@ -172,7 +172,7 @@ def test_begin_with_a_write_takes_the_lock(deferred, user):
     """SQLite takes it for a statement that changes nothing."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0, isolation_level=None)) as other:
         with transaction.atomic():
-            begin_with_a_write()
+            begin_with_write()
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("BEGIN IMMEDIATE")
         other.execute("BEGIN IMMEDIATE")

@@ -247,14 +247,14 @@ async def test_a_job_that_moves_while_it_is_read_for_somebody_else(connect, user
     job = await in_thread(rows.job, user)
     socket = await connect(user)
     await socket.start()
-    real, moving = changes.active_jobs, [job]
+    real, moving = changes.read_active_jobs, [job]
 
     def active_jobs(ids):
         while moving:
             rows.change(moving.pop(), state="running")
         return real(ids)
 
-    monkeypatch.setattr(changes, "active_jobs", active_jobs)
+    monkeypatch.setattr(changes, "read_active_jobs", active_jobs)
     monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # it is lost, or comes too late
     second = await connect(user)
     assert (await second.start())["jobs"][0]["version"] == 2

@@ -137,21 +137,21 @@ def test_snapshots_of_many_users_are_those_of_each(user, other):
     rows.notices(other, 3)
     heads = {user.pk: 61, other.pk: 2, 12345: 0}
     with CaptureQueriesContext(connection) as queries:
-        found = changes.newest_of_many(heads)
+        found = changes.read_snapshots(heads)
     assert len(queries) == 1
     assert found == {pk: changes.read_snapshot(pk, head) for pk, head in heads.items()}
     assert [len(found[pk]) for pk in heads] == [40, 2, 0]
     assert found[user.pk][0].raised == 21
     full = changes.position(user.pk).head
-    assert changes.newest_of_many({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
+    assert changes.read_snapshots({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
 
 
 def test_who_waits_for_a_number_is_found(user, other):
     """Only those, of both kinds of rows."""
     inbox.build_notification(user.pk, "left").save()
-    assert changes.unnumbered([user.pk, other.pk]) == [user.pk]
+    assert changes.find_unnumbered_users([user.pk, other.pk]) == [user.pk]
     streams.number([user.pk])
-    assert changes.unnumbered([user.pk, other.pk]) == []
+    assert changes.find_unnumbered_users([user.pk, other.pk]) == []
 
 
 def test_active_jobs_are_the_hundred_queued_last(user, other):
@@ -159,21 +159,21 @@ def test_active_jobs_are_the_hundred_queued_last(user, other):
     made = rows.jobs(user, 105)
     rows.finish(made[-1])
     theirs = rows.jobs(other, 2)
-    versions = changes.active_versions([user.pk, other.pk])
-    jobs = changes.active_jobs([id for mine in versions.values() for id in mine])
+    versions = changes.read_active_versions([user.pk, other.pk])
+    jobs = changes.read_active_jobs([id for mine in versions.values() for id in mine])
     assert [jobs[id].pk for id in versions[user.pk]] == [job.pk for job in made[-2:3:-1]]
     assert [jobs[id].pk for id in versions[other.pk]] == [theirs[1].pk, theirs[0].pk]
 
 
 def test_sums_move_with_every_change_of_an_active_job(user):
     """So that the position check sees what no ring told."""
-    assert changes.active_sums([user.pk]) == {}
+    assert changes.read_active_sums([user.pk]) == {}
     job = rows.job(user)
-    first = changes.active_sums([user.pk])
+    first = changes.read_active_sums([user.pk])
     rows.change(job, progress_current=1)
-    second = changes.active_sums([user.pk])
+    second = changes.read_active_sums([user.pk])
     rows.job(user)
-    third = changes.active_sums([user.pk])
+    third = changes.read_active_sums([user.pk])
     assert (first, second, third) == ({user.pk: (1, 1)}, {user.pk: (1, 2)}, {user.pk: (2, 3)})
 
 
@@ -194,10 +194,10 @@ def test_no_query_scans(user):
         changes.read_missed({user.pk: [0]})
         changes._read_far(user.pk, 0, 4)
         changes.read_snapshot(user.pk, 4)
-        changes.newest_of_many({user.pk: 4})
-        changes.unnumbered([user.pk])
-        changes.active_jobs(changes.active_versions([user.pk])[user.pk])
-        changes.active_sums([user.pk])
+        changes.read_snapshots({user.pk: 4})
+        changes.find_unnumbered_users([user.pk])
+        changes.read_active_jobs(changes.read_active_versions([user.pk])[user.pk])
+        changes.read_active_sums([user.pk])
     assert len(queries) > 10
     with connection.cursor() as cursor:
         for query in queries:
@@ -206,6 +206,6 @@ def test_no_query_scans(user):
             scans = [
                 step
                 for step in plan
-                if step.startswith("SCAN") and not {"wanted", "CONSTANT", "part"} & set(step.split())
+                if step.startswith("SCAN") and not {"ranges", "CONSTANT", "part"} & set(step.split())
             ]
             assert not scans, (query["sql"], plan)

@@ -96,8 +96,8 @@ def test_nobody(transactional_db):
         ([None], ValueError, "Pass a saved user"),
         (AnonymousUser(), ValueError, "Pass a saved user"),
         (lambda: get_user_model()(username="new"), ValueError, "Pass a saved user"),
-        ("ada", ValueError, "no primary key of a user"),
-        (lambda: Group.objects.create(name="staff"), TypeError, "no user"),
+        ("ada", ValueError, "is not a primary key of a user"),
+        (lambda: Group.objects.create(name="staff"), TypeError, "is not a user"),
     ],
 )
 def test_somebody_who_cannot_be_notified(who, error, words, user):
@@ -261,11 +261,11 @@ def test_a_database_that_is_busy_after_the_rows_are_stored(transactional_db, mon
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(streams, "number_here", lambda users: True)
+    monkeypatch.setattr(streams, "number_in_transaction", lambda users: True)
     monkeypatch.setattr(streams, "number", busy)
     assert len(notify(people, "Hello")) == 250
     assert Notification.objects.count() == 250
-    assert "wait for their number" in caplog.text
+    assert "Could not number notifications" in caplog.text
     monkeypatch.undo()
     streams.number_pending()
     assert_orderly(people)

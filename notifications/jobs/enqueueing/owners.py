@@ -85,11 +85,11 @@ def running_job() -> RunningJob | None:
 
 def owner_key(told: Any = None) -> Any:
     """Return the key of the owner for a job that is enqueued now, or None. Raises TypeError or ValueError."""
-    from notifications.streams.inbox import keys
+    from notifications.streams.inbox import user_keys_of
 
     for user in (told, _request_user.get(), _requester.get(), _job_owner.get()):
         if user is not None and not getattr(user, "is_anonymous", False):
-            return keys(user)[0]
+            return user_keys_of(user)[0]
     return None
 
 

@@ -140,7 +140,7 @@ def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID
         states.write_ends(ended, now, state="queued")
         # Workers listen to the queue.
         streams.ring([job.user_id for job, _ in asked], queue=bool(asked or ended))
-        return streams.number_here(_owners(ended))
+        return streams.number_in_transaction(_owners(ended))
 
     if fair_atomic(change):
         streams.number(_owners(ended))

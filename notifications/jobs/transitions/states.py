@@ -156,7 +156,7 @@ def _finish(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
         )
         stored.extend(claimed_jobs)
         waiting = _owners(o for o in claimed_jobs if o.again_in is None and o.job.seq is None)
-        more = streams.number_here(waiting)
+        more = streams.number_in_transaction(waiting)
 
     retrying_atomic(record)
     if more:

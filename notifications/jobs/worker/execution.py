@@ -196,7 +196,7 @@ def release_slot(run: Execution | None, future: Future[Any], id: UUID) -> Iterat
     run.on_join()
     try:
         if run.threads and run.call:
-            with run.threads.lent(run.call):
+            with run.threads.lend_thread(run.call):
                 yield
         else:
             yield

@@ -91,7 +91,7 @@ class Maintenance:
 
     def _prune_some(self, pruning: Pruning) -> int | None:
         # Asked before each chunk: two of them at once would delete nothing twice, but would be in each other's way.
-        return pruning.some() if is_first(self._lease) else None
+        return pruning.prune_chunk() if is_first(self._lease) else None
 
 
 def is_first(lease: Lease) -> bool:

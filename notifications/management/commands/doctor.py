@@ -69,7 +69,7 @@ class Command(BaseCommand):
         try:
             if (tables := database.migrated()).state == ERROR:
                 raise CommandError(f"Nothing is counted. {tables.words} {tables.remedy}")
-            for user, (unread, right) in counting.miscounted().items():
+            for user, (unread, right) in counting.find_wrong_counts().items():
                 counting.recount(user)
                 self.stderr.write(f"The bell of user {user} said {unread}; it is {right} now.")
         except Error as exc:

@@ -9,11 +9,10 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import streams
 from notifications.jobs.worker import maintenance
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job, Notification, Stream, Worker
-from notifications.streams import inbox, retention
+from notifications.streams import inbox, marking, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
@@ -173,7 +172,7 @@ def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):
     """Whatever became of the process that was asked."""
     for _ in range(3):
         inbox.create_notifications(demo, "note")
-    streams.read_later(demo.pk, 0, 2)
+    marking.save_pending_read(demo.pk, 0, 2)
     start_worker()
-    wait_until(lambda: streams.being_read() == [], what="the worker to mark them")
+    wait_until(lambda: marking.pending_reads() == [], what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]

@@ -55,7 +55,7 @@ def user(transactional_db):
 def elsewhere(monkeypatch):
     """What rings here does so as another process would: without the signal of this one, and under another number."""
     monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
-    monkeypatch.setattr(streams, "process", lambda: ids.process() + 1)
+    monkeypatch.setattr(streams.rings, "process", lambda: ids.process() + 1)
 
 
 def test_a_ring_comes_after_the_commit(heard, user):

@@ -223,7 +223,7 @@ async def test_it_waits_20_seconds_at_most(ask, user, here):
 
 async def test_nothing_between_the_first_read_and_the_wait_is_missed(ask, user, here, monkeypatch):
     """It registers first and reads then: what is committed while it reads is an answer."""
-    real, raced = changes.active_versions, []
+    real, raced = changes.read_active_versions, []
 
     def race(users):
         found = real(users)
@@ -231,7 +231,7 @@ async def test_nothing_between_the_first_read_and_the_wait_is_missed(ask, user, 
             raced.append(notify(user, "in between"))
         return found
 
-    monkeypatch.setattr(changes, "active_versions", race)
+    monkeypatch.setattr(changes, "read_active_versions", race)
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
     frame = await (await asked.answered(5)).json()
     assert [item["title"] for item in frame["items"]] == ["in between"]

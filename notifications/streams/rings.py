@@ -1,0 +1,61 @@
+"""Rings: hints, sent after a commit, that streams or the job queue have something new.
+
+A ring names users and carries no data, and it may be lost. Processes of the site get it through the doorbell, which
+listens to the signal ``rung``; on SQLite it is also a row of ``Ring``, which other processes read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
+from notifications.db.user_keys import to_db
+from notifications.ids import process
+from notifications.signals import rung
+
+#: Rows of ``Ring`` that are kept.
+MAX_RINGS_KEPT = 5_000
+
+
+def ring(users: Iterable[Any], *, queue: bool = False) -> None:
+    """Ring, after the commit, the streams of these users (keys), and with ``queue`` the job queue.
+
+    Keys that are None are left out. All rings of one transaction are sent as one.
+    """
+    keys = list(dict.fromkeys(user for user in users if user is not None))
+    if not keys and not queue:
+        return
+    db = connection()
+    if db.vendor == "sqlite":
+        rows = [to_db(user) for user in keys] + [None] * queue
+        row = f"(%s, {process()})"
+        with db.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(rows))}",
+                rows,
+            )
+    on_commit_merged("rings", (keys, queue), _send)
+
+
+def prune_rings() -> None:
+    """Delete all but the last ``MAX_RINGS_KEPT`` rows of ``Ring``, once there are twice as many."""
+    db = connection()
+    if db.vendor != "sqlite":
+        return
+    with db.cursor() as cursor:
+        # Two subqueries: SQLite scans the whole table for min and max in one.
+        cursor.execute(
+            "SELECT (SELECT min(id) FROM notifications_ring), (SELECT max(id) FROM notifications_ring)"
+        )
+        first, last = cursor.fetchone()
+        if first is None or last - first < 2 * MAX_RINGS_KEPT:
+            return
+    retrying_atomic(
+        lambda: db.cursor().execute("DELETE FROM notifications_ring WHERE id <= %s", [last - MAX_RINGS_KEPT])
+    )
+
+
+def _send(rings: list[tuple[list[Any], bool]]) -> None:
+    users = list(dict.fromkeys(user for keys, _ in rings for user in keys))
+    rung.send_robust(sender=None, users=users, queue=any(queue for _, queue in rings))
