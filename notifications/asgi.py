@@ -134,7 +134,7 @@ def begin_serving() -> None:
     from notifications.conf import settings
     from notifications.realtime import doorbell
 
-    doorbell.doorbell.announce()
+    doorbell.doorbell.log_transport()
     if settings.EMBEDDED_WORKER:
         from notifications.jobs.worker import embedded
 

@@ -27,7 +27,7 @@ from notifications.jobs.transitions.guards import clock
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
-from notifications.realtime.doorbell import layer as doorbell_layer
+from notifications.realtime.doorbell import channel_layer
 
 #: Seconds: a probe that takes longer is said. A ring that is lost costs 5 s, until the position check.
 SLOW = 3.0
@@ -42,7 +42,10 @@ def versions() -> Finding:
         except PackageNotFoundError:
             continue
     words = ", ".join(f"{name} {number}" for name, number in found.items())
-    if "channels_redis" in doorbell_layer.configured() and int(found.get("redis", "0").split(".")[0]) >= 8:
+    if (
+        "channels_redis" in channel_layer.configured_path()
+        and int(found.get("redis", "0").split(".")[0]) >= 8
+    ):
         return Finding(
             what="versions",
             state=WARNING,
@@ -56,11 +59,11 @@ def versions() -> Finding:
 def layer() -> Finding:
     """By which way processes hear of one another, and whether a channel layer brings what it takes."""
     way = doorbell.transport_name()
-    path = doorbell_layer.configured()
+    path = channel_layer.configured_path()
     if not path:
         return Finding(what="doorbell", state=OK, words=f"By {way}.", figures={"way": way})
     try:
-        seconds = doorbell_layer.try_out()
+        seconds = channel_layer.measure_round_trip()
     except Exception as exc:  # whatever a layer raises
         return Finding(
             what="doorbell",

@@ -15,7 +15,7 @@ from notifications.diagnosis import database, processes
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime.doorbell import layer
+from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live, nobody_listens, start_worker  # noqa: F401 (fixtures)
@@ -176,7 +176,7 @@ def test_clocks(monkeypatch):
 
 
 def test_a_layer_that_is_away(settings, monkeypatch):
-    monkeypatch.setattr(layer, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(channel_layer, "TIMEOUT_SECONDS", 0.5)
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",

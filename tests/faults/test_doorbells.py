@@ -8,7 +8,7 @@ import time
 import aiohttp
 import pytest
 
-from tests.realtime.ringing import Ear, ring
+from tests.realtime.ringing import ListenerProcess, ring
 from tests.realtime.servers.test_servers import SESSION, hear, open_socket, start
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
@@ -62,7 +62,7 @@ def heard_from_now_on(ear, since):
 def test_redis_goes_and_comes_back_empty(site, broker, backend):
     """Listeners hear again, ringers are heard again, and meanwhile nobody waits for it."""
     use_layer(site, backend, broker.url)
-    ear, bell = Ear(site), Ear(site, then=RINGS)
+    ear, bell = ListenerProcess(site), ListenerProcess(site, then=RINGS)
     heard_from_now_on(ear, 0)
     broker.kill()
     away = len(bell.process.output.split("rang in"))
@@ -80,16 +80,16 @@ def test_postgres_crashes_and_comes_back(cluster, tmp_path):
     """Listeners listen again, on a new connection, and say that they do."""
     site = Sites(tmp_path, cluster).make()
     try:
-        ear = Ear(site)
-        Ear(site, then=RINGS)
+        ear = ListenerProcess(site)
+        ListenerProcess(site, then=RINGS)
         heard_from_now_on(ear, 0)
         cluster.crash()
-        ear.process.wait_for_line("Doorbell: PostgreSQL NOTIFY is interrupted")
+        ear.process.wait_for_line("Doorbell interrupted, retrying: PostgreSQL NOTIFY")
         cluster.start()
         heard_from_now_on(ear, time.time())
-        assert "Doorbell: PostgreSQL NOTIFY works again." in ear.process.output
+        assert "Doorbell works again: PostgreSQL NOTIFY" in ear.process.output
         # Said once for each reason, not at each try.
-        assert ear.process.output.count("is interrupted") < 6
+        assert ear.process.output.count("Doorbell interrupted") < 6
         ear.until_heard_again(site, 8)
     finally:
         site.close()
@@ -97,7 +97,7 @@ def test_postgres_crashes_and_comes_back(cluster, tmp_path):
 
 def test_the_listening_connection_is_ended_by_an_administrator(postgres_site):
     """A new one is made at once."""
-    ear = Ear(postgres_site)
+    ear = ListenerProcess(postgres_site)
     ring(
         postgres_site,
         """
@@ -109,7 +109,7 @@ with connection.cursor() as cursor:
     )
 """,
     )
-    ear.process.wait_for_line("works again")
+    ear.process.wait_for_line("Doorbell works again")
     ring(postgres_site, "streams.ring([1])")
     ear.until_heard(1)
 

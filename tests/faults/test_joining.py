@@ -17,7 +17,7 @@ from notifications.realtime.doorbell import doorbell
 awaited.SOON = awaited.SELDOM = 1000
 
 def say_when_it_hears():
-    while not (doorbell._watcher and doorbell._watcher.hearing):
+    while not (doorbell._listener and doorbell._listener.is_listening):
         time.sleep(0.01)
     print("hears", flush=True)
 

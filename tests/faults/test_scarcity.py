@@ -160,8 +160,8 @@ class Round:
                 await asyncio.gather(*joining)
                 for result in self.results:
                     await self.joined(result)
-            await self.until(lambda: doorbell.doorbell._watcher and doorbell.doorbell._gatherer, PATIENCE)
-            assert doorbell.doorbell._watcher and doorbell.doorbell._gatherer, "The doorbell is not whole."
+            await self.until(lambda: doorbell.doorbell._listener and doorbell.doorbell._dispatcher, PATIENCE)
+            assert doorbell.doorbell._listener and doorbell.doorbell._dispatcher, "The doorbell is not whole."
         finally:
             self.failing.end()
             for reader in readers:

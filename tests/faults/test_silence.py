@@ -23,7 +23,7 @@ from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
 from tests.outbound.upstream import Upstream
-from tests.realtime.ringing import Ear
+from tests.realtime.ringing import ListenerProcess
 from tests.realtime.servers.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
 from tests.support.network import Proxy, listens
 from tests.support.waiting import wait_until
@@ -152,14 +152,14 @@ def test_rings_go_on_after_redis_was_silent(site, redis, fault, backend, outage)
     shorten(site)
     with Proxy(redis.port) as proxy:
         use_layer(site, backend, f"redis://{proxy.address}/0")
-        ear, bell = Ear(site), Ear(site, then=RINGS)
+        ear, bell = ListenerProcess(site), ListenerProcess(site, then=RINGS)
         until_rung(ear, since=0)
         fault(proxy, new=bool(outage))
         rung = bell.process.output.count("rang in")
         time.sleep(outage)
         proxy.restore()
         until_rung(ear, since=time.time())
-        ear.process.wait_for_line("Doorbell: the channel layer works again.")
+        ear.process.wait_for_line("Doorbell works again: channel layer (receiving)")
         assert bell.process.output.count("rang in") > rung + 5
         site.close()
 

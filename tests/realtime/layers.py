@@ -1,17 +1,17 @@
-"""Channel layers that behave badly."""
+"""Channel layers with faults, and one that counts."""
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
 
 class Dropping(RedisPubSubChannelLayer):
-    """Takes every message and loses it."""
+    """Drops every message."""
 
     async def group_send(self, group, message):
         pass
 
 
 class Counting(RedisPubSubChannelLayer):
-    """Counts in `sent` what it is given."""
+    """Counts messages in `sent`."""
 
     sent = 0
 
@@ -21,7 +21,7 @@ class Counting(RedisPubSubChannelLayer):
 
 
 class Doubling(RedisPubSubChannelLayer):
-    """Brings every message twice."""
+    """Delivers every message twice."""
 
     async def group_send(self, group, message):
         for _ in range(2):

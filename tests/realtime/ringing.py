@@ -1,8 +1,8 @@
-"""Processes that listen to the doorbell and ring it, and what they have heard.
+"""Processes that listen to the doorbell, and processes that ring it.
 
-listener = Ear(site)                      # a process that listens
-ring(site, "streams.ring([1])")           # another one, that ends at once
-listener.until(lambda heard: 1 in heard.users)
+listener = ListenerProcess(site)
+ring(site, "streams.ring([1])")  # in another process, which then exits
+listener.until(lambda listener: 1 in listener.users)
 """
 
 import json
@@ -17,13 +17,13 @@ django.setup()
 from notifications import streams
 from notifications.realtime import doorbell
 
-def heard(users, queue):
+def record(users, queue):
     call = {"pid": os.getpid(), "at": time.time(), "users": list(users), "queue": queue}
     os.write(1, (json.dumps(call) + "\\n").encode())
 
 def listen():
-    doorbell.listen(heard)
-    while not doorbell.doorbell._watcher.hearing:
+    doorbell.listen(record)
+    while not doorbell.doorbell._listener.is_listening:
         time.sleep(0.01)
     print(f"listening {os.getpid()}", flush=True)
 
@@ -37,24 +37,24 @@ RING = """
 import time
 from django.db import transaction
 from notifications import streams
-from notifications.realtime.doorbell import layer, postgres
-layer.END = postgres.END = 60  # what this process says is heard, however busy the machine is
+from notifications.realtime.doorbell import channel_layer, postgres
+channel_layer.STOP_TIMEOUT_SECONDS = postgres.STOP_TIMEOUT_SECONDS = 60  # on a busy machine, too
 at = 0
 {}
 print(at)
 """
 
 
-class Ear:
-    """A process that listens; `then` is what it does besides."""
+class ListenerProcess:
+    """A process that listens. `then` is code that it runs after that."""
 
     def __init__(self, site, then=""):
-        self.process = site.start("ear", "-c", LISTEN + then + WAIT)
+        self.process = site.start("listener", "-c", LISTEN + then + WAIT)
         self.process.wait_for_line(f"listening {self.process.pid}")
 
     @property
     def calls(self):
-        """What it was called with: {"pid", "at", "users", "queue"}."""
+        """Return the calls of its callback: {"pid", "at", "users", "queue"}."""
         return [json.loads(line) for line in self.process.output.splitlines() if line.startswith("{")]
 
     @property
@@ -65,20 +65,20 @@ class Ear:
         return self.process.wait_until(lambda: condition(self), what="rings", **options)
 
     def until_heard(self, user):
-        """The first call with this user."""
-        return self.until(lambda ear: next((call for call in ear.calls if user in call["users"]), None))
+        """Wait for the first call with this user, and return it."""
+        return self.until(lambda self: next((call for call in self.calls if user in call["users"]), None))
 
     def until_heard_again(self, site, user):
-        """Ring again and again, as one does not know when a way works again."""
+        """Ring until this user arrives: when a transport works again is not known."""
 
-        def heard():
+        def ring_arrives():
             ring(site, f"streams.ring([{user}])")
             time.sleep(0.1)
             return user in self.users
 
-        wait_until(heard, timeout=100, what="a ring after the fault")
+        wait_until(ring_arrives, timeout=100, what="a ring after the fault")
 
 
 def ring(site, code):
-    """Run code in a process that ends at once; returns what it left in `at`."""
+    """Run code in a process that exits afterwards. Returns the value of `at`."""
     return float(site.python(RING.format(code)).split()[-1])

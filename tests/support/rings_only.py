@@ -26,6 +26,6 @@ class RingsOnly(AppConfig):
 def say_when_hearing():
     from notifications.realtime.doorbell import doorbell
 
-    while not (doorbell._watcher and doorbell._watcher.hearing):
+    while not (doorbell._listener and doorbell._listener.is_listening):
         time.sleep(0.02)
     print(HEARING, flush=True)

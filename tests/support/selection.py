@@ -17,7 +17,7 @@ MARKED = {
         "data/test_plans.py",
         "data/test_two_hundred.py",
         "http/test_schemathesis.py",
-        "realtime/doorbell/test_ways.py",
+        "realtime/doorbell/test_transports.py",
     ],
     "any_database": [
         "asyncsite",
@@ -36,7 +36,7 @@ MARKED = {
         "http/test_openapi.py",
         "http/test_schemathesis.py",
         "http/test_served.py",
-        "realtime/doorbell/test_ways.py",
+        "realtime/doorbell/test_transports.py",
         "test_docs.py",
         "test_javascript.py",
         "test_layout.py",
@@ -49,7 +49,7 @@ MARKED = {
         "data/test_crowd.py",
         "data/test_two_hundred.py",
         "outbound/test_pools.py",
-        "realtime/doorbell/test_ways.py",
+        "realtime/doorbell/test_transports.py",
     ],
 }
 

@@ -11,7 +11,7 @@ class ShortDeadlines(AppConfig):
 
     def ready(self):
         from notifications.db import deadlines
-        from notifications.realtime.doorbell import layer, postgres
+        from notifications.realtime.doorbell import channel_layer, postgres
         from notifications.realtime.servers import uvicorn
         from notifications.realtime.transports import sse, websocket
 
@@ -25,4 +25,4 @@ class ShortDeadlines(AppConfig):
         websocket.HELLO_TIMEOUT_SECONDS = websocket.CLOSE_TIMEOUT_SECONDS = seconds
         sse.RESPONSE_SECONDS = sse.COMMENT = sse.REST_WITHIN = seconds
         uvicorn.PROBES |= {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1}
-        layer.CHECK = layer.TIMEOUT_SECONDS = seconds
+        channel_layer.SELF_CHECK_SECONDS = channel_layer.TIMEOUT_SECONDS = seconds

@@ -1,7 +1,7 @@
-"""The doorbell: hints that a stream or the job queue has something new. They say who, never what, and may be lost.
+"""The doorbell: hints that a stream or the job queue has something new. A ring names users only, and may be lost.
 
-Rings of this process come by a signal after each commit. To and from other processes they go by the channel layer of
-the settings, else by PostgreSQL's NOTIFY, else by the SQLite file.
+Rings of this process arrive by a signal after each commit. Other processes are reached through the channel layer of the
+settings if there is one, else PostgreSQL's NOTIFY, else the SQLite file.
 """
 
 from __future__ import annotations
@@ -17,192 +17,191 @@ from typing import Any, Protocol
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection
 from notifications.ids import process
-from notifications.realtime.doorbell import layer as doorbell_layer
-from notifications.realtime.doorbell import postgres, sqlite
+from notifications.realtime.doorbell import channel_layer, postgres, sqlite
 from notifications.signals import rung
 
 logger = logging.getLogger(__name__)
 
-#: Called with the keys of users and whether the job queue has something new; from any thread. It must be quick.
+#: Called with user keys and whether the job queue has something new, from any thread. It must not block.
 Callback = Callable[[frozenset, bool], None]
 
-#: Seconds in which rings are gathered into one call.
+#: Seconds for which rings are collected into one call.
 COALESCE_SECONDS = 0.005
-#: Seconds between two attempts to start what could not be started.
+#: Seconds between two attempts to start threads that could not be started.
 RESTART_INTERVAL_SECONDS = 1.0
 
 
 class Listener(Protocol):
-    """Hears other processes from soon after it is made, while it is ``hearing``, until ``stop()``."""
+    """Receives rings of other processes from soon after it is made (``is_listening``) until ``stop()``."""
 
     @property
-    def hearing(self) -> bool: ...
+    def is_listening(self) -> bool: ...
 
     def stop(self) -> None: ...
 
 
 class Doorbell:
-    """One for a process: ``listen`` to it. Other processes are heard only while somebody does."""
+    """Calls callbacks for each ring. There is one per process; it listens to other processes while it has callbacks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._callbacks: list[Callback] = []
         self._users: set[Any] = set()
         self._queue = False
-        self._quiet_until = 0.0
-        self._rung = threading.Event()
-        self._gatherer: threading.Thread | None = None
-        self._watcher: Listener | None = None
-        #: When to start again what could not be started; None if nothing is missing.
+        self._next_dispatch_at = 0.0
+        self._has_rings = threading.Event()
+        self._dispatcher: threading.Thread | None = None
+        self._listener: Listener | None = None
+        #: When to retry the start of missing threads; None if none are missing.
         self._restart_at: float | None = None
-        self._name = f"{process():x}"
-        self._layer = doorbell_layer.LayerPublisher(self._name)
-        self._postgres = postgres.PostgresPublisher(self._name)
-        self._announced = ""
+        self._origin = f"{process():x}"
+        self._layer_publisher = channel_layer.LayerPublisher(self._origin)
+        self._postgres_publisher = postgres.PostgresPublisher(self._origin)
+        self._logged_transport = ""
 
     def listen(self, callback: Callback) -> Callable[[], None]:
-        """Call ``callback`` for every ring from now on, until the function that is returned is called.
+        """Call ``callback`` for every ring from now on. Returns a function that stops this.
 
-        If the process has no thread or file to spare, the callback is registered all the same, and other processes are
-        heard as soon as it has: see ``restart_missing``.
+        If the process has no thread or file descriptor to spare, the callback is registered all the same, and
+        ``restart_missing()`` starts to listen to other processes later.
         """
         with self._lock:
             self._callbacks.append(callback)
-            self._start()
+            self._start_threads()
 
         def stop() -> None:
             with self._lock:
                 if callback in self._callbacks:
                     self._callbacks.remove(callback)
-                watcher = None if self._callbacks else self._watcher
-                if watcher:
-                    self._watcher = None
-            if watcher:
-                watcher.stop()
+                listener = None if self._callbacks else self._listener
+                if listener:
+                    self._listener = None
+            if listener:
+                listener.stop()
 
         return stop
 
     def ring(self, users: Iterable[Any], *, queue: bool = False) -> None:
-        """Tell all listeners, at once if it was quiet for 5 ms, else together with what comes within these."""
+        """Call the callbacks: immediately if the last call was over 5 ms ago, else once for all rings of these 5 ms."""
         with self._lock:
             if not self._callbacks:
                 return
             self._restart_missing()
             self._users.update(users)
             self._queue = self._queue or queue
-            if self._gatherer and time.monotonic() < self._quiet_until:
-                self._rung.set()
+            if self._dispatcher and time.monotonic() < self._next_dispatch_at:
+                self._has_rings.set()
                 return
-        self._tell()
+        self._dispatch()
 
-    def ring_elsewhere(self, users: Iterable[Any], *, queue: bool = False) -> None:
-        """Tell the listeners of other processes, unless they see it in the SQLite file."""
-        if doorbell_layer.configured():
-            self._layer.say(users, queue)
+    def ring_other_processes(self, users: Iterable[Any], *, queue: bool = False) -> None:
+        """Publish a ring to other processes, except on SQLite, where they see it in the file."""
+        if channel_layer.configured_path():
+            self._layer_publisher.publish(users, queue)
         elif postgres.can_listen():
-            self._postgres.say(users, queue)
+            self._postgres_publisher.publish(users, queue)
 
     def restart_missing(self) -> None:
-        """Start the threads that could not be started before, at most once a second. Hubs call this by the clock."""
+        """Start the threads that could not be started before, at most once per second. Hubs call this periodically."""
         with self._lock:
             self._restart_missing()
 
-    def end(self) -> None:
-        """Tell what waits to be told, and say no more: the process ends."""
-        self._layer.stop()
-        self._postgres.stop()
+    def close(self) -> None:
+        """Flush the publishers before the process exits. Takes at most a few seconds."""
+        self._layer_publisher.stop()
+        self._postgres_publisher.stop()
 
-    def announce(self) -> None:
-        """Say once in the log by which way other processes are heard."""
-        way = transport_name()
-        if way != self._announced:
-            logger.info("Doorbell: %s", way)
-        self._announced = way
+    def log_transport(self) -> None:
+        """Log the transport to other processes, once."""
+        name = transport_name()
+        if name != self._logged_transport:
+            logger.info("Doorbell: %s", name)
+        self._logged_transport = name
 
-    def _start(self) -> None:
+    def _start_threads(self) -> None:
         was_missing = self._restart_at is not None
         self._restart_at = None
         try:
-            if self._gatherer is None:
-                self._gatherer = start_thread(self._gather, "notifications-doorbell")
-            if self._watcher is None:
-                self._watcher = self._watch()
-                self.announce()
+            if self._dispatcher is None:
+                self._dispatcher = start_thread(self._run_dispatcher, "notifications-doorbell")
+            if self._listener is None:
+                self._listener = self._make_listener()
+                self.log_transport()
         except (NoThread, OSError) as exc:
             self._restart_at = time.monotonic() + RESTART_INTERVAL_SECONDS
             if not was_missing:
                 logger.warning(
-                    "Could not start the doorbell, which is tried again each second: %s "
-                    "Meanwhile the position check brings what other processes did, within 5 s.",
+                    "Could not start the doorbell, retrying every second: %s "
+                    "Until then, the position check finds changes by other processes within 5 s.",
                     exc,
                 )
 
     def _restart_missing(self) -> None:
         if self._callbacks and self._restart_at is not None and time.monotonic() >= self._restart_at:
-            self._start()
+            self._start_threads()
 
-    def _watch(self) -> Listener | None:
-        if doorbell_layer.configured():
-            return doorbell_layer.LayerListener(self._name, self.ring)
+    def _make_listener(self) -> Listener | None:
+        if channel_layer.configured_path():
+            return channel_layer.LayerListener(self._origin, self.ring)
         if postgres.can_listen():
-            return postgres.PostgresListener(self._name, self.ring)
+            return postgres.PostgresListener(self._origin, self.ring)
         if sqlite.can_watch():
             return sqlite.SqliteListener(self.ring)
         return None
 
-    def _gather(self) -> None:
+    def _run_dispatcher(self) -> None:
         while True:
-            self._rung.wait()
-            self._rung.clear()
-            time.sleep(max(0.0, self._quiet_until - time.monotonic()))
-            self._tell()
+            self._has_rings.wait()
+            self._has_rings.clear()
+            time.sleep(max(0.0, self._next_dispatch_at - time.monotonic()))
+            self._dispatch()
 
-    def _tell(self) -> None:
+    def _dispatch(self) -> None:
         with self._lock:
             users, queue = frozenset(self._users), self._queue
             self._users.clear()
             self._queue = False
-            self._quiet_until = time.monotonic() + COALESCE_SECONDS
+            self._next_dispatch_at = time.monotonic() + COALESCE_SECONDS
             callbacks = list(self._callbacks)
         if not users and not queue:
             return
         for callback in callbacks:
             try:
                 callback(users, queue)
-            except Exception:  # one listener's error must not cost another its ring
-                logger.exception("A listener of the doorbell failed.")
+            except Exception:  # the other callbacks must still be called
+                logger.exception("A doorbell callback failed.")
 
 
 doorbell = Doorbell()
-# Its threads, and perhaps a holder of its lock, are not there in a forked process; who listens there says so again.
+# A forked process has neither the threads nor a usable lock of its parent. Its own callers listen again.
 os.register_at_fork(after_in_child=lambda: Doorbell.__init__(doorbell))
-atexit.register(doorbell.end)
+atexit.register(doorbell.close)
 
 
 def listen(callback: Callback) -> Callable[[], None]:
-    """Call ``callback(users, queue)`` for every ring from now on; returns what stops that. See Doorbell.listen()."""
+    """Call ``callback(users, queue)`` for every ring from now on. See ``Doorbell.listen()``."""
     return doorbell.listen(callback)
 
 
 def restart_missing() -> None:
-    """Start the threads that could not be started before. See Doorbell.restart_missing()."""
+    """Start the threads that could not be started before. See ``Doorbell.restart_missing()``."""
     doorbell.restart_missing()
 
 
 def transport_name() -> str:
-    """Return by which way other processes are heard, in words."""
-    if layer := doorbell_layer.configured():
-        return f"channel layer {layer}"
+    """Return a description of the transport between processes."""
+    if path := channel_layer.configured_path():
+        return f"channel layer {path}"
     if postgres.can_listen():
         return postgres.NAME
     if sqlite.can_watch():
         return sqlite.NAME
-    return f"this process only; others' news come by the position check ({connection().vendor})"
+    return f"this process only; the position check finds changes by other processes ({connection().vendor})"
 
 
-def _signalled(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) -> None:
+def _handle_rung(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) -> None:
     doorbell.ring(users, queue=queue)
-    doorbell.ring_elsewhere(users, queue=queue)
+    doorbell.ring_other_processes(users, queue=queue)
 
 
-rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")

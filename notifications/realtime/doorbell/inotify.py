@@ -1,4 +1,4 @@
-"""Whether somebody has written to a file, told by Linux, so that nobody needs to look again and again: inotify(7)."""
+"""Wait for writes to files with Linux's inotify(7), without polling."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import select
 import sys
 from collections.abc import Iterable
 
-#: IN_MODIFY: somebody wrote to the file, in whatever process.
-WRITTEN = 0x00000002
+#: A process wrote to the file (<sys/inotify.h>).
+IN_MODIFY = 0x00000002
 
 
 class Inotify:
-    """Watches files, as far as they are there.
+    """Watch files for writes by any process. Paths that do not exist are skipped.
 
-    Raises OSError where that cannot be had: on another system, or when the user watches too many already.
+    Raises OSError on other systems than Linux, or if the system user has too many watches or instances.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         if sys.platform != "linux":
-            raise OSError("inotify is Linux's own.")
+            raise OSError("inotify is available on Linux only.")
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         for path in paths:
-            if libc.inotify_add_watch(self._fd, os.fsencode(path), WRITTEN) < 0:
+            if libc.inotify_add_watch(self._fd, os.fsencode(path), IN_MODIFY) < 0:
                 number = ctypes.get_errno()
                 if number != errno.ENOENT:
                     self.close()
@@ -38,13 +38,13 @@ class Inotify:
         self._poll.register(self._fd, select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long for a write at most; return whether there was one since the last call."""
-        told = bool(self._poll.poll(seconds * 1000))
-        if told:
+        """Wait up to ``seconds`` for a write. Returns whether there was one since the last call."""
+        has_events = bool(self._poll.poll(seconds * 1000))
+        if has_events:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self._fd, 4096):
                     pass
-        return told
+        return has_events
 
     def close(self) -> None:
         os.close(self._fd)

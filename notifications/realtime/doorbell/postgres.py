@@ -1,7 +1,7 @@
-"""Rings from and to other processes on PostgreSQL: NOTIFY after the commit, LISTEN on a connection of its own.
+"""Rings to and from other processes on PostgreSQL: NOTIFY after the commit, LISTEN on a separate connection.
 
-What was said while the connection was away is not heard; the position check finds it. To ring everybody instead would
-make all processes read everything at the moment in which the database is back.
+Rings sent while the listening connection is down are lost, and the position check finds their changes. Ringing every
+user after a reconnect instead would make all processes read everything at the moment when the database is back.
 """
 
 from __future__ import annotations
@@ -21,28 +21,31 @@ from django.db import DatabaseError
 from notifications.db.deadlines import limit_this_thread, set_options
 from notifications.db.threads import NoThread, start, start_thread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
-from notifications.realtime.doorbell import message as doorbell_message
+from notifications.realtime.doorbell.message import build_messages, parse_message
 from notifications.realtime.doorbell.retry import retry_forever
 
 logger = logging.getLogger(__name__)
 
 NAME = "PostgreSQL NOTIFY"
 CHANNEL = b"notifications_doorbell"
-#: Seconds without a word after which the listening connection is asked for one, and seconds for its answer.
+#: Seconds without traffic after which the listening connection is probed, and seconds for the answer.
 PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
-#: Seconds that the end waits for the thread.
+#: Seconds that ``PostgresListener.stop()`` waits for the thread, which may be connecting.
 CONNECT_TIMEOUT_SECONDS = 5.0
-#: Seconds between two that this process says, after the last one of which its thread ends, and that the end of the
-#: process waits for it.
-COALESCE_SECONDS, LINGER, END = 0.005, 0.1, 1.0
+#: Seconds between two NOTIFY statements of a process.
+COALESCE_SECONDS = 0.005
+#: Seconds without a ring after which the publishing thread ends.
+IDLE_SECONDS = 0.1
+#: Seconds that ``PostgresPublisher.stop()`` waits for rings to be published.
+STOP_TIMEOUT_SECONDS = 1.0
 
 
-class SilentConnection(Exception):
+class ProbeFailed(Exception):
     """The listening connection does not answer."""
 
 
 def can_listen() -> bool:
-    """Whether the app's database is PostgreSQL, through psycopg 3."""
+    """Return whether the app's database is PostgreSQL, through psycopg 3."""
     if connection().vendor != "postgresql":
         return False
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
@@ -51,10 +54,10 @@ def can_listen() -> bool:
 
 
 class PostgresPublisher:
-    """``say`` tells other processes: at once, on the connection that committed, so that a lone ring needs no other one.
+    """Publish rings to other processes with NOTIFY.
 
-    What follows within 5 ms is told together, from a thread with a connection of its own that is there meanwhile:
-    whoever rings again and again does not wait for each.
+    A single ring is sent on the connection that committed, so it needs no second one. Rings within 5 ms after it are
+    combined and sent by a thread with a connection of its own, so repeated rings do not wait each time.
     """
 
     def __init__(self, origin: str) -> None:
@@ -62,183 +65,184 @@ class PostgresPublisher:
         self._lock = threading.Lock()
         self._users: dict[Any, None] = {}
         self._queue = False
-        self._quiet_until = 0.0
+        self._next_send_at = 0.0
         self._thread: threading.Thread | None = None
-        self._more = threading.Event()
-        self._told = threading.Event()
-        self._told.set()
+        self._has_rings = threading.Event()
+        self._flushed = threading.Event()
+        self._flushed.set()
 
-    def say(self, users: Iterable[Any], queue: bool) -> None:
-        """Tell the other processes now or soon.
+    def publish(self, users: Iterable[Any], queue: bool) -> None:
+        """Publish a ring now or soon.
 
         Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
         """
         db = connection()
-        if in_callers_transaction(db):  # a test case; nobody else could see its rows either
+        if in_callers_transaction(db):  # a TestCase, whose rows no other process can see
             return
         with self._lock:
-            if time.monotonic() < self._quiet_until:
+            if time.monotonic() < self._next_send_at:
                 self._users.update(dict.fromkeys(users))
                 self._queue = self._queue or queue
-                self._told.clear()
-                self._more.set()
+                self._flushed.clear()
+                self._has_rings.set()
                 if self._thread is None:
                     try:
-                        self._thread = start_thread(self._run, "notifications-doorbell-postgres-says")
+                        self._thread = start_thread(self._run, "notifications-doorbell-postgres-publisher")
                     except NoThread as exc:  # the next call tries again
-                        logger.warning("A ring could not be told to other processes: %s", exc)
+                        logger.warning("Could not ring other processes: %s", exc)
                 return
-            self._quiet_until = time.monotonic() + COALESCE_SECONDS
-        call_after_write(lambda: self._tell(db, users, queue))
+            self._next_send_at = time.monotonic() + COALESCE_SECONDS
+        call_after_write(lambda: self._send(db, users, queue))
 
     def stop(self) -> None:
-        """Wait until what was said is told, if that takes no longer than a second."""
-        self._told.wait(END)
+        """Wait until pending rings are published, for at most a second."""
+        self._flushed.wait(STOP_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         try:
-            self._tell_until_idle()
-        except Exception:  # the thread's boundary: what it held is lost, the next ring starts another
-            logger.exception("A ring could not be told to other processes.")
+            self._publish_until_idle()
+        except Exception:  # pending rings are lost; the next ring starts a new thread
+            logger.exception("Could not ring other processes.")
         finally:
             with self._lock:
                 if self._thread is threading.current_thread():
                     self._thread = None
 
-    def _tell_until_idle(self) -> None:
+    def _publish_until_idle(self) -> None:
         limit_this_thread()
-        db = _connection_of_our_own()
+        db = _new_connection()
         try:
-            while self._is_more():
-                time.sleep(max(0.0, self._quiet_until - time.monotonic()))
+            while self._wait_for_rings():
+                time.sleep(max(0.0, self._next_send_at - time.monotonic()))
                 with self._lock:
                     users, queue = list(self._users), self._queue
                     self._users.clear()
                     self._queue = False
-                    self._more.clear()
-                    self._quiet_until = time.monotonic() + COALESCE_SECONDS
-                if not self._tell(db, users, queue):
+                    self._has_rings.clear()
+                    self._next_send_at = time.monotonic() + COALESCE_SECONDS
+                if not self._send(db, users, queue):
                     db.close()
         finally:
             db.close()
 
-    def _is_more(self) -> bool:
-        """Wait a little for more to say; forget the thread when nothing comes."""
+    def _wait_for_rings(self) -> bool:
+        """Wait for the next ring. Returns False, and gives up the thread, if none comes for ``IDLE_SECONDS``."""
         with self._lock:
-            if not self._more.is_set():
-                self._told.set()
-        self._more.wait(LINGER)
+            if not self._has_rings.is_set():
+                self._flushed.set()
+        self._has_rings.wait(IDLE_SECONDS)
         with self._lock:
-            if not self._more.is_set():
+            if not self._has_rings.is_set():
                 self._thread = None
-            return self._more.is_set()
+            return self._has_rings.is_set()
 
-    def _tell(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
+    def _send(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
         from psycopg import Error
         from psycopg.generators import execute
         from psycopg.pq import Escaping, ExecStatus
 
-        messages = doorbell_message.messages(self._origin, users, queue)
+        messages = build_messages(self._origin, users, queue)
         try:
             db.ensure_connection()
-            # By libpq itself: a lone ring comes after some idle time, when each layer passed takes as long as the trip.
+            # Directly through libpq: a single ring comes after some idle time, when Django's and psycopg's layers take
+            # as long as the round trip.
             pgconn = db.connection.pgconn
             quote = Escaping(pgconn).escape_literal
             pgconn.send_query(
                 b"; ".join(
-                    b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(text).encode())) for text in messages
+                    b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(message).encode())) for message in messages
                 )
             )
-            # Not by exec_(): that waits inside libpq, where no deadline of this thread is obeyed.
-            told = db.connection.wait(execute(pgconn))[-1]
-            if told.status != ExecStatus.COMMAND_OK:
-                raise Error(told.get_error_message())
+            # Not exec_(), which waits inside libpq, where the deadline of this thread has no effect.
+            result = db.connection.wait(execute(pgconn))[-1]
+            if result.status != ExecStatus.COMMAND_OK:
+                raise Error(result.get_error_message())
         except (DatabaseError, Error) as exc:
-            db.errors_occurred = True  # Django then looks whether the connection still works
-            logger.warning("A ring could not be told to other processes: %s", exc)
+            db.errors_occurred = True  # makes Django check the connection before the next request
+            logger.warning("Could not ring other processes: %s", exc)
             return False
         return True
 
 
 class PostgresListener:
-    """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes than ``origin`` say."""
+    """Call ``on_ring(users, queue=…)``, in a thread of its own, with rings of other processes than ``origin``."""
 
-    def __init__(self, origin: str, heard: Callable[..., None]) -> None:
+    def __init__(self, origin: str, on_ring: Callable[..., None]) -> None:
         self._origin = origin
-        self._heard = heard
-        self._ended = threading.Event()
-        self._end, self._ends = socket.socketpair()
-        self.hearing = False
+        self._on_ring = on_ring
+        self._stopping = threading.Event()
+        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread's selector
+        self.is_listening = False
         self._thread = threading.Thread(target=self._run, name="notifications-doorbell-postgres", daemon=True)
         try:
             start(self._thread)
         except NoThread:
-            self._end.close()
-            self._ends.close()
+            self._stop_reader.close()
+            self._stop_writer.close()
             raise
 
     def stop(self) -> None:
-        """End the thread and its connection. Does not wait when called by the thread itself."""
-        self._ended.set()
+        """End the thread and close its connection. Does not wait if called in this thread."""
+        self._stopping.set()
         with contextlib.suppress(OSError):
-            self._ends.send(b".")
+            self._stop_writer.send(b".")
         if threading.current_thread() is not self._thread:
             self._thread.join(CONNECT_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         limit_this_thread()
-        with self._end, self._ends:
-            retry_forever(f"Doorbell: {NAME}", self._listen, self._ended)
+        with self._stop_reader, self._stop_writer:
+            retry_forever(NAME, self._listen, self._stopping)
 
-    def _listen(self, well: Callable[[], None]) -> None:
-        db = _connection_of_our_own()
+    def _listen(self, on_connected: Callable[[], None]) -> None:
+        db = _new_connection()
         try:
             with db.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL.decode()}")
-            well()
-            self._hear(db.connection.pgconn)
+            on_connected()
+            self._receive(db.connection.pgconn)
         finally:
-            self.hearing = False
-            with contextlib.suppress(Exception):  # it is broken already
+            self.is_listening = False
+            with contextlib.suppress(Exception):  # the connection may be broken
                 db.close()
 
-    def _hear(self, pgconn: Any) -> None:
-        """Read what comes, until the end or an error; ask for a word where none comes."""
+    def _receive(self, pgconn: Any) -> None:
+        """Read notifications until ``stop()`` or an error. Probe the connection when it is idle."""
         with selectors.DefaultSelector() as selector:
             selector.register(pgconn.socket, selectors.EVENT_READ)
-            selector.register(self._end, selectors.EVENT_READ)
-            self.hearing = True
+            selector.register(self._stop_reader, selectors.EVENT_READ)
+            self.is_listening = True
             is_probed = False
-            while not self._ended.is_set():
+            while not self._stopping.is_set():
                 if selector.select(PROBE_ANSWER_SECONDS if is_probed else PROBE_SECONDS):
                     is_probed = False
                 elif is_probed:
-                    raise SilentConnection(f"PostgreSQL did not answer for {PROBE_ANSWER_SECONDS:g} s")
+                    raise ProbeFailed(f"PostgreSQL did not answer for {PROBE_ANSWER_SECONDS:g} s")
                 else:
                     is_probed = True
                     pgconn.send_query(b"SELECT 1")
                     pgconn.flush()
                 pgconn.consume_input()
-                while said := pgconn.notifies():
-                    self._read(said.extra)
+                while notification := pgconn.notifies():
+                    self._handle(notification.extra)
                 while not pgconn.is_busy() and pgconn.get_result():
                     pass
 
-    def _read(self, text: bytes) -> None:
+    def _handle(self, payload: bytes) -> None:
         try:
-            message = json.loads(text)
-        except ValueError:  # anybody who may use the database may say anything here
+            message = json.loads(payload)
+        except ValueError:  # any user of the database can send anything on the channel
             return
-        if ring := doorbell_message.read(message, self._origin):
+        if ring := parse_message(message, self._origin):
             users, queue = ring
-            self._heard(users, queue=queue)
+            self._on_ring(users, queue=queue)
 
 
-def _connection_of_our_own() -> Any:
-    # A copy of Django's own connection, so that whatever the project's engine does to connect is done here too.
+def _new_connection() -> Any:
+    # A copy of Django's connection, so that it is opened in the way of the project's database engine.
     db = connection().copy()
     options = {**db.settings_dict["OPTIONS"]}
-    options.pop("pool", None)  # it would be taken out of the pool for good
+    options.pop("pool", None)  # a connection from the pool would never be returned
     db.settings_dict |= {"OPTIONS": options, "AUTOCOMMIT": True}
     set_options(db)
     return db

@@ -1,4 +1,4 @@
-"""A way to other processes that is begun again for ever, whatever becomes of the server at its other end."""
+"""Keep a connection of the doorbell alive: reconnect with back-off for as long as the process listens."""
 
 from __future__ import annotations
 
@@ -10,38 +10,41 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before the first new try, and at most between two.
-FIRST, LONGEST = 0.1, 5.0
+MIN_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 5.0
+
+#: Holds one connection until it is no longer needed; calls its argument once connected; raises if the connection fails.
+Run = Callable[[Callable[[], None]], None]
 
 
-def retry_forever(way: str, live: Callable[[Callable[[], None]], None], ended: threading.Event) -> None:
-    """Call ``live(well)`` until it returns, and after each error again, with back-off, until ``ended`` is set.
+def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
+    """Call ``run(on_connected)`` until it returns, again after each error, with back-off, until ``stopping`` is set.
 
-    ``live`` calls ``well()`` when it works. An error is logged once, and once that it is over.
+    Each new error is logged once under ``name``, and the recovery once.
     """
-    pause, said = FIRST, ""
+    backoff, last_error = MIN_BACKOFF_SECONDS, ""
 
-    def well() -> None:
-        nonlocal said
-        if said:
-            logger.info("%s works again.", way)
-        said = ""
+    def on_connected() -> None:
+        nonlocal last_error
+        if last_error:
+            logger.info("Doorbell works again: %s", name)
+        last_error = ""
 
-    while not ended.is_set():
-        began = time.monotonic()
+    while not stopping.is_set():
+        started = time.monotonic()
         try:
-            return live(well)
-        except Exception as exc:  # the boundary of a thread that must not end
+            return run(on_connected)
+        except Exception as exc:  # the thread must survive any error
             error = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(":")
-            if error != said:
+            if error != last_error:
                 logger.warning(
-                    "%s is interrupted, and tried again until it works: %s "
-                    "Meanwhile the position check brings what other processes did, within 5 s.",
-                    way,
+                    "Doorbell interrupted, retrying: %s: %s "
+                    "Until then, the position check finds changes by other processes within 5 s.",
+                    name,
                     error if error.endswith(".") else f"{error}.",
                 )
-            said = error
-        if time.monotonic() - began > LONGEST:
-            pause = FIRST
-        ended.wait(pause * random.uniform(0.5, 1.0))
-        pause = min(2 * pause, LONGEST)
+            last_error = error
+        if time.monotonic() - started > MAX_BACKOFF_SECONDS:
+            backoff = MIN_BACKOFF_SECONDS
+        stopping.wait(backoff * random.uniform(0.5, 1.0))
+        backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)

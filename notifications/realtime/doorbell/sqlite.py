@@ -1,8 +1,8 @@
-"""Rings from other processes on SQLite: a thread that watches whether the file was changed.
+"""Rings from other processes on SQLite: a thread that watches the database file for commits.
 
-``PRAGMA data_version`` costs a few microseconds and moves with any commit of another connection. Then only the rings
-after the last one are read, so the cost does not grow with the number of users that are watched. On Linux the watcher
-sleeps until somebody writes to the file.
+``PRAGMA data_version`` takes a few microseconds and changes with each commit of another connection. Only then are rings
+read, and only those after the last one, so the cost does not grow with the number of connected users. On Linux the
+thread sleeps until inotify reports a write.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from notifications.db.threads import start
 from notifications.db.transactions import connection
@@ -25,123 +24,132 @@ from notifications.realtime.doorbell.inotify import Inotify
 logger = logging.getLogger(__name__)
 
 NAME = "SQLite file"
-#: Seconds between two looks, and between those that are only to be sure.
-EVERY, CALM = 0.002, 0.02
-#: A write is told before its commit can be seen. So often, with so many seconds in between, it is looked for at once;
-#: then for a while as often as where no write is told.
-AT_ONCE, APART, RESTLESS = 5, 0.0002, 0.1
-#: Seconds between two looks at which file it is, and after an error.
+#: Seconds between two checks for a commit: without inotify or shortly after a write, and when nothing is written.
+POLL_INTERVAL_SECONDS, IDLE_POLL_INTERVAL_SECONDS = 0.002, 0.02
+#: inotify reports a write before its commit is visible: check up to 5 times, 0.2 ms apart, then poll for 0.1 s.
+MAX_CHECKS_PER_WRITE = 5
+CHECK_INTERVAL_SECONDS = 0.0002
+POLL_AFTER_WRITE_SECONDS = 0.1
+#: Seconds between two checks whether the file was replaced, and before the restart after an error.
 IDENTITY_CHECK_SECONDS = 1.0
-#: Seconds that the end waits for the thread.
+#: Seconds that ``stop()`` waits for the thread.
 STOP_TIMEOUT_SECONDS = 5.0
 
 
 class SqliteListener:
-    """Calls ``heard(users, queue=…)`` from a thread of its own with what other processes committed since it started.
+    """Call ``on_ring(users, queue=…)``, in a thread of its own, with what other processes commit from now on.
 
-    Missing some (a busy database, a file put in its place) is allowed: rings are hints.
+    A busy database or a replaced file may lose rings; they are hints.
     """
 
-    def __init__(self, heard: Callable[..., None]) -> None:
-        self._heard = heard
-        self.last = 0  # the id of the last ring that was read
-        self.file: tuple[int, int] | None = None  # which one it is, whatever its name
-        self._version = 0
-        self._restless = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="notifications-doorbell-sqlite", daemon=True)
+    def __init__(self, on_ring: Callable[..., None]) -> None:
+        self._on_ring = on_ring
+        self.last_ring_id = 0
+        self.file_id: tuple[int, int] | None = None  # device and inode
+        self._data_version = 0
+        self._poll_until = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-sqlite", daemon=True)
         start(self._thread)
 
     @property
-    def hearing(self) -> bool:
-        return self.file is not None
+    def is_listening(self) -> bool:
+        return self.file_id is not None
 
     def stop(self) -> None:
-        """End the thread and its connection. Does not wait when called by the thread itself."""
-        self._ended.set()
+        """End the thread and close its connection. Does not wait if called in this thread."""
+        self._stopping.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT_SECONDS)
 
-    def _watch(self) -> None:
-        while not self._ended.is_set():
+    def _run(self) -> None:
+        while not self._stopping.is_set():
             try:
                 self._watch_file()
-            except Exception as exc:  # the boundary of a thread that must not end
-                logger.warning("The watcher of the SQLite file starts again after: %s", exc)
-                self._ended.wait(IDENTITY_CHECK_SECONDS)
+            except Exception as exc:  # the thread must survive any error
+                logger.warning("Could not watch the SQLite file, retrying: %s", exc)
+                self._stopping.wait(IDENTITY_CHECK_SECONDS)
             finally:
-                with contextlib.suppress(Exception):  # it is broken already
+                with contextlib.suppress(Exception):  # the connection may be broken
                     connection().close()
 
     def _watch_file(self) -> None:
-        """Watch until the end, an error, or until another file stands in this one's place."""
+        """Watch until ``stop()``, an error, or until the file is replaced by another one."""
         db = connection()
         db.ensure_connection()
         path = str(db.settings_dict["NAME"])
-        ask = db.connection.execute
-        self._version = 0  # that of another connection says nothing about this one
-        self.last = ask("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
-        self.file = _identity(path)
-        with _writes(path) as writes:
-            look_again = time.monotonic() + IDENTITY_CHECK_SECONDS
-            while not self._ended.is_set():
-                self._look(ask, writes)
-                if time.monotonic() > look_again:
-                    if _identity(path) != self.file:
+        execute = db.connection.execute
+        self._data_version = 0  # versions of different connections cannot be compared
+        self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
+        self.file_id = _file_id(path)
+        with _open_inotify(path) as inotify:
+            check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
+            while not self._stopping.is_set():
+                self._wait_for_commit(execute, inotify)
+                if time.monotonic() > check_identity_at:
+                    if _file_id(path) != self.file_id:
                         return
-                    look_again = time.monotonic() + IDENTITY_CHECK_SECONDS
+                    check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
 
-    def _look(self, ask: Callable[..., sqlite3.Cursor], writes: Inotify | None) -> None:
-        """Wait for a moment in which somebody may have committed, and read if somebody has."""
-        told = False
-        if writes is None:
-            time.sleep(EVERY)
-        elif told := writes.wait(EVERY if time.monotonic() < self._restless else CALM):
-            self._restless = time.monotonic() + RESTLESS
-        for _ in range(AT_ONCE if told else 1):
-            now = ask("PRAGMA data_version").fetchone()[0]
-            if now != self._version:
-                self._version = now
-                self._read(ask)
+    def _wait_for_commit(self, execute: Callable[..., sqlite3.Cursor], inotify: Inotify | None) -> None:
+        """Wait for a write or one poll interval, and read the rings if another connection has committed."""
+        has_write = False
+        if inotify is None:
+            time.sleep(POLL_INTERVAL_SECONDS)
+        else:
+            is_polling = time.monotonic() < self._poll_until
+            has_write = inotify.wait(POLL_INTERVAL_SECONDS if is_polling else IDLE_POLL_INTERVAL_SECONDS)
+            if has_write:
+                self._poll_until = time.monotonic() + POLL_AFTER_WRITE_SECONDS
+        for _ in range(MAX_CHECKS_PER_WRITE if has_write else 1):
+            version = execute("PRAGMA data_version").fetchone()[0]
+            if version != self._data_version:
+                self._data_version = version
+                self._read_rings(execute)
                 break
-            if told:
-                time.sleep(APART)
-        if told:  # of many writes few are looked at
-            time.sleep(EVERY)
+            if has_write:
+                time.sleep(CHECK_INTERVAL_SECONDS)
+        if has_write:  # a burst of writes is checked once per interval, not once per write
+            time.sleep(POLL_INTERVAL_SECONDS)
 
-    def _read(self, ask: Callable[..., sqlite3.Cursor]) -> None:
-        rows = ask("SELECT id, user_id, origin FROM notifications_ring WHERE id > ?", [self.last]).fetchall()
+    def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
+        sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"
+        rows = execute(sql, [self.last_ring_id]).fetchall()
         if not rows:
             return
         to_python = Stream._meta.pk.target_field.to_python
-        others = {user for _, user, origin in rows if origin != process()}
-        if others:
-            self._heard([to_python(user) for user in others if user is not None], queue=None in others)
-        self.last = max(row[0] for row in rows)
+        users = {user for _, user, origin in rows if origin != process()}
+        if users:
+            # A row without a user rings for the job queue.
+            self._on_ring([to_python(user) for user in users if user is not None], queue=None in users)
+        self.last_ring_id = max(row[0] for row in rows)
 
 
 def can_watch() -> bool:
-    """Whether the app's database is a SQLite file."""
+    """Return whether the app's database is a SQLite file."""
     db = connection()
     return db.vendor == "sqlite" and not db.is_in_memory_db()
 
 
-def _identity(path: Any) -> tuple[int, int] | None:
+def _file_id(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
-def _writes(path: str) -> Iterator[Inotify | None]:
-    """Tell of writes to a database, None where nobody does. With a log, it is there once something was read."""
+def _open_inotify(path: str) -> Iterator[Inotify | None]:
+    """Watch the database file and its write-ahead log. Yields None where inotify is not available.
+
+    The log exists once the connection has read something.
+    """
     try:
-        writes = Inotify([path, f"{path}-wal"])
+        inotify = Inotify([path, f"{path}-wal"])
     except OSError as exc:
-        logger.debug("The SQLite file is looked at every %g ms: %s", EVERY * 1000, exc)
+        logger.debug("Polling the SQLite file every %g ms: %s", POLL_INTERVAL_SECONDS * 1000, exc)
         yield None
         return
-    with contextlib.closing(writes):
-        yield writes
+    with contextlib.closing(inotify):
+        yield inotify

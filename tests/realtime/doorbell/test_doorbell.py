@@ -1,4 +1,4 @@
-"""Rings: gathered, from this process once, from other processes on SQLite."""
+"""Rings within this process, and between processes on SQLite."""
 
 import errno
 import os
@@ -21,13 +21,11 @@ from notifications.realtime.doorbell import Doorbell, doorbell, listen, sqlite
 from notifications.realtime.doorbell.inotify import Inotify
 from tests.support.waiting import wait_until
 
-on_sqlite = pytest.mark.skipif(
-    "postgres" in os.environ.get("DATABASE_URL", ""), reason="rings by the file are SQLite's own"
-)
+on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
 
 
-class Heard(list):
-    """A listener that notes (time, users, queue)."""
+class Calls(list):
+    """A callback that records (time, users, queue)."""
 
     def __call__(self, users, queue):
         self.append((time.monotonic(), set(users), queue))
@@ -38,11 +36,11 @@ class Heard(list):
 
 
 @pytest.fixture
-def heard(transactional_db):
-    heard = Heard()
-    stop = listen(heard)
-    wait_until(lambda: doorbell._watcher is None or doorbell._watcher.hearing)
-    yield heard
+def calls(transactional_db):
+    calls = Calls()
+    stop = listen(calls)
+    wait_until(lambda: doorbell._listener is None or doorbell._listener.is_listening)
+    yield calls
     stop()
 
 
@@ -52,42 +50,42 @@ def user(transactional_db):
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
-    """What rings here does so as another process would: without the signal of this one, and under another number."""
+def as_other_process(monkeypatch):
+    """Rings of this process look like those of another one: not signaled here, and with another origin."""
     monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
     monkeypatch.setattr(streams.rings, "process", lambda: ids.process() + 1)
 
 
-def test_a_ring_comes_after_the_commit(heard, user):
-    """Not while the transaction is open, and not when it is rolled back."""
+def test_callbacks_are_called_after_commit(calls, user):
+    """Not while the transaction is open, and not after a rollback."""
     other = get_user_model().objects.create_user("bob")
     with transaction.atomic():
         streams.ring([user.pk])
         time.sleep(0.05)
-        assert not heard
-    wait_until(lambda: heard.users == {user.pk})
+        assert not calls
+    wait_until(lambda: calls.users == {user.pk})
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         streams.ring([other.pk])
         raise ZeroDivisionError
     streams.ring([], queue=True)
-    wait_until(lambda: any(queue for _, _, queue in heard))
-    assert heard.users == {user.pk}
+    wait_until(lambda: any(queue for _, _, queue in calls))
+    assert calls.users == {user.pk}
 
 
-def test_rings_are_gathered(heard):
-    """The first is told at once, what comes within 5 ms after it in one call."""
-    began = time.monotonic()
+def test_rings_within_5_ms_are_combined(calls):
+    """The first one is dispatched immediately."""
+    started = time.monotonic()
     doorbell.ring([1])
-    assert heard.users == {1}
+    assert calls.users == {1}
     for user in range(2, 500):
         doorbell.ring([user], queue=user == 300)
-    wait_until(lambda: heard.users == set(range(1, 500)))
-    assert len(heard) <= 2 * (time.monotonic() - began) / module.COALESCE_SECONDS + 2
-    assert sum(queue for _, _, queue in heard) == 1
+    wait_until(lambda: calls.users == set(range(1, 500)))
+    assert len(calls) <= 2 * (time.monotonic() - started) / module.COALESCE_SECONDS + 2
+    assert sum(queue for _, _, queue in calls) == 1
 
 
-def test_a_listener_that_fails_costs_others_nothing(heard, caplog):
-    """Its error is logged."""
+def test_failing_callback_does_not_affect_others(calls, caplog):
+    """The error is logged."""
 
     def fails(users, queue):
         raise RuntimeError("no")
@@ -95,157 +93,151 @@ def test_a_listener_that_fails_costs_others_nothing(heard, caplog):
     stop = listen(fails)
     doorbell.ring([1])
     stop()
-    assert heard.users == {1}
-    assert "A listener of the doorbell failed" in caplog.text
+    assert calls.users == {1}
+    assert "A doorbell callback failed" in caplog.text
 
 
-def test_who_stopped_listening_hears_nothing(transactional_db):
-    """And nothing runs for it any more."""
-    heard, bell = Heard(), Doorbell()
-    stop = bell.listen(heard)
+def test_stop_ends_calls_and_listener(transactional_db):
+    calls, bell = Calls(), Doorbell()
+    stop = bell.listen(calls)
     stop()
     bell.ring([1])
-    assert not heard
-    assert bell._watcher is None
+    assert not calls
+    assert bell._listener is None
 
 
 @on_sqlite
-def test_rings_of_other_processes_are_heard(heard, user, elsewhere):
-    """Users and queue in one call."""
+def test_rings_of_other_processes_arrive(calls, user, as_other_process):
+    """Users and the queue flag arrive in one call."""
     streams.ring([user.pk], queue=True)
-    wait_until(lambda: heard.users == {user.pk})
-    assert heard[0][2]
+    wait_until(lambda: calls.users == {user.pk})
+    assert calls[0][2]
 
 
 @on_sqlite
-@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's own")
-def test_linux_tells_of_the_write(transactional_db, user, elsewhere, monkeypatch):
-    """The watcher sleeps until then: here for ever, but for that."""
-    monkeypatch.setattr(sqlite, "CALM", 600)
-    heard = Heard()
-    stop = listen(heard)
-    wait_until(lambda: doorbell._watcher.hearing)
-    time.sleep(sqlite.RESTLESS * 2)
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
+def test_inotify_wakes_the_listener(transactional_db, user, as_other_process, monkeypatch):
+    """With polling alone the ring would arrive after 10 minutes."""
+    monkeypatch.setattr(sqlite, "IDLE_POLL_INTERVAL_SECONDS", 600)
+    calls = Calls()
+    stop = listen(calls)
+    wait_until(lambda: doorbell._listener.is_listening)
+    time.sleep(sqlite.POLL_AFTER_WRITE_SECONDS * 2)
     streams.ring([user.pk])
-    wait_until(lambda: heard.users == {user.pk})
-    doorbell._watcher._ended.set()
-    streams.ring([user.pk])  # or it would sleep on
+    wait_until(lambda: calls.users == {user.pk})
+    doorbell._listener._stopping.set()
+    streams.ring([user.pk])  # wakes the thread, so that it ends
     stop()
 
 
 @on_sqlite
-def test_where_nobody_tells_of_writes_the_file_is_looked_at(transactional_db, user, elsewhere, monkeypatch):
-    """On another system, or when the user has too many instances of inotify."""
+def test_without_inotify_the_file_is_polled(transactional_db, user, as_other_process, monkeypatch):
+    """As on other systems, or when the system user has too many inotify instances."""
 
     def refuse(paths):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(sqlite, "Inotify", refuse)
-    heard = Heard()
-    stop = listen(heard)
-    wait_until(lambda: doorbell._watcher.hearing)
+    calls = Calls()
+    stop = listen(calls)
+    wait_until(lambda: doorbell._listener.is_listening)
     streams.ring([user.pk])
-    wait_until(lambda: heard.users == {user.pk})
+    wait_until(lambda: calls.users == {user.pk})
     stop()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's own")
-def test_what_cannot_be_watched_is_said(tmp_path, monkeypatch):
-    """A file that is not there is left out; anything else is an error, and leaves nothing open."""
-    there = tmp_path / "there"
-    there.touch()
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
+def test_inotify_skips_missing_files_and_raises_other_errors(tmp_path, monkeypatch):
+    """An error closes the file descriptor."""
+    existing = tmp_path / "existing"
+    existing.touch()
     closed = []
-    really = Inotify.close
-    with monkeypatch.context() as noting, pytest.raises(NotADirectoryError):
-        noting.setattr(Inotify, "close", lambda self: closed.append(really(self)))
-        Inotify([str(there), str(there / "below")])
+    close = Inotify.close
+    with monkeypatch.context() as patch, pytest.raises(NotADirectoryError):
+        patch.setattr(Inotify, "close", lambda self: closed.append(close(self)))
+        Inotify([str(existing), str(existing / "child")])
     assert closed
-    with closing(Inotify([str(tmp_path / "missing"), str(there)])) as writes:
-        assert not writes.wait(0)
-        there.write_text("something")
-        assert writes.wait(5)
-        assert not writes.wait(0)
+    with closing(Inotify([str(tmp_path / "missing"), str(existing)])) as inotify:
+        assert not inotify.wait(0)
+        existing.write_text("something")
+        assert inotify.wait(5)
+        assert not inotify.wait(0)
 
 
 @on_sqlite
-def test_the_watcher_gives_back_what_it_opened(transactional_db):
-    """Also after many begins and ends."""
+def test_listener_leaks_no_file_descriptors(transactional_db):
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
-        stop = listen(Heard())
-        wait_until(lambda: doorbell._watcher.hearing)
+        stop = listen(Calls())
+        wait_until(lambda: doorbell._listener.is_listening)
         stop()
     assert before == 0 or len(os.listdir("/proc/self/fd")) < before + 10
 
 
 @on_sqlite
-def test_rings_of_this_process_are_heard_once(heard, user):
-    """Though they stand in the file as well."""
+def test_rings_of_this_process_arrive_once(calls, user):
+    """Although they are in the file as well."""
     with transaction.atomic():
         streams.ring([user.pk])
-    assert heard.users == {user.pk}
-    last = latest_ring()
-    wait_until(lambda: watched() >= last)
+    assert calls.users == {user.pk}
+    ring_id = latest_ring_id()
+    wait_until(lambda: doorbell._listener.last_ring_id >= ring_id)
     time.sleep(0.02)
-    assert len(heard) == 1
+    assert len(calls) == 1
 
 
-def latest_ring():
+def latest_ring_id():
     with connection.cursor() as cursor:
         cursor.execute("SELECT max(id) FROM notifications_ring")
         return cursor.fetchone()[0]
 
 
-def watched():
-    return doorbell._watcher.last
-
-
 @on_sqlite
-def test_a_file_put_in_its_place_is_watched(heard, user, monkeypatch):
-    """As a restored backup is: another file of the same name."""
+def test_replaced_file_is_watched(calls, user, monkeypatch):
+    """As after a backup is restored: another file with the same name."""
     monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
     path = connection.settings_dict["NAME"]
-    kept = f"{path}.kept"
-    with closing(sqlite3.connect(path)) as before:
-        before.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    shutil.copy(path, kept)
-    watcher = doorbell._watcher
-    first = watcher.file
-    os.replace(kept, path)
-    wait_until(lambda: watcher.file not in (None, first))
-    # Nothing of this process may go on with the other file; async tests have a thread with a connection of its own.
+    copy = f"{path}.copy"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, copy)
+    listener = doorbell._listener
+    first = listener.file_id
+    os.replace(copy, path)
+    wait_until(lambda: listener.file_id not in (None, first))
+    # No connection of this process may stay at the old file, including that of the thread of async tests.
     connection.close()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
     key = Ring._meta.get_field("user").get_db_prep_value(user.pk, connection)
     with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
         other.execute("INSERT INTO notifications_ring (user_id) VALUES (?)", [key])
-    wait_until(lambda: heard.users == {user.pk})
+    wait_until(lambda: calls.users == {user.pk})
 
 
 @on_sqlite
-def test_the_watcher_survives_errors(heard, user, elsewhere, monkeypatch, caplog):
-    """A busy or broken database: it starts again."""
+def test_listener_survives_errors(calls, user, as_other_process, monkeypatch, caplog):
+    """As of a busy or broken database."""
     monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
-    real, failures = doorbell._watcher._read, [sqlite3.OperationalError("database is locked")]
+    read_rings, failures = doorbell._listener._read_rings, [sqlite3.OperationalError("database is locked")]
 
-    def read(*args):
+    def fail_once(*args):
         if failures:
             raise failures.pop()
-        return real(*args)
+        return read_rings(*args)
 
-    monkeypatch.setattr(doorbell._watcher, "_read", read)
+    monkeypatch.setattr(doorbell._listener, "_read_rings", fail_once)
     streams.ring([user.pk])
-    wait_until(lambda: not failures and "starts again" in caplog.text)
+    wait_until(lambda: not failures and "Could not watch the SQLite file" in caplog.text)
 
-    def rings_again():
+    def ring_arrives():
         streams.ring([user.pk])
-        return heard.users == {user.pk}
+        return calls.users == {user.pk}
 
-    wait_until(rings_again)
+    wait_until(ring_arrives)
 
 
-def test_rings_from_many_threads_all_arrive(heard):
-    """None is lost between gathering and telling."""
+def test_rings_from_many_threads_all_arrive(calls):
+    """None is lost between two dispatches."""
 
     def ring(start):
         for user in range(start, start + 100):
@@ -257,27 +249,27 @@ def test_rings_from_many_threads_all_arrive(heard):
     for thread in threads:
         thread.join()
     everyone = {1000 * number + user for number in range(1, 6) for user in range(100)}
-    wait_until(lambda: heard.users >= everyone)
+    wait_until(lambda: calls.users >= everyone)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_hears_its_own_rings(transactional_db):
-    """The threads of the parent are not there; who listens in the child is told all the same, as another process."""
+def test_forked_process_receives_its_own_rings(transactional_db):
+    """It has none of the parent's threads, and an origin of its own."""
     bell = doorbell
-    stop = bell.listen(Heard())
-    here = ids.process()
+    stop = bell.listen(Calls())
+    parent = ids.process()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            heard = Heard()
-            bell.listen(heard)
+            calls = Calls()
+            bell.listen(calls)
             bell.ring([1])
             bell.ring([2])
             deadline = time.monotonic() + 60
-            while heard.users != {1, 2} and time.monotonic() < deadline:
+            while calls.users != {1, 2} and time.monotonic() < deadline:
                 time.sleep(0.005)
-            os.write(write, b"y" if heard.users == {1, 2} and ids.process() != here else b"n")
+            os.write(write, b"y" if calls.users == {1, 2} and ids.process() != parent else b"n")
         finally:
             os._exit(0)
     os.close(write)

@@ -1,4 +1,4 @@
-"""What doorbells say to one another."""
+"""The messages between doorbells."""
 
 import json
 import uuid
@@ -8,51 +8,51 @@ import pytest
 from django.db.models import CharField, UUIDField
 
 from notifications.realtime.doorbell import message as doorbell_message
-from notifications.realtime.doorbell.message import messages, read
+from notifications.realtime.doorbell.message import build_messages, parse_message
 
 
 @pytest.fixture
-def keys_are(monkeypatch):
-    """keys_are(field): users have keys of this kind."""
+def set_key_field(monkeypatch):
+    """set_key_field(field): users have keys of this type."""
 
-    def use(field):
+    def patch(field):
         pk = SimpleNamespace(target_field=field)
         monkeypatch.setattr(doorbell_message, "Stream", SimpleNamespace(_meta=SimpleNamespace(pk=pk)))
 
-    return use
+    return patch
 
 
-def through(users, queue=False):
-    """Users and queue as another process reads them from the wire."""
-    said = [json.loads(json.dumps(message)) for message in messages("me", users, queue)]
-    heard = [read(message, "you") for message in said]
-    return set().union(*(users for users, _ in heard)), sum(queue for _, queue in heard)
+def round_trip(users, queue=False):
+    """Return the users and the number of queue flags that another process receives."""
+    sent = [json.loads(json.dumps(message)) for message in build_messages("me", users, queue)]
+    received = [parse_message(message, "you") for message in sent]
+    return set().union(*(users for users, _ in received)), sum(queue for _, queue in received)
 
 
-def test_keys_come_back_as_they_were(keys_are):
-    """Integers, UUIDs and texts of any alphabet: strings on the way, the key's own type after it."""
-    assert through([1, 2**40]) == ({1, 2**40}, 0)
-    keys_are(UUIDField())
+def test_keys_keep_their_type(set_key_field):
+    """Integers, UUIDs and text in any alphabet travel as strings."""
+    assert round_trip([1, 2**40]) == ({1, 2**40}, 0)
+    set_key_field(UUIDField())
     users = {uuid.uuid4() for _ in range(1200)}
-    assert through(users, queue=True) == (users, 1)
-    keys_are(CharField())
-    assert through(["ada", "Жанна", '"', "7"]) == ({"ada", "Жанна", '"', "7"}, 0)
+    assert round_trip(users, queue=True) == (users, 1)
+    set_key_field(CharField())
+    assert round_trip(["ada", "Жанна", '"', "7"]) == ({"ada", "Жанна", '"', "7"}, 0)
 
 
-def test_messages_are_small(keys_are):
-    """At most 500 users, and what NOTIFY takes, however long the keys are; one that is too long is left out."""
-    assert [len(message["users"]) for message in messages("me", range(1001), False)] == [500, 500, 1]
-    keys_are(CharField())
+def test_messages_are_small(set_key_field):
+    """At most 500 users and the size limit of NOTIFY. A key that is too long is left out."""
+    assert [len(message["users"]) for message in build_messages("me", range(1001), False)] == [500, 500, 1]
+    set_key_field(CharField())
     users = [f"{number}-{'ж' * 250}" for number in range(200)]
-    said = list(messages(uuid.uuid4().hex, [*users, "x" * 9000], True))
-    assert max(len(json.dumps(message)) for message in said) < 8000
-    assert [user for message in said for user in message["users"]] == users
+    sent = list(build_messages(uuid.uuid4().hex, [*users, "x" * 9000], True))
+    assert max(len(json.dumps(message)) for message in sent) < 8000
+    assert [user for message in sent for user in message["users"]] == users
 
 
 def test_the_queue_alone_is_a_message():
-    """Also without users, and said once where there are many."""
-    assert through([], queue=True) == (set(), 1)
-    assert through(range(2000), queue=True)[1] == 1
+    """Also without users, and in one message only where there are many."""
+    assert round_trip([], queue=True) == (set(), 1)
+    assert round_trip(range(2000), queue=True)[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_the_queue_alone_is_a_message():
         {"type": "doorbell", "from": "me", "users": ["1"], "queue": True},
     ],
 )
-def test_what_is_no_ring_of_others_is_passed_over(message):
-    """Strangers on the same broker, other kinds of keys, and one's own."""
-    assert read(message, "me") is None
+def test_other_messages_are_ignored(message):
+    """Messages of other projects on the broker, keys of another type, and messages of this process."""
+    assert parse_message(message, "me") is None

@@ -1,0 +1,275 @@
+"""Rings to and from other processes through the project's channel layer: one group, with one channel per process.
+
+Sending and receiving each have a thread, an event loop and a layer instance of their own: a layer may be read in one
+loop only, and the project's consumers may read theirs in the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from notifications.db.threads import NoThread, start, start_thread
+from notifications.realtime.doorbell.message import build_messages, parse_message
+from notifications.realtime.doorbell.retry import retry_forever
+
+logger = logging.getLogger(__name__)
+
+GROUP = "notifications.doorbell"
+#: Seconds for one operation of the layer.
+TIMEOUT_SECONDS = 5.0
+#: Seconds between two messages to this process itself. One that does not arrive means that the connection is dead.
+SELF_CHECK_SECONDS = 10.0
+#: Seconds between two messages of a process. Layers drop messages that arrive faster than they are read.
+COALESCE_SECONDS = 0.005
+#: Users waiting to be published; the position check finds the changes of those above the limit.
+MAX_PENDING_USERS = 5_000
+#: Seconds without a ring after which the publishing thread ends.
+IDLE_SECONDS = 10.0
+#: Seconds that ``stop()`` waits for rings to be published.
+STOP_TIMEOUT_SECONDS = 1.0
+
+
+def configured_path() -> str:
+    """Return the dotted path of the project's channel layer, or "" if it has none that reaches other processes."""
+    from channels.layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer, channel_layers
+
+    path = channel_layers.configs.get(DEFAULT_CHANNEL_LAYER, {}).get("BACKEND", "")
+    with contextlib.suppress(ImportError):  # make_layer() raises the error, where it is logged
+        if path and issubclass(import_string(path), InMemoryChannelLayer):
+            return ""
+    return path
+
+
+def measure_round_trip() -> float:
+    """Send a message through a new layer to itself and return the seconds it took. Raises the errors of the layer."""
+    seconds = 0.0
+
+    async def send() -> None:
+        nonlocal seconds
+        layer = make_layer()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            channel = await layer.new_channel()
+            start = time.perf_counter()
+            await layer.send(channel, {"type": "notifications.try"})
+            await layer.receive(channel)
+            seconds = time.perf_counter() - start
+
+    run_in_new_loop(send())
+    return seconds
+
+
+class SelfCheckFailed(Exception):
+    """The layer accepts messages but does not deliver them."""
+
+
+class LayerListener:
+    """Call ``on_ring(users, queue=…)``, in a thread of its own, with rings of other processes than ``origin``.
+
+    Every 10 s it joins the group again, because layers forget members (channels_redis after a day, a flushed Redis
+    immediately), and sends a message to itself. If that message does not arrive, it starts over with a new layer.
+    """
+
+    def __init__(self, origin: str, on_ring: Callable[..., None]) -> None:
+        self._origin = origin
+        self._on_ring = on_ring
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_requested = asyncio.Event()
+        self._has_own_message = True
+        self.is_listening = False
+        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-layer", daemon=True)
+        start(self._thread)
+
+    def stop(self) -> None:
+        """Leave the group and end the thread. Does not wait if called in this thread."""
+        self._stopping.set()
+        if self._loop:
+            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+                self._loop.call_soon_threadsafe(self._stop_requested.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        def run(on_connected: Callable[[], None]) -> None:
+            run_in_new_loop(self._listen(on_connected))
+
+        retry_forever("channel layer (receiving)", run, self._stopping)
+
+    async def _listen(self, on_connected: Callable[[], None]) -> None:
+        self._stop_requested = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stopping.is_set():  # stop() may have run before the loop existed
+            return
+        layer = make_layer()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            channel = await layer.new_channel()
+            await layer.group_add(GROUP, channel)
+        on_connected()
+        self.is_listening = True
+        steps = [
+            self._receive(layer, channel),
+            self._stay_joined(layer, channel),
+            self._stop_requested.wait(),
+        ]
+        tasks = [asyncio.create_task(step) for step in steps]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(Exception):  # the layer is unreachable, or forgets this channel later
+                async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                    await layer.group_discard(GROUP, channel)
+        finally:
+            self.is_listening = False
+            done = [task for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _receive(self, layer: Any, channel: str) -> None:
+        while True:
+            message = await layer.receive(channel)
+            if message.get("from") == self._origin:
+                self._has_own_message = True
+            if ring := parse_message(message, self._origin):
+                users, queue = ring
+                self._on_ring(users, queue=queue)
+
+    async def _stay_joined(self, layer: Any, channel: str) -> None:
+        while True:
+            await asyncio.sleep(SELF_CHECK_SECONDS)
+            if not self._has_own_message:
+                self._has_own_message = True
+                raise SelfCheckFailed("a message of this process to itself was not delivered")
+            self._has_own_message = False
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await layer.group_add(GROUP, channel)
+                for message in build_messages(self._origin, (), False):
+                    await layer.group_send(GROUP, message)
+
+
+class LayerPublisher:
+    """Publish rings to other processes from a thread that lives while there are rings to publish.
+
+    Messages that the layer rejects are dropped.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._lock = threading.Lock()
+        self._users: dict[Any, None] = {}
+        self._queue = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wakeup = asyncio.Event()
+        self._flushed = threading.Event()
+        self._flushed.set()
+        self._stopping = threading.Event()
+
+    def publish(self, users: Iterable[Any], queue: bool) -> None:
+        """Publish a ring soon. Never blocks."""
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            for user in users:
+                if len(self._users) >= MAX_PENDING_USERS:
+                    break
+                self._users[user] = None
+            self._queue = self._queue or queue
+            self._flushed.clear()
+            if self._thread is None:
+                try:
+                    self._thread = start_thread(self._run, "notifications-doorbell-layer-publisher")
+                except NoThread as exc:  # the next call tries again
+                    logger.warning("Could not ring other processes: %s", exc)
+            elif self._loop:
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # between two loops; the next one begins with these users
+                    self._loop.call_soon_threadsafe(self._wakeup.set)
+
+    def stop(self) -> None:
+        """Publish what is pending, for at most a second, and end the thread."""
+        is_flushed = self._flushed.wait(STOP_TIMEOUT_SECONDS)
+        with self._lock:
+            self._stopping.set()
+            thread, loop = self._thread, self._loop
+        if loop:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._wakeup.set)
+        if thread and is_flushed:
+            thread.join(STOP_TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        def run(on_connected: Callable[[], None]) -> None:
+            run_in_new_loop(self._publish_until_idle(on_connected))
+
+        while True:
+            retry_forever("channel layer (sending)", run, self._stopping)
+            with self._lock:
+                if self._stopping.is_set() or not (self._users or self._queue):
+                    self._thread = None
+                    return
+
+    async def _publish_until_idle(self, on_connected: Callable[[], None]) -> None:
+        self._wakeup = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        layer = make_layer()
+        while not self._stopping.is_set():
+            self._wakeup.clear()
+            with self._lock:
+                users, queue = list(self._users), self._queue
+                self._users.clear()
+                self._queue = False
+                if not users and not queue:
+                    self._flushed.set()
+            if users or queue:
+                await self._send(layer, users, queue)
+                on_connected()
+                continue
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._wakeup.wait()
+            except TimeoutError:
+                return
+
+    async def _send(self, layer: Any, users: Iterable[Any], queue: bool) -> None:
+        for message in build_messages(self._origin, users, queue):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await layer.group_send(GROUP, message)
+            await asyncio.sleep(COALESCE_SECONDS)
+
+
+class InlineResolverLoop(asyncio.SelectorEventLoop):
+    """Resolve host names in the loop's thread: at interpreter exit, when the last rings are sent, executors fail."""
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        return socket.getaddrinfo(host, port, family, type, proto, flags)
+
+
+def make_layer() -> Any:
+    """Return a new instance of the project's channel layer."""
+    from channels.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+
+    return channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
+
+
+def run_in_new_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a new event loop and close the loop. channels_redis closes its connections with the loop."""
+    runner = asyncio.Runner(loop_factory=InlineResolverLoop)
+    try:
+        runner.run(coroutine)
+    finally:
+        try:
+            runner.close()
+        except Exception:  # closing connections to an unreachable server; the second time there are none left
+            runner.close()

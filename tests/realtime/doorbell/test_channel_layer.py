@@ -1,0 +1,262 @@
+"""The channel layer as transport between processes: what layers forget, lose, or share with the project."""
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+from channels.layers import get_channel_layer
+
+from notifications.realtime.doorbell import Doorbell, channel_layer
+from notifications.realtime.doorbell.channel_layer import LayerListener, LayerPublisher
+from notifications.realtime.doorbell.message import build_messages
+from tests.realtime import layers
+from tests.support.network import Listener
+from tests.support.redis_server import Redis
+from tests.support.waiting import wait_until
+
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"
+
+
+@pytest.fixture
+def empty_redis():
+    """A separate Redis for the test."""
+    server = Redis()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def use(settings):
+    """use(backend, **config): set the project's channel layer."""
+
+    def configure(backend, **config):
+        settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+
+    return configure
+
+
+@pytest.fixture
+def start_listener(empty_redis):
+    """start_listener(): a LayerListener that has joined the group. Received users are in `users`."""
+    listeners = []
+
+    def make(origin="me", wait=True):
+        users = []
+        listener = LayerListener(origin, lambda ring_users, queue: users.extend(ring_users))
+        listener.users = users
+        listeners.append(listener)
+        if wait:
+            wait_until(lambda: listener.is_listening)
+        return listener
+
+    yield make
+    for listener in listeners:
+        listener.stop()
+
+
+@pytest.fixture
+def publisher(empty_redis):
+    publisher = LayerPublisher("another")
+    yield publisher
+    publisher.stop()
+
+
+class BlackHole(Listener):
+    """Accepts connections and never answers."""
+
+    def __init__(self):
+        self.stopping = threading.Event()
+        super().__init__()
+
+    def serve(self, connection):
+        self.stopping.wait()
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("configured", "path"),
+    [
+        ({}, ""),
+        ({"other": {"BACKEND": PUBSUB}}, ""),
+        ({"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}, ""),
+        ({"default": {"BACKEND": PUBSUB}}, PUBSUB),
+        ({"default": {"BACKEND": "no.such.Layer"}}, "no.such.Layer"),
+    ],
+)
+def test_configured_path_is_of_a_layer_between_processes(settings, configured, path):
+    """An in-memory layer reaches no other process; the database is used then."""
+    settings.CHANNEL_LAYERS = configured
+    assert channel_layer.configured_path() == path
+
+
+@pytest.mark.parametrize("backend", [CORE, PUBSUB])
+def test_publish_never_blocks(use, backend):
+    """A broker that does not answer blocks neither callers nor, for long, process exit. Pending users are bounded."""
+    with BlackHole() as hole:
+        use(backend, hosts=[f"redis://127.0.0.1:{hole.port}"])
+        publisher, started = LayerPublisher("me"), time.monotonic()
+        for start in range(0, 20_000, 100):
+            publisher.publish(range(start, start + 100), False)
+        assert time.monotonic() - started < channel_layer.TIMEOUT_SECONDS
+        assert len(publisher._users) <= channel_layer.MAX_PENDING_USERS
+        started = time.monotonic()
+        publisher.stop()
+        assert (
+            time.monotonic() - started
+            < channel_layer.STOP_TIMEOUT_SECONDS + channel_layer.TIMEOUT_SECONDS / 2
+        )
+        hole.stopping.set()
+
+
+def test_a_burst_is_not_lost(use, start_listener, publisher, empty_redis):
+    """The core layer holds 100 messages per process and drops the rest."""
+    use(CORE, hosts=[empty_redis.url])
+    listener = start_listener()
+    for user in range(1000):
+        publisher.publish([user], False)
+    wait_until(lambda: set(listener.users) == set(range(1000)))
+
+
+def test_rings_within_5_ms_are_combined(use, start_listener, publisher, empty_redis, monkeypatch):
+    """They are sent in one message."""
+    monkeypatch.setattr(layers.Counting, "sent", 0)
+    use("tests.realtime.layers.Counting", hosts=[empty_redis.url])
+    listener = start_listener()
+    started = time.monotonic()
+    for user in range(500):
+        publisher.publish([user], False)
+        time.sleep(0.0005)
+    wait_until(lambda: set(listener.users) == set(range(500)))
+    assert layers.Counting.sent < (time.monotonic() - started) / channel_layer.COALESCE_SECONDS + 2
+
+
+def test_the_project_may_read_its_layer_at_the_same_time(use, start_listener, publisher, empty_redis):
+    """channels_redis refuses two loops on one layer, so the doorbell has an instance of its own."""
+    use(CORE, hosts=[empty_redis.url])
+    listener = start_listener()
+
+    async def receive():
+        layer = get_channel_layer()
+        channel = await layer.new_channel()
+        receiving = asyncio.create_task(layer.receive(channel))
+        await asyncio.sleep(0)
+        publisher.publish([1], False)
+        await asyncio.to_thread(wait_until, lambda: listener.users == [1])
+        await layer.send(channel, {"type": "chat"})
+        return await asyncio.wait_for(receiving, 10)
+
+    assert asyncio.run(receive()) == {"type": "chat"}
+
+
+def test_group_is_joined_again(use, start_listener, publisher, empty_redis, monkeypatch, caplog):
+    """A flushed Redis has no groups any more, and reports no error."""
+    monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 1.0)
+    use(CORE, hosts=[empty_redis.url])
+    listener = start_listener()
+    flush(empty_redis)
+
+    def ring_arrives():
+        publisher.publish([1], False)
+        return listener.users
+
+    wait_until(ring_arrives)
+    assert "Doorbell interrupted" not in caplog.text
+
+
+def test_first_ring_after_a_broker_restart_arrives(use, start_listener, publisher, empty_redis):
+    """Although the publisher's connection is dead."""
+    use(CORE, hosts=[empty_redis.url])
+    listener = start_listener()
+    publisher.publish([1], False)
+    wait_until(lambda: listener.users == [1])
+    empty_redis.kill()
+    wait_until(lambda: not listener.is_listening)
+    empty_redis.start()
+    wait_until(lambda: listener.is_listening)
+    publisher.publish([2], False)
+    wait_until(lambda: listener.users == [1, 2])
+
+
+def flush(server):
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def test_failed_self_check_reconnects(use, start_listener, empty_redis, monkeypatch, caplog):
+    """A layer that drops everything is logged and retried."""
+    monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 0.05)
+    use("tests.realtime.layers.Dropping", hosts=[empty_redis.url])
+    with caplog.at_level(logging.INFO):
+        start_listener()
+        wait_until(lambda: "to itself was not delivered" in caplog.text)
+        wait_until(lambda: "Doorbell works again: channel layer (receiving)" in caplog.text)
+
+
+def test_layer_that_cannot_be_imported_is_logged_once(use, start_listener, caplog, monkeypatch):
+    """With the reason, and not for each retry."""
+    attempts, make_layer = [], channel_layer.make_layer
+    monkeypatch.setattr(channel_layer, "make_layer", lambda: attempts.append(1) or make_layer())
+    use("no.such.Layer")
+    start_listener(wait=False)
+    wait_until(lambda: len(attempts) == 4)
+    assert caplog.text.count("Cannot import BACKEND 'no.such.Layer'") == 1
+
+
+def test_messages_of_others_in_the_group_are_ignored(use, start_listener, publisher, empty_redis):
+
+    use(PUBSUB, hosts=[empty_redis.url])
+    listener = start_listener()
+
+    async def send():
+        layer = get_channel_layer()
+        for message in ({"type": "x"}, {"type": "doorbell", "users": ["no number"], "queue": False}):
+            await layer.group_send(channel_layer.GROUP, message)
+
+    asyncio.run(send())
+    publisher.publish([2], False)
+    wait_until(lambda: listener.users == [2])
+
+
+def test_stop_leaves_the_group(use, start_listener, empty_redis):
+    """And ends the thread."""
+    import redis
+
+    use(CORE, hosts=[empty_redis.url])
+    listener = start_listener()
+    with redis.Redis.from_url(empty_redis.url) as client:
+        assert client.zcard(f"asgi:group:{channel_layer.GROUP}") == 1
+        listener.stop()
+        assert client.zcard(f"asgi:group:{channel_layer.GROUP}") == 0
+    assert not listener._thread.is_alive()
+
+
+def test_idle_publisher_thread_ends(use, publisher, start_listener, empty_redis, monkeypatch):
+    """The next ring starts another one."""
+    monkeypatch.setattr(channel_layer, "IDLE_SECONDS", 0.05)
+    use(PUBSUB, hosts=[empty_redis.url])
+    listener = start_listener()
+    for user in (1, 2):
+        publisher.publish([user], False)
+        wait_until(lambda user=user: user in listener.users)
+        wait_until(lambda: publisher._thread is None)
+
+
+def test_transport_is_logged_once(settings, caplog, empty_redis):
+    """The channel layer takes precedence over the database."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": [empty_redis.url]}}}
+    with caplog.at_level(logging.INFO):
+        bell = Doorbell()
+        bell.log_transport()
+        bell.listen(lambda users, queue: None)()
+        bell.listen(lambda users, queue: None)()
+    assert caplog.text.count(f"Doorbell: channel layer {PUBSUB}") == 1
+
+
+def test_messages_of_the_layer_have_its_type():
+    """Channels consumers dispatch on it."""
+    assert next(build_messages("me", [1], False))["type"] == "doorbell"
