@@ -7,7 +7,7 @@ from django.db import OperationalError
 from notifications import streams
 from notifications.api import notify
 from notifications.realtime import frames as wire
-from notifications.realtime.doorbell import _signalled
+from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from notifications.streams import changes, inbox
@@ -212,7 +212,7 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
         await in_thread(rows.change, job, state="running")
         assert (await socket.hear("jobs"))["jobs"][0]["state"] == "running"
     finally:
-        rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+        rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
 async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):

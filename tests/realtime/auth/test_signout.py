@@ -14,7 +14,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.realtime import clock, hub
 from notifications.realtime.auth import handshakes, sessions, signout
-from notifications.realtime.doorbell import _signalled
+from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from tests.realtime.conftest import blocked, in_thread, sign_in, until
@@ -190,7 +190,7 @@ def no_rings(monkeypatch):
     try:
         yield
     finally:
-        rung.connect(_signalled, dispatch_uid="notifications.doorbell")
+        rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
 async def test_the_ring_was_lost(browser, user, monkeypatch):
