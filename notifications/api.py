@@ -1,28 +1,35 @@
-"""The public verbs of the app.
+"""The public functions of the app.
 
-This module may be imported before the models are there, so that modules with tasks can be imported from anywhere.
+This module may be imported before the models are ready, so that a module with tasks can be imported from anywhere.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
-from notifications.compat import TaskResult, task
-from notifications.jobs.info import JobInfo
-from notifications.jobs.policies import Done
+from notifications.compat import TaskResult
+from notifications.jobs.enqueueing.owners import requester
+from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.policies import FinishedJob, NotifyOption, policy
 
 if TYPE_CHECKING:
-    from notifications.jobs.batches import Batch
+    from django.utils.functional import Promise
+
+    from notifications.jobs.batches import Batch, BatchCounts
+    from notifications.jobs.task_types import HasReturnValue, task
+else:
+    from notifications.compat import task
 
 __all__ = [
     "DATABASE_UNAVAILABLE",
+    "Batch",
+    "FinishedJob",
     "JobInfo",
     "aaccepted",
     "abatch",
@@ -46,72 +53,33 @@ __all__ = [
     "track",
 ]
 
+R = TypeVar("R")
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
-#: What Django raises while the database is away or busy, which passes: ``@policy(retry_on=DATABASE_UNAVAILABLE)``.
+#: What Django raises while the database is restarted, unreachable or busy: ``@policy(retry_on=DATABASE_UNAVAILABLE)``.
 DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError)
 
 
-def policy(
-    *,
-    title: str = "",
-    max_attempts: int = 3,
-    timeout: float = 300.0,
-    retry_on: type[Exception] | tuple[type[Exception], ...] = (),
-    concurrency_key: str = "",
-    concurrency: int = 1,
-    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
-) -> Callable[[F], F]:
-    """Decide how the jobs of a task are run and told. Stands below ``@task``.
+def __getattr__(name: str) -> Any:
+    if name == "Batch":  # Its module imports models.
+        from notifications.jobs.batches import Batch
 
-    ``title``
-        What the owner reads; may name arguments: ``"Check report {report_id}"``. Shortened to 200 characters. The
-        function's name unless told.
-    ``max_attempts``
-        How often a job is begun at most, 1 or more: after what ``retry_on`` names, and when its worker was lost.
-    ``timeout``
-        Seconds that one attempt may take.
-    ``retry_on``
-        Classes of exceptions after which the job is tried again; after any other one it has failed. With
-        ``TimeoutError`` also an attempt that took too long. The pause before attempt n + 1 is a random part of 2^n
-        seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
-        ``DATABASE_UNAVAILABLE`` are those of a database that is away, restarted, say.
-    ``concurrency_key``, ``concurrency``
-        Of the jobs with the same key only so many run at once, over all workers. It may name arguments and the
-        ``owner``: ``"report:{owner}"``. Tasks that share keys should share the number.
-    ``notify``
-        True: the owner is told in the default words when the job is done. False: silence. A function: called with the
-        ``Done`` job on the event loop, so without database work; returns what replaces the default ``title``, ``body``,
-        ``level``, ``category``, ``url`` or ``data``, or None for silence.
-
-    Raises TypeError or ValueError, also where ``title`` or ``concurrency_key`` names what is no argument of the task.
-    """
-    from notifications.jobs import policies
-
-    return policies.policy(
-        title=title,
-        max_attempts=max_attempts,
-        timeout=timeout,
-        retry_on=retry_on,
-        concurrency_key=concurrency_key,
-        concurrency=concurrency,
-        notify=notify,
-    )
+        return Batch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def notify(
     users: Any,
-    title: Any,
+    title: str | Promise,
     *,
-    body: Any = "",
+    body: str | Promise = "",
     url: str | None = None,
     level: str = "info",
     category: str = "",
     key: str = "",
     data: dict[str, Any] | None = None,
-) -> list[uuid.UUID]:
-    """Tell one user, or several, something: a durable notification for each, pushed after the commit.
+) -> list[UUID]:
+    """Create a notification for each user and push it after the commit. Return the ids of the notifications.
 
     ``users``
         A user, a primary key, or an iterable of either.
@@ -128,7 +96,7 @@ def notify(
     ``data``
         A dict of at most 4 KiB of JSON, for the browser.
 
-    Returns the ids. Inside a transaction it only inserts, and a rollback leaves nothing behind.
+    Inside a transaction it only inserts rows, so a rollback removes them.
     Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
     """
     from notifications.streams import inbox
@@ -138,58 +106,77 @@ def notify(
     )
 
 
-async def anotify(users: Any, title: Any, **fields: Any) -> list[uuid.UUID]:
+async def anotify(
+    users: Any,
+    title: str | Promise,
+    *,
+    body: str | Promise = "",
+    url: str | None = None,
+    level: str = "info",
+    category: str = "",
+    key: str = "",
+    data: dict[str, Any] | None = None,
+) -> list[UUID]:
     """See notify()."""
-    return await sync_to_async(notify)(users, title, **fields)
+    return await sync_to_async(notify)(
+        users, title, body=body, url=url, level=level, category=category, key=key, data=data
+    )
 
 
-def accepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
-    """Run ``ask`` in one transaction, with the request's user as owner, and answer that its job is accepted.
+def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+    """Call ``enqueue`` in one transaction, with the request's user as owner, and return 202 Accepted with the job.
 
-    ``ask``
-        A function without arguments that does the database work and returns what ``enqueue`` returned.
+    ``enqueue``
+        A function without arguments that does the database work and returns what ``Task.enqueue`` returned.
 
-    Answers 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON; a browser that prefers HTML gets 303
-    to the job's ``url``, else to the job's page.
+    The response is 202 with ``Location``, ``Retry-After``, ``ETag`` and the job as JSON. A browser that prefers HTML
+    gets 303 to the job's ``url``, else to the job's page.
 
     ``Idempotency-Key``
-        The same request of the same user again within 24 hours: ``ask`` is not run, the answer is the same job and
-        ``Idempotency-Replayed: true``. Another request with the key: 422. The key is stored on the job that ``ask``
-        returned, unless it has one of its own by ``.using(key=...)``: then ``ask`` runs again.
+        When the same user repeats the same request within 24 hours, ``enqueue`` is not called, and the response is the
+        same job with ``Idempotency-Replayed: true``. A different request with the key gets 422. The key is stored on
+        the job that ``enqueue`` returned, unless that has its own from ``.using(key=...)``: then ``enqueue`` is called
+        again.
     ``Prefer: wait=N``
-        200 with ``Content-Location`` where the job is done within N seconds, at most 20. Not inside a transaction of
-        the caller, where nobody sees the job yet, and not under WSGI.
+        200 with ``Content-Location`` if the job is done within N seconds, at most 20. It has no effect under WSGI, or
+        inside a transaction of the caller, where no worker sees the job yet.
 
-    Too many active jobs, or asked for too often: 429; a database that is busy, full or away: 503, both with
-    ``Retry-After``. Errors of ``ask`` are the caller's, and nothing is left. ``request`` may be one of Django REST
-    framework. Raises TypeError for an ``ask`` that returns something else.
+    Too many active jobs, or too many within a minute: 429. A database that is busy, full or unreachable: 503. Both have
+    ``Retry-After``. Exceptions of ``enqueue`` propagate after a rollback. ``request`` may be one of Django REST
+    framework. Raises TypeError if ``enqueue`` returns something else.
     """
     from notifications.http import acceptance
 
-    return acceptance.accept(request, ask)
+    return acceptance.accept(request, enqueue)
 
 
-async def aaccepted(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpResponse:
-    """See accepted(). ``ask`` runs in a thread; while the answer waits, none is held."""
+async def aaccepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+    """See accepted(). ``enqueue`` is called in a thread. No thread is held while the response waits for the job."""
     from notifications.http import acceptance
 
-    return await acceptance.aaccept(request, ask)
+    return await acceptance.aaccept(request, enqueue)
 
 
+@overload
+def join(job: HasReturnValue[R], timeout: float | None = None) -> R: ...
+@overload
+def join(job: Batch, timeout: float | None = None) -> BatchCounts: ...
+@overload
+def join(job: UUID | str | JobInfo, timeout: float | None = None) -> Any: ...
 def join(job: Any, timeout: float | None = None) -> Any:
-    """Wait until a job is done and return what its task returned. In async code: ``await ajoin(...)``.
+    """Wait until a job is done and return what its task returned. Async code awaits ``ajoin()``.
 
     ``job``
         What ``enqueue`` returned, the id of a job, or a batch.
     ``timeout``
-        Seconds to wait at most; for ever if None.
+        Seconds to wait at most; None waits without limit.
 
-    Raises ``JobFailed`` (its ``error`` says why), ``JobCancelled`` or ``JobDoesNotExist``, all of
-    ``notifications.exceptions``; TimeoutError, and the job goes on; RuntimeError inside a transaction, where a job that
-    is not done never will be. Whoever stops waiting leaves the job alone.
+    Raises ``JobFailed`` (see its ``error``), ``JobCancelled`` or ``JobDoesNotExist`` of ``notifications.exceptions``;
+    TimeoutError, while the job continues; RuntimeError inside a transaction if the job is not done, because no worker
+    sees it before the commit. Interrupting the wait does not affect the job.
 
-    Driven by the doorbell, in every process. No database connection is held while it waits, and a job that waits leaves
-    its place in the worker to others, so that parents cannot starve their children.
+    The doorbell wakes it in every process. It holds no database connection while it waits, and a waiting job gives its
+    slot in the worker to other jobs, so that parents cannot starve their children.
     """
     from notifications.jobs import joining
     from notifications.realtime import doorbell
@@ -197,55 +184,21 @@ def join(job: Any, timeout: float | None = None) -> Any:
     return joining.join(job, timeout, listen=doorbell.listen)
 
 
-async def ajoin(job: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as join has it)
+@overload
+async def ajoin(job: HasReturnValue[R], timeout: float | None = None) -> R: ...
+@overload
+async def ajoin(job: Batch, timeout: float | None = None) -> BatchCounts: ...
+@overload
+async def ajoin(job: UUID | str | JobInfo, timeout: float | None = None) -> Any: ...
+async def ajoin(job: Any, timeout: float | None = None) -> Any:
     """See join()."""
     from notifications.http import waiting
     from notifications.jobs import joining
     from notifications.realtime import doorbell
 
-    return await joining.ajoin(job, timeout, listen=doorbell.listen, let_go=waiting.release_connections)
-
-
-def get_job(id: uuid.UUID | str) -> JobInfo:
-    """Return a job as it is now. Raises ``JobDoesNotExist`` of ``notifications.exceptions``.
-
-    It does not check who asks. Compare ``owner_id`` with the user before showing a job whose id came from a request.
-    """
-    from notifications.jobs import info
-
-    return info.get_job(id)
-
-
-async def aget_job(id: uuid.UUID | str) -> JobInfo:
-    """See get_job()."""
-    return await sync_to_async(get_job)(id)
-
-
-def get_jobs(ids: Iterable[uuid.UUID | str]) -> dict[uuid.UUID, JobInfo]:
-    """Return the jobs with these ids in one query, by id. Ids without a job are left out."""
-    from notifications.jobs import info
-
-    return info.get_jobs(ids)
-
-
-async def aget_jobs(ids: Iterable[uuid.UUID | str]) -> dict[uuid.UUID, JobInfo]:
-    """See get_jobs()."""
-    return await sync_to_async(get_jobs)(ids)
-
-
-def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
-    """Return the newest jobs that a user (or primary key) owns, newest first, at most ``limit``.
-
-    Done jobs are included until they are pruned.
-    """
-    from notifications.jobs import info
-
-    return info.jobs_of(user, limit)
-
-
-async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
-    """See jobs_of()."""
-    return await sync_to_async(jobs_of)(user, limit=limit)
+    return await joining.ajoin(
+        job, timeout, listen=doorbell.listen, release_connections=waiting.release_connections
+    )
 
 
 async def release_connections() -> None:
@@ -263,9 +216,9 @@ async def release_connections() -> None:
 def batch(
     *,
     owner: Any = None,
-    title: Any = None,
+    title: str | Promise | None = None,
     url: str | None = None,
-    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True,
+    notify: NotifyOption = True,
 ) -> Batch:
     """Enqueue the jobs of a ``with`` block as one batch, with one progress and one notification at its end.
 
@@ -277,9 +230,9 @@ def batch(
         counts = join(b)                 # {"succeeded": 40, "failed": 0, "cancelled": 0}
 
     ``owner``
-        User or primary key; by default the owner that a job would have. The jobs work for the owner, but have no owner
-        themselves unless ``.using(owner=...)`` gives one: they do not count as active jobs of the owner, and notify no
-        one.
+        User or primary key; by default the owner that a job would have. The jobs inherit it for what they enqueue, but
+        have no owner themselves unless ``.using(owner=...)`` sets one: they do not count as active jobs of the owner
+        and create no notifications.
     ``title``
         Text of at most 200 characters; by default the number of jobs.
     ``url``
@@ -300,23 +253,22 @@ def batch(
     return Batch(owner=owner, title=title, url=url, notify=notify)
 
 
-def abatch(**options: Any) -> Batch:
+def abatch(
+    *,
+    owner: Any = None,
+    title: str | Promise | None = None,
+    url: str | None = None,
+    notify: NotifyOption = True,
+) -> Batch:
     """See batch(): ``async with abatch(...) as b``, and ``await`` each ``aenqueue`` inside."""
-    return batch(**options)
+    return batch(owner=owner, title=title, url=url, notify=notify)
 
 
-def requester(user: Any) -> AbstractContextManager[None]:
-    """Make ``user`` (or a primary key) the owner of the jobs that are enqueued inside the ``with`` block."""
-    from notifications.jobs.enqueueing import owners
-
-    return owners.requester(user)
-
-
-def progress(current: int, total: int | None = None, message: str = "") -> None:
-    """Say how far the running job is, from anywhere below its task. Outside a job it does nothing.
+def progress(current: int, total: int | None = None, message: str | Promise = "") -> None:
+    """Report the progress of the running job, from any function that its task calls. Outside a job it does nothing.
 
     ``current``, ``total``
-        Numbers from 0 to 2^53-1, ``total`` None while it is not known.
+        Integers from 0 to 2^53-1. ``total`` is None while it is unknown.
     ``message``
         At most 200 characters.
 
@@ -324,11 +276,11 @@ def progress(current: int, total: int | None = None, message: str = "") -> None:
     """
     from notifications.jobs.worker import execution
 
-    execution.progress(current, total, message)
+    execution.progress(current, total, message)  # type: ignore[arg-type]
 
 
-def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
+def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
     from notifications.jobs.worker import execution
 
-    return execution.track(items, message=message)
+    return execution.track(items, message=message)  # type: ignore[arg-type]

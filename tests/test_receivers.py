@@ -9,7 +9,7 @@ from django.test.utils import isolate_apps
 from notifications import receivers, streams
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Attempt, Job, Notification, Stream
 from tests.data.rows import job, unnumbered
@@ -33,7 +33,7 @@ def fill(user):
     job(user)
     job(user)
     mine = [claimed for claimed in states.claim(uuid7(), 10) if claimed.user_id == user.pk]
-    states.finish([outcomes.failed(mine[0], DEFAULT, ValueError())])
+    states.finish([outcomes.failed(mine[0], DEFAULT_POLICY, ValueError())])
 
 
 def everything_of(key):

@@ -14,7 +14,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.http import api_views
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification
 from notifications.streams import inbox
@@ -320,7 +320,7 @@ class TestResult:
         """409 that says so; coming again would not help."""
         row = job(user)
         (claimed,) = states.claim(uuid7(), 1)
-        states.finish([outcomes.failed(claimed, DEFAULT, ValueError("secret"))])
+        states.finish([outcomes.failed(claimed, DEFAULT_POLICY, ValueError("secret"))])
         answer = ada.get(job_url(row, "result/"))
         assert "failed" in problem(answer, 409)["detail"]
         assert "Retry-After" not in answer

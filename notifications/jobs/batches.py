@@ -5,9 +5,8 @@ A batch is a job itself, which no worker claims: it runs from the commit on and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, TypedDict
 
 from asgiref.sync import sync_to_async
 from django.utils import translation
@@ -21,7 +20,7 @@ from notifications.ids import uuid7
 from notifications.jobs import results
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.policies import Done
+from notifications.jobs.policies import NotifyOption
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
@@ -30,6 +29,14 @@ from notifications.models import Job
 MAX_ROWS_PER_INSERT = 500
 
 _open: ContextVar[Batch | None] = ContextVar("notifications_batch", default=None)
+
+
+class BatchCounts(TypedDict):
+    """The result of a batch: how many of its jobs ended in each state."""
+
+    succeeded: int
+    failed: int
+    cancelled: int
 
 
 class Batch:
@@ -41,7 +48,7 @@ class Batch:
         owner: Any = None,
         title: Any = None,
         url: str | None = None,
-        notify: bool | Callable[[Done], Any] = True,
+        notify: NotifyOption = True,
     ) -> None:
         self.id = uuid7()
         self._owner = owner

@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
+
 from notifications.exceptions import JobDoesNotExist
 
 if TYPE_CHECKING:
@@ -77,26 +79,47 @@ _COPIED = [name for name in JobInfo.__dataclass_fields__ if name not in ("owner_
 
 
 def get_job(id: UUID | str) -> JobInfo:
-    """See ``notifications.api.get_job``."""
+    """Return a job as it is now. Raises ``JobDoesNotExist`` of ``notifications.exceptions``.
+
+    It does not check who asks. Compare ``owner_id`` with the user before showing a job whose id came from a request.
+    """
     for job in get_jobs([id]).values():
         return job
     raise JobDoesNotExist(id)
 
 
+async def aget_job(id: UUID | str) -> JobInfo:
+    """See get_job()."""
+    return await sync_to_async(get_job)(id)
+
+
 def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
-    """See ``notifications.api.get_jobs``."""
+    """Return the jobs with these ids in one query, by id. Ids without a job are left out."""
     keys = {key for id in ids if (key := _uuid(id)) is not None}
     return {id: _info(job) for id, job in _rows().in_bulk(keys).items()}
 
 
-def jobs_of(user: Any, limit: int) -> list[JobInfo]:
-    """See ``notifications.api.jobs_of``."""
-    from notifications.streams.inbox import keys
+async def aget_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
+    """See get_jobs()."""
+    return await sync_to_async(get_jobs)(ids)
+
+
+def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
+    """Return the newest jobs that a user (or primary key) owns, newest first, at most ``limit``.
+
+    Done jobs are included until they are pruned.
+    """
+    from notifications.streams.inbox import user_keys_of
 
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
-    [key] = keys([user])
+    [key] = user_keys_of([user])
     return [_info(job) for job in _rows().filter(user_id=key).order_by("-id")[:limit]]
+
+
+async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
+    """See jobs_of()."""
+    return await sync_to_async(jobs_of)(user, limit=limit)
 
 
 def _rows() -> Any:

@@ -47,9 +47,9 @@ async def ajoin(
     timeout: float | None,  # noqa: ASYNC109 (as join has it)
     *,
     listen: Listen,
-    let_go: Callable[[], Awaitable[None]],
+    release_connections: Callable[[], Awaitable[None]],
 ) -> Any:
-    """See ``notifications.api.join``. ``let_go`` gives back the connections of a request before the wait."""
+    """See ``notifications.api.join``. ``release_connections`` closes those of the request before the wait."""
     id, seconds, run = _id(job), _seconds(timeout), _waiter(job)
 
     def look() -> JobEnd | None:
@@ -64,7 +64,7 @@ async def ajoin(
         end = await sync_to_async(read_end)(id)
     if end is None:
         if run is None:
-            await let_go()
+            await release_connections()
         with waits.wait_for(id, listen) as future, execution.release_slot(run, future, id):
             limit = asyncio.timeout(seconds)
             try:

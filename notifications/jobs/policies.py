@@ -1,4 +1,7 @@
-"""What a task's author decides about its jobs."""
+"""Policies: what the author of a task decides about its jobs.
+
+No model is imported here: ``notifications.api`` may be imported before the models are ready.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,28 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from notifications import validators
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ATTRIBUTE = "_notifications_policy"
+_POLICY_ATTRIBUTE = "_notifications_policy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """A job that is done, as a ``notify`` function of a policy sees it, before anything is stored."""
+class FinishedJob:
+    """What a ``notify`` function of a policy or batch gets: a job that has finished, before its outcome is stored.
 
-    id: Any
+    ``state``
+        ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+    ``result``
+        What the task returned, if it succeeded, else None.
+    ``error``
+        Why the job failed, a dict with ``type``, ``title`` and ``detail``, else None.
+    """
+
+    id: UUID
     title: str
     url: str
     state: str
@@ -28,9 +40,13 @@ class Done:
     error: dict[str, str] | None
 
 
+#: What ``notify`` of a policy or batch may be.
+NotifyOption = bool | Callable[[FinishedJob], Mapping[str, Any] | None]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """How the jobs of a task are run and told. See ``notifications.api.policy``."""
+    """The options of ``policy()``, validated."""
 
     title: str = ""
     max_attempts: int = 3
@@ -38,13 +54,13 @@ class Policy:
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     concurrency_key: str = ""
     concurrency: int = 1
-    notify: bool | Callable[[Done], Mapping[str, Any] | None] = True
+    notify: NotifyOption = True
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "concurrency"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}. It must be a whole number from 1.")
+                raise ValueError(f"{name} is {value!r}. It must be an integer of 1 or more.")
         if (
             isinstance(self.timeout, bool)
             or not isinstance(self.timeout, int | float)
@@ -56,49 +72,92 @@ class Policy:
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(
-                f"retry_on is {self.retry_on!r}. It must be a class of exceptions, or a tuple of some: (OSError,)."
+                f"retry_on is {self.retry_on!r}. It must be an exception class or a tuple of exception classes: "
+                "(OSError,)."
             )
         object.__setattr__(self, "retry_on", tuple(kinds))
         if not isinstance(self.notify, bool) and not callable(self.notify):
             raise TypeError(
-                "notify must be True, False or a function that takes the job and returns a dict or None."
+                "notify must be True, False or a function that takes a FinishedJob and returns a dict or None."
             )
 
 
-DEFAULT = Policy()
+DEFAULT_POLICY = Policy()
 
 
-def policy(**options: Any) -> Callable[[F], F]:
-    """See ``notifications.api.policy``."""
-    told = Policy(**options)
+def policy(
+    *,
+    title: str = "",
+    max_attempts: int = 3,
+    timeout: float = 300.0,
+    retry_on: type[Exception] | tuple[type[Exception], ...] = (),
+    concurrency_key: str = "",
+    concurrency: int = 1,
+    notify: NotifyOption = True,
+) -> Callable[[F], F]:
+    """Set how the jobs of a task are executed and announced. Stands below ``@task``.
+
+    ``title``
+        What the owner reads. It may name arguments: ``"Check report {report_id}"``. Shortened to 200 characters. The
+        default is the function's name.
+    ``max_attempts``
+        How often a job is started at most, 1 or more, counting attempts that ended with an exception of ``retry_on``
+        and attempts whose worker was lost.
+    ``timeout``
+        Seconds that one attempt may take.
+    ``retry_on``
+        Exception classes after which the job is retried. After any other exception it has failed. Include
+        ``TimeoutError`` to retry attempts that timed out. The pause before attempt n + 1 is a random part of 2^n
+        seconds, at most an hour, and at least the ``retry_after`` seconds of the exception, at most a day.
+        ``DATABASE_UNAVAILABLE`` holds the exceptions of a database that is restarted or unreachable.
+    ``concurrency_key``, ``concurrency``
+        At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
+        ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
+    ``notify``
+        True creates the default notification when the job is done, False none. A function is called with the
+        ``FinishedJob`` on the event loop, so it must not use the database. It returns a dict with values that replace
+        the default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification.
+
+    Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
+    """
+    options = Policy(
+        title=title,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        retry_on=retry_on,
+        concurrency_key=concurrency_key,
+        concurrency=concurrency,
+        notify=notify,
+    )
 
     def attach(function: F) -> F:
         if not inspect.isfunction(function):
             raise TypeError(
                 "@policy stands above @task. Write @task first, then @policy(...), then the function."
             )
-        _refuse_unknown_names("title", told.title, function)
-        _refuse_unknown_names("concurrency_key", told.concurrency_key, function, "owner")
-        setattr(function, _ATTRIBUTE, told)
+        _refuse_unknown_names("title", options.title, function)
+        _refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
+        setattr(function, _POLICY_ATTRIBUTE, options)
         return function
 
     return attach
 
 
 def policy_of(function: Callable[..., Any]) -> Policy:
-    """Return the policy of a task's function; the default one if it has none."""
-    return getattr(function, _ATTRIBUTE, DEFAULT)
+    """Return the policy of a task's function, the default one if it has none."""
+    found: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    return found
 
 
 def job_title(
     function: Callable[..., Any], takes_context: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str:
-    """Return the title of a job of this task: the policy's, with the arguments by name, else the function's name.
+    """Return the title of a job with these arguments: the policy's, or else made from the function's name.
 
-    It is shortened to what a title may have, because arguments are often what a user typed.
+    It is shortened to the limit of titles, because arguments are often what a user typed.
     """
     template = policy_of(function).title
-    title = _fill("title", str(template), function, takes_context, args, kwargs) if template else ""
+    title = _format("title", str(template), function, takes_context, args, kwargs) if template else ""
     if not title.strip():
         title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
     return validators.shortened(title, validators.TITLE)
@@ -111,77 +170,82 @@ def job_concurrency_key(
     kwargs: Mapping[str, Any],
     owner: Any,
 ) -> str:
-    """Return the concurrency key of a job of this task, with the arguments and its owner's key by name; maybe empty.
+    """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none.
 
-    One that is too long ends with a hash of the whole, so that different keys stay different.
+    A key that is too long is cut and ends with a hash of the whole, so that different keys stay different.
     """
     template = policy_of(function).concurrency_key
     owner = "" if owner is None else str(owner)
-    key = template and _fill("concurrency_key", template, function, takes_context, args, kwargs, owner=owner)
+    key = template and _format(
+        "concurrency_key", template, function, takes_context, args, kwargs, owner=owner
+    )
     if len(key) <= validators.KEY:
         return key
     digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
     return validators.shortened(key, validators.KEY - len(digest)) + digest
 
 
-def _fill(
-    what: str,
+def _format(
+    option: str,
     template: str,
     function: Callable[..., Any],
     takes_context: bool,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    **more: Any,
+    **extra_values: Any,
 ) -> str:
-    if not _names(what, template):
+    """Fill the template of a policy's ``option`` with the arguments of a job. Raises ValueError."""
+    if not _names_in(option, template):
         return template.format()
     signature = inspect.signature(function)
     bound = signature.bind(*([None] if takes_context else []), *args, **kwargs)
     bound.apply_defaults()
-    values = {**more, **bound.arguments}
-    if extra := _extra_keywords(signature):
-        values |= bound.arguments[extra]
+    values = {**extra_values, **bound.arguments}
+    if keywords := _keywords_parameter(signature):
+        values |= bound.arguments[keywords]
     try:
         return template.format(**values)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as exc:
         raise ValueError(
-            f"The {what} {template!r} of task {function.__name__} cannot be made from its arguments ({exc!r}). "
-            f"It may name: {', '.join(values)}."
+            f"The {option} {template!r} of task {function.__name__} cannot be formatted with its arguments "
+            f"({exc!r}). It may name: {', '.join(values)}."
         ) from exc
 
 
-def _refuse_unknown_names(what: str, template: Any, function: Callable[..., Any], *more: str) -> None:
-    """Raise ValueError for a template that no arguments of this function can fill."""
+def _refuse_unknown_names(
+    option: str, template: Any, function: Callable[..., Any], *extra_names: str
+) -> None:
+    """Raise ValueError if the template names something that is no argument of the function."""
     if not isinstance(template, str):
-        return  # a lazy translation, which cannot be read while modules are imported
+        return  # A lazy translation cannot be evaluated while modules are imported.
     signature = inspect.signature(function)
-    known = (*more, *signature.parameters)
-    names = _names(what, template)
-    if _extra_keywords(signature):
+    known = (*extra_names, *signature.parameters)
+    names = _names_in(option, template)
+    if _keywords_parameter(signature):
         names = {name for name in names if not name.isidentifier()}
     if unknown := sorted(names.difference(known)):
         raise ValueError(
-            f"The {what} {template!r} of task {function.__name__} names {unknown[0]!r}. "
+            f"The {option} {template!r} of task {function.__name__} names {unknown[0]!r}. "
             f"It may name: {', '.join(known) or 'nothing, because the task takes no arguments'}."
         )
 
 
-def _names(what: str, template: str) -> set[str]:
-    """Return the arguments that a template names, also inside a format specification."""
-    found: set[str] = set()
+def _names_in(option: str, template: str) -> set[str]:
+    """Return the names in a template, also those inside format specifications."""
+    names: set[str] = set()
     try:
         for _, name, specification, _ in string.Formatter().parse(template):
             if name is not None:
-                found.add(name.partition(".")[0].partition("[")[0])
-                found |= _names(what, specification or "")
+                names.add(name.partition(".")[0].partition("[")[0])
+                names |= _names_in(option, specification or "")
     except ValueError as exc:
         raise ValueError(
-            f"The {what} {template!r} is no format string: {exc}. Write a brace that stands for itself twice."
+            f"The {option} {template!r} is not a valid format string: {exc}. Write literal braces twice."
         ) from exc
-    return found
+    return names
 
 
-def _extra_keywords(signature: inspect.Signature) -> str:
-    """Return the name under which a function takes any other keyword; "" if it takes none."""
+def _keywords_parameter(signature: inspect.Signature) -> str:
+    """Return the name of the ``**kwargs`` parameter, ``""`` if there is none."""
     kind = inspect.Parameter.VAR_KEYWORD
-    return next((name for name, one in signature.parameters.items() if one.kind is kind), "")
+    return next((name for name, parameter in signature.parameters.items() if parameter.kind is kind), "")

@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
-from notifications.jobs.policies import DEFAULT, Policy, policy_of
+from notifications.jobs.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
 
 STATUS = {
@@ -44,7 +44,7 @@ def policy_at(path: str) -> Policy:
     try:
         return policy_of(find_task(path).func)
     except ImportError:
-        return DEFAULT
+        return DEFAULT_POLICY
 
 
 def ready(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:

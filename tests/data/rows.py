@@ -1,6 +1,6 @@
 """Rows in the states that numbering meets."""
 
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification
 from notifications.streams import inbox
@@ -29,4 +29,4 @@ def job(user, **fields):
 def finish_job(row, worker, value=None):
     """Claim a queued job and record its success."""
     (claimed,) = [claimed for claimed in states.claim(worker, 100) if claimed.pk == row.pk]
-    return states.finish([outcomes.succeeded(claimed, DEFAULT, value)])
+    return states.finish([outcomes.succeeded(claimed, DEFAULT_POLICY, value)])

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import streams
 from notifications.api import notify
 from notifications.ids import process, uuid7
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
@@ -60,7 +60,7 @@ def test_a_job_of_nobody_has_no_number(transactional_db):
     nobodys = job(None)
     states.claim(worker, 1)
     nobodys.refresh_from_db()
-    states.finish([outcomes.succeeded(nobodys, DEFAULT, None)])
+    states.finish([outcomes.succeeded(nobodys, DEFAULT_POLICY, None)])
     streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()

@@ -14,7 +14,7 @@ from notifications.api import notify
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, queues, stranded
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import manual, outcomes, states
 from notifications.models import Job, Notification, Worker
 from notifications.streams import changes, inbox, listing, pages, purging, retention
@@ -136,7 +136,7 @@ def run_a_job(user):
     candidates.names()
     jobs = states.claim(uuid7(), 2)
     states.store_progress(jobs)
-    states.finish([outcomes.succeeded(one, DEFAULT, None) for one in jobs])
+    states.finish([outcomes.succeeded(one, DEFAULT_POLICY, None) for one in jobs])
 
 
 def run_limited_jobs(user):

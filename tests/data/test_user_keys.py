@@ -7,7 +7,7 @@ from django.db.models import BigAutoField
 from notifications import streams
 from notifications.api import notify
 from notifications.db import bulk, user_keys
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import unnumbered
@@ -45,7 +45,7 @@ def test_jobs_and_notifications_get_their_numbers(disguised, user):
     tasks.noop.using(owner=user).enqueue()
     (job,) = states.claim(bulk.new(Job).id, 1)
     assert job.user_id == user.pk
-    states.finish([outcomes.succeeded(job, DEFAULT, None)])
+    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     notify(user, "told")
     unnumbered(user.pk, 1)
     streams.number_pending()

@@ -99,7 +99,7 @@ class Life:
         for _ in range(self.chance.randint(1, 3)):
             self.note("+", [rows.job(self.chance.choice(self.users)).pk])
         claimed = states.claim(uuid7(), 5)
-        stored, _ = states.finish([outcomes.succeeded(job, DEFAULT, None) for job in claimed])
+        stored, _ = states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in claimed])
         self.note("+", [outcome.notification.pk for outcome in stored])
 
     def spoil_the_hooks(self):
@@ -206,7 +206,7 @@ if __name__ == "__main__":
     from notifications import streams
     from notifications.api import notify
     from notifications.ids import uuid7
-    from notifications.jobs.policies import DEFAULT
+    from notifications.jobs.policies import DEFAULT_POLICY
     from notifications.jobs.transitions import outcomes, states
     from notifications.models import Notification
     from notifications.streams import inbox, numbering

@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
 from notifications.compat import task_backends, task_enqueued
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import batch_completion, finishing, manual, outcomes, states
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, rung
@@ -63,7 +63,9 @@ def claim_all():
 def end(job, *, well=True):
     """Finish a claimed job as a worker does."""
     outcome = (
-        outcomes.succeeded(job, DEFAULT, 1) if well else outcomes.failed(job, DEFAULT, ValueError("broken"))
+        outcomes.succeeded(job, DEFAULT_POLICY, 1)
+        if well
+        else outcomes.failed(job, DEFAULT_POLICY, ValueError("broken"))
     )
     finishing.record([outcome])
 
@@ -530,7 +532,7 @@ def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
         finished.append(job.id)
 
     jobs = claim_all()
-    states.finish([outcomes.succeeded(job, DEFAULT, 1) for job in jobs])
+    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
     first, second = batch_completion.ended([b.id]), batch_completion.ended([b.id])
     assert len(first) == len(second) == 1
     job_finished.connect(count)
@@ -617,7 +619,7 @@ def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkey
         tasks.noop.enqueue()
     (job,) = claim_all()
     monkeypatch.setattr(batch_completion, "ended", lambda batches: 1 / 0)
-    assert finishing.record([outcomes.succeeded(job, DEFAULT, 1)]) == {(job.id, job.fence)}
+    assert finishing.record([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
     assert "A batch is not settled; it is looked at again by a worker." in caplog.text
     monkeypatch.undo()
     finishing.settle_left()

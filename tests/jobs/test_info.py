@@ -1,7 +1,7 @@
 """Reading jobs through the public API."""
 
 from datetime import UTC
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -23,6 +23,8 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db
+
+UNKNOWN_ID = UUID(int=1)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ class TestGetJob:
         assert (job.state, job.is_done, job.result) == ("failed", True, None)
         assert set(job.error) == {"type", "title", "detail"}
 
-    @pytest.mark.parametrize("id", [uuid4(), str(uuid4()), "not a UUID"])
+    @pytest.mark.parametrize("id", [UNKNOWN_ID, str(UNKNOWN_ID), "not a UUID"])
     def test_an_unknown_id(self, id):
         with pytest.raises(JobDoesNotExist, match=str(id)):
             get_job(id)
@@ -69,7 +71,7 @@ class TestGetJob:
 def test_get_jobs_reads_once_and_omits_unknown_ids(django_assert_num_queries):
     ids = [tasks.noop.enqueue().id for _ in range(2)]
     with django_assert_num_queries(1):
-        jobs = get_jobs([*ids, uuid4(), "not a UUID"])
+        jobs = get_jobs([*ids, UNKNOWN_ID, "not a UUID"])
     assert {str(id) for id in jobs} == set(ids)
     assert get_jobs([]) == {}
 

@@ -8,7 +8,7 @@ from django.db import connection
 from notifications.api import notify
 from notifications.compat import is_heard, task_finished, task_started
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recording
@@ -30,7 +30,7 @@ def statements():
 
 
 def finish(*jobs):
-    stored, void = states.finish([outcomes.succeeded(job, DEFAULT, None) for job in jobs])
+    stored, void = states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
     assert (len(stored), void) == (len(jobs), [])
 
 

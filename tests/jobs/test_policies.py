@@ -12,10 +12,10 @@ from tests.jobs.conftest import told
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"max_attempts": 0}, ValueError, "max_attempts is 0. It must be a whole number from 1."),
+        ({"max_attempts": 0}, ValueError, "max_attempts is 0. It must be an integer of 1 or more."),
         ({"max_attempts": True}, ValueError, "max_attempts is True"),
         ({"max_attempts": 1.5}, ValueError, "max_attempts is 1.5"),
-        ({"concurrency": 0}, ValueError, "concurrency is 0. It must be a whole number from 1."),
+        ({"concurrency": 0}, ValueError, "concurrency is 0. It must be an integer of 1 or more."),
         ({"concurrency_key": 7}, TypeError, "concurrency_key must be a string, which may name arguments"),
         ({"timeout": 0}, ValueError, "timeout is 0. It must be a number of seconds above 0."),
         ({"timeout": float("nan")}, ValueError, "timeout is nan"),
@@ -23,10 +23,10 @@ from tests.jobs.conftest import told
         (
             {"retry_on": "OSError"},
             TypeError,
-            "retry_on is 'OSError'. It must be a class of exceptions, or a tuple",
+            "retry_on is 'OSError'. It must be an exception class or a tuple",
         ),
-        ({"retry_on": (OSError, KeyboardInterrupt)}, TypeError, "It must be a class of exceptions"),
-        ({"retry_on": (OSError("now"),)}, TypeError, "It must be a class of exceptions"),
+        ({"retry_on": (OSError, KeyboardInterrupt)}, TypeError, "It must be an exception class"),
+        ({"retry_on": (OSError("now"),)}, TypeError, "It must be an exception class"),
         ({"notify": "yes"}, TypeError, "notify must be True, False or a function"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
@@ -72,7 +72,7 @@ def test_words_out_of_bounds_are_refused(asked, words):
         ("Report {}", "names ''"),
         ("Report {0}", "names '0'"),
         ("Report {report_id:{width}}", "names 'width'"),
-        ("Report {report_id", "is no format string"),
+        ("Report {report_id", "is not a valid format string"),
     ],
 )
 def test_a_template_that_names_no_argument_is_refused_at_declaration(name, template, words):

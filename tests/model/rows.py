@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import inbox, retention
@@ -56,9 +56,9 @@ def work(row, how):
     elif row.state == "running" and how == "give back":
         states.release([row])
     elif row.state == "running" and how == "fail":
-        states.finish([outcomes.failed(row, DEFAULT, ValueError("broken"))])
+        states.finish([outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))])
     elif row.state == "running":
-        states.finish([outcomes.succeeded(row, DEFAULT, None)])
+        states.finish([outcomes.succeeded(row, DEFAULT_POLICY, None)])
     elif row.state == "failed" and how == "retry":
         retry(row)
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.ids import uuid7
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import finishing, outcomes, states
 from notifications.management.commands.prune import Command
 from notifications.models import Attempt, Job, Notification, Stream
@@ -81,7 +81,7 @@ def test_jobs_of_a_batch_go_after_it(user):
         for number in range(3):
             tasks.add.enqueue(number, 1)
     for job in states.claim(uuid7(), 2):
-        finishing.record([outcomes.succeeded(job, DEFAULT, 1)])
+        finishing.record([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
     age(Job, 31, state="succeeded")
     before = timezone.now() - timedelta(days=30)
 

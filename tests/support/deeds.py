@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job
 from notifications.streams import inbox, retention
@@ -78,11 +78,11 @@ def progress(id, current, total=None, message=""):
 
 
 def finish(id, value=None):
-    states.finish([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT, value)])
+    states.finish([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT_POLICY, value)])
 
 
 def fail(id):
-    states.finish([outcomes.failed(Job.objects.get(pk=id), DEFAULT, ValueError("broken"))])
+    states.finish([outcomes.failed(Job.objects.get(pk=id), DEFAULT_POLICY, ValueError("broken"))])
 
 
 def give_back(id):

@@ -33,7 +33,7 @@ _running_job: ContextVar[RunningJob | None] = ContextVar("notifications_at_work"
 
 @contextmanager
 def requester(user: Any) -> Iterator[None]:
-    """See ``notifications.api.requester``."""
+    """Make ``user`` (or a primary key) the owner of the jobs that are enqueued inside the ``with`` block."""
     token = _requester.set(user)
     try:
         yield

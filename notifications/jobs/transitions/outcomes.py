@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 from notifications import paths, validators
 from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled, JobFailed
-from notifications.jobs.policies import DEFAULT, Done, Policy
+from notifications.jobs.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.models import Attempt, Job, Notification
 from notifications.streams.inbox import build_notification
 
@@ -118,7 +118,7 @@ def unknown(job: Job) -> Outcome:
     """Return the outcome of a job whose task no worker has known for a day."""
     with _language(job):
         detail = _("No worker knows how to do this.")
-    return _failed(job, DEFAULT, "unknown-task", detail)
+    return _failed(job, DEFAULT_POLICY, "unknown-task", detail)
 
 
 def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
@@ -246,7 +246,7 @@ def _notification(
         "url": job.url or paths.job_page(job.id),
     }
     if callable(policy.notify):
-        end = Done(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
+        end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
         try:
             told = policy.notify(end)
             if told is None:

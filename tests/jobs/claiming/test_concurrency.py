@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, concurrency
-from notifications.jobs.policies import DEFAULT, Policy
+from notifications.jobs.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Job
 from notifications.signals import rung
@@ -53,7 +53,7 @@ def claim(limit=100, **options):
 
 def finish(*jobs):
     """Record what jobs returned, as the worker does: what another claimer had locked for a moment, once more."""
-    group = [outcomes.succeeded(job, DEFAULT, None) for job in jobs]
+    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     while group:
         stored, void = states.finish(group)
         assert not void

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import manual, outcomes, states
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
@@ -116,7 +116,7 @@ class TestAQueuedJob:
             ids = [ask(owner=demo) for _ in range(230)]
         missing = uuid.uuid4()
         (first,) = states.claim(uuid.uuid4(), 1)
-        states.finish([outcomes.succeeded(first, DEFAULT, 1)])
+        states.finish([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
         assert manual.cancel([*ids, missing], by=demo.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=demo).head
@@ -174,7 +174,7 @@ class TestARunningJob:
         id = ask(owner=demo)
         (job,) = states.claim(live(), 1)
         manual.cancel([id], by=demo.pk)
-        states.finish([outcomes.succeeded(job, DEFAULT, "done")])
+        states.finish([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
         assert manual.cancel([id], by=demo.pk) == {}
 
@@ -311,7 +311,7 @@ def test_cancel_against_claim_and_finish(demo, live, round):
 
     def work():
         while jobs := states.claim(worker, 7):
-            waiting = [outcomes.succeeded(job, DEFAULT, None) for job in jobs]
+            waiting = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
             while waiting:
                 stored, void = states.finish(waiting)
                 assert not void
@@ -366,7 +366,7 @@ class TestRetry:
         if state != "queued":
             (job,) = states.claim(live(), 1)
         if state == "succeeded":
-            states.finish([outcomes.succeeded(job, DEFAULT, 1)])
+            states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
         before = Job.objects.filter(id=id).values().get()
         assert manual.retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
@@ -377,7 +377,7 @@ class TestRetry:
         (job,) = states.claim(live(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         manual.retry([id])
-        stale = outcomes.succeeded(job, DEFAULT, "late")
+        stale = outcomes.succeeded(job, DEFAULT_POLICY, "late")
         assert states.finish([stale]) == ([], [stale])
         (again,) = states.claim(live(), 1)
         assert again.fence == job.fence + 2

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.policies import DEFAULT
+from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, states
 from notifications.models import Attempt, Job, Notification, Worker
 from notifications.signals import rung
@@ -147,7 +147,7 @@ class TestAStaleClaim:
         assert not Attempt.objects.exists()
 
     def test_finish(self, stale):
-        outcome = outcomes.failed(stale, DEFAULT, ValueError())
+        outcome = outcomes.failed(stale, DEFAULT_POLICY, ValueError())
         assert states.finish([outcome]) == ([], [outcome])
 
     def test_release(self, stale):
@@ -173,7 +173,7 @@ def test_finish_counts_what_is_stored_and_what_is_void(live, demo):
         tasks.noop.using(owner=demo).enqueue()
     jobs = states.claim(live(), 3)
     Job.objects.filter(id=jobs[1].id).update(fence=7)
-    group = [outcomes.succeeded(job, DEFAULT, None) for job in jobs]
+    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     assert states.finish(group) == ([group[0], group[2]], [group[1]])
     assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
     assert {note.job for note in told(demo)} == {jobs[0].id, jobs[2].id}
@@ -186,7 +186,7 @@ def test_one_that_is_to_end_is_not_tried_again(live, demo, by_other):
     tasks.noop.using(owner=demo).enqueue()
     job = claim_one(live())
     job.max_attempts = 2
-    outcome = outcomes.failed(job, replace(DEFAULT, retry_on=(ValueError,)), ValueError())
+    outcome = outcomes.failed(job, replace(DEFAULT_POLICY, retry_on=(ValueError,)), ValueError())
     assert outcome.again_in is not None
     Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
     ((end,), _) = states.finish([outcome])
@@ -197,7 +197,7 @@ def test_one_that_is_to_end_is_not_tried_again(live, demo, by_other):
 def test_a_job_without_an_owner_gets_no_number(live):
     tasks.noop.enqueue()
     job = claim_one(live())
-    states.finish([outcomes.succeeded(job, DEFAULT, 1)])
+    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
     assert (stored(job).state, stored(job).seq) == ("succeeded", 0)
     assert not Notification.objects.exists()
 
@@ -315,7 +315,7 @@ def test_finish_against_reap(live, demo, round):
     for _ in range(40):
         tasks.noop.using(owner=demo).enqueue()
     jobs = states.claim(live(-1), 40)
-    outcome_of = {job.id: outcomes.succeeded(job, DEFAULT, None) for job in jobs}
+    outcome_of = {job.id: outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs}
     start, ended = threading.Barrier(2), []
 
     def finish():
