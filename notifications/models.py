@@ -1,4 +1,4 @@
-"""The rows. What they mean and who may write them is said in ``docs/delivery.md``.
+"""The rows. What they mean and who may write them is said in ``docs/explanation/delivery.md``.
 
 No foreign key has a constraint in the database: a host that locks or deletes a user must never stall, or be stalled by,
 the streams of that user. What belongs to a deleted user is purged after the commit.

@@ -1,4 +1,4 @@
-"""The tasks of the examples in docs/testing.md."""
+"""The tasks of the examples in docs/how-to/testing.md."""
 
 from notifications.api import policy, task
 

@@ -22,9 +22,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def rows(heading):
     """The rows of the table below a heading of settings.md, as (name, default)."""
-    section = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", (DOCS / "settings.md").read_text(), re.M | re.S)[
-        1
-    ]
+    section = re.search(
+        rf"^## {heading}$(.*?)(?=^## |\Z)", (DOCS / "reference/settings.md").read_text(), re.M | re.S
+    )[1]
     return re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.M)
 
 
@@ -40,7 +40,7 @@ def test_every_variable_of_the_site_is_documented():
 
 def test_links_lead_somewhere():
     """Every relative link of the documentation and the README names a file that is there."""
-    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+    for page in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
@@ -48,7 +48,7 @@ def test_links_lead_somewhere():
 def test_every_name_of_the_api_is_in_its_page():
     """``task`` is Django's own, and a sentence there says so."""
     (members,) = re.findall(
-        r"automodule:: notifications\.api\n +:members: (.+)", (DOCS / "api.md").read_text()
+        r"automodule:: notifications\.api\n +:members: (.+)", (DOCS / "reference/api.md").read_text()
     )
     assert set(members.split(", ")) | {"task"} == set(api.__all__)
 
@@ -61,7 +61,7 @@ def anchors(page):
 
 def test_links_into_a_page_find_their_heading():
     """Of the page itself and of others."""
-    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+    for page in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"):
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text()):
             other = (page.parent / target) if target else page
             assert anchor in anchors(other), f"{page.name} links to {target}#{anchor}"
@@ -74,7 +74,7 @@ def code(page, heading):
 
 def test_every_command_is_documented():
     """Those of the package and of the site, in the table and, the package's, with a section."""
-    text = (DOCS / "commands.md").read_text()
+    text = (DOCS / "reference/commands.md").read_text()
     for app in ("notifications", "asyncsite"):
         for path in (DOCS.parent / app / "management/commands").glob("[!_]*.py"):
             assert f"[`{path.stem}`](" in text, path.stem
@@ -83,7 +83,7 @@ def test_every_command_is_documented():
 
 def test_every_public_name_is_documented():
     """The verbs, signals and errors, in the pages for people; ``rung`` is the doorbell's."""
-    text = "".join(page.read_text() for page in DOCS.glob("*.md") if page.name != "measured.md")
+    text = "".join(page.read_text() for page in DOCS.rglob("*.md") if page.name != "measured.md")
     names = {*api.__all__, *named(signals, Signal), *named(exceptions, type)} - {"rung"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
@@ -106,12 +106,12 @@ def test_make_says_what_it_does():
 
 def test_the_options_of_sqlite_are_those_of_the_site():
     """The quick start names what runs here."""
-    options = code("quickstart.md", "SQLite").partition('"OPTIONS":')[2].strip().rstrip(",")
+    options = code("how-to/install.md", "SQLite").partition('"OPTIONS":')[2].strip().rstrip(",")
     assert ast.literal_eval(options) == SQLITE_OPTIONS
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("page", ["README.md", "docs/jobs.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/jobs.md"])
 def test_the_examples_of_a_view_take_a_post_only(page, rf, django_user_model):
     """A GET enqueues nothing; a POST is answered 202, and its job succeeds."""
     user = django_user_model.objects.create_user("ada")
@@ -151,7 +151,7 @@ def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
 
     monkeypatch.setattr("asyncsite.tasks.call", call)
     names = {}
-    exec(code("jobs.md", "Test"), names)
+    exec(code("how-to/jobs.md", "Test"), names)
     names["test_a_report_is_told"](client, django_user_model.objects.create_user("ada"))
 
 
@@ -162,7 +162,7 @@ def test_the_examples_of_testing_pass(heading, request, transactional_db, django
     """With the tasks that they name, and the fixtures of the plugin."""
     user = django_user_model.objects.create_user("ada")
     names = {**vars(documented), "notify": notify}
-    exec(code("testing.md", heading), names)
+    exec(code("how-to/testing.md", heading), names)
     if heading == "Run jobs":
         test = names["ReportTests"]("test_a_report_is_made")
         test.user = user

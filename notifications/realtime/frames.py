@@ -1,6 +1,6 @@
 """What goes over the wire: items, and the frames of the server, as JSON text. The one serializer, for HTTP bodies too.
 
-Every text is strict JSON without spaces, UTF-8 unescaped. What each frame means is said in ``docs/protocol.md``.
+Every text is strict JSON without spaces, UTF-8 unescaped. ``docs/reference/protocol.md`` says what each frame means.
 """
 
 from __future__ import annotations

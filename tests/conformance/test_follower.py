@@ -1,4 +1,4 @@
-"""The client vectors of docs/protocol, run against the client that our other tests follow the server with."""
+"""The client vectors of docs/reference/protocol, run against the client that our other tests follow the server with."""
 
 import pytest
 

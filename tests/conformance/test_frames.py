@@ -1,4 +1,4 @@
-"""Frames that no client should send, the odd ones that are right, and handshakes: docs/protocol/frames.json."""
+"""Malformed client frames, valid but unusual ones, and handshakes: docs/reference/protocol/frames.json."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The vectors of the HTTP side, docs/protocol/http.json, run against real servers."""
+"""The vectors of the HTTP side, docs/reference/protocol/http.json, run against real servers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The server vectors of docs/protocol, run against real servers."""
+"""The server vectors of docs/reference/protocol, run against real servers."""
 
 import pytest
 

@@ -1,10 +1,10 @@
-"""The test vectors of docs/protocol, their items written out."""
+"""The test vectors of docs/reference/protocol, their items written out."""
 
 import json
 import os
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "docs" / "protocol"
+FOLDER = Path(__file__).resolve().parent.parent.parent / "docs" / "reference" / "protocol"
 #: Those that take the protocol's 15 and 25 s are run by `make faults`.
 SLOW = os.environ.get("CONFORMANCE_SLOW", "") not in ("", "0")
 

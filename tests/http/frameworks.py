@@ -1,4 +1,4 @@
-"""The views of docs/frameworks.md, as they stand there, in a project with Django REST framework and Django Ninja."""
+"""The views of docs/how-to/frameworks.md in a project with Django REST framework and Django Ninja."""
 
 import json
 
@@ -47,8 +47,8 @@ async def person_with(token):
 
 drf = {"__name__": __name__, "export": Counted()}
 ninja = drf | {"person_with": person_with}
-exec(code("frameworks.md", "Django REST framework"), drf)
-exec(code("frameworks.md", "Django Ninja"), ninja)
+exec(code("how-to/frameworks.md", "Django REST framework"), drf)
+exec(code("how-to/frameworks.md", "Django Ninja"), ninja)
 
 for view in (drf["ask_for_export"].cls, drf["AskForExport"]):
     view.authentication_classes = [TokenAuthentication, *view.authentication_classes]

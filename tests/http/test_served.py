@@ -155,7 +155,7 @@ def test_waiting_and_asking_again(person, site_server):
 def test_the_client_of_the_documentation(person, site_server):
     """It asks, waits and returns what the task returned; of a job that failed it raises the error."""
     recipe = re.search(
-        r"^## A client$.*?^```python\n(.*?)^```$", (DOCS / "http.md").read_text(), re.M | re.S
+        r"^## A client$.*?^```python\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S
     )[1]
     told = {}
     exec(recipe, told)
@@ -189,7 +189,7 @@ def test_who_goes_while_a_sync_view_waits(person, site_server):
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not there")
 def test_the_shell_of_the_documentation(site_server, tmp_path):
     """It signs in and asks, as it stands in the page, but for the address and the seconds."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "http.md").read_text(), re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S)
     script = "".join(blocks).replace("http://127.0.0.1:8000", site_server.url).replace("s=5", "s=0.01")
     told = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "HTTP/1.1 200 OK" in told.stdout and "Preference-Applied: wait=2" in told.stdout, told

@@ -1,11 +1,11 @@
-// The client vectors of docs/protocol, run against the browser client on fakes.
+// The client vectors of docs/reference/protocol, run against the browser client on fakes.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { makePage } from "./page.js";
 
-const told = JSON.parse(readFileSync(new URL("../../docs/protocol/client.json", import.meta.url), "utf8"));
+const told = JSON.parse(readFileSync(new URL("../../docs/reference/protocol/client.json", import.meta.url), "utf8"));
 
 /** {"like": name, …} laid over that template, and its {id} filled in. */
 function writtenOut(value) {

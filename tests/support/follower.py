@@ -1,4 +1,4 @@
-"""A client of the protocol as docs/protocol.md has it, without a network: frames in, frames to send out."""
+"""A client of the protocol as docs/reference/protocol.md has it, without a network: frames in, frames to send out."""
 
 #: ms from and up to which a client waits before it comes back; after 4000 with an after_ms: from that on.
 SOON, LATER = (0, 3_000), (30_000, 45_000)
