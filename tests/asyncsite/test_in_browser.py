@@ -74,6 +74,16 @@ def test_the_box_says_what_it_holds_before_it_is_sent(site_server, page):
     assert box.input_value().startswith("https://a.example/\nhttp://127.0.0.1")
 
 
+def test_the_button_stays_where_it_is_while_the_box_is_filled(site_server, page):
+    """A count that appears above the button must not take it away from under the pointer."""
+    sign_in(page, site_server.url)
+    button = page.get_by_role("button", name="Check URLs")
+    before = button.bounding_box()
+    page.get_by_label("URLs", exact=True).fill("https://example.com/\nhttps://example.org/")
+    page.get_by_role("status").filter(has_text="2 URLs.").wait_for()
+    assert button.bounding_box() == before
+
+
 def test_a_report_is_deleted_after_a_question(site_server, new_page):
     """Also without JavaScript. Escape leaves it, and so does Enter, because Cancel has the focus."""
     page = new_page(java_script_enabled=False)
