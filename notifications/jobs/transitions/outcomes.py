@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -227,7 +226,9 @@ def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
 def _retry_after_of(exc: BaseException) -> float:
     """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
     seconds = getattr(exc, "retry_after", None)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return 0.0
+    if seconds != seconds:  # noqa: PLR0124 (NaN; math.isnan() fails for a huge integer)
         return 0.0
     return min(max(float(min(seconds, MAX_RETRY_AFTER_SECONDS)), 0.0), MAX_RETRY_AFTER_SECONDS)
 
