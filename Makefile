@@ -5,9 +5,10 @@
 # make faults     kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       format, lint and types, as they must be before a commit
+# make types      type checks of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       this list
 
-.PHONY: run worker test test-slow faults docs lint help venv-dev
+.PHONY: run worker test test-slow faults docs lint types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -40,10 +41,14 @@ docs:
 	@tools/venv .venv-docs docs/requirements.txt requirements.txt
 	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 
-lint: venv-dev
+types: venv-dev
+	.venv/bin/python -m mypy
+	.venv/bin/python -m mypy --config-file tests/typing/mypy.ini
+	.venv/bin/basedpyright --project tests/typing --pythonpath .venv/bin/python
+
+lint: venv-dev types
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
-	.venv/bin/python -m mypy
 	PYTHONPATH=. .venv/bin/lint-imports --no-cache
 
 help:

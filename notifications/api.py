@@ -276,11 +276,11 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
     """
     from notifications.jobs.worker import execution
 
-    execution.progress(current, total, message)  # type: ignore[arg-type]
+    execution.progress(current, total, message)
 
 
 def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
     from notifications.jobs.worker import execution
 
-    return execution.track(items, message=message)  # type: ignore[arg-type]
+    return execution.track(items, message=message)

@@ -44,7 +44,7 @@ class JobTask(Task):
         changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "func"}
         return _unpickle, (self.module_path, changes)
 
-    def using(  # type: ignore[override]
+    def using(
         self,
         *,
         owner: Any = None,
