@@ -1,12 +1,12 @@
-"""Guarded HTTP calls to other people's APIs.
+"""A guarded HTTP client for calls to outside APIs.
 
 >>> from notifications import outbound
 >>> response = await outbound.get("https://api.example.com/prices", deadline=5.0)
 >>> prices = response.raise_for_status().json()
 
-Every call has one deadline and a size cap, is tried again where that is safe, leaves alone a server that fails, and,
-unless told otherwise, reaches the public internet only.
-All errors are kinds of ``OutboundError`` and their text can be shown to a person.
+Every call has one deadline and a limit on the size of the body, is retried where that is safe, fails fast while its
+server is failing, and reaches only the public internet unless ``guard=False`` or a setting opens more.
+All errors are subclasses of ``OutboundError``. Their text can be shown to users.
 """
 
 from notifications.traces import tracing

@@ -1,8 +1,8 @@
-"""Which addresses are not on the public internet: a table of our own.
+"""The addresses that are not on the public internet.
 
-Taken from the IANA IPv4 and IPv6 Special-Purpose Address Registries and the IPv6 Global Unicast allocation.
-``ipaddress.is_global`` is not used: its answers differ from one Python to the next and it knows no tunnels.
-Entries that the registries call globally reachable (anycast, AS112, AMT) are here too: no API is there.
+The tables are from the IANA IPv4 and IPv6 Special-Purpose Address Registries and the IPv6 Global Unicast allocation.
+``ipaddress.is_global`` is not used: its results differ between Python versions, and it ignores tunnels.
+Networks that the registries call globally reachable (anycast, AS112, AMT) are included too: no API is there.
 """
 
 from __future__ import annotations
@@ -53,49 +53,49 @@ RESERVED_IPV6 = {
     )
 }
 
-# An address in these stands for the IPv4 address in its last 32 bits, and is as public as that one.
-# 6to4 and Teredo carry an IPv4 address too, but lead through a relay to a network behind it: never called.
-IPV4_INSIDE = (
+# An address in these networks is translated to the IPv4 address in its last 32 bits, and is public if that one is.
+# 6to4 and Teredo addresses contain an IPv4 address too, but lead to a network behind a relay: they are reserved.
+IPV4_EMBEDDED = (
     IPv6Network("::ffff:0:0/96"),  # IPv4-mapped, RFC 4291
     IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
 )
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 
-# The middle of an ISATAP interface identifier (RFC 5214), with the universal bit clear or set.
-ISATAP = {0x00005EFE, 0x02005EFE}
+# Bits 32 to 63 of an ISATAP address (RFC 5214), with the universal bit clear or set.
+ISATAP_IDENTIFIERS = {0x00005EFE, 0x02005EFE}
 
 
 @lru_cache(maxsize=4096)
-def reserved(address: str) -> str | None:
-    """Return why ``address`` is not public, in words for a log, or None if it is public.
+def describe_reserved(address: str) -> str | None:
+    """Return what an address that is not public is reserved for, as text for a log, or None for a public address.
 
-    ``address`` is an IPv4 or IPv6 address as text.
-    What is not an address, or has a zone (``fe80::1%eth0``), is not public either.
+    ``address`` is an IPv4 or IPv6 address as text. Other text, and an address with a zone (``fe80::1%eth0``), is
+    not public either.
     """
     try:
         parsed = ip_address(address)
     except ValueError:
         return "not an address"
     if isinstance(parsed, IPv4Address):
-        return _reserved_ipv4(parsed)
-    return _reserved_ipv6(parsed)
+        return _describe_reserved_ipv4(parsed)
+    return _describe_reserved_ipv6(parsed)
 
 
-def _reserved_ipv4(address: IPv4Address) -> str | None:
+def _describe_reserved_ipv4(address: IPv4Address) -> str | None:
     return next((name for network, name in RESERVED_IPV4.items() if address in network), None)
 
 
-def _reserved_ipv6(address: IPv6Address) -> str | None:
+def _describe_reserved_ipv6(address: IPv6Address) -> str | None:
     if address.scope_id is not None:
         return "an address with a zone, RFC 4007"
-    if any(address in network for network in IPV4_INSIDE):
-        return _reserved_ipv4(IPv4Address(int(address) & 0xFFFF_FFFF))
+    if any(address in network for network in IPV4_EMBEDDED):
+        return _describe_reserved_ipv4(IPv4Address(int(address) & 0xFFFF_FFFF))
     for network, name in RESERVED_IPV6.items():
         if address in network:
             return name
     if address not in GLOBAL_UNICAST:
         return "outside of global unicast, RFC 4291"
-    if int(address) >> 32 & 0xFFFF_FFFF in ISATAP:
+    if int(address) >> 32 & 0xFFFF_FFFF in ISATAP_IDENTIFIERS:
         return "ISATAP, RFC 5214"
     return None

@@ -1,4 +1,4 @@
-"""A whole call: exchanges, one after the other, until there is an answer that leads nowhere else."""
+"""Send the requests of a call one after the other, with redirects and retries, until one has the final response."""
 
 from __future__ import annotations
 
@@ -7,51 +7,52 @@ import asyncio
 from . import events, redirects, retries
 from .call import Call
 from .errors import BadResponse, OutboundError
-from .exchange import Exchange, exchange
+from .exchange import Exchange, send_request
 from .guard import Forbidden
-from .redirects import Ask
+from .request import Request
 
 
-async def answered(call: Call, ask: Ask, *, whole: bool) -> Exchange:
-    """Return the exchange that has the answer: read and ended if ``whole``, else with its body still to come."""
+async def send_with_redirects(call: Call, request: Request, *, read_body: bool) -> Exchange:
+    """Return the exchange with the final response: ended if ``read_body``, else with its body unread."""
     while True:
-        run = await _tried(call, ask, whole=whole)
-        if not run.leads_on:
-            return run
-        run.end()
-        call.history.append(run.response())
-        if len(call.history) > redirects.LIMIT:
-            raise BadResponse(f"{call.subject} redirects more than {redirects.LIMIT} times.")
+        exchange = await _send_with_retries(call, request, read_body=read_body)
+        if not exchange.is_redirect:
+            return exchange
+        exchange.end()
+        call.history.append(exchange.to_response())
+        if len(call.history) > redirects.MAX_REDIRECTS:
+            raise BadResponse(f"{call.host} redirects more than {redirects.MAX_REDIRECTS} times.")
+        client_response = exchange.client_response
         try:
-            ask = redirects.follow(ask, run.answer.status, run.answer.headers["Location"])
+            request = redirects.follow(request, client_response.status, client_response.headers["Location"])
         except Forbidden as exc:
-            raise call.refused(exc) from exc
+            raise call.refused_error(exc) from exc
 
 
-async def _tried(call: Call, ask: Ask, *, whole: bool) -> Exchange:
-    """One request, sent again while that may help: all attempts and redirects of a call share its retries."""
+async def _send_with_retries(call: Call, request: Request, *, read_body: bool) -> Exchange:
+    """Send one request until it succeeds. All requests of a call share its number of retries."""
     while True:
         try:
-            run = await exchange(call, ask, whole=whole)
+            exchange = await send_request(call, request, read_body=read_body)
         except OutboundError as exc:
-            pause = _pause(call, ask, None) if exc.may_pass else None
-            if pause is None:
+            delay = _retry_delay(call, request, None) if exc.is_transient else None
+            if delay is None:
                 raise
-            events.retrying(call, 0, exc, pause)
+            events.report_retry(call, 0, exc, delay)
         else:
-            if run.answer.status not in retries.STATUSES:
-                return run
-            pause = _pause(call, ask, retries.retry_after(run.answer.headers))
-            if pause is None:
-                return run
-            run.end()
-            events.retrying(call, run.answer.status, None, pause)
-        call.stage = "pause"
-        await asyncio.sleep(pause)
+            if exchange.client_response.status not in retries.RETRY_STATUSES:
+                return exchange
+            delay = _retry_delay(call, request, retries.parse_retry_after(exchange.client_response.headers))
+            if delay is None:
+                return exchange
+            exchange.end()
+            events.report_retry(call, exchange.client_response.status, None, delay)
+        call.stage = "delay"
+        await asyncio.sleep(delay)
         call.attempts += 1
 
 
-def _pause(call: Call, ask: Ask, asked: float | None) -> float | None:
-    if call.attempts > call.retries or not retries.may_be_repeated(ask):
+def _retry_delay(call: Call, request: Request, retry_after: float | None) -> float | None:
+    if call.attempts > call.retries or not request.is_idempotent:
         return None
-    return retries.pause(call.attempts, asked, call.left)
+    return retries.retry_delay(call.attempts, retry_after, call.seconds_left)

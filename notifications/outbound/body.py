@@ -1,4 +1,4 @@
-"""Bodies: what is sent, made into bytes once, and what comes back, unpacked and counted as it arrives."""
+"""Encode the body of a request; decompress the body of a response while it arrives, within its size limit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientResponse
 
-from .decompression import ERRORS, BadEncoding, decompressor
+from .decompression import ERRORS, BadEncoding, make_decompressor
 from .errors import BadResponse, TooLarge
 
 Form = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
 
 def encode(json: Any, data: bytes | str | Form | None) -> tuple[bytes | None, str]:
-    """Return the bytes to send (None: no body) and their content type.
+    """Return the body (None: no body) and its content type.
 
-    Bytes, so that a redirect or a retry can send the same again.
-    Raise ValueError for both ``json`` and ``data`` or for NaN, TypeError for what cannot be made into bytes.
+    The body is bytes, so that a redirect or a retry can send it again.
+    Raises ValueError for both ``json`` and ``data`` or for NaN, TypeError for values that cannot be encoded.
     """
     if json is not None and data is not None:
-        raise ValueError("Give json or data, not both.")
+        raise ValueError("json and data were both given. Give one of them.")
     if json is not None:
         return json_module.dumps(json, allow_nan=False).encode(), "application/json"
     if data is None:
@@ -36,53 +36,55 @@ def encode(json: Any, data: bytes | str | Form | None) -> tuple[bytes | None, st
     raise TypeError(f"data is {type(data).__name__}. Give bytes, str, a mapping or a list of pairs.")
 
 
-async def read(answer: ClientResponse, max_bytes: int, subject: str) -> bytes:
-    """Return the unpacked body; raise TooLarge or BadResponse as soon as that is known.
+async def read(client_response: ClientResponse, max_bytes: int, server: str) -> bytes:
+    """Return the decompressed body; raise TooLarge or BadResponse as soon as the first chunk shows it.
 
-    Never holds more than ``max_bytes`` and one piece: packed bytes are counted, and so are the unpacked ones.
+    At most ``max_bytes`` and one chunk are in memory: compressed and decompressed bytes are both counted.
     """
-    if answer.content.is_eof() and "Content-Encoding" not in answer.headers:
-        whole = answer.content.read_nowait()  # all of it is here already
-        if len(whole) > max_bytes:
-            raise TooLarge(_too_large(subject, max_bytes))
-        return whole
-    body = bytearray()
-    async for piece in pieces(answer, max_bytes, subject):
-        body += piece
-    return bytes(body)
+    content = client_response.content
+    if content.is_eof() and "Content-Encoding" not in client_response.headers:
+        body = content.read_nowait()  # The whole body has already arrived.
+        if len(body) > max_bytes:
+            raise _too_large_error(server, max_bytes)
+        return body
+    collected = bytearray()
+    async for chunk in iter_chunks(client_response, max_bytes, server):
+        collected += chunk
+    return bytes(collected)
 
 
-async def pieces(answer: ClientResponse, max_bytes: int, subject: str) -> AsyncIterator[bytes]:
-    """Yield the unpacked body as it arrives, in pieces that are not empty. Raises as ``read`` does."""
-    if answer.method == "HEAD" or answer.status in (204, 304):
+async def iter_chunks(client_response: ClientResponse, max_bytes: int, server: str) -> AsyncIterator[bytes]:
+    """Yield the decompressed body as it arrives, in chunks that are not empty; raise the errors of ``read``."""
+    if client_response.method == "HEAD" or client_response.status in (204, 304):
         return
-    arrived = unpacked = between = 0
+    compressed = decompressed = between_layers = 0
 
-    def count(size: int) -> None:
-        nonlocal between
-        between += size
-        if between > max_bytes:
-            raise TooLarge(_too_large(subject, max_bytes))
+    def count_between_layers(size: int) -> None:
+        nonlocal between_layers
+        between_layers += size
+        if between_layers > max_bytes:
+            raise _too_large_error(server, max_bytes)
 
-    if (answer.content_length or 0) > max_bytes:
-        raise TooLarge(_too_large(subject, max_bytes))
+    if (client_response.content_length or 0) > max_bytes:
+        raise _too_large_error(server, max_bytes)
     try:
-        unpack = decompressor(",".join(answer.headers.getall("Content-Encoding", ())), count)
-        async for chunk in answer.content.iter_any():
-            arrived += len(chunk)
-            if arrived > max_bytes:
-                raise TooLarge(_too_large(subject, max_bytes))
-            for piece in unpack.feed(chunk):
-                unpacked += len(piece)
-                if unpacked > max_bytes:
-                    raise TooLarge(_too_large(subject, max_bytes))
-                if piece:
-                    yield piece
-        if arrived and not unpack.whole:
+        encodings = ",".join(client_response.headers.getall("Content-Encoding", ()))
+        decompressor = make_decompressor(encodings, count_between_layers)
+        async for data in client_response.content.iter_any():
+            compressed += len(data)
+            if compressed > max_bytes:
+                raise _too_large_error(server, max_bytes)
+            for chunk in decompressor.feed(data):
+                decompressed += len(chunk)
+                if decompressed > max_bytes:
+                    raise _too_large_error(server, max_bytes)
+                if chunk:
+                    yield chunk
+        if compressed and not decompressor.is_complete:
             raise BadEncoding("incomplete")
     except ERRORS as exc:
-        raise BadResponse(f"The answer of {subject} cannot be unpacked.") from exc
+        raise BadResponse(f"The response from {server} cannot be decompressed.") from exc
 
 
-def _too_large(subject: str, max_bytes: int) -> str:
-    return f"The answer of {subject} is larger than {max_bytes:,} bytes."
+def _too_large_error(server: str, max_bytes: int) -> TooLarge:
+    return TooLarge(f"The response from {server} is larger than {max_bytes:,} bytes.")

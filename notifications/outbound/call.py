@@ -1,4 +1,4 @@
-"""What one call knows of itself on its way, and how it tells what went wrong."""
+"""The state and the deadline of one call, and the errors that the caller sees."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import asyncio
 import logging
 from itertools import count
 from socket import EAI_AGAIN
-from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import aiohttp
 
-from . import events
 from .errors import BadResponse, CircuitOpen, OutboundError, Refused, TimedOut, Unreachable
 from .guard import NOT_PUBLIC, Forbidden, ForbiddenAddress
-
-if TYPE_CHECKING:
-    from .response import Response
+from .response import Response
 
 logger = logging.getLogger("notifications.outbound")
 
@@ -25,43 +21,43 @@ _ids = count(1)
 
 
 class Call:
-    """One call with its redirects and retries: ``with call`` holds it to its deadline.
+    """One call with its redirects and retries: ``with call`` enforces its deadline.
 
-    ``subject`` is the host and port that were asked for, the only place that errors name.
-    ``stage`` is what is being waited for: ``slot``, ``connection``, ``body``, ``pause`` or, while
-    pieces of a stream are used, ``caller``.
+    ``host`` is the requested host, with its port if the URL has one: the only server that errors name.
+    ``stage`` is what the call waits for: ``slot``, ``connection``, ``body``, ``delay`` (before a retry) or, while the
+    caller uses chunks of a stream, ``caller``.
+    ``elapsed`` is the seconds of the exchanges that have ended, ``body_bytes`` the decompressed size of the body.
     """
 
     __slots__ = (
         "_cancelling",
-        "_is_late",
+        "_deadline_at",
+        "_has_timed_out",
         "_loop",
         "_task",
         "_timer",
         "attempts",
-        "began",
+        "body_bytes",
         "deadline",
         "elapsed",
-        "ends",
         "guard",
         "history",
+        "host",
         "id",
         "max_bytes",
         "method",
-        "received",
         "retries",
         "stage",
         "status",
-        "subject",
     )
 
     _task: asyncio.Task[Any]
 
     def __init__(
-        self, *, method: str, subject: str, deadline: float, max_bytes: int, retries: int, guard: bool
+        self, *, method: str, host: str, deadline: float, max_bytes: int, retries: int, guard: bool
     ) -> None:
         self.method = method
-        self.subject = subject
+        self.host = host
         self.deadline = deadline
         self.max_bytes = max_bytes
         self.retries = retries
@@ -70,91 +66,89 @@ class Call:
         self.stage = "slot"
         self.status = 0
         self.attempts = 1
-        self.received = 0
+        self.body_bytes = 0
         self.elapsed = 0.0
         self.history: list[Response] = []
 
     def __enter__(self) -> Self:
-        # As asyncio.timeout() does it, without its two coroutines, which a call would feel.
+        # Like asyncio.timeout(), without its two coroutines, whose cost would show in the time of a call.
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("Outbound calls are made in a task.")
+            raise RuntimeError("Outbound calls must be made in an asyncio task.")
         self._task = task
         self._loop = asyncio.get_running_loop()
         self._cancelling = self._task.cancelling()
-        self._is_late = False
-        self.began = monotonic()
-        self.ends = self._loop.time() + self.deadline
-        self._timer = self._loop.call_at(self.ends, self._end)
-        events.started(self)
+        self._has_timed_out = False
+        self._deadline_at = self._loop.time() + self.deadline
+        self._timer = self._loop.call_at(self._deadline_at, self._cancel_at_deadline)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        try:
-            if self._is_late and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-                cause, error = error, TimedOut(self._late())
-                raise error from cause
-        finally:
-            events.ended(self, error)
+        if not self._has_timed_out:
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimedOut(self._timeout_message()) from error
 
-    def _end(self) -> None:
-        self._is_late = True
+    def _cancel_at_deadline(self) -> None:
+        self._has_timed_out = True
         self._task.cancel()
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds until the deadline."""
-        return self.ends - self._loop.time()
+        return self._deadline_at - self._loop.time()
 
     @property
-    def place(self) -> str:
-        """The server that is spoken to now, without telling where a redirect led."""
-        return f"the server that {self.subject} redirected to" if self.history else self.subject
+    def server(self) -> str:
+        """The server that the current request goes to, in words that do not reveal where a redirect led."""
+        return f"the server that {self.host} redirected to" if self.history else self.host
 
-    def refused(self, exc: Forbidden) -> Refused:
-        """Return what the guard said as an error for a person."""
+    def refused_error(self, exc: Forbidden) -> Refused:
+        """Return the error for a URL that the guard refused."""
         if self.history:
-            return Refused(f"{self.subject} redirects to a URL that was not called: {exc}.")
-        return Refused(f"{self.subject} was not called: {exc}.")
+            return Refused(f"{self.host} redirects to a URL that was not called: {exc}.")
+        return Refused(f"{self.host} was not called: {exc}.")
 
-    def left_alone(self, seconds: float) -> CircuitOpen:
-        """Return the error for a server whose circuit is open."""
-        where = f"{self.subject} redirects to a server that" if self.history else f"{self.subject}"
-        words = f"{where} was not called: it has failed too often. It is tried again in {max(1, round(seconds))} s."
-        return CircuitOpen(words, retry_after=seconds)
+    def circuit_open_error(self, seconds: float) -> CircuitOpen:
+        """Return the error for a server whose circuit is open for ``seconds`` more."""
+        server = f"{self.host} redirects to a server that" if self.history else self.host
+        message = (
+            f"{server} was not called: it has failed too often. Try again in {max(1, round(seconds))} s."
+        )
+        return CircuitOpen(message, retry_after=seconds)
 
-    def error(self, exc: BaseException) -> OutboundError:
-        """Return an error of aiohttp or of the guard as one of ours."""
+    def translate_error(self, exc: BaseException) -> OutboundError:
+        """Return the OutboundError for an error of aiohttp or of the guard."""
         if isinstance(exc, Forbidden):
-            return self.refused(exc)
-        place = self.place[0].upper() + self.place[1:] if self.history else self.place
+            return self.refused_error(exc)
+        server = self.server[0].upper() + self.server[1:] if self.history else self.server
         if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-            return Unreachable(f"{place} does not show a valid certificate.")
+            return Unreachable(f"{server} has no valid certificate.")
         if isinstance(exc, aiohttp.ClientConnectorError):
             if isinstance(exc.os_error, ForbiddenAddress):
-                logger.info("Refused a call to %s: the address is %s.", self.place, exc.os_error.why)
-                return self.refused(Forbidden(NOT_PUBLIC))
+                logger.info("Refused a call to %s: the address is %s.", self.server, exc.os_error.reason)
+                return self.refused_error(Forbidden(NOT_PUBLIC))
             if isinstance(exc, aiohttp.ClientConnectorDNSError):
-                again = exc.os_error.errno == EAI_AGAIN
-                return _passing(Unreachable(f"{place} could not be found."), again)
-            return _passing(Unreachable(f"{place} could not be reached."))
+                is_transient = exc.os_error.errno == EAI_AGAIN
+                return _with_transience(Unreachable(f"{server} could not be found."), is_transient)
+            return _with_transience(Unreachable(f"{server} could not be reached."))
         if self.stage == "body":
-            return _passing(BadResponse(f"The answer of {self.place} broke off in the middle."))
+            return _with_transience(BadResponse(f"The response from {self.server} ended too early."))
         if isinstance(exc, aiohttp.ClientResponseError):
-            return BadResponse(f"The answer of {self.place} is not HTTP.")
-        return _passing(Unreachable(f"{place} closed the connection without an answer."))
+            return BadResponse(f"The response from {self.server} is not HTTP.")
+        return _with_transience(Unreachable(f"{server} closed the connection without a response."))
 
-    def _late(self) -> str:
+    def _timeout_message(self) -> str:
         if self.stage == "slot":
             return (
-                f"{self.subject} was not called within {self.deadline:g} s: too many other calls came first."
+                f"{self.host} was not called within {self.deadline:g} s: too many other calls were waiting."
             )
-        return f"There was no complete answer of {self.subject} within {self.deadline:g} s."
+        return f"{self.host} did not send a complete response within {self.deadline:g} s."
 
 
-def _passing(error: OutboundError, may_pass: bool = True) -> OutboundError:
-    error.may_pass = may_pass
+def _with_transience(error: OutboundError, is_transient: bool = True) -> OutboundError:
+    error.is_transient = is_transient
     return error

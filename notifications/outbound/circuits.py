@@ -1,16 +1,16 @@
-"""Circuit breakers, for all event loops of the process: an origin that fails is not called for a while.
+"""Circuit breakers for the whole process: a failing origin is not called for a while.
 
-closed      calls go out; when ENOUGH of them, and half of all, have failed within the window, it opens
-open        no call goes out for a pause, which doubles from FIRST_PAUSE to LAST_PAUSE while nothing gets better
-half-open   after the pause one call at a time goes out as a probe: PROBES good ones close it, a bad one opens it
+closed      calls are sent; the circuit opens when MIN_FAILURES calls, and half of all, have failed within the window
+open        no call is sent for INITIAL_OPEN_SECONDS, doubled up to MAX_OPEN_SECONDS each time a probe fails
+half-open   then one call at a time is sent as a probe: PROBES_TO_CLOSE successes close the circuit, a failure opens it
 
-An origin has one circuit for each caller (the user whom a job or a request works for) and one for all callers. A caller
-may have chosen URLs that fail at an origin that answers others, so the failures of one caller open the circuit of that
-caller alone. The one for all opens when at least MIN_CALLERS have failures: none of them counts for more than
-MAX_CALLER_FAILURES there.
+An origin has one circuit for each caller (the user whom a job or a request works for) and one shared by all callers.
+A caller may choose URLs that fail at an origin that works for others, so the failures of one caller open only the
+circuit of that caller. The shared one opens when at least MIN_CALLERS have failures: at most MAX_FAILURES_PER_CALLER
+of each count there.
 
-A call fails when there is no connection, no complete answer or none before its deadline, or one of FAILURES.
-A deadline that the call has spent waiting for a place, or the caller with pieces of a stream, does not count.
+A call fails when there is no connection, or no complete response before its deadline, or a status in FAILURE_STATUSES.
+A deadline that passed while the call waited for a slot, or while the caller used chunks of a stream, does not count.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from time import monotonic
 
 logger = logging.getLogger("notifications.outbound")
 
-#: The statuses by which a gateway says that nobody is there. A 500 is about one URL, a 429 about the caller.
-FAILURES = frozenset({502, 503, 504})
+#: The statuses of a gateway without a working server. A 500 is about one URL, a 429 about the caller.
+FAILURE_STATUSES = frozenset({502, 503, 504})
 
-WINDOW = 30.0  # seconds
-ENOUGH = 20
+WINDOW_SECONDS = 30.0
+MIN_FAILURES = 20
 MIN_CALLERS = 3
-MAX_CALLER_FAILURES = (ENOUGH - 1) // (MIN_CALLERS - 1)
-FIRST_PAUSE, LAST_PAUSE = 10.0, 120.0  # seconds
-PROBES = 2
-PROBE = 60.0  # seconds after which a probe that has not come back is given up
-MAX_CIRCUITS = 2000  # origins that are remembered; the one known longest is forgotten
-MAX_CALLERS = 200  # of one origin that are remembered with their failures
+MAX_FAILURES_PER_CALLER = (MIN_FAILURES - 1) // (MIN_CALLERS - 1)
+INITIAL_OPEN_SECONDS, MAX_OPEN_SECONDS = 10.0, 120.0
+PROBES_TO_CLOSE = 2
+PROBE_TIMEOUT_SECONDS = 60.0  # Then another probe may be sent, although this one has not ended.
+MAX_ORIGINS = 2000  # Beyond these, the origin that was added first is forgotten.
+MAX_CALLERS_PER_ORIGIN = 200  # callers with failures
 
 
-class Open(Exception):
-    """No call may go out for ``seconds``."""
+class CallNotPermitted(Exception):
+    """The circuit is open: no call may be sent for ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -48,207 +48,227 @@ class Open(Exception):
 
 
 class Circuit:
-    """A circuit of one origin, for one caller or for all."""
+    """A circuit of one origin, for one caller or shared by all."""
 
     __slots__ = (
-        "_before",
-        "_caller_failures",
-        "_caller_failures_before",
         "_callers",
-        "_ends",
-        "_good_probes",
+        "_failures_by_caller",
+        "_half_ends_at",
         "_lock",
-        "_max_caller_failures",
-        "_pause",
-        "_probing",
-        "_until",
-        "failed",
-        "good",
+        "_max_failures_per_caller",
+        "_open_seconds",
+        "_open_until",
+        "_previous_counts",
+        "_previous_failures_by_caller",
+        "_probe_sent_at",
+        "_successful_probes",
+        "failures",
         "origin",
+        "successes",
     )
 
-    def __init__(self, origin: str, callers: str, max_caller_failures: int = sys.maxsize) -> None:
-        """``callers``: for whom it is, in words. ``max_caller_failures``: how many of one caller count at most."""
+    def __init__(self, origin: str, callers: str, max_failures_per_caller: int = sys.maxsize) -> None:
+        """``callers``: whose calls it is for, as text for the log."""
         self.origin = origin
         self._callers = callers
-        self._max_caller_failures = max_caller_failures
+        self._max_failures_per_caller = max_failures_per_caller
         self._lock = threading.RLock()
-        self._until = 0.0  # 0: closed
-        self._probing = 0.0  # when the probe went out that is under way
-        self._good_probes = 0
-        self._pause = FIRST_PAUSE
-        self._ends = 0.0  # of the half of the window that is counted now
-        self._before = (0, 0)  # good and failed ones of the half before
-        self.good = self.failed = 0
-        self._caller_failures: Counter[Hashable] = Counter()
-        self._caller_failures_before: Counter[Hashable] = Counter()
+        self._open_until = 0.0  # 0: closed
+        self._open_seconds = INITIAL_OPEN_SECONDS
+        self._probe_sent_at = 0.0  # 0: no probe is under way
+        self._successful_probes = 0
+        # The window is counted in two halves: the current one, which ends at this time, and the previous one.
+        self._half_ends_at = 0.0
+        self.successes = self.failures = 0
+        self._previous_counts = (0, 0)  # successes and failures
+        self._failures_by_caller: Counter[Hashable] = Counter()
+        self._previous_failures_by_caller: Counter[Hashable] = Counter()
 
     @property
     def state(self) -> str:
         """``closed``, ``open`` or ``half-open``."""
-        if not self._until:
+        if not self._open_until:
             return "closed"
-        return "open" if monotonic() < self._until else "half-open"
+        return "open" if monotonic() < self._open_until else "half-open"
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many calls have failed within the window, of how many."""
-        if monotonic() >= self._ends:
-            self._move_on()
-        good, failed = self.good + self._before[0], self.failed + self._before[1]
-        return failed, good + failed
+        """The number of failed calls within the window, and of all calls."""
+        if monotonic() >= self._half_ends_at:
+            self._rotate_window()
+        successes, failures = (
+            self.successes + self._previous_counts[0],
+            self.failures + self._previous_counts[1],
+        )
+        return failures, successes + failures
 
     def check(self) -> None:
-        """Raise Open if no call may go out now; nothing is counted."""
-        if self._until and (seconds := self._until - monotonic()) > 0:
-            raise Open(seconds)
+        """Raise CallNotPermitted if the circuit is open, without counting a call."""
+        if self._open_until and (seconds := self._open_until - monotonic()) > 0:
+            raise CallNotPermitted(seconds)
 
-    def enter(self) -> bool:
-        """Count a call that goes out now, and return whether it is a probe; raise Open if it may not go out."""
-        if not self._until:
+    def acquire_permission(self) -> bool:
+        """Return whether the call that is now sent is a probe; raise CallNotPermitted if it may not be sent."""
+        if not self._open_until:
             return False
         with self._lock:
             self.check()
-            if not self._until:
+            if not self._open_until:
                 return False
-            if self._probing and (seconds := self._probing + PROBE - monotonic()) > 0:
-                raise Open(min(seconds, 1.0))
-            self._probing = monotonic()
+            if (
+                self._probe_sent_at
+                and (seconds := self._probe_sent_at + PROBE_TIMEOUT_SECONDS - monotonic()) > 0
+            ):
+                raise CallNotPermitted(min(seconds, 1.0))
+            self._probe_sent_at = monotonic()
             return True
 
-    def leave(self, *, probe: bool, failed: bool | None, caller: Hashable = None) -> None:
-        """Count how the call of a caller ended; None for one that says nothing about the server."""
-        if probe:
-            self._judge(failed)
-        elif failed is not None and not self._until:
-            if monotonic() >= self._ends:
-                self._move_on()
-            if failed:
-                self._count(caller)
+    def record(self, *, is_probe: bool, has_failed: bool | None, caller: Hashable = None) -> None:
+        """Record the outcome of a call; ``has_failed`` is None if it means nothing about the server."""
+        if is_probe:
+            self._record_probe(has_failed)
+        elif has_failed is not None and not self._open_until:
+            if monotonic() >= self._half_ends_at:
+                self._rotate_window()
+            if has_failed:
+                self._record_failure(caller)
             else:
-                self.good += 1  # without the lock: one that two threads lose is no harm
+                self.successes += 1  # Without the lock: a success that two threads count as one does no harm.
 
-    def _judge(self, failed: bool | None) -> None:
+    def restore_successes(self, current: int, previous: int, half_ends_at: float) -> None:
+        """Start with the successes of the current half of the window and of the previous one."""
+        self.successes, self._previous_counts, self._half_ends_at = current, (previous, 0), half_ends_at
+
+    def _record_probe(self, has_failed: bool | None) -> None:
         with self._lock:
-            self._probing = 0.0
-            if failed:
-                self._pause = min(self._pause * 2, LAST_PAUSE)
+            self._probe_sent_at = 0.0
+            if has_failed:
+                self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
                 self._open("a probe failed")
-            elif failed is False:
-                self._good_probes += 1
-                if self._good_probes >= PROBES:
+            elif has_failed is False:
+                self._successful_probes += 1
+                if self._successful_probes >= PROBES_TO_CLOSE:
                     self._close()
-                    logger.info("The circuit of %s is closed again for %s.", self.origin, self._callers)
+                    logger.info("Circuit closed: %s, %s", self.origin, self._callers)
 
-    def _count(self, caller: Hashable) -> None:
+    def _record_failure(self, caller: Hashable) -> None:
         with self._lock:
-            self.failed += 1
-            self._caller_failures[caller] += 1
-            failed, calls = self.counts
-            by_caller = self._caller_failures + self._caller_failures_before
-            counted = sum(min(number, self._max_caller_failures) for number in by_caller.values())
-            if not self._until and counted >= ENOUGH and counted >= calls - failed:
-                self._open(f"{failed} of {calls} calls failed")
+            self.failures += 1
+            self._failures_by_caller[caller] += 1
+            failures, calls = self.counts
+            by_caller = self._failures_by_caller + self._previous_failures_by_caller
+            counted = sum(min(number, self._max_failures_per_caller) for number in by_caller.values())
+            if not self._open_until and counted >= MIN_FAILURES and counted >= calls - failures:
+                self._open(f"{failures} of {calls} calls failed")
 
-    def remember_good(self, good: int, before: int, ends: float) -> None:
-        """Start with the good calls of a window whose second half ends at ``ends``, and of the half before."""
-        self.good, self._before, self._ends = good, (before, 0), ends
-
-    def _move_on(self) -> None:
-        """Forget what is older than the window, of which the second half is over."""
+    def _rotate_window(self) -> None:
+        """Start a new half of the window. The current one becomes the previous one if it ended recently enough."""
         now = monotonic()
-        is_recent = now < self._ends + WINDOW / 2
-        self._before = (self.good, self.failed) if is_recent else (0, 0)
-        self._caller_failures_before = self._caller_failures if is_recent else Counter()
-        self._caller_failures = Counter()
-        self._ends, self.good, self.failed = now + WINDOW / 2, 0, 0
+        is_recent = now < self._half_ends_at + WINDOW_SECONDS / 2
+        self._previous_counts = (self.successes, self.failures) if is_recent else (0, 0)
+        self._previous_failures_by_caller = self._failures_by_caller if is_recent else Counter()
+        self._failures_by_caller = Counter()
+        self._half_ends_at, self.successes, self.failures = now + WINDOW_SECONDS / 2, 0, 0
 
-    def _open(self, why: str) -> None:
-        self._until, self._good_probes = monotonic() + self._pause, 0
+    def _open(self, reason: str) -> None:
+        self._open_until, self._successful_probes = monotonic() + self._open_seconds, 0
         logger.warning(
-            "The circuit of %s is open for %s for %g s: %s.", self.origin, self._callers, self._pause, why
+            "Circuit opened: %s, %s, for %g s: %s", self.origin, self._callers, self._open_seconds, reason
         )
 
     def _close(self) -> None:
-        self._until, self._pause = 0.0, FIRST_PAUSE
-        self._before, self.good, self.failed = (0, 0), 0, 0
-        self._caller_failures, self._caller_failures_before = Counter(), Counter()
+        self._open_until, self._open_seconds = 0.0, INITIAL_OPEN_SECONDS
+        self._previous_counts, self.successes, self.failures = (0, 0), 0, 0
+        self._failures_by_caller, self._previous_failures_by_caller = Counter(), Counter()
 
 
-class Breaker:
+class OriginCircuits:
     """The circuits of one origin. A caller without failures has none of its own."""
 
-    __slots__ = ("_ends", "_good", "_good_before", "_lock", "_of_callers", "of_all", "origin")
+    __slots__ = (
+        "_by_caller",
+        "_half_ends_at",
+        "_lock",
+        "_previous_successes",
+        "_successes",
+        "origin",
+        "shared",
+    )
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.of_all = Circuit(origin, "all callers", MAX_CALLER_FAILURES)
-        self._of_callers: OrderedDict[Hashable, Circuit] = OrderedDict()
+        self.shared = Circuit(origin, "all callers", MAX_FAILURES_PER_CALLER)
+        self._by_caller: OrderedDict[Hashable, Circuit] = OrderedDict()
         self._lock = threading.Lock()
-        # Good calls of callers without a circuit: half of a caller's calls must fail, also of those before the first.
-        self._good: Counter[Hashable] = Counter()
-        self._good_before: Counter[Hashable] = Counter()
-        self._ends = 0.0  # of the half of the window that is counted now
+        # Successes of callers without a circuit. Half of a caller's calls must fail, and those before the first
+        # failure count too.
+        self._successes: Counter[Hashable] = Counter()
+        self._previous_successes: Counter[Hashable] = Counter()
+        self._half_ends_at = 0.0
 
     @property
     def state(self) -> str:
         """``open`` or ``half-open`` if one of the circuits is, else ``closed``."""
         with self._lock:
-            states = {self.of_all.state, *(circuit.state for circuit in self._of_callers.values())}
+            states = {self.shared.state, *(circuit.state for circuit in self._by_caller.values())}
         return next(state for state in ("open", "half-open", "closed") if state in states)
 
     def check(self, caller: Hashable) -> None:
-        """Raise Open if no call of this caller may go out now; nothing is counted."""
-        if own := self._of_callers.get(caller):
+        """Raise CallNotPermitted if this caller may not call the origin now, without counting a call."""
+        if own := self._by_caller.get(caller):
             own.check()
-        self.of_all.check()
+        self.shared.check()
 
-    def enter(self, caller: Hashable) -> tuple[bool, bool]:
-        """Count a call that goes out now, and return for which circuits, the caller's and that of all, it is a probe.
+    def acquire_permission(self, caller: Hashable) -> tuple[bool, bool]:
+        """Return whether the call that is now sent is a probe of the caller's circuit, and of the shared one.
 
-        Raises Open if it may not go out.
+        Raises CallNotPermitted if it may not be sent.
         """
-        own = self._of_callers.get(caller)
-        is_probe = own.enter() if own else False
+        own = self._by_caller.get(caller)
+        is_probe = own.acquire_permission() if own else False
         try:
-            return is_probe, self.of_all.enter()
-        except Open:
+            return is_probe, self.shared.acquire_permission()
+        except CallNotPermitted:
             if own:
-                own.leave(probe=is_probe, failed=None)
+                own.record(is_probe=is_probe, has_failed=None)
             raise
 
-    def leave(self, caller: Hashable, probes: tuple[bool, bool], failed: bool | None) -> None:
-        """Count how the call ended; None for one that says nothing about the server."""
-        is_probe, is_probe_of_all = probes
-        own = self._of_callers.get(caller)
-        if failed and own is None:
-            own = self._add(caller)
-        elif failed is False and own is None:
-            self._move_on()
-            self._good[caller] += 1  # without the lock: one that two threads lose is no harm
+    def record(self, caller: Hashable, probes: tuple[bool, bool], has_failed: bool | None) -> None:
+        """Record the outcome of a call; ``has_failed`` is None if it means nothing about the server."""
+        is_probe, is_shared_probe = probes
+        own = self._by_caller.get(caller)
+        if has_failed and own is None:
+            own = self._add_circuit(caller)
+        elif has_failed is False and own is None:
+            self._rotate_window()
+            self._successes[caller] += (
+                1  # Without the lock: a success that two threads count as one does no harm.
+            )
         if own:
-            own.leave(probe=is_probe, failed=failed)
+            own.record(is_probe=is_probe, has_failed=has_failed)
             if is_probe and own.state == "closed":
                 with self._lock:
-                    self._of_callers.pop(caller, None)
-        self.of_all.leave(probe=is_probe_of_all, failed=failed, caller=caller)
+                    self._by_caller.pop(caller, None)
+        self.shared.record(is_probe=is_shared_probe, has_failed=has_failed, caller=caller)
 
-    def _add(self, caller: Hashable) -> Circuit:
-        self._move_on()
-        made = Circuit(self.origin, "one caller")
-        made.remember_good(self._good.pop(caller, 0), self._good_before.pop(caller, 0), self._ends)
+    def _add_circuit(self, caller: Hashable) -> Circuit:
+        self._rotate_window()
+        added = Circuit(self.origin, "one caller")
+        added.restore_successes(
+            self._successes.pop(caller, 0), self._previous_successes.pop(caller, 0), self._half_ends_at
+        )
         with self._lock:
-            circuit = self._of_callers.setdefault(caller, made)
-            while len(self._of_callers) > MAX_CALLERS:
-                self._of_callers.popitem(last=False)
+            circuit = self._by_caller.setdefault(caller, added)
+            while len(self._by_caller) > MAX_CALLERS_PER_ORIGIN:
+                self._by_caller.popitem(last=False)
         return circuit
 
-    def _move_on(self) -> None:
-        """Forget good calls that are older than the window."""
+    def _rotate_window(self) -> None:
         now = monotonic()
-        if now >= self._ends:
-            self._good_before = self._good if now < self._ends + WINDOW / 2 else Counter()
-            self._good, self._ends = Counter(), now + WINDOW / 2
+        if now >= self._half_ends_at:
+            is_recent = now < self._half_ends_at + WINDOW_SECONDS / 2
+            self._previous_successes = self._successes if is_recent else Counter()
+            self._successes, self._half_ends_at = Counter(), now + WINDOW_SECONDS / 2
 
 
 class Circuits:
@@ -258,23 +278,23 @@ class Circuits:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: in a new process, after a fork, or between tests."""
+        """Forget all origins, in the child after a fork and between tests."""
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Breaker] = OrderedDict()
+        self._by_origin: OrderedDict[str, OriginCircuits] = OrderedDict()
 
-    def at(self, origin: str) -> Breaker:
-        """Return the circuits of an origin."""
-        breaker = self._known.get(origin)
-        if breaker is None:
+    def get(self, origin: str) -> OriginCircuits:
+        """Return the circuits of an origin, made at its first call."""
+        found = self._by_origin.get(origin)
+        if found is None:
             with self._lock:
-                breaker = self._known.setdefault(origin, Breaker(origin))
-                while len(self._known) > MAX_CIRCUITS:
-                    self._known.popitem(last=False)
-        return breaker
+                found = self._by_origin.setdefault(origin, OriginCircuits(origin))
+                while len(self._by_origin) > MAX_ORIGINS:
+                    self._by_origin.popitem(last=False)
+        return found
 
-    def all(self) -> list[Breaker]:
+    def all(self) -> list[OriginCircuits]:
         with self._lock:
-            return list(self._known.values())
+            return list(self._by_origin.values())
 
 
 circuits = Circuits()

@@ -1,4 +1,4 @@
-"""The settings of outbound calls, read at every call and made ready once."""
+"""The settings of outbound calls, read at each call and converted once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from notifications.conf import settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """``allow`` are the entries of ``OUTBOUND_ALLOW``, as they are written."""
+class OutboundConfig:
+    """``allow`` holds the entries of ``OUTBOUND_ALLOW`` as written, ``per_host`` and ``total`` the maximum calls."""
 
     allow: tuple[str, ...]
     ports: frozenset[int]
@@ -21,20 +21,20 @@ class Limits:
     total: int
 
 
-def limits() -> Limits:
-    """Return what the settings say now."""
-    global _ready
-    told = getattr(django_settings, "NOTIFICATIONS", None)
-    seen, ready = _ready
-    if ready is None or told != seen:
-        ready = Limits(
+def get_config() -> OutboundConfig:
+    """Return the current settings. They are converted again only when NOTIFICATIONS has changed, as in tests."""
+    global _cached
+    current = getattr(django_settings, "NOTIFICATIONS", None)
+    cached_for, config = _cached
+    if config is None or current != cached_for:
+        config = OutboundConfig(
             allow=tuple(settings.OUTBOUND_ALLOW),
             ports=frozenset(settings.OUTBOUND_PORTS),
             per_host=settings.OUTBOUND_PER_HOST,
             total=settings.OUTBOUND_TOTAL,
         )
-        _ready = deepcopy(told), ready
-    return ready
+        _cached = deepcopy(current), config
+    return config
 
 
-_ready: tuple[Any, Limits | None] = (None, None)
+_cached: tuple[Any, OutboundConfig | None] = (None, None)

@@ -1,6 +1,6 @@
-"""Unpacking what arrives (RFC 9110, section 8.4.1), in pieces, so that it can be counted before it is held.
+"""Decompress a response (RFC 9110, section 8.4.1) in chunks of limited size, so that a bomb is noticed early.
 
-gzip and deflate always; br with ``brotli`` 1.2 or newer, zstd on Python 3.14 or with ``backports.zstd``.
+gzip and deflate are always supported, br with ``brotli`` 1.2 or newer, zstd on Python 3.14 or with ``backports.zstd``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ try:
 except ImportError:
     brotli = None
 else:
-    if not hasattr(
-        brotli.Decompressor, "can_accept_more_data"
-    ):  # older ones have no bound for what comes out
-        brotli = None
+    if not hasattr(brotli.Decompressor, "can_accept_more_data"):
+        brotli = None  # Before 1.2 the size of the output cannot be limited.
 
 try:
     from compression import zstd  # type: ignore[import-not-found,unused-ignore]
@@ -27,13 +25,13 @@ except ImportError:
     except ImportError:
         zstd = None
 
-PIECE = 65_536  # bytes unpacked at a time
-MAX_MEMBERS = 100  # parts of one gzip or zstd body
-MAX_LAYERS = 3  # encodings of one body, one in the other
+MAX_CHUNK_BYTES = 65_536
+MAX_MEMBERS = 100  # of one gzip body, or frames of one zstd body
+MAX_LAYERS = 3  # nested encodings of one body
 
 
 class BadEncoding(Exception):
-    """The bytes are not what their encoding says, or the encoding was not asked for."""
+    """The body does not match its Content-Encoding, or that encoding is not in ACCEPT_ENCODING."""
 
 
 ERRORS: tuple[type[Exception], ...] = (
@@ -45,70 +43,69 @@ ERRORS: tuple[type[Exception], ...] = (
 
 
 class Decompressor(Protocol):
-    """Takes bytes as they arrive and gives unpacked pieces of at most PIECE bytes, or what arrived if it is plain."""
+    """Decompresses a body as it arrives. A body without encoding is passed through."""
 
     @property
-    def whole(self) -> bool:
-        """Whether the packed bytes may end here."""
+    def is_complete(self) -> bool:
+        """Whether the compressed body may end here."""
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]: ...
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed bytes in chunks of about MAX_CHUNK_BYTES at most, some of them empty."""
 
 
-def decompressor(encoding: str, count: Callable[[int], None]) -> Decompressor:
-    """Return what unpacks a body with this Content-Encoding; raise BadPacking for one that was not asked for.
+def make_decompressor(content_encoding: str, count: Callable[[int], None]) -> Decompressor:
+    """Return the decompressor for a Content-Encoding; raise BadEncoding if it is not supported.
 
-    ``count`` is called with the size of each piece that comes out of an inner layer.
+    ``count`` is called with the size of each chunk that passes between two nested encodings.
     """
     names = [
         name
-        for name in (part.strip().lower() for part in encoding.split(","))
+        for name in (part.strip().lower() for part in content_encoding.split(","))
         if name not in ("", "identity")
     ]
     if len(names) > MAX_LAYERS:
         raise BadEncoding("too many layers")
     try:
-        layers = [_KINDS[name]() for name in reversed(names)]
+        layers = [_DECOMPRESSORS[name]() for name in reversed(names)]
     except KeyError as exc:
-        raise BadEncoding("not what was asked for") from exc
+        raise BadEncoding("an encoding that was not requested") from exc
     if len(layers) == 1:
         return layers[0]
-    return _Layers(layers, count) if layers else _Plain()
+    return _Nested(layers, count) if layers else _Identity()
 
 
-class _Plain:
-    """No packing."""
+class _Identity:
+    is_complete = True
 
-    whole = True
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        yield chunk
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
 
 
-class _Layers:
-    """Packed several times; the layer that was put on last comes off first."""
+class _Nested:
+    """Several encodings, the one that was applied last first."""
 
     def __init__(self, layers: list[Decompressor], count: Callable[[int], None]) -> None:
         self._layers = layers
         self._count = count
 
     @property
-    def whole(self) -> bool:
-        return all(layer.whole for layer in self._layers)
+    def is_complete(self) -> bool:
+        return all(layer.is_complete for layer in self._layers)
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        return self._feed(chunk, 0)
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        return self._feed_layer(0, data)
 
-    def _feed(self, chunk: bytes, depth: int) -> Iterator[bytes]:
+    def _feed_layer(self, depth: int, data: bytes) -> Iterator[bytes]:
         if depth == len(self._layers) - 1:
-            yield from self._layers[depth].feed(chunk)
+            yield from self._layers[depth].feed(data)
             return
-        for piece in self._layers[depth].feed(chunk):
-            self._count(len(piece))
-            yield from self._feed(piece, depth + 1)
+        for chunk in self._layers[depth].feed(data):
+            self._count(len(chunk))
+            yield from self._feed_layer(depth + 1, chunk)
 
 
 class _Gzip:
-    """gzip (RFC 1952), also in several members."""
+    """gzip (RFC 1952), of one or several members."""
 
     wbits = 31
 
@@ -117,20 +114,20 @@ class _Gzip:
         self._inflate = zlib.decompressobj(self.wbits)
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._inflate.eof
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        piece = b""
-        # A full piece may leave more inside the decompressor although its input is used up.
-        while chunk or (len(piece) == PIECE and not self._inflate.eof):
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        chunk = b""
+        # After a full chunk the decompressor may have more output although its input is used up.
+        while data or (len(chunk) == MAX_CHUNK_BYTES and not self._inflate.eof):
             if self._inflate.eof:
-                self._next_member()
-            piece = self._inflate.decompress(chunk, PIECE)
-            yield piece
-            chunk = self._inflate.unconsumed_tail or self._inflate.unused_data
+                self._start_member()
+            chunk = self._inflate.decompress(data, MAX_CHUNK_BYTES)
+            yield chunk
+            data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
-    def _next_member(self) -> None:
+    def _start_member(self) -> None:
         self._members += 1
         if self._members > MAX_MEMBERS:
             raise BadEncoding("too many members")
@@ -138,19 +135,19 @@ class _Gzip:
 
 
 class _Deflate(_Gzip):
-    """deflate: zlib (RFC 1950) as RFC 9110 says, or bare (RFC 1951) as some servers send it."""
+    """deflate: zlib (RFC 1950) as RFC 9110 requires, or raw (RFC 1951) as some servers send."""
 
     wbits = 15
-    _started = False
+    _has_started = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        if not self._started and chunk:
-            self._started = True
-            if chunk[0] & 0x0F != 8:
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if not self._has_started and data:
+            self._has_started = True
+            if data[0] & 0x0F != 8:
                 self._inflate = zlib.decompressobj(-15)
-        yield from super().feed(chunk)
+        yield from super().feed(data)
 
-    def _next_member(self) -> None:
+    def _start_member(self) -> None:
         raise BadEncoding("data after the end")
 
 
@@ -161,53 +158,53 @@ class _Brotli:
         self._decompressor = brotli.Decompressor()
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._decompressor.is_finished()
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         while True:
-            # A piece may be half as large again as the limit, and there is more until one is empty.
-            piece = self._decompressor.process(chunk, output_buffer_limit=PIECE)
-            yield piece
-            if not piece or self.whole:
+            # A chunk may exceed the limit by half. There is more output until a chunk is empty.
+            chunk = self._decompressor.process(data, output_buffer_limit=MAX_CHUNK_BYTES)
+            yield chunk
+            if not chunk or self.is_complete:
                 return
-            chunk = b""
+            data = b""
 
 
 class _Zstd:
-    """zstd (RFC 8878), also in several frames."""
+    """zstd (RFC 8878), of one or several frames."""
 
     def __init__(self) -> None:
         self._frames = 1
-        self._decompressor = self._new()
+        self._decompressor = self._make_decompressor()
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._decompressor.eof
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         while True:
             if self._decompressor.eof:
-                if not chunk:
+                if not data:
                     return
-                self._next_frame()
-            yield self._decompressor.decompress(chunk, PIECE)
-            chunk = self._decompressor.unused_data if self._decompressor.eof else b""
+                self._start_frame()
+            yield self._decompressor.decompress(data, MAX_CHUNK_BYTES)
+            data = self._decompressor.unused_data if self._decompressor.eof else b""
             if self._decompressor.needs_input:
                 return
 
-    def _next_frame(self) -> None:
+    def _start_frame(self) -> None:
         self._frames += 1
         if self._frames > MAX_MEMBERS:
             raise BadEncoding("too many frames")
-        self._decompressor = self._new()
+        self._decompressor = self._make_decompressor()
 
-    def _new(self) -> Any:
-        # Windows of up to 8 MB, as RFC 9659 asks for: more is memory that the sender decides about.
+    def _make_decompressor(self) -> Any:
+        # Windows of at most 8 MB (RFC 9659). With more, the sender would decide how much memory is used.
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 23})
 
 
-_KINDS: dict[str, Callable[[], Decompressor]] = {
+_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
     "gzip": _Gzip,
     "x-gzip": _Gzip,
     "deflate": _Deflate,
@@ -215,5 +212,5 @@ _KINDS: dict[str, Callable[[], Decompressor]] = {
     **({"zstd": _Zstd} if zstd else {}),
 }
 
-#: The Accept-Encoding that is sent.
-ACCEPTED = ", ".join(name for name in _KINDS if name != "x-gzip")
+#: The value of the Accept-Encoding header.
+ACCEPT_ENCODING = ", ".join(name for name in _DECOMPRESSORS if name != "x-gzip")

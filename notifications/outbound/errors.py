@@ -1,7 +1,7 @@
-"""What can go wrong with an outbound call.
+"""The errors of outbound calls.
 
-The text of every error is meant for a person.
-It names the host that was asked for, and never an address that a name stands for or where a redirect led.
+Their texts can be shown to users: they name the requested host, and never an address that it resolves to or where a
+redirect led.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from notifications.exceptions import NotificationsError
 
 
 class OutboundError(NotificationsError):
-    """The call did not give a usable answer. A job that fails with it tells its owner so."""
+    """The call returned no usable response. The owner of a job that fails with it is shown its text."""
 
     tell_owner = True
 
     message = "The call did not succeed."
 
-    #: Seconds that the other side, or an open circuit, asks to wait; None if nobody said. A job whose policy has
-    #: the error in ``retry_on`` is not begun again before.
+    #: Seconds to wait, from the server's Retry-After or until an open circuit lets a call through; None if unknown.
+    #: A job whose policy has the error in ``retry_on`` is not retried before.
     retry_after: float | None = None
 
-    #: Private: whether the same request may succeed at once.
-    may_pass = False
+    #: Private: whether the call itself may send the same request again.
+    is_transient = False
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
@@ -29,42 +29,42 @@ class OutboundError(NotificationsError):
 
 
 class Refused(OutboundError):
-    """The guard did not let the call out; nothing was sent to the place that was refused."""
+    """The guard refused the URL, its address or a redirect; nothing was sent there."""
 
     message = "The URL may not be called."
 
 
 class TimedOut(OutboundError):
-    """The whole call, with waiting for a free slot, redirects and retries, was not over at its deadline."""
+    """The call, including waiting for a slot, redirects and retries, was not complete at its deadline."""
 
-    message = "There was no complete answer in time."
+    message = "There was no complete response in time."
 
 
 class Unreachable(OutboundError):
-    """No answer came: no such name, no connection, no valid certificate, or closed before a word was said."""
+    """No response: the name was not found, the connection or the certificate failed, or it was closed too early."""
 
     message = "The server could not be reached."
 
 
 class TooLarge(OutboundError):
-    """The body, as sent or as unpacked, is larger than ``max_bytes``."""
+    """The body, as sent or decompressed, is larger than ``max_bytes``."""
 
-    message = "The answer is too large."
+    message = "The response is too large."
 
 
 class CircuitOpen(OutboundError):
-    """The server failed so often lately that it is left alone for ``retry_after`` seconds; nothing was sent."""
+    """The server has failed so often that it is not called for ``retry_after`` seconds; nothing was sent."""
 
-    message = "The server has failed too often and is left alone for a while."
+    message = "The server has failed too often and is not called for a while."
 
 
 class BadStatus(OutboundError):
-    """``Response.raise_for_status()`` met a status of 400 or more.
+    """``Response.raise_for_status()`` found a status of 400 or more.
 
-    ``status`` is that number, ``retry_after`` what the answer's Retry-After says, in seconds.
+    ``status`` is the status, ``retry_after`` the seconds that the response's Retry-After gives, or None.
     """
 
-    message = "The server answered with an error."
+    message = "The server responded with an error."
 
     def __init__(self, message: str = "", *, status: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -74,14 +74,14 @@ class BadStatus(OutboundError):
 class Unavailable(BadStatus):
     """The status is 429, 502, 503 or 504: the same call may succeed later."""
 
-    message = "The server cannot answer now."
+    message = "The server cannot respond now."
 
 
 class BadResponse(OutboundError):
-    """An answer came that cannot be used: not HTTP, broken off, badly packed, endless redirects, not JSON."""
+    """The response is unusable: not HTTP, incomplete, badly compressed, not JSON, or too many redirects."""
 
-    message = "The server's answer cannot be read."
+    message = "The server's response cannot be read."
 
 
-#: What may pass by itself: ``@policy(retry_on=outbound.TEMPORARY)``.
+#: Errors that may go away by themselves: ``@policy(retry_on=outbound.TEMPORARY)``.
 TEMPORARY = (TimedOut, Unreachable, CircuitOpen, Unavailable)

@@ -1,66 +1,75 @@
-"""What the log and other code are told of calls: host, status, duration, bytes; no path, query, header or body."""
+"""Signals and log lines about calls. They contain host, status, duration and size; no path, query, header or body."""
 
 from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
 from django.dispatch import Signal
 
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
 
-if TYPE_CHECKING:
-    from .call import Call
+from .call import Call
 
 logger = logging.getLogger("notifications.outbound")
 
 
-def started(call: Call) -> None:
-    """A call begins."""
-    if outbound_started.receivers:
-        _tell(outbound_started, call)
-    if logger.isEnabledFor(logging.DEBUG):
-        logger.debug("Call %d: %s %s begins.", call.id, call.method, call.subject)
+class reported:
+    """Context manager that reports the start and the end of a call, with its error."""
+
+    __slots__ = ("_call", "_started_at")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        call = self._call
+        self._started_at = monotonic()
+        if outbound_started.receivers:
+            _send(outbound_started, call)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Outbound call started: call %d, %s %s", call.id, call.method, call.host)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not outbound_ended.receivers and not logger.isEnabledFor(logging.DEBUG):
+            return
+        call, duration = self._call, monotonic() - self._started_at
+        _send(outbound_ended, call, status=call.status, error=error, duration=duration, bytes=call.body_bytes)
+        logger.debug(
+            "Outbound call ended: call %d, %s %s, %s, %.3f s, %d bytes, attempt %d",
+            call.id,
+            call.method,
+            call.host,
+            type(error).__name__ if error is not None else call.status,
+            duration,
+            call.body_bytes,
+            call.attempts,
+        )
 
 
-def retrying(call: Call, status: int, error: BaseException | None, pause: float) -> None:
-    """An attempt has failed, and there will be another one after ``pause`` seconds."""
+def report_retry(call: Call, status: int, error: BaseException | None, delay: float) -> None:
+    """Report that an attempt has failed and that another one follows after ``delay`` seconds."""
     if outbound_retrying.receivers:
-        _tell(outbound_retrying, call, status=status, error=error, pause=pause)
+        _send(outbound_retrying, call, status=status, error=error, pause=delay)
     logger.info(
-        "Call %d: %s %s ended with %s at attempt %d and is tried again in %.2f s.",
+        "Retrying outbound call: call %d, %s %s, attempt %d ended with %s, next in %.2f s",
         call.id,
         call.method,
-        call.subject,
+        call.host,
+        call.attempts,
         status or type(error).__name__,
-        call.attempts,
-        pause,
+        delay,
     )
 
 
-def ended(call: Call, error: BaseException | None) -> None:
-    """A call is over, with an answer or with ``error``."""
-    if not outbound_ended.receivers and not logger.isEnabledFor(logging.DEBUG):
-        return
-    duration = monotonic() - call.began
-    _tell(outbound_ended, call, status=call.status, error=error, duration=duration, bytes=call.received)
-    logger.debug(
-        "Call %d: %s %s ended with %s after %.3f s, %d bytes, attempt %d.",
-        call.id,
-        call.method,
-        call.subject,
-        type(error).__name__ if error is not None else call.status,
-        duration,
-        call.received,
-        call.attempts,
-    )
-
-
-def _tell(signal: Signal, call: Call, **more: Any) -> None:
+def _send(signal: Signal, call: Call, **arguments: Any) -> None:
     try:
         signal.send_robust(
-            sender=None, id=call.id, method=call.method, host=call.subject, attempt=call.attempts, **more
+            sender=None, id=call.id, method=call.method, host=call.host, attempt=call.attempts, **arguments
         )
-    except RuntimeError:  # of asyncio, for a receiver that is a coroutine function
-        logger.exception("Receivers of signals of outbound calls must be sync functions.")
+    except RuntimeError:  # asyncio's, for a receiver that is a coroutine function
+        logger.exception("Receivers of the signals of outbound calls must be synchronous functions")

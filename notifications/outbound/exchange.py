@@ -1,4 +1,4 @@
-"""One request and its answer: checked, let through, sent, and read unless the caller wants to."""
+"""One request and its response, with the slot and the circuits that it uses."""
 
 from __future__ import annotations
 
@@ -14,153 +14,175 @@ from notifications.jobs.enqueueing.owners import caller_key, running_job
 from . import telemetry
 from .body import read
 from .call import Call
-from .circuits import FAILURES, Breaker, Open, circuits
-from .config import limits
+from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
+from .config import get_config
 from .errors import BadResponse, OutboundError
 from .guard import Forbidden, ForbiddenAddress, check
-from .pools import pool
-from .redirects import STATUSES, Ask
+from .pools import get_pool
+from .redirects import REDIRECT_STATUSES
+from .request import Request
 from .response import Response
 from .slots import slots
 
-#: Errors of a connection that say what this machine lacks, and nothing about the server.
+#: Errors of a connection that mean that this machine lacks a resource, and nothing about the server.
 LOCAL_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
 
 class Exchange:
-    """A request that was sent. It has a place at its origin until it is ended."""
+    """A request that was sent. It holds a slot of its origin until ``end()``."""
 
     __slots__ = (
-        "_breaker",
         "_call",
         "_caller",
-        "_enough",
+        "_circuits",
+        "_min_failure_seconds",
         "_probes",
         "_span",
-        "_started",
-        "answer",
-        "ask",
+        "_started_at",
         "body",
+        "client_response",
+        "request",
     )
 
-    answer: aiohttp.ClientResponse
+    client_response: aiohttp.ClientResponse
 
-    def __init__(self, call: Call, ask: Ask, breaker: Breaker, caller: Any, enough: float) -> None:
-        """``enough``: seconds within which a server has to answer."""
-        self.ask = ask
+    def __init__(
+        self,
+        call: Call,
+        request: Request,
+        origin_circuits: OriginCircuits,
+        caller: Any,
+        min_failure_seconds: float,
+    ) -> None:
+        """Take over a slot of the request's origin, which the caller has acquired.
+
+        ``min_failure_seconds``: a deadline that passes sooner after sending does not count as the server's failure.
+        """
+        self.request = request
         self.body = b""
         self._call = call
-        self._breaker: Breaker | None = breaker
+        self._circuits: OriginCircuits | None = origin_circuits
         self._caller = caller
-        self._enough = enough
+        self._min_failure_seconds = min_failure_seconds
         self._probes = (False, False)
         self._span: Any = None
-        self._started = monotonic()
+        self._started_at = monotonic()
 
     @property
-    def leads_on(self) -> bool:
-        """Whether the answer is a redirect."""
-        return self.answer.status in STATUSES and "Location" in self.answer.headers
+    def is_redirect(self) -> bool:
+        return self.client_response.status in REDIRECT_STATUSES and "Location" in self.client_response.headers
 
     @property
-    def running(self) -> float:
-        """Seconds since it began; 0 once it has ended, when they are part of ``Call.elapsed``."""
-        return monotonic() - self._started if self._breaker else 0.0
+    def running_seconds(self) -> float:
+        """Seconds since the start; 0 after ``end()``, which adds them to ``Call.elapsed``."""
+        return monotonic() - self._started_at if self._circuits else 0.0
 
-    async def send(self, *, checked: bool, whole: bool) -> None:
-        """Send the request and receive the head of the answer, and the whole of it if that is wanted."""
-        call, ask = self._call, self.ask
-        headers = ask.headers
+    async def send(self, *, is_guarded: bool, read_body: bool) -> None:
+        """Send the request and receive the head of the response, and the body if ``read_body``."""
+        call, request = self._call, self.request
+        headers = request.headers
         call.stage = "connection"
         if telemetry.is_active():
-            self._span, headers = telemetry.begin(call, ask)
-        self.answer = answer = await pool().send(ask, headers, checked=checked)
+            self._span, headers = telemetry.start_span(call, request)
+        client_response = await get_pool().send(request, headers, is_guarded=is_guarded)
+        self.client_response = client_response
         call.stage = "body"
-        call.status = answer.status
-        if answer.status < 200:  # 101: nobody has asked for another protocol
-            raise BadResponse(f"The answer of {call.place} is not HTTP.")
-        if self.leads_on:
-            answer.release()
-        elif whole:
-            self.body = await read(answer, call.max_bytes, call.place)
-            call.received = len(self.body)
+        call.status = client_response.status
+        if client_response.status < 200:  # 101, although no request asks for another protocol
+            raise BadResponse(f"The response from {call.server} is not HTTP.")
+        if self.is_redirect:
+            client_response.release()
+        elif read_body:
+            self.body = await read(client_response, call.max_bytes, call.server)
+            call.body_bytes = len(self.body)
 
-    def response(self) -> Response:
-        """Return the answer as a value."""
-        call, answer = self._call, self.answer
+    def to_response(self) -> Response:
+        call, client_response = self._call, self.client_response
         return Response(
-            status=answer.status,
-            url=self.ask.target.text,
-            headers=answer.headers,
+            status=client_response.status,
+            url=self.request.target.text,
+            headers=client_response.headers,
             body=self.body,
             elapsed=call.elapsed,
             attempts=call.attempts,
             history=tuple(call.history),
         )
 
-    def enter(self) -> None:
-        """Count the request as one that goes out; raise Open if its circuits do not let it."""
-        assert self._breaker
-        self._probes = self._breaker.enter(self._caller)
+    def acquire_permission(self) -> None:
+        """Ask the circuits whether the request may be sent; raise CallNotPermitted otherwise."""
+        assert self._circuits
+        self._probes = self._circuits.acquire_permission(self._caller)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Give everything back, once: after an error also the connection, which may have more of the answer in it."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is None:
-            return
-        call, answer = self._call, getattr(self, "answer", None)
-        call.elapsed += monotonic() - self._started
-        failed = answer.status in FAILURES if answer is not None and error is None else self._failed(error)
-        breaker.leave(self._caller, self._probes, failed)
-        slots.give_back(self.ask.target.origin)
-        if self._span is not None:
-            telemetry.end(self._span, answer.status if answer else 0, error)
-        if answer is not None:
-            answer.close() if error is not None else answer.release()
+        """Record the outcome and release slot and connection; do nothing the second time.
 
-    def _failed(self, error: BaseException | None) -> bool | None:
-        """Whether an error means that the origin has failed; None if nothing is known of it."""
+        After an error the connection is closed, because more of the response may still arrive on it.
+        """
+        origin_circuits, self._circuits = self._circuits, None
+        if origin_circuits is None:
+            return
+        call, client_response = self._call, getattr(self, "client_response", None)
+        call.elapsed += monotonic() - self._started_at
+        if client_response is not None and error is None:
+            has_failed: bool | None = client_response.status in FAILURE_STATUSES
+        else:
+            has_failed = self._is_server_failure(error)
+        origin_circuits.record(self._caller, self._probes, has_failed)
+        slots.release(self.request.target.origin)
+        if self._span is not None:
+            telemetry.end_span(self._span, client_response.status if client_response else 0, error)
+        if client_response is not None:
+            if error is not None:
+                client_response.close()
+            else:
+                client_response.release()
+
+    def _is_server_failure(self, error: BaseException | None) -> bool | None:
+        """Return whether an error means that the origin has failed, or None if it means nothing about the origin."""
         if isinstance(error, asyncio.CancelledError):
-            # At the deadline: it was waiting for the server, and for as long as that may be expected of one.
-            waited = monotonic() - self._started
-            is_late = self._call.left <= 0 and self._call.stage != "caller" and waited >= self._enough
-            return True if is_late else None
+            # A timeout counts if the call was waiting for the server, and for long enough.
+            waited = monotonic() - self._started_at
+            is_timeout = self._call.seconds_left <= 0 and self._call.stage != "caller"
+            return True if is_timeout and waited >= self._min_failure_seconds else None
         if isinstance(error, aiohttp.ClientConnectorError):
             is_forbidden = isinstance(error.os_error, ForbiddenAddress)
             return None if is_forbidden or error.os_error.errno in LOCAL_ERRORS else True
-        if isinstance(error, OutboundError):  # about an answer, which came
-            return self.answer.status in FAILURES
+        if isinstance(error, OutboundError):  # an unusable response, but a response
+            return self.client_response.status in FAILURE_STATUSES
         return True if isinstance(error, aiohttp.ClientError) else None
 
 
-async def exchange(call: Call, ask: Ask, *, whole: bool) -> Exchange:
-    """Send one request; return what came of it, ended if ``whole``, which reads the body, or if it is a redirect."""
-    origin, now, caller = ask.target.origin, limits(), caller_key()
+async def send_request(call: Call, request: Request, *, read_body: bool) -> Exchange:
+    """Send one request and return its exchange, ended if it is a redirect or if ``read_body``.
+
+    Raises OutboundError.
+    """
+    origin, config, caller = request.target.origin, get_config(), caller_key()
     try:
-        checked = call.guard and not check(ask.target, now)
-        breaker = circuits.at(origin)
-        breaker.check(caller)
+        is_guarded = call.guard and not check(request.target, config)
+        origin_circuits = circuits.get(origin)
+        origin_circuits.check(caller)
         call.stage = "slot"
-        half = call.left / 2
-        if not slots.take_now(origin, now.per_host, now.total):
-            await slots.take(origin, now.per_host, now.total, running_job(), half)
+        half = call.seconds_left / 2
+        if not slots.try_acquire(origin, config.per_host, config.total):
+            await slots.acquire(origin, config.per_host, config.total, running_job(), half)
     except Forbidden as exc:
-        raise call.refused(exc) from exc
-    except Open as exc:
-        raise call.left_alone(exc.seconds) from exc
-    run = Exchange(call, ask, breaker, caller, half)
+        raise call.refused_error(exc) from exc
+    except CallNotPermitted as exc:
+        raise call.circuit_open_error(exc.seconds) from exc
+    exchange = Exchange(call, request, origin_circuits, caller, half)
     try:
-        run.enter()
-        await run.send(checked=checked, whole=whole)
-    except Open as exc:
-        run.end(exc)
-        raise call.left_alone(exc.seconds) from exc
+        exchange.acquire_permission()
+        await exchange.send(is_guarded=is_guarded, read_body=read_body)
+    except CallNotPermitted as exc:
+        exchange.end(exc)
+        raise call.circuit_open_error(exc.seconds) from exc
     except aiohttp.ClientError as exc:
-        run.end(exc)
-        raise call.error(exc) from exc
+        exchange.end(exc)
+        raise call.translate_error(exc) from exc
     except BaseException as exc:
-        run.end(exc)
+        exchange.end(exc)
         raise
-    if whole or run.leads_on:
-        run.end()
-    return run
+    if read_body or exchange.is_redirect:
+        exchange.end()
+    return exchange

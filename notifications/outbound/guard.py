@@ -1,7 +1,6 @@
-"""May this URL be called? Read strictly, then compared with ports, allow list and the table of addresses.
+"""Decide from the text of a URL whether it may be called: by its syntax, its port, the allow list and its address.
 
-Everything here decides from the text of a URL.
-What a name stands for is checked where it is looked up (``names``) and where the socket is made (``pools``).
+The addresses of a name are checked where it is resolved (``resolver``) and where a socket is created (``sockets``).
 """
 
 from __future__ import annotations
@@ -15,39 +14,41 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from django.core.exceptions import ImproperlyConfigured
 from yarl import URL
 
-from .addresses import reserved
-from .config import Limits, limits
+from .addresses import describe_reserved
+from .config import OutboundConfig, get_config
 
-MAX_URL = 8000  # RFC 9110, section 4.1: what every recipient should support
+MAX_URL_CHARACTERS = 8000  # RFC 9110, section 4.1: recipients should support at least this length.
 
 NOT_PUBLIC = "it is not on the public internet"
 
-# Spaces, controls and the unseen, also of Unicode; a backslash, which some read as a slash; lone surrogates.
-_UNSAFE = re.compile(r"[\s\x00-\x20\x7f-\x9f\\\ud800-\udfff\ufeff\u200b-\u200f\u202a-\u202e\u2060-\u2069]")
-_HEAD = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+# Whitespace, control and invisible characters; the backslash, which some programs read as a slash; lone surrogates.
+_UNSAFE_CHARACTER = re.compile(
+    r"[\s\x00-\x20\x7f-\x9f\\\ud800-\udfff\ufeff\u200b-\u200f\u202a-\u202e\u2060-\u2069]"
+)
+_SCHEME_AND_AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:%]+)(?::[0-9]{0,5})?")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_IPV4_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-_ENTRY = re.compile(r"[^/?#@\s]+:[0-9]+")
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_HOST_AND_PORT = re.compile(r"[^/?#@\s]+:[0-9]+")
 
 
 class Forbidden(Exception):
-    """The call may not go out; the text completes "was not called: ..." and names no address."""
+    """The URL may not be called. The text completes "was not called: ..." and contains no address."""
 
 
 class ForbiddenAddress(OSError):
-    """The address to connect to is not public. An OSError, so that aiohttp hands it on as ``os_error``."""
+    """The address to connect to is not public. An OSError, so that aiohttp passes it on as ``os_error``."""
 
-    def __init__(self, why: str) -> None:
-        # The same text for all: else aiohttp merges those of several attempts into a plain OSError.
+    def __init__(self, reason: str) -> None:
+        # The same text for all reasons: aiohttp merges the errors of several attempts into an OSError if they differ.
         super().__init__(NOT_PUBLIC)
-        self.why = why
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where a URL leads: ``host`` is a lower-case ASCII name or an address in its one usual form.
+class Endpoint:
+    """The server of a URL. ``host`` is a lower-case ASCII name or an address in its canonical form.
 
     ``origin`` is scheme, host and port (RFC 6454) as one text, like ``https://example.com:443``.
     """
@@ -55,60 +56,60 @@ class Place:
     host: str
     port: int
     origin: str
-    is_address: bool
+    is_ip_address: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A URL as it is called, as an object and as text, and where that is."""
+    """A URL that is called, as an object and as text, and its endpoint."""
 
     url: URL
     text: str
-    place: Place
+    endpoint: Endpoint
 
     @property
     def host(self) -> str:
-        return self.place.host
+        return self.endpoint.host
 
     @property
     def port(self) -> int:
-        return self.place.port
+        return self.endpoint.port
 
     @property
     def origin(self) -> str:
-        return self.place.origin
+        return self.endpoint.origin
 
 
 @lru_cache(maxsize=512)
 def parse(text: str) -> Target:
-    """Read an absolute http or https URL; raise Forbidden for every other text.
+    """Parse an absolute http or https URL; raise Forbidden for any other text.
 
-    yarl's parser is the only one: the URL object returned is the one that aiohttp connects to.
-    The patterns before and after it can only refuse.
+    yarl's parser decides: the URL object that it returns is the one that aiohttp connects to, so that two parsers
+    cannot disagree. The patterns before and after it only refuse.
     """
-    if len(text) > MAX_URL:
-        raise Forbidden(f"it is longer than {MAX_URL:,} characters")
-    if _UNSAFE.search(text):
-        raise Forbidden("it contains a space, a backslash or a character that cannot be seen")
-    head = _HEAD.match(text)
-    if head is None:
+    if len(text) > MAX_URL_CHARACTERS:
+        raise Forbidden(f"it is longer than {MAX_URL_CHARACTERS:,} characters")
+    if _UNSAFE_CHARACTER.search(text):
+        raise Forbidden("it contains a space, a backslash or an invisible character")
+    match = _SCHEME_AND_AUTHORITY.match(text)
+    if match is None:
         raise Forbidden("it does not begin with http:// or https://")
     try:
-        place = _place(head[0])
+        endpoint = _parse_endpoint(match[0])
         url = URL(text)
-        if place.host != url.raw_host:
-            url = url.with_host(place.host)
+        if endpoint.host != url.raw_host:
+            url = url.with_host(endpoint.host)
     except ValueError as exc:
-        raise Forbidden("its host or port cannot be read") from exc
-    if url.port != place.port:
-        raise Forbidden("its host or port cannot be read")
+        raise Forbidden("its host or port is invalid") from exc
+    if url.port != endpoint.port:
+        raise Forbidden("its host or port is invalid")
     url = url.with_fragment(None)
-    return Target(url=url, text=str(url), place=place)
+    return Target(url=url, text=str(url), endpoint=endpoint)
 
 
 def resolve(base: Target, location: str) -> Target:
-    """Read a ``Location`` relative to ``base`` (RFC 3986, section 5); raise Forbidden as ``parse`` does."""
-    if len(location) > MAX_URL or _UNSAFE.search(location):
+    """Parse a ``Location`` relative to ``base`` (RFC 3986, section 5); raise Forbidden as ``parse`` does."""
+    if len(location) > MAX_URL_CHARACTERS or _UNSAFE_CHARACTER.search(location):
         return parse(location)
     if location.startswith("//"):
         return parse(f"{base.url.scheme}:{location}")
@@ -117,73 +118,74 @@ def resolve(base: Target, location: str) -> Target:
     try:
         joined = str(base.url.join(URL(location)))
     except ValueError as exc:
-        raise Forbidden("it cannot be read") from exc
+        raise Forbidden("it is invalid") from exc
     return parse(joined)
 
 
-def check(target: Target, now: Limits | None = None) -> bool:
-    """Return whether the allow list opens ``target``; raise Forbidden if its port or address is not allowed.
+def check(target: Target, config: OutboundConfig | None = None) -> bool:
+    """Return whether the allow list permits ``target``; raise Forbidden if its port or address is not allowed.
 
-    An entry of ``OUTBOUND_ALLOW`` opens exactly the host and port that stand in the URL.
-    A name that resolves to an opened address is not opened by it. ``now``: the settings, where they are known.
+    An entry of ``OUTBOUND_ALLOW`` permits exactly the host and port that are written in the URL, and no name that
+    resolves to that address. ``config``: the settings, to read them only once for a call.
     """
-    place, now = target.place, now or limits()
-    if now.allow and (place.host, place.port) in _opened(now.allow):
+    endpoint, config = target.endpoint, config or get_config()
+    if config.allow and (endpoint.host, endpoint.port) in _allowed_endpoints(config.allow):
         return True
-    if place.port not in now.ports:
-        raise Forbidden("its port is not one of those that may be called")
-    if place.is_address and reserved(place.host):
+    if endpoint.port not in config.ports:
+        raise Forbidden("its port is not allowed")
+    if endpoint.is_ip_address and describe_reserved(endpoint.host):
         raise Forbidden(NOT_PUBLIC)
     return False
 
 
 @lru_cache(maxsize=4096)
-def _place(head: str) -> Place:
-    """Read scheme and authority, all of a URL before its path; raise Forbidden or ValueError."""
-    scheme, _, authority = head.partition("://")
+def _parse_endpoint(base: str) -> Endpoint:
+    """Parse the part of a URL before its path; raise Forbidden or ValueError."""
+    scheme, _, authority = base.partition("://")
     if "@" in authority:
         raise Forbidden("it contains a user name or a password")
     if not _AUTHORITY.fullmatch(authority):
-        raise Forbidden("its host or port cannot be read")
-    url = URL(head)
-    host, port = _one_form(url.raw_host or ""), url.port
+        raise Forbidden("its host or port is invalid")
+    url = URL(base)
+    host, port = _canonical_host(url.raw_host or ""), url.port
     if not port:
-        raise Forbidden("its host or port cannot be read")
-    is_address = ":" in host or _ends_in_number(host)
-    shown = f"[{host}]" if ":" in host else host
-    return Place(host=host, port=port, origin=f"{scheme.lower()}://{shown}:{port}", is_address=is_address)
+        raise Forbidden("its host or port is invalid")
+    is_ip_address = ":" in host or _ends_in_number(host)
+    in_brackets = f"[{host}]" if ":" in host else host
+    origin = f"{scheme.lower()}://{in_brackets}:{port}"
+    return Endpoint(host=host, port=port, origin=origin, is_ip_address=is_ip_address)
 
 
-def _one_form(raw_host: str) -> str:
-    """Return the host in the one form that is compared and connected to; raise ValueError if it has none."""
+def _canonical_host(raw_host: str) -> str:
+    """Return the host in the form that is compared and connected to; raise ValueError or Forbidden for others."""
     if ":" in raw_host:
         return IPv6Address(raw_host).compressed
     host = raw_host.lower().removesuffix(".")
     if _ends_in_number(host):
-        # Decimal, octal, hexadecimal and short notations are refused: programs disagree on what they mean.
+        # Decimal, octal, hexadecimal and short notations are refused: programs read them as different addresses.
         try:
             return str(IPv4Address(host))
         except AddressValueError as exc:
             raise Forbidden("its address is not written as four decimal numbers") from exc
-    if not _NAME.fullmatch(host):
+    if not _HOST_NAME.fullmatch(host):
         raise ValueError("not a host name")
     return host
 
 
 def _ends_in_number(host: str) -> bool:
-    """Whether programs may take ``host`` for an IPv4 address (WHATWG URL, "ends in a number")."""
-    return _NUMBER.fullmatch(host.rpartition(".")[2]) is not None
+    """Return whether programs may read ``host`` as an IPv4 address (WHATWG URL, "ends in a number")."""
+    return _IPV4_NUMBER.fullmatch(host.rpartition(".")[2]) is not None
 
 
 @lru_cache(maxsize=16)
-def _opened(entries: tuple[str, ...]) -> frozenset[tuple[str, int]]:
-    return frozenset(_places(entries))
+def _allowed_endpoints(entries: tuple[str, ...]) -> frozenset[tuple[str, int]]:
+    return frozenset(_parse_entries(entries))
 
 
-def _places(entries: Iterable[str]) -> Iterable[tuple[str, int]]:
+def _parse_entries(entries: Iterable[str]) -> Iterable[tuple[str, int]]:
     for entry in entries:
         try:
-            if not _ENTRY.fullmatch(entry):
+            if not _HOST_AND_PORT.fullmatch(entry):
                 raise Forbidden("not host:port")
             target = parse(f"http://{entry}/")
         except (Forbidden, TypeError) as exc:

@@ -1,4 +1,4 @@
-"""Idempotency keys: by them the other side knows a request that it has seen already
+"""Idempotency keys, by which a server recognizes a request that it has already received
 (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/)."""
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from notifications.jobs.enqueueing.owners import running_job
 HEADER = "Idempotency-Key"
 
 
-def key(told: str | bool, method: str, url: str, body: bytes | None) -> str:
-    """Return the key to send: the one that is told, or for True a new one.
+def make_key(option: str | bool, method: str, url: str, body: bytes | None) -> str:
+    """Return ``option`` if it is a valid key, or a generated key if it is True; raise ValueError otherwise.
 
-    In a job the new one follows from the job and the request, so it is the same at another attempt at the job.
+    In a job the generated key is derived from the job and the request, so that another attempt at the job sends
+    the same key. Equal requests of one attempt are numbered, so that each has a key of its own.
     """
-    if told is not True:
-        if not isinstance(told, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", told):
+    if option is not True:
+        if not isinstance(option, str) or not re.fullmatch(r"[\x21-\x7e]{1,200}", option):
             raise ValueError(
-                f"idempotency_key is {told!r}. It must be True or 1 to 200 visible ASCII characters."
+                f"idempotency_key is {option!r}. It must be True or 1 to 200 visible ASCII characters."
             )
-        return told
+        return option
     attempt = running_job()
     if attempt is None:
         return str(uuid4())

@@ -1,4 +1,4 @@
-"""What the outbound calls of this process are doing, for people who operate it."""
+"""The state of this process's outbound calls, for operators."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .circuits import circuits
 from .resolver import lookups
 from .slots import slots
 
-#: Origins that others are told of, at most: those with the most trouble.
+#: The origins in ``as_json()``: those with the most trouble.
 MAX_ORIGINS_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """``busy`` calls under way and ``waiting`` ones for a place.
+    """One origin: ``busy`` calls are under way and ``waiting`` calls wait for a slot.
 
-    ``circuit`` is ``open`` or ``half-open`` if it is so for one caller or for all, else ``closed``; ``failed`` of
-    ``calls`` have failed lately.
+    ``circuit`` is ``open`` or ``half-open`` if a circuit of one caller or the shared one is, else ``closed``.
+    ``failed`` of ``calls`` have failed recently.
     """
 
     origin: str
@@ -31,9 +31,9 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """``busy`` of ``total`` places are taken.
+    """``busy`` of ``total`` slots are taken.
 
-    ``looking_up`` names are being looked up, and ``names_waiting`` wait for that.
+    ``looking_up`` names are being resolved, and ``names_waiting`` wait for that.
     """
 
     busy: int
@@ -44,17 +44,20 @@ class State:
 
 
 def state() -> State:
-    """Return the state of this process: of the origins that are called now, waited for, or have failed lately."""
-    busy, total, places = slots.state()
-    known = {breaker.origin: breaker for breaker in circuits.all()}
+    """Return the state of this process, with each origin that is called, waited for, or has failed recently."""
+    busy, total, slots_by_origin = slots.state()
+    circuits_by_origin = {known.origin: known for known in circuits.all()}
+    failing = {
+        known.origin
+        for known in circuits_by_origin.values()
+        if known.shared.counts[0] or known.state != "closed"
+    }
     origins = []
-    for origin in sorted(
-        places.keys()
-        | {at for at, breaker in known.items() if breaker.of_all.counts[0] or breaker.state != "closed"}
-    ):
-        taken, waiting = places.get(origin, (0, 0))
-        failed, calls = known[origin].of_all.counts if origin in known else (0, 0)
-        circuit = known[origin].state if origin in known else "closed"
+    for origin in sorted(slots_by_origin.keys() | failing):
+        taken, waiting = slots_by_origin.get(origin, (0, 0))
+        known = circuits_by_origin.get(origin)
+        failed, calls = known.shared.counts if known else (0, 0)
+        circuit = known.state if known else "closed"
         origins.append(
             Origin(origin=origin, busy=taken, waiting=waiting, circuit=circuit, failed=failed, calls=calls)
         )
@@ -67,12 +70,14 @@ def state() -> State:
 def as_json() -> str:
     """Return the state of this process as a JSON object.
 
-    It has the ``MAX_ORIGINS_LISTED`` worst origins, and ``waiting`` of all.
+    It has the ``MAX_ORIGINS_LISTED`` origins with the most trouble, and the sum of ``waiting`` over all origins.
     """
-    now = state()
-    worst = sorted(now.origins, key=lambda at: (at.circuit == "closed", -at.waiting, -at.failed, at.origin))
-    told = asdict(now) | {
-        "waiting": sum(at.waiting for at in now.origins),
-        "origins": [asdict(at) for at in worst[:MAX_ORIGINS_LISTED]],
+    current = state()
+    worst_first = sorted(
+        current.origins, key=lambda item: (item.circuit == "closed", -item.waiting, -item.failed, item.origin)
+    )
+    listed = asdict(current) | {
+        "waiting": sum(item.waiting for item in current.origins),
+        "origins": [asdict(item) for item in worst_first[:MAX_ORIGINS_LISTED]],
     }
-    return json.dumps(told)
+    return json.dumps(listed)

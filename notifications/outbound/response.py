@@ -1,4 +1,4 @@
-"""The answer to an outbound call."""
+"""The response to an outbound call."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from .errors import BadResponse, BadStatus, Unavailable
-from .retries import STATUSES, retry_after
+from .retries import RETRY_STATUSES, parse_retry_after
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Response:
-    """An answer that arrived whole.
+    """A complete response.
 
     ``status``: the HTTP status, an int.
-    ``url``: where the answer came from, after redirects, without a fragment.
-    ``headers``: a read-only mapping that ignores case; ``getall()`` gives repeated ones.
-    ``body``: the bytes, unpacked if they were sent packed.
-    ``elapsed``: seconds between sending and the last byte, with redirects and failed attempts, without waiting.
-    ``attempts``: 1, and 1 for each retry.
-    ``history``: the redirects on the way, oldest first, each a Response without a body.
+    ``url``: the URL of the response, after redirects, without a fragment.
+    ``headers``: a read-only, case-insensitive mapping; ``getall()`` returns repeated ones.
+    ``body``: the decompressed bytes.
+    ``elapsed``: seconds from sending to the last byte, with redirects and failed attempts, without waiting.
+    ``attempts``: 1 plus the number of retries.
+    ``history``: the redirects, oldest first, each a Response without a body.
     """
 
     status: int
@@ -36,14 +36,14 @@ class Response:
     history: tuple[Response, ...] = field(default=(), repr=False)
 
     def json(self) -> Any:
-        """Return the body as JSON (RFC 8259); raise BadResponse if it is something else, NaN included."""
+        """Return the parsed JSON body (RFC 8259); raise BadResponse for other content, including NaN."""
         try:
-            return json.loads(self.body, parse_constant=_no_constant)
+            return json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
-            raise BadResponse(f"The answer of {self._host} is not JSON.") from exc
+            raise BadResponse(f"The response from {self._host} is not JSON.") from exc
 
     def text(self) -> str:
-        """Return the body as text, in the charset the server names, else UTF-8; bad bytes become U+FFFD."""
+        """Return the body as text, in the charset of the response or else UTF-8; invalid bytes become U+FFFD."""
         try:
             return self.body.decode(self._charset, errors="replace")
         except (LookupError, ValueError):
@@ -52,9 +52,9 @@ class Response:
     def raise_for_status(self) -> Self:
         """Return self, or raise BadStatus if the status is 400 or more, Unavailable if it is 429, 502, 503 or 504."""
         if self.status >= 400:
-            kind = Unavailable if self.status in STATUSES else BadStatus
-            words = f"{self._host} answered with status {self._status_words}."
-            raise kind(words, status=self.status, retry_after=retry_after(self.headers))
+            error = Unavailable if self.status in RETRY_STATUSES else BadStatus
+            message = f"{self._host} answered with status {self._status_text}."
+            raise error(message, status=self.status, retry_after=parse_retry_after(self.headers))
         return self
 
     @property
@@ -63,7 +63,7 @@ class Response:
         return URL(first.url).raw_authority
 
     @property
-    def _status_words(self) -> str:
+    def _status_text(self) -> str:
         try:
             return f"{self.status} ({HTTPStatus(self.status).phrase})"
         except ValueError:
@@ -75,10 +75,10 @@ class Response:
             name, _, value = parameter.partition("=")
             if name.strip().lower() == "charset":
                 charset = value.strip().strip("\"'").lower()
-                # Decoders of host names: slow on long input, and no server means them.
+                # Python also has codecs for host names, which are slow on long input and are no charset.
                 return "utf-8" if charset.startswith(("idna", "puny")) else charset
         return "utf-8"
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")

@@ -1,4 +1,4 @@
-"""How many calls are under way, per origin and altogether, over all event loops and threads of the process."""
+"""Concurrency limits of outbound calls, per origin and in total, over all event loops and threads of the process."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class _Waiter:
     limit: int
     late_at: float
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    granted: bool = False
-    gone: bool = False  # with its loop
+    has_slot: bool = False
+    is_loop_closed: bool = False
 
     def __post_init__(self) -> None:
         self.future: asyncio.Future[None] = self.loop.create_future()
 
 
-class _Line:
-    """Who waits for one caller: first come, first served, and only after them those for whom it has become late.
+class _CallerQueue:
+    """The waiters of one caller for one origin: first in, first out, then the late ones, last in, first out.
 
-    Else a server that is asked more than it answers would be sent nothing but calls that are over in a moment.
+    In the order of arrival alone, an overloaded server would receive only calls whose deadline is about to pass.
     """
 
     __slots__ = ("_in_time", "_late")
@@ -47,28 +47,28 @@ class _Line:
     def remove(self, waiter: _Waiter) -> None:
         (self._in_time if waiter in self._in_time else self._late).remove(waiter)
 
-    def first(self) -> _Waiter:
-        """Return whose turn it is; among the late ones it is the one who came last, with most time left."""
+    def peek(self) -> _Waiter:
+        """Return the next waiter; of the late ones it is the last, which has the most time left."""
         now = monotonic()
         while self._in_time and self._in_time[0].late_at <= now:
             self._late.append(self._in_time.popleft())
         return self._in_time[0] if self._in_time else self._late[-1]
 
-    def take_first(self) -> None:
-        """Take out the one that ``first()`` has returned."""
+    def pop(self) -> None:
+        """Remove the waiter that ``peek()`` has just returned."""
         if self._in_time:
             self._in_time.popleft()
         else:
             self._late.pop()
 
 
-#: Who waits for one origin, by caller.
-_Queues = OrderedDict[Hashable, _Line]
+#: The queues of one origin by caller, in the order of their turns.
+_OriginQueues = OrderedDict[Hashable, _CallerQueue]
 
 
 class Slots:
-    """Free places. The callers of an origin take turns, so that a job with a thousand calls does not keep a single
-    one waiting, and origins take turns.
+    """Slots for calls. Origins take turns, and the callers of an origin do, so that a job with a thousand calls does
+    not delay the single call of another.
 
     All methods may be called from any thread and any event loop.
     """
@@ -77,126 +77,126 @@ class Slots:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: in a new process, after a fork, nothing is under way."""
-        # Re-entrant, because the garbage collector may finish a dead task's call, which gives its place back,
-        # at any moment, also while this thread holds the lock.
+        """Free all slots: in the child after a fork no call is under way."""
+        # Reentrant, because the garbage collector may end the call of a dead task, which releases its slot,
+        # while this thread holds the lock.
         self._lock = threading.RLock()
         self._total = 0
         self._busy = 0
-        self._busy_at: dict[str, int] = {}
-        self._waiting: OrderedDict[str, _Queues] = OrderedDict()
+        self._busy_by_origin: dict[str, int] = {}
+        self._queues: OrderedDict[str, _OriginQueues] = OrderedDict()
 
-    def take_now(self, origin: str, limit: int, total: int) -> bool:
-        """Take a place if one is free for whoever comes first, and return whether it was."""
+    def try_acquire(self, origin: str, limit: int, total: int) -> bool:
+        """Acquire a slot if one is free and no call waits for the origin; return whether it was acquired."""
         with self._lock:
             self._total = total
-            at = self._busy_at.get(origin, 0)
-            if at >= limit or self._busy >= total or origin in self._waiting:
+            busy = self._busy_by_origin.get(origin, 0)
+            if busy >= limit or self._busy >= total or origin in self._queues:
                 return False
             self._busy += 1
-            self._busy_at[origin] = at + 1
+            self._busy_by_origin[origin] = busy + 1
             return True
 
-    async def take(
-        self, origin: str, limit: int, total: int, caller: Hashable = None, patience: float = math.inf
+    async def acquire(
+        self, origin: str, limit: int, total: int, caller: Hashable = None, late_after: float = math.inf
     ) -> None:
-        """Wait for a place at ``origin``, of which at most ``limit`` are taken at a time, and ``total`` in all.
+        """Wait for one of the ``limit`` slots of ``origin``, of ``total`` in the process.
 
-        After ``patience`` seconds it is late, and others of this caller go first.
+        After ``late_after`` seconds the waiters of this caller that are not late are served first.
         """
         with self._lock:
-            if self.take_now(origin, limit, total):
+            if self.try_acquire(origin, limit, total):
                 return
-            waiter = _Waiter(origin, caller, limit, monotonic() + patience)
-            queues = self._waiting.setdefault(origin, OrderedDict())
-            queues.setdefault(caller, _Line()).append(waiter)
+            waiter = _Waiter(origin, caller, limit, monotonic() + late_after)
+            queues = self._queues.setdefault(origin, OrderedDict())
+            queues.setdefault(caller, _CallerQueue()).append(waiter)
         try:
             await waiter.future
         except BaseException:
             self._withdraw(waiter)
             raise
 
-    def give_back(self, origin: str) -> None:
-        """Free a place and wake who has waited for it."""
+    def release(self, origin: str) -> None:
+        """Release a slot and give it to the next waiter."""
         with self._lock:
             was_full = self._busy >= self._total
-            self._count(origin, -1)
-            if self._waiting:
-                self._grant(list(self._waiting) if was_full else [origin])
+            self._change_busy(origin, -1)
+            if self._queues:
+                self._grant(list(self._queues) if was_full else [origin])
 
     def state(self) -> tuple[int, int, dict[str, tuple[int, int]]]:
-        """Return how many places are taken, of how many, and (taken, waited for) by origin."""
+        """Return the taken slots, their total number, and (taken, waiters) by origin."""
         with self._lock:
-            origins = {origin: (busy, 0) for origin, busy in self._busy_at.items()}
-            for origin, queues in self._waiting.items():
-                origins[origin] = (self._busy_at.get(origin, 0), sum(map(len, queues.values())))
+            origins = {origin: (busy, 0) for origin, busy in self._busy_by_origin.items()}
+            for origin, queues in self._queues.items():
+                origins[origin] = (self._busy_by_origin.get(origin, 0), sum(map(len, queues.values())))
             return self._busy, self._total, origins
 
-    def _fits(self, origin: str, limit: int) -> bool:
-        return self._busy < self._total and self._busy_at.get(origin, 0) < limit
+    def _has_free_slot(self, origin: str, limit: int) -> bool:
+        return self._busy < self._total and self._busy_by_origin.get(origin, 0) < limit
 
-    def _count(self, origin: str, by: int) -> None:
-        self._busy += by
-        at = self._busy_at.get(origin, 0) + by
-        if at:
-            self._busy_at[origin] = at
+    def _change_busy(self, origin: str, change: int) -> None:
+        self._busy += change
+        busy = self._busy_by_origin.get(origin, 0) + change
+        if busy:
+            self._busy_by_origin[origin] = busy
         else:
-            del self._busy_at[origin]
+            del self._busy_by_origin[origin]
 
     def _withdraw(self, waiter: _Waiter) -> None:
         with self._lock:
-            if waiter.gone:
-                return None
-            if waiter.granted:
-                return self.give_back(waiter.origin)
-            queues = self._waiting[waiter.origin]
-            queues[waiter.caller].remove(waiter)
-            self._tidy(waiter.origin, waiter.caller)
+            if waiter.is_loop_closed:
+                return
+            if waiter.has_slot:
+                self.release(waiter.origin)
+            else:
+                self._queues[waiter.origin][waiter.caller].remove(waiter)
+                self._remove_empty_queues(waiter.origin, waiter.caller)
 
-    def _tidy(self, origin: str, caller: Hashable) -> None:
-        queues = self._waiting[origin]
+    def _remove_empty_queues(self, origin: str, caller: Hashable) -> None:
+        queues = self._queues[origin]
         if not queues[caller]:
             del queues[caller]
         if not queues:
-            del self._waiting[origin]
+            del self._queues[origin]
 
     def _grant(self, origins: list[str]) -> None:
-        """Give free places to who waits, in turns."""
-        granted = True
-        while granted:
-            granted = False
+        """Give free slots to the waiters of these origins, one for each origin in turn."""
+        has_granted = True
+        while has_granted:
+            has_granted = False
             for origin in origins:
                 if self._busy >= self._total:
                     return
-                if (waiter := self._next(origin)) is not None:
-                    granted = True
-                    self._hand(waiter)
+                if (waiter := self._pop_waiter(origin)) is not None:
+                    has_granted = True
+                    self._give_slot(waiter)
 
-    def _next(self, origin: str) -> _Waiter | None:
-        queues = self._waiting.get(origin)
+    def _pop_waiter(self, origin: str) -> _Waiter | None:
+        queues = self._queues.get(origin)
         if queues is None:
             return None
-        caller, line = next(iter(queues.items()))
-        waiter = line.first()
-        if not self._fits(origin, waiter.limit):
+        caller, queue = next(iter(queues.items()))
+        waiter = queue.peek()
+        if not self._has_free_slot(origin, waiter.limit):
             return None
-        line.take_first()
+        queue.pop()
         queues.move_to_end(caller)
-        self._waiting.move_to_end(origin)
-        self._tidy(origin, caller)
+        self._queues.move_to_end(origin)
+        self._remove_empty_queues(origin, caller)
         return waiter
 
-    def _hand(self, waiter: _Waiter) -> None:
-        waiter.granted = True
-        self._count(waiter.origin, 1)
+    def _give_slot(self, waiter: _Waiter) -> None:
+        waiter.has_slot = True
+        self._change_busy(waiter.origin, 1)
         try:
-            waiter.loop.call_soon_threadsafe(_wake, waiter.future)
-        except RuntimeError:  # its loop was closed: nobody takes the place
-            waiter.gone = True
-            self._count(waiter.origin, -1)
+            waiter.loop.call_soon_threadsafe(_resolve, waiter.future)
+        except RuntimeError:  # The waiter's loop is closed, so that the call never uses the slot.
+            waiter.is_loop_closed = True
+            self._change_busy(waiter.origin, -1)
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 

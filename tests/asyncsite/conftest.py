@@ -53,7 +53,7 @@ def development(settings):
 def upstream(settings):
     """An upstream on loopback that the allow list opens."""
     upstream = Upstream()
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": [upstream.place]}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": [upstream.address]}
     yield upstream
     upstream.close()
     circuits.reset()

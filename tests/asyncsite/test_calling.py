@@ -24,7 +24,7 @@ async def test_bodies_are_counted_and_not_kept(upstream, settings):
 async def test_a_body_that_is_too_large_has_failed(upstream):
     answer = await call(upstream.url("/big/6"))
     assert (answer.outcome, answer.status, answer.bytes) == ("failed", None, None)
-    assert answer.error == f"The answer of {upstream.place} is larger than {MAX_BODY_BYTES:,} bytes."
+    assert answer.error == f"The response from {upstream.address} is larger than {MAX_BODY_BYTES:,} bytes."
 
 
 async def test_the_time_is_that_of_the_whole_answer(upstream, settings):

@@ -14,7 +14,7 @@ from asyncsite.calling import Answer
 from asyncsite.models import Report
 from notifications import outbound
 from notifications.models import Job, Notification
-from notifications.outbound.circuits import ENOUGH
+from notifications.outbound.circuits import MIN_FAILURES
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +24,7 @@ def test_the_page_shows_the_answer(person, upstream):
     """And keeps the URL for another try. Nothing is stored."""
     html = person.post("/check/", {"url": upstream.url("/status/404")}).content.decode()
     assert f'value="{upstream.url("/status/404")}"' in html
-    assert f"{upstream.place} answered with status 404 (Not Found)." in html
+    assert f"{upstream.address} answered with status 404 (Not Found)." in html
     assert "<dt>Status</dt><dd>404</dd>" in html
     assert not Report.objects.exists() and not Job.objects.exists()
 
@@ -115,7 +115,7 @@ def test_wrong_json_is_a_problem(program, body, status):
 def test_failing_urls_of_one_person_refuse_nobody_else(program, other, client, upstream, monkeypatch):
     """A server that has failed too often for one is called for others."""
     monkeypatch.setattr("asyncsite.calling.outbound.stream", partial(outbound.stream, retries=0))
-    check_url(program, upstream.url("/status/503"), times=ENOUGH)
+    check_url(program, upstream.url("/status/503"), times=MIN_FAILURES)
     assert "has failed too often" in check_url(program, upstream.url("/ok")).json()["error"]
     client.force_login(other)
     assert check_url(client, upstream.url("/ok")).json()["outcome"] == "ok"

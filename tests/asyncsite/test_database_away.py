@@ -47,7 +47,7 @@ def test_a_restart_fails_no_report(site, cluster, upstream):
     """Calls end while the database is away, so each report meets it; what was recorded before is not called again."""
     urls = [upstream.url(f"/ok?n={number}") for number in range(5)]
     urls += [upstream.url(f"/slow/{seconds}") for seconds in (6, 6.5, 7, 7.5)]
-    site.notifications = {"OUTBOUND_ALLOW": [upstream.place], "OUTBOUND_PER_HOST": 100}
+    site.notifications = {"OUTBOUND_ALLOW": [upstream.address], "OUTBOUND_PER_HOST": 100}
     site.start_worker()
     site.python(ASK.format(reports=REPORTS, urls=urls))
     wait_until(lambda: recorded(site) == 5 * REPORTS, what="the quick calls to be recorded")
@@ -61,7 +61,7 @@ def test_a_restart_fails_no_report(site, cluster, upstream):
     assert recorded(site) == len(urls) * REPORTS
     told = site.rows("SELECT body FROM notifications_notification")
     assert told == [(f"{len(urls)} ok.",)] * REPORTS
-    assert sum(seen.path.startswith("/ok") for seen in upstream.seen) == 5 * REPORTS
+    assert sum(seen.path.startswith("/ok") for seen in upstream.requests) == 5 * REPORTS
 
 
 def test_a_worker_that_is_started_meanwhile_waits(site, cluster):

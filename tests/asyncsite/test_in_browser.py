@@ -39,7 +39,7 @@ def test_a_person_tries_the_samples_and_watches(site_server, page):
     counts = totals(page)
     assert (counts["Ok"], counts["Failed"], counts["Refused"]) == ("35", "4", "1")
     assert page.get_by_role("img", name="How long the calls took to be answered").is_visible()
-    assert page.get_by_text("broke off in the middle.").is_visible()
+    assert page.get_by_text("ended too early.").is_visible()
     page.get_by_role("link", name="Refused 1").click()
     page.get_by_text("redirects to a URL that was not called").wait_for()
     assert page.locator(".calls tbody tr").count() == 1

@@ -27,7 +27,7 @@ def test_a_killed_worker_repeats_nothing_that_was_recorded(site, upstream):
     """The report is whole, its owner is told once, and the job says that it was the second attempt."""
     quick = [upstream.url(f"/ok?n={number}") for number in range(20)]
     slow = [upstream.url(f"/slow/1.5?n={number}") for number in range(5)]
-    site.notifications = {"OUTBOUND_ALLOW": [upstream.place]}
+    site.notifications = {"OUTBOUND_ALLOW": [upstream.address]}
     site.python(ASK.format(urls=[*quick, *slow]))
 
     worker = site.start_worker()
@@ -38,7 +38,7 @@ def test_a_killed_worker_repeats_nothing_that_was_recorded(site, upstream):
     site.start_worker()
     wait_until(lambda: state(site) == [("succeeded", 2)], what="the second attempt")
     assert recorded(site) == 25
-    calls = Counter(seen.path for seen in upstream.seen)
+    calls = Counter(seen.path for seen in upstream.requests)
     assert all(calls[f"/ok?n={number}"] == 1 for number in range(20))
     assert all(calls[f"/slow/1.5?n={number}"] == 2 for number in range(5))
     assert site.rows("SELECT title, body, url FROM notifications_notification") == [

@@ -39,7 +39,7 @@ def test_a_check_that_makes_no_job_counts_as_one(program, other, client, upstrea
         f"3 URLs and reports were sent within a minute. Try again in {seconds} s."
     )
     assert send_report(program, url).status_code == 429
-    assert len(upstream.seen) == 3 and not Job.objects.exists() and not Report.objects.exists()
+    assert len(upstream.requests) == 3 and not Job.objects.exists() and not Report.objects.exists()
     client.force_login(other)
     assert check_url(client, url).status_code == 200
 

@@ -48,7 +48,7 @@ def test_every_url_gets_its_row(run, upstream):
         upstream.url("/redirect?to=/redirect"),
         "http://nowhere.invalid/",
     )
-    place = upstream.place
+    place = upstream.address
     assert outcomes(report) == [
         ("ok", 200, ""),
         ("failed", 404, f"{place} answered with status 404 (Not Found)."),
@@ -95,7 +95,7 @@ def test_all_well_is_told_as_a_success(run, upstream):
 
 def test_the_same_url_twice_is_called_twice(run, upstream):
     report = run(upstream.url("/ok"), upstream.url("/ok"))
-    assert report.calls.count() == len(upstream.seen) == 2
+    assert report.calls.count() == len(upstream.requests) == 2
 
 
 def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
@@ -106,7 +106,7 @@ def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
     Call.objects.create(report=report, position=2, url=urls[1], outcome="failed", error="first attempt")
     Call.objects.create(report=report, position=4, url=urls[3], outcome="ok", status=200, elapsed_ms=1)
     run_jobs()
-    assert Counter(seen.path for seen in upstream.seen) == {"/ok?n=1": 1, "/ok?n=3": 1, "/ok?n=5": 1}
+    assert Counter(seen.path for seen in upstream.requests) == {"/ok?n=1": 1, "/ok?n=3": 1, "/ok?n=5": 1}
     assert list(report.calls.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4, 5]
     assert report.calls.get(position=2).error == "first attempt"
     assert Notification.objects.get().body == "4 ok, 1 failed."
@@ -133,7 +133,7 @@ async def test_what_is_known_is_recorded_while_others_still_run(
     with pytest.raises(asyncio.CancelledError):
         await attempt
     await become_true(only_this_task_is_left)
-    assert len(upstream.seen) <= 11
+    assert len(upstream.requests) <= 11
     assert await Call.objects.acount() == 1
 
 
@@ -152,7 +152,7 @@ def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_qu
 
 def test_at_most_ten_calls_at_a_time_to_one_server(run, upstream):
     run(*[upstream.url("/slow/0.1")] * 30)
-    assert upstream.most == 10
+    assert upstream.max_active == 10
 
 
 def test_a_slow_server_does_not_keep_the_others_waiting(demo, monkeypatch):

@@ -204,7 +204,7 @@ def test_calls_to_others(live, monkeypatch):  # noqa: F811
     """Each worker says in its row what its calls do; an open circuit is named."""
     Worker.objects.filter(id=live()).update(outbound=lease._outbound())
     assert examine("--patience", "0.1", wrong=["round trip"])["outbound"]["state"] == "ok"
-    circuit = outbound.overview.circuits.at("https://api.example.com").of_all
+    circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit._open("it fails")
         Worker.objects.update(outbound=lease._outbound())

@@ -18,7 +18,7 @@ import pytest
 
 from notifications import outbound
 from notifications.http import waiting
-from notifications.outbound import pools
+from notifications.outbound import sockets
 from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
@@ -184,7 +184,7 @@ def upstream(settings):
 
 async def test_calls_go_on_after_packets_to_an_upstream_were_lost(upstream, monkeypatch):
     """Kept connections that the network has forgotten cost a GET some seconds of its deadline, and no error."""
-    monkeypatch.setattr(pools, "UNACKNOWLEDGED_MS", 1_000, raising=False)
+    monkeypatch.setattr(sockets, "TCP_USER_TIMEOUT_MS", 1_000, raising=False)
     url = f"{upstream.url}/ok"
     await asyncio.gather(*(outbound.get(url) for _ in range(5)))
     upstream.swallow()

@@ -1,4 +1,4 @@
-"""Fixtures for outbound calls: real servers, a canary, and names that stand for what a test says."""
+"""Fixtures of outbound calls: real servers, a canary and fake name resolution."""
 
 import json
 import socket
@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from notifications.outbound import guard, pools, resolver
-from notifications.outbound.addresses import reserved
+from notifications.outbound import guard, resolver, sockets
+from notifications.outbound.addresses import describe_reserved
 from notifications.outbound.circuits import circuits
 
-from .upstream import EverywhereCanary, Upstream
+from .upstream import Canary, Upstream
 
 VECTORS = json.loads((Path(__file__).parent / "addresses.json").read_text())
 
-OUTSIDE = "127.0.0.2"
+PUBLIC_HOST = "127.0.0.2"
 
 
 @pytest.fixture(autouse=True)
-def forget():
-    """Each test begins without memory of servers that failed."""
+def reset_circuits():
+    """Begin each test without failures of servers."""
     circuits.reset()
 
 
 @pytest.fixture
 def allow(settings):
-    """Opens places of the allow list and ports: allow("127.0.0.1:8000", ports=[8080])."""
+    """Set the allow list and the ports: allow("127.0.0.1:8000", ports=[8080])."""
 
-    def allow(*places, ports=(), **more):
+    def allow(*addresses, ports=(), **more):
         settings.NOTIFICATIONS = {
-            "OUTBOUND_ALLOW": list(places),
+            "OUTBOUND_ALLOW": list(addresses),
             "OUTBOUND_PORTS": [80, 443, *ports],
             **more,
         }
@@ -39,48 +39,48 @@ def allow(settings):
 
 @pytest.fixture
 def upstream(allow):
-    """An upstream on loopback that the allow list opens."""
+    """An upstream on loopback, on the allow list."""
     upstream = Upstream()
-    allow(upstream.place)
+    allow(upstream.address)
     yield upstream
     upstream.close()
 
 
 @pytest.fixture
-def outside(monkeypatch, allow):
-    """An upstream on an address that counts as public here, with nothing on the allow list."""
+def public_upstream(monkeypatch, allow):
+    """An upstream on a loopback address that is treated as public, with an empty allow list."""
 
-    def reserved_but_outside(address):
-        return None if address == OUTSIDE else reserved(address)
+    def describe_reserved_except_upstream(address):
+        return None if address == PUBLIC_HOST else describe_reserved(address)
 
-    for module in (guard, resolver, pools):
-        monkeypatch.setattr(module, "reserved", reserved_but_outside)
-    upstream = Upstream(OUTSIDE)
+    for module in (guard, resolver, sockets):
+        monkeypatch.setattr(module, "describe_reserved", describe_reserved_except_upstream)
+    upstream = Upstream(PUBLIC_HOST)
     allow(ports=[upstream.port])
     yield upstream
     upstream.close()
 
 
 @pytest.fixture
-def everywhere():
-    """A canary on every address of this machine. The test fails if it saw a connection."""
-    canary = EverywhereCanary()
+def canary():
+    """A canary on every address of this machine. The test fails if it received a connection."""
+    canary = Canary()
     yield canary
     canary.close()
-    assert canary.connections == 0, f"The canary saw {canary.connections} connections."
+    assert canary.connections == 0, f"The canary received {canary.connections} connections."
 
 
 @pytest.fixture
-def stands_for(monkeypatch):
-    """Says what names stand for: stands_for({"a.test": ["127.0.0.1"]}). No other name is found."""
+def resolve_names(monkeypatch):
+    """Set the addresses of names: resolve_names({"a.test": ["127.0.0.1"]}). No other name is found."""
 
-    def stands_for(book):
-        def lookup(host, port):
-            if host not in book:
+    def resolve_names(addresses):
+        def resolve_name(host, port):
+            if host not in addresses:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            found = book[host]
+            found = addresses[host]
             return found() if callable(found) else found
 
-        monkeypatch.setattr(resolver, "lookup", lookup)
+        monkeypatch.setattr(resolver, "resolve_name", resolve_name)
 
-    return stands_for
+    return resolve_names

@@ -6,49 +6,50 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notifications.outbound.addresses import RESERVED_IPV4, RESERVED_IPV6, reserved
+from notifications.outbound.addresses import RESERVED_IPV4, RESERVED_IPV6, describe_reserved
 
 from .conftest import VECTORS
 
 
 @pytest.mark.parametrize(
-    ("kind", "address"), [(kind, address) for kind, many in VECTORS["reserved"].items() for address in many]
+    ("kind", "address"),
+    [(kind, address) for kind, addresses in VECTORS["reserved"].items() for address in addresses],
 )
 def test_reserved(kind, address):
-    """Special-purpose addresses, tunnels to them and what is no address are not public."""
-    assert reserved(address)
+    """Special-purpose addresses, tunnels to them, and text that is no address are not public."""
+    assert describe_reserved(address)
 
 
 @pytest.mark.parametrize("address", VECTORS["public"])
 def test_public(address):
-    """Addresses beside the reserved ranges are public, also inside IPv4-mapped and NAT64 ones."""
-    assert reserved(address) is None
+    """Addresses outside the reserved ranges are public, also embedded in IPv4-mapped and NAT64 addresses."""
+    assert describe_reserved(address) is None
 
 
 @pytest.mark.parametrize("network", [*RESERVED_IPV4, *RESERVED_IPV6], ids=str)
 def test_whole_range(network):
     """A range is reserved from its first to its last address."""
-    assert reserved(str(network[0]))
-    assert reserved(str(network[-1]))
+    assert describe_reserved(str(network[0]))
+    assert describe_reserved(str(network[-1]))
 
 
 @given(st.ip_addresses(v=4))
 @example(ipaddress.ip_address("169.254.169.254"))
-def test_ipv4_inside(address):
-    """IPv4-mapped and NAT64 addresses are as public as the IPv4 address inside; 6to4, Teredo, ISATAP never are."""
-    inside = f"{int(address) >> 16:x}:{int(address) & 0xFFFF:x}"
-    assert reserved(f"::ffff:{inside}") == reserved(str(address))
-    assert reserved(f"64:ff9b::{inside}") == reserved(str(address))
-    assert reserved(f"2002:{inside}::1")
-    assert reserved(f"2001:0:{inside}::1")
-    assert reserved(f"2606:4700::5efe:{inside}")
-    assert reserved(f"::{inside}")
+def test_embedded_ipv4(address):
+    """IPv4-mapped and NAT64 addresses are public if the embedded one is; 6to4, Teredo and ISATAP never are."""
+    embedded = f"{int(address) >> 16:x}:{int(address) & 0xFFFF:x}"
+    assert describe_reserved(f"::ffff:{embedded}") == describe_reserved(str(address))
+    assert describe_reserved(f"64:ff9b::{embedded}") == describe_reserved(str(address))
+    assert describe_reserved(f"2002:{embedded}::1")
+    assert describe_reserved(f"2001:0:{embedded}::1")
+    assert describe_reserved(f"2606:4700::5efe:{embedded}")
+    assert describe_reserved(f"::{embedded}")
 
 
 @given(st.ip_addresses())
 def test_not_laxer_than_python(address):
-    """What this Python's own table calls private, multicast or link-local is reserved, however it is drawn."""
+    """Addresses that this Python calls private, multicast or link-local are reserved."""
     if address.version == 6 and (address.ipv4_mapped or address in ipaddress.ip_network("64:ff9b::/96")):
         return
     if not address.is_global or address.is_multicast:
-        assert reserved(str(address))
+        assert describe_reserved(str(address))

@@ -1,4 +1,4 @@
-"""Bodies: unpacked, counted as they arrive, with bounded memory."""
+"""Bodies: encoded, decompressed, counted while they arrive, with limited memory."""
 
 import gzip
 import tracemalloc
@@ -7,166 +7,180 @@ import pytest
 
 from notifications import outbound
 from notifications.outbound import decompression
-from notifications.outbound.decompression import PIECE
+from notifications.outbound.decompression import MAX_CHUNK_BYTES
 
-from .upstream import Says, answer, pack
+from .upstream import CannedServer, compress, http_response
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000])
 async def test_up_to_max_bytes(upstream, size):
-    """A body may be as large as max_bytes."""
+    """A body may have exactly max_bytes."""
     assert (await outbound.get(upstream.url(f"/sized/{size}"), max_bytes=1000)).body == b"x" * size
 
 
 async def test_content_length_too_large(allow):
-    """A body whose announced length is too large is not waited for."""
-    with Says(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n", keep=True) as says:
-        allow(says.address)
-        with pytest.raises(outbound.TooLarge) as large:
-            await outbound.get(says.url, max_bytes=1000)
-    assert str(large.value) == f"The answer of {says.address} is larger than 1,000 bytes."
+    """A body whose Content-Length is too large is not read."""
+    with CannedServer(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n", keep_open=True) as server:
+        allow(server.address)
+        with pytest.raises(outbound.TooLarge) as error:
+            await outbound.get(server.url, max_bytes=1000)
+    assert str(error.value) == f"The response from {server.address} is larger than 1,000 bytes."
 
 
-async def test_large_without_length(upstream):
-    """A body without a length is counted as it arrives, and the rest is not read."""
+async def test_too_large_without_content_length(upstream):
+    """A body without Content-Length is counted as it arrives, and reading stops at the limit."""
     tracemalloc.start()
     with pytest.raises(outbound.TooLarge):
         await outbound.get(upstream.url("/big/1000"), max_bytes=1_000_000, deadline=20)
-    assert peak() < 6_000_000
+    assert stop_and_get_peak_bytes() < 6_000_000
 
 
-PACKINGS = ["gzip", "deflate", "br", "zstd", "gzip, br", "zstd, gzip", "br, zstd", "gzip, gzip, gzip"]
+ENCODINGS = ["gzip", "deflate", "br", "zstd", "gzip, br", "zstd, gzip", "br, zstd", "gzip, gzip, gzip"]
 
 
-@pytest.mark.parametrize("encoding", [*PACKINGS, "x-gzip", "GZIP"])
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 258, 1_000_000])
-async def test_unpacked(upstream, encoding, size):
-    """Packed bodies arrive unpacked, to the last byte, also packed several times."""
-    url = upstream.url(f"/packed/{size}")
+@pytest.mark.parametrize("encoding", [*ENCODINGS, "x-gzip", "GZIP"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        0,
+        1,
+        MAX_CHUNK_BYTES - 1,
+        MAX_CHUNK_BYTES,
+        MAX_CHUNK_BYTES + 1,
+        2 * MAX_CHUNK_BYTES,
+        3 * MAX_CHUNK_BYTES + 258,
+        1_000_000,
+    ],
+)
+async def test_decompressed(upstream, encoding, size):
+    """Compressed bodies are decompressed to the last byte, also with nested encodings."""
+    url = upstream.url(f"/compressed/{size}")
     response = await outbound.get(url, params={"encoding": encoding}, max_bytes=1_000_000)
     assert response.body == bytes(size)
 
 
-@pytest.mark.parametrize("encoding", PACKINGS)
-async def test_unpacked_is_counted(upstream, encoding):
-    """Unpacked bytes count too, to the byte."""
-    url, params = upstream.url("/packed/100000"), {"encoding": encoding}
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_decompressed_bytes_are_counted(upstream, encoding):
+    """max_bytes limits the decompressed bytes exactly."""
+    url, params = upstream.url("/compressed/100000"), {"encoding": encoding}
     assert await outbound.get(url, params=params, max_bytes=100_000)
     with pytest.raises(outbound.TooLarge):
         await outbound.get(url, params=params, max_bytes=99_999)
 
 
-@pytest.mark.parametrize("encoding", PACKINGS)
-async def test_bomb(allow, encoding):
-    """100 MB in a few bytes: an error, and memory stays near max_bytes."""
-    body = pack(encoding, 100_000_000)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_decompression_bomb(allow, encoding):
+    """100 MB in a few bytes raise TooLarge, with memory near max_bytes."""
+    body = compress(encoding, 100_000_000)
     assert len(body) < 100_000
-    with Says(answer(body, f"Content-Encoding: {encoding}")) as says:
-        allow(says.address)
+    with CannedServer(http_response(body, f"Content-Encoding: {encoding}")) as server:
+        allow(server.address)
         tracemalloc.start()
         with pytest.raises(outbound.TooLarge):
-            await outbound.get(says.url, max_bytes=1_000_000)
-        assert peak() < 6_000_000
+            await outbound.get(server.url, max_bytes=1_000_000)
+        assert stop_and_get_peak_bytes() < 6_000_000
 
 
-async def test_a_layer_in_between_is_counted(allow):
-    """What is large only in the middle, and small again at the end, is too large all the same."""
-    body = gzip.compress(pack("gzip", 10) + pack("gzip", 0) * 90)
-    with Says(answer(body, "Content-Encoding: gzip, gzip")) as says:
-        allow(says.address)
-        assert (await outbound.get(says.url, max_bytes=5000)).body == bytes(10)
+async def test_bytes_between_nested_encodings_are_counted(allow):
+    """A body that is large only between two nested encodings is too large."""
+    body = gzip.compress(compress("gzip", 10) + compress("gzip", 0) * 90)
+    with CannedServer(http_response(body, "Content-Encoding: gzip, gzip")) as server:
+        allow(server.address)
+        assert (await outbound.get(server.url, max_bytes=5000)).body == bytes(10)
         with pytest.raises(outbound.TooLarge):
-            await outbound.get(says.url, max_bytes=1000)
+            await outbound.get(server.url, max_bytes=1000)
 
 
-async def test_packed_is_counted(allow):
-    """Packed bytes that unpack to nothing count too."""
-    empty = pack("gzip", 0)
+async def test_compressed_bytes_are_counted(allow):
+    """max_bytes also limits compressed bytes that decompress to nothing."""
+    empty = compress("gzip", 0)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
-    with Says(head + empty * 90) as says:
-        allow(says.address)
-        assert (await outbound.get(says.url, max_bytes=len(empty) * 90)).body == b""
+    with CannedServer(head + empty * 90) as server:
+        allow(server.address)
+        assert (await outbound.get(server.url, max_bytes=len(empty) * 90)).body == b""
         with pytest.raises(outbound.TooLarge):
-            await outbound.get(says.url, max_bytes=len(empty) * 90 - 1)
+            await outbound.get(server.url, max_bytes=len(empty) * 90 - 1)
 
 
-async def test_members(allow):
-    """A gzip body of several members is one body; of very many it is an attack."""
-    for many, expected in ((3, 30), (101, None)):
-        with Says(answer(pack("gzip", 10) * many, "Content-Encoding: gzip")) as says:
-            allow(says.address)
+async def test_gzip_members(allow):
+    """A gzip body may have several members, but at most MAX_MEMBERS."""
+    for members, expected in ((3, 30), (101, None)):
+        with CannedServer(http_response(compress("gzip", 10) * members, "Content-Encoding: gzip")) as server:
+            allow(server.address)
             if expected is None:
-                with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-                    await outbound.get(says.url)
+                with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+                    await outbound.get(server.url)
             else:
-                assert (await outbound.get(says.url)).body == bytes(expected)
+                assert (await outbound.get(server.url)).body == bytes(expected)
 
 
-@pytest.mark.parametrize("size", [1000, PIECE, PIECE + 1, PIECE + 100, 2 * PIECE + 5])
-async def test_bare_deflate(allow, size):
-    """Deflate without zlib's frame, as some servers send it, arrives to the last byte too."""
-    with Says(answer(pack("raw", size), "Content-Encoding: deflate")) as says:
-        allow(says.address)
-        assert (await outbound.get(says.url)).body == bytes(size)
+@pytest.mark.parametrize(
+    "size", [1000, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES + 1, MAX_CHUNK_BYTES + 100, 2 * MAX_CHUNK_BYTES + 5]
+)
+async def test_raw_deflate(allow, size):
+    """Deflate without the zlib frame, as some servers send it, is decompressed too."""
+    with CannedServer(http_response(compress("raw", size), "Content-Encoding: deflate")) as server:
+        allow(server.address)
+        assert (await outbound.get(server.url)).body == bytes(size)
 
 
 @pytest.mark.parametrize("encoding", ["compress", "nonsense", "gzip, gzip, gzip, gzip", "gzip;q=1"])
-async def test_other_packing(allow, encoding):
-    """Packing that was not asked for, or of too many layers, is an error, not a body of garbage."""
-    with Says(answer(b"abc", f"Content-Encoding: {encoding}")) as says:
-        allow(says.address)
-        with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-            await outbound.get(says.url)
+async def test_unsupported_encoding(allow, encoding):
+    """An encoding that was not requested, or too many nested ones, is an error."""
+    with CannedServer(http_response(b"abc", f"Content-Encoding: {encoding}")) as server:
+        allow(server.address)
+        with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+            await outbound.get(server.url)
 
 
-async def test_what_is_not_installed(upstream, monkeypatch):
-    """Without their libraries br and zstd are not asked for, and an error if they come all the same."""
-    for kind in ("br", "zstd"):
-        assert kind in decompression.ACCEPTED
-        monkeypatch.delitem(decompression._KINDS, kind)
-        with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-            await outbound.get(upstream.url(f"/packed/10?encoding={kind}"))
+async def test_missing_libraries(upstream, monkeypatch):
+    """Without their libraries br and zstd are not requested, and are an error in a response."""
+    for encoding in ("br", "zstd"):
+        assert encoding in decompression.ACCEPT_ENCODING
+        monkeypatch.delitem(decompression._DECOMPRESSORS, encoding)
+        with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+            await outbound.get(upstream.url(f"/compressed/10?encoding={encoding}"))
 
 
-async def test_a_large_window(allow):
-    """A zstd frame that wants more than 8 MB of memory to be unpacked is refused (RFC 9659)."""
+async def test_large_zstd_window(allow):
+    """A zstd frame with a window above 8 MB is refused (RFC 9659)."""
     options = {decompression.zstd.CompressionParameter.window_log: 27}
-    packer = decompression.zstd.ZstdCompressor(options=options)
-    body = packer.compress(bytes(1000)) + packer.flush()
-    with Says(answer(body, "Content-Encoding: zstd")) as says:
-        allow(says.address)
-        with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-            await outbound.get(says.url)
+    compressor = decompression.zstd.ZstdCompressor(options=options)
+    body = compressor.compress(bytes(1000)) + compressor.flush()
+    with CannedServer(http_response(body, "Content-Encoding: zstd")) as server:
+        allow(server.address)
+        with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+            await outbound.get(server.url)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "br, gzip"])
 @pytest.mark.parametrize("cut", [1, 5, 12])
-async def test_cut_packing(upstream, encoding, cut):
-    """A packed body that ends too early is an error, although its Content-Length is right."""
-    with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-        url, params = upstream.url(f"/packed/100000?cut={cut}"), {"encoding": encoding}
+async def test_truncated_compressed_body(upstream, encoding, cut):
+    """A compressed body that ends too early is an error, although its Content-Length is right."""
+    with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+        url, params = upstream.url(f"/compressed/100000?cut={cut}"), {"encoding": encoding}
         await outbound.get(url, params=params)
 
 
-async def test_garbage_instead_of_packing(allow):
-    """Bytes that are not what their encoding says."""
+async def test_corrupt_compressed_body(allow):
+    """Bytes that do not match their Content-Encoding are an error."""
     for encoding in ("gzip", "deflate", "br", "zstd"):
-        with Says(answer(b"plain text", f"Content-Encoding: {encoding}")) as says:
-            allow(says.address)
-            with pytest.raises(outbound.BadResponse, match="cannot be unpacked"):
-                await outbound.get(says.url)
+        with CannedServer(http_response(b"plain text", f"Content-Encoding: {encoding}")) as server:
+            allow(server.address)
+            with pytest.raises(outbound.BadResponse, match="cannot be decompressed"):
+                await outbound.get(server.url)
 
 
-async def test_the_connection_is_not_kept(upstream):
-    """After a body that was not read to its end the next call is answered on a new connection."""
+async def test_connection_is_closed_after_too_large(upstream):
+    """After a body that was not read completely, the next call uses a new connection."""
     with pytest.raises(outbound.TooLarge):
         await outbound.get(upstream.url("/sized/1000000"), max_bytes=10)
     assert (await outbound.get(upstream.url("/ok"))).text() == "ok"
     assert len(upstream.connections) == 2
 
 
-def peak():
-    """Peak of memory since tracemalloc was started, in bytes."""
+def stop_and_get_peak_bytes():
+    """Stop tracemalloc and return the stop_and_get_peak_bytes of memory."""
     try:
         return tracemalloc.get_traced_memory()[1]
     finally:

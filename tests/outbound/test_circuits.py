@@ -1,4 +1,4 @@
-"""Servers that fail are left alone for a while, and asked carefully whether they are back."""
+"""Circuit breakers: failing servers are not called for a while, then probed."""
 
 import asyncio
 import contextlib
@@ -14,27 +14,27 @@ from notifications.jobs.enqueueing.owners import set_running_job
 from notifications.outbound import circuits as module
 from notifications.outbound import pools
 from notifications.outbound.circuits import (
-    ENOUGH,
-    FIRST_PAUSE,
-    LAST_PAUSE,
-    MAX_CALLER_FAILURES,
-    MAX_CALLERS,
-    MAX_CIRCUITS,
+    INITIAL_OPEN_SECONDS,
+    MAX_CALLERS_PER_ORIGIN,
+    MAX_FAILURES_PER_CALLER,
+    MAX_OPEN_SECONDS,
+    MAX_ORIGINS,
     MIN_CALLERS,
-    PROBE,
-    WINDOW,
-    Breaker,
+    MIN_FAILURES,
+    PROBE_TIMEOUT_SECONDS,
+    WINDOW_SECONDS,
+    CallNotPermitted,
     Circuit,
     Circuits,
-    Open,
+    OriginCircuits,
 )
 
-from .upstream import Says
+from .upstream import CannedServer
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that is set: clock.now."""
+    """A clock that the test sets: clock.now."""
 
     class Clock:
         now = 1000.0
@@ -47,156 +47,156 @@ def clock(monkeypatch):
     return clock
 
 
-def end(circuit, *, failed, times=1):
+def record(circuit, *, has_failed, times=1):
+    """Record the outcome of calls."""
     for _ in range(times):
-        circuit.leave(probe=circuit.enter(), failed=failed)
+        circuit.record(is_probe=circuit.acquire_permission(), has_failed=has_failed)
 
 
-def opened():
+def make_open_circuit():
     circuit = Circuit("http://a.test:80", "one caller")
-    end(circuit, failed=True, times=ENOUGH)
+    record(circuit, has_failed=True, times=MIN_FAILURES)
     assert circuit.state == "open"
     return circuit
 
 
-def test_opens(clock):
-    """It opens when enough calls have failed, and not one earlier."""
+def test_opens_after_enough_failures(clock):
+    """The circuit opens at MIN_FAILURES failed calls, not earlier."""
     circuit = Circuit("http://a.test:80", "one caller")
-    end(circuit, failed=True, times=ENOUGH - 1)
+    record(circuit, has_failed=True, times=MIN_FAILURES - 1)
     assert circuit.state == "closed"
-    end(circuit, failed=True)
-    with pytest.raises(Open) as refused:
-        circuit.enter()
-    assert refused.value.seconds == FIRST_PAUSE
+    record(circuit, has_failed=True)
+    with pytest.raises(CallNotPermitted) as refused:
+        circuit.acquire_permission()
+    assert refused.value.seconds == INITIAL_OPEN_SECONDS
 
 
-def test_rate(clock):
-    """It stays closed while more calls succeed than fail."""
+def test_failure_rate(clock):
+    """The circuit stays closed while more calls succeed than record_failures."""
     circuit = Circuit("http://a.test:80", "one caller")
-    for _ in range(ENOUGH * 3):
-        end(circuit, failed=False, times=2)
-        end(circuit, failed=True)
+    for _ in range(MIN_FAILURES * 3):
+        record(circuit, has_failed=False, times=2)
+        record(circuit, has_failed=True)
     assert circuit.state == "closed"
-    end(circuit, failed=True, times=ENOUGH * 3)
+    record(circuit, has_failed=True, times=MIN_FAILURES * 3)
     assert circuit.state == "open"
 
 
 def test_window(clock):
-    """What is longer ago than the window does not count."""
+    """Calls older than the window do not count."""
     circuit = Circuit("http://a.test:80", "one caller")
-    end(circuit, failed=True, times=ENOUGH - 1)
-    clock.now += WINDOW
-    end(circuit, failed=True, times=ENOUGH - 1)
+    record(circuit, has_failed=True, times=MIN_FAILURES - 1)
+    clock.now += WINDOW_SECONDS
+    record(circuit, has_failed=True, times=MIN_FAILURES - 1)
     assert circuit.state == "closed"
-    clock.now += WINDOW / 2
-    end(circuit, failed=True)
+    clock.now += WINDOW_SECONDS / 2
+    record(circuit, has_failed=True)
     assert circuit.state == "open"
 
 
-def test_what_says_nothing(clock):
-    """Calls that were cancelled or refused count neither way."""
+def test_canceled_calls_are_not_counted(clock):
+    """Canceled and refused calls count neither as successes nor as failures."""
     circuit = Circuit("http://a.test:80", "one caller")
-    end(circuit, failed=None, times=ENOUGH * 2)
+    record(circuit, has_failed=None, times=MIN_FAILURES * 2)
     assert circuit.counts == (0, 0)
 
 
 def test_probes(clock):
-    """After the pause one call at a time goes out; two good ones close it."""
-    circuit = opened()
-    clock.now += FIRST_PAUSE
+    """A half-open circuit permits one call at a time; two successes close it."""
+    circuit = make_open_circuit()
+    clock.now += INITIAL_OPEN_SECONDS
     assert circuit.state == "half-open"
-    assert circuit.enter() is True
-    with pytest.raises(Open):
-        circuit.enter()
-    circuit.leave(probe=True, failed=False)
+    assert circuit.acquire_permission() is True
+    with pytest.raises(CallNotPermitted):
+        circuit.acquire_permission()
+    circuit.record(is_probe=True, has_failed=False)
     assert circuit.state == "half-open"
-    assert circuit.enter() is True
-    circuit.leave(probe=True, failed=False)
+    assert circuit.acquire_permission() is True
+    circuit.record(is_probe=True, has_failed=False)
     assert circuit.state == "closed"
     assert circuit.counts == (0, 0)
-    assert circuit.enter() is False
+    assert circuit.acquire_permission() is False
 
 
-def test_a_bad_probe(clock):
-    """A bad probe opens it again, for twice as long each time, up to a bound."""
-    circuit, pause = opened(), FIRST_PAUSE
+def test_failed_probe(clock):
+    """A failed probe opens the circuit again, for twice as long each time up to a maximum."""
+    circuit, pause = make_open_circuit(), INITIAL_OPEN_SECONDS
     for _ in range(8):
         clock.now += pause
-        end(circuit, failed=True)
-        pause = min(pause * 2, LAST_PAUSE)
-        with pytest.raises(Open) as refused:
+        record(circuit, has_failed=True)
+        pause = min(pause * 2, MAX_OPEN_SECONDS)
+        with pytest.raises(CallNotPermitted) as refused:
             circuit.check()
         assert refused.value.seconds == pause
-    assert pause == LAST_PAUSE
+    assert pause == MAX_OPEN_SECONDS
 
 
-def test_a_probe_that_says_nothing(clock):
-    """A probe that was cancelled leaves its turn to the next, and so does one that never comes back."""
-    circuit = opened()
-    clock.now += FIRST_PAUSE
-    end(circuit, failed=None)
-    assert circuit.enter() is True
-    clock.now += PROBE
-    assert circuit.enter() is True
+def test_probe_without_outcome(clock):
+    """Another probe is permitted after one that was canceled, or that has not ended in time."""
+    circuit = make_open_circuit()
+    clock.now += INITIAL_OPEN_SECONDS
+    record(circuit, has_failed=None)
+    assert circuit.acquire_permission() is True
+    clock.now += PROBE_TIMEOUT_SECONDS
+    assert circuit.acquire_permission() is True
 
 
 def test_many_origins():
-    """The memory is bounded."""
+    """The number of origins in memory is limited."""
     circuits = Circuits()
-    for number in range(MAX_CIRCUITS + 10):
-        circuits.at(f"http://{number}.test:80")
-    assert len(circuits.all()) == MAX_CIRCUITS
+    for number in range(MAX_ORIGINS + 10):
+        circuits.get(f"http://{number}.test:80")
+    assert len(circuits.all()) == MAX_ORIGINS
 
 
 @pytest.mark.parametrize("failure", ["503", "silence", "timeout"])
-async def test_calls(upstream, allow, clock, caplog, failure):
-    """A server that fails is not called any more, and called again when its pause is over; another one is."""
+async def test_failing_server(upstream, allow, clock, caplog, failure):
+    """A failing server is not called until the circuit is half-open. Other servers still are."""
     caplog.set_level(logging.INFO, "notifications.outbound")
-    with Says(keep=False) as says:
-        allow(upstream.place, says.address, OUTBOUND_PER_HOST=100)
-        url = {"503": upstream.url("/status/503"), "silence": says.url, "timeout": upstream.url("/slow/9")}[
+    with CannedServer(keep_open=False) as server:
+        allow(upstream.address, server.address, OUTBOUND_PER_HOST=100)
+        url = {"503": upstream.url("/status/503"), "silence": server.url, "timeout": upstream.url("/slow/9")}[
             failure
         ]
         options = {"retries": 0, "deadline": 0.2 if failure == "timeout" else 10}
-        await asyncio.gather(*[outbound.get(url, **options) for _ in range(ENOUGH)], return_exceptions=True)
-        before = len(upstream.seen) + says.asked
-        assert before == ENOUGH
-        with pytest.raises(outbound.CircuitOpen) as alone:
+        await asyncio.gather(
+            *[outbound.get(url, **options) for _ in range(MIN_FAILURES)], return_exceptions=True
+        )
+        before = len(upstream.requests) + server.request_count
+        assert before == MIN_FAILURES
+        with pytest.raises(outbound.CircuitOpen) as error:
             await outbound.get(url, retries=5)
-        place = says.address if failure == "silence" else upstream.place
-        assert str(alone.value) == (
-            f"{place} was not called: it has failed too often. It is tried again in {FIRST_PAUSE:g} s."
+        address = server.address if failure == "silence" else upstream.address
+        assert str(error.value) == (
+            f"{address} was not called: it has failed too often. Try again in {INITIAL_OPEN_SECONDS:g} s."
         )
-        assert alone.value.retry_after == FIRST_PAUSE
-        assert isinstance(alone.value, outbound.TEMPORARY)
-        assert len(upstream.seen) + says.asked == before
-        assert (
-            f"The circuit of http://{place} is open for one caller for 10 s: 20 of 20 calls failed."
-            in caplog.text
-        )
+        assert error.value.retry_after == INITIAL_OPEN_SECONDS
+        assert isinstance(error.value, outbound.TEMPORARY)
+        assert len(upstream.requests) + server.request_count == before
+        assert f"Circuit opened: http://{address}, one caller, for 10 s: 20 of 20 calls failed" in caplog.text
         if failure == "503":
-            clock.now += FIRST_PAUSE
+            clock.now += INITIAL_OPEN_SECONDS
             for _ in range(2):
                 await outbound.get(upstream.url("/ok"))
             assert [origin.circuit for origin in outbound.state().origins] == ["closed"]
-            assert f"The circuit of http://{place} is closed again for one caller." in caplog.text
+            assert f"Circuit closed: http://{address}, one caller" in caplog.text
 
 
-async def test_what_waits_for_a_place(upstream, allow):
-    """Calls that wait for a place are not sent either once the circuit is open."""
-    allow(upstream.place, OUTBOUND_PER_HOST=2)
-    calls = [outbound.get(upstream.url("/status/503"), retries=0) for _ in range(ENOUGH * 2)]
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert sum(isinstance(end, outbound.CircuitOpen) for end in ends) >= ENOUGH - 2
-    assert len(upstream.seen) <= ENOUGH + 1
+async def test_calls_waiting_for_a_slot(upstream, allow):
+    """Calls that wait for a slot are not sent after the circuit has opened."""
+    allow(upstream.address, OUTBOUND_PER_HOST=2)
+    calls = [outbound.get(upstream.url("/status/503"), retries=0) for _ in range(MIN_FAILURES * 2)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(outcome, outbound.CircuitOpen) for outcome in outcomes) >= MIN_FAILURES - 2
+    assert len(upstream.requests) <= MIN_FAILURES + 1
 
 
 @pytest.mark.parametrize(
     "path", ["/status/404", "/status/500", "/status/429", "/sized/100", "/redirect?to=http://10.0.0.1/"]
 )
-async def test_what_is_no_failure(upstream, path):
+async def test_responses_that_are_no_failures(upstream, path):
     """A 404, a 500 or a redirect is about one URL, a 429 about the caller, and a large body about neither."""
-    for _ in range(ENOUGH + 1):
+    for _ in range(MIN_FAILURES + 1):
         with contextlib.suppress(outbound.TooLarge, outbound.Refused):
             await outbound.get(upstream.url(path), retries=0, max_bytes=50)
     assert (await outbound.get(upstream.url("/ok"))).status == 200
@@ -204,36 +204,37 @@ async def test_what_is_no_failure(upstream, path):
 
 
 async def test_endless_redirects_are_no_failure(upstream):
+    """Too many redirects are an unusable response, but a response."""
     to = "/ok"
     for _ in range(6):
         to = f"/redirect?to={quote(to)}"
-    for _ in range(ENOUGH + 1):
+    for _ in range(MIN_FAILURES + 1):
         with pytest.raises(outbound.BadResponse, match="redirects more than 5 times"):
             await outbound.get(upstream.url(to), retries=0)
     assert outbound.state().origins == ()
 
 
-async def test_what_this_process_lacks_is_no_failure(outside, monkeypatch):
-    """A call that gets no file descriptor says nothing about the server."""
+async def test_local_errors_are_no_failures(public_upstream, monkeypatch):
+    """A call that gets no file descriptor means nothing about the server."""
 
     def no_descriptor(info):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(pools, "checked_socket", no_descriptor)
-    for _ in range(ENOUGH):
+    monkeypatch.setattr(pools, "make_guarded_socket", no_descriptor)
+    for _ in range(MIN_FAILURES):
         with pytest.raises(outbound.Unreachable):
-            await outbound.get(outside.url("/ok"), retries=0)
+            await outbound.get(public_upstream.url("/ok"), retries=0)
     assert outbound.state().origins == ()
 
 
 @pytest.mark.parametrize("failure", ["503", "timeout"])
-async def test_one_callers_failures_refuse_nobody_else(upstream, allow, failure):
-    """The URLs of one user fail, those of another at the same server do not, nor those of no user."""
-    allow(upstream.place, OUTBOUND_PER_HOST=100)
+async def test_failures_of_one_caller(upstream, allow, failure):
+    """After the failures of one user's URLs, other users and calls without a user still reach the server."""
+    allow(upstream.address, OUTBOUND_PER_HOST=100)
     url = upstream.url("/status/503" if failure == "503" else "/slow/9")
     deadline = 0.2 if failure == "timeout" else 10
     with requester(1):
-        calls = [outbound.get(url, retries=0, deadline=deadline) for _ in range(ENOUGH * 2)]
+        calls = [outbound.get(url, retries=0, deadline=deadline) for _ in range(MIN_FAILURES * 2)]
         await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(outbound.CircuitOpen):
             await outbound.get(upstream.url("/ok"))
@@ -242,186 +243,187 @@ async def test_one_callers_failures_refuse_nobody_else(upstream, allow, failure)
     assert (await outbound.get(upstream.url("/ok"))).status == 200
 
 
-async def test_the_owner_of_a_job_is_its_caller(upstream):
-    """Also in the tasks that the job starts."""
+async def test_caller_of_a_job(upstream):
+    """The owner of a job is the caller, also in asyncio tasks that the job starts."""
 
     async def job(owner, path):
         set_running_job(owner)
         return await asyncio.gather(
-            *[outbound.get(upstream.url(path), retries=0) for _ in range(ENOUGH + 1)], return_exceptions=True
+            *[outbound.get(upstream.url(path), retries=0) for _ in range(MIN_FAILURES + 1)],
+            return_exceptions=True,
         )
 
     await asyncio.create_task(job(1, "/status/503"))
     refused = await asyncio.create_task(job(1, "/ok"))
-    assert {type(end) for end in refused} == {outbound.CircuitOpen}
+    assert {type(outcome) for outcome in refused} == {outbound.CircuitOpen}
     answered = await asyncio.create_task(job(2, "/ok"))
-    assert {type(end) for end in answered} == {outbound.Response}
+    assert {type(outcome) for outcome in answered} == {outbound.Response}
 
 
-async def test_failures_of_three_callers_refuse_all(upstream, clock, caplog):
-    """So they are the server's. One caller alone gets nowhere near, however often it fails."""
+async def test_shared_circuit(upstream, clock, caplog):
+    """Failures of three callers open the circuit for all. Those of one do not, however many."""
     caplog.set_level(logging.INFO, "notifications.outbound")
-    breaker = module.circuits.at(f"http://{upstream.place}")
+    origin_circuits = module.circuits.get(f"http://{upstream.address}")
     for _ in range(5):
-        fail(breaker, 1, ENOUGH)
-        clock.now += FIRST_PAUSE
-    fail(breaker, 2, MAX_CALLER_FAILURES)
-    assert breaker.of_all.state == "closed"
-    fail(breaker, 3, MAX_CALLER_FAILURES)
-    assert breaker.of_all.state == "open"
-    assert f"The circuit of http://{upstream.place} is open for all callers for 10 s" in caplog.text
+        record_failures(origin_circuits, 1, MIN_FAILURES)
+        clock.now += INITIAL_OPEN_SECONDS
+    record_failures(origin_circuits, 2, MAX_FAILURES_PER_CALLER)
+    assert origin_circuits.shared.state == "closed"
+    record_failures(origin_circuits, 3, MAX_FAILURES_PER_CALLER)
+    assert origin_circuits.shared.state == "open"
+    assert f"Circuit opened: http://{upstream.address}, all callers, for 10 s" in caplog.text
     with requester(4), pytest.raises(outbound.CircuitOpen):
         await outbound.get(upstream.url("/ok"))
-    clock.now += FIRST_PAUSE
+    clock.now += INITIAL_OPEN_SECONDS
     with requester(4):
         for _ in range(2):
             await outbound.get(upstream.url("/ok"))
-    assert breaker.of_all.state == "closed"
+    assert origin_circuits.shared.state == "closed"
 
 
-def test_answers_to_others_keep_it_closed_for_all(clock):
-    """Three callers fail as often as they like; of their failures no more count than calls of others succeed."""
-    breaker = Breaker("http://a.test:80")
-    for _ in range(MIN_CALLERS * MAX_CALLER_FAILURES + 1):
-        breaker.leave("good", (False, False), failed=False)
+def test_successes_of_others_keep_the_shared_circuit_closed(clock):
+    """The failures of three callers that count are fewer than the successes of another."""
+    origin_circuits = OriginCircuits("http://a.test:80")
+    for _ in range(MIN_CALLERS * MAX_FAILURES_PER_CALLER + 1):
+        origin_circuits.record("good", (False, False), has_failed=False)
     for caller in range(MIN_CALLERS):
-        fail(breaker, caller, 10 * ENOUGH)
-    assert breaker.of_all.state == "closed"
+        record_failures(origin_circuits, caller, 10 * MIN_FAILURES)
+    assert origin_circuits.shared.state == "closed"
 
 
-def test_good_calls_before_a_callers_first_failure_count(clock):
-    """Its circuit opens when half of all its calls within the window have failed, not at its first failures."""
-    breaker = Breaker("http://a.test:80")
-    for failed in (*[False] * 2 * ENOUGH, *[True] * ENOUGH):
-        breaker.leave("ada", breaker.enter("ada"), failed)
-    assert breaker.state == "closed"
-    clock.now += WINDOW / 2  # the good ones are still within the window
-    breaker.leave("ada", breaker.enter("ada"), True)
-    assert breaker.state == "closed"
-    for _ in range(ENOUGH - 1):
-        breaker.leave("ada", breaker.enter("ada"), True)
-    assert breaker.state == "open"
-    for _ in range(2 * ENOUGH):
-        breaker.leave("eve", breaker.enter("eve"), False)
-    clock.now += WINDOW  # and these are not
-    for _ in range(ENOUGH):
-        breaker.leave("eve", breaker.enter("eve"), True)
-    with pytest.raises(Open):
-        breaker.check("eve")
+def test_successes_before_the_first_failure_count(clock):
+    """A caller's circuit opens when half of all calls in the window failed, also before the first failure."""
+    origin_circuits = OriginCircuits("http://a.test:80")
+    for failed in (*[False] * 2 * MIN_FAILURES, *[True] * MIN_FAILURES):
+        origin_circuits.record("ada", origin_circuits.acquire_permission("ada"), failed)
+    assert origin_circuits.state == "closed"
+    clock.now += WINDOW_SECONDS / 2  # The successes are still in the window.
+    origin_circuits.record("ada", origin_circuits.acquire_permission("ada"), True)
+    assert origin_circuits.state == "closed"
+    for _ in range(MIN_FAILURES - 1):
+        origin_circuits.record("ada", origin_circuits.acquire_permission("ada"), True)
+    assert origin_circuits.state == "open"
+    for _ in range(2 * MIN_FAILURES):
+        origin_circuits.record("eve", origin_circuits.acquire_permission("eve"), False)
+    clock.now += WINDOW_SECONDS  # These are not.
+    for _ in range(MIN_FAILURES):
+        origin_circuits.record("eve", origin_circuits.acquire_permission("eve"), True)
+    with pytest.raises(CallNotPermitted):
+        origin_circuits.check("eve")
 
 
-def test_callers_are_bounded(clock):
-    """A caller whose circuit is closed again, and the first of very many, is forgotten."""
-    breaker = Breaker("http://a.test:80")
-    for caller in range(MAX_CALLERS + 10):
-        fail(breaker, caller, 1)
-    assert len(breaker._of_callers) == MAX_CALLERS
+def test_many_callers(clock):
+    """The number of callers in memory is limited."""
+    origin_circuits = OriginCircuits("http://a.test:80")
+    for caller in range(MAX_CALLERS_PER_ORIGIN + 10):
+        record_failures(origin_circuits, caller, 1)
+    assert len(origin_circuits._by_caller) == MAX_CALLERS_PER_ORIGIN
 
 
-def fail(breaker, caller, times):
+def record_failures(origin_circuits, caller, times):
     for _ in range(times):
-        breaker.leave(caller, (False, False), failed=True)
+        origin_circuits.record(caller, (False, False), has_failed=True)
 
 
-@pytest.mark.parametrize("read", ["not at all", "in part", "whole"])
-async def test_a_caller_that_is_slow_is_no_failure(upstream, read):
-    """A deadline that passes while the pieces of an answer are used says nothing about the server."""
-    for _ in range(ENOUGH + 1):
+@pytest.mark.parametrize("part", ["nothing", "some", "everything"])
+async def test_slow_callers_are_no_failures(upstream, part):
+    """A deadline that passes while the caller uses chunks means nothing about the server."""
+    for _ in range(MIN_FAILURES + 1):
         with pytest.raises(outbound.TimedOut):
-            async with outbound.stream("GET", upstream.url("/ok"), deadline=0.1) as answer:
-                if read != "not at all":
-                    async for _ in answer:
-                        if read == "in part":
+            async with outbound.stream("GET", upstream.url("/ok"), deadline=0.1) as response:
+                if part != "nothing":
+                    async for _ in response:
+                        if part == "some":
                             await asyncio.sleep(30)
                 await asyncio.sleep(30)
     assert outbound.state().origins == ()
 
 
-async def test_more_calls_than_a_good_server_answers(upstream, allow):
-    """It answers as many as it can, gets no calls that are over in a moment, and is not to blame for any."""
-    allow(upstream.place, OUTBOUND_PER_HOST=1)
+async def test_overload_of_a_working_server(upstream, allow):
+    """An overloaded server answers as many calls as it can, and its circuit stays closed."""
+    allow(upstream.address, OUTBOUND_PER_HOST=1)
     calls = []
     for _ in range(100):
         calls.append(asyncio.create_task(outbound.get(upstream.url("/slow/0.2"), deadline=2, retries=0)))
         await asyncio.sleep(0.02)
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(end) for end in ends} == {outbound.Response, outbound.TimedOut}
-    assert sum(isinstance(end, outbound.Response) for end in ends) >= 12
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {outbound.Response, outbound.TimedOut}
+    assert sum(isinstance(outcome, outbound.Response) for outcome in outcomes) >= 12
 
 
-async def test_what_is_left_of_a_deadline(upstream, allow):
-    """A server that gets a call when most of its time is over is not to blame for having no answer in the rest."""
-    allow(upstream.place, OUTBOUND_PER_HOST=ENOUGH)
-    first = [asyncio.create_task(outbound.get(upstream.url("/slow/0.4"))) for _ in range(ENOUGH)]
-    await upstream.busy()
-    late = [outbound.get(upstream.url("/slow/0.4"), deadline=0.6, retries=0) for _ in range(ENOUGH)]
-    ends = await asyncio.gather(*late, return_exceptions=True)
-    assert {type(end) for end in ends} == {outbound.TimedOut}
+async def test_short_remainder_of_a_deadline(upstream, allow):
+    """A timeout is no failure of a server that received the call with little of its deadline left."""
+    allow(upstream.address, OUTBOUND_PER_HOST=MIN_FAILURES)
+    first = [asyncio.create_task(outbound.get(upstream.url("/slow/0.4"))) for _ in range(MIN_FAILURES)]
+    await upstream.wait_until_busy()
+    late = [outbound.get(upstream.url("/slow/0.4"), deadline=0.6, retries=0) for _ in range(MIN_FAILURES)]
+    outcomes = await asyncio.gather(*late, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {outbound.TimedOut}
     assert {answer.status for answer in await asyncio.gather(*first)} == {200}
     assert outbound.state().origins == ()
 
 
-async def test_more_calls_than_a_dead_server_answers(upstream, allow):
-    """It is still found out, although most of them wait for a place for long."""
-    allow(upstream.place, OUTBOUND_PER_HOST=10)
+async def test_overload_of_a_dead_server(upstream, allow):
+    """The circuit opens although most calls wait long for a slot."""
+    allow(upstream.address, OUTBOUND_PER_HOST=10)
     calls = []
     for _ in range(100):
         calls.append(asyncio.create_task(outbound.get(upstream.url("/slow/30"), deadline=0.5, retries=0)))
         await asyncio.sleep(0.02)
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(end) for end in ends} == {outbound.TimedOut, outbound.CircuitOpen}
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {outbound.TimedOut, outbound.CircuitOpen}
 
 
-async def test_answers_that_are_too_large_close_it(upstream, clock):
-    """A probe whose answer came, and was of no use, has shown that the server is back."""
-    breaker = module.circuits.at(f"http://{upstream.place}")
-    for _ in range(ENOUGH):
-        breaker.leave(None, (False, False), failed=True)
-    clock.now += FIRST_PAUSE
-    assert breaker.state == "half-open"
+async def test_unusable_responses_close_the_circuit(upstream, clock):
+    """A probe with a response that is too large shows that the server works again."""
+    origin_circuits = module.circuits.get(f"http://{upstream.address}")
+    for _ in range(MIN_FAILURES):
+        origin_circuits.record(None, (False, False), has_failed=True)
+    clock.now += INITIAL_OPEN_SECONDS
+    assert origin_circuits.state == "half-open"
     for _ in range(2):
         with pytest.raises(outbound.TooLarge):
             await outbound.get(upstream.url("/sized/100"), retries=0, max_bytes=50)
-    assert breaker.state == "closed"
+    assert origin_circuits.state == "closed"
 
 
-async def test_refused_and_cancelled_calls_are_no_failures(outside, everywhere, allow, stands_for):
-    """What the guard refuses, and what the caller gives up, opens no circuit."""
-    allow(ports=[everywhere.port, outside.port])
-    stands_for({"bad.test": ["127.0.0.1"]})
-    for _ in range(ENOUGH + 1):
+async def test_refused_and_canceled_calls_are_no_failures(public_upstream, canary, allow, resolve_names):
+    """Calls that the guard refuses, or that the caller cancels, open no circuit."""
+    allow(ports=[canary.port, public_upstream.port])
+    resolve_names({"bad.test": ["127.0.0.1"]})
+    for _ in range(MIN_FAILURES + 1):
         with pytest.raises(outbound.Refused):
-            await outbound.get(f"http://bad.test:{everywhere.port}/")
-        call = asyncio.create_task(outbound.get(outside.url("/slow/9")))
-        await outside.busy()
+            await outbound.get(f"http://bad.test:{canary.port}/")
+        call = asyncio.create_task(outbound.get(public_upstream.url("/slow/9")))
+        await public_upstream.wait_until_busy()
         call.cancel()
         await asyncio.wait([call])
     assert not outbound.state().origins
 
 
 async def test_redirects(upstream, allow):
-    """Where a redirect led is not told by this error either."""
-    with Says() as says:
-        allow(upstream.place, says.address, OUTBOUND_PER_HOST=100)
-        for _ in range(ENOUGH):
+    """The error does not reveal where a redirect led."""
+    with CannedServer() as server:
+        allow(upstream.address, server.address, OUTBOUND_PER_HOST=100)
+        for _ in range(MIN_FAILURES):
             with pytest.raises(outbound.Unreachable):
-                await outbound.get(says.url, retries=0)
+                await outbound.get(server.url, retries=0)
         with pytest.raises(
-            outbound.CircuitOpen, match=f"^{upstream.place} redirects to a server that was not"
-        ) as alone:
-            await outbound.get(upstream.url(f"/redirect?to={says.url}"))
-        assert says.address not in str(alone.value)
+            outbound.CircuitOpen, match=f"^{upstream.address} redirects to a server that was not"
+        ) as error:
+            await outbound.get(upstream.url(f"/redirect?to={server.url}"))
+        assert server.address not in str(error.value)
 
 
 async def test_state(upstream, allow):
-    """What is under way, waits and fails can be seen."""
-    allow(upstream.place, OUTBOUND_PER_HOST=2, OUTBOUND_TOTAL=7)
+    """outbound.state() reports calls, waiting calls and failures."""
+    allow(upstream.address, OUTBOUND_PER_HOST=2, OUTBOUND_TOTAL=7)
     calls = [asyncio.create_task(outbound.get(upstream.url("/slow/30"))) for _ in range(5)]
-    await upstream.busy()
+    await upstream.wait_until_busy()
     state = outbound.state()
     assert (state.busy, state.total, state.looking_up, state.names_waiting) == (2, 7, 0, 0)
     (origin,) = state.origins
-    assert (origin.origin, origin.busy, origin.waiting) == (f"http://{upstream.place}", 2, 3)
+    assert (origin.origin, origin.busy, origin.waiting) == (f"http://{upstream.address}", 2, 3)
     assert (origin.circuit, origin.failed) == ("closed", 0)
     for call in calls:
         call.cancel()

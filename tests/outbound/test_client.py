@@ -1,4 +1,4 @@
-"""One call: what is sent, what comes back, and what is raised."""
+"""Single calls: what is sent, returned and raised."""
 
 import asyncio
 import ssl
@@ -13,23 +13,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from notifications import __version__, outbound
 
-from .upstream import Says, answer
+from .upstream import CannedServer, http_response
 
 
-@pytest.mark.parametrize("verb", ["get", "post", "put", "patch", "delete"])
-async def test_verbs(upstream, verb):
-    """Each verb sends its method."""
-    response = await getattr(outbound, verb)(upstream.url("/echo"))
+@pytest.mark.parametrize("name", ["get", "post", "put", "patch", "delete"])
+async def test_functions_of_methods(upstream, name):
+    """Each function sends its method."""
+    response = await getattr(outbound, name)(upstream.url("/echo"))
     assert response.status == 200
-    assert response.json()["method"] == verb.upper()
+    assert response.json()["method"] == name.upper()
     assert response.json()["body"] == ""
 
 
 async def test_head(upstream):
-    """HEAD has no body, whatever its headers say."""
+    """A response to HEAD has no body, whatever its headers say."""
     response = await outbound.head(upstream.url("/sized/6000000"))
     assert (response.status, response.body, response.headers["Content-Length"]) == (200, b"", "6000000")
-    response = await outbound.head(upstream.url("/packed/10?encoding=br"))
+    response = await outbound.head(upstream.url("/compressed/10?encoding=br"))
     assert response.body == b""
 
 
@@ -39,11 +39,11 @@ async def test_any_method(upstream):
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "trace", "GET /", "", "GE\nT", "GÉT"])
-async def test_no_method(upstream, method):
-    """What is no method, or one that makes a tunnel or a mirror, is a ValueError."""
+async def test_invalid_method(upstream, method):
+    """CONNECT, TRACE and invalid methods raise ValueError."""
     with pytest.raises(ValueError, match="Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS"):
         await outbound.request(method, upstream.url())
-    assert not upstream.seen
+    assert not upstream.requests
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_no_method(upstream, method):
     ],
 )
 async def test_body(upstream, options, content_type, body):
-    """json and data become bytes with their content type."""
+    """json and data are encoded, with their content type."""
     sent = (await outbound.post(upstream.url("/echo"), **options)).json()
     assert (sent["headers"]["content-type"], sent["body"]) == (content_type, body)
 
@@ -82,15 +82,15 @@ async def test_body(upstream, options, content_type, body):
         ({"deadline": None}, TypeError),
     ],
 )
-async def test_senseless_arguments(upstream, options, error):
-    """Arguments that make no sense are a ValueError or a TypeError, and nothing is sent."""
+async def test_invalid_arguments(upstream, options, error):
+    """Invalid arguments raise ValueError or TypeError, and nothing is sent."""
     with pytest.raises(error):
         await outbound.post(upstream.url(), **options)
-    assert not upstream.seen
+    assert not upstream.requests
 
 
 async def test_headers(upstream):
-    """Own headers are sent beside the usual ones."""
+    """Headers of the caller are added to the default ones, or replace them."""
     headers = (await outbound.get(upstream.url("/echo"), headers=[("X-A", "1")])).json()["headers"]
     assert headers["x-a"] == "1"
     assert headers["user-agent"] == f"asyncsite-notifications/{__version__}"
@@ -110,13 +110,13 @@ async def test_params(upstream):
 
 
 async def test_elapsed(upstream):
-    """elapsed is the time of the answer in seconds."""
+    """elapsed is the seconds until the response was complete."""
     response = await outbound.get(upstream.url("/slow/0.2"))
     assert 0.2 <= response.elapsed < 20
 
 
 async def test_connections_are_kept(upstream):
-    """Calls one after the other use one connection."""
+    """Consecutive calls use one connection."""
     for _ in range(5):
         await outbound.get(upstream.url("/ok"))
         await outbound.get(upstream.url("/redirect?to=/ok"))
@@ -125,46 +125,45 @@ async def test_connections_are_kept(upstream):
 
 @pytest.mark.parametrize("path", ["/slow/30", "/drip"])
 async def test_deadline(upstream, path):
-    """A server that does not answer, or not to the end, costs the deadline and no more."""
+    """A server that sends no complete response costs the deadline and no more."""
     started = time.monotonic()
-    with pytest.raises(outbound.TimedOut) as late:
+    with pytest.raises(outbound.TimedOut) as error:
         await outbound.get(upstream.url(path), deadline=0.3)
-    assert str(late.value) == f"There was no complete answer of {upstream.place} within 0.3 s."
-    assert time.monotonic() - started < 15  # both would take 30
+    assert str(error.value) == f"{upstream.address} did not send a complete response within 0.3 s."
+    assert time.monotonic() - started < 15  # Both would take 30 s.
 
 
-async def test_deadline_is_over_all_redirects(upstream):
-    """Redirects share one deadline."""
+async def test_redirects_share_the_deadline(upstream):
     with pytest.raises(outbound.TimedOut):
         await outbound.get(
             upstream.url("/redirect?after=0.2&to=/redirect%3Fafter=0.2%26to=/ok"), deadline=0.3
         )
-    assert len(upstream.seen) <= 2  # with one of its own each of them would be answered
+    assert len(upstream.requests) <= 2  # With a deadline each, all would be answered.
 
 
 async def test_deadline_while_waiting_for_a_slot(upstream, allow):
-    """Waiting for a free slot is part of the deadline, and is told as what it is."""
-    allow(upstream.place, OUTBOUND_PER_HOST=1)
+    """Waiting for a slot is part of the deadline, and the error says so."""
+    allow(upstream.address, OUTBOUND_PER_HOST=1)
     first = asyncio.create_task(outbound.get(upstream.url("/slow/1")))
-    await upstream.busy()
+    await upstream.wait_until_busy()
     with pytest.raises(
-        outbound.TimedOut, match=r"was not called within 0\.2 s: too many other calls came first"
+        outbound.TimedOut, match=r"was not called within 0\.2 s: too many other calls were waiting"
     ):
         await outbound.get(upstream.url("/ok"), deadline=0.2)
     assert (await first).status == 200
 
 
-async def test_deadline_of_a_slow_lookup(stands_for):
-    """A name server that does not answer costs the deadline and no more."""
-    stands_for({"slow.test": lambda: time.sleep(1) or ["8.8.8.8"]})
+async def test_deadline_during_name_resolution(resolve_names):
+    """A name server that does not respond costs the deadline and no more."""
+    resolve_names({"slow.test": lambda: time.sleep(1) or ["8.8.8.8"]})
     with pytest.raises(outbound.TimedOut):
         await outbound.get("http://slow.test/", deadline=0.2)
 
 
-async def test_cancelled(upstream):
-    """A cancelled call is cancelled, not timed out, and gives its place back."""
+async def test_canceled(upstream):
+    """A canceled call raises CancelledError, not TimedOut, and releases its slot."""
     task = asyncio.create_task(outbound.get(upstream.url("/slow/30")))
-    await upstream.busy()
+    await upstream.wait_until_busy()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -172,31 +171,30 @@ async def test_cancelled(upstream):
 
 
 async def test_unreachable(allow):
-    """Nobody listens."""
-    says = Says()
-    says.close()
-    allow(says.address)
-    with pytest.raises(outbound.Unreachable, match=f"^{says.address} could not be reached.$"):
-        await outbound.get(says.url)
+    """The port is closed."""
+    server = CannedServer()
+    server.close()
+    allow(server.address)
+    with pytest.raises(outbound.Unreachable, match=f"^{server.address} could not be reached.$"):
+        await outbound.get(server.url)
 
 
-async def test_unknown_name(stands_for):
-    """No such name."""
-    stands_for({})
+async def test_unknown_name(resolve_names):
+    resolve_names({})
     with pytest.raises(outbound.Unreachable, match=r"^nowhere\.test could not be found\.$"):
         await outbound.get("http://nowhere.test/")
 
 
 async def test_no_tls(upstream):
-    """A server that does not speak TLS."""
+    """The server does not speak TLS."""
     with pytest.raises(outbound.Unreachable):
         await outbound.get(upstream.url("/ok").replace("http:", "https:"))
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "words"),
+    ("parts", "error", "message"),
     [
-        ([], outbound.Unreachable, "closed the connection without an answer"),
+        ([], outbound.Unreachable, "closed the connection without a response"),
         ([b"SSH-2.0-OpenSSH_9.2\r\n"], outbound.BadResponse, "is not HTTP"),
         ([b"\x00\xff" * 100], outbound.BadResponse, "is not HTTP"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"], outbound.BadResponse, "is not HTTP"),
@@ -208,21 +206,21 @@ async def test_no_tls(upstream):
         (
             [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"],
             outbound.BadResponse,
-            "broke off in the middle",
+            "ended too early",
         ),
         (
             [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"],
             outbound.BadResponse,
-            "broke off in the middle",
+            "ended too early",
         ),
         (
             [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
             outbound.BadResponse,
-            "broke off|is not HTTP",
+            "ended too early|is not HTTP",
         ),
     ],
     ids=[
-        "silence",
+        "no response",
         "ssh",
         "garbage",
         "length",
@@ -236,57 +234,57 @@ async def test_no_tls(upstream):
         "chunks",
     ],
 )
-async def test_bad_servers(allow, said, error, words):
-    """A server that says no HTTP, or stops in the middle, is an error in words."""
-    with Says(*said) as says:
-        allow(says.address)
-        with pytest.raises(error, match=words):
-            await outbound.get(says.url, deadline=5)
+async def test_invalid_responses(allow, parts, error, message):
+    """A response that is not HTTP, or incomplete, is an error with a message."""
+    with CannedServer(*parts) as server:
+        allow(server.address)
+        with pytest.raises(error, match=message):
+            await outbound.get(server.url, deadline=5)
 
 
-@pytest.mark.parametrize("many", [1, 20])
-async def test_interim_answers(allow, many):
-    """A few interim answers before the real one are passed over, on a kept connection at each call anew."""
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * many
-    with Says(hints, answer(b"ok"), keep=True, again=True) as says:
-        allow(says.address)
+@pytest.mark.parametrize("count", [1, 20])
+async def test_interim_responses(allow, count):
+    """Up to 20 interim responses are skipped, counted anew for each call on a kept connection."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * count
+    with CannedServer(hints, http_response(b"ok"), keep_open=True, keep_alive=True) as server:
+        allow(server.address)
         for _ in range(2):
-            assert (await outbound.get(says.url, deadline=5)).text() == "ok"
+            assert (await outbound.get(server.url, deadline=5)).text() == "ok"
 
 
-async def test_interim_answers_without_end(allow):
-    """A hundred interim answers are an attack."""
-    with Says(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 100, answer(b"ok")) as says:
-        allow(says.address)
+async def test_too_many_interim_responses(allow):
+    """A hundred interim responses are an error."""
+    with CannedServer(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 100, http_response(b"ok")) as server:
+        allow(server.address)
         with pytest.raises(outbound.BadResponse, match="is not HTTP"):
-            await outbound.get(says.url, deadline=5)
+            await outbound.get(server.url, deadline=5)
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 400, 404, 500, 599])
-async def test_any_status_is_an_answer(upstream, status):
-    """A status is not an error until it is asked for."""
+async def test_any_status_is_returned(upstream, status):
+    """A status is not an error until raise_for_status() is called."""
     assert (await outbound.get(upstream.url(f"/status/{status}"))).status == status
 
 
 def test_from_sync_code(upstream):
-    """async_to_sync makes it a plain function."""
+    """async_to_sync() makes a call from synchronous code."""
     for _ in range(3):
         assert async_to_sync(outbound.get)(upstream.url("/ok")).text() == "ok"
 
 
-async def test_from_sync_code_below_async_code(upstream):
-    """A sync view below an async server may call it too."""
+async def test_from_sync_code_in_a_thread(upstream):
+    """A synchronous view of an async server can make calls."""
     call = async_to_sync(outbound.get)
     assert (await asyncio.to_thread(call, upstream.url("/ok"))).text() == "ok"
 
 
-async def test_certificate(allow, self_signed):
-    """A server whose certificate nobody vouches for is not spoken to."""
+async def test_self_signed_certificate(allow, self_signed):
+    """A server with a certificate that no authority has signed is refused."""
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", ssl=self_signed)
-    place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    allow(place)
-    with pytest.raises(outbound.Unreachable, match=f"^{place} does not show a valid certificate.$"):
-        await outbound.get(f"https://{place}/")
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    allow(address)
+    with pytest.raises(outbound.Unreachable, match=f"^{address} has no valid certificate.$"):
+        await outbound.get(f"https://{address}/")
     server.close()
     await server.wait_closed()
 

@@ -1,4 +1,4 @@
-"""What may be called, from the text of a URL."""
+"""The decision from the text of a URL whether it may be called."""
 
 from ipaddress import ip_address
 
@@ -18,14 +18,14 @@ REFUSED += [f"http://{host}/" for hosts in VECTORS["refused_hosts"].values() for
 
 @pytest.mark.parametrize("url", REFUSED)
 def test_refused(url):
-    """URLs that are no plain http or https URL of the public internet are refused by their text alone."""
+    """URLs that are not plain http or https URLs of the public internet are refused by their text."""
     with pytest.raises(Forbidden):
         check(parse(url))
 
 
-@pytest.mark.parametrize("row", VECTORS["read_urls"], ids=lambda row: row["url"])
-def test_read(row):
-    """A host has one form, in which it is compared and called."""
+@pytest.mark.parametrize("row", VECTORS["parsed_urls"], ids=lambda row: row["url"])
+def test_parse(row):
+    """A host has one canonical form, in which it is compared and called."""
     target = parse(row["url"])
     if ":" in row["host"]:
         assert ip_address(target.host) == ip_address(row["host"])
@@ -46,27 +46,27 @@ def test_length():
 
 @pytest.mark.parametrize("host", ["a" * 63 + ".example", "a." * 126 + "a"])
 def test_long_names(host):
-    """Labels of 63 and names of 253 characters (RFC 1035) are read, longer ones refused."""
+    """Labels of 63 and names of 253 characters (RFC 1035) are valid, longer ones are refused."""
     assert parse(f"http://{host}/").host == host
     with pytest.raises(Forbidden):
         parse(f"http://a{host}/")
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("ftp://example.com/", "it does not begin with http:// or https://"),
         ("http://a@example.com/", "it contains a user name or a password"),
-        ("http://exam ple.com/", "it contains a space, a backslash or a character that cannot be seen"),
-        ("http://example.com:25/", "its port is not one of those that may be called"),
-        ("http://a..b/", "its host or port cannot be read"),
+        ("http://exam ple.com/", "it contains a space, a backslash or an invisible character"),
+        ("http://example.com:25/", "its port is not allowed"),
+        ("http://a..b/", "its host or port is invalid"),
         ("http://2130706433/", "its address is not written as four decimal numbers"),
         ("http://10.0.0.1/", "it is not on the public internet"),
     ],
 )
-def test_words(url, words):
-    """What is refused is refused in words."""
-    with pytest.raises(Forbidden, match=f"^{words}$"):
+def test_messages(url, message):
+    """Each refusal has its message."""
+    with pytest.raises(Forbidden, match=f"^{message}$"):
         check(parse(url))
 
 
@@ -74,8 +74,8 @@ def test_words(url, words):
     st.text(max_size=30),
     st.sampled_from(["http://{}", "http://{}:80/", "http://a.example{}", "https://[{}]/", "{}"]),
 )
-def test_what_is_checked_is_what_is_called(text, shape):
-    """Whatever the text, the URL that is called has the host and port that were checked, and nothing else raises."""
+def test_checked_url_is_called_url(text, shape):
+    """For any text, the URL that is called has the checked host and port, and only Forbidden is raised."""
     try:
         target = parse(shape.format(text))
     except Forbidden:
@@ -101,8 +101,8 @@ def test_what_is_checked_is_what_is_called(text, shape):
         ("10.0.0.1:443", "https://10.0.0.1/"),
     ],
 )
-def test_allow_opens(allow, entry, url):
-    """An entry opens the host and port that it names, in whatever case and form they are written."""
+def test_allow_list(allow, entry, url):
+    """An entry permits its host and port, in any case and notation."""
     allow(entry)
     assert check(parse(url)) is True
 
@@ -124,8 +124,8 @@ def test_allow_opens(allow, entry, url):
         "ftp://127.0.0.1:8000/",
     ],
 )
-def test_allow_opens_nothing_else(allow, url):
-    """Another notation, another name or another port of an opened place is not opened."""
+def test_allow_list_permits_nothing_else(allow, url):
+    """Another notation, name or port of a permitted address is refused."""
     allow("127.0.0.1:8000")
     with pytest.raises(Forbidden):
         check(parse(url))
@@ -135,15 +135,15 @@ def test_allow_opens_nothing_else(allow, url):
     "entry",
     ["127.0.0.1", "http://127.0.0.1:80", "127.0.0.1:80/", "::1:8000", "*:80", "a b:80", "a:0", "", 8000],
 )
-def test_wrong_entry(allow, entry):
-    """An entry that is no host:port is an error that says how to write it."""
+def test_invalid_entry(allow, entry):
+    """An entry that is not host:port is an error with the correct format."""
     allow(entry)
     with pytest.raises(ImproperlyConfigured, match="Write each entry as host:port, for example "):
         check(parse("http://example.com/"))
 
 
 def test_ports(allow):
-    """Another port is opened by the setting, for public places only."""
+    """The setting permits another port, for public addresses only."""
     allow(ports=[8080])
     assert check(parse("http://example.com:8080/")) is False
     with pytest.raises(Forbidden):
@@ -163,7 +163,7 @@ def test_ports(allow):
     ],
 )
 def test_resolve(location, url):
-    """A Location is read relative to where it came from."""
+    """A Location is relative to the URL of its response."""
     assert str(resolve(parse("https://example.com/a/x?y"), location).url) == url
 
 
@@ -187,7 +187,7 @@ def test_resolve(location, url):
         "/\ud800",
     ],
 )
-def test_unreadable_location(location):
-    """A Location that programs read in different ways is refused."""
+def test_ambiguous_location(location):
+    """A Location that programs parse differently is refused."""
     with pytest.raises(Forbidden):
         check(resolve(parse("http://example.com/a"), location))

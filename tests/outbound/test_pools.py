@@ -18,30 +18,30 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from notifications import outbound
-from notifications.outbound import pools
+from notifications.outbound import pools, sockets
 
-from .upstream import Says, answer
+from .upstream import CannedServer, http_response
 
 
-def open_sockets():
-    """Sockets of this process that are connected."""
-    found = 0
+def count_open_sockets():
+    """Return the number of open sockets of this process."""
+    count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
-            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
-    return found
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return count
 
 
-def settled(count, *, at_most):
-    """Whether a count comes down to a bound, once the server's side has seen the closing too."""
-    until = time.monotonic() + 30
-    while count() > at_most and time.monotonic() < until:
+def falls_to(count, *, maximum):
+    """Wait until a count falls to a maximum, after the server has closed its side too; return whether it does."""
+    give_up_at = time.monotonic() + 30
+    while count() > maximum and time.monotonic() < give_up_at:
         time.sleep(0.01)
-    return count() <= at_most
+    return count() <= maximum
 
 
 def run_and_close(call, *, loop_factory=asyncio.new_event_loop):
-    """An event loop without asyncio.run around it: run, close, done."""
+    """Run a coroutine in an event loop without asyncio.run()."""
     loop = loop_factory()
     try:
         return loop.run_until_complete(call), weakref.ref(loop)
@@ -50,8 +50,8 @@ def run_and_close(call, *, loop_factory=asyncio.new_event_loop):
 
 
 def test_300_event_loops(upstream):
-    """300 event loops, each with kept connections of both kinds, leave no loop, no socket and no warning behind."""
-    before, loops = open_sockets(), []
+    """300 event loops with kept connections of both kinds leave no loop, socket or warning behind."""
+    before, loops = count_open_sockets(), []
 
     async def call():
         loops.append(weakref.ref(asyncio.get_running_loop()))
@@ -62,77 +62,80 @@ def test_300_event_loops(upstream):
     for _ in range(300):
         asyncio.run(call())
     gc.collect()
-    assert settled(open_sockets, at_most=before)
+    assert falls_to(count_open_sockets, maximum=before)
     assert not [loop for loop in loops if loop() is not None]
 
 
 def test_10_000_event_loops():
-    """10,000 event loops made and closed, each with a call, leave no memory, no loop and no socket behind."""
-    with Says(answer(b"ok")) as says, override_settings(NOTIFICATIONS={"OUTBOUND_ALLOW": [says.address]}):
-        before, loops = open_sockets(), weakref.WeakSet()
+    """10,000 event loops with one call each leave no memory, loop or socket behind."""
+    with (
+        CannedServer(http_response(b"ok")) as server,
+        override_settings(NOTIFICATIONS={"OUTBOUND_ALLOW": [server.address]}),
+    ):
+        before, loops = count_open_sockets(), weakref.WeakSet()
 
         async def call():
             loops.add(asyncio.get_running_loop())
-            await outbound.get(says.url)
+            await outbound.get(server.url)
 
-        def run(times):
+        def run_loops(times):
             for _ in range(times):
                 asyncio.run(call())
             gc.collect()
 
-        run(500)
+        run_loops(500)
         tracemalloc.start()
-        run(500)
-        held = tracemalloc.get_traced_memory()[0]
+        run_loops(500)
+        growth = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        run(9_000)
-        assert held < 500_000
+        run_loops(9_000)
+        assert growth < 500_000
         assert not [loop for loop in loops if not loop.is_closed()]
         assert len(loops) < 10
-        assert settled(open_sockets, at_most=before)
+        assert falls_to(count_open_sockets, maximum=before)
 
 
-def test_bare_loops(upstream):
-    """A loop that is only closed, without asyncio.run, closes its connections too."""
-    before = open_sockets()
+def test_loops_without_asyncio_run(upstream):
+    """A loop that is only closed closes its connections too."""
+    before = count_open_sockets()
     loops = [run_and_close(outbound.get(upstream.url("/ok")))[1] for _ in range(20)]
     gc.collect()
-    assert settled(open_sockets, at_most=before)
+    assert falls_to(count_open_sockets, maximum=before)
     assert not [loop for loop in loops if loop() is not None]
 
 
 def test_async_to_sync(upstream):
-    """async_to_sync, which makes a loop for each call, leaves nothing behind either."""
-    before = open_sockets()
+    """async_to_sync(), which makes a loop for each call, leaves no socket behind."""
+    before = count_open_sockets()
     for _ in range(20):
         async_to_sync(outbound.get)(upstream.url("/ok"))
     gc.collect()
-    assert settled(open_sockets, at_most=before)
+    assert falls_to(count_open_sockets, maximum=before)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="needs uvloop")
 def test_uvloop(upstream):
-    """uvloop's loops close their connections too, and the guard holds there."""
+    """uvloop's loops close their connections too, and the guard works there."""
     import uvloop
 
-    before = open_sockets()
+    before = count_open_sockets()
     for _ in range(20):
         response, _ = run_and_close(outbound.get(upstream.url("/ok")), loop_factory=uvloop.new_event_loop)
         assert response.status == 200
         with pytest.raises(outbound.Refused):
             run_and_close(outbound.get("http://localhost/"), loop_factory=uvloop.new_event_loop)
     gc.collect()
-    assert settled(open_sockets, at_most=before + 2)
+    assert falls_to(count_open_sockets, maximum=before + 2)
 
 
-async def test_one_pool_for_one_loop(upstream):
-    """All calls of a loop share its connections; another loop has others."""
-    first = pools.pool()
+async def test_one_pool_per_loop(upstream):
+    """All calls of a loop share its connections; another loop has its own."""
+    first = pools.get_pool()
     await outbound.get(upstream.url("/ok"))
-    assert pools.pool() is first
+    assert pools.get_pool() is first
 
     async def other():
-        return pools.pool() is first
+        return pools.get_pool() is first
 
     assert await asyncio.to_thread(asyncio.run, other()) is False
 
@@ -148,8 +151,8 @@ async def test_closed_inside_another_loop(upstream):
     assert (await outbound.get(upstream.url("/ok"))).status == 200
 
 
-async def test_a_running_loop_is_not_closed(upstream):
-    """close() of a running loop is asyncio's own error, and changes nothing."""
+async def test_closing_a_running_loop(upstream):
+    """close() of a running loop raises asyncio's own error and closes no connection."""
     await outbound.get(upstream.url("/ok"))
     with pytest.raises(RuntimeError, match="Cannot close a running event loop"):
         asyncio.get_running_loop().close()
@@ -157,7 +160,7 @@ async def test_a_running_loop_is_not_closed(upstream):
 
 
 def test_loops_in_threads(upstream):
-    """Several threads, each with its own loop, call at once."""
+    """Several threads, each with its own loop, make calls at the same time."""
     answers = []
 
     async def many():
@@ -178,7 +181,7 @@ from django.conf import settings
 settings.configure(NOTIFICATIONS={"OUTBOUND_ALLOW": [sys.argv[1]]})
 from notifications import outbound
 async def call():
-    asyncio.get_running_loop().slow_callback_duration = 60  # a slow machine is no news here
+    asyncio.get_running_loop().slow_callback_duration = 60  # The machine may be slow.
     await outbound.get(f"http://{sys.argv[1]}/ok")
 asyncio.run(call())
 loop = asyncio.new_event_loop()
@@ -188,10 +191,10 @@ print("done")
 """
 
 
-def test_no_word_at_exit(upstream):
-    """A program with all warnings on, and asyncio's debugging, ends without a word."""
+def test_no_warnings_at_exit(upstream):
+    """A program with all warnings and asyncio's debug mode prints no warning at exit."""
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, upstream.place],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, upstream.address],
         capture_output=True,
         text=True,
         timeout=60,
@@ -199,10 +202,10 @@ def test_no_word_at_exit(upstream):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
-def test_a_hanging_lookup_does_not_hold_the_exit(stands_for):
-    """asyncio.run ends at once although a name server still does not answer, and without a warning."""
+def test_hanging_lookup_does_not_delay_exit(resolve_names):
+    """asyncio.run() ends at once although a lookup hangs, without a warning."""
     gate = threading.Event()
-    stands_for({"slow.test": lambda: gate.wait(20) and ["8.8.8.8"]})
+    resolve_names({"slow.test": lambda: gate.wait(20) and ["8.8.8.8"]})
 
     async def call():
         with pytest.raises(outbound.TimedOut):
@@ -215,7 +218,7 @@ def test_a_hanging_lookup_does_not_hold_the_exit(stands_for):
 
 
 def test_after_a_fork(upstream):
-    """A child process looks up names and calls on its own."""
+    """A child process resolves names and makes calls on its own."""
     asyncio.run(outbound.get(upstream.url("/ok")))
     reader, writer = os.pipe()
     child = os.fork()
@@ -233,9 +236,9 @@ def test_after_a_fork(upstream):
     os.close(reader)
 
 
-def test_sockets_are_made_for_what_is_asked():
-    """The socket has the family and kind of the attempt."""
-    made = pools.checked_socket(
+def test_family_and_type_of_sockets():
+    """A socket has the family and type of the connection attempt."""
+    made = sockets.make_guarded_socket(
         (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2606:4700::1", 80, 0, 0))
     )
     with made:

@@ -1,4 +1,4 @@
-"""Looking up names, on threads that hold nobody up."""
+"""Name resolution on threads with limits."""
 
 import asyncio
 import gc
@@ -8,46 +8,46 @@ import threading
 import pytest
 
 from notifications import outbound
-from notifications.outbound import resolver as names
+from notifications.outbound import resolver
 from notifications.outbound.guard import ForbiddenAddress
 
 
-async def test_system():
-    """The system's own names are found, once each."""
-    found = await names.Resolver().resolve("localhost", 80)
+async def test_system_names():
+    """Names of the system are found, each address once."""
+    found = await resolver.Resolver().resolve("localhost", 80)
     addresses = [result["host"] for result in found]
     assert "127.0.0.1" in addresses or "::1" in addresses
     assert len(addresses) == len(set(addresses))
 
 
-async def test_families(stands_for):
-    """Each address has its family, whatever family is asked for: the check sees all."""
-    stands_for({"both.test": ["8.8.8.8", "2606:4700::1"]})
-    found = await names.PublicResolver().resolve("both.test", 443, socket.AF_INET)
+async def test_families(resolve_names):
+    """Each address has its family, whatever family is requested: all must be checked."""
+    resolve_names({"both.test": ["8.8.8.8", "2606:4700::1"]})
+    found = await resolver.PublicResolver().resolve("both.test", 443, socket.AF_INET)
     assert [(result["host"], result["family"], result["port"]) for result in found] == [
         ("8.8.8.8", socket.AF_INET, 443),
         ("2606:4700::1", socket.AF_INET6, 443),
     ]
 
 
-async def test_not_public(stands_for):
-    """An answer with one address that is not public is an error as a whole, and tells no address."""
-    stands_for({"mixed.test": ["8.8.8.8", "10.1.2.3"]})
+async def test_not_public(resolve_names):
+    """An answer with one address that is not public is an error, which does not contain the address."""
+    resolve_names({"mixed.test": ["8.8.8.8", "10.1.2.3"]})
     with pytest.raises(ForbiddenAddress) as forbidden:
-        await names.PublicResolver().resolve("mixed.test", 443)
+        await resolver.PublicResolver().resolve("mixed.test", 443)
     assert "10.1.2.3" not in str(forbidden.value)
-    assert len(await names.Resolver().resolve("mixed.test", 443)) == 2
+    assert len(await resolver.Resolver().resolve("mixed.test", 443)) == 2
 
 
-async def test_unknown(stands_for):
-    """A name that is not found is the system's error."""
-    stands_for({})
+async def test_unknown_name(resolve_names):
+    """A name that is not found raises the error of getaddrinfo."""
+    resolve_names({})
     with pytest.raises(socket.gaierror):
-        await names.Resolver().resolve("nowhere.test", 80)
+        await resolver.Resolver().resolve("nowhere.test", 80)
 
 
-async def test_a_name_that_cannot_be_encoded(monkeypatch):
-    """Python's IDNA codec raises a UnicodeError for it, which a caller gets as Unreachable."""
+async def test_name_that_cannot_be_encoded(monkeypatch):
+    """A UnicodeError of Python's IDNA codec becomes Unreachable."""
 
     def getaddrinfo(*args, **options):
         raise UnicodeEncodeError("idna", "a", 0, 1, "label too long")
@@ -57,118 +57,123 @@ async def test_a_name_that_cannot_be_encoded(monkeypatch):
         await outbound.get("http://long.test/", retries=0)
 
 
-class Book:
-    """Names and how long they take: until `open(name)`, or for ever. `now` and `most` count lookups under way."""
+class FakeDns:
+    """Names that resolve at once, or hang until `release()`. `active` and `max_active` count lookups."""
 
     def __init__(self):
-        self.now, self.most, self.seen = 0, 0, []
+        self.active, self.max_active, self.resolved = 0, 0, []
         self.lock = threading.Lock()
-        self.gates = {}
+        self.events = {}
 
-    def lookup(self, host, port):
+    def resolve_name(self, host, port):
         with self.lock:
-            self.seen.append(host)
-            self.now += 1
-            self.most = max(self.most, self.now)
-            gate = self.gates.get(host)
-        if gate:
-            gate.wait(20)
+            self.resolved.append(host)
+            self.active += 1
+            self.max_active = max(self.max_active, self.active)
+            event = self.events.get(host)
+        if event:
+            event.wait(20)
         with self.lock:
-            self.now -= 1
+            self.active -= 1
         return ["8.8.8.8"]
 
     def hang(self, *hosts):
-        self.gates |= {host: threading.Event() for host in hosts}
+        self.events |= {host: threading.Event() for host in hosts}
 
-    def open(self):
-        for gate in self.gates.values():
-            gate.set()
+    def release(self):
+        for event in self.events.values():
+            event.set()
 
 
 @pytest.fixture
-def book(monkeypatch):
-    book = Book()
-    monkeypatch.setattr(names, "lookup", book.lookup)
-    yield book
-    book.open()
+def fake_dns(monkeypatch):
+    fake_dns = FakeDns()
+    monkeypatch.setattr(resolver, "resolve_name", fake_dns.resolve_name)
+    yield fake_dns
+    fake_dns.release()
 
 
-async def until(condition):
-    """Waits for something that other threads do."""
+async def wait_until(condition):
+    """Wait for a condition that other threads change."""
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # other threads change it
             await asyncio.sleep(0.005)
 
 
-def look_up(*hosts):
-    return [asyncio.create_task(names.Resolver().resolve(host, 80)) for host in hosts]
+def start_lookups(*hosts):
+    return [asyncio.create_task(resolver.Resolver().resolve(host, 80)) for host in hosts]
 
 
-async def test_a_few_threads(book):
-    """Many lookups at once use a bounded number of threads, and all are answered."""
-    hosts = [f"host.{number}.test" for number in range(names.THREADS * 3)]
-    book.hang(*hosts)
-    tasks = look_up(*hosts)
-    await until(lambda: book.now == names.THREADS)
-    book.open()
+async def test_max_active_lookups(fake_dns):
+    """Many lookups at once use a limited number of threads, and all get their answer."""
+    hosts = [f"host.{number}.test" for number in range(resolver.MAX_ACTIVE_LOOKUPS * 3)]
+    fake_dns.hang(*hosts)
+    tasks = start_lookups(*hosts)
+    await wait_until(lambda: fake_dns.active == resolver.MAX_ACTIVE_LOOKUPS)
+    fake_dns.release()
     assert [found[0]["host"] for found in await asyncio.gather(*tasks)] == ["8.8.8.8"] * len(hosts)
-    assert book.most == names.THREADS
+    assert fake_dns.max_active == resolver.MAX_ACTIVE_LOOKUPS
 
 
-async def test_one_lookup_for_all_who_ask(book):
-    """A name that many ask for, from several event loops, is looked up once at a time."""
-    book.hang("a.test")
-    tasks = look_up(*["a.test"] * 50)
-    await until(lambda: book.now == 1)
-    other = asyncio.create_task(asyncio.to_thread(asyncio.run, names.Resolver().resolve("a.test", 80)))
-    await until(lambda: len(names.lookups._known["a.test"].futures) == 51)
-    book.open()
+async def test_shared_lookup(fake_dns):
+    """A name that many calls want, from several event loops, is resolved once at a time."""
+    fake_dns.hang("a.test")
+    tasks = start_lookups(*["a.test"] * 50)
+    await wait_until(lambda: fake_dns.active == 1)
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, resolver.Resolver().resolve("a.test", 80)))
+    await wait_until(lambda: len(resolver.lookups._by_host["a.test"].futures) == 51)
+    fake_dns.release()
     await asyncio.gather(*tasks, other)
-    assert book.seen == ["a.test"]
-    await names.Resolver().resolve("a.test", 80)
-    assert book.seen == ["a.test"] * 2
+    assert fake_dns.resolved == ["a.test"]
+    await resolver.Resolver().resolve("a.test", 80)
+    assert fake_dns.resolved == ["a.test"] * 2
 
 
-async def test_dead_names_hold_up_no_other(book, monkeypatch):
-    """Lookups that hang do not count as work any more, and another name is answered."""
-    monkeypatch.setattr(names, "MAX_HUNG_THREADS", 0.05)
-    dead = [f"www.{number}.test" for number in range(names.THREADS * 2)]
-    book.hang(*dead)
-    tasks = look_up(*dead)
-    await until(lambda: book.now == names.THREADS * 2)
-    assert await names.Resolver().resolve("alive.example", 80)
-    book.open()
+async def test_hanging_lookups_do_not_delay_others(fake_dns, monkeypatch):
+    """Lookups that hang no longer count as active, and another name is resolved."""
+    monkeypatch.setattr(resolver, "HANGS_AFTER_SECONDS", 0.05)
+    hosts = [f"www.{number}.test" for number in range(resolver.MAX_ACTIVE_LOOKUPS * 2)]
+    fake_dns.hang(*hosts)
+    tasks = start_lookups(*hosts)
+    await wait_until(lambda: fake_dns.active == resolver.MAX_ACTIVE_LOOKUPS * 2)
+    assert await resolver.Resolver().resolve("alive.example", 80)
+    fake_dns.release()
     await asyncio.gather(*tasks)
 
 
-async def test_hung_lookups_are_bounded(book, monkeypatch):
-    """However many names hang, the threads are not more than MOST."""
-    monkeypatch.setattr(names, "MAX_HUNG_THREADS", 0.02)
-    monkeypatch.setattr(names, "MAX_LOOKUPS", 40)
-    dead = [f"www.{number}.test" for number in range(60)]
-    book.hang(*dead)
-    tasks = look_up(*dead)
-    await until(lambda: names.lookups.state() == (40, 20))
-    book.open()
+async def test_max_lookups(fake_dns, monkeypatch):
+    """Lookups that hang use at most MAX_LOOKUPS threads."""
+    monkeypatch.setattr(resolver, "HANGS_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(resolver, "MAX_LOOKUPS", 40)
+    hosts = [f"www.{number}.test" for number in range(60)]
+    fake_dns.hang(*hosts)
+    tasks = start_lookups(*hosts)
+    await wait_until(lambda: resolver.lookups.state() == (40, 20))
+    fake_dns.release()
     await asyncio.gather(*tasks)
-    assert book.most == 40
+    assert fake_dns.max_active == 40
 
 
-async def test_one_domain_does_not_take_all(book, monkeypatch):
-    """Names below one domain, of which somebody can invent any number, get a few threads; others get theirs."""
-    dead = [f"{number}.evil.test" for number in range(100)]
-    book.hang(*dead)
-    tasks = look_up(*dead)
-    await until(lambda: names.lookups.state() == (names.A_DOMAIN, 100 - names.A_DOMAIN))
-    assert await names.Resolver().resolve("alive.example", 80)
-    assert book.most == names.A_DOMAIN + 1
+async def test_max_lookups_per_domain(fake_dns, monkeypatch):
+    """Names below one domain, which can be invented in any number, get a few threads; others get theirs."""
+    hosts = [f"{number}.attack.test" for number in range(100)]
+    fake_dns.hang(*hosts)
+    tasks = start_lookups(*hosts)
+    await wait_until(
+        lambda: (
+            resolver.lookups.state()
+            == (resolver.MAX_LOOKUPS_PER_DOMAIN, 100 - resolver.MAX_LOOKUPS_PER_DOMAIN)
+        )
+    )
+    assert await resolver.Resolver().resolve("alive.example", 80)
+    assert fake_dns.max_active == resolver.MAX_LOOKUPS_PER_DOMAIN + 1
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert names.lookups.state() == (names.A_DOMAIN, 0)
-    book.open()
-    await until(lambda: names.lookups.state() == (0, 0))
-    assert not names.lookups._known
+    assert resolver.lookups.state() == (resolver.MAX_LOOKUPS_PER_DOMAIN, 0)
+    fake_dns.release()
+    await wait_until(lambda: resolver.lookups.state() == (0, 0))
+    assert not resolver.lookups._by_host
 
 
 @pytest.mark.parametrize(
@@ -182,83 +187,83 @@ async def test_one_domain_does_not_take_all(book, monkeypatch):
         ("a.example.de", "example.de"),
     ],
 )
-def test_domain(host, domain):
-    """Names are grouped by the domain that is somebody's own."""
-    assert names.domain(host) == domain
+def test_parent_domain(host, domain):
+    """Names are grouped by the domain that one owner controls."""
+    assert resolver.parent_domain(host) == domain
 
 
-async def test_cancelled_lookup(stands_for):
-    """A lookup that nobody waits for any more disturbs nobody."""
+async def test_canceled_lookup(resolve_names):
+    """A lookup that no call waits for any more does not affect others."""
     gate = threading.Event()
-    stands_for({"slow.test": lambda: gate.wait(5) and ["8.8.8.8"], "a.test": ["8.8.8.8"]})
-    task = asyncio.create_task(names.Resolver().resolve("slow.test", 80))
+    resolve_names({"slow.test": lambda: gate.wait(5) and ["8.8.8.8"], "a.test": ["8.8.8.8"]})
+    task = asyncio.create_task(resolver.Resolver().resolve("slow.test", 80))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     gate.set()
-    assert await names.Resolver().resolve("a.test", 80)
+    assert await resolver.Resolver().resolve("a.test", 80)
 
 
-async def test_calls_that_are_over_leave_the_queue(book):
-    """A name that only calls past their deadline have asked for is not looked up any more."""
-    dead = [f"{number}.evil.test" for number in range(20)]
-    book.hang(*dead)
-    calls = [outbound.get(f"http://{host}/", deadline=0.2, retries=0) for host in dead]
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(end) for end in ends} == {outbound.TimedOut}
-    assert names.lookups.state() == (names.A_DOMAIN, 0)
-    book.open()
-    await until(lambda: names.lookups.state() == (0, 0))
-    assert sorted(book.seen) == sorted(dead[: names.A_DOMAIN])
+async def test_ended_calls_leave_the_queue(fake_dns):
+    """A name that is wanted only by calls past their deadline is not resolved."""
+    hosts = [f"{number}.attack.test" for number in range(20)]
+    fake_dns.hang(*hosts)
+    calls = [outbound.get(f"http://{host}/", deadline=0.2, retries=0) for host in hosts]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {outbound.TimedOut}
+    assert resolver.lookups.state() == (resolver.MAX_LOOKUPS_PER_DOMAIN, 0)
+    fake_dns.release()
+    await wait_until(lambda: resolver.lookups.state() == (0, 0))
+    assert sorted(fake_dns.resolved) == sorted(hosts[: resolver.MAX_LOOKUPS_PER_DOMAIN])
 
 
-async def test_answers_are_kept_for_a_while(book, monkeypatch):
-    """A resolver asks once in a while, and looks at what the answer is each time."""
-    resolver = names.PublicResolver()
+async def test_cache(fake_dns, monkeypatch):
+    """A resolver caches an answer for CACHE_SECONDS, and checks it each time."""
+    public_resolver = resolver.PublicResolver()
     for _ in range(3):
-        assert await resolver.resolve("a.test", 80)
-    assert book.seen == ["a.test"]
-    with monkeypatch.context() as then:
-        then.setattr(names, "reserved", lambda address: "not public any more")
+        assert await public_resolver.resolve("a.test", 80)
+    assert fake_dns.resolved == ["a.test"]
+    with monkeypatch.context() as context:
+        context.setattr(resolver, "describe_reserved", lambda address: "not public any more")
         with pytest.raises(ForbiddenAddress):
-            await resolver.resolve("a.test", 80)
-    monkeypatch.setattr(names, "CACHE_SECONDS", 0)
+            await public_resolver.resolve("a.test", 80)
+    monkeypatch.setattr(resolver, "CACHE_SECONDS", 0)
     for host in ("b.test", "b.test"):
-        assert await resolver.resolve(host, 80)
-    assert book.seen == ["a.test", "b.test", "b.test"]
-    monkeypatch.setattr(names, "MAX_CACHED_NAMES", 3)
+        assert await public_resolver.resolve(host, 80)
+    assert fake_dns.resolved == ["a.test", "b.test", "b.test"]
+    monkeypatch.setattr(resolver, "MAX_CACHED_NAMES", 3)
     for number in range(9):
-        await resolver.resolve(f"{number}.test", 80)
-    assert len(resolver._kept) == 3
+        await public_resolver.resolve(f"{number}.test", 80)
+    assert len(public_resolver._cache) == 3
 
 
-async def test_a_thread_that_cannot_be_started(book, monkeypatch):
-    """The name may be found later, and holds no place meanwhile."""
-    with monkeypatch.context() as then:
-        then.setattr(threading.Thread, "start", no_more_threads)
+async def test_thread_cannot_start(fake_dns, monkeypatch):
+    """The error is transient, and the lookup does not stay in the limits."""
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", no_more_threads)
         with pytest.raises(socket.gaierror) as error:
-            await names.Resolver().resolve("a.test", 80)
+            await resolver.Resolver().resolve("a.test", 80)
         assert error.value.errno == socket.EAI_AGAIN
-    assert names.lookups.state() == (0, 0)
-    assert await names.Resolver().resolve("a.test", 80)
+    assert resolver.lookups.state() == (0, 0)
+    assert await resolver.Resolver().resolve("a.test", 80)
 
 
 def no_more_threads(thread):
     raise RuntimeError("can't start new thread")
 
 
-async def test_an_error_that_comes_as_a_call_is_given_up(book, caplog):
-    """Nobody is there to take it, and the log has no word of it."""
-    book.hang("dead.test")
-    (task,) = look_up("dead.test")
-    await until(lambda: book.now == 1)
-    (future,) = names.lookups._known["dead.test"].futures
+async def test_error_after_cancellation(fake_dns, caplog):
+    """An error that arrives as a call is canceled is not logged."""
+    fake_dns.hang("dead.test")
+    (task,) = start_lookups("dead.test")
+    await wait_until(lambda: fake_dns.active == 1)
+    (future,) = resolver.lookups._by_host["dead.test"].futures
     future.set_exception(socket.gaierror(socket.EAI_AGAIN, "no server answers"))
     task.cancel()
     await asyncio.wait([task])
     del future, task
-    book.open()
-    await until(lambda: names.lookups.state() == (0, 0))
+    fake_dns.release()
+    await wait_until(lambda: resolver.lookups.state() == (0, 0))
     gc.collect()
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Calls that are tried again, and those that are not."""
+"""Retries: which requests are sent again, and when."""
 
 import asyncio
 import json
@@ -18,117 +18,130 @@ from notifications.outbound import retries
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
 from notifications.testing import run_jobs
 
-from .upstream import Says
+from .upstream import CannedServer
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    """Retries come at once, but for what the other side asks."""
-    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
+def short_delays(monkeypatch):
+    """Retry without delay, except for Retry-After."""
+    monkeypatch.setattr(retries, "INITIAL_DELAY_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize("failure", ["429", "502", "503", "504", "cut", "half"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
-async def test_tried_again(upstream, failure, method):
-    """An idempotent request is sent again after what may pass."""
+async def test_retried(upstream, failure, method):
+    """An idempotent request is sent again after a transient failure."""
     if (method, failure) == ("HEAD", "half"):
         return
-    response = await outbound.request(method, upstream.url(f"/times?say={failure},{failure}"))
+    response = await outbound.request(method, upstream.url(f"/sequence?statuses={failure},{failure}"))
     assert (response.status, response.attempts) == (200, 3)
-    assert [seen.method for seen in upstream.seen[-3:]] == [method] * 3
+    assert [received.method for received in upstream.requests[-3:]] == [method] * 3
 
 
 @pytest.mark.parametrize("status", [400, 404, 408, 500, 501])
 async def test_other_statuses(upstream, status):
-    """Other statuses are answers."""
-    response = await outbound.get(upstream.url(f"/times?say={status}"))
-    assert (response.status, response.attempts, len(upstream.seen)) == (status, 1, 1)
+    """Other statuses are not retried."""
+    response = await outbound.get(upstream.url(f"/sequence?statuses={status}"))
+    assert (response.status, response.attempts, len(upstream.requests)) == (status, 1, 1)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("failure", ["503", "cut"])
 async def test_not_idempotent(upstream, method, failure):
-    """What may not be done twice is not sent twice, unless it has a key."""
-    url = upstream.url(f"/times?say={failure}")
+    """A request that is not idempotent is sent once, unless it has an Idempotency-Key."""
+    url = upstream.url(f"/sequence?statuses={failure}")
     if failure == "503":
         assert (await outbound.request(method, url, json={})).status == 503
     else:
         with pytest.raises(outbound.Unreachable):
             await outbound.request(method, url, json={})
-    assert len(upstream.seen) == 1
-    upstream.seen.clear()
+    assert len(upstream.requests) == 1
+    upstream.requests.clear()
     assert (await outbound.request(method, url, json={"a": 1}, idempotency_key=True)).status == 200
-    first, second = upstream.seen
+    first, second = upstream.requests
     assert first.body == second.body == b'{"a": 1}'
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
 
 
-async def test_how_often(upstream):
-    """`retries` is how often at most; then the last answer is the answer, or the last error the error."""
-    response = await outbound.get(upstream.url("/times?say=503,503,503"))
+async def test_number_of_retries(upstream):
+    """`retries` is the maximum; then the last response is returned, or the last error raised."""
+    response = await outbound.get(upstream.url("/sequence?statuses=503,503,503"))
     assert (response.status, response.attempts) == (503, 3)
-    assert (await outbound.get(upstream.url("/times?say=502,502"), retries=0)).attempts == 1
+    assert (await outbound.get(upstream.url("/sequence?statuses=502,502"), retries=0)).attempts == 1
     with pytest.raises(outbound.Unreachable):
-        await outbound.get(upstream.url("/times?say=cut,cut,cut"), retries=1)
-    upstream.seen.clear()
+        await outbound.get(upstream.url("/sequence?statuses=cut,cut,cut"), retries=1)
+    upstream.requests.clear()
     for wrong in (-1, 1.5, True, None):
-        with pytest.raises(ValueError, match="It must be a whole number from 0"):
+        with pytest.raises(ValueError, match="It must be an integer of 0 or more"):
             await outbound.get(upstream.url(), retries=wrong)
-    assert not upstream.seen
+    assert not upstream.requests
 
 
 async def test_redirects_share_the_retries(upstream):
-    """A redirect is not asked for again when what it leads to fails, and there are not more retries for it."""
-    response = await outbound.get(upstream.url("/redirect?to=/times?say=503,503,503"), retries=2)
+    """A redirect is not requested again when its target fails, and the target gets no retries of its own."""
+    response = await outbound.get(upstream.url("/redirect?to=/sequence?statuses=503,503,503"), retries=2)
     assert (response.status, response.attempts) == (503, 3)
-    assert [seen.path.split("?")[0] for seen in upstream.seen] == ["/redirect", "/times", "/times", "/times"]
+    assert [received.path.split("?")[0] for received in upstream.requests] == [
+        "/redirect",
+        "/sequence",
+        "/sequence",
+        "/sequence",
+    ]
 
 
-@pytest.mark.parametrize("refused", ["not-http", "name", "guard", "large"])
-async def test_what_does_not_pass(upstream, allow, stands_for, refused):
-    """What will not be otherwise the next time is not tried again."""
-    stands_for({})
-    with Says(b"SSH-2.0\r\n") as says:
-        allow(says.address, upstream.place)
+@pytest.mark.parametrize("failure", ["not-http", "name", "guard", "large"])
+async def test_permanent_errors(upstream, allow, resolve_names, failure):
+    """Permanent errors are not retried."""
+    resolve_names({})
+    with CannedServer(b"SSH-2.0\r\n") as server:
+        allow(server.address, upstream.address)
         url = {
-            "not-http": says.url,
+            "not-http": server.url,
             "name": "http://nowhere.test/",
             "guard": "http://10.0.0.1/",
             "large": upstream.url("/sized/100"),
-        }[refused]
+        }[failure]
         events = []
-        outbound_retrying.connect(lambda **told: events.append(told), weak=False, dispatch_uid="test")
+        outbound_retrying.connect(
+            lambda **arguments: events.append(arguments), weak=False, dispatch_uid="test"
+        )
         try:
             with pytest.raises(outbound.OutboundError):
                 await outbound.get(url, max_bytes=10)
         finally:
             outbound_retrying.disconnect(dispatch_uid="test")
         assert not events
-        assert says.asked <= 1
+        assert server.request_count <= 1
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_retry_after_is_waited_for(upstream, form):
-    """It is not tried again before the time that the other side asks for, in seconds or as a date."""
+async def test_retry_after(upstream, form):
+    """A retry waits for Retry-After, in seconds or as a date."""
     wait = (
         "1" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     )
     started = asyncio.get_running_loop().time()
-    assert (await outbound.get(upstream.url("/times"), params={"say": "503", "wait": wait})).status == 200
+    assert (
+        await outbound.get(upstream.url("/sequence"), params={"statuses": "503", "retry_after": wait})
+    ).status == 200
     assert asyncio.get_running_loop().time() - started >= 0.9
 
 
 @pytest.mark.parametrize("wait", ["3600", "Fri, 31 Dec 2999 23:59:59 GMT"])
 async def test_retry_after_beyond_the_deadline(upstream, wait):
-    """What would come after the deadline is not waited for: the answer is the answer, and says how long."""
+    """With a Retry-After beyond the deadline the response is returned at once, and its error has retry_after."""
     async with asyncio.timeout(3):
-        response = await outbound.get(upstream.url("/times"), params={"say": "429", "wait": wait}, deadline=5)
+        response = await outbound.get(
+            upstream.url("/sequence"), params={"statuses": "429", "retry_after": wait}, deadline=5
+        )
     assert (response.status, response.attempts) == (429, 1)
-    with pytest.raises(outbound.Unavailable, match=r"answered with status 429 \(Too Many Requests\)") as busy:
+    with pytest.raises(
+        outbound.Unavailable, match=r"answered with status 429 \(Too Many Requests\)"
+    ) as error:
         response.raise_for_status()
-    assert busy.value.status == 429
-    assert busy.value.retry_after >= 3600
-    assert isinstance(busy.value, outbound.TEMPORARY)
+    assert error.value.status == 429
+    assert error.value.retry_after >= 3600
+    assert isinstance(error.value, outbound.TEMPORARY)
 
 
 @pytest.mark.parametrize(
@@ -148,26 +161,26 @@ async def test_retry_after_beyond_the_deadline(upstream, wait):
         ("Mon, 99 Foo 2026 99:99:99 GMT", None),
     ],
 )
-def test_retry_after(header, seconds):
-    """Retry-After (RFC 9110, section 10.2.3) is seconds or a date; anything else says nothing."""
-    found = retries.retry_after({"Retry-After": header})
+def test_parse_retry_after(header, seconds):
+    """Retry-After (RFC 9110, section 10.2.3) is seconds or a date; other values are ignored."""
+    found = retries.parse_retry_after({"Retry-After": header})
     if seconds == math.inf:
         assert found > 1e11
     else:
         assert found == seconds
 
 
-def test_pause(monkeypatch):
-    """Full jitter: anything from nothing to twice as much with each retry; never beyond half of what is left."""
-    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.5)
+def test_retry_delay(monkeypatch):
+    """Full jitter: the maximum doubles with each retry, up to half of the time left."""
+    monkeypatch.setattr(retries, "INITIAL_DELAY_SECONDS", 0.5)
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
-    assert [retries.pause(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
-    assert retries.pause(3, None, 1) == 0.5
-    assert retries.pause(1, 4, 10) == 4.5
-    assert retries.pause(1, 4, 4.5) == 4.25
-    assert retries.pause(1, 4, 4) is None
+    assert [retries.retry_delay(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
+    assert retries.retry_delay(3, None, 1) == 0.5
+    assert retries.retry_delay(1, 4, 10) == 4.5
+    assert retries.retry_delay(1, 4, 4.5) == 4.25
+    assert retries.retry_delay(1, 4, 4) is None
     monkeypatch.setattr(random, "uniform", lambda low, high: low)
-    assert [retries.pause(1, asked, 10) for asked in (None, 4)] == [0, 4]
+    assert [retries.retry_delay(1, retry_after, 10) for retry_after in (None, 4)] == [0, 4]
 
 
 @task
@@ -178,63 +191,63 @@ async def fetch(url):
 
 @pytest.mark.django_db
 def test_retry_after_in_a_job(upstream):
-    """In a job, a Retry-After beyond the deadline is the time before which the job does not run again."""
-    job = Job.objects.get(pk=fetch.enqueue(upstream.url("/times?say=503&wait=600")).id)
+    """In a job, a Retry-After beyond the deadline delays the next attempt."""
+    job = Job.objects.get(pk=fetch.enqueue(upstream.url("/sequence?statuses=503&retry_after=600")).id)
     run_jobs()
     job.refresh_from_db()
     assert job.state == Job.State.QUEUED
     assert timedelta(seconds=590) < job.run_after - datetime.now(UTC) < timedelta(seconds=600)
-    assert len(upstream.seen) == 1
+    assert len(upstream.requests) == 1
     assert Attempt.objects.get(job=job.pk).exception_class_path == "notifications.outbound.errors.Unavailable"
 
 
 @pytest.mark.parametrize("wrong", ["", "a b", "ä", "a\n", "a" * 201, 7, None])
-async def test_wrong_keys(upstream, wrong):
-    """A key is visible ASCII."""
+async def test_invalid_keys(upstream, wrong):
+    """A key is 1 to 200 visible ASCII characters."""
     with pytest.raises(ValueError, match="It must be True or 1 to 200 visible ASCII characters"):
         await outbound.post(upstream.url(), idempotency_key=wrong)
 
 
 async def test_keys(upstream):
-    """Each call has a key of its own, made once; a key of one's own is sent as it is; without one none is sent."""
-    for key in (True, True, "mine"):
+    """Each call has one generated key, or sends the given one; without the option none is sent."""
+    for key in (True, True, "own"):
         await outbound.post(upstream.url("/ok"), idempotency_key=key)
     await outbound.post(upstream.url("/ok"))
-    keys = [seen.headers.get("Idempotency-Key") for seen in upstream.seen]
-    assert keys[2:] == ["mine", None]
+    keys = [received.headers.get("Idempotency-Key") for received in upstream.requests]
+    assert keys[2:] == ["own", None]
     assert len(set(keys)) == 4
 
 
 async def test_keys_in_a_job(upstream, db):
-    """Another attempt at a job sends the same keys, also for several equal requests at once; another job others."""
+    """Another attempt at a job sends the same keys, also for equal concurrent requests; another job does not."""
 
     async def attempt(job):
         owners.set_running_job(None, job)
         posts = [outbound.post(upstream.url("/ok"), json=body, idempotency_key=True) for body in (1, 1, 2)]
-        upstream.seen.clear()
+        upstream.requests.clear()
         await asyncio.gather(*posts)
-        return sorted((seen.body, seen.headers["Idempotency-Key"]) for seen in upstream.seen)
+        return sorted((received.body, received.headers["Idempotency-Key"]) for received in upstream.requests)
 
-    one, other = Job().pk, Job().pk
-    first = await asyncio.create_task(attempt(one))
-    assert await asyncio.create_task(attempt(one)) == first
+    job, other_job = Job().pk, Job().pk
+    first = await asyncio.create_task(attempt(job))
+    assert await asyncio.create_task(attempt(job)) == first
     assert len({key for _, key in first}) == 3
-    assert not {key for _, key in first} & {key for _, key in await asyncio.create_task(attempt(other))}
+    assert not {key for _, key in first} & {key for _, key in await asyncio.create_task(attempt(other_job))}
 
 
 async def test_signals_and_log(upstream, caplog):
-    """Signals and log tell start, retry and end, with host, status, duration and bytes, and no secret."""
+    """Signals and log report start, retry and end, with host, status, duration and bytes, and no secret."""
     caplog.set_level(logging.DEBUG, "notifications.outbound")
     events = []
 
-    def hear(signal, sender, **told):
-        events.append((signal, told))
+    def receive(signal, sender, **arguments):
+        events.append((signal, arguments))
 
     signals = (outbound_started, outbound_retrying, outbound_ended)
     for signal in signals:
-        signal.connect(hear, dispatch_uid="test")
+        signal.connect(receive, dispatch_uid="test")
     try:
-        await outbound.get(upstream.url("/times?say=503&token=secret"), headers={"X-Key": "secret"})
+        await outbound.get(upstream.url("/sequence?statuses=503&token=secret"), headers={"X-Key": "secret"})
         with pytest.raises(outbound.TooLarge):
             await outbound.get(upstream.url("/sized/100?token=secret"), max_bytes=5)
     finally:
@@ -243,47 +256,46 @@ async def test_signals_and_log(upstream, caplog):
     assert [signal for signal, _ in events] == [
         outbound_started, outbound_retrying, outbound_ended, outbound_started, outbound_ended,
     ]  # fmt: skip
-    start, retry, end, _, large = (told for _, told in events)
-    assert (start["method"], start["host"], start["attempt"]) == ("GET", upstream.place, 1)
+    start, retry, end, _, large = (arguments for _, arguments in events)
+    assert (start["method"], start["host"], start["attempt"]) == ("GET", upstream.address, 1)
     assert (retry["status"], retry["error"], retry["attempt"], retry["id"]) == (503, None, 1, start["id"])
     assert (end["status"], end["error"], end["bytes"], end["attempt"]) == (200, None, 2, 2)
     assert 0 < end["duration"] < 30
     assert isinstance(large["error"], outbound.TooLarge)
-    assert f"GET {upstream.place} ended with 503 at attempt 1 and is tried again in" in caplog.text
-    assert "ended with 200 after" in caplog.text
-    assert "ended with TooLarge after" in caplog.text
+    assert f"GET {upstream.address}, attempt 1 ended with 503, next in" in caplog.text
+    assert f"GET {upstream.address}, 200, " in caplog.text
+    assert f"GET {upstream.address}, TooLarge, " in caplog.text
     assert "secret" not in caplog.text + json.dumps(events, default=repr)
 
 
-async def test_receivers_that_fail(upstream, caplog):
-    """A receiver that raises, or is a coroutine function, harms no call."""
+async def test_failing_receivers(upstream, caplog):
+    """A receiver that raises, or is a coroutine function, does not affect the call."""
 
-    def bad(**_):
+    def raising(**_):
         raise RuntimeError("bad receiver")
 
-    async def worse(**_):
+    async def coroutine_function(**_):
         pass
 
-    for receiver in (bad, worse):
+    for receiver in (raising, coroutine_function):
         outbound_started.connect(receiver, dispatch_uid="test")
         try:
             assert (await outbound.get(upstream.url("/ok"))).status == 200
         finally:
             outbound_started.disconnect(dispatch_uid="test")
-    assert "must be sync functions" in caplog.text
+    assert "must be synchronous functions" in caplog.text
 
 
-async def test_a_kept_connection_that_was_closed(allow):
-    """A connection that the other side closed meanwhile costs no attempt where it is safe, and one error where not."""
-    with Says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", again=True) as says:
-        allow(says.address)
-        said = says.said
+async def test_closed_kept_connection(allow):
+    """A kept connection that the server has closed costs an idempotent request no attempt, and others one error."""
+    with CannedServer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", keep_alive=True) as server:
+        allow(server.address)
         for method, error in (("GET", None), ("POST", outbound.Unreachable)):
-            says.said, says.hang_up = said, False
-            assert (await outbound.request(method, says.url)).attempts == 1
-            says.hang_up = True  # at the next request on a connection that had one
+            server.closes_kept = False
+            assert (await outbound.request(method, server.url)).attempts == 1
+            server.closes_kept = True  # At the next request on the kept connection.
             if error is None:
-                assert (await outbound.request(method, says.url)).attempts == 1
+                assert (await outbound.request(method, server.url)).attempts == 1
             else:
                 with pytest.raises(error):
-                    await outbound.request(method, says.url)
+                    await outbound.request(method, server.url)

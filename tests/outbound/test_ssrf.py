@@ -1,4 +1,4 @@
-"""The guard as a whole: whatever is asked for, no connection is made to where none may be made."""
+"""The guard as a whole: no call connects to an address that is not permitted."""
 
 import asyncio
 import socket
@@ -7,11 +7,11 @@ from urllib.parse import quote
 import pytest
 
 from notifications import outbound
-from notifications.outbound import pools, resolver
-from notifications.outbound.addresses import reserved
+from notifications.outbound import resolver, sockets
+from notifications.outbound.addresses import describe_reserved
 from notifications.outbound.guard import ForbiddenAddress
 
-from .conftest import OUTSIDE, VECTORS
+from .conftest import PUBLIC_HOST, VECTORS
 
 HOSTS = [host for hosts in VECTORS["refused_hosts"].values() for host in hosts]
 RESERVED = [
@@ -33,21 +33,21 @@ INTERNAL = [
 
 
 @pytest.mark.parametrize("host", [*HOSTS, *VECTORS["names_of_loopback"], *RESERVED])
-async def test_refused(allow, everywhere, stands_for, host):
-    """No notation of an internal address and no name of it reaches a server, although its port is open."""
-    stands_for({"localhost": ["127.0.0.1"]})
-    allow(ports=[everywhere.port])
+async def test_refused_hosts(allow, canary, resolve_names, host):
+    """No notation of an internal address, and no name of one, reaches a server, although its port is allowed."""
+    resolve_names({"localhost": ["127.0.0.1"]})
+    allow(ports=[canary.port])
     with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://{host}:{everywhere.port}/")
+        await outbound.get(f"http://{host}:{canary.port}/")
 
 
-async def test_localhost_for_real(allow, everywhere):
+async def test_localhost_of_the_system(allow, canary):
     """The system's own answer for localhost is refused too."""
-    allow(ports=[everywhere.port])
+    allow(ports=[canary.port])
     with pytest.raises(
         outbound.Refused, match=r"^localhost:\d+ was not called: it is not on the public internet\.$"
     ):
-        await outbound.get(f"http://localhost:{everywhere.port}/")
+        await outbound.get(f"http://localhost:{canary.port}/")
 
 
 @pytest.mark.parametrize(
@@ -55,91 +55,93 @@ async def test_localhost_for_real(allow, everywhere):
     [
         ["127.0.0.1"],
         ["::1"],
-        [OUTSIDE, "127.0.0.1"],
-        ["127.0.0.1", OUTSIDE],
-        [OUTSIDE, OUTSIDE, OUTSIDE, "::ffff:127.0.0.1"],
-        [OUTSIDE, "fe80::1%lo"],
-        [OUTSIDE, "10.0.0.1"],
-        [OUTSIDE, "nonsense"],
+        [PUBLIC_HOST, "127.0.0.1"],
+        ["127.0.0.1", PUBLIC_HOST],
+        [PUBLIC_HOST, PUBLIC_HOST, PUBLIC_HOST, "::ffff:127.0.0.1"],
+        [PUBLIC_HOST, "fe80::1%lo"],
+        [PUBLIC_HOST, "10.0.0.1"],
+        [PUBLIC_HOST, "nonsense"],
     ],
 )
-async def test_one_bad_address(outside, everywhere, stands_for, allow, addresses):
-    """A name with one bad address among its addresses is refused, and so are the good ones of that answer."""
-    allow(ports=[everywhere.port, outside.port])
-    stands_for({"mixed.test": addresses})
-    for port in (everywhere.port, outside.port):
+async def test_one_reserved_address(public_upstream, canary, resolve_names, allow, addresses):
+    """A name with one reserved address is refused, and so are the public addresses of that answer."""
+    allow(ports=[canary.port, public_upstream.port])
+    resolve_names({"mixed.test": addresses})
+    for port in (canary.port, public_upstream.port):
         with pytest.raises(outbound.Refused, match="it is not on the public internet"):
             await outbound.get(f"http://mixed.test:{port}/")
-    assert not outside.seen
+    assert not public_upstream.requests
 
 
-async def test_public_name(outside, stands_for):
-    """A name that stands for public addresses only is called, with its own name as Host."""
-    stands_for({"api.test": [OUTSIDE]})
-    response = await outbound.get(f"http://api.test:{outside.port}/echo")
-    assert response.json()["headers"]["host"] == f"api.test:{outside.port}"
+async def test_public_name(public_upstream, resolve_names):
+    """A name with public addresses only is called, with the name as Host."""
+    resolve_names({"api.test": [PUBLIC_HOST]})
+    response = await outbound.get(f"http://api.test:{public_upstream.port}/echo")
+    assert response.json()["headers"]["host"] == f"api.test:{public_upstream.port}"
 
 
-async def test_rebinding_between_calls(outside, everywhere, stands_for, allow):
-    """A name that changes its mind after a good first answer is refused when it is looked up again."""
-    allow(ports=[everywhere.port])
-    answers = iter([[OUTSIDE], ["127.0.0.1"]])
-    stands_for({"rebind.test": lambda: next(answers)})
-    # Nobody listens there on the canary's port but the canary, so the good answer is asked for only by name.
-    found = await resolver.PublicResolver().resolve("rebind.test", everywhere.port)
-    assert [result["host"] for result in found] == [OUTSIDE]
+async def test_rebinding_between_calls(public_upstream, canary, resolve_names, allow):
+    """A name that resolves to another address after a public first answer is refused."""
+    allow(ports=[canary.port])
+    addresses = iter([[PUBLIC_HOST], ["127.0.0.1"]])
+    resolve_names({"rebind.test": lambda: next(addresses)})
+    # Only the canary listens on its port, so that the public answer is requested from the resolver alone.
+    found = await resolver.PublicResolver().resolve("rebind.test", canary.port)
+    assert [result["host"] for result in found] == [PUBLIC_HOST]
     with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://rebind.test:{everywhere.port}/")
+        await outbound.get(f"http://rebind.test:{canary.port}/")
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1", "0.0.0.0"]])
-async def test_rebinding_between_check_and_connect(allow, everywhere, stands_for, monkeypatch, addresses):
-    """Where the lookup let a bad answer through, the socket is not made."""
-    allow(ports=[everywhere.port])
-    stands_for({"rebind.test": addresses})
-    monkeypatch.setattr(resolver, "reserved", lambda address: None)
+async def test_rebinding_between_check_and_connect(allow, canary, resolve_names, monkeypatch, addresses):
+    """If the resolver lets a reserved address through, the socket is not created."""
+    allow(ports=[canary.port])
+    resolve_names({"rebind.test": addresses})
+    monkeypatch.setattr(resolver, "describe_reserved", lambda address: None)
     with pytest.raises(
         outbound.Refused, match=r"rebind\.test:\d+ was not called: it is not on the public internet"
     ):
-        await outbound.get(f"http://rebind.test:{everywhere.port}/")
+        await outbound.get(f"http://rebind.test:{canary.port}/")
 
 
-async def test_lookup_alone(allow, everywhere, stands_for, monkeypatch):
-    """Where the socket would be made, the lookup already refuses."""
-    allow(ports=[everywhere.port])
-    stands_for({"bad.test": ["127.0.0.1"]})
-    monkeypatch.setattr(pools, "reserved", lambda address: None)
+async def test_resolver_alone(allow, canary, resolve_names, monkeypatch):
+    """The resolver refuses a reserved address before a socket would be created."""
+    allow(ports=[canary.port])
+    resolve_names({"bad.test": ["127.0.0.1"]})
+    monkeypatch.setattr(sockets, "describe_reserved", lambda address: None)
     with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://bad.test:{everywhere.port}/")
+        await outbound.get(f"http://bad.test:{canary.port}/")
 
 
-def test_socket():
-    """The socket for an address that is not public is not made."""
+def test_reserved_socket():
+    """A socket for an address that is not public is not created."""
     for kinds in VECTORS["reserved"].values():
         for address in kinds:
             with pytest.raises(ForbiddenAddress):
-                pools.checked_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 80, 0, 0)))
-    pools.checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
+                sockets.make_guarded_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 80, 0, 0)))
+    sockets.make_guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("host", INTERNAL)
-async def test_redirect_to_internal(outside, everywhere, allow, status, host):
-    """A redirect of any status to an internal address is refused, by a public upstream and by an allowed one."""
-    allow(ports=[outside.port, everywhere.port])
-    to = quote(f"http://{host}:{everywhere.port}/secret")
-    url = outside.url(f"/redirect?status={status}&to={to}")
-    with pytest.raises(outbound.Refused) as refused:
+async def test_redirect_to_internal(public_upstream, canary, allow, status, host):
+    """A redirect of any status to an internal address is refused, from a public or an allowed upstream."""
+    allow(ports=[public_upstream.port, canary.port])
+    to = quote(f"http://{host}:{canary.port}/secret")
+    url = public_upstream.url(f"/redirect?status={status}&to={to}")
+    with pytest.raises(outbound.Refused) as error:
         await outbound.get(url)
-    assert host.strip("[]") not in str(refused.value).replace(outside.place, "")
+    assert host.strip("[]") not in str(error.value).replace(public_upstream.address, "")
 
-    allow(outside.place, ports=[everywhere.port])
-    with pytest.raises(outbound.Refused, match=f"^{outside.place} redirects to a URL that was not called: "):
+    allow(public_upstream.address, ports=[canary.port])
+    with pytest.raises(
+        outbound.Refused, match=f"^{public_upstream.address} redirects to a URL that was not called: "
+    ):
         await outbound.post(url, json={})
 
 
-def locations(host, port):
-    """What a redirect may say to lead to a host."""
+def build_locations(host, port):
+    """Return Location values that lead to a host."""
     return [
         f"http://{host}:{port}/secret",
         f"https://{host}:{port}/secret",
@@ -150,36 +152,35 @@ def locations(host, port):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_to_everything(upstream, everywhere, allow, stands_for, status):
-    """A redirect of any status, absolute, without a scheme or with credentials, to any notation is refused."""
-    stands_for({"localhost": ["127.0.0.1"]})
-    allow(upstream.place, ports=[everywhere.port], OUTBOUND_PER_HOST=50)
+async def test_redirects_to_all_hosts(upstream, canary, allow, resolve_names, status):
+    """Redirects of any status, absolute, without a scheme or with credentials, to any notation are refused."""
+    resolve_names({"localhost": ["127.0.0.1"]})
+    allow(upstream.address, ports=[canary.port], OUTBOUND_PER_HOST=50)
 
     async def refused(to):
         with pytest.raises(outbound.Refused):
             await outbound.get(upstream.url("/redirect"), params={"status": status, "to": to}, deadline=60)
 
-    hosts = [host for host in [*HOSTS, *VECTORS["names_of_loopback"]] if is_sendable(host)]
-    all_of_them = [to for host in hosts for to in locations(host, everywhere.port)]
-    assert len(all_of_them) > 500
-    await asyncio.gather(*map(refused, all_of_them))
+    hosts = [host for host in [*HOSTS, *VECTORS["names_of_loopback"]] if is_valid_in_location(host)]
+    locations = [to for host in hosts for to in build_locations(host, canary.port)]
+    assert len(locations) > 500
+    await asyncio.gather(*map(refused, locations))
 
 
-def is_sendable(host):
-    """Whether a header can carry it, and it is the host of what it stands in."""
+def is_valid_in_location(host):
+    """Return whether a header can contain the host, unchanged and as a host."""
     return host.isprintable() and host.isascii() and host.strip() == host and host not in ("", ".")
 
 
-def test_vectors():
-    """There are enough of them."""
+def test_number_of_vectors():
     assert len({*HOSTS, *VECTORS["names_of_loopback"], *RESERVED}) >= 250
 
 
 @pytest.mark.parametrize("url", [url for urls in VECTORS["refused_urls"].values() for url in urls])
-async def test_refused_urls(allow, everywhere, stands_for, url):
-    """Nor does any other URL that is none of the public internet."""
-    stands_for({"example.com": ["127.0.0.1"]})
-    allow(ports=[everywhere.port])
+async def test_refused_urls(allow, canary, resolve_names, url):
+    """Other URLs outside the public internet are refused."""
+    resolve_names({"example.com": ["127.0.0.1"]})
+    allow(ports=[canary.port])
     with pytest.raises(outbound.Refused):
         await outbound.get(url)
 
@@ -193,62 +194,62 @@ async def test_refused_urls(allow, everywhere, stands_for, url):
         "http:///127.0.0.1:{}/",
     ],
 )
-async def test_redirect_in_odd_forms(upstream, everywhere, allow, to):
-    """A redirect without a scheme, with credentials or in a form that programs read differently is refused."""
-    allow(upstream.place, ports=[everywhere.port])
+async def test_ambiguous_redirects(upstream, canary, allow, to):
+    """A redirect without a scheme, with credentials or in an ambiguous notation is refused."""
+    allow(upstream.address, ports=[canary.port])
     with pytest.raises(outbound.Refused):
-        await outbound.get(upstream.url(f"/redirect?to={quote(to.format(everywhere.port))}"))
+        await outbound.get(upstream.url(f"/redirect?to={quote(to.format(canary.port))}"))
 
 
-async def test_redirect_to_a_name(upstream, everywhere, allow, stands_for):
-    """A redirect to a name that stands for an internal address is refused, and the name is not told."""
-    allow(upstream.place, ports=[everywhere.port])
-    stands_for({"payroll.corp.test": ["127.0.0.1"]})
-    to = quote(f"http://payroll.corp.test:{everywhere.port}/")
-    with pytest.raises(outbound.Refused) as refused:
+async def test_redirect_to_a_name(upstream, canary, allow, resolve_names):
+    """A redirect to a name with an internal address is refused, and the error does not contain the name."""
+    allow(upstream.address, ports=[canary.port])
+    resolve_names({"payroll.corp.test": ["127.0.0.1"]})
+    to = quote(f"http://payroll.corp.test:{canary.port}/")
+    with pytest.raises(outbound.Refused) as error:
         await outbound.get(upstream.url(f"/redirect?to={to}"))
     assert (
-        str(refused.value)
-        == f"{upstream.place} redirects to a URL that was not called: it is not on the public internet."
+        str(error.value)
+        == f"{upstream.address} redirects to a URL that was not called: it is not on the public internet."
     )
 
 
-async def test_name_of_an_opened_place(upstream, stands_for, allow):
-    """The allow list opens a place as it is written, not by a name that stands for it."""
-    stands_for({"friend.test": ["127.0.0.1"]})
-    allow(upstream.place, ports=[upstream.port])
+async def test_name_of_an_allowed_address(upstream, resolve_names, allow):
+    """The allow list permits an address as it is written, not a name that resolves to it."""
+    resolve_names({"partner.test": ["127.0.0.1"]})
+    allow(upstream.address, ports=[upstream.port])
     assert (await outbound.get(upstream.url("/ok"))).status == 200
-    for host in ("friend.test", "[::ffff:127.0.0.1]", "2130706433"):
+    for host in ("partner.test", "[::ffff:127.0.0.1]", "2130706433"):
         with pytest.raises(outbound.Refused):
             await outbound.get(f"http://{host}:{upstream.port}/ok")
-    assert len(upstream.seen) == 1
+    assert len(upstream.requests) == 1
 
 
-async def test_opened_name(upstream, stands_for, allow):
-    """A name on the allow list may stand for an internal address."""
-    stands_for({"friend.test": ["127.0.0.1"]})
-    allow(f"friend.test:{upstream.port}")
-    assert (await outbound.get(f"http://Friend.test:{upstream.port}/ok")).text() == "ok"
+async def test_allowed_name(upstream, resolve_names, allow):
+    """A name on the allow list may resolve to an internal address."""
+    resolve_names({"partner.test": ["127.0.0.1"]})
+    allow(f"partner.test:{upstream.port}")
+    assert (await outbound.get(f"http://Partner.test:{upstream.port}/ok")).text() == "ok"
 
 
-async def test_connections_are_not_shared(upstream, stands_for, allow):
-    """A connection that was made without a check is not picked up by a call that must be checked."""
-    stands_for({"friend.test": ["127.0.0.1"]})
-    url = f"http://friend.test:{upstream.port}/ok"
+async def test_connections_are_not_shared(upstream, resolve_names, allow):
+    """A connection that was made without the guard is not used by a guarded call."""
+    resolve_names({"partner.test": ["127.0.0.1"]})
+    url = f"http://partner.test:{upstream.port}/ok"
     allow(ports=[upstream.port])
     await outbound.get(url, guard=False)
     with pytest.raises(outbound.Refused):
         await outbound.get(url)
-    allow(f"friend.test:{upstream.port}")
+    allow(f"partner.test:{upstream.port}")
     await outbound.get(url)
     allow(ports=[upstream.port])
     with pytest.raises(outbound.Refused):
         await outbound.get(url)
-    assert len(upstream.seen) == 2
+    assert len(upstream.requests) == 2
 
 
 async def test_without_guard(upstream, allow):
-    """guard=False calls any address and port, and still only http and https without credentials."""
+    """guard=False permits any address and port, but only http and https without credentials."""
     allow()
     assert (await outbound.get(upstream.url("/ok"), guard=False)).status == 200
     to = quote(upstream.url("/ok"))
@@ -256,24 +257,24 @@ async def test_without_guard(upstream, allow):
     with pytest.raises(outbound.Refused):
         await outbound.get("file:///etc/passwd", guard=False)
     with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://user:password@{upstream.place}/", guard=False)
+        await outbound.get(f"http://user:password@{upstream.address}/", guard=False)
 
 
-async def test_no_proxy_of_the_environment(outside, everywhere, monkeypatch, tmp_path):
+async def test_no_proxy_of_the_environment(public_upstream, canary, monkeypatch, tmp_path):
     """Proxies and .netrc of the environment are not used."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{everywhere.port}/")
-    (tmp_path / ".netrc").write_text(f"machine {OUTSIDE} login demo password secret\n")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}/")
+    (tmp_path / ".netrc").write_text(f"machine {PUBLIC_HOST} login demo password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    headers = (await outbound.get(outside.url("/echo"))).json()["headers"]
+    headers = (await outbound.get(public_upstream.url("/echo"))).json()["headers"]
     assert "authorization" not in headers
 
 
-async def test_many_at_once(outside, everywhere, stands_for, allow):
-    """Hundreds of mixed calls at once: the good ones are answered, the bad ones refused."""
-    allow(ports=[outside.port, everywhere.port], OUTBOUND_PER_HOST=50)
-    stands_for({"good.test": [OUTSIDE], "bad.test": [OUTSIDE, "127.0.0.1"]})
+async def test_many_at_once(public_upstream, canary, resolve_names, allow):
+    """Hundreds of mixed calls at once: public ones succeed, others are refused."""
+    allow(ports=[public_upstream.port, canary.port], OUTBOUND_PER_HOST=50)
+    resolve_names({"good.test": [PUBLIC_HOST], "bad.test": [PUBLIC_HOST, "127.0.0.1"]})
 
     async def outcome(url):
         try:
@@ -281,18 +282,18 @@ async def test_many_at_once(outside, everywhere, stands_for, allow):
         except outbound.OutboundError as exc:
             return type(exc)
 
-    good, bad = f"http://good.test:{outside.port}/ok", f"http://bad.test:{everywhere.port}/"
+    good, bad = f"http://good.test:{public_upstream.port}/ok", f"http://bad.test:{canary.port}/"
     assert await asyncio.gather(*map(outcome, [good, bad] * 150)) == [200, outbound.Refused] * 150
 
 
-async def test_the_log_tells_why(allow, everywhere, stands_for, caplog):
-    """Operators find the reason in the log, and no address."""
+async def test_log_of_refusals(allow, canary, resolve_names, caplog):
+    """The log contains the reason, and no address."""
     caplog.set_level("INFO", "notifications.outbound")
-    allow(ports=[everywhere.port])
-    stands_for({"bad.test": ["10.1.2.3"]})
+    allow(ports=[canary.port])
+    resolve_names({"bad.test": ["10.1.2.3"]})
     with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://bad.test:{everywhere.port}/")
+        await outbound.get(f"http://bad.test:{canary.port}/")
     assert caplog.messages == [
-        f"Refused a call to bad.test:{everywhere.port}: the address is private use, RFC 1918."
+        f"Refused a call to bad.test:{canary.port}: the address is private use, RFC 1918."
     ]
-    assert reserved("10.1.2.3") == "private use, RFC 1918"
+    assert describe_reserved("10.1.2.3") == "private use, RFC 1918"

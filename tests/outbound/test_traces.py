@@ -1,4 +1,4 @@
-"""Traces: passed on with calls, and spans where OpenTelemetry is installed."""
+"""Traces: propagated with calls, and spans with OpenTelemetry."""
 
 import asyncio
 from types import SimpleNamespace
@@ -23,22 +23,23 @@ def without_telemetry(monkeypatch):
     monkeypatch.setattr(telemetry, "trace", None)
 
 
-async def sent(upstream):
+async def send(upstream):
+    """Make a call and return the trace headers that the upstream received."""
     await outbound.get(upstream.url("/ok"))
-    headers = upstream.seen[-1].headers
+    headers = upstream.requests[-1].headers
     return headers.get("traceparent"), headers.get("tracestate")
 
 
-async def test_passed_on(upstream, without_telemetry):
-    """The trace of a request goes along with the calls made for it, and with no others; its tracestate never does."""
+async def test_propagated(upstream, without_telemetry):
+    """The trace of a request is sent with its calls, and with no others; its tracestate never is."""
     with outbound.tracing({"traceparent": PARENT, "tracestate": "a=1,b=2"}):
-        assert await sent(upstream) == (PARENT, None)
-        task = asyncio.create_task(sent(upstream))
+        assert await send(upstream) == (PARENT, None)
+        task = asyncio.create_task(send(upstream))
     assert await task == (PARENT, None)
-    assert await sent(upstream) == (None, None)
+    assert await send(upstream) == (None, None)
     with outbound.tracing({"traceparent": PARENT}):
         await outbound.get(upstream.url("/ok"), headers={"Traceparent": "own"})
-        assert upstream.seen[-1].headers.getall("traceparent") == ["own"]
+        assert upstream.requests[-1].headers.getall("traceparent") == ["own"]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ async def test_passed_on(upstream, without_telemetry):
     ],
 )
 async def test_malformed(upstream, without_telemetry, parent, state, expected):
-    """What is malformed is not passed on, and a later version as this one. A job keeps the tracestate."""
+    """Malformed trace headers are not sent, a later version as version 00. A job keeps the tracestate."""
     with outbound.tracing({"traceparent": parent, "tracestate": state}):
-        assert await sent(upstream) == (expected[0], None)
+        assert await send(upstream) == (expected[0], None)
         assert (
             dict(traces.carried()).get("traceparent"),
             dict(traces.carried()).get("tracestate"),
@@ -69,36 +70,36 @@ async def test_malformed(upstream, without_telemetry, parent, state, expected):
 
 
 async def test_not_to_another_origin(upstream, allow, without_telemetry):
-    """A redirect to another origin takes no trace along."""
+    """A redirect to another origin sends no trace."""
     other = Upstream()
-    allow(upstream.place, other.place)
+    allow(upstream.address, other.address)
     with outbound.tracing({"traceparent": PARENT}):
         await outbound.get(upstream.url(f"/redirect?to={other.url('/ok')}"))
-    assert "traceparent" in upstream.seen[-1].headers
-    assert "traceparent" not in other.seen[-1].headers
+    assert "traceparent" in upstream.requests[-1].headers
+    assert "traceparent" not in other.requests[-1].headers
     other.close()
 
 
 def test_scope():
-    """The headers of an ASGI request are read; two parents are none."""
+    """The headers of an ASGI request are parsed; two traceparents are ignored."""
 
-    def noted(*headers):
+    def parse(*headers):
         traces.note([(b"host", b"a"), *headers])
         return traces.carried()
 
     parent = (b"traceparent", PARENT.encode())
-    assert noted(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
+    assert parse(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
         ("traceparent", PARENT),
         ("tracestate", "a=1,b=2"),
     )
-    assert noted(parent, parent) == ()
-    assert noted((b"traceparent", b"\xff")) == ()
-    assert noted() == ()
+    assert parse(parent, parent) == ()
+    assert parse((b"traceparent", b"\xff")) == ()
+    assert parse() == ()
 
 
 @pytest.fixture
 def spans(monkeypatch):
-    """Finished spans of a tracer provider of its own."""
+    """The finished spans of a tracer provider of the test."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -107,8 +108,8 @@ def spans(monkeypatch):
 
 
 async def test_spans(upstream, spans):
-    """Each request is a client span without its query, and the parent of what the other side does."""
-    await outbound.get(upstream.url("/times?say=503&token=secret"))
+    """Each request is a client span without its query, and the parent of the server's spans."""
+    await outbound.get(upstream.url("/sequence?statuses=503&token=secret"))
     first, second = spans.get_finished_spans()
     assert (first.name, first.kind.name, first.attributes["http.response.status_code"]) == (
         "GET",
@@ -117,31 +118,31 @@ async def test_spans(upstream, spans):
     )
     assert (first.status.status_code.name, first.attributes["error.type"]) == ("ERROR", "503")
     assert (second.status.status_code.name, second.attributes["http.request.resend_count"]) == ("UNSET", 1)
-    assert second.attributes["url.full"] == upstream.url("/times")
+    assert second.attributes["url.full"] == upstream.url("/sequence")
     assert (second.attributes["server.address"], second.attributes["server.port"]) == (
         "127.0.0.1",
         upstream.port,
     )
-    for span, seen in zip((first, second), upstream.seen, strict=True):
+    for span, received in zip((first, second), upstream.requests, strict=True):
         ids = f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-"
-        assert seen.headers["traceparent"].startswith(ids)
+        assert received.headers["traceparent"].startswith(ids)
 
 
-async def test_nothing_else_of_a_visitor_is_sent(upstream, spans):
-    """The span continues the visitor's trace; their tracestate and baggage stay here."""
-    headers = {"traceparent": PARENT, "tracestate": "visitor=secret", "baggage": "user=ada"}
+async def test_only_traceparent_is_sent(upstream, spans):
+    """The span continues the incoming request's trace; its tracestate and baggage are not sent."""
+    headers = {"traceparent": PARENT, "tracestate": "visitor=secret", "baggage": "user=alice"}
     token = context.attach(propagate.extract(headers))
     try:
         await outbound.get(upstream.url("/ok"))
     finally:
         context.detach(token)
-    seen = upstream.seen[-1].headers
-    assert seen["traceparent"].split("-")[1] == PARENT.split("-")[1]
-    assert "tracestate" not in seen and "baggage" not in seen
+    received = upstream.requests[-1].headers
+    assert received["traceparent"].split("-")[1] == PARENT.split("-")[1]
+    assert "tracestate" not in received and "baggage" not in received
 
 
 async def test_span_of_an_error(upstream, spans):
-    """What goes wrong ends its span."""
+    """An error ends its span."""
     with pytest.raises(outbound.TooLarge):
         await outbound.get(upstream.url("/sized/100"), max_bytes=5)
     (span,) = spans.get_finished_spans()
@@ -149,21 +150,21 @@ async def test_span_of_an_error(upstream, spans):
 
 
 async def test_without_a_provider(upstream):
-    """OpenTelemetry that is installed and not set up changes nothing: a trace is passed on."""
+    """Without a tracer provider OpenTelemetry changes nothing: the trace is sent."""
     with outbound.tracing({"traceparent": PARENT}):
-        assert (await sent(upstream))[0] == PARENT
+        assert (await send(upstream))[0] == PARENT
 
 
-async def test_a_provider_without_ids(upstream, monkeypatch):
-    """With OTEL_SDK_DISABLED spans have ids of zeros: the trace of the request is passed on."""
+async def test_provider_without_ids(upstream, monkeypatch):
+    """With OTEL_SDK_DISABLED the ids of spans are zeros: the incoming request's trace is sent."""
     monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
-    assert (await sent(upstream))[0] is None
+    assert (await send(upstream))[0] is None
     with outbound.tracing({"traceparent": PARENT}):
-        assert (await sent(upstream))[0] == PARENT
+        assert (await send(upstream))[0] == PARENT
 
 
-async def test_a_request_carries_its_trace():
-    """What a view calls passes on the trace of its request, and that of no earlier one."""
+async def test_trace_of_a_request():
+    """The calls of a view send the trace of its request, and not of an earlier one."""
     carried = []
 
     async def django(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Real servers on loopback: an API that behaves, one that says what it is told, and a canary on every address."""
+"""Real servers on loopback: an API, one that sends canned bytes, and a canary on every address."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,7 @@ from tests.support.network import Listener
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A request as it arrived."""
-
+class ReceivedRequest:
     method: str
     path: str
     headers: object
@@ -24,22 +22,22 @@ class Seen:
 
 
 class Upstream:
-    """An aiohttp server in a thread of its own, so that event loops of tests may come and go.
+    """An aiohttp server in its own thread, which outlives the event loops of a test.
 
-    `seen` are the requests, `most` is how many were under way at once.
+    `requests` are those received, `active` those being handled, and `max_active` their maximum.
     """
 
     def __init__(self, host="127.0.0.1"):
-        self.seen, self.now, self.most = [], 0, 0
+        self.requests, self.active, self.max_active = [], 0, 0
         self.connections = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.runner, self.port = self._call(self._start(host))
-        self.place = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def url(self, path="/"):
-        return f"http://{self.place}{path}"
+        return f"http://{self.address}{path}"
 
     def close(self):
         if self.loop.is_closed():
@@ -54,9 +52,9 @@ class Upstream:
 
     async def _start(self, host):
         app = web.Application(client_max_size=20_000_000)
-        app.router.add_route("*", "/{what}", self._answer)
-        app.router.add_route("*", "/{what}/{value}", self._answer)
-        app.router.add_route("*", "/", self._answer)
+        app.router.add_route("*", "/{name}", self._handle)
+        app.router.add_route("*", "/{name}/{value}", self._handle)
+        app.router.add_route("*", "/", self._handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, host, 0)
@@ -65,46 +63,46 @@ class Upstream:
 
     async def _stop(self):
         await self.runner.cleanup()
-        # Answers that nobody waits for any more.
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
+        # Handlers whose clients have gone.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, request):
+    async def _handle(self, request):
         self.connections.add(request.transport.get_extra_info("peername")[1])
-        self.now += 1
-        self.most = max(self.most, self.now)
+        self.active += 1
+        self.max_active = max(self.max_active, self.active)
         try:
-            self.seen.append(
-                Seen(
+            self.requests.append(
+                ReceivedRequest(
                     method=request.method,
                     path=request.raw_path,
                     headers=request.headers,
                     body=await request.read(),
                 )
             )
-            return await getattr(self, request.match_info.get("what", "ok"))(request)
+            return await getattr(self, request.match_info.get("name", "ok"))(request)
         finally:
-            self.now -= 1
+            self.active -= 1
 
-    async def busy(self):
-        """Returns as soon as a request is under way."""
+    async def wait_until_busy(self):
+        """Wait until a request is being handled."""
         async with asyncio.timeout(60):
-            while not self.now:  # noqa: ASYNC110  # another thread's loop counts
+            while not self.active:  # noqa: ASYNC110  # set by another thread
                 await asyncio.sleep(0.005)
 
     async def ok(self, request):
         return web.Response(text="ok")
 
     async def echo(self, request):
-        answer = {
+        received = {
             "method": request.method,
             "path": request.raw_path,
             "headers": {name.lower(): value for name, value in request.headers.items()},
             "body": (await request.read()).decode(),
         }
-        return web.json_response(answer, headers={"Set-Cookie": "a=b"})
+        return web.json_response(received, headers={"Set-Cookie": "a=b"})
 
     async def status(self, request):
         return web.Response(status=int(request.match_info["value"]))
@@ -114,67 +112,67 @@ class Upstream:
         status = int(request.query.get("status", 302))
         return web.Response(status=status, headers={"Location": request.query["to"]})
 
-    async def times(self, request):
-        """Says the statuses of the query one after the other, then 200; `wait` is their Retry-After."""
-        told = request.query["say"].split(",")
-        at = sum(seen.path == request.raw_path for seen in self.seen) - 1
-        if at >= len(told):
+    async def sequence(self, request):
+        """CannedServer the statuses of the query one after the other, then 200; `wait` is their Retry-After."""
+        statuses = request.query["statuses"].split(",")
+        index = sum(received.path == request.raw_path for received in self.requests) - 1
+        if index >= len(statuses):
             return web.Response(text="ok")
-        if told[at] == "cut":
+        if statuses[index] == "cut":
             request.transport.close()
             return web.Response()
-        if told[at] == "half":
-            answer = web.StreamResponse(headers={"Content-Length": "1000"})
-            await answer.prepare(request)
-            await answer.write(b"half")
+        if statuses[index] == "half":
+            response = web.StreamResponse(headers={"Content-Length": "1000"})
+            await response.prepare(request)
+            await response.write(b"half")
             request.transport.close()
-            return answer
-        headers = {"Retry-After": request.query["wait"]} if "wait" in request.query else {}
-        return web.Response(status=int(told[at]), headers=headers, text="not now")
+            return response
+        headers = {"Retry-After": request.query["retry_after"]} if "retry_after" in request.query else {}
+        return web.Response(status=int(statuses[index]), headers=headers, text="not now")
 
     async def slow(self, request):
         await asyncio.sleep(float(request.match_info["value"]))
         return web.Response(text="slow")
 
     async def drip(self, request):
-        answer = web.StreamResponse()
-        await answer.prepare(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
         with contextlib.suppress(ConnectionError):
             for _ in range(600):
-                await answer.write(b".")
+                await response.write(b".")
                 await asyncio.sleep(0.05)
-        return answer
+        return response
 
     async def big(self, request):
-        answer = web.StreamResponse()
-        await answer.prepare(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
         with contextlib.suppress(ConnectionError):
             for _ in range(int(request.match_info["value"]) * 10):
-                await answer.write(b"x" * 100_000)
-        return answer
+                await response.write(b"x" * 100_000)
+        return response
 
     async def sized(self, request):
         return web.Response(body=b"x" * int(request.match_info["value"]))
 
-    async def packed(self, request):
+    async def compressed(self, request):
         encoding, size = request.query["encoding"], int(request.match_info["value"])
-        body = pack(encoding, size)[: int(request.query.get("cut", 10**9))]
+        body = compress(encoding, size)[: int(request.query.get("cut", 10**9))]
         return web.Response(body=body, headers={"Content-Encoding": encoding})
 
 
-def pack(encoding, size):
-    """`size` zeros, packed without making them all at once; several encodings like `gzip, br`, one in the other."""
+def compress(encoding, size):
+    """Return `size` compressed zeros, without creating them all at once. `gzip, br` nests two encodings."""
     first, _, others = encoding.partition(",")
     if others or first in ("br", "zstd"):
-        body = pack(first, size) if others else bytes(size)
+        body = compress(first, size) if others else bytes(size)
         for name in (others or first).split(","):
-            body = PACKERS[name.strip()](body)
+            body = COMPRESSORS[name.strip()](body)
         return body
     wbits = {"gzip": 31, "deflate": 15, "raw": -15}.get(encoding.lower(), 31)
-    packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, wbits)
     block = bytes(1_000_000)
-    parts = [packer.compress(block) for _ in range(size // len(block))]
-    return b"".join([*parts, packer.compress(bytes(size % len(block))), packer.flush()])
+    parts = [compressor.compress(block) for _ in range(size // len(block))]
+    return b"".join([*parts, compressor.compress(bytes(size % len(block))), compressor.flush()])
 
 
 def _brotli(body):
@@ -189,40 +187,41 @@ def _zstd(body):
     return zstd.compress(body, 19)
 
 
-PACKERS = {"br": _brotli, "zstd": _zstd, "gzip": gzip.compress, "deflate": zlib.compress}
+COMPRESSORS = {"br": _brotli, "zstd": _zstd, "gzip": gzip.compress, "deflate": zlib.compress}
 
 
-class Says(Listener):
-    """A server that answers every connection with the same bytes, then closes it, or keeps it open.
+class CannedServer(Listener):
+    """A server that sends the same bytes on every connection, then closes it, or with `keep_open` leaves it open.
 
-    With `again` it answers every request on the connection, unless it is to `hang_up` at the second. `asked` counts.
+    With `keep_alive` it responds to every request on a connection, unless `closes_kept` is set: then it closes the
+    connection at the second request.
     """
 
-    def __init__(self, *said, keep=False, again=False):
-        self.said, self.keep, self.again, self.asked = said, keep, again, 0
-        self.hang_up = False
+    def __init__(self, *parts, keep_open=False, keep_alive=False):
+        self.parts, self.keep_open, self.keep_alive, self.request_count = parts, keep_open, keep_alive, 0
+        self.closes_kept = False
         super().__init__()
         self.url = f"http://{self.address}/"
 
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(60)
-            old = False
+            was_used = False
             while connection.recv(65536):
-                self.asked += 1
-                if old and self.hang_up:
+                self.request_count += 1
+                if was_used and self.closes_kept:
                     return
-                old = True
-                for part in self.said:
+                was_used = True
+                for part in self.parts:
                     connection.sendall(part)
-                if not self.again:
+                if not self.keep_alive:
                     break
-            if self.keep:
+            if self.keep_open:
                 connection.recv(1)
 
 
-class EverywhereCanary:
-    """Listens on one port of every address of this machine, and counts connections."""
+class Canary:
+    """Listen on one port of every address of this machine, and count connections."""
 
     def __init__(self):
         self.connections = 0
@@ -248,7 +247,7 @@ class EverywhereCanary:
             server.close()
 
 
-def answer(body=b"", *headers, status="200 OK"):
-    """The bytes of an HTTP answer."""
+def http_response(body=b"", *headers, status="200 OK"):
+    """Return the bytes of an HTTP response."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body

@@ -1,0 +1,143 @@
+"""The request that a call sends, built and validated from the arguments of ``outbound.request``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from notifications import __version__
+from notifications.traces import outgoing
+
+from . import idempotency
+from .body import Form, encode
+from .call import Call
+from .decompression import ACCEPT_ENCODING
+from .guard import Forbidden, Target, parse
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
+
+#: Methods that may be sent twice (RFC 9110, section 9.2.2). Others may with an Idempotency-Key.
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+_DEFAULT_HEADERS = CIMultiDictProxy(
+    CIMultiDict(
+        {
+            "Accept": "*/*",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": f"asyncsite-notifications/{__version__}",
+        }
+    )
+)
+_COMMON_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_METHOD_TOKEN = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+_LINE_BREAK_OR_NUL = re.compile(r"[\r\n\0]")
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keyword arguments of ``request`` and ``stream``."""
+
+    json: Any
+    data: bytes | str | Form | None
+    headers: Headers | None
+    params: Form | None
+    deadline: float
+    max_bytes: int
+    retries: int
+    guard: bool
+    idempotency_key: str | bool
+
+
+class Request(NamedTuple):
+    """One HTTP request. A tuple, because one is made for each call."""
+
+    method: str
+    target: Target
+    headers: CIMultiDictProxy[str]
+    body: bytes | None
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether sending the request twice has the same effect as sending it once."""
+        return self.method in IDEMPOTENT_METHODS or idempotency.HEADER in self.headers
+
+    def with_header(self, name: str, value: str) -> Request:
+        """Return a copy of the request with one header set."""
+        headers = CIMultiDict(self.headers)
+        headers[name] = value
+        return self._replace(headers=CIMultiDictProxy(headers))
+
+
+def build_request(
+    method: str,
+    url: str,
+    json: Any = None,
+    data: bytes | str | Form | None = None,
+    headers: Headers | None = None,
+    params: Form | None = None,
+    deadline: float = 10.0,
+    max_bytes: int = 5_000_000,
+    retries: int = 2,
+    guard: bool = True,
+    idempotency_key: str | bool = False,
+) -> tuple[Call, Request]:
+    """Validate the arguments of ``outbound.request`` and return the call and its first request.
+
+    Raises ``Refused`` for a URL that may not be called, and ``ValueError`` or ``TypeError`` for other bad arguments.
+    """
+    if not 0 < deadline < math.inf:
+        raise ValueError(f"deadline is {deadline!r}. It must be a positive number of seconds.")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries is {retries!r}. It must be an integer of 0 or more.")
+    method = _validate_method(method)
+    call = Call(
+        method=method,
+        host="The URL",
+        deadline=deadline,
+        max_bytes=max_bytes,
+        retries=retries,
+        guard=guard,
+    )
+    body, content_type = encode(json, data)
+    target = _parse_url(call, url, params)
+    call.host = target.url.raw_authority
+    request = Request(method=method, target=target, headers=_build_headers(headers, content_type), body=body)
+    if idempotency_key is not False:
+        key = idempotency.make_key(idempotency_key, method, str(target.url), body)
+        request = request.with_header(idempotency.HEADER, key)
+    return call, request
+
+
+def _parse_url(call: Call, url: str, params: Form | None) -> Target:
+    try:
+        target = parse(url)
+        return target if params is None else parse(str(target.url.extend_query(params)))
+    except Forbidden as exc:
+        raise call.refused_error(exc) from exc
+
+
+def _validate_method(method: str) -> str:
+    method = method.upper()
+    if method in _COMMON_METHODS:
+        return method
+    if not _METHOD_TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
+        raise ValueError(f"method is {method!r}. Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS.")
+    return method
+
+
+def _build_headers(headers: Headers | None, content_type: str) -> CIMultiDictProxy[str]:
+    trace_headers = outgoing()
+    if not headers and not content_type and not trace_headers:
+        return _DEFAULT_HEADERS
+    merged = CIMultiDict(headers or {})
+    for name, value in merged.items():
+        if _LINE_BREAK_OR_NUL.search(name + value):
+            raise ValueError(f"The header {name!r} contains a line break or a NUL.")
+    for name, value in (*_DEFAULT_HEADERS.items(), *trace_headers):
+        merged.setdefault(name, value)
+    if content_type:
+        merged.setdefault("Content-Type", content_type)
+    return CIMultiDictProxy(merged)
