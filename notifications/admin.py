@@ -17,13 +17,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming.stranded import unserved
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
-from notifications.realtime import frames
 
 
 class ReadOnly:
@@ -199,13 +199,13 @@ class JobAdmin(Owned, admin.ModelAdmin):
 
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
-        return (frames.error_of(job) or {}).get("detail") or "-"
+        return (serializers.job_error(job) or {}).get("detail") or "-"
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:
         """The shape of the arguments: their values may be anybody's secrets."""
         try:
-            args, kwargs = json.loads(job.args), frames.json_object(job.kwargs)
+            args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
         except (ValueError, RecursionError):
             return _("damaged: they are not JSON")
         positional = [type(value).__name__ for value in args]

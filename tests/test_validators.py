@@ -11,9 +11,8 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifications import validators
+from notifications import serializers, validators
 from notifications.models import Job, Notification
-from notifications.realtime import frames
 
 
 def test_a_text_is_returned_as_it_is():
@@ -221,7 +220,7 @@ def test_the_largest_notification_fits():
         read_at=timezone.now(),
         archived_at=timezone.now(),
     )
-    assert len(frames.encode(frames.item(row)).encode()) < validators.ITEM
+    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.ITEM
 
 
 def test_the_largest_job_fits():
@@ -241,7 +240,7 @@ def test_the_largest_job_fits():
             ("created_at", "queued_at", "started_at", "finished_at", "run_after"), timezone.now()
         ),
     )
-    assert len(frames.encode(frames.item(row)).encode()) < validators.ITEM
+    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.ITEM
 
 
 def test_the_columns_hold_what_the_bounds_allow():

@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connec
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
 
-from notifications import paths
+from notifications import paths, serializers
 from notifications.compat import TaskResult
 from notifications.db.threads import NoThread
 from notifications.db.transactions import begin_with_write, connection, database
@@ -35,7 +35,7 @@ from notifications.jobs.enqueueing.rate_limit import counted
 from notifications.jobs.host_code import name_of
 from notifications.models import Job
 from notifications.problems import Problem, busy, log_database_error, private
-from notifications.realtime import frames, hub
+from notifications.realtime import hub
 
 logger = logging.getLogger("notifications")
 
@@ -90,7 +90,7 @@ async def aaccept(request: HttpRequest, ask: Callable[[], TaskResult]) -> HttpRe
 
 def job_response(job: Job, *, status: int = 200, headers: dict[str, Any] | None = None) -> HttpResponse:
     """Return a job as JSON, with what a client needs to ask again."""
-    response = HttpResponse(frames.encode_item(job), content_type="application/json", status=status)
+    response = HttpResponse(serializers.encode_item(job), content_type="application/json", status=status)
     for name, value in (headers or {}).items():
         if value:
             response[name] = value

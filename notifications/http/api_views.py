@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import streams
+from notifications import serializers, streams
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http import until_done
@@ -31,7 +31,7 @@ from notifications.http.waiting import WaitSlot, close_connections, release_thre
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, private
-from notifications.realtime import frames, hub, reader
+from notifications.realtime import hub, reader
 from notifications.streams import changes, inbox, listing
 
 #: Items of a page, unless told and at most; ids in one request.
@@ -55,7 +55,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
     page = list(rows.order_by("-id")[: limit + 1])
     more = len(page) > limit
     del page[limit:]
-    return _json(frames.listing(page, next=str(page[-1].id) if more else None))
+    return _json(serializers.encode_list(page, next=str(page[-1].id) if more else None))
 
 
 @aapi
@@ -99,7 +99,7 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
         raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")
     result = mine.result or "null"
     try:
-        frames.decode(result)
+        serializers.decode(result)
     except (ValueError, RecursionError) as exc:
         raise Problem(409, "The result is damaged: it is not JSON. Ask for the work again.") from exc
     return _json(result)
@@ -154,7 +154,7 @@ def notifications(request: HttpRequest) -> HttpResponse:
     more = len(page) > limit
     del page[limit:]
     return _json(
-        frames.listing(
+        serializers.encode_list(
             page,
             next=page[-1].raised if more else None,
             epoch=epoch,
@@ -174,7 +174,7 @@ def mark(request: HttpRequest, verb: str) -> HttpResponse:
     more = inbox.mark(user, verb, up_to, ids)
     position = changes.position(user)
     answer = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": more}
-    return _json(frames.encode(answer))
+    return _json(serializers.encode(answer))
 
 
 @exempt_from_host

@@ -19,12 +19,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
+from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import log_database_error
-from notifications.realtime import frames
 from notifications.realtime.reader import number_first
 from notifications.streams import pages
 from notifications.streams.inbox import mark
@@ -103,7 +103,7 @@ def job(request: HttpRequest, id: UUID) -> HttpResponse:
         "notifications_position": here,
         "job": mine,
         "is_tried_again": mine.state in manual.RETRYABLE_STATES,
-        "error": frames.error_of(mine),
+        "error": serializers.job_error(mine),
         "result": _pretty(mine.result),
     }
     return render(request, "notifications/job.html", context)

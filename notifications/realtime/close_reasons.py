@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from notifications.realtime.frames import encode
+from notifications.serializers import encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

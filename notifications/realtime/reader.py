@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseFault
 
-from notifications import streams
+from notifications import serializers, streams
 from notifications.db.damaged_rows import is_damage, log_damage
 from notifications.models import Notification
 from notifications.realtime import frames
@@ -55,7 +55,10 @@ class ChangeRange:
 
     def sync(self, epoch: str, jobs: list[str]) -> tuple[frames.Frame, bool]:
         """Return the frame for somebody who catches up, and whether more must follow: rows, or jobs without room."""
-        more = self.more or frames.size(self.items) + frames.size(jobs) > frames.FRAME_BYTES
+        more = (
+            self.more
+            or serializers.encoded_size(self.items) + serializers.encoded_size(jobs) > frames.FRAME_BYTES
+        )
         return frames.sync(epoch, self.prev, self.seq, self.unread, self.items, None if more else jobs), more
 
 
@@ -170,7 +173,7 @@ def _change_range(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) -
 
 
 def _snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
-    newest_first = frames.fit((frames.encode_item(row) for row in reversed(rows)), frames.SNAPSHOT_BYTES)
+    newest_first = frames.fit((serializers.encode_item(row) for row in reversed(rows)), frames.SNAPSHOT_BYTES)
     return ChangeRange(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 
 
@@ -190,7 +193,7 @@ def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
         seen.jobs[user] = []
         # By the rows: one that was read for somebody who starts may have moved on since its version was.
         changed = [id for id, version in seen.versions[user].items() if known.get(id) != version]
-        texts = [frames.encode_item(rows[id]) for id in changed if id in rows]
+        texts = [serializers.encode_item(rows[id]) for id in changed if id in rows]
         while texts:
             some = frames.fit(texts, frames.JOBS_BYTES)
             seen.jobs[user].append(frames.jobs(some))
@@ -201,12 +204,12 @@ def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
 
 def _encode_active(versions: Mapping[Any, int], rows: Mapping[Any, Any]) -> list[str]:
     """Items of active jobs, newest first, as many as fit."""
-    return frames.fit((frames.encode_item(rows[id]) for id in versions if id in rows), frames.JOBS_BYTES)
+    return frames.fit((serializers.encode_item(rows[id]) for id in versions if id in rows), frames.JOBS_BYTES)
 
 
 def _encode_once(row: Any, encoded: dict[Any, str]) -> str:
     key = (row.id, row.seq)
     text = encoded.get(key)
     if text is None:
-        text = encoded[key] = frames.encode_item(row)
+        text = encoded[key] = serializers.encode_item(row)
     return text

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 
+from notifications import serializers
 from notifications.realtime import frames, reader
 from notifications.realtime.transports.consumers import notifications_socket
 from tests.support.follower import Follower
@@ -91,7 +92,7 @@ class Device:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
-                self.follower.hold(json.loads(frames.encode(frames.item(row))))
+                self.follower.hold(json.loads(serializers.encode(serializers.serialize(row))))
             else:
                 del self.follower.jobs[id]
 

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from notifications import streams
+from notifications import serializers, streams
 from notifications.models import Job, Notification, Stream
-from notifications.realtime import frames, hub
+from notifications.realtime import hub
 from notifications.signals import rung
 from tests.model import rows
 from tests.model.device import Device
@@ -275,8 +275,8 @@ def differences(follower, user):
         if row is None:  # pruned, of which nobody is told
             if not (item["archived_at"] if item["kind"] == "notification" else item["done"]):
                 yield f"{item} is held, and gone"
-        elif item != json.loads(frames.encode(frames.item(row))):
-            yield f"{item} is {frames.item(row)}"
+        elif item != json.loads(serializers.encode(serializers.serialize(row))):
+            yield f"{item} is {serializers.serialize(row)}"
 
 
 listeners = []

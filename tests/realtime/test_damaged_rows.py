@@ -7,10 +7,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from notifications import streams
+from notifications import serializers, streams
 from notifications.api import notify
 from notifications.models import Job, Notification
-from notifications.realtime import frames
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
@@ -104,12 +103,12 @@ async def test_a_job_with_a_damaged_error(connect, ask, user, error):
     await socket.hear("jobs")
     await in_thread(rows.finish, row, "failed", error=error)
     (item,) = (await socket.hear("change"))["items"]
-    assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", frames.DAMAGED_ERROR)
+    assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", serializers.DAMAGED_ERROR)
     for path in (f"jobs/{row.pk}/", "jobs/"):
         request = await (await ask(path, user)).answered()
         assert request.status == 200
         body = await request.json()
-        assert body.get("items", [body])[0]["error"] == frames.DAMAGED_ERROR
+        assert body.get("items", [body])[0]["error"] == serializers.DAMAGED_ERROR
     page = await in_thread(open_page, user, f"/notifications/jobs/{row.pk}/")
     assert page.status_code == 200
 
@@ -239,4 +238,4 @@ def test_an_item_within_bounds_is_as_it_was():
     """Nothing is replaced that the app itself may have written."""
     row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
     row.data = json.dumps({"x": "\0", "y": 2**53})
-    assert json.loads(frames.encode_item(row)) == frames.item(row)
+    assert json.loads(serializers.encode_item(row)) == serializers.serialize(row)

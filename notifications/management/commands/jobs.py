@@ -11,13 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from notifications import serializers
 from notifications.db.transactions import database, turn_autocommit_on
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.stranded import unserved
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
-from notifications.realtime import frames
 
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
@@ -100,18 +100,18 @@ class Command(BaseCommand):
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Worker": job.worker,
-            "Queued": frames.rfc3339(job.queued_at),
-            "Not before": None if job.done else frames.rfc3339(job.run_after),
-            "Started": frames.rfc3339(job.started_at),
-            "Finished": frames.rfc3339(job.finished_at),
-            "Cancel asked": frames.rfc3339(job.cancel_requested_at),
+            "Queued": serializers.format_time(job.queued_at),
+            "Not before": None if job.done else serializers.format_time(job.run_after),
+            "Started": serializers.format_time(job.started_at),
+            "Finished": serializers.format_time(job.finished_at),
+            "Cancel asked": serializers.format_time(job.cancel_requested_at),
         }
         for name, value in facts.items():
             if value not in (None, ""):
                 self.stdout.write(f"{name + ':':<13} {value}")
         for attempt in attempts:
             self.stdout.write(
-                f"\nAttempt {attempt.number}: {attempt.outcome} {frames.rfc3339(attempt.ended_at)}"
+                f"\nAttempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
             )
             self.stdout.write(attempt.traceback.rstrip() or attempt.exception_class_path)
 
@@ -176,14 +176,14 @@ def key_of(username: str) -> Any:
 def item(job: Job) -> dict[str, Any]:
     """A job as the API shows it, and what operators ask for."""
     return {
-        **json.loads(frames.encode_item(job)),
+        **json.loads(serializers.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
         "queue": job.queue_name,
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
-        "queued_at": frames.rfc3339(job.queued_at),
-        "cancel_requested_at": frames.rfc3339(job.cancel_requested_at),
+        "queued_at": serializers.format_time(job.queued_at),
+        "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }
 
 
@@ -192,12 +192,12 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "outcome": attempt.outcome,
         "worker": attempt.worker and str(attempt.worker),
-        "started_at": frames.rfc3339(attempt.started_at),
-        "ended_at": frames.rfc3339(attempt.ended_at),
+        "started_at": serializers.format_time(attempt.started_at),
+        "ended_at": serializers.format_time(attempt.ended_at),
         "exception": attempt.exception_class_path,
         "traceback": attempt.traceback,
     }
 
 
 def problem(job: Job) -> str:
-    return (frames.error_of(job) or {}).get("detail") or ""
+    return (serializers.job_error(job) or {}).get("detail") or ""

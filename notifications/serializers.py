@@ -1,0 +1,164 @@
+"""Items: notifications and jobs as JSON. Live frames, replayed frames and HTTP responses all use these functions.
+
+All text is strict JSON without spaces, with non-ASCII characters unescaped. ``docs/reference/protocol.md`` describes
+the fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from copy import copy
+from datetime import datetime
+from typing import Any
+
+from notifications import paths, times, validators
+from notifications.db.damaged_rows import log_damage
+from notifications.models import Job, Notification
+
+#: Shown as the error of a job whose stored error is damaged.
+DAMAGED_ERROR = {
+    "type": "about:blank",
+    "title": "The error cannot be read",
+    "detail": "What is stored as the error of this job is damaged. Its attempts may say more.",
+}
+
+encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")
+
+
+#: Parse strict JSON. Raises ValueError or RecursionError.
+decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode_item(row: Notification | Job) -> str:
+    """Return the item of a row as JSON text of at most ``validators.ITEM`` bytes.
+
+    A row that cannot be encoded, which only other programs can write, is repaired and logged instead of raising: it
+    keeps its place in the stream, and does not block other rows and users.
+    """
+    try:
+        text = encode(serialize(row))
+        if encoded_size([text]) <= validators.ITEM + 1:
+            return text
+        error = f"its item has more than {validators.ITEM} bytes"
+    except Exception as exc:  # damaged data can raise any error
+        error = f"{type(exc).__name__}: {exc}"
+    log_damage(f"{row._meta.verbose_name} {row.pk}", error)
+    return encode(serialize(_repair(row)))
+
+
+def encode_list(rows: Iterable[Notification | Job], **values: Any) -> str:
+    """Return ``{"items": [...], **values}`` as JSON text."""
+    return f'{{"items":[{",".join(map(encode_item, rows))}],{encode(values)[1:]}'
+
+
+def encoded_size(texts: Iterable[str]) -> int:
+    """Return the number of UTF-8 bytes of these texts, with a comma for each."""
+    return sum(1 + (len(text) if text.isascii() else len(text.encode())) for text in texts)
+
+
+def serialize(row: Notification | Job) -> dict[str, Any]:
+    """Return the item of a notification or job as a dict."""
+    return serialize_job(row) if isinstance(row, Job) else serialize_notification(row)
+
+
+def serialize_notification(row: Notification) -> dict[str, Any]:
+    """Return the item of a notification. One whose change is not numbered yet has its first seq."""
+    return {
+        "kind": "notification",
+        "id": str(row.id),
+        "seq": row.raised if row.seq is None else row.seq,
+        "raised": row.raised,
+        "level": row.level,
+        "category": row.category,
+        "title": row.title,
+        "body": row.body,
+        "url": row.url or None,
+        "job": row.job and str(row.job),
+        "created_at": format_time(row.created_at),
+        "read_at": format_time(row.read_at),
+        "archived_at": format_time(row.archived_at),
+        "data": decode_object(row.data),
+    }
+
+
+def serialize_job(row: Job) -> dict[str, Any]:
+    """Return the item of a job. One that is active, or not numbered yet, has seq 0."""
+    state, done = row.state, row.done
+    return {
+        "kind": "job",
+        "id": str(row.id),
+        "seq": row.seq or 0,
+        "version": row.version,
+        "title": row.title,
+        "task": row.task_path,
+        "state": state,
+        "done": done,
+        "attempt": row.attempt,
+        "max_attempts": row.max_attempts,
+        "progress": None
+        if row.progress_current is None
+        else {
+            "current": row.progress_current,
+            "total": row.progress_total,
+            "message": row.progress_message,
+        },
+        "created_at": format_time(row.created_at),
+        "started_at": format_time(row.started_at),
+        "finished_at": format_time(row.finished_at),
+        "run_after": format_time(row.run_after),
+        "error": decode_object(row.error) if row.error else None,
+        "url": row.url or None,
+        "links": {
+            "self": paths.job_path("api-job", row.id),
+            "result": paths.job_path("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
+            "cancel": None if done else paths.job_path("api-job-cancel", row.id),
+            "retry": paths.job_path("api-job-retry", row.id)
+            if state in (Job.State.FAILED, Job.State.CANCELLED)
+            else None,
+        },
+    }
+
+
+def decode_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a column. Raises ValueError or RecursionError."""
+    value = decode(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:50]!r} is no JSON object")
+    return value
+
+
+def job_error(job: Job) -> dict[str, Any] | None:
+    """Return the error of a job as a problem object, ``DAMAGED_ERROR`` if it cannot be read, None if there is none."""
+    try:
+        return decode_object(job.error) if job.error else None
+    except (ValueError, RecursionError):
+        return DAMAGED_ERROR
+
+
+def format_time(time: datetime | None) -> str | None:
+    """Return a time in UTC as RFC 3339, with ``Z``."""
+    if time is None:
+        return None
+    return times.aware(time).isoformat().replace("+00:00", "Z")
+
+
+def _repair(row: Notification | Job) -> Notification | Job:
+    """Return a copy of a row that can be encoded: text is cut and cleaned, JSON columns are replaced."""
+    row = copy(row)
+    for field in row._meta.concrete_fields:
+        value = row.__dict__.get(field.attname)
+        if isinstance(value, str):
+            max_length = min(getattr(field, "max_length", None) or validators.BODY, validators.BODY)
+            setattr(row, field.attname, value.encode(errors="replace").decode()[:max_length])
+    if isinstance(row, Notification):
+        row.data = "{}"
+    elif row.error:
+        row.error = encode(DAMAGED_ERROR)
+    return row

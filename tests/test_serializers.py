@@ -1,0 +1,155 @@
+"""Notifications and jobs as JSON."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from django.urls import get_script_prefix, set_script_prefix
+from django.utils import translation
+
+from notifications import paths, serializers
+from notifications.models import Job, Notification
+
+ID = UUID("0190163D-8694-739B-AEA5-966C26F8AD91")
+LOWER = "0190163d-8694-739b-aea5-966c26f8ad91"
+
+
+def build_job(**fields):
+    """Return an unsaved job with the values that the database sets."""
+    now = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
+    return Job(id=ID, task_path="shop.tasks.export", title="Export", **{"created_at": now, **fields})
+
+
+def test_job_item_has_all_keys():
+    """Including those without a value yet."""
+    assert serializers.serialize(build_job()) == {
+        "kind": "job",
+        "id": LOWER,
+        "seq": 0,
+        "version": 1,
+        "title": "Export",
+        "task": "shop.tasks.export",
+        "state": "queued",
+        "done": False,
+        "attempt": 0,
+        "max_attempts": 1,
+        "progress": None,
+        "created_at": "2026-01-02T03:04:05.000600Z",
+        "started_at": None,
+        "finished_at": None,
+        "run_after": None,
+        "error": None,
+        "url": None,
+        "links": {
+            "self": f"/notifications/api/jobs/{LOWER}/",
+            "result": None,
+            "cancel": paths.job_path("api-job-cancel", ID),
+            "retry": None,
+        },
+    }
+
+
+def test_notification_item_has_all_keys():
+    """The id is lower case, data an object, an empty url null."""
+    row = Notification(
+        id=ID,
+        seq=7,
+        raised=3,
+        title="Hello",
+        data='{"a":[1]}',
+        job=ID,
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    assert serializers.serialize(row) == {
+        "kind": "notification",
+        "id": LOWER,
+        "seq": 7,
+        "raised": 3,
+        "level": "info",
+        "category": "",
+        "title": "Hello",
+        "body": "",
+        "url": None,
+        "job": LOWER,
+        "created_at": "2026-01-02T00:00:00Z",
+        "read_at": None,
+        "archived_at": None,
+        "data": {"a": [1]},
+    }
+
+
+def test_seq_of_rows_that_are_not_numbered():
+    """A notification has its first seq, a job has 0."""
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert (
+        serializers.serialize(Notification(id=ID, seq=None, raised=3, title="x", created_at=now))["seq"] == 3
+    )
+    assert serializers.serialize(build_job(seq=None, state="failed"))["seq"] == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "done", "links"),
+    [
+        ("queued", False, {"self", "cancel"}),
+        ("running", False, {"self", "cancel"}),
+        ("succeeded", True, {"self", "result"}),
+        ("failed", True, {"self", "retry"}),
+        ("cancelled", True, {"self", "retry"}),
+    ],
+)
+def test_links_are_the_possible_actions(state, done, links):
+    """The result when there is one; cancel while it is active; retry when it failed or was cancelled."""
+    available = {"self", "result"} | {
+        name for name in ("cancel", "retry") if paths.job_path(f"api-job-{name}", ID)
+    }
+    item = serializers.serialize(build_job(state=state))
+    assert item["done"] == done
+    assert {name for name, link in item["links"].items() if link} == links & available
+
+
+def test_progress_and_error_are_objects():
+    """total may be null; the error is the stored problem."""
+    item = serializers.serialize(
+        build_job(
+            state="failed", progress_current=0, error='{"type":"about:blank","title":"Failed","detail":"x"}'
+        )
+    )
+    assert item["progress"] == {"current": 0, "total": None, "message": ""}
+    assert item["error"] == {"type": "about:blank", "title": "Failed", "detail": "x"}
+
+
+def test_links_are_the_same_in_every_thread_and_language(settings):
+    """Below FORCE_SCRIPT_NAME, independent of the current request."""
+    set_script_prefix("/of/a/request/")
+    try:
+        with translation.override("de"):
+            assert paths.job_path("api-job", ID) == f"/notifications/api/jobs/{LOWER}/"
+            settings.FORCE_SCRIPT_NAME = "/app"
+            assert paths.job_path("api-job", ID) == f"/app/notifications/api/jobs/{LOWER}/"
+            settings.ROOT_URLCONF = "tests.realtime.translated_urls"
+            assert paths.job_path("api-job", ID) == f"/app/en/notifications/api/jobs/{LOWER}/"
+            assert get_script_prefix() == "/of/a/request/"
+    finally:
+        set_script_prefix("/")
+
+
+def test_times_are_utc_with_z(settings):
+    """Also times with another offset, and naive times of a project without time zones."""
+    assert (
+        serializers.format_time(datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2))))
+        == "2026-07-01T10:00:00Z"
+    )
+    settings.TIME_ZONE = "Europe/Berlin"
+    assert serializers.format_time(datetime(2026, 7, 1, 12, 0, 0, 5)) == "2026-07-01T10:00:00.000005Z"
+
+
+def test_json_is_strict():
+    """Compact, with unescaped UTF-8, and without NaN."""
+    assert serializers.encode({"a": "ä\u2028", "b": [1, None]}) == '{"a":"ä\u2028","b":[1,null]}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        serializers.encode(float("nan"))
+
+
+def test_encoded_size_is_in_bytes():
+    """Of UTF-8, not characters, with a comma for each text."""
+    assert serializers.encoded_size(["ä", "a"]) == 5
