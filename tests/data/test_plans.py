@@ -555,12 +555,12 @@ def test_one_that_was_archived_by_mistake_is_looked_up(full_inbox):
     inbox.mark(full_inbox, "archive", MANY, [last.pk])
     with CaptureQueriesContext(connection) as queries:
         inbox.mark(full_inbox, "unarchive", MANY, [last.pk])
-    asked = [query["sql"] for query in queries.captured_queries if "EXISTS" in query["sql"]]
+    reads = [query["sql"] for query in queries.captured_queries if "SELECT" in query["sql"]]
+    assert len([sql for sql in reads if "MAX(" in sql]) == 1
     # As it was before the change, or nothing would be found.
     Notification.objects.filter(pk=last.pk).update(archived_at=timezone.now())
-    assert len(asked) == 3
     with transaction.atomic():
-        assert max(pages_read(sql) for sql in asked) < A_PAGE[connection.vendor]
+        assert max(pages_read(sql) for sql in reads if "MAX(" in sql) < A_PAGE[connection.vendor]
 
 
 def pages_read(sql, params=None):

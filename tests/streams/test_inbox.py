@@ -252,6 +252,38 @@ def test_a_superseded_row_is_not_unarchived(user):
     assert back == {"newer", "alone"}
 
 
+def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
+    """Newer rows with the same keys are found by one statement, not by one for each row."""
+
+    def statements(rows, **fields):
+        inbox.mark(user.pk, "archive", 10**6)
+        ids = [inbox.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
+        inbox.mark(user.pk, "archive", 10**6, ids)
+        with CaptureQueriesContext(connection) as queries:
+            inbox.mark(user.pk, "unarchive", 10**6, ids)
+        assert Notification.objects.filter(id__in=ids, archived_at=None).count() == rows
+        reads = [query["sql"] for query in queries if "notifications_notification" in query["sql"]]
+        assert not [sql for sql in reads if "EXISTS" in sql]
+        return len(reads)
+
+    without_keys = statements(60, lambda number: {})
+    assert statements(60, lambda number: {"key": f"k{number}"}) == without_keys + 1
+    assert statements(2, lambda number: {"key": f"other{number}"}) == without_keys + 1
+
+
+def test_unarchiving_passes_over_more_superseded_rows_than_one_transaction_takes(user, monkeypatch):
+    monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 3)
+    monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 3)
+    for _ in range(7):
+        inbox.create_notifications(user, "superseded", key="k")
+    inbox.create_notifications(user, "newest", key="k")
+    inbox.create_notifications(user, "another", key="other")
+    inbox.mark(user.pk, "archive", 10**6)
+    assert inbox.mark(user.pk, "unarchive", 10**6) is False
+    unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
+    assert unarchived == {"newest", "another"}
+
+
 def test_a_database_that_is_busy_after_the_rows_are_stored(transactional_db, monkeypatch, caplog):
     """They are sent: an error would have them sent twice. They get their number later."""
     people = get_user_model().objects.bulk_create(

@@ -62,8 +62,8 @@ def test_a_setting_says_how_old(soon, demo, start_worker, settings, monkeypatch)
     run_jobs()
     make_old(31)
     pruned = []
-    some = retention.Pruning.some
-    monkeypatch.setattr(retention.Pruning, "some", lambda pruning: pruned.append(some(pruning)) or pruned[-1])
+    prune_chunk = retention.Pruning.prune_chunk
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", lambda pruning: pruned.append(prune_chunk(pruning)) or pruned[-1])
     start_worker()
     wait_until(lambda: None in pruned, what="the worker to prune")
     assert Job.objects.filter(user=demo).exists()
@@ -106,13 +106,13 @@ class TestWhoDoesIt:
     def test_two_workers(self, soon, demo, start_worker, monkeypatch):
         """Only the older one prunes; when it ends, the other one does."""
         pruned = []
-        some = retention.Pruning.some
+        prune_chunk = retention.Pruning.prune_chunk
 
         def note(pruning):
             pruned.append(threading.current_thread())
-            return some(pruning)
+            return prune_chunk(pruning)
 
-        monkeypatch.setattr(retention.Pruning, "some", note)
+        monkeypatch.setattr(retention.Pruning, "prune_chunk", note)
         first = start_worker()
         start_worker()
         wait_until(lambda: len(pruned) > 20, what="pruning")
@@ -124,15 +124,15 @@ class TestWhoDoesIt:
 def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
     """Pruning is tried again, and nothing else suffers."""
     calls = []
-    some = retention.Pruning.some
+    prune_chunk = retention.Pruning.prune_chunk
 
     def fail_first(pruning):
         calls.append(1)
         if len(calls) < 3:
             raise OperationalError("gone away")
-        return some(pruning)
+        return prune_chunk(pruning)
 
-    monkeypatch.setattr(retention.Pruning, "some", fail_first)
+    monkeypatch.setattr(retention.Pruning, "prune_chunk", fail_first)
     inbox.create_notifications(demo, "old")
     make_old()
     start_worker()
@@ -149,7 +149,7 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
         def __init__(self, before, run):
             self.left = 3
 
-        def some(self):
+        def prune_chunk(self):
             self.left -= 1
             return 1 if self.left >= 0 else None
 
