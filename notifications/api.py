@@ -99,9 +99,9 @@ def notify(
     Inside a transaction it only inserts rows, so a rollback removes them.
     Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
     """
-    from notifications.streams import inbox
+    from notifications.jobs import notifying
 
-    return inbox.create_notifications(
+    return notifying.notify(
         users, title, body=body, url=url, level=level, category=category, key=key, data=data
     )
 

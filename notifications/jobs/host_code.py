@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, async_to_sync
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 #: What runs now on each thread, by its ident: the name of the receiver, and since when (monotonic).
 running: dict[int, tuple[str, float]] = {}
+#: The kind of host code that runs in this context, "receiver of notification_recording" for example; "" outside.
+current: ContextVar[str] = ContextVar("notifications_host_code", default="")
 
 
 def receivers_of(signal: Signal, sender: Any) -> list[Callable[..., Any]]:
@@ -82,9 +85,11 @@ def call(what: str, function: Callable[..., T], *args: Any, **named: Any) -> T |
 def restored_connections(what: str, name: str, besides: BaseDatabaseWrapper | None = None) -> Iterator[None]:
     """Have the connections of this thread, ``besides`` one, after the block as they were before it."""
     before = {db.alias: _state_of(db) for db in connections.all(initialized_only=True)}
+    token = current.set(what)
     try:
         yield
     finally:
+        current.reset(token)
         for db in connections.all(initialized_only=True):
             new = (0, connects_with_autocommit(db), False)
             if db is not besides and not _restore(db, *before.get(db.alias, new)):

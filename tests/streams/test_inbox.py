@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Group
 from django.db import OperationalError, connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
@@ -255,7 +256,7 @@ def test_a_superseded_row_is_not_unarchived(user):
 def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
     """Newer rows with the same keys are found by one statement, not by one for each row."""
 
-    def statements(rows, **fields):
+    def statements(rows, fields):
         inbox.mark(user.pk, "archive", 10**6)
         ids = [inbox.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
         inbox.mark(user.pk, "archive", 10**6, ids)

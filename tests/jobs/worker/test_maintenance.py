@@ -63,7 +63,9 @@ def test_a_setting_says_how_old(soon, demo, start_worker, settings, monkeypatch)
     make_old(31)
     pruned = []
     prune_chunk = retention.Pruning.prune_chunk
-    monkeypatch.setattr(retention.Pruning, "prune_chunk", lambda pruning: pruned.append(prune_chunk(pruning)) or pruned[-1])
+    monkeypatch.setattr(
+        retention.Pruning, "prune_chunk", lambda pruning: pruned.append(prune_chunk(pruning)) or pruned[-1]
+    )
     start_worker()
     wait_until(lambda: None in pruned, what="the worker to prune")
     assert Job.objects.filter(user=demo).exists()
