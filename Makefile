@@ -5,10 +5,11 @@
 # make faults     kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       format, lint and types, as they must be before a commit
+# make lint-js    the same for the browser client (Biome and TypeScript); needs npm
 # make types      type checks of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       this list
 
-.PHONY: run worker test test-slow faults docs lint types help venv-dev
+.PHONY: run worker test test-slow faults docs lint lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -46,10 +47,15 @@ types: venv-dev
 	.venv/bin/python -m mypy --config-file tests/typing/mypy.ini
 	.venv/bin/basedpyright --project tests/typing --pythonpath .venv/bin/python
 
-lint: venv-dev types
+lint: venv-dev types lint-js
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
 	PYTHONPATH=. .venv/bin/lint-imports --no-cache
+
+lint-js:
+	@if ! command -v npm >/dev/null; then echo "Skipped lint-js: npm is not installed."; \
+	elif ! npm install --no-save --no-audit --no-fund --silent; then echo "Skipped lint-js: npm could not install Biome and TypeScript."; \
+	else npm run --silent lint && npm run --silent types; fi
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile

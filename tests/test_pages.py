@@ -238,7 +238,7 @@ def test_a_job_that_runs_shows_how_far_it_is(person, demo):
     assert "3 of 8" in page
     assert "attempt 2 of 3" in page
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
-    assert f'<job-progress job="{job.pk}" href="/notifications/api/jobs/{job.pk}/" reload>' in page
+    assert f'<notifications-progress job="{job.pk}" href="/notifications/api/jobs/{job.pk}/" reload>' in page
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_job_that_is_done_shows_what_came_out(person, demo, fields, shown):
     page = text(person.get(f"/notifications/jobs/{job.pk}/"))
     assert shown in page
     assert "http-equiv" not in page
-    assert "<job-progress" not in page
+    assert "<notifications-progress" not in page
 
 
 def test_somebody_elses_job_is_not_found(person, other):

@@ -28,7 +28,20 @@ logger = logging.getLogger("notifications")
 #: Where the WebSocket is, below the script name.
 SOCKET = "ws/notifications/"
 STYLE = "notifications/notifications.css"
-MODULES = ("client", "connection", "tabs", "jobs", "words", "summary", "bell", "toasts", "progress")
+MODULES = (
+    "client",
+    "connection",
+    "polling",
+    "tabs",
+    "requests",
+    "jobs",
+    "localization",
+    "dom",
+    "bell",
+    "inbox",
+    "toasts",
+    "progress",
+)
 NO_JOB = "00000000-0000-0000-0000-000000000000"
 
 

@@ -35,7 +35,7 @@ def test_a_person_tries_the_samples_and_watches(site_server, page):
     page.get_by_role("status").filter(has_text="40 URLs.").wait_for()
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
-    page.locator("job-progress progress:not([value='0'])").wait_for()
+    page.locator("notifications-progress progress:not([value='0'])").wait_for()
     counts = totals(page)
     assert (counts["Ok"], counts["Failed"], counts["Refused"]) == ("35", "4", "1")
     assert page.get_by_role("img", name="How long the calls took to be answered").is_visible()
@@ -189,7 +189,7 @@ def test_a_file_instead_of_the_box(site_server, new_page, tmp_path):
         f'name,url\n"One, two",{site_server.url}/upstream/ok\nThree,{site_server.url}/upstream/json\n'
     )
     file.set_input_files(big)
-    said.filter(has_text="The file has 3,145,729 bytes; at most 3,145,728 are possible.").wait_for()
+    said.filter(has_text="The file has 3,145,729 bytes. The limit is 3,145,728.").wait_for()
     file.set_input_files(wrong)
     said.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404")

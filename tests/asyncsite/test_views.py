@@ -230,7 +230,7 @@ def test_a_running_report_shows_how_far_it_is(person, make_report):
     job = set_job(report, "running", attempt=1)
     html = person.get(report.get_absolute_url()).content.decode()
     href = reverse("notifications:api-job", args=[job.pk])
-    assert f'<job-progress job="{job.pk}" href="{href}" reload>' in html
+    assert f'<notifications-progress job="{job.pk}" href="{href}" reload>' in html
     assert '<progress max="8" value="3"' in html
     assert "2 ok, 1 failed · 3 of 8" in html
     assert "You can leave this page. You will be told when it is done." in html
@@ -253,7 +253,7 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert totals == {
         "Ok": "3", "Failed": "2", "Refused": "1", "Median answer time": "40 ms", "95% answered within": "700 ms",
     }  # fmt: skip
-    assert "<svg" in html and "job-progress" not in html and "http-equiv" not in html
+    assert "<svg" in html and "notifications-progress" not in html and "http-equiv" not in html
     assert html.count('data-label="Outcome"') == 6
     assert "It is not public." in html
     assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html

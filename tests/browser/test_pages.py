@@ -82,23 +82,23 @@ def test_an_inbox_that_is_marked_in_the_background_says_when_it_is_done(site_ser
     expect(note).to_have_text("Notifications are marked as read.")
 
 
-ASK = """async (urls) => {
+ENQUEUE = """async (urls) => {
     const { ask } = await notifications.ready;
-    const job = await ask("/reports/", {
+    const job = ask("/reports/", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ title: "Asked by a script", urls }),
+        body: JSON.stringify({ title: "Enqueued by a script", urls }),
     });
-    const heard = [];
-    job.on("progress", (progress) => heard.push(progress.current));
-    const outcome = job.then((result) => ({ result }), (error) => ({ error: error.message }));
-    window.asked = { heard, outcome };
-    return job.id;
+    const progress = [];
+    job.on("progress", ({ current }) => progress.push(current));
+    const outcome = job.result.then((result) => ({ result }), (error) => ({ error: error.message }));
+    window.enqueued = { progress, outcome };
+    return await job.accepted;
 }"""
 
 
-def test_a_script_asks_and_awaits_and_the_job_page_follows(site_server, new_page):
-    """await ask() gives a job, awaiting it its result, although another tab has the socket."""
+def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server, new_page):
+    """ask() settles `accepted` and `result`, although another tab has the socket."""
     site = site_server
     page = new_page()
     visit(page, site.url, "/check/")
@@ -106,29 +106,29 @@ def test_a_script_asks_and_awaits_and_the_job_page_follows(site_server, new_page
     second.goto(f"{site.url}/check/")
     live(second)
     slow = [f"{site.url}/upstream/slow?s=0.7&n={number}" for number in range(30)]
-    job = second.evaluate(ASK, slow)
+    job = second.evaluate(ENQUEUE, slow)
     page.goto(f"{site.url}/notifications/jobs/{job}/")
-    expect(page.get_by_role("heading", name="Asked by a script")).to_be_visible()
+    expect(page.get_by_role("heading", name="Enqueued by a script")).to_be_visible()
     bar = page.get_by_role("progressbar")
     expect(bar).to_have_js_property("max", 30)
     expect(page.get_by_text("You can leave this page.")).to_be_visible()
     expect(page.get_by_text("Succeeded")).to_be_visible()
     expect(page.get_by_role("link", name="See the result")).to_be_visible()
-    outcome = second.evaluate("window.asked.outcome")
+    outcome = second.evaluate("window.enqueued.outcome")
     assert "error" not in outcome, outcome
-    assert second.evaluate("window.asked.heard.length") > 1
+    assert second.evaluate("window.enqueued.progress.length") > 1
     expect_unread(second, 1)
 
 
-def test_a_wrong_request_rejects_with_the_servers_problem(site_server, new_page):
-    """ask() rejects with what the problem says, and its status."""
+def test_ask_rejects_with_the_servers_problem(site_server, new_page):
+    """`accepted` rejects with the message and the status of the problem."""
     page = new_page(errors=False)  # Chromium logs every answer of 400 or more
     visit(page, site_server.url, "/check/")
     refused = page.evaluate(
         """async () => {
             const { ask } = await notifications.ready;
             const headers = { "Content-Type": "application/json" };
-            try { await ask("/reports/", { method: "POST", headers, body: '{"urls": ["no url"]}' }); }
+            try { await ask("/reports/", { method: "POST", headers, body: '{"urls": ["no url"]}' }).accepted; }
             catch (error) { return { name: error.name, status: error.status, message: error.message }; }
         }"""
     )
@@ -141,7 +141,7 @@ def test_somebody_elses_job_is_not_there(site_server, new_page):
     """A job's page answers 404 to another user, and the sign-in to nobody."""
     mine, theirs = new_page(), new_page(errors=False)
     visit(mine, site_server.url, "/check/")
-    job = mine.evaluate(ASK, [f"{site_server.url}/upstream/ok"])
+    job = mine.evaluate(ENQUEUE, [f"{site_server.url}/upstream/ok"])
     sign_in(theirs, site_server.url, "other")
     assert theirs.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
 
@@ -205,18 +205,18 @@ def test_progress_goes_on_with_a_job_that_is_tried_again(site_server, page):
     page.evaluate(
         """(id) => {
             window.ended = [];
-            const progress = document.createElement("job-progress");
+            const progress = document.createElement("notifications-progress");
             progress.setAttribute("job", id);
-            progress.addEventListener("job:done", (event) => window.ended.push(event.detail.attempt));
+            progress.addEventListener("notifications:job-done", (event) => window.ended.push(event.detail.attempt));
             document.body.append(progress);
         }""",
         job,
     )
     page.wait_for_function("() => ended.join() === '1'")
-    expect(page.locator("job-progress")).to_contain_text("Failed")
+    expect(page.locator("notifications-progress")).to_contain_text("Failed")
     page.evaluate(
-        "async (url) => { await (await notifications.ready).ask(url, { method: 'POST' }) }",
+        "async (url) => { await (await notifications.ready).ask(url, { method: 'POST' }).accepted }",
         f"/notifications/api/jobs/{job}/retry/",
     )
     page.wait_for_function("() => ended.join() === '1,2'")
-    expect(page.locator("job-progress")).to_contain_text("attempt 2")
+    expect(page.locator("notifications-progress")).to_contain_text("attempt 2")

@@ -80,7 +80,7 @@ def test_a_killed_worker_is_replaced_and_the_person_is_told_once(site, new_page)
     recorded = recorded_calls(site)
     assert recorded < 40
     site.start_worker()
-    expect(page.locator("job-progress p")).to_contain_text("attempt 2 of", timeout=60_000)
+    expect(page.locator("notifications-progress p")).to_contain_text("attempt 2 of", timeout=60_000)
     expect(toasts(elsewhere)).to_have_count(1, timeout=60_000)
     expect(page.get_by_role("table")).to_be_visible(timeout=60_000)
     expect(page.get_by_text(re.compile("attempt 2", re.I))).to_be_visible()

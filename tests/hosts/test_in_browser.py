@@ -33,7 +33,7 @@ def test_the_bell_shows_what_was_told(asgi, page):
     result = page.evaluate(
         """async () => {
             const { ask } = await notifications.ready;
-            return await (await ask("/app/en/ask/function/2026/", { method: "POST" }));
+            return await ask("/app/en/ask/function/2026/", { method: "POST" }).result;
         }"""
     )
     assert result == {"year": 2026}

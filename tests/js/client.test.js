@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { job, JOB, notification, syncFrame } from "./fakes.js";
+import { JOB, job, notification, syncFrame } from "./fakes.js";
 import { livePage, makePage } from "./page.js";
 
 const change = (prev, seq, items, values = {}) => ({
@@ -34,7 +34,7 @@ test("a page without a position starts from a snapshot", () => {
   assert.equal(page.changes[0].reset, true);
 });
 
-test("frames before the snapshot are dropped without asking again", () => {
+test("frames before the snapshot are dropped without another sync", () => {
   const page = makePage({ start: {} });
   page.client.start();
   page.last().open();
@@ -44,7 +44,7 @@ test("frames before the snapshot are dropped without asking again", () => {
   assert.equal(page.client.stream.notifications.size, 0);
 });
 
-test("the protocol's own trace leaves cursor, unread and items as it says", () => {
+test("the trace of the protocol leaves the documented cursor, unread count and items", () => {
   const page = makePage();
   page.client.start();
   const socket = page.last();
@@ -75,7 +75,7 @@ test("the protocol's own trace leaves cursor, unread and items as it says", () =
   assert.deepEqual(socket.ops(), ["hello"]);
 });
 
-test("a gap asks for what is missing, once, and drops the frame", () => {
+test("a gap sends one sync and drops the frame", () => {
   const page = livePage();
   page.last().receive(change(44, 45, [notification("late", 45)]));
   page.last().receive(change(45, 46, [notification("later", 46)]));
@@ -96,7 +96,7 @@ test("a gap asks for what is missing, once, and drops the frame", () => {
   assert.deepEqual(page.last().sent.at(-1), { op: "sync", seq: 46 });
 });
 
-test("an overlapping frame is taken, but its older unread count and rows are not", () => {
+test("an overlapping frame is applied, but not its older unread count and rows", () => {
   const page = livePage({
     sync: { prev: 41, seq: 46, unread: 7, items: [notification("a", 46, { raised: 42 })] },
   });
@@ -109,26 +109,26 @@ test("an overlapping frame is taken, but its older unread count and rows are not
   assert.equal(page.client.stream.notifications.get("b").seq, 43);
 });
 
-test("an equal seq replaces, and brings its unread count", () => {
+test("a frame of equal seq replaces the item and the unread count", () => {
   const page = livePage({ sync: { prev: 41, seq: 46, unread: 7, items: [notification("a", 46)] } });
   page.last().receive(change(45, 46, [notification("a", 46, { title: "again" })], { unread: 3 }));
   assert.equal(page.client.stream.notifications.get("a").title, "again");
   assert.equal(page.client.unread, 3);
 });
 
-test("a job of a smaller version is not taken, whatever frame brings it", () => {
+test("a job of a smaller version is ignored in every frame", () => {
   const page = livePage({ sync: { jobs: [job(8)] } });
   page.last().receive({ op: "jobs", n: 3, jobs: [job(7, { state: "queued" })] });
   assert.equal(page.client.stream.jobs.get(JOB).state, "running");
 });
 
-test("a retry by hand makes a finished job active again", () => {
+test("a manual retry makes a finished job active again", () => {
   const page = livePage({ sync: { jobs: [job(8, { state: "failed" })] } });
   page.last().receive({ op: "jobs", n: 3, jobs: [job(9, { state: "queued" })] });
   assert.equal(page.client.stream.jobs.get(JOB).state, "queued");
 });
 
-test("a reset forgets everything that was held", () => {
+test("a reset drops all items", () => {
   const page = livePage({ sync: { prev: 41, seq: 42, items: [notification("old", 42)], jobs: [job(3)] } });
   page.last().receive(
     syncFrame({
@@ -148,7 +148,7 @@ test("a reset forgets everything that was held", () => {
   page.clock.advance(3000);
 });
 
-test("after a reset the next hello speaks of the new epoch", async () => {
+test("after a reset the next hello has the new epoch", async () => {
   const page = livePage();
   page.last().receive(syncFrame({ n: 4, epoch: "e2", reset: true, prev: null, seq: 5 }));
   page.last().end(1006);
@@ -157,7 +157,7 @@ test("after a reset the next hello speaks of the new epoch", async () => {
   assert.deepEqual(page.last().sent, [{ op: "hello", epoch: "e2", seq: 5 }]);
 });
 
-test("a beat that differs from the cursor asks for what is missing; an equal one does not", () => {
+test("a beat above the cursor sends one sync; an equal one sends none", () => {
   const page = livePage();
   page.last().receive({ op: "beat", seq: 41 });
   assert.deepEqual(page.last().sent, []);
@@ -166,13 +166,13 @@ test("a beat that differs from the cursor asks for what is missing; an equal one
   assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
 });
 
-test("a beat below the cursor differs too: the server may have begun anew", () => {
+test("a beat below the cursor sends a sync: the server may have a new epoch", () => {
   const page = livePage();
   page.last().receive({ op: "beat", seq: 40 });
   assert.deepEqual(page.last().sent, [{ op: "sync", seq: 41 }]);
 });
 
-test("asked acks are sent at once, for every kind of frame, dropped ones too", () => {
+test("requested acks are sent at once for every kind of frame, also for a dropped one", () => {
   const page = livePage();
   page.last().receive({ op: "jobs", n: 16, ack: true, jobs: [] });
   page.last().receive({ op: "jobs", n: 17, jobs: [] });
@@ -200,17 +200,17 @@ test("unknown frames, unknown keys and broken JSON change nothing", () => {
   assert.equal(page.client.stream.notifications.size, 1);
 });
 
-test("a catch-up in parts moves the cursor part by part; only the last lists the active jobs", () => {
+test("each part of a catch-up moves the cursor; only the last part lists the active jobs", () => {
   const page = makePage();
   page.client.start();
   page.last().welcome({ prev: 41, seq: 241, more: true, jobs: undefined, items: [notification("a", 241)] });
-  assert.equal(page.changes[0].listed, null);
+  assert.equal(page.changes[0].activeIds, null);
   page.last().receive(syncFrame({ n: 3, prev: 241, seq: 260, jobs: [job(2)] }));
   assert.equal(page.client.stream.cursor, 260);
-  assert.deepEqual([...page.changes[1].listed], [JOB]);
+  assert.deepEqual([...page.changes[1].activeIds], [JOB]);
 });
 
-test("items that came over HTTP are held without moving the position", () => {
+test("items of an HTTP response are added without moving the position", () => {
   const page = livePage();
   page.client.merge([notification("a", 60)]);
   assert.equal(page.client.stream.cursor, 41);
@@ -218,7 +218,7 @@ test("items that came over HTTP are held without moving the position", () => {
   assert.equal(page.changes[0].op, "jobs");
 });
 
-test("signed out: nothing of the user's stays in the page", () => {
+test("signing out drops all data of the user", () => {
   const page = livePage({ sync: { prev: 41, seq: 42, items: [notification("a", 42)] } });
   page
     .last()

@@ -1,30 +1,30 @@
-// The client vectors of docs/reference/protocol, run against the browser client on fakes.
+// Runs the client vectors of docs/reference/protocol against the browser client, on fakes.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { makePage } from "./page.js";
 
-const told = JSON.parse(readFileSync(new URL("../../docs/reference/protocol/client.json", import.meta.url), "utf8"));
+const suite = JSON.parse(readFileSync(new URL("../../docs/reference/protocol/client.json", import.meta.url), "utf8"));
 
-/** {"like": name, …} laid over that template, and its {id} filled in. */
-function writtenOut(value) {
-  if (Array.isArray(value)) return value.map(writtenOut);
+/** Expand {"like": name, …}: the template of that name, with these values, and its {id} filled in. */
+function expand(value) {
+  if (Array.isArray(value)) return value.map(expand);
   if (value === null || typeof value !== "object") return value;
   const { like, ...own } = value;
   if (typeof like !== "string")
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, writtenOut(v)]));
-  return JSON.parse(JSON.stringify({ ...told.like[like], ...own }).replaceAll("{id}", own.id));
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, expand(v)]));
+  return JSON.parse(JSON.stringify({ ...suite.like[like], ...own }).replaceAll("{id}", own.id));
 }
 
-const byText = (frames) => frames.map((frame) => JSON.stringify(sorted(frame))).sort();
-const sorted = (frame) => Object.fromEntries(Object.entries(frame).sort(([a], [b]) => (a < b ? -1 : 1)));
+const toSortedText = (frames) => frames.map((frame) => JSON.stringify(sortKeys(frame))).sort();
+const sortKeys = (frame) => Object.fromEntries(Object.entries(frame).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-class Run {
+class VectorRunner {
   constructor(start, random) {
     this.routes = {};
     this.page = makePage({ start, routes: this.routes, random: () => random });
-    this.asked = 0;
+    this.checkedCalls = 0;
     this.socket = null;
   }
 
@@ -47,7 +47,7 @@ class Run {
   }
 
   client(frames) {
-    assert.deepEqual(byText(this.socket.sent.splice(0)), byText(frames));
+    assert.deepEqual(toSortedText(this.socket.sent.splice(0)), toSortedText(frames));
   }
 
   http(answers) {
@@ -55,21 +55,21 @@ class Run {
   }
 
   gets(paths) {
-    const keys = this.page.net.calls.slice(this.asked).map((call) => call.url.pathname);
-    this.asked = this.page.net.calls.length;
+    const keys = this.page.net.calls.slice(this.checkedCalls).map((call) => call.url.pathname);
+    this.checkedCalls = this.page.net.calls.length;
     assert.deepEqual(keys, paths);
   }
 
   holds(expected) {
     const { stream } = this.page.client;
-    const held = {
+    const actual = {
       epoch: stream.epoch,
       cursor: stream.cursor,
       unread: stream.unread,
       notifications: Object.fromEntries([...stream.notifications].map(([id, item]) => [id, item.seq])),
       jobs: Object.fromEntries([...stream.jobs].map(([id, item]) => [id, item.version])),
     };
-    for (const key of Object.keys(expected)) assert.deepEqual(held[key], expected[key], key);
+    for (const key of Object.keys(expected)) assert.deepEqual(actual[key], expected[key], key);
   }
 
   item(expected) {
@@ -78,20 +78,20 @@ class Run {
     for (const key of Object.keys(expected)) assert.deepEqual(item[key], expected[key], key);
   }
 
-  async end(code, comesBack) {
+  async end(code, reconnectWindow) {
     const { clock, sockets } = this.page;
     const before = sockets.length;
     this.socket.end(code);
-    if (comesBack === null) {
+    if (reconnectWindow === null) {
       await clock.advance(600_000);
-      assert.equal(sockets.length, before, "it must not come back");
+      assert.equal(sockets.length, before, "the client must not reconnect");
       return;
     }
-    const [from, to] = comesBack;
+    const [from, to] = reconnectWindow;
     if (from > 0) await clock.advance(from - 1);
-    assert.equal(sockets.length, before, "it came back too early");
+    assert.equal(sockets.length, before, "the client reconnected too early");
     await clock.advance(to - from + 1);
-    assert.ok(sockets.length > before, "it did not come back in time");
+    assert.ok(sockets.length > before, "the client did not reconnect in time");
   }
 
   async silent(ms, closed) {
@@ -100,12 +100,12 @@ class Run {
   }
 }
 
-for (const { name, start, steps } of told.vectors) {
+for (const { name, start, steps } of suite.vectors) {
   test(name, async () => {
-    // The earliest and the latest moment that its own dice may choose.
+    // The shortest and the longest delay that jitter may give.
     for (const random of [0, 0.999]) {
-      const run = new Run(start, random);
-      for (const step of writtenOut(steps)) await run.step(step);
+      const runner = new VectorRunner(start, random);
+      for (const step of expand(steps)) await runner.step(step);
     }
   });
 }

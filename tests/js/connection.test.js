@@ -13,7 +13,7 @@ const bye = (code, values = {}) => ({
   ...values,
 });
 
-test("start and stop are idempotent, and a stopped client stays silent", async () => {
+test("start and stop are idempotent, and a stopped client does not reconnect", async () => {
   const page = makePage();
   page.client.start();
   page.client.start();
@@ -33,9 +33,9 @@ for (const [code, state] of [
   [4409, "refused"],
 ]) {
   test(`${code} is final, with and without a bye`, async () => {
-    for (const polite of [true, false]) {
+    for (const hasBye of [true, false]) {
       const page = livePage();
-      if (polite) page.last().receive(bye(code, { reconnect: false }));
+      if (hasBye) page.last().receive(bye(code, { reconnect: false }));
       page.last().end(code);
       await page.clock.advance(300_000);
       assert.equal(page.sockets.length, 1);
@@ -44,7 +44,7 @@ for (const [code, state] of [
   });
 }
 
-test("a bye counts even when its close code gets lost", async () => {
+test("a bye is final even if its close code is lost", async () => {
   const page = livePage();
   page.last().receive(bye(4401, { reconnect: false }));
   page.last().end(1006);
@@ -54,7 +54,7 @@ test("a bye counts even when its close code gets lost", async () => {
 });
 
 for (const code of [1000, 1006, 1011, 4000, 4408, 4999]) {
-  test(`after ${code} the client comes back within 3 s, with its position`, async () => {
+  test(`after ${code} the client reconnects within 3 s, with its position`, async () => {
     const page = livePage({ random: () => 0.999 });
     page.last().receive({ op: "change", n: 3, prev: 41, seq: 44, unread: 3, items: [notification("a", 44)] });
     page.last().end(code);
@@ -66,7 +66,7 @@ for (const code of [1000, 1006, 1011, 4000, 4408, 4999]) {
   });
 }
 
-test("4000 waits as long as the server says, and a little jitter", async () => {
+test("after 4000 the client waits as long as the server says, plus jitter", async () => {
   const page = livePage();
   page.last().receive(bye(4000, { after_ms: 2_000 }));
   page.last().end(4000);
@@ -76,18 +76,18 @@ test("4000 waits as long as the server says, and a little jitter", async () => {
   assert.equal(page.sockets.length, 2);
 });
 
-test("4429 waits 30 s or more, even when the network comes back meanwhile", async () => {
+test("after 4429 the client waits 30 s or more, even when the network comes back meanwhile", async () => {
   const page = livePage({ random: () => 0 });
   page.last().receive(bye(4429, { after_ms: 1_000 }));
   page.last().end(4429);
-  page.client.nudge();
+  page.client.checkConnection();
   await page.clock.advance(29_999);
   assert.equal(page.sockets.length, 1);
   await page.clock.advance(1);
   assert.equal(page.sockets.length, 2);
 });
 
-test("waits double from 3 s to 30 s with full jitter, and start anew after 30 s of health", async () => {
+test("the backoff doubles from 3 s to 30 s with full jitter, and is reset by 30 s of connection", async () => {
   const page = makePage({ random: () => 0.999_999, routes: { "GET /n/api/sync/": new TypeError("away") } });
   page.client.start();
   const waits = [];
@@ -103,7 +103,7 @@ test("waits double from 3 s to 30 s with full jitter, and start anew after 30 s 
   await page.clock.advance(29_000);
   page.last().end(1006);
   await page.clock.advance(29_000);
-  assert.equal(page.sockets.length, 7, "29 s are not health");
+  assert.equal(page.sockets.length, 7, "29 s do not reset the backoff");
   await page.clock.advance(1_000);
   page.last().welcome();
   await page.clock.advance(30_000);
@@ -112,30 +112,30 @@ test("waits double from 3 s to 30 s with full jitter, and start anew after 30 s 
   assert.equal(page.sockets.length, 9);
 });
 
-test("jitter is full: it may come back at once", async () => {
+test("with full jitter the client may reconnect at once", async () => {
   const page = livePage({ random: () => 0 });
   page.last().end(1006);
   await page.clock.advance(0);
   assert.equal(page.sockets.length, 2);
 });
 
-test("when the network is said to be back, it does not wait", async () => {
+test("when the browser reports the network, the client reconnects at once", async () => {
   const page = livePage({ random: () => 0.999 });
   page.last().end(1006);
-  page.client.nudge();
+  page.client.checkConnection();
   assert.equal(page.sockets.length, 2);
   await page.clock.advance(3_000);
   assert.equal(page.sockets.length, 2, "the old timer is gone");
 });
 
-test("an open connection proves itself when the network changed: no answer in 5 s and it is replaced", async () => {
+test("an open connection is tested when the network changes, and replaced after 5 s without an answer", async () => {
   const page = livePage({ random: () => 0 });
-  page.client.nudge();
+  page.client.checkConnection();
   assert.deepEqual(page.last().ops(), ["ping"]);
   page.last().receive({ op: "beat", seq: 41 });
   await page.clock.advance(10_000);
   assert.equal(page.sockets.length, 1);
-  page.client.nudge();
+  page.client.checkConnection();
   await page.clock.advance(5_000);
   assert.equal(page.sockets.length, 2);
 });
@@ -151,7 +151,7 @@ test("60 s without a frame: closed and opened again, without waiting for the clo
   assert.equal(page.sockets.length, 2);
 });
 
-test("what an abandoned socket still says is not heard", async () => {
+test("frames of an abandoned socket are ignored", async () => {
   const page = livePage({ random: () => 0 });
   await page.clock.advance(60_000);
   page.sockets[0].receive({ op: "change", n: 3, prev: 41, seq: 42, unread: 9, items: [] });
@@ -160,14 +160,14 @@ test("what an abandoned socket still says is not heard", async () => {
   assert.equal(page.client.state, "connecting");
 });
 
-test("a socket that never opens is given up after 20 s", async () => {
+test("a socket that does not open is closed after 20 s", async () => {
   const page = makePage({ random: () => 0 });
   page.client.start();
   await page.clock.advance(20_000);
   assert.equal(page.sockets.length, 2);
 });
 
-test("a gap while nothing is connected sends nothing", () => {
+test("a gap before welcome sends no sync", () => {
   const page = makePage();
   page.client.start();
   page.last().open();
@@ -175,7 +175,7 @@ test("a gap while nothing is connected sends nothing", () => {
   assert.deepEqual(page.last().ops(), ["hello"]);
 });
 
-test("where no socket can be opened, it polls every 15 s and goes on trying", async () => {
+test("where no socket can be opened, the client polls every 15 s and keeps trying to connect", async () => {
   let seq = 41;
   const routes = {
     "GET /n/api/sync/": ({ url }) => ({
@@ -202,7 +202,7 @@ test("where no socket can be opened, it polls every 15 s and goes on trying", as
   assert.equal(page.net.calls.length, polls);
 });
 
-test("polling reads on while there is more, and sends its ETag only for the same position", async () => {
+test("polling reads all parts, and sends its ETag only for the same position", async () => {
   const frames = [
     { json: syncFrame({ prev: 41, seq: 50, more: true, jobs: undefined }), headers: { ETag: '"a"' } },
     { json: syncFrame({ prev: 50, seq: 55 }), headers: { ETag: '"b"' } },
@@ -221,7 +221,7 @@ test("polling reads on while there is more, and sends its ETag only for the same
   );
 });
 
-test("polling that is answered 401 is final", async () => {
+test("a poll that is answered 401 is final", async () => {
   const page = makePage({ routes: { "GET /n/api/sync/": { status: 401, json: {} } } });
   page.client.start();
   page.last().end(1006);
@@ -234,7 +234,7 @@ test("polling that is answered 401 is final", async () => {
   assert.equal(page.sockets.length, sockets);
 });
 
-test("a server that is away altogether is waited for, not polled into a live state", async () => {
+test("while the server is away, the state is waiting, not polling", async () => {
   const page = makePage({ routes: { "GET /n/api/sync/": new TypeError("away") } });
   page.client.start();
   page.last().end(1006);
@@ -244,18 +244,18 @@ test("a server that is away altogether is waited for, not polled into a live sta
   assert.equal(page.client.state, "waiting");
 });
 
-test("refresh polls only where nothing is pushed", async () => {
+test("refresh reads over HTTP only where no frames are pushed", async () => {
   const page = livePage({ routes: { "GET /n/api/sync/": { json: syncFrame() } } });
   page.client.refresh();
   await page.clock.advance(0);
   assert.equal(page.net.calls.length, 0);
 });
 
-/** A page without a position that asks over HTTP; `answer` is what the server says to it, when it is called. */
-async function asking(routes) {
+/** Build a page without a position whose poll waits until `answer(frame)` is called. */
+async function pollingPage(routes) {
   const waiting = [];
-  const answered = () => new Promise((resolve) => waiting.push((json) => resolve({ json })));
-  const page = makePage({ start: {}, routes: { "GET /n/api/sync/": answered, ...routes } });
+  const pending = () => new Promise((resolve) => waiting.push((json) => resolve({ json })));
+  const page = makePage({ start: {}, routes: { "GET /n/api/sync/": pending, ...routes } });
   page.client.start();
   page.client.refresh();
   await page.clock.advance(0);
@@ -266,8 +266,8 @@ async function asking(routes) {
   return { page, answer };
 }
 
-test("a snapshot over HTTP that was overtaken by the socket is dropped, and what follows is asked for", async () => {
-  const { page, answer } = await asking();
+test("a snapshot over HTTP that is older than the socket's is dropped, and its successor requested", async () => {
+  const { page, answer } = await pollingPage();
   page.last().welcome({ prev: null, seq: 50, reset: true, unread: 2, items: [notification("a", 50)] });
   page.last().receive({ op: "change", n: 3, prev: 50, seq: 51, unread: 3, items: [notification("b", 51)] });
   await answer(syncFrame({ prev: null, seq: 49, reset: true, unread: 1, items: [] }));
@@ -278,8 +278,8 @@ test("a snapshot over HTTP that was overtaken by the socket is dropped, and what
   assert.equal(page.net.calls.length, 2);
 });
 
-test("an answer of the epoch before is dropped", async () => {
-  const { page, answer } = await asking();
+test("an answer of an earlier epoch is dropped", async () => {
+  const { page, answer } = await pollingPage();
   await answer(syncFrame({ prev: null, seq: 3, reset: true, items: [] }));
   page.client.refresh();
   await page.clock.advance(0);
@@ -289,7 +289,7 @@ test("an answer of the epoch before is dropped", async () => {
   assert.equal(page.client.stream.notifications.size, 0);
 });
 
-test("a poll that hangs in a dead connection is given up after 30 s, and does not stall the next one", async () => {
+test("a poll that hangs in a dead connection is aborted after 30 s, and does not block the next one", async () => {
   const dead = ({ init }) =>
     new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(init.signal.reason)));
   const page = makePage({ routes: { "GET /n/api/sync/": dead } });
@@ -303,13 +303,13 @@ test("a poll that hangs in a dead connection is given up after 30 s, and does no
   assert.equal(page.client.stream.cursor, 44);
 });
 
-test("an address that has a query of its own keeps it", async () => {
+test("a poll URL keeps its own query", async () => {
   const page = makePage({
-    pollUrl: "/n/api/sync/?viewer=u1",
+    pollUrl: "/n/api/sync/?user=u1",
     routes: { "GET /n/api/sync/": { json: syncFrame() } },
   });
   page.client.start();
   page.client.refresh();
   await page.clock.advance(0);
-  assert.equal(page.net.calls[0].url.search, "?viewer=u1&epoch=e1&seq=41");
+  assert.equal(page.net.calls[0].url.search, "?user=u1&epoch=e1&seq=41");
 });

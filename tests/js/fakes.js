@@ -1,4 +1,4 @@
-// Fakes that behave: a clock that only moves when told, sockets driven by hand, locks and channels across "tabs".
+// Fakes: a clock that tests move, sockets that tests drive, and the locks and channels that tabs share.
 
 export class FakeClock {
   time = 1_000_000;
@@ -17,7 +17,7 @@ export class FakeClock {
     this.#timers.delete(id);
   };
 
-  /** Moves on and runs what falls due, in order; what those start is run too. */
+  /** Advance the time and run the timers that fall due, in order, also those that they start. */
   async advance(ms) {
     const end = this.time + ms;
     await settled();
@@ -35,7 +35,7 @@ export class FakeClock {
   }
 }
 
-/** Lets promises that can settle do so. */
+/** Wait until the promises that can settle have done so. */
 export async function settled() {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -76,7 +76,7 @@ export class FakeSocket {
     this.onclose?.({ code });
   }
 
-  /** The usual beginning: open, welcome, and the answer to hello. */
+  /** Open the socket, and receive welcome and the answer to hello. */
   welcome(sync = {}) {
     this.open();
     this.receive({ op: "welcome", n: 1, subscriber: "s1", protocol: 1, beat: 25 });
@@ -153,7 +153,7 @@ export function job(version, values = {}) {
   };
 }
 
-/** fetch() by a table of "METHOD path" to answers, or functions that make them; remembers what was asked. */
+/** fetch() with answers, or functions that return them, by "METHOD path". Records its calls. */
 export function fakeFetch(routes) {
   const calls = [];
   const fetch = async (input, init = {}) => {
@@ -173,10 +173,10 @@ export function fakeFetch(routes) {
       headers: { "Content-Type": type, ...headers },
     });
   };
-  return { fetch, calls, routes, asked: (key) => calls.filter((call) => call.key === key).length };
+  return { fetch, calls, routes, count: (key) => calls.filter((call) => call.key === key).length };
 }
 
-/** Web Locks of one browser: exclusive, first come first served, stealable, freed when their tab dies. */
+/** The Web Locks of one browser: exclusive, granted in order, can be stolen, released when their tab ends. */
 export class FakeLocks {
   #held = new Map();
   #queues = new Map();
@@ -185,27 +185,27 @@ export class FakeLocks {
     if (typeof options === "function") [options, callback] = [{}, options];
     return new Promise((resolve, reject) => {
       const request = { callback, resolve, reject };
-      options.signal?.addEventListener("abort", () => this.#withdraw(name, request));
+      options.signal?.addEventListener("abort", () => this.#cancel(name, request));
       if (options.ifAvailable && this.#held.has(name)) {
         resolve(callback(null));
       } else if (options.ifAvailable) {
         this.#grant(name, request);
       } else if (options.steal) {
-        const robbed = this.#held.get(name);
+        const previous = this.#held.get(name);
         this.#held.delete(name);
-        robbed?.reject(new DOMException("stolen", "AbortError"));
+        previous?.reject(new DOMException("stolen", "AbortError"));
         this.#grant(name, request);
       } else {
         this.#queue(name).push(request);
-        setImmediate(() => this.#next(name));
+        setImmediate(() => this.#grantNext(name));
       }
     });
   };
 
-  /** What a browser does for a tab that was closed or crashed while it held the lock. */
-  async die(name) {
+  /** Release a lock as a browser does when the tab that holds it was closed or has crashed. */
+  async release(name) {
     this.#held.delete(name);
-    this.#next(name);
+    this.#grantNext(name);
     await settled();
   }
 
@@ -214,14 +214,14 @@ export class FakeLocks {
     return this.#queues.get(name);
   }
 
-  #withdraw(name, request) {
+  #cancel(name, request) {
     const at = this.#queue(name).indexOf(request);
     if (at < 0) return;
     this.#queue(name).splice(at, 1);
     request.reject(new DOMException("aborted", "AbortError"));
   }
 
-  #next(name) {
+  #grantNext(name) {
     if (this.#held.has(name)) return;
     const request = this.#queue(name).shift();
     if (request) this.#grant(name, request);
@@ -233,24 +233,24 @@ export class FakeLocks {
       request.resolve(value);
       if (this.#held.get(name) === request) {
         this.#held.delete(name);
-        this.#next(name);
+        this.#grantNext(name);
       }
     });
   }
 }
 
-/** BroadcastChannel of one browser. */
+/** The BroadcastChannels of one browser. */
 export function fakeChannels() {
   const open = new Set();
   return (name) => {
     const channel = {
       onmessage: null,
-      dead: false,
+      isFrozen: false,
       postMessage(data) {
-        if (!open.has(channel) || channel.dead) return;
+        if (!open.has(channel) || channel.isFrozen) return;
         const copy = structuredClone(data);
         for (const other of open) {
-          if (other !== channel && other.name === name && !other.dead)
+          if (other !== channel && other.name === name && !other.isFrozen)
             queueMicrotask(() => other.onmessage?.({ data: copy }));
         }
       },

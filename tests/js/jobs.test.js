@@ -1,138 +1,70 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { JobHandle, Problem } from "../../notifications/static/notifications/jobs.js";
-import { job, JOB, settled, syncFrame } from "./fakes.js";
+import { JobHandle } from "../../notifications/static/notifications/jobs.js";
+import { Problem } from "../../notifications/static/notifications/requests.js";
+import { JOB, job, settled, syncFrame } from "./fakes.js";
 import { livePage, makePage } from "./page.js";
 
 const SELF = `/n/api/jobs/${JOB}/`;
-const asked = (values = {}) => ({
+const OTHER_JOB = "0192aaaa-0000-7000-8000-000000000009";
+const POST = { method: "POST" };
+const acceptedResponse = (values = {}) => ({
   status: 202,
   json: job(1, { state: "queued" }),
   headers: { Location: SELF },
   ...values,
 });
-const result = { json: { rows: 3 } };
-const tell = (page, ...jobs) => page.last().receive({ op: "jobs", n: 9, jobs });
+const RESULT = { json: { rows: 3 } };
+const sendJobs = (page, ...jobs) => page.last().receive({ op: "jobs", n: 9, jobs });
 const finish = (page, item) =>
   page.last().receive({ op: "change", n: 9, prev: 41, seq: 42, unread: 3, items: [{ ...item, seq: 42 }] });
 
-test("ask gives the job, and awaiting the job gives its result", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked(), [`GET ${SELF}result/`]: result } });
-  const handle = await page.jobs.ask("/reports/", { method: "POST", body: "x" });
+test("ask returns a handle at once, whose promises settle when the job is accepted and done", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse(), [`GET ${SELF}result/`]: RESULT } });
+  const handle = page.jobs.ask("/reports/", { ...POST, body: "x" });
   assert.ok(handle instanceof JobHandle);
-  assert.equal(handle.item.state, "queued");
+  assert.deepEqual([handle.id, handle.item], [null, null]);
+  assert.equal(await handle.accepted, JOB);
+  assert.deepEqual([handle.id, handle.item.state], [JOB, "queued"]);
   finish(page, job(4, { state: "succeeded" }));
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("ask().then() gets the job too, and may await it", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked(), [`GET ${SELF}result/`]: result } });
-  const rows = page.jobs.ask("/reports/", { method: "POST" }).then(async (handle) => (await handle).rows);
-  await settled();
+test("a handle is no thenable: an async function can return it", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse() } });
+  const handle = await (async () => page.jobs.ask("/reports/", POST))();
+  assert.ok(handle instanceof JobHandle);
+  assert.equal("then" in handle, false);
+});
+
+test("a listener that is added at once gets the first version of the job", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse() } });
+  const versions = [];
+  const handle = page.jobs.ask("/reports/", POST);
+  handle.on("change", (item) => versions.push(item.version));
+  await handle.accepted;
+  assert.deepEqual(versions, [1]);
+});
+
+test("two handles of one job, as after a replay, both follow it", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse(), [`GET ${SELF}result/`]: RESULT } });
+  const handles = [page.jobs.ask("/reports/", POST), page.jobs.ask("/reports/", POST)];
+  await Promise.all(handles.map((handle) => handle.accepted));
   finish(page, job(4, { state: "succeeded" }));
-  assert.equal(await rows, 3);
+  assert.deepEqual(await Promise.all(handles.map((handle) => handle.result)), [{ rows: 3 }, { rows: 3 }]);
 });
 
-test("ask().catch() does not flatten the job either", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked() } });
-  const handle = await page.jobs.ask("/reports/", { method: "POST" }).catch(() => "not this");
-  assert.equal(handle.id, JOB);
-});
-
-test("the CSRF token goes to the page's own origin only, and not with safe methods", async () => {
-  const routes = {
-    "POST /reports/": asked(),
-    "GET /reports/": { json: {} },
-    "POST /elsewhere": { json: {} },
-  };
-  const page = livePage({ routes });
-  await page.jobs.ask("/reports/", { method: "post", headers: { "X-Mine": "1" } });
-  await page.jobs.ask("/reports/");
-  await page.jobs.ask("https://other.test/elsewhere", { method: "POST" });
-  const tokens = Object.fromEntries(
-    page.net.calls.map((call) => [call.url.pathname + call.key.slice(0, 4), call.headers.get("X-CSRFToken")]),
-  );
-  assert.equal(tokens["/reports/POST"], "token");
-  assert.equal(tokens["/reports/GET "], null);
-  assert.equal(tokens["/elsewherePOST"], null);
-});
-
-test("an unsafe request carries the token and asks for JSON", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked() } });
-  await page.jobs.ask("/reports/", { method: "POST", headers: { "X-Mine": "1" } });
-  const [{ headers }] = page.net.calls;
-  assert.equal(headers.get("X-CSRFToken"), "token");
-  assert.equal(headers.get("Accept"), "application/json");
-  assert.equal(headers.get("X-Mine"), "1");
-});
-
-const keys = (page) => page.net.calls.map((call) => call.headers.get("Idempotency-Key"));
-
-/** A page whose network fails so often, and then answers. */
-function failing(times, error = new TypeError("Failed to fetch")) {
-  return livePage({ routes: { "POST /reports/": () => (times-- > 0 ? error : asked()) } });
-}
-
-test("a request that got no answer is sent again with the same key", async () => {
-  const page = failing(2);
-  const handle = page.jobs.ask("/reports/", { method: "POST", body: "x" }).then((job) => ({ job }));
-  await page.clock.advance(1_000);
-  assert.equal(keys(page).length, 2);
-  await page.clock.advance(3_000);
-  assert.equal((await handle).job.id, JOB);
-  assert.equal(keys(page).length, 3);
-  assert.equal(new Set(keys(page)).size, 1);
-  assert.match(keys(page)[0], /^[0-9a-f]{32}$/);
-});
-
-test("each wish has a key of its own, unless it brings one", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked() } });
-  await page.jobs.ask("/reports/", { method: "POST" });
-  await page.jobs.ask("/reports/", { method: "POST" });
-  await page.jobs.ask("/reports/", { method: "POST", headers: { "idempotency-key": "mine" } });
-  assert.equal(new Set(keys(page)).size, 3);
-  assert.equal(keys(page)[2], "mine");
-});
-
-test("the network's error is told in the end", async () => {
-  const page = failing(3);
-  const asking = assert.rejects(async () => await page.jobs.ask("/reports/", { method: "POST" }), TypeError);
-  await page.clock.advance(4_000);
-  await asking;
-  assert.equal(keys(page).length, 3);
-});
-
-test("what was aborted, or cannot be sent twice, is not sent again", async () => {
-  const page = failing(1, new DOMException("Aborted", "AbortError"));
-  await assert.rejects(async () => await page.jobs.ask("/reports/", { method: "POST" }), {
-    name: "AbortError",
-  });
-  assert.equal(keys(page).length, 1);
-  const other = failing(1);
-  const stream = new ReadableStream({ start: (controller) => controller.close() });
-  const init = { method: "POST", body: stream, duplex: "half" };
-  await assert.rejects(async () => await other.jobs.ask("/reports/", init), TypeError);
-  assert.equal(keys(other).length, 1);
-});
-
-test("requests that only read, or go elsewhere, have no key and are sent once", async () => {
-  const routes = { "GET /reports/": { json: {} }, "POST /elsewhere": { json: {} } };
-  const page = livePage({ routes });
-  await page.jobs.ask("/reports/");
-  await page.jobs.ask("https://other.test/elsewhere", { method: "POST" });
-  assert.deepEqual(keys(page), [null, null]);
-});
-
-test("an answer that is the result already gives a handle that is settled", async () => {
+test("an answer that is the result itself settles both promises", async () => {
   const page = livePage({ routes: { "POST /check/": { json: { status: 200 } } } });
-  const handle = await page.jobs.ask("/check/", { method: "POST" });
-  assert.deepEqual(await handle, { status: 200 });
+  const handle = page.jobs.ask("/check/", POST);
+  assert.equal(await handle.accepted, null);
+  assert.deepEqual(await handle.result, { status: 200 });
 });
 
 test("an answer that is a finished job gives its result", async () => {
   const done = { json: job(5, { state: "succeeded" }) };
-  const page = livePage({ routes: { "POST /check/": done, [`GET ${SELF}result/`]: result } });
-  assert.deepEqual(await await page.jobs.ask("/check/", { method: "POST" }), { rows: 3 });
+  const page = livePage({ routes: { "POST /check/": done, [`GET ${SELF}result/`]: RESULT } });
+  assert.deepEqual(await page.jobs.ask("/check/", POST).result, { rows: 3 });
 });
 
 test("a 202 without a body is followed by its Location", async () => {
@@ -141,12 +73,18 @@ test("a 202 without a body is followed by its Location", async () => {
     [`GET ${SELF}`]: { json: job(2) },
   };
   const page = livePage({ routes });
-  const handle = await page.jobs.ask("/reports/", { method: "POST" });
+  const handle = page.jobs.ask("/reports/", POST);
+  assert.equal(await handle.accepted, JOB);
   await settled();
   assert.equal(handle.item.version, 2);
 });
 
-test("problem+json becomes a Problem with title, detail, status and Retry-After", async () => {
+test("a 202 without the Location of a job rejects", async () => {
+  const page = livePage({ routes: { "POST /reports/": { status: 202 } } });
+  await assert.rejects(page.jobs.ask("/reports/", POST).accepted, TypeError);
+});
+
+test("problem+json rejects both promises with a Problem", async () => {
   const problem = {
     type: "/p/too-many",
     title: "Too many",
@@ -157,41 +95,39 @@ test("problem+json becomes a Problem with title, detail, status and Retry-After"
   const page = livePage({
     routes: { "POST /reports/": { status: 429, json: problem, headers: { "Retry-After": "7" } } },
   });
-  await assert.rejects(
-    async () => await page.jobs.ask("/reports/", { method: "POST" }),
-    (error) => {
+  const handle = page.jobs.ask("/reports/", POST);
+  for (const promise of [handle.accepted, handle.result]) {
+    await assert.rejects(promise, (error) => {
       assert.ok(error instanceof Problem);
       assert.equal(error.message, "1,000 are active.");
       assert.deepEqual([error.status, error.retryAfter, error.problem.lines], [429, 7, [3]]);
       return true;
-    },
-  );
+    });
+  }
 });
 
-test("an error that is not problem+json still is a Problem", async () => {
+test("an error that is not problem+json is a Problem too", async () => {
   const page = livePage({
     routes: { "POST /reports/": { status: 502, json: "<html>", headers: { "Content-Type": "text/html" } } },
   });
-  await assert.rejects(async () => await page.jobs.ask("/reports/", { method: "POST" }), {
-    name: "Problem",
-    status: 502,
-  });
+  await assert.rejects(page.jobs.ask("/reports/", POST).accepted, { name: "Problem", status: 502 });
 });
 
-test("progress, change and done are told once per version, in order", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked() } });
-  const handle = await page.jobs.ask("/reports/", { method: "POST" });
-  const heard = [];
-  handle.on("progress", (progress) => heard.push(["progress", progress.current]));
-  handle.on("change", (item) => heard.push(["change", item.version]));
-  handle.on("done", (item) => heard.push(["done", item.state]));
+test("progress, change and done are emitted once per version, in order", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse() } });
+  const handle = page.jobs.ask("/reports/", POST);
+  await handle.accepted;
+  const events = [];
+  handle.on("progress", (progress) => events.push(["progress", progress.current]));
+  handle.on("change", (item) => events.push(["change", item.version]));
+  handle.on("done", (item) => events.push(["done", item.state]));
   const at = (version, current) => job(version, { progress: { current, total: 4, message: "" } });
-  tell(page, at(2, 1));
-  tell(page, at(2, 1));
-  tell(page, at(3, 1));
-  tell(page, at(4, 2));
+  sendJobs(page, at(2, 1));
+  sendJobs(page, at(2, 1));
+  sendJobs(page, at(3, 1));
+  sendJobs(page, at(4, 2));
   finish(page, job(5, { state: "succeeded" }));
-  assert.deepEqual(heard, [
+  assert.deepEqual(events, [
     ["change", 2],
     ["progress", 1],
     ["change", 3],
@@ -202,74 +138,72 @@ test("progress, change and done are told once per version, in order", async () =
   ]);
 });
 
-test("an ended subscription hears nothing", async () => {
-  const page = livePage({ routes: { "POST /reports/": asked() } });
-  const handle = await page.jobs.ask("/reports/", { method: "POST" });
-  const heard = [];
-  handle.on("change", (item) => heard.push(item))();
-  tell(page, job(2));
-  assert.deepEqual(heard, []);
+test("a removed listener is not called", async () => {
+  const page = livePage({ routes: { "POST /reports/": acceptedResponse() } });
+  const handle = page.jobs.ask("/reports/", POST);
+  await handle.accepted;
+  const changes = [];
+  handle.on("change", (item) => changes.push(item))();
+  sendJobs(page, job(2));
+  assert.deepEqual(changes, []);
 });
 
-test("a failed job rejects with its problem, a cancelled one says so", async () => {
+test("a failed job rejects with its problem, a cancelled one with the title Cancelled", async () => {
   const page = livePage();
   const failed = page.jobs.job(job(1));
-  finish(
-    page,
-    job(4, {
-      state: "failed",
-      error: { type: "/p/upstream", title: "Upstream away", detail: "No answer in 10 s." },
-    }),
-  );
-  await assert.rejects(
-    async () => await failed,
-    (error) => {
-      assert.equal(error.message, "No answer in 10 s.");
-      assert.equal(error.problem.type, "/p/upstream");
-      assert.equal(error.job.state, "failed");
-      return true;
-    },
-  );
-  const other = "0192aaaa-0000-7000-8000-000000000009";
-  const cancelled = page.jobs.job(job(1, { id: other }));
-  tell(page, job(3, { id: other, state: "cancelled" }));
-  await assert.rejects(async () => await cancelled, { message: "Cancelled" });
+  const error = { type: "/p/upstream", title: "Upstream away", detail: "No answer in 10 s." };
+  finish(page, job(4, { state: "failed", error }));
+  await assert.rejects(failed.result, (problem) => {
+    assert.equal(problem.message, "No answer in 10 s.");
+    assert.equal(problem.problem.type, "/p/upstream");
+    assert.equal(problem.job.state, "failed");
+    return true;
+  });
+  const cancelled = page.jobs.job(job(1, { id: OTHER_JOB }));
+  sendJobs(page, job(3, { id: OTHER_JOB, state: "cancelled" }));
+  await assert.rejects(cancelled.result, { message: "Cancelled" });
 });
 
-test("nobody has to await a job that fails", async () => {
-  const page = livePage();
+test("promises that a page does not use cause no unhandled rejection, and no result is read", async () => {
+  const page = livePage({ routes: { "POST /reports/": { status: 422, json: { title: "Wrong" } } } });
+  page.jobs.ask("/reports/", POST);
   page.jobs.job(job(1));
+  page.jobs.job(job(1, { id: OTHER_JOB }));
   finish(page, job(4, { state: "failed" }));
+  finish(page, job(4, { id: OTHER_JOB, state: "succeeded" }));
   await settled();
+  assert.deepEqual(
+    page.net.calls.map((call) => call.key),
+    ["POST /reports/"],
+  );
 });
 
-test("a job that ended while nobody was connected settles after the catch-up", async () => {
-  const page = livePage({ routes: { [`GET ${SELF}result/`]: result }, random: () => 0 });
+test("a job that ended during a disconnect settles after the catch-up", async () => {
+  const page = livePage({ routes: { [`GET ${SELF}result/`]: RESULT }, random: () => 0 });
   const handle = page.jobs.job(job(2));
   page.last().end(1006);
   await page.clock.advance(0);
   page.last().welcome({ prev: 41, seq: 42, items: [job(6, { state: "succeeded", seq: 42 })] });
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job that is awaited and missing from the active ones is read, and settles", async () => {
+test("a followed job that is missing from the active ones is read, and settles", async () => {
   const routes = {
     [`GET ${SELF}`]: { json: job(7, { state: "succeeded" }) },
-    [`GET ${SELF}result/`]: result,
+    [`GET ${SELF}result/`]: RESULT,
   };
   const page = livePage({ routes });
   const handle = page.jobs.job(job(2));
   page.last().receive(syncFrame({ n: 9, epoch: "e2", reset: true, prev: null, seq: 3 }));
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job that is only held and missing is read too; one that is listed is not", async () => {
-  const other = "0192aaaa-0000-7000-8000-000000000009";
+test("a job without a handle that is missing is read too; one that is listed is not", async () => {
   const page = livePage({
-    sync: { jobs: [job(2), job(2, { id: other })] },
+    sync: { jobs: [job(2), job(2, { id: OTHER_JOB })] },
     routes: { [`GET ${SELF}`]: { json: job(7, { state: "failed" }) } },
   });
-  page.last().receive(syncFrame({ n: 9, prev: 41, seq: 41, jobs: [job(3, { id: other })] }));
+  page.last().receive(syncFrame({ n: 9, prev: 41, seq: 41, jobs: [job(3, { id: OTHER_JOB })] }));
   await settled();
   assert.deepEqual(
     page.net.calls.map((call) => call.key),
@@ -278,98 +212,99 @@ test("a job that is only held and missing is read too; one that is listed is not
   assert.equal(page.client.stream.jobs.get(JOB).state, "failed");
 });
 
-test("a part of a catch-up does not make a job missing", async () => {
+test("a catch-up that is not complete makes no job missing", async () => {
   const page = livePage({ sync: { jobs: [job(2)] } });
   page.last().receive(syncFrame({ n: 9, prev: 41, seq: 60, more: true, jobs: undefined }));
   await settled();
   assert.equal(page.net.calls.length, 0);
 });
 
-test("a job by its id is read at once; one that is not there rejects", async () => {
+test("a job by its id is read at once, and rejects if it does not exist", async () => {
   const page = livePage({
     routes: { [`GET ${SELF}`]: { status: 404, json: { type: "about:blank", title: "Not found" } } },
   });
-  await assert.rejects(async () => await page.jobs.job(JOB), { status: 404 });
+  await assert.rejects(page.jobs.job(JOB).result, { status: 404 });
 });
 
-test("a job that the page heard of before it was asked about settles by what is held", async () => {
-  const page = livePage({ routes: { [`GET ${SELF}result/`]: result } });
+test("a job that ended before it was followed settles from the stream", async () => {
+  const page = livePage({ routes: { [`GET ${SELF}result/`]: RESULT } });
   finish(page, job(4, { state: "succeeded" }));
-  assert.deepEqual(await page.jobs.job(job(1, { state: "queued" })), { rows: 3 });
+  assert.deepEqual(await page.jobs.job(job(1, { state: "queued" })).result, { rows: 3 });
 });
 
-test("a job of which nothing is heard for 5 s is read once", async () => {
+test("a job without a change for 5 s is read once", async () => {
   const routes = {
     [`GET ${SELF}`]: { json: job(7, { state: "succeeded" }) },
-    [`GET ${SELF}result/`]: result,
+    [`GET ${SELF}result/`]: RESULT,
   };
   const page = livePage({ routes });
   const handle = page.jobs.job(job(1));
   await page.clock.advance(4_999);
   assert.equal(page.net.calls.length, 0);
   await page.clock.advance(1);
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job that was heard of is left to the stream", async () => {
+test("a job that has changed is left to the stream", async () => {
   const page = livePage();
   page.jobs.job(job(1));
-  tell(page, job(2));
+  sendJobs(page, job(2));
   await page.clock.advance(60_000);
-  assert.equal(page.net.asked(`GET ${SELF}`), 0);
+  assert.equal(page.net.count(`GET ${SELF}`), 0);
 });
 
-test("a result that cannot be read for the moment is asked for again", async () => {
+test("a result that cannot be read for the moment is read again", async () => {
   const answers = [
     new TypeError("away"),
     { status: 503, json: { title: "Busy" }, headers: { "Retry-After": "4" } },
-    result,
+    RESULT,
   ];
   const page = livePage({ routes: { [`GET ${SELF}result/`]: () => answers.shift() } });
   const handle = page.jobs.job(job(1));
   finish(page, job(4, { state: "succeeded" }));
-  const rows = handle.then((value) => value.rows);
+  const { result } = handle;
   await page.clock.advance(1_000);
   await page.clock.advance(3_999);
   assert.equal(page.net.calls.length, 2);
   await page.clock.advance(1);
-  assert.equal(await rows, 3);
+  assert.deepEqual(await result, { rows: 3 });
 });
 
 test("the result is read once, however often it is awaited", async () => {
-  const page = livePage({ routes: { [`GET ${SELF}result/`]: result } });
+  const page = livePage({ routes: { [`GET ${SELF}result/`]: RESULT } });
   const handle = page.jobs.job(job(1));
   finish(page, job(4, { state: "succeeded" }));
-  await Promise.all([handle, handle, handle.finally(() => undefined)]);
+  await Promise.all([handle.result, handle.result]);
+  await handle.result;
   assert.equal(page.net.calls.length, 1);
 });
 
-test("one job has one handle while it runs", () => {
+test("job() returns one handle for one job while it is active", () => {
   const page = livePage();
   assert.equal(page.jobs.job(job(1)), page.jobs.job(job(1)));
 });
 
-test("signed out: what was awaited rejects", async () => {
+test("signed out: the results of active jobs reject", async () => {
   const page = livePage();
   const handle = page.jobs.job(job(1));
   page.last().end(4401);
-  await assert.rejects(async () => await handle, { status: 401 });
+  await assert.rejects(handle.result, { status: 401 });
 });
 
-test("the result is read where the job says it is", async () => {
+test("the result is read from the job's link", async () => {
   const links = { self: SELF, result: "/elsewhere/42", cancel: null, retry: null };
-  const page = livePage({ routes: { "GET /elsewhere/42": result } });
+  const page = livePage({ routes: { "GET /elsewhere/42": RESULT } });
   const handle = page.jobs.job(job(1));
   finish(page, job(4, { state: "succeeded", links }));
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job whose result has no address is a Problem, and nothing is asked for", async () => {
+test("a job whose result has no address rejects without a request", async () => {
   const links = { self: SELF, result: null, cancel: null, retry: null };
-  const page = livePage({ routes: { [`GET ${SELF}result/`]: result } });
+  const page = livePage({ routes: { [`GET ${SELF}result/`]: RESULT } });
   const handle = page.jobs.job(job(1));
   finish(page, job(4, { state: "succeeded", links }));
-  await assert.rejects(async () => await handle, {
+  await assert.rejects(handle.result, {
     name: "Problem",
     message: "The result of this job has no address.",
     job: handle.item,
@@ -377,11 +312,11 @@ test("a job whose result has no address is a Problem, and nothing is asked for",
   assert.ok(!page.net.calls.some((call) => call.url.pathname.endsWith("/result/")));
 });
 
-test("while the server is away a missing job stays awaited", async () => {
-  let away = true;
+test("while the server is away, a missing job stays followed", async () => {
+  let isAway = true;
   const routes = {
-    [`GET ${SELF}`]: () => (away ? new TypeError("away") : { json: job(7, { state: "succeeded" }) }),
-    [`GET ${SELF}result/`]: result,
+    [`GET ${SELF}`]: () => (isAway ? new TypeError("away") : { json: job(7, { state: "succeeded" }) }),
+    [`GET ${SELF}result/`]: RESULT,
   };
   const page = makePage({ routes, random: () => 0 });
   page.client.start();
@@ -389,7 +324,7 @@ test("while the server is away a missing job stays awaited", async () => {
   const handle = page.jobs.job(job(1));
   page.last().receive(syncFrame({ n: 9, prev: 41, seq: 41 }));
   await page.clock.advance(40_000);
-  away = false;
+  isAway = false;
   page.last().receive(syncFrame({ n: 10, prev: 41, seq: 41 }));
-  assert.deepEqual(await handle, { rows: 3 });
+  assert.deepEqual(await handle.result, { rows: 3 });
 });

@@ -1,8 +1,10 @@
-// A page as the entry module puts it together, on fakes.
+// Builds a page from fakes, as the entry module does from the browser's own objects.
 
 import { Client } from "../../notifications/static/notifications/client.js";
-import { Connection, Poll } from "../../notifications/static/notifications/connection.js";
+import { Connection } from "../../notifications/static/notifications/connection.js";
 import { Jobs } from "../../notifications/static/notifications/jobs.js";
+import { Poller } from "../../notifications/static/notifications/polling.js";
+import { Problem, Requests } from "../../notifications/static/notifications/requests.js";
 import { FakeClock, FakeSocket, fakeFetch } from "./fakes.js";
 
 export function makePage({
@@ -16,35 +18,36 @@ export function makePage({
   const net = fakeFetch(routes);
   const changes = [];
   const states = [];
-  const open = (url, protocols) => {
+  const openSocket = (url, protocols) => {
     const socket = new FakeSocket(url, protocols);
     sockets.push(socket);
     return socket;
   };
-  const link = (hooks) =>
+  const createTransport = (callbacks) =>
     new Connection({
       url: "ws://site.test/ws/",
-      open,
+      openSocket,
       clock,
       random,
-      hooks,
-      poll: new Poll({ url: pollUrl, fetch: net.fetch, clock, hooks }),
+      callbacks,
+      poller: new Poller({ url: pollUrl, fetch: net.fetch, clock, callbacks }),
     });
-  const client = new Client({ link, start });
+  const client = new Client({ createTransport, start });
   client.on("change", (change) => changes.push(change));
   client.on("state", (state) => states.push(state));
+  const csrf = { header: "X-CSRFToken", getToken: () => "token" };
+  const requests = new Requests({ fetch: net.fetch, clock, origin: "http://site.test", csrf });
   const jobs = new Jobs({
     client,
+    requests,
+    Problem,
     clock,
-    fetch: net.fetch,
-    origin: "http://site.test",
-    csrf: { header: "X-CSRFToken", token: () => "token" },
     jobUrl: (id) => `/n/api/jobs/${id}/`,
   });
   return { client, clock, sockets, net, changes, states, jobs, last: () => sockets.at(-1) };
 }
 
-/** A page whose socket is connected and has caught up. */
+/** Build a page whose socket is connected and has caught up. */
 export function livePage(options = {}) {
   const page = makePage(options);
   page.client.start();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settled, syncFrame } from "./fakes.js";
 import { livePage } from "./page.js";
-import { NOBODY, makeBrowser, twoTabs } from "./tabs.js";
+import { twoTabs, UNAUTHORIZED } from "./tabs.js";
 
 const SYNC = "GET /n/api/sync/";
 const SIGNED_IN = { json: syncFrame({ prev: null, seq: 50, reset: true, unread: 1 }) };
@@ -14,20 +14,20 @@ function signedOutPage(answer) {
   return page;
 }
 
-test("4401 is final for the socket: nothing is asked by itself", async () => {
+test("after 4401 the client sends nothing by itself", async () => {
   const page = signedOutPage(SIGNED_IN);
   await page.clock.advance(600_000);
   assert.equal(page.net.calls.length, 0);
   assert.equal(page.sockets.length, 1);
 });
 
-test("on focus the page asks once, and starts anew where its user is signed in again", async () => {
+test("on focus the client checks the session once, and starts from a snapshot if the user is signed in again", async () => {
   const page = signedOutPage(SIGNED_IN);
   page.states.length = 0;
-  page.client.nudge(); // focus and visibilitychange come together
-  page.client.nudge();
+  page.client.checkConnection(); // focus and visibilitychange come together
+  page.client.checkConnection();
   await settled();
-  assert.equal(page.net.asked(SYNC), 1);
+  assert.equal(page.net.count(SYNC), 1);
   assert.equal(page.net.calls[0].url.search, "");
   assert.equal(page.sockets.length, 2);
   page.last().welcome({ prev: null, seq: 50, reset: true, unread: 1 });
@@ -37,49 +37,49 @@ test("on focus the page asks once, and starts anew where its user is signed in a
 });
 
 for (const [what, answer] of Object.entries({
-  "nobody, or another user, is signed in": NOBODY,
+  "no user or another one is signed in": UNAUTHORIZED,
   "the server is away": { status: 503 },
   "the network is away": new TypeError("failed to fetch"),
 })) {
-  test(`where ${what}, it stays signed out, and asks again at the next focus`, async () => {
+  test(`where ${what}, the client stays signed out, and checks again at the next focus`, async () => {
     const page = signedOutPage(answer);
     for (let focus = 1; focus <= 2; focus += 1) {
-      page.client.nudge();
+      page.client.checkConnection();
       await settled();
       await page.clock.advance(60_000);
-      assert.equal(page.net.asked(SYNC), focus);
+      assert.equal(page.net.count(SYNC), focus);
     }
     assert.equal(page.client.state, "signed_out");
     assert.equal(page.sockets.length, 1);
   });
 }
 
-test("signed out again at once, it is as before", async () => {
+test("a client that is signed out again at once can start a second time", async () => {
   const page = signedOutPage(SIGNED_IN);
-  page.client.nudge();
+  page.client.checkConnection();
   await settled();
   page.last().end(4401);
   assert.equal(page.client.state, "signed_out");
   await page.clock.advance(600_000);
   assert.equal(page.sockets.length, 2);
-  page.client.nudge();
+  page.client.checkConnection();
   await settled();
   assert.equal(page.sockets.length, 3);
 });
 
-test("a page that was hidden while it asked is not started", async () => {
+test("a page that was hidden during the check is not started", async () => {
   const page = signedOutPage(SIGNED_IN);
-  page.client.nudge();
+  page.client.checkConnection();
   page.client.stop();
   await settled();
   assert.equal(page.client.state, "stopped");
   assert.equal(page.sockets.length, 1);
 });
 
-test("after another final code nothing is asked", async () => {
+test("after another final code the session is not checked", async () => {
   const page = livePage({ routes: { [SYNC]: SIGNED_IN } });
   page.last().end(4400);
-  page.client.nudge();
+  page.client.checkConnection();
   await settled();
   assert.deepEqual([page.client.state, page.net.calls.length], ["refused", 0]);
 });
@@ -87,14 +87,14 @@ test("after another final code nothing is asked", async () => {
 async function signedOutTabs() {
   const { leader, follower, browser } = await twoTabs();
   const route = follower.net.routes["GET /sync/"];
-  follower.net.routes["GET /sync/"] = NOBODY;
+  follower.net.routes["GET /sync/"] = UNAUTHORIZED;
   leader.sockets[0].end(4401);
   await settled();
   assert.deepEqual([leader.client.state, follower.client.state], ["signed_out", "signed_out"]);
   return { leader, follower, browser, signIn: () => (follower.net.routes["GET /sync/"] = route) };
 }
 
-test("when another tab of the user is live again, the tabs that were signed out follow it", async () => {
+test("when another tab of the user is connected, the signed-out tabs follow it", async () => {
   const { leader, follower, browser, signIn } = await signedOutTabs();
   signIn();
   const fresh = browser.open();
@@ -104,14 +104,14 @@ test("when another tab of the user is live again, the tabs that were signed out 
   await settled();
   for (const tab of [leader, follower]) {
     assert.equal(tab.client.state, "live");
-    assert.equal(tab.link.leading, false);
+    assert.equal(tab.transport.isLeader, false);
   }
   fresh.sockets[0].receive({ op: "change", n: 9, prev: 41, seq: 42, unread: 7, items: [] });
   await settled();
   assert.deepEqual([leader.client.unread, follower.client.unread], [7, 7]);
 });
 
-test("a live tab of another user wakes none", async () => {
+test("a connected tab of another user has no effect", async () => {
   const { leader, browser, signIn } = await signedOutTabs();
   signIn();
   const calls = leader.net.calls.length;
@@ -123,14 +123,14 @@ test("a live tab of another user wakes none", async () => {
   assert.equal(leader.net.calls.length, calls);
 });
 
-test("on focus one tab leads again, and takes the other along", async () => {
+test("on focus one tab becomes the leader, and the other one follows it", async () => {
   const { leader, follower, signIn } = await signedOutTabs();
   signIn();
-  leader.client.nudge();
+  leader.client.checkConnection();
   await settled();
-  assert.equal(leader.link.leading, true);
+  assert.equal(leader.transport.isLeader, true);
   leader.sockets.at(-1).welcome({ prev: null, seq: 50, reset: true, unread: 3 });
   await settled();
   assert.deepEqual([leader.client.state, follower.client.state], ["live", "live"]);
-  assert.equal(follower.link.leading, false);
+  assert.equal(follower.transport.isLeader, false);
 });

@@ -1,14 +1,15 @@
-// Tabs of one browser, as the entry module puts them together, on fakes.
+// Builds the tabs of one browser from fakes, as the entry module does from the browser's own objects.
 
 import { Client } from "../../notifications/static/notifications/client.js";
-import { Connection, Poll } from "../../notifications/static/notifications/connection.js";
-import { SharedLink } from "../../notifications/static/notifications/tabs.js";
+import { Connection } from "../../notifications/static/notifications/connection.js";
+import { Poller } from "../../notifications/static/notifications/polling.js";
+import { SharedConnection } from "../../notifications/static/notifications/tabs.js";
 import { FakeClock, FakeLocks, FakeSocket, fakeChannels, fakeFetch, settled, syncFrame } from "./fakes.js";
 
 export const NAME = "notifications.v1:u1";
-export const NOBODY = { status: 401, json: { type: "about:blank", title: "Unauthorized" } };
+export const UNAUTHORIZED = { status: 401, json: { type: "about:blank", title: "Unauthorized" } };
 
-/** Tabs of one browser, which share locks, channels and clock. */
+/** Build a browser whose tabs share locks, channels and clock. */
 export function makeBrowser(
   routes = {
     "GET /sync/": ({ url }) => {
@@ -19,26 +20,40 @@ export function makeBrowser(
   },
 ) {
   const locks = new FakeLocks();
-  const channels = fakeChannels();
+  const createSharedChannel = fakeChannels();
   const clock = new FakeClock();
   const open = (name = NAME, seq = 41) => {
     const tab = { sockets: [], net: fakeFetch(routes) };
-    const link = (hooks) => {
-      const poll = new Poll({ url: "/sync/", fetch: tab.net.fetch, clock, hooks });
-      const connect = (hooks) =>
+    const createTransport = (callbacks) => {
+      const poller = new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks });
+      const createConnection = (callbacks) =>
         new Connection({
           url: "ws://site.test/ws/",
           clock,
           random: () => 0,
-          hooks,
-          poll: new Poll({ url: "/sync/", fetch: tab.net.fetch, clock, hooks }),
-          open: (...args) => (tab.sockets.push(new FakeSocket(...args)), tab.sockets.at(-1)),
+          callbacks,
+          poller: new Poller({ url: "/sync/", fetch: tab.net.fetch, clock, callbacks }),
+          openSocket: (...args) => {
+            tab.sockets.push(new FakeSocket(...args));
+            return tab.sockets.at(-1);
+          },
         });
-      const channel = (name) => (tab.channel = channels(name));
-      tab.link = new SharedLink({ name, locks, channel, connect, poll, clock, hooks });
-      return tab.link;
+      const createChannel = (name) => {
+        tab.channel = createSharedChannel(name);
+        return tab.channel;
+      };
+      tab.transport = new SharedConnection({
+        name,
+        locks,
+        createChannel,
+        createConnection,
+        poller,
+        clock,
+        callbacks,
+      });
+      return tab.transport;
     };
-    tab.client = new Client({ link, start: { epoch: "e1", seq, unread: 2 } });
+    tab.client = new Client({ createTransport, start: { epoch: "e1", seq, unread: 2 } });
     tab.client.start();
     return tab;
   };

@@ -1,26 +1,26 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { notification, settled } from "./fakes.js";
-import { NAME, NOBODY, makeBrowser, twoTabs } from "./tabs.js";
+import { makeBrowser, NAME, twoTabs, UNAUTHORIZED } from "./tabs.js";
 
 const change = (prev, seq, items = []) => ({ op: "change", n: 9, prev, seq, unread: 7, items });
 
-test("one socket for all tabs of a browser", async () => {
+test("all tabs of a browser share one socket", async () => {
   const { leader, follower } = await twoTabs();
-  assert.equal(leader.link.leading, true);
+  assert.equal(leader.transport.isLeader, true);
   assert.equal(leader.sockets.length, 1);
-  assert.equal(follower.link.leading, false);
+  assert.equal(follower.transport.isLeader, false);
   assert.equal(follower.sockets.length, 0);
 });
 
-test("tabs of different users have a socket each", async () => {
+test("tabs of different users have their own sockets", async () => {
   const browser = makeBrowser();
   const [first, second] = [browser.open(), browser.open("notifications.v1:u2")];
   await settled();
   assert.deepEqual([first.sockets.length, second.sockets.length], [1, 1]);
 });
 
-test("what the leader receives, the followers have", async () => {
+test("followers apply the frames that the leader receives", async () => {
   const { leader, follower } = await twoTabs();
   leader.sockets[0].receive(change(41, 42, [notification("a", 42)]));
   await settled();
@@ -29,7 +29,7 @@ test("what the leader receives, the followers have", async () => {
   assert.equal(follower.client.stream.notifications.get("a").title, "Title a");
 });
 
-test("a follower knows whether the leader is connected", async () => {
+test("a follower has the state of the leader's connection", async () => {
   const { leader, follower } = await twoTabs();
   assert.equal(follower.client.state, "live");
   leader.sockets[0].end(1006);
@@ -43,7 +43,7 @@ test("a new follower catches up over HTTP from the position of its page, once", 
   assert.equal(follower.net.calls[0].url.search, "?epoch=e1&seq=41");
 });
 
-test("a follower that misses something asks over HTTP, not through the leader's socket", async () => {
+test("a follower that misses a frame catches up over HTTP, not through the leader's socket", async () => {
   const { leader, follower } = await twoTabs();
   const sent = leader.sockets[0].sent.length;
   leader.client.stream.cursor = 60;
@@ -53,7 +53,7 @@ test("a follower that misses something asks over HTTP, not through the leader's 
   assert.equal(leader.sockets[0].sent.length, sent);
 });
 
-test("only the leader acknowledges", async () => {
+test("only the leader sends acks", async () => {
   const { leader, follower } = await twoTabs();
   leader.sockets[0].receive({ op: "jobs", n: 16, ack: true, jobs: [] });
   await settled();
@@ -61,61 +61,61 @@ test("only the leader acknowledges", async () => {
   assert.equal(follower.sockets.length, 0);
 });
 
-test("when the leader closes, the next tab connects from its own position", async () => {
+test("when the leader is closed, the next tab connects from its own position", async () => {
   const { leader, follower } = await twoTabs();
   leader.sockets[0].receive(change(41, 44));
   await settled();
   leader.client.stop();
   await settled();
-  assert.equal(follower.link.leading, true);
+  assert.equal(follower.transport.isLeader, true);
   follower.sockets[0].open();
   assert.deepEqual(follower.sockets[0].sent, [{ op: "hello", epoch: "e1", seq: 44 }]);
 });
 
 test("when the leader is killed, the next tab takes over", async () => {
   const { leader, follower, locks } = await twoTabs();
-  leader.channel.dead = true;
-  await locks.die(NAME);
-  assert.equal(follower.link.leading, true);
+  leader.channel.isFrozen = true;
+  await locks.release(NAME);
+  assert.equal(follower.transport.isLeader, true);
   assert.equal(follower.sockets.length, 1);
 });
 
-test("a leader that is frozen while it holds the lock is replaced, and follows when it wakes", async () => {
+test("a frozen leader that holds the lock is replaced, and becomes a follower when it wakes", async () => {
   const { leader, follower, clock } = await twoTabs();
-  leader.channel.dead = true;
+  leader.channel.isFrozen = true;
   await clock.advance(29_000);
-  assert.equal(follower.link.leading, false);
+  assert.equal(follower.transport.isLeader, false);
   await clock.advance(5_000);
-  assert.equal(follower.link.leading, true);
-  leader.channel.dead = false;
+  assert.equal(follower.transport.isLeader, true);
+  leader.channel.isFrozen = false;
   await settled();
-  assert.equal(leader.link.leading, false);
+  assert.equal(leader.transport.isLeader, false);
   assert.equal(leader.sockets[0].closed, true);
 });
 
-test("a quiet leader that answers keeps leading", async () => {
+test("a silent leader that answers stays the leader", async () => {
   const { leader, follower, clock } = await twoTabs();
   for (let minute = 0; minute < 5; minute += 1) {
     await clock.advance(50_000);
     leader.sockets.at(-1).receive({ op: "beat", seq: 41 });
   }
-  assert.equal(leader.link.leading, true);
+  assert.equal(leader.transport.isLeader, true);
   assert.equal(follower.sockets.length, 0);
 });
 
-test("a new tab whose leader is frozen takes over within seconds", async () => {
+test("a new tab whose leader is frozen takes over after 3 s", async () => {
   const browser = makeBrowser();
   const leader = browser.open();
   await settled();
-  leader.channel.dead = true;
+  leader.channel.isFrozen = true;
   const tab = browser.open();
   await browser.clock.advance(3_000);
-  assert.equal(tab.link.leading, true);
+  assert.equal(tab.transport.isLeader, true);
 });
 
-test("signed out: every tab asks for itself and none stays connected", async () => {
+test("after a sign-out every tab checks its own session, and none stays connected", async () => {
   const { leader, follower, clock } = await twoTabs();
-  follower.net.routes["GET /sync/"] = NOBODY;
+  follower.net.routes["GET /sync/"] = UNAUTHORIZED;
   leader.sockets[0].end(4401);
   await settled();
   await clock.advance(120_000);
@@ -127,65 +127,65 @@ test("signed out: every tab asks for itself and none stays connected", async () 
   );
 });
 
-test("where only the leader's session has ended, as after a new password, the next tab goes on", async () => {
+test("where only the leader's session has ended, as after a change of password, the next tab connects", async () => {
   const { leader, follower } = await twoTabs();
   leader.sockets[0].end(4401);
   await settled();
   assert.equal(leader.client.state, "signed_out");
-  assert.equal(follower.link.leading, true);
+  assert.equal(follower.transport.isLeader, true);
   follower.sockets[0].welcome();
   assert.equal(follower.client.state, "live");
 });
 
-test("where the browser denies locks, each tab has a connection of its own", async () => {
+test("where the browser denies locks, each tab has its own connection", async () => {
   const browser = makeBrowser();
-  let asked = 0;
+  let requests = 0;
   browser.locks.request = async () => {
-    asked += 1;
-    if (asked === 1) throw new DOMException("denied", "SecurityError");
-    return new Promise(() => undefined); // of a tab that asks again and again nothing would ever be seen
+    requests += 1;
+    if (requests === 1) throw new DOMException("denied", "SecurityError");
+    return new Promise(() => undefined); // Requesting in a loop would never end.
   };
   const tab = browser.open();
   await settled();
   assert.equal(tab.sockets.length, 1);
 });
 
-test("a tab that signs in again after that leads", async () => {
+test("a new tab that is signed in after a sign-out becomes the leader", async () => {
   const { leader, follower, browser } = await twoTabs();
-  follower.net.routes["GET /sync/"] = NOBODY;
+  follower.net.routes["GET /sync/"] = UNAUTHORIZED;
   leader.sockets[0].end(4401);
   await settled();
   const fresh = browser.open();
   await settled();
-  assert.equal(fresh.link.leading, true);
+  assert.equal(fresh.transport.isLeader, true);
 });
 
-test("a tab that comes back from the back-forward cache joins again", async () => {
+test("a tab that returns from the back-forward cache becomes a follower", async () => {
   const { leader, follower } = await twoTabs();
   leader.client.stop();
   await settled();
   follower.sockets[0].welcome({ unread: 2 });
   leader.client.start();
   await settled();
-  assert.equal(leader.link.leading, false);
+  assert.equal(leader.transport.isLeader, false);
   follower.sockets[0].receive(change(41, 50));
   await settled();
   assert.equal(leader.client.stream.cursor, 50);
 });
 
-test("three tabs: each in turn, never two at once", async () => {
+test("of three tabs each leads in turn, never two at the same time", async () => {
   const browser = makeBrowser();
   const tabs = [browser.open(), browser.open(), browser.open()];
   await settled();
   for (const tab of tabs) {
-    assert.equal(tabs.filter((other) => other.link.leading).length, 1);
-    assert.equal(tab.link.leading, true);
+    assert.equal(tabs.filter((other) => other.transport.isLeader).length, 1);
+    assert.equal(tab.transport.isLeader, true);
     tab.client.stop();
     await settled();
   }
 });
 
-test("a follower asks over HTTP after a change of its own only where nothing is pushed", async () => {
+test("after its own change a follower reads over HTTP only where no frames are pushed", async () => {
   const { leader, follower } = await twoTabs();
   follower.client.refresh();
   await settled();

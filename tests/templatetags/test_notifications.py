@@ -233,7 +233,7 @@ def test_the_client_says_nothing_that_the_server_does_not_send(user):
     """Every text that the modules name is among the strings, and every string is used."""
     named = set()
     for module in STATIC.glob("*.js"):
-        named |= set(re.findall(r'\.say\("(\w+)"', module.read_text()))
+        named |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
     # Said by the name of a level, of a state of a job, or of the connection's.
     named |= {level for level in Notification.Level.values if level != "info"}
     named |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}

@@ -1,2 +1,2 @@
-/** After a form was answered: moves the focus to what it was answered with. */
+/** Move the focus to the summary of a form's errors, or to its result. */
 document.querySelector("[data-focus]")?.focus();

@@ -1,111 +1,109 @@
 /**
- * The paste box: says how many URLs it holds and which lines are none, and is filled with the samples.
- * The file beside it: says the same of a text, and of any file that it is too big.
- * The server judges again, by the same rules; what this says is only sooner.
+ * Validates the form for a new report while the user types: counts the URLs in the text box and in a text file, and
+ * names the lines that are not URLs. The server validates again by the same rules (pasted.py).
  */
 
-const LIMIT = 1000;
-const LENGTH = 2000;
-const LINES_NAMED = 5;
-const FILE_SIZE = 3 * 1024 * 1024;
+const MAX_URLS = 1000;
+const MAX_URL_LENGTH = 2000;
+const MAX_LISTED_LINES = 5;
+const MAX_FILE_BYTES = 3 * 1024 * 1024;
+const TYPING_PAUSE_MS = 150;
 
-const box = document.querySelector(".paste textarea");
-const count = document.getElementById("count");
-const samples = document.getElementById("samples");
-const file = document.querySelector(".paste input[type=file]");
-const fileCount = document.getElementById("file-count");
+const textBox = document.querySelector(".paste textarea");
+const textStatus = document.getElementById("count");
+const samplesForm = document.getElementById("samples");
+const fileInput = document.querySelector(".paste input[type=file]");
+const fileStatus = document.getElementById("file-count");
 
-if (box && count) {
+if (textBox && textStatus) {
   let timer;
-  box.addEventListener("input", () => {
+  textBox.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(show, 150);
+    timer = setTimeout(validateText, TYPING_PAUSE_MS);
   });
-  // Errors that the server named speak first.
-  if (!box.closest(".wrong")) show();
+  // The server's errors for the same text are already shown.
+  if (!textBox.closest(".wrong")) validateText();
 }
 
-file?.addEventListener("change", showFile);
+fileInput?.addEventListener("change", validateFile);
 
-// A double click asks once.
-const form = box?.form;
+// A double click submits once.
+const form = textBox?.form;
 form?.addEventListener("submit", (event) => {
-  if (form.dataset.sent) event.preventDefault();
-  form.dataset.sent = "yes";
+  if (form.dataset.submitted) event.preventDefault();
+  form.dataset.submitted = "yes";
 });
-addEventListener("pageshow", () => delete form?.dataset.sent);
+addEventListener("pageshow", () => delete form?.dataset.submitted);
 
-samples?.addEventListener("submit", (event) => {
+samplesForm?.addEventListener("submit", (event) => {
   event.preventDefault();
-  fill(samples.dataset.urls.split(" "));
+  appendUrls(samplesForm.dataset.urls.split(" "));
 });
 
-/** What was typed stays: the samples follow it. */
-function fill(urls) {
-  const typed = box.value.trimEnd();
-  box.value = (typed ? [typed, ...urls] : urls).join("\n");
-  box.focus();
-  box.setSelectionRange(0, 0);
-  box.scrollTop = 0;
-  show();
+/** Append URLs to what the user has typed. */
+function appendUrls(urls) {
+  const typed = textBox.value.trimEnd();
+  textBox.value = (typed ? [typed, ...urls] : urls).join("\n");
+  textBox.focus();
+  textBox.setSelectionRange(0, 0);
+  textBox.scrollTop = 0;
+  validateText();
 }
 
-function show() {
-  describe(count, box.value);
+function validateText() {
+  showStatus(textStatus, textBox.value);
 }
 
-async function showFile() {
-  const chosen = file.files[0];
-  describe(fileCount, "");
-  if (!chosen) return;
-  if (chosen.size > FILE_SIZE) {
-    const [size, most] = [chosen.size, FILE_SIZE].map((bytes) => bytes.toLocaleString("en"));
-    fileCount.textContent = `The file has ${size} bytes; at most ${most} are possible.`;
-    fileCount.classList.add("bad");
-  } else if (/\.txt$/i.test(chosen.name)) {
-    const text = await chosen.text();
-    if (chosen === file.files[0]) describe(fileCount, text);
+async function validateFile() {
+  const file = fileInput.files[0];
+  showStatus(fileStatus, "");
+  if (!file) return;
+  if (file.size > MAX_FILE_BYTES) {
+    const [size, limit] = [file.size, MAX_FILE_BYTES].map((bytes) => bytes.toLocaleString("en"));
+    fileStatus.textContent = `The file has ${size} bytes. The limit is ${limit}.`;
+    fileStatus.classList.add("bad");
+  } else if (/\.txt$/i.test(file.name)) {
+    const text = await file.text();
+    if (file === fileInput.files[0]) showStatus(fileStatus, text);
   }
 }
 
-function describe(place, text) {
-  const { urls, wrong } = read(text);
-  const empty = !urls && !wrong.length;
-  place.textContent = empty ? "" : [describeCount(urls), describeWrong(wrong)].filter(Boolean).join(" ");
-  place.classList.toggle("bad", wrong.length > 0 || urls > LIMIT);
+function showStatus(node, text) {
+  const { urlCount, wrongLines } = parse(text);
+  const isEmpty = urlCount === 0 && wrongLines.length === 0;
+  const sentences = isEmpty ? [] : [describeCount(urlCount), describeWrongLines(wrongLines)];
+  node.textContent = sentences.filter(Boolean).join(" ");
+  node.classList.toggle("bad", wrongLines.length > 0 || urlCount > MAX_URLS);
 }
 
-/** @returns {{urls: number, wrong: number[]}} how many lines are URLs, and the numbers of those that are not */
-function read(text) {
-  let urls = 0;
-  const wrong = [];
-  text.split(/\r\n|\r|\n/).forEach((line, index) => {
+/** @returns {{urlCount: number, wrongLines: number[]}} wrongLines: the numbers of the lines that are not URLs */
+function parse(text) {
+  let urlCount = 0;
+  const wrongLines = [];
+  for (const [index, line] of text.split(/\r\n|\r|\n/).entries()) {
     const url = line.trim();
-    if (!url) return;
-    if (isUrl(url)) urls += 1;
-    else wrong.push(index + 1);
-  });
-  return { urls, wrong };
+    if (!url) continue;
+    if (isUrl(url)) urlCount += 1;
+    else wrongLines.push(index + 1);
+  }
+  return { urlCount, wrongLines };
 }
 
 function isUrl(text) {
-  if (text.length > LENGTH || !/^https?:\/\/[^\s\x00-\x20\x7f-\x9f]+$/i.test(text)) return false;
-  try {
-    return Boolean(new URL(text).hostname);
-  } catch {
-    return false;
-  }
+  // \p{Cc}: control characters.
+  if (text.length > MAX_URL_LENGTH || !/^https?:\/\/[^\s\p{Cc}]+$/iu.test(text)) return false;
+  return URL.canParse(text) && Boolean(new URL(text).hostname);
 }
 
-function describeCount(urls) {
-  const words = urls === 1 ? "1 URL." : `${urls.toLocaleString("en")} URLs.`;
-  return urls > LIMIT ? `${words} A report takes at most ${LIMIT.toLocaleString("en")}.` : words;
+function describeCount(count) {
+  const sentence = count === 1 ? "1 URL." : `${count.toLocaleString("en")} URLs.`;
+  return count > MAX_URLS ? `${sentence} A report takes at most ${MAX_URLS.toLocaleString("en")}.` : sentence;
 }
 
-function describeWrong(lines) {
-  if (!lines.length) return "";
+function describeWrongLines(lines) {
+  if (lines.length === 0) return "";
   if (lines.length === 1) return `Line ${lines[0]} is not a URL.`;
-  const named = lines.slice(0, LINES_NAMED).join(", ");
-  const more = lines.length - LINES_NAMED;
-  return `Lines ${named}${more > 0 ? ` and ${more.toLocaleString("en")} more` : ""} are not URLs.`;
+  const listed = lines.slice(0, MAX_LISTED_LINES).join(", ");
+  const more = lines.length - MAX_LISTED_LINES;
+  return `Lines ${listed}${more > 0 ? ` and ${more.toLocaleString("en")} more` : ""} are not URLs.`;
 }

@@ -1,5 +1,4 @@
-// <notifications-bell>: how many are unread, and the latest on demand.
-// <notifications-inbox>: keeps a list that the server rendered up to date without moving it.
+// <notifications-bell>: a button with the unread count, which opens a list of the latest notifications.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
@@ -7,146 +6,145 @@
  * @typedef {import("./notifications.js").Page} Page
  */
 
-const LATEST = 8;
-const SILENT = 5_000;
-const FINE = new Set(["live", "polling"]);
+const LIST_LENGTH = 8;
+/** An outage shorter than this is not shown. */
+const OUTAGE_NOTICE_MS = 5_000;
+const CONNECTED_STATES = new Set(["live", "polling"]);
+const PANEL_MARGIN_PX = 8;
 
 /** @param {Page} page */
 export function define(page) {
-  if (!customElements.get("notifications-bell")) customElements.define("notifications-bell", bell(page));
-  if (!customElements.get("notifications-inbox")) customElements.define("notifications-inbox", inbox(page));
-}
+  const { client, localization, dom } = page;
+  const { createElement } = dom;
 
-/** @param {Page} page */
-function bell(page) {
-  const { client, words } = page;
-
-  return class Bell extends HTMLElement {
+  class Bell extends HTMLElement {
     /** @type {(() => void)[]} */
-    #ends = [];
+    #cleanups = [];
     #button = document.createElement("button");
-    #name = element("span", "notifications-hidden");
-    #badge = element("span", "notifications-count");
-    #panel = element("div", "notifications-panel");
-    #all = element("button", "notifications-quiet", words.say("read_all"));
-    #news = element("button", "notifications-news");
-    #list = element("ul", "notifications-list");
-    #note = element("p", "notifications-note");
-    #again = element("button", "notifications-quiet", words.say("again"));
-    #status = element("p", "notifications-status");
-    /** @type {Set<string>} */
-    #drawn = new Set();
-    #prefix = "";
-    #timer = /** @type {any} */ (null);
+    #label = createElement("span", "notifications-hidden");
+    #badge = createElement("span", "notifications-count");
+    #panel = createElement("div", "notifications-panel");
+    #markAllButton = createElement("button", "notifications-quiet", localization.text("read_all"));
+    #newerButton = createElement("button", "notifications-news");
+    #list = createElement("ul", "notifications-list");
+    #note = createElement("p", "notifications-note");
+    #retryButton = createElement("button", "notifications-quiet", localization.text("again"));
+    #status = createElement("p", "notifications-status");
+    /** @type {Set<string>} ids of the notifications in the list */
+    #shownIds = new Set();
+    #titlePrefix = "";
+    #outageTimer = /** @type {any} */ (null);
 
     connectedCallback() {
-      if (this.#ends.length || !("popover" in HTMLElement.prototype)) return;
+      if (this.#cleanups.length || !("popover" in HTMLElement.prototype)) return;
       if (!this.#panel.isConnected) this.#build();
-      const title = () => this.#title();
-      const place = () => this.#place();
-      document.addEventListener("visibilitychange", title);
-      addEventListener("resize", place);
-      this.#ends = [
-        client.on("change", (change) => this.#change(change)),
-        client.on("state", (state) => this.#connection(state)),
-        () => document.removeEventListener("visibilitychange", title),
-        () => removeEventListener("resize", place),
+      const updateTitle = () => this.#updateTitle();
+      const placePanel = () => this.#placePanel();
+      document.addEventListener("visibilitychange", updateTitle);
+      addEventListener("resize", placePanel);
+      this.#cleanups = [
+        client.on("change", (change) => this.#handleChange(change)),
+        client.on("state", (state) => this.#handleState(state)),
+        () => document.removeEventListener("visibilitychange", updateTitle),
+        () => removeEventListener("resize", placePanel),
       ];
-      this.#count();
+      this.#updateCount();
     }
 
     disconnectedCallback() {
-      for (const end of this.#ends.splice(0)) end();
-      page.clock.clearTimeout(this.#timer);
-      this.#timer = null;
+      for (const cleanup of this.#cleanups.splice(0)) cleanup();
+      this.#cancelOutageNotice();
     }
 
     #build() {
-      const icon = element("span", "notifications-icon");
+      const icon = createElement("span", "notifications-icon");
       icon.setAttribute("aria-hidden", "true");
       this.#badge.setAttribute("aria-hidden", "true");
       this.#button.type = "button";
       this.#button.className = "notifications-button";
       this.#button.popoverTargetElement = this.#panel;
-      this.#button.append(icon, this.#name, this.#badge);
+      this.#button.append(icon, this.#label, this.#badge);
       this.#panel.popover = "auto";
       this.#panel.setAttribute("role", "dialog");
-      this.#panel.setAttribute("aria-label", words.say("notifications"));
+      this.#panel.setAttribute("aria-label", localization.text("notifications"));
       this.#panel.addEventListener("beforetoggle", (event) => {
         if (/** @type {ToggleEvent} */ (event).newState === "open") this.#open();
       });
-      this.#panel.addEventListener("toggle", () => this.#place());
+      this.#panel.addEventListener("toggle", () => this.#placePanel());
       this.#status.setAttribute("role", "status");
       this.replaceChildren(this.#button, this.#panel);
     }
 
-    #furnish() {
-      this.#all.addEventListener("click", () => void this.#readAll());
-      this.#news.addEventListener("click", () => this.#draw());
-      this.#again.addEventListener("click", () => this.#open());
-      const head = element("div", "notifications-head");
-      head.append(element("strong", "", words.say("notifications")), this.#all);
-      const link = /** @type {HTMLAnchorElement} */ (
-        element("a", "notifications-foot", words.say("see_all"))
-      );
-      link.href = page.inbox;
-      this.#panel.append(head, this.#status, this.#news, this.#list, this.#note, this.#again, link);
+    /** Fill the panel when it is opened for the first time. */
+    #buildPanel() {
+      this.#markAllButton.addEventListener("click", () => void this.#markAllRead());
+      this.#newerButton.addEventListener("click", () => this.#renderList());
+      this.#retryButton.addEventListener("click", () => this.#open());
+      const head = createElement("div", "notifications-head");
+      head.append(createElement("strong", "", localization.text("notifications")), this.#markAllButton);
+      const link = createElement("a", "notifications-foot", localization.text("see_all"));
+      link.href = page.inboxUrl;
+      const parts = [head, this.#status, this.#newerButton, this.#list, this.#note, this.#retryButton, link];
+      this.#panel.append(...parts);
     }
 
-    #count() {
+    #updateCount() {
       const unread = client.unread ?? 0;
-      const count = words.number.format(unread);
-      this.#name.textContent = unread ? words.say("bell", { count }) : words.say("bell_none");
-      this.#badge.textContent = words.count(unread);
+      const count = localization.formatNumber(unread);
+      this.#label.textContent = unread
+        ? localization.text("bell", { count })
+        : localization.text("bell_none");
+      this.#badge.textContent = localization.formatBadge(unread);
       this.#badge.hidden = unread === 0;
-      this.#all.hidden = unread === 0;
-      this.#title();
+      this.#markAllButton.hidden = unread === 0;
+      this.#updateTitle();
     }
 
-    /** A hidden tab says in its title how many are unread; the page may change its title meanwhile. */
-    #title() {
-      const title = document.title.startsWith(this.#prefix)
-        ? document.title.slice(this.#prefix.length)
+    /** Put the unread count before the title of a hidden tab. The page may have changed its title meanwhile. */
+    #updateTitle() {
+      const title = document.title.startsWith(this.#titlePrefix)
+        ? document.title.slice(this.#titlePrefix.length)
         : document.title;
       const unread = client.unread ?? 0;
-      this.#prefix = document.visibilityState === "hidden" && unread ? `(${words.count(unread)}) ` : "";
-      if (document.title !== this.#prefix + title) document.title = this.#prefix + title;
+      const isShown = document.visibilityState === "hidden" && unread > 0;
+      this.#titlePrefix = isShown ? `(${localization.formatBadge(unread)}) ` : "";
+      if (document.title !== this.#titlePrefix + title) document.title = this.#titlePrefix + title;
     }
 
     #open() {
-      if (!this.#panel.hasChildNodes()) this.#furnish();
-      this.#draw();
-      this.#tell(this.#drawn.size ? "" : words.say("loading"));
-      page.latest(LATEST).then(
-        () => this.#draw(),
-        () => this.#tell(words.say("unreadable"), true),
+      if (!this.#panel.hasChildNodes()) this.#buildPanel();
+      this.#renderList();
+      this.#showNote(this.#shownIds.size ? "" : localization.text("loading"));
+      page.loadLatest(LIST_LENGTH).then(
+        () => this.#renderList(),
+        () => this.#showNote(localization.text("unreadable"), { canRetry: true }),
       );
     }
 
-    #draw() {
+    #renderList() {
       const latest = [...client.stream.notifications.values()]
         .filter((item) => item.archived_at === null)
         .sort((a, b) => b.raised - a.raised)
-        .slice(0, LATEST);
+        .slice(0, LIST_LENGTH);
       const rows = /** @type {HTMLElement[]} */ ([...this.#list.children]);
       if (rows.map((row) => row.dataset.id).join() === latest.map((item) => item.id).join()) {
-        // The same again: its rows stay, somebody may have gone into the list by keyboard.
-        rows.forEach((row, index) => this.#refresh(row, latest[index]));
+        // The list is the same. New rows would take away the keyboard focus.
+        for (const [index, row] of rows.entries()) this.#updateRow(row, latest[index]);
       } else {
-        this.#list.replaceChildren(...latest.map((item) => this.#row(item)));
+        this.#list.replaceChildren(...latest.map((item) => this.#createRow(item)));
       }
-      this.#drawn = new Set(latest.map((item) => item.id));
-      this.#news.hidden = true;
-      this.#tell(latest.length ? "" : words.say("empty"));
+      this.#shownIds = new Set(latest.map((item) => item.id));
+      this.#newerButton.hidden = true;
+      this.#showNote(latest.length ? "" : localization.text("empty"));
     }
 
     /** @param {Notification} item */
-    #row(item) {
-      const row = element("li", "notifications-item");
+    #createRow(item) {
+      const row = createElement("li", "notifications-item");
       row.dataset.id = item.id;
       row.dataset.level = item.level;
-      row.append(page.summarize(item));
-      mark(row, item, words.say("unread"));
+      row.append(dom.createSummary(item, page));
+      dom.updateUnreadMark(row, item, localization);
       return row;
     }
 
@@ -154,188 +152,92 @@ function bell(page) {
      * @param {HTMLElement} row
      * @param {Notification} item
      */
-    #refresh(row, item) {
-      mark(row, item, words.say("unread"));
+    #updateRow(row, item) {
+      dom.updateUnreadMark(row, item, localization);
       const time = row.querySelector("time");
-      if (time) time.textContent = words.ago(time.dateTime);
+      if (time) time.textContent = localization.formatRelative(time.dateTime);
     }
 
     /** @param {Change} change */
-    #change(change) {
-      this.#count();
+    #handleChange(change) {
+      this.#updateCount();
       if (!this.#panel.matches(":popover-open")) return;
       for (const item of change.notifications) {
-        const row = /** @type {HTMLElement|null} */ (
-          this.#list.querySelector(`[data-id="${CSS.escape(item.id)}"]`)
-        );
-        if (row) mark(row, item, words.say("unread"));
+        const row = dom.findRow(this.#list, item.id);
+        if (row) dom.updateUnreadMark(row, item, localization);
       }
-      const newest = Math.max(
-        0,
-        ...[...this.#drawn].map((id) => client.stream.notifications.get(id)?.raised ?? 0),
+      // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.
+      if (change.op === "jobs") return;
+      const { notifications } = client.stream;
+      const shown = [...this.#shownIds].map((id) => notifications.get(id)?.raised ?? 0);
+      const newest = Math.max(0, ...shown);
+      const newer = [...notifications.values()].filter(
+        (item) => item.raised > newest && item.archived_at === null,
       );
-      const news =
-        change.op === "jobs"
-          ? []
-          : [...client.stream.notifications.values()].filter(
-              (item) => item.raised > newest && item.archived_at === null,
-            );
-      if (news.length === 0) return;
-      this.#news.textContent = words.say("new", { count: words.number.format(news.length) });
-      this.#news.hidden = false;
+      if (newer.length === 0) return;
+      this.#newerButton.textContent = localization.text("new", {
+        count: localization.formatNumber(newer.length),
+      });
+      this.#newerButton.hidden = false;
     }
 
-    async #readAll() {
-      const shown = [...client.stream.notifications.values()].map((item) => item.raised);
+    async #markAllRead() {
+      const raised = [...client.stream.notifications.values()].map((item) => item.raised);
       try {
-        await page.readUpTo(Math.max(0, ...shown));
+        await page.markReadUpTo(Math.max(0, ...raised));
       } catch {
-        this.#tell(words.say("unsaved"));
+        this.#showNote(localization.text("unsaved"));
       }
     }
 
     /**
-     * An outage is told when it is 5 s old, however often the client tried meanwhile.
+     * Show an outage when it has lasted 5 s, however often the client has tried to reconnect meanwhile.
      * @param {string} state
      */
-    #connection(state) {
-      if (state === "signed_out" || FINE.has(state)) {
-        page.clock.clearTimeout(this.#timer);
-        this.#timer = null;
-        this.#say(state === "signed_out" ? state : "");
+    #handleState(state) {
+      if (state === "signed_out" || CONNECTED_STATES.has(state)) {
+        this.#cancelOutageNotice();
+        this.#showState(state === "signed_out" ? state : "");
         if (state === "signed_out") this.#list.replaceChildren();
-        this.#count();
+        this.#updateCount();
       } else {
-        this.#timer ??= page.clock.setTimeout(() => this.#say("offline"), SILENT);
+        this.#outageTimer ??= page.clock.setTimeout(() => this.#showState("offline"), OUTAGE_NOTICE_MS);
       }
     }
 
+    #cancelOutageNotice() {
+      page.clock.clearTimeout(this.#outageTimer);
+      this.#outageTimer = null;
+    }
+
     /** @param {"signed_out"|"offline"|""} state */
-    #say(state) {
+    #showState(state) {
       this.dataset.state = state;
-      this.#status.textContent = state && words.say(state);
+      this.#status.textContent = state && localization.text(state);
     }
 
     /**
      * @param {string} text
-     * @param {boolean} [again]
+     * @param {{canRetry?: boolean}} [options]
      */
-    #tell(text, again = false) {
+    #showNote(text, { canRetry = false } = {}) {
       this.#note.textContent = text;
       this.#note.hidden = text === "";
-      this.#again.hidden = !again;
+      this.#retryButton.hidden = !canRetry;
     }
 
-    /** Below the button, inside the window; a style sheet cannot know where that is. */
-    #place() {
+    /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */
+    #placePanel() {
       if (!this.#panel.matches(":popover-open")) return;
       const button = this.#button.getBoundingClientRect();
       const width = this.#panel.offsetWidth;
-      const rtl = getComputedStyle(this).direction === "rtl";
-      const left = rtl ? button.left : button.right - width;
-      const most = document.documentElement.clientWidth - width - 8;
-      this.#panel.style.left = `${Math.max(8, Math.min(left, most))}px`;
-      this.#panel.style.top = `${Math.max(8, button.bottom + 8)}px`;
+      const isRightToLeft = getComputedStyle(this).direction === "rtl";
+      const left = isRightToLeft ? button.left : button.right - width;
+      const maxLeft = document.documentElement.clientWidth - width - PANEL_MARGIN_PX;
+      this.#panel.style.left = `${Math.max(PANEL_MARGIN_PX, Math.min(left, maxLeft))}px`;
+      this.#panel.style.top = `${Math.max(PANEL_MARGIN_PX, button.bottom + PANEL_MARGIN_PX)}px`;
     }
-  };
-}
-
-/** @param {Page} page */
-function inbox({ client, words, read, inbox: href }) {
-  return class Inbox extends HTMLElement {
-    /** @type {(() => void)|null} */
-    #end = null;
-    #newest = 0;
-    /** @param {Event} event */
-    #click = ({ target }) => {
-      const row = /** @type {Element} */ (target).closest("a.notifications-title")?.closest("[data-unread]");
-      const { id = "", raised } = /** @type {HTMLElement|null|undefined} */ (row)?.dataset ?? {};
-      if (id) void read([{ id, raised: Number(raised) }]);
-    };
-
-    connectedCallback() {
-      if (this.#end) return;
-      this.#newest = Number(this.getAttribute("newest") ?? 0);
-      for (const time of this.querySelectorAll("time")) {
-        time.title ||= words.exact(time.dateTime);
-        time.textContent = words.ago(time.dateTime);
-      }
-      this.#endMarking(0);
-      this.addEventListener("click", this.#click);
-      this.#end = client.on("change", (change) => this.#change(change));
-    }
-
-    disconnectedCallback() {
-      this.removeEventListener("click", this.#click);
-      this.#end?.();
-      this.#end = null;
-    }
-
-    /** @param {Change} change */
-    #change(change) {
-      for (const item of change.notifications) {
-        const row = /** @type {HTMLElement|null} */ (
-          this.querySelector(`[data-id="${CSS.escape(item.id)}"]`)
-        );
-        if (row) mark(row, item, words.say("unread"));
-      }
-      const news = [...client.stream.notifications.values()].filter(
-        (item) => item.raised > this.#newest && item.archived_at === null,
-      );
-      if (news.length) this.#offer(news.length);
-      this.#endMarking(news.filter((item) => item.read_at === null).length);
-    }
-
-    /**
-     * Marking as read in the background is done when all that is unread is newer than this page.
-     * @param {number} newer
-     */
-    #endMarking(newer) {
-      const note = /** @type {HTMLElement|null} */ (this.querySelector("[data-done]"));
-      if (note && (client.unread ?? Infinity) <= newer) note.textContent = note.dataset.done ?? "";
-    }
-
-    /** @param {number} count */
-    #offer(count) {
-      let link = /** @type {HTMLAnchorElement|null} */ (this.querySelector(".notifications-news"));
-      if (!link) {
-        link = /** @type {HTMLAnchorElement} */ (element("a", "notifications-news"));
-        link.href = href;
-        this.prepend(link);
-      }
-      link.textContent = words.say("new", { count: words.number.format(count) });
-    }
-  };
-}
-
-/**
- * @param {HTMLElement} row
- * @param {Notification} item
- * @param {string} unread
- */
-function mark(row, item, unread) {
-  const isUnread = item.read_at === null && item.archived_at === null;
-  row.toggleAttribute("data-unread", isUnread);
-  const old = row.querySelector(".notifications-unread");
-  if (isUnread && !old)
-    row.prepend(element("span", "notifications-unread notifications-hidden", `${unread}: `));
-  if (!isUnread) {
-    old?.remove();
-    row.querySelector("form")?.remove();
   }
-}
 
-/**
- * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {string} [className]
- * @param {string} [text]
- * @returns {HTMLElementTagNameMap[K]}
- */
-function element(tag, className = "", text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  if (node instanceof HTMLButtonElement) node.type = "button";
-  return node;
+  if (!customElements.get("notifications-bell")) customElements.define("notifications-bell", Bell);
 }

@@ -1,5 +1,5 @@
-// Applies the frames of protocol notifications.v1 to what one page holds of its user's stream.
-// Knows neither the DOM nor the network: a link (connection.js, tabs.js) brings the frames.
+// Applies frames of the protocol notifications.v1 to the notifications and jobs that one page holds.
+// Uses neither the DOM nor the network: a transport (connection.js, tabs.js) delivers the frames.
 
 /**
  * @typedef {{kind: "notification", id: string, seq: number, raised: number, level: string, category: string,
@@ -16,16 +16,17 @@
  *   reset?: boolean, more?: boolean, unread?: number, items?: Item[], jobs?: JobItem[], code?: number,
  *   reason?: string, reconnect?: boolean, after_ms?: number}} Frame
  * @typedef {{epoch: string|null, seq: number|null}} Position
- * @typedef {{position: () => Position, frame: (frame: Frame) => void, state: (state: string) => void}} Hooks
- * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void, nudge: () => void,
- *   check: () => Promise<boolean>, watch: (onLive: () => void) => void}} Link
+ * @typedef {{getPosition: () => Position, onFrame: (frame: Frame) => void, onState: (state: string) => void}} Callbacks
+ * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void,
+ *   checkConnection: () => void, isSignedIn: () => Promise<boolean>,
+ *   watchOtherTabs: (onLive: () => void) => void}} Transport
  * @typedef {{op: string, reset: boolean, notifications: Notification[], jobs: JobItem[],
- *   listed: Set<string>|null}} Change
+ *   activeIds: Set<string>|null}} Change activeIds: the ids of all active jobs, in the last frame of a catch-up
  */
 
-const FINAL = new Set(["signed_out", "refused"]);
+const FINAL_STATES = new Set(["signed_out", "refused"]);
 
-/** What is held of one stream: its position, the unread count, notifications and jobs by id. */
+/** The part of a user's stream that a page holds: position, unread count, notifications and jobs by id. */
 export class Stream {
   /** @param {{epoch?: string|null, seq?: number|null, unread?: number|null}} [start] */
   constructor({ epoch = null, seq = null, unread = null } = {}) {
@@ -33,7 +34,7 @@ export class Stream {
     this.epoch = seq === null ? null : epoch;
     /** @type {number|null} */
     this.cursor = epoch === null ? null : seq;
-    /** @type {number|null} null: not known yet. */
+    /** @type {number|null} null until the first frame says it */
     this.unread = unread;
     /** @type {Map<string, Notification>} */
     this.notifications = new Map();
@@ -42,13 +43,13 @@ export class Stream {
   }
 
   /**
-   * Takes a sync, change or jobs frame.
+   * Apply a sync, change or jobs frame.
    * @param {Frame} frame
-   * @returns {Change|null} what changed; null: something before this frame is missing, and nothing was taken.
+   * @returns {Change|null} what changed, or null if an earlier frame is missing and nothing was applied
    */
   apply(frame) {
     if (frame.op === "jobs") return this.#upsert(frame);
-    if (frame.reset) return this.#restart(frame);
+    if (frame.reset) return this.#reset(frame);
     if (this.cursor === null || /** @type {number} */ (frame.prev) > this.cursor) return null;
     const seq = /** @type {number} */ (frame.seq);
     if (seq >= this.cursor) this.unread = frame.unread ?? this.unread;
@@ -58,7 +59,7 @@ export class Stream {
   }
 
   /** @param {Frame} frame */
-  #restart(frame) {
+  #reset(frame) {
     this.notifications.clear();
     this.jobs.clear();
     this.epoch = frame.epoch ?? null;
@@ -73,52 +74,50 @@ export class Stream {
    */
   #upsert(frame) {
     /** @type {Change} */
-    const change = { op: frame.op, reset: frame.reset === true, notifications: [], jobs: [], listed: null };
+    const change = {
+      op: frame.op,
+      reset: frame.reset === true,
+      notifications: [],
+      jobs: [],
+      activeIds: null,
+    };
     for (const item of [...(frame.items ?? []), ...(frame.jobs ?? [])]) {
-      if (item.kind === "notification") this.#hold(this.notifications, item, "seq", change.notifications);
-      else if (item.kind === "job") this.#hold(this.jobs, item, "version", change.jobs);
+      if (item.kind === "notification" && isCurrent(item, this.notifications, "seq")) {
+        this.notifications.set(item.id, item);
+        change.notifications.push(item);
+      } else if (item.kind === "job" && isCurrent(item, this.jobs, "version")) {
+        this.jobs.set(item.id, item);
+        change.jobs.push(item);
+      }
     }
-    if (frame.op === "sync" && !frame.more) change.listed = new Set((frame.jobs ?? []).map((job) => job.id));
+    if (frame.op === "sync" && !frame.more)
+      change.activeIds = new Set((frame.jobs ?? []).map((job) => job.id));
     return change;
-  }
-
-  /**
-   * @template {Item} T
-   * @param {Map<string, T>} held
-   * @param {T} item
-   * @param {string} order the key that tells newer from older
-   * @param {T[]} changed
-   */
-  #hold(held, item, order, changed) {
-    const before = /** @type {any} */ (held.get(item.id));
-    if (before && /** @type {any} */ (item)[order] < before[order]) return;
-    held.set(item.id, item);
-    changed.push(item);
   }
 }
 
 /**
- * A page's view of the stream. Events: "change" (detail: Change) and "state" (detail: "connecting", "live",
+ * Connects a page to its user's stream. Events: "change" (detail: Change) and "state" (detail: "connecting", "live",
  * "waiting", "polling", "signed_out", "refused" or "stopped").
  */
 export class Client extends EventTarget {
-  /** @type {Link} */
-  #link;
-  #checking = false;
+  /** @type {Transport} */
+  #transport;
+  #isCheckingSession = false;
 
   /**
    * @param {object} options
-   * @param {(hooks: Hooks) => Link} options.link
+   * @param {(callbacks: Callbacks) => Transport} options.createTransport
    * @param {{epoch?: string|null, seq?: number|null, unread?: number|null}} [options.start] position of the page
    */
-  constructor({ link, start = {} }) {
+  constructor({ createTransport, start = {} }) {
     super();
     this.stream = new Stream(start);
     this.state = "stopped";
-    this.#link = link({
-      position: () => ({ epoch: this.stream.epoch, seq: this.stream.cursor }),
-      frame: (frame) => this.#receive(frame),
-      state: (state) => this.#become(state),
+    this.#transport = createTransport({
+      getPosition: () => ({ epoch: this.stream.epoch, seq: this.stream.cursor }),
+      onFrame: (frame) => this.#receive(frame),
+      onState: (state) => this.#setState(state),
     });
   }
 
@@ -127,42 +126,43 @@ export class Client extends EventTarget {
   }
 
   start() {
-    this.#link.start();
+    this.#transport.start();
   }
 
   stop() {
-    this.#link.stop();
-    this.#become("stopped");
+    this.#transport.stop();
+    this.#setState("stopped");
   }
 
   /**
-   * Tries now instead of later: the network is said to be back, or the page is looked at again. A client that was
-   * signed out asks once whether its user is signed in again, and starts anew if so.
+   * Reconnect now if the client waits to do so, and test a connection that is open. Called when the browser reports
+   * that the network is back, and when the page gets the focus. A client that was signed out asks the server once
+   * whether its user is signed in again, and starts from a snapshot if so.
    */
-  nudge() {
-    if (this.state === "signed_out") void this.#resume();
-    else this.#link.nudge();
+  checkConnection() {
+    if (this.state === "signed_out") void this.#restartIfSignedIn();
+    else this.#transport.checkConnection();
   }
 
-  async #resume() {
-    if (this.#checking) return;
-    this.#checking = true;
-    const signedIn = await this.#link.check();
-    this.#checking = false;
-    if (!signedIn || this.state !== "signed_out") return;
-    this.#become("connecting");
-    this.#link.start();
+  async #restartIfSignedIn() {
+    if (this.#isCheckingSession) return;
+    this.#isCheckingSession = true;
+    const isSignedIn = await this.#transport.isSignedIn();
+    this.#isCheckingSession = false;
+    if (!isSignedIn || this.state !== "signed_out") return;
+    this.#setState("connecting");
+    this.#transport.start();
   }
 
-  /** Something was just changed over HTTP: where frames are not pushed, ask for them now. */
+  /** Read the stream now where no frames are pushed. Called after the page changed something over HTTP. */
   refresh() {
-    this.#link.refresh();
+    this.#transport.refresh();
   }
 
   /**
    * @param {string} type
    * @param {(detail: any) => void} listener
-   * @returns {() => void} ends the subscription
+   * @returns {() => void} removes the listener
    */
   on(type, listener) {
     const handler = (/** @type {Event} */ event) => listener(/** @type {CustomEvent} */ (event).detail);
@@ -171,38 +171,50 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Takes items that came in an HTTP answer; the position does not move.
+   * Add items of an HTTP response to the stream. The position does not move.
    * @param {Item[]} items
    */
   merge(items) {
-    this.#tell(this.stream.apply({ op: "jobs", items }));
+    this.#emitChange(this.stream.apply({ op: "jobs", items }));
   }
 
   /** @param {Frame} frame */
   #receive(frame) {
     if (frame.op === "beat") {
-      if (this.stream.cursor !== null && frame.seq !== this.stream.cursor) this.#link.sync();
+      if (this.stream.cursor !== null && frame.seq !== this.stream.cursor) this.#transport.sync();
     } else if (frame.op === "sync" || frame.op === "change" || frame.op === "jobs") {
       const change = this.stream.apply(frame);
-      if (change) this.#tell(change);
-      else this.#link.sync();
+      if (change) this.#emitChange(change);
+      else this.#transport.sync();
     }
   }
 
   /** @param {Change|null} change */
-  #tell(change) {
+  #emitChange(change) {
     this.dispatchEvent(new CustomEvent("change", { detail: change }));
   }
 
   /** @param {string} state */
-  #become(state) {
+  #setState(state) {
     if (state === this.state) return;
     this.state = state;
-    if (FINAL.has(state)) this.#link.stop();
+    if (FINAL_STATES.has(state)) this.#transport.stop();
     if (state === "signed_out") {
       this.stream = new Stream();
-      this.#link.watch(() => this.nudge());
+      this.#transport.watchOtherTabs(() => this.checkConnection());
     }
     this.dispatchEvent(new CustomEvent("state", { detail: state }));
   }
+}
+
+/**
+ * Return whether an item is at least as new as the one that is held.
+ * @template {Item} T
+ * @param {T} item
+ * @param {Map<string, T>} held
+ * @param {keyof T} order the property that grows with each change
+ */
+function isCurrent(item, held, order) {
+  const known = held.get(item.id);
+  return known === undefined || item[order] >= known[order];
 }

@@ -1,124 +1,40 @@
-// Brings frames from the server: a WebSocket that comes back by itself, and polling where none can be opened.
+// Delivers frames over a WebSocket that reconnects by itself.
 
 /**
- * @typedef {import("./client.js").Hooks} Hooks
+ * @typedef {import("./client.js").Callbacks} Callbacks
  * @typedef {import("./client.js").Frame} Frame
- * @typedef {{now: () => number, setTimeout: (run: () => void, ms: number) => any,
+ * @typedef {import("./polling.js").Poller} Poller
+ * @typedef {{now: () => number, setTimeout: (callback: () => void, ms: number) => any,
  *   clearTimeout: (timer: any) => void}} Clock
  */
 
 const SUBPROTOCOL = "notifications.v1";
-const OPENING = 20_000;
-const SILENCE = 60_000;
-const PROBE = 5_000;
-const FIRST_WAIT = 3_000;
-const LONGEST_WAIT = 30_000;
-const HEALTHY = 30_000;
-const TOO_MANY = 4429;
-const TOO_MANY_WAIT = 30_000;
-const POLL_EVERY = 15_000;
-const POLL_WITHIN = 30_000;
+const OPEN_TIMEOUT_MS = 20_000;
+const FRAME_TIMEOUT_MS = 60_000;
+const PING_TIMEOUT_MS = 5_000;
+const MIN_BACKOFF_MS = 3_000;
+const MAX_BACKOFF_MS = 30_000;
+/** A connection that lasted this long resets the backoff. */
+const HEALTHY_AFTER_MS = 30_000;
+const TOO_MANY_CODE = 4429;
+const TOO_MANY_WAIT_MS = 30_000;
 const FAILURES_BEFORE_POLLING = 2;
+const ABNORMAL_CLOSURE = 1006;
 
-/** @type {Record<number, string>} Close codes after which a client does not come back: it stops its link at these states. */
-const FINAL = { 4400: "refused", 4401: "signed_out", 4409: "refused" };
+/** @type {Record<number, string>} Close codes after which the client does not reconnect, and its state then. */
+const FINAL_STATE_BY_CODE = { 4400: "refused", 4401: "signed_out", 4409: "refused" };
 
-/** Catching up over HTTP, once or every 15 s. */
-export class Poll {
-  #options;
-  #every = /** @type {any} */ (null);
-  #reading = /** @type {Promise<void>|null} */ (null);
-  #seen = { position: "", etag: "" };
-
-  /** @param {{url: string, fetch: typeof fetch, clock: Clock, hooks: Hooks}} options */
-  constructor(options) {
-    this.#options = options;
-  }
-
-  /** Idempotent. */
-  start() {
-    if (this.#every !== null) return;
-    const again = () => {
-      this.#every = this.#options.clock.setTimeout(again, POLL_EVERY);
-      void this.read();
-    };
-    again();
-  }
-
-  stop() {
-    this.#options.clock.clearTimeout(this.#every);
-    this.#every = null;
-  }
-
-  get active() {
-    return this.#every !== null;
-  }
-
-  /** One catch-up; whoever asks while one is under way shares it. Never rejects. */
-  read() {
-    this.#reading ??= this.#read()
-      .catch(() => this.active && this.#options.hooks.state("waiting"))
-      .then(() => {
-        this.#reading = null;
-      });
-    return this.#reading;
-  }
-
-  /** Whether the server answers the user of this page. Never rejects. */
-  async check() {
-    try {
-      const response = await this.#get(JSON.stringify({ epoch: null, seq: null }));
-      return response.ok || response.status === 304;
-    } catch {
-      return false;
-    }
-  }
-
-  async #read() {
-    const { hooks } = this.#options;
-    for (let more = true; more;) {
-      const before = JSON.stringify(hooks.position());
-      const response = await this.#get(before);
-      if (response.status === 401) return hooks.state("signed_out");
-      const answered = response.ok || response.status === 304;
-      if (this.active) hooks.state(answered ? "polling" : "waiting");
-      if (!response.ok) return;
-      const frame = /** @type {Frame} */ (await response.json());
-      if (overtaken(frame, before, hooks.position())) continue;
-      hooks.frame(frame);
-      const after = JSON.stringify(hooks.position());
-      this.#seen = { position: after, etag: (!frame.more && response.headers.get("ETag")) || "" };
-      more = frame.more === true && after !== before;
-    }
-  }
-
-  /** @param {string} position */
-  #get(position) {
-    const { epoch, seq } = JSON.parse(position);
-    const start = this.#options.url.includes("?") ? "&" : "?";
-    const query = epoch === null ? "" : `${start}${new URLSearchParams({ epoch, seq })}`;
-    /** @type {Record<string, string>} */
-    const headers = { Accept: "application/json" };
-    if (this.#seen.etag && this.#seen.position === position) headers["If-None-Match"] = this.#seen.etag;
-    // Whoever asks while one is under way shares it: one that hangs in a dead connection would stall them all.
-    const patience = new AbortController();
-    this.#options.clock.setTimeout(() => patience.abort(), POLL_WITHIN);
-    const signal = patience.signal;
-    return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin", signal });
-  }
-}
-
-/** A socket to the server, opened again whenever it ends, unless the server said that it is for good. */
+/** A WebSocket that is opened again whenever it ends, unless the server forbids it. */
 export class Connection {
   #options;
-  #poll;
+  #poller;
   #socket = /** @type {WebSocket|null} */ (null);
   #bye = /** @type {Frame|null} */ (null);
-  #timer = /** @type {any} */ (null);
-  #watch = /** @type {any} */ (null);
-  #held = false;
-  #asked = false;
-  #running = false;
+  #reconnectTimer = /** @type {any} */ (null);
+  #watchdog = /** @type {any} */ (null);
+  #isThrottled = false;
+  #isSyncRequested = false;
+  #isRunning = false;
   #attempt = 0;
   #failures = 0;
   #liveSince = /** @type {number|null} */ (null);
@@ -126,156 +42,161 @@ export class Connection {
   /**
    * @param {object} options
    * @param {string} options.url
-   * @param {(url: string, protocols: string[]) => WebSocket} options.open
-   * @param {Poll} options.poll
+   * @param {(url: string, protocols: string[]) => WebSocket} options.openSocket
+   * @param {Poller} options.poller reads the stream while no socket can be opened
    * @param {Clock} options.clock
-   * @param {() => number} options.random 0 to 1
-   * @param {Hooks} options.hooks
+   * @param {() => number} options.random returns a number from 0 to 1
+   * @param {Callbacks} options.callbacks
    */
   constructor(options) {
     this.#options = options;
-    this.#poll = options.poll;
+    this.#poller = options.poller;
   }
 
   /** Idempotent. */
   start() {
-    if (this.#running) return;
-    this.#running = true;
+    if (this.#isRunning) return;
+    this.#isRunning = true;
     this.#connect();
   }
 
   /** Idempotent. */
   stop() {
-    this.#running = false;
-    this.#options.clock.clearTimeout(this.#timer);
-    this.#timer = null;
-    this.#poll.stop();
-    this.#drop()?.close();
+    this.#isRunning = false;
+    this.#options.clock.clearTimeout(this.#reconnectTimer);
+    this.#reconnectTimer = null;
+    this.#poller.stop();
+    this.#detachSocket()?.close();
   }
 
-  /** Asks for what follows the position; once until it is answered. */
+  /** Request what follows the position. Sends nothing while an earlier request is unanswered. */
   sync() {
     if (this.#liveSince === null) {
-      if (this.#poll.active) void this.#poll.read();
-    } else if (!this.#asked) {
-      this.#asked = true;
-      this.#send({ op: "sync", seq: this.#options.hooks.position().seq });
+      if (this.#poller.isActive) void this.#poller.read();
+    } else if (!this.#isSyncRequested) {
+      this.#isSyncRequested = true;
+      this.#send({ op: "sync", seq: this.#options.callbacks.getPosition().seq });
     }
   }
 
   refresh() {
-    if (this.#liveSince === null) void this.#poll.read();
+    if (this.#liveSince === null) void this.#poller.read();
   }
 
-  nudge() {
-    if (!this.#running || this.#held) return;
-    if (this.#timer !== null) {
-      this.#options.clock.clearTimeout(this.#timer);
+  checkConnection() {
+    if (!this.#isRunning || this.#isThrottled) return;
+    if (this.#reconnectTimer !== null) {
+      this.#options.clock.clearTimeout(this.#reconnectTimer);
       this.#connect();
     } else if (this.#liveSince !== null) {
       this.#send({ op: "ping" });
-      this.#expect(PROBE);
+      this.#expectFrame(PING_TIMEOUT_MS);
     }
   }
 
-  check() {
-    return this.#poll.check();
+  isSignedIn() {
+    return this.#poller.isSignedIn();
   }
 
-  watch() {} // There are no other tabs to hear of.
+  watchOtherTabs() {} // Without a shared connection a tab learns nothing of the others.
 
   #connect() {
-    this.#timer = null;
-    this.#held = false;
-    if (!this.#poll.active) this.#options.hooks.state("connecting");
+    this.#reconnectTimer = null;
+    this.#isThrottled = false;
+    if (!this.#poller.isActive) this.#options.callbacks.onState("connecting");
     let socket;
     try {
-      socket = this.#options.open(this.#options.url, [SUBPROTOCOL]);
+      socket = this.#options.openSocket(this.#options.url, [SUBPROTOCOL]);
     } catch {
-      return this.#ended(1006); // A policy of the page may forbid the socket outright.
+      return this.#handleEnd(ABNORMAL_CLOSURE); // A Content-Security-Policy may forbid the socket.
     }
     this.#socket = socket;
     socket.onopen = () => {
-      this.#asked = true;
-      this.#send({ op: "hello", ...this.#options.hooks.position() });
+      this.#isSyncRequested = true;
+      this.#send({ op: "hello", ...this.#options.callbacks.getPosition() });
     };
     socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#ended(event.code);
-    this.#expect(OPENING);
+    socket.onclose = (event) => this.#handleEnd(event.code);
+    this.#expectFrame(OPEN_TIMEOUT_MS);
   }
 
   /** @param {unknown} data */
   #receive(data) {
-    this.#expect(SILENCE);
-    const frame = parse(data);
+    this.#expectFrame(FRAME_TIMEOUT_MS);
+    const frame = parseFrame(data);
     if (!frame) return;
-    if (frame.op === "welcome") this.#welcomed();
+    if (frame.op === "welcome") this.#handleWelcome();
     else if (frame.op === "bye") this.#bye = frame;
     else {
-      if (frame.op === "sync") this.#asked = false;
-      this.#options.hooks.frame(frame);
+      if (frame.op === "sync") this.#isSyncRequested = false;
+      this.#options.callbacks.onFrame(frame);
     }
     if (frame.ack === true) this.#send({ op: "ack", n: frame.n });
   }
 
-  #welcomed() {
+  #handleWelcome() {
     this.#liveSince = this.#options.clock.now();
-    this.#poll.stop();
-    this.#options.hooks.state("live");
+    this.#poller.stop();
+    this.#options.callbacks.onState("live");
   }
 
-  /** @param {number} code */
-  #ended(code) {
-    const { clock, hooks } = this.#options;
+  /** @param {number} closeCode */
+  #handleEnd(closeCode) {
+    const { clock, callbacks } = this.#options;
     const bye = this.#bye;
     this.#failures = this.#liveSince === null ? this.#failures + 1 : 0;
-    if (this.#liveSince !== null && clock.now() - this.#liveSince >= HEALTHY) this.#attempt = 0;
-    this.#drop();
-    const why = bye?.code ?? code;
-    const final = FINAL[why] ?? (bye?.reconnect === false ? "refused" : null);
-    if (final) return hooks.state(final);
-    this.#held = why === TOO_MANY;
-    this.#timer = clock.setTimeout(() => this.#connect(), this.#wait(why, bye?.after_ms ?? 0));
-    if (this.#failures >= FAILURES_BEFORE_POLLING) this.#poll.start();
-    if (!this.#poll.active) hooks.state("waiting");
+    if (this.#liveSince !== null && clock.now() - this.#liveSince >= HEALTHY_AFTER_MS) this.#attempt = 0;
+    this.#detachSocket();
+    const code = bye?.code ?? closeCode;
+    const finalState = FINAL_STATE_BY_CODE[code] ?? (bye?.reconnect === false ? "refused" : null);
+    if (finalState) return callbacks.onState(finalState);
+    this.#isThrottled = code === TOO_MANY_CODE;
+    const delay = this.#reconnectDelay(code, bye?.after_ms ?? 0);
+    this.#reconnectTimer = clock.setTimeout(() => this.#connect(), delay);
+    if (this.#failures >= FAILURES_BEFORE_POLLING) this.#poller.start();
+    if (!this.#poller.isActive) callbacks.onState("waiting");
   }
 
   /**
    * @param {number} code
-   * @param {number} after ms that the server asked for
+   * @param {number} requestedMs what the server asked for, or 0
    */
-  #wait(code, after) {
+  #reconnectDelay(code, requestedMs) {
     const { random } = this.#options;
-    if (code === TOO_MANY) return Math.max(after, TOO_MANY_WAIT) + random() * FIRST_WAIT;
-    if (after > 0) return after + (random() * after) / 4;
-    const most = Math.min(FIRST_WAIT * 2 ** this.#attempt, LONGEST_WAIT);
+    if (code === TOO_MANY_CODE) return Math.max(requestedMs, TOO_MANY_WAIT_MS) + random() * MIN_BACKOFF_MS;
+    if (requestedMs > 0) return requestedMs + (random() * requestedMs) / 4;
+    const backoff = Math.min(MIN_BACKOFF_MS * 2 ** this.#attempt, MAX_BACKOFF_MS);
     this.#attempt += 1;
-    return random() * most;
+    return random() * backoff;
   }
 
   /**
-   * Takes the connection for lost when no frame comes in time.
+   * Treat the connection as lost if no frame arrives in time.
    * @param {number} ms
    */
-  #expect(ms) {
+  #expectFrame(ms) {
     const { clock } = this.#options;
-    clock.clearTimeout(this.#watch);
-    this.#watch = clock.setTimeout(() => {
+    clock.clearTimeout(this.#watchdog);
+    this.#watchdog = clock.setTimeout(() => {
       const socket = this.#socket;
-      this.#ended(1006); // Not on its close event: a dead connection may take minutes to send one.
+      this.#handleEnd(ABNORMAL_CLOSURE); // The close event of a dead connection may take minutes.
       socket?.close();
     }, ms);
   }
 
-  /** Lets go of the socket, so that nothing of it is heard any more. */
-  #drop() {
-    this.#options.clock.clearTimeout(this.#watch);
+  /** Remove the listeners of the socket, so that its later events have no effect. */
+  #detachSocket() {
+    this.#options.clock.clearTimeout(this.#watchdog);
     const socket = this.#socket;
-    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
+    if (socket) {
+      socket.onopen = null;
+      socket.onmessage = null;
+      socket.onclose = null;
+    }
     this.#socket = null;
     this.#bye = null;
     this.#liveSince = null;
-    this.#asked = false;
+    this.#isSyncRequested = false;
     return socket;
   }
 
@@ -286,20 +207,10 @@ export class Connection {
 }
 
 /**
- * Whether a socket, or the leading tab, started the client anew while this was asked: it would be taken back.
- * @param {Frame} frame
- * @param {string} asked position
- * @param {import("./client.js").Position} now
- */
-function overtaken(frame, asked, now) {
-  return JSON.stringify(now) !== asked && (frame.reset === true || frame.epoch !== now.epoch);
-}
-
-/**
  * @param {unknown} data
  * @returns {Frame|null}
  */
-function parse(data) {
+function parseFrame(data) {
   try {
     const frame = JSON.parse(String(data));
     return frame !== null && typeof frame === "object" ? frame : null;

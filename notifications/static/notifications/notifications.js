@@ -1,165 +1,223 @@
-// Entry: reads what the template tag wrote, loads the other modules by their (hashed) URLs, and puts them together.
+// Entry module: reads the attributes that the template tag wrote, imports the other modules by their (hashed) URLs, and
+// connects them. The modules do not import one another, because hashed static files do not rewrite their imports.
 
 /**
  * @typedef {import("./client.js").Client} Client
- * @typedef {import("./client.js").Hooks} Hooks
- * @typedef {import("./client.js").Notification} Item
- * @typedef {{name: string, inbox: string, client: Client, jobs: import("./jobs.js").Jobs,
- *   words: import("./words.js").Words, clock: import("./connection.js").Clock,
- *   summarize: (item: Item) => HTMLElement, latest: (count: number) => Promise<void>,
- *   read: (items: Pick<Item, "id"|"raised">[]) => Promise<void>, readUpTo: (raised: number) => Promise<void>}} Page
+ * @typedef {import("./client.js").Callbacks} Callbacks
+ * @typedef {import("./client.js").Notification} Notification
+ * @typedef {import("./jobs.js").Jobs} Jobs
+ * @typedef {{name: string, inboxUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
+ *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
+ *   loadLatest: (count: number) => Promise<void>,
+ *   markRead: (items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
+ *   markReadUpTo: (raised: number) => Promise<void>}} Page what each element gets
  */
 
-const NO_JOB = "00000000-0000-0000-0000-000000000000";
+/** Stands in the address of a job for its id. */
+const PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000";
+/** A position that the browser remembers is used for this long. */
+const MAX_POSITION_AGE_MS = 5 * 60_000;
 
 /**
  * @param {HTMLScriptElement} script the one that the template tag wrote
- * @returns {Promise<{client: Client, ask: Function, job: Function}>}
+ * @returns {Promise<{client: Client, ask: Jobs["ask"], job: Jobs["job"]}>}
  */
 async function load(script) {
   const data = /** @type {Record<string, string>} */ (script.dataset);
-  const urls = JSON.parse(data.modules);
-  const [{ Client }, { Connection, Poll }, { SharedLink }, { Jobs }, { Words }, { summarize }, ...elements] =
-    /** @type {any[]} */ (
-      await Promise.all(
-        ["client", "connection", "tabs", "jobs", "words", "summary", "bell", "toasts", "progress"].map(
-          (name) => import(new URL(urls[name], document.baseURI).href),
-        ),
-      )
-    );
-
+  const modules = await importModules(JSON.parse(data.modules));
+  const name = `notifications.v1:${data.user}`;
   const clock = {
     now: () => Date.now(),
-    setTimeout: (/** @type {() => void} */ run, /** @type {number} */ ms) => setTimeout(run, ms),
+    setTimeout: (/** @type {() => void} */ callback, /** @type {number} */ ms) => setTimeout(callback, ms),
     clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
   };
-  const get = fetch.bind(globalThis);
-  const socket = new URL(data.socket, location.href);
-  socket.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  const name = `notifications.v1:${data.user}`;
-
-  const link = (/** @type {Hooks} */ hooks) => {
-    const poll = new Poll({ url: data.sync, fetch: get, clock, hooks });
-    const open = (/** @type {string} */ url, /** @type {string[]} */ protocols) =>
-      new WebSocket(url, protocols);
-    const connect = (/** @type {Hooks} */ hooks) =>
-      new Connection({
-        url: socket.href,
-        open,
-        poll: new Poll({ url: data.sync, fetch: get, clock, hooks }),
-        clock,
-        random: Math.random,
-        hooks,
-      });
-    if (!navigator.locks || !("BroadcastChannel" in globalThis) || !data.user) return connect(hooks);
-    const channel = (/** @type {string} */ name) => new BroadcastChannel(name);
-    return new SharedLink({ name, locks: navigator.locks, channel, connect, poll, clock, hooks });
-  };
-
-  const client = new Client({ link, start: startingPosition(data, name) });
-  const csrf = { header: data.csrfHeader, token: () => cookie(data.csrfCookie) ?? data.csrfToken ?? "" };
-  const jobUrl = (/** @type {string} */ id) => data.job.replace(NO_JOB, id);
-  const jobs = new Jobs({ client, fetch: get, clock, origin: location.origin, csrf, jobUrl });
-  const strings = JSON.parse(data.strings);
-  const words = new Words({
-    strings,
-    language: document.documentElement.lang,
+  const createTransport = transportFactory(modules, { data, name, clock });
+  const client = /** @type {Client} */ (
+    new modules.client.Client({ createTransport, start: startingPosition(data, name) })
+  );
+  const requests = new modules.requests.Requests({
+    fetch: fetch.bind(globalThis),
+    clock,
     origin: location.origin,
+    csrf: {
+      header: data.csrfHeader,
+      getToken: () => readCookie(data.csrfCookie) ?? data.csrfToken ?? "",
+    },
+  });
+  const jobs = /** @type {Jobs} */ (
+    new modules.jobs.Jobs({
+      client,
+      requests,
+      Problem: modules.requests.Problem,
+      clock,
+      jobUrl: (/** @type {string} */ id) => data.job.replace(PLACEHOLDER_JOB_ID, id),
+    })
+  );
+  const localization = new modules.localization.Localization({
+    strings: JSON.parse(data.strings),
+    language: document.documentElement.lang,
     now: clock.now,
   });
-
-  const post = async (/** @type {object} */ body) => {
-    const headers = { "Content-Type": "application/json" };
-    const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
-    for (let more = true; more;) ({ more } = await jobs.send(data.read, request)); // 1,000 at a time
-    client.refresh();
-  };
   /** @type {Page} */
   const page = {
     name,
-    inbox: data.inbox,
+    inboxUrl: data.inbox,
     client,
     jobs,
-    words,
+    dom: modules.dom,
+    localization,
     clock,
-    summarize: (item) => summarize(page, item),
-    latest: async (count) => {
-      const list = new URL(data.list, location.href);
-      list.searchParams.set("limit", String(count));
-      client.merge((await jobs.send(list.href)).items);
-    },
-    read: (items) =>
-      post({ ids: items.map((item) => item.id), up_to: Math.max(...items.map((item) => item.raised)) }).catch(
-        () => undefined,
-      ),
-    readUpTo: (raised) => post({ up_to: raised }),
+    ...notificationActions(client, jobs, data),
   };
-  for (const { define } of elements) define(page);
-  follow(client, name);
+  for (const element of ["bell", "inbox", "toasts", "progress"]) modules[element].define(page);
+  startClient(client, name);
   return { client, ask: jobs.ask.bind(jobs), job: jobs.job.bind(jobs) };
 }
 
 /**
- * The position that the page was rendered at; or what this browser had seen minutes ago, so that what was raised
- * while the person went from one page to the next is told as well.
+ * @param {Record<string, string>} urls by module name
+ * @returns {Promise<Record<string, any>>} modules by name
+ */
+async function importModules(urls) {
+  const entries = Object.entries(urls).map(async ([name, url]) => [
+    name,
+    await import(new URL(url, document.baseURI).href),
+  ]);
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+/**
+ * Return what creates the transport of a client: one connection for all tabs where the browser can share it, a
+ * connection of its own otherwise.
+ * @param {Record<string, any>} modules
+ * @param {{data: Record<string, string>, name: string, clock: import("./connection.js").Clock}} options
+ */
+function transportFactory({ connection, polling, tabs }, { data, name, clock }) {
+  const socketUrl = new URL(data.socket, location.href);
+  socketUrl.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const createPoller = (/** @type {Callbacks} */ callbacks) =>
+    new polling.Poller({ url: data.sync, fetch: fetch.bind(globalThis), clock, callbacks });
+  const createConnection = (/** @type {Callbacks} */ callbacks) =>
+    new connection.Connection({
+      url: socketUrl.href,
+      openSocket: (/** @type {string} */ url, /** @type {string[]} */ protocols) =>
+        new WebSocket(url, protocols),
+      poller: createPoller(callbacks),
+      clock,
+      random: Math.random,
+      callbacks,
+    });
+  const canShare = navigator.locks && "BroadcastChannel" in globalThis && data.user;
+  if (!canShare) return createConnection;
+  return (/** @type {Callbacks} */ callbacks) =>
+    new tabs.SharedConnection({
+      name,
+      locks: navigator.locks,
+      createChannel: (/** @type {string} */ name) => new BroadcastChannel(name),
+      createConnection,
+      poller: createPoller(callbacks),
+      clock,
+      callbacks,
+    });
+}
+
+/**
+ * Return the requests about notifications that the elements make.
+ * @param {Client} client
+ * @param {Jobs} jobs
+ * @param {Record<string, string>} data
+ * @returns {Pick<Page, "loadLatest"|"markRead"|"markReadUpTo">}
+ */
+function notificationActions(client, jobs, data) {
+  const postRead = async (/** @type {object} */ body) => {
+    const headers = { "Content-Type": "application/json" };
+    const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
+    // One request marks at most 1,000 notifications.
+    for (let hasMore = true; hasMore; ) hasMore = (await jobs.send(data.read, request)).more;
+    client.refresh();
+  };
+  return {
+    loadLatest: async (count) => {
+      const url = new URL(data.list, location.href);
+      url.searchParams.set("limit", String(count));
+      client.merge((await jobs.send(url.href)).items);
+    },
+    markRead: (items) => {
+      const raised = items.map((item) => item.raised);
+      // The page usually leaves for the notification's URL: there is no place for an error.
+      return postRead({ ids: items.map((item) => item.id), up_to: Math.max(...raised) }).catch(
+        () => undefined,
+      );
+    },
+    markReadUpTo: (raised) => postRead({ up_to: raised }),
+  };
+}
+
+/**
+ * Return the position at which the page was rendered, or the one that this browser had a few minutes ago, if it is
+ * lower. So notifications that were raised between two pages become toasts too.
  * @param {Record<string, string>} data
  * @param {string} name
  */
 function startingPosition(data, name) {
-  const known = data.seq !== undefined;
+  const isKnown = data.seq !== undefined;
   const start = {
     epoch: data.epoch ?? null,
-    seq: known ? Number(data.seq) : null,
-    unread: known ? Number(data.unread) : null,
+    seq: isKnown ? Number(data.seq) : null,
+    unread: isKnown ? Number(data.unread) : null,
   };
-  const seen = remembered(name);
-  const recent = seen && Date.now() - seen.at < 5 * 60_000 && seen.epoch === start.epoch;
-  if (recent && start.seq !== null && seen.seq < start.seq) start.seq = seen.seq;
+  const saved = readSavedPosition(name);
+  const isUsable = saved && Date.now() - saved.at < MAX_POSITION_AGE_MS && saved.epoch === start.epoch;
+  if (isUsable && start.seq !== null && saved.seq < start.seq) start.seq = saved.seq;
   return start;
 }
 
 /** @param {string} name */
-function remembered(name) {
+function readSavedPosition(name) {
   try {
-    return JSON.parse(localStorage.getItem(`${name}:seen`) ?? "null");
+    return JSON.parse(localStorage.getItem(`${name}:position`) ?? "null");
   } catch {
     return null;
   }
 }
 
 /**
- * Starts, and keeps step with the page: asleep in the back-forward cache, awake again, network back.
+ * @param {string} name
+ * @param {import("./client.js").Stream} stream
+ */
+function savePosition(name, { epoch, cursor }) {
+  if (cursor === null) return;
+  try {
+    localStorage.setItem(`${name}:position`, JSON.stringify({ epoch, seq: cursor, at: Date.now() }));
+  } catch {
+    // Storage is blocked or full: the next page starts from its own position.
+  }
+}
+
+/**
+ * Start the client; stop it while the page is in the back-forward cache, and check its connection when the network or
+ * the user comes back.
  * @param {Client} client
  * @param {string} name
  */
-function follow(client, name) {
-  const remember = () => {
-    const { epoch, cursor } = client.stream;
-    if (cursor === null) return;
-    try {
-      localStorage.setItem(`${name}:seen`, JSON.stringify({ epoch, seq: cursor, at: Date.now() }));
-    } catch {
-      // Blocked or full: the next page starts from its own position.
-    }
-  };
-  for (const back of ["online", "focus"]) addEventListener(back, () => client.nudge());
-  document.addEventListener(
-    "visibilitychange",
-    () => document.visibilityState === "visible" && client.nudge(),
-  );
+function startClient(client, name) {
+  for (const event of ["online", "focus"]) addEventListener(event, () => client.checkConnection());
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") client.checkConnection();
+  });
   addEventListener("pagehide", () => {
-    remember();
+    savePosition(name, client.stream);
     client.stop();
   });
   addEventListener("pageshow", (event) => event.persisted && client.start());
-  client.on("change", remember);
+  client.on("change", () => savePosition(name, client.stream));
   client.start();
 }
 
 /** @param {string|undefined} name */
-function cookie(name) {
-  const found = name && document.cookie.split("; ").find((pair) => pair.startsWith(`${name}=`));
-  return found ? decodeURIComponent(found.slice(name.length + 1)) : null;
+function readCookie(name) {
+  const cookie = name && document.cookie.split("; ").find((pair) => pair.startsWith(`${name}=`));
+  return cookie ? decodeURIComponent(cookie.slice(name.length + 1)) : null;
 }
 
 const script = /** @type {HTMLScriptElement|null} */ (document.querySelector("script[data-notifications]"));

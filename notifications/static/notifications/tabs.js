@@ -1,202 +1,204 @@
-// One connection per browser: the tab that holds a lock is the leader and relays its frames to the others.
+// Shares one connection between the tabs of a browser: the tab that holds a Web Lock is the leader, connects, and
+// relays its frames to the other tabs over a BroadcastChannel.
 
 /**
- * @typedef {import("./client.js").Hooks} Hooks
- * @typedef {import("./client.js").Link} Link
+ * @typedef {import("./client.js").Callbacks} Callbacks
+ * @typedef {import("./client.js").Transport} Transport
  * @typedef {import("./client.js").Frame} Frame
  * @typedef {import("./connection.js").Clock} Clock
- * @typedef {{frame?: Frame, state?: string, who?: true}} Message
+ * @typedef {{frame?: Frame, state?: string, requestState?: true}} Message requestState: asks the leader to post its state
  */
 
-const QUIET = 30_000;
-const ANSWER = 3_000;
+/** The server sends a beat every 25 s, so a leader that relays nothing for this long is asked whether it is alive. */
+const LEADER_SILENCE_MS = 30_000;
+const LEADER_ANSWER_TIMEOUT_MS = 3_000;
 
-/** The link of a tab: the connection itself while it leads, the leader's frames while it follows. */
-export class SharedLink {
+/** The transport of one tab: its own connection while it is the leader, the leader's messages otherwise. */
+export class SharedConnection {
   #options;
   /** @type {BroadcastChannel|null} */
   #channel = null;
-  /** @type {BroadcastChannel|null} of a tab that was signed out */
-  #watched = null;
-  /** @type {Link|null} only of the leader */
+  /** @type {BroadcastChannel|null} open only after the user was signed out */
+  #watchChannel = null;
+  /** @type {Transport|null} open only in the leader */
   #connection = null;
   #state = "connecting";
-  #timer = /** @type {any} */ (null);
-  #running = false;
-  #joined = false;
+  #leaderTimer = /** @type {any} */ (null);
+  #isRunning = false;
+  #hasCaughtUp = false;
   /** @type {() => void} */
-  #resign = () => undefined;
-  #waiting = /** @type {AbortController|null} */ (null);
+  #releaseLock = () => undefined;
+  #lockRequest = /** @type {AbortController|null} */ (null);
 
   /**
    * @param {object} options
    * @param {string} options.name of the lock and the channel: one per user and server
    * @param {LockManager} options.locks
-   * @param {(name: string) => BroadcastChannel} options.channel
-   * @param {(hooks: Hooks) => Link} options.connect makes the connection that a leader has
-   * @param {{read: () => Promise<unknown>, check: () => Promise<boolean>}} options.poll catches up over HTTP, for a
-   *   follower that misses something
+   * @param {(name: string) => BroadcastChannel} options.createChannel
+   * @param {(callbacks: Callbacks) => Transport} options.createConnection called in the leader
+   * @param {{read: () => Promise<unknown>, isSignedIn: () => Promise<boolean>}} options.poller catches up over HTTP
+   *   when a follower misses a frame
    * @param {Clock} options.clock
-   * @param {Hooks} options.hooks
+   * @param {Callbacks} options.callbacks
    */
   constructor(options) {
     this.#options = options;
   }
 
-  get leading() {
+  get isLeader() {
     return this.#connection !== null;
   }
 
   /** Idempotent. */
   start() {
-    if (this.#running) return;
-    this.#running = true;
-    this.#joined = false;
-    this.#unwatch();
-    this.#channel = this.#options.channel(this.#options.name);
-    this.#channel.onmessage = (event) => this.#hear(event.data);
-    void this.#queue();
-    this.#follow();
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    this.#hasCaughtUp = false;
+    this.#closeWatchChannel();
+    this.#channel = this.#options.createChannel(this.#options.name);
+    this.#channel.onmessage = (event) => this.#receive(event.data);
+    void this.#requestLock();
+    this.#checkLeader();
   }
 
-  /** Idempotent. Whoever waits next becomes the leader. */
+  /** Give up leadership; the tab that waits next for the lock becomes the leader. Idempotent. */
   stop() {
-    this.#running = false;
-    this.#unwatch();
-    this.#options.clock.clearTimeout(this.#timer);
-    this.#waiting?.abort();
-    this.#abdicate();
+    this.#isRunning = false;
+    this.#closeWatchChannel();
+    this.#options.clock.clearTimeout(this.#leaderTimer);
+    this.#lockRequest?.abort();
+    this.#stopLeading();
     this.#channel?.close();
     this.#channel = null;
   }
 
   sync() {
     if (this.#connection) this.#connection.sync();
-    else void this.#options.poll.read();
+    else void this.#options.poller.read();
   }
 
   refresh() {
     if (this.#connection) this.#connection.refresh();
-    else if (this.#state !== "live") void this.#options.poll.read();
+    else if (this.#state !== "live") void this.#options.poller.read();
   }
 
-  nudge() {
-    this.#connection?.nudge();
+  checkConnection() {
+    this.#connection?.checkConnection();
   }
 
-  check() {
-    return this.#options.poll.check();
+  isSignedIn() {
+    return this.#options.poller.isSignedIn();
   }
 
   /**
-   * After stop(): says when another tab of this user is connected, until the next start() or stop().
+   * After stop(), call back when another tab of this user is connected, until the next start() or stop().
    * @param {() => void} onLive
    */
-  watch(onLive) {
-    this.#unwatch();
-    this.#watched = this.#options.channel(this.#options.name);
-    this.#watched.onmessage = ({ data }) => data.state === "live" && onLive();
+  watchOtherTabs(onLive) {
+    this.#closeWatchChannel();
+    this.#watchChannel = this.#options.createChannel(this.#options.name);
+    this.#watchChannel.onmessage = ({ data }) => data.state === "live" && onLive();
   }
 
-  #unwatch() {
-    this.#watched?.close();
-    this.#watched = null;
+  #closeWatchChannel() {
+    this.#watchChannel?.close();
+    this.#watchChannel = null;
   }
 
   /**
-   * Waits for the lock, leads while it is held, and queues again when another tab took it by force.
+   * Lead while this tab holds the lock, and request it again when another tab has stolen it.
    * @param {boolean} [steal]
    */
-  async #queue(steal = false) {
+  async #requestLock(steal = false) {
     const { locks, name } = this.#options;
-    const waiting = new AbortController();
-    this.#waiting?.abort();
-    this.#waiting = waiting;
-    const lead = () => {
-      if (waiting.signal.aborted || !this.#running) return;
+    const request = new AbortController();
+    this.#lockRequest?.abort();
+    this.#lockRequest = request;
+    const hold = () => {
+      if (request.signal.aborted || !this.#isRunning) return;
       return new Promise((resolve) => this.#lead(() => resolve(undefined)));
     };
     try {
       await (steal
-        ? locks.request(name, { steal }, lead)
-        : locks.request(name, { signal: waiting.signal }, lead));
+        ? locks.request(name, { steal }, hold)
+        : locks.request(name, { signal: request.signal }, hold));
     } catch (error) {
-      if (waiting.signal.aborted || !this.#running) return;
-      // Not stolen but denied, as in a sandboxed frame: then each tab has a connection of its own.
+      if (request.signal.aborted || !this.#isRunning) return;
+      // AbortError: stolen. Otherwise locks are denied, as in a sandboxed frame: each tab has its own connection.
       if (/** @type {Error} */ (error).name !== "AbortError") return this.#lead(() => undefined);
-      this.#abdicate();
-      void this.#queue();
-      this.#follow();
+      this.#stopLeading();
+      void this.#requestLock();
+      this.#checkLeader();
     }
   }
 
-  /** @param {() => void} resign releases the lock */
-  #lead(resign) {
-    this.#resign = resign;
-    this.#options.clock.clearTimeout(this.#timer);
-    this.#connection = this.#options.connect({
-      position: this.#options.hooks.position,
-      frame: (frame) => {
-        this.#options.hooks.frame(frame);
+  /** @param {() => void} releaseLock */
+  #lead(releaseLock) {
+    this.#releaseLock = releaseLock;
+    this.#options.clock.clearTimeout(this.#leaderTimer);
+    this.#connection = this.#options.createConnection({
+      getPosition: this.#options.callbacks.getPosition,
+      onFrame: (frame) => {
+        this.#options.callbacks.onFrame(frame);
         if (frame.op !== "welcome") this.#post({ frame });
       },
-      state: (state) => {
+      onState: (state) => {
         this.#post({ state });
-        this.#become(state);
+        this.#setState(state);
       },
     });
     this.#connection.start();
   }
 
-  #abdicate() {
+  #stopLeading() {
     this.#connection?.stop();
     this.#connection = null;
-    this.#resign();
+    this.#releaseLock();
   }
 
-  /** Asks for a sign of life: a leader that was suspended by its browser keeps the lock and says nothing. */
-  #follow() {
+  /** Take the lock by force if the leader does not answer: a tab that the browser has frozen keeps its lock. */
+  #checkLeader() {
     if (this.#connection) return;
-    this.#post({ who: true });
-    this.#listen(ANSWER, () => void this.#queue(true));
+    this.#post({ requestState: true });
+    this.#expectLeader(LEADER_ANSWER_TIMEOUT_MS, () => void this.#requestLock(true));
   }
 
   /** @param {Message} message */
-  #hear(message) {
+  #receive(message) {
     if (this.#connection) {
-      if (message.who) this.#post({ state: this.#state });
+      if (message.requestState) this.#post({ state: this.#state });
       return;
     }
-    if (message.who) return;
-    // It may be the leader's session alone that has ended, as the one before a new password: this tab asks with its own.
-    if (message.state === "signed_out") return void this.#options.poll.read();
-    if (message.state) this.#become(message.state);
-    if (message.frame) this.#options.hooks.frame(message.frame);
-    if (!this.#running) return;
-    this.#listen(QUIET, () => this.#follow());
-    if (!this.#joined) this.#join();
+    if (message.requestState) return;
+    // Perhaps only the leader's session has ended, as after a change of password: check with this tab's own session.
+    if (message.state === "signed_out") return void this.#options.poller.read();
+    if (message.state) this.#setState(message.state);
+    if (message.frame) this.#options.callbacks.onFrame(message.frame);
+    if (!this.#isRunning) return;
+    this.#expectLeader(LEADER_SILENCE_MS, () => this.#checkLeader());
+    if (!this.#hasCaughtUp) this.#catchUp();
   }
 
-  /** What the leader had before this tab came is read once over HTTP. */
-  #join() {
-    this.#joined = true;
-    void this.#options.poll.read();
+  /** Read over HTTP what the leader received before this tab was opened. */
+  #catchUp() {
+    this.#hasCaughtUp = true;
+    void this.#options.poller.read();
   }
 
   /**
    * @param {number} ms
-   * @param {() => void} silent
+   * @param {() => void} onTimeout
    */
-  #listen(ms, silent) {
+  #expectLeader(ms, onTimeout) {
     const { clock } = this.#options;
-    clock.clearTimeout(this.#timer);
-    this.#timer = clock.setTimeout(silent, ms);
+    clock.clearTimeout(this.#leaderTimer);
+    this.#leaderTimer = clock.setTimeout(onTimeout, ms);
   }
 
   /** @param {string} state */
-  #become(state) {
+  #setState(state) {
     this.#state = state;
-    this.#options.hooks.state(state);
+    this.#options.callbacks.onState(state);
   }
 
   /** @param {Message} message */

@@ -1,26 +1,31 @@
-// Which notifications become toasts, and the element that shows them.
+// <notifications-toasts>: shows notifications for a few seconds. ToastQueue decides which ones.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./connection.js").Clock} Clock
  * @typedef {import("./notifications.js").Page} Page
+ * @typedef {{items: Notification[], node: HTMLElement, timer: any}} Toast
  */
 
-const YOUNG = 5 * 60_000;
-const GATHER = 100;
-const REMEMBER = 60 * 60_000;
-const SPREAD = 5_000;
-const SHOWN_FOR = 8_000;
-const MOST = 3;
+/** Missed notifications become toasts only if they are younger than this. */
+const MAX_AGE_MS = 5 * 60_000;
+/** Notifications that arrive within this time are shown together. */
+const BATCH_WINDOW_MS = 100;
+/** How long the browser remembers which notifications it has shown. */
+const MEMORY_MS = 60 * 60_000;
+/** How long a write to localStorage may take to reach the process of another tab. */
+const STORAGE_DELAY_MS = 5_000;
+const TOAST_DURATION_MS = 8_000;
+const MAX_TOASTS = 3;
 
 /**
- * Lets each notification through once per browser: if it is unread and came live or is younger than five minutes,
- * and only in a tab that is seen.
+ * Passes each notification on once per browser, from a visible tab, if it is unread and either arrived live or is
+ * younger than five minutes.
  */
-export class Announcer {
+export class ToastQueue {
   #options;
-  /** @type {Map<string, {item: Notification, live: boolean}>} */
+  /** @type {Map<string, {item: Notification, isLive: boolean}>} */
   #pending = new Map();
   #timer = /** @type {any} */ (null);
   /** @type {Record<string, number>} */
@@ -28,148 +33,150 @@ export class Announcer {
 
   /**
    * @param {object} options
-   * @param {string} options.name one per user: where this browser remembers what it has shown
-   * @param {() => Storage} options.storage may throw, where cookies are blocked
+   * @param {string} options.name prefix of the keys and locks: one per user
+   * @param {() => Storage} options.getStorage may throw where cookies are blocked
    * @param {LockManager|undefined} options.locks
    * @param {Clock} options.clock
-   * @param {() => boolean} options.visible
-   * @param {(items: Notification[]) => void} options.show oldest first
+   * @param {() => boolean} options.isVisible
+   * @param {(items: Notification[]) => void} options.show gets the oldest first
    */
   constructor(options) {
     this.#options = options;
   }
 
   /** @param {Change} change */
-  offer({ op, notifications }) {
-    const seen = op === "change" && this.#options.visible();
+  add({ op, notifications }) {
+    const isShownLive = op === "change" && this.#options.isVisible();
     for (const item of notifications) {
-      // An old one that was marked as unread moves in the stream too, and is no news.
-      const live = seen && item.seq === item.raised;
-      if (!wanted(item)) this.#pending.delete(item.id);
-      else if (live || this.#young(item)) this.#pending.set(item.id, { item, live });
+      // An old notification that is marked as unread moves in the stream too; its seq is above its raised then.
+      const isLive = isShownLive && item.seq === item.raised;
+      if (!isUnread(item)) this.#pending.delete(item.id);
+      else if (isLive || this.#isRecent(item)) this.#pending.set(item.id, { item, isLive });
     }
     this.flush();
   }
 
-  /** To be called when the tab is seen again, too. */
+  /** Show what is pending. Also called when the tab becomes visible. */
   flush() {
-    if (this.#timer !== null || this.#pending.size === 0 || !this.#options.visible()) return;
+    if (this.#timer !== null || this.#pending.size === 0 || !this.#options.isVisible()) return;
     this.#timer = this.#options.clock.setTimeout(() => {
       this.#timer = null;
-      void this.#show();
-    }, GATHER);
+      void this.#showPending();
+    }, BATCH_WINDOW_MS);
   }
 
-  async #show() {
-    const { visible, show } = this.#options;
-    if (!visible()) return;
-    const batch = [...this.#pending.values()].filter(({ item, live }) => live || this.#young(item));
+  async #showPending() {
+    const { isVisible, show } = this.#options;
+    if (!isVisible()) return;
+    const batch = [...this.#pending.values()].filter(({ item, isLive }) => isLive || this.#isRecent(item));
     this.#pending.clear();
     const claims = await Promise.all(batch.map(({ item }) => this.#claim(item.id)));
-    const items = batch.map(({ item }) => item).filter((_, at) => claims[at]);
+    const items = batch.map(({ item }) => item).filter((_, index) => claims[index]);
     if (items.length) show(items.sort((a, b) => a.raised - b.raised));
   }
 
   /**
-   * What one tab writes to localStorage, another process may read late. So whoever comes first also holds a lock,
-   * for as long as that may take.
+   * Claim a notification for this tab. The claim is written to localStorage, which another process may read late; so
+   * the tab also holds a lock for as long as that may take.
    * @param {string} id
-   * @returns {Promise<boolean>} whether no tab of this browser has shown it; from now on it counts as shown
+   * @returns {Promise<boolean>} whether no tab of this browser has claimed it before
    */
   #claim(id) {
     const { locks, name, clock } = this.#options;
-    if (!locks) return Promise.resolve(this.#isFirst(id));
+    if (!locks) return Promise.resolve(this.#claimInStorage(id));
     return new Promise((resolve) => {
       const claim = (/** @type {unknown} */ lock) => {
-        const first = lock !== null && this.#isFirst(id);
-        resolve(first);
-        return first ? new Promise((release) => clock.setTimeout(() => release(null), SPREAD)) : null;
+        const isFirst = lock !== null && this.#claimInStorage(id);
+        resolve(isFirst);
+        if (!isFirst) return null;
+        return new Promise((release) => clock.setTimeout(() => release(null), STORAGE_DELAY_MS));
       };
       locks.request(`${name}:toast:${id}`, { ifAvailable: true }, claim).catch(() => resolve(false));
     });
   }
 
   /** @param {string} id */
-  #isFirst(id) {
+  #claimInStorage(id) {
     const now = this.#options.clock.now();
-    const shown = Object.entries(this.#remembered()).filter(([, at]) => now - at < REMEMBER);
-    if (shown.some(([known]) => known === id)) return false;
-    this.#remember(Object.fromEntries([...shown, [id, now]]));
+    const recent = Object.entries(this.#readClaims()).filter(([, time]) => now - time < MEMORY_MS);
+    if (recent.some(([claimedId]) => claimedId === id)) return false;
+    this.#writeClaims(Object.fromEntries([...recent, [id, now]]));
     return true;
   }
 
-  /** @returns {Record<string, number>} */
-  #remembered() {
+  /** @returns {Record<string, number>} times by id */
+  #readClaims() {
     try {
-      const stored = JSON.parse(this.#options.storage().getItem(`${this.#options.name}:shown`) ?? "{}");
-      return { ...this.#memory, ...stored };
+      const { name, getStorage } = this.#options;
+      return { ...this.#memory, ...JSON.parse(getStorage().getItem(`${name}:shown`) ?? "{}") };
     } catch {
       return this.#memory;
     }
   }
 
-  /** @param {Record<string, number>} shown */
-  #remember(shown) {
-    this.#memory = shown;
+  /** @param {Record<string, number>} claims */
+  #writeClaims(claims) {
+    this.#memory = claims;
     try {
-      this.#options.storage().setItem(`${this.#options.name}:shown`, JSON.stringify(shown));
+      const { name, getStorage } = this.#options;
+      getStorage().setItem(`${name}:shown`, JSON.stringify(claims));
     } catch {
-      // Blocked or full: this tab alone remembers.
+      // Storage is blocked or full: the claims hold for this tab only.
     }
   }
 
   /** @param {Notification} item */
-  #young(item) {
-    return this.#options.clock.now() - Date.parse(item.created_at) < YOUNG;
+  #isRecent(item) {
+    return this.#options.clock.now() - Date.parse(item.created_at) < MAX_AGE_MS;
   }
 }
 
 /** @param {Notification} item */
-function wanted(item) {
+function isUnread(item) {
   return item.read_at === null && item.archived_at === null;
 }
 
 /** @param {Page} page */
 export function define(page) {
-  const { client, words } = page;
+  const { client, localization, dom } = page;
 
   class Toasts extends HTMLElement {
-    /** @type {{items: Notification[], node: HTMLElement, timer: any}[]} */
+    /** @type {Toast[]} */
     #toasts = [];
     /** @type {(() => void)[]} */
-    #ends = [];
-    #announcer = new Announcer({
+    #cleanups = [];
+    #queue = new ToastQueue({
       name: page.name,
-      storage: () => localStorage,
+      getStorage: () => localStorage,
       locks: navigator.locks,
       clock: page.clock,
-      visible: () => document.visibilityState === "visible",
+      isVisible: () => document.visibilityState === "visible",
       show: (items) => this.show(items),
     });
 
     connectedCallback() {
-      if (this.#ends.length) return;
-      // Below a host's header that is transformed or clipped, position: fixed would not mean the window.
+      if (this.#cleanups.length) return;
+      // Inside a header that is transformed or clipped, position: fixed would not be relative to the window.
       if (this.parentNode !== document.body) return document.body.append(this);
-      const seen = () => this.#announcer.flush();
-      const key = (/** @type {KeyboardEvent} */ event) => this.#key(event);
-      document.addEventListener("visibilitychange", seen);
-      document.addEventListener("keydown", key);
-      this.#ends = [
-        client.on("change", (change) => this.#change(change)),
+      const flush = () => this.#queue.flush();
+      const handleKey = (/** @type {KeyboardEvent} */ event) => this.#handleKey(event);
+      document.addEventListener("visibilitychange", flush);
+      document.addEventListener("keydown", handleKey);
+      this.#cleanups = [
+        client.on("change", (change) => this.#handleChange(change)),
         client.on("state", (state) => state === "signed_out" && this.clear()),
-        () => document.removeEventListener("visibilitychange", seen),
-        () => document.removeEventListener("keydown", key),
+        () => document.removeEventListener("visibilitychange", flush),
+        () => document.removeEventListener("keydown", handleKey),
       ];
     }
 
     disconnectedCallback() {
-      for (const end of this.#ends.splice(0)) end();
+      for (const cleanup of this.#cleanups.splice(0)) cleanup();
       this.clear();
     }
 
     /**
-     * More than three at once become one that counts them.
+     * Show each notification as a toast, or all as one summary if there are more than three.
      * @param {Notification[]} items
      */
     show(items) {
@@ -180,10 +187,13 @@ export function define(page) {
       });
       if (!this.dispatchEvent(event)) return;
       const all = [...this.#toasts.flatMap((toast) => toast.items), ...items];
-      const summed = this.#toasts.some((toast) => toast.items.length > 1);
-      if (all.length <= MOST && !summed) return items.forEach((item) => this.#add([item]));
-      this.clear();
-      this.#add(all);
+      const hasSummary = this.#toasts.some((toast) => toast.items.length > 1);
+      if (all.length > MAX_TOASTS || hasSummary) {
+        this.clear();
+        this.#add(all);
+      } else {
+        for (const item of items) this.#add([item]);
+      }
     }
 
     clear() {
@@ -191,85 +201,81 @@ export function define(page) {
     }
 
     /** @param {Change} change */
-    #change(change) {
-      const gone = new Set(change.notifications.filter((item) => !wanted(item)).map((item) => item.id));
+    #handleChange(change) {
+      const readIds = new Set(change.notifications.filter((item) => !isUnread(item)).map((item) => item.id));
       for (const toast of [...this.#toasts])
-        if (toast.items.every((item) => gone.has(item.id))) this.#remove(toast);
-      this.#announcer.offer(change);
+        if (toast.items.every((item) => readIds.has(item.id))) this.#remove(toast);
+      this.#queue.add(change);
     }
 
-    /** @param {Notification[]} items */
+    /** @param {Notification[]} items one notification, or several for a summary */
     #add(items) {
-      const urgent = items.some((item) => item.level === "error");
-      const loud = items.some((item) => item.level === "error" || item.level === "warning");
-      const node = document.createElement("div");
-      node.className = "notifications-toast";
-      node.dataset.level = items.length === 1 ? items[0].level : urgent ? "error" : "info";
-      node.append(
-        items.length === 1 ? page.summarize(items[0]) : this.#sum(items.length),
-        this.#close(() => toast),
-      );
+      const isError = items.some((item) => item.level === "error");
+      const isAlert = isError || items.some((item) => item.level === "warning");
+      const node = dom.createElement("div", "notifications-toast");
+      node.dataset.level = items.length === 1 ? items[0].level : isError ? "error" : "info";
       const toast = { items, node, timer: /** @type {any} */ (null) };
+      node.append(
+        items.length === 1 ? dom.createSummary(items[0], page) : this.#createCount(items.length),
+        this.#createCloseButton(toast),
+      );
       this.#toasts.push(toast);
-      this.querySelector(loud ? "[role=alert]" : "[role=status]")?.append(node);
-      if (!urgent) this.#expire(toast);
+      this.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
+      if (!isError) this.#startTimer(toast);
     }
 
     /** @param {number} count */
-    #sum(count) {
-      const link = document.createElement("a");
-      link.className = "notifications-title";
-      link.href = page.inbox;
-      link.textContent = words.say("summary", { count: words.number.format(count) });
+    #createCount(count) {
+      const text = localization.text("summary", { count: localization.formatNumber(count) });
+      const link = dom.createElement("a", "notifications-title", text);
+      link.href = page.inboxUrl;
       return link;
     }
 
-    /** @param {() => {items: Notification[], node: HTMLElement, timer: any}} toast */
-    #close(toast) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "notifications-close";
-      button.setAttribute("aria-label", words.say("dismiss"));
-      button.addEventListener("click", () => this.#dismiss(toast()));
+    /** @param {Toast} toast */
+    #createCloseButton(toast) {
+      const button = dom.createElement("button", "notifications-close");
+      button.setAttribute("aria-label", localization.text("dismiss"));
+      button.addEventListener("click", () => this.#dismiss(toast));
       return button;
     }
 
     /**
-     * Hover and focus stop the timer; it starts anew when both are over.
-     * @param {{items: Notification[], node: HTMLElement, timer: any}} toast
+     * Remove a toast after 8 s. Hover and focus stop the timer; it starts again from 8 s when both have ended.
+     * @param {Toast} toast
      */
-    #expire(toast) {
+    #startTimer(toast) {
       const { clock } = page;
       const stop = () => clock.clearTimeout(toast.timer);
-      const start = () => {
+      const restart = () => {
         stop();
         if (!toast.node.matches(":hover, :focus-within")) {
-          toast.timer = clock.setTimeout(() => this.#remove(toast), SHOWN_FOR);
+          toast.timer = clock.setTimeout(() => this.#remove(toast), TOAST_DURATION_MS);
         }
       };
       for (const type of ["mouseenter", "focusin"]) toast.node.addEventListener(type, stop);
       for (const type of ["mouseleave", "focusout"])
-        toast.node.addEventListener(type, () => setTimeout(start));
-      start();
+        toast.node.addEventListener(type, () => setTimeout(restart));
+      restart();
     }
 
     /** @param {KeyboardEvent} event */
-    #key(event) {
-      const open = document.querySelector("[popover]:popover-open, dialog[open]");
-      if (event.key !== "Escape" || event.defaultPrevented || open) return;
+    #handleKey(event) {
+      const openLayer = document.querySelector("[popover]:popover-open, dialog[open]");
+      if (event.key !== "Escape" || event.defaultPrevented || openLayer) return;
       const focused = this.#toasts.find((toast) => toast.node.contains(document.activeElement));
       const toast = focused ?? this.#toasts.at(-1);
       if (toast) this.#dismiss(toast);
     }
 
-    /** @param {{items: Notification[], node: HTMLElement, timer: any}} toast */
+    /** @param {Toast} toast */
     #dismiss(toast) {
-      const focused = toast.node.contains(document.activeElement);
+      const hadFocus = toast.node.contains(document.activeElement);
       this.#remove(toast);
-      if (focused) this.#toasts.at(-1)?.node.querySelector("button")?.focus();
+      if (hadFocus) this.#toasts.at(-1)?.node.querySelector("button")?.focus();
     }
 
-    /** @param {{items: Notification[], node: HTMLElement, timer: any}} toast */
+    /** @param {Toast} toast */
     #remove(toast) {
       page.clock.clearTimeout(toast.timer);
       toast.node.remove();

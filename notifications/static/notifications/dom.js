@@ -1,0 +1,115 @@
+// DOM nodes that the elements share: one notification, its unread mark, and links that are safe to follow.
+
+/**
+ * @typedef {import("./client.js").Notification} Notification
+ * @typedef {import("./localization.js").Localization} Localization
+ */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {string} [className]
+ * @param {string} [text]
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function createElement(tag, className = "", text = "") {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = text;
+  if (node instanceof HTMLButtonElement) node.type = "button";
+  return node;
+}
+
+/**
+ * Return the nodes of one notification: its title as a link, its body, level and time.
+ * @param {Notification} item
+ * @param {object} options
+ * @param {Localization} options.localization
+ * @param {string} options.inboxUrl the target of the title if the notification has no URL
+ * @param {(items: Notification[]) => void} options.markRead called when the title is followed
+ * @returns {HTMLElement}
+ */
+export function createSummary(item, { localization, inboxUrl, markRead }) {
+  const summary = createElement("div", "notifications-summary");
+  const title = createElement("a", "notifications-title", item.title);
+  title.dir = "auto";
+  title.append(createSeparator());
+  const link = parseLink(item.url, location.origin);
+  title.href = link?.href ?? inboxUrl;
+  if (link?.isExternal) title.rel = "noopener noreferrer";
+  title.addEventListener("click", () => markRead([item]));
+  title.addEventListener("auxclick", (event) => event.button === 1 && markRead([item]));
+  summary.append(title);
+  if (item.body) {
+    const body = createElement("span", "notifications-body", item.body);
+    body.dir = "auto";
+    body.append(createSeparator());
+    summary.append(body);
+  }
+  summary.append(createDetails(item, localization));
+  return summary;
+}
+
+/**
+ * Show whether a row's notification is unread. Once it is read, its form to mark it as read goes too.
+ * @param {HTMLElement} row
+ * @param {Notification} item
+ * @param {Localization} localization
+ */
+export function updateUnreadMark(row, item, localization) {
+  const isUnread = item.read_at === null && item.archived_at === null;
+  row.toggleAttribute("data-unread", isUnread);
+  const mark = row.querySelector(".notifications-unread");
+  if (isUnread && !mark) {
+    const text = `${localization.text("unread")}: `;
+    row.prepend(createElement("span", "notifications-unread notifications-hidden", text));
+  }
+  if (!isUnread) {
+    mark?.remove();
+    row.querySelector("form")?.remove();
+  }
+}
+
+/**
+ * Return the row of a notification in a list, or null.
+ * @param {Element} list
+ * @param {string} id
+ * @returns {HTMLElement|null}
+ */
+export function findRow(list, id) {
+  return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+}
+
+/**
+ * @param {string|null} url
+ * @param {string} origin of the page
+ * @returns {{href: string, isExternal: boolean}|null} null if the URL is not safe to follow
+ */
+export function parseLink(url, origin) {
+  if (!url) return null;
+  const isPath = /^\/(?![/\\])/.test(url);
+  if (!isPath && !/^https?:\/\//i.test(url)) return null;
+  if (!URL.canParse(url, origin)) return null;
+  return { href: url, isExternal: new URL(url, origin).origin !== origin };
+}
+
+/**
+ * @param {Notification} item
+ * @param {Localization} localization
+ */
+function createDetails(item, localization) {
+  const details = createElement("span", "notifications-about");
+  if (item.level !== "info") {
+    details.append(createElement("span", "notifications-level", localization.text(item.level)), " · ");
+  }
+  const time = createElement("time", "", localization.formatRelative(item.created_at));
+  time.dateTime = item.created_at;
+  time.title = localization.formatExact(item.created_at);
+  details.append(time);
+  return details;
+}
+
+/** Return a hidden full stop: the parts are on lines of their own, but a screen reader would run them together. */
+function createSeparator() {
+  return createElement("span", "notifications-hidden", ". ");
+}

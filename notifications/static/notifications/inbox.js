@@ -1,0 +1,75 @@
+// <notifications-inbox>: keeps a list that the server rendered up to date, without moving its rows.
+
+/**
+ * @typedef {import("./client.js").Change} Change
+ * @typedef {import("./notifications.js").Page} Page
+ */
+
+/** @param {Page} page */
+export function define({ client, localization, dom, markRead, inboxUrl }) {
+  class Inbox extends HTMLElement {
+    /** @type {(() => void)|null} */
+    #removeListener = null;
+    /** The greatest `raised` of the rendered list. */
+    #newest = 0;
+    /** @param {Event} event */
+    #handleClick = ({ target }) => {
+      const title = /** @type {Element} */ (target).closest("a.notifications-title");
+      const row = /** @type {HTMLElement|null|undefined} */ (title?.closest("[data-unread]"));
+      if (row?.dataset.id) void markRead([{ id: row.dataset.id, raised: Number(row.dataset.raised) }]);
+    };
+
+    connectedCallback() {
+      if (this.#removeListener) return;
+      this.#newest = Number(this.getAttribute("newest") ?? 0);
+      for (const time of this.querySelectorAll("time")) {
+        time.title ||= localization.formatExact(time.dateTime);
+        time.textContent = localization.formatRelative(time.dateTime);
+      }
+      this.#updateProgressNote(0);
+      this.addEventListener("click", this.#handleClick);
+      this.#removeListener = client.on("change", (change) => this.#handleChange(change));
+    }
+
+    disconnectedCallback() {
+      this.removeEventListener("click", this.#handleClick);
+      this.#removeListener?.();
+      this.#removeListener = null;
+    }
+
+    /** @param {Change} change */
+    #handleChange(change) {
+      for (const item of change.notifications) {
+        const row = dom.findRow(this, item.id);
+        if (row) dom.updateUnreadMark(row, item, localization);
+      }
+      const newer = [...client.stream.notifications.values()].filter(
+        (item) => item.raised > this.#newest && item.archived_at === null,
+      );
+      if (newer.length) this.#offerNewer(newer.length);
+      this.#updateProgressNote(newer.filter((item) => item.read_at === null).length);
+    }
+
+    /**
+     * Say that marking as read in the background has ended: all that is unread is newer than this page.
+     * @param {number} newerUnread
+     */
+    #updateProgressNote(newerUnread) {
+      const note = /** @type {HTMLElement|null} */ (this.querySelector("[data-done]"));
+      if (note && (client.unread ?? Infinity) <= newerUnread) note.textContent = note.dataset.done ?? "";
+    }
+
+    /** @param {number} count */
+    #offerNewer(count) {
+      let link = /** @type {HTMLAnchorElement|null} */ (this.querySelector(".notifications-news"));
+      if (!link) {
+        link = dom.createElement("a", "notifications-news");
+        link.href = inboxUrl;
+        this.prepend(link);
+      }
+      link.textContent = localization.text("new", { count: localization.formatNumber(count) });
+    }
+  }
+
+  if (!customElements.get("notifications-inbox")) customElements.define("notifications-inbox", Inbox);
+}

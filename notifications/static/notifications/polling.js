@@ -1,0 +1,106 @@
+// Reads the stream over HTTP, where a WebSocket cannot be opened or a tab does not have one.
+
+/**
+ * @typedef {import("./client.js").Callbacks} Callbacks
+ * @typedef {import("./client.js").Frame} Frame
+ * @typedef {import("./connection.js").Clock} Clock
+ */
+
+const POLL_INTERVAL_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+
+/** Reads `sync/` once on request, or every 15 s after start(). */
+export class Poller {
+  #options;
+  #timer = /** @type {any} */ (null);
+  #currentRead = /** @type {Promise<void>|null} */ (null);
+  #lastAnswer = { position: "", etag: "" };
+
+  /** @param {{url: string, fetch: typeof fetch, clock: Clock, callbacks: Callbacks}} options */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  /** Idempotent. */
+  start() {
+    if (this.#timer !== null) return;
+    const poll = () => {
+      this.#timer = this.#options.clock.setTimeout(poll, POLL_INTERVAL_MS);
+      void this.read();
+    };
+    poll();
+  }
+
+  stop() {
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  get isActive() {
+    return this.#timer !== null;
+  }
+
+  /** Catch up once. Concurrent calls share one read. Never rejects. */
+  read() {
+    this.#currentRead ??= this.#catchUp()
+      .catch(() => this.isActive && this.#options.callbacks.onState("waiting"))
+      .then(() => {
+        this.#currentRead = null;
+      });
+    return this.#currentRead;
+  }
+
+  /** Return whether the user of this page is signed in. Never rejects. */
+  async isSignedIn() {
+    try {
+      const response = await this.#request(JSON.stringify({ epoch: null, seq: null }));
+      return response.ok || response.status === 304;
+    } catch {
+      return false;
+    }
+  }
+
+  async #catchUp() {
+    const { callbacks } = this.#options;
+    for (let hasMore = true; hasMore; ) {
+      const before = JSON.stringify(callbacks.getPosition());
+      const response = await this.#request(before);
+      if (response.status === 401) return callbacks.onState("signed_out");
+      const isAnswered = response.ok || response.status === 304;
+      if (this.isActive) callbacks.onState(isAnswered ? "polling" : "waiting");
+      if (!response.ok) return;
+      const frame = /** @type {Frame} */ (await response.json());
+      if (isOutdated(frame, before, callbacks.getPosition())) continue;
+      callbacks.onFrame(frame);
+      const after = JSON.stringify(callbacks.getPosition());
+      this.#lastAnswer = { position: after, etag: (!frame.more && response.headers.get("ETag")) || "" };
+      hasMore = frame.more === true && after !== before;
+    }
+  }
+
+  /** @param {string} position */
+  #request(position) {
+    const { epoch, seq } = JSON.parse(position);
+    const separator = this.#options.url.includes("?") ? "&" : "?";
+    const query = epoch === null ? "" : `${separator}${new URLSearchParams({ epoch, seq })}`;
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "application/json" };
+    const { position: answered, etag } = this.#lastAnswer;
+    if (etag && answered === position) headers["If-None-Match"] = etag;
+    // Callers share one read: a request that hangs in a dead connection would block all of them.
+    const timeout = new AbortController();
+    this.#options.clock.setTimeout(() => timeout.abort(), REQUEST_TIMEOUT_MS);
+    const { signal } = timeout;
+    return this.#options.fetch(this.#options.url + query, { headers, credentials: "same-origin", signal });
+  }
+}
+
+/**
+ * Return whether the WebSocket, or the leading tab, reset the stream during the request: the frame would undo that.
+ * @param {Frame} frame
+ * @param {string} requested position
+ * @param {import("./client.js").Position} current
+ */
+function isOutdated(frame, requested, current) {
+  return JSON.stringify(current) !== requested && (frame.reset === true || frame.epoch !== current.epoch);
+}

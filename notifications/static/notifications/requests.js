@@ -1,0 +1,144 @@
+// Sends HTTP requests: CSRF token, idempotency key, retries, and problem details as errors.
+
+/**
+ * @typedef {import("./client.js").JobItem} JobItem
+ * @typedef {import("./client.js").ProblemDetails} ProblemDetails
+ * @typedef {import("./connection.js").Clock} Clock
+ */
+
+const IDEMPOTENCY_HEADER = "Idempotency-Key";
+/** Pauses before an unsafe request that got no response is sent again. */
+const RESEND_DELAYS_MS = [1_000, 3_000];
+/** Attempts to read something while the server or the network is away; the pauses double from 1 s. */
+const MAX_READ_ATTEMPTS = 6;
+const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** An error response (RFC 9457) or a job that did not succeed: `problem` is the body, `job` the job. */
+export class Problem extends Error {
+  /**
+   * @param {ProblemDetails} problem
+   * @param {{status?: number, retryAfter?: number|null, job?: JobItem|null}} [context] retryAfter in seconds
+   */
+  constructor(problem, { status = problem.status ?? 0, retryAfter = null, job = null } = {}) {
+    super(problem.detail || problem.title);
+    this.name = "Problem";
+    this.problem = problem;
+    this.status = status;
+    this.retryAfter = retryAfter;
+    this.job = job;
+  }
+}
+
+export class Requests {
+  #fetch;
+  #clock;
+  #origin;
+  #csrf;
+
+  /**
+   * @param {object} options
+   * @param {typeof fetch} options.fetch
+   * @param {Clock} options.clock
+   * @param {string} options.origin of the page: only requests to it carry the CSRF token
+   * @param {{header: string, getToken: () => string}} options.csrf
+   */
+  constructor({ fetch, clock, origin, csrf }) {
+    this.#fetch = fetch;
+    this.#clock = clock;
+    this.#origin = origin;
+    this.#csrf = csrf;
+  }
+
+  /**
+   * Send a request once. It accepts JSON, and carries the CSRF token if it is unsafe and goes to the page's origin.
+   * @param {string} url
+   * @param {RequestInit} [init]
+   */
+  send(url, init = {}) {
+    const headers = new Headers(init.headers);
+    if (!headers.has("Accept")) headers.set("Accept", "application/json");
+    if (this.#isUnsafeSameOrigin(url, init)) headers.set(this.#csrf.header, this.#csrf.getToken());
+    return this.#fetch(url, { credentials: "same-origin", ...init, headers });
+  }
+
+  /**
+   * Send a request, and resend an unsafe one to the page's origin where the network fails. Its idempotency key is the
+   * same each time, so the server executes it once.
+   * @param {string} url
+   * @param {RequestInit} [init]
+   */
+  async sendIdempotently(url, init = {}) {
+    if (!this.#isUnsafeSameOrigin(url, init)) return this.send(url, init);
+    const headers = new Headers(init.headers);
+    if (!headers.has(IDEMPOTENCY_HEADER)) headers.set(IDEMPOTENCY_HEADER, randomKey());
+    for (const delay of RESEND_DELAYS_MS) {
+      try {
+        return await this.send(url, { ...init, headers });
+      } catch (error) {
+        // fetch() reports a failed network as TypeError. An aborted request is not sent again, nor is a stream, which
+        // can be read only once.
+        if (!(error instanceof TypeError) || init.body instanceof ReadableStream) throw error;
+      }
+      await this.#sleep(delay);
+    }
+    return this.send(url, { ...init, headers });
+  }
+
+  /**
+   * Read JSON, and try again after a pause while the server or the network is away.
+   * @param {string} url
+   * @returns {Promise<any>} rejects with Problem, or with what fetch() throws
+   */
+  async read(url) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.parse(await this.send(url));
+      } catch (error) {
+        if (!isTemporary(error) || attempt === MAX_READ_ATTEMPTS) throw error;
+        const seconds = (error instanceof Problem && error.retryAfter) || 2 ** (attempt - 1);
+        await this.#sleep(seconds * 1000);
+      }
+    }
+  }
+
+  /**
+   * Return the JSON of a response, or null if it has none.
+   * @param {Response} response
+   * @returns {Promise<any>} rejects with Problem if the status is an error
+   */
+  async parse(response) {
+    const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
+    const body = isJson ? await response.json() : null;
+    if (response.ok) return body;
+    const title = response.statusText || `HTTP ${response.status}`;
+    throw new Problem(body?.title ? body : { type: "about:blank", title }, {
+      status: response.status,
+      retryAfter: Number(response.headers.get("Retry-After")) || null,
+    });
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit} init
+   */
+  #isUnsafeSameOrigin(url, init) {
+    if (SAFE_METHODS.has((init.method ?? "GET").toUpperCase())) return false;
+    return new URL(url, this.#origin).origin === this.#origin;
+  }
+
+  /** @param {number} ms */
+  #sleep(ms) {
+    return new Promise((resolve) => this.#clock.setTimeout(() => resolve(undefined), ms));
+  }
+}
+
+/** @param {unknown} error */
+function isTemporary(error) {
+  return error instanceof Problem ? error.status === 503 || error.status === 429 : error instanceof TypeError;
+}
+
+/** Return 32 hex digits. crypto.randomUUID() does not exist on pages without HTTPS. */
+function randomKey() {
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseLink } from "../../notifications/static/notifications/dom.js";
+import { Localization } from "../../notifications/static/notifications/localization.js";
+
+const now = Date.parse("2026-01-02T12:00:00Z");
+const localize = (language = "en", strings = {}) => new Localization({ strings, language, now: () => now });
+
+test("placeholders are filled, unknown ones stay, and values are not expanded again", () => {
+  const localization = localize("en", { new: "{count} new of {total}" });
+  assert.equal(localization.text("new", { count: "{total}" }), "{total} new of {total}");
+});
+
+test("counts over 99 are 99+", () => {
+  assert.deepEqual(
+    [0, 99, 100].map((count) => localize().formatBadge(count)),
+    ["0", "99", "99+"],
+  );
+});
+
+test("times are relative up to a day", () => {
+  const localization = localize("en", { now: "just now" });
+  assert.equal(localization.formatRelative("2026-01-02T11:59:30Z"), "just now");
+  assert.equal(localization.formatRelative("2026-01-02T11:56:00Z"), "4 min. ago");
+  assert.equal(localization.formatRelative("2026-01-02T09:00:00Z"), "3 hr. ago");
+  assert.equal(localization.formatRelative("2025-12-31T12:00:00Z"), "Dec 31, 2025");
+});
+
+test("a time that is a few seconds ahead of a slow clock is now", () => {
+  assert.equal(localize("en", { now: "just now" }).formatRelative("2026-01-02T12:00:20Z"), "just now");
+});
+
+test("the language of the page is used, and one that is no BCP 47 tag does not raise", () => {
+  assert.equal(localize("de").formatRelative("2026-01-02T09:00:00Z"), "vor 3 Std.");
+  assert.ok(localize("zh_hant_tw!").formatRelative("2026-01-02T09:00:00Z"));
+});
+
+const ORIGIN = "https://site.test";
+
+for (const url of [
+  "javascript:alert(1)",
+  "//evil.test/",
+  "/\\evil.test/",
+  "data:text/html,x",
+  "ftp://x/",
+  "",
+  null,
+  "report/",
+  "https://",
+]) {
+  test(`${url} is not a safe link`, () => assert.equal(parseLink(url, ORIGIN), null));
+}
+
+test("paths and the site's own URLs are internal links, others external", () => {
+  assert.deepEqual(parseLink("/reports/7/", ORIGIN), { href: "/reports/7/", isExternal: false });
+  assert.deepEqual(parseLink("https://site.test/x", ORIGIN), {
+    href: "https://site.test/x",
+    isExternal: false,
+  });
+  assert.deepEqual(parseLink("https://other.test/x", ORIGIN), {
+    href: "https://other.test/x",
+    isExternal: true,
+  });
+});
