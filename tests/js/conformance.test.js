@@ -5,7 +5,9 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { makePage } from "./page.js";
 
-const suite = JSON.parse(readFileSync(new URL("../../docs/reference/protocol/client.json", import.meta.url), "utf8"));
+const suite = JSON.parse(
+  readFileSync(new URL("../../docs/reference/protocol/client.json", import.meta.url), "utf8"),
+);
 
 /** Expand {"like": name, …}: the template of that name, with these values, and its {id} filled in. */
 function expand(value) {
