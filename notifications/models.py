@@ -135,7 +135,7 @@ class Notification(models.Model):
 
 
 class Job(models.Model):
-    """One asked-for execution of a task. Its state changes only in ``jobs/states.py``.
+    """One asked-for execution of a task. Its state changes only in ``jobs/transitions/``.
 
     ``seq`` is 0 while the job is active, NULL when it is finished and waits for its number.
     """

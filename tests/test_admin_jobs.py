@@ -8,10 +8,11 @@ from django.db import OperationalError, connection
 from django.urls import reverse
 
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, states
+from notifications.jobs.transitions import manual, queueing
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,12 +50,12 @@ def test_cancel(client, staff, ada):
     user = staff("view_job", "change_job")
     queued, running, done = (tasks.noop.using(owner=ada, title=title).enqueue().id for title in "abc")
     Job.objects.filter(id=done).update(priority=2)
-    run_jobs_once = states.claim(uuid7(), 1)
+    run_jobs_once = claim_rows(uuid7(), 1)
     assert [str(job.id) for job in run_jobs_once] == [done]
-    states.release(run_jobs_once)
+    queueing.release(run_jobs_once)
     Job.objects.filter(id=done).update(state="succeeded", priority=0)
     Job.objects.filter(id=running).update(priority=1)
-    states.claim(uuid7(), 1)
+    claim_rows(uuid7(), 1)
     answer = act(client, "cancel_jobs", queued, running, done)
     assert said(answer) == ["1 job was cancelled.", "1 running job is asked to end."]
     assert Job.objects.get(id=queued).state == "cancelled"

@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from notifications.api import aaccepted, accepted, requester, task
 from notifications.http import acceptance
-from notifications.jobs.transitions import states
+from notifications.jobs.transitions import queueing
 from notifications.models import Job, Ring
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -346,7 +346,7 @@ def test_a_busy_database(browser, monkeypatch, caplog):
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(states, "enqueue", busy)
+    monkeypatch.setattr(queueing, "enqueue", busy)
     answer = browser.post("/plain/")
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) > 0

@@ -10,10 +10,11 @@ from notifications import receivers, streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_orderly
+from tests.support.claims import claim_rows
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def fill(user):
     unnumbered(user.pk, 250)
     job(user)
     job(user)
-    mine = [claimed for claimed in states.claim(uuid7(), 10) if claimed.user_id == user.pk]
-    states.finish([outcomes.failed(mine[0], DEFAULT_POLICY, ValueError())])
+    mine = [claimed for claimed in claim_rows(uuid7(), 10) if claimed.user_id == user.pk]
+    recording.record_outcomes([outcomes.failed(mine[0], DEFAULT_POLICY, ValueError())])
 
 
 def everything_of(key):

@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications import times
 from notifications.api import notify
 from notifications.diagnosis import database
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Notification, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -55,7 +55,7 @@ def test_a_lease_is_as_long_when_clocks_go_back(either, monkeypatch):
     before = BACK - timedelta(seconds=5)
     monkeypatch.setattr(times, "now", lambda: before)
     if connection.vendor == "sqlite":
-        assert clock() == before
+        assert database_now() == before
     until = before + timedelta(seconds=20)
     Worker.objects.create(host="h", process="p", started_at=before, lease_until=until, concurrency=1)
     assert Worker.objects.filter(lease_until__gte=BACK + timedelta(seconds=10)).exists()
@@ -64,7 +64,7 @@ def test_a_lease_is_as_long_when_clocks_go_back(either, monkeypatch):
 
 def test_the_clock_is_that_of_the_database(either):
     """Aware, about now."""
-    assert abs(clock() - datetime.now(UTC)) < timedelta(seconds=60)
+    assert abs(database_now() - datetime.now(UTC)) < timedelta(seconds=60)
 
 
 def test_doctor_and_a_job_without_time_zones(naive, django_user_model):

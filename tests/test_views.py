@@ -15,12 +15,13 @@ from notifications.api import notify
 from notifications.http import api_views
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification
 from notifications.streams import inbox
 from tests.data.conftest import Elsewhere
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import position
+from tests.support.claims import claim_rows
 
 SYNC = "/notifications/api/sync/"
 NOTICES = "/notifications/api/notifications/"
@@ -277,7 +278,7 @@ class TestJob:
         tag = ada.get(job_url(row))["ETag"]
         answer = ada.get(job_url(row), headers={"If-None-Match": header.format(tag)})
         assert (answer.status_code, answer.content, answer["ETag"]) == (304, b"", tag)
-        states.claim(uuid7(), 1)
+        claim_rows(uuid7(), 1)
         answer = ada.get(job_url(row), headers={"If-None-Match": tag})
         assert (answer.status_code, answer["ETag"] == tag) == (200, False)
 
@@ -319,8 +320,8 @@ class TestResult:
     def test_failed(self, ada, user):
         """409 that says so; coming again would not help."""
         row = job(user)
-        (claimed,) = states.claim(uuid7(), 1)
-        states.finish([outcomes.failed(claimed, DEFAULT_POLICY, ValueError("secret"))])
+        (claimed,) = claim_rows(uuid7(), 1)
+        recording.record_outcomes([outcomes.failed(claimed, DEFAULT_POLICY, ValueError("secret"))])
         answer = ada.get(job_url(row, "result/"))
         assert "failed" in problem(answer, 409)["detail"]
         assert "Retry-After" not in answer

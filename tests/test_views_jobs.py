@@ -9,11 +9,12 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, states
+from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 from tests.test_views import job_url, problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -147,7 +148,7 @@ class TestCancel:
     def test_a_running_job(self, ada, user):
         """202: asked for; the job runs until its task ends."""
         row = job(user)
-        states.claim(uuid7(), 1)
+        claim_rows(uuid7(), 1)
         before = ada.get(job_url(row))["ETag"]
         answer = cancel(ada, row)
         told = answer.json()
@@ -246,7 +247,7 @@ class TestOnItsPage:
 
     def test_while_it_is_being_cancelled(self, ada, user):
         row = job(user)
-        states.claim(uuid7(), 1)
+        claim_rows(uuid7(), 1)
         manual.cancel([row.pk], by=user.pk)
         page = self.page(ada, row)
         assert "It is being cancelled." in page and "job-cancel" not in page

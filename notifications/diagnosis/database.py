@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.transactions import begins_with_lock, connection, database
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Notification
 from notifications.streams import recount
 
@@ -98,7 +98,7 @@ def missing_indexes() -> set[str]:
 
 def clocks() -> Finding:
     """Whether the database's clock, by which leases are counted, is about ours."""
-    skew = (clock() - datetime.now(UTC)).total_seconds()
+    skew = (database_now() - datetime.now(UTC)).total_seconds()
     figures = {"seconds": round(skew, 3)}
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         return Finding(

@@ -23,7 +23,7 @@ from notifications.jobs.claiming.stranded import WAIT_SECONDS, unserved
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
@@ -82,7 +82,7 @@ def layer() -> Finding:
 
 def workers() -> Finding:
     """Who runs jobs, and how many wait for how long."""
-    now = clock()
+    now = database_now()
     live = list(Worker.objects.using(database()).filter(lease_until__gte=now).order_by("id"))
     jobs = Job.objects.using(database())
     queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
@@ -122,7 +122,7 @@ def workers() -> Finding:
 
 def outbound() -> Finding:
     """What the calls of live workers to other servers are doing, as of their last renewal."""
-    live = Worker.objects.using(database()).filter(lease_until__gte=clock()).order_by("id")
+    live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
     said = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
     open_ = sorted(
         {at["origin"] for state in said.values() for at in state["origins"] if at["circuit"] != "closed"}
@@ -169,7 +169,7 @@ def admitted(page: str) -> Finding:
 
 def round_trip(patience: float) -> Finding:
     """Ask for a job that does nothing, and wait for its end: the queue, a worker, the doorbell both ways."""
-    now = clock()
+    now = database_now()
     live = Worker.objects.using(database()).filter(lease_until__gte=now)
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None

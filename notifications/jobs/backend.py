@@ -46,7 +46,7 @@ class JobBackend(BaseTaskBackend):
         from notifications.jobs import batches, results
         from notifications.jobs.claiming.lanes import lane_of
         from notifications.jobs.enqueueing.unique import hash_of, key_of
-        from notifications.jobs.transitions import states
+        from notifications.jobs.transitions import queueing
         from notifications.models import Job
 
         self.validate_task(task)
@@ -89,7 +89,7 @@ class JobBackend(BaseTaskBackend):
             if asked.owner is None:
                 job.user_id = None  # told with the batch, and counted as one job
             return batch.add(job, task)
-        stored = states.enqueue(job)
+        stored = queueing.enqueue(job)
         if stored is not job:
             return results.of(stored, task=task)
         result = results.ready(job, task, args, kwargs)

@@ -136,7 +136,7 @@ class Batch:
         else:
             retrying_atomic(insert)
         if not self._collected:
-            on_commit(lambda: finishing.settle([self.id]))
+            on_commit(lambda: finishing.finish_batches([self.id]))
         self._inserted = results.of(job, task=batch, attempts=[])
         for child, told in [*self._collected, (job, batch)]:
             sender = type(task_backends[child.backend])
@@ -145,29 +145,20 @@ class Batch:
     def _job(self) -> Job:
         """Return the row of the batch, running from now on."""
         children = [child for child, _ in self._collected if child.batch == self.id]
-        now = times.now()
         title = self._title or ngettext("%(count)d job", "%(count)d jobs", len(children)) % {
             "count": len(children)
         }
         nested = self._outer is not None
-        return Job(
+        return batch_completion.new_batch(
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
-            task_path=batch_completion.BATCH,
             kwargs=validators.json_text("notify", {"notify": self._notify}, validators.ARGUMENTS),
             backend=children[0].backend if children else _backend(),
             queue_name=batch.queue_name,
-            state=Job.State.RUNNING,
-            attempt=1,
-            max_attempts=1,
-            progress_current=0,
             progress_total=len(children),
             title=title,
             url=self._url,
             language=translation.get_language() or "",
-            created_at=now,
-            queued_at=now,
-            started_at=now,
         )
 
 

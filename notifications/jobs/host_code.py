@@ -1,7 +1,7 @@
-"""Calls of the host project's code: receivers of signals, commit hooks, functions of a policy.
+"""Call code of the host project: receivers of signals, commit hooks, functions of a policy.
 
-Such code may raise anything, also what ends a thread or an event loop, and may leave the database connection as nobody
-else left it. None of that may reach the jobs of others, and the log must name who did it.
+Such code may raise anything, SystemExit included, and may leave a transaction open or the connection closed. Other
+jobs must not be affected, and the log names the function.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: What runs now on each thread, by its ident: the name of the receiver, and since when (monotonic).
-running: dict[int, tuple[str, float]] = {}
-#: The kind of host code that runs in this context, "receiver of notification_recording" for example; "" outside.
+#: The call that runs on each thread, by the thread's ident: name of the function, and start (monotonic).
+running_calls: dict[int, tuple[str, float]] = {}
+#: The role of the host code that runs in this context, "receiver of notification_recording" for example; "" outside.
 current: ContextVar[str] = ContextVar("notifications_host_code", default="")
 
 
 def receivers_of(signal: Signal, sender: Any) -> list[Callable[..., Any]]:
-    """Return the receivers of a signal, each to be called as a sync function."""
-    # Signal.send() says neither who raised nor what it left behind, and send_robust() lets a BaseException through.
+    """Return the receivers of a signal as sync functions."""
+    # Called one by one, because Signal.send_robust() lets a BaseException through and does not restore connections.
     sync, asynchronous = signal._live_receivers(sender)  # type: ignore[attr-defined]
     return [*sync, *map(async_to_sync, asynchronous)]
 
 
 def name_of(function: Any) -> str:
-    """Return the module and the qualified name of a function, or what there is instead."""
+    """Return the module and qualified name of a function, or the type of an object without them."""
     if isinstance(function, AsyncToSync):
         function = function.awaitable
     function = getattr(function, "func", function)  # of a functools.partial
@@ -52,61 +52,65 @@ def name_of(function: Any) -> str:
         return f"an instance of {kind.__module__}.{kind.__qualname__}"
 
 
-def send(signal: Signal, what: str, sender: Any, **named: Any) -> None:
-    """Call the receivers of a signal, named ``what`` in the log, one after the other, whatever each of them does."""
+def send(signal: Signal, signal_name: str, sender: Any, **kwargs: Any) -> None:
+    """Call the receivers of a signal in order. Errors are logged, not raised."""
     for receiver in receivers_of(signal, sender):
-        call(f"receiver of {what}", receiver, signal=signal, sender=sender, **named)
+        call(f"receiver of {signal_name}", receiver, signal=signal, sender=sender, **kwargs)
 
 
-def call(what: str, function: Callable[..., T], *args: Any, **named: Any) -> T | None:
-    """Call a function of the host's and return its result; None where it raised, which is logged.
+def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+    """Call a function of the host project and return its result, or None if it raised. Errors are logged.
 
-    Database connections are as before: what it left open is rolled back.
+    A transaction that it leaves open is rolled back. ``role`` says in the log what the function is.
     """
     name = name_of(function)
     thread = threading.get_ident()
-    # A receiver may cancel a job, whose signals are then sent inside its call.
-    outer = running.get(thread)
-    running[thread] = (name, time.monotonic())
+    # Calls may be nested: a receiver may cancel a job, whose signals are then sent inside the receiver.
+    outer = running_calls.get(thread)
+    running_calls[thread] = (name, time.monotonic())
     try:
-        with restored_connections(what, name):
-            return function(*args, **named)
+        with restored_connections(role, name):
+            return function(*args, **kwargs)
     except BaseException:
-        logger.exception("Host code failed: %s %s", what, name)
+        logger.exception("Host code failed: %s %s", role, name)
         return None
     finally:
         if outer:
-            running[thread] = outer
+            running_calls[thread] = outer
         else:
-            del running[thread]
+            del running_calls[thread]
 
 
 @contextmanager
-def restored_connections(what: str, name: str, besides: BaseDatabaseWrapper | None = None) -> Iterator[None]:
-    """Have the connections of this thread, ``besides`` one, after the block as they were before it."""
+def restored_connections(role: str, name: str, ignored: BaseDatabaseWrapper | None = None) -> Iterator[None]:
+    """Restore the state of this thread's database connections after the block, but for the ``ignored`` one.
+
+    ``role`` and ``name`` say in the log which function left a transaction open.
+    """
     before = {db.alias: _state_of(db) for db in connections.all(initialized_only=True)}
-    token = current.set(what)
+    token = current.set(role)
     try:
         yield
     finally:
         current.reset(token)
         for db in connections.all(initialized_only=True):
             new = (0, connects_with_autocommit(db), False)
-            if db is not besides and not _restore(db, *before.get(db.alias, new)):
-                logger.error("Host code left a transaction open: %s %s. It is rolled back.", what, name)
+            if db is not ignored and not _restore(db, *before.get(db.alias, new)):
+                logger.error("Host code left a transaction open, which is rolled back: %s %s", role, name)
 
 
 def roll_back_to(db: BaseDatabaseWrapper, depth: int) -> bool:
-    """Leave the atomic blocks inside the first ``depth`` ones as an exception would; return whether there were none."""
-    clean = len(db.atomic_blocks) <= depth
+    """Roll back the atomic blocks inside the outer ``depth`` ones; return whether there were none."""
+    is_clean = len(db.atomic_blocks) <= depth
     error = TransactionManagementError("This left a transaction open. Use `with transaction.atomic():`.")
     while len(db.atomic_blocks) > depth:
         db.atomic_blocks[-1].__exit__(type(error), error, None)
-    return clean
+    return is_clean
 
 
 def _state_of(db: BaseDatabaseWrapper) -> tuple[int, bool, bool]:
-    # Before its first connection Django has autocommit as off, whatever the settings say.
+    """Return the number of atomic blocks, whether autocommit is on, and whether a transaction is open."""
+    # Before the first connection db.autocommit is False, whatever the settings say.
     autocommit = db.autocommit if db.connection else connects_with_autocommit(db)
     return len(db.atomic_blocks), autocommit, in_transaction(db)
 
@@ -123,22 +127,22 @@ def _is_open(db: BaseDatabaseWrapper) -> bool:
         return False
 
 
-def _restore(db: BaseDatabaseWrapper, depth: int, autocommit: bool, in_one: bool) -> bool:
-    """Have a connection as it was: see ``_state_of``. Return whether it was left so."""
+def _restore(db: BaseDatabaseWrapper, depth: int, had_autocommit: bool, was_in_transaction: bool) -> bool:
+    """Restore what ``_state_of`` returned before a call; return whether the call left no transaction open."""
     try:
-        clean = roll_back_to(db, depth)
-        if (
-            not depth
-            and db.connection
-            and (db.autocommit != autocommit or (in_transaction(db) and not in_one))
-        ):
-            clean = False
+        is_clean = roll_back_to(db, depth)
+        if depth:
+            return is_clean
+        has_changed = db.autocommit != had_autocommit or (in_transaction(db) and not was_in_transaction)
+        if db.connection and has_changed:
             db.close()
-        elif not depth and not _is_open(db):
+            return False
+        if not _is_open(db):
             db.close()
-        return clean
-    except BaseException:  # a broken connection, which is replaced at the next use
+        return is_clean
+    except BaseException:
         logger.warning("Could not restore a connection after host code: %s", db.alias, exc_info=True)
+        # The next query opens a new connection.
         db.atomic_blocks.clear()
         db.savepoint_ids.clear()
         db.in_atomic_block = False

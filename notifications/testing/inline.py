@@ -60,7 +60,7 @@ class _Run:
         while True:
             while self._one_or_raise():
                 pass
-            finishing.settle_left()  # batches without jobs, of whose ends receivers may hear
+            finishing.finish_remaining_batches()  # batches without jobs, of whose ends receivers may hear
             if not self._one_or_raise():
                 break
         streams.number_pending()  # what notify() put off to a commit, which in a TestCase does not come
@@ -73,13 +73,13 @@ class _Run:
 
     def one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
-        from notifications.jobs.transitions import states
+        from notifications.jobs.transitions import claims, queueing
 
-        jobs = states.claim(self.worker, 1, among=among)
+        jobs = claims.claim_jobs(self.worker, 1, among=among)
         if not jobs:
             return False
         if self.count == self.limit:
-            states.release(jobs)
+            queueing.release([claimed.row for claimed in jobs])
             raise RuntimeError(
                 f"{self.limit} jobs have run and there are more. Do they enqueue one another for ever?"
             )
@@ -96,23 +96,23 @@ class _Run:
 
         while read_end(id) is None:
             if not self.one(Q(id=id) | Q(batch=id)) and not self.one():
-                finishing.settle_left()
+                finishing.finish_remaining_batches()
                 if read_end(id) is None:
                     raise RuntimeError(
                         f"A job waits for job {id}, which is not due, is held back, or waits for the first one."
                     )
 
-    async def _run(self, job: Any) -> None:
+    async def _run(self, claimed: Any) -> None:
         import asyncio
 
-        from notifications.jobs.transitions.finishing import record
+        from notifications.jobs.transitions.finishing import finish_jobs
         from notifications.jobs.worker.execution import Execution, send_task_started
 
-        await sync_to_async(send_task_started)([job])
-        run = Execution(job, lambda run: None, inline=self.until_done)
+        await sync_to_async(send_task_started)([claimed])
+        run = Execution(claimed, lambda run: None, inline=self.until_done)
         outcome = await asyncio.create_task(run.run(None, None))
         self.error = outcome.exception if self.error is None else self.error
-        await sync_to_async(record)([outcome])
+        await sync_to_async(finish_jobs)([outcome])
 
 
 def _until_next() -> Any:

@@ -28,7 +28,7 @@ class Clock:
         """Return the time that it shows."""
         from notifications.jobs.transitions import guards
 
-        return guards.clock()
+        return guards.database_now()
 
     def advance(self, by: float | timedelta) -> None:
         """Move it forward, by seconds or a timedelta."""

@@ -11,12 +11,13 @@ from django.db import OperationalError
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import manual, states
+from notifications.jobs.transitions import manual
 from notifications.management.commands.jobs import Command
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import longest_pause  # noqa: F401 (a fixture of all tests here)
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -111,7 +112,7 @@ class TestByHand:
     def test_cancel(self, ada):
         queued, running = (tasks.noop.using(owner=ada).enqueue().id for _ in range(2))
         Job.objects.filter(id=running).update(priority=1)
-        states.claim(uuid7(), 1)
+        claim_rows(uuid7(), 1)
         assert run("cancel", queued, running).splitlines() == [
             f"{queued} cancelled",
             f"{running} is asked to end",

@@ -10,10 +10,11 @@ from django.core.management import CommandError, call_command
 
 from notifications import streams
 from notifications.ids import uuid7
-from notifications.jobs.transitions import states
+from notifications.jobs.transitions import running
 from notifications.streams import inbox
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -49,9 +50,9 @@ def test_jobs_are_shown(user):
     tasks.fail.using(owner=user, title="Broken").enqueue()
     run_jobs()
     tasks.noop.using(owner=user, title="Half").enqueue()
-    (job,) = states.claim(uuid7(), 1)
+    (job,) = claim_rows(uuid7(), 1)
     job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
-    states.store_progress([job])
+    running.store_progress([job])
     out, _ = watch("--since", f"{streams.epoch()}:0")
     assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)

@@ -1,9 +1,10 @@
 """Rows in the states that numbering meets."""
 
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, queueing, recording
 from notifications.models import Job, Notification
 from notifications.streams import inbox
+from tests.support.claims import claim_rows
 
 
 def unnumbered(user, count, **fields):
@@ -22,11 +23,11 @@ def job(user, **fields):
         queue_name="default",
         **{"title": "Work", **fields},
     )
-    states.enqueue(row)
+    queueing.enqueue(row)
     return row
 
 
 def finish_job(row, worker, value=None):
     """Claim a queued job and record its success."""
-    (claimed,) = [claimed for claimed in states.claim(worker, 100) if claimed.pk == row.pk]
-    return states.finish([outcomes.succeeded(claimed, DEFAULT_POLICY, value)])
+    (claimed,) = [claimed for claimed in claim_rows(worker, 100) if claimed.pk == row.pk]
+    return recording.record_outcomes([outcomes.succeeded(claimed, DEFAULT_POLICY, value)])

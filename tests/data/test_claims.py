@@ -5,9 +5,9 @@ from django.db import connection
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.transitions import states
 from notifications.models import Job
 from tests.data.rows import job
+from tests.support.claims import claim_rows
 
 
 @pytest.mark.parametrize("key", ["", "key"])
@@ -19,9 +19,9 @@ def test_what_others_hold_is_skipped(on_postgresql, elsewhere, key):
     other = elsewhere()
     other.begin()
     other.do(lambda: list(Job.objects.filter(pk__in=held).select_for_update(no_key=True)))
-    assert [claimed.pk for claimed in states.claim(uuid7(), 3)] == asked[: 1 if key else 2]
+    assert [claimed.pk for claimed in claim_rows(uuid7(), 3)] == asked[: 1 if key else 2]
     other.roll_back()
-    assert [claimed.pk for claimed in states.claim(uuid7(), 3)] == held[:3]
+    assert [claimed.pk for claimed in claim_rows(uuid7(), 3)] == held[:3]
 
 
 @pytest.mark.parametrize("lanes", [{"sync": 2}, {"async": 2, "sync": 1, "suspect": 1}])
@@ -45,7 +45,7 @@ def test_a_claim_locks_no_more_than_it_takes(on_postgresql, elsewhere, way, lane
             return len(cursor.fetchall())
 
     assert other.do(lock) == 2
-    assert len(states.claim(uuid7(), 100)) == jobs - 2
+    assert len(claim_rows(uuid7(), 100)) == jobs - 2
 
 
 @pytest.mark.parametrize("held_back", [False, True])
@@ -57,5 +57,5 @@ def test_what_others_hold_of_a_lane_is_skipped(on_postgresql, elsewhere, held_ba
     other = elsewhere()
     other.begin()
     other.do(lambda: list(Job.objects.filter(pk__in=asked[:3]).select_for_update(no_key=True)))
-    claimed = states.claim(uuid7(), 10, lanes={"async": 10, "sync": 2, "suspect": 1})
+    claimed = claim_rows(uuid7(), 10, lanes={"async": 10, "sync": 2, "suspect": 1})
     assert [one.pk for one in claimed] == asked[3:5]

@@ -8,12 +8,13 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import process, uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
 from notifications.streams import inbox, numbering
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_orderly, position, seqs, titles
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.database_law
 
@@ -58,9 +59,9 @@ def test_a_job_of_nobody_has_no_number(transactional_db):
     """Without an owner there is no stream; the leftovers are not disturbed by it."""
     worker = uuid7()
     nobodys = job(None)
-    states.claim(worker, 1)
+    claim_rows(worker, 1)
     nobodys.refresh_from_db()
-    states.finish([outcomes.succeeded(nobodys, DEFAULT_POLICY, None)])
+    recording.record_outcomes([outcomes.succeeded(nobodys, DEFAULT_POLICY, None)])
     streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()

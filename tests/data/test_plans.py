@@ -15,10 +15,11 @@ from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, queues, stranded
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, states
+from notifications.jobs.transitions import manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
 from notifications.streams import changes, inbox, listing, pages, purging, retention
 from tests.data.rows import job, unnumbered
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.database_law
 
@@ -134,22 +135,22 @@ def run_a_job(user):
     for _ in range(3):
         job(user)
     candidates.names()
-    jobs = states.claim(uuid7(), 2)
-    states.store_progress(jobs)
-    states.finish([outcomes.succeeded(one, DEFAULT_POLICY, None) for one in jobs])
+    jobs = claim_rows(uuid7(), 2)
+    running.store_progress(jobs)
+    recording.record_outcomes([outcomes.succeeded(one, DEFAULT_POLICY, None) for one in jobs])
 
 
 def run_limited_jobs(user):
     for _ in range(3):
         job(user, concurrency_key="a")
         job(user, concurrency_key="b")
-    while states.claim(uuid7(), 2):
+    while claim_rows(uuid7(), 2):
         pass
 
 
 def cancel_and_retry(user):
     ids = [job(user).pk for _ in range(3)]
-    (running,) = states.claim(uuid7(), 1)
+    (running,) = claim_rows(uuid7(), 1)
     manual.cancel(ids)
     manual.cancellations_requested(running.worker)
     manual.retry(ids)
@@ -167,9 +168,9 @@ def look_for_lost_jobs(user):
     alive = Worker.objects.create(
         host="h", process="p", started_at=now, lease_until=now + timedelta(hours=1), concurrency=1
     )
-    states.claim(alive.pk, 1)
-    states.claimed_jobs(alive.pk)
-    assert states.reap([uuid7()]) == 0
+    claim_rows(alive.pk, 1)
+    running.read_claims(alive.pk)
+    assert reaping.reap_jobs([uuid7()]) == 0
 
 
 def be_shown_active_jobs(user):
@@ -300,7 +301,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
     queued = [queued_job(concurrency_key=key, priority=5, later=later) for _ in range(BACKLOG + 1)]
     if held_back.split()[-1] in ("full", "key"):
         queued[0].save()
-        assert len(states.claim(uuid7(), 1)) == 1
+        assert len(claim_rows(uuid7(), 1)) == 1
     Job.objects.bulk_create(queued[1:])
     if held_back == "paused":
         queues.pause("held")
@@ -316,11 +317,11 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += states.claim(uuid7(), 100, queues=served)
+            claimed += claim_rows(uuid7(), 100, queues=served)
 
         assert rows_read(claim) < READ[connection.vendor]
         assert claimed == asked
-        assert rows_read(lambda: states.claim(uuid7(), 10, queues=served)) < READ[connection.vendor]
+        assert rows_read(lambda: claim_rows(uuid7(), 10, queues=served)) < READ[connection.vendor]
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
@@ -335,7 +336,7 @@ def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, he
         queues.pause("other")
     if held_back == "of a full key":
         queued_job(concurrency_key="full", lane=looked_for).save()
-        assert len(states.claim(uuid7(), 1)) == 1
+        assert len(claim_rows(uuid7(), 1)) == 1
         queued_job(concurrency_key="full", lane=looked_for, priority=9).save()
     Job.objects.bulk_create(
         [queued_job(lane=waits, priority=5, later=bool(number % 2)) for number in range(BACKLOG)]
@@ -351,14 +352,14 @@ def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, he
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += states.claim(uuid7(), 10, lanes=lanes)
+            claimed += claim_rows(uuid7(), 10, lanes=lanes)
 
         for _ in range(2):
             assert rows_read(claim) < READ[connection.vendor]
         assert claimed == asked
     # Both at once, of the backlog no more than may be.
     both = {looked_for: 10, waits: 2}
-    assert rows_read(lambda: states.claim(uuid7(), 10, lanes=both)) < READ[connection.vendor]
+    assert rows_read(lambda: claim_rows(uuid7(), 10, lanes=both)) < READ[connection.vendor]
     assert Job.objects.filter(lane=waits, state="running").count() == 2
 
 
@@ -378,7 +379,7 @@ def test_what_others_wait_for_is_looked_up(crowded):
         claimed, among = [], Q(id__in=[asked[2].pk]) | Q(batch__in=[batch])
 
         def claim(claimed=claimed, among=among):
-            claimed += states.claim(uuid7(), 10, among=among)
+            claimed += claim_rows(uuid7(), 10, among=among)
 
         assert rows_read(claim) < READ[connection.vendor]
         assert claimed == asked

@@ -8,10 +8,11 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db import bulk, user_keys
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import unnumbered
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.database_law
 
@@ -43,9 +44,9 @@ def disguised(monkeypatch):
 def test_jobs_and_notifications_get_their_numbers(disguised, user):
     assert user.pk > 1000
     tasks.noop.using(owner=user).enqueue()
-    (job,) = states.claim(bulk.new(Job).id, 1)
+    (job,) = claim_rows(bulk.new(Job).id, 1)
     assert job.user_id == user.pk
-    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     notify(user, "told")
     unnumbered(user.pk, 1)
     streams.number_pending()

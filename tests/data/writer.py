@@ -98,8 +98,10 @@ class Life:
         """Enqueue, claim and finish, as a worker does; what it claims may be another's job."""
         for _ in range(self.chance.randint(1, 3)):
             self.note("+", [rows.job(self.chance.choice(self.users)).pk])
-        claimed = states.claim(uuid7(), 5)
-        stored, _ = states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in claimed])
+        claimed = claim_rows(uuid7(), 5)
+        stored, _ = recording.record_outcomes(
+            [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in claimed]
+        )
         self.note("+", [outcome.notification.pk for outcome in stored])
 
     def spoil_the_hooks(self):
@@ -207,10 +209,11 @@ if __name__ == "__main__":
     from notifications.api import notify
     from notifications.ids import uuid7
     from notifications.jobs.policies import DEFAULT_POLICY
-    from notifications.jobs.transitions import outcomes, states
+    from notifications.jobs.transitions import outcomes, recording
     from notifications.models import Notification
     from notifications.streams import inbox, numbering
     from tests.data import rows
     from tests.data.shapes import position
+    from tests.support.claims import claim_rows
 
     main(*sys.argv[1:])

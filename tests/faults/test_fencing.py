@@ -127,7 +127,7 @@ def until_over(engine, ids):
 def until_it_noticed(worker, said, ids):
     def noticed():
         new = worker.output[said:]
-        return all(f"job {id} is void" in new or f"Job {id} was taken over" in new for id in ids)
+        return all(f"another worker has claimed job {id}" in new for id in ids)
 
     wait_until(noticed, timeout=PATIENCE, what="the stale worker to notice")
 

@@ -61,7 +61,7 @@ def quickly(monkeypatch):
             "jobs.worker.maintenance.ROUND_SECONDS",
         ),
         *(
-            "jobs.transitions.states.REQUEUE_DELAY_SECONDS",
+            "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",
             "realtime.hub.RETRY_SECONDS",
             "realtime.clock.TICK",
         ),

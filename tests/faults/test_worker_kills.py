@@ -152,7 +152,7 @@ def test_a_worker_frozen_past_its_lease_changes_nothing(workers):
         first.popen.send_signal(signal.SIGCONT)
     # The stale tasks go on and come to their end, or are cancelled; their worker finds out, and works on.
     wait_until(
-        lambda: first.output.count("is void") + first.output.count("is cancelled here") == 2,
+        lambda: first.output.count("another worker has claimed job") == 2,
         what="the stale worker to notice",
     )
     assert everything(workers) == before

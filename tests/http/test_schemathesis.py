@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, Phase, settings
 
 from notifications.api import notify
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, states
+from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
 ADDRESS = "/notifications/api/openapi.json"
 ACCEPTED = ["2xx", "3xx", 404, 409, 501]
@@ -100,7 +101,7 @@ def make_world(people):
         tasks.fail.using(owner=user).enqueue()
         run_jobs()
         tasks.noop.using(owner=user, title="It runs").enqueue()
-        states.claim(uuid7(), 1)
+        claim_rows(uuid7(), 1)
         for _ in range(2):
             cancelled = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
         manual.cancel([cancelled.id])

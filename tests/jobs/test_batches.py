@@ -17,12 +17,21 @@ from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, r
 from notifications.compat import task_backends, task_enqueued
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import batch_completion, finishing, manual, outcomes, states
+from notifications.jobs.transitions import (
+    batch_completion,
+    finishing,
+    manual,
+    outcomes,
+    queueing,
+    reaping,
+    recording,
+)
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, rung
 from notifications.testing import connect, run_jobs
 from tests.jobs import batch_tasks, tasks
 from tests.jobs.conftest import told, until_done, until_state
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
@@ -35,14 +44,14 @@ def other(db):
 
 @pytest.fixture
 def always_report(monkeypatch):
-    monkeypatch.setattr(batch_completion, "REPORT", 0.0)
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
 
 
 @pytest.fixture
 def nobody_settles():
     """As if every process died after its jobs were stored and before their batch was settled, until it is called."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finishing, "settle", lambda batches: None)
+        patch.setattr(finishing, "finish_batches", lambda batches: None)
         patch.setattr(manual, "settle", lambda batches: None)
         yield patch.undo
 
@@ -57,7 +66,7 @@ def jobs_of(b):
 
 def claim_all():
     worker = uuid.uuid4()
-    return states.claim(worker, 100)
+    return claim_rows(worker, 100)
 
 
 def end(job, *, well=True):
@@ -67,7 +76,7 @@ def end(job, *, well=True):
         if well
         else outcomes.failed(job, DEFAULT_POLICY, ValueError("broken"))
     )
-    finishing.record([outcome])
+    finishing.finish_jobs([outcome])
 
 
 # As one
@@ -379,7 +388,7 @@ def test_words_that_a_later_version_does_not_have(demo, caplog):
     Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
     run_jobs()
     assert [note.title for note in told(demo)] == ["Old"]
-    assert "is not there" in caplog.text
+    assert "Could not import the notify function of batch" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -395,7 +404,7 @@ def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
             kwargs=json.dumps({"notify": words}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
-    finishing.settle_left()
+    finishing.finish_remaining_batches()
     assert {note.title for note in told(demo)} == {"One", "Two: succeeded"}
 
 
@@ -407,7 +416,7 @@ def test_words_that_end_the_process(demo, caplog):
     run_jobs()
     assert row(b).state == "succeeded"
     assert [note.title for note in told(demo)] == ["Any"]
-    assert "The notify function of notifications.jobs.batches.batch failed" in caplog.text
+    assert "Host code failed: notify function of notifications.jobs.batches.batch" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -427,7 +436,7 @@ def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
     run_jobs()
     assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
     assert [note.title for note in told(demo)] == ["Two"]
-    assert "cannot be told" in caplog.text
+    assert "Could not make the outcome of batch" in caplog.text
 
 
 # Progress
@@ -485,7 +494,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
         for _ in range(3):
             tasks.noop.enqueue()
     first, second, _ = claim_all()
-    counts, early = batch_completion._counts, []
+    counts, early = batch_completion._count_states, []
 
     def count_too_early(id):
         found = counts(id)
@@ -494,7 +503,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
             end(second)
         return found
 
-    monkeypatch.setattr(batch_completion, "_counts", count_too_early)
+    monkeypatch.setattr(batch_completion, "_count_states", count_too_early)
     end(first)
     assert sum(early[0][state] for state in ("succeeded",)) == 1
     assert row(b).progress_current == 2
@@ -502,7 +511,7 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
 
 def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
     """Not for each job, but the last word is in time: a worker looks at it within a second."""
-    monkeypatch.setattr(batch_completion, "REPORT", 1_000.0)
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
     with batch(owner=demo) as b:
         for _ in range(4):
             tasks.noop.enqueue()
@@ -510,12 +519,12 @@ def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
     for job in claimed[:3]:
         end(job)
     assert row(b).progress_current == 1
-    monkeypatch.setattr(batch_completion, "REPORT", 0.0)
-    finishing.settle_left()
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    finishing.finish_remaining_batches()
     assert row(b).progress_current == 3
     end(claimed[3])
-    assert b.id not in batch_completion._reported
-    assert b.id not in batch_completion._moved
+    assert b.id not in batch_completion._stored_at
+    assert b.id not in batch_completion._with_unstored_progress
 
 
 # Settling
@@ -532,18 +541,18 @@ def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
         finished.append(job.id)
 
     jobs = claim_all()
-    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
-    first, second = batch_completion.ended([b.id]), batch_completion.ended([b.id])
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
+    first, second = batch_completion.collect_outcomes([b.id]), batch_completion.collect_outcomes([b.id])
     assert len(first) == len(second) == 1
     job_finished.connect(count)
     try:
-        finishing.record(first)
-        finishing.record(second)
+        finishing.finish_jobs(first)
+        finishing.finish_jobs(second)
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
     assert len(told(demo)) == 1
-    assert batch_completion.ended([b.id]) == []
+    assert batch_completion.collect_outcomes([b.id]) == []
 
 
 def test_threads_that_finish_jobs_of_one_batch(demo, transactional_db):
@@ -585,7 +594,7 @@ def test_nobody_settled(demo, nobody_settles, transactional_db):
     end(first)
     assert row(b).state == "running"
     nobody_settles()
-    finishing.settle_left()
+    finishing.finish_remaining_batches()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
     assert [note.job for note in told(demo)] == [b.id]
@@ -619,10 +628,10 @@ def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkey
         tasks.noop.enqueue()
     (job,) = claim_all()
     monkeypatch.setattr(batch_completion, "ended", lambda batches: 1 / 0)
-    assert finishing.record([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
-    assert "A batch is not settled; it is looked at again by a worker." in caplog.text
+    assert finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+    assert "Could not end batches, which a worker tries again." in caplog.text
     monkeypatch.undo()
-    finishing.settle_left()
+    finishing.finish_remaining_batches()
     assert row(b).state == "succeeded"
 
 
@@ -630,7 +639,7 @@ def test_a_batch_has_no_worker_to_lose(demo, transactional_db):
     """It runs without one, and is not taken away from anybody."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
-    assert states.reap([uuid.uuid4()], leases=True) == 0
+    assert reaping.reap_jobs([uuid.uuid4()], leases=True) == 0
     assert row(b).state == "running"
 
 
@@ -685,9 +694,9 @@ def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
         tasks.noop.enqueue()
     (job,) = claim_all()
     manual.cancel([b.id], by=demo.pk)
-    states.release([job])
+    queueing.release([job])
     assert Job.objects.get(id=job.id).state == "queued"
-    manual.cancel_left()
+    manual.resume_batch_cancellations()
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
@@ -724,7 +733,7 @@ def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeyp
     manual.cancel([b.id], by=demo.pk)
     monkeypatch.undo()
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
-    manual.cancel_left()
+    manual.resume_batch_cancellations()
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
     assert told(demo) == []
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from notifications.jobs.transitions import states
+from notifications.jobs.transitions import recording
 from notifications.jobs.worker import watchdog
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
@@ -159,8 +159,10 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
 def test_neighbours_in_one_group(worker, demo, gate, monkeypatch):
     """Whatever else ends at the same time, each has its own outcome, in the same transaction or one of its own."""
     groups = []
-    finish = states.finish
-    monkeypatch.setattr(states, "finish", lambda group: groups.append(len(group)) or finish(group))
+    finish = recording.record_outcomes
+    monkeypatch.setattr(
+        recording, "record_outcomes", lambda group: groups.append(len(group)) or finish(group)
+    )
     bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.unspeakable]
     with transaction.atomic():
         good = [tasks.hold.using(owner=demo).enqueue(number) for number in range(10)]

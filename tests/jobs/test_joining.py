@@ -13,7 +13,7 @@ from django.db import OperationalError, connections, transaction
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs import awaited
-from notifications.jobs.transitions import manual, states
+from notifications.jobs.transitions import manual, running
 from notifications.models import Job
 from notifications.realtime import doorbell
 from tests.jobs import batch_tasks, joining_tasks, tasks
@@ -516,4 +516,4 @@ def test_the_thread_that_looks_ends_with_the_last_who_waits(monkeypatch):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
         wait_until(lambda: awaited.waits._thread is None, what="the thread to end")
-    assert not states.claimed_jobs(uuid.uuid4())
+    assert not running.read_claims(uuid.uuid4())

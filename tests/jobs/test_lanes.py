@@ -9,12 +9,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import lane_at
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import manual, outcomes, states
+from notifications.jobs.transitions import manual, outcomes, queueing, reaping, recording
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +37,7 @@ def running():
 
 
 def claim(limit, **lanes):
-    return states.claim(uuid.uuid4(), limit, lanes=lanes)
+    return claim_rows(uuid.uuid4(), limit, lanes=lanes)
 
 
 class TestWorkers:
@@ -183,8 +185,8 @@ class TestSuspects:
 
         def lose(task, count, *args):
             jobs = enqueue(task, count, *args)
-            assert len(states.claim(live(-1), count)) == count
-            assert states.reap() == count
+            assert len(claim_rows(live(-1), count)) == count
+            assert reaping.reap_jobs() == count
             return jobs
 
         return lose
@@ -193,22 +195,22 @@ class TestSuspects:
         """Neither a release nor a thread that is not there ends the suspicion; an attempt that raised does."""
         lose(tasks.busy, 1, 1)
         for give_back in (
-            lambda job: states.release([job]),
-            states.requeue_without_thread,
-            states.requeue_unknown_task,
+            lambda job: queueing.release([job]),
+            queueing.requeue_without_thread,
+            lambda job: queueing.requeue_unknown_task(ClaimedJob(job)),
         ):
-            (job,) = states.claim(uuid.uuid4(), 1)
+            (job,) = claim_rows(uuid.uuid4(), 1)
             assert job.lane == "suspect"
             give_back(job)
             Job.objects.update(run_after=None)
-        (job,) = states.claim(uuid.uuid4(), 1)
-        states.finish([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+        (job,) = claim_rows(uuid.uuid4(), 1)
+        recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
         job = Job.objects.get()
         assert (job.state, job.lane) == ("queued", "async")
 
     def test_a_release_is_no_suspicion(self):
         tasks.noop.enqueue()
-        states.release(states.claim(uuid.uuid4(), 1))
+        queueing.release(claim_rows(uuid.uuid4(), 1))
         assert Job.objects.get().lane == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
@@ -227,9 +229,9 @@ class TestSuspects:
         """One that waits for another one in join() lets it begin."""
         dying = live(600)
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
-        assert len(states.claim(dying, 5)) == 5
+        assert len(claim_rows(dying, 5)) == 5
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert states.reap() == 5
+        assert reaping.reap_jobs() == 5
         start_worker(concurrency=2)
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
         assert {job.lane for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {

@@ -9,11 +9,12 @@ from notifications.api import notify
 from notifications.compat import is_heard, task_finished, task_started
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recording
 from tests.jobs import tasks
 from tests.jobs.conftest import told
+from tests.support.claims import claim_rows
 
 
 @pytest.fixture
@@ -30,14 +31,14 @@ def statements():
 
 
 def finish(*jobs):
-    stored, void = states.finish([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
+    stored, void = recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
     assert (len(stored), void) == (len(jobs), [])
 
 
 def claim(demo, count=1):
     for _ in range(count):
         tasks.noop.using(owner=demo).enqueue()
-    return states.claim(uuid7(), count)
+    return claim_rows(uuid7(), count)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -175,7 +175,7 @@ class TestNotify:
         run_jobs()
         assert [notification.title for notification in told(demo)] == [f"Told {value}"]
         assert Job.objects.get().state == "succeeded"
-        assert "The notify function of tests.jobs.tasks.told failed" in caplog.text
+        assert "Host code failed: notify function of tests.jobs.tasks.told" in caplog.text
 
     def test_nobody_is_told_of_a_job_without_an_owner(self):
         from notifications.models import Notification

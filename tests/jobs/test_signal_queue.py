@@ -137,7 +137,7 @@ def test_one_may_cancel_a_job(worker, demo, receive, caplog):
     job = tasks.noop.using(owner=demo).enqueue()
     wait_until(lambda: len(seen) == 2, what="the receivers of both", timeout=20)
     assert seen == [other.id, job.id]
-    assert "Signals could not be sent" not in caplog.text
+    assert "Could not send the signals" not in caplog.text
 
 
 def test_one_that_reads_left_nothing_open(worker, receive, caplog):
@@ -191,7 +191,7 @@ def test_a_stop_gives_them_the_grace(start_worker, demo, receive, caplog, ends):
     if ends:
         assert len(heard) == 5
     else:
-        assert "Signals may be lost at the end of this process: those of" in caplog.text
+        assert "Signals may be lost, the process ends before they are sent; jobs: " in caplog.text
         assert time.monotonic() - began < 20
     tasks.gate.set()
     wait_until(lambda: len(heard) == 5, what="all to be called in the end")
@@ -199,7 +199,7 @@ def test_a_stop_gives_them_the_grace(start_worker, demo, receive, caplog, ends):
 
 def test_memory_is_bounded(gate, caplog, monkeypatch):
     """What comes while too much waits is dropped and counted, and it goes on when there is room again."""
-    monkeypatch.setattr(signal_queue, "MAX_WAITING_BYTES", 10 * signal_queue.BYTES_PER_JOB)
+    monkeypatch.setattr(signal_queue, "MAX_QUEUED_BYTES", 10 * signal_queue.BYTES_PER_JOB)
     queue, done = SignalQueue(), []
     try:
         queue.put(gate.wait, 1, 0)
@@ -208,19 +208,19 @@ def test_memory_is_bounded(gate, caplog, monkeypatch):
         queue.put(lambda: done.append("large"), 1, 10**9)
         gate.set()
         wait_until(lambda: done == list(range(9)), what="what had room")
-        wait_until(lambda: not queue._waiting_jobs, what="it to be empty")
+        wait_until(lambda: not queue._queued_jobs, what="it to be empty")
         queue.put(lambda: done.append("later"), 1, 0)
         wait_until(lambda: done[-1] == "later", what="what came later")
     finally:
         queue.end()
-    assert "Signals are dropped: receivers do not keep up; 10 jobs wait." in caplog.text
-    assert "Signals were dropped: those of 12 jobs." in caplog.text
+    assert "Dropping signals, receivers are too slow; jobs whose signals wait: 10" in caplog.text
+    assert "Dropped the signals of 12 jobs" in caplog.text
 
 
 def test_elsewhere_they_are_sent_at_once():
     """In a request that cancels a job, say."""
     done = []
-    signal_queue.later(lambda: done.append(threading.current_thread()))
+    signal_queue.send_later(lambda: done.append(threading.current_thread()))
     assert done == [threading.current_thread()]
 
 

@@ -10,9 +10,10 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, queueing, recording, running
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import inbox, retention
+from tests.support.claims import claim_rows
 
 WORKER = uuid.uuid4()
 
@@ -43,22 +44,22 @@ def ask(user):
         backend="default",
         queue_name=uuid.uuid4().hex[:20],
     )
-    states.enqueue(row)
+    queueing.enqueue(row)
 
 
 def work(row, how):
     """The next thing that happens to a job, as far as its state lets it."""
     if row.state == "queued":
-        states.claim(WORKER, 1, queues=[row.queue_name])
+        claim_rows(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and how == "report":
         row.progress_current = (row.progress_current or 0) + 1
-        states.store_progress([row])
+        running.store_progress([row])
     elif row.state == "running" and how == "give back":
-        states.release([row])
+        queueing.release([row])
     elif row.state == "running" and how == "fail":
-        states.finish([outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))])
+        recording.record_outcomes([outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))])
     elif row.state == "running":
-        states.finish([outcomes.succeeded(row, DEFAULT_POLICY, None)])
+        recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None)])
     elif row.state == "failed" and how == "retry":
         retry(row)
 

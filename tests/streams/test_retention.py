@@ -11,12 +11,13 @@ from django.utils import timezone
 from notifications.api import batch, join
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing, outcomes, states
+from notifications.jobs.transitions import finishing, outcomes
 from notifications.management.commands.prune import Command
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import changes, inbox, purging, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -80,8 +81,8 @@ def test_jobs_of_a_batch_go_after_it(user):
     with batch(owner=user) as b:
         for number in range(3):
             tasks.add.enqueue(number, 1)
-    for job in states.claim(uuid7(), 2):
-        finishing.record([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    for job in claim_rows(uuid7(), 2):
+        finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
     age(Job, 31, state="succeeded")
     before = timezone.now() - timedelta(days=30)
 

@@ -13,9 +13,10 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, queueing, recording, running
 from notifications.models import Job
 from notifications.streams import inbox, retention
+from tests.support.claims import claim_rows
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 User = get_user_model()
@@ -62,31 +63,31 @@ def job(user, title="Work"):
         backend="default",
         queue_name=uuid.uuid4().hex[:20],
     )
-    states.enqueue(row)
+    queueing.enqueue(row)
     return str(row.pk)
 
 
 def start(id):
-    (claimed,) = states.claim(WORKER, 1, queues=[Job.objects.get(pk=id).queue_name])
+    (claimed,) = claim_rows(WORKER, 1, queues=[Job.objects.get(pk=id).queue_name])
     assert str(claimed.pk) == id
 
 
 def progress(id, current, total=None, message=""):
     row = Job.objects.get(pk=id)
     row.progress_current, row.progress_total, row.progress_message = current, total, message
-    states.store_progress([row])
+    running.store_progress([row])
 
 
 def finish(id, value=None):
-    states.finish([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT_POLICY, value)])
+    recording.record_outcomes([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT_POLICY, value)])
 
 
 def fail(id):
-    states.finish([outcomes.failed(Job.objects.get(pk=id), DEFAULT_POLICY, ValueError("broken"))])
+    recording.record_outcomes([outcomes.failed(Job.objects.get(pk=id), DEFAULT_POLICY, ValueError("broken"))])
 
 
 def give_back(id):
-    states.release([Job.objects.get(pk=id)])
+    queueing.release([Job.objects.get(pk=id)])
 
 
 def prune():

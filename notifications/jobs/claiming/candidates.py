@@ -22,7 +22,7 @@ from notifications.db.transactions import connection, database
 from notifications.jobs.claiming.concurrency import RunningLimits, full, within
 from notifications.jobs.claiming.lanes import LANES, Lanes
 from notifications.jobs.claiming.queues import limits, paused
-from notifications.jobs.transitions.guards import clock_clause, lock_clause, locked
+from notifications.jobs.transitions.guards import database_now_sql, lock_query, lock_sql
 from notifications.models import Job
 
 #: Of the jobs of a queue for later so many that are due the longest are put in order by priority: an index has either.
@@ -59,7 +59,7 @@ def names(queues: Sequence[str] = (), lanes: Collection[str] = LANES) -> dict[st
 
 def waiting(queues: Sequence[str] = (), lanes: Collection[str] = LANES) -> dict[str, bool]:
     """Like ``names``, and with those of which no more may run now."""
-    now, at = clock_clause()
+    now, at = database_now_sql()
     given = list(dict.fromkeys(queues))
     queued = f"{_by('queued')} AND queue_name"
     jobs = f"{queued} = name AND lane = open_lane"
@@ -89,7 +89,7 @@ def anywhere(limit: int, lanes: Lanes) -> tuple[str, list[Any]]:
 
     It finds none where a queue is paused, a job for later is due, or one waits whose queue has a limit.
     """
-    now, at = clock_clause()
+    now, at = database_now_sql()
     where, params = f"NOT EXISTS ({_PAUSED})", [at]
     where += f" AND (SELECT run_after {_ANYWHERE} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NULL"
     if limited := list(limits()):
@@ -157,7 +157,7 @@ def _of_queues(
 
     Where keys are ``closed`` those of other keys are looked up, ``most_of_key`` of each, and those without one.
     """
-    now, at = clock_clause()
+    now, at = database_now_sql()
     postgresql = connection().vendor == "postgresql"
     tables = f"{_named(queues)}, open AS (SELECT name FROM names WHERE name NOT IN ({_PAUSED}))"
     params = [*queues]
@@ -238,7 +238,7 @@ def _locking(
     ``jobs`` are the FROM and WHERE of the jobs of each lane, ``firsts`` the queries for the first ones of them as they
     look without a lock, and ``where`` a condition for all.
     """
-    lock = lock_clause()
+    lock = lock_sql()
     if len(lanes) == 1:
         [(lane, most)] = lanes.items()
         return "", f"SELECT {columns} {jobs[lane]} AND {where} {_BEST} {min(most, limit)}{lock}"
@@ -268,7 +268,7 @@ def _among(
         ready = of_lane.filter(run_after__isnull=True).order_by("-priority", "id")
         later = of_lane.filter(run_after__lte=now).order_by("run_after", "id").values_list("id", flat=True)
         due = of_lane.filter(id__in=list(later[:MAX_DELAYED_SORTED])).order_by("-priority", "id")
-        jobs += first(bulk.read(locked(ready)[:most]) + bulk.read(locked(due)[:most]), most)
+        jobs += first(bulk.read(lock_query(ready)[:most]) + bulk.read(lock_query(due)[:most]), most)
     return first(jobs, limit)
 
 

@@ -10,7 +10,7 @@ from django.db.models import Q
 
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -23,7 +23,7 @@ _is_warned = False
 
 def unserved() -> Any:
     """Return a query of the jobs that are due for over ``WAIT_SECONDS`` seconds and that no live worker takes."""
-    now = clock()
+    now = database_now()
     jobs = Job.objects.using(database())
     live = Worker.objects.using(database()).filter(lease_until__gte=now).values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}

@@ -51,23 +51,25 @@ def owner_from_request(user: Any) -> Iterator[None]:
         _request_user.reset(token)
 
 
-def note_batch_owners(jobs: Iterable[Any]) -> None:
-    """Note on jobs of batches whose they are: a batch has an owner, and its jobs work for them, but are nobody's."""
+def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
+    """Return, by the ids of jobs inside batches that have no user themselves, the key of their batch's owner."""
     from notifications.db.transactions import database
     from notifications.models import Job
 
-    nobodys = [job for job in jobs if job.batch is not None and job.user_id is None]
+    unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
     owners: dict[Any, Any] = {}
-    wanted = {job.batch for job in nobodys}
+    wanted = {job.batch for job in unowned}
     while wanted:
         rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
         owners |= {id: (user, outer) for id, user, outer in rows}
         wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
-    for job in nobodys:
+    found: dict[UUID, Any] = {}
+    for job in unowned:
         user, outer = owners.get(job.batch, (None, None))
         while user is None and outer in owners:
             user, outer = owners[outer]
-        job.works_for = user
+        found[job.id] = user
+    return found
 
 
 def set_running_job(key: Any, job: UUID | None = None) -> None:

@@ -1,7 +1,8 @@
-"""When a batch is done, and how far it is: from the states of its jobs, by whoever finished some of them.
+"""End batches whose jobs are done, and store the progress of the others.
 
-Whoever looks does so after the commit of the jobs that he finished. So of two who finish the last ones, the later one
-sees both, and if both do, the guard of the batch's row lets one of them end it: nobody waits for a lock.
+The states of a batch's jobs are read after the commit of the jobs that were just finished. Of two processes that finish
+the last two jobs at once, the one that reads later sees both ended. If both see it, the guard of the batch's row lets
+one of them end the batch. No process waits for a lock.
 """
 
 from __future__ import annotations
@@ -20,55 +21,77 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import streams
+from notifications import streams, times
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import outcomes
-from notifications.jobs.transitions.guards import guarded_update, locked
+from notifications.jobs.transitions.guards import guarded_update, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: The task of all batches.
+#: The path of the task of all batches.
 BATCH = "notifications.jobs.batches.batch"
-ACTIVE = (Job.State.QUEUED, Job.State.RUNNING)
-#: Seconds between two reports of how far a batch is, by one process.
-REPORT = 0.5
-#: Batches of which this is remembered.
-REMEMBERED = 1_000
+ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
+#: Seconds between two times that one process stores the progress of one batch.
+PROGRESS_INTERVAL_SECONDS = 0.5
+MAX_BATCHES_REMEMBERED = 1_000
 
-#: When this process reported last how far a batch is, and those that have moved since.
-_reported: dict[UUID, float] = {}
-_moved: set[UUID] = set()
+#: When this process last stored the progress of a batch (monotonic), by its id.
+_stored_at: dict[UUID, float] = {}
+#: Batches whose jobs have ended since then.
+_with_unstored_progress: set[UUID] = set()
 
 
-def ended(batches: Iterable[UUID]) -> list[Outcome]:
-    """Return the outcomes of those of these batches that have no active job any more; report how far others are."""
-    over = []
+def new_batch(**fields: Any) -> Job:
+    """Return the row of a new batch. No worker claims it: it runs from its insertion on."""
+    now = times.now()
+    return Job(
+        task_path=BATCH,
+        state=Job.State.RUNNING,
+        attempt=1,
+        max_attempts=1,
+        progress_current=0,
+        created_at=now,
+        queued_at=now,
+        started_at=now,
+        **fields,
+    )
+
+
+def collect_outcomes(batches: Iterable[UUID]) -> list[Outcome]:
+    """Return the outcomes of those of these batches that have no active job; store the progress of the others."""
+    complete = []
     for id in set(batches):
-        if Job.objects.using(database()).filter(batch=id, state__in=ACTIVE).exists():
-            _report(id)
+        if Job.objects.using(database()).filter(batch=id, state__in=ACTIVE_STATES).exists():
+            _store_progress(id)
         else:
-            over.append(id)
+            complete.append(id)
             _forget(id)
-    counted = [(job, _counts(job.id)) for job in running().filter(id__in=over)] if over else []
-    # A job that somebody has had tried again since is neither done well nor badly: its end settles the batch.
-    return [_told(job, counts) for job, counts in counted if not any(counts[state] for state in ACTIVE)]
+    if not complete:
+        return []
+    counted = [(job, _count_states(job.id)) for job in running_batches().filter(id__in=complete)]
+    # A job that was retried by hand since the first query is active again; its end completes the batch.
+    return [
+        _outcome_or_fallback(job, counts)
+        for job, counts in counted
+        if not any(counts[state] for state in ACTIVE_STATES)
+    ]
 
 
-def left() -> set[UUID]:
-    """Return the batches that nobody ended, and those that have moved since this process reported on them."""
-    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
-    over = running().filter(~Exists(active))
-    return {*over.values_list("id", flat=True), *_moved}
+def find_remaining_batches() -> set[UUID]:
+    """Return the batches that are complete but not ended, and those with progress that is not stored."""
+    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE_STATES)
+    complete = running_batches().filter(~Exists(active))
+    return {*complete.values_list("id", flat=True), *_with_unstored_progress}
 
 
-def inside(batches: Iterable[UUID]) -> set[UUID]:
-    """Return these batches and the ones inside them that are not done."""
+def find_nested_batches(batches: Iterable[UUID]) -> set[UUID]:
+    """Return these batches and the running ones inside them, at any depth."""
     found = new = set(batches)
     while new:
-        new = set(running().filter(batch__in=new).values_list("id", flat=True)) - found
+        new = set(running_batches().filter(batch__in=new).values_list("id", flat=True)) - found
         found = found | new
     return found
 
@@ -77,29 +100,31 @@ def is_batch(job: Job) -> bool:
     return job.task_path == BATCH
 
 
-def running() -> Any:
-    """The batches that are not done: what runs without a worker."""
+def running_batches() -> Any:
+    """Return a query of the batches that are not done: the running jobs without a worker."""
     return Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__isnull=True)
 
 
-def _report(id: UUID) -> None:
+def _store_progress(id: UUID) -> None:
     now = time.monotonic()
-    if now - _reported.get(id, -math.inf) < REPORT:
-        _moved.add(id)
+    if now - _stored_at.get(id, -math.inf) < PROGRESS_INTERVAL_SECONDS:
+        _with_unstored_progress.add(id)
         return
-    if len(_reported) >= REMEMBERED:
-        _reported.clear()  # other processes ended some of them
-    _reported[id] = now
-    _moved.discard(id)
-    counts = _counts(id)
-    done = sum(counts[state] for state in counts if state not in ACTIVE)
+    if len(_stored_at) >= MAX_BATCHES_REMEMBERED:
+        _stored_at.clear()  # batches that other processes have ended stay in it
+    _stored_at[id] = now
+    _with_unstored_progress.discard(id)
+    counts = _count_states(id)
+    done = sum(counts[state] for state in counts if state not in ACTIVE_STATES)
 
     def write() -> None:
-        # Of two who report at a time the one who counted less may come later.
-        rows = [job for job in locked(running().filter(id=id)) if (job.progress_current or 0) < done]
+        # Of two processes the one that counted first, and fewer, may write last.
+        rows = [
+            job for job in lock_query(running_batches().filter(id=id)) if (job.progress_current or 0) < done
+        ]
         guarded_update(
             "progress_current=%s, progress_message=%s, version=version+1",
-            [((done, _words(job, counts)), job) for job in rows],
+            [((done, _progress_message(job, counts)), job) for job in rows],
         )
         streams.ring(job.user_id for job in rows)
 
@@ -107,18 +132,19 @@ def _report(id: UUID) -> None:
 
 
 def _forget(id: UUID) -> None:
-    _reported.pop(id, None)
-    _moved.discard(id)
+    _stored_at.pop(id, None)
+    _with_unstored_progress.discard(id)
 
 
-def _counts(id: UUID) -> Counter[Any]:
-    states = (
+def _count_states(id: UUID) -> Counter[Any]:
+    """Return how many jobs of a batch are in each state."""
+    rows = (
         Job.objects.using(database()).filter(batch=id).order_by().values("state").annotate(jobs=Count("id"))
     )
-    return Counter({row["state"]: row["jobs"] for row in states})
+    return Counter({row["state"]: row["jobs"] for row in rows})
 
 
-def _words(job: Job, counts: Counter[Any]) -> str:
+def _progress_message(job: Job, counts: Counter[Any]) -> str:
     failed = counts[Job.State.FAILED]
     if not failed:
         return ""
@@ -126,16 +152,18 @@ def _words(job: Job, counts: Counter[Any]) -> str:
         return ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
 
 
-def _told(job: Job, counts: Counter[Any]) -> Outcome:
+def _outcome_or_fallback(job: Job, counts: Counter[Any]) -> Outcome:
     try:
         return _outcome(job, counts)
-    except BaseException:  # of the host's words: the other batches must not wait for this one
-        logger.exception("The outcome of batch %s cannot be told.", job.id)
+    except (
+        BaseException
+    ):  # of the project's code, a translation say: other batches must not wait for this one
+        logger.exception("Could not make the outcome of batch %s.", job.id)
         return outcomes.fallback(job)
 
 
 def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
-    policy = _policy(job)
+    policy = _read_policy(job)
     job.progress_current, job.progress_message = job.progress_total, ""
     if job.cancel_requested_at and counts[Job.State.CANCELLED]:
         return outcomes.cancelled(job, policy)
@@ -148,14 +176,14 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     )
 
 
-def _policy(job: Job) -> Policy:
+def _read_policy(job: Job) -> Policy:
     notify = json.loads(job.kwargs)["notify"]
     if isinstance(notify, str):
         try:
             notify = import_string(notify)
             if not callable(notify):
-                raise TypeError(f"{notify!r} is no function.")
-        except BaseException:  # the module is the host's, perhaps a later version: default words will do
-            logger.exception("The notify function of batch %s is not there.", job.id)
+                raise TypeError(f"{notify!r} is not a function.")
+        except BaseException:  # of the project's module: the default notification is recorded
+            logger.exception("Could not import the notify function of batch %s.", job.id)
             notify = True
     return Policy(notify=notify)

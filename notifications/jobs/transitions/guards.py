@@ -1,4 +1,4 @@
-"""Rows of jobs: locked, and changed by UPDATEs that are guarded by id, fence and state."""
+"""Lock rows of jobs, and change them by UPDATEs that are guarded by id, fence and state."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 clock_offset = timedelta()
 
 
-def clock() -> datetime:
-    """Return the database's time: leases of several machines are compared by one clock."""
+def database_now() -> datetime:
+    """Return the database's time, so that leases of several machines are compared by one clock."""
     db = connection()
     if db.vendor != "postgresql":
         return times.now() + clock_offset
@@ -31,50 +31,49 @@ def clock() -> datetime:
         return times.from_db(cursor.fetchone()[0], db) + clock_offset
 
 
-def clock_clause() -> tuple[str, Any]:
-    """Return SQL for ``clock()``, and its parameter, for a statement that then asks no second time."""
+def database_now_sql() -> tuple[str, Any]:
+    """Return SQL for the database's time, and its parameter. The statement needs no extra round trip for it."""
     db = connection()
     if db.vendor != "postgresql":
-        return "%s", times.to_db(clock(), db)
-    # A query of its own is made once. A function that is called for each row could not be looked up in an index.
+        return "%s", times.to_db(database_now(), db)
+    # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
     return "(SELECT clock_timestamp() + %s)", clock_offset
 
 
-def locked(rows: Any, *, skip: bool = True) -> Any:
-    """Return a query of rows that locks them; what somebody else holds is skipped, or waited for."""
+def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
+    """Return a query that locks its rows. Rows that another transaction holds are skipped, or else waited for."""
     features = connection().features
     if not features.has_select_for_update_skip_locked:
         return rows
-    return rows.select_for_update(skip_locked=skip, no_key=features.has_select_for_no_key_update)
+    return rows.select_for_update(skip_locked=skip_locked, no_key=features.has_select_for_no_key_update)
 
 
-def lock_clause() -> str:
-    """Return what ``locked`` appends to a query; rows that somebody else holds are skipped."""
-    lock = connection().features.has_select_for_update_skip_locked
-    return " FOR NO KEY UPDATE SKIP LOCKED" if lock else ""
+def lock_sql() -> str:
+    """Return the SQL that ``lock_query`` appends to a query, with locked rows skipped."""
+    return " FOR NO KEY UPDATE SKIP LOCKED" if connection().features.has_select_for_update_skip_locked else ""
 
 
-def guards(
+def read_guards(
     jobs: Iterable[Job], *, lock: bool = True
 ) -> tuple[datetime, dict[UUID, tuple[int, str, Any, bool]]]:
-    """Return ``clock()`` and, by id, what guards jobs as they are now: fence, state, when and whether by somebody else
-    they are to end.
+    """Return the database's time, and what guards each job now.
 
-    They are locked by id, and what somebody else holds is left out, unless without ``lock``.
+    By id: fence, state, ``cancel_requested_at`` and ``cancelled_by_other``. With ``lock`` the rows are locked in the
+    order of their ids, and rows that another transaction holds are left out.
     """
-    prepare = _prepare()
+    prepare = _prepare_id()
     ids = {prepare(job.id): job.id for job in jobs}
-    these, params = bulk.where_in(Job, "id", list(ids))
+    condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
         "SELECT id, fence, state, cancel_requested_at, cancelled_by_other FROM notifications_job "
-        f"WHERE {these} ORDER BY id{lock_clause() if lock else ''}"
+        f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}"
     )
     if connection().vendor == "postgresql":
-        found, [(now,)] = execute_many([(query, params), ("SELECT clock_timestamp()", [])])
+        rows, [(now,)] = execute_many([(query, params), ("SELECT clock_timestamp()", [])])
         now = times.from_db(now, connection()) + clock_offset
     else:
-        [found], now = execute_many([(query, params)]), clock()
-    return now, {ids[id]: tuple(rest) for id, *rest in found}  # type: ignore[misc]
+        [rows], now = execute_many([(query, params)]), database_now()
+    return now, {ids[id]: tuple(guards) for id, *guards in rows}  # type: ignore[misc]
 
 
 def guarded_update(
@@ -82,9 +81,13 @@ def guarded_update(
     rows: Sequence[tuple[tuple[Any, ...], Job]],
     *,
     state: str = "running",
-    fence: Any = None,
+    fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs, each guarded by id, fence and state."""
+    """Change jobs in the order of their ids, each guarded by id, fence and state.
+
+    ``rows`` has the parameters of ``assignments`` and the job, one pair for each job. ``fence`` returns the fence that
+    the row must have; that of the job by default.
+    """
     if not rows:
         return
     db = connection()
@@ -105,16 +108,20 @@ def guarded_update(
         )
 
 
-def update_held(
+def update_locked_rows(
     columns: Sequence[str],
     rows: Sequence[tuple[Sequence[Any], Job]],
     *,
     also: Sequence[str] = (),
     state: str = "running",
-    fence: Any = None,
+    fence: Callable[[Job], int] | None = None,
 ) -> None:
-    """Change jobs that this transaction holds locked, each guarded by id, fence and state."""
-    prepare = _prepare()
+    """Change jobs whose rows this transaction holds locked, each guarded by id, fence and state.
+
+    Like ``guarded_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the database
+    takes them, and the job, one pair for each job; ``also`` are assignments that are the same for all.
+    """
+    prepare = _prepare_id()
     bulk.update(
         Job,
         columns,
@@ -126,7 +133,7 @@ def update_held(
 
 
 def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:
-    """Record attempts that did not succeed; one without an outcome lost its worker."""
+    """Insert attempts that did not succeed: job, outcome and end. An attempt without an outcome lost its worker."""
     Attempt.objects.using(database()).bulk_create(
         [
             Attempt(
@@ -134,16 +141,16 @@ def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> Non
                 number=job.attempt,
                 worker=job.worker,
                 started_at=job.started_at,
-                ended_at=now,
+                ended_at=ended_at,
                 outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
                 exception_class_path=outcome.exception_class_path if outcome else "",
                 traceback=outcome.traceback if outcome else "",
             )
-            for job, outcome, now in rows
+            for job, outcome, ended_at in rows
         ]
     )
 
 
-def _prepare() -> Callable[[UUID], Any]:
-    """Return what makes the id of a job one that the database takes."""
+def _prepare_id() -> Callable[[UUID], Any]:
+    """Return a function that converts the id of a job to what the database takes."""
     return adapter(Job._meta.pk, connection()) or (lambda id: id)

@@ -1,4 +1,4 @@
-"""What people do with jobs: cancel them, and have them tried again. Guarded like the changes in ``states.py``."""
+"""Cancel and retry jobs by hand: from a page, the API, the admin or a command."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ from notifications.db.transactions import (
 from notifications.jobs.claiming.lanes import lane_at
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import batch_completion, outcomes, states
-from notifications.jobs.transitions.finishing import send_signals, settle
-from notifications.jobs.transitions.guards import clock, guarded_update, locked
+from notifications.jobs.transitions import batch_completion, outcomes
+from notifications.jobs.transitions.finishing import finish_batches, send_signals
+from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
-from notifications.jobs.transitions.transaction_receivers import TransactionLost, begin_anew, until_recorded
+from notifications.jobs.transitions.recording import owners_of, write_ends
+from notifications.jobs.transitions.transaction_receivers import (
+    TransactionLost,
+    reset_lost_connection,
+    retry_lost_transaction,
+)
 from notifications.models import Job
 
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
-#: What may be tried again.
 RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
-    """Cancel jobs: queued ones at once, running ones when their tasks let themselves be ended.
+    """Cancel queued jobs, and request the cancellation of running ones.
 
     ``by``
-        The key of the user who wants it. An owner is told only if it was somebody else, or nobody in particular.
+        The key of the user who cancels, or None. The owner of a job is notified unless it is the same user.
 
-    Returns what became of each: ``"cancelled"``, or ``"asked"``. Those that are done, or are not there, are left out.
-    Inside a caller's transaction all this is put off until after its commit. Raises ``django.db.OperationalError``
-    where somebody else holds a row for over 5 s.
+    Returns ``"cancelled"`` or ``"asked"`` for each job; jobs that are done or do not exist are left out. Inside a
+    caller's transaction jobs are cancelled after its commit. Raises ``django.db.OperationalError`` where another
+    transaction holds a row for over 5 s.
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
@@ -51,10 +55,10 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
 
 
 def retry(ids: Iterable[UUID]) -> list[UUID]:
-    """Queue failed and cancelled jobs again, with as many attempts more as their policy allows.
+    """Queue failed and cancelled jobs again, with as many more attempts as the policies of their tasks allow.
 
-    Returns those that were queued. Inside a caller's transaction it is put off until after its commit. Raises
-    ``TooManyJobs`` when an owner may have no more, and ``django.db.OperationalError`` like ``cancel``.
+    Returns the ids of the queued jobs. Inside a caller's transaction jobs are queued after its commit. Raises
+    ``TooManyJobs``, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
     if in_callers_transaction():
@@ -64,60 +68,63 @@ def retry(ids: Iterable[UUID]) -> list[UUID]:
 
 
 def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
-    """Return the running jobs of a worker that are to be cancelled: id, fence, and whether it was not their owner."""
+    """Return id, fence and ``cancelled_by_other`` of the running jobs of a worker that are to be cancelled."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    asked = running.filter(cancel_requested_at__isnull=False)
-    return list(asked.values_list("id", "fence", "cancelled_by_other"))
+    requested = running.filter(cancel_requested_at__isnull=False)
+    return list(requested.values_list("id", "fence", "cancelled_by_other"))
 
 
-def cancel_left() -> None:
-    """Go on cancelling the jobs of batches where somebody who did was interrupted. Workers call this once a second."""
-    asked = batch_completion.running().filter(cancel_requested_at__isnull=False).values_list("id", flat=True)
-    if batches := list(asked):
+def resume_batch_cancellations() -> None:
+    """Cancel the jobs of batches whose cancellation was interrupted. Workers call this once a second."""
+    requested = batch_completion.running_batches().filter(cancel_requested_at__isnull=False)
+    if batches := list(requested.values_list("id", flat=True)):
         _cancel_jobs_of(batches, None)
 
 
 def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
-    became: dict[UUID, str] = {}
-    for some in _chunks(ids):
-        while some:
+    results: dict[UUID, str] = {}
+    for chunk in _chunks(ids):
+        remaining = chunk
+        while remaining:
             try:
-                some = _cancel_some(some, by, became)
+                remaining = _cancel_chunk(remaining, by, results)
             except TransactionLost as exc:
-                begin_anew(exc)
-                some = [left for id in some for left in _cancel_one(id, by, became)]
-    if asked := [id for id, what in became.items() if what == "asked"]:
-        _cancel_jobs_of(asked, by)
-    return became
+                reset_lost_connection(exc)
+                remaining = [left for id in remaining for left in _cancel_one(id, by, results)]
+    if requested := [id for id, result in results.items() if result == "asked"]:
+        _cancel_jobs_of(requested, by)
+    return results
 
 
 def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
-    """Cancel the jobs of batches that are to be cancelled; of other jobs there are none."""
+    """Cancel the jobs inside batches. Ids of other jobs have no effect."""
     jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE_STATES)
-    # One that was asked to end and then given back by its worker may be of a paused queue: nobody would ever claim it.
+    # A running job whose cancellation was requested, and that its worker then released, may be of a paused queue: no
+    # worker would claim it.
     jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state=Job.State.QUEUED))
     _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
-    settle(batch_completion.running().filter(id__in=batches).values_list("id", flat=True))
+    finish_batches(batch_completion.running_batches().filter(id__in=batches).values_list("id", flat=True))
 
 
-def _cancel_one(id: UUID, by: Any, became: dict[UUID, str]) -> list[UUID]:
-    return until_recorded(lambda: _cancel_some([id], by, became))
+def _cancel_one(id: UUID, by: Any, results: dict[UUID, str]) -> list[UUID]:
+    return retry_lost_transaction(lambda: _cancel_chunk([id], by, results))
 
 
-def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID]:
-    """Cancel what is as it looks at first; return the others."""
+def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UUID]:
+    """Cancel jobs, and add to ``results``. Returns the ids of the jobs that another transaction changed meanwhile."""
     rows = Job.objects.using(database()).filter(id__in=ids, state__in=ACTIVE_STATES).order_by("id")
-    # Words are made before the transaction.
+    # Outcomes call translations and the task's policy, so they are made before the transaction.
     prepared = {job.id: _cancelled(job, by) for job in rows}
     ended: list[Outcome] = []
     running: list[Job] = []
-    others: list[UUID] = []
+    changed: list[UUID] = []
 
-    def change() -> bool:
-        for found in (ended, running, others):
-            found.clear()  # type: ignore[attr-defined]
-        _wait_5_seconds_at_most()
-        for job in locked(rows.filter(id__in=list(prepared)), skip=False):
+    def write() -> bool:
+        ended.clear()
+        running.clear()
+        changed.clear()
+        _limit_lock_wait()
+        for job in lock_query(rows.filter(id__in=list(prepared)), skip_locked=False):
             outcome = prepared[job.id]
             if job.state == Job.State.RUNNING:
                 running.append(job)
@@ -125,75 +132,75 @@ def _cancel_some(ids: list[UUID], by: Any, became: dict[UUID, str]) -> list[UUID
                 outcome.job.state = job.state
                 ended.append(outcome)
             else:
-                others.append(job.id)
-        now = clock()
-        asked = [(job, _by_other(job, by)) for job in running if job.cancel_requested_at is None]
+                changed.append(job.id)
+        now = database_now()
+        requested = [(job, _is_by_other(job, by)) for job in running if job.cancel_requested_at is None]
         guarded_update(
             "cancel_requested_at=%s, cancelled_by_other=%s, version=version+1",
-            [((now, by_other), job) for job, by_other in asked],
+            [((now, by_other), job) for job, by_other in requested],
         )
         guarded_update(
             "cancel_requested_at=%s, cancelled_by_other=%s",
             [((now, outcome.job.cancelled_by_other), outcome.job) for outcome in ended],
             state="queued",
         )
-        states.write_ends(ended, now, state="queued")
-        # Workers listen to the queue.
-        streams.ring([job.user_id for job, _ in asked], queue=bool(asked or ended))
-        return streams.number_in_transaction(_owners(ended))
+        write_ends(ended, now, state="queued")
+        # Workers read requested cancellations when the queue rings.
+        streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
+        return streams.number_in_transaction(owners_of(ended))
 
-    if fair_atomic(change):
-        streams.number(_owners(ended))
+    if fair_atomic(write):
+        streams.number(owners_of(ended))
     send_signals(ended)
-    settle(outcome.job.batch for outcome in ended if outcome.job.batch)
-    became.update((outcome.job.id, "cancelled") for outcome in ended)
-    became.update((job.id, "asked") for job in running)
-    return others
+    finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
+    results.update((outcome.job.id, "cancelled") for outcome in ended)
+    results.update((job.id, "asked") for job in running)
+    return changed
 
 
 def _cancelled(job: Job, by: Any) -> Outcome:
     if job.cancel_requested_at is None:
-        job.cancelled_by_other = _by_other(job, by)
-    job.state = Job.State.QUEUED  # the outcome is used only for one that is
+        job.cancelled_by_other = _is_by_other(job, by)
+    job.state = Job.State.QUEUED  # the outcome is used only if the locked row is queued
     return outcomes.cancelled(job, policy_at(job.task_path))
 
 
-def _by_other(job: Job, by: Any) -> bool:
+def _is_by_other(job: Job, by: Any) -> bool:
     return job.user_id is not None and job.user_id != by
 
 
 def _retry(ids: Sequence[UUID]) -> list[UUID]:
     queued = _retry_jobs(ids)
-    # What their batches have told holds no longer: they run again too.
-    for some in _chunks(queued):
-        inside = some
-        while inside := _batches_of(inside):
-            for batch in inside:
-                _reopen(batch)
+    # The batches of these jobs run again too, at any depth.
+    for chunk in _chunks(queued):
+        jobs = chunk
+        while jobs := _batches_of(jobs):
+            for batch in jobs:
+                _reopen_batch(batch)
     return queued
 
 
 def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
     queued: list[UUID] = []
-    for some in _chunks(ids):
-        rows = Job.objects.using(database()).filter(id__in=some, state__in=RETRYABLE_STATES).order_by("id")
+    for chunk in _chunks(ids):
+        rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE_STATES).order_by("id")
         if batches := [job for job in rows if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job)]
-        # Modules are imported before the transaction.
+        # Reading a policy may import the task's module, so it is done before the transaction.
         tasks = {
             path: (policy_at(path).max_attempts, lane_at(path))
             for path in set(rows.values_list("task_path", flat=True))
         }
-        queued += fair_atomic(lambda rows=rows, tasks=tasks: _retry_some(rows, tasks))  # type: ignore[misc]
+        queued += fair_atomic(lambda rows=rows, tasks=tasks: _queue_again(rows, tasks))  # type: ignore[misc]
     return queued
 
 
-def _retry_some(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
-    """Queue jobs again, with as many attempts more and in the lane that ``tasks`` has for their paths."""
-    _wait_5_seconds_at_most()
+def _queue_again(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
+    """Queue jobs again. ``tasks`` has, for the path of each task, the number of further attempts and the lane."""
+    _limit_lock_wait()
     now = times.now()
-    jobs = [job for job in locked(rows, skip=False) if job.task_path in tasks]
+    jobs = [job for job in lock_query(rows, skip_locked=False) if job.task_path in tasks]
     for job in jobs:
         if job.user_id is not None:
             active_limit.refuse_too_many(job.user_id)
@@ -210,24 +217,24 @@ def _retry_some(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
 
 
 def _retry_batch(batch: Job) -> bool:
-    """Queue what failed of a batch again, and have the batch run again. Returns whether it does."""
+    """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
     if batch.user_id is not None:
-        active_limit.refuse_too_many(batch.user_id)  # before anything of it is queued
+        active_limit.refuse_too_many(batch.user_id)  # before a job of the batch is queued
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
-    # Its jobs first: a batch that runs and has no active job is over.
+    # The jobs first: a running batch without an active job is ended by any worker.
     _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)))
-    return _reopen(batch.id)
+    return _reopen_batch(batch.id)
 
 
-def _reopen(batch: UUID) -> bool:
-    """Have a batch run again that ended badly, and end it where its jobs are done already. Returns whether it was."""
+def _reopen_batch(batch: UUID) -> bool:
+    """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
     now = times.now()
 
-    def reopen() -> bool:
-        _wait_5_seconds_at_most()
+    def write() -> bool:
+        _limit_lock_wait()
         rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE_STATES)
-        found = list(locked(rows, skip=False))
-        for job in found:
+        jobs = list(lock_query(rows, skip_locked=False))
+        for job in jobs:
             guarded_update(
                 "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
                 "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
@@ -236,11 +243,11 @@ def _reopen(batch: UUID) -> bool:
                 state=job.state,
             )
             streams.ring([job.user_id])
-        return bool(found)
+        return bool(jobs)
 
-    reopened = retrying_atomic(reopen)
-    settle([batch])
-    return reopened
+    is_reopened = retrying_atomic(write)
+    finish_batches([batch])
+    return is_reopened
 
 
 def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
@@ -255,12 +262,9 @@ def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
     )
 
 
-def _wait_5_seconds_at_most() -> None:
+def _limit_lock_wait() -> None:
+    """Let PostgreSQL wait at most 5 s for a row that another transaction holds."""
     db = connection()
     if db.vendor == "postgresql":
         with db.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '5s'")
-
-
-def _owners(ended: Iterable[Outcome]) -> set[Any]:
-    return {outcome.job.user_id for outcome in ended if outcome.job.user_id is not None}

@@ -1,4 +1,7 @@
-"""What came out of an attempt, encoded before the transaction that records it."""
+"""Outcomes: how attempts ended, encoded before the transaction that records them.
+
+A value that the database refuses must not fail the other outcomes of the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -26,37 +29,42 @@ logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: Characters of a traceback that are kept: its end.
+#: Characters that are kept from the end of a traceback.
 MAX_TRACEBACK_CHARS = 20_000
 LEVELS = {Job.State.SUCCEEDED: "success", Job.State.FAILED: "error", Job.State.CANCELLED: "warning"}
-#: Seconds before another attempt, by itself and where the exception asks for more, at most.
-BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
+#: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
+MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The end of a job: its last state, what is stored, and what its owner is told.
+    """The end of a job, or of an attempt that another one follows.
 
-    With ``again_in`` (seconds) only an attempt has ended: the job is queued again, and nobody is told.
+    ``attempt``
+        The ``Attempt.Outcome`` to store; "" if the attempt succeeded or the job was not running.
+    ``retry_delay``
+        Seconds until the next attempt; None if the job is done. Only a done job has a notification.
+    ``exception``
+        What the task of a failed job raised.
     """
 
     job: Job
     state: Any  # Job.State
     result: str | None = None
     error: str | None = None
-    attempt: Any = ""  # Attempt.Outcome, where it did not succeed
+    attempt: Any = ""  # Attempt.Outcome
     exception_class_path: str = ""
     traceback: str = ""
     notification: Notification | None = None
-    again_in: float | None = None
-    exception: BaseException | None = None  # of a job that has failed
+    retry_delay: float | None = None
+    exception: BaseException | None = None
 
 
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
-    """Return the outcome of a task that returned ``value``; a failure where that cannot be stored."""
+    """Return the outcome of a task that returned ``value``; a failure if the value cannot be stored."""
     try:
-        result = _encoded(value)
-    except BaseException as exc:  # also a class of the author's may say what it holds
+        result = _encode(value)
+    except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return refused(job, policy, exc)
     with _language(job):
         notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
@@ -64,14 +72,14 @@ def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
 
 
 def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
-    """Return the outcome of a task that raised: another attempt where its policy says so, else a failure.
+    """Return the outcome of a task that raised: another attempt if its policy allows one, else a failure.
 
-    Its owner reads the message only of an error meant for them.
+    The notification has the exception's message only if the exception has a true ``tell_owner``.
     """
     if _is_retried(job, policy, type(exc)):
         return _retry(job, exc, Attempt.Outcome.FAILED)
     with _language(job):
-        detail = _of_author("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+        detail = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
         detail = detail or _("Something went wrong while this was being done.")
     return _failed(job, policy, "task-failed", detail, exc)
 
@@ -87,17 +95,18 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 
 
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
-    """Return the outcome of a job that was cancelled. Its owner is told only if somebody else did it."""
-    begun = job.attempt and job.state != Job.State.QUEUED
+    """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
+    was_running = job.attempt and job.state != Job.State.QUEUED
+    notification = None
     with _language(job):
         error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
-        told = job.cancelled_by_other
-        notification = _notification(job, policy, Job.State.CANCELLED, None, error) if told else None
+        if job.cancelled_by_other:
+            notification = _notification(job, policy, Job.State.CANCELLED, None, error)
     return Outcome(
         job=job,
         state=Job.State.CANCELLED,
         error=json.dumps(error, ensure_ascii=False),
-        attempt=Attempt.Outcome.CANCELLED if begun else "",
+        attempt=Attempt.Outcome.CANCELLED if was_running else "",
         exception_class_path=_path(JobCancelled),
         traceback=_traceback(exc) if exc is not None else "",
         notification=notification,
@@ -105,7 +114,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
 
 
 def lost(job: Job, policy: Policy) -> Outcome:
-    """Return the outcome of a job whose workers went away during each of its attempts."""
+    """Return the outcome of a job whose worker was lost during its last attempt."""
     with _language(job):
         detail = _("The work was interrupted %(times)s times and is not tried again.") % {
             "times": job.attempt
@@ -121,22 +130,22 @@ def unknown(job: Job) -> Outcome:
 
 
 def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
-    """Return the outcome of a job whose result is no JSON, too large, or not taken by the database."""
+    """Return the outcome of a job whose result is not JSON, too large, or refused by the database."""
     with _language(job):
         detail = _("The work was done, but its result cannot be stored.")
     return _failed(job, policy, "result-not-storable", detail, exc)
 
 
 def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
-    """Return the outcome of a batch of which no job is active any more, with so many jobs in each state."""
+    """Return the outcome of a batch that has no active job any more, from the number of jobs in each state."""
     total = succeeded + failed + cancelled
     with _language(job):
         if succeeded == total:
-            done = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
+            body = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
                 "count": total
             }
             value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
-            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, done=done)
+            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, body=body)
             return Outcome(
                 job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
             )
@@ -160,7 +169,7 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
 
 
 def fallback(job: Job) -> Outcome:
-    """Return a failure of which nobody is told, for a job whose words cannot be made."""
+    """Return a failure without a notification, for a job whose outcome could not be made."""
     error = {
         "type": "task-failed",
         "title": "Failed",
@@ -169,10 +178,10 @@ def fallback(job: Job) -> Outcome:
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
 
 
-def _encoded(value: Any) -> str:
+def _encode(value: Any) -> str:
     try:
         return validators.json_text("The result", value, validators.RESULT)
-    except TypeError:  # Django's Tasks also take bytes that are text, and any mapping and sequence
+    except TypeError:  # Django's Tasks also allow UTF-8 bytes, and any mapping and sequence
         return validators.json_text("The result", normalize_json(value), validators.RESULT)
 
 
@@ -206,25 +215,25 @@ def _failed(
 def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
-    return bool(_of_author("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
+    return bool(_call_host("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
 
 
 def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
-    # Full jitter: jobs that failed together do not come back together
+    # Full jitter, so that jobs that failed together are not retried together
     # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    pause = random.uniform(0, min(BACKOFF_SECONDS, 2.0 ** min(job.attempt, 30)))
+    backoff = random.uniform(0, min(MAX_BACKOFF_SECONDS, 2.0 ** min(job.attempt, 30)))
     return Outcome(
         job=job,
         state=Job.State.QUEUED,
         attempt=attempt,
         exception_class_path=_path(type(exc)),
         traceback=_traceback(exc),
-        again_in=max(pause, _of_author("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
+        retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
     )
 
 
 def _retry_after_of(exc: BaseException) -> float:
-    """The seconds that an exception asks for by its ``retry_after``, as one does that carries an upstream's header."""
+    """Return the ``retry_after`` of an exception in seconds, 0 if it is not a number."""
     seconds = getattr(exc, "retry_after", None)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return 0.0
@@ -234,14 +243,17 @@ def _retry_after_of(exc: BaseException) -> float:
 
 
 def _notification(
-    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, done: str = ""
+    job: Job, policy: Policy, state: Any, result: Any, error: dict[str, str] | None, *, body: str = ""
 ) -> Notification | None:
-    """Compose the notification for the owner: the default one, with what the policy's function says about it."""
+    """Return the notification of a job's end: the default one, changed or silenced by the policy's ``notify``.
+
+    ``body`` is that of a success.
+    """
     if job.user_id is None or job.batch is not None or policy.notify is False:
         return None
     fields: dict[str, Any] = {
         "title": job.title,
-        "body": error["detail"] if error else done or _("Done."),
+        "body": error["detail"] if error else body or _("Done."),
         "level": LEVELS[state],
         "category": "job",
         "url": job.url or paths.job_page(job.id),
@@ -249,37 +261,38 @@ def _notification(
     if callable(policy.notify):
         end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
         try:
-            told = policy.notify(end)
-            if told is None:
+            changes = policy.notify(end)
+            if changes is None:
                 return None
-            return build_notification(job.user_id, **_with(fields, told), key=f"job:{job.id}", job=job.id)
-        except BaseException:  # the author's; the owner is told all the same, in the default words
+            return build_notification(job.user_id, **_merge(fields, changes), key=f"job:{job.id}", job=job.id)
+        except BaseException:  # the project's code may raise anything
             logger.exception(
-                "The notify function of %s failed; the default notification is recorded.", job.task_path
+                "Host code failed: notify function of %s; the default notification is recorded", job.task_path
             )
     return build_notification(job.user_id, **fields, key=f"job:{job.id}", job=job.id)
 
 
-def _of_author(what: str, job: Job, read: Callable[[], T]) -> T | None:
-    """Return what a class or a policy of the task's author says; None where that raises."""
+def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
+    """Return what a policy, or an attribute of an exception, of the project says; None if that raises."""
     try:
         return read()
     except BaseException:
-        logger.exception("Host code failed: %s of what %s raised, job %s", what, job.task_path, job.id)
+        logger.exception("Host code failed: %s of what %s raised, job %s", name, job.task_path, job.id)
         return None
 
 
-def _with(fields: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown_names := set(told) - {"title", "body", "level", "category", "url", "data"}:
+def _merge(fields: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := set(changes) - {"title", "body", "level", "category", "url", "data"}:
         raise TypeError(
-            f"A notify function may return title, body, level, category, url, data; not {unknown_names}."
+            f"A notify function may return title, body, level, category, url and data, not {sorted(unknown)}."
         )
-    return {**fields, **told}
+    return {**fields, **changes}
 
 
 def _language(job: Job) -> Any:
-    wanted = job.language or None
-    return nullcontext() if translation.get_language() == wanted else translation.override(wanted)
+    """Return a context manager that activates the language of the job's owner."""
+    language = job.language or None
+    return nullcontext() if translation.get_language() == language else translation.override(language)
 
 
 def _path(kind: type) -> str:

@@ -1,4 +1,4 @@
-"""Signals that are sent after a commit, on a thread of their own: a slow receiver delays only other receivers."""
+"""Send signals after a commit on a thread of their own, so that a slow receiver delays only other receivers."""
 
 from __future__ import annotations
 
@@ -13,108 +13,114 @@ from notifications.jobs import host_code
 
 logger = logging.getLogger("notifications.jobs")
 
-#: What may wait, in bytes: the results of the jobs, and for each job what its row and its notification take.
-MAX_WAITING_BYTES, BYTES_PER_JOB = 64 * 1024 * 1024, 4 * 1024
-#: Seconds after which a receiver that others wait for is named in the log.
+#: Bytes of memory that queued signals may hold: the results of their jobs, and ``BYTES_PER_JOB`` for the row of each
+#: job and its notification.
+MAX_QUEUED_BYTES, BYTES_PER_JOB = 64 * 1024 * 1024, 4 * 1024
+#: Seconds after which a receiver that delays others is named in the log.
 SLOW_SECONDS = 10.0
 
 
 class SignalQueue:
-    """Runs calls one after the other on one thread, in the order in which they were put."""
+    """Runs calls in order on one thread, with a bound on the memory that waiting calls hold."""
 
     def __init__(self) -> None:
-        self._thread = DaemonExecutor(1, "notifications-signals", keep_connections=True)
+        self._executor = DaemonExecutor(1, "notifications-signals", keep_connections=True)
         self._lock = threading.Lock()
-        self._waiting_bytes = 0
-        self._waiting_jobs = 0
+        self._queued_bytes = 0
+        self._queued_jobs = 0
         self._dropped_jobs = 0
-        self._ident = 0
-        self._named: tuple[str, float] | None = None
+        self._thread_ident = 0
+        self._last_slow_call: tuple[str, float] | None = None
 
-    def put(self, work: Callable[[], object], jobs: int, size: int) -> None:
-        """Have ``work`` called, which sends the signals of so many jobs whose results have ``size`` characters.
+    def put(self, function: Callable[[], object], jobs: int, size: int) -> None:
+        """Queue a call that sends the signals of ``jobs`` jobs, whose results have ``size`` characters in all.
 
-        When too many wait it is dropped: memory is bounded, and what must not be lost belongs into a receiver of
-        ``notification_recording``.
+        The call is dropped if the queue would hold over ``MAX_QUEUED_BYTES``. What must not be lost belongs in a
+        receiver of ``notification_recording``.
         """
         size += jobs * BYTES_PER_JOB
-        self._name_slow_receiver()
+        self._log_slow_receiver()
         with self._lock:
-            if self._waiting_bytes and self._waiting_bytes + size > MAX_WAITING_BYTES:
+            if self._queued_bytes and self._queued_bytes + size > MAX_QUEUED_BYTES:
                 if not self._dropped_jobs:
                     logger.error(
-                        "Signals are dropped: receivers do not keep up; %d jobs wait.", self._waiting_jobs
+                        "Dropping signals, receivers are too slow; jobs whose signals wait: %d",
+                        self._queued_jobs,
                     )
                 self._dropped_jobs += jobs
                 return
             if self._dropped_jobs:
-                logger.error("Signals were dropped: those of %d jobs.", self._dropped_jobs)
+                logger.error("Dropped the signals of %d jobs", self._dropped_jobs)
                 self._dropped_jobs = 0
-            self._waiting_bytes += size
-            self._waiting_jobs += jobs
+            self._queued_bytes += size
+            self._queued_jobs += jobs
         try:
-            self._thread.submit(self._run, work, jobs, size)
-        except Exception:  # what they are about is stored, and must not look as if it were not
-            logger.exception("Signals were dropped: those of %d jobs.", jobs)
-            self._done(jobs, size)
+            self._executor.submit(self._run, function, jobs, size)
+        except Exception:  # the outcomes are stored: the caller must not take them for failed
+            logger.exception("Dropped the signals of %d jobs", jobs)
+            self._forget(jobs, size)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all signals are sent, at most so long."""
-        if not self._waiting_jobs:
+        """Wait until all queued signals are sent, at most this long."""
+        if not self._queued_jobs:
             return
-        done = asyncio.wrap_future(self._thread.submit(lambda: None))
-        await asyncio.wait([done], timeout=max(seconds, 0.0))
-        if self._waiting_jobs:
-            self._name_slow_receiver(after=0.0)
+        drained = asyncio.wrap_future(self._executor.submit(lambda: None))
+        await asyncio.wait([drained], timeout=max(seconds, 0.0))
+        if self._queued_jobs:
+            self._log_slow_receiver(min_seconds=0.0)
             logger.warning(
-                "Signals may be lost at the end of this process: those of %d jobs.", self._waiting_jobs
+                "Signals may be lost, the process ends before they are sent; jobs: %d", self._queued_jobs
             )
 
     def end(self) -> None:
         """End the thread when its calls are done."""
-        self._thread.shutdown()
+        self._executor.shutdown()
 
-    def _run(self, work: Callable[[], object], jobs: int, size: int) -> None:
-        self._ident = threading.get_ident()
+    def _run(self, function: Callable[[], object], jobs: int, size: int) -> None:
+        self._thread_ident = threading.get_ident()
         try:
-            work()
-        except Exception:  # not the receivers', whose errors are logged where they are called
-            logger.exception("Signals could not be sent: those of %d jobs.", jobs)
+            function()
+        except Exception:  # errors of receivers are logged where these are called
+            logger.exception("Could not send the signals of %d jobs", jobs)
         finally:
-            self._done(jobs, size)
+            self._forget(jobs, size)
 
-    def _done(self, jobs: int, size: int) -> None:
+    def _forget(self, jobs: int, size: int) -> None:
         with self._lock:
-            self._waiting_bytes -= size
-            self._waiting_jobs -= jobs
+            self._queued_bytes -= size
+            self._queued_jobs -= jobs
 
-    def _name_slow_receiver(self, after: float = SLOW_SECONDS) -> None:
-        call = host_code.running.get(self._ident)
-        if call and call is not self._named and (seconds := time.monotonic() - call[1]) > after:
-            self._named = call
+    def _log_slow_receiver(self, min_seconds: float = SLOW_SECONDS) -> None:
+        call = host_code.running_calls.get(self._thread_ident)
+        if (
+            call
+            and call is not self._last_slow_call
+            and (seconds := time.monotonic() - call[1]) > min_seconds
+        ):
+            self._last_slow_call = call
             logger.warning(
-                "Receiver is slow: %s has run for %.0f s, and the signals of %d jobs wait for it.",
+                "Receiver is slow: %s has run for %.0f s; jobs whose signals wait: %d",
                 call[0],
                 seconds,
-                self._waiting_jobs,
+                self._queued_jobs,
             )
 
 
-class _Thread(threading.local):
+class _ThreadLocal(threading.local):
     queue: SignalQueue | None = None
 
 
-_thread = _Thread()
+_thread_local = _ThreadLocal()
 
 
-def use(queue: SignalQueue | None) -> None:
-    """Have this thread put what it gives to ``later`` into a queue."""
-    _thread.queue = queue
+def use_on_this_thread(queue: SignalQueue | None) -> None:
+    """Make ``send_later`` on this thread put its calls into a queue."""
+    _thread_local.queue = queue
 
 
-def later(work: Callable[[], object], *, jobs: int = 1, size: int = 0) -> None:
-    """Call ``work``, which calls code of the host's: on a worker from its queue, elsewhere now."""
-    if _thread.queue is None:
-        work()
+def send_later(function: Callable[[], object], *, jobs: int = 1, size: int = 0) -> None:
+    """Call a function that sends signals: from the queue of this thread if it has one, now if not."""
+    if _thread_local.queue is None:
+        function()
     else:
-        _thread.queue.put(work, jobs, size)
+        _thread_local.queue.put(function, jobs, size)

@@ -1,8 +1,8 @@
-"""Receivers of ``notification_recording``: the host's code inside the transaction that records outcomes.
+"""Call the receivers of ``notification_recording``, the project's code inside the transaction that records outcomes.
 
-One that raises undoes what receivers wrote for its job. One that ends or breaks the transaction, or holds it for too
-long, raises ``TransactionLost``: then the outcomes of the group are recorded one by one, and its own job, at last,
-without receivers. So no receiver keeps any outcome from being stored.
+No receiver may keep an outcome from being stored. If a receiver raises, what receivers wrote for its job is rolled
+back. If it ends or breaks the transaction, or holds it for too long, ``TransactionLost`` is raised: then the outcomes
+of the group are recorded one by one, and its own job, after ``MAX_LOSSES``, without receivers.
 """
 
 from __future__ import annotations
@@ -38,29 +38,32 @@ logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-#: Seconds that the receivers may take for one job, and together for a group, before it is recorded one by one.
-RECEIVER_TIMEOUT_SECONDS, GROUP_TIMEOUT_SECONDS = 5.0, 1.0
-#: Times that receivers may lose the transaction of one job. The first time the server may have been restarted.
+#: Seconds that one receiver may take for one job.
+RECEIVER_TIMEOUT_SECONDS = 5.0
+#: Seconds that all receivers may take for a group before its outcomes are recorded one by one.
+GROUP_TIMEOUT_SECONDS = 1.0
+#: Times that receivers may lose the transaction of one job. A restart of the database server may be the cause of one.
 MAX_LOSSES = 2
-#: Calls that may hang, each in a thread of its own, before no receiver is called until one returns. One less than the
+#: Hanging calls, each on a thread of its own, from which on no receiver is called until one returns. One less than the
 #: threads that an executor replaces.
 MAX_HANGING_CALLS = 3
-#: Jobs whose losses are remembered.
 MAX_REMEMBERED_JOBS = 1_000
 
-WHAT = "receiver of notification_recording"
+_CALLER = "receiver of notification_recording"
 
 #: How often receivers lost the transaction of a job, by its id and fence.
 _losses: dict[tuple[UUID, int], int] = {}
-#: The receivers of calls that took too long and have not returned yet.
+#: The names of the receivers in calls that took too long and have not returned yet.
 _hanging: list[str] = []
 
 
 class TransactionLost(Exception):
-    """A receiver ended, broke or held up the transaction that it was called in. What it has written is rolled back.
+    """A receiver ended, broke or held up the transaction that it was called in, which is rolled back.
 
-    With ``is_abandoned`` nobody waits for the call that raised this: another thread does its work. With ``is_callers``
-    the transaction also had writes of the caller's, so it cannot be begun anew.
+    ``is_abandoned``
+        The receiver's thread was replaced, and the result of the call on it is not used.
+    ``is_callers``
+        The transaction also had writes of a caller, so it cannot be begun again here.
     """
 
     is_abandoned = False
@@ -69,14 +72,14 @@ class TransactionLost(Exception):
 
 def call_receivers(outcomes: Sequence[Outcome]) -> None:
     """Call the receivers for the notifications of these outcomes. Raises ``TransactionLost``."""
-    told = [outcome for outcome in outcomes if outcome.notification]
-    if not told or not notification_recording.receivers:
+    notified = [outcome for outcome in outcomes if outcome.notification]
+    if not notified or not notification_recording.receivers:
         return
     db = connection()
-    # A caller's transaction: in a test case, say, or in a project that commits by itself.
+    # A caller's transaction: in a TestCase, or in a project with autocommit off.
     if len(db.atomic_blocks) > 1 or not db.commit_on_exit:
         try:
-            for outcome in told:
+            for outcome in notified:
                 _call_for(outcome, db, None)
         except TransactionLost as exc:
             exc.is_callers = True
@@ -85,36 +88,41 @@ def call_receivers(outcomes: Sequence[Outcome]) -> None:
     if db.vendor == "postgresql":
         with db.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{RECEIVER_TIMEOUT_SECONDS:g}s'")
-    give_up = time.monotonic() + GROUP_TIMEOUT_SECONDS
-    with _Deadline(db) as deadline:
-        for number, outcome in enumerate(told):
-            if number and time.monotonic() > give_up:
-                raise TransactionLost(f"Receivers took long for {number} of {len(told)} jobs.")
-            _call_for(outcome, db, deadline)
+    group_deadline = time.monotonic() + GROUP_TIMEOUT_SECONDS
+    with _ReceiverTimeout(db) as timeout:
+        for number, outcome in enumerate(notified):
+            if number and time.monotonic() > group_deadline:
+                raise TransactionLost(
+                    f"Receivers took over {GROUP_TIMEOUT_SECONDS:g} s for {number} of {len(notified)} jobs."
+                )
+            _call_for(outcome, db, timeout)
 
 
-def until_recorded(record: Callable[[], T]) -> T:
-    """Call ``record``, which records the outcome of one job, again while receivers lose its transaction."""
+def retry_lost_transaction(record: Callable[[], T]) -> T:
+    """Call ``record``, which records the outcome of one job, until no receiver loses its transaction."""
     while True:
         try:
             return record()
         except TransactionLost as exc:
-            begin_anew(exc)
+            reset_lost_connection(exc)
 
 
-def begin_anew(exc: TransactionLost) -> None:
-    """Have a connection on which what ``exc`` has undone can be recorded; raise it where nobody waits for that."""
+def reset_lost_connection(exc: TransactionLost) -> None:
+    """Close the connection whose transaction was lost; the next query opens another one.
+
+    Raises ``exc`` where the transaction cannot be begun again on this thread.
+    """
     db = connection()
     if exc.is_abandoned or exc.is_callers:
         raise exc
     db.close()
 
 
-def _call_for(outcome: Outcome, db: BaseDatabaseWrapper, deadline: _Deadline | None) -> None:
-    """Call the receivers for one job, inside a savepoint, until one raises."""
+def _call_for(outcome: Outcome, db: BaseDatabaseWrapper, timeout: _ReceiverTimeout | None) -> None:
+    """Call the receivers for one job inside a savepoint, which is rolled back if one raises."""
     job = outcome.job
     if _losses.get((job.id, job.fence), 0) >= MAX_LOSSES:
-        logger.error("Recorded without receivers of notification_recording: job %s.", job.id)
+        logger.error("Recording without receivers of notification_recording: job %s", job.id)
         return
     hooks = len(db.run_on_commit)
     name = ""
@@ -125,18 +133,20 @@ def _call_for(outcome: Outcome, db: BaseDatabaseWrapper, deadline: _Deadline | N
                 name = host_code.name_of(receiver)
                 if len(_hanging) >= MAX_HANGING_CALLS:
                     logger.error("Host code is not called while %s hang: %s, job %s", _hanging, name, job.id)
-                elif not _call(receiver, name, outcome, deadline, db, depth):
+                elif not _call(receiver, name, outcome, timeout, db, depth):
                     transaction.set_rollback(True, using=db.alias)
                     break
     except BaseException as exc:
-        # A statement that failed, and whose error was caught, may only have broken the savepoint.
+        # A failed statement whose error the receiver caught may have broken only the savepoint.
         if not isinstance(exc, DatabaseError) or db.needs_rollback or db.closed_in_transaction:
-            raise _lost(job, name, deadline) from exc
-        logger.error("Host code failed: %s %s, job %s", WHAT, name, job.id, exc_info=exc)
+            raise _lost(job, name, timeout) from exc
+        logger.error("Host code failed: %s %s, job %s", _CALLER, name, job.id, exc_info=exc)
     if db.needs_rollback or db.closed_in_transaction:
-        raise _lost(job, name, deadline)
+        raise _lost(job, name, timeout)
     for position, (sids, hook, _) in enumerate(db.run_on_commit[hooks:], hooks):
-        if getattr(hook, "__module__", "") != transactions.__name__:  # those are the app's own
+        if (
+            getattr(hook, "__module__", "") != transactions.__name__
+        ):  # hooks of the app itself stay as they are
             db.run_on_commit[position] = (sids, _guarded(hook), True)
 
 
@@ -144,35 +154,35 @@ def _call(
     receiver: Callable[..., Any],
     name: str,
     outcome: Outcome,
-    deadline: _Deadline | None,
+    timeout: _ReceiverTimeout | None,
     db: BaseDatabaseWrapper,
     depth: int,
 ) -> bool:
-    """Call one receiver; return whether what it has written can be kept."""
+    """Call one receiver; return whether what it wrote can be kept."""
     job = outcome.job
     try:
         with (
-            deadline.of(name, job) if deadline else nullcontext(),
-            host_code.restored_connections(WHAT, name, db),
+            timeout.watching(name, job) if timeout else nullcontext(),
+            host_code.restored_connections(_CALLER, name, db),
         ):
             receiver(signal=notification_recording, sender=Job, notification=outcome.notification, job=job)
     except BaseException:
-        logger.exception("Host code failed: %s %s, job %s", WHAT, name, job.id)
+        logger.exception("Host code failed: %s %s, job %s", _CALLER, name, job.id)
         return False
     if not host_code.roll_back_to(db, depth):
-        logger.error("Host code left a transaction open: %s %s. It is rolled back.", WHAT, name)
+        logger.error("Host code left a transaction open, which is rolled back: %s %s", _CALLER, name)
         return False
-    return not (deadline and deadline.has_passed)
+    return not (timeout and timeout.has_passed)
 
 
-def _lost(job: Job, name: str, deadline: _Deadline | None) -> TransactionLost:
-    """Return the error for a transaction that is lost, and remember whose receiver lost it."""
+def _lost(job: Job, name: str, timeout: _ReceiverTimeout | None) -> TransactionLost:
+    """Return the error for a lost transaction, and count the loss for the job."""
     error = TransactionLost(f"{name} lost the transaction of job {job.id}.")
-    if deadline and deadline.has_passed:
-        error.is_abandoned = deadline.abandoned
+    if timeout and timeout.has_passed:
+        error.is_abandoned = timeout.is_abandoned
         return error
     _remember(job, _losses.get((job.id, job.fence), 0) + 1)
-    logger.error("Host code lost the transaction: %s %s, job %s", WHAT, name, job.id)
+    logger.error("Host code lost the transaction: %s %s, job %s", _CALLER, name, job.id)
     return error
 
 
@@ -183,18 +193,19 @@ def _remember(job: Job, losses: int) -> None:
 
 
 def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
-    """Return a commit hook that is called like a receiver after the commit."""
+    """Return a commit hook that calls ``hook`` as receivers are called after a commit."""
 
     def call() -> None:
-        signal_queue.later(lambda: host_code.call("on_commit hook", hook))
+        signal_queue.send_later(lambda: host_code.call("on_commit hook", hook))
 
     return call
 
 
-class _Deadline:
-    """Ends the transaction of this thread from another one when a receiver holds it for too long.
+class _ReceiverTimeout:
+    """Rolls back the transaction of this thread from another thread when a receiver holds it for too long.
 
-    A thread cannot be ended: if it is one of an executor's another one takes its place, or else its caller waits.
+    The receiver itself cannot be stopped. If its thread is one of an executor, another thread takes its place; the
+    caller on any other thread waits until the receiver returns.
     """
 
     def __init__(self, db: BaseDatabaseWrapper) -> None:
@@ -206,21 +217,21 @@ class _Deadline:
         self._receiver: tuple[str, Job] | None = None
         self._until = float("inf")
         self.has_passed = False
-        self.abandoned = False
+        self.is_abandoned = False
 
-    def __enter__(self) -> _Deadline:
+    def __enter__(self) -> _ReceiverTimeout:
         self._until = time.monotonic() + RECEIVER_TIMEOUT_SECONDS
-        # Without a thread PostgreSQL's own timeouts hold.
+        # Where no thread can be started, only PostgreSQL's statement_timeout holds.
         with suppress(RuntimeError):
-            threading.Thread(target=self._watch, name="notifications-deadline", daemon=True).start()
+            threading.Thread(target=self._watch, name="notifications-receivers", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
 
     @contextmanager
-    def of(self, name: str, job: Job) -> Iterator[None]:
-        """Count the time from now, until the end of the block, for one receiver."""
+    def watching(self, name: str, job: Job) -> Iterator[None]:
+        """Limit the time of one receiver, which is called inside the block."""
         with self._lock:
             self._receiver, self._until = (name, job), time.monotonic() + RECEIVER_TIMEOUT_SECONDS
         try:
@@ -245,27 +256,27 @@ class _Deadline:
         _hanging.append(name)
         frame = sys._current_frames().get(self._owner)
         logger.error(
-            "Host code takes longer than %g s: %s %s, job %s. It is here:\n%s",
+            "Host code takes longer than %g s: %s %s, job %s. Its stack:\n%s",
             RECEIVER_TIMEOUT_SECONDS,
-            WHAT,
+            _CALLER,
             name,
             job.id,
             "".join(traceback.format_stack(frame, limit=10)) if frame else "",
         )
-        with suppress(Exception):  # it is broken already
+        with suppress(Exception):  # the connection may be broken already
             _end_transaction(self._db)
         if self._executor_call:
             executor, future = self._executor_call
-            self.abandoned = True
+            self.is_abandoned = True
             executor.abandon(future, TransactionLost(f"{name} takes too long for job {job.id}."))
 
 
 def _end_transaction(db: BaseDatabaseWrapper) -> None:
-    """Have the transaction of another thread's connection rolled back now, whatever that thread does."""
+    """Roll back the transaction of another thread's connection now, whatever that thread does."""
     raw: Any = db.connection
-    db.needs_rollback = True  # nothing more is written through Django
+    db.needs_rollback = True  # Django refuses further queries of the receiver
     if db.vendor == "postgresql":
-        # The server rolls back when it finds the connection closed, or ends the statement that it is in.
+        # The server rolls back when it finds the connection closed, at the latest at the end of the current statement.
         with socket.socket(fileno=os.dup(raw.fileno())) as copy:
             copy.shutdown(socket.SHUT_RDWR)
     elif db.vendor == "sqlite" and sqlite3.threadsafety == 3:

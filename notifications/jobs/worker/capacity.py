@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.lanes import ASYNC, LANES, SUSPECT, SYNC, Lanes, lane_at
-from notifications.jobs.transitions.finishing import Claim
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 

@@ -22,11 +22,11 @@ from notifications.compat import TaskContext, is_heard, task_backends, task_star
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
 from notifications.jobs import host_code, results
-from notifications.jobs.enqueueing.owners import note_batch_owners, set_running_job
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.enqueueing.owners import read_batch_owners, set_running_job
 from notifications.jobs.policies import policy_of
 from notifications.jobs.transitions import outcomes, signal_queue
 from notifications.jobs.transitions.outcomes import Outcome
-from notifications.models import Job
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ class Execution:
     __slots__ = (
         "call",
         "cancelling",
+        "claimed",
         "database_thread",
         "inline",
         "interruptible",
@@ -55,12 +56,13 @@ class Execution:
 
     def __init__(
         self,
-        job: Job,
+        claimed: ClaimedJob,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[], None] = lambda: None,
         inline: Callable[[Any], None] | None = None,
     ) -> None:
-        self.job = job
+        self.claimed = claimed
+        self.job = claimed.row
         self.on_progress = on_progress
         #: Called, from any thread, when it begins to wait for another job: its slot is free until then.
         self.on_join = on_join
@@ -94,13 +96,13 @@ class Execution:
         policy = policy_of(task.func)
         _current.set(self)
         self.threads, self.database_thread = threads, database_thread
-        set_running_job(getattr(job, "works_for", job.user_id), job.id)
+        set_running_job(self.claimed.owner, job.id)
         traces.carry(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:
-            args = [JobContext(task_result=job.task_result), *args]  # type: ignore[attr-defined]
+            args = [JobContext(task_result=self.claimed.task_result), *args]
         limit = asyncio.timeout(policy.timeout)
 
         def begin() -> None:
@@ -133,7 +135,7 @@ class Execution:
             if self.cancelling and isinstance(exc, JobCancelled):
                 return outcomes.cancelled(job, policy, exc)
             outcome = outcomes.failed(job, policy, exc)
-            if outcome.again_in is not None:  # the last one is logged by Django, with task_finished
+            if outcome.retry_delay is not None:  # the last one is logged by Django, with task_finished
                 logger.info(
                     "Job is tried again: %s (%s), attempt %d.",
                     job.id,
@@ -241,28 +243,31 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
         progress(total, total, message)
 
 
-def send_task_started(jobs: Sequence[Job]) -> None:
-    """Send ``task_started`` for claimed jobs, each with the TaskResult that its context shows.
+def send_task_started(jobs: Sequence[ClaimedJob]) -> None:
+    """Fill in what executions of claimed jobs need, and send ``task_started`` for each.
 
-    A worker sends it on the thread of its queue: the task may have begun when a receiver hears of it.
+    On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
     """
-    note_batch_owners(jobs)
-    heard = is_heard(task_started)
-    begun: list[tuple[Any, Any]] = []
-    for job in jobs:
+    batch_owners = read_batch_owners(claimed.row for claimed in jobs)
+    has_receivers = is_heard(task_started)
+    started: list[tuple[Any, Any]] = []
+    for claimed in jobs:
+        job = claimed.row
+        if job.id in batch_owners:
+            claimed.owner = batch_owners[job.id]
         try:
-            if not heard and not results.find_task(job.task_path).takes_context:
+            if not has_receivers and not results.find_task(job.task_path).takes_context:
                 continue
-            job.task_result = results.of(job, attempts=None if job.attempt > 1 else [])  # type: ignore[attr-defined]
-            begun.append((type(task_backends[job.backend]), job.task_result))  # type: ignore[attr-defined]
+            claimed.task_result = results.of(job, attempts=None if job.attempt > 1 else [])
+            started.append((type(task_backends[job.backend]), claimed.task_result))
         except (ImportError, ImproperlyConfigured, ValueError):
-            continue  # not known here: the worker gives it back; or damaged: it fails when it is begun
-    if heard and begun:
-        signal_queue.later(lambda: _send_task_started(begun), jobs=len(begun))
+            continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
+    if has_receivers and started:
+        signal_queue.send_later(lambda: _send_task_started(started), jobs=len(started))
 
 
-def _send_task_started(begun: Sequence[tuple[Any, Any]]) -> None:
-    for backend, result in begun:
+def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
+    for backend, result in started:
         host_code.send(task_started, "task_started", backend, task_result=result)
 
 

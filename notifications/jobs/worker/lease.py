@@ -21,7 +21,7 @@ from notifications.db import deadlines
 from notifications.db.threads import start
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -72,11 +72,11 @@ class Lease:
         return (
             self._until is not None
             and time.monotonic() - self._unbroken_since >= settings.LEASE
-            and clock() < self._until
+            and database_now() < self._until
         )
 
     def _begin(self) -> None:
-        until = clock() + timedelta(seconds=settings.LEASE)
+        until = database_now() + timedelta(seconds=settings.LEASE)
         row = Worker(
             id=self.worker,
             host=socket.gethostname()[:255],
@@ -119,7 +119,7 @@ class Lease:
 
     def _extend(self) -> datetime | None:
         """Renew the lease if it is not over, and return until when it holds now."""
-        now = clock()
+        now = database_now()
         until = now + timedelta(seconds=settings.LEASE)
         held = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
         now_is = {"lease_until": until, "load": self._load(), "outbound": _outbound()}

@@ -13,8 +13,8 @@ from django.db import InterfaceError, OperationalError
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions import finishing, manual, states
-from notifications.jobs.transitions.guards import clock
+from notifications.jobs.transitions import finishing, manual, reaping
+from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, dead_neighbours
 from notifications.models import Worker
 from notifications.streams.marking import continue_marking
@@ -48,8 +48,8 @@ class Maintenance:
                 await self._write(streams.number_pending)
                 if await self._write(self._reap):
                     self._found()
-                await self._write(manual.cancel_left)
-                await self._write(finishing.settle_left)
+                await self._write(manual.resume_batch_cancellations)
+                await self._write(finishing.finish_remaining_batches)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Housekeeping waits: %s", exc)
             await asyncio.sleep(ROUND_SECONDS)
@@ -84,10 +84,10 @@ class Maintenance:
 
     def reap_neighbours(self) -> int:
         """Take over at once what workers of this host had whose process is gone."""
-        return states.reap(dead_neighbours(), leases=False, record=finishing.record)
+        return reaping.reap_jobs(dead_neighbours(), expired=False)
 
     def _reap(self) -> int:
-        return states.reap(dead_neighbours(), leases=self._lease.may_reap(), record=finishing.record)
+        return reaping.reap_jobs(dead_neighbours(), expired=self._lease.may_reap())
 
     def _prune_some(self, pruning: Pruning) -> int | None:
         # Asked before each chunk: two of them at once would delete nothing twice, but would be in each other's way.
@@ -96,5 +96,5 @@ class Maintenance:
 
 def is_first(lease: Lease) -> bool:
     """Whether a worker is the oldest of those that live: the one that does what only one should do."""
-    alive = Worker.objects.using(database()).filter(lease_until__gte=clock()).order_by("id")
+    alive = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
     return alive.values_list("id", flat=True).first() == lease.worker

@@ -16,9 +16,10 @@ from notifications.conf import settings
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import connection
 from notifications.jobs import results
+from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.lanes import ASYNC, LANES, SUSPECT
-from notifications.jobs.transitions import batch_completion, manual, outcomes, states
-from notifications.jobs.transitions.finishing import Claim, claim_of, record
+from notifications.jobs.transitions import batch_completion, claims, manual, outcomes, queueing, running
+from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.transitions.transaction_receivers import TransactionLost
@@ -30,7 +31,6 @@ from notifications.jobs.worker.maintenance import Maintenance
 from notifications.jobs.worker.subtasks import make_task, name_for
 from notifications.jobs.worker.watchdog import Watchdog
 from notifications.jobs.worker.writer import Writer
-from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -166,8 +166,8 @@ class Worker:
                 )
                 await asyncio.sleep(0 if self._stopping else RETRY_INTERVAL_SECONDS)
                 continue
-            for job in jobs:
-                self._start(job)
+            for claimed in jobs:
+                self._start(claimed)
             many_wait = self._capacity.has_many_waiting()
             self._exhausted = set(LANES) if many_wait else exhausted
             # What was not free then may be now: who freed it before these lines has not woken this.
@@ -179,7 +179,7 @@ class Worker:
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _take(self) -> tuple[list[Job], set[str]]:
+    def _take(self) -> tuple[list[ClaimedJob], set[str]]:
         """Claim jobs for what is free by now; return them, and the lanes of which there may be more."""
         free = self._capacity.free()
         if not free:
@@ -187,19 +187,21 @@ class Worker:
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
         # First the jobs for which others wait here, or a thousand parents would begin before the first child.
         wanted = {id for run in list(self._running.values()) for id in list(run.joined.values())}
-        jobs: list[Job] = []
+        jobs: list[ClaimedJob] = []
         if wanted:
             jobs = self._take_among(
-                Q(id__in=wanted) | Q(batch__in=batch_completion.inside(wanted)), limit, free
+                Q(id__in=wanted) | Q(batch__in=batch_completion.find_nested_batches(wanted)), limit, free
             )
         if rest := self._others(limit - len(jobs)):
-            jobs += self._take_among(None, rest, capacity.subtract(free, jobs))
-        if new := {job.task_path for job in jobs} - self._timeouts.keys():
+            jobs += self._take_among(None, rest, capacity.subtract(free, [claimed.row for claimed in jobs]))
+        if new := {claimed.row.task_path for claimed in jobs} - self._timeouts.keys():
             told = {path: results.policy_at(path).timeout for path in new}
             self._timeouts |= told
-            states.extend_deadlines([job for job in jobs if job.task_path in new], told)
+            running.extend_deadlines([claimed.row for claimed in jobs if claimed.row.task_path in new], told)
         execution.send_task_started(jobs)
-        return jobs, set(LANES) if len(jobs) >= limit else capacity.exhausted(free, jobs)
+        return jobs, set(LANES) if len(jobs) >= limit else capacity.exhausted(
+            free, [claimed.row for claimed in jobs]
+        )
 
     def _others(self, limit: int) -> int:
         """Return how many jobs may be claimed for which nobody waits here."""
@@ -212,8 +214,8 @@ class Worker:
         self._beyond = now
         return min(limit, 1)
 
-    def _take_among(self, among: Q | None, limit: int, lanes: dict[str, int]) -> list[Job]:
-        return states.claim(
+    def _take_among(self, among: Q | None, limit: int, lanes: dict[str, int]) -> list[ClaimedJob]:
+        return claims.claim_jobs(
             self.lease.worker,
             limit,
             queues=self.queues,
@@ -222,7 +224,8 @@ class Worker:
             lanes=lanes,
         )
 
-    def _start(self, job: Job) -> None:
+    def _start(self, claimed: ClaimedJob) -> None:
+        job = claimed.row
         if job.lane == SUSPECT:
             logger.warning(
                 "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
@@ -232,7 +235,7 @@ class Worker:
                 job.attempt,
                 job.max_attempts,
             )
-        run = Execution(job, self._progressed, self._joins)
+        run = Execution(claimed, self._progressed, self._joins)
         self._running[claim_of(job)] = run
         # A fresh context: nothing of the worker's, or of another job, leaks into this one.
         run.task = asyncio.get_running_loop().create_task(
@@ -249,12 +252,12 @@ class Worker:
             logger.exception("The outcome of job %s cannot be told.", run.job.id)
             outcome = outcomes.fallback(run.job)
         except ImportError as exc:
-            if not (ended := await self._unknown(run.job, exc)):
+            if not (ended := await self._unknown(run.claimed, exc)):
                 return
             outcome = ended
         except NoThread as exc:
             logger.error("Job %s goes back to the queue: %s", run.job.id, exc)
-            await self._insist(states.requeue_without_thread, run.job)
+            await self._insist(queueing.requeue_without_thread, run.job)
             self._free(claim_of(run.job))
             return
         except BaseException:  # ours: a job must have an outcome, whatever it takes
@@ -263,9 +266,10 @@ class Worker:
         self._outcomes.append(outcome)
         self._recorded.set()
 
-    async def _unknown(self, job: Job, exc: ImportError) -> Outcome | None:
+    async def _unknown(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
+        job = claimed.row
         self._timeouts.pop(job.task_path, None)  # it is asked for again when the task can be imported
-        if not await self._insist(states.requeue_unknown_task, job):
+        if not await self._insist(queueing.requeue_unknown_task, claimed):
             return outcomes.unknown(job)
         logger.warning(
             "Task %s is not known here; job %s goes back to the queue: %s", job.task_path, job.id, exc
@@ -296,7 +300,7 @@ class Worker:
 
     async def _settle(self, group: list[Outcome]) -> set[Claim]:
         try:
-            return await self._write(record, group)
+            return await self._write(finish_jobs, group)
         except DATABASE_UNAVAILABLE as exc:
             logger.warning("%d outcomes wait: the database does not take them now: %s", len(group), exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
@@ -325,9 +329,9 @@ class Worker:
 
     async def _record_one(self, outcome: Outcome) -> set[Claim]:
         try:
-            return await self._write(record, [outcome])
+            return await self._write(finish_jobs, [outcome])
         except TransactionLost:  # a receiver hangs; it is not called for this job again
-            return await self._write(record, [outcome])
+            return await self._write(finish_jobs, [outcome])
 
     def _free(self, claim: Claim) -> None:
         run = self._running.pop(claim, None)
@@ -351,7 +355,7 @@ class Worker:
             runs = [self._reports.pop(claim) for claim in list(self._reports)]
             jobs = [run.job for run in runs if claim_of(run.job) in self._running]
             try:
-                await self._write(states.store_progress, jobs)
+                await self._write(running.store_progress, jobs)
             except DATABASE_UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
@@ -390,7 +394,7 @@ class Worker:
             try:
                 await self._compare_claims()
                 if waiting := [run.job for run in self._running.values() if run.waits]:
-                    await self._write(states.extend_deadlines, waiting, self._timeouts)
+                    await self._write(running.extend_deadlines, waiting, self._timeouts)
             except DATABASE_UNAVAILABLE as exc:
                 logger.warning("Claims cannot be compared now: %s", exc)
 
@@ -401,10 +405,10 @@ class Worker:
         """
         before = dict(self._running)
         # Asked where jobs are claimed, or a claim that takes long would be under way at both looks.
-        held = {claim_of(job): job for job in await self._claims(states.claimed_jobs, self.lease.worker)}
+        held = {claim_of(job): job for job in await self._claims(running.read_claims, self.lease.worker)}
         for claim, run in before.items():
             if claim not in held and self._running.get(claim) is run and run.task and not run.task.done():
-                logger.warning("Job %s was taken over by another worker; it is cancelled here.", run.job.id)
+                logger.warning("Cancelling an execution: another worker has claimed job %s", run.job.id)
                 run.stopping = True
                 run.task.cancel()
                 self._free(claim)
@@ -412,7 +416,7 @@ class Worker:
         adrift = held.keys() - self._running.keys() - self._given_up
         if again := adrift & self._adrift:
             logger.warning("%d jobs were claimed, but do not run; they go back to the queue.", len(again))
-            await self._write(states.release, [held[claim] for claim in again])
+            await self._write(queueing.release, [held[claim] for claim in again])
         self._adrift = adrift
 
     # End
@@ -437,7 +441,7 @@ class Worker:
         # When something else ended the loop, one of them may be the cause: then they are lost and their attempt counts.
         unsettled = [run.job for run in self._running.values()] if self._stopping else []
         try:
-            await self._write(states.release, unsettled)
+            await self._write(queueing.release, unsettled)
             await self._write(self.lease.end)
         except (Error, *DATABASE_UNAVAILABLE) as exc:
             logger.warning("%d jobs are not released, their lease will end: %s", len(unsettled), exc)

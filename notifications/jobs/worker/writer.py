@@ -58,7 +58,7 @@ class Writer:
             self._held_since_quiet = 0.0
         limit_this_thread()
         deferred.calls = []
-        signal_queue.use(self._signals)
+        signal_queue.use_on_this_thread(self._signals)
         before = lock_time.seconds
         try:
             return work(*args)

@@ -13,12 +13,13 @@ from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, concurrency
 from notifications.jobs.policies import DEFAULT_POLICY, Policy
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job
 from notifications.signals import rung
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.transitions.test_states import in_threads
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -48,14 +49,14 @@ def rings():
 
 
 def claim(limit=100, **options):
-    return states.claim(uuid.uuid4(), limit, **options)
+    return claim_rows(uuid.uuid4(), limit, **options)
 
 
 def finish(*jobs):
     """Record what jobs returned, as the worker does: what another claimer had locked for a moment, once more."""
     group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     while group:
-        stored, void = states.finish(group)
+        stored, void = recording.record_outcomes(group)
         assert not void
         group = [outcome for outcome in group if outcome not in stored]
 
@@ -187,7 +188,7 @@ class TestKeys:
             (job,) = claim()
             end = outcomes.failed(job, policy, ValueError()) if again else outcomes.succeeded(job, policy, 1)
             rings.clear()
-            states.finish([end])
+            recording.record_outcomes([end])
             assert (True in rings) is bool(key)
 
     def test_as_many_as_the_policy_says(self):
@@ -311,7 +312,7 @@ class TestAtOnce:
         def work(worker):
             idle = 0
             while idle < 3:
-                jobs = states.claim(worker, 5)
+                jobs = claim_rows(worker, 5)
                 running = Job.objects.filter(state="running").values_list("concurrency_key", "queue_name")
                 counted = Counter(key or queue for key, queue in running)
                 broken.extend(

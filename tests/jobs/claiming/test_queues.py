@@ -9,13 +9,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.transitions import states
 from notifications.models import Job, Queue
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.transitions.test_states import in_threads
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,8 +28,8 @@ def test_nothing_of_a_paused_queue_begins():
     assert run_jobs() == 1
     assert Job.objects.get(id=other.id).state == "succeeded"
     assert not candidates.names()
-    assert states.claim(uuid.uuid4(), 10) == []
-    assert states.claim(uuid.uuid4(), 10, queues=["reports"]) == []
+    assert claim_rows(uuid.uuid4(), 10) == []
+    assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
     assert not candidates.names(["reports"])
     queues.resume("reports")
     assert candidates.names()
@@ -58,9 +58,9 @@ def test_the_order_over_queues(settings, served):
         tasks.noop.using(queue_name=name, priority=priority, run_after=later).enqueue()
         for name, priority, later in told
     ]
-    claimed = [str(job.id) for _ in range(4) for job in states.claim(uuid.uuid4(), 2, queues=served)]
+    claimed = [str(job.id) for _ in range(4) for job in claim_rows(uuid.uuid4(), 2, queues=served)]
     assert claimed == [asked[number].id for number in (4, 2, 3, 0, 1, 6)]
-    assert states.claim(uuid.uuid4(), 2, queues=served) == []
+    assert claim_rows(uuid.uuid4(), 2, queues=served) == []
 
 
 @pytest.mark.parametrize("key", ["", "key"])
@@ -71,9 +71,9 @@ def test_a_queue_that_is_paused_after_the_look(monkeypatch, key):
     assert looked == {"reports": bool(key)}
     queues.pause("reports")
     monkeypatch.setattr(candidates, "names", lambda queues, lanes: looked)
-    assert states.claim(uuid.uuid4(), 10) == []
+    assert claim_rows(uuid.uuid4(), 10) == []
     queues.resume("reports")
-    assert len(states.claim(uuid.uuid4(), 10)) == 1
+    assert len(claim_rows(uuid.uuid4(), 10)) == 1
 
 
 @pytest.mark.parametrize("round", range(3))
@@ -90,7 +90,7 @@ def test_a_queue_that_is_paused_while_others_claim(round):
         idle = 0
         while idle < 3:
             is_after = paused.is_set()
-            jobs = states.claim(uuid.uuid4(), 5)
+            jobs = claim_rows(uuid.uuid4(), 5)
             claimed.extend(job.id for job in jobs)
             after.extend(job.queue_name for job in jobs if is_after)
             idle = 0 if jobs else idle + 1
@@ -108,7 +108,7 @@ def test_a_queue_that_is_paused_while_others_claim(round):
     assert set(left.values_list("queue_name", flat=True)) <= {"b"}
     queues.resume("b")
     waiting = left.count()
-    assert len(states.claim(uuid.uuid4(), 200)) == min(waiting, 200)
+    assert len(claim_rows(uuid.uuid4(), 200)) == min(waiting, 200)
 
 
 def test_many_queues():
@@ -118,7 +118,7 @@ def test_many_queues():
         for name in names:
             tasks.noop.using(queue_name=name).enqueue()
     queues.pause("other")
-    assert len(states.claim(uuid.uuid4(), 1_000)) == 600
+    assert len(claim_rows(uuid.uuid4(), 1_000)) == 600
 
 
 def test_running_ones_end(worker, gate):

@@ -7,10 +7,10 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.jobs.claiming import queues, stranded
-from notifications.jobs.transitions import states
 from notifications.models import Job, Worker
 from notifications.testing import connect
 from tests.jobs import tasks
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,7 +60,7 @@ def test_behind_what_a_lost_worker_runs(waiting, live, settings):
     """Its queue is full, and nobody is there to see that the worker is gone."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
     running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
-    assert [str(job.id) for job in states.claim(live(-1), 5)] == [running.id]
+    assert [str(job.id) for job in claim_rows(live(-1), 5)] == [running.id]
     assert in_vain() == [waiting]
 
 

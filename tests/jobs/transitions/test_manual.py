@@ -13,13 +13,14 @@ from django.utils import timezone
 from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, states
+from notifications.jobs.transitions import manual, outcomes, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import told, until_done, until_state
 from tests.jobs.transitions.test_states import in_threads
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,8 +116,8 @@ class TestAQueuedJob:
         with transaction.atomic():
             ids = [ask(owner=demo) for _ in range(230)]
         missing = uuid.uuid4()
-        (first,) = states.claim(uuid.uuid4(), 1)
-        states.finish([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
+        (first,) = claim_rows(uuid.uuid4(), 1)
+        recording.record_outcomes([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
         assert manual.cancel([*ids, missing], by=demo.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=demo).head
@@ -146,7 +147,7 @@ class TestAQueuedJob:
 class TestARunningJob:
     def test_it_is_only_asked_to_end(self, demo, live):
         id = ask(owner=demo)
-        (job,) = states.claim(live(), 1)
+        (job,) = claim_rows(live(), 1)
         assert manual.cancel([id], by=demo.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
@@ -157,7 +158,7 @@ class TestARunningJob:
 
     def test_it_rings_the_workers(self, demo, live):
         id = ask(owner=demo)
-        states.claim(live(), 1)
+        claim_rows(live(), 1)
         rings = []
 
         def hear(users, queue, **kwargs):
@@ -172,29 +173,29 @@ class TestARunningJob:
 
     def test_a_result_that_is_stored_first_wins(self, demo, live):
         id = ask(owner=demo)
-        (job,) = states.claim(live(), 1)
+        (job,) = claim_rows(live(), 1)
         manual.cancel([id], by=demo.pk)
-        states.finish([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
+        recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
         assert manual.cancel([id], by=demo.pk) == {}
 
     def test_it_is_not_tried_again(self, demo, live):
         """The end of an attempt that would be followed by another one is the end of the job."""
         id = ask(tasks.busy, 9, owner=demo)
-        (job,) = states.claim(live(), 1)
+        (job,) = claim_rows(live(), 1)
         manual.cancel([id])
         outcome = outcomes.failed(job, tasks.busy.func._notifications_policy, tasks.Busy())
-        assert outcome.again_in is not None
-        ((stored,), _) = states.finish([outcome])
+        assert outcome.retry_delay is not None
+        ((stored,), _) = recording.record_outcomes([outcome])
         assert (row(id).state, row(id).run_after, stored.state) == ("cancelled", None, "cancelled")
         assert [note.body for note in told(demo)] == ["It was cancelled."]
 
     def test_its_worker_is_lost(self, demo, live):
         """It has attempts left, but nobody wants it any more."""
         id = ask(owner=demo)
-        states.claim(live(-1), 1)
+        claim_rows(live(-1), 1)
         manual.cancel([id], by=demo.pk)
-        states.reap()
+        reaping.reap_jobs()
         assert row(id).state == "cancelled"
         assert Attempt.objects.get().outcome == "cancelled"
         assert told(demo) == []
@@ -202,9 +203,9 @@ class TestARunningJob:
     def test_its_worker_gave_it_back(self, demo, live):
         """Whoever claims it ends it without calling the task."""
         id = ask(tasks.fail, owner=demo)
-        (job,) = states.claim(live(), 1)
+        (job,) = claim_rows(live(), 1)
         manual.cancel([id], by=demo.pk)
-        states.release([job])
+        queueing.release([job])
         assert row(id).state == "queued"
         run_jobs()
         assert row(id).state == "cancelled"
@@ -310,10 +311,10 @@ def test_cancel_against_claim_and_finish(demo, live, round):
     worker = live()
 
     def work():
-        while jobs := states.claim(worker, 7):
+        while jobs := claim_rows(worker, 7):
             waiting = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
             while waiting:
-                stored, void = states.finish(waiting)
+                stored, void = recording.record_outcomes(waiting)
                 assert not void
                 waiting = [outcome for outcome in waiting if outcome not in stored]
 
@@ -364,9 +365,9 @@ class TestRetry:
     def test_others_are_left_alone(self, demo, live, state):
         id = ask(owner=demo)
         if state != "queued":
-            (job,) = states.claim(live(), 1)
+            (job,) = claim_rows(live(), 1)
         if state == "succeeded":
-            states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+            recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
         before = Job.objects.filter(id=id).values().get()
         assert manual.retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
@@ -374,14 +375,14 @@ class TestRetry:
     def test_a_late_outcome_of_before_is_void(self, demo, live):
         """A worker that was frozen holds a fence that is not the job's any more."""
         id = ask(owner=demo)
-        (job,) = states.claim(live(), 1)
+        (job,) = claim_rows(live(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         manual.retry([id])
         stale = outcomes.succeeded(job, DEFAULT_POLICY, "late")
-        assert states.finish([stale]) == ([], [stale])
-        (again,) = states.claim(live(), 1)
+        assert recording.record_outcomes([stale]) == ([], [stale])
+        (again,) = claim_rows(live(), 1)
         assert again.fence == job.fence + 2
-        assert states.finish([stale]) == ([], [stale])
+        assert recording.record_outcomes([stale]) == ([], [stale])
 
     def test_it_counts_among_the_active_jobs(self, demo, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}

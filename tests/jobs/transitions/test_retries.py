@@ -9,12 +9,13 @@ from django.utils import timezone
 
 from notifications.compat import TaskResultStatus, task_finished, task_started
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import outcomes, reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import told, until_done
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +26,7 @@ def pass_the_pause():
 
 def pause(policy=None, *, attempt=1, exc=None, max_attempts=100):
     job = Job(attempt=attempt, max_attempts=max_attempts, title="x")
-    return outcomes.failed(job, policy or Policy(retry_on=tasks.Busy), exc or tasks.Busy()).again_in
+    return outcomes.failed(job, policy or Policy(retry_on=tasks.Busy), exc or tasks.Busy()).retry_delay
 
 
 @pytest.fixture
@@ -167,10 +168,10 @@ def test_the_ring_of_another_attempt(demo, live):
         rings.append((users, queue))
 
     tasks.busy.using(owner=demo).enqueue(9)
-    (job,) = states.claim(live(), 1)
+    (job,) = claim_rows(live(), 1)
     rung.connect(hear)
     try:
-        states.finish([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+        recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
     finally:
         rung.disconnect(hear)
     assert rings == [([demo.pk], False)]
@@ -180,14 +181,14 @@ def test_neighbours_in_a_group(demo, live):
     """One is tried again, one succeeds, one fails, in one transaction."""
     for _ in range(3):
         tasks.noop.using(owner=demo).enqueue()
-    jobs = states.claim(live(), 3)
+    jobs = claim_rows(live(), 3)
     policy = Policy(retry_on=tasks.Busy)
     group = [
         outcomes.failed(jobs[0], policy, tasks.Busy()),
         outcomes.succeeded(jobs[1], policy, 1),
         outcomes.failed(jobs[2], policy, ValueError()),
     ]
-    stored, void = states.finish(group)
+    stored, void = recording.record_outcomes(group)
     assert (len(stored), void) == (3, [])
     rows = {job.id: job for job in Job.objects.all()}
     assert [rows[job.id].state for job in jobs] == ["queued", "succeeded", "failed"]
@@ -203,7 +204,7 @@ def test_neighbours_in_a_group(demo, live):
 
 def test_a_worker_tries_again_by_itself(worker, demo, monkeypatch):
     """After the pause, without a ring."""
-    monkeypatch.setattr("notifications.jobs.transitions.outcomes.BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr("notifications.jobs.transitions.outcomes.MAX_BACKOFF_SECONDS", 0.2)
     result = tasks.busy.using(owner=demo).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")
@@ -216,7 +217,7 @@ def test_a_job_whose_worker_is_lost_has_fewer_attempts_left(live):
     tasks.busy.enqueue(9)
     run_jobs()
     Job.objects.update(run_after=None, max_attempts=2)
-    states.claim(live(-1), 1)
+    claim_rows(live(-1), 1)
     Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
-    states.reap()
+    reaping.reap_jobs()
     assert Job.objects.get().state == "failed"

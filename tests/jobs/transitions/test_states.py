@@ -12,19 +12,21 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import outcomes, states
+from notifications.jobs.transitions import finishing, outcomes, queueing, reaping, recording, running
 from notifications.models import Attempt, Job, Notification, Worker
 from notifications.signals import rung
 from notifications.testing import clock
 from tests.jobs import tasks
 from tests.jobs.conftest import told
+from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db
 
 
 def claim_one(worker, **options):
-    (job,) = states.claim(worker, 1, **options)
+    (job,) = claim_rows(worker, 1, **options)
     return job
 
 
@@ -41,14 +43,14 @@ def test_claim_writes_what_it_returns(live):
         assert getattr(row, name) == getattr(job, name), name
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
-    assert states.claim(worker, 10) == []
+    assert claim_rows(worker, 10) == []
 
 
 def test_claim_takes_no_more_than_it_is_asked_for(live):
     for _ in range(5):
         tasks.noop.enqueue()
         tasks.noop.using(run_after=timezone.now() - timedelta(seconds=1)).enqueue()
-    assert len(states.claim(live(), 3)) == 3
+    assert len(claim_rows(live(), 3)) == 3
     assert Job.objects.filter(state="queued").count() == 7
 
 
@@ -89,7 +91,7 @@ def test_claim_of_plain_jobs_is_one_round_trip(live, settings, held_back, trips)
     ]
     worker = live()
     with CaptureQueriesContext(connection) as captured:
-        jobs = states.claim(worker, 3, queues=["default"] if held_back == "elsewhere" else [])
+        jobs = claim_rows(worker, 3, queues=["default"] if held_back == "elsewhere" else [])
     assert [str(job.id) for job in jobs] == [result.id for result in asked]
     assert len(captured) == trips
     assert Job.objects.get(id=late.id).state == "queued"
@@ -106,7 +108,7 @@ def test_a_claim_rings_for_its_owners(live, demo):
         heard.extend(users)
 
     rung.connect(hear)
-    assert len(states.claim(live(), 3)) == 2
+    assert len(claim_rows(live(), 3)) == 2
     assert heard == [demo.pk]
 
 
@@ -148,33 +150,33 @@ class TestAStaleClaim:
 
     def test_finish(self, stale):
         outcome = outcomes.failed(stale, DEFAULT_POLICY, ValueError())
-        assert states.finish([outcome]) == ([], [outcome])
+        assert recording.record_outcomes([outcome]) == ([], [outcome])
 
     def test_release(self, stale):
-        states.release([stale])
+        queueing.release([stale])
 
     def test_postpone(self, stale):
-        states.requeue_unknown_task(stale)
+        queueing.requeue_unknown_task(ClaimedJob(stale))
 
     def test_send_back(self, stale):
-        states.requeue_without_thread(stale)
+        queueing.requeue_without_thread(stale)
 
     def test_report(self, stale):
         stale.progress_current = 5
-        states.store_progress([stale])
+        running.store_progress([stale])
 
     def test_put_off(self, stale):
-        states.extend_deadlines([stale], {stale.task_path: 1000})
+        running.extend_deadlines([stale], {stale.task_path: 1000})
 
 
 def test_finish_counts_what_is_stored_and_what_is_void(live, demo):
     """A void one in a group does not disturb its neighbours."""
     for _ in range(3):
         tasks.noop.using(owner=demo).enqueue()
-    jobs = states.claim(live(), 3)
+    jobs = claim_rows(live(), 3)
     Job.objects.filter(id=jobs[1].id).update(fence=7)
     group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
-    assert states.finish(group) == ([group[0], group[2]], [group[1]])
+    assert recording.record_outcomes(group) == ([group[0], group[2]], [group[1]])
     assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
     assert {note.job for note in told(demo)} == {jobs[0].id, jobs[2].id}
     assert sorted(note.seq for note in told(demo)) + sorted(stored(j).seq for j in jobs[::2]) == [3, 4, 1, 2]
@@ -187,9 +189,9 @@ def test_one_that_is_to_end_is_not_tried_again(live, demo, by_other):
     job = claim_one(live())
     job.max_attempts = 2
     outcome = outcomes.failed(job, replace(DEFAULT_POLICY, retry_on=(ValueError,)), ValueError())
-    assert outcome.again_in is not None
+    assert outcome.retry_delay is not None
     Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
-    ((end,), _) = states.finish([outcome])
+    ((end,), _) = recording.record_outcomes([outcome])
     assert (end.state, end.job.cancelled_by_other) == ("cancelled", by_other)
     assert len(told(demo)) == by_other
 
@@ -197,7 +199,7 @@ def test_one_that_is_to_end_is_not_tried_again(live, demo, by_other):
 def test_a_job_without_an_owner_gets_no_number(live):
     tasks.noop.enqueue()
     job = claim_one(live())
-    states.finish([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
     assert (stored(job).state, stored(job).seq) == ("succeeded", 0)
     assert not Notification.objects.exists()
 
@@ -206,7 +208,7 @@ class TestReap:
     def test_a_lease_that_is_over(self, live, demo):
         tasks.noop.using(owner=demo).enqueue()
         job = claim_one(live(-1))
-        assert states.reap() == 1
+        assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
         assert (row.version, row.lane) == (3, "suspect")
@@ -218,7 +220,7 @@ class TestReap:
     def test_a_lease_that_holds(self, live):
         tasks.noop.enqueue()
         job = claim_one(live())
-        assert states.reap() == 0
+        assert reaping.reap_jobs() == 0
         assert stored(job).state == "running"
         assert Worker.objects.count() == 1
 
@@ -226,14 +228,14 @@ class TestReap:
         """It deleted its row, or somebody else did."""
         tasks.noop.enqueue()
         claim_one(uuid.uuid4())
-        assert states.reap() == 1
+        assert reaping.reap_jobs() == 1
 
     def test_a_deadline_that_is_over(self, live):
         """A wedged event loop renews its lease, but cannot keep a job for ever."""
         tasks.noop.enqueue()
         job = claim_one(live())
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
-        assert states.reap() == 1
+        assert reaping.reap_jobs() == 1
         assert (stored(job).state, stored(job).lane) == ("queued", "async")  # no suspect: its worker lives
         assert Worker.objects.count() == 1
 
@@ -244,7 +246,7 @@ class TestReap:
         over, gone, here = live(-1), live(), live()
         jobs = [claim_one(worker) for worker in (over, gone, here)]
         Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
-        assert states.reap([gone], leases=False) == 1
+        assert reaping.reap_jobs([gone], expired=False) == 1
         assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
         assert stored(jobs[1]).lane == "suspect"
         assert set(Worker.objects.values_list("id", flat=True)) == {over, gone, here}
@@ -252,26 +254,27 @@ class TestReap:
     def test_what_the_dead_had_sent_last(self, live):
         """A claim that the server commits after the death, or whose jobs it still held at the first look."""
         gone = live()
-        assert states.reap([gone], leases=False) == 0
+        assert reaping.reap_jobs([gone], expired=False) == 0
         tasks.noop.enqueue()
         job = claim_one(gone)
         assert Worker.objects.filter(id=gone).exists()
-        assert states.reap([gone], leases=False) == 1
+        assert reaping.reap_jobs([gone], expired=False) == 1
         assert stored(job).state == "queued"
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert states.reap([gone], leases=False) == 0
+        assert reaping.reap_jobs([gone], expired=False) == 0
         assert not Worker.objects.exists()
 
-    def test_lost_jobs_are_taken_in_the_order_of_their_index(self, live):
+    def test_lost_jobs_are_taken_in_the_order_of_their_index(self, live, monkeypatch):
         """By worker and id, whatever the order in which they were lost."""
         for _ in range(6):
             tasks.noop.enqueue()
         workers = [live(-1), live(-1), live(-1)]
         jobs = [claim_one(worker) for worker in workers * 2]
         Job.objects.update(max_attempts=1)
-        taken = []
+        taken, finish_jobs = [], finishing.finish_jobs
+        monkeypatch.setattr(finishing, "finish_jobs", lambda group: taken.extend(group) or finish_jobs(group))
         with CaptureQueriesContext(connection) as queries:
-            assert states.reap(record=lambda ended: taken.extend(ended) or states.finish(ended)) == 6
+            assert reaping.reap_jobs() == 6
         order = [(outcome.job.worker, outcome.job.id) for outcome in taken]
         assert order == sorted((job.worker, job.id) for job in jobs)
         # SQLite takes this index here whether told or not.
@@ -283,20 +286,20 @@ class TestReap:
         tasks.noop.using(owner=demo).enqueue()
         Job.objects.update(max_attempts=2, attempt=1)
         job = claim_one(live(-1))
-        assert states.reap() == 1
+        assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.attempt) == ("failed", 2)
         assert row.seq is not None
         (note,) = told(demo)
         assert note.level == "error" and note.body.startswith("The work was interrupted 2 times")
-        assert states.claim(live(), 1) == []
+        assert claim_rows(live(), 1) == []
 
     def test_many(self, live):
         """More than fit one transaction."""
         for _ in range(230):
             tasks.noop.enqueue()
-        states.claim(live(-1), 230)
-        assert states.reap() == 230
+        claim_rows(live(-1), 230)
+        assert reaping.reap_jobs() == 230
         assert Job.objects.filter(state="queued").count() == 230
 
     def test_a_task_that_is_gone(self, live, demo):
@@ -304,7 +307,7 @@ class TestReap:
         tasks.noop.using(owner=demo).enqueue()
         Job.objects.update(max_attempts=1, task_path="tests.jobs.tasks.gone")
         claim_one(live(-1))
-        assert states.reap() == 1
+        assert reaping.reap_jobs() == 1
         assert len(told(demo)) == 1
 
 
@@ -314,7 +317,7 @@ def test_finish_against_reap(live, demo, round):
     """Both at once: each job has one of both ends, wholly, and at most one notification."""
     for _ in range(40):
         tasks.noop.using(owner=demo).enqueue()
-    jobs = states.claim(live(-1), 40)
+    jobs = claim_rows(live(-1), 40)
     outcome_of = {job.id: outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs}
     start, ended = threading.Barrier(2), []
 
@@ -323,13 +326,13 @@ def test_finish_against_reap(live, demo, round):
         for number in range(0, 40, 5):
             waiting = [outcome_of[job.id] for job in jobs[number : number + 5]]
             while waiting:
-                stored, void = states.finish(waiting)
+                stored, void = recording.record_outcomes(waiting)
                 ended.extend(stored)
                 waiting = [outcome for outcome in waiting if outcome not in stored and outcome not in void]
 
     def reap():
         start.wait()
-        while states.reap():
+        while reaping.reap_jobs():
             pass
 
     in_threads(finish, reap)
@@ -350,7 +353,7 @@ def test_claims_at_once(live):
     claimed = []
 
     def claim(worker):
-        while jobs := states.claim(worker, 7):
+        while jobs := claim_rows(worker, 7):
             claimed.extend(job.id for job in jobs)
 
     in_threads(*(partial(claim, live()) for _ in range(4)))

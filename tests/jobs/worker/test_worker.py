@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from notifications.compat import task_started
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.transitions import states
+from notifications.jobs.transitions import claims, reaping, recording, running
 from notifications.jobs.worker.worker import PROGRESS_INTERVAL_SECONDS
 from notifications.jobs.worker.worker import Worker as JobWorker
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import job_finished, notification_recorded, notification_recording
 from tests.jobs import tasks
 from tests.jobs.conftest import told, until_done, until_state
+from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 
@@ -187,14 +188,14 @@ def test_progress(worker, demo, gate):
 def test_progress_is_written_when_the_database_is_back(worker, monkeypatch, gate):
     """Also where the task says no more."""
     tries = iter([OperationalError("away"), OperationalError("away")])
-    report = states.store_progress
+    report = running.store_progress
 
     def away(*args):
         for error in tries:
             raise error
         return report(*args)
 
-    monkeypatch.setattr(states, "store_progress", away)
+    monkeypatch.setattr(running, "store_progress", away)
     tasks.report_and_hold.enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert job.state == "running"
@@ -256,14 +257,14 @@ class TestReceivers:
 class TestTheDatabaseRefuses:
     def test_an_outcome_hurts_only_its_own_job(self, worker, demo, monkeypatch):
         """The group is recorded one by one; the one that is refused becomes a failure that says so."""
-        finish = states.finish
+        finish = recording.record_outcomes
 
         def refuse(group):
             if any(outcome.result == '"poison"' for outcome in group):
                 raise DataError("the database does not like it")
             return finish(group)
 
-        monkeypatch.setattr(states, "finish", refuse)
+        monkeypatch.setattr(recording, "record_outcomes", refuse)
         with transaction.atomic():
             poison = tasks.echo.using(owner=demo).enqueue("poison")
             others = [tasks.echo.using(owner=demo).enqueue(number) for number in range(20)]
@@ -274,20 +275,20 @@ class TestTheDatabaseRefuses:
 
     def test_even_the_failure_is_refused(self, quickly, worker, monkeypatch):
         """Then the job waits for its deadline; it is not run again and again, and others go on."""
-        finish = states.finish
+        finish = recording.record_outcomes
 
         def refuse(group):
             if any(outcome.job.title == "Poison" for outcome in group):
                 raise DataError("the database does not like it")
             return finish(group)
 
-        monkeypatch.setattr(states, "finish", refuse)
+        monkeypatch.setattr(recording, "record_outcomes", refuse)
         poison = tasks.noop.using(title="Poison").enqueue()
         wait_until(lambda: worker.worker._given_up, what="the worker to give it up")
         until_done(*(tasks.noop.enqueue() for _ in range(3)))
         looks = []
-        held = states.claimed_jobs
-        monkeypatch.setattr(states, "claimed_jobs", lambda worker: looks.append(1) or held(worker))
+        held = running.read_claims
+        monkeypatch.setattr(running, "read_claims", lambda worker: looks.append(1) or held(worker))
         wait_until(lambda: len(looks) > 4, what="several looks at the claims")
         job = Job.objects.get(id=poison.id)
         assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
@@ -297,7 +298,7 @@ def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
     """Others, at the same time and later, are recorded at once; it is tried again with the next."""
     monkeypatch.setattr("notifications.jobs.worker.worker.MAX_RECORD_BATCH", 1)
     monkeypatch.setattr("notifications.jobs.worker.worker.RETRY_INTERVAL_SECONDS", 60)
-    finish, tries = states.finish, []
+    finish, tries = recording.record_outcomes, []
 
     def skip(group):
         if locked and any(outcome.job.title == "Locked" for outcome in group):
@@ -306,7 +307,7 @@ def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
         return finish(group)
 
     locked = True
-    monkeypatch.setattr(states, "finish", skip)
+    monkeypatch.setattr(recording, "record_outcomes", skip)
     result = tasks.noop.using(title="Locked").enqueue()
     wait_until(lambda: tries, what="the outcome to be skipped")
     for _ in range(3):
@@ -351,7 +352,7 @@ class TestTheDatabaseIsAway:
 
     def test_it_goes_away_between_the_first_row_and_the_first_look(self, quickly, start_worker, monkeypatch):
         """The worker's row is there already when it begins again."""
-        reap, calls = states.reap, []
+        reap, calls = reaping.reap_jobs, []
 
         def fail_once(*args, **kwargs):
             calls.append(1)
@@ -359,13 +360,13 @@ class TestTheDatabaseIsAway:
                 raise OperationalError("gone")
             return reap(*args, **kwargs)
 
-        monkeypatch.setattr(states, "reap", fail_once)
+        monkeypatch.setattr(reaping, "reap_jobs", fail_once)
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
     def test_the_answer_to_a_claim_is_lost(self, quickly, start_worker, monkeypatch):
         """The jobs are found by comparing, and go back with their attempt."""
-        claim, lost = states.claim, []
+        claim, lost = claims.claim_jobs, []
 
         def lose(*args, **kwargs):
             jobs = claim(*args, **kwargs)
@@ -374,7 +375,7 @@ class TestTheDatabaseIsAway:
                 raise OperationalError("server closed the connection unexpectedly")
             return jobs
 
-        monkeypatch.setattr(states, "claim", lose)
+        monkeypatch.setattr(claims, "claim_jobs", lose)
         start_worker()
         with transaction.atomic():
             results = [tasks.noop.enqueue() for _ in range(3)]
@@ -395,7 +396,7 @@ class TestTheDatabaseIsAway:
 
     def test_claiming_fails_for_another_reason(self, quickly, worker, monkeypatch):
         """It is logged, and begun again; running jobs do not lose their worker."""
-        claim, calls = states.claim, []
+        claim, calls = claims.claim_jobs, []
 
         def fail_once(*args, **kwargs):
             calls.append(1)
@@ -403,7 +404,7 @@ class TestTheDatabaseIsAway:
                 raise RuntimeError("a bug")
             return claim(*args, **kwargs)
 
-        monkeypatch.setattr(states, "claim", fail_once)
+        monkeypatch.setattr(claims, "claim_jobs", fail_once)
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
 
@@ -530,7 +531,7 @@ class TestStopping:
         """Claiming fails as the stop comes; running jobs may finish nevertheless."""
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
-        monkeypatch.setattr(states, "claim", _raise_away)
+        monkeypatch.setattr(claims, "claim_jobs", _raise_away)
         worker.worker._loop.call_soon_threadsafe(worker.worker._wake.set)
         worker.worker.stop(grace=10)
         threading.Timer(0.3, gate.set).start()
@@ -569,7 +570,7 @@ class TestStopping:
         assert (job.state, job.attempt) == ("running", 1)
         gate.set()
         start_worker()  # at its beginning, or within a second, it takes over what nobody holds any more
-        states.reap()
+        reaping.reap_jobs()
         assert until_done(result)[0].attempt == 2
 
 
@@ -618,7 +619,7 @@ class TestTakingOver:
         receive(job_finished, lambda sender, job, **_: finished.append((str(job.id), job.state)))
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.noop.using(owner=demo, queue_name="elsewhere").enqueue()
-        states.claim(uuid.uuid4(), 1)
+        claim_rows(uuid.uuid4(), 1)
         Job.objects.update(max_attempts=1)
         start_worker(queues=["default"])
         (job,) = until_done(result)

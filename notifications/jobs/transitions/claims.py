@@ -1,0 +1,139 @@
+"""Claim jobs: ``queued`` to ``running``, under the lease of a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications import streams, times
+from notifications.db import bulk
+from notifications.db.transactions import connection, execute_one, retrying_atomic
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.claiming.lanes import LANES, Lanes
+from notifications.jobs.claiming.queues import limits
+from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
+from notifications.models import Job
+
+#: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
+#: lease from another thread; only the deadline takes the job away from it.
+DEADLINE_MARGIN_SECONDS = 60
+#: Seconds that a claim allows for a task whose timeout the worker does not know yet.
+DEFAULT_TIMEOUT_SECONDS = 300
+CLAIM_ASSIGNMENTS = (
+    "state = 'running'",
+    "fence = fence + 1",
+    "attempt = attempt + 1",
+    "version = version + 1",
+)
+
+
+def claim_jobs(
+    worker: UUID,
+    limit: int,
+    *,
+    queues: Sequence[str] = (),
+    timeouts: Mapping[str, float] | None = None,
+    among: Q | None = None,
+    lanes: Lanes | None = None,
+) -> list[ClaimedJob]:
+    """Claim at most ``limit`` jobs that are due, by priority and age.
+
+    ``queues``
+        Names of queues; all if empty.
+    ``timeouts``
+        Seconds that tasks may take, by their dotted paths, as far as the worker knows them.
+    ``among``
+        A condition that the jobs must meet.
+    ``lanes``
+        How many jobs of each lane may be claimed; none of a lane that is left out. ``limit`` of each by default.
+    """
+    timeouts = timeouts or {}
+    if lanes is None:
+        lanes = dict.fromkeys(LANES, limit)
+    lanes = {lane: min(most, limit) for lane, most in lanes.items() if most > 0}
+    if not lanes or limit <= 0:
+        return []
+    can_use_one_statement = among is None and connection().vendor == "postgresql"
+    limited = limits().keys()
+    if can_use_one_statement and limited.isdisjoint(queues):
+        query = candidates.of_queues(limit, queues, lanes) if queues else candidates.anywhere(limit, lanes)
+        if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
+            return claimed
+    names = candidates.names(queues, lanes)
+    if not names:
+        return []
+    can_use_one_statement = (
+        can_use_one_statement and not queues and limited.isdisjoint(names) and not any(names.values())
+    )
+    if can_use_one_statement:
+        query = candidates.of_queues(limit, names, lanes)
+        if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
+            return claimed
+    return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, names, among or Q(), lanes))
+
+
+def _lock_and_claim(
+    worker: UUID,
+    limit: int,
+    timeouts: Mapping[str, float],
+    names: Mapping[str, bool],
+    among: Q,
+    lanes: Lanes,
+) -> list[ClaimedJob]:
+    now = database_now()
+    jobs = candidates.lock(now, limit, names, among, lanes)
+    claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
+    for job in jobs:
+        job.state = Job.State.RUNNING
+        job.worker = worker
+        job.fence += 1
+        job.attempt += 1
+        job.version += 1
+        job.started_at = now
+        job.deadline = now + timedelta(
+            seconds=timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS) + DEADLINE_MARGIN_SECONDS
+        )
+    db = connection()
+    to_db = partial(times.to_db, db=db)
+    worker_value = Job._meta.pk.get_db_prep_value(worker, db)
+    update_locked_rows(
+        ("worker", "started_at", "deadline"),
+        [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
+        also=CLAIM_ASSIGNMENTS,
+        state="queued",
+        fence=lambda job: job.fence - 1,
+    )
+    streams.ring(job.user_id for job in jobs)
+    return claimed
+
+
+def _claim_in_one_statement(
+    worker: UUID, limit: int, timeouts: Mapping[str, float], locking: str, params: Sequence[Any]
+) -> list[ClaimedJob]:
+    """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
+
+    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
+    """
+    now, now_param = database_now_sql()
+    columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
+    rows = execute_one(
+        f"WITH due AS MATERIALIZED ({locking}) "
+        f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
+        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
+        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
+        f"RETURNING {columns}, due.deadline",
+        [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
+    )
+    db = connection()
+    jobs = bulk.instances(Job, (row[:-1] for row in rows))
+    known_until = {job.id: times.from_db(row[-1], db) for job, row in zip(jobs, rows, strict=True) if row[-1]}
+    streams.ring(job.user_id for job in jobs)
+    return [ClaimedJob(job, known_until.get(job.id), job.user_id) for job in candidates.first(jobs, limit)]

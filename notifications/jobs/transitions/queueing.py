@@ -1,0 +1,116 @@
+"""Put jobs into the queue: new ones, and running ones that go back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from notifications import streams, times
+from notifications.db.transactions import connection, retrying_atomic
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.claiming.lanes import lane_at
+from notifications.jobs.enqueueing import active_limit
+from notifications.jobs.enqueueing.unique import insert_once
+from notifications.jobs.transitions.guards import database_now, guarded_update
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.models import Job
+
+#: Seconds until a job that this worker could not begin may be claimed again.
+REQUEUE_DELAY_SECONDS = 30
+#: Seconds after which a job fails whose task no worker knows, from when the first worker met it.
+UNKNOWN_TASK_FAILS_SECONDS = 24 * 3600
+
+
+def enqueue(job: Job) -> Job:
+    """Insert a queued job in the caller's transaction, and ring after its commit.
+
+    Returns the job, or the existing one with the same idempotency key. Raises ``TooManyJobs`` and
+    ``IdempotencyKeyConflict``.
+    """
+    job.created_at = job.queued_at = times.now()
+    db = connection()
+
+    def insert() -> Job:
+        active_limit.insert(job)
+        streams.ring([job.user_id], queue=True)
+        return job
+
+    if job.idempotency_key:
+        return insert_once(job, insert)
+    # On PostgreSQL it is one statement, which needs no transaction.
+    return insert() if db.in_atomic_block or db.vendor == "postgresql" else retrying_atomic(insert)
+
+
+def release(jobs: Sequence[Job]) -> None:
+    """Queue running jobs of this worker again, as at a shutdown. The attempt does not count."""
+
+    def write() -> None:
+        guarded_update(
+            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1",
+            [((), job) for job in jobs],
+        )
+        streams.ring([job.user_id for job in jobs], queue=True)
+
+    if jobs:
+        retrying_atomic(write)
+
+
+def requeue_unknown_task(claimed: ClaimedJob) -> bool:
+    """Queue a job again whose task this worker cannot import, for a worker with another version of the program.
+
+    The attempt does not count. Returns False, and changes nothing, if the first worker met the job over
+    ``UNKNOWN_TASK_FAILS_SECONDS`` ago.
+    """
+    # Counted from the first worker: created_at and queued_at would include the delay of a job for later, and run_after
+    # moves with each requeue.
+    now = database_now()
+    known_until = claimed.known_until or now + timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
+    if known_until < now:
+        return False
+    job = claimed.row
+
+    def write() -> None:
+        # The deadline column of a queued job holds known_until: see ClaimedJob.
+        guarded_update(
+            "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
+            [((known_until, now + timedelta(seconds=REQUEUE_DELAY_SECONDS)), job)],
+        )
+        streams.ring([job.user_id])
+
+    retrying_atomic(write)
+    return True
+
+
+def requeue_without_thread(job: Job) -> None:
+    """Queue a sync job again for which this worker has no thread: another worker may. The attempt does not count."""
+
+    def write() -> None:
+        guarded_update(
+            "state='queued', worker=NULL, deadline=NULL, attempt=attempt-1, version=version+1, run_after=%s",
+            [((database_now() + timedelta(seconds=REQUEUE_DELAY_SECONDS),), job)],
+        )
+        streams.ring([job.user_id])
+
+    retrying_atomic(write)
+
+
+def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
+    """Queue jobs again whose attempts failed, each to be claimed after its ``retry_delay``.
+
+    Inside the transaction that records the outcomes and holds the rows locked.
+    """
+    for outcome in group:
+        job = outcome.job
+        job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
+        job.progress_current, job.progress_total, job.progress_message = None, None, ""
+        # The attempt of a suspect ended by itself, so it is not what ends processes.
+        job.lane = lane_at(job.task_path)
+    guarded_update(
+        "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, version=version+1, "
+        "progress_current=NULL, progress_total=NULL, progress_message=''",
+        [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],
+    )
+    # The next job of the same key or queue may begin now.
+    has_limits = candidates.is_any_limited(outcome.job for outcome in group)
+    streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)

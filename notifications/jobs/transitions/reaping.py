@@ -1,0 +1,99 @@
+"""Take running jobs away from workers that are gone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications import streams
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.claiming.lanes import SUSPECT
+from notifications.jobs.results import policy_at
+from notifications.jobs.transitions import finishing, outcomes
+from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.models import Job, Worker
+
+logger = logging.getLogger("notifications.jobs")
+
+MAX_JOBS_PER_TRANSACTION = 100
+
+
+def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int:
+    """Take running jobs away from workers that are gone, and return how many.
+
+    A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
+    a suspect: it may be what ended the process. A job without attempts left fails.
+
+    ``dead_workers``
+        Workers whose processes are known to have ended.
+    ``expired``
+        Take also the jobs of workers whose lease is over, and jobs whose deadline is over.
+    """
+    dead_workers = list(dead_workers)
+
+    def requeue() -> list[Job]:
+        now = database_now()
+        jobs = list(lock_query(_lost_jobs(dead_workers, expired))[:MAX_JOBS_PER_TRANSACTION])
+        requeued = [job for job in jobs if _has_attempts_left(job)]
+        insert_attempts((job, None, now) for job in requeued)
+        alive = set(_live_workers(now)) - set(dead_workers)
+        lanes = [job.lane if job.worker in alive else SUSPECT for job in requeued]
+        guarded_update(
+            "state='queued', lane=%s, worker=NULL, deadline=NULL, version=version+1",
+            [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
+        )
+        streams.ring([job.user_id for job in requeued], queue=bool(requeued))
+        return jobs
+
+    reaped = 0
+    while _lost_jobs(dead_workers, expired).exists() and (jobs := retrying_atomic(requeue)):
+        reaped += len(jobs)
+        ended = [_outcome_of_lost(job) for job in jobs if not _has_attempts_left(job)]
+        if ended:
+            finishing.finish_jobs(ended)
+        logger.warning("Took jobs away from lost workers: %d", len(jobs))
+    _delete_expired_workers(dead_workers, expired)
+    return reaped
+
+
+def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
+    # The row of a dead worker stays until its lease is over. What the worker had sent last may still be on its way
+    # through the database's server: it may hold rows locked, or be about to claim more. Later calls find these jobs by
+    # the row.
+    over = Q(lease_until__lt=database_now())
+    if not expired:
+        over &= Q(id__in=dead_workers)
+    workers = Worker.objects.using(database()).filter(over)
+    if workers.exists():
+        retrying_atomic(workers.delete)
+
+
+def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
+    """Return a query of the running jobs that ``reap_jobs`` takes away."""
+    lost = Q(worker__in=dead_workers)
+    if expired:
+        now = database_now()
+        lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
+    running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
+    # The order of the index of running jobs. For any other order SQLite would read the whole table.
+    return running.order_by("worker", "id")
+
+
+def _live_workers(now: datetime) -> Any:
+    """Return a query of the ids of the workers whose lease holds."""
+    return Worker.objects.using(database()).filter(lease_until__gte=now).values_list("id", flat=True)
+
+
+def _has_attempts_left(job: Job) -> bool:
+    return job.attempt < job.max_attempts and job.cancel_requested_at is None
+
+
+def _outcome_of_lost(job: Job) -> Outcome:
+    outcome_of = outcomes.lost if job.cancel_requested_at is None else outcomes.cancelled
+    return outcome_of(job, policy_at(job.task_path))

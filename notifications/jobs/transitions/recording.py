@@ -1,0 +1,164 @@
+"""Record outcomes: the ends of jobs, their notifications and the numbers of both, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import Error
+
+from notifications import streams, times
+from notifications.db import bulk
+from notifications.db.transactions import connection, retrying_atomic
+from notifications.jobs.claiming import candidates
+from notifications.jobs.results import policy_at
+from notifications.jobs.transitions import outcomes
+from notifications.jobs.transitions.guards import insert_attempts, read_guards, update_locked_rows
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.transitions.queueing import schedule_retries
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.transaction_receivers import (
+    TransactionLost,
+    call_receivers,
+    reset_lost_connection,
+    retry_lost_transaction,
+)
+from notifications.models import Job
+from notifications.signals import notification_recording
+
+logger = logging.getLogger("notifications.jobs")
+
+
+def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Record outcomes with their notifications, numbered, in one transaction.
+
+    Where receivers of ``notification_recording`` lose the transaction, outcomes are recorded one by one.
+
+    Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
+    neither list has a row that another transaction holds locked: try it again with the next group. Raises
+    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group, and ``TransactionLost`` where
+    the transaction cannot be begun again on this thread.
+    """
+    try:
+        return _record_in_one_transaction(group)
+    except TransactionLost as exc:
+        reset_lost_connection(exc)
+    stored: list[Outcome] = []
+    void: list[Outcome] = []
+    for outcome in group:
+        try:
+            one_stored, one_void = retry_lost_transaction(
+                lambda outcome=outcome: _record_in_one_transaction([outcome])  # type: ignore[misc]
+            )
+        except Error as exc:
+            if len(group) == 1:
+                raise
+            logger.warning(
+                "Could not record the outcome of job %s, which is tried again: %s", outcome.job.id, exc
+            )
+        else:
+            stored += one_stored
+            void += one_void
+    return stored, void
+
+
+def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    stored: list[Outcome] = []
+    void: list[Outcome] = []
+    has_more_to_number = False
+
+    def record() -> None:
+        nonlocal has_more_to_number
+        stored.clear()
+        void.clear()
+        held, now = _lock_claims(group, void)
+        insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
+        retried = [outcome for outcome in held if outcome.retry_delay is not None]
+        ended = held
+        if retried:
+            schedule_retries(retried, now)
+            ended = [outcome for outcome in held if outcome.retry_delay is None]
+        write_ends(ended, now)
+        stored.extend(held)
+        unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
+        has_more_to_number = streams.number_in_transaction(unnumbered)
+
+    retrying_atomic(record)
+    if has_more_to_number:
+        streams.number(owners_of(stored))
+    return stored, void
+
+
+def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
+    """Write the ends of jobs that were in ``state``, and their notifications.
+
+    Inside a transaction that holds the rows locked and afterwards numbers the owners. Raises ``TransactionLost``.
+    """
+    notifications = [outcome.notification for outcome in ended if outcome.notification]
+    for outcome in ended:
+        job = outcome.job
+        job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
+        job.seq = 0 if job.user_id is None else None
+    for notification in notifications:
+        notification.seq, notification.raised, notification.counted = None, None, False
+    finished_at = times.to_db(now, connection())
+    with bulk.send_together():
+        is_numbered = _can_number_in_place(ended) and streams.number_new(
+            [*(o.job for o in ended if o.job.user_id is not None), *notifications]
+        )
+        update_locked_rows(
+            ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS),
+            [
+                ((o.job.state, o.job.result, o.job.error, finished_at, o.job.seq, *progress_of(o.job)), o.job)
+                for o in ended
+            ],
+            also=("version = version + 1",),
+            state=state,
+        )
+        bulk.insert(notifications)
+    if not is_numbered:
+        call_receivers(ended)
+    # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
+    # under a limit.
+    if any(o.job.user_id is None for o in ended) or candidates.is_any_limited(o.job for o in ended):
+        streams.ring((), queue=True)
+
+
+def owners_of(group: Iterable[Outcome]) -> set[Any]:
+    """Return the keys of the users to whom the jobs belong."""
+    return {outcome.job.user_id for outcome in group if outcome.job.user_id is not None}
+
+
+def _lock_claims(group: Sequence[Outcome], void: list[Outcome]) -> tuple[list[Outcome], datetime]:
+    """Lock the rows of a group by id, and append the outcomes to ``void`` whose claim does not hold any more.
+
+    Returns the outcomes whose rows are locked now, and the database's time.
+    """
+    ordered = sorted(group, key=lambda outcome: outcome.job.id)
+    jobs = [outcome.job for outcome in ordered]
+    now, locked = read_guards(jobs)
+    existing = locked if len(locked) == len(jobs) else read_guards(jobs, lock=False)[1]
+    held = []
+    for outcome in ordered:
+        job = outcome.job
+        if existing.get(job.id, ())[:2] != (job.fence, Job.State.RUNNING):
+            void.append(outcome)
+        elif job.id in locked:
+            _, _, cancel_requested_at, cancelled_by_other = locked[job.id]
+            if cancel_requested_at and outcome.retry_delay is not None:
+                job.cancelled_by_other = cancelled_by_other
+                outcome = outcomes.cancelled(job, policy_at(job.task_path))
+            held.append(outcome)
+    return held, now
+
+
+def _can_number_in_place(ended: Sequence[Outcome]) -> bool:
+    """Whether rows can be written with their numbers, which locks the streams before the rows are written.
+
+    Then no receiver may run afterwards, and no job may have a notification of an earlier end, which is archived as the
+    new one is numbered.
+    """
+    is_first_claim = all(outcome.job.fence == 1 and outcome.job.worker for outcome in ended)
+    return is_first_claim and not notification_recording.receivers
