@@ -52,7 +52,7 @@ def nobody_settles():
     """As if every process died after its jobs were stored and before their batch was settled, until it is called."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finishing, "finish_batches", lambda batches: None)
-        patch.setattr(manual, "settle", lambda batches: None)
+        patch.setattr(manual, "finish_batches", lambda batches: None)
         yield patch.undo
 
 
@@ -627,7 +627,7 @@ def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkey
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    monkeypatch.setattr(batch_completion, "ended", lambda batches: 1 / 0)
+    monkeypatch.setattr(batch_completion, "collect_outcomes", lambda batches: 1 / 0)
     assert finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
     assert "Could not end batches, which a worker tries again." in caplog.text
     monkeypatch.undo()
@@ -639,7 +639,7 @@ def test_a_batch_has_no_worker_to_lose(demo, transactional_db):
     """It runs without one, and is not taken away from anybody."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
-    assert reaping.reap_jobs([uuid.uuid4()], leases=True) == 0
+    assert reaping.reap_jobs([uuid.uuid4()]) == 0
     assert row(b).state == "running"
 
 
