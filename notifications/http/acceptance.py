@@ -31,7 +31,7 @@ from notifications.http.waiting import (
     take_wait_slot,
 )
 from notifications.jobs.enqueueing.owners import owner_from_request, owner_key
-from notifications.jobs.enqueueing.rate_limit import counted
+from notifications.jobs.enqueueing.rate_limit import limit_request
 from notifications.jobs.host_code import name_of
 from notifications.models import Job
 from notifications.problems import Problem, busy, log_database_error, private
@@ -143,7 +143,7 @@ def _warn_of_safe_method(request: HttpRequest) -> None:
 
 def _enqueue_once(request: HttpRequest, ask: Callable[[], TaskResult]) -> AcceptedJob:
     """Ask, unless an equal request with the same key was answered."""
-    with owner_from_request(getattr(request, "user", None)), counted() as got:
+    with owner_from_request(getattr(request, "user", None)), limit_request() as got:
         owner = owner_key()  # here, because a session may be read for it: not while SQLite's lock is held
         key = key_of(request, owner)
         if key is None:

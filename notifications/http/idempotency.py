@@ -38,7 +38,7 @@ class Key:
 
     def job(self, owner: Any) -> Job | None:
         """Return the job of this owner (key) that an equal request got. Raises Problem 422 if it was another one."""
-        there = unique.holder(owner, self._stored(owner))
+        there = unique.job_with_key(owner, self._stored(owner))
         if there is not None and there.idempotency_hash != self.hash:
             raise Problem(
                 422,
@@ -50,7 +50,7 @@ class Key:
     def give(self, job: Job) -> None:
         """Store the key on a job, unless it has one of its own. Raises ``KeyTaken``."""
         try:
-            unique.give_key(job, self._stored(job.user_id), self.hash)
+            unique.store_key(job, self._stored(job.user_id), self.hash)
         except IntegrityError as exc:
             raise KeyTaken(job.user_id) from exc
 
@@ -70,7 +70,7 @@ def key_of(request: Any, asker: Any) -> Key | None:
     if told is None:
         return None
     told = told.strip(" \t")  # no part of it, though some servers leave them
-    if not unique.VISIBLE.fullmatch(told):
+    if not unique.KEY_PATTERN.fullmatch(told):
         raise Problem(
             400,
             f"The Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",

@@ -45,7 +45,7 @@ class JobBackend(BaseTaskBackend):
         from notifications.db import bulk
         from notifications.jobs import batches, results
         from notifications.jobs.claiming.lanes import lane_of
-        from notifications.jobs.enqueueing.unique import hash_of, key_of
+        from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.jobs.transitions import queueing
         from notifications.models import Job
 
@@ -60,7 +60,7 @@ class JobBackend(BaseTaskBackend):
         concurrency_key = asked.concurrency_key
         if concurrency_key is None:
             concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
-        key = key_of(asked.key)
+        key = validated_key(asked.key)
         job = bulk.new(
             Job,
             user_id=owner,
@@ -79,7 +79,7 @@ class JobBackend(BaseTaskBackend):
             trace=traces.as_text(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.KEY),
             idempotency_key=key,
-            idempotency_hash=hash_of(task.module_path, args, kwargs) if key else "",
+            idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
         if batch:
             if key:

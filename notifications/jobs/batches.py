@@ -127,7 +127,7 @@ class Batch:
 
         def insert() -> None:
             for owner in set(owners):
-                active_limit.refuse_too_many(owner, owners.count(owner))
+                active_limit.raise_if_exceeded(owner, owners.count(owner))
             Job.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_INSERT)
             streams.ring(owners, queue=True)
 

@@ -28,5 +28,5 @@ def make_key(option: str | bool, method: str, url: str, body: bytes | None) -> s
     if attempt is None:
         return str(uuid4())
     request = f"{method} {url} {sha256(body or b'').hexdigest()}"
-    attempt.asked[request] += 1
-    return str(uuid5(attempt.job, f"{request} {attempt.asked[request]}"))
+    attempt.request_counts[request] += 1
+    return str(uuid5(attempt.job, f"{request} {attempt.request_counts[request]}"))

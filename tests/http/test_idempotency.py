@@ -299,7 +299,7 @@ def test_under_atomic_requests(transactional_db, client, monkeypatch):
 def test_keys_are_looked_up_by_their_index(owned, ada):
     """Of users, and of nobody; no statement walks through the jobs."""
     with CaptureQueriesContext(connection) as captured:
-        assert unique.holder(ada.pk if owned else None, "http k") is None
+        assert unique.job_with_key(ada.pk if owned else None, "http k") is None
     [query] = captured.captured_queries
     explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
     with transaction.atomic(), connection.cursor() as cursor:

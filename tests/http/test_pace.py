@@ -103,12 +103,12 @@ def test_it_is_read_from_an_index(ada):
     """Of the user's jobs only those of the last minute."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._LAST}", rate_limit._params(ada.pk))
+            cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(ada.pk))
             plan = json.dumps(cursor.fetchall())
             assert "COVERING INDEX notifications_job_user (user_id=? AND id>?)" in plan, plan
         else:
             cursor.execute("SET LOCAL enable_seqscan = off")
-            cursor.execute(f"EXPLAIN {rate_limit._LAST}", rate_limit._params(ada.pk))
+            cursor.execute(f"EXPLAIN {rate_limit._BLOCKING_JOB}", rate_limit._params(ada.pk))
             plan = json.dumps(cursor.fetchall())
             assert "notifications_job_user" in plan and "Index Cond" in plan, plan
 

@@ -1,10 +1,14 @@
-"""How many active jobs a user may have: whoever asks for one more than that is refused.
+"""The limit of active jobs per user, ``NOTIFICATIONS["ACTIVE_JOBS_PER_USER"]``.
 
-To look for each of many jobs whether its user may have it takes longer than to insert it. So after a look at a user who
-has no more than half of what is allowed, a process takes the next ones without a look, up to a sixteenth, for a moment:
-eight processes at the same time stay within the limit together. Beyond half there is a look for each job; where one of
-them asks for hundreds in that moment, what the others may take without a look comes on top.
-Two that ask at the same time may both be the last: neither sees the other's job before its commit.
+The INSERT of a job checks the limit in the same statement. To plan that and to count the jobs is a good part of a small
+transaction: 0.10 of 0.55 ms on PostgreSQL, 0.02 of 0.38 ms on SQLite. So when a check finds a user below half of the
+limit, this process inserts the next jobs of that user without one: up to a sixteenth of the limit, for
+``CHECK_VALID_SECONDS``. Eight processes that do so at once stay within the limit together. Above half of the limit each
+INSERT checks.
+
+The limit is not exact. Two transactions that insert the last allowed job at the same time both succeed, because neither
+sees the other's row before its commit. And a process that adds hundreds of jobs within ``CHECK_VALID_SECONDS`` does not
+count against what other processes may still insert without a check.
 """
 
 from __future__ import annotations
@@ -21,79 +25,82 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs.enqueueing import rate_limit
 from notifications.models import Job
 
-#: Seconds for which a look at a user's active jobs holds, and users of whom one is remembered at most.
-COUNT_VALID_SECONDS, MAX_USERS_REMEMBERED = 0.25, 10_000
-#: Whether a user has no more than so many active jobs.
-_FEW = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
+CHECK_VALID_SECONDS = 0.25
+MAX_CACHED_USERS = 10_000
+#: True if a user has at most so many active jobs.
+_HAS_AT_MOST = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
 _COUNT = (
     "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
 )
 
+#: Database alias, user key, limit.
+CacheKey = tuple[str, Any, int]
+
 _lock = threading.Lock()
-#: By database, user and limit: how many more jobs need no look (-1: each one needs it), and until when (monotonic).
-_counts: dict[tuple[str, Any, int], tuple[int, float]] = {}
+#: How many more jobs need no check (-1: each one needs it), and until when, on the monotonic clock.
+_unchecked: dict[CacheKey, tuple[int, float]] = {}
 
 
-def insert(job: Job) -> None:
-    """Insert a new job. Raises ``TooManyJobs`` if its user may have no more."""
+def insert_within_limit(job: Job) -> None:
+    """Insert a new job. Raises ``TooManyJobs`` if its user has too many active jobs."""
     user = job.user_id
     if user is None:
         bulk.insert_one(job)
         return
     limit = settings.ACTIVE_JOBS_PER_USER
-    look = connection().alias, user, limit
-    rule, params = rate_limit.rule(user)
-    left = 0 if rule else _take(look)
-    if left > 0:
+    key = connection().alias, user, limit
+    rate_condition, rate_params = rate_limit.insert_condition(user)
+    unchecked = 0 if rate_condition else _take_unchecked(key)
+    if unchecked > 0:
         bulk.insert_one(job)
         return
 
-    def insert_beside(others: int) -> bool:
-        """Insert it if the user has no more active jobs than these."""
-        return bulk.insert_one(job, only=_FEW + rule, params=[to_db(user), others, *params])
+    def insert_if_at_most(active_jobs: int) -> bool:
+        condition, params = _HAS_AT_MOST + rate_condition, [to_db(user), active_jobs, *rate_params]
+        return bulk.insert_one(job, only=condition, params=params)
 
-    some = limit // 16
-    if some and not left and insert_beside(limit // 2):
-        _remember(look, some - 1)
-    elif insert_beside(limit - 1):
-        _remember(look, -1)
+    allowance = limit // 16
+    if allowance and not unchecked and insert_if_at_most(limit // 2):
+        _allow_unchecked(key, allowance - 1)
+    elif insert_if_at_most(limit - 1):
+        _allow_unchecked(key, -1)
     else:
-        if rule and _count(user, limit) < limit:
-            rate_limit.refuse_too_many(user)
+        if rate_condition and _count_active(user, limit) < limit:
+            rate_limit.raise_if_exceeded(user)
         raise TooManyJobs(limit)
     rate_limit.admit(user, job)
 
 
-def refuse_too_many(user: Any, more: int = 1) -> None:
-    """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs, which the caller then makes."""
+def raise_if_exceeded(user: Any, new_jobs: int = 1) -> None:
+    """Raise ``TooManyJobs`` if a user (key) may not have so many more active jobs. The caller then adds them."""
     limit = settings.ACTIVE_JOBS_PER_USER
     with _lock:
-        _counts.pop((connection().alias, user, limit), None)
-    if _count(user, limit) + more > limit:
+        _unchecked.pop((connection().alias, user, limit), None)
+    if _count_active(user, limit) + new_jobs > limit:
         raise TooManyJobs(limit)
-    rate_limit.refuse_too_many(user)
+    rate_limit.raise_if_exceeded(user)
     rate_limit.admit(user)
 
 
-def _take(look: tuple[str, Any, int]) -> int:
-    """Take one of the jobs that need no look, and return how many there were; 0 when it is time to look again."""
+def _take_unchecked(key: CacheKey) -> int:
+    """Return how many jobs still need no check, and take one of them. 0: check again now."""
     with _lock:
-        left, until = _counts.get(look, (0, 0.0))
-        if time.monotonic() > until:
+        left, valid_until = _unchecked.get(key, (0, 0.0))
+        if time.monotonic() > valid_until:
             return 0
         if left > 0:
-            _counts[look] = left - 1, until
+            _unchecked[key] = left - 1, valid_until
         return left
 
 
-def _remember(look: tuple[str, Any, int], left: int) -> None:
+def _allow_unchecked(key: CacheKey, jobs: int) -> None:
     with _lock:
-        if len(_counts) >= MAX_USERS_REMEMBERED:
-            _counts.clear()
-        _counts[look] = left, time.monotonic() + COUNT_VALID_SECONDS
+        if len(_unchecked) >= MAX_CACHED_USERS:
+            _unchecked.clear()
+        _unchecked[key] = jobs, time.monotonic() + CHECK_VALID_SECONDS
 
 
-def _count(user: Any, limit: int) -> int:
+def _count_active(user: Any, limit: int) -> int:
     with connection().cursor() as cursor:
         cursor.execute(_COUNT, [to_db(user), limit])
         return int(cursor.fetchone()[0])

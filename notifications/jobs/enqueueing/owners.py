@@ -1,5 +1,8 @@
-"""Whose job it is. In this order: ``.using(owner=…)``, the request given to ``accepted``, ``with requester(user)``, the
-owner of the running job, nobody."""
+"""The owner of a job: the user who may see it and is notified of its end.
+
+The first of these that is set: ``.using(owner=…)``, the user of the request given to ``accepted``, ``with
+requester(user)``, the owner of the job that enqueues it. Otherwise the job has no owner.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None
 
 
 class RunningJob:
-    """An attempt at a job, as what is called by it sees it. ``asked`` counts equal requests to others."""
+    """The attempt that runs in a context: the id of its ``job``, and how often it has sent each outbound request."""
 
-    __slots__ = ("asked", "job")
+    __slots__ = ("job", "request_counts")
 
     def __init__(self, job: UUID) -> None:
         self.job = job
-        self.asked: Counter[str] = Counter()
+        self.request_counts: Counter[str] = Counter()
 
 
-_running_job: ContextVar[RunningJob | None] = ContextVar("notifications_at_work", default=None)
+_running_job: ContextVar[RunningJob | None] = ContextVar("notifications_running_job", default=None)
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def requester(user: Any) -> Iterator[None]:
 
 @contextmanager
 def owner_from_request(user: Any) -> Iterator[None]:
-    """Make the user of a request the owner of what is enqueued inside."""
+    """Make the user of a request the owner of the jobs that are enqueued inside the ``with`` block."""
     token = _request_user.set(user)
     try:
         yield
@@ -73,7 +76,7 @@ def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
 
 
 def set_running_job(key: Any, job: UUID | None = None) -> None:
-    """Make a job's owner the one of what is enqueued in this context from now on, whoever runs the job here."""
+    """Make a job's owner (key) the owner of what this context enqueues, instead of the users set by the caller."""
     _request_user.set(None)
     _requester.set(None)
     _job_owner.set(key)
@@ -81,26 +84,29 @@ def set_running_job(key: Any, job: UUID | None = None) -> None:
 
 
 def running_job() -> RunningJob | None:
-    """Return the attempt at a job that runs in this context and in the tasks that it started, or None."""
+    """Return the attempt that runs in this context, or that started this asyncio task, or None."""
     return _running_job.get()
 
 
-def owner_key(told: Any = None) -> Any:
-    """Return the key of the owner for a job that is enqueued now, or None. Raises TypeError or ValueError."""
+def owner_key(owner: Any = None) -> Any:
+    """Return the key of the owner of a job that is enqueued now, or None. ``owner`` is that of ``.using()``.
+
+    Raises TypeError or ValueError.
+    """
     from notifications.streams.inbox import user_keys_of
 
-    for user in (told, _request_user.get(), _requester.get(), _job_owner.get()):
+    for user in (owner, _request_user.get(), _requester.get(), _job_owner.get()):
         if user is not None and not getattr(user, "is_anonymous", False):
             return user_keys_of(user)[0]
     return None
 
 
 def caller_key() -> Any:
-    """Return the key of the user whom this context works for, or None. Without the checks of ``owner_key``."""
+    """Return the key of the user for whom this context runs, or None, without the checks of ``owner_key``."""
     for user in (_request_user.get(), _requester.get()):
         if user is not None:
             try:
                 return getattr(user, "pk", user)
-            except SynchronousOnlyOperation:  # a lazy request.user, on the event loop
+            except SynchronousOnlyOperation:  # request.user is lazy and not yet loaded, on the event loop.
                 return None
     return _job_owner.get()

@@ -1,7 +1,8 @@
-"""How often a user may ask in requests: counted are their jobs of the last minute, by an index, in every process.
+"""The limit of jobs per user and minute that are enqueued by requests, ``NOTIFICATIONS["JOBS_PER_MINUTE"]``.
 
-The statement that inserts the first job of a request counts too. What code enqueues elsewhere is counted, and never
-refused.
+The jobs of the last minute are counted in the database, by an index, so the limit holds over all processes. The INSERT of
+the first job of a request checks it in the same statement. Jobs that are enqueued outside ``accepted()`` count, but are
+never refused.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from notifications.db.transactions import connection
 from notifications.exceptions import JobRateExceeded
 from notifications.models import Job
 
-#: Seconds in which jobs are counted.
 WINDOW_SECONDS = 60
 
-# Ids begin with the milliseconds of their making.
-_RECENT = "notifications_job WHERE user_id = %s AND id > %s"
-_FEW = f" AND (SELECT 1 FROM {_RECENT} LIMIT 1 OFFSET %s) IS NULL"
-_LAST = f"SELECT id FROM {_RECENT} ORDER BY id DESC LIMIT 1 OFFSET %s"
+# Ids are UUIDs of version 7: they begin with the milliseconds of their creation.
+_RECENT_JOBS = "notifications_job WHERE user_id = %s AND id > %s"
+_IS_BELOW_LIMIT = f" AND (SELECT 1 FROM {_RECENT_JOBS} LIMIT 1 OFFSET %s) IS NULL"
+#: The oldest of the jobs that fill the limit: when it leaves the window, another one is allowed.
+_BLOCKING_JOB = f"SELECT id FROM {_RECENT_JOBS} ORDER BY id DESC LIMIT 1 OFFSET %s"
 
-#: The users (keys) who have got a job in this request already, and the first one of each; None outside a request.
+#: The users (keys) for whom this request has enqueued, each with its first job. None outside of a request.
 _admitted: ContextVar[dict[Any, Job | None] | None] = ContextVar("notifications_admitted", default=None)
 
 
 @contextmanager
-def counted() -> Iterator[dict[Any, Job | None]]:
-    """Count what is enqueued inside as one request. Gives the first job that was inserted for each user (key)."""
+def limit_request() -> Iterator[dict[Any, Job | None]]:
+    """Apply the limit to the block, as one request. Yield the first job that it inserts for each user (key)."""
     admitted: dict[Any, Job | None] = {}
     token = _admitted.set(admitted)
     try:
@@ -42,37 +43,41 @@ def counted() -> Iterator[dict[Any, Job | None]]:
         _admitted.reset(token)
 
 
-def rule(user: Any) -> tuple[str, list[Any]]:
-    """Return SQL to be added to a condition, and its parameters, under which a user (key) may get a job here."""
+def insert_condition(user: Any) -> tuple[str, list[Any]]:
+    """Return SQL, beginning with AND, and its parameters, under which a job may be inserted for a user (key).
+
+    It is empty outside of a request, and after the request's first job for the user.
+    """
     admitted = _admitted.get()
-    return (_FEW, _params(user)) if admitted is not None and user not in admitted else ("", [])
+    return (_IS_BELOW_LIMIT, _params(user)) if admitted is not None and user not in admitted else ("", [])
 
 
 def admit(user: Any, job: Job | None = None) -> None:
-    """Note that a user (key) has got a job here: what else this request enqueues is not counted anew."""
+    """Check no further jobs of this request for a user (key)."""
     admitted = _admitted.get()
     if admitted is not None:
         admitted.setdefault(user, job)
 
 
-def refuse_too_many(user: Any) -> None:
-    """Raise ``JobRateExceeded`` if the ``rule`` does not hold for a user (key)."""
-    if not rule(user)[0]:
+def raise_if_exceeded(user: Any) -> None:
+    """Raise ``JobRateExceeded`` if this request may not enqueue for a user (key)."""
+    if not insert_condition(user)[0]:
         return
     with connection().cursor() as cursor:
-        cursor.execute(_LAST, _params(user))
-        found = cursor.fetchone()
-    if found:
-        made = (found[0] if isinstance(found[0], UUID) else UUID(found[0])).int >> 80
-        left = WINDOW_SECONDS - (time.time() - made / 1000)
-        raise JobRateExceeded(settings.JOBS_PER_MINUTE, min(max(1, math.ceil(left)), WINDOW_SECONDS))
+        cursor.execute(_BLOCKING_JOB, _params(user))
+        row = cursor.fetchone()
+    if row:
+        created_ms = (row[0] if isinstance(row[0], UUID) else UUID(row[0])).int >> 80
+        seconds_left = WINDOW_SECONDS - (time.time() - created_ms / 1000)
+        retry_after = min(max(1, math.ceil(seconds_left)), WINDOW_SECONDS)
+        raise JobRateExceeded(settings.JOBS_PER_MINUTE, retry_after)
 
 
 def _params(user: Any) -> list[Any]:
     db = connection()
-    since = UUID(int=max(0, int((time.time() - WINDOW_SECONDS) * 1000)) << 80)
+    window_start = UUID(int=max(0, int((time.time() - WINDOW_SECONDS) * 1000)) << 80)
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
-        Job._meta.pk.get_db_prep_value(since, db),
+        Job._meta.pk.get_db_prep_value(window_start, db),
         settings.JOBS_PER_MINUTE - 1,
     ]

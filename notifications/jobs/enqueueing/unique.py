@@ -1,4 +1,4 @@
-"""Jobs with a key: asked for again within a day, the same one is meant."""
+"""Jobs with a key: enqueued again within a day by the same owner, a key stands for the same job."""
 
 from __future__ import annotations
 
@@ -19,78 +19,79 @@ from notifications.exceptions import IdempotencyKeyConflict
 from notifications.models import Job
 from notifications.validators import KEY
 
-#: How long a key is kept.
 KEY_LIFETIME = timedelta(hours=24)
-#: Times that an insertion is tried which others come before.
-MAX_TRIES = 3
+#: How often an insertion is tried that violates the unique constraint of keys.
+MAX_INSERT_TRIES = 3
 
-#: What a key may be.
-VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
+KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
 
 
-def key_of(value: Any) -> str:
-    """Return a key that may be used; ``""`` for None. Raises TypeError or ValueError."""
+def validated_key(value: Any) -> str:
+    """Return a key that is valid, ``""`` for None. Raises TypeError or ValueError."""
     if value is None:
         return ""
     if not isinstance(value, str):
         raise TypeError(f"key must be a string, not {type(value).__name__}.")
-    if not VISIBLE.fullmatch(value):
+    if not KEY_PATTERN.fullmatch(value):
         raise ValueError(
             f"key is {value[:100]!r}. It must be 1 to {KEY} visible ASCII characters, without spaces."
         )
     return value
 
 
-def hash_of(path: str, args: Any, kwargs: Mapping[str, Any]) -> str:
-    """Return what tells calls of tasks apart: a hash of the task and its arguments, which are JSON."""
+def call_hash(path: str, args: Any, kwargs: Mapping[str, Any]) -> str:
+    """Return a hash of a task's path and its arguments, which are JSON."""
     return sha256(json.dumps([path, args, kwargs], sort_keys=True).encode()).hexdigest()
 
 
 def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
-    """Insert a job, or return the one of the same owner that has its key.
+    """Insert a job, or return the job of the same owner that has its key.
 
-    Raises ``IdempotencyKeyConflict`` if that is another task, or has other arguments.
+    Raises ``IdempotencyKeyConflict`` if that job has another task or other arguments.
     """
     job.idempotency_expires_at = times.now() + KEY_LIFETIME
     db = connection()
 
-    def look_and_insert() -> Job:
-        there = holder(job.user_id, job.idempotency_key)
-        if there is not None and there.idempotency_hash != job.idempotency_hash:
+    def find_or_insert() -> Job:
+        existing = job_with_key(job.user_id, job.idempotency_key)
+        if existing is not None and existing.idempotency_hash != job.idempotency_hash:
             raise IdempotencyKeyConflict(job.idempotency_key)
-        return there or insert()
+        return existing or insert()
 
-    for tries_left in reversed(range(MAX_TRIES)):
+    for tries_left in reversed(range(MAX_INSERT_TRIES)):
         try:
             if not in_callers_transaction(db):
-                return retrying_atomic(look_and_insert)
-            with transaction.atomic(using=db.alias):  # the caller's transaction outlives a violation
-                return look_and_insert()
-        except IntegrityError:  # somebody else was quicker: theirs is there now
+                return retrying_atomic(find_or_insert)
+            with transaction.atomic(using=db.alias):  # A savepoint: a violation must not abort the caller's work.
+                return find_or_insert()
+        except IntegrityError:  # Another transaction has inserted its job after this one looked: find that.
             if not tries_left:
                 raise
     raise AssertionError("unreachable")
 
 
-def holder(user: Any, key: str) -> Job | None:
-    """Return the job of a user (key) that has a key. One that has expired is free from now on."""
-    whose, owner = _whose(user)
-    # The last condition is in the words of the index, or SQLite would not take it.
+def job_with_key(user: Any, key: str) -> Job | None:
+    """Return the job of a user (key) that has an idempotency key. An expired key is cleared first."""
+    owned, owner = _owner_condition(user)
+    # The last condition repeats that of the partial unique index, without which SQLite would not use the index.
     found = bulk.select(
-        Job, f"WHERE {whose} AND idempotency_key = %s AND NOT (idempotency_key = '')", [*owner, key]
+        Job, f"WHERE {owned} AND idempotency_key = %s AND NOT (idempotency_key = '')", [*owner, key]
     )
     if not found:
         return None
-    [there] = found
-    if there.idempotency_expires_at is None or there.idempotency_expires_at <= times.now():
-        rows = Job.objects.using(database()).filter(id=there.id, idempotency_key=key)
+    [job] = found
+    if job.idempotency_expires_at is None or job.idempotency_expires_at <= times.now():
+        rows = Job.objects.using(database()).filter(id=job.id, idempotency_key=key)
         rows.update(idempotency_key="", idempotency_hash="")
         return None
-    return there
+    return job
 
 
-def give_key(job: Job, key: str, hash: str) -> None:
-    """Store a key on a job that has none. Raises ``django.db.IntegrityError`` where another job of its owner has it."""
+def store_key(job: Job, key: str, hash: str) -> None:
+    """Store a key on a job that has none or an expired one.
+
+    Raises ``django.db.IntegrityError`` if another job of its owner has it.
+    """
     db = connection()
     now = times.now()
     time = partial(times.to_db, db=db)
@@ -103,7 +104,7 @@ def give_key(job: Job, key: str, hash: str) -> None:
         )
 
 
-def _whose(user: Any) -> tuple[str, list[Any]]:
+def _owner_condition(user: Any) -> tuple[str, list[Any]]:
     if user is None:
         return "user_id IS NULL", []
     return "user_id = %s", [Job._meta.get_field("user").get_db_prep_value(user, connection())]

@@ -203,7 +203,7 @@ def _queue_again(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
     jobs = [job for job in lock_query(rows, skip_locked=False) if job.task_path in tasks]
     for job in jobs:
         if job.user_id is not None:
-            active_limit.refuse_too_many(job.user_id)
+            active_limit.raise_if_exceeded(job.user_id)
         guarded_update(
             "state='queued', seq=0, version=version+1, fence=fence+1, max_attempts=attempt+%s, lane=%s, "
             "queued_at=%s, run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
@@ -219,7 +219,7 @@ def _queue_again(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
 def _retry_batch(batch: Job) -> bool:
     """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
     if batch.user_id is not None:
-        active_limit.refuse_too_many(batch.user_id)  # before a job of the batch is queued
+        active_limit.raise_if_exceeded(batch.user_id)  # before a job of the batch is queued
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE_STATES)
     # The jobs first: a running batch without an active job is ended by any worker.
     _retry_jobs(list(jobs.order_by("id").values_list("id", flat=True)))

@@ -32,7 +32,7 @@ def enqueue(job: Job) -> Job:
     db = connection()
 
     def insert() -> Job:
-        active_limit.insert(job)
+        active_limit.insert_within_limit(job)
         streams.ring([job.user_id], queue=True)
         return job
 

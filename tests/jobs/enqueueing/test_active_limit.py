@@ -1,4 +1,4 @@
-"""How many active jobs a user may have, and how often that is looked at."""
+"""The limit of active jobs per user, and which INSERTs check it."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -14,97 +14,96 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def limit(settings, monkeypatch):
-    """limit(64): so many; nothing is known from other tests."""
-    monkeypatch.setattr(active_limit, "_counts", {})
+def set_limit(settings, monkeypatch):
+    """set_limit(64) sets the limit. Each test begins with an empty cache."""
+    monkeypatch.setattr(active_limit, "_unchecked", {})
 
-    def limit(number):
+    def set_limit(number):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": number}
 
-    return limit
+    return set_limit
 
 
 @pytest.fixture(autouse=True)
-def slow(monkeypatch):
-    """On a machine however slow."""
-    monkeypatch.setattr(active_limit, "COUNT_VALID_SECONDS", 60)
+def long_validity(monkeypatch):
+    """On a slow machine a check must not expire during a test."""
+    monkeypatch.setattr(active_limit, "CHECK_VALID_SECONDS", 60)
 
 
-def ask(user, times=1):
+def enqueue(user, times=1):
     for _ in range(times):
         tasks.noop.using(owner=user).enqueue()
 
 
-def looks(user, times):
-    """How often jobs of the user are looked at while so many are enqueued."""
+def count_checks(user, times):
+    """Return how many statements check the limit while so many jobs are enqueued."""
     with CaptureQueriesContext(connection) as queries:
-        ask(user, times)
+        enqueue(user, times)
     return sum("seq = 0" in query["sql"] for query in queries.captured_queries)
 
 
 @pytest.mark.parametrize("number", [1, 2, 15, 16, 33, 100])
-def test_not_one_more(limit, demo, number):
-    limit(number)
-    ask(demo, number)
+def test_one_job_above_the_limit_is_refused(set_limit, demo, number):
+    set_limit(number)
+    enqueue(demo, number)
     with pytest.raises(TooManyJobs, match=f"There are {number} active jobs already"):
-        ask(demo)
+        enqueue(demo)
     assert Job.objects.count() == number
 
 
-def test_one_look_for_some(limit, demo):
-    """A sixteenth of the limit, as long as there are no more than half of it."""
-    limit(160)
-    assert looks(demo, 40) == 4
+def test_below_half_one_check_covers_a_sixteenth(set_limit, demo):
+    set_limit(160)
+    assert count_checks(demo, 40) == 4
 
 
-def test_another_user_is_looked_at_too(limit, demo):
-    limit(160)
+def test_each_user_is_checked(set_limit, demo):
+    set_limit(160)
     other = get_user_model().objects.create_user("other")
-    assert [looks(user, 10) for user in (demo, other)] == [1, 1]
+    assert [count_checks(user, 10) for user in (demo, other)] == [1, 1]
 
 
-def test_beyond_half_there_is_a_look_for_each(limit, demo):
-    limit(64)
-    ask(demo, 40)
-    assert looks(demo, 10) >= 10
+def test_above_half_each_insert_checks(set_limit, demo):
+    set_limit(64)
+    enqueue(demo, 40)
+    assert count_checks(demo, 10) >= 10
 
 
-def test_a_look_holds_for_a_moment(limit, demo, monkeypatch):
-    limit(160)
-    monkeypatch.setattr(active_limit, "COUNT_VALID_SECONDS", -1)
-    assert looks(demo, 10) == 10
+def test_a_check_expires(set_limit, demo, monkeypatch):
+    set_limit(160)
+    monkeypatch.setattr(active_limit, "CHECK_VALID_SECONDS", -1)
+    assert count_checks(demo, 10) == 10
 
 
-def test_eight_processes_stay_within_the_limit(limit, demo, monkeypatch):
-    """Each knows only of its own looks, and all of them look at the worst moment."""
-    limit(64)
-    ask(demo, 25)
-    processes = [{} for _ in range(8)]
+def test_eight_processes_stay_within_the_limit(set_limit, demo, monkeypatch):
+    """Each has a cache of its own, and all of them check just below half of the limit."""
+    set_limit(64)
+    enqueue(demo, 25)
+    caches = [{} for _ in range(8)]
     refused = set()
     for turn in range(200):
-        monkeypatch.setattr(active_limit, "_counts", processes[turn % 8])
+        monkeypatch.setattr(active_limit, "_unchecked", caches[turn % 8])
         try:
-            ask(demo)
+            enqueue(demo)
         except TooManyJobs:
             refused.add(turn % 8)
     assert refused == set(range(8))
     assert Job.objects.count() == 64
 
 
-def test_a_rollback_gives_nothing_away(limit, demo):
-    """What was taken without a look stays taken."""
-    limit(64)
+def test_a_rollback_does_not_raise_the_limit(set_limit, demo):
+    """Jobs that were inserted without a check, and rolled back, are not given back to the cache."""
+    set_limit(64)
     with transaction.atomic():
-        ask(demo, 20)
+        enqueue(demo, 20)
         transaction.set_rollback(True)
-    ask(demo, 64)
+    enqueue(demo, 64)
     with pytest.raises(TooManyJobs):
-        ask(demo)
+        enqueue(demo)
 
 
-def test_what_else_makes_jobs_has_the_next_one_looked_at(limit, demo):
-    """A batch, and jobs that are tried again, count themselves."""
-    limit(160)
-    ask(demo)
-    active_limit.refuse_too_many(demo.pk)
-    assert looks(demo, 1) == 1
+def test_batches_and_retries_empty_the_cache(set_limit, demo):
+    """They call raise_if_exceeded() and then add jobs, so that the next INSERT checks again."""
+    set_limit(160)
+    enqueue(demo)
+    active_limit.raise_if_exceeded(demo.pk)
+    assert count_checks(demo, 1) == 1

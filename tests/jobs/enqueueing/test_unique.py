@@ -1,4 +1,4 @@
-"""Jobs with a key: asked for again, the same one is meant."""
+"""Jobs with a key: enqueued again, the key stands for the same job."""
 
 import pickle
 from datetime import timedelta
@@ -26,155 +26,155 @@ def other(transactional_db):
     return get_user_model().objects.create_user("other")
 
 
-def ask(*args, task=tasks.echo, key="k", **how):
-    return task.using(key=key, **how).enqueue(*args)
+def enqueue(*args, task=tasks.echo, key="k", **options):
+    return task.using(key=key, **options).enqueue(*args)
 
 
 @pytest.mark.parametrize("owned", [True, False])
-def test_again_it_is_the_same_job(demo, owned):
-    """Nothing is inserted, and nobody is rung or told."""
+def test_enqueued_again_it_is_the_same_job(demo, owned):
+    """Nothing is inserted and no signal is sent."""
     owner = demo if owned else None
-    first = ask(1, owner=owner)
-    heard = []
+    first = enqueue(1, owner=owner)
+    received = []
 
-    def hear(**kwargs):
-        heard.append(kwargs)
+    def receive(**kwargs):
+        received.append(kwargs)
 
     for signal in (task_enqueued, rung):
-        signal.connect(hear)
+        signal.connect(receive)
     try:
-        again = ask(1, owner=owner, title="Another title")
+        again = enqueue(1, owner=owner, title="Another title")
     finally:
         for signal in (task_enqueued, rung):
-            signal.disconnect(hear)
+            signal.disconnect(receive)
     assert (again.id, again.enqueued_at, again.status) == (first.id, first.enqueued_at, "READY")
-    assert Job.objects.count() == 1 and heard == []
+    assert Job.objects.count() == 1 and received == []
 
 
-def test_it_is_the_same_one_when_it_is_done():
-    first = ask(7)
+def test_a_done_job_keeps_its_key():
+    first = enqueue(7)
     run_jobs()
-    again = ask(7)
+    again = enqueue(7)
     assert (again.id, again.status, again.return_value) == (first.id, "SUCCESSFUL", 7)
 
 
-def test_the_key_is_its_owners(demo, other):
-    """Somebody else, or nobody, may use the same one."""
-    ids = {ask(1, owner=owner).id for owner in (demo, other, None)}
+def test_each_owner_has_keys_of_their_own(demo, other):
+    """Jobs of other users, and jobs without an owner, may use the same key."""
+    ids = {enqueue(1, owner=owner).id for owner in (demo, other, None)}
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize(
-    "how", [{"args": (2,)}, {"task": tasks.add, "args": (1, 2)}, {"args": (True,)}, {"args": ("1",)}]
+    "options", [{"args": (2,)}, {"task": tasks.add, "args": (1, 2)}, {"args": (True,)}, {"args": ("1",)}]
 )
-def test_for_something_else_it_is_refused(demo, how):
-    ask(1, owner=demo)
+def test_another_task_or_other_arguments_are_refused(demo, options):
+    enqueue(1, owner=demo)
     with pytest.raises(
         IdempotencyKeyConflict, match="The key 'k' stands for another task or other arguments"
     ) as refused:
-        ask(*how.pop("args"), owner=demo, **how)
+        enqueue(*options.pop("args"), owner=demo, **options)
     assert isinstance(refused.value, ValueError)
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
     assert Job.objects.count() == 1
 
 
-def test_the_order_of_named_arguments_does_not_matter():
+def test_the_order_of_keyword_arguments_does_not_matter():
     task = tasks.add.using(key="k")
     assert task.enqueue(a=1, b=2).id == task.enqueue(b=2, a=1).id
 
 
-def test_a_day_later_it_is_free(demo):
-    """Whoever takes it then gets a new job; the old one stays as it is."""
-    first = ask(1, owner=demo)
+def test_a_key_expires_after_a_day(demo):
+    """A new job gets the key, and the old job loses it."""
+    first = enqueue(1, owner=demo)
     assert (
         timedelta(hours=23) < Job.objects.get().idempotency_expires_at - timezone.now() <= timedelta(hours=24)
     )
     Job.objects.update(idempotency_expires_at=timezone.now() - timedelta(seconds=1))
-    second = ask(2, owner=demo)
+    second = enqueue(2, owner=demo)
     assert second.id != first.id
-    assert ask(2, owner=demo).id == second.id
+    assert enqueue(2, owner=demo).id == second.id
     assert Job.objects.get(id=first.id).idempotency_key == ""
 
 
-def test_a_job_that_was_cancelled_keeps_it(demo):
-    """It is the same wish; it may be tried again by hand."""
-    first = ask(1, owner=demo)
+def test_a_cancelled_job_keeps_its_key(demo):
+    """It may still be retried manually."""
+    first = enqueue(1, owner=demo)
     manual.cancel([Job.objects.get().id], by=demo.pk)
-    assert ask(1, owner=demo).id == first.id
+    assert enqueue(1, owner=demo).id == first.id
 
 
-def test_a_rollback_frees_it(demo):
+def test_a_rollback_frees_the_key(demo):
     with pytest.raises(RuntimeError), transaction.atomic():
-        ask(1, owner=demo)
+        enqueue(1, owner=demo)
         raise RuntimeError
-    ask(2, owner=demo)
+    enqueue(2, owner=demo)
     assert Job.objects.count() == 1
 
 
-def test_in_a_transaction(demo):
-    """What the caller has written before stays, found or not."""
+def test_in_a_callers_transaction(demo):
+    """What the caller wrote before is kept, whether the key is found, new or refused."""
     with transaction.atomic():
         get_user_model().objects.create_user("beside")
-        first = ask(1, owner=demo)
-        assert ask(1, owner=demo).id == first.id
+        first = enqueue(1, owner=demo)
+        assert enqueue(1, owner=demo).id == first.id
         with pytest.raises(IdempotencyKeyConflict):
-            ask(2, owner=demo)
+            enqueue(2, owner=demo)
     assert get_user_model().objects.filter(username="beside").exists()
     assert Job.objects.count() == 1
 
 
 @pytest.mark.parametrize("atomic", [True, False])
 @pytest.mark.parametrize("owned", [True, False])
-def test_at_once(demo, atomic, owned):
-    """Of many that ask at the same time one inserts, and all get its job."""
+def test_concurrent_inserts(demo, atomic, owned):
+    """One of them inserts, and all return its job."""
     ids = []
 
-    def enqueue():
+    def enqueue_concurrently():
         if atomic:
             with transaction.atomic():
                 if connection.vendor == "sqlite":
                     connection.cursor().execute("DELETE FROM notifications_stream WHERE 0")
-                ids.append(ask(1, owner=demo if owned else None).id)
+                ids.append(enqueue(1, owner=demo if owned else None).id)
         else:
-            ids.append(ask(1, owner=demo if owned else None).id)
+            ids.append(enqueue(1, owner=demo if owned else None).id)
 
-    in_threads(*[enqueue] * 6)
+    in_threads(*[enqueue_concurrently] * 6)
     assert len(ids) == 6 and len(set(ids)) == 1
     assert Job.objects.count() == 1
 
 
-def test_the_limit_of_active_jobs_does_not_hide_it(demo, settings):
+def test_the_limit_of_active_jobs_does_not_refuse_an_existing_job(demo, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-    first = ask(1, owner=demo)
-    assert ask(1, owner=demo).id == first.id
+    first = enqueue(1, owner=demo)
+    assert enqueue(1, owner=demo).id == first.id
     with pytest.raises(TooManyJobs):
-        ask(1, owner=demo, key="another")
+        enqueue(1, owner=demo, key="another")
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "ä", "a\n", "x" * 201, "a\0"])
-def test_keys_that_are_refused(key):
+def test_invalid_keys_are_refused(key):
     with pytest.raises(ValueError, match="It must be 1 to 200 visible ASCII characters"):
-        ask(1, key=key)
+        enqueue(1, key=key)
     assert not Job.objects.exists()
 
 
-def test_a_key_that_is_no_text():
+def test_a_key_that_is_no_string():
     with pytest.raises(TypeError, match="key must be a string, not int"):
-        ask(1, key=7)
+        enqueue(1, key=7)
 
 
 def test_the_longest_key():
-    ask(1, key="~" * 200)
+    enqueue(1, key="~" * 200)
 
 
-def test_a_job_of_a_batch_takes_none(demo):
+def test_a_job_of_a_batch_takes_no_key(demo):
     with (
         pytest.raises(ValueError, match="A job of a batch takes no key"),
         batch(owner=demo, title="All"),
     ):
-        ask(1)
+        enqueue(1)
     assert not Job.objects.exists()
 
 
-def test_without_a_key_each_is_another():
+def test_without_a_key_each_job_is_new():
     assert len({tasks.noop.enqueue().id for _ in range(3)}) == 3
