@@ -62,7 +62,9 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
         try:
             if not in_callers_transaction(db):
                 return retrying_atomic(find_or_insert)
-            with transaction.atomic(using=db.alias):  # A savepoint: a violation must not abort the caller's work.
+            with transaction.atomic(
+                using=db.alias
+            ):  # A savepoint: a violation must not abort the caller's work.
                 return find_or_insert()
         except IntegrityError:  # Another transaction has inserted its job after this one looked: find that.
             if not tries_left:
