@@ -16,7 +16,7 @@ from asyncsite.limits import TooManyReports, TooManyRequests, count_request
 from asyncsite.problems import detail_of, problem, sends_json, wants_json
 from asyncsite.tasks import ask_report
 from notifications.api import aaccepted, requester
-from notifications.http.waiting import release_connections
+from notifications.http.request_resources import release_connections
 
 PATIENCE = 2.0  # seconds
 

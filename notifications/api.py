@@ -192,12 +192,12 @@ async def ajoin(job: Batch, timeout: float | None = None) -> BatchCounts: ...
 async def ajoin(job: UUID | str | JobInfo, timeout: float | None = None) -> Any: ...
 async def ajoin(job: Any, timeout: float | None = None) -> Any:
     """See join()."""
-    from notifications.http import waiting
+    from notifications.http import request_resources
     from notifications.jobs import joining
     from notifications.realtime import doorbell
 
     return await joining.ajoin(
-        job, timeout, listen=doorbell.listen, release_connections=waiting.release_connections
+        job, timeout, listen=doorbell.listen, release_connections=request_resources.release_connections
     )
 
 
@@ -208,9 +208,9 @@ async def release_connections() -> None:
     Call this before awaiting another service. Later queries open a new connection. A connection inside a transaction
     stays open.
     """
-    from notifications.http import waiting
+    from notifications.http import request_resources
 
-    await waiting.release_connections()
+    await request_resources.release_connections()
 
 
 def batch(

@@ -1,6 +1,6 @@
-"""An ASGI application in place of Django's, with the WebSocket and the embedded worker.
+"""An ASGI application that replaces Django's: it adds the WebSocket and starts the embedded worker.
 
-In a project's ``asgi.py`` import ``get_asgi_application`` from here instead of from ``django.core.asgi``.
+In the project's ``asgi.py``, import ``get_asgi_application`` from here instead of from ``django.core.asgi``.
 """
 
 from __future__ import annotations
@@ -13,25 +13,19 @@ from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications import request_limits, traces
-from notifications.http import waiting
-from notifications.realtime.servers import (
-    daphne as daphne_server,
-)
-from notifications.realtime.servers import (
-    uvicorn as uvicorn_server,
-)
-from notifications.realtime.servers import (
-    uvicorn_writer,
-)
+from notifications.http import server_task
+from notifications.realtime.servers import daphne as daphne_server
+from notifications.realtime.servers import uvicorn as uvicorn_server
+from notifications.realtime.servers import uvicorn_writer
 
-#: Commands of manage.py that serve pages; others import the ASGI module without meaning to run jobs.
+#: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
 SERVING_COMMANDS = {"runserver"}
 
 
 def get_asgi_application() -> Application:
-    """Return an ASGI application with Django's pages and the WebSocket at ``/ws/notifications/``.
+    """Return an ASGI application for Django's views and the WebSocket at ``/ws/notifications/``.
 
-    Starts the embedded worker, where ``NOTIFICATIONS["EMBEDDED_WORKER"]`` says so and this process is a server.
+    If this process is a server, also start the embedded worker, unless ``NOTIFICATIONS["EMBEDDED_WORKER"]`` is off.
     """
     application = Application(get_django_application())
     if is_server():
@@ -40,26 +34,26 @@ def get_asgi_application() -> Application:
 
 
 class Application:
-    """Hands requests to Django, WebSockets to the app, and refuses WebSockets of other paths."""
+    """Route requests to Django and WebSockets to the app, and refuse WebSockets at other paths."""
 
     def __init__(self, django_application: Any) -> None:
         from notifications.realtime import hub
         from notifications.routing import websocket_urlpatterns
 
-        self.django = django_application
+        self.django_application = django_application
         self.hub = hub
-        self.sockets = websocket_urlpatterns
-        self.served = False
+        self.websocket_routes = websocket_urlpatterns
+        self.has_prepared_server = False
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             if uvicorn := uvicorn_server.running():
                 uvicorn_server.bound_protocols(uvicorn)
-            return await self.live(receive, send)
+            return await self.handle_lifespan(receive, send)
         if daphne := daphne_server.server_of(send):
             scope = daphne_server.with_server_root_path(scope, daphne)
-        if not self.served:
-            self.served = True
+        if not self.has_prepared_server:
+            self.has_prepared_server = True
             if daphne:
                 daphne_server.call_before_shutdown(daphne, self.hub.close_current_hub)
             elif uvicorn := uvicorn_server.running():
@@ -67,19 +61,22 @@ class Application:
                 uvicorn_server.bound_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         traces.note(scope.get("headers", ()))
-        self.hub.current_hub()  # it numbers what others left behind, from the first request on
+        self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
-            waiting.note_server_task()
-            return await request_limits.call_bounded(self.django, scope, receive, send)
+            server_task.remember_server_task()
+            return await request_limits.call_bounded(self.django_application, scope, receive, send)
         path = path_below_root(scope).removeprefix("/")
-        for route in self.sockets:
+        for route in self.websocket_routes:
             if route.pattern.match(path):
                 return await route.callback(scope, receive, send)
         await receive()
         await send({"type": "websocket.close", "code": 4404})
 
-    async def live(self, receive, send) -> None:
-        """Say goodbye to all clients when the server stops, if it tells; nothing depends on it."""
+    async def handle_lifespan(self, receive, send) -> None:
+        """Close the hub, and with it all clients' connections, when the server announces its shutdown.
+
+        Nothing depends on it: some servers have no lifespan events.
+        """
         if uvicorn := uvicorn_server.running():
             uvicorn_writer.check(uvicorn)
         while True:
@@ -94,7 +91,7 @@ class Application:
 
 
 def path_below_root(scope: dict) -> str:
-    """Return the path without the prefix that the server or ``FORCE_SCRIPT_NAME`` put before the project's own."""
+    """Return the path of a request without the script name of the server or of ``FORCE_SCRIPT_NAME``."""
     path = scope["path"]
     for prefix in (scope.get("root_path") or "", django_settings.FORCE_SCRIPT_NAME or ""):
         prefix = prefix.rstrip("/")
@@ -104,7 +101,7 @@ def path_below_root(scope: dict) -> str:
 
 
 def is_server() -> bool:
-    """Whether this process serves pages: it is no test runner, no WSGI server, and no other command of manage.py."""
+    """Return whether this process is an ASGI server: not a test runner, WSGI server or other command of manage.py."""
     if is_test_runner() or not {"uwsgi", "mod_wsgi"}.isdisjoint(sys.modules):
         return False
     if is_management_script(sys.argv[0]):
@@ -113,23 +110,23 @@ def is_server() -> bool:
 
 
 def is_test_runner() -> bool:
-    """Whether Django's or pytest's tests run in this process."""
+    """Return whether this process runs tests with Django or pytest."""
     from django.test.utils import _TestState
 
     return hasattr(_TestState, "saved_data") or "pytest" in sys.modules
 
 
 def is_management_script(script: str) -> bool:
-    """Whether a process started as this script runs commands of Django's."""
+    """Return whether ``script``, the first of ``sys.argv``, runs Django's management commands."""
     path = PurePath(script)
     names = {"manage.py", "django-admin", "django-admin.exe"}
     return path.name in names or path.parts[-2:] == ("django", "__main__.py")
 
 
 def begin_serving() -> None:
-    """Say how processes hear of one another, and start the embedded worker, if the settings want one.
+    """Log which doorbell connects the processes, and start the embedded worker if the settings have one.
 
-    For a command of the project's own that serves; elsewhere ``get_asgi_application`` does it.
+    Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it.
     """
     from notifications.conf import settings
     from notifications.realtime import doorbell

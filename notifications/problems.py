@@ -1,4 +1,4 @@
-"""Errors as ``application/problem+json`` (RFC 9457)."""
+"""Error responses as ``application/problem+json`` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ logger = logging.getLogger("notifications")
 
 R = TypeVar("R", bound=HttpResponseBase)
 
-#: Headers of a request on which answers depend.
+#: Request headers on which responses depend.
 VARY = ("Accept", "Cookie", "Prefer")
+#: Seconds after which a client retries when the database or the server was not available.
+DATABASE_RETRY_SECONDS = 2
 
 
 class Problem(Exception):
-    """An answer that is an error: ``status``, what is wrong and how to mend it, and the ``field`` that it is about."""
+    """An error response. ``detail`` tells what is wrong and how to fix it, ``field`` names the invalid parameter."""
 
     def __init__(
         self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None
@@ -38,7 +40,7 @@ class Problem(Exception):
         self.headers = headers or {}
 
     def response(self) -> HttpResponse:
-        """Return the answer."""
+        """Return the problem document with its status and headers."""
         body = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -50,50 +52,52 @@ class Problem(Exception):
         response = HttpResponse(json.dumps(body), content_type="application/problem+json", status=self.status)
         for name, value in self.headers.items():
             response[name] = value
-        return private(response)
+        return prevent_caching(response)
 
 
-def private(response: R) -> R:
-    """Say that an answer is nobody else's, and that no cache keeps it."""
+def prevent_caching(response: R) -> R:
+    """Set ``Cache-Control: no-store`` and ``Vary``: every response belongs to one user and one moment."""
     response["Cache-Control"] = "no-store"
     patch_vary_headers(response, VARY)
     return response
 
 
-def busy() -> Problem:
-    """Return the problem of a database that is away, or a row that somebody else holds. Some may be stored already."""
+def database_unavailable() -> Problem:
+    """Return the problem of a database that is away or busy. A part of the request may have been stored."""
     return Problem(
-        503, "The database cannot take this now. Try again in a moment.", headers={"Retry-After": "2"}
+        503,
+        "The database is not available. Try again in a moment.",
+        headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
 
 
 def log_database_error(exc: Exception) -> None:
-    """Say in the log why 503 is answered: it may be a table that is missing, and then no trying again helps."""
-    logger.warning("503 is answered, because the database refused: %s", exc, exc_info=exc)
+    """Log the error behind a 503. It may be one that no retry fixes, such as a missing table."""
+    logger.warning("Responded with 503 after a database error: %s", exc, exc_info=exc)
 
 
-def answers_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Turn ``Problem``, what cannot be read and a database that is away into answers."""
+def exceptions_as_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Return a view that converts ``HANDLED_EXCEPTIONS`` into problem documents."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
-        except ANSWERED as exc:
-            return answer_to(exc)
+        except HANDLED_EXCEPTIONS as exc:
+            return error_response(exc)
 
     return wrapped
 
 
-def answer_to(exc: Exception) -> HttpResponse:
-    """Return what answers one of ``ANSWERED``."""
+def error_response(exc: Exception) -> HttpResponse:
+    """Return the problem document for one of ``HANDLED_EXCEPTIONS``."""
     if isinstance(exc, Problem):
         return exc.response()
     if isinstance(exc, OperationalError | InterfaceError | NoThread):
         log_database_error(exc)
-        return busy().response()
-    return Problem(400, "The request cannot be read. Send fewer and plain parameters.").response()
+        return database_unavailable().response()
+    return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()
 
 
-#: Exceptions that are answers. What Django refuses by itself it would answer with a page.
-ANSWERED = (Problem, OperationalError, InterfaceError, NoThread, SuspiciousOperation, BadRequest)
+#: Exceptions that become problem documents. For the last two Django itself would return an HTML page.
+HANDLED_EXCEPTIONS = (Problem, OperationalError, InterfaceError, NoThread, SuspiciousOperation, BadRequest)

@@ -1,11 +1,11 @@
-"""The WebSocket's URL, for projects with an ASGI file of their own:
+"""The URL pattern of the WebSocket, for projects that configure Channels themselves::
 
     from channels.routing import ProtocolTypeRouter, URLRouter
     from notifications.routing import websocket_urlpatterns
 
     application = ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websocket_urlpatterns)})
 
-The Origin is checked and the session read there; Channels' middleware around it is not needed.
+It needs no middleware of Channels: the consumer checks the Origin and reads the session itself.
 """
 
 from django.urls import path

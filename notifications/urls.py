@@ -1,4 +1,4 @@
-"""Addresses of the app, relative to where the project mounts them."""
+"""URLs of the app, relative to where the project includes them."""
 
 from django.urls import path, re_path
 
@@ -11,19 +11,24 @@ app_name = "notifications"
 urlpatterns = [
     path("", page_views.inbox, name="inbox"),
     path("read/", page_views.mark_read, name="inbox-read"),
-    path("jobs/<uuid:id>/", page_views.job, name="job"),
-    path("jobs/<uuid:id>/cancel/", page_views.cancel, name="job-cancel"),
-    path("jobs/<uuid:id>/retry/", page_views.retry, name="job-retry"),
+    path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
+    path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
+    path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
-    path("api/jobs/", api_views.jobs, name="api-jobs"),
-    path("api/jobs/<uuid:id>/", api_views.job, name="api-job"),
+    path("api/jobs/", api_views.job_list, name="api-jobs"),
+    path("api/jobs/<uuid:id>/", api_views.job_detail, name="api-job"),
     path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
     path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),
     path("api/jobs/<uuid:id>/result/", api_views.job_result, name="api-job-result"),
-    path("api/notifications/", api_views.notifications, name="api-notifications"),
+    path("api/notifications/", api_views.notification_list, name="api-notifications"),
     *(
-        path(f"api/notifications/{verb}/", api_views.mark, {"verb": verb}, name=f"api-notifications-{verb}")
+        path(
+            f"api/notifications/{verb}/",
+            api_views.notification_mark,
+            {"verb": verb},
+            name=f"api-notifications-{verb}",
+        )
         for verb in VERBS
     ),
     path("api/openapi.json", openapi, name="api-openapi"),

@@ -1,4 +1,4 @@
-"""The HTTP side for programs: jobs and their results, notifications."""
+"""Views of the API for jobs, their results, and notifications."""
 
 from __future__ import annotations
 
@@ -12,134 +12,134 @@ from django.views.decorators.csrf import csrf_exempt
 from notifications import serializers, streams
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.http import until_done
-from notifications.http.acceptance import RETRY_AFTER, job_etag, job_response
-from notifications.http.prefer import seconds_to_wait, wait_slot_or_refuse
-from notifications.http.requests import (
-    aapi,
-    admit,
-    api,
-    exempt_from_host,
-    is_known,
-    json_object,
-    query_limit,
-    query_number,
-    uuids,
-    whole_number,
+from notifications.http import job_waiting
+from notifications.http.access import check_request
+from notifications.http.decorators import api_view, async_api_view, exempt_from_project
+from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response
+from notifications.http.negotiation import is_not_modified, wait_seconds
+from notifications.http.parsing import (
+    parse_integer,
+    parse_json_object,
+    parse_limit,
+    parse_query_integer,
+    parse_uuids,
 )
-from notifications.http.waiting import WaitSlot, close_connections, release_thread
+from notifications.http.request_resources import close_connections, release_thread
+from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.problems import Problem, private
+from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.streams import changes, inbox, listing
 
-#: Items of a page, unless told and at most; ids in one request.
-PAGE_SIZE, MAX_PAGE_SIZE, MAX_IDS = 50, 100, 200
+#: Items on a page of a list.
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
+#: Notifications that one request can name.
+MAX_IDS = 200
 
 
-@api("GET")
-def jobs(request: HttpRequest) -> HttpResponse:
-    """Answer a page of my jobs, newest first, of one ``state`` if one is given."""
+@api_view("GET")
+def job_list(request: HttpRequest) -> HttpResponse:
+    """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
     user = request.user.pk
-    limit = query_limit(request, PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     reader.number_first([user])
-    # A page of them must not weigh what they took and returned.
+    # Arguments and results may be large, and items do not show them.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
     if (state := request.GET.get("state")) is not None:
         if state not in Job.State.values:
             raise Problem(422, f"state must be one of {', '.join(Job.State.values)}.", field="state")
         rows = rows.filter(state=state)
     if (after := request.GET.get("after")) is not None:
-        rows = rows.filter(id__lt=uuids([after], "after", 1)[0])
+        rows = rows.filter(id__lt=parse_uuids([after], "after", 1)[0])
     page = list(rows.order_by("-id")[: limit + 1])
-    more = len(page) > limit
+    has_more = len(page) > limit
     del page[limit:]
-    return _json(serializers.encode_list(page, next=str(page[-1].id) if more else None))
+    return _json_response(serializers.encode_list(page, next=str(page[-1].id) if has_more else None))
 
 
-@aapi
-async def job(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Answer a job of mine, with ``Retry-After`` until it is done; 304 if it has not changed.
+@async_api_view
+async def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Return a job of the user, or 304 if ``If-None-Match`` names its current state.
 
-    With ``Prefer: wait=N`` it is answered when it is done, or after N seconds as it is then, but not under WSGI.
+    ``Prefer: wait=N`` delays the response until the job is done, at most N seconds. It is ignored under WSGI.
     """
-    seconds = seconds_to_wait(request)
-    mine, seat = await sync_to_async(_read_job_and_take_wait_slot)(request, id, seconds)
-    if seat:
-        here = hub.current_hub()
+    seconds = wait_seconds(request)
+    job, slot = await sync_to_async(_read_job_and_acquire_slot)(request, id, seconds)
+    if slot:
+        current_hub = hub.current_hub()
         try:
             release_thread()
-            await until_done.wait(id, seconds)
+            await job_waiting.wait_until_done(id, seconds)
         finally:
-            seat.leave()
-        mine = await here.questions.run(_found, mine.user_id, id)
-    if is_known(job_etag(mine), request):
-        response = private(HttpResponse(status=304, headers={"ETag": job_etag(mine)}))
-        if not mine.done:
-            response["Retry-After"] = str(RETRY_AFTER)
+            slot.release()
+        job = await current_hub.questions.run(_get_job, job.user_id, id)
+    if is_not_modified(job_etag(job), request):
+        response = prevent_caching(HttpResponse(status=304, headers={"ETag": job_etag(job)}))
+        if not job.done:
+            response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     else:
-        response = job_response(mine)
+        response = job_response(job)
     if seconds:
         response["Preference-Applied"] = f"wait={seconds}"
     return response
 
 
-@api("GET")
+@api_view("GET")
 def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Answer the JSON that a job of mine returned; 409 while it is not finished, or when it failed."""
-    mine = _own_job(request.user.pk, id)
-    if not mine.done:
+    """Return the JSON result of a job of the user, or 409 if it has none (yet)."""
+    job = _get_numbered_job(request.user.pk, id)
+    if not job.done:
         raise Problem(
             409,
-            "The job is not done. Ask again when its state says so.",
-            headers={"Retry-After": str(RETRY_AFTER)},
+            "The job is not done. Try again when its state is succeeded.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
-    if mine.state != Job.State.SUCCEEDED:
-        raise Problem(409, f"The job was {mine.state}: it has no result. Its error is in the job.")
-    result = mine.result or "null"
+    if job.state != Job.State.SUCCEEDED:
+        raise Problem(409, f"The job has no result, because its state is {job.state}. See its error.")
+    result = job.result or "null"
     try:
         serializers.decode(result)
     except (ValueError, RecursionError) as exc:
-        raise Problem(409, "The result is damaged: it is not JSON. Ask for the work again.") from exc
-    return _json(result)
+        raise Problem(409, "The stored result is damaged: it is not JSON. Enqueue the job again.") from exc
+    return _json_response(result)
 
 
-@api("POST")
+@api_view("POST")
 def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Cancel a job of mine: 200 if it is cancelled now, 202 if it runs and is asked to end, 409 if it is done."""
-    if not _own_job(request.user.pk, id).done:
+    """Cancel a job of the user: 200 if it is cancelled, 202 if it runs and was asked to stop, 409 if it had ended."""
+    if not _get_numbered_job(request.user.pk, id).done:
         manual.cancel([id], by=request.user.pk)
-    mine = _own_job(request.user.pk, id)
-    if mine.done and mine.state != Job.State.CANCELLED:
-        raise Problem(409, f"The job has {mine.state} already.")
-    return job_response(mine, status=200 if mine.done else 202)
+    job = _get_numbered_job(request.user.pk, id)
+    if job.done and job.state != Job.State.CANCELLED:
+        raise Problem(409, f"The job has already {job.state}.")
+    return job_response(job, status=200 if job.done else 202)
 
 
-@api("POST")
+@api_view("POST")
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Have a job of mine tried again: 202; 409 unless it has failed or was cancelled."""
-    mine = _own_job(request.user.pk, id)
+    """Queue a job of the user again: 202, or 409 unless it has failed or was cancelled."""
+    job = _get_numbered_job(request.user.pk, id)
     try:
-        queued = mine.state in manual.RETRYABLE_STATES and manual.retry([id])
+        was_queued = job.state in manual.RETRYABLE_STATES and manual.retry([id])
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
-    if not queued:
-        raise Problem(409, f"The job is {mine.state}. Only one that failed or was cancelled is tried again.")
-    return job_response(_own_job(request.user.pk, id), status=202)
+    if not was_queued:
+        raise Problem(409, f"The job is {job.state}. Only a failed or cancelled job can be retried.")
+    return job_response(_get_numbered_job(request.user.pk, id), status=202)
 
 
-@api("GET")
-def notifications(request: HttpRequest) -> HttpResponse:
-    """Answer a page of my notifications, newest first, and the position that was read before them."""
+@api_view("GET")
+def notification_list(request: HttpRequest) -> HttpResponse:
+    """Return a page of the user's notifications, newest first, with the stream position from before they were read."""
     user = request.user.pk
-    unread = query_number(request, "unread", high=1)
-    archived = query_number(request, "archived", high=1)
-    limit = query_limit(request, PAGE_SIZE, MAX_PAGE_SIZE)
-    after = query_number(request, "after")
+    unread = parse_query_integer(request, "unread", maximum=1)
+    archived = parse_query_integer(request, "archived", maximum=1)
+    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    after = parse_query_integer(request, "after")
     category = request.GET.get("category")
     if "\0" in (category or ""):
-        raise Problem(422, "category holds a NUL. Leave it out.", field="category")
+        raise Problem(422, "category must not contain NUL characters.", field="category")
     reader.number_first([user])
     epoch, position = streams.epoch(), changes.position(user)
     page = listing.read_newest(
@@ -151,12 +151,12 @@ def notifications(request: HttpRequest) -> HttpResponse:
         read=None if unread is None else not unread,
         category=category,
     )
-    more = len(page) > limit
+    has_more = len(page) > limit
     del page[limit:]
-    return _json(
+    return _json_response(
         serializers.encode_list(
             page,
-            next=page[-1].raised if more else None,
+            next=page[-1].raised if has_more else None,
             epoch=epoch,
             seq=position.head,
             unread=position.unread,
@@ -164,52 +164,57 @@ def notifications(request: HttpRequest) -> HttpResponse:
     )
 
 
-@api("POST")
-def mark(request: HttpRequest, verb: str) -> HttpResponse:
-    """Read, unread, archive or unarchive my notifications, none raised after ``up_to``, only ``ids`` if given."""
+@api_view("POST")
+def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
+    """Mark notifications of the user up to position ``up_to``: all of them, or those in ``ids``.
+
+    ``verb`` is ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
+    """
     user = request.user.pk
-    body = json_object(request)
-    up_to = whole_number(body.get("up_to"), "up_to", high=changes.position(user).head)
-    ids = uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
-    more = inbox.mark(user, verb, up_to, ids)
+    body = parse_json_object(request)
+    up_to = parse_integer(body.get("up_to"), "up_to", maximum=changes.position(user).head)
+    ids = parse_uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
+    has_more = inbox.mark(user, verb, up_to, ids)
     position = changes.position(user)
-    answer = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": more}
-    return _json(serializers.encode(answer))
+    result = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": has_more}
+    return _json_response(serializers.encode(result))
 
 
-@exempt_from_host
+@exempt_from_project
 @csrf_exempt
 def not_found(request: HttpRequest) -> HttpResponse:
-    """Answer a path of the API that does not exist."""
-    slash = "" if request.path.endswith("/") else " Its paths end with a slash."
-    return Problem(
-        404, f"There is nothing here in the API.{slash} Take paths from what it answers."
-    ).response()
+    """Return 404 for a path below ``api/`` that does not exist."""
+    remedy = (
+        "See openapi.json for the paths."
+        if request.path.endswith("/")
+        else "Paths of the API end with a slash."
+    )
+    return Problem(404, f"The API has no such path. {remedy}").response()
 
 
-def _read_job_and_take_wait_slot(request: HttpRequest, id: UUID, seconds: int) -> tuple[Job, WaitSlot | None]:
-    """Return a job and, where its end is to be waited for, a seat; then no connection is held here."""
-    admit(request, "GET")
-    mine = _own_job(request.user.pk, id)
-    if mine.done or not seconds:
-        return mine, None
-    seat = wait_slot_or_refuse(request.user.pk)
+def _read_job_and_acquire_slot(request: HttpRequest, id: UUID, seconds: int) -> tuple[Job, WaitSlot | None]:
+    """Return a job, and a slot if the response shall wait for it. With a slot, this thread holds no connection."""
+    check_request(request, "GET")
+    job = _get_numbered_job(request.user.pk, id)
+    if job.done or not seconds:
+        return job, None
+    slot = require_wait_slot(request.user.pk)
     close_connections()
-    return mine, seat
+    return job, slot
 
 
-def _own_job(user: Any, id: UUID) -> Job:
-    """Return a job of the user (key); somebody else's is answered exactly like one that does not exist."""
+def _get_numbered_job(user: Any, id: UUID) -> Job:
+    """Return a job of the user (key) after numbering their rows. Raises Problem 404, also for jobs of other users."""
     reader.number_first([user])
-    return _found(user, id)
+    return _get_job(user, id)
 
 
-def _found(user: Any, id: UUID) -> Job:
+def _get_job(user: Any, id: UUID) -> Job:
     try:
         return Job.objects.using(database()).get(pk=id, user=user)
     except Job.DoesNotExist as exc:
-        raise Problem(404, "There is no such job. Ask jobs/ for those that there are.") from exc
+        raise Problem(404, "The job does not exist. GET jobs/ lists yours.") from exc
 
 
-def _json(text: str) -> HttpResponse:
-    return private(HttpResponse(text, content_type="application/json"))
+def _json_response(text: str) -> HttpResponse:
+    return prevent_caching(HttpResponse(text, content_type="application/json"))

@@ -1,12 +1,12 @@
-"""Everything that the browser client says, translated; so that it needs no catalogue of its own."""
+"""Translated texts of the browser client, which has no message catalog of its own."""
 
 from __future__ import annotations
 
 from django.utils.translation import gettext, pgettext
 
 
-def strings() -> dict[str, str]:
-    """Return the client's texts in the active language. ``{names}`` are filled by the client."""
+def client_strings() -> dict[str, str]:
+    """Return the texts in the active language by key. The client replaces ``{names}``."""
     return {
         "notifications": gettext("Notifications"),
         "bell": gettext("Notifications: {count} unread"),

@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key`` of a request: asked again within a day, it is answered with the job that it got."""
+"""The ``Idempotency-Key`` of a request: within 24 hours, an equal request with the same key gets the same job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import IntegrityError
 from django.http import HttpRequest
 from django.http.request import RawPostDataException
 
-from notifications.http.requests import reading
+from notifications.http.parsing import body_errors_as_problems
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job
 from notifications.problems import Problem
@@ -20,8 +20,8 @@ from notifications.validators import KEY
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-class KeyTaken(Exception):
-    """Another request with this key came first; its job belongs to ``owner`` (key)."""
+class IdempotencyKeyTaken(Exception):
+    """Another request has stored this key first, on a job of ``owner`` (key)."""
 
     def __init__(self, owner: Any) -> None:
         super().__init__(owner)
@@ -29,68 +29,71 @@ class KeyTaken(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
-    """What a request of a user (key) says, and a hash of the request."""
+class IdempotencyKey:
+    """The key that ``requester`` (user key) sent, with a hash of the request that came with it."""
 
-    told: str
-    hash: str
-    asker: Any
+    value: str
+    request_hash: str
+    requester: Any
 
-    def job(self, owner: Any) -> Job | None:
-        """Return the job of this owner (key) that an equal request got. Raises Problem 422 if it was another one."""
-        there = unique.job_with_key(owner, self._stored(owner))
-        if there is not None and there.idempotency_hash != self.hash:
+    def find_job(self, owner: Any) -> Job | None:
+        """Return the job of this owner (key) that has the key. Raises Problem 422 if it came with another request."""
+        job = unique.job_with_key(owner, self._stored_key(owner))
+        if job is not None and job.idempotency_hash != self.request_hash:
             raise Problem(
                 422,
-                "This Idempotency-Key came with another request within the last 24 hours. "
+                "This Idempotency-Key was used for a different request within the last 24 hours. "
                 "Send that request unchanged to repeat it, or this one with a new key.",
             )
-        return there
+        return job
 
-    def give(self, job: Job) -> None:
-        """Store the key on a job, unless it has one of its own. Raises ``KeyTaken``."""
+    def store_on(self, job: Job) -> None:
+        """Store the key on a job, unless it has one from ``.using(key=…)``. Raises ``IdempotencyKeyTaken``."""
         try:
-            unique.store_key(job, self._stored(job.user_id), self.hash)
+            unique.store_key(job, self._stored_key(job.user_id), self.request_hash)
         except IntegrityError as exc:
-            raise KeyTaken(job.user_id) from exc
+            raise IdempotencyKeyTaken(job.user_id) from exc
 
-    def _stored(self, owner: Any) -> str:
-        """Apart from what ``.using(key=…)`` stores, which has no space: nobody's header may take the key of a program.
-        On a job for somebody else it names who asked: keys are each user's own."""
-        stored = f"http {self.told}" if owner == self.asker else f"http {self.asker} {self.told}"
+    def _stored_key(self, owner: Any) -> str:
+        """Return the key as the job's column holds it.
+
+        The prefix has a space, which keys of ``.using(key=…)`` cannot have, so no header can take such a key. On a job
+        of another owner the requester is part of it: two requesters with the same key do not conflict.
+        """
+        stored = f"http {self.value}" if owner == self.requester else f"http {self.requester} {self.value}"
         return stored if len(stored) <= KEY else f"http sha256 {sha256(stored.encode()).hexdigest()}"
 
 
-def key_of(request: Any, asker: Any) -> Key | None:
-    """Return the key of a request of a user (key), None without one. ``request`` may be one of DRF's.
+def read_idempotency_key(request: Any, requester: Any) -> IdempotencyKey | None:
+    """Return the key of a request that ``requester`` (user key) sent, None without one.
 
-    Raises Problem 400 and 413.
+    ``request`` may be one of Django REST framework. Raises Problem 400 or 413.
     """
-    told = request.headers.get("Idempotency-Key")
-    if told is None:
+    value = request.headers.get("Idempotency-Key")
+    if value is None:
         return None
-    told = told.strip(" \t")  # no part of it, though some servers leave them
-    if not unique.KEY_PATTERN.fullmatch(told):
+    value = value.strip(" \t")  # not part of a header's value, but some servers leave them
+    if not unique.KEY_PATTERN.fullmatch(value):
         raise Problem(
             400,
-            f"The Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",
+            f"Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",
         )
-    with reading():
-        return Key(told=told, hash=_hash_of(request), asker=asker)
+    with body_errors_as_problems():
+        return IdempotencyKey(value=value, request_hash=_hash_request(request), requester=requester)
 
 
-def _hash_of(request: Any) -> str:
-    plain: HttpRequest = getattr(request, "_request", request)
+def _hash_request(request: Any) -> str:
+    django_request: HttpRequest = getattr(request, "_request", request)
     hash = sha256()
-    _add(hash, [plain.method, plain.path, plain.META.get("QUERY_STRING", "")])
-    if plain.method == "POST" and plain.content_type in FORM_TYPES:
-        # Not its bytes: they are gone once the CSRF check has looked for its token.
-        _add_form(hash, plain.POST)
-        _add_form(hash, plain.FILES)
+    _add_json(hash, [django_request.method, django_request.path, django_request.META.get("QUERY_STRING", "")])
+    if django_request.method == "POST" and django_request.content_type in FORM_TYPES:
+        # Fields instead of bytes: the CSRF check has parsed the form, and its bytes are gone.
+        _add_form(hash, django_request.POST)
+        _add_form(hash, django_request.FILES)
         return hash.hexdigest()
     try:
-        hash.update(plain.body)
-    except RawPostDataException:  # DRF has read it, or the view itself
+        hash.update(django_request.body)
+    except RawPostDataException:  # Django REST framework or the view has read the stream
         _add_parsed(hash, getattr(request, "data", None))
     return hash.hexdigest()
 
@@ -99,33 +102,33 @@ def _add_parsed(hash: Any, data: Any) -> None:
     if hasattr(data, "lists"):
         _add_form(hash, data)
     else:
-        _add(hash, data)
+        _add_json(hash, data)
 
 
 def _add_form(hash: Any, fields: Any) -> None:
     for name, values in fields.lists():
-        if name == "csrfmiddlewaretoken":  # another one after each sign-in
+        if name == "csrfmiddlewaretoken":  # changes with every sign-in
             continue
-        _add(hash, [name, len(values)])
+        _add_json(hash, [name, len(values)])
         for value in values:
             if hasattr(value, "chunks"):
                 _add_file(hash, value)
             else:
-                _add(hash, value)
+                _add_json(hash, value)
 
 
 def _add_file(hash: Any, file: Any) -> None:
-    _add(hash, [file.name, file.size])
+    _add_json(hash, [file.name, file.size])
     if file.closed:
         raise ValueError(
-            f"The file {file.name!r} was closed before accepted(), which compares it for the Idempotency-Key. "
-            "Leave it open: what wraps it, such as TextIOWrapper, is to be detached."
+            f"The file {file.name!r} was closed before accepted(), which reads it for the Idempotency-Key. "
+            "Leave it open: detach a wrapper such as TextIOWrapper after use."
         )
-    at = file.tell()
+    position = file.tell()
     for chunk in file.chunks():
         hash.update(chunk)
-    file.seek(at)
+    file.seek(position)
 
 
-def _add(hash: Any, value: Any) -> None:
+def _add_json(hash: Any, value: Any) -> None:
     hash.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Following a stream over HTTP, for clients without a WebSocket: ``sync/`` by asking, ``events/`` by listening."""
+"""Views that follow a stream over HTTP, for clients without a WebSocket: ``sync/`` (polling) and ``events/`` (SSE)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from notifications.http.prefer import seconds_to_wait, wait_slot_or_refuse
-from notifications.http.requests import aapi, admit, entity_tags, is_known, query_number, signed_in
-from notifications.http.waiting import WaitSlot, release_connections
-from notifications.problems import Problem, busy, private
+from notifications.http.access import check_request, is_signed_in
+from notifications.http.decorators import async_api_view
+from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
+from notifications.http.parsing import parse_query_integer
+from notifications.http.request_resources import release_connections
+from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
 from notifications.realtime.auth.sessions import session_of
 from notifications.realtime.transports.poll import Poll
@@ -26,7 +29,7 @@ from notifications.validators import INTEGER
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamRequest:
-    """Who asks, by which session, and the position that they have."""
+    """A request to follow the stream of ``user`` (key), whose client has everything up to ``epoch`` and ``seq``."""
 
     user: Any
     session: str | None
@@ -34,101 +37,109 @@ class StreamRequest:
     seq: int | None
 
 
-@aapi
+@async_api_view
 async def sync(request: HttpRequest) -> HttpResponse:
-    """Answer one sync frame, without ``n``: what followed ``epoch`` and ``seq``, or a snapshot without them.
+    """Return the changes since ``epoch`` and ``seq`` as one sync frame without ``n``, or a snapshot without them.
 
-    304 where ``If-None-Match`` names what is there already. With ``Prefer: wait=N`` it waits for something new, but not
-    under WSGI, where each waiting request would hold a thread.
+    304 if ``If-None-Match`` names the current position. ``Prefer: wait=N`` delays the response until there is a change,
+    at most N seconds. It is ignored under WSGI, where each waiting request would hold a thread.
     """
-    seconds = seconds_to_wait(request)
+    seconds = wait_seconds(request)
     if seconds:
-        found = await _wait(request, await sync_to_async(_parse_sync_request)(request), seconds)
+        catch_up = await _poll(request, await sync_to_async(_parse_sync_request)(request), seconds)
     else:
-        found = await sync_to_async(_read_catch_up)(request)
-    if is_known(found.etag, request):
+        catch_up = await sync_to_async(_read_catch_up)(request)
+    if is_not_modified(catch_up.etag, request):
         response = HttpResponse(status=304)
     else:
-        response = HttpResponse(frames.unnumbered(found.frame), content_type="application/json")
-    response["ETag"] = found.etag
+        response = HttpResponse(frames.unnumbered(catch_up.frame), content_type="application/json")
+    response["ETag"] = catch_up.etag
     if seconds:
         response["Preference-Applied"] = f"wait={seconds}"
-    return private(response)
+    return prevent_caching(response)
 
 
-@aapi
+@async_api_view
 async def events(request: HttpRequest) -> HttpResponseBase:
-    """Answer Server-Sent Events: what followed ``Last-Event-ID``, or ``epoch`` and ``seq``, and then what comes.
+    """Stream the changes since ``Last-Event-ID``, or since ``epoch`` and ``seq``, as Server-Sent Events.
 
-    204, which ends an EventSource for good, where nobody is signed in.
+    204 for a client that is not signed in: only this status stops an EventSource from reconnecting.
     """
-    asked = await sync_to_async(_parse_events_request)(request)
-    if asked is None:
-        return private(HttpResponse(status=204))
+    stream_request = await sync_to_async(_parse_events_request)(request)
+    if stream_request is None:
+        return prevent_caching(HttpResponse(status=204))
     if not isinstance(request, ASGIRequest):
-        raise Problem(501, "Events need an ASGI server, and this one is WSGI. Ask sync/ now and then.")
+        raise Problem(
+            501, "Server-Sent Events need an ASGI server. This is a WSGI server: poll sync/ instead."
+        )
     if request.method == "HEAD":
-        return _as_events(HttpResponse())
-    # GZipMiddleware would hold events back until it has a block of them.
+        return _set_event_headers(HttpResponse())
+    # GZipMiddleware would buffer events until it has a block of them.
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
-    return _as_events(StreamingHttpResponse(_stream(asked, wait_slot_or_refuse(asked.user))))
+    slot = require_wait_slot(stream_request.user)
+    return _set_event_headers(StreamingHttpResponse(_stream_events(stream_request, slot)))
 
 
 def _read_catch_up(request: HttpRequest) -> reader.CatchUp:
-    asked = _parse_sync_request(request)
-    return reader.catch_up(asked.user, asked.epoch, asked.seq)
+    stream_request = _parse_sync_request(request)
+    return reader.catch_up(stream_request.user, stream_request.epoch, stream_request.seq)
 
 
 def _parse_sync_request(request: HttpRequest) -> StreamRequest:
-    admit(request, "GET")
-    return _stream_request(request, request.GET.get("epoch"), query_number(request, "seq"))
+    check_request(request, "GET")
+    return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))
 
 
 def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
-    if request.method in ("GET", "HEAD") and not signed_in(request):
+    if request.method in ("GET", "HEAD") and not is_signed_in(request):
         return None
-    admit(request, "GET", "text/event-stream")
+    check_request(request, "GET", "text/event-stream")
     epoch, _, seq = header(request, "Last-Event-ID").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= INTEGER:
         return _stream_request(request, epoch, int(seq))
-    return _stream_request(request, request.GET.get("epoch"), query_number(request, "seq"))
+    return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))
 
 
 def _stream_request(request: HttpRequest, epoch: str | None, seq: int | None) -> StreamRequest:
     return StreamRequest(user=request.user.pk, session=session_of(request), epoch=epoch, seq=seq)
 
 
-async def _wait(request: HttpRequest, asked: StreamRequest, seconds: int) -> reader.CatchUp:
-    seat = wait_slot_or_refuse(asked.user)
+async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: int) -> reader.CatchUp:
+    slot = require_wait_slot(stream_request.user)
     try:
         await release_connections()
         poll = Poll(
-            hub.current_hub(), asked.user, asked.session, (asked.epoch, asked.seq), entity_tags(request)
+            hub.current_hub(),
+            stream_request.user,
+            stream_request.session,
+            (stream_request.epoch, stream_request.seq),
+            if_none_match(request),
         )
-        found = await poll.answer(seconds)
+        catch_up = await poll.answer(seconds)
     finally:
-        seat.leave()
+        slot.release()
     if poll.bye is close_reasons.SIGNED_OUT:
-        raise Problem(401, "Nobody is signed in any more. Sign in and try again.")
-    if found is None and poll.bye is close_reasons.GOING_AWAY:
-        raise Problem(503, close_reasons.GOING_AWAY.detail, headers={"Retry-After": "2"})
-    if found is None:
-        raise busy()
-    return found
+        raise Problem(401, "You have been signed out. Sign in and try again.")
+    if catch_up is None and poll.bye is close_reasons.GOING_AWAY:
+        retry_after = str(DATABASE_RETRY_SECONDS)
+        raise Problem(503, close_reasons.GOING_AWAY.detail, headers={"Retry-After": retry_after})
+    if catch_up is None:
+        raise database_unavailable()
+    return catch_up
 
 
-async def _stream(asked: StreamRequest, seat: WaitSlot) -> AsyncGenerator[bytes]:
+async def _stream_events(stream_request: StreamRequest, slot: WaitSlot) -> AsyncGenerator[bytes]:
     try:
         await release_connections()
-        stream = EventStream(hub.current_hub(), asked.user, asked.session)
-        async with aclosing(stream.events(asked.epoch, asked.seq)) as events:
+        stream = EventStream(hub.current_hub(), stream_request.user, stream_request.session)
+        async with aclosing(stream.events(stream_request.epoch, stream_request.seq)) as events:
             async for event in events:
                 yield event
     finally:
-        seat.leave()
+        slot.release()
 
 
-def _as_events(response: HttpResponseBase) -> HttpResponseBase:
+def _set_event_headers(response: HttpResponseBase) -> HttpResponseBase:
     response["Content-Type"] = "text/event-stream"
-    response["X-Accel-Buffering"] = "no"  # nginx passes on what it gets
-    return private(response)
+    response["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the response
+    return prevent_caching(response)

@@ -1,4 +1,4 @@
-"""``{% notifications %}``: the bell, the toasts and their script, once per page, for whoever is signed in."""
+"""Template tags: ``{% notifications %}`` renders bell, toasts and script, once in a page of a signed-in user."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
 
 from notifications.http import csrf
-from notifications.http.client_strings import strings
+from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.streams import pages
 
 register = template.Library()
 logger = logging.getLogger("notifications")
 
-#: Where the WebSocket is, below the script name.
-SOCKET = "ws/notifications/"
-STYLE = "notifications/notifications.css"
+#: Path of the WebSocket below the script name.
+WEBSOCKET_PATH = "ws/notifications/"
+STYLESHEET = "notifications/notifications.css"
 MODULES = (
     "client",
     "connection",
@@ -42,59 +42,66 @@ MODULES = (
     "toasts",
     "progress",
 )
-NO_JOB = "00000000-0000-0000-0000-000000000000"
+#: Id in the URL of a job that the script replaces with the id of a real one.
+PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @register.inclusion_tag("notifications/bell.html", takes_context=True)
 def notifications(context: template.Context) -> dict[str, Any]:
-    """Render bell, toasts and script, with the position of the user's stream; nothing if nobody is signed in.
+    """Render bell, toasts and script with the position of the user's stream. Render nothing for anonymous users.
 
-    With a running event loop there is no query, and who the user is may not be known: then the client starts from a
-    snapshot. Never raises for want of a user, of a database or of the app's URLs.
+    In an event loop the tag makes no query, and the user may not be loaded yet: the client then starts from a snapshot.
+    A missing user, an unavailable database and unmounted URLs never raise an error.
     """
     request = context.get("request")
-    # Compared with None, never tested for truth: that would load a lazy user.
+    # "is None", because a truth test would load a lazy user from the database.
     user = context.get("user") if getattr(request, "user", None) is None else request.user
-    waits = _in_event_loop()
-    known = user is not None and not (waits and isinstance(user, LazyObject) and user._wrapped is empty)
-    if known and not user.is_authenticated:
+    in_event_loop = _in_event_loop()
+    is_loaded = user is not None and not (
+        in_event_loop and isinstance(user, LazyObject) and user._wrapped is empty
+    )
+    if is_loaded and not user.is_authenticated:
         return {}
-    mark = page_user.mark(user.pk) if known else ""
+    page_user_mark = page_user.mark(user.pk) if is_loaded else ""
     try:
-        addresses = _addresses(f"?{page_user.PARAMETER}={mark}" if mark else "")
+        urls = _urls(f"?{page_user.PARAMETER}={page_user_mark}" if page_user_mark else "")
     except NoReverseMatch:
-        logger.error('{% notifications %} needs path("notifications/", include("notifications.urls")).')
+        logger.error(
+            "Could not render {% notifications %}, because the app's URLs are not mounted. "
+            'Add path("notifications/", include("notifications.urls")) to the URLconf.'
+        )
         return {}
     position = None
-    if known:
-        position = context.get("notifications_position") or (None if waits else _position(user.pk))
+    if is_loaded:
+        position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
+    modules = {name: static(f"notifications/{name}.js") for name in MODULES}
     return {
-        "nonce": _nonce(context, request),
-        "css": static(STYLE),
-        "entry": static("notifications/notifications.js"),
-        "preloads": (modules := {name: static(f"notifications/{name}.js") for name in MODULES}).values(),
+        "nonce": _csp_nonce(context, request),
+        "stylesheet": static(STYLESHEET),
+        "entry_module": static("notifications/notifications.js"),
+        "preloads": modules.values(),
         "modules": json.dumps(modules),
-        "strings": json.dumps(strings(), ensure_ascii=False),
+        "strings": json.dumps(client_strings(), ensure_ascii=False),
         "position": position,
-        "browser_key": mark,
-        "csrf_header": csrf.header(),
-        "csrf_cookie": csrf.readable_cookie(),
-        "csrf": _token(request, known),
-        **addresses,
+        "page_user_mark": page_user_mark,
+        "csrf_header": csrf.header_name(),
+        "csrf_cookie": csrf.readable_cookie_name(),
+        "script_csrf_token": _csrf_token(request, is_loaded),  # Django overwrites a variable named csrf_token
+        "urls": urls,
     }
 
 
 @register.simple_tag(takes_context=True)
 def notifications_style(context: template.Context) -> str:
-    """Render the link to the app's style sheet, for the head of the app's own pages."""
-    nonce = _nonce(context, context.get("request"))
+    """Render the link to the app's stylesheet, for the head of the app's own pages."""
+    nonce = _csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLE), attribute)
+    return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLESHEET), attribute)
 
 
 @register.simple_tag
 def notifications_site() -> str:
-    """Return where the project begins: ``/``, or its script name."""
+    """Return the root path of the project: ``/`` or the script name."""
     return get_script_prefix()
 
 
@@ -106,14 +113,14 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _addresses(query: str) -> dict[str, str]:
+def _urls(query: str) -> dict[str, str]:
     return {
         "inbox": reverse("notifications:inbox"),
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,
         "read": reverse("notifications:api-notifications-read") + query,
-        "job": reverse("notifications:api-job", args=[NO_JOB]) + query,
-        "socket": get_script_prefix() + SOCKET + query,
+        "job": reverse("notifications:api-job", args=[PLACEHOLDER_JOB_ID]) + query,
+        "socket": get_script_prefix() + WEBSOCKET_PATH + query,
     }
 
 
@@ -121,12 +128,12 @@ def _position(user: Any) -> pages.StreamPosition | None:
     try:
         return pages.read_stream_position(user)
     except (DatabaseError, SynchronousOnlyOperation):
-        logger.exception("{%% notifications %%} could not read where the stream of user %s is.", user)
+        logger.exception("Could not read the stream position for {%% notifications %%}: user %s", user)
         return None
 
 
-def _nonce(context: template.Context, request: Any) -> str:
-    """The nonce of the page's Content-Security-Policy: Django's from 6.0 on, or django-csp's. Reading it makes it."""
+def _csp_nonce(context: template.Context, request: Any) -> str:
+    """Return the nonce of the Content-Security-Policy, from Django 6 or django-csp, or ``""``. Reading it creates it."""
     for nonce in (
         context.get("csp_nonce"),
         getattr(request, "_csp_nonce", None),
@@ -137,8 +144,10 @@ def _nonce(context: template.Context, request: Any) -> str:
     return ""
 
 
-def _token(request: Any, known: bool) -> str:
-    # Django keeps a new one in a new session, if told to use sessions: not for whoever may be a passer-by.
-    if request is None or (settings.CSRF_USE_SESSIONS and not known and "CSRF_COOKIE" not in request.META):
+def _csrf_token(request: Any, is_loaded: bool) -> str:
+    # With CSRF_USE_SESSIONS a new token creates a session, which an anonymous visitor must not get.
+    if request is None or (
+        settings.CSRF_USE_SESSIONS and not is_loaded and "CSRF_COOKIE" not in request.META
+    ):
         return ""
     return get_token(request)

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document: what it says of limits and choices is taken from the code."""
+"""Build the OpenAPI 3.1 document of the API. Limits and choices in it are those of the code."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from django.conf import settings
 from notifications import __version__
 from notifications.http import csrf
 from notifications.http.openapi.operations import PATHS
-from notifications.http.openapi.parts import HEADERS, PARAMETERS, RESPONSES
+from notifications.http.openapi.components import HEADERS, PARAMETERS, RESPONSES
 from notifications.http.openapi.schemas import SCHEMAS
 
-ABOUT = (
-    "Background jobs and notifications of whoever is signed in. "
-    "Somebody else's are answered like those that do not exist. Times are UTC. "
-    "Keys that are not known are ignored, on both sides; all that are named here are there unless they are optional."
+DESCRIPTION = (
+    "Background jobs and notifications of the signed-in user. Those of other users are treated as if they did not exist. "
+    "Times are UTC. Clients and server ignore unknown keys. Keys are always present unless they are marked as optional."
 )
 
 
-def document(server: str) -> dict[str, Any]:
-    """Return the document. ``server`` is the path below which its paths are."""
+def build_document(server: str) -> dict[str, Any]:
+    """Return the document. ``server`` is the path at which the API is mounted."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "asyncsite-notifications",
             "version": __version__,
-            "description": ABOUT,
+            "description": DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": server}],
@@ -42,8 +41,8 @@ def document(server: str) -> dict[str, Any]:
                 "csrf": {
                     "type": "apiKey",
                     "in": "header",
-                    "name": csrf.header(),
-                    "description": f"Of requests that change something: {csrf.source()}.",
+                    "name": csrf.header_name(),
+                    "description": f"Required for POST: {csrf.token_source()}.",
                 },
             },
         },

@@ -1,123 +1,148 @@
-"""What can be asked, below ``api/``."""
+"""Operations of the OpenAPI document: the paths below ``api/``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from notifications.http.api_views import MAX_PAGE_SIZE, PAGE_SIZE
-from notifications.http.openapi.parts import STATUS, Part, answer, in_header, in_query, named
-from notifications.http.openapi.schemas import EPOCH, ID, number, ref, text
+from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from notifications.http.openapi.components import (
+    STATUS,
+    Part,
+    component_refs,
+    header_parameter,
+    query_parameter,
+    response,
+)
+from notifications.http.openapi.schemas import EPOCH, ID, integer, ref, string
 from notifications.models import Job
 from notifications.streams.inbox import MAX_MARKED_ROWS, VERBS
 
-#: What any of them may answer, and those that change something.
-READS = ("BadRequest", "SignedOut", "NotAcceptable", "Busy")
-CHANGES = (*READS, "Forbidden")
+#: Problems of every GET and of every POST.
+GET_ERRORS = ("BadRequest", "SignedOut", "NotAcceptable", "Busy")
+POST_ERRORS = (*GET_ERRORS, "Forbidden")
 
-LIMIT = in_query(
+LIMIT = query_parameter(
     "limit",
-    {"type": "integer", "minimum": 1, "default": PAGE_SIZE},
-    f"Items, at most {MAX_PAGE_SIZE}; more are cut.",
+    {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE},
+    f"Maximum number of items. Values over {MAX_PAGE_SIZE} are reduced to it.",
 )
-STATE = in_query("state", {"type": "string", "enum": list(Job.State.values)}, "Only jobs in this state.")
-YES_OR_NO = {"type": "integer", "enum": [0, 1]}
+STATE = query_parameter(
+    "state", {"type": "string", "enum": list(Job.State.values)}, "Return jobs in this state only."
+)
+ZERO_OR_ONE = {"type": "integer", "enum": [0, 1]}
 POSITION = [
-    in_query("epoch", EPOCH, "What the last answer said; without it, or another one: a snapshot."),
-    in_query("seq", number(), "What the last answer said; without it: a snapshot."),
+    query_parameter(
+        "epoch",
+        EPOCH,
+        "The epoch of the last response. If it is absent or not current, a snapshot is returned.",
+    ),
+    query_parameter(
+        "seq", integer(), "The seq of the last response. If it is absent, a snapshot is returned."
+    ),
 ]
 
 
 def operation(
-    id: str, tag: str, summary: str, responses: Part, errors: tuple[str, ...], **more: Any
+    id: str, tag: str, summary: str, responses: Part, errors: tuple[str, ...], **fields: Any
 ) -> dict[str, Any]:
-    told = {STATUS[name]: named("responses", name)[0] for name in errors}
-    found = {"operationId": id, "tags": [tag], "summary": summary, **more}
-    return found | {"responses": dict(sorted((responses | told).items()))}
+    """Return an operation. ``errors`` are names of problems in ``components.RESPONSES``."""
+    problems = {STATUS[name]: component_refs("responses", name)[0] for name in errors}
+    result = {"operationId": id, "tags": [tag], "summary": summary, **fields}
+    return result | {"responses": dict(sorted((responses | problems).items()))}
 
 
-def get(id: str, tag: str, summary: str, responses: Part, *errors: str, **more: Any) -> dict[str, Any]:
-    return {"get": operation(id, tag, summary, responses, (*READS, *errors), **more)}
+def get(id: str, tag: str, summary: str, responses: Part, *errors: str, **fields: Any) -> dict[str, Any]:
+    return {"get": operation(id, tag, summary, responses, (*GET_ERRORS, *errors), **fields)}
 
 
-def post(id: str, tag: str, summary: str, responses: Part, *errors: str, **more: Any) -> dict[str, Any]:
+def post(id: str, tag: str, summary: str, responses: Part, *errors: str, **fields: Any) -> dict[str, Any]:
     security: list[Part] = [{"session": [], "csrf": []}]
-    return {"post": operation(id, tag, summary, responses, (*CHANGES, *errors), security=security, **more)}
+    return {
+        "post": operation(id, tag, summary, responses, (*POST_ERRORS, *errors), security=security, **fields)
+    }
 
 
 def link(operation: str, **parameters: str) -> Part:
     return {"operationId": operation, "parameters": parameters}
 
 
-def links_to_job(where: str) -> Part:
-    return {id: link(id, id=where) for id in ("getJob", "getJobResult", "cancelJob", "retryJob")}
+def links_to_job(id_expression: str) -> Part:
+    """Return links to the operations of a job. ``id_expression`` is where its id stands in the response."""
+    return {id: link(id, id=id_expression) for id in ("getJob", "getJobResult", "cancelJob", "retryJob")}
 
 
-A_JOB = ("ETag", "RetryAfterUntilDone")
-UNCHANGED = answer("It has not changed.", headers=("ETag", "PreferenceApplied"))
-MARK = {verb: f"{verb[0].upper()}{verb[1:]}" for verb in VERBS}
+JOB_HEADERS = ("ETag", "RetryAfterUntilDone")
+NOT_MODIFIED = response("Not modified.", headers=("ETag", "PreferenceApplied"))
+MARK_VERBS = {verb: f"{verb[0].upper()}{verb[1:]}" for verb in VERBS}
 
 JOBS: Part = {
     "/jobs/": get(
         "listJobs",
         "jobs",
-        "Own jobs, newest first",
-        {"200": answer("A page of them.", ref("Jobs"), links=links_to_job("$response.body#/items/0/id"))},
+        "List your jobs, newest first",
+        {
+            "200": response(
+                "A page of the list.", ref("Jobs"), links=links_to_job("$response.body#/items/0/id")
+            )
+        },
         "WrongValue",
-        parameters=[STATE, LIMIT, in_query("after", ID, "The next of the page before.")],
+        parameters=[STATE, LIMIT, query_parameter("after", ID, "The value of next in the previous page.")],
     ),
     "/jobs/{id}/": get(
         "getJob",
         "jobs",
-        "A job, as it is now",
+        "Get a job",
         {
-            "200": answer(
+            "200": response(
                 "The job.",
                 ref("Job"),
-                headers=(*A_JOB, "PreferenceApplied"),
+                headers=(*JOB_HEADERS, "PreferenceApplied"),
                 links=links_to_job("$response.body#/id"),
             ),
-            "304": UNCHANGED,
+            "304": NOT_MODIFIED,
         },
         "NotFound",
         "TooMany",
-        parameters=named("parameters", "Id", "Prefer", "IfNoneMatch"),
+        parameters=component_refs("parameters", "Id", "Prefer", "IfNoneMatch"),
     ),
     "/jobs/{id}/result/": get(
         "getJobResult",
         "jobs",
-        "What the task returned",
-        {"200": answer("Any JSON.", {})},
+        "Get the result of a job",
+        {"200": response("The value that the task returned.", {})},
         "NotFound",
         "Conflict",
-        parameters=named("parameters", "Id"),
+        parameters=component_refs("parameters", "Id"),
     ),
     "/jobs/{id}/cancel/": post(
         "cancelJob",
         "jobs",
         "Cancel a job",
         {
-            "200": answer("It is cancelled.", ref("Job"), headers=A_JOB),
-            "202": answer(
-                "It runs and is asked to end; a result that is stored first wins.", ref("Job"), headers=A_JOB
+            "200": response("The job is cancelled.", ref("Job"), headers=JOB_HEADERS),
+            "202": response(
+                "The job runs and was asked to stop. It may still finish with another state.",
+                ref("Job"),
+                headers=JOB_HEADERS,
             ),
         },
         "BadRequest",
         "NotFound",
         "Conflict",
         "TooLarge",
-        parameters=named("parameters", "Id"),
+        parameters=component_refs("parameters", "Id"),
     ),
     "/jobs/{id}/retry/": post(
         "retryJob",
         "jobs",
-        "Have a job tried again that failed or was cancelled",
-        {"202": answer("It is queued again.", ref("Job"), headers=A_JOB)},
+        "Retry a failed or cancelled job",
+        {"202": response("The job is queued again.", ref("Job"), headers=JOB_HEADERS)},
         "BadRequest",
         "NotFound",
         "Conflict",
         "TooLarge",
         "TooMany",
-        parameters=named("parameters", "Id"),
+        parameters=component_refs("parameters", "Id"),
     ),
 }
 
@@ -125,10 +150,10 @@ NOTIFICATIONS: Part = {
     "/notifications/": get(
         "listNotifications",
         "notifications",
-        "Own notifications, newest first, and the position that was read before them",
+        "List your notifications, newest first, with the position of the stream",
         {
-            "200": answer(
-                "A page of them.",
+            "200": response(
+                "A page of the list.",
                 ref("Notifications"),
                 links={
                     verb: {"operationId": verb, "requestBody": {"up_to": "$response.body#/seq"}}
@@ -138,64 +163,73 @@ NOTIFICATIONS: Part = {
         },
         "WrongValue",
         parameters=[
-            in_query("unread", YES_OR_NO, "1: only those not read; 0: only the read."),
-            in_query("archived", YES_OR_NO, "1: only the archived; without it they are left out."),
-            in_query(
-                "category", text(), "Only of this category; an empty one: only those without a category."
+            query_parameter("unread", ZERO_OR_ONE, "1: unread notifications only. 0: read ones only."),
+            query_parameter(
+                "archived", ZERO_OR_ONE, "1: archived notifications only. Otherwise they are left out."
+            ),
+            query_parameter(
+                "category", string(), "Notifications of this category only. Empty: those without a category."
             ),
             LIMIT,
-            in_query("after", number(), "The next of the page before."),
+            query_parameter("after", integer(), "The value of next in the previous page."),
         ],
     ),
     **{
         f"/notifications/{verb}/": post(
             verb,
             "notifications",
-            f"{words} notifications: those that are not so already, at most {MAX_MARKED_ROWS:,} at once, oldest first",
-            {"200": answer("All of them have a number now.", ref("Marked"))},
+            f"{title} notifications, oldest first, at most {MAX_MARKED_ROWS:,} in one request",
+            {"200": response("The notifications are marked and numbered.", ref("Marked"))},
             "TooLarge",
             "UnsupportedType",
             "WrongValue",
             requestBody={"required": True, "content": {"application/json": {"schema": ref("Mark")}}},
         )
-        for verb, words in MARK.items()
+        for verb, title in MARK_VERBS.items()
     },
 }
 
-FOLLOWING: Part = {
+STREAM: Part = {
     "/sync/": get(
         "sync",
-        "following",
-        "What followed a position, or a snapshot",
+        "stream",
+        "Get the changes after a position, or a snapshot",
         {
-            "200": answer(
-                "A frame.",
+            "200": response(
+                "A sync frame.",
                 ref("Sync"),
                 headers=("ETag", "PreferenceApplied"),
                 links={
                     "sync": link("sync", epoch="$response.body#/epoch", seq="$response.body#/seq"),
                 },
             ),
-            "304": UNCHANGED,
+            "304": NOT_MODIFIED,
         },
         "WrongValue",
         "TooMany",
-        parameters=[*POSITION, *named("parameters", "Prefer", "IfNoneMatch")],
+        parameters=[*POSITION, *component_refs("parameters", "Prefer", "IfNoneMatch")],
     ),
     "/events/": {
         "get": operation(
             "events",
-            "following",
-            "The same as Server-Sent Events, as they come",
+            "stream",
+            "Stream changes as Server-Sent Events",
             {
                 "200": {
-                    "description": "Events named after the op of their frame; the ids are epoch:seq.",
-                    "content": {"text/event-stream": {"schema": text()}},
+                    "description": "Events named after the op of their frame, with ids of the form epoch:seq.",
+                    "content": {"text/event-stream": {"schema": string()}},
                 },
-                "204": answer("Nobody is signed in: do not come back."),
+                "204": response("You are not signed in. Do not reconnect."),
             },
             ("BadRequest", "NotAcceptable", "WrongValue", "TooMany", "NoEvents", "Busy"),
-            parameters=[*POSITION, in_header("Last-Event-ID", text(), "The id of the last event; it wins.")],
+            parameters=[
+                *POSITION,
+                header_parameter(
+                    "Last-Event-ID",
+                    string(),
+                    "The id of the last event. It takes precedence over epoch and seq.",
+                ),
+            ],
             security=[{"session": []}, {}],
         )
     },
@@ -206,13 +240,16 @@ DESCRIPTION: Part = {
         "get": operation(
             "openapi",
             "description",
-            "This document",
-            {"200": answer("An OpenAPI document.", {"type": "object"}, headers=("ETag",)), "304": UNCHANGED},
+            "Get this document",
+            {
+                "200": response("An OpenAPI document.", {"type": "object"}, headers=("ETag",)),
+                "304": NOT_MODIFIED,
+            },
             ("BadRequest",),
-            parameters=named("parameters", "IfNoneMatch"),
+            parameters=component_refs("parameters", "IfNoneMatch"),
             security=[],
         )
     }
 }
 
-PATHS = JOBS | NOTIFICATIONS | FOLLOWING | DESCRIPTION
+PATHS = JOBS | NOTIFICATIONS | STREAM | DESCRIPTION

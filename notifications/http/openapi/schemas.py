@@ -1,4 +1,4 @@
-"""The items, frames and errors, as JSON Schema has them. All keys are always there, unless it is said otherwise."""
+"""JSON Schemas of items, frames and errors."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from notifications.streams.inbox import LEVELS
 Schema = dict[str, Any]
 
 
-def text(most: int | None = None, *, null: bool = False, **more: Any) -> Schema:
-    bound = {} if most is None else {"maxLength": most}
-    return {"type": ["string", "null"] if null else "string", **bound, **more}
+def string(max_length: int | None = None, *, nullable: bool = False, **keywords: Any) -> Schema:
+    limit = {} if max_length is None else {"maxLength": max_length}
+    return {"type": ["string", "null"] if nullable else "string", **limit, **keywords}
 
 
-def number(*, null: bool = False, low: int = 0, **more: Any) -> Schema:
-    kinds = ["integer", "null"] if null else "integer"
-    return {"type": kinds, "minimum": low, "maximum": validators.INTEGER, **more}
+def integer(*, nullable: bool = False, **keywords: Any) -> Schema:
+    """Return the schema of an integer from 0 to the largest one that JavaScript represents exactly."""
+    types = ["integer", "null"] if nullable else "integer"
+    return {"type": types, "minimum": 0, "maximum": validators.INTEGER, **keywords}
 
 
-def a_list(items: Schema, **more: Any) -> Schema:
-    return {"type": "array", "items": items, **more}
+def array(items: Schema, **keywords: Any) -> Schema:
+    return {"type": "array", "items": items, **keywords}
 
 
-def an_object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), **more: Any) -> Schema:
+def object_of(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), **keywords: Any) -> Schema:
+    """Return the schema of an object whose properties are required, except the ``optional`` ones."""
     required = [name for name in properties if name not in optional]
     return {
         "type": "object",
         **({"required": required} if required else {}),
         "properties": properties,
-        **more,
+        **keywords,
     }
 
 
@@ -42,148 +44,162 @@ def ref(name: str) -> Schema:
 
 ID = {"type": "string", "format": "uuid"}
 TIME = {"type": "string", "format": "date-time"}
-NO_TIME = {"type": ["string", "null"], "format": "date-time"}
-YES_OR_NO = {"type": "boolean"}
-PATH = text(description="A path on this server.")
-LINK = text(validators.URL, null=True, description="A path on this server, or an http(s) address.")
-EPOCH = text(description="The life of all sequences of the database. Another one: start anew.")
-UNREAD = number(description="Notifications that are neither read nor archived.")
-POSITION = number(description="The position of the stream, read before the items.")
+NULLABLE_TIME = {"type": ["string", "null"], "format": "date-time"}
+BOOLEAN = {"type": "boolean"}
+PATH = string(description="A path on this server.")
+LINK = string(validators.URL, nullable=True, description="A path on this server, or an http(s) address.")
+EPOCH = string(
+    description="Identifies the database. After a change of epoch, positions are invalid: start from a snapshot."
+)
+UNREAD = integer(description="Notifications that are neither read nor archived.")
+POSITION = integer(description="The position of the stream, which was read before the items.")
 
-ERROR = an_object(
+ERROR = object_of(
     {
-        "type": text(description="What kind of error it is, as a URI reference."),
-        "title": text(),
-        "detail": text(validators.DETAIL),
+        "type": string(description="The kind of error, as a URI reference."),
+        "title": string(),
+        "detail": string(validators.DETAIL),
     },
     description="Why a job failed (RFC 9457).",
 )
 
-PROBLEM = an_object(
+PROBLEM = object_of(
     {
-        "type": text(),
-        "title": text(),
+        "type": string(),
+        "title": string(),
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": text(description="What is wrong, and what to do."),
-        "errors": a_list(
-            an_object({"field": text(), "detail": text()}), description="The values that are wrong."
+        "detail": string(description="What is wrong, and how to fix it."),
+        "errors": array(
+            object_of({"field": string(), "detail": string()}), description="The invalid values."
         ),
     },
     optional=("errors",),
-    description="An answer that is an error (RFC 9457).",
+    description="An error response (RFC 9457).",
 )
 
-NOTIFICATION = an_object(
+NOTIFICATION = object_of(
     {
         "kind": {"const": "notification"},
         "id": ID,
-        "seq": number(description="The position of its last change."),
-        "raised": number(description="The position at which it came first; it never changes."),
+        "seq": integer(description="The position of its last change."),
+        "raised": integer(description="The position at which it was first numbered. It never changes."),
         "level": {"type": "string", "enum": list(LEVELS)},
-        "category": text(validators.CATEGORY),
-        "title": text(validators.TITLE),
-        "body": text(validators.BODY),
+        "category": string(validators.CATEGORY),
+        "title": string(validators.TITLE),
+        "body": string(validators.BODY),
         "url": LINK,
-        "job": {**ID, "type": ["string", "null"], "description": "The job that made it."},
+        "job": {**ID, "type": ["string", "null"], "description": "The id of the job that created it."},
         "created_at": TIME,
-        "read_at": NO_TIME,
-        "archived_at": NO_TIME,
+        "read_at": NULLABLE_TIME,
+        "archived_at": NULLABLE_TIME,
         "data": {"type": "object"},
     },
     description="A durable message to one user.",
 )
 
-JOB = an_object(
+JOB = object_of(
     {
         "kind": {"const": "job"},
         "id": ID,
-        "seq": number(description="The position of its end; 0 while it is active."),
-        "version": number(description="Raised by every change."),
-        "title": text(validators.TITLE),
-        "task": text(),
+        "seq": integer(description="The position of its last change, 0 while the job is active."),
+        "version": integer(description="Increases with every change."),
+        "title": string(validators.TITLE),
+        "task": string(),
         "state": {"type": "string", "enum": list(Job.State.values)},
-        "done": YES_OR_NO,
-        "attempt": number(),
-        "max_attempts": number(),
+        "done": BOOLEAN,
+        "attempt": integer(),
+        "max_attempts": integer(),
         "progress": {
             "oneOf": [
                 {"type": "null"},
-                an_object(
-                    {"current": number(), "total": number(null=True), "message": text(validators.PROGRESS)}
+                object_of(
+                    {
+                        "current": integer(),
+                        "total": integer(nullable=True),
+                        "message": string(validators.PROGRESS),
+                    }
                 ),
             ]
         },
         "created_at": TIME,
-        "started_at": NO_TIME,
-        "finished_at": NO_TIME,
-        "run_after": NO_TIME,
+        "started_at": NULLABLE_TIME,
+        "finished_at": NULLABLE_TIME,
+        "run_after": NULLABLE_TIME,
         "error": {"oneOf": [{"type": "null"}, ref("Error")]},
         "url": LINK,
-        "links": an_object(
+        "links": object_of(
             {
                 "self": PATH,
-                "result": {**PATH, "type": ["string", "null"], "description": "Once it has succeeded."},
-                "cancel": {**PATH, "type": ["string", "null"], "description": "Until it is done."},
+                "result": {
+                    **PATH,
+                    "type": ["string", "null"],
+                    "description": "Null until the job has succeeded.",
+                },
+                "cancel": {**PATH, "type": ["string", "null"], "description": "Null when the job is done."},
                 "retry": {
                     **PATH,
                     "type": ["string", "null"],
-                    "description": "If it failed or was cancelled.",
+                    "description": "Null unless the job has failed or was cancelled.",
                 },
             }
         ),
     },
-    description="One asked-for execution of a task.",
+    description="One execution of a task.",
 )
 
-SYNC = an_object(
+SYNC = object_of(
     {
         "op": {"const": "sync"},
         "epoch": EPOCH,
-        "prev": number(null=True, description="What it follows; null: a snapshot, forget what you have."),
-        "seq": number(description="Where it leads."),
-        "reset": YES_OR_NO,
-        "more": {**YES_OR_NO, "description": "Ask again, from seq."},
+        "prev": integer(
+            nullable=True, description="The position that the frame follows. Null in a snapshot."
+        ),
+        "seq": integer(description="The position after the frame."),
+        "reset": BOOLEAN,
+        "more": {**BOOLEAN, "description": "More changes follow: send another request with seq."},
         "unread": UNREAD,
-        "items": a_list({"oneOf": [ref("Notification"), ref("Job")]}),
-        "jobs": a_list(ref("Job"), description="The active jobs. Absent while there is more."),
+        "items": array({"oneOf": [ref("Notification"), ref("Job")]}),
+        "jobs": array(ref("Job"), description="The active jobs. Absent if more is true."),
     },
     optional=("jobs",),
-    description="What followed a position.",
+    description="The changes after a position, or a snapshot.",
 )
 
-JOBS = an_object({"items": a_list(ref("Job")), "next": {**ID, "type": ["string", "null"]}})
+JOBS = object_of({"items": array(ref("Job")), "next": {**ID, "type": ["string", "null"]}})
 
-NOTIFICATIONS = an_object(
+NOTIFICATIONS = object_of(
     {
-        "items": a_list(ref("Notification")),
-        "next": number(null=True, description="What to ask for as after; null on the last page."),
+        "items": array(ref("Notification")),
+        "next": integer(
+            nullable=True, description="The value of after for the next page, null on the last page."
+        ),
         "epoch": EPOCH,
         "seq": POSITION,
         "unread": UNREAD,
     }
 )
 
-MARK = an_object(
+MARK = object_of(
     {
-        "up_to": number(
-            description="Touch none that was raised after this position, which has been reached."
+        "up_to": integer(
+            description="Leave notifications that were raised after this position unchanged. At most the current position."
         ),
         "ids": {
             "type": ["array", "null"],
             "items": ID,
             "maxItems": MAX_IDS,
-            "description": "Only these; absent or null: all.",
+            "description": "The notifications to mark. Absent or null: all.",
         },
     },
     optional=("ids",),
 )
 
-MARKED = an_object(
+MARKED = object_of(
     {
         "epoch": EPOCH,
         "seq": POSITION,
         "unread": UNREAD,
-        "more": {**YES_OR_NO, "description": "Not all of them yet: send it again."},
+        "more": {**BOOLEAN, "description": "The limit of one request was reached: send it again."},
     }
 )
 

@@ -1,4 +1,4 @@
-"""``GET openapi.json``, for everybody: it says nothing of anybody."""
+"""The view of ``openapi.json``, which needs no user."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
-from notifications.http.openapi.document import document
-from notifications.http.requests import exempt_from_host, is_known
-from notifications.problems import Problem, answers_problems
+from notifications.http.decorators import exempt_from_project
+from notifications.http.negotiation import is_not_modified
+from notifications.http.openapi.document import build_document
+from notifications.problems import Problem, exceptions_as_problems
 
 
-@exempt_from_host
+@exempt_from_project
 @csrf_exempt
-@answers_problems
+@exceptions_as_problems
 def openapi(request: HttpRequest) -> HttpResponse:
-    """Answer the OpenAPI document of the API as it is mounted here; 304 if it is known."""
+    """Return the OpenAPI document, or 304 if ``If-None-Match`` names its entity tag."""
     if request.method not in ("GET", "HEAD"):
-        raise Problem(405, f"{request.method} is not allowed here. Use GET.", headers={"Allow": "GET, HEAD"})
-    text = serializers.encode(document(reverse("notifications:api-openapi").rpartition("/")[0]))
+        raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
+    text = serializers.encode(build_document(reverse("notifications:api-openapi").rpartition("/")[0]))
     etag = f'"{sha256(text.encode()).hexdigest()[:32]}"'
-    known = is_known(etag, request)
-    response = HttpResponse(status=304) if known else HttpResponse(text, content_type="application/json")
+    if is_not_modified(etag, request):
+        response = HttpResponse(status=304)
+    else:
+        response = HttpResponse(text, content_type="application/json")
     response["ETag"] = etag
     response["Cache-Control"] = "no-cache"
     return response

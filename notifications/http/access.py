@@ -1,0 +1,56 @@
+"""Check whether a request to the API is allowed: user, method, media type, size and CSRF token."""
+
+from __future__ import annotations
+
+from django.db import DataError
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+
+from notifications.http import csrf
+from notifications.http.negotiation import preferred_media_type
+from notifications.http.parsing import body_errors_as_problems, check_content_length
+from notifications.problems import Problem
+from notifications.realtime.auth import page_user
+
+
+def check_request(request: HttpRequest, method: str, media_type: str = "application/json") -> None:
+    """Check a request to a view that takes ``method`` (GET takes HEAD too) and returns ``media_type``.
+
+    Raises Problem: 401, 405, 406, 400, 413 or 403, the first that applies.
+    """
+    if not is_signed_in(request):
+        raise Problem(401, "You are not signed in. Sign in and try again.")
+    if not page_user.is_meant(request.META.get("QUERY_STRING", ""), request.user.pk):
+        raise Problem(401, "A different user has signed in since this page was loaded. Reload it.")
+    if request.method != method and not (request.method == "HEAD" and method == "GET"):
+        allow = "GET, HEAD" if method == "GET" else method
+        raise Problem(405, f"{request.method} is not allowed. Use {method}.", headers={"Allow": allow})
+    if request.headers.get("Accept") and preferred_media_type(request, [media_type]) is None:
+        raise Problem(
+            406,
+            f"The response is available as {media_type} only. Accept {media_type} or */*, or omit Accept.",
+        )
+    if method != "GET":
+        check_content_length(request)
+        _check_csrf_token(request)
+
+
+def is_signed_in(request: HttpRequest) -> bool:
+    """Return whether the request has an authenticated user."""
+    user = getattr(request, "user", None)
+    try:
+        return user is not None and user.is_authenticated
+    except (ValueError, DataError):  # a session key with a NUL, which PostgreSQL refuses
+        return False
+
+
+def _check_csrf_token(request: HttpRequest) -> None:
+    middleware = _CsrfMiddleware(lambda request: HttpResponse())
+    middleware.process_request(request)
+    with body_errors_as_problems():  # the token may be a field of a form
+        middleware.process_view(request, None, (), {})
+
+
+class _CsrfMiddleware(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
+        raise Problem(403, f"{reason} {csrf.remedy(reason)}")

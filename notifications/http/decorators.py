@@ -1,0 +1,55 @@
+"""Decorators for the views of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from notifications.http.access import check_request
+from notifications.problems import HANDLED_EXCEPTIONS, error_response, exceptions_as_problems
+
+View = Callable[..., HttpResponse]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
+
+
+def api_view(method: str) -> Callable[[View], View]:
+    """Make a view part of the API: it takes one method (GET takes HEAD too), and its errors are problem documents."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403
+        @wraps(view)
+        @exceptions_as_problems
+        def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            check_request(request, method)
+            return view(request, *args, **kwargs)
+
+        return exempt_from_project(wrapped)
+
+    return decorate
+
+
+def async_api_view(view: AsyncView) -> AsyncView:
+    """Make an async view part of the API. The view itself calls ``check_request``, in its thread for the database."""
+
+    @csrf_exempt
+    @wraps(view)
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return await view(request, *args, **kwargs)
+        except HANDLED_EXCEPTIONS as exc:
+            return error_response(exc)
+
+    return exempt_from_project(wrapped)
+
+
+def exempt_from_project(view: Any) -> Any:
+    """Exempt a view from ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware`` of the project."""
+    view._non_atomic_requests = set(connections)
+    view.login_required = False
+    return view

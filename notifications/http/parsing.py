@@ -1,0 +1,133 @@
+"""Parse bodies and query strings of requests to the API. What is invalid raises a Problem that names the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+
+from notifications.problems import Problem
+from notifications.validators import INTEGER
+
+#: Size of a body of the API.
+MAX_BODY_BYTES = 1024 * 1024
+#: Length of an integer in JSON.
+MAX_INTEGER_DIGITS = 400
+
+
+def parse_json_object(request: HttpRequest) -> dict[str, Any]:
+    """Return the JSON object of the body. Raises Problem 400, 413, 415 or 422."""
+    if request.content_type != "application/json":
+        content_type = f"is {request.content_type}" if request.content_type else "has no Content-Type"
+        raise Problem(415, f"The body {content_type}. Send application/json.")
+    try:
+        if len(request.body) > MAX_BODY_BYTES:  # it had no Content-Length
+            raise _body_too_large()
+        value = _parse_strict_json(request.body)
+    except RequestDataTooBig as exc:
+        raise _body_too_large() from exc
+    except (ValueError, RecursionError, UnreadablePostError) as exc:
+        reason = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
+        raise Problem(
+            400, f"The body is not valid JSON: {reason}. Send one JSON object, encoded as UTF-8."
+        ) from exc
+    if not isinstance(value, dict):
+        raise Problem(422, 'The body must be a JSON object, for example {"up_to": 7}.')
+    return value
+
+
+def parse_integer(value: Any, field: str, *, maximum: int = INTEGER) -> int:
+    """Return a value of a body that is an integer from 0 to ``maximum``. Raises Problem 422."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+        raise Problem(422, f"{field} must be an integer from 0 to {maximum}.", field=field)
+    return value
+
+
+def parse_uuids(value: Any, field: str, max_count: int) -> list[UUID]:
+    """Return a list of at most ``max_count`` UUIDs. Raises Problem 422."""
+    if not isinstance(value, list) or len(value) > max_count:
+        raise Problem(422, f"{field} must be a list of at most {max_count} ids.", field=field)
+    try:
+        if not all(isinstance(id, str) for id in value):
+            raise ValueError
+        return [UUID(id) for id in value]
+    except ValueError as exc:
+        raise Problem(422, f"{field} must contain ids only. An id is a UUID.", field=field) from exc
+
+
+def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = INTEGER) -> int | None:
+    """Return an integer of the query string, None if it is absent. Raises Problem 422."""
+    value: Any = request.GET.get(field)
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    return parse_integer(value, field, maximum=maximum)
+
+
+def parse_limit(request: HttpRequest, default: int, maximum: int) -> int:
+    """Return ``limit`` of the query string, reduced to ``maximum``. Raises Problem 422."""
+    value = request.GET.get("limit")
+    if value is None:
+        return default
+    if value.isascii() and value.isdigit() and value.strip("0"):
+        return min(int(value.lstrip("0")[:9]), maximum)
+    raise Problem(422, "limit must be an integer of 1 or more.", field="limit")
+
+
+def check_content_length(request: HttpRequest) -> None:
+    """Check the length that a request declares. Raises Problem 400 or 413."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise Problem(400, "Content-Length must be a number of bytes.")
+    if int(length[:19]) > MAX_BODY_BYTES:
+        raise _body_too_large()
+
+
+@contextmanager
+def body_errors_as_problems() -> Iterator[None]:
+    """Convert what Django raises for a body or form that it cannot read. Raises Problem 400 or 413."""
+    try:
+        yield
+    except RequestDataTooBig as exc:
+        raise Problem(413, "The body is too large. Send a smaller one.") from exc
+    except (SuspiciousOperation, BadRequest, MultiPartParserError, UnreadablePostError) as exc:
+        raise Problem(
+            400, "The body cannot be read. Send a complete body that matches its Content-Type."
+        ) from exc
+
+
+def _body_too_large() -> Problem:
+    return Problem(413, f"The body is too large. Send at most {MAX_BODY_BYTES} bytes.")
+
+
+def _parse_strict_json(body: bytes) -> Any:
+    return json.loads(
+        body.decode(),
+        parse_constant=_refuse_constant,
+        parse_int=_parse_bounded_int,
+        object_pairs_hook=_refuse_duplicate_keys,
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _parse_bounded_int(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"an integer has more than {MAX_INTEGER_DIGITS} digits")
+    return int(digits)
+
+
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("an object has a duplicate key")
+    return result

@@ -1,0 +1,59 @@
+"""Limit how many requests of a user wait at the same time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakSet
+
+from notifications.problems import Problem
+
+#: Waiting requests (long polls and event streams) of one user in one process.
+MAX_WAITING_REQUESTS = 4
+#: Seconds after which a client is told to retry when all slots of its user are taken.
+RETRY_AFTER_SECONDS = 5
+
+_lock = threading.Lock()
+_slots: dict[Any, WeakSet[WaitSlot]] = {}
+
+
+class WaitSlot:
+    """The permission of one request to wait. Slots are held weakly: one that is never released ends with its request."""
+
+    __slots__ = ("__weakref__", "user")
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    def release(self) -> None:
+        """Free the slot for another request. Repeated calls have no effect."""
+        with _lock:
+            slots = _slots.get(self.user)
+            if slots is not None:
+                slots.discard(self)
+                if not slots:
+                    del _slots[self.user]
+
+
+def acquire_wait_slot(user: Any) -> WaitSlot | None:
+    """Return a slot for a request of this user (key), or None if all of them are taken."""
+    slot = WaitSlot(user)
+    with _lock:
+        slots = _slots.setdefault(user, WeakSet())
+        if len(slots) >= MAX_WAITING_REQUESTS:
+            return None
+        slots.add(slot)
+    return slot
+
+
+def require_wait_slot(user: Any) -> WaitSlot:
+    """Return a slot for a request of this user (key). Raises Problem 429 if all of them are taken."""
+    slot = acquire_wait_slot(user)
+    if slot is None:
+        raise Problem(
+            429,
+            f"{MAX_WAITING_REQUESTS} requests of this user are waiting already. "
+            "End one of them, or send this one without waiting.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    return slot
