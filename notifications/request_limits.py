@@ -40,7 +40,7 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
 
 
 async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -> None:
-    """Call an ASGI application unless the request is refused. A body without Content-Length is counted as it arrives."""
+    """Call an ASGI application unless the request is refused. Count a body without Content-Length as it arrives."""
     problem = refusal(scope["headers"])
     received_bytes = 0
     has_more_body = True

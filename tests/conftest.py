@@ -11,6 +11,8 @@ it can do. `page` is a new window of Chromium; `new_page()` opens more, each wit
 that logs an error or breaks the Content-Security-Policy fails its test; `new_page(errors=False)` allows it.
 `proxy` is a network that can be cut: open `proxy.url`, then proxy.cut() and proxy.restore().
 A cut logs errors.
+`user`, `other_user` are users in the test database, `user_client` is a signed-in client of the first, and
+`client_of(user)` makes others.
 `postgres`, `redis` are servers of the run; `canary` counts connections that should not be.
 In modules that open a browser use `site.rows()` and `site.python()` rather than the ORM.
 """
@@ -22,6 +24,7 @@ from pathlib import Path
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections
+from django.test import Client
 
 from tests.support import browser as chromium_browser
 from tests.support import plugin, selection
@@ -165,6 +168,36 @@ def new_page(browser, request):
 def page(new_page):
     """A new window of Chromium, with cookies of its own."""
     return new_page()
+
+
+@pytest.fixture
+def user(db, django_user_model):
+    """Return the user "ada"."""
+    return django_user_model.objects.create_user("ada")
+
+
+@pytest.fixture
+def other_user(db, django_user_model):
+    """Return the user "bob"."""
+    return django_user_model.objects.create_user("bob")
+
+
+@pytest.fixture
+def client_of():
+    """Return a function that signs a user in: client_of(user, **options of django.test.Client)."""
+
+    def make_client(user, **options):
+        client = Client(**options)
+        client.force_login(user)
+        return client
+
+    return make_client
+
+
+@pytest.fixture
+def user_client(client_of, user):
+    """Return a client in which ``user`` is signed in."""
+    return client_of(user)
 
 
 @pytest.fixture

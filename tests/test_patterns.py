@@ -111,8 +111,8 @@ USES = {f"{where} {method}": (pattern, method) for where, pattern, method in use
 def test_the_patterns_are_found():
     """Those that read headers among them."""
     assert {
-        "notifications.http.requests._PARAMETERS sub",
-        "notifications.http.prefer._PREFERENCE findall",
+        "notifications.http.negotiation._PARAMETERS sub",
+        "notifications.http.negotiation._PREFERENCE findall",
     } <= set(USES)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpResponse
 
 from notifications import serializers
@@ -17,7 +15,7 @@ RETRY_AFTER_SECONDS = 1
 def job_response(
     job: Job, *, status: int = 200, headers: dict[str, str | None] | None = None
 ) -> HttpResponse:
-    """Return a job as JSON, with ``ETag``, and ``Retry-After`` until it is done. Headers without a value are omitted."""
+    """Return a job as JSON, with ``ETag``, and ``Retry-After`` until it is done. Headers that are None are omitted."""
     response = HttpResponse(serializers.encode_item(job), content_type="application/json", status=status)
     for name, value in (headers or {}).items():
         if value:

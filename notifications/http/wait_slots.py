@@ -18,7 +18,7 @@ _slots: dict[Any, WeakSet[WaitSlot]] = {}
 
 
 class WaitSlot:
-    """The permission of one request to wait. Slots are held weakly: one that is never released ends with its request."""
+    """The permission of one request to wait. Slots are held weakly: a forgotten one ends with its request."""
 
     __slots__ = ("__weakref__", "user")
 

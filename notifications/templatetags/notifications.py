@@ -133,7 +133,7 @@ def _position(user: Any) -> pages.StreamPosition | None:
 
 
 def _csp_nonce(context: template.Context, request: Any) -> str:
-    """Return the nonce of the Content-Security-Policy, from Django 6 or django-csp, or ``""``. Reading it creates it."""
+    """Return the nonce of the Content-Security-Policy (of Django 6 or django-csp) or ``""``. Reading it creates it."""
     for nonce in (
         context.get("csp_nonce"),
         getattr(request, "_csp_nonce", None),

@@ -113,7 +113,7 @@ def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server,
     expect(bar).to_have_js_property("max", 30)
     expect(page.get_by_text("You can leave this page.")).to_be_visible()
     expect(page.get_by_text("Succeeded")).to_be_visible()
-    expect(page.get_by_role("link", name="See the result")).to_be_visible()
+    expect(page.get_by_role("link", name="View result")).to_be_visible()
     outcome = second.evaluate("window.enqueued.outcome")
     assert "error" not in outcome, outcome
     assert second.evaluate("window.enqueued.progress.length") > 1

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from notifications import outbound
-from notifications.http import waiting
+from notifications.http import wait_slots
 from notifications.outbound import sockets
 from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
@@ -229,8 +229,10 @@ async def test_what_silent_clients_held_comes_back(site, fault, server):
         with Proxy(site.port) as proxy:
             sockets = [await open_socket(session, proxy) for _ in range(2)]
             await start(sockets[0])
-            events = [await session.get(f"{proxy.url}{EVENTS}") for _ in range(waiting.MAX_WAITING_REQUESTS)]
-            assert [response.status for response in events] == [200] * waiting.MAX_WAITING_REQUESTS
+            events = [
+                await session.get(f"{proxy.url}{EVENTS}") for _ in range(wait_slots.MAX_WAITING_REQUESTS)
+            ]
+            assert [response.status for response in events] == [200] * wait_slots.MAX_WAITING_REQUESTS
             assert not await is_let_in(session, site) and not await is_given_events(session, site)
             fault(proxy)
             await until(lambda: is_let_in(session, site), "a seat")

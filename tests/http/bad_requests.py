@@ -58,14 +58,14 @@ NO_JSON = {
     "a trailing comma": (b'{"up_to": 1,}', "Send one"),
     "single quotes": (b"{'up_to': 1}", "Send one"),
     "a comment": (b'{"up_to": 1} // all', "Extra data"),
-    "NaN": (b'{"up_to": NaN}', "NaN is no JSON number"),
-    "Infinity": (b'{"up_to": Infinity}', "Infinity is no JSON number"),
-    "minus Infinity": (b'{"up_to": -Infinity}', "-Infinity is no JSON number"),
-    "a key twice": (b'{"up_to": 1, "up_to": 2}', "a key twice"),
-    "a key twice, further in": (b'{"x": [{"a": 1, "a": 2}]}', "a key twice"),
+    "NaN": (b'{"up_to": NaN}', "NaN is no"),
+    "Infinity": (b'{"up_to": Infinity}', "Infinity is no"),
+    "minus Infinity": (b'{"up_to": -Infinity}', "-Infinity is no"),
+    "a key twice": (b'{"up_to": 1, "up_to": 2}', "an object has a"),
+    "a key twice, further in": (b'{"x": [{"a": 1, "a": 2}]}', "an object has a"),
     "arrays in arrays": (DEEP, "nested too deeply"),
     "objects in objects": (b'{"a":' * 100_000, "nested too deeply"),
-    "a number of 5,000 digits": (b'{"up_to": ' + b"9" * 5000 + b"}", "over 400 digits"),
+    "a number of 5,000 digits": (b'{"up_to": ' + b"9" * 5000 + b"}", "400 digits"),
     "hexadecimal": (b'{"up_to": 0x10}', "Send one"),
     "a leading zero": (b'{"up_to": 07}', "Send one"),
     "a plus": (b'{"up_to": +7}', "Send one"),
@@ -87,7 +87,7 @@ BAD = [
     *(asking(name, body, says) for name, (body, says) in NO_JSON.items()),
     # What is JSON, and wrong.
     *(
-        reading(name, body, "The body is JSON, but no object", 422)
+        reading(name, body, "The body must be a JSON object", 422)
         for name, body in {
             "an array": b"[]",
             "null": b"null",
@@ -97,7 +97,7 @@ BAD = [
         }.items()
     ),
     *(
-        reading(f"up_to {name}", b'{"up_to": %s}' % value, "up_to must be a whole number from 0 to", 422)
+        reading(f"up_to {name}", b'{"up_to": %s}' % value, "up_to must be an integer from 0 to", 422)
         for name, value in {
             "null": b"null",
             "a text": b'"1"',
@@ -116,8 +116,8 @@ BAD = [
     ),
     reading("no body", b"", "Send application/json", 415),
     asking("no body", b"", "Send one of", 415),
-    reading("no up_to", b"{}", "up_to must be a whole number", 422),
-    reading("another case", b'{"UP_TO": 1}', "up_to must be a whole number", 422),
+    reading("no up_to", b"{}", "up_to must be an integer", 422),
+    reading("another case", b'{"UP_TO": 1}', "up_to must be an integer", 422),
     *(
         reading(f"ids {name}", b'{"up_to": {head}, "ids": %s}' % value, "ids ", 422)
         for name, value in {
@@ -213,13 +213,11 @@ BAD = [
         )
     ),
     *(
-        getting(f"jobs after {after}"[:80], f"jobs/?after={after}", "after holds something that is not an id")
+        getting(f"jobs after {after}"[:80], f"jobs/?after={after}", "after must contain ids only")
         for after in ("", "1", "x", "%00", "%ff", NIL[:-1], NIL + "0", "%ED%A0%80")
     ),
     *(
-        getting(
-            f"notifications after {after}", f"notifications/?after={after}", "after must be a whole number"
-        )
+        getting(f"notifications after {after}", f"notifications/?after={after}", "after must be an integer")
         for after in ("", "-1", "x", NIL, "1.0", "9007199254740992", "9" * 400, "%00", "%ff")
     ),
     *(
@@ -231,7 +229,7 @@ BAD = [
         for query in ("unread=2", "unread=true", "unread=", "archived=-1", "archived=yes", "category=x%00")
     ),
     *(
-        getting(f"sync {query}"[:80], f"sync/?{query}", "seq must be a whole number")
+        getting(f"sync {query}"[:80], f"sync/?{query}", "seq must be an integer")
         for query in (
             "epoch=e&seq=x",
             "epoch=e&seq=-1",
@@ -242,11 +240,11 @@ BAD = [
     ),
     getting("1,001 parameters", "jobs/?" + "&".join(f"p{n}" for n in range(1001)), "fewer", 400),
     # Ids in paths.
-    getting("a job of somebody else", "jobs/{theirs}/", "no such job", 404),
-    getting("the result of somebody else's", "jobs/{theirs}/result/", "no such job", 404),
-    getting("a job that does not exist", f"jobs/{NIL}/", "no such job", 404),
+    getting("a job of somebody else", "jobs/{theirs}/", "The job does not exist", 404),
+    getting("the result of somebody else's", "jobs/{theirs}/result/", "The job does not exist", 404),
+    getting("a job that does not exist", f"jobs/{NIL}/", "The job does not exist", 404),
     *(
-        getting(f"a job called {id}", f"jobs/{id}/", "nothing here", 404)
+        getting(f"a job called {id}", f"jobs/{id}/", "no such path", 404)
         for id in (
             "1",
             "x",
@@ -260,22 +258,32 @@ BAD = [
             "%2e%2e",
         )
     ),
-    getting("a job in capitals", "jobs/{MINE}/", "nothing here", 404),
-    Bad(name="cancel somebody else's", path=API + "jobs/{theirs}/cancel/", status=404, says="no such job"),
-    Bad(name="retry somebody else's", path=API + "jobs/{theirs}/retry/", status=404, says="no such job"),
+    getting("a job in capitals", "jobs/{MINE}/", "no such path", 404),
+    Bad(
+        name="cancel somebody else's",
+        path=API + "jobs/{theirs}/cancel/",
+        status=404,
+        says="The job does not exist",
+    ),
+    Bad(
+        name="retry somebody else's",
+        path=API + "jobs/{theirs}/retry/",
+        status=404,
+        says="The job does not exist",
+    ),
     Bad(
         name="retry one that is queued",
         path=API + "jobs/{mine}/retry/",
         status=409,
-        says="Only one that failed",
+        says="Only a failed or cancelled job",
     ),
     getting("the result of one that is queued", "jobs/{mine}/result/", "not done", 409),
     # Paths and methods.
-    getting("a path that is not there", "job/", "nothing here", 404),
-    getting("the root", "", "nothing here", 404),
+    getting("a path that is not there", "job/", "no such path", 404),
+    getting("the root", "", "no such path", 404),
     getting("no slash at the end", "jobs", "end with a slash", 404),
     Bad(name="no slash, posted", path=API + "notifications/read", status=404, says="end with a slash"),
-    Bad(name="another verb", path=API + "notifications/destroy/", status=404, says="nothing here"),
+    Bad(name="another verb", path=API + "notifications/destroy/", status=404, says="no such path"),
     *(
         Bad(name=f"{method} {path}", path=API + path, status=405, says=f"Use {use}", method=method)
         for method, path, use in (
@@ -293,7 +301,9 @@ BAD = [
     Bad(name="DELETE of reports", path="/reports/", status=405, says="Use GET or", method="DELETE"),
     # What is wanted back.
     *(
-        getting(f"Accept: {accept}", path, "There is only application/json", 406, headers={"Accept": accept})
+        getting(
+            f"Accept: {accept}", path, "available as application/json only", 406, headers={"Accept": accept}
+        )
         for path, accept in (
             ("jobs/", "text/html"),
             ("jobs/{mine}/", "image/*"),
@@ -312,11 +322,17 @@ BAD = [
         name="Accept for a change",
         path=READ,
         status=406,
-        says="There is only",
+        says="available as application/json only",
         body=b'{"up_to": 0}',
         headers={"Accept": "text/html"},
     ),
-    getting("Accept: json for events", "events/", "only text/event-stream", 406, headers={"Accept": JSON}),
+    getting(
+        "Accept: json for events",
+        "events/",
+        "available as text/event-stream only",
+        406,
+        headers={"Accept": JSON},
+    ),
     # Keys of requests.
     *(
         with_key(name, key)

@@ -1,11 +1,10 @@
-"""Somebody who asks over HTTP."""
+"""Fixtures and helpers for tests of HTTP responses."""
 
 import pytest
-from django.contrib.auth import get_user_model
-from django.test import Client
 
 from tests.realtime.conftest import ask as asgi  # noqa: F401 (a fixture: requests by ASGI)
 
+#: Headers of a browser that loads a page.
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -15,33 +14,21 @@ def urls(settings):
 
 
 @pytest.fixture
-def ada(db):
-    return get_user_model().objects.create_user("ada")
+def user_client(client_of, user):
+    """Return a client of ``user`` that turns exceptions of views into responses with status 500."""
+    return client_of(user, raise_request_exception=False)
 
 
-@pytest.fixture
-def bob(db):
-    return get_user_model().objects.create_user("bob")
+def job_url(job, tail=""):
+    return f"/notifications/api/jobs/{job.pk}/{tail}"
 
 
-@pytest.fixture
-def client(ada):
-    """Ada's."""
-    return signed_in(ada)
-
-
-def signed_in(user):
-    client = Client(raise_request_exception=False)
-    client.force_login(user)
-    return client
-
-
-def assert_problem(answer, status):
-    """The answer is a problem as RFC 9457 has it, with words. Returns it."""
-    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json"), (
-        answer.content
-    )
-    assert "no-store" in answer["Cache-Control"]
-    told = answer.json()
-    assert told["status"] == status and told["type"] and told["title"]
-    return told
+def assert_problem(response, status):
+    """Assert that a response is a complete problem document (RFC 9457). Returns the document."""
+    content_type = response["Content-Type"]
+    assert (response.status_code, content_type) == (status, "application/problem+json"), response.content
+    assert "no-store" in response["Cache-Control"]
+    document = response.json()
+    assert document["status"] == status and document["type"] and document["title"]
+    assert document["detail"].endswith(".")
+    return document

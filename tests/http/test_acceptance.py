@@ -127,23 +127,6 @@ def urls(settings, transactional_db):
 
 
 @pytest.fixture
-def ada():
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
-def bob():
-    return get_user_model().objects.create_user("bob")
-
-
-@pytest.fixture
-def browser(ada):
-    client = Client(raise_request_exception=False)
-    client.force_login(ada)
-    return client
-
-
-@pytest.fixture
 def atomic_requests(monkeypatch):
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
 
@@ -161,24 +144,26 @@ def assert_accepted(answer, owner):
     return job
 
 
-def test_accepted(browser, ada):
+def test_accepted(user_client, user):
     """202, where to look, and the job; its URL answers the same at once."""
-    answer = browser.post("/plain/")
-    assert_accepted(answer, ada)
-    there = browser.get(answer["Location"])
+    answer = user_client.post("/plain/")
+    assert_accepted(answer, user)
+    there = user_client.get(answer["Location"])
     assert (there.content, there["ETag"]) == (answer.content, answer["ETag"])
     assert Group.objects.count() == 1
     assert run_jobs() == 1
-    assert browser.get(json.loads(browser.get(answer["Location"]).content)["links"]["result"]).json() == 42
+    assert (
+        user_client.get(json.loads(user_client.get(answer["Location"]).content)["links"]["result"]).json()
+        == 42
+    )
 
 
-async def test_accepted_from_an_async_view():
+async def test_accepted_from_an_async_view(user):
     """aaccepted() is accepted(), one hop to a thread away."""
-    ada = await get_user_model().objects.acreate_user("ada")
     client = AsyncClient()
-    await client.aforce_login(ada)
+    await client.aforce_login(user)
     answer = await client.post("/async/")
-    await asyncio.to_thread(check_in_thread, assert_accepted, answer, ada)
+    await asyncio.to_thread(check_in_thread, assert_accepted, answer, user)
 
 
 def check_in_thread(check, *args):
@@ -188,7 +173,7 @@ def check_in_thread(check, *args):
         connection.close()
 
 
-def test_under_atomic_requests(browser, ada, atomic_requests):
+def test_under_atomic_requests(user_client, user, atomic_requests):
     """The job is committed with the request, and rung then."""
     heard = []
 
@@ -197,33 +182,33 @@ def test_under_atomic_requests(browser, ada, atomic_requests):
 
     rung.connect(hear)
     try:
-        answer = browser.post("/seen/")
+        answer = user_client.post("/seen/")
         assert answer.content == b"202 True"
-        assert heard == [([ada.pk], True, False)]
+        assert heard == [([user.pk], True, False)]
         Job.objects.all().delete()
         Group.objects.all().delete()
-        assert_accepted(browser.post("/plain/"), ada)
+        assert_accepted(user_client.post("/plain/"), user)
     finally:
         rung.disconnect(hear)
 
 
-def test_under_atomic_requests_a_view_that_fails_later_leaves_nothing(browser, atomic_requests):
+def test_under_atomic_requests_a_view_that_fails_later_leaves_nothing(user_client, atomic_requests):
     """The host's transaction is the host's."""
-    assert browser.post("/fails-later/").status_code == 500
+    assert user_client.post("/fails-later/").status_code == 500
     assert_nothing_is_left()
 
 
-def test_an_answer_outside_a_transaction_is_committed(browser):
+def test_an_answer_outside_a_transaction_is_committed(user_client):
     """Without ATOMIC_REQUESTS the job is there before anybody is answered, and stays."""
-    assert browser.post("/fails-later/").status_code == 500
+    assert user_client.post("/fails-later/").status_code == 500
     assert (Job.objects.count(), Group.objects.count()) == (1, 1)
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_an_ask_that_fails_leaves_nothing(atomic, browser, monkeypatch):
+def test_an_ask_that_fails_leaves_nothing(atomic, user_client, monkeypatch):
     """Neither the host's row nor the job, nor a ring."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
-    assert browser.post("/fails/").status_code == 500
+    assert user_client.post("/fails/").status_code == 500
     assert_nothing_is_left()
 
 
@@ -232,50 +217,50 @@ def assert_nothing_is_left():
         assert not model.objects.exists(), model
 
 
-def test_an_ask_that_returns_no_result(browser):
+def test_an_ask_that_returns_no_result(user_client):
     """The error says what it must return, and nothing is left."""
-    browser.raise_request_exception = True
+    user_client.raise_request_exception = True
     with pytest.raises(TypeError, match=r"It must return what enqueue\(\) returned"):
-        browser.post("/forgets/")
+        user_client.post("/forgets/")
     assert_nothing_is_left()
 
 
-def test_a_browser_is_sent_to_the_page(browser):
+def test_a_browser_is_sent_to_the_page(user_client):
     """303 to the url of the job, which a form's answer should be."""
-    answer = browser.post("/page/", headers=BROWSER)
+    answer = user_client.post("/page/", headers=BROWSER)
     assert (answer.status_code, answer["Location"]) == (303, "/groups/7/")
 
 
-def test_a_browser_is_sent_to_the_jobs_own_page(browser):
+def test_a_browser_is_sent_to_the_jobs_own_page(user_client):
     """Where the job has no url."""
-    answer = browser.post("/plain/", headers=BROWSER)
+    answer = user_client.post("/plain/", headers=BROWSER)
     assert (answer.status_code, answer["Location"]) == (303, f"/notifications/jobs/{Job.objects.get().pk}/")
-    assert browser.get(answer["Location"]).status_code == 200
+    assert user_client.get(answer["Location"]).status_code == 200
 
 
 @pytest.mark.parametrize(
     "accept", ["application/json", "*/*", "image/png", "application/json, text/html;q=0.5"]
 )
-def test_a_program_gets_json(accept, browser, ada):
+def test_a_program_gets_json(accept, user_client, user):
     """Also one that has no wishes."""
-    assert_accepted(browser.post("/plain/", headers={"Accept": accept}), ada)
+    assert_accepted(user_client.post("/plain/", headers={"Accept": accept}), user)
 
 
-def test_the_named_owner_comes_before_the_request(browser, bob):
+def test_the_named_owner_comes_before_the_request(user_client, other_user):
     """.using(owner=…) is the word of the one who wrote the view."""
-    browser.post("/other/")
-    assert Job.objects.get().user == bob
+    user_client.post("/other/")
+    assert Job.objects.get().user == other_user
 
 
-def test_the_request_comes_before_a_requester(browser, ada, bob):
+def test_the_request_comes_before_a_requester(user_client, user, other_user):
     """What is asked for in a request is the one's who sent it."""
-    assert_accepted(browser.post("/requester/"), ada)
+    assert_accepted(user_client.post("/requester/"), user)
 
 
-def test_a_requester_comes_when_nobody_is_signed_in(bob):
+def test_a_requester_comes_when_nobody_is_signed_in(other_user):
     """An anonymous request has no owner to give."""
     Client().post("/requester/")
-    assert Job.objects.get().user == bob
+    assert Job.objects.get().user == other_user
 
 
 def test_nobody(transactional_db):
@@ -284,38 +269,41 @@ def test_nobody(transactional_db):
     assert Job.objects.get().user is None
 
 
-def test_the_owner_ends_with_the_request(browser, ada):
+def test_the_owner_ends_with_the_request(user_client, user):
     """What is enqueued later in the same thread is not this user's."""
-    browser.post("/plain/")
+    user_client.post("/plain/")
     double.enqueue(1)
     assert Job.objects.order_by("id").last().user is None
 
 
-def test_children_inherit_the_owner(ada):
+def test_children_inherit_the_owner(user):
     """What a job enqueues is its owner's."""
-    with requester(ada):
+    with requester(user):
         ask_for_another.enqueue(1)
     assert run_jobs() == 2
-    assert list(Job.objects.values_list("user", "state").order_by("id")) == [(ada.pk, "succeeded")] * 2
+    assert list(Job.objects.values_list("user", "state").order_by("id")) == [(user.pk, "succeeded")] * 2
 
 
-def test_a_key_that_stands_for_something_else(browser):
+def test_a_key_that_stands_for_something_else(user_client):
     """422 as a problem; the same again is the same job."""
-    first = browser.post("/key/?key=k&number=1")
-    assert (first.status_code, browser.post("/key/?key=k&number=1").json()["id"]) == (202, first.json()["id"])
-    answer = browser.post("/key/?key=k&number=2")
+    first = user_client.post("/key/?key=k&number=1")
+    assert (first.status_code, user_client.post("/key/?key=k&number=1").json()["id"]) == (
+        202,
+        first.json()["id"],
+    )
+    answer = user_client.post("/key/?key=k&number=2")
     assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
     assert "another task or other arguments" in answer.json()["detail"]
     assert Job.objects.count() == 1
 
 
-def test_how_long_the_lock_is_held(browser, monkeypatch):
+def test_how_long_the_lock_is_held(user_client, monkeypatch):
     """Who asks is found before the transaction begins; in it nothing is read that is known."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no lock of that kind.")
     monkeypatch.setattr(f"{__name__}.ask_plainly", lambda: double.enqueue(21))
     with CaptureQueriesContext(connection) as captured:
-        assert browser.post("/plain/").status_code == 202
+        assert user_client.post("/plain/").status_code == 202
     said = [query["sql"] for query in captured.captured_queries]
     begun = next(number for number, sql in enumerate(said) if sql.startswith("BEGIN"))
     assert [re.sub(r"[\"`]", "", sql).split("(")[0].strip() for sql in said[begun:]] == [
@@ -326,28 +314,28 @@ def test_how_long_the_lock_is_held(browser, monkeypatch):
     ]
 
 
-def test_too_many_jobs(browser, settings):
+def test_too_many_jobs(user_client, settings):
     """429 as a problem, when to come again, and no row of the host's either."""
     settings.NOTIFICATIONS = {"ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
         Group.objects.all().delete()
-        assert browser.post("/plain/").status_code == 202
+        assert user_client.post("/plain/").status_code == 202
     Group.objects.all().delete()
-    answer = browser.post("/plain/")
+    answer = user_client.post("/plain/")
     assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
     assert int(answer["Retry-After"]) > 0
     assert "2 active jobs" in answer.json()["detail"]
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_a_busy_database(browser, monkeypatch, caplog):
+def test_a_busy_database(user_client, monkeypatch, caplog):
     """503 as a problem, when to come again, and nothing is left; the log says what it was."""
 
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(queueing, "enqueue", busy)
-    answer = browser.post("/plain/")
+    answer = user_client.post("/plain/")
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) > 0
     assert_nothing_is_left()
@@ -355,10 +343,10 @@ def test_a_busy_database(browser, monkeypatch, caplog):
     assert (record.levelname, record.exc_info[0]) == ("WARNING", OperationalError)
 
 
-def test_inside_a_transaction_of_the_view(browser, ada, rf):
+def test_inside_a_transaction_of_the_view(user_client, user, rf):
     """It joins it, and goes with it."""
     request = rf.post("/plain/")
-    request.user = ada
+    request.user = user
     with transaction.atomic():
         assert accepted(request, ask_plainly).status_code == 202
         transaction.set_rollback(True)
@@ -366,12 +354,12 @@ def test_inside_a_transaction_of_the_view(browser, ada, rf):
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])
-def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog, monkeypatch, path):
+def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(user_client, caplog, monkeypatch, path):
     """A POST is none."""
     monkeypatch.setattr(acceptance, "_warned_views", set())
-    browser.post(path)
+    user_client.post(path)
     assert "safe request" not in caplog.text
-    for method in (browser.get, browser.head):
+    for method in (user_client.get, user_client.head):
         Group.objects.all().delete()
         assert method(path).status_code == 202
     (record,) = [record for record in caplog.records if "safe request" in record.message]
@@ -382,10 +370,10 @@ def test_a_job_enqueued_by_a_get_is_a_warning_once_for_each_view(browser, caplog
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/partial/", ".plain"), ("/instance/", "an instance of tests.test_asking.CallableView")],
+    [("/partial/", ".plain"), ("/instance/", "an instance of tests.http.test_acceptance.CallableView")],
 )
-def test_a_view_without_a_name_is_answered(browser, caplog, monkeypatch, path, name):
+def test_a_view_without_a_name_is_answered(user_client, caplog, monkeypatch, path, name):
     """A view may be a partial function or an object, which have no __qualname__."""
     monkeypatch.setattr(acceptance, "_warned_views", set())
-    assert browser.get(path).status_code == 202
+    assert user_client.get(path).status_code == 202
     assert f"{name}. Accept POST only" in caplog.text

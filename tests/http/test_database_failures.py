@@ -36,26 +36,26 @@ def elsewhere():
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])
-def test_the_answer_to_the_commit_is_lost(path, client):
+def test_the_answer_to_the_commit_is_lost(path, user_client):
     """The job is accepted, and will run. With its key the retry finds it."""
     lose_the_answer(connection)
-    assert_come_again(post(client, path))
+    assert_come_again(post(user_client, path))
     assert counts() == (1, 1)
-    again = post(client, path)
+    again = post(user_client, path)
     assert (again.status_code, again["Idempotency-Replayed"], counts()) == (202, "true", (1, 1))
     assert run_jobs() == 1
 
 
-def test_the_answer_is_lost_in_a_transaction_of_the_host(client, monkeypatch):
+def test_the_answer_is_lost_in_a_transaction_of_the_host(user_client, monkeypatch):
     """Then it is the host's commit, and the host's answer; the retry finds the job all the same."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     lose_the_answer(connection)
-    assert post(client).status_code == 500
+    assert post(user_client).status_code == 500
     assert counts() == (1, 1)
-    assert post(client)["Idempotency-Replayed"] == "true"
+    assert post(user_client)["Idempotency-Replayed"] == "true"
 
 
-def test_the_disk_is_full(client, disk, elsewhere):  # noqa: F811
+def test_the_disk_is_full(user_client, disk, elsewhere):  # noqa: F811
     """Nothing is accepted, and what is there can be read; with room again the same request is."""
     if connection.vendor != "sqlite":
         pytest.skip("It is SQLite's disk.")
@@ -63,36 +63,36 @@ def test_the_disk_is_full(client, disk, elsewhere):  # noqa: F811
     with connection.cursor() as cursor:  # without the room that larger tests have left in the file
         cursor.execute("VACUUM INTO %s", [str(place)])
     elsewhere({"NAME": str(place)})
-    there = post(client, key={}).json()
+    there = post(user_client, key={}).json()
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or there is room in its log
     filler = fill(disk)
     for path in ("/plain/", "/async/"):
-        assert_come_again(post(client, path))
-    assert client.get(there["links"]["self"]).json()["id"] == there["id"]
-    assert_come_again(client.post(there["links"]["cancel"]))
+        assert_come_again(post(user_client, path))
+    assert user_client.get(there["links"]["self"]).json()["id"] == there["id"]
+    assert_come_again(user_client.post(there["links"]["cancel"]))
     assert counts() == (1, 1)
     filler.unlink()
-    first = post(client)
+    first = post(user_client)
     assert "Idempotency-Replayed" not in first
     Job.objects.filter(pk=there["id"]).delete()
     Group.objects.order_by("id").first().delete()
-    assert_replay(first, post(client))
+    assert_replay(first, post(user_client))
 
 
-def test_the_database_is_away(client, elsewhere):
+def test_the_database_is_away(user_client, elsewhere):
     """503 also where it cannot be seen who asks, for programs and for people; when it is back, all is as before."""
     sqlite = connection.vendor == "sqlite"
     before = dict(connection.settings_dict)
     elsewhere({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})
     for path in ("/plain/", "/async/", "/reports/"):
-        assert_come_again(post(client, path))
+        assert_come_again(post(user_client, path))
     for path in ("jobs/", "notifications/", "sync/", "events/", "jobs/00000000-0000-0000-0000-000000000000/"):
-        assert_come_again(client.get(f"/notifications/api/{path}"))
-    assert_come_again(client.post("/notifications/api/notifications/read/", {}, "application/json"))
-    assert client.get("/reports/", headers=BROWSER).status_code == 503
+        assert_come_again(user_client.get(f"/notifications/api/{path}"))
+    assert_come_again(user_client.post("/notifications/api/notifications/read/", {}, "application/json"))
+    assert user_client.get("/reports/", headers=BROWSER).status_code == 503
     connection.settings_dict.update(before)
     connection.close()
     assert counts() == (0, 0)
-    assert post(client).status_code == 202
+    assert post(user_client).status_code == 202
     assert post(Client()).status_code == 202

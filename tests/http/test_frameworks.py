@@ -21,10 +21,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def urls(settings):
-    settings.ROOT_URLCONF = "tests.http.frameworks"
+    settings.ROOT_URLCONF = "tests.http.framework_views"
 
 
-def ask(client, view, body='{"year": 2026}', kind="application/json", **headers):
+def post(client, view, body='{"year": 2026}', kind="application/json", **headers):
     return client.post(view, body, content_type=kind, headers=headers)
 
 
@@ -44,59 +44,59 @@ BODIES = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_accepted_as_anywhere(client, ada, view):
+def test_accepted_as_anywhere(user_client, user, view):
     """202 with the job, which belongs to who is signed in; a browser is sent to its page."""
-    answer = ask(client, view)
+    answer = post(user_client, view)
     job = Job.objects.get()
     assert answer.status_code == 202, answer.content
-    assert (job.user_id, json.loads(job.args)) == (ada.pk, [2026])
+    assert (job.user_id, json.loads(job.args)) == (user.pk, [2026])
     assert answer.json()["id"] == str(job.pk) and answer["Location"] == answer.json()["links"]["self"]
     assert (answer["Content-Type"], answer["Retry-After"]) == ("application/json", "1") and answer["ETag"]
-    assert ask(client, view, **BROWSER).status_code == 303
+    assert post(user_client, view, **BROWSER).status_code == 303
 
 
 @pytest.mark.parametrize(("view", "kind"), [(DRF[0], "Token"), (DRF[1], "Token"), (NINJA[1], "Bearer")])
-def test_the_owner_is_whom_the_framework_found(client, bob, view, kind):
+def test_the_owner_is_whom_the_framework_found(user_client, other_user, view, kind):
     """By a token, and without a session."""
-    assert ask(Client(), view, Authorization=f"{kind} bob").status_code == 202
-    assert Job.objects.get().user_id == bob.pk
-    assert ask(Client(), view, Authorization=f"{kind} nobody").status_code in (401, 403)
+    assert post(Client(), view, Authorization=f"{kind} bob").status_code == 202
+    assert Job.objects.get().user_id == other_user.pk
+    assert post(Client(), view, Authorization=f"{kind} nobody").status_code in (401, 403)
 
 
 @pytest.mark.parametrize("view", [*DRF, "/drf/lazy/"])
-def test_the_token_comes_before_the_session(client, bob, view):
+def test_the_token_comes_before_the_session(user_client, other_user, view):
     """As DRF has it: Django's request inside names another user."""
-    assert ask(client, view, Authorization="Token bob").status_code == 202
-    assert Job.objects.get().user_id == bob.pk
+    assert post(user_client, view, Authorization="Token bob").status_code == 202
+    assert Job.objects.get().user_id == other_user.pk
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("view", DRF)
-def test_a_request_of_drf_is_answered_once(client, view, body):
+def test_a_request_of_drf_is_answered_once(user_client, view, body):
     """Whether its parser has read the body before it was asked, or reads it then, or never does."""
     kind, write = BODIES[body]
-    first = ask(client, view, write(2026), kind, **KEY)
-    again = ask(client, view, write(2026), kind, **KEY)
+    first = post(user_client, view, write(2026), kind, **KEY)
+    again = post(user_client, view, write(2026), kind, **KEY)
     assert (first.status_code, again.status_code) == (202, 202), first.content
     assert again.json()["id"] == first.json()["id"]
     assert "Idempotency-Replayed" not in first and again["Idempotency-Replayed"] == "true"
-    assert_problem(ask(client, view, write(2027), kind, **KEY), 422)
+    assert_problem(post(user_client, view, write(2027), kind, **KEY), 422)
     assert Job.objects.count() == Group.objects.count() == 1
 
 
 @pytest.mark.parametrize("view", NINJA)
-def test_a_request_of_ninja_is_answered_once(client, view):
-    first, again = (ask(client, view, **KEY) for _ in range(2))
+def test_a_request_of_ninja_is_answered_once(user_client, view):
+    first, again = (post(user_client, view, **KEY) for _ in range(2))
     assert again.json()["id"] == first.json()["id"] and again["Idempotency-Replayed"] == "true"
-    assert_problem(ask(client, view, '{"year": 2027}', **KEY), 422)
+    assert_problem(post(user_client, view, '{"year": 2027}', **KEY), 422)
     assert Job.objects.count() == Group.objects.count() == 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_blanks_count(client, view):
+def test_blanks_count(user_client, view):
     """The bytes are compared."""
-    ask(client, view, '{"year": 2026, "a": 1}', **KEY)
-    assert_problem(ask(client, view, '{"year":2026,"a":1}', **KEY), 422)
+    post(user_client, view, '{"year": 2026, "a": 1}', **KEY)
+    assert_problem(post(user_client, view, '{"year":2026,"a":1}', **KEY), 422)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_blanks_count(client, view):
     ],
     ids=["own", "multipart"],
 )
-def test_what_a_parser_has_read_counts_where_the_bytes_are_gone(client, kind, first, same, other):
+def test_what_a_parser_has_read_counts_where_the_bytes_are_gone(user_client, kind, first, same, other):
     """With the content of files."""
 
     def put(body):
-        return client.put("/drf/put/", body, content_type=kind, headers=KEY)
+        return user_client.put("/drf/put/", body, content_type=kind, headers=KEY)
 
     asked, again = put(first), put(same)
     assert (asked.status_code, again.status_code) == (202, 202), asked.content
@@ -121,27 +121,27 @@ def test_what_a_parser_has_read_counts_where_the_bytes_are_gone(client, kind, fi
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_bad_key_is_a_problem(client, view):
-    assert_problem(ask(client, view, **{"Idempotency-Key": "a b"}), 400)
+def test_a_bad_key_is_a_problem(user_client, view):
+    assert_problem(post(user_client, view, **{"Idempotency-Key": "a b"}), 400)
     assert not Job.objects.exists() and not Group.objects.exists()
 
 
 @pytest.mark.parametrize("headers", [{}, KEY])
 @pytest.mark.parametrize("view", VIEWS)
-def test_what_fails_leaves_nothing(client, view, headers):
+def test_what_fails_leaves_nothing(user_client, view, headers):
     """Neither an exception in ask nor a body that the framework refuses."""
-    assert ask(client, view, '{"year": -1}', **headers).status_code == 500
-    assert ask(client, view, '{"year": ', **headers).status_code in (400, 422)
+    assert post(user_client, view, '{"year": -1}', **headers).status_code == 500
+    assert post(user_client, view, '{"year": ', **headers).status_code in (400, 422)
     assert not Job.objects.exists() and not Group.objects.exists()
 
 
 @pytest.mark.parametrize("view", [DRF[0], NINJA[1]])
-async def test_waiting_is_what_the_client_preferred(ada, view):
+async def test_waiting_is_what_the_client_preferred(user, view):
     """Under ASGI, from a thread and from the event loop; the job is not done by then."""
-    client = AsyncClient()
-    await client.aforce_login(ada)
-    answer = await ask(client, view, Prefer="wait=1")
+    user_client = AsyncClient()
+    await user_client.aforce_login(user)
+    answer = await post(user_client, view, Prefer="wait=1")
     assert (answer.status_code, answer["Preference-Applied"]) == (202, "wait=1")
-    answer = await ask(client, view, Prefer="respond-async")
+    answer = await post(user_client, view, Prefer="respond-async")
     assert (answer.status_code, answer["Preference-Applied"]) == (202, "respond-async")
     await sync_to_async(connections.close_all)()

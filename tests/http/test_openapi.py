@@ -11,14 +11,14 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications import serializers, urls, validators
-from notifications.http import api_views, prefer
-from notifications.http.openapi.document import document
+from notifications.http import api_views, negotiation
+from notifications.http.openapi.document import build_document
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 from notifications.realtime import frames
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-DOCUMENT = document("/notifications/api")
+DOCUMENT = build_document("/notifications/api")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
@@ -74,12 +74,12 @@ def test_every_path_of_the_api_is_described():
     assert there == set(DOCUMENT["paths"])
 
 
-def test_every_method_is_described(client):
+def test_every_method_is_described(user_client):
     """The others answer 405 and say which there is."""
     for path, methods in DOCUMENT["paths"].items():
         address = "/notifications/api" + path.replace("{id}", str(uuid7()))
         for method in ("get", "post", "put", "patch", "delete", "options"):
-            status = client.generic(method.upper(), address).status_code
+            status = user_client.generic(method.upper(), address).status_code
             assert (status != 405) == (method in methods), (method, path)
 
 
@@ -129,16 +129,16 @@ def test_frames_are_as_described(jobs):
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 
 
-def test_answers_are_as_described(client):
+def test_answers_are_as_described(user_client):
     """What each list, a mark and a problem hold."""
-    marked = client.post(
+    marked = user_client.post(
         "/notifications/api/notifications/read/", {"up_to": 0}, content_type="application/json"
     )
     answers = {
-        "Jobs": client.get("/notifications/api/jobs/"),
-        "Notifications": client.get("/notifications/api/notifications/"),
+        "Jobs": user_client.get("/notifications/api/jobs/"),
+        "Notifications": user_client.get("/notifications/api/notifications/"),
         "Marked": marked,
-        "Problem": client.get("/notifications/api/jobs/?state=x"),
+        "Problem": user_client.get("/notifications/api/jobs/?state=x"),
     }
     for name, answer in answers.items():
         validator(name).validate(answer.json())
@@ -160,23 +160,26 @@ def test_choices_and_limits_are_those_of_the_code():
     assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.INTEGER == 2**53 - 1
     parameters = DOCUMENT["components"]["parameters"]
     assert parameters["IdempotencyKey"]["schema"]["maxLength"] == 200
-    assert f"at most {prefer.MAX_WAIT_SECONDS}" in parameters["Prefer"]["description"]
+    assert f"at most {negotiation.MAX_WAIT_SECONDS}" in parameters["Prefer"]["description"]
     [limit] = (one for one in DOCUMENT["paths"]["/jobs/"]["get"]["parameters"] if one.get("name") == "limit")
-    assert (limit["schema"]["default"], limit["description"]) == (50, "Items, at most 100; more are cut.")
+    assert (limit["schema"]["default"], limit["description"]) == (
+        50,
+        "Maximum number of items. Values over 100 are reduced to it.",
+    )
 
 
 def test_it_is_served_to_everybody():
     """With where it is mounted, and once to those who have it."""
-    client = Client()
+    user_client = Client()
     address = reverse("notifications:api-openapi")
     assert address == "/notifications/api/openapi.json"
-    answer = client.get(address)
+    answer = user_client.get(address)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == DOCUMENT and answer.json()["servers"] == [{"url": "/notifications/api"}]
-    again = client.get(address, headers={"if-none-match": answer.headers["etag"]})
+    again = user_client.get(address, headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert client.head(address).status_code == 200
-    refused = client.post(address)
+    assert user_client.head(address).status_code == 200
+    refused = user_client.post(address)
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 

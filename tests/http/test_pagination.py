@@ -35,78 +35,78 @@ def flat(pages):
     return [id for page in pages for id in page]
 
 
-def test_jobs_that_come_meanwhile(client, ada):
+def test_jobs_that_come_meanwhile(user_client, user):
     """They are newer than what was shown: the pages go on where they were."""
-    there = [str(job(ada).pk) for _ in range(10)][::-1]
-    assert flat(pages(client, JOBS, lambda number: job(ada))) == there
+    there = [str(job(user).pk) for _ in range(10)][::-1]
+    assert flat(pages(user_client, JOBS, lambda number: job(user))) == there
 
 
-def test_jobs_that_change_meanwhile(client, ada):
+def test_jobs_that_change_meanwhile(user_client, user):
     """Running, done, with a number: each keeps its place."""
-    there = [job(ada) for _ in range(10)]
+    there = [job(user) for _ in range(10)]
     done = iter(there[::-1])
-    found = pages(client, JOBS, lambda number: finish(next(done)))
+    found = pages(user_client, JOBS, lambda number: finish(next(done)))
     assert flat(found) == [str(row.pk) for row in there[::-1]]
 
 
-def test_jobs_that_go_meanwhile(client, ada):
+def test_jobs_that_go_meanwhile(user_client, user):
     """Also the one at which the next page begins."""
-    there = [str(job(ada).pk) for _ in range(10)][::-1]
-    found = pages(client, JOBS, lambda number: Job.objects.filter(pk=there[3 * number + 2]).delete())
+    there = [str(job(user).pk) for _ in range(10)][::-1]
+    found = pages(user_client, JOBS, lambda number: Job.objects.filter(pk=there[3 * number + 2]).delete())
     assert flat(found) == there
 
 
-def test_jobs_of_a_state(client, ada):
+def test_jobs_of_a_state(user_client, user):
     """Those that leave it are left out from then on, and the others stay."""
-    there = [job(ada) for _ in range(9)]
+    there = [job(user) for _ in range(9)]
     finish(there[8])
     gone = iter([there[0], there[1]])
-    found = flat(pages(client, JOBS, lambda number: finish(next(gone)), state="queued"))
+    found = flat(pages(user_client, JOBS, lambda number: finish(next(gone)), state="queued"))
     assert found == [str(row.pk) for row in there[7:1:-1]]
 
 
 @numbered
-def test_notifications_that_come_meanwhile(client, ada):
-    there = [str(notify(ada, "note")[0]) for _ in range(10)][::-1]
-    assert flat(pages(client, NOTICES, lambda number: notify(ada, "new"))) == there
+def test_notifications_that_come_meanwhile(user_client, user):
+    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
+    assert flat(pages(user_client, NOTICES, lambda number: notify(user, "new"))) == there
 
 
 @numbered
-def test_notifications_that_are_read_meanwhile(client, ada):
+def test_notifications_that_are_read_meanwhile(user_client, user):
     """They get a new seq, and keep their place: it is ``raised`` that orders."""
-    there = [str(notify(ada, "note")[0]) for _ in range(10)][::-1]
+    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
 
     def read(number):
-        inbox.mark(ada.pk, "read", 10, [Notification.objects.get(pk=there[9 - number]).pk])
+        inbox.mark(user.pk, "read", 10, [Notification.objects.get(pk=there[9 - number]).pk])
 
-    assert flat(pages(client, NOTICES, read)) == there
+    assert flat(pages(user_client, NOTICES, read)) == there
 
 
 @numbered
-def test_notifications_that_are_archived_meanwhile(client, ada):
+def test_notifications_that_are_archived_meanwhile(user_client, user):
     """Those that were not shown yet are left out, and nothing else."""
-    there = [str(notify(ada, "note")[0]) for _ in range(10)][::-1]
+    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
     found = pages(
-        client, NOTICES, lambda number: inbox.mark(ada.pk, "archive", 10, [there[number], there[9]])
+        user_client, NOTICES, lambda number: inbox.mark(user.pk, "archive", 10, [there[number], there[9]])
     )
     assert flat(found) == there[:9]
 
 
 @numbered
 @pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (2, [2]), (3, [3]), (4, [3, 1]), (6, [3, 3])])
-def test_the_last_page(count, sizes, client, ada):
+def test_the_last_page(count, sizes, user_client, user):
     """It says so, also where it is full: there is no empty one after it."""
     for _ in range(count):
-        job(ada)
-        notify(ada, "note")
+        job(user)
+        notify(user, "note")
     for url in (JOBS, NOTICES):
-        assert [len(page) for page in pages(client, url, lambda number: None)] == sizes
+        assert [len(page) for page in pages(user_client, url, lambda number: None)] == sizes
 
 
-def test_a_cursor_of_somebody_else(client, ada, bob):
+def test_a_cursor_of_somebody_else(user_client, user, other_user):
     """It is a place in time, and shows nothing of theirs."""
-    _, mine, theirs = job(bob), job(ada), job(bob)
-    told = client.get(JOBS, {"after": str(theirs.pk)}).json()
+    _, mine, theirs = job(other_user), job(user), job(other_user)
+    told = user_client.get(JOBS, {"after": str(theirs.pk)}).json()
     assert [item["id"] for item in told["items"]] == [str(mine.pk)]
 
 
@@ -118,45 +118,45 @@ class TestHeaders:
     """What caches and clients are told."""
 
     @pytest.fixture
-    def mine(self, ada):
-        return job(ada)
+    def mine(self, user):
+        return job(user)
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
-    def test_nothing_is_kept_and_on_what_it_depends(self, tail, client, mine):
-        answer = client.get(f"/notifications/api/{tail.format(mine.pk)}")
+    def test_nothing_is_kept_and_on_what_it_depends(self, tail, user_client, mine):
+        answer = user_client.get(f"/notifications/api/{tail.format(mine.pk)}")
         assert answer.status_code == 200
         assert answer["Cache-Control"] == "no-store"
         assert depends_on(answer) >= {"Accept", "Cookie", "Prefer"}
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
-    def test_head_says_what_get_does(self, tail, client, mine):
+    def test_head_says_what_get_does(self, tail, user_client, mine):
         """The same headers, no body."""
         url = f"/notifications/api/{tail.format(mine.pk)}"
-        get, head = client.get(url), client.head(url)
+        get, head = user_client.get(url), user_client.head(url)
         assert (head.status_code, head.content) == (200, b"")
         for name in ("ETag", "Cache-Control", "Vary", "Content-Type", "Retry-After"):
             assert head.headers.get(name) == get.headers.get(name), name
 
-    def test_a_job_that_has_not_changed(self, client, mine):
+    def test_a_job_that_has_not_changed(self, user_client, mine):
         """304 has the headers that 200 has, but those of the body."""
         url = f"/notifications/api/jobs/{mine.pk}/"
-        whole = client.get(url)
-        known = client.get(url, headers={"If-None-Match": whole["ETag"]})
+        whole = user_client.get(url)
+        known = user_client.get(url, headers={"If-None-Match": whole["ETag"]})
         assert (known.status_code, known.content) == (304, b"")
         for name in ("ETag", "Cache-Control", "Vary", "Retry-After"):
             assert known[name] == whole[name], name
 
-    def test_its_tag_changes_with_each_change(self, client, mine):
+    def test_its_tag_changes_with_each_change(self, user_client, mine):
         tags = []
         for change in (lambda: None, lambda: finish(mine)):
             change()
-            tags.append(client.get(f"/notifications/api/jobs/{mine.pk}/")["ETag"])
+            tags.append(user_client.get(f"/notifications/api/jobs/{mine.pk}/")["ETag"])
         assert len(set(tags)) == 2 and all(tag.startswith('"') for tag in tags)
 
     @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-    def test_an_accepted_one(self, accept, client):
+    def test_an_accepted_one(self, accept, user_client):
         """Also the way to a page: the back button must not find it in a cache and ask for nothing."""
-        answer = client.post("/plain/", headers={"Accept": accept})
+        answer = user_client.post("/plain/", headers={"Accept": accept})
         assert answer.status_code in (202, 303) and answer["Cache-Control"] == "no-store"
         assert depends_on(answer) >= {"Accept", "Cookie", "Prefer"}
 

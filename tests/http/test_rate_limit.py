@@ -12,7 +12,7 @@ from notifications.api import requester
 from notifications.exceptions import JobRateExceeded
 from notifications.jobs.enqueueing import rate_limit
 from notifications.models import Job
-from tests.http.conftest import assert_problem, signed_in
+from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import counts, post
 from tests.http.views import double
 
@@ -24,7 +24,7 @@ def three_a_minute(settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
-def ask(client, path="/plain/", key=None):
+def post_once(client, path="/plain/", key=None):
     return post(client, path, key={"Idempotency-Key": key} if key else {})
 
 
@@ -35,80 +35,80 @@ def age(seconds):
         Job.objects.filter(pk=job.pk).update(id=older)
 
 
-def test_the_fourth_within_a_minute(client, bob):
+def test_the_fourth_within_a_minute(user_client, other_user, client_of):
     """Nothing of it is stored, and others are not in the way. It is told when one may be asked for."""
     for _ in range(3):
-        assert ask(client).status_code == 202
+        assert post_once(user_client).status_code == 202
         age(10)
-    answer = ask(client)
+    answer = post_once(user_client)
     told = assert_problem(answer, 429)
     assert 15 <= int(answer["Retry-After"]) <= 30  # the first is 30 s old
     assert told["detail"] == f"3 jobs were asked for within a minute. Ask again in {answer['Retry-After']} s."
     assert counts() == (3, 3)
-    assert ask(signed_in(bob)).status_code == 202
+    assert post_once(client_of(other_user)).status_code == 202
     age(int(answer["Retry-After"]))
-    assert ask(client).status_code == 202
-    assert_problem(ask(client), 429)
+    assert post_once(user_client).status_code == 202
+    assert_problem(post_once(user_client), 429)
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/", "/batch/"])
-def test_whatever_is_asked_for(path, client, ada):
-    with requester(ada):
+def test_whatever_is_asked_for(path, user_client, user):
+    with requester(user):
         for _ in range(3):
             double.enqueue()
-    assert_problem(ask(client, path), 429)
+    assert_problem(post_once(user_client, path), 429)
     assert counts() == (3, 0)
 
 
-def test_a_replay_is_no_asking(client):
+def test_a_replay_is_no_asking(user_client):
     """Nor does it count."""
     for key in "abc":
-        ask(client, key=key)
-    assert_problem(ask(client, key="d"), 429)
+        post_once(user_client, key=key)
+    assert_problem(post_once(user_client, key="d"), 429)
     for key in "abc":
-        assert ask(client, key=key)["Idempotency-Replayed"] == "true"
+        assert post_once(user_client, key=key)["Idempotency-Replayed"] == "true"
 
 
 def test_nobody_is_not_counted():
     """As with active jobs: the limits are those of users."""
     for _ in range(5):
-        assert ask(Client()).status_code == 202
+        assert post_once(Client()).status_code == 202
 
 
-def test_code_is_never_refused(client, ada):
+def test_code_is_never_refused(user_client, user):
     """Only requests are."""
-    with requester(ada):
+    with requester(user):
         for _ in range(5):
             double.enqueue()
     assert Job.objects.count() == 5
 
 
-def test_one_request_may_ask_for_many(client):
+def test_one_request_may_ask_for_many(user_client):
     """It is asked once whether it may: a request that was refused for its own jobs would be for ever."""
     for _ in range(2):
-        assert ask(client).status_code == 202
-    assert ask(client, "/many/").status_code == 202
+        assert post_once(user_client).status_code == 202
+    assert post_once(user_client, "/many/").status_code == 202
     assert Job.objects.count() == 7
 
 
-def test_too_many_active_ones_are_told_first(client, settings):
+def test_too_many_active_ones_are_told_first(user_client, settings):
     """To wait a minute would not help."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 3}
     for _ in range(3):
-        ask(client)
-    assert "3 active jobs" in assert_problem(ask(client), 429)["detail"]
+        post_once(user_client)
+    assert "3 active jobs" in assert_problem(post_once(user_client), 429)["detail"]
 
 
-def test_it_is_read_from_an_index(ada):
+def test_it_is_read_from_an_index(user):
     """Of the user's jobs only those of the last minute."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(ada.pk))
+            cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
             plan = json.dumps(cursor.fetchall())
             assert "COVERING INDEX notifications_job_user (user_id=? AND id>?)" in plan, plan
         else:
             cursor.execute("SET LOCAL enable_seqscan = off")
-            cursor.execute(f"EXPLAIN {rate_limit._BLOCKING_JOB}", rate_limit._params(ada.pk))
+            cursor.execute(f"EXPLAIN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
             plan = json.dumps(cursor.fetchall())
             assert "notifications_job_user" in plan and "Index Cond" in plan, plan
 

@@ -4,51 +4,9 @@ import asyncio
 import json
 
 import pytest
-from django.test import AsyncRequestFactory, RequestFactory
 
 from notifications import request_limits
-from notifications.http.prefer import seconds_to_wait, will_not_wait
-from notifications.http.requests import entity_tags, preferred_type
-from notifications.request_limits import MAX_HEADER_BYTES, header
-
-KINDS = ["text/html", "application/json"]
-
-
-def padded(value, size):
-    """A header of this size that begins with a value and says no more."""
-    return value + "," * (size - len(value))
-
-
-@pytest.mark.parametrize(("size", "is_read"), [(MAX_HEADER_BYTES, True), (MAX_HEADER_BYTES + 1, False)])
-def test_long_headers_count_as_absent(size, is_read):
-    """Prefer and If-None-Match, which an answer does not depend on."""
-    request = RequestFactory().get(
-        "/", headers={"If-None-Match": padded('"a"', size), "X": padded("a", size)}
-    )
-    assert bool(header(request, "X")) is is_read
-    assert entity_tags(request) == (['"a"'] if is_read else None)
-    assert (
-        will_not_wait(RequestFactory().get("/", headers={"Prefer": padded("respond-async", size)})) is is_read
-    )
-    assert seconds_to_wait(AsyncRequestFactory().get("/", headers={"Prefer": padded("wait=5", size)})) == (
-        5 if is_read else 0
-    )
-
-
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        ("text/html; q=0.5, application/json", "application/json"),
-        ("text/html ; q = 0.5 , application/json", "application/json"),
-        ('text/html;a="x;q=1,";q=0.1, application/json;q=0.5', "application/json"),
-        ("application/json; charset=utf-8", "application/json"),
-        ("text/html".ljust(MAX_HEADER_BYTES), "text/html"),
-        ("text/html".ljust(MAX_HEADER_BYTES + 1), None),
-    ],
-)
-def test_the_type_that_a_client_prefers(accept, kind):
-    """By weights with and without spaces, which is how most clients write them."""
-    assert preferred_type(RequestFactory().get("/", headers={"Accept": accept}), KINDS) == kind
+from notifications.request_limits import MAX_HEADER_BYTES
 
 
 async def call(*headers, pieces=(b"",)):

@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection, transaction
 
-from notifications.http import waiting
+from notifications.http import request_resources, wait_slots
 from notifications.realtime import hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
@@ -42,17 +42,17 @@ async def test_four_wait_at_once(ask, user, other):
 
 def test_a_seat_that_is_lost_is_free():
     """Also where a request ends before anything could say so."""
-    seats = [waiting.take_wait_slot("ada") for _ in range(waiting.MAX_WAITING_REQUESTS)]
-    assert all(seats) and waiting.take_wait_slot("ada") is None
-    assert waiting.take_wait_slot("bob")
+    seats = [wait_slots.acquire_wait_slot("ada") for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
+    assert all(seats) and wait_slots.acquire_wait_slot("ada") is None
+    assert wait_slots.acquire_wait_slot("bob")
     seats.pop()
     gc.collect()
-    seats.append(waiting.take_wait_slot("ada"))
-    assert seats[-1] and waiting.take_wait_slot("ada") is None
+    seats.append(wait_slots.acquire_wait_slot("ada"))
+    assert seats[-1] and wait_slots.acquire_wait_slot("ada") is None
     for seat in seats:
-        seat.leave()
-        seat.leave()
-    assert "ada" not in waiting._taken
+        seat.release()
+        seat.release()
+    assert "ada" not in wait_slots._slots
 
 
 @pytest.mark.parametrize("way", ["events", "poll"])
@@ -83,13 +83,13 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
         return connection.connection is not None
 
     assert await sync_to_async(query)()
-    await waiting.release_connections()
+    await request_resources.release_connections()
     assert not await sync_to_async(lambda: connection.connection is not None)()
 
     def inside():
         with transaction.atomic():
-            waiting.close_connections()
+            request_resources.close_connections()
             return connection.connection is not None
 
     assert await sync_to_async(inside)()
-    await waiting.release_connections()
+    await request_resources.release_connections()

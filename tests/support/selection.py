@@ -35,7 +35,7 @@ MARKED = {
         "http/test_frameworks.py",
         "http/test_openapi.py",
         "http/test_schemathesis.py",
-        "http/test_served.py",
+        "http/test_live_server.py",
         "realtime/doorbell/test_transports.py",
         "test_docs.py",
         "test_javascript.py",

@@ -16,11 +16,11 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
-from notifications.http.client_strings import strings
+from notifications.http.client_strings import client_strings
 from notifications.models import Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
-from notifications.templatetags.notifications import MODULES, SOCKET
+from notifications.templatetags.notifications import MODULES, WEBSOCKET_PATH
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
 
@@ -135,7 +135,7 @@ def test_a_database_that_is_away_leaves_the_shell(user, monkeypatch, caplog):
     elements = render(user)
     assert elements.of("notifications-bell")
     assert "data-seq" not in script(elements)
-    assert f"where the stream of user {user.pk} is" in caplog.text
+    assert f"Could not read the stream position for {{% notifications %}}: user {user.pk}" in caplog.text
 
 
 @override_settings(ROOT_URLCONF=__name__)
@@ -202,7 +202,7 @@ def test_every_address_follows_the_script_name(user):
 
 def test_the_socket_is_where_the_application_has_it():
     """The tag and the ASGI application agree on the path."""
-    assert [str(route.pattern) for route in websocket_urlpatterns] == [SOCKET]
+    assert [str(route.pattern) for route in websocket_urlpatterns] == [WEBSOCKET_PATH]
 
 
 def test_the_csrf_token_is_found_wherever_the_project_keeps_it(user, settings):
@@ -237,8 +237,8 @@ def test_the_client_says_nothing_that_the_server_does_not_send(user):
     # Said by the name of a level, of a state of a job, or of the connection's.
     named |= {level for level in Notification.Level.values if level != "info"}
     named |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
-    assert named == set(strings())
-    assert json.loads(script(render(user))["data-strings"]) == strings()
+    assert named == set(client_strings())
+    assert json.loads(script(render(user))["data-strings"]) == client_strings()
 
 
 def test_all_modules_are_there():

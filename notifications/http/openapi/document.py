@@ -8,12 +8,12 @@ from django.conf import settings
 
 from notifications import __version__
 from notifications.http import csrf
-from notifications.http.openapi.operations import PATHS
 from notifications.http.openapi.components import HEADERS, PARAMETERS, RESPONSES
+from notifications.http.openapi.operations import PATHS
 from notifications.http.openapi.schemas import SCHEMAS
 
 DESCRIPTION = (
-    "Background jobs and notifications of the signed-in user. Those of other users are treated as if they did not exist. "
+    "Background jobs and notifications of the signed-in user. Those of other users are treated as nonexistent. "
     "Times are UTC. Clients and server ignore unknown keys. Keys are always present unless they are marked as optional."
 )
 

@@ -182,7 +182,7 @@ NOTIFICATIONS = object_of(
 MARK = object_of(
     {
         "up_to": integer(
-            description="Leave notifications that were raised after this position unchanged. At most the current position."
+            description="Notifications raised after this position stay unchanged. At most the current position."
         ),
         "ids": {
             "type": ["array", "null"],

@@ -1,0 +1,83 @@
+"""sync/: the changes of a stream over HTTP."""
+
+import pytest
+
+from notifications import streams
+from notifications.api import notify
+from notifications.streams import inbox
+from tests.data.rows import job, unnumbered
+from tests.http.conftest import assert_problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SYNC = "/notifications/api/sync/"
+
+
+def test_without_a_position(user_client, user):
+    """A snapshot: the newest, by raised, and the active jobs."""
+    notify(user, "first")
+    notify(user, "second")
+    active = job(user)
+    frame = user_client.get(SYNC).json()
+    assert list(frame) == ["op", "epoch", "prev", "seq", "reset", "more", "unread", "items", "jobs"]
+    assert (frame["op"], frame["epoch"]) == ("sync", streams.epoch())
+    assert (frame["prev"], frame["seq"], frame["reset"], frame["more"]) == (None, 2, True, False)
+    assert [item["title"] for item in frame["items"]] == ["first", "second"]
+    assert (frame["unread"], [item["id"] for item in frame["jobs"]]) == (2, [str(active.pk)])
+
+
+def test_from_a_position(user_client, user):
+    """What followed, and nothing else."""
+    for title in ("first", "second", "third"):
+        notify(user, title)
+    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
+    assert (frame["prev"], frame["seq"], frame["reset"]) == (1, 3, False)
+    assert [item["seq"] for item in frame["items"]] == [2, 3]
+    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 3}).json()
+    assert (frame["prev"], frame["seq"], frame["items"]) == (3, 3, [])
+
+
+@pytest.mark.parametrize("query", [{"epoch": "another", "seq": 1}, {"seq": 1}, {"epoch": "x"}])
+def test_from_another_life(query, user_client, user):
+    """Another epoch, or half a position, starts from a snapshot."""
+    notify(user, "note")
+    assert user_client.get(SYNC, query).json()["reset"] is True
+
+
+def test_from_beyond_the_head(user_client, user):
+    """A position that never was starts from a snapshot."""
+    assert user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 7}).json()["reset"] is True
+
+
+def test_more_follows(user_client, user):
+    """At most 200 rows, and how to go on."""
+    inbox.create_notifications([user.pk], "first")
+    unnumbered(user.pk, 250)
+    streams.number_pending()
+    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
+    assert (len(frame["items"]), frame["seq"], frame["more"], "jobs" in frame) == (200, 201, True, False)
+    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 201}).json()
+    assert (len(frame["items"]), frame["seq"], frame["more"], frame["jobs"]) == (50, 251, False, [])
+
+
+def test_a_snapshot_numbers_first(user_client, user):
+    """What a process left unnumbered is in the first snapshot."""
+    unnumbered(user.pk, 1)
+    frame = user_client.get(SYNC).json()
+    assert (frame["seq"], len(frame["items"])) == (1, 1)
+
+
+@pytest.mark.parametrize("seq", ["x", "", "-1", "1.5", "1e3", "9007199254740992", "٣", "9" * 30])
+def test_a_bad_position(seq, user_client):
+    """422 that names the field."""
+    assert (
+        assert_problem(user_client.get(SYNC, {"epoch": "e", "seq": seq}), 422)["errors"][0]["field"] == "seq"
+    )
+
+
+def test_others_see_nothing(user_client, other_user):
+    """A stream is its user's own."""
+    notify(other_user, "theirs")
+    job(other_user)
+    frame = user_client.get(SYNC).json()
+    assert (frame["seq"], frame["items"], frame["jobs"], frame["unread"]) == (0, [], [], 0)
