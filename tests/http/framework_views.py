@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.parsers import BaseParser, MultiPartParser
 
 from notifications.api import task
-from tests.test_docs import code
+from tests.docs.pages import code
 
 
 class TokenAuthentication(BaseAuthentication):

@@ -39,7 +39,6 @@ MARKED = {
         "http/test_schemathesis.py",
         "http/test_live_server.py",
         "realtime/doorbell/test_transports.py",
-        "test_docs.py",
         "test_javascript.py",
         "test_layout.py",
         "test_venv.py",

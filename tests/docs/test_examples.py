@@ -1,0 +1,113 @@
+"""The examples of the documentation are valid Python that imports what exists, and those that can be run pass."""
+
+import ast
+import importlib
+import re
+
+import pytest
+
+from asyncsite.calling import Answer
+from asyncsite.environment import SQLITE_OPTIONS
+from notifications.api import notify
+from notifications.models import Job
+from tests import documented
+from tests.docs.pages import DOCS, PAGES, README, ROOT, blocks, code
+
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page, "python"), 1)
+]
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_python_blocks_compile_and_import_what_exists(block):
+    """Modules of a project that a page invents are not looked up."""
+    tree = compile(block, "example", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                resolve(alias.name)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                resolve(node.module, alias.name)
+
+
+INVENTED = {"mysite", "exports", "myapp"}
+
+
+def resolve(module, name=None):
+    """Import a module and a name of it. Raises if one of them does not exist."""
+    if module.partition(".")[0] in INVENTED:
+        return
+    imported = importlib.import_module(module)
+    if name and not hasattr(imported, name):
+        importlib.import_module(f"{module}.{name}")
+
+
+def test_sqlite_options_are_those_of_the_site():
+    """The pages name the options that the tests run with."""
+    for page, heading in (("install.md", "SQLite"), ("production-one-machine.md", "Settings")):
+        [options] = re.findall(r'"OPTIONS": (\{.*?\})', code(f"how-to/{page}", heading), re.S)
+        assert ast.literal_eval(options) == SQLITE_OPTIONS
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", [README, DOCS / "how-to/enqueue.md"], ids=lambda page: page.name)
+def test_the_examples_of_a_view_take_a_post_only(page, rf, django_user_model):
+    """A GET enqueues nothing; a POST is answered 202, and its job succeeds."""
+    user = django_user_model.objects.create_user("ada")
+    [example] = [block for block in blocks(page, "python") if "return accepted(" in block]
+    names = {"__name__": __name__, "collect": lambda year, month: None, "urls": ["http://10.0.0.1/"]}
+    names |= {"Report": DocumentedReport, "check_urls": documented.make_report}
+    exec(example, names)
+    view, arguments = (names["export_view"], [2026]) if page == README else (names["reports"], [])
+    for method, status in (("get", 405), ("post", 202)):
+        request = getattr(rf, method)("/")
+        request.user = user
+        assert view(request, *arguments).status_code == status
+        assert Job.objects.count() == (status == 202)
+
+
+class DocumentedReport:
+    """Stands for the model of the examples."""
+
+    pk = 7
+
+    class objects:
+        @staticmethod
+        def create(**fields):
+            return DocumentedReport()
+
+    def get_absolute_url(self):
+        return "/reports/7/"
+
+
+@pytest.mark.django_db
+def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
+    """As it stands in the page, with nothing imported besides."""
+
+    async def call(url):
+        return Answer(outcome="ok", status=200, elapsed_ms=1)
+
+    monkeypatch.setattr("asyncsite.tasks.call", call)
+    names = {}
+    exec(code("how-to/testing.md", "Test a view"), names)
+    names["test_report_notifies_its_owner"](client, django_user_model.objects.create_user("ada"))
+
+
+@pytest.mark.parametrize(
+    "heading", ["Run jobs", "Move the clock", "Capture notifications", "Connect a client"]
+)
+def test_the_examples_of_testing_pass(heading, request, transactional_db, django_user_model):
+    """With the tasks that they name, and the fixtures of the plugin."""
+    user = django_user_model.objects.create_user("ada")
+    names = {**vars(documented), "notify": notify}
+    exec(code("how-to/testing.md", heading), names)
+    if heading == "Run jobs":
+        test = names["ReportTests"]("test_make_report")
+        test.user = user
+        return test.test_make_report()
+    (example,) = (value for name, value in names.items() if name.startswith("test_"))
+    parameters = example.__code__.co_varnames[: example.__code__.co_argcount]
+    example(*(user if name == "user" else request.getfixturevalue(name) for name in parameters))

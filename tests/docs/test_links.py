@@ -1,0 +1,44 @@
+"""Links of the documentation lead to files and headings that exist, and each page is in a table of contents."""
+
+import re
+
+import pytest
+
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks, without_code
+
+NAMED_IN_TABLES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def links(page):
+    return re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", without_code(page))
+
+
+def anchors(page):
+    """Return what links call the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page), re.M)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NAMED_IN_TABLES], ids=name)
+def test_links_lead_to_files_and_headings(page):
+    """Relative links of the page, with and without an anchor."""
+    for target, anchor in links(page):
+        other = page.parent / target if target else page
+        assert other.exists(), f"{name(page)} links to {target}"
+        assert not anchor or anchor in anchors(other), f"{name(page)} links to {target}#{anchor}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    """So that it has a place in the navigation. Sphinx only warns."""
+    listed = {
+        (index.parent / f"{entry}.md").resolve()
+        for index in DOCS.rglob("index.md")
+        for tree in blocks(index, r"\{toctree\}")
+        for entry in tree.split()
+        if not entry.startswith(":")
+    }
+    assert {page for page in DOCS.rglob("*.md") if page != DOCS / "index.md"} <= listed

@@ -1,0 +1,111 @@
+"""The reference has every public name, setting, command, system check, signal, exception and template tag."""
+
+import inspect
+import re
+import subprocess
+
+import pytest
+from django.dispatch import Signal
+
+from asyncsite.environment import NAMES
+from notifications import api, checks, exceptions, outbound, signals, testing
+from notifications.conf import DEFAULTS
+from notifications.templatetags.notifications import register
+from tests.docs.pages import DOCS, ROOT, section
+
+REFERENCE = DOCS / "reference"
+
+
+def table_rows(page, heading):
+    """Return the first two cells of each row of the table below a heading, as (name, cell)."""
+    return re.findall(r"^\| `(\w+)` \| (.*?) \|", section(page, heading), re.M)
+
+
+def defined_in(module, kind):
+    """Return the public names that a module defines of a kind, not those that it imports."""
+    source = inspect.getsource(module)
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, kind) and re.search(rf"^(class )?{name}\b", source, re.M)
+    }
+
+
+def test_every_setting_of_the_app_is_documented_with_its_default():
+    """One row for each key, in order, with the default as Python writes it."""
+    assert table_rows("reference/settings.md", "Settings of the app") == [
+        (key, f"`{default!r}`") for key, default in sorted(DEFAULTS.items())
+    ]
+
+
+def test_every_variable_of_the_site_is_documented():
+    """One row for each environment variable that the site reads."""
+    rows = table_rows("reference/settings.md", "Environment of the site")
+    assert [name for name, _ in rows] == list(NAMES)
+
+
+def test_every_name_of_the_api_is_documented():
+    """One autodoc directive for each; a sentence says that ``task`` is Django's own."""
+    page = (REFERENCE / "api.md").read_text()
+    documented = re.findall(r"^\.\. auto\w+:: notifications\.api\.(\w+)$", page, re.M)
+    assert sorted([*documented, "task"]) == sorted(api.__all__)
+
+
+@pytest.mark.parametrize("module", [outbound, testing], ids=lambda module: module.__name__)
+def test_every_name_of_a_public_module_is_documented(module):
+    """Autodoc lists the members of ``__all__``; each must have a docstring, or autodoc leaves it out."""
+    assert f".. automodule:: {module.__name__}\n   :members:" in (REFERENCE / "api.md").read_text()
+    undocumented = [
+        name
+        for name in module.__all__
+        if callable(value := getattr(module, name)) and not inspect.getdoc(value)
+    ]
+    assert undocumented == []
+
+
+def test_every_signal_is_documented():
+    """One row of the table for each; ``rung`` is private."""
+    rows = re.findall(r"^\| `(\w+)` \|", (REFERENCE / "signals.md").read_text(), re.M)
+    assert set(rows) == defined_in(signals, Signal) - {"rung"}
+
+
+def test_every_exception_is_documented():
+    """Autodoc lists the classes that have a docstring."""
+    assert (
+        ".. automodule:: notifications.exceptions\n   :members:" in (REFERENCE / "exceptions.md").read_text()
+    )
+    names = defined_in(exceptions, type)
+    assert names
+    assert [name for name in names if not vars(getattr(exceptions, name)).get("__doc__")] == []
+
+
+def test_every_system_check_is_documented():
+    """One row for each id that the module of checks can report, in its order of severity."""
+    rows = re.findall(r"^\| `(notifications\.\w+)` \|", (REFERENCE / "checks.md").read_text(), re.M)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == set(re.findall(r'"(notifications\.[A-Z]\d{3})"', inspect.getsource(checks)))
+
+
+def test_every_template_tag_is_documented():
+    """One row for each tag of the library."""
+    rows = re.findall(r"^\| `\{% (\w+) %\}` \|", (REFERENCE / "template-tags.md").read_text(), re.M)
+    assert set(rows) == {*register.tags, *register.filters}
+
+
+def test_every_command_is_documented():
+    """Those of the app and of the site are in the table, those of the app have a section."""
+    text = (REFERENCE / "commands.md").read_text()
+    for app in ("notifications", "asyncsite"):
+        for path in (ROOT / app / "management/commands").glob("[!_]*.py"):
+            assert f"[`{path.stem}`](" in text, path.stem
+            assert app == "asyncsite" or f"\n## {path.stem}\n" in text, path.stem
+
+
+def test_make_help_lists_every_target():
+    """A line for every target but the one that others need."""
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    output = subprocess.run(
+        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    listed = re.findall(r"^make ([\w-]+) +\S", output, re.M)
+    assert listed == [target for target in targets if target != "venv-dev"]
