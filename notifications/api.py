@@ -274,13 +274,13 @@ def progress(current: int, total: int | None = None, message: str | Promise = ""
 
     Costs no query: the worker writes the progress of all its jobs twice a second. Raises TypeError or ValueError.
     """
-    from notifications.jobs.worker import execution
+    from notifications.jobs.worker import job_context
 
-    execution.progress(current, total, message)
+    job_context.progress(current, total, message)
 
 
 def track(items: Iterable[T], *, message: str | Promise = "") -> Iterator[T]:
     """Yield the items and report the progress through them: ``for row in track(rows): …``."""
-    from notifications.jobs.worker import execution
+    from notifications.jobs.worker import job_context
 
-    return execution.track(items, message=message)
+    return job_context.track(items, message=message)

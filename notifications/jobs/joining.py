@@ -16,8 +16,8 @@ from django.db import connections
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.awaited import JobEnd, Listen, read_end, waits
-from notifications.jobs.worker import execution
-from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.current import current_execution, is_on_database_thread
+from notifications.jobs.worker.execution import Execution, release_slot
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
@@ -27,12 +27,12 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
     end = read_end(id)
     if end is None:
         _refuse_in_transaction(run)
-        if run and run.inline:
-            run.inline(id)
+        if run and run.run_inline:
+            run.run_inline(id)
             end = read_end(id)
     if end is None:
         _close_connections()
-        with waits.wait_for(id, listen) as future, execution.release_slot(run, future, id):
+        with waits.wait_for(id, listen) as future, release_slot(run, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
@@ -59,13 +59,13 @@ async def ajoin(
         return end
 
     end = await sync_to_async(look)()
-    if end is None and run and run.inline:
-        await sync_to_async(run.inline)(id)
+    if end is None and run and run.run_inline:
+        await sync_to_async(run.run_inline)(id)
         end = await sync_to_async(read_end)(id)
     if end is None:
         if run is None:
             await release_connections()
-        with waits.wait_for(id, listen) as future, execution.release_slot(run, future, id):
+        with waits.wait_for(id, listen) as future, release_slot(run, future, id):
             limit = asyncio.timeout(seconds)
             try:
                 async with limit:
@@ -101,7 +101,7 @@ def _seconds(timeout: Any) -> float | None:
 
 def _waiter(job: Any) -> Execution | None:
     """Return the job that waits, if it is one."""
-    run = execution.current()
+    run = current_execution()
     if run is not None and run.job.id == _id(job):
         raise ValueError("A job cannot wait for its own end.")
     return run
@@ -114,14 +114,14 @@ def _refuse_on_event_loop() -> None:
         pass
     else:
         raise SynchronousOnlyOperation("join() would block the event loop. Use await ajoin().")
-    if execution.on_shared_thread():
+    if is_on_database_thread():
         raise SynchronousOnlyOperation(
             "join() would block the database thread that this async task shares with others. Use await ajoin()."
         )
 
 
 def _refuse_in_transaction(run: Execution | None) -> None:
-    if in_callers_transaction() and not (run and run.inline):
+    if in_callers_transaction() and not (run and run.run_inline):
         raise RuntimeError(
             "The job is not done, and inside a transaction it never will be: no worker sees it before the commit. "
             "Wait for it after the atomic block; in a TestCase call notifications.testing.run_jobs() first."

@@ -106,10 +106,11 @@ class _Run:
         import asyncio
 
         from notifications.jobs.transitions.finishing import finish_jobs
-        from notifications.jobs.worker.execution import Execution, send_task_started
+        from notifications.jobs.worker.execution import Execution
+        from notifications.jobs.worker.preparation import prepare_claimed_jobs
 
-        await sync_to_async(send_task_started)([claimed])
-        run = Execution(claimed, lambda run: None, inline=self.until_done)
+        await sync_to_async(prepare_claimed_jobs)([claimed])
+        run = Execution(claimed, lambda run: None, run_inline=self.until_done)
         outcome = await asyncio.create_task(run.run(None, None))
         self.error = outcome.exception if self.error is None else self.error
         await sync_to_async(finish_jobs)([outcome])

@@ -142,7 +142,7 @@ def test_ends_cleanly(serve, server, how):
     server.popen.send_signal(how)
     assert server.popen.wait(60) == 0
     assert "Traceback" not in server.output
-    assert "has ended; 0 jobs were given back" in server.output
+    assert "has ended; jobs released: 0" in server.output
     assert not listens(port)
 
 

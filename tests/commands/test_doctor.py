@@ -195,19 +195,19 @@ def test_a_layer(settings, redis):
 
 def test_a_renewal_says_what_the_calls_do():
     held = lease.Lease(queues=(), concurrency=1, load=lambda: 0)
-    held._begin()
+    held._insert_row()
     assert held._extend()
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0
 
 
 def test_calls_to_others(live, monkeypatch):  # noqa: F811
     """Each worker says in its row what its calls do; an open circuit is named."""
-    Worker.objects.filter(id=live()).update(outbound=lease._outbound())
+    Worker.objects.filter(id=live()).update(outbound=lease._outbound_overview())
     assert examine("--patience", "0.1", wrong=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit._open("it fails")
-        Worker.objects.update(outbound=lease._outbound())
+        Worker.objects.update(outbound=lease._outbound_overview())
     finally:
         outbound.overview.circuits.reset()
     found = examine("--patience", "0.1", wrong=["round trip"])["outbound"]

@@ -44,7 +44,7 @@ def test_hostile_code_of_the_host_costs_nothing(engine):
     log = "".join(worker.output for worker in workers)
     for receiver in ("recording", "recorded", "finished", "task_began", "task_ended"):
         assert f"tests.faults.support.hostile.{receiver}" in log, "The log names who did it."
-    assert "has ended; 0 jobs were given back" in log
+    assert "has ended; jobs released: 0" in log
 
 
 def deeds(chance):

@@ -55,10 +55,11 @@ def quickly(monkeypatch):
     """What is tried again every few seconds is tried again ten times a second."""
     for name in (
         *(
-            "jobs.worker.worker.CLAIM_CHECK_INTERVAL_SECONDS",
-            "jobs.worker.worker.POLL_INTERVAL_SECONDS",
-            "jobs.worker.worker.RETRY_INTERVAL_SECONDS",
-            "jobs.worker.maintenance.ROUND_SECONDS",
+            "jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+            "jobs.worker.claim_loop.POLL_INTERVAL_SECONDS",
+            "jobs.worker.cancel_loop.POLL_INTERVAL_SECONDS",
+            "jobs.worker.loops.RETRY_INTERVAL_SECONDS",
+            "jobs.worker.maintenance.ROUND_INTERVAL_SECONDS",
         ),
         *(
             "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",

@@ -66,30 +66,34 @@ class TestTheEventLoopIsBlocked:
     def test_it_is_said_by_which_task(self, worker, demo, caplog, task):
         """While it lasts, with the line of the program; the job ends as it ends."""
         result = task.using(owner=demo).enqueue(2)
-        message = wait_until(lambda: said(caplog, "has blocked the event loop"), what="the warning")
+        message = wait_until(
+            lambda: said(caplog, "The event loop, and with it all jobs of this worker, has been blocked"),
+            what="the warning",
+        )
         assert Job.objects.get(id=result.id).state == "running"
-        assert message.startswith(f"{task.module_path} (job {result.id}) has blocked the event loop for 1.")
+        assert "has been blocked for 1." in message
+        assert f"by {task.module_path} (job {result.id})" in message
         assert "time.sleep(seconds)" in message
         (job,) = until_done(result, tasks.noop.enqueue())[:1]
         assert job.state == "succeeded"
-        wait_until(lambda: said(caplog, "The event loop moves again after 2."), what="the end of it")
-        assert len([record for record in caplog.records if "has blocked" in record.getMessage()]) == 1
+        wait_until(lambda: said(caplog, "The event loop runs again after 2."), what="the end of it")
+        assert len([record for record in caplog.records if "has been blocked" in record.getMessage()]) == 1
 
     def test_shorter_ones_are_not_worth_a_word(self, worker, caplog):
         for _ in range(4):
             until_done(tasks.block_the_loop.enqueue(0.3))
-        assert not said(caplog, "has blocked")
+        assert not said(caplog, "has been blocked")
 
     def test_a_process_that_slept_is_not_blocked(self, monkeypatch, caplog):
         """The watchdog slept as well: a laptop was closed, say."""
         times = iter([0.0, 9.0, 9.2])  # when it begins, after the sleep, and with the loop again
         dog = watchdog.Watchdog.__new__(watchdog.Watchdog)
-        dog._beaten, dog._tell = 0.0, lambda seconds: told_of.append(seconds)
+        dog._last_heartbeat, dog._log_blocked = 0.0, lambda seconds: told_of.append(seconds)
 
         class Stopped:
             def wait(self, seconds):
                 if self.looks == 1:
-                    dog._beaten = 9.1
+                    dog._last_heartbeat = 9.1
                 self.looks += 1
                 return self.looks > 2
 

@@ -370,7 +370,11 @@ def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
     names = {join(tasks.thread_name_sync.enqueue(), timeout=20) for _ in range(20)}
     assert len(names) <= 4
     wait_until(
-        lambda: len(worker.worker._threads._threads) <= 4 and not worker.worker._threads._lent, what="fewer"
+        lambda: (
+            len(worker.worker._job_runner.sync_threads._threads) <= 4
+            and not worker.worker._job_runner.sync_threads._lent
+        ),
+        what="fewer",
     )
 
 
@@ -397,13 +401,15 @@ def test_children_go_before_parents_that_did_not_begin(start_worker):
 
 def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
     """Their children run elsewhere, when somebody is there: until then no more parents begin than a few a slot."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
     joining_tasks.most_alive.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
-    worker, looks = start_worker(concurrency=2, queues=["default"]).worker, []
-    others = worker._others
-    monkeypatch.setattr(worker, "_others", lambda limit: looks.append(limit) or others(limit))
+    claim_loop, looks = start_worker(concurrency=2, queues=["default"]).worker._claim_loop, []
+    limit_of = claim_loop._limit_of_other_jobs
+    monkeypatch.setattr(
+        claim_loop, "_limit_of_other_jobs", lambda limit: looks.append(limit) or limit_of(limit)
+    )
     wait_until(lambda: Job.objects.filter(queue_name="elsewhere").count() >= 8, what="parents to wait")
     looks.clear()
 
@@ -419,8 +425,8 @@ def test_only_so_many_wait_for_jobs_of_others(start_worker, monkeypatch):
 
 def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker, monkeypatch):
     """Each has as many parents as it may, and all of them wait for jobs that only the other one would run."""
-    monkeypatch.setattr("notifications.jobs.worker.capacity.WAITING_PER_SLOT", 2)
-    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.jobs.worker.capacity.MAX_WAITING_PER_SLOT", 2)
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
     with transaction.atomic():
         parents = [
             joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
@@ -434,7 +440,7 @@ def test_workers_of_two_queues_do_not_wait_for_each_other_for_ever(start_worker,
 
 def test_the_jobs_of_a_batch_in_a_batch_go_first_too(start_worker, monkeypatch):
     """As many parents as there may be wait for batches whose jobs are inside other ones."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
     with transaction.atomic():
         parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)
@@ -497,7 +503,9 @@ def test_a_sync_parent_that_is_out_of_time_gets_its_thread_back(worker, gate):
     wait_until(lambda: tasks.seen, what="the thread to come back")
     assert tasks.seen == ["JobCancelled"]
     assert not gate.is_set()
-    wait_until(lambda: not worker.worker._threads._written_off, what="no thread to be written off")
+    wait_until(
+        lambda: not worker.worker._job_runner.sync_threads._written_off, what="no thread to be written off"
+    )
 
 
 def test_a_sync_parent_that_begins_to_wait_when_it_is_over(start_worker, gate):

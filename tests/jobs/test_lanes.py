@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 2)
+    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 2)
 
 
 def enqueue(task, count, *args):
@@ -52,7 +52,7 @@ class TestWorkers:
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
     def test_a_higher_priority_passes_sync_jobs(self, start_worker, monkeypatch):
-        monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
         wait_until(lambda: tasks.held, what="the thread to be taken")

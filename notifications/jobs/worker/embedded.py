@@ -1,4 +1,4 @@
-"""The worker inside a server process: a thread with an event loop of its own, started when the application is made."""
+"""The worker inside a server process: a thread with its own event loop, started with the ASGI application."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ from notifications.db.threads import start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that the end of the process waits for running jobs to be given back.
-END = 5.0
-#: Seconds until a worker that broke is followed by another one.
+#: Seconds that the exit of the process waits until running jobs are released.
+EXIT_TIMEOUT_SECONDS = 5.0
+#: Seconds until a new worker starts after one failed.
 RESTART_SECONDS = 5.0
-#: Seconds before a worker touches the database. Servers that fork do it right after they have loaded the application; a
-#: fork in the middle of a call into SQLite would leave its locks held in the child for ever.
-SETTLE = 0.3
+#: Seconds before the first query. Servers that fork do so right after they have loaded the application, and a fork in
+#: the middle of a call into SQLite would leave its locks held in the child for ever.
+START_DELAY_SECONDS = 0.3
 
 _lock = threading.Lock()
+#: The id of the process that has started a worker: a forked child inherits these variables, but not the thread.
 _process: int | None = None
 _worker: Any = None
 _thread: threading.Thread | None = None
-_ended = threading.Event()
+_is_exiting = threading.Event()
 
 
 def start(listen: Callable[..., Any] | None = None) -> None:
-    """Start the embedded worker of this process, once; after a fork the child starts its own. Raises ``NoThread``."""
-    global _process, _worker, _thread, _ended
+    """Start the embedded worker, once in each process; a forked child starts its own. Raises ``NoThread``."""
+    global _process, _worker, _thread, _is_exiting
     from notifications.jobs.worker.worker import Worker
 
     with _lock:
         if _process == os.getpid():
             return
         if _process is None:
-            os.register_at_fork(after_in_child=lambda: _forked(listen))
+            os.register_at_fork(after_in_child=lambda: _after_fork(listen))
             atexit.register(stop)
-        _ended = threading.Event()
+        _is_exiting = threading.Event()
         _worker = Worker(listen=listen)
         _thread = start_thread(_run, "notifications-worker", listen)
         _process = os.getpid()
 
 
 def stop() -> None:
-    """Give the jobs that run here back to the queue and end the worker, if it was started in this process."""
+    """Stop the worker of this process, if there is one, and release its running jobs."""
     if _process == os.getpid() and _thread and _thread.is_alive():
-        _ended.set()
+        _is_exiting.set()
         _worker.stop(grace=0)
-        _thread.join(END)
+        _thread.join(EXIT_TIMEOUT_SECONDS)
 
 
-def _forked(listen: Callable[..., Any] | None) -> None:
+def _after_fork(listen: Callable[..., Any] | None) -> None:
     global _lock
-    from notifications.jobs.worker.execution import is_job
+    from notifications.jobs.worker.current import is_inside_job
 
-    _lock = threading.Lock()  # a thread that is not there any more may hold the old one
-    if not is_job():  # a process that a task starts serves nobody
+    _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
+    if not is_inside_job():  # a process that a task forks is not a server
         start(listen)
 
 
@@ -69,16 +70,16 @@ def _run(listen: Callable[..., Any] | None) -> None:
     global _worker
     from notifications.jobs.worker.worker import Worker
 
-    if _ended.wait(SETTLE):
+    if _is_exiting.wait(START_DELAY_SECONDS):
         return
     while True:
         try:
             asyncio.run(_worker.run())
             return
-        except BaseException:  # the thread's boundary: the server goes on, and so do its jobs
-            logger.exception("The embedded worker broke. It begins again in %g s.", RESTART_SECONDS)
+        except BaseException:  # the server goes on, and jobs must too
+            logger.exception("The embedded worker failed, and is restarted in %g s", RESTART_SECONDS)
         finally:
             connections.close_all()
-        if _ended.wait(RESTART_SECONDS):
+        if _is_exiting.wait(RESTART_SECONDS):
             return
         _worker = Worker(listen=listen)

@@ -1,4 +1,4 @@
-"""One attempt at a job: the task is called, and what comes out becomes an outcome."""
+"""Execute one attempt at a job: call its task, and turn what it returns or raises into an outcome."""
 
 from __future__ import annotations
 
@@ -6,52 +6,58 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
-from notifications import traces, validators
-from notifications.compat import TaskContext, is_heard, task_backends, task_started
+from notifications import traces
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import host_code, results
+from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.enqueueing.owners import read_batch_owners, set_running_job
+from notifications.jobs.enqueueing.owners import set_running_job
 from notifications.jobs.policies import policy_of
-from notifications.jobs.transitions import outcomes, signal_queue
+from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.outcomes import Outcome
-
-T = TypeVar("T")
+from notifications.jobs.worker.current import set_current_execution
+from notifications.jobs.worker.job_context import JobContext
 
 logger = logging.getLogger("notifications.jobs")
 
 
 class Execution:
-    """A job while it runs here."""
+    """One attempt at a job in this process.
+
+    ``on_progress``
+        Called when the task reports progress, from any thread.
+    ``on_join``
+        Called when the task begins to wait for another job, which frees its slot until then; from any thread.
+    ``run_inline``
+        Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
+    """
 
     __slots__ = (
-        "call",
-        "cancelling",
+        "asyncio_task",
         "claimed",
         "database_thread",
-        "inline",
-        "interruptible",
+        "is_cancelling",
+        "is_interruptible",
+        "is_over",
+        "is_stopping",
+        "is_waiting_for_thread",
         "job",
-        "joined",
+        "joined_jobs",
         "on_join",
         "on_progress",
-        "over",
-        "stopping",
-        "task",
-        "threads",
-        "waits",
+        "run_inline",
+        "sync_threads",
+        "thread_call",
     )
 
     def __init__(
@@ -59,43 +65,44 @@ class Execution:
         claimed: ClaimedJob,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[], None] = lambda: None,
-        inline: Callable[[Any], None] | None = None,
+        run_inline: Callable[[Any], None] | None = None,
     ) -> None:
         self.claimed = claimed
         self.job = claimed.row
         self.on_progress = on_progress
-        #: Called, from any thread, when it begins to wait for another job: its slot is free until then.
         self.on_join = on_join
-        #: Where nobody else runs jobs: runs others until the one with this id is done.
-        self.inline = inline
-        self.over = False
-        #: The jobs for whose ends it waits.
-        self.joined: dict[Future[Any], UUID] = {}
+        self.run_inline = run_inline
+        #: The jobs for whose ends the task waits, by the futures that it waits for.
+        self.joined_jobs: dict[Future[Any], UUID] = {}
         #: The call of a sync task on its thread.
-        self.call: Future[Any] | None = None
-        self.threads: DaemonExecutor | None = None
+        self.thread_call: Future[Any] | None = None
+        self.sync_threads: DaemonExecutor | None = None
         self.database_thread: Executor | None = None
-        self.stopping = False
-        #: Whether somebody wants it cancelled, and whether it may be ended where it awaits something.
-        self.cancelling = False
-        self.interruptible = False
-        #: Whether it waits for a thread; its time has not begun then.
-        self.waits = False
-        self.task: asyncio.Task[None] | None = None
+        self.asyncio_task: asyncio.Task[None] | None = None
+        #: The task has returned or raised.
+        self.is_over = False
+        #: The worker stops, or another one has claimed the job: there will be no outcome.
+        self.is_stopping = False
+        #: The job is to be cancelled.
+        self.is_cancelling = False
+        #: The task is async and runs, so it can be cancelled where it awaits.
+        self.is_interruptible = False
+        #: A sync task is in line for a thread. Its timeout counts from when it gets one.
+        self.is_waiting_for_thread = False
 
-    async def run(self, database_thread: Executor | None, threads: DaemonExecutor | None) -> Outcome:
-        """Call the task and return the outcome. Without threads everything runs on the caller's.
+    async def run(self, database_thread: Executor | None, sync_threads: DaemonExecutor | None) -> Outcome:
+        """Call the task and return the outcome. Without threads a sync task runs on the caller's thread.
 
-        Raises ImportError when the task is not known here, ``NoThread`` when there is no thread for it, and
-        ``asyncio.CancelledError`` when the worker stops.
+        Raises ImportError if the task cannot be imported, ``NoThread`` if there is no thread for it, and
+        ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
-        if self.cancelling or job.cancel_requested_at is not None:  # before it began, here or elsewhere
+        if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
             return outcomes.cancelled(job, results.policy_at(job.task_path))
         task = results.find_task(job.task_path)
         policy = policy_of(task.func)
-        _current.set(self)
-        self.threads, self.database_thread = threads, database_thread
+        set_current_execution(self)
+        self.sync_threads, self.database_thread = sync_threads, database_thread
         set_running_job(self.claimed.owner, job.id)
         traces.carry(job.trace)
         if job.language and job.language != translation.get_language():
@@ -103,41 +110,41 @@ class Execution:
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:
             args = [JobContext(task_result=self.claimed.task_result), *args]
-        limit = asyncio.timeout(policy.timeout)
+        timeout = asyncio.timeout(policy.timeout)
 
-        def begin() -> None:
-            if self.waits:
-                self.waits = False
-                limit.reschedule(asyncio.get_running_loop().time() + policy.timeout)
+        def start_timeout() -> None:
+            if self.is_waiting_for_thread:
+                self.is_waiting_for_thread = False
+                timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
 
         try:
-            async with limit, ThreadSensitiveContext(executor=database_thread):
+            async with timeout, ThreadSensitiveContext(executor=database_thread):
                 if iscoroutinefunction(task.func):
-                    self.interruptible = True
+                    self.is_interruptible = True
                     value = await task.func(*args, **kwargs)
-                elif threads is None:
+                elif sync_threads is None:
                     value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
-                    self.waits = True
-                    limit.reschedule(None)
-                    value = await _in_thread(threads, begin, self, task.func, args, kwargs)
+                    self.is_waiting_for_thread = True
+                    timeout.reschedule(None)
+                    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
         except asyncio.CancelledError as exc:
-            if self.cancelling:
+            if self.is_cancelling:
                 return outcomes.cancelled(job, policy, exc)
-            if self.stopping:
+            if self.is_stopping:
                 raise
             return outcomes.failed(job, policy, exc)
         except NoThread:
             raise
-        except BaseException as exc:  # the worker's boundary: whatever a task raises is its outcome
-            if limit.expired():
+        except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
+            if timeout.expired():
                 return outcomes.timed_out(job, policy)
-            if self.cancelling and isinstance(exc, JobCancelled):
+            if self.is_cancelling and isinstance(exc, JobCancelled):
                 return outcomes.cancelled(job, policy, exc)
             outcome = outcomes.failed(job, policy, exc)
-            if outcome.retry_delay is not None:  # the last one is logged by Django, with task_finished
+            if outcome.retry_delay is not None:  # the last attempt is logged by Django, with task_finished
                 logger.info(
-                    "Job is tried again: %s (%s), attempt %d.",
+                    "Attempt failed, the job is retried: job %s (%s), attempt %d",
                     job.id,
                     job.task_path,
                     job.attempt,
@@ -145,164 +152,84 @@ class Execution:
                 )
             return outcome
         finally:
-            self.waits = self.interruptible = False
-            self.over = True
-            for future in list(self.joined):  # a thread that was abandoned waits for nothing any more
+            self.is_waiting_for_thread = self.is_interruptible = False
+            self.is_over = True
+            # A task that timed out on a thread may still wait for other jobs there.
+            for future in list(self.joined_jobs):
                 future.cancel()
         return outcomes.succeeded(job, policy, value)
 
     def cancel(self) -> None:
-        """Have the task ended, on the event loop: an async one where it awaits, a sync one in line or when it looks."""
-        if self.cancelling:
+        """Cancel the task; called on the event loop.
+
+        An async task is cancelled where it awaits. A sync task is not called if it is still in line for a thread, and
+        ends itself by ``raise_if_cancelled()`` if it runs.
+        """
+        if self.is_cancelling:
             return
-        self.cancelling = True
-        if self.call:
-            self.call.cancel()  # does nothing to one that runs
-            for future in list(self.joined):
+        self.is_cancelling = True
+        if self.thread_call:
+            self.thread_call.cancel()  # has no effect on a call that runs
+            for future in list(self.joined_jobs):
                 future.cancel()
-        elif self.interruptible and self.task:
-            self.task.cancel()
+        elif self.is_interruptible and self.asyncio_task:
+            self.asyncio_task.cancel()
 
+    async def _call_on_thread(
+        self,
+        threads: DaemonExecutor,
+        on_start: Callable[[], None],
+        function: Callable[..., Any],
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call a sync task on a thread; ``on_start`` is called on the event loop when it gets one."""
+        loop = asyncio.get_running_loop()
 
-_current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar(
-    "notifications_running", default=None
-)
+        def call() -> tuple[Any, BaseException | None]:
+            loop.call_soon_threadsafe(on_start)
+            try:
+                return function(*args, **kwargs), None
+            except BaseException as exc:  # returned: a future cannot hold StopIteration
+                # A transaction that the task left open is closed here, so that its own exception is the job's error.
+                with suppress(Exception):
+                    check_connections()
+                return None, exc
 
+        def write_off() -> None:
+            if threads.write_off(future):
+                logger.warning(
+                    "Task does not end and keeps a thread: job %s (%s)", self.job.id, self.job.task_path
+                )
 
-def is_job() -> bool:
-    """Whether this is called by a job."""
-    return _current.get() is not None
-
-
-def current() -> Execution | None:
-    """Return the job that calls this, if one does."""
-    return _current.get()
-
-
-def on_shared_thread() -> bool:
-    """Whether this is called on a thread for the database work of async tasks."""
-    run = _current.get()
-    thread = run.database_thread if run else None
-    return isinstance(thread, DaemonExecutor) and thread.runs_this_thread()
+        future = self.thread_call = threads.submit(contextvars.copy_context().run, call)
+        try:
+            value, exc = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
+            # moment, as at a stop, must leave the line first.
+            loop.call_soon(write_off)
+            raise
+        if exc is not None:
+            raise exc
+        return value
 
 
 @contextmanager
-def release_slot(run: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
-    """Give up the slot of a job, and the thread of a sync one, while it waits for the end of the one with this id."""
-    if run is None:
+def release_slot(execution: Execution | None, future: Future[Any], id: UUID) -> Iterator[None]:
+    """Free the slot of a job, and the thread of a sync task, inside the block, which waits for the job with this id."""
+    if execution is None:
         yield
         return
-    run.joined[future] = id
-    if run.over or (run.cancelling and run.call):
+    execution.joined_jobs[future] = id
+    if execution.is_over or (execution.is_cancelling and execution.thread_call):
         future.cancel()
-    run.on_join()
+    execution.on_join()
     try:
-        if run.threads and run.call:
-            with run.threads.lend_thread(run.call):
+        if execution.sync_threads and execution.thread_call:
+            with execution.sync_threads.lend_thread(execution.thread_call):
                 yield
         else:
             yield
     finally:
-        run.joined.pop(future, None)
-
-
-class JobContext(TaskContext):
-    """What a task with ``takes_context=True`` gets: Django's context, and what it may say and ask about its job."""
-
-    def progress(self, current: int, total: int | None = None, message: str = "") -> None:
-        """See ``notifications.api.progress``."""
-        progress(current, total, message)
-
-    def raise_if_cancelled(self) -> None:
-        """Raise ``JobCancelled`` if somebody wants this job cancelled: the way for a sync task to end early."""
-        running = _current.get()
-        if running is not None and running.cancelling:
-            raise JobCancelled
-
-
-def progress(current: int, total: int | None = None, message: str = "") -> None:
-    """See ``notifications.api.progress``."""
-    current = validators.integer("current", current)
-    total = None if total is None else validators.integer("total", total)
-    message = validators.text("message", message, validators.PROGRESS)
-    running = _current.get()
-    if running is None:
-        return
-    job = running.job
-    job.progress_current, job.progress_total, job.progress_message = current, total, message
-    running.on_progress(running)
-
-
-def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
-    """See ``notifications.api.track``."""
-    total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
-    for done, item in enumerate(items):
-        progress(done, total, message)
-        yield item
-    if total is not None:
-        progress(total, total, message)
-
-
-def send_task_started(jobs: Sequence[ClaimedJob]) -> None:
-    """Fill in what executions of claimed jobs need, and send ``task_started`` for each.
-
-    On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
-    """
-    batch_owners = read_batch_owners(claimed.row for claimed in jobs)
-    has_receivers = is_heard(task_started)
-    started: list[tuple[Any, Any]] = []
-    for claimed in jobs:
-        job = claimed.row
-        if job.id in batch_owners:
-            claimed.owner = batch_owners[job.id]
-        try:
-            if not has_receivers and not results.find_task(job.task_path).takes_context:
-                continue
-            claimed.task_result = results.of(job, attempts=None if job.attempt > 1 else [])
-            started.append((type(task_backends[job.backend]), claimed.task_result))
-        except (ImportError, ImproperlyConfigured, ValueError):
-            continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
-    if has_receivers and started:
-        signal_queue.send_later(lambda: _send_task_started(started), jobs=len(started))
-
-
-def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
-    for backend, result in started:
-        host_code.send(task_started, "task_started", backend, task_result=result)
-
-
-async def _in_thread(
-    threads: DaemonExecutor,
-    begin: Callable[[], None],
-    run: Execution,
-    function: Callable[..., Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
-) -> Any:
-    loop = asyncio.get_running_loop()
-
-    def call() -> tuple[Any, BaseException | None]:
-        loop.call_soon_threadsafe(begin)
-        try:
-            return function(*args, **kwargs), None
-        except BaseException as exc:  # as a value: a future takes neither StopIteration nor SystemExit well
-            # Closed here: what it raised is the error, not also the transaction that it left open.
-            with suppress(Exception):
-                check_connections()
-            return None, exc
-
-    def write_off() -> None:
-        if threads.write_off(future):
-            job = run.job
-            logger.warning("Job %s is over, but %s does not end and keeps a thread.", job.id, job.task_path)
-
-    future = run.call = threads.submit(contextvars.copy_context().run, call)
-    try:
-        value, exc = await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        # Later: others that are cancelled at the same time, as at a stop, must not get the thread that is free now.
-        loop.call_soon(write_off)
-        raise
-    if exc is not None:
-        raise exc
-    return value
+        execution.joined_jobs.pop(future, None)

@@ -1,4 +1,7 @@
-"""A worker's row and its lease: one claim on time for all jobs that it runs, renewed from a thread of its own."""
+"""The lease of a worker: one row for all jobs that it runs, renewed from a thread of its own.
+
+A worker whose lease is over is lost, and other workers take its jobs over.
+"""
 
 from __future__ import annotations
 
@@ -26,48 +29,57 @@ from notifications.models import Worker
 
 logger = logging.getLogger("notifications.jobs")
 
-#: A lease is renewed this many times before it would end.
+#: Renewals in the time of one lease.
 RENEWALS = 4
-#: Seconds that the database may take to answer a renewal, at least; at most half a lease.
+#: Seconds after which a renewal without an answer has failed: half a lease, but not less than this.
 MIN_ANSWER_SECONDS = 2.0
 
 
 class Lease:
-    """Holds the row of one worker while it is started. ``load`` is asked for at each renewal."""
+    """The row of one worker, from ``start()`` to ``end()``.
+
+    ``worker``
+        The id of the worker.
+    ``load``
+        Returns how many jobs the worker runs, which each renewal stores.
+    """
 
     def __init__(self, *, queues: Sequence[str], concurrency: int, load: Callable[[], int]) -> None:
         self.worker: UUID = uuid7()
         self._queues = ",".join(queues)
         self._concurrency = concurrency
         self._load = load
-        self._stop = threading.Event()
+        self._stopped = threading.Event()
+        #: The end of the lease by the database's clock; None after a renewal failed.
         self._until: datetime | None = None
+        #: When the first of the renewals succeeded that have not failed since (monotonic).
         self._unbroken_since = 0.0
         self._thread = threading.Thread(target=self._renew, name="notifications-lease", daemon=True)
 
     def start(self) -> None:
-        """Insert the row and renew it from now on; after an error it can be called again.
+        """Insert the row, and renew it from now on. After an error this can be called again.
 
-        Raises ``django.db.Error`` when the database is away, ``NoThread`` when no thread can be started.
+        Raises ``django.db.Error`` when the database is away, and ``NoThread`` when no thread can be started.
         """
-        self._begin()
+        self._insert_row()
         start(self._thread)
 
     def stop(self) -> None:
-        """Renew no more: the lease ends by itself, also where ``end`` finds the database away."""
-        self._stop.set()
+        """Stop renewing. The lease then ends by itself, even if ``end()`` fails because the database is away."""
+        self._stopped.set()
 
     def end(self) -> None:
-        """Delete the row: what this worker still runs is lost from now on."""
+        """Delete the row. Jobs that this worker still holds are lost from now on."""
         self.stop()
         if self._thread.ident:
             self._thread.join(timeout=1)
         retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
     def may_reap(self) -> bool:
-        """Whether renewing went well for one whole lease: after an outage others need time to renew theirs.
+        """Return whether this worker may declare others lost: its renewals succeeded for one whole lease.
 
-        A worker whose own lease is over may not: it was stopped, and so perhaps were the others; a laptop slept, say.
+        After an outage of the database other workers need that time to renew their leases. If this worker's own lease
+        is over, its process was suspended, as on a laptop that slept, and so perhaps were the others.
         """
         return (
             self._until is not None
@@ -75,7 +87,7 @@ class Lease:
             and database_now() < self._until
         )
 
-    def _begin(self) -> None:
+    def _insert_row(self) -> None:
         until = database_now() + timedelta(seconds=settings.LEASE)
         row = Worker(
             id=self.worker,
@@ -86,92 +98,101 @@ class Lease:
             queues=self._queues[:1000],
             concurrency=self._concurrency,
         )
-        # The row may be there: it was inserted, and the answer was lost.
-        fields = ["lease_until", "load"]
+        # The row may exist: its lease is over, or the answer to its insertion was lost.
         rows = Worker.objects.using(database())
         retrying_atomic(
-            lambda: rows.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=fields)
+            lambda: rows.bulk_create(
+                [row], update_conflicts=True, unique_fields=["id"], update_fields=["lease_until", "load"]
+            )
         )
         self._until, self._unbroken_since = until, time.monotonic()
 
     def _renew(self) -> None:
-        # Half a lease: there is time for one more renewal, on a new connection, before the lease is over.
+        # After half a lease there is time for one more renewal, on a new connection.
         seconds = max(settings.LEASE / 2, MIN_ANSWER_SECONDS)
         deadlines.limit_this_thread(min(seconds, deadlines.ANSWER_SECONDS))
         pause = settings.LEASE / RENEWALS
-        while not self._stop.wait(pause):
+        while not self._stopped.wait(pause):
             try:
                 until = retrying_atomic(self._extend) if self._until else None
                 if until:
                     self._until = until
-                elif not self._stop.is_set():
+                elif not self._stopped.is_set():
                     logger.warning(
-                        "Worker %s begins a new lease: the old one was over or in doubt.", self.worker
+                        "Lease was over or in doubt, beginning a new one for worker %s", self.worker
                     )
-                    self._begin()
+                    self._insert_row()
                 pause = settings.LEASE / RENEWALS
-            except Exception as exc:  # without this thread others would take the jobs away that run here
+            except (
+                Exception
+            ) as exc:  # without this thread other workers would take over the jobs that run here
                 pause = 0 if self._until else settings.LEASE / RENEWALS
                 self._until = None
-                logger.warning("The lease of worker %s could not be renewed: %s", self.worker, exc)
+                logger.warning("Could not renew the lease of worker %s: %s", self.worker, exc)
                 connections.close_all()
         connections.close_all()
 
     def _extend(self) -> datetime | None:
-        """Renew the lease if it is not over, and return until when it holds now."""
+        """Renew the lease and return its new end, or None if it is over."""
         now = database_now()
         until = now + timedelta(seconds=settings.LEASE)
-        held = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
-        now_is = {"lease_until": until, "load": self._load(), "outbound": _outbound()}
-        return until if held.update(**now_is) else None
+        rows = Worker.objects.using(database()).filter(id=self.worker, lease_until__gte=now)
+        is_renewed = rows.update(lease_until=until, load=self._load(), outbound=_outbound_overview())
+        return until if is_renewed else None
 
 
-def _outbound() -> str:
-    """What the calls of this process to other servers are doing, as JSON; "" where it makes none."""
-    calls = sys.modules.get("notifications.outbound")  # not loaded for this: a third of a second
-    return calls.overview.as_json() if calls else ""
+def _outbound_overview() -> str:
+    """Return the state of this process's outbound calls as JSON, "" if it makes none."""
+    outbound = sys.modules.get(
+        "notifications.outbound"
+    )  # importing it for this would take a third of a second
+    return outbound.overview.as_json() if outbound else ""
 
 
-def dead_neighbours() -> list[UUID]:
-    """Return the workers of this host whose process is provably gone, so that their jobs go on at once."""
-    neighbours = Worker.objects.using(database()).filter(host=socket.gethostname()[:255])
-    return [id for id, process in neighbours.values_list("id", "process") if _is_gone(process)]
+def find_dead_neighbors() -> list[UUID]:
+    """Return the workers of this host whose process has provably ended, so that their jobs go on at once."""
+    neighbors = Worker.objects.using(database()).filter(host=socket.gethostname()[:255])
+    return [id for id, process in neighbors.values_list("id", "process") if _has_ended(process)]
 
 
 def process_identity() -> str:
-    """Return boot, pid namespace, pid and start time of this process on Linux, ``""`` elsewhere.
+    """Return boot id, pid namespace, pid and start time of this process on Linux, "" elsewhere.
 
-    A pid alone is used again; together with the rest it is not.
+    A pid alone does not identify a process: the system uses it again.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = Path("/proc/self/ns/pid").readlink()
-        return f"{boot} {namespace} {os.getpid()} {_stat(os.getpid())[1]}"
+        return f"{boot} {namespace} {os.getpid()} {_read_stat(os.getpid())[1]}"
     except OSError:
         return ""
 
 
-def _is_gone(process: str) -> bool:
-    """Whether a process is provably not there any more. What cannot be seen (``hidepid``, no free file) is no proof."""
-    here, there = process_identity().split(), process.split()
-    if len(here) != 4 or len(there) != 4 or here[:2] != there[:2]:
+def _has_ended(identity: str) -> bool:
+    """Return whether a process has provably ended.
+
+    False if that cannot be seen: in another pid namespace, with the mount option ``hidepid``, or without a free file
+    descriptor.
+    """
+    own, other = process_identity().split(), identity.split()
+    if len(own) != 4 or len(other) != 4 or own[:2] != other[:2]:
         return False
-    pid = int(there[2])
+    pid = int(other[2])
     try:
-        os.kill(pid, 0)  # signal 0 asks whether there is such a process
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # another user's
+        pass  # it exists, and belongs to another user
     try:
-        state, started = _stat(pid)
+        state, start_time = _read_stat(pid)
     except OSError:
         return False
-    # A zombie is dead: only its parent has not asked yet.
-    return state in "ZX" or started != there[3]
+    # A zombie has ended; only its parent has not waited for it yet.
+    return state in "ZX" or start_time != other[3]
 
 
-def _stat(pid: int) -> tuple[str, str]:
-    """Return the state and the start time of a process: fields 3 and 22 of ``/proc/pid/stat`` (proc(5))."""
+def _read_stat(pid: int) -> tuple[str, str]:
+    """Return state and start time of a process: fields 3 and 22 of ``/proc/pid/stat`` (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return fields[0], fields[19]

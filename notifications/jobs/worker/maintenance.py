@@ -1,4 +1,4 @@
-"""What workers do for all jobs beside running theirs: number leftovers, take over what is lost, delete what is old."""
+"""Maintenance: what each worker does for all jobs and streams besides running its own jobs."""
 
 from __future__ import annotations
 
@@ -15,86 +15,93 @@ from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions import finishing, manual, reaping
 from notifications.jobs.transitions.guards import database_now
-from notifications.jobs.worker.lease import Lease, dead_neighbours
+from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Worker
 from notifications.streams.marking import continue_marking
 from notifications.streams.retention import Pruning
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds: between two rounds; between two prunings, from the start to the first one, and between two of its chunks;
-#: between two chunks of an inbox that is marked as read.
-ROUND_SECONDS, PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_SECONDS, PRUNE_CHUNK_ROWS, MARK = (
-    1.0,
-    3600.0,
-    60.0,
-    0.05,
-    0.02,
-)
+#: Seconds between two rounds.
+ROUND_INTERVAL_SECONDS = 1.0
+#: Seconds between two prunings, from the start of a worker to its first one, and between two chunks of one pruning.
+PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS, PRUNE_CHUNK_PAUSE_SECONDS = 3600.0, 60.0, 0.05
+#: Seconds at least between two chunks of an inbox that is marked as read.
+MIN_MARK_PAUSE_SECONDS = 0.02
 
 
 class Maintenance:
-    """The rounds of one worker. ``write`` runs a call on its writer's thread, ``found`` hears of jobs to be claimed."""
+    """The maintenance loops of one worker.
 
-    def __init__(self, lease: Lease, write: Callable[..., Awaitable[Any]], found: Callable[[], None]) -> None:
+    ``write``
+        Runs a call on the writer's thread.
+    ``on_requeued``
+        Called when jobs of lost workers were queued again.
+    """
+
+    def __init__(
+        self, lease: Lease, write: Callable[..., Awaitable[Any]], on_requeued: Callable[[], None]
+    ) -> None:
         self._lease = lease
         self._write = write
-        self._found = found
+        self._on_requeued = on_requeued
 
-    async def rounds(self) -> None:
-        """Look after what others have left, once a second. Every worker does, and none harms another."""
+    async def run_rounds(self) -> None:
+        """Once a second, complete what other processes have left. All workers do so, without harm to one another."""
         while True:
             try:
                 await self._write(streams.number_pending)
-                if await self._write(self._reap):
-                    self._found()
+                if await self._write(self._reap_jobs):
+                    self._on_requeued()
                 await self._write(manual.resume_batch_cancellations)
                 await self._write(finishing.finish_remaining_batches)
             except (OperationalError, InterfaceError) as exc:
-                logger.warning("Housekeeping waits: %s", exc)
-            await asyncio.sleep(ROUND_SECONDS)
+                logger.warning("Could not run maintenance, which is tried again: %s", exc)
+            await asyncio.sleep(ROUND_INTERVAL_SECONDS)
 
     async def mark_read(self) -> None:
-        """Go on marking inboxes as read, a chunk at a time: outcomes are recorded by the same thread."""
+        """Mark inboxes as read in chunks, so that outcomes are recorded on the same thread in between."""
         while True:
-            began = time.monotonic()
-            more = False
+            started = time.monotonic()
+            has_more = False
             try:
-                more = await self._write(continue_marking, 0, retrying_atomic)
+                has_more = await self._write(continue_marking, 0, retrying_atomic)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not mark notifications as read: %s", exc)
-            await asyncio.sleep(max(time.monotonic() - began, MARK) if more else ROUND_SECONDS)
+            pause = max(time.monotonic() - started, MIN_MARK_PAUSE_SECONDS)
+            await asyncio.sleep(pause if has_more else ROUND_INTERVAL_SECONDS)
 
     async def prune(self) -> None:
-        """Delete what is past its retention, once an hour, where this worker is the one that does."""
-        await asyncio.sleep(FIRST_PRUNE_SECONDS)
+        """Delete rows past their retention once an hour, on the oldest live worker."""
+        await asyncio.sleep(FIRST_PRUNE_DELAY_SECONDS)
         while True:
-            began = time.monotonic()
+            started = time.monotonic()
             deleted = 0
             pruning = Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
             try:
-                while (count := await self._write(self._prune_some, pruning)) is not None:
+                while (count := await self._write(self._prune_chunk, pruning)) is not None:
                     deleted += count
-                    await asyncio.sleep(PRUNE_CHUNK_ROWS)
+                    await asyncio.sleep(PRUNE_CHUNK_PAUSE_SECONDS)
             except (OperationalError, InterfaceError) as exc:
-                logger.warning("Pruning waits: %s", exc)
+                logger.warning("Could not prune old rows, which is tried again: %s", exc)
             if deleted:
-                logger.info("%d rows past their retention are deleted.", deleted)
-            await asyncio.sleep(max(PRUNE_INTERVAL_SECONDS - (time.monotonic() - began), ROUND_SECONDS))
+                logger.info("Pruned rows past their retention: %d", deleted)
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(max(PRUNE_INTERVAL_SECONDS - elapsed, ROUND_INTERVAL_SECONDS))
 
-    def reap_neighbours(self) -> int:
-        """Take over at once what workers of this host had whose process is gone."""
-        return reaping.reap_jobs(dead_neighbours(), expired=False)
+    def reap_dead_neighbors(self) -> int:
+        """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
+        return reaping.reap_jobs(find_dead_neighbors(), expired=False)
 
-    def _reap(self) -> int:
-        return reaping.reap_jobs(dead_neighbours(), expired=self._lease.may_reap())
+    def _reap_jobs(self) -> int:
+        return reaping.reap_jobs(find_dead_neighbors(), expired=self._lease.may_reap())
 
-    def _prune_some(self, pruning: Pruning) -> int | None:
-        # Asked before each chunk: two of them at once would delete nothing twice, but would be in each other's way.
-        return pruning.prune_chunk() if is_first(self._lease) else None
+    def _prune_chunk(self, pruning: Pruning) -> int | None:
+        # Checked before each chunk. Two workers that prune at once would delete nothing twice, but wait for each other.
+        return pruning.prune_chunk() if is_oldest_worker(self._lease) else None
 
 
-def is_first(lease: Lease) -> bool:
-    """Whether a worker is the oldest of those that live: the one that does what only one should do."""
-    alive = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
-    return alive.values_list("id", flat=True).first() == lease.worker
+def is_oldest_worker(lease: Lease) -> bool:
+    """Return whether a worker is the oldest live one, which does what only one worker should do."""
+    live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
+    return live.values_list("id", flat=True).first() == lease.worker

@@ -1,4 +1,4 @@
-"""The asyncio tasks that jobs start beside themselves."""
+"""The asyncio tasks that jobs start."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from notifications.jobs.worker.execution import current
+from notifications.jobs.worker.current import current_execution
 from notifications.models import Job
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """Make an asyncio task; the task factory of the worker's loop. What a job starts cannot end the loop."""
-    run = current()
-    return asyncio.Task(_Contained(coro, run.job) if run else coro, loop=loop, **options)
+    """Make an asyncio task: the task factory of the worker's loop. A task that a job starts cannot end the loop."""
+    execution = current_execution()
+    return asyncio.Task(_ContainedCoroutine(coro, execution.job) if execution else coro, loop=loop, **options)
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
-    """Return what a task is: of which job, if a job has started it."""
+    """Return the name of an asyncio task: that of the job that started it, if a job did."""
     coro = task.get_coro()
-    return name_for(coro.job) if isinstance(coro, _Contained) else task.get_name()
+    return name_for(coro.job) if isinstance(coro, _ContainedCoroutine) else task.get_name()
 
 
 def name_for(job: Job) -> str:
     return f"{job.task_path} (job {job.id})"
 
 
-class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine whose ``sys.exit()`` is an ordinary error: asyncio would end the loop, and all other jobs with it.
+class _ContainedCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine whose SystemExit or KeyboardInterrupt becomes a RuntimeError.
 
-    No ``async def`` around it: cancelled before its first step, that would never await the coroutine within.
+    asyncio would end the loop, and all other jobs with it. This is not an ``async def`` around the coroutine: cancelled
+    before its first step, that would never await the coroutine inside.
     """
 
     def __init__(self, coro: Any, job: Job) -> None:
@@ -52,4 +53,4 @@ class _Contained(Coroutine[Any, Any, Any]):
         try:
             return step(*args)
         except (SystemExit, KeyboardInterrupt) as exc:
-            raise RuntimeError(f"Something that the task started raised {exc!r}.") from exc
+            raise RuntimeError(f"A task that the job started raised {exc!r}.") from exc

@@ -1,9 +1,8 @@
-"""The thread of a worker that claims and records, and that leaves SQLite's lock to others in between.
+"""The thread of a worker that claims and records, and leaves SQLite's lock to other writers in between.
 
-SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So a busy
-writer leaves the lock free after each transaction for as long as it held it, at least 5 ms; half a
-millisecond where nobody else writes. A few short writes after a quiet time cost nobody anything and need no
-pause: a lone job is done at once.
+SQLite's lock is unfair: a writer that commits back to back leaves others a few writes a second. So after each
+transaction a busy writer leaves the lock free for as long as it held it, and at least 5 ms; 0.5 ms if no other process
+writes. The first few milliseconds of writes after a quiet time need no pause, so a single job is done at once.
 """
 
 from __future__ import annotations
@@ -23,58 +22,64 @@ from notifications.jobs.transitions.signal_queue import SignalQueue
 
 T = TypeVar("T")
 
-#: Seconds: the pause beside other writers, the pause alone, and how long nobody else must have written to be alone.
-MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS, NO_WRITERS_AFTER_SECONDS = 0.005, 0.0005, 0.25
-#: Seconds without a write after which it was quiet, and for which the lock may be held from then on without a pause.
+#: Seconds that the lock is left free at least, while other processes write and while none does.
+MIN_PAUSE_SECONDS, MIN_PAUSE_WITHOUT_WRITERS_SECONDS = 0.005, 0.0005
+#: Seconds without a write of another process after which there are no other writers.
+NO_WRITERS_AFTER_SECONDS = 0.25
+#: Seconds without a write of this process after which it was quiet, and seconds that it may then hold the lock without
+#: a pause.
 QUIET_SECONDS, BURST_SECONDS = 0.02, 0.005
 
 
 class Writer:
-    """Runs calls one after the other on a thread with a database connection of its own.
+    """Runs calls in order on a thread with a database connection of its own.
 
-    Signals that they send after a commit go through ``signals``, where it is given.
+    ``signals``
+        The queue for the signals that calls send; without it they are sent inside the call.
     """
 
     def __init__(self, signals: SignalQueue | None = None) -> None:
         self._signals = signals
-        self._thread = DaemonExecutor(1, "notifications-writer")
-        self._version: int | None = None
-        self._others_wrote = 0.0
-        self._held = 0.0
+        self._executor = DaemonExecutor(1, "notifications-writer")
+        self._data_version: int | None = None
+        self._other_process_wrote_at = 0.0
+        self._held_seconds = 0.0
         self._held_since_quiet = 0.0
 
-    async def __call__(self, work: Callable[..., T], *args: Any) -> T:
-        """Return what ``work`` returns; the caller goes on before the pause that follows."""
-        future = self._thread.submit(self._timed, work, *args)
-        self._thread.submit(self._pause)
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Return what a call returns. It does not wait for the pause that follows the call."""
+        future = self._executor.submit(self._call, function, *args)
+        self._executor.submit(self._pause)
         return await asyncio.wrap_future(future)
 
     def end(self) -> None:
         """End the thread when its calls are done."""
-        self._thread.shutdown()
+        self._executor.shutdown()
 
-    def _timed(self, work: Callable[..., T], *args: Any) -> T:
+    def _call(self, function: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - lock_time.until > QUIET_SECONDS:
             self._held_since_quiet = 0.0
         limit_this_thread()
         deferred.calls = []
         signal_queue.use_on_this_thread(self._signals)
-        before = lock_time.seconds
+        held_before = lock_time.seconds
         try:
-            return work(*args)
+            return function(*args)
         except Exception:
             raise
-        except BaseException as exc:  # of the host's; it would end the event loop that waits for this
-            raise RuntimeError(f"Something that was called here raised {exc!r}.") from exc
+        except (
+            BaseException
+        ) as exc:  # SystemExit of the project's code would end the event loop that awaits this
+            raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
         finally:
-            # Kept whatever CONN_MAX_AGE says: one for each write would cost more than the write, and only one
-            # that stays hears through data_version that somebody else wrote.
+            # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only
+            # one that stays open sees through data_version that another process wrote.
             connection().close_at = None
-            self._held = lock_time.seconds - before
-            self._held_since_quiet += self._held
+            self._held_seconds = lock_time.seconds - held_before
+            self._held_since_quiet += self._held_seconds
 
     def _pause(self) -> None:
-        reset_queries()  # with DEBUG Django keeps the last 9,000, of groups each with all results in it
+        reset_queries()  # with DEBUG Django keeps the last 9,000 queries, with all results of each group
         calls, deferred.calls = deferred.calls, None
         for call in calls or ():
             call()
@@ -85,13 +90,11 @@ class Writer:
             cursor.execute("PRAGMA data_version")
             (version,) = cursor.fetchone()
         now = time.monotonic()
-        if version != self._version:
-            self._version, self._others_wrote = version, now
-        alone = now - self._others_wrote > NO_WRITERS_AFTER_SECONDS
-        pause = (
-            MIN_PAUSE_WITHOUT_WRITERS_SECONDS
-            if alone
-            else min(max(MIN_PAUSE_SECONDS, self._held), MAX_PAUSE_SECONDS)
-        )
-        # The lock is free already while signals are sent.
+        if version != self._data_version:
+            self._data_version, self._other_process_wrote_at = version, now
+        if now - self._other_process_wrote_at > NO_WRITERS_AFTER_SECONDS:
+            pause = MIN_PAUSE_WITHOUT_WRITERS_SECONDS
+        else:
+            pause = min(max(MIN_PAUSE_SECONDS, self._held_seconds), MAX_PAUSE_SECONDS)
+        # The deferred calls have left the lock free already.
         time.sleep(max(0.0, lock_time.until + pause - now))

@@ -240,14 +240,16 @@ class TestOnAWorker:
         id = ask(tasks.hold_sync, "x", owner=demo)
         wait_until(lambda: tasks.held, what="the task to run")
         manual.cancel([id], by=demo.pk)
-        wait_until(lambda: all(run.cancelling for run in worker.worker._running.values()), what="the worker")
+        wait_until(
+            lambda: all(run.is_cancelling for run in worker.worker._executions.values()), what="the worker"
+        )
         gate.set()
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
         assert (job.state, job.result) == ("succeeded", '"x"')
 
     def test_one_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
         """It is cancelled before the thread is free, and never called."""
-        monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
+        monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
         start_worker()
         first = ask(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")

@@ -92,7 +92,7 @@ def test_it_begins_again_when_it_breaks(run):
     """An error that ends the loop costs the server its worker for a moment only."""
     run(
         """
-embedded.AGAIN = 0.1
+embedded.RESTART_SECONDS = 0.1
 until(lambda: Worker.objects.count() == 1)
 first = embedded._worker
 def end():

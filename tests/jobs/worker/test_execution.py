@@ -128,7 +128,7 @@ def test_a_sync_task_that_takes_too_long_is_abandoned(worker, demo, gate):
 
 def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatch, gate):
     """A sync job that gets a thread late has all of its time from then on."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     start_worker()
     first = tasks.hold_sync.enqueue("first")
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
@@ -149,9 +149,9 @@ def claimed_as_async(result):
 
 
 def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, monkeypatch, gate):
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
-    monkeypatch.setattr("notifications.jobs.worker.worker.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr("notifications.jobs.worker.worker.POLL_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
@@ -175,19 +175,20 @@ def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, mon
 
 def test_calls_that_do_not_end_strand_nobody(start_worker, monkeypatch, gate, caplog):
     """A call that is over its time keeps its thread; another thread takes its place, and the log names the task."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     start_worker()
     hanging = [tasks.slow_sync.enqueue(number) for number in range(2)]
     (job,) = until_done(tasks.noop_sync.enqueue())
     assert job.state == "succeeded"
     assert {job.state for job in until_done(*hanging)} == {"failed"}
     assert len(tasks.held) == 2
-    assert f"{tasks.slow_sync.module_path} does not end and keeps a thread" in caplog.text
+    assert "Task does not end and keeps a thread: job " in caplog.text
+    assert tasks.slow_sync.module_path in caplog.text
 
 
 def test_jobs_that_can_get_no_thread_go_back(start_worker, monkeypatch, gate):
     """Whether they wait already or come later: without an attempt, for another worker or a later time."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_SYNC_THREADS", 1)
+    monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.db.threads.MAX_THREADS_PER_SLOT", 1)
     start_worker(concurrency=2)
     hanging = tasks.slow_sync.enqueue()

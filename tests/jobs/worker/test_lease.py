@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from notifications.jobs.worker import lease as leases
-from notifications.jobs.worker.lease import Lease, dead_neighbours, process_identity
+from notifications.jobs.worker.lease import Lease, find_dead_neighbors, process_identity
 from notifications.models import Worker
 from tests.support.waiting import wait_until
 
@@ -76,7 +76,7 @@ def test_it_is_renewed_before_it_is_over(lease, settings):
 
 def test_starting_again_after_a_lost_answer(lease, monkeypatch):
     """The row is there already: it is taken, not refused."""
-    lease._begin()
+    lease._insert_row()
     lease.start()
     assert Worker.objects.count() == 1
 
@@ -162,20 +162,20 @@ class TestNeighbours:
     def test_a_process_that_lives(self, worker_of, process):
         worker_of(identity_of(process.pid))
         worker_of(process_identity())
-        assert dead_neighbours() == []
+        assert find_dead_neighbors() == []
 
     def test_a_process_that_was_killed(self, worker_of, process):
         """At once: as a zombie, whose parent has not asked yet, and when it is gone altogether."""
         gone = worker_of(identity_of(process.pid))
         process.kill()
-        wait_until(lambda: dead_neighbours() == [gone], what="the zombie to count as dead")
+        wait_until(lambda: find_dead_neighbors() == [gone], what="the zombie to count as dead")
         process.wait()
-        assert dead_neighbours() == [gone]
+        assert find_dead_neighbors() == [gone]
 
     def test_a_pid_that_is_used_again(self, worker_of, process):
         boot, namespace, pid, started = identity_of(process.pid).split()
         gone = worker_of(f"{boot} {namespace} {pid} {int(started) - 1}")
-        assert dead_neighbours() == [gone]
+        assert find_dead_neighbors() == [gone]
 
     @pytest.mark.parametrize(
         "identity",
@@ -188,27 +188,27 @@ class TestNeighbours:
         worker_of(identity.format(boot=boot, namespace=namespace, pid=pid, started=started))
         process.kill()
         process.wait()
-        assert dead_neighbours() == []
+        assert find_dead_neighbors() == []
 
     def test_another_host(self, worker_of, process):
         worker_of(identity_of(process.pid), host="elsewhere")
         process.kill()
         process.wait()
-        assert dead_neighbours() == []
+        assert find_dead_neighbors() == []
 
     @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
     def test_a_process_that_cannot_be_looked_at(self, worker_of, process, monkeypatch, error):
         """Hidden by hidepid, or no file descriptor is free: no proof that it is gone."""
         worker_of(identity_of(process.pid))
-        read = leases._stat
+        read = leases._read_stat
 
         def hidden(pid):
             if pid != os.getpid():
                 raise error
             return read(pid)
 
-        monkeypatch.setattr(leases, "_stat", hidden)
-        assert dead_neighbours() == []
+        monkeypatch.setattr(leases, "_read_stat", hidden)
+        assert find_dead_neighbors() == []
 
     def test_a_process_of_another_user(self, worker_of, process, monkeypatch):
         """A signal to it is refused: it is there."""
@@ -219,4 +219,4 @@ class TestNeighbours:
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "kill", refuse)
-            assert dead_neighbours() == []
+            assert find_dead_neighbors() == []

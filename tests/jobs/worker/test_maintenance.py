@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def soon(monkeypatch):
     """Pruning begins at once and again every tenth of a second."""
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_SECONDS", "ROUND_SECONDS"):
+    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROUND_INTERVAL_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0.1)
 
 
@@ -87,9 +87,9 @@ class TestWhoDoesIt:
         """One whose lease is over does nothing, and keeps nobody from it."""
         worker_row(-1)
         first, second = worker_row(), worker_row()
-        assert [maintenance.is_first(lease_of(id)) for id in (first, second)] == [True, False]
+        assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [True, False]
         Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert [maintenance.is_first(lease_of(id)) for id in (first, second)] == [False, True]
+        assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
 
     def test_it_is_asked_before_each_chunk(self, worker_row, demo, monkeypatch):
         """A worker that is not the first any more stops in the middle, and has deleted only what it has."""
@@ -100,9 +100,9 @@ class TestWhoDoesIt:
         me = worker_row()
         house = maintenance.Maintenance(lease_of(me), None, None)
         pruning = retention.Pruning(timezone.now() - timedelta(days=30))
-        assert house._prune_some(pruning) == 2
+        assert house._prune_chunk(pruning) == 2
         Worker.objects.filter(id=me).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert house._prune_some(pruning) is None
+        assert house._prune_chunk(pruning) is None
         assert Notification.objects.count() == 4
 
     def test_two_workers(self, soon, demo, start_worker, monkeypatch):
@@ -140,7 +140,7 @@ def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
     start_worker()
     until_done(tasks.noop.enqueue())
     wait_until(lambda: not Notification.objects.exists(), what="the pruning")
-    assert "Pruning waits: gone away" in caplog.text
+    assert "Could not prune old rows, which is tried again: gone away" in caplog.text
 
 
 async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_loop_database):
@@ -160,14 +160,14 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
         return work(*args)
 
     monkeypatch.setattr(maintenance, "Pruning", Chunks)
-    monkeypatch.setattr(maintenance, "is_first", lambda lease: True)
-    monkeypatch.setattr(maintenance, "FIRST_PRUNE_SECONDS", 0)
+    monkeypatch.setattr(maintenance, "is_oldest_worker", lambda lease: True)
+    monkeypatch.setattr(maintenance, "FIRST_PRUNE_DELAY_SECONDS", 0)
     house = maintenance.Maintenance(None, write, None)
     task = asyncio.create_task(house.prune())
     while len(calls) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     task.cancel()
-    assert calls == ["_prune_some"] * 4
+    assert calls == ["_prune_chunk"] * 4
 
 
 def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):

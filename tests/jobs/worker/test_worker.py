@@ -15,7 +15,7 @@ from django.utils import timezone
 from notifications.compat import task_started
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.transitions import claims, reaping, recording, running
-from notifications.jobs.worker.worker import PROGRESS_INTERVAL_SECONDS
+from notifications.jobs.worker.progress_loop import PROGRESS_INTERVAL_SECONDS
 from notifications.jobs.worker.worker import Worker as JobWorker
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import job_finished, notification_recorded, notification_recording
@@ -42,9 +42,14 @@ def receive():
 @pytest.fixture
 def quickly(monkeypatch):
     """Steps that the worker takes every few seconds are taken ten times a second."""
-    for name in ("CLAIM_CHECK_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS", "RETRY_INTERVAL_SECONDS"):
-        monkeypatch.setattr(f"notifications.jobs.worker.worker.{name}", 0.1)
-    monkeypatch.setattr("notifications.jobs.worker.maintenance.ROUND_SECONDS", 0.1)
+    for name in (
+        "cancel_loop.POLL_INTERVAL_SECONDS",
+        "claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+        "claim_loop.POLL_INTERVAL_SECONDS",
+        "loops.RETRY_INTERVAL_SECONDS",
+        "maintenance.ROUND_INTERVAL_SECONDS",
+    ):
+        monkeypatch.setattr(f"notifications.jobs.worker.{name}", 0.1)
 
 
 def test_a_job_from_asking_to_telling(worker, demo):
@@ -91,27 +96,28 @@ def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, 
     """The look found no slot, and what was freed before its answer came is not forgotten until the next one."""
     if connection.vendor != "postgresql":
         pytest.skip("Nothing is recorded during a claim on SQLite: one thread does both.")
-    monkeypatch.setattr("notifications.jobs.worker.worker.POLL_INTERVAL_SECONDS", 600)
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
     worker = start_worker(concurrency=1).worker
     holding = tasks.hold.using(owner=demo).enqueue()
     wait_until(lambda: tasks.held, what="the slot to be taken")
-    take, looked, go_on = worker._take, threading.Event(), threading.Event()
+    claim_loop = worker._claim_loop
+    claim, claimed, go_on = claim_loop._claim, threading.Event(), threading.Event()
 
-    def take_long():
-        found = take()
-        looked.set()
+    def claim_slowly():
+        result = claim()
+        claimed.set()
         assert go_on.wait(60)
-        return found
+        return result
 
-    wait_until(lambda: worker._exhausted, what="the look after it")
-    # As when that look found a slot and no job; whoever waited for another job has it again.
-    worker._exhausted = set()
-    monkeypatch.setattr(worker, "_take", take_long)
+    wait_until(lambda: claim_loop._exhausted_lanes, what="the next claim")
+    # As if that claim had found a slot and no job, and a job that waits for another one had taken the slot since.
+    claim_loop._exhausted_lanes = set()
+    monkeypatch.setattr(claim_loop, "_claim", claim_slowly)
     waiting = tasks.noop.using(owner=demo).enqueue()
-    assert looked.wait(60)
+    assert claimed.wait(60)
     gate.set()
     until_done(holding)
-    wait_until(lambda: not worker._running, what="the slot to be free")
+    wait_until(lambda: not worker._executions, what="the slot to be free")
     go_on.set()
     until_done(waiting)
 
@@ -122,7 +128,7 @@ def test_of_a_pool_it_keeps_one_connection_less(pool, monkeypatch):
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
     worker = JobWorker()
     together = pool or connection.vendor == "sqlite"
-    assert (worker._claims is worker._write) == bool(together)
+    assert (worker._claim_writer is worker._writer) == bool(together)
 
 
 def test_only_its_queues(start_worker):
@@ -284,7 +290,7 @@ class TestTheDatabaseRefuses:
 
         monkeypatch.setattr(recording, "record_outcomes", refuse)
         poison = tasks.noop.using(title="Poison").enqueue()
-        wait_until(lambda: worker.worker._given_up, what="the worker to give it up")
+        wait_until(lambda: worker.worker._record_loop.unstorable, what="the worker to give it up")
         until_done(*(tasks.noop.enqueue() for _ in range(3)))
         looks = []
         held = running.read_claims
@@ -296,8 +302,8 @@ class TestTheDatabaseRefuses:
 
 def test_an_outcome_whose_row_is_locked_holds_up_nobody(worker, monkeypatch):
     """Others, at the same time and later, are recorded at once; it is tried again with the next."""
-    monkeypatch.setattr("notifications.jobs.worker.worker.MAX_RECORD_BATCH", 1)
-    monkeypatch.setattr("notifications.jobs.worker.worker.RETRY_INTERVAL_SECONDS", 60)
+    monkeypatch.setattr("notifications.jobs.worker.record_loop.MAX_RECORD_BATCH", 1)
+    monkeypatch.setattr("notifications.jobs.worker.loops.RETRY_INTERVAL_SECONDS", 60)
     finish, tries = recording.record_outcomes, []
 
     def skip(group):
@@ -391,8 +397,8 @@ class TestTheDatabaseIsAway:
             results = [tasks.noop.enqueue() for _ in range(10)]
         jobs = until_done(*results)
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 1)}
-        wait_until(lambda: not worker.worker._running, what="the slots to be free")
-        assert "go back to the queue" not in caplog.text
+        wait_until(lambda: not worker.worker._executions, what="the slots to be free")
+        assert "Releasing jobs that are claimed" not in caplog.text
 
     def test_claiming_fails_for_another_reason(self, quickly, worker, monkeypatch):
         """It is logged, and begun again; running jobs do not lose their worker."""
@@ -500,7 +506,7 @@ class TestStopping:
         result = tasks.hold.enqueue("first")
         wait_until(lambda: tasks.held, what="the job to run")
         worker.worker.stop(grace=20)
-        worker.call(worker.worker._write(int))  # a claim that was under way is over
+        worker.call(worker.worker._writer.run(int))  # a claim that was under way is over
         left = tasks.noop.enqueue()
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
@@ -532,7 +538,7 @@ class TestStopping:
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
         monkeypatch.setattr(claims, "claim_jobs", _raise_away)
-        worker.worker._loop.call_soon_threadsafe(worker.worker._wake.set)
+        worker.worker._loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
         worker.worker.stop(grace=10)
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
@@ -582,7 +588,7 @@ class TestTakingOver:
         other = uuid.uuid4()
         Job.objects.filter(id=result.id).update(fence=9, worker=other)
         wait_until(lambda: "cancelled taken" in tasks.seen, what="the task to be cancelled")
-        wait_until(lambda: not worker.worker._running, what="the slot to be free")
+        wait_until(lambda: not worker.worker._executions, what="the slot to be free")
         job = Job.objects.get(id=result.id)
         assert (job.state, job.fence, job.worker) == ("running", 9, other)
 
@@ -591,7 +597,7 @@ class TestTakingOver:
         until_state(result, "running")
         Job.objects.filter(id=result.id).update(fence=9, version=50)
         gate.set()
-        wait_until(lambda: not worker.worker._running, what="the outcome to be void")
+        wait_until(lambda: not worker.worker._executions, what="the outcome to be void")
         job = Job.objects.get(id=result.id)
         assert (job.state, job.version, job.result) == ("running", 50, None)
         assert told(demo) == []
@@ -606,12 +612,12 @@ class TestTakingOver:
         until_state(result, "running")
         tasks.seen.append("let go")
         wait_until(lambda: "is void" in caplog.text, what="the outcome of the first claim to be void")
-        wait_until(lambda: not worker.worker._outcomes, what="its end to be settled")
-        assert len(worker.worker._running) == 1
+        wait_until(lambda: worker.worker._record_loop.is_empty, what="its end to be settled")
+        assert len(worker.worker._executions) == 1
         gate.set()
         (job,) = until_done(result)
         assert (job.state, job.attempt, job.fence) == ("succeeded", 2, 2)
-        wait_until(lambda: not worker.worker._running, what="both slots to be free")
+        wait_until(lambda: not worker.worker._executions, what="both slots to be free")
 
     def test_the_end_of_a_lost_job_is_told_to_listeners(self, start_worker, demo, receive, quickly, settings):
         """Lost for the last time: failed, its owner told, and the signals sent as for any other end."""

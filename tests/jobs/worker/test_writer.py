@@ -24,10 +24,10 @@ async def writer(transactional_db):
 
 
 async def test_calls_return_and_raise(writer):
-    assert await writer(int, "5") == 5
+    assert await writer.run(int, "5") == 5
     with pytest.raises(ValueError):
-        await writer(int, "x")
-    assert await writer(int, "6") == 6
+        await writer.run(int, "x")
+    assert await writer.run(int, "6") == 6
 
 
 async def test_what_nobody_waits_for_comes_after_the_answer(writer):
@@ -42,10 +42,10 @@ async def test_what_nobody_waits_for_comes_after_the_answer(writer):
         call_after_write(later)
         return "answer"
 
-    assert await writer(work) == "answer"
+    assert await writer.run(work) == "answer"
     assert done == []
     gate.set()
-    assert await writer(list, done) == ["later"]
+    assert await writer.run(list, done) == ["later"]
     call_after_write(lambda: done.append("at once"))
     assert done == ["later", "at once"]
 
@@ -54,9 +54,9 @@ async def test_a_call_that_exits_does_not_end_the_loop(writer):
     def leave():
         raise SystemExit(1)
 
-    with pytest.raises(RuntimeError, match=r"Something that was called here raised SystemExit\(1\)"):
-        await writer(leave)
-    assert await writer(int) == 0
+    with pytest.raises(RuntimeError, match=r"A call of the writer raised SystemExit\(1\)"):
+        await writer.run(leave)
+    assert await writer.run(int) == 0
 
 
 async def test_its_connection_is_kept(writer, monkeypatch):
@@ -67,8 +67,8 @@ async def test_its_connection_is_kept(writer, monkeypatch):
         connection.ensure_connection()
         return id(connection.connection), connection.connection
 
-    first = await writer(identity)
-    assert [(await writer(identity))[0] for _ in range(5)] == [first[0]] * 5
+    first = await writer.run(identity)
+    assert [(await writer.run(identity))[0] for _ in range(5)] == [first[0]] * 5
 
 
 async def test_it_remembers_no_queries(writer, settings):
@@ -79,7 +79,7 @@ async def test_it_remembers_no_queries(writer, settings):
         Ring.objects.count()
         return len(connection.queries_log)
 
-    assert [await writer(logged) for _ in range(3)] == [await writer(logged)] * 3
+    assert [await writer.run(logged) for _ in range(3)] == [await writer.run(logged)] * 3
 
 
 async def test_a_connection_that_broke_is_replaced(writer):
@@ -91,10 +91,10 @@ async def test_a_connection_that_broke_is_replaced(writer):
         connection.ensure_connection()
         connection.connection.close()
 
-    await writer(break_off)
+    await writer.run(break_off)
     with suppress(OperationalError, InterfaceError):
-        await writer(retrying_atomic, Ring.objects.count)
-    assert await writer(retrying_atomic, Ring.objects.count) == 0
+        await writer.run(retrying_atomic, Ring.objects.count)
+    assert await writer.run(retrying_atomic, Ring.objects.count) == 0
 
 
 async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(writer, monkeypatch):
@@ -107,9 +107,9 @@ async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(w
         Ring.objects.create()
         time.sleep(seconds)
 
-    await writer(retrying_atomic, lambda: hold(3))
+    await writer.run(retrying_atomic, lambda: hold(3))
     began = time.monotonic()
-    await writer(retrying_atomic, lambda: hold(0))
+    await writer.run(retrying_atomic, lambda: hold(0))
     assert time.monotonic() - began < 2
 
 
@@ -118,7 +118,7 @@ async def test_whatever_a_call_raises_does_not_end_the_loop(writer):
         raise KeyboardInterrupt
 
     with pytest.raises(RuntimeError, match=r"raised KeyboardInterrupt\(\)"):
-        await writer(leave)
+        await writer.run(leave)
 
 
 ELSEWHERE = """
@@ -148,7 +148,7 @@ async def test_others_get_their_turn_on_sqlite(writer):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
         other.stdout.readline()
         while other.poll() is None:
-            await writer(retrying_atomic, hold)
+            await writer.run(retrying_atomic, hold)
         assert len(other.stdout.readlines()) == 12
     # Counted in turns of the writer, because these take as long as the machine is slow.
     assert len(held) < 150

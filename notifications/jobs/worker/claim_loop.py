@@ -1,0 +1,142 @@
+"""Claim jobs for what a worker has free."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications.jobs import results
+from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
+from notifications.jobs.claiming.lanes import ASYNC, LANES
+from notifications.jobs.transitions import batch_completion, claims, running
+from notifications.jobs.worker import loops
+from notifications.jobs.worker.capacity import Capacity, exhausted_lanes, lanes_freed_by, subtract
+from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.preparation import prepare_claimed_jobs
+from notifications.jobs.worker.writer import Writer
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Jobs that one transaction claims at most.
+MAX_CLAIM_BATCH = 100
+#: Seconds until the queue is read again if no ring comes.
+POLL_INTERVAL_SECONDS = 1.0
+#: When too many jobs wait for others, still claim one other job per this many seconds.
+OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
+
+
+class ClaimLoop:
+    """Claims jobs and passes them to ``start``, until the worker stops.
+
+    ``timeouts`` has the seconds that tasks may take, by path; those of new tasks are added.
+    """
+
+    def __init__(
+        self,
+        worker: UUID,
+        writer: Writer,
+        executions: Mapping[Claim, Execution],
+        capacity: Capacity,
+        timeouts: dict[str, float],
+        *,
+        queues: Sequence[str],
+        start: Callable[[ClaimedJob], None],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._worker = worker
+        self._writer = writer
+        self._executions = executions
+        self._capacity = capacity
+        self._timeouts = timeouts
+        self._queues = queues
+        self._start = start
+        self._is_stopping = is_stopping
+        self._wake = asyncio.Event()
+        #: Lanes that the last claim found full, so that there may be more jobs for them.
+        self._exhausted_lanes: set[str] = set()
+        self._last_over_limit_claim = time.monotonic()
+
+    async def run(self) -> None:
+        """Claim and start jobs until the worker stops."""
+        while not self._is_stopping():
+            self._wake.clear()
+            try:
+                jobs, exhausted = await loops.retry_while_unavailable(
+                    lambda: self._writer.run(self._claim), self._is_stopping
+                )
+            except (
+                Exception
+            ) as exc:  # running jobs must not lose their worker, nor at a stop their grace period
+                logger.warning(
+                    "Could not claim jobs: %r", exc, exc_info=not isinstance(exc, loops.DATABASE_UNAVAILABLE)
+                )
+                await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
+                continue
+            for claimed in jobs:
+                self._start(claimed)
+            many_wait = self._capacity.has_many_waiting()
+            self._exhausted_lanes = set(LANES) if many_wait else exhausted
+            # A slot that was freed during the claim did not wake this loop: slot_freed() saw the lanes of the claim
+            # before.
+            if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
+                await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
+
+    def wake(self) -> None:
+        """Read the queue now."""
+        self._wake.set()
+
+    def slot_freed(self, job: Job) -> None:
+        """Read the queue now if a lane that was full has room again at the end of this job."""
+        if self._exhausted_lanes & lanes_freed_by(job):
+            self._wake.set()
+
+    def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
+        """Claim jobs for what is free, on the writer's thread; return them, and the lanes that they leave full."""
+        free = self._capacity.free()
+        if not free:
+            return [], set(LANES)
+        limit = min(free[ASYNC], MAX_CLAIM_BATCH)
+        # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
+        joined = {
+            id for execution in list(self._executions.values()) for id in list(execution.joined_jobs.values())
+        }
+        jobs: list[ClaimedJob] = []
+        if joined:
+            among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
+            jobs = self._claim_among(among, limit, free)
+        if remaining := self._limit_of_other_jobs(limit - len(jobs)):
+            jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
+        self._read_timeouts([claimed.row for claimed in jobs])
+        prepare_claimed_jobs(jobs)
+        if len(jobs) >= limit:
+            return jobs, set(LANES)
+        return jobs, exhausted_lanes(free, [claimed.row for claimed in jobs])
+
+    def _claim_among(self, among: Q | None, limit: int, lanes: Mapping[str, int]) -> list[ClaimedJob]:
+        return claims.claim_jobs(
+            self._worker, limit, queues=self._queues, timeouts=self._timeouts, among=among, lanes=lanes
+        )
+
+    def _limit_of_other_jobs(self, limit: int) -> int:
+        """Return how many jobs may be claimed for which no running job waits."""
+        if not self._capacity.has_many_waiting():
+            return limit
+        # One from time to time: the jobs for which running ones wait may need others that this worker cannot know.
+        now = time.monotonic()
+        if now - self._last_over_limit_claim < OVER_LIMIT_CLAIM_INTERVAL_SECONDS:
+            return 0
+        self._last_over_limit_claim = now
+        return min(limit, 1)
+
+    def _read_timeouts(self, jobs: Sequence[Job]) -> None:
+        """Read the timeouts of tasks that this worker meets for the first time, and set the deadlines of their jobs."""
+        if new_paths := {job.task_path for job in jobs} - self._timeouts.keys():
+            timeouts = {path: results.policy_at(path).timeout for path in new_paths}
+            self._timeouts |= timeouts
+            running.extend_deadlines([job for job in jobs if job.task_path in new_paths], timeouts)

@@ -1,0 +1,50 @@
+"""What a task may do with its job: report progress, and see that it is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from notifications import validators
+from notifications.compat import TaskContext
+from notifications.exceptions import JobCancelled
+from notifications.jobs.worker.current import current_execution
+
+T = TypeVar("T")
+
+
+class JobContext(TaskContext):
+    """The context of a task with ``takes_context=True``: Django's, with progress and cancellation."""
+
+    def progress(self, current: int, total: int | None = None, message: str = "") -> None:
+        """See ``notifications.api.progress``."""
+        progress(current, total, message)
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``JobCancelled`` if the job is to be cancelled. A sync task calls this between its steps."""
+        execution = current_execution()
+        if execution is not None and execution.is_cancelling:
+            raise JobCancelled
+
+
+def progress(current: int, total: int | None = None, message: str = "") -> None:
+    """See ``notifications.api.progress``."""
+    current = validators.integer("current", current)
+    total = None if total is None else validators.integer("total", total)
+    message = validators.text("message", message, validators.PROGRESS)
+    execution = current_execution()
+    if execution is None:
+        return
+    job = execution.job
+    job.progress_current, job.progress_total, job.progress_message = current, total, message
+    execution.on_progress(execution)
+
+
+def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
+    """See ``notifications.api.track``."""
+    total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+    for done, item in enumerate(items):
+        progress(done, total, message)
+        yield item
+    if total is not None:
+        progress(total, total, message)

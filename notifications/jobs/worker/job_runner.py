@@ -1,0 +1,147 @@
+"""Run claimed jobs as asyncio tasks of the worker's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
+from notifications.jobs.claiming.lanes import SUSPECT
+from notifications.jobs.transitions import outcomes, queueing
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.worker import loops
+from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.subtasks import name_for
+from notifications.jobs.worker.writer import Writer
+
+logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
+
+#: Threads for the database work of async tasks, each shared by many jobs.
+MAX_DATABASE_THREADS = 8
+#: Threads for sync tasks.
+MAX_SYNC_THREADS = 32
+
+
+class JobRunner:
+    """Executes claimed jobs and passes their outcomes to ``on_outcome``.
+
+    ``executions``
+        What runs, by claim: each new execution is added.
+    ``timeouts``
+        Seconds that tasks may take, by path: that of a task that cannot be imported is deleted.
+    ``on_progress``, ``on_join``
+        See ``Execution``.
+    ``remove``
+        Takes the execution of a job that went back to the queue out of ``executions``.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        executions: dict[Claim, Execution],
+        timeouts: dict[str, float],
+        *,
+        sync_threads: int,
+        on_outcome: Callable[[Outcome], None],
+        on_progress: Callable[[Execution], None],
+        on_join: Callable[[], None],
+        remove: Callable[[Claim], None],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._writer = writer
+        self._executions = executions
+        self._timeouts = timeouts
+        self._on_outcome = on_outcome
+        self._on_progress = on_progress
+        self._on_join = on_join
+        self._remove = remove
+        self._is_stopping = is_stopping
+        self.sync_threads = DaemonExecutor(sync_threads, "notifications-sync")
+        self._database_threads = [
+            DaemonExecutor(1, f"notifications-database-{number}", keep_connections=True)
+            for number in range(MAX_DATABASE_THREADS)
+        ]
+        self._next_database_thread = itertools.cycle(self._database_threads)
+
+    def start(self, claimed: ClaimedJob) -> None:
+        """Begin to execute a job, on the event loop."""
+        job = claimed.row
+        if job.lane == SUSPECT:
+            logger.warning(
+                "Running a suspect job apart from others: job %s (%s), attempt %d of %d, was running when its worker "
+                "was lost.",
+                job.id,
+                job.task_path,
+                job.attempt,
+                job.max_attempts,
+            )
+        execution = Execution(claimed, self._on_progress, self._on_join)
+        self._executions[claim_of(job)] = execution
+        # In a new context, so that nothing leaks into it from the worker or from another job.
+        execution.asyncio_task = asyncio.get_running_loop().create_task(
+            self._execute(execution), context=contextvars.Context(), name=name_for(job)
+        )
+
+    async def stop_all(self, seconds: float) -> None:
+        """Cancel all executions, and wait at most this many seconds until they have ended."""
+        for execution in self._executions.values():
+            execution.is_stopping = True
+            if execution.asyncio_task:
+                execution.asyncio_task.cancel()
+        if running := [
+            execution.asyncio_task for execution in self._executions.values() if execution.asyncio_task
+        ]:
+            await asyncio.wait(running, timeout=seconds)
+
+    def shutdown(self) -> None:
+        """End the threads when their calls are done."""
+        for threads in (*self._database_threads, self.sync_threads):
+            threads.shutdown()
+
+    async def _execute(self, execution: Execution) -> None:
+        outcome: Outcome | None
+        try:
+            outcome = await execution.run(next(self._next_database_thread), self.sync_threads)
+        except asyncio.CancelledError:
+            if execution.is_stopping:
+                return  # the worker releases the job when it ends; or another worker has claimed it
+            logger.exception("Could not make the outcome of job %s", execution.job.id)
+            outcome = outcomes.fallback(execution.job)
+        except ImportError as exc:
+            outcome = await self._requeue_unknown_task(execution.claimed, exc)
+        except NoThread as exc:
+            await self._requeue_without_thread(execution.claimed, exc)
+            return
+        except BaseException:  # a defect of the app: the job must have an outcome all the same
+            logger.exception("Could not make the outcome of job %s", execution.job.id)
+            outcome = outcomes.fallback(execution.job)
+        if outcome:
+            self._on_outcome(outcome)
+
+    async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
+        """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
+        job = claimed.row
+        self._timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
+        if not await self._retry_write(queueing.requeue_unknown_task, claimed):
+            return outcomes.unknown(job)
+        logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
+        self._remove(claim_of(job))
+        return None
+
+    async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
+        job = claimed.row
+        logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
+        await self._retry_write(queueing.requeue_without_thread, job)
+        self._remove(claim_of(job))
+
+    async def _retry_write(self, function: Callable[..., T], *args: object) -> T:
+        return await loops.retry_while_unavailable(
+            lambda: self._writer.run(function, *args), self._is_stopping
+        )

@@ -1,0 +1,59 @@
+"""Store the progress that running jobs report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.transitions import running
+from notifications.jobs.worker import loops
+from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.writer import Writer
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two writes of progress. However often a task reports, its row is written once in this time.
+PROGRESS_INTERVAL_SECONDS = 0.5
+
+
+class ProgressLoop:
+    """Stores the progress of all jobs that reported any, in one transaction each interval."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        executions: Mapping[Claim, Execution],
+        call_in_loop: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self._writer = writer
+        self._executions = executions
+        self._call_in_loop = call_in_loop
+        self._reports: dict[Claim, Execution] = {}
+        self._has_reports = asyncio.Event()
+
+    def add(self, execution: Execution) -> None:
+        """Note that a job reported progress, from any thread."""
+        self._reports[claim_of(execution.job)] = execution
+        if not self._has_reports.is_set():
+            self._call_in_loop(self._has_reports.set)
+
+    async def run(self) -> None:
+        """Store progress for ever."""
+        while True:
+            await self._has_reports.wait()
+            self._has_reports.clear()
+            # Taken out one by one, because other threads add to the dict meanwhile.
+            reported = [self._reports.pop(claim) for claim in list(self._reports)]
+            jobs = [execution.job for execution in reported if claim_of(execution.job) in self._executions]
+            try:
+                await self._writer.run(running.store_progress, jobs)
+            except loops.DATABASE_UNAVAILABLE as exc:
+                logger.warning(
+                    "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
+                )
+                for execution in reported:
+                    self._reports.setdefault(claim_of(execution.job), execution)
+                self._has_reports.set()
+            await asyncio.sleep(PROGRESS_INTERVAL_SECONDS)

@@ -1,0 +1,99 @@
+"""Record the outcomes of a worker's jobs in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from notifications.jobs import results
+from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.transitions import outcomes
+from notifications.jobs.transitions.finishing import finish_jobs
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.transitions.transaction_receivers import TransactionLost
+from notifications.jobs.worker import loops
+from notifications.jobs.worker.writer import Writer
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Outcomes that one transaction records at most. Each numbers a job and a notification, which makes 100 rows: a full
+#: pass of numbering on SQLite.
+MAX_RECORD_BATCH = 50
+
+
+class RecordLoop:
+    """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void."""
+
+    def __init__(self, writer: Writer, on_settled: Callable[[Claim], None]) -> None:
+        self._writer = writer
+        self._on_settled = on_settled
+        self._outcomes: list[Outcome] = []
+        self._has_new = asyncio.Event()
+        #: Claims whose outcome the database refuses. Their jobs stay running until their deadline is over.
+        self.unstorable: set[Claim] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all outcomes are settled."""
+        return not self._outcomes
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome to be recorded, on the event loop."""
+        self._outcomes.append(outcome)
+        self._has_new.set()
+
+    async def run(self) -> None:
+        """Record outcomes for ever."""
+        unsettled_in_a_row = 0
+        while True:
+            if not self._outcomes:
+                await self._has_new.wait()
+            self._has_new.clear()
+            # Outcomes stay in the list until they are settled, so that no error loses one.
+            group = self._outcomes[:MAX_RECORD_BATCH]
+            settled = await self._record(group)
+            for claim in settled:
+                self._on_settled(claim)
+            # Outcomes whose rows are locked go to the end of the list, so that they delay no other.
+            unsettled = [outcome for outcome in group if claim_of(outcome.job) not in settled]
+            self._outcomes[:] = self._outcomes[len(group) :] + unsettled
+            unsettled_in_a_row = 0 if settled else unsettled_in_a_row + len(group)
+            if self._outcomes and unsettled_in_a_row >= len(self._outcomes):
+                unsettled_in_a_row = 0
+                await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
+
+    async def _record(self, group: list[Outcome]) -> set[Claim]:
+        try:
+            return await self._writer.run(finish_jobs, group)
+        except loops.DATABASE_UNAVAILABLE as exc:
+            logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
+            await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
+            return set()
+        except Exception:  # the database refuses one of the group: the others must be stored
+            return await self._record_one_by_one(group)
+
+    async def _record_one_by_one(self, group: list[Outcome]) -> set[Claim]:
+        """Record each outcome in a transaction of its own; one that the database refuses becomes a failure."""
+        settled: set[Claim] = set()
+        for outcome in group:
+            job = outcome.job
+            policy = results.policy_at(job.task_path)
+            for replacement in (None, outcomes.refused):
+                try:
+                    settled |= await self._record_one(replacement(job, policy) if replacement else outcome)
+                    break
+                except loops.DATABASE_UNAVAILABLE:
+                    break  # it stays in the list
+                except Exception:
+                    logger.exception("Could not store the outcome of job %s", job.id)
+            else:
+                self.unstorable.add(claim_of(job))
+                settled.add(claim_of(job))
+        return settled
+
+    async def _record_one(self, outcome: Outcome) -> set[Claim]:
+        try:
+            return await self._writer.run(finish_jobs, [outcome])
+        except TransactionLost:  # a receiver hangs, and is not called for this job again
+            return await self._writer.run(finish_jobs, [outcome])
