@@ -171,7 +171,7 @@ def test_the_database_is_away(monkeypatch):
 
 
 def test_clocks(monkeypatch):
-    monkeypatch.setattr(database, "clock", lambda: timezone.now() + timedelta(seconds=90))
+    monkeypatch.setattr(database, "database_now", lambda: timezone.now() + timedelta(seconds=90))
     assert "+90" in examine()["clock"]["words"]
 
 
