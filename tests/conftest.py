@@ -152,7 +152,7 @@ def new_page(browser, request):
         contexts.append(context)
         page = context.new_page()
         if errors:
-            watched.append(chromium_browser.watch(page))
+            watched.append(chromium_browser.collect_errors(page))
         return page
 
     yield open_page

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.support.requirements import program
+from tests.support.requirements import find_program
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,7 +13,7 @@ def test_javascript():
     tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/js").glob("*.test.js"))
     assert tests
     done = subprocess.run(
-        [program("node", package="nodejs"), "--test", *tests],
+        [find_program("node", package="nodejs"), "--test", *tests],
         cwd=ROOT,
         capture_output=True,
         text=True,

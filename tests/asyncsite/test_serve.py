@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from asyncsite.environment import NAMES
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
@@ -134,7 +134,7 @@ def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path)
 @SERVERS
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ends_cleanly(serve, server, how):
-    """Ctrl-C and a stop end it with 0, without a traceback, its worker leaves, and nobody listens any more."""
+    """Ctrl-C and a stop end it with 0, without a traceback, its worker leaves, and nobody is_listening any more."""
     port = free_port()
     server = serve(PORT=str(port), SERVER=server)
     server.wait_for_line("Ctrl-C stops it.")
@@ -143,7 +143,7 @@ def test_ends_cleanly(serve, server, how):
     assert server.popen.wait(60) == 0
     assert "Traceback" not in server.output
     assert "has ended; jobs released: 0" in server.output
-    assert not listens(port)
+    assert not is_listening(port)
 
 
 @SERVERS
@@ -168,7 +168,7 @@ def test_port_that_is_taken(serve, server):
         said = refusal(serve(PORT=str(port), SERVER=server))
     assert said == (
         f"CommandError: Port {port} of 127.0.0.1 is taken: "
-        "stop what listens there, or choose another like PORT=8765.\n"
+        "stop what is_listening there, or choose another like PORT=8765.\n"
     )
 
 
@@ -218,7 +218,7 @@ def test_database_folder_that_is_not_there(serve, tmp_path):
 
 
 def test_database_that_does_not_answer(serve):
-    """PostgreSQL on a port where nobody listens is one line, with PostgreSQL's reason."""
+    """PostgreSQL on a port where nobody is_listening is one line, with PostgreSQL's reason."""
     url = f"postgres://nobody@127.0.0.1:{free_port()}/site"
     said = refusal(serve(DATABASE_URL=url, PORT=str(free_port())))
     assert said.startswith("CommandError: The database of DATABASE_URL cannot be used: ")

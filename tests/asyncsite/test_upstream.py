@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
@@ -25,7 +25,7 @@ def server(tmp_path_factory):
         "asyncsite.upstream:application",
     ]
     process = Process(command, log=tmp_path_factory.mktemp("upstream") / "log", cwd=ROOT)
-    process.wait_until(lambda: listens(port), what="the upstream to listen")
+    process.wait_until(lambda: is_listening(port), what="the upstream to listen")
     yield port
     process.stop()
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.support.browser import WAIT, sign_in
+from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
 
 
 def bell(page, unread=None):
@@ -14,7 +14,7 @@ def bell(page, unread=None):
     return page.get_by_role("button", name=name, exact=True)
 
 
-def expect_unread(page, count, timeout=WAIT):
+def expect_unread(page, count, timeout=PAGE_TIMEOUT_MS):
     expect(bell(page, count)).to_be_visible(timeout=timeout)
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import (
-    WAIT,
+    PAGE_TIMEOUT_MS,
     ask_for_report,
     becomes,
     bell,
@@ -269,6 +269,6 @@ def test_a_page_that_is_open_when_somebody_else_signs_in_shows_and_reads_nothing
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")
     dialog = panel(page)
-    expect(dialog.get_by_role("status")).to_contain_text("You are signed out", timeout=WAIT)
+    expect(dialog.get_by_role("status")).to_contain_text("You are signed out", timeout=PAGE_TIMEOUT_MS)
     expect(dialog.get_by_role("link", name="For the other one")).to_have_count(0)
     expect_unread(theirs, 1)

@@ -1,4 +1,4 @@
-"""Real servers under test, each with a driver beside it."""
+"""Real servers under test, each with a driver."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.conformance.runner import Served
 from tests.support.driver import driver
-from tests.support.network import listens
+from tests.support.network import is_listening
 
 SERVERS = {
     "daphne": ("-b", "127.0.0.1", "-p", "{port}"),
@@ -16,14 +16,14 @@ SERVERS = {
 
 @pytest.fixture(params=SERVERS)
 async def served(request, site):
-    """A server with this module's HASTE: the waits of the protocol, 10 and 30 s, are so many times as short."""
+    """A server whose waits of the protocol (10 and 30 s) are divided by SPEEDUP of the test module."""
     pytest.importorskip(request.param)
-    haste = getattr(request.module, "HASTE", 1)
-    site.environment |= {"EMBEDDED_WORKER": "0", "CONFORMANCE_HASTE": str(haste)}
-    where = [part.format(port=site.port) for part in SERVERS[request.param]]
-    web = site.start("web", "-m", request.param, *where, "tests.conformance.served:application")
-    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
-    with driver(site) as beside:
-        served = Served(site.url, beside, haste)
+    speedup = getattr(request.module, "SPEEDUP", 1)
+    site.environment |= {"EMBEDDED_WORKER": "0", "CONFORMANCE_SPEEDUP": str(speedup)}
+    address = [part.format(port=site.port) for part in SERVERS[request.param]]
+    web = site.start("web", "-m", request.param, *address, "tests.conformance.served:application")
+    await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")
+    with driver(site) as site_driver:
+        served = Served(site.url, site_driver, speedup)
         yield served
         served.close()

@@ -1,4 +1,4 @@
-"""Whether a frame is what a vector expects. Texts that begin with $ stand for what cannot be known in advance."""
+"""Compare a frame with the pattern of a vector. Strings that begin with $ are variables."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ def is_uuid(value):
         return False
 
 
-KINDS = {
+PREDICATES = {
     "$any": lambda value: True,
     "$integer": lambda value: type(value) is int and 0 <= value < 2**53,
     "$string": lambda value: isinstance(value, str),
@@ -28,38 +28,38 @@ KINDS = {
 }
 
 
-def differences(value, pattern, known, where="frame"):
-    """Yield what is not as expected. Names that are met first are bound in `known`."""
+def differences(value, pattern, variables, path="frame"):
+    """Yield each difference as text. A variable without a value gets one in `variables`."""
     if isinstance(pattern, str) and pattern.startswith("$"):
-        if pattern in KINDS:
-            if not KINDS[pattern](value):
-                yield f"{where} is {value!r}, no {pattern[1:]}"
-        elif known.setdefault(pattern[1:], value) != value:
-            yield f"{where} is {value!r}, and {pattern} was {known[pattern[1:]]!r}"
+        if pattern in PREDICATES:
+            if not PREDICATES[pattern](value):
+                yield f"{path} is {value!r}, not {pattern[1:]}"
+        elif variables.setdefault(pattern[1:], value) != value:
+            yield f"{path} is {value!r}, and {pattern} was {variables[pattern[1:]]!r}"
     elif isinstance(pattern, dict) and pattern and set(pattern) <= {"above", "to", "as"}:
         low = pattern.get("above", -1)
-        low = known[low[1:]] if isinstance(low, str) else low
+        low = variables[low[1:]] if isinstance(low, str) else low
         if type(value) is not int or value <= low or value > pattern.get("to", 2**53):
-            yield f"{where} is {value!r}, not above {low} and at most {pattern.get('to')}"
+            yield f"{path} is {value!r}, not above {low} and at most {pattern.get('to')}"
         if "as" in pattern:
-            known[pattern["as"][1:]] = value
+            variables[pattern["as"][1:]] = value
     elif isinstance(pattern, dict):
         if not isinstance(value, dict):
-            yield f"{where} is {value!r}, no object"
+            yield f"{path} is {value!r}, not an object"
             return
         for key in value.keys() - pattern.keys():
-            yield f"{where} has the key {key}"
+            yield f"{path} has the key {key}"
         for key, part in pattern.items():
             if key not in value:
                 if part != "$maybe":
-                    yield f"{where} has no {key}"
+                    yield f"{path} has no {key}"
             elif part != "$maybe":
-                yield from differences(value[key], part, known, f"{where}.{key}")
+                yield from differences(value[key], part, variables, f"{path}.{key}")
     elif isinstance(pattern, list):
         if not isinstance(value, list) or len(value) != len(pattern):
-            yield f"{where} is {value!r}, no array of {len(pattern)}"
+            yield f"{path} is {value!r}, not an array of {len(pattern)}"
             return
-        for number, (one, part) in enumerate(zip(value, pattern, strict=True)):
-            yield from differences(one, part, known, f"{where}[{number}]")
+        for index, (item, part) in enumerate(zip(value, pattern, strict=True)):
+            yield from differences(item, part, variables, f"{path}[{index}]")
     elif value != pattern or type(value) is not type(pattern):
-        yield f"{where} is {value!r}, not {pattern!r}"
+        yield f"{path} is {value!r}, not {pattern!r}"

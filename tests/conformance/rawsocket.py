@@ -1,4 +1,4 @@
-"""A WebSocket that can also say what no library would: fragments, broken UTF-8, frames that RFC 6455 forbids."""
+"""A WebSocket that can send what libraries refuse: fragments, invalid UTF-8, frames that RFC 6455 forbids."""
 
 import asyncio
 import base64
@@ -10,42 +10,42 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 class Refused(Exception):
-    """The handshake was answered with another status than 101."""
+    """The status of the handshake was not 101."""
 
     def __init__(self, status):
-        super().__init__(f"The handshake was answered {status}.")
+        super().__init__(f"The status of the handshake is {status}.")
         self.status = status
 
 
-class Patient(asyncio.StreamReaderProtocol):
-    """A reset is an end: what came before it can still be read."""
+class ResetTolerantProtocol(asyncio.StreamReaderProtocol):
+    """Treat a reset as an end, so that data received before can still be read."""
 
     def connection_lost(self, exc):
         super().connection_lost(None)
 
 
 class RawSocket:
-    """`await RawSocket.open(url, headers)`, then send…() and receive(); after the end receive() is the close code."""
+    """A client: `await RawSocket.open(url, headers)`, then send() and receive()."""
 
-    asked = False  # an ack was asked for
+    has_ack_request = False  # The server has requested an ack.
 
     @classmethod
     async def open(cls, url, headers):
-        """Shake hands; headers are (name, value) pairs beside those that every handshake has."""
+        """Connect and shake hands. `headers` are (name, value) pairs in addition to those of every handshake."""
         parts = urlsplit(url)
         socket = cls()
         socket.reader = asyncio.StreamReader(limit=2**22)
         socket.transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda: Patient(socket.reader), parts.hostname, parts.port
+            lambda: ResetTolerantProtocol(socket.reader), parts.hostname, parts.port
         )
-        usual = [
+        required = [
             ("Host", parts.netloc),
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", base64.b64encode(os.urandom(16)).decode()),
             ("Sec-WebSocket-Version", "13"),
         ]
-        lines = [f"GET {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in [*usual, *headers])]
+        lines = [f"GET {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in [*required, *headers])]
         socket.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         head = (await socket.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status = int(head.split(" ", 2)[1])
@@ -56,16 +56,16 @@ class RawSocket:
         return socket
 
     def send(self, payload, opcode=TEXT, *, final=True, masked=True, reserved=0):
-        """Send one frame. Errors of a connection that is gone are found when it is read."""
+        """Send one frame. The error of a closed connection is raised by receive()."""
         mask = os.urandom(4)
-        first = (0x80 if final else 0) | reserved | opcode
+        first_byte = (0x80 if final else 0) | reserved | opcode
         size = len(payload)
         if size < 126:
-            head = struct.pack("!BB", first, size | (0x80 if masked else 0))
+            head = struct.pack("!BB", first_byte, size | (0x80 if masked else 0))
         elif size < 65536:
-            head = struct.pack("!BBH", first, 126 | (0x80 if masked else 0), size)
+            head = struct.pack("!BBH", first_byte, 126 | (0x80 if masked else 0), size)
         else:
-            head = struct.pack("!BBQ", first, 127 | (0x80 if masked else 0), size)
+            head = struct.pack("!BBQ", first_byte, 127 | (0x80 if masked else 0), size)
         if masked:
             repeated = (mask * (size // 4 + 1))[:size]
             payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
@@ -78,7 +78,7 @@ class RawSocket:
             self.send(part, TEXT if number == 0 else 0, final=number == len(parts) - 1)
 
     async def receive(self):
-        """The next text (str), or the close code (int) once it is over; 1006 where none was said."""
+        """Return the next text (str), or the close code (int) after the end; 1006 without one."""
         text = b""
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Runs server vectors: deeds through a driver, frames through raw WebSockets."""
+"""Run server vectors: actions with a driver, frames with raw WebSockets."""
 
 import asyncio
 import json
@@ -7,61 +7,72 @@ import time
 from tests.conformance.pattern import differences
 from tests.conformance.rawsocket import RawSocket
 
-#: Vectors at once, and deeds that change something for all users: those are run one after the other, after the rest.
-AT_ONCE = 12
-FOR_ALL = {"prune", "restore"}
-#: Seconds for a frame that should come soon: longer than the position check, which finds what a lost ring did not tell.
-PATIENCE = 10
+CONCURRENT_VECTORS = 12
+#: Actions that affect all users. Vectors with them run one after the other, after the rest.
+GLOBAL_ACTIONS = {"prune", "restore"}
+#: The actions of vectors that take a job, and the functions of tests/support/site_actions.py that do them.
+JOB_ACTIONS = {
+    "start": "claim_job",
+    "progress": "store_progress",
+    "finish": "finish_job",
+    "fail": "fail_job",
+    "give_back": "release_job",
+}
+#: For a frame that should arrive soon. Longer than the position check, which finds changes whose ring was lost.
+FRAME_TIMEOUT_SECONDS = 10
 MARKS = {"read", "unread", "archive", "unarchive"}
 SUBPROTOCOL = ("Sec-WebSocket-Protocol", "notifications.v1")
 
 
-async def run_all(served, vectors, how):
-    """Run vectors, each as a `how`; returns what was wrong. One server for all, because to start one takes seconds."""
-    people = await served.call("people", count=2 * len(vectors), sessions=2)
-    runs = [
-        (how(served, people[2 * nth], people[2 * nth + 1]), vector["name"], vector["steps"])
-        for nth, vector in enumerate(vectors)
-    ]
-    wrong = []
-    some = asyncio.Semaphore(AT_ONCE)
+async def run_all(served, vectors, run_class):
+    """Run vectors, each with a `run_class`, and return the failures as text.
 
-    async def take(run, name, steps):
-        async with some:
+    They share a server, because starting one takes seconds.
+    """
+    users = await served.call("create_users", count=2 * len(vectors), sessions=2)
+    runs = [
+        (run_class(served, users[2 * index], users[2 * index + 1]), vector["name"], vector["steps"])
+        for index, vector in enumerate(vectors)
+    ]
+    failures = []
+    semaphore = asyncio.Semaphore(CONCURRENT_VECTORS)
+
+    async def run_vector(run, name, steps):
+        async with semaphore:
             try:
                 await run.run(steps)
             except AssertionError as error:
-                wrong.append(f"{name}: {error}")
+                failures.append(f"{name}: {error}")
 
-    # Those that wait for seconds begin first.
+    # Vectors that wait for seconds start first.
     runs.sort(key=lambda run: not any("within_s" in step or "silent_s" in step for step in run[2]))
-    apart = [run for run in runs if not is_for_all(run[2])]
-    await asyncio.gather(*(take(*run) for run in apart))
+    concurrent = [run for run in runs if not has_global_action(run[2])]
+    await asyncio.gather(*(run_vector(*run) for run in concurrent))
     for run in runs:
-        if run not in apart:
-            await take(*run)
-    return "\n".join(wrong)
+        if run not in concurrent:
+            await run_vector(*run)
+    return "\n".join(failures)
 
 
-def is_for_all(steps):
-    return any(step.get("do") in FOR_ALL for step in steps)
+def has_global_action(steps):
+    return any(step.get("do") in GLOBAL_ACTIONS for step in steps)
 
 
 class Served:
-    """A server under test: where it is, who drives it, and how much faster than the protocol its waits are."""
+    """A server under test: its URL, its driver, and by how much its waits are shorter than those of the protocol."""
 
-    def __init__(self, url, driver, haste=1.0):
+    def __init__(self, url, driver, speedup=1.0):
         self.url = url
         self.driver = driver
-        self.haste = haste
+        self.speedup = speedup
         self.sockets = []
 
     def close(self):
         for socket in self.sockets:
             socket.close()
 
-    async def call(self, deed, **told):
-        return await asyncio.to_thread(self.driver.call, deed, **told)
+    async def call(self, action, **arguments):
+        return await asyncio.to_thread(self.driver.call, action, **arguments)
 
     async def open(self, session=None, headers=None):
         headers = [("Origin", self.url), SUBPROTOCOL] if headers is None else list(headers)
@@ -73,33 +84,33 @@ class Served:
 
 
 class Run:
-    """One vector, with users and sockets of its own."""
+    """One vector, with its own users and sockets."""
 
     def __init__(self, served, me, other):
         self.served = served
-        self.people = {"me": me, "other": other}
-        self.known = {}
+        self.users = {"me": me, "other": other}
+        self.values = {}  # of the $names in the vector
         self.sockets = {}
 
     async def run(self, steps):
         try:
-            await self.take(steps)
+            await self.run_steps(steps)
         finally:
             for socket in self.sockets.values():
                 socket.close()
 
-    async def take(self, steps):
+    async def run_steps(self, steps):
         for number, step in enumerate(steps):
             try:
-                await self.step(step)
+                await self.run_step(step)
             except AssertionError as error:
                 raise AssertionError(f"step {number + 1} {json.dumps(step)[:300]}: {error}") from error
 
-    async def step(self, step):
+    async def run_step(self, step):
         if "repeat" in step:
             for _ in range(step["repeat"]):
-                if not (step.get("until_ack") and "asked" in self.known):
-                    await self.take(step["steps"])
+                if not (step.get("until_ack") and "asked" in self.values):
+                    await self.run_steps(step["steps"])
         elif "do" in step:
             await self.do(**step)
         elif "open" in step:
@@ -107,93 +118,95 @@ class Run:
         elif "hang_up" in step:
             self.sockets.pop(step["hang_up"]).close()
         elif "silent_s" in step:
-            await asyncio.sleep(step["silent_s"] / self.served.haste)
+            await asyncio.sleep(step["silent_s"] / self.served.speedup)
         else:
-            await self.on_socket(step)
+            await self.use_socket(step)
 
-    async def on_socket(self, step):
+    async def use_socket(self, step):
         socket = self.sockets[step.get("on", "a")]
         if "send" in step:
-            socket.send(json.dumps(self.filled_in(step["send"])).encode())
+            socket.send(json.dumps(self.substitute(step["send"])).encode())
         elif "send_text" in step:
             socket.send(step["send_text"].encode())
         elif "silent" in step:
             socket.send(b'{"op":"ping"}')
             frame = await self.receive_frame(socket)
-            assert frame["op"] == "beat", f"{frame} came"
+            assert frame["op"] == "beat", f"received {frame}"
         elif "closed" in step:
             assert await self.receive(socket) == step["closed"]
         else:
-            await self.hear(socket, step)
+            await self.expect_frame(socket, step)
 
-    async def hear(self, socket, step):
-        """The next frame is as expected, beats aside, which may come at any time."""
-        began = time.monotonic()
-        haste = 1 if step.get("hear", {}).get("op") == "beat" else self.served.haste
-        over = [{"op": "beat", "seq": "$integer"}] if step["hear"]["op"] != "beat" else []
-        over += step.get("pass_over", [])
+    async def expect_frame(self, socket, step):
+        """Check that the next frame is as expected. Beats are skipped: they may arrive at any time."""
+        started = time.monotonic()
+        speedup = 1 if step.get("hear", {}).get("op") == "beat" else self.served.speedup
+        skipped = [{"op": "beat", "seq": "$integer"}] if step["hear"]["op"] != "beat" else []
+        skipped += step.get("pass_over", [])
         while True:
-            frame = await self.receive_frame(socket, step.get("within_s", PATIENCE) + PATIENCE)
+            frame = await self.receive_frame(
+                socket, step.get("within_s", FRAME_TIMEOUT_SECONDS) + FRAME_TIMEOUT_SECONDS
+            )
             self.note_ack(socket, frame, step["hear"])
-            if not any(not list(differences(frame, pattern, {})) for pattern in over):
+            if not any(not list(differences(frame, pattern, {})) for pattern in skipped):
                 break
-        wrong = list(differences(frame, step["hear"], self.known))
-        assert not wrong, "; ".join(wrong)
-        assert time.monotonic() - began >= step.get("from_s", 0) / haste, "too early"
-        assert time.monotonic() - began <= step.get("within_s", PATIENCE), "too late"
+        found = list(differences(frame, step["hear"], self.values))
+        assert not found, "; ".join(found)
+        assert time.monotonic() - started >= step.get("from_s", 0) / speedup, "too early"
+        assert time.monotonic() - started <= step.get("within_s", FRAME_TIMEOUT_SECONDS), "too late"
 
     def note_ack(self, socket, frame, pattern):
-        """Keep which frame asked for an ack, and take the first such mark of a socket out: it comes at random."""
+        """Remember which frame requests an ack, and remove the first request of a socket: it comes at random."""
         if frame.get("ack") is True:
-            self.known["asked"] = frame["n"]
-            if not socket.asked and "ack" not in pattern:
+            self.values["asked"] = frame["n"]
+            if not socket.has_ack_request and "ack" not in pattern:
                 del frame["ack"]
-            socket.asked = True
+            socket.has_ack_request = True
 
     async def open(self, step):
         session = step.get("session", 0)
         if isinstance(session, int):
-            session = self.people["me"]["sessions"][session]
+            session = self.users["me"]["sessions"][session]
         self.sockets[step["open"]] = await self.served.open(session)
 
-    async def do(self, do, user="me", **told):
-        who = self.people[user]["user"]
-        named = told.pop("as", None)
-        told = self.filled_in(told)
-        if isinstance(told.get("body"), dict):
-            told["body"] = told["body"]["text"] * told["body"]["times"]
+    async def do(self, do, user="me", **arguments):
+        key = self.users[user]["user"]
+        name = arguments.pop("as", None)
+        arguments = self.substitute(arguments)
+        if isinstance(arguments.get("body"), dict):
+            arguments["body"] = arguments["body"]["text"] * arguments["body"]["times"]
         if do in MARKS:
-            made = await self.served.call("mark", user=who, verb=do, **told)
+            value = await self.served.call("mark_notifications", user=key, verb=do, **arguments)
         elif do == "notify":
-            made = (await self.served.call("tell", user=who, **told))[-1]
+            value = (await self.served.call("notify_user", user=key, **arguments))[-1]
         elif do == "job":
-            made = await self.served.call("job", user=who, **told)
+            value = await self.served.call("enqueue_job", user=key, **arguments)
         elif do == "sign_out":
-            made = await self.served.call(
-                "sign_out", user=who, session=self.people[user]["sessions"][told["session"]]
+            value = await self.served.call(
+                "sign_out", user=key, session=self.users[user]["sessions"][arguments["session"]]
             )
         elif do in ("restore", "prune"):
-            made = await self.served.call({"restore": "begin_epoch"}.get(do, do))
+            value = await self.served.call("begin_epoch" if do == "restore" else "prune")
         else:
-            made = await self.served.call(do, id=told.pop("job"), **told)
-        if named:
-            self.known[named[1:]] = made
+            value = await self.served.call(JOB_ACTIONS[do], id=arguments.pop("job"), **arguments)
+        if name:
+            self.values[name[1:]] = value
 
-    def filled_in(self, value):
-        """The same with $names replaced by what they are bound to."""
+    def substitute(self, value):
+        """Return a copy with each $name replaced by its value."""
         if isinstance(value, dict):
-            return {key: self.filled_in(part) for key, part in value.items()}
+            return {key: self.substitute(part) for key, part in value.items()}
         if isinstance(value, list):
-            return [self.filled_in(part) for part in value]
-        return self.known[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+            return [self.substitute(part) for part in value]
+        return self.values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
 
-    async def receive_frame(self, socket, timeout=PATIENCE):
+    async def receive_frame(self, socket, timeout=FRAME_TIMEOUT_SECONDS):
         text = await self.receive(socket, timeout)
         assert isinstance(text, str), f"closed with {text}"
         return json.loads(text)
 
-    async def receive(self, socket, timeout=PATIENCE):
+    async def receive(self, socket, timeout=FRAME_TIMEOUT_SECONDS):
         try:
             return await asyncio.wait_for(socket.receive(), timeout)
         except TimeoutError:
-            raise AssertionError(f"nothing came within {timeout} s") from None
+            raise AssertionError(f"nothing received within {timeout} s") from None

@@ -1,11 +1,11 @@
-"""The site's application with the waits of the protocol made shorter: CONFORMANCE_HASTE=10 is ten times as fast."""
+"""The site's application with the timeouts of the protocol divided by CONFORMANCE_SPEEDUP."""
 
 import os
 
 from asyncsite.asgi import application as application
 from notifications.realtime.transports import websocket
 
-HASTE = float(os.environ.get("CONFORMANCE_HASTE", "1"))
+SPEEDUP = float(os.environ.get("CONFORMANCE_SPEEDUP", "1"))
 
-websocket.HELLO_TIMEOUT_SECONDS /= HASTE
-websocket.ACK_TIMEOUT_SECONDS /= HASTE
+websocket.HELLO_TIMEOUT_SECONDS /= SPEEDUP
+websocket.ACK_TIMEOUT_SECONDS /= SPEEDUP

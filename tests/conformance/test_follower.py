@@ -1,4 +1,4 @@
-"""The client vectors of docs/reference/protocol, run against the client that our other tests follow the server with."""
+"""The client vectors of docs/reference/protocol, run against the client of other tests."""
 
 import pytest
 
@@ -9,22 +9,22 @@ VECTORS = vectors.load("client.json")["vectors"]
 
 
 class Run:
-    """One vector, step by step, without a network and without a clock."""
+    """One vector, without a network and without a clock. Its methods are the steps."""
 
     def __init__(self, start):
         self.follower = Follower(**start)
-        self.sent, self.got, self.http = [], [], {}
+        self.sent, self.fetched, self.http = [], [], {}
 
     def open(self, _):
         self.sent.append(self.follower.hello())
 
     def server(self, frame):
-        self.sent += self.follower.take(frame)
-        asks, self.follower.asks = self.follower.asks, []
-        self.got += asks
-        for path in asks:
+        self.sent += self.follower.receive(frame)
+        paths, self.follower.paths_to_fetch = self.follower.paths_to_fetch, []
+        self.fetched += paths
+        for path in paths:
             if path in self.http:
-                self.follower.hold(self.http[path])
+                self.follower.apply_item(self.http[path])
 
     def client(self, frames):
         assert sorted(self.sent, key=str) == sorted(frames, key=str)
@@ -32,41 +32,41 @@ class Run:
 
     def holds(self, expected):
         follower = self.follower
-        held = {
+        actual = {
             "epoch": follower.epoch,
             "cursor": follower.cursor,
             "unread": follower.unread,
             "notifications": {id: item["seq"] for id, item in follower.notifications.items()},
             "jobs": {id: item["version"] for id, item in follower.jobs.items()},
         }
-        assert {key: held[key] for key in expected} == expected
+        assert {key: actual[key] for key in expected} == expected
 
     def item(self, expected):
         item = (self.follower.notifications | self.follower.jobs)[expected["id"]]
         assert {key: item[key] for key in expected} == expected
 
     def gets(self, paths):
-        assert self.got == paths
-        self.got = []
+        assert self.fetched == paths
+        self.fetched = []
 
     def end(self, code, comes_back):
-        wait = self.follower.ended(code)
-        assert (wait is None) == (comes_back is None)
-        if wait:
-            assert comes_back[0] <= wait[0] <= wait[1] <= comes_back[1]
+        delay = self.follower.reconnect_delay(code)
+        assert (delay is None) == (comes_back is None)
+        if delay:
+            assert comes_back[0] <= delay[0] <= delay[1] <= comes_back[1]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=vectors.names(VECTORS))
 def test_client_vector(vector):
-    """Frames out, cursor, unread count and rows after it are as the vector says."""
+    """The client sends the frames and has the position and items that the vector gives."""
     run = Run(vector["start"])
     for step in vector["steps"]:
         if "silent_ms" in step:
-            continue  # this client has no clock
+            continue  # This client has no clock.
         if "http" in step:
             run.http |= step["http"]
         elif "end" in step:
             run.end(step["end"], step["comes_back"])
         else:
-            ((verb, told),) = step.items()
-            getattr(run, verb)(told)
+            ((name, argument),) = step.items()
+            getattr(run, name)(argument)

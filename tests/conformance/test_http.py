@@ -1,16 +1,16 @@
-"""The vectors of the HTTP side, docs/reference/protocol/http.json, run against real servers."""
+"""The vectors of docs/reference/protocol/http.json, run against real servers."""
 
 import pytest
 
 from tests.conformance import vectors
-from tests.conformance.asking import Asking
+from tests.conformance.http_runner import HttpRun
 from tests.conformance.runner import run_all
 
-VECTORS = vectors.of_a_server("http.json")
+VECTORS = vectors.load_for_servers("http.json")
 
 
 @pytest.mark.timeout(180)
 async def test_http_vectors(served):
-    """Every answer and every event is what the vectors say."""
-    wrong = await run_all(served, VECTORS, Asking)
-    assert not wrong, wrong
+    """Every response and every event is as the vectors expect."""
+    failures = await run_all(served, VECTORS, HttpRun)
+    assert not failures, failures

@@ -5,12 +5,12 @@ import pytest
 from tests.conformance import vectors
 from tests.conformance.runner import Run, run_all
 
-VECTORS = vectors.of_a_server("server.json")
-HASTE = 5
+VECTORS = vectors.load_for_servers("server.json")
+SPEEDUP = 5
 
 
 @pytest.mark.timeout(180)
 async def test_server_vectors(served):
-    """Every frame, key by key, is what the vectors say."""
-    wrong = await run_all(served, VECTORS, Run)
-    assert not wrong, wrong
+    """Every frame is as the vectors expect."""
+    failures = await run_all(served, VECTORS, Run)
+    assert not failures, failures

@@ -1,12 +1,12 @@
-"""Everything is killed, cut and lost at random points: all that was committed reaches everybody, once and in order.
+"""Random faults: all committed notifications reach all clients of their users, once and in order.
 
-    FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     so many rounds on each database or broker
-    FAULT_KINDS=kill_web,rings_lost                                     only these
-    FAULT_SEED=…                                                        the deeds of a failed run
+    FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     rounds for each database or broker
+    FAULT_KINDS=kill_web,rings_lost                                     only these faults
+    FAULT_SEED=…                                                        repeat the choices of a failed run
 
-A round is a burst of writes, and one fault in the middle of it. After it every client, at a WebSocket, at events or at
-a long poll, must be told all that a transaction committed, nothing that was rolled back, nothing twice, in the order
-of `raised`, and hold what GET notifications/ answers.
+A round is a burst of writes with one fault in the middle. After it each client (WebSocket, events, long poll) must have
+received all that was committed, nothing that was rolled back and nothing twice, in the order of `raised`, and have the
+items that GET notifications/ returns.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from tests.faults.support.house import House
-from tests.faults.support.watcher import WATCHERS
+from tests.faults.support.clients import CLIENTS
+from tests.faults.support.deployment import Deployment
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
@@ -27,20 +27,20 @@ pytestmark = pytest.mark.delivery
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 KINDS = set(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
-USERS, DEEDS = 3, 30
-#: Seconds within which everybody knows everything after a fault is healed: the position check takes 5 of them.
-PATIENCE = 40
+USER_COUNT, WRITES_PER_ROUND = 3, 30
+#: For all clients to be up to date after a fault is repaired. The position check takes 5 s of it.
+CONVERGENCE_SECONDS = 40
 
-ANYWHERE = (
+COMMON_FAULTS = (
     *("kill_web", "kill_worker", "stop_web", "stop_worker", "cut_sockets"),
     *("deaths_of_writers", "slow_commits", "rings_lost", "rings_doubled"),
 )
-#: Faults of each house, and its part of the rounds.
-HOUSES = {
-    "sqlite": (ANYWHERE, 1),
-    "postgres": (("crash_database", *ANYWHERE), 1),
-    "redis-core": (("kill_redis", *ANYWHERE), 1 / 2),
-    "redis-pubsub": (("kill_redis", *ANYWHERE), 1 / 2),
+#: The faults of each deployment, and its share of FAULT_ROUNDS.
+DEPLOYMENTS = {
+    "sqlite": (COMMON_FAULTS, 1),
+    "postgres": (("crash_database", *COMMON_FAULTS), 1),
+    "redis-core": (("kill_redis", *COMMON_FAULTS), 1 / 2),
+    "redis-pubsub": (("kill_redis", *COMMON_FAULTS), 1 / 2),
 }
 LAYERS = {
     "redis-core": "channels_redis.core.RedisChannelLayer",
@@ -48,149 +48,151 @@ LAYERS = {
 }
 
 
-@pytest.fixture(params=HOUSES)
-def house(request, tmp_path):
-    """A running site on this kind of database or broker, of the test's own because they are crashed."""
-    faults, part = HOUSES[request.param]
+@pytest.fixture(params=DEPLOYMENTS)
+def deployment(request, tmp_path):
+    """A site with this database or broker, which no other test uses because they are crashed."""
+    faults, share = DEPLOYMENTS[request.param]
     if KINDS.isdisjoint(faults) and KINDS:
-        pytest.skip("FAULT_KINDS has no fault of this house.")
-    chance = random.Random(f"{SEED} {request.param}")
+        pytest.skip("FAULT_KINDS has no fault of this deployment.")
+    rng = random.Random(f"{SEED} {request.param}")
     cluster = Postgres() if request.param == "postgres" else None
     redis = Redis() if request.param in LAYERS else None
-    house = House(Sites(tmp_path, cluster).make(), chance, cluster, redis, LAYERS.get(request.param))
-    house.faults = [fault for fault in faults if not KINDS or fault in KINDS]
-    house.rounds = round(ROUNDS * part)
-    yield house
-    house.close()
+    deployment = Deployment(Sites(tmp_path, cluster).make(), rng, cluster, redis, LAYERS.get(request.param))
+    deployment.faults = [fault for fault in faults if not KINDS or fault in KINDS]
+    deployment.rounds = round(ROUNDS * share)
+    yield deployment
+    deployment.close()
     for server in (cluster, redis):
         if server:
             server.stop()
 
 
 @pytest.mark.timeout(180 + 60 * ROUNDS)
-async def test_all_that_was_committed_reaches_everybody_once(house):
-    """Fault after fault, in any order; each kind at least once."""
+async def test_committed_notifications_reach_all_clients_once(deployment):
+    """Faults in random order, each kind at least once."""
     print(f"FAULT_SEED={SEED}")
-    await house.start()
-    crowd = Crowd(house, await house.call("people", count=USERS))
+    await deployment.start()
+    audience = Audience(deployment, await deployment.call("create_users", count=USER_COUNT))
     rounds = [
-        *house.faults,
-        *(house.chance.choice(house.faults) for _ in range(house.rounds - len(house.faults))),
+        *deployment.faults,
+        *(
+            deployment.rng.choice(deployment.faults)
+            for _ in range(deployment.rounds - len(deployment.faults))
+        ),
     ]
-    house.chance.shuffle(rounds)
+    deployment.rng.shuffle(rounds)
     try:
-        await crowd.arrive()
+        await audience.connect()
         for number, fault in enumerate(rounds):
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                await crowd.live_through(number, fault)
+                await audience.run_round(number, fault)
             except AssertionError as error:
                 raise AssertionError(
                     f"FAULT_SEED={SEED}, round {number} of {rounds}: {fault}\n{error}"
                 ) from error
-            print(f"{number} {fault}: {time.monotonic() - began:.1f} s")
+            print(f"{number} {fault}: {time.monotonic() - started:.1f} s")
     finally:
-        await crowd.leave()
+        await audience.disconnect()
 
 
-class Crowd:
-    """Users, each with clients of every kind, and what is known of what they must be told."""
+class Audience:
+    """Users, each with clients of every kind, and the notifications that they must receive."""
 
-    def __init__(self, house, people):
-        self.house = house
-        self.users = [person["user"] for person in people]
-        self.sessions = {person["user"]: person["sessions"][0] for person in people}
-        self.watchers = [
-            watcher(user, self.sessions[user], house.urls(), house.chance)
+    def __init__(self, deployment, users):
+        self.deployment = deployment
+        self.users = [user["user"] for user in users]
+        self.sessions = {user["user"]: user["sessions"][0] for user in users}
+        self.clients = [
+            client_class(user, self.sessions[user], deployment.urls(), deployment.rng)
             for user in self.users
-            for watcher in WATCHERS
+            for client_class in CLIENTS
         ]
-        self.known = {user: [] for user in self.users}  # items of earlier rounds, oldest first
-        self.committed, self.undone, self.jobs = set(), set(), set()
+        self.known = {user: [] for user in self.users}  # Items of earlier rounds, oldest first.
+        self.committed, self.rolled_back, self.jobs = set(), set(), set()
 
-    async def arrive(self):
-        self.tasks = [asyncio.create_task(watcher.run()) for watcher in self.watchers]
-        await self.until(lambda: all(watcher.resets for watcher in self.watchers), "everybody to be there")
+    async def connect(self):
+        self.tasks = [asyncio.create_task(client.run()) for client in self.clients]
+        await self.wait_until(lambda: all(client.resets for client in self.clients))
 
-    async def leave(self):
+    async def disconnect(self):
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def live_through(self, number, fault):
-        """A burst with the fault in it, then wait until everybody has been told."""
-        house = self.house
+    async def run_round(self, number, fault):
+        """Write a burst with the fault in it, then wait until all clients are up to date."""
+        deployment = self.deployment
         rings = {"rings_lost": "lost", "rings_doubled": "doubled"}.get(fault, "")
-        house.rings.write_text(rings)
+        deployment.rings.write_text(rings)
         burst = asyncio.create_task(
-            house.call(
+            deployment.call(
                 "burst",
                 seed=f"{SEED}-{number}",
-                count=DEEDS,
+                count=WRITES_PER_ROUND,
                 users=self.users,
                 slow=fault == "slow_commits",
                 deadly=fault == "deaths_of_writers",
             )
         )
-        await asyncio.sleep(house.chance.random() * 0.6)
-        if hasattr(house, fault):
-            await getattr(house, fault)()
+        await asyncio.sleep(deployment.rng.random() * 0.6)
+        if hasattr(deployment, fault):
+            await getattr(deployment, fault)()
         written = await burst
         self.committed.update(written["committed"])
-        self.undone.update(written["undone"])
+        self.rolled_back.update(written["rolled_back"])
         self.jobs.update(written["jobs"])
         await self.converge()
-        house.rings.write_text("")
+        deployment.rings.write_text("")
 
     async def converge(self):
-        """Wait until nothing is under way and every client holds what the database has; then look how it was told."""
-        deadline = time.monotonic() + PATIENCE
-        while await self.house.call("active"):
-            assert time.monotonic() < deadline, "Jobs are not done, or rows have no number."
+        """Wait until all jobs are done and all clients are up to date; then check what they received."""
+        deadline = time.monotonic() + CONVERGENCE_SECONDS
+        while await self.deployment.call("count_unfinished"):
+            assert time.monotonic() < deadline, "Jobs are not done, or rows have no seq."
             await asyncio.sleep(0.05)
-        told, about = set(), set()
+        notified, jobs = set(), set()
         for user in self.users:
             await self.compare(user, deadline)
-            told |= {f"{item['data'].get('token')}/{user}" for item in self.known[user]}
-            about |= {item["job"] for item in self.known[user]}
-        assert self.committed <= told, f"Nobody was told of {self.committed - told}."
-        assert self.undone.isdisjoint(told), "Something that was rolled back is there."
-        assert self.jobs <= about, f"Nobody was told of the jobs {self.jobs - about}."
-        for watcher in self.watchers:
-            assert not watcher.wrong, f"{watcher}: {watcher.wrong}"
-            assert watcher.resets == 1, f"{watcher} had to start anew."
+            notified |= {f"{item['data'].get('token')}/{user}" for item in self.known[user]}
+            jobs |= {item["job"] for item in self.known[user]}
+        assert self.committed <= notified, f"Missing: {self.committed - notified}."
+        assert self.rolled_back.isdisjoint(notified), "A notification that was rolled back exists."
+        assert self.jobs <= jobs, f"Jobs without a notification: {self.jobs - jobs}."
+        for client in self.clients:
+            assert not client.failures, f"{client}: {client.failures}"
+            assert client.resets == 1, f"{client} received another snapshot."
 
     async def compare(self, user, deadline):
-        truth = await self.read(user)
-        self.known[user] += truth["items"]
+        expected = await self.read_new_items(user)
+        self.known[user] += expected["items"]
         items = self.known[user]
         assert len({item["id"] for item in items}) == len(items)
         tokens = [item["data"]["token"] for item in items if "token" in item["data"]]
-        assert len(set(tokens)) == len(tokens), "Something was recorded twice."
-        about = [item["job"] for item in items if item["job"]]
-        assert len(set(about)) == len(about), "A job has told twice."
-        position = (truth["epoch"], truth["seq"], truth["unread"])
-        for watcher in (one for one in self.watchers if one.user == user):
-            while (watcher.epoch, watcher.cursor, watcher.unread) != position:
-                assert time.monotonic() < deadline, (
-                    f"{watcher}: {(watcher.epoch, watcher.cursor, watcher.unread)} is not {position} in {PATIENCE} s."
-                )
+        assert len(set(tokens)) == len(tokens), "A notification exists twice."
+        jobs = [item["job"] for item in items if item["job"]]
+        assert len(set(jobs)) == len(jobs), "A job has two notifications."
+        position = (expected["epoch"], expected["seq"], expected["unread"])
+        for client in (each for each in self.clients if each.user == user):
+            while (client.epoch, client.cursor, client.unread) != position:
+                actual = (client.epoch, client.cursor, client.unread)
+                assert time.monotonic() < deadline, f"{client} is at {actual}, not at {position}."
                 await asyncio.sleep(0.02)
-            assert list(watcher.notifications.values()) == items, watcher
-            assert watcher.told == [item["id"] for item in items], watcher
-            assert all(watcher.jobs[job]["done"] for job in about), watcher
+            assert list(client.notifications.values()) == items, client
+            assert client.received == [item["id"] for item in items], client
+            assert all(client.jobs[job]["done"] for job in jobs), client
 
-    async def read(self, user):
-        """GET notifications/ back to what is known, and the position that was read before the first page."""
-        seen = self.known[user][-1]["raised"] if self.known[user] else 0
-        first = page = await self.house.page(self.sessions[user])
+    async def read_new_items(self, user):
+        """Return the items of GET notifications/ since the last round, and the position of the first page."""
+        last_raised = self.known[user][-1]["raised"] if self.known[user] else 0
+        first = page = await self.deployment.read_page(self.sessions[user])
         items = page["items"]
-        while page["next"] and items[-1]["raised"] > seen:
-            page = await self.house.page(self.sessions[user], after=page["next"])
+        while page["next"] and items[-1]["raised"] > last_raised:
+            page = await self.deployment.read_page(self.sessions[user], after=page["next"])
             items = [*items, *page["items"]]
-        return first | {"items": [item for item in reversed(items) if item["raised"] > seen]}
+        return first | {"items": [item for item in reversed(items) if item["raised"] > last_raised]}
 
-    async def until(self, condition, what):
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 (the condition is anything, there is no event of it)
+    async def wait_until(self, condition):
+        async with asyncio.timeout(CONVERGENCE_SECONDS):
+            while not condition():  # noqa: ASYNC110  # There is no event for it.
                 await asyncio.sleep(0.02)

@@ -12,7 +12,7 @@ from tests.realtime.ringing import ListenerProcess, ring
 from tests.realtime.servers.test_servers import SESSION, hear, open_socket, start
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
-from tests.support.rings_only import HEARING
+from tests.support.rings_only import LISTENING
 from tests.support.site import Sites
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -146,7 +146,7 @@ async def connected(site):
     socket = await open_socket(session, site)
     await start(socket)
     if "TEST_RINGS_ONLY" in site.environment:
-        await asyncio.to_thread(site.web.wait_for_line, HEARING)
+        await asyncio.to_thread(site.web.wait_for_line, LISTENING)
     return socket, session.close
 
 
@@ -186,7 +186,7 @@ async def test_an_outcome_of_a_worker_reaches_a_socket_of_another_process(reques
     site.environment["TEST_RINGS_ONLY"] = "1"
     socket, close = await connected(site)
     worker = await asyncio.to_thread(site.start_worker)
-    await asyncio.to_thread(worker.wait_for_line, HEARING)
+    await asyncio.to_thread(worker.wait_for_line, LISTENING)
     for _ in range(3):
         asking = asyncio.create_task(asyncio.to_thread(ring, site, ASK))
         await until_a_job_is_done(socket)

@@ -6,11 +6,11 @@ import resource
 
 import pytest
 
+from tests.faults.support.clients import EventSource, LongPoll, WebSocketClient
+from tests.faults.support.deployment import SERVERS
 from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
-from tests.faults.support.house import SERVERS
-from tests.faults.support.watcher import EventSource, LongPoll, Socket
 from tests.realtime.servers.test_servers import SESSION
-from tests.support.network import listens
+from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
 NOTIFY = """
@@ -45,9 +45,11 @@ async def test_no_file_can_be_opened_for_a_while(engine, server):
     for task in ("work", "work_sync"):  # imported, which takes files
         await asyncio.to_thread(engine.ask, task, args=[0])
     await asyncio.to_thread(engine.until_done)
-    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
+    await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")
     session = (await asyncio.to_thread(site.python, SESSION.format(name="demo"))).split()[-1]
-    watchers = [kind("demo", session, [site.url], engine.chance) for kind in (Socket, EventSource, LongPoll)]
+    watchers = [
+        kind("demo", session, [site.url], engine.chance) for kind in (WebSocketClient, EventSource, LongPoll)
+    ]
     following = [asyncio.create_task(watcher.run()) for watcher in watchers]
     try:
         for number in range(ROUNDS // 10 or 1):
@@ -81,7 +83,7 @@ async def test_no_file_can_be_opened_for_a_while(engine, server):
     assert web.running and worker.running
     # Where Python itself could not import what it needed for the answer.
     ignored = "was answered 500"
-    assert not [wrong for one in watchers for wrong in one.wrong if wrong != ignored]
+    assert not [wrong for one in watchers for wrong in one.failures if wrong != ignored]
 
 
 def limit_files(pid):

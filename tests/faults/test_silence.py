@@ -25,10 +25,10 @@ from tests.faults.test_doorbells import CORE, PUBSUB, RINGS, use_layer
 from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import ListenerProcess
 from tests.realtime.servers.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
-from tests.support.network import Proxy, listens
+from tests.support.network import Proxy, is_listening
 from tests.support.waiting import wait_until
 
-FAULTS = [Proxy.swallow, Proxy.stall]
+FAULTS = [Proxy.blackhole, Proxy.stall]
 #: Seconds after which a silent connection is given up in the short form.
 DEADLINE = 3
 #: Seconds within which all goes on, once new connections are let through.
@@ -148,7 +148,7 @@ async def until_told(client, title):
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize(("fault", "backend"), pairs([PUBSUB, CORE]))
 def test_rings_go_on_after_redis_was_silent(site, redis, fault, backend, outage):
-    """Within 30 s, at both ends, who rings and who listens; meanwhile nobody waits for it."""
+    """Within 30 s, at both ends, who rings and who is_listening; meanwhile nobody waits for it."""
     shorten(site)
     with Proxy(redis.port) as proxy:
         use_layer(site, backend, f"redis://{proxy.address}/0")
@@ -187,7 +187,7 @@ async def test_calls_go_on_after_packets_to_an_upstream_were_lost(upstream, monk
     monkeypatch.setattr(sockets, "TCP_USER_TIMEOUT_MS", 1_000, raising=False)
     url = f"{upstream.url}/ok"
     await asyncio.gather(*(outbound.get(url) for _ in range(5)))
-    upstream.swallow()
+    upstream.blackhole()
     answers = await asyncio.gather(*(outbound.get(url, deadline=10, retries=0) for _ in range(5)))
     assert [answer.status for answer in answers] == [200] * 5
 
@@ -221,7 +221,7 @@ async def test_what_silent_clients_held_comes_back(site, fault, server):
     site.environment["EMBEDDED_WORKER"] = "0"
     key = (await asyncio.to_thread(site.python, SESSION.format(name="demo"))).split()[-1]
     web = site.start("web", *(part.format(port=site.port) for part in SERVERS[server]))
-    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
+    await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")
     async with aiohttp.ClientSession(
         cookies={"sessionid": key}, connector=aiohttp.TCPConnector(force_close=True)
     ) as session:
@@ -255,13 +255,13 @@ async def test_connections_without_a_request_come_back_on_uvicorn(site):
     shorten(site)
     site.environment["EMBEDDED_WORKER"] = "0"
     web = site.start("web", *(part.format(port=site.port) for part in UVICORN))
-    await asyncio.to_thread(web.wait_until, lambda: listens(site.port), what="the server to listen")
+    await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")
     async with aiohttp.ClientSession() as session, session.get(f"{site.url}/accounts/login/"):
         pass
     await asyncio.to_thread(wait_until, lambda: not connections_of(site), what="the end of the first request")
     with Proxy(site.port) as proxy, socket.create_connection(("127.0.0.1", proxy.port)):
         await asyncio.to_thread(wait_until, lambda: connections_of(site), what="the connection")
-        proxy.swallow()
+        proxy.blackhole()
         await asyncio.to_thread(
             wait_until, lambda: not connections_of(site), what="its end", timeout=CLIENTS_GONE
         )

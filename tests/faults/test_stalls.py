@@ -9,7 +9,7 @@ import pytest
 from tests.faults.support.attacks import KINDS, OF_STRANGERS, Target
 from tests.faults.support.engine import ROUNDS
 from tests.faults.support.stalls import Crowd
-from tests.support.network import listens
+from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
 #: What others may wait more than they do without the attack.
@@ -81,7 +81,7 @@ def attacked(request, sites):
     site.notifications["SOCKETS_PER_USER"] = 1000
     command = [part.format(port=site.port) for part in SERVERS[request.param]]
     site.web = site.start("web", *command, "asyncsite.asgi:application")
-    site.web.wait_until(lambda: listens(site.port), what="the server to listen")
+    site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
     session, other = site.python(SIGNED_IN).split()
     crowd = Crowd(site, session)
     yield Attacked(site, crowd, other)

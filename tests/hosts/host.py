@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.network import free_port, listens
-from tests.support.processes import Process, finish
+from tests.support.network import free_port, is_listening
+from tests.support.processes import Process, run
 from tests.support.site import ROOT
 
 PEOPLE = """
@@ -60,7 +60,7 @@ class Host:
     def serve(self, *arguments):
         if self.key == "string":
             self.commits = "by hand"
-        self.start(*arguments).wait_until(lambda: listens(self.port), what="the server to listen")
+        self.start(*arguments).wait_until(lambda: is_listening(self.port), what="the server to listen")
 
     def start(self, *arguments):
         log = self.folder / f"process-{len(self.processes)}.log"
@@ -68,7 +68,7 @@ class Host:
         return self.processes[-1]
 
     def manage(self, *arguments):
-        return finish(sys.executable, "-m", "django", *arguments, env=self.env(), cwd=ROOT)
+        return run(sys.executable, "-m", "django", *arguments, env=self.env(), cwd=ROOT)
 
     def env(self):
         house = ("TEST_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "EMBEDDED_WORKER")

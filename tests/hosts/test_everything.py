@@ -27,7 +27,7 @@ async def hear(socket, follower, until):
         while not until():
             frame = json.loads((await socket.receive()).data)
             assert frame["op"] != "bye", frame
-            for answer in follower.take(frame):
+            for answer in follower.receive(frame):
                 await socket.send_json(answer)
 
 

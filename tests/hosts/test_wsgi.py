@@ -12,7 +12,7 @@ async def test_asked_run_and_told(wsgi):
     """A worker of its own runs the job, whoever asks sync/ now and then is told once, and the page has the bell."""
     async with wsgi.person() as ada:
         follower = Follower()
-        follower.take(await ada.json(f"{API}sync/"))
+        follower.receive(await ada.json(f"{API}sync/"))
         for view in VIEWS:
             status, headers, _ = await ada.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
             assert status == 202
@@ -21,7 +21,7 @@ async def test_asked_run_and_told(wsgi):
             assert status == 303
             await until_done(ada, headers["Location"].replace("/jobs/", "/api/jobs/"))
         frame = await ada.json(f"{API}sync/?epoch={follower.epoch}&seq={follower.cursor}")
-        assert not frame["reset"] and not frame["more"] and not follower.take(frame)
+        assert not frame["reset"] and not frame["more"] and not follower.receive(frame)
         assert len(follower.notifications) == 2 * len(VIEWS) == follower.unread
         _, headers, html = await ada.get("/app/en/notifications/")
         assert f'data-unread="{follower.unread}"' in html

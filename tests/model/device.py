@@ -57,13 +57,13 @@ class Device:
             self.kept.clear()
         else:
             self.kept.append({key: value for key, value in frame.items() if key != "ack"})
-        line.up.extend(self.follower.take(frame))
+        line.up.extend(self.follower.receive(frame))
         self.read_jobs()
 
     def again(self, nth):
         """A frame of before comes once more; its answer is dropped where there is no connection."""
         if self.kept:
-            answers = self.follower.take(self.kept[nth % len(self.kept)])
+            answers = self.follower.receive(self.kept[nth % len(self.kept)])
             if self.line:
                 self.line.up.extend(answers)
             self.read_jobs()
@@ -79,7 +79,7 @@ class Device:
             frame = self.late[0]
             if frame["reset"]:
                 self.kept.clear()
-            self.follower.take(frame)
+            self.follower.receive(frame)
             self.read_jobs()
         self.late = None
 
@@ -87,12 +87,12 @@ class Device:
         """GET the active jobs that a last sync did not have; what is gone is forgotten."""
         from notifications.models import Job
 
-        asks, self.follower.asks = self.follower.asks, []
+        asks, self.follower.paths_to_fetch = self.follower.paths_to_fetch, []
         for path in asks:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
-                self.follower.hold(json.loads(serializers.encode(serializers.serialize(row))))
+                self.follower.apply_item(json.loads(serializers.encode(serializers.serialize(row))))
             else:
                 del self.follower.jobs[id]
 

@@ -194,7 +194,7 @@ class Delivery(RuleBasedStateMachine):
             follower = device.follower
             if follower.epoch != epoch:
                 continue
-            between = {"user": device.user, "seq__gt": follower.since, "seq__lte": follower.cursor}
+            between = {"user": device.user, "seq__gt": follower.complete_after, "seq__lte": follower.cursor}
             for model, held in ((Notification, follower.notifications), (Job, follower.jobs)):
                 for id, seq in model.objects.filter(**between).values_list("id", "seq"):
                     assert str(id) in held and held[str(id)]["seq"] >= seq, f"{id} at {seq} was missed."
@@ -265,8 +265,8 @@ def differences(follower, user):
         yield f"unread is {stream.unread}, not {unread}"
     shown = [row for row in notices.values() if row.archived_at is None]
     needed = {str(row.pk) for row in shown} if len(shown) <= 50 else set()
-    needed |= {id for id, row in notices.items() if row.seq is None or row.seq > follower.since}
-    needed |= {id for id, row in jobs.items() if not row.seq or row.seq > follower.since}
+    needed |= {id for id, row in notices.items() if row.seq is None or row.seq > follower.complete_after}
+    needed |= {id for id, row in jobs.items() if not row.seq or row.seq > follower.complete_after}
     held = follower.notifications | follower.jobs
     if missing := needed - held.keys():
         yield f"{missing} are not held"

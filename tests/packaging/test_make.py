@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from asyncsite.environment import NAMES
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
@@ -73,7 +73,7 @@ def test_make_run_and_worker(make):
     assert "make worker" in both[0].output
     for process in both:
         press_ctrl_c(process)
-    assert not listens(int(port))
+    assert not is_listening(int(port))
 
     began = time.monotonic()
     again = make("run", PORT=port)

@@ -14,7 +14,7 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
@@ -194,7 +194,7 @@ class Browser:
         )
 
     def __enter__(self):
-        self.process.wait_until(lambda: listens(self.port), what="the server to listen")
+        self.process.wait_until(lambda: is_listening(self.port), what="the server to listen")
         assert "Daphne" in self.process.output
         return self
 

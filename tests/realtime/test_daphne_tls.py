@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.realtime.servers.test_daphne_requests import MAX_BODY_BYTES, pieces
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
 pytest.importorskip("daphne")
@@ -51,7 +51,7 @@ def daphne(pem, tmp_path):
         log=tmp_path / "server.log",
         env={**os.environ, "MAX_BODY_BYTES": str(MAX_BODY_BYTES)},
     )
-    process.wait_until(lambda: listens(port), what="the server to listen")
+    process.wait_until(lambda: is_listening(port), what="the server to listen")
     yield port
     process.stop()
     assert "Traceback" not in process.output, process.output

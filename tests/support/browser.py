@@ -1,9 +1,9 @@
-"""Chromium, driven by Playwright."""
+"""Chromium, controlled by Playwright."""
 
 import shutil
 from contextlib import contextmanager
 
-from tests.support.requirements import missing, program
+from tests.support.requirements import find_program, skip_or_fail
 
 ARGUMENTS = [
     "--no-sandbox",  # Chromium refuses to run as root with it.
@@ -11,26 +11,26 @@ ARGUMENTS = [
     "--disable-background-networking",
 ]
 
-#: Milliseconds within which a page is as it should be.
-WAIT = 40_000
+#: Milliseconds until a page must be as expected.
+PAGE_TIMEOUT_MS = 40_000
 
 
 @contextmanager
 def chromium():
-    """A running Chromium, as Playwright's Browser.
+    """Start Chromium and yield Playwright's Browser.
 
-    While it is open Playwright keeps an event loop in this thread: async tests and Django's ORM fail in it.
+    Meanwhile Playwright runs an event loop in this thread, where async tests and Django's ORM fail.
     """
     path = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
-        or program("chromium", package="chromium")
+        or find_program("chromium", package="chromium")
     )
     try:
         from playwright.sync_api import expect, sync_playwright
     except ImportError:
-        missing("playwright is not installed (pip install -r requirements-dev.txt).")
-    expect.set_options(timeout=WAIT)
+        skip_or_fail("playwright is not installed (pip install -r requirements-dev.txt).")
+    expect.set_options(timeout=PAGE_TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
@@ -38,7 +38,7 @@ def chromium():
 
 
 def sign_in(page, site_url, username="demo", password=None):
-    """Sign in through the form and wait for the page that follows. The password is the name unless told."""
+    """Sign in with the form and wait for the next page. The password defaults to the user name."""
     page.goto(f"{site_url}/accounts/login/")
     page.locator("input[name=username]").fill(username)
     page.locator("input[name=password]").fill(password or username)
@@ -47,8 +47,8 @@ def sign_in(page, site_url, username="demo", password=None):
     return page
 
 
-def watch(page):
-    """Errors of the page from now on, as a growing list: exceptions, and what Chromium logs as errors."""
+def collect_errors(page):
+    """Return a list that grows with the page's exceptions and the errors in its console."""
     errors = []
     page.on("pageerror", lambda error: errors.append(f"exception: {error}"))
     page.on(

@@ -1,7 +1,7 @@
-"""Does what a site's own code does, in a process of its own, one JSON line at a time.
+"""Call functions of a site's own code in a separate process, with one JSON line for each call.
 
-driver = Driver(site); driver.call("notify", user=1, title="Hello")      # in the tests
-python -m tests.support.driver                                           # what it starts
+driver = Driver(site); driver.call("notify_user", user=1, title="Hello")      # in a test
+python -m tests.support.driver MODULE                                         # the process that it starts
 """
 
 import json
@@ -16,12 +16,12 @@ from tests.support.site import ROOT
 
 
 class Driver:
-    """A process with a site's settings. `call()` one of the module's DEEDS; its error is one here."""
+    """A process with a site's settings. `call()` calls one of the module's ACTIONS and raises its error."""
 
-    def __init__(self, site, deeds="tests.support.deeds"):
+    def __init__(self, site, actions="tests.support.site_actions"):
         self.lock = threading.Lock()
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.driver", deeds],
+            [sys.executable, "-m", "tests.support.driver", actions],
             env=site.env(),
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -29,13 +29,13 @@ class Driver:
             text=True,
         )
 
-    def call(self, deed, **told):
+    def call(self, action, **arguments):
         with self.lock:
-            self.popen.stdin.write(json.dumps([deed, told]) + "\n")
+            self.popen.stdin.write(json.dumps([action, arguments]) + "\n")
             self.popen.stdin.flush()
-            answer = json.loads(self.popen.stdout.readline() or '{"error": "The driver has ended."}')
-        assert "error" not in answer, f"{deed} {told}\n{answer['error']}"
-        return answer["value"]
+            response = json.loads(self.popen.stdout.readline() or '{"error": "The driver has ended."}')
+        assert "error" not in response, f"{action} {arguments}\n{response['error']}"
+        return response["value"]
 
     def stop(self):
         self.popen.stdin.close()
@@ -44,29 +44,29 @@ class Driver:
 
 
 @contextmanager
-def driver(site, deeds="tests.support.deeds"):
-    """A driver for the length of a block."""
-    started = Driver(site, deeds)
+def driver(site, actions="tests.support.site_actions"):
+    """Start a driver, and stop it at the end of the block."""
+    started = Driver(site, actions)
     try:
         yield started
     finally:
         started.stop()
 
 
-def serve(deeds):
-    """Do what the lines of standard input say."""
-    known = {deed.__name__: deed for deed in deeds}
+def serve(actions):
+    """Call the actions that the lines of standard input name."""
+    by_name = {action.__name__: action for action in actions}
     for line in sys.stdin:
-        deed, told = json.loads(line)
+        name, arguments = json.loads(line)
         try:
-            answer = {"value": known[deed](**told)}
+            response = {"value": by_name[name](**arguments)}
         except Exception:
-            answer = {"error": traceback.format_exc()}
-        print(json.dumps(answer), flush=True)
+            response = {"error": traceback.format_exc()}
+        print(json.dumps(response), flush=True)
 
 
 if __name__ == "__main__":
     import django
 
     django.setup()
-    serve(import_module(sys.argv[1]).DEEDS)
+    serve(import_module(sys.argv[1]).ACTIONS)

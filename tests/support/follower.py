@@ -1,84 +1,85 @@
-"""A client of the protocol as docs/reference/protocol.md has it, without a network: frames in, frames to send out."""
+"""A client of the protocol in docs/reference/protocol.md without a network: it takes and returns frames."""
 
-#: ms from and up to which a client waits before it comes back; after 4000 with an after_ms: from that on.
-SOON, LATER = (0, 3_000), (30_000, 45_000)
-FINAL = (4400, 4401, 4409)
+#: The minimum and maximum delay before a client connects again, without an after_ms.
+RECONNECT_MS, RECONNECT_AFTER_4429_MS = (0, 3_000), (30_000, 45_000)
+FINAL_CODES = (4400, 4401, 4409)
 
 
 class Follower:
-    """`hello()` begins a connection, `take(frame)` returns the frames to send, `ended(code)` says when to come back."""
+    """The state of a client: its position and the items that it has received."""
 
     def __init__(self, epoch=None, seq=None, unread=None):
         self.epoch, self.cursor, self.unread = epoch, seq, unread
         self.notifications, self.jobs = {}, {}
         self.resets = 0
-        self.since = seq  # it was sent all that followed this position
+        self.complete_after = seq  # It has received all changes after this position.
         self.bye = None
-        self.asks = []  # paths to GET, of active jobs that were not in the last sync
+        self.paths_to_fetch = []  # of active jobs that were not in the last sync
 
     def hello(self):
+        """Return the first frame of a connection."""
         self.bye = None
         return {"op": "hello", "epoch": self.epoch, "seq": self.cursor}
 
-    def take(self, frame):
+    def receive(self, frame):
         """Apply a frame of the server and return the frames to send at once."""
-        op, missed = frame.get("op"), False
+        op, has_gap = frame.get("op"), False
         if op in ("sync", "change", "jobs"):
-            missed = not self._apply(frame)
+            has_gap = not self._apply(frame)
         elif op == "beat":
-            missed = frame["seq"] != self.cursor
+            has_gap = frame["seq"] != self.cursor
         elif op == "bye":
             self.bye = frame
-        # Without a position the snapshot is on its way.
-        answers = [{"op": "sync", "seq": self.cursor}] if missed and self.cursor is not None else []
+        # Without a position, a snapshot has already been requested.
+        responses = [{"op": "sync", "seq": self.cursor}] if has_gap and self.cursor is not None else []
         if frame.get("ack") is True:
-            answers.append({"op": "ack", "n": frame["n"]})
-        return answers
+            responses.append({"op": "ack", "n": frame["n"]})
+        return responses
 
-    def hold(self, item):
-        """Take one item, live or from HTTP; False where it is older than what is held, or of a kind not known."""
+    def apply_item(self, item):
+        """Store an item of a frame or of HTTP; return False if it is outdated or of an unknown kind."""
         kinds = {"notification": (self.notifications, "seq"), "job": (self.jobs, "version")}
-        held, order = kinds.get(item["kind"], ({}, None))
-        if order is None:
+        items, version_field = kinds.get(item["kind"], ({}, None))
+        if version_field is None:
             return False
-        before = held.get(item["id"])
-        if before and item[order] < before[order]:
+        stored = items.get(item["id"])
+        if stored and item[version_field] < stored[version_field]:
             return False
-        held[item["id"]] = item
+        items[item["id"]] = item
         return True
 
-    def ended(self, code):
-        """Return (from, to) in ms after which to come back from an end with this code, None for never."""
-        if code in FINAL:
+    def reconnect_delay(self, code):
+        """Return the minimum and maximum ms to wait after a close with this code; None: do not reconnect."""
+        if code in FINAL_CODES:
             return None
         if code == 4429:
-            return LATER
+            return RECONNECT_AFTER_4429_MS
         after = self.bye["after_ms"] if self.bye else 0
-        return (after, after * 2) if after else SOON
+        return (after, after * 2) if after else RECONNECT_MS
 
     def _apply(self, frame):
         if frame["op"] == "jobs":
-            return self._hold_all(frame)
+            return self._apply_items(frame)
         if frame.get("reset"):
             self.notifications.clear()
             self.jobs.clear()
             self.epoch, self.cursor, self.unread = frame["epoch"], frame["seq"], frame["unread"]
-            self.since = self.cursor
+            self.complete_after = self.cursor
             self.resets += 1
-            return self._hold_all(frame)
+            return self._apply_items(frame)
         if self.cursor is None or frame["prev"] > self.cursor:
             return False
         if frame["seq"] >= self.cursor:
             self.unread = frame["unread"]
             self.cursor = frame["seq"]
-        return self._hold_all(frame)
+        return self._apply_items(frame)
 
-    def _hold_all(self, frame):
+    def _apply_items(self, frame):
         for item in (*frame.get("items", ()), *frame.get("jobs", ())):
-            self.hold(item)
+            self.apply_item(item)
         if frame["op"] == "sync" and not frame["more"]:
             listed = {job["id"] for job in frame["jobs"]}
-            self.asks += [
+            self.paths_to_fetch += [
                 job["links"]["self"]
                 for job in self.jobs.values()
                 if not job["done"] and job["id"] not in listed

@@ -1,4 +1,4 @@
-"""Loopback network: free ports, a proxy that can be cut, a server that must not be reached."""
+"""The loopback network: free ports, a proxy that can interrupt connections, a server that counts connections."""
 
 import contextlib
 import ctypes
@@ -6,25 +6,25 @@ import socket
 import struct
 import threading
 
-#: Linux's numbers, which Python does not have.
+#: Constants of Linux that Python lacks.
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """Return a TCP port of 127.0.0.1 that is unused now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def listens(port, host="127.0.0.1"):
+def is_listening(port, host="127.0.0.1"):
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False
 
 
 class Listener:
-    """A loopback server that hands each accepted connection to `serve` in a thread of its own."""
+    """A loopback server that calls `serve` with each accepted connection, in its own thread."""
 
     def __init__(self):
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -59,13 +59,13 @@ class Listener:
 class Proxy(Listener):
     """A TCP proxy in front of `port`: `url` instead of the server's own goes through it.
 
-    cut() resets every connection and refuses new ones, which a browser cannot tell from a lost network;
-    restore() lets new ones through. Chromium's offline switch leaves an open WebSocket open, this does not.
+    cut() closes every connection and refuses new ones, which a browser cannot distinguish from a lost network;
+    restore() accepts new ones. Unlike Chromium's offline switch, cut() also closes an open WebSocket.
 
-    swallow() and stall() make every open connection silent for good, in both directions and without a reset:
-    swallow() as a network that drops each packet, so that nothing is acknowledged; stall() as a middleman that
-    hangs, so that what is sent is acknowledged and goes nowhere. With new=True connections that are made from
-    then on are silent too, until restore().
+    blackhole() and stall() silence every open connection permanently, in both directions and without a reset:
+    blackhole() like a network that drops each packet, so that nothing is acknowledged; stall() like a hanging
+    middlebox, which acknowledges data and does not forward it. With new=True they also silence connections made
+    afterwards, until restore().
     """
 
     def __init__(self, port):
@@ -83,9 +83,9 @@ class Proxy(Listener):
             pairs = list(self.pairs)
         for pair in pairs:
             for connection in pair:
-                hang_up(connection)
+                shut_down(connection)
 
-    def swallow(self, *, new=False):
+    def blackhole(self, *, new=False):
         if new:
             drop_packets(self.socket)
         with self.lock:
@@ -103,7 +103,7 @@ class Proxy(Listener):
     def restore(self):
         with self.lock:
             self.is_cut = self.is_stalled = False
-        with contextlib.suppress(OSError):  # no packet is dropped
+        with contextlib.suppress(OSError):  # No filter is attached.
             self.socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
     def close(self):
@@ -112,8 +112,8 @@ class Proxy(Listener):
 
     def serve(self, client):
         with self.lock:
-            refused = self.is_cut
-        if refused:
+            is_refused = self.is_cut
+        if is_refused:
             return reset(client)
         try:
             server = socket.create_connection(("127.0.0.1", self.upstream_port))
@@ -122,14 +122,14 @@ class Proxy(Listener):
         pair = Pair((client, server))
         with self.lock:
             self.pairs.add(pair)
-            refused = self.is_cut
+            is_refused = self.is_cut
             pair.is_stalled = self.is_stalled
-        if refused:  # cut() came between the first look and here.
-            hang_up(client)
-        back = threading.Thread(target=pump, args=(server, client, pair), daemon=True)
-        back.start()
-        pump(client, server, pair)
-        back.join()
+        if is_refused:  # cut() was called after the first check.
+            shut_down(client)
+        response_thread = threading.Thread(target=forward, args=(server, client, pair), daemon=True)
+        response_thread.start()
+        forward(client, server, pair)
+        response_thread.join()
         with self.lock:
             self.pairs.discard(pair)
         client.close()
@@ -137,7 +137,7 @@ class Proxy(Listener):
 
 
 class Canary(Listener):
-    """A server that nobody may reach. `connections` counts those who did; they get a 200 answer."""
+    """A server that must not be reached. It counts `connections` and responds with 200."""
 
     def __init__(self):
         self.connections = 0
@@ -158,29 +158,29 @@ class Pair(tuple):
     is_stalled = False
 
 
-def pump(source, target, pair):
+def forward(source, target, pair):
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             if not pair.is_stalled:
                 target.sendall(data)
     if pair.is_stalled:
-        return  # nobody is told of the end
+        return  # Neither side learns that the other has closed.
     for connection, how in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
         with contextlib.suppress(OSError):
             connection.shutdown(how)
 
 
 def drop_packets(connection):
-    """Have the kernel drop each packet that comes for a socket, unacknowledged: a filter of one BPF instruction."""
+    """Make the kernel drop each packet to a socket without acknowledgment: a filter of one BPF instruction."""
     instruction = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET: keep 0 bytes
     buffer = ctypes.create_string_buffer(instruction)
     program = struct.pack("HL", 1, ctypes.addressof(buffer))
-    with contextlib.suppress(OSError):  # it is closed
+    with contextlib.suppress(OSError):  # The socket is closed.
         connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
-def hang_up(connection):
-    # Shut down, not closed: the pump threads still hold the descriptor, and its number could be given away.
+def shut_down(connection):
+    # Not closed: forward() still uses the descriptor, whose number could be reused.
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 

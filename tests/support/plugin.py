@@ -1,4 +1,4 @@
-"""Chooses the database before Django's settings are read: a plugin, because a conftest is too late for it."""
+"""Choose the database before Django's settings are read. A conftest would be loaded too late."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from tests.support.postgres import Postgres
 
 cluster = None
-folder = None
+test_folder = None
 
 
 def pytest_addoption(parser):
@@ -18,16 +18,16 @@ def pytest_addoption(parser):
         "--database",
         choices=("sqlite", "postgres"),
         default="sqlite",
-        help="run on a SQLite file (the default) or on a PostgreSQL cluster that is started for this run",
+        help="use a SQLite file (the default) or start a PostgreSQL cluster for this run",
     )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config):
-    """Start the cluster and name it in DATABASE_URL. A wrapper runs before pytest-django reads settings."""
-    global cluster, folder
-    if "TEST_DIR" not in os.environ:  # it is there in the processes of pytest-xdist
-        folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")
+    """Start the cluster and set DATABASE_URL. A wrapper runs before pytest-django reads the settings."""
+    global cluster, test_folder
+    if "TEST_DIR" not in os.environ:  # Set in the processes of pytest-xdist.
+        test_folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")
     if early_config.known_args_namespace.database == "postgres" and "PYTEST_XDIST_WORKER" not in os.environ:
         try:
             cluster = Postgres()
@@ -39,7 +39,7 @@ def pytest_load_initial_conftests(early_config):
 
 
 def pytest_configure():
-    # Where a script runs the tests in the background SIGINT is ignored, and every process they start would inherit it.
+    # A shell ignores SIGINT in background jobs, and every process that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -47,5 +47,5 @@ def pytest_configure():
 def pytest_unconfigure():
     if cluster:
         cluster.stop()
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+    if test_folder:
+        shutil.rmtree(test_folder, ignore_errors=True)

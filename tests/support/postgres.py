@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of our own, on a free port, in a temporary folder."""
+"""A PostgreSQL cluster on a free port, in a temporary folder."""
 
 import os
 import pwd
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from tests.support.network import free_port
 from tests.support.processes import Process
-from tests.support.requirements import missing, program
+from tests.support.requirements import find_program, skip_or_fail
 
-PLACES = ("/usr/lib/postgresql/*/bin/{}", "/usr/local/pgsql/bin/{}")
+PROGRAM_PATTERNS = ("/usr/lib/postgresql/*/bin/{}", "/usr/local/pgsql/bin/{}")
 
 
 class Postgres:
-    """A running cluster. `url(name)` is a DATABASE_URL; create(name, template) makes a database.
+    """A running cluster. url(name) returns a DATABASE_URL, create(name, template) creates a database.
 
-    crash() ends it at once, as pg_ctl stop -m immediate does, and start() brings it back.
+    crash() stops it as pg_ctl stop -m immediate does, and start() starts it again.
 
-    fsync stays on, as it is anywhere else: what a commit costs decides which races are met.
+    fsync stays on, as in production: the time of a commit decides which races occur.
     """
 
     def __init__(self):
@@ -29,9 +29,9 @@ class Postgres:
         self.psql = self._program("psql", package="postgresql-client")
         self.folder = Path(tempfile.mkdtemp(prefix="asyncsite-postgres-"))
         self.port = free_port()
-        how = unprivileged()
-        if how:
-            shutil.chown(self.folder, how["user"], how["group"])
+        privileges = unprivileged()
+        if privileges:
+            shutil.chown(self.folder, privileges["user"], privileges["group"])
         data = self.folder / "data"
         subprocess.run(
             [
@@ -48,7 +48,7 @@ class Postgres:
             check=True,
             capture_output=True,
             cwd="/",
-            **how,
+            **privileges,
         )
         options = {
             "listen_addresses": "127.0.0.1",
@@ -62,7 +62,7 @@ class Postgres:
 
     def start(self):
         self.process = Process(self.command, log=self.folder.with_suffix(".log"), cwd="/", **unprivileged())
-        self.process.wait_until(self._answers, what="PostgreSQL to accept connections")
+        self.process.wait_until(self._accepts_connections, what="PostgreSQL to accept connections")
 
     def crash(self):
         self.process.popen.send_signal(signal.SIGQUIT)
@@ -85,23 +85,25 @@ class Postgres:
         )
 
     def stop(self):
-        # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for every client to leave.
+        # SIGINT is PostgreSQL's fast shutdown. SIGTERM would wait for all clients to disconnect.
         self.process.interrupt()
         self.process.popen.wait(30)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.process.log.unlink(missing_ok=True)
 
-    def _answers(self):
+    def _accepts_connections(self):
         probe = [self.psql, "-XqAt", "-d", self.url("postgres"), "-c", "SELECT 1"]
         return subprocess.run(probe, capture_output=True).returncode == 0
 
     @staticmethod
     def _program(name, package="postgresql"):
-        return program(name, package=package, places=[place.format(name) for place in PLACES])
+        return find_program(
+            name, package=package, patterns=[pattern.format(name) for pattern in PROGRAM_PATTERNS]
+        )
 
 
 def unprivileged():
-    """Arguments for subprocess that drop root's rights: PostgreSQL refuses to run as root."""
+    """Return arguments for subprocess that drop root's privileges: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -110,4 +112,4 @@ def unprivileged():
         except KeyError:
             continue
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    return missing("PostgreSQL does not run as root, and there is no user postgres or nobody.")
+    return skip_or_fail("PostgreSQL does not run as root, and there is no user postgres or nobody.")

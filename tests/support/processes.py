@@ -8,18 +8,20 @@ from pathlib import Path
 from tests.support.waiting import wait_until
 
 
-def finish(*command, **how):
-    """Run a program to its end and return what it printed; a non-zero exit is a failure that shows all of it."""
+def run(*command, **options):
+    """Run a program and return its output; fail with the output if its exit code is not 0."""
     command = [str(part) for part in command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
-    assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    assert completed.returncode == 0, (
+        f"{command}: exit {completed.returncode}\n{completed.stdout}{completed.stderr}"
+    )
+    return completed.stdout
 
 
 class Process:
-    """A started program. `log` is the file that holds all it wrote. Only its own pid is ever signalled."""
+    """A running program with its output in the file `log`. Signals are sent to its own pid only."""
 
-    def __init__(self, command, *, log, env=None, cwd=None, **how):
+    def __init__(self, command, *, log, env=None, cwd=None, **options):
         self.command = [str(part) for part in command]
         self.log = Path(log)
         with open(self.log, "ab") as output:
@@ -30,7 +32,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                **how,
+                **options,
             )
         self.pid = self.popen.pid
 
@@ -43,27 +45,27 @@ class Process:
         return self.popen.poll() is None
 
     def wait_until(self, condition, *, what, timeout=60.0):
-        """Wait for a condition; a process that ends meanwhile is a failure that shows its log."""
+        """Wait for a condition; fail with the log if the process ends before."""
 
-        def met_or_ended():
+        def is_met_or_ended():
             if value := condition():
                 return (value,)
             return not self.running
 
         try:
-            met = wait_until(met_or_ended, timeout=timeout, what=what)
+            result = wait_until(is_met_or_ended, timeout=timeout, what=what)
         except AssertionError as error:
             raise AssertionError(f"{error} Log of {self.command[-3:]}:\n{self.output}") from error
-        if met is True:
+        if result is True:
             raise AssertionError(f"Ended with {self.popen.returncode} before {what}. Log:\n{self.output}")
-        return met[0]
+        return result[0]
 
     def wait_for_line(self, text, *, timeout=60.0):
-        """Wait until `text` stands in the log."""
+        """Wait until the log contains `text`."""
         return self.wait_until(lambda: text in self.output, what=f"{text!r} in the log", timeout=timeout)
 
     def kill(self):
-        """kill -9, and wait until it is gone."""
+        """Send SIGKILL and wait for the end."""
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(signal.SIGKILL)
         self.popen.wait()
@@ -72,7 +74,7 @@ class Process:
         self.popen.send_signal(signal.SIGINT)
 
     def stop(self, timeout=30.0):
-        """SIGTERM, and SIGKILL if it does not end in time. Returns the exit code."""
+        """Send SIGTERM, then SIGKILL after `timeout` seconds; return the exit code."""
         if self.running:
             self.popen.terminate()
             try:

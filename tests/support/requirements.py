@@ -1,4 +1,4 @@
-"""What to do when a program that a test needs is not installed."""
+"""Find the programs that tests need."""
 
 import glob
 import os
@@ -7,20 +7,20 @@ import shutil
 import pytest
 
 
-def program(name, *, package, places=()):
-    """The path of a program, looked up on PATH and then in `places` (globs, the last match wins).
+def find_program(name, *, package, patterns=()):
+    """Return the path of a program, from PATH or the last match of the glob `patterns`.
 
-    Missing: the test is skipped with the name of the Debian package; with REQUIRE_SERVICES=1 it fails.
+    Without one the test is skipped, with the name of the Debian package; with REQUIRE_SERVICES=1 it fails.
     """
     if found := shutil.which(name):
         return found
-    matches = sorted(match for place in places for match in glob.glob(place))
+    matches = sorted(match for pattern in patterns for match in glob.glob(pattern))
     if matches:
         return matches[-1]
-    missing(f"{name} is not installed (Debian: apt-get install {package}).")
+    skip_or_fail(f"{name} is not installed (Debian: apt-get install {package}).")
 
 
-def missing(reason):
+def skip_or_fail(reason):
     if os.environ.get("REQUIRE_SERVICES", "0") not in ("", "0"):
         pytest.fail(f"{reason} REQUIRE_SERVICES is set.", pytrace=False)
     pytest.skip(reason)

@@ -1,6 +1,6 @@
-"""Processes of a site that find nothing by looking for it: what they learn, a ring has told them.
+"""A site whose processes do not poll the database, so that only rings can tell them of changes.
 
-Switched on by TEST_RINGS_ONLY=1. Each says HEARING in its log as soon as it hears the others.
+Enabled by TEST_RINGS_ONLY=1. Each process prints LISTENING once it receives the rings of the others.
 """
 
 import threading
@@ -8,7 +8,7 @@ import time
 
 from django.apps import AppConfig
 
-HEARING = "It hears the others."
+LISTENING = "It receives the rings of other processes."
 
 
 class RingsOnly(AppConfig):
@@ -20,12 +20,12 @@ class RingsOnly(AppConfig):
         from notifications.realtime import clock
 
         worker.POLL_INTERVAL_SECONDS = clock.CHECK_EVERY = 10**6
-        threading.Thread(target=say_when_hearing, daemon=True).start()
+        threading.Thread(target=print_when_listening, daemon=True).start()
 
 
-def say_when_hearing():
+def print_when_listening():
     from notifications.realtime.doorbell import doorbell
 
     while not (doorbell._listener and doorbell._listener.is_listening):
         time.sleep(0.02)
-    print(HEARING, flush=True)
+    print(LISTENING, flush=True)

@@ -1,4 +1,4 @@
-"""Markers that whole folders and files of tests share: what `make test` leaves out, and what CI need not run twice."""
+"""Markers for whole folders and files of tests: those that `make test` skips, and those that CI runs only once."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
 
-#: For each marker, the folders and files (below tests/) whose tests have it.
-MARKED = {
+#: The folders and files (below tests/) of each marker.
+PATHS_BY_MARKER = {
     "slow": [
         "conformance",
         "faults",
@@ -59,7 +59,7 @@ def mark(items: list[pytest.Item]) -> None:
     """Add the markers of each test's file and folders."""
     for item in items:
         path = item.path.relative_to(TESTS)
-        places = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
-        for marker, marked in MARKED.items():
-            if not places.isdisjoint(marked):
+        path_and_parents = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
+        for marker, paths in PATHS_BY_MARKER.items():
+            if not path_and_parents.isdisjoint(paths):
                 item.add_marker(marker)

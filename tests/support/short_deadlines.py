@@ -1,4 +1,4 @@
-"""Processes of a site that give up what is silent sooner than in production, after TEST_DEADLINES seconds."""
+"""A site whose processes close silent connections after TEST_DEADLINES seconds, sooner than in production."""
 
 import os
 

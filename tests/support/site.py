@@ -1,4 +1,4 @@
-"""The whole site as separate processes: web server, workers, commands, on a database of its own."""
+"""The complete site as separate processes: web server, workers and commands, with its own database."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support.network import free_port
-from tests.support.processes import Process, finish
+from tests.support.processes import Process, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-PEOPLE = """
+CREATE_USERS = """
 from django.contrib.auth import get_user_model
 User = get_user_model()
 User.objects.create_user("demo", password="demo")
@@ -25,10 +25,10 @@ User.objects.create_superuser("admin", password="admin")
 
 
 class Site:
-    """One site. Nothing runs until start_web() or start_worker(); everything is ended by close().
+    """One site. start_web() and start_worker() start its processes, close() stops all of them.
 
-    `environment` and `notifications` (laid over the NOTIFICATIONS setting) can be changed before a start.
-    Users: demo/demo, other/other, and admin/admin, who is a superuser. The embedded worker is on: set
+    `environment` and `notifications` (which override the NOTIFICATIONS setting) can be changed before a start.
+    Users: demo/demo, other/other, and the superuser admin/admin. The embedded worker is enabled: set
     `environment["EMBEDDED_WORKER"] = "0"` before start_web() in a test that calls start_worker().
     """
 
@@ -52,39 +52,39 @@ class Site:
         self.processes = []
 
     def start_web(self):
-        """Start Daphne on `url` and return when it answers. After a kill: start it again on the same port."""
+        """Start Daphne at `url` and wait until it responds. After a kill it is started on the same port again."""
         self.web = self.start(
             "web", "-m", "daphne", "-b", "127.0.0.1", "-p", self.port, "asyncsite.asgi:application"
         )
-        self.web.wait_until(self._answers, what=f"{self.url} to answer")
+        self.web.wait_until(self._responds, what=f"{self.url} to respond")
         return self.web
 
     def start_worker(self, *arguments):
-        """Start `manage.py run_jobs` and return when its row is in the table of workers."""
+        """Start `manage.py run_jobs` and wait until its row is in the table of workers."""
         before = self._workers()
         worker = self.start("worker", "manage.py", "run_jobs", *arguments)
         worker.wait_until(lambda: self._workers() - before, what="the worker's row")
         return worker
 
     def start(self, name, *arguments):
-        """Start Python with these arguments in the site's environment. Returns the Process."""
+        """Start Python with these arguments in the site's environment and return its Process."""
         log = self.folder / f"{name}-{len(self.processes)}.log"
         process = Process([sys.executable, *arguments], log=log, env=self.env(), cwd=ROOT)
         self.processes.append(process)
         return process
 
     def manage(self, *arguments, input=None):
-        """Run a management command to its end and return what it printed; a non-zero exit is a failure."""
-        return finish(sys.executable, "manage.py", *arguments, env=self.env(), cwd=ROOT, input=input)
+        """Run a management command and return its output; fail if its exit code is not 0."""
+        return run(sys.executable, "manage.py", *arguments, env=self.env(), cwd=ROOT, input=input)
 
     def python(self, code):
-        """Run code in the site's `manage.py shell` and return what it printed."""
+        """Run code in the site's `manage.py shell` and return its output."""
         return self.manage("shell", "--no-imports", "-c", code)
 
     def rows(self, sql, parameters=()):
-        """Rows of a query on the site's database as tuples, read from outside Django. `?` marks a parameter.
+        """Return the rows of a query on the site's database as tuples, without Django. `?` marks a parameter.
 
-        Usable while Playwright runs in this thread, where Django's ORM refuses to work.
+        Works while Playwright runs in this thread, where Django's ORM refuses to run.
         """
         if self.database_url.startswith("sqlite"):
             with closing(sqlite3.connect(self._sqlite_file(), timeout=60)) as connection:
@@ -95,7 +95,7 @@ class Site:
             return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
 
     def log(self):
-        """What all processes of this site have written."""
+        """Return the output of all processes of this site."""
         return "\n".join(f"--- {process.log.name}\n{process.output}" for process in self.processes)
 
     def close(self):
@@ -112,7 +112,7 @@ class Site:
     def _workers(self):
         return {id for (id,) in self.rows("SELECT id FROM notifications_worker")}
 
-    def _answers(self):
+    def _responds(self):
         try:
             with urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=30) as response:
                 return response.status == 200
@@ -123,27 +123,27 @@ class Site:
 
 
 class Sites:
-    """Makes sites, each on a copy of one migrated database with its users."""
+    """Create sites, each with a copy of one migrated database that has users."""
 
     def __init__(self, folder, postgres=None):
         self.folder = Path(folder)
         self.postgres = postgres
-        self.made = 0
+        self.count = 0
         template = self._template = Site(self.folder, self._url("site_template"))
         if postgres:
             postgres.create("site_template")
         template.manage("migrate", "--verbosity", "0")
-        template.python(PEOPLE)
+        template.python(CREATE_USERS)
 
     def make(self):
-        self.made += 1
-        name = f"site_{os.getpid()}_{self.made}"
+        self.count += 1
+        name = f"site_{os.getpid()}_{self.count}"
         folder = self.folder / name
         folder.mkdir()
         if self.postgres:
             self.postgres.create(name, template="site_template")
         else:
-            # The last connection of the template is closed, so there is no write-ahead log beside it.
+            # The template has no open connection, and so no write-ahead log.
             shutil.copy(self._template._sqlite_file(), self.folder / f"{name}.sqlite3")
         return Site(folder, self._url(name))
 

@@ -1,4 +1,4 @@
-"""The cut network of other tests is a cut network."""
+"""The simulated network faults of other tests."""
 
 import fcntl
 import socket
@@ -12,8 +12,8 @@ from tests.support.network import Canary, Proxy
 from tests.support.waiting import wait_until
 
 
-def test_proxy_passes_cuts_and_restores():
-    """Through the proxy one reaches the server, not while it is cut, and again afterwards."""
+def test_cut_and_restore():
+    """Requests through the proxy succeed, except between cut() and restore()."""
     with Canary() as server, Proxy(server.port) as proxy:
         assert urllib.request.urlopen(proxy.url, timeout=5).read() == b"canary"
         with socket.create_connection(("127.0.0.1", proxy.port)) as open_connection:
@@ -26,9 +26,9 @@ def test_proxy_passes_cuts_and_restores():
         assert urllib.request.urlopen(proxy.url, timeout=5).read() == b"canary"
 
 
-@pytest.mark.parametrize("fault", [Proxy.swallow, Proxy.stall])
-def test_a_silent_connection_is_neither_answered_nor_reset(fault):
-    """Open connections stay silent; new ones are silent until restore()."""
+@pytest.mark.parametrize("fault", [Proxy.blackhole, Proxy.stall])
+def test_silent_connections(fault):
+    """Open connections stay silent and open; new ones are silent until restore()."""
     with (
         Canary() as server,
         Proxy(server.port) as proxy,
@@ -46,8 +46,8 @@ def test_a_silent_connection_is_neither_answered_nor_reset(fault):
         open_connection.sendall(b"GET")
         with pytest.raises(TimeoutError):
             open_connection.recv(1)
-        unsent = fcntl.ioctl(open_connection, termios.TIOCOUTQ, bytes(4))  # sent, and not acknowledged
-        assert int.from_bytes(unsent, sys.byteorder) == (3 if fault is Proxy.swallow else 0)
+        unsent = fcntl.ioctl(open_connection, termios.TIOCOUTQ, bytes(4))  # Sent and not acknowledged.
+        assert int.from_bytes(unsent, sys.byteorder) == (3 if fault is Proxy.blackhole else 0)
 
 
 def test_canary_counts():

@@ -1,17 +1,17 @@
-"""Wait for a condition, never for a time."""
+"""Wait for a condition instead of a fixed time."""
 
 import time
 
 
 def wait_until(condition, *, timeout=60.0, what=None, every=0.02):
-    """Call `condition` until it returns something true, and return that.
+    """Call `condition` `every` seconds until it returns a true value, and return that.
 
-    After `timeout` seconds: AssertionError that says `what` was awaited.
+    Raises AssertionError after `timeout` seconds; its message contains `what`.
     """
     deadline = time.monotonic() + timeout
     while True:
         if value := condition():
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"Waited {timeout:g} s in vain for {what or condition}.")
+            raise AssertionError(f"Waited {timeout:g} s for {what or condition}.")
         time.sleep(every)

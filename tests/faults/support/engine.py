@@ -81,7 +81,7 @@ class Engine:
 
     @cached_property
     def asker(self):
-        return Driver(self.site, "tests.faults.support.engine_deeds")
+        return Driver(self.site, "tests.faults.support.engine_actions")
 
     def start_worker(self, *arguments, fate=""):
         """Start a worker, with the fate that deaths.py gives it; not waited for."""

@@ -1,8 +1,8 @@
-"""A host that writes: notifications and jobs, in transactions that end in every way, on a database that comes and goes.
+"""A project that writes notifications and jobs in transactions that commit or roll back, on a database that may crash.
 
-    burst(seed, count, users) -> {"committed": […], "undone": […], "jobs": […]}
+    burst(seed, count, users) -> {"committed": […], "rolled_back": […], "jobs": […]}
 
-What was written is named "token/user". What is in none of the lists was cut off: it may have been committed or not.
+Notifications are identified as "token/user". Those in none of the lists were interrupted: they may be committed.
 """
 
 import os
@@ -16,78 +16,83 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from notifications.api import notify
 from notifications.models import Job, Notification
 from tests.jobs import tasks
-from tests.support.deeds import people
+from tests.support.site_actions import create_users
 
 User = get_user_model()
 
 
-class Undone(Exception):
+class RollBack(Exception):
     pass
 
 
 class Burst:
-    """Random deeds. What is written carries a token, by which it is known however it ended."""
+    """Random writes. Each notification has a token, by which the test finds it."""
 
     def __init__(self, seed, users, slow, deadly):
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.seed, self.users, self.slow, self.deadly = seed, users, slow, deadly
-        self.made = 0
-        self.committed, self.undone, self.jobs = [], [], []
+        self.written = 0
+        self.committed, self.rolled_back, self.jobs = [], [], []
 
     def run(self, count):
-        deeds = [*[self.tell] * 6, *[self.transact] * 4, *[self.ask] * 3, self.die_before_numbering]
-        todo = self.chance.choices(deeds, k=count)
-        if self.deadly:  # of what comes last nobody else is reminded
-            todo += [self.die_before_numbering] * 4
-        for deed in todo:
+        writes = [
+            *[self.notify_once] * 6,
+            *[self.run_transaction] * 4,
+            *[self.enqueue_jobs] * 3,
+            self.die_before_numbering,
+        ]
+        chosen = self.rng.choices(writes, k=count)
+        if self.deadly:  # At the end, where no later ring makes up for theirs.
+            chosen += [self.die_before_numbering] * 4
+        for write in chosen:
             try:
-                deed()
+                write()
             except (OperationalError, InterfaceError):
                 wait_for_the_database()
-            time.sleep(self.chance.random() * 0.02)
-        return {"committed": self.committed, "undone": self.undone, "jobs": self.jobs}
+            time.sleep(self.rng.random() * 0.02)
+        return {"committed": self.committed, "rolled_back": self.rolled_back, "jobs": self.jobs}
 
-    def tell(self):
+    def notify_once(self):
         self.committed += self.write()
 
-    def transact(self):
-        """Several notifications with savepoints, of which some are rolled back, as is the whole now and then."""
-        done, undone = [], []
+    def run_transaction(self):
+        """Write in savepoints, of which some are rolled back, and sometimes the whole transaction."""
+        committed, rolled_back = [], []
         try:
             with transaction.atomic():
-                for _ in range(self.chance.randint(1, 4)):
-                    self.write_or_undo(done, undone)
-                time.sleep(self.chance.random() * 0.03)
-                if self.chance.random() < 0.25:
-                    raise Undone
-        except Undone:
-            undone, done = undone + done, []
-        self.committed += done
-        self.undone += undone
+                for _ in range(self.rng.randint(1, 4)):
+                    self.write_in_savepoint(committed, rolled_back)
+                time.sleep(self.rng.random() * 0.03)
+                if self.rng.random() < 0.25:
+                    raise RollBack
+        except RollBack:
+            rolled_back, committed = rolled_back + committed, []
+        self.committed += committed
+        self.rolled_back += rolled_back
 
-    def write_or_undo(self, done, undone):
+    def write_in_savepoint(self, committed, rolled_back):
         try:
             with transaction.atomic():
                 names = self.write()
-                if self.chance.random() < 0.25:
-                    raise Undone
-            done += names
-        except Undone:
-            undone += names
+                if self.rng.random() < 0.25:
+                    raise RollBack
+            committed += names
+        except RollBack:
+            rolled_back += names
 
-    def ask(self):
-        owner = User.objects.get(pk=self.chance.choice(self.users))
+    def enqueue_jobs(self):
+        owner = User.objects.get(pk=self.rng.choice(self.users))
         with transaction.atomic():
-            asked = [tasks.noop.using(owner=owner).enqueue() for _ in range(self.chance.randint(0, 2))]
-            asked.append(tasks.short_sync.using(owner=owner).enqueue(0.2))
-        self.jobs += [result.id for result in asked]
+            results = [tasks.noop.using(owner=owner).enqueue() for _ in range(self.rng.randint(0, 2))]
+            results.append(tasks.short_sync.using(owner=owner).enqueue(0.2))
+        self.jobs += [result.id for result in results]
 
     def die_before_numbering(self):
-        """A process that is killed after its commit, in front of our own hook."""
-        self.made += 1
+        """Commit in a process that is killed before the app's commit hook runs."""
+        self.written += 1
         token = self.token()
-        user = self.chance.choice(self.users)
-        connection.close()  # a fork must not share it
+        user = self.rng.choice(self.users)
+        connection.close()  # It must not be shared with the child.
         if pid := os.fork():
             _, status = os.waitpid(pid, 0)
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
@@ -101,17 +106,17 @@ class Burst:
             os._exit(1)
 
     def write(self):
-        """Notify some users; with `slow` every eighth commit takes its time."""
-        self.made += 1
-        category = "slow" if self.slow and self.made % 8 == 0 else ""
-        some = self.chance.sample(self.users, self.chance.randint(1, len(self.users)))
-        notify(some, f"note {self.made}", category=category, data={"token": self.token()})
+        """Notify some users; with `slow` every eighth commit is slow."""
+        self.written += 1
+        category = "slow" if self.slow and self.written % 8 == 0 else ""
+        users = self.rng.sample(self.users, self.rng.randint(1, len(self.users)))
+        notify(users, f"note {self.written}", category=category, data={"token": self.token()})
         if category and connection.vendor == "sqlite" and connection.in_atomic_block:
             time.sleep(0.2)
-        return [f"{self.token()}/{user}" for user in some]
+        return [f"{self.token()}/{user}" for user in users]
 
     def token(self):
-        return f"{self.seed}-{self.made}"
+        return f"{self.seed}-{self.written}"
 
 
 def wait_for_the_database():
@@ -128,14 +133,14 @@ def burst(seed, count, users, slow=False, deadly=False):
     return Burst(seed, users, slow, deadly).run(count)
 
 
-def active():
-    """How many jobs are not done, and how many rows have no number yet."""
-    waiting = [model.objects.filter(seq__isnull=True).count() for model in (Job, Notification)]
-    return Job.objects.filter(state__in=["queued", "running"]).count() + sum(waiting)
+def count_unfinished():
+    """Return the number of jobs that are not done plus the number of rows without a seq."""
+    unnumbered = [model.objects.filter(seq__isnull=True).count() for model in (Job, Notification)]
+    return Job.objects.filter(state__in=["queued", "running"]).count() + sum(unnumbered)
 
 
 def slow_commits():
-    """PostgreSQL: a commit that wrote a row of the category "slow" takes 0.3 s, that of its numbering too."""
+    """Make commits that write rows of the category "slow" take 0.3 s on PostgreSQL, also those of numbering."""
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
@@ -149,4 +154,4 @@ def slow_commits():
         )
 
 
-DEEDS = (burst, active, slow_commits, people)
+ACTIONS = (burst, count_unfinished, slow_commits, create_users)

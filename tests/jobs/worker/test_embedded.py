@@ -123,10 +123,10 @@ def test_it_never_starts_in_a_management_command(site):
 
 def test_a_server_runs_jobs_without_a_visitor(site):
     """It starts with the application, not with the first request."""
-    from tests.support.network import listens
+    from tests.support.network import is_listening
 
     web = site.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", site.port, "asyncsite.asgi:application")
-    web.wait_until(lambda: listens(site.port), what="the server to listen")
+    web.wait_until(lambda: is_listening(site.port), what="the server to listen")
     site.python("from tests.jobs.tasks import *; noop.enqueue()")
     wait_until(
         lambda: site.rows("SELECT state FROM notifications_job") == [("succeeded",)],

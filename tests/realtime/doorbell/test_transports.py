@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.realtime.ringing import ListenerProcess, ring
-from tests.support.rings_only import HEARING
+from tests.support.rings_only import LISTENING
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -97,7 +97,7 @@ if not child:
 def test_worker_is_woken_and_outcome_rings(joined_site):
     """An enqueue in one process starts a job in another, and its outcome rings a third one, without polling."""
     joined_site.environment |= {"EMBEDDED_WORKER": "0", "TEST_RINGS_ONLY": "1"}
-    joined_site.start_worker().wait_for_line(HEARING)
+    joined_site.start_worker().wait_for_line(LISTENING)
     listener = ListenerProcess(joined_site)
     enqueue = """
 from tests.jobs import tasks

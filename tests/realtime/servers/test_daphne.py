@@ -12,7 +12,7 @@ import pytest
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports.consumers import notifications_socket
 from tests.realtime.writing import SIZES, text
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
 SERVERS = {
@@ -27,7 +27,7 @@ def served(request, tmp_path):
     port = free_port()
     command = [sys.executable, *(part.format(port=port) for part in SERVERS[request.param])]
     process = Process(command, log=tmp_path / "server.log", env=dict(os.environ))
-    process.wait_until(lambda: listens(port), what="the server to listen")
+    process.wait_until(lambda: is_listening(port), what="the server to listen")
     yield request.param, port, process
     process.stop()
 
@@ -65,7 +65,7 @@ async def test_connections_share_the_options_of_their_server(tmp_path, verbosity
     )
     found = []
     try:
-        process.wait_until(lambda: listens(port), what="the server to listen")
+        process.wait_until(lambda: is_listening(port), what="the server to listen")
         async with aiohttp.ClientSession() as session:
             for _ in range(3):
                 async with session.ws_connect(f"ws://127.0.0.1:{port}/", compress=15) as socket:

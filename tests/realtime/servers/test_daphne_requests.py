@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import aiohttp
 import pytest
 
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
 pytest.importorskip("daphne")
@@ -28,7 +28,7 @@ def daphne(tmp_path_factory):
         log=tmp_path_factory.mktemp("daphne") / "server.log",
         env={**os.environ, "MAX_BODY_BYTES": str(MAX_BODY_BYTES)},
     )
-    process.wait_until(lambda: listens(port), what="the server to listen")
+    process.wait_until(lambda: is_listening(port), what="the server to listen")
     yield port
     process.stop()
     assert "Traceback" not in process.output, process.output

@@ -10,7 +10,7 @@ import pytest
 from notifications.realtime.servers import frame_limits
 from notifications.realtime.servers.frame_limits import FrameCounter
 from tests.faults.support.attacks import frame
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
 TEXT, CONTINUATION, CLOSE, PING, PONG = 1, 0, 8, 9, 10
@@ -39,7 +39,7 @@ def server(request, tmp_path_factory):
         log=tmp_path_factory.mktemp("server") / "server.log",
         env=dict(os.environ),
     )
-    process.wait_until(lambda: listens(port), what="the server to listen")
+    process.wait_until(lambda: is_listening(port), what="the server to listen")
     yield port
     process.stop()
     assert "Traceback" not in process.output, process.output

@@ -8,8 +8,8 @@ import time
 import aiohttp
 import pytest
 
-from tests.support.network import listens
-from tests.support.rings_only import HEARING
+from tests.support.network import is_listening
+from tests.support.rings_only import LISTENING
 
 SESSION = """
 from importlib import import_module
@@ -33,7 +33,7 @@ def served(request, site):
     pytest.importorskip(request.param[1])
     site.environment["EMBEDDED_WORKER"] = "0"
     site.web = site.start("web", *(part.format(port=site.port) for part in request.param))
-    site.web.wait_until(lambda: listens(site.port), what="the server to listen")
+    site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
     return site
 
 
@@ -202,7 +202,7 @@ async def test_rings_between_processes_on_sqlite(rings_only, browser_session, se
     """What another process commits reaches the client by rings alone."""
     async with open_socket(browser_session, served) as socket:
         await start(socket)
-        await asyncio.to_thread(served.web.wait_for_line, HEARING)
+        await asyncio.to_thread(served.web.wait_for_line, LISTENING)
         writer = asyncio.create_task(asyncio.to_thread(served.python, WRITER))
         titles = []
         while len(titles) < 20:

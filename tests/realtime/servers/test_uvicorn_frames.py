@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.faults.support.attacks import Target, frame, handshake
-from tests.support.network import listens
+from tests.support.network import is_listening
 
 pytest.importorskip("uvicorn")
 
@@ -16,7 +16,7 @@ def uvicorn(site):
     """A site on uvicorn, started as any project is."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.web = site.start("web", "-m", "uvicorn", "--port", site.port, "asyncsite.asgi:application")
-    site.web.wait_until(lambda: listens(site.port), what="the server to listen")
+    site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
     return site
 
 

@@ -1,4 +1,4 @@
-"""What a site's own code does to the rows, for tests/support/driver.py. Importable once Django is ready."""
+"""What a site's own code does, for tests/support/driver.py. Importable once Django is set up."""
 
 import uuid
 from datetime import timedelta
@@ -20,14 +20,14 @@ from tests.support.claims import claim_rows
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 User = get_user_model()
-WORKER = uuid.uuid4()
+WORKER_ID = uuid.uuid4()
 
 
-def people(count, sessions=1):
-    """New users: [{"user": key, "sessions": [key, …]}, …]."""
-    found = User.objects.count()
-    made = User.objects.bulk_create([User(username=f"person{found + nth}") for nth in range(count)])
-    return [{"user": user.pk, "sessions": [sign_in(user) for _ in range(sessions)]} for user in made]
+def create_users(count, sessions=1):
+    """Create users and return [{"user": key, "sessions": [key, …]}, …]."""
+    existing = User.objects.count()
+    users = User.objects.bulk_create([User(username=f"user{existing + index}") for index in range(count)])
+    return [{"user": user.pk, "sessions": [sign_in(user) for _ in range(sessions)]} for user in users]
 
 
 def sign_in(user):
@@ -39,23 +39,23 @@ def sign_in(user):
 
 
 def sign_out(user, session):
-    """As a sign-out view does: the session ends, and the signal is sent."""
+    """Delete the session and send the signal, as a sign-out view does."""
     SessionStore(session).delete()
     user_logged_out.send(User, request=None, user=User.objects.get(pk=user))
 
 
-def tell(user, title="Hello", count=1, **fields):
-    """Notify a user so often, in one transaction."""
+def notify_user(user, title="Hello", count=1, **fields):
+    """Create `count` notifications in one transaction and return their ids."""
     with transaction.atomic():
         return [str(notify(user, title, **fields)[0]) for _ in range(count)]
 
 
-def mark(user, verb, up_to, ids=None):
+def mark_notifications(user, verb, up_to, ids=None):
     inbox.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
 
 
-def job(user, title="Work"):
-    """A queued job, in a queue of its own."""
+def enqueue_job(user, title="Work"):
+    """Create a queued job in its own queue and return its id."""
     row = Job(
         user_id=user,
         task_path="tests.tasks.work",
@@ -67,40 +67,40 @@ def job(user, title="Work"):
     return str(row.pk)
 
 
-def start(id):
-    (claimed,) = claim_rows(WORKER, 1, queues=[Job.objects.get(pk=id).queue_name])
+def claim_job(id):
+    (claimed,) = claim_rows(WORKER_ID, 1, queues=[Job.objects.get(pk=id).queue_name])
     assert str(claimed.pk) == id
 
 
-def progress(id, current, total=None, message=""):
+def store_progress(id, current, total=None, message=""):
     row = Job.objects.get(pk=id)
     row.progress_current, row.progress_total, row.progress_message = current, total, message
     running.store_progress([row])
 
 
-def finish(id, value=None):
+def finish_job(id, value=None):
     recording.record_outcomes([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT_POLICY, value)])
 
 
-def fail(id):
+def fail_job(id):
     recording.record_outcomes([outcomes.failed(Job.objects.get(pk=id), DEFAULT_POLICY, ValueError("broken"))])
 
 
-def give_back(id):
+def release_job(id):
     queueing.release([Job.objects.get(pk=id)])
 
 
 def prune():
-    """Delete all that is archived or finished."""
+    """Delete all archived notifications and finished jobs."""
     return retention.prune(timezone.now() + timedelta(seconds=1))
 
 
 def begin_epoch():
-    """As after a restored backup."""
+    """Begin a new epoch, as after restoring a backup."""
     return streams.begin_epoch()
 
 
-DEEDS = (
-    *(people, sign_out, tell, mark, prune, begin_epoch),
-    *(job, start, progress, finish, fail, give_back),
+ACTIONS = (
+    *(create_users, sign_out, notify_user, mark_notifications, prune, begin_epoch),
+    *(enqueue_job, claim_job, store_progress, finish_job, fail_job, release_job),
 )

@@ -72,4 +72,4 @@ def cancel_running(task, by_owner):
     return active.count()
 
 
-DEEDS = (ask, ask_among, ask_for_later, ask_mixed, cancel_running)
+ACTIONS = (ask, ask_among, ask_for_later, ask_mixed, cancel_running)

@@ -1,4 +1,4 @@
-"""A site with everything that can be killed: two servers, a worker, a writer, proxies, perhaps PostgreSQL and Redis."""
+"""A site whose parts can be killed: two servers, a worker, a writer, proxies, and maybe PostgreSQL and Redis."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import sys
 import aiohttp
 
 from tests.support.driver import Driver
-from tests.support.network import Proxy, free_port, listens
+from tests.support.network import Proxy, free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
@@ -18,11 +18,11 @@ SERVERS = (
 )
 
 
-class House:
-    """`start()` all of it, then faults at any time; each heals what it broke. `close()` ends what was started."""
+class Deployment:
+    """The running parts of a site. Each fault is a method, which returns after it has repaired its damage."""
 
-    def __init__(self, site, chance, cluster=None, redis=None, backend=None):
-        self.site, self.chance, self.cluster, self.redis = site, chance, cluster, redis
+    def __init__(self, site, rng, cluster=None, redis=None, backend=None):
+        self.site, self.rng, self.cluster, self.redis = site, rng, cluster, redis
         self.rings = site.folder / "rings"
         self.rings.write_text("")
         site.environment |= {
@@ -35,12 +35,12 @@ class House:
             site.environment["TEST_CHANNEL_LAYERS"] = json.dumps(layer)
         self.ports = [free_port() for _ in SERVERS]
         self.proxies = [Proxy(port) for port in self.ports]
-        self.webs = [self._web(number) for number in range(len(SERVERS))]
-        self.worker = self._worker()
+        self.webs = [self._start_web(number) for number in range(len(SERVERS))]
+        self.worker = self._start_worker()
         self.writer = Driver(site, "tests.faults.support.writer")
 
     async def start(self):
-        await asyncio.gather(*(self._until_it_listens(number) for number in range(len(SERVERS))))
+        await asyncio.gather(*(self._wait_until_listening(number) for number in range(len(SERVERS))))
         await self.call("slow_commits")
 
     def close(self):
@@ -53,12 +53,12 @@ class House:
     def urls(self):
         return [proxy.url for proxy in self.proxies]
 
-    async def call(self, deed, **told):
-        return await asyncio.to_thread(self.writer.call, deed, **told)
+    async def call(self, action, **arguments):
+        return await asyncio.to_thread(self.writer.call, action, **arguments)
 
-    async def page(self, session, after=None):
-        """GET notifications/ of whoever this is, newest first."""
-        number = self.chance.randrange(len(self.ports))
+    async def read_page(self, session, after=None):
+        """Return a page of GET notifications/, newest first."""
+        number = self.rng.randrange(len(self.ports))
         query = {"limit": "100"} | ({"after": str(after)} if after else {})
         url = f"http://127.0.0.1:{self.ports[number]}/notifications/api/notifications/"
         async with (
@@ -68,73 +68,75 @@ class House:
             assert response.status == 200, await response.text()
             return await response.json()
 
-    # Faults: each breaks something, and returns when it is whole again.
+    # The faults.
 
     async def kill_web(self):
-        number = self.chance.randrange(len(SERVERS))
+        number = self.rng.randrange(len(SERVERS))
         self.webs[number].kill()
-        self.webs[number] = self._web(number)
-        await self._until_it_listens(number)
+        self.webs[number] = self._start_web(number)
+        await self._wait_until_listening(number)
 
     async def stop_web(self):
-        """As at a deploy: SIGTERM, and the next one on the same port."""
-        number = self.chance.randrange(len(SERVERS))
+        """Stop a server with SIGTERM and start the next one on the same port, as a deployment does."""
+        number = self.rng.randrange(len(SERVERS))
         await self._stop(self.webs[number])
-        self.webs[number] = self._web(number)
-        await self._until_it_listens(number)
+        self.webs[number] = self._start_web(number)
+        await self._wait_until_listening(number)
 
     async def stop_worker(self):
         await self._stop(self.worker)
-        self.worker = self._worker()
+        self.worker = self._start_worker()
 
     async def kill_worker(self):
         self.worker.kill()
-        self.worker = self._worker()
+        self.worker = self._start_worker()
 
     async def cut_sockets(self):
-        await self._cut(self.chance.sample(self.proxies, self.chance.randint(1, len(self.proxies))))
+        await self._cut(self.rng.sample(self.proxies, self.rng.randint(1, len(self.proxies))))
 
     async def crash_database(self):
-        """Some clients come back while it is away."""
+        """Restart PostgreSQL after a crash. Some clients reconnect while it is down."""
         await asyncio.to_thread(self.cluster.crash)
-        await self._cut([self.chance.choice(self.proxies)])
-        await asyncio.sleep(self.chance.random() * 0.5)
+        await self._cut([self.rng.choice(self.proxies)])
+        await asyncio.sleep(self.rng.random() * 0.5)
         await asyncio.to_thread(self.cluster.start)
 
     async def kill_redis(self):
-        """Mostly longer than the burst takes: nobody is reminded of what rang last."""
+        """Restart Redis, mostly after the burst, so that no later ring replaces the last lost one."""
         await asyncio.to_thread(self.redis.kill)
-        await asyncio.sleep(self.chance.random() * 4)
+        await asyncio.sleep(self.rng.random() * 4)
         await asyncio.to_thread(self.redis.start)
 
-    def _web(self, number):
-        name, *where = SERVERS[number]
+    def _start_web(self, number):
+        name, *options = SERVERS[number]
         port = self.ports[number]
-        arguments = [part.format(port=port) for part in where]
-        return self._process(
+        arguments = [part.format(port=port) for part in options]
+        return self._start_process(
             "-m", name, *arguments, "asyncsite.asgi:application", environment={"PORT": str(port)}
         )
 
-    def _worker(self):
-        return self._process("manage.py", "run_jobs")
+    def _start_worker(self):
+        return self._start_process("manage.py", "run_jobs")
 
-    def _process(self, *arguments, environment=None):
+    def _start_process(self, *arguments, environment=None):
         env = self.site.env() | (environment or {})
-        return Process([sys.executable, *arguments], log=self.site.folder / "house.log", env=env, cwd=ROOT)
+        return Process(
+            [sys.executable, *arguments], log=self.site.folder / "deployment.log", env=env, cwd=ROOT
+        )
 
     async def _cut(self, proxies):
         for proxy in proxies:
             proxy.cut()
-        await asyncio.sleep(self.chance.random() * 0.5)
+        await asyncio.sleep(self.rng.random() * 0.5)
         for proxy in proxies:
             proxy.restore()
 
     async def _stop(self, process):
         code = await asyncio.to_thread(process.stop)
-        assert code != -signal.SIGKILL, "It did not end by itself."
+        assert code != -signal.SIGKILL, "The process did not end after SIGTERM."
 
-    async def _until_it_listens(self, number):
+    async def _wait_until_listening(self, number):
         web = self.webs[number]
         await asyncio.to_thread(
-            web.wait_until, lambda: listens(self.ports[number]), what="the server to listen", timeout=60
+            web.wait_until, lambda: is_listening(self.ports[number]), what="the server to listen", timeout=60
         )
