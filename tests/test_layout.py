@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.selection import MARKED
+from tests.support.selection import PATHS_BY_MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +39,6 @@ def test_no_submodule_has_a_public_functions_name():
 
 
 def test_marked_files_exist():
-    """A file that was moved keeps its markers: its path in selection.MARKED is moved too."""
-    missing = [path for paths in MARKED.values() for path in paths if not (ROOT / "tests" / path).exists()]
+    """A file that was moved keeps its markers: its path in selection.PATHS_BY_MARKER is moved too."""
+    missing = [path for paths in PATHS_BY_MARKER.values() for path in paths if not (ROOT / "tests" / path).exists()]
     assert not missing

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncsite.environment import NAMES
-from tests.support.network import free_port, listens
+from tests.support.network import free_port, is_listening
 from tests.support.processes import Process, finish
 from tests.support.site import ROOT
 
@@ -83,7 +83,7 @@ class Reader:
     def _start(self, command):
         command = [*self._with_interpreter(command), "--noreload", f"127.0.0.1:{self.port}"]
         self.server = Process(command, log=self.folder / "server.log", cwd=self.folder, env=self.environment)
-        self.server.wait_until(lambda: listens(self.port), what="the server to listen")
+        self.server.wait_until(lambda: is_listening(self.port), what="the server to listen")
 
     def _with_interpreter(self, command):
         program, *arguments = command
