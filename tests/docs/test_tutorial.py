@@ -10,7 +10,7 @@ import pytest
 
 from asyncsite.environment import NAMES
 from tests.support.network import free_port, is_listening
-from tests.support.processes import Process, finish
+from tests.support.processes import Process, run
 from tests.support.site import ROOT
 
 pytestmark = pytest.mark.timeout(300)
@@ -76,9 +76,9 @@ class Reader:
             case ["cd", folder]:
                 self.folder /= folder
             case ["python", "manage.py", "createsuperuser", *_]:
-                finish(*command, "--noinput", cwd=self.folder, env=self.environment)
+                run(*command, "--noinput", cwd=self.folder, env=self.environment)
             case _:
-                finish(*self._with_interpreter(command), cwd=self.folder, env=self.environment)
+                run(*self._with_interpreter(command), cwd=self.folder, env=self.environment)
 
     def _start(self, command):
         command = [*self._with_interpreter(command), "--noreload", f"127.0.0.1:{self.port}"]
