@@ -40,5 +40,7 @@ def test_no_submodule_has_a_public_functions_name():
 
 def test_marked_files_exist():
     """A file that was moved keeps its markers: its path in selection.PATHS_BY_MARKER is moved too."""
-    missing = [path for paths in PATHS_BY_MARKER.values() for path in paths if not (ROOT / "tests" / path).exists()]
+    missing = [
+        path for paths in PATHS_BY_MARKER.values() for path in paths if not (ROOT / "tests" / path).exists()
+    ]
     assert not missing
