@@ -1,6 +1,7 @@
 """Files are named after what they do. Which way imports point is a contract in pyproject.toml (lint-imports)."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,26 @@ import pytest
 from tests.support.selection import PATHS_BY_MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
+
+MAX_LINES = 350
+MAX_ENTRIES = 20
+#: What Django looks for in an app by its name.
+DJANGO_NAMES = {
+    *(
+        "__init__.py",
+        "admin.py",
+        "apps.py",
+        "asgi.py",
+        "checks.py",
+        "models.py",
+        "receivers.py",
+        "routing.py",
+        "urls.py",
+    ),
+    *("locale", "management", "migrations", "static", "templates", "templatetags", "py.typed"),
+}
+#: Classes that Django finds by their name.
+DJANGO_CLASSES = {"Command", "Migration"}
 
 NO_HOMES = {"utils", "util", "services", "helpers", "common", "misc", "base", "core"}
 
@@ -24,6 +45,32 @@ def named(path):
 def test_a_file_is_named_after_what_it_does(path):
     """A name that fits everything is no home for anything."""
     assert path.stem not in NO_HOMES
+
+
+def test_the_app_has_few_rooms():
+    """A newcomer finds the room of a change in a minute."""
+    entries = {path.name for path in (ROOT / "notifications").iterdir() if path.name != "__pycache__"}
+    assert len(entries - DJANGO_NAMES) <= MAX_ENTRIES, sorted(entries - DJANGO_NAMES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*files("notifications", "asyncsite"), *sorted((ROOT / "notifications/static").rglob("*.js"))],
+    ids=named,
+)
+def test_a_file_is_short_enough_to_be_read_at_once(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("package", ["notifications", "asyncsite"])
+def test_no_two_classes_have_one_name(package):
+    """One name has one meaning, in a traceback, in an import and in a conversation."""
+    homes = defaultdict(list)
+    for path in files(package):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name not in DJANGO_CLASSES:
+                homes[node.name].append(named(path))
+    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
 
 
 def test_no_submodule_has_a_public_functions_name():

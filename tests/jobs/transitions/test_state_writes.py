@@ -1,0 +1,114 @@
+"""Only modules of ``jobs/transitions/`` write the state of a job."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import notifications
+
+PACKAGE = Path(notifications.__file__).parent
+TRANSITIONS = PACKAGE / "jobs" / "transitions"
+#: Functions of ``guards`` that change rows of jobs.
+GUARDED_UPDATES = {"guarded_update", "update_locked_rows"}
+#: Calls that write the columns that they are given by keyword or by name.
+ROW_WRITES = {
+    "Job",
+    "bulk_create",
+    "bulk_update",
+    "create",
+    "new",
+    "new_batch",
+    "save",
+    "update",
+    "update_or_create",
+}
+#: An assignment in SQL, not a condition such as ``WHERE state = 'queued'``.
+SQL_ASSIGNMENT = re.compile(r"(?:\bSET\s+(?:[^;]*,\s*)?|^\s*|,\s*)state\s*=(?!=)", re.IGNORECASE)
+
+
+def find_state_writes(source):
+    """Return the lines of a module that write the state of a job."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+    }
+    return sorted(
+        {node.lineno for node in ast.walk(tree) if id(node) not in docstrings and _writes_state(node)}
+    )
+
+
+def _writes_state(node):
+    match node:
+        case ast.Attribute(attr="state", ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Constant(value=str() as text):
+            return bool(SQL_ASSIGNMENT.search(text))
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in GUARDED_UPDATES or (name in ROW_WRITES | {"setattr"} and _names_state(node))
+    return False
+
+
+def _names_state(call):
+    if any(keyword.arg == "state" for keyword in call.keywords):
+        return True
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    constants = [node for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    return any(constant.value == "state" for constant in constants)
+
+
+def test_no_other_module_writes_the_state_of_a_job():
+    modules = [
+        path for path in PACKAGE.rglob("*.py") if not {TRANSITIONS, PACKAGE / "migrations"} & {*path.parents}
+    ]
+    writes = {str(path.relative_to(PACKAGE)): find_state_writes(path.read_text()) for path in modules}
+    assert {path: lines for path, lines in writes.items() if lines} == {}
+
+
+def test_the_transitions_are_found():
+    """Or the search would pass because it finds nothing at all."""
+    modules = {path.stem for path in TRANSITIONS.glob("*.py") if find_state_writes(path.read_text())}
+    assert modules >= {"batch_completion", "claims", "manual", "queueing", "reaping", "recording", "running"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "job.state = Job.State.QUEUED",
+        "job.state, job.result = 'failed', None",
+        "del job.state",
+        "setattr(job, 'state', 'queued')",
+        "Job(id=id, state='running')",
+        "Job.objects.filter(id=id).update(state='queued')",
+        "Job.objects.filter(id=id).update(**{'state': 'queued'})",
+        "Job.objects.bulk_update(jobs, ['state'])",
+        "job.save(update_fields=('state',))",
+        "bulk.update(Job, ('state', 'worker'), ('id',), rows)",
+        "guarded_update(assignments, rows)",
+        "guards.update_locked_rows(columns, rows)",
+        "cursor.execute(\"UPDATE notifications_job SET state='queued' WHERE id=%s\")",
+        "cursor.execute(f'UPDATE notifications_job SET worker=NULL, state = %s WHERE id={id}')",
+        "ASSIGNMENTS = ('fence = fence + 1', \"state = 'running'\")",
+    ],
+)
+def test_each_way_to_write_is_found(line):
+    assert find_state_writes(line) == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "state = row['state']",
+        "Job.objects.filter(state='queued').values_list('id', 'state')",
+        "cursor.execute(\"SELECT id FROM notifications_job WHERE state = 'queued' AND lane = %s\")",
+        "Queue.objects.update_or_create(name=name)",
+    ],
+)
+def test_reading_is_no_write(line):
+    assert find_state_writes(line) == []
