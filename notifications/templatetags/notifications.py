@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import Any
 
@@ -80,8 +79,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "stylesheet": static(STYLESHEET),
         "entry_module": static("notifications/notifications.js"),
         "preloads": modules.values(),
-        "modules": json.dumps(modules),
-        "strings": json.dumps(client_strings(), ensure_ascii=False),
+        "client_data": {"modules": modules, "strings": client_strings()},
         "position": position,
         "page_user_mark": page_user_mark,
         "csrf_header": csrf.header_name(),

@@ -92,7 +92,7 @@ async def test_the_bell_is_on_every_page(asgi):
             assert status == 200 and "<notifications-bell>" in html, page
             assert 'data-socket="/app/ws/notifications/?' in html and f'data-sync="{API}sync/?' in html
             nonces_are_those_of_the_header(headers, html)
-            modules = json.loads(re.search(r'data-modules="([^"]+)"', html)[1].replace("&quot;", '"'))
+            modules = json.loads(re.search(r'id="notifications-data"[^>]*>([^<]+)<', html)[1])["modules"]
             entry = re.search(r'<script type="module" src="([^"]+)"', html)[1]
             for address in (entry, *modules.values()):
                 assert re.fullmatch(r"/app/static/notifications/\w+\.[0-9a-f]{12}\.js", address)

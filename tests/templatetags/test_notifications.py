@@ -32,14 +32,17 @@ class Elements(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.all, self.text = [], ""
+        self.all, self.text, self.json = [], "", ""
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.all.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.text += data
+        if self.cdata_elem == "script":
+            self.json += data
+        else:
+            self.text += data
 
     def of(self, tag):
         return [attributes for name, attributes in self.all if name == tag]
@@ -53,8 +56,14 @@ def render(user=None, *, request=None, **context):
 
 
 def script(elements):
-    (attributes,) = elements.of("script")
+    """Return the attributes of the entry module."""
+    (attributes,) = [each for each in elements.of("script") if each["type"] == "module"]
     return attributes
+
+
+def client_data(elements):
+    """Return the JSON beside the entry module: URLs of the other modules, and texts."""
+    return json.loads(elements.json)
 
 
 @pytest.fixture
@@ -163,7 +172,7 @@ def test_the_nonce_stands_on_everything_that_loads(user, where):
         name = {"django": "_csp_nonce", "django-csp": "csp_nonce"}[where]
         setattr(request, name, SimpleLazyObject(lambda: "n0nce"))
     elements = render(user, request=request, **context)
-    loading = [*elements.of("script"), *elements.of("link")]
+    loading = [script(elements), *elements.of("link")]
     assert len(loading) == 2 + len(MODULES)
     assert {element.get("nonce") for element in loading} == {"n0nce"}
 
@@ -177,7 +186,7 @@ def test_without_a_policy_there_is_no_nonce(user):
 def test_nothing_inline(user):
     """A strict policy has nothing to forbid: no inline script, style or handler."""
     elements = render(user)
-    assert all("src" in attributes for attributes in elements.of("script"))
+    assert [each["type"] for each in elements.of("script") if "src" not in each] == ["application/json"]
     assert not elements.of("style")
     assert not [
         name for _, attributes in elements.all for name in attributes if name == "style" or name[:2] == "on"
@@ -238,7 +247,7 @@ def test_the_client_says_nothing_that_the_server_does_not_send(user):
     named |= {level for level in Notification.Level.values if level != "info"}
     named |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
     assert named == set(client_strings())
-    assert json.loads(script(render(user))["data-strings"]) == client_strings()
+    assert client_data(render(user))["strings"] == client_strings()
 
 
 def test_all_modules_are_there():
@@ -259,7 +268,7 @@ def test_hashed_static_files(user, settings, tmp_path):
     data = script(elements)
     addresses = [
         data["src"],
-        *json.loads(data["data-modules"]).values(),
+        *client_data(elements)["modules"].values(),
         *(link["href"] for link in elements.of("link")),
     ]
     for address in addresses:

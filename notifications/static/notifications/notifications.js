@@ -1,4 +1,4 @@
-// Entry module: reads the attributes that the template tag wrote, imports the other modules by their (hashed) URLs, and
+// Entry module: reads the attributes and the JSON that the template tag wrote, imports the other modules by their (hashed) URLs, and
 // connects them. The modules do not import one another, because hashed static files do not rewrite their imports.
 
 /**
@@ -24,7 +24,10 @@ const MAX_POSITION_AGE_MS = 5 * 60_000;
  */
 async function load(script) {
   const data = /** @type {Record<string, string>} */ (script.dataset);
-  const modules = await importModules(JSON.parse(data.modules));
+  const { modules: moduleUrls, strings } = JSON.parse(
+    document.getElementById("notifications-data")?.textContent ?? "",
+  );
+  const modules = await importModules(moduleUrls);
   const name = `notifications.v1:${data.user}`;
   const clock = {
     now: () => Date.now(),
@@ -54,7 +57,7 @@ async function load(script) {
     })
   );
   const localization = new modules.localization.Localization({
-    strings: JSON.parse(data.strings),
+    strings,
     language: document.documentElement.lang,
     now: clock.now,
   });
