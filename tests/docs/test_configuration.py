@@ -1,0 +1,47 @@
+"""Configuration files in the documentation, and the hooks of pre-commit, are valid and agree with the code."""
+
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from notifications.conf import DEFAULTS
+from tests.docs.pages import DOCS, ROOT, blocks
+
+PRODUCTION = ["production-one-machine", "production-several-machines"]
+
+
+@pytest.mark.parametrize("page", PRODUCTION)
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed.")
+def test_nginx_accepts_its_configuration(page, tmp_path):
+    """The server block, in the smallest file around it."""
+    [server] = blocks(DOCS / f"how-to/{page}.md", "nginx")
+    path = tmp_path / "nginx.conf"
+    path.write_text(
+        f"events {{}}\npid {tmp_path}/pid;\nhttp {{\naccess_log off;\n{server.replace('listen 80', 'listen 127.0.0.1:8080')}}}\n"
+    )
+    done = subprocess.run(
+        ["nginx", "-t", "-e", "stderr", "-c", path], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_time_to_stop_a_worker_is_longer_than_its_grace():
+    """A SIGKILL within GRACE would lose the jobs that run."""
+    [_, unit] = blocks(DOCS / "how-to/production-one-machine.md", "ini")
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    assert int(settings["TimeoutStopSec"]) > DEFAULTS["GRACE"]
+    [compose] = blocks(DOCS / "how-to/containers.md", "yaml")
+    worker = yaml.safe_load(compose)["services"]["worker"]
+    assert int(worker["stop_grace_period"].removesuffix("s")) > DEFAULTS["GRACE"]
+
+
+def test_pre_commit_runs_the_parts_of_make_lint():
+    """Each line of `make lint`, and each target that it needs, is a hook."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = {hook["entry"].removeprefix("env ") for repo in config["repos"] for hook in repo["hooks"]}
+    rule = (ROOT / "Makefile").read_text().partition("\nlint: ")[2].partition("\n\n")[0]
+    first, *commands = rule.split("\n")
+    needed = {f"make {target}" for target in first.split() if target != "venv-dev"}
+    assert entries == needed | {command.strip() for command in commands}
