@@ -18,9 +18,8 @@ def test_nginx_accepts_its_configuration(page, tmp_path):
     """The server block, in the smallest file around it."""
     [server] = blocks(DOCS / f"how-to/{page}.md", "nginx")
     path = tmp_path / "nginx.conf"
-    path.write_text(
-        f"events {{}}\npid {tmp_path}/pid;\nhttp {{\naccess_log off;\n{server.replace('listen 80', 'listen 127.0.0.1:8080')}}}\n"
-    )
+    server = server.replace("listen 80", "listen 127.0.0.1:8080")
+    path.write_text(f"events {{}}\npid {tmp_path}/pid;\nhttp {{\naccess_log off;\n{server}}}\n")
     done = subprocess.run(
         ["nginx", "-t", "-e", "stderr", "-c", path], capture_output=True, text=True, timeout=30
     )
