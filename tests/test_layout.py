@@ -59,16 +59,17 @@ def test_the_app_has_few_rooms():
     ids=named,
 )
 def test_a_file_is_short_enough_to_be_read_at_once(path):
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+    length = len(path.read_text().splitlines())
+    assert length <= MAX_LINES or path.parent.name == "migrations"
 
 
 @pytest.mark.parametrize("package", ["notifications", "asyncsite"])
-def test_no_two_classes_have_one_name(package):
+def test_no_two_public_classes_have_one_name(package):
     """One name has one meaning, in a traceback, in an import and in a conversation."""
     homes = defaultdict(list)
     for path in files(package):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and node.name not in DJANGO_CLASSES:
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_" and node.name not in DJANGO_CLASSES:
                 homes[node.name].append(named(path))
     assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
 
