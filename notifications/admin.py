@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.claiming.stranded import unserved
+from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
@@ -123,7 +123,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        in_vain = unserved().filter(pk=OuterRef("pk"))
+        in_vain = unserved_jobs().filter(pk=OuterRef("pk"))
         return super().get_queryset(request).annotate(waits_in_vain=Exists(in_vain))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:

@@ -18,8 +18,8 @@ from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.claiming.queues import paused
-from notifications.jobs.claiming.stranded import WAIT_SECONDS, unserved
+from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, unserved_jobs
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
@@ -85,7 +85,7 @@ def workers() -> Finding:
     now = database_now()
     live = list(Worker.objects.using(database()).filter(lease_until__gte=now).order_by("id"))
     jobs = Job.objects.using(database())
-    queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
+    queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused_queues())
     due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
     since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
@@ -95,11 +95,11 @@ def workers() -> Finding:
         "places": sum(worker.concurrency for worker in live),
         "due": due.count(),
         "oldest_waits_seconds": round(waits, 1),
-        "paused": list(paused()),
+        "paused": list(paused_queues()),
     }
     words = f"{len(live)} live, {figures['running']} of {figures['places']} places taken; {figures['due']} jobs wait"
     words += f", the oldest for {waits:.0f} s." if figures["due"] else "."
-    in_vain = unserved().order_by("queue_name").values_list("queue_name", flat=True).distinct()
+    in_vain = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(in_vain[:10])):
         return Finding(
             what="workers",
@@ -112,7 +112,7 @@ def workers() -> Finding:
         return Finding(what="workers", state=OK, words=words, figures=figures)
     return Finding(
         what="workers",
-        state=ERROR if waits > WAIT_SECONDS else WARNING,
+        state=ERROR if waits > MIN_WAIT_SECONDS else WARNING,
         words=f"No worker is alive; {figures['due']} jobs wait"
         + (f", the oldest for {waits:.0f} s." if figures["due"] else "."),
         remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve by ASGI.",
@@ -175,7 +175,7 @@ def round_trip(patience: float) -> Finding:
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
         queue = min(served[0])
-    if queue is None or queue in paused():
+    if queue is None or queue in paused_queues():
         why = f"the queue {queue} is paused" if queue else "there is no worker"
         return Finding(what="round trip", state=WARNING, words=f"Not tried: {why}.", remedy="See above.")
     alias = next((alias for alias in task_backends if has_job_tasks(task_backends[alias])), None)

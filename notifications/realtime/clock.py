@@ -47,7 +47,9 @@ class Clock:
         self._ask("Leftovers were not numbered: %s", streams.number_pending, level=logging.INFO)
         self._ask("Could not mark notifications as read: %s", marking.continue_marking, level=logging.INFO)
         if self._ticks % CHECK_EVERY == 0:
-            self._ask("Not known whether jobs wait in vain: %s", stranded.warn, level=logging.INFO)
+            self._ask(
+                "Not known whether jobs wait in vain: %s", stranded.warn_of_unserved_jobs, level=logging.INFO
+            )
         hub.signout.tick()
         if hub.users and self._ticks % CHECK_EVERY == 0:
             self._ask(

@@ -121,10 +121,12 @@ def _until_next() -> Any:
     from django.db.models import Min
 
     from notifications.db.transactions import database
-    from notifications.jobs.claiming.queues import paused
+    from notifications.jobs.claiming.queues import paused_queues
     from notifications.models import Job
 
-    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(queue_name__in=paused())
+    queued = (
+        Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(queue_name__in=paused_queues())
+    )
     next_at = queued.aggregate(at=Min("run_after"))["at"]
     pause = next_at - clock.now() if next_at else None
     return pause if pause and pause.total_seconds() > 0 else None

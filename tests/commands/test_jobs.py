@@ -158,7 +158,9 @@ class TestQueues:
 
     def test_a_queue_that_is_not_there(self, settings):
         settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
-        with pytest.raises(CommandError, match=r"There is no queue 'mail'\. The settings know: default"):
+        with pytest.raises(
+            CommandError, match=r"There is no queue 'mail'\. The queues in TASKS are: default"
+        ):
             run("pause", "mail")
 
 

@@ -18,7 +18,7 @@ def test_concurrency_must_be_positive(number):
 def test_a_queue_that_the_settings_do_not_know(settings, name):
     """It would wait for ever for jobs that nobody can ask for."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default", "reports"]}}
-    words = re.escape(f"There is no queue {name!r}. The settings know: default, reports.")
+    words = re.escape(f"There is no queue {name!r}. The queues in TASKS are: default, reports.")
     with pytest.raises(CommandError, match=words):
         call_command("run_jobs", "--queue", "reports", "--queue", name)
 

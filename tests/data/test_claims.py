@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.claiming import candidates, claim_queries, queues
 from notifications.models import Job
 from tests.data.rows import job
 from tests.support.claims import claim_rows
@@ -14,7 +14,7 @@ from tests.support.claims import claim_rows
 def test_what_others_hold_is_skipped(on_postgresql, elsewhere, key):
     """As much of it as other workers claim at once: the next ones are claimed, and those stay where they are."""
     queues.pause("other")
-    held = [job(None).pk for _ in range(candidates.EXTRA_ROWS_READ)]
+    held = [job(None).pk for _ in range(claim_queries.EXTRA_ROWS_READ)]
     asked = [job(None, concurrency_key=key).pk for _ in range(2)]
     other = elsewhere()
     other.begin()
@@ -38,7 +38,9 @@ def test_a_claim_locks_no_more_than_it_takes(on_postgresql, elsewhere, way, lane
 
     def lock():
         sql, params = (
-            candidates.of_queues(2, names, lanes) if way == "of queues" else candidates.anywhere(2, lanes)
+            candidates.lock_query_of_queues(2, names, lanes)
+            if way == "of queues"
+            else candidates.lock_query_of_all_queues(2, lanes)
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, params)

@@ -13,7 +13,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, queues, stranded
+from notifications.jobs.claiming import candidates, claim_queries, queues, stranded
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
@@ -134,7 +134,7 @@ def leave_a_few(user):
 def run_a_job(user):
     for _ in range(3):
         job(user)
-    candidates.names()
+    candidates.claimable_queues()
     jobs = claim_rows(uuid7(), 2)
     running.store_progress(jobs)
     recording.record_outcomes([outcomes.succeeded(one, DEFAULT_POLICY, None) for one in jobs])
@@ -183,7 +183,7 @@ def be_shown_active_jobs(user):
 def wait_in_vain(user):
     job(user)
     Worker.objects.all().delete()
-    stranded.warn()
+    stranded.warn_of_unserved_jobs()
 
 
 def unarchive(user):
@@ -279,7 +279,7 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
         )
         cursor.execute("ANALYZE")
     with django_assert_num_queries(1) as queries:
-        assert not candidates.names()
+        assert not candidates.claimable_queues()
     (query,) = queries.captured_queries
     for line in LOOK_UPS[connection.vendor]:
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
@@ -294,7 +294,7 @@ BACKLOG, READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
 def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, later):
     """What may not begin is not read; also where the statistics are those of an idle hour."""
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(candidates, name, 20)
+        monkeypatch.setattr(claim_queries, name, 20)
     key = "key" if held_back == "of a full key" else ""
     if held_back == "full":
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
@@ -313,7 +313,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
         few = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
         asked = [queued_job(queue_name=name, priority=priority) for name, priority in few]
         Job.objects.bulk_create(asked)
-        assert rows_read(lambda: candidates.names(served)) < READ[connection.vendor]
+        assert rows_read(lambda: candidates.claimable_queues(served)) < READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):
@@ -331,7 +331,7 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
 def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, held_back):
     """A backlog of sync jobs is not read where async ones are looked for, and the other way round; later ones too."""
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(candidates, name, 20)
+        monkeypatch.setattr(claim_queries, name, 20)
     if held_back == "paused":
         queues.pause("other")
     if held_back == "of a full key":
@@ -348,7 +348,7 @@ def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, he
                 cursor.execute("ANALYZE")
         asked = [queued_job(lane=looked_for) for _ in range(3)]
         Job.objects.bulk_create(asked)
-        assert rows_read(lambda: candidates.names(lanes=lanes)) < READ[connection.vendor]
+        assert rows_read(lambda: candidates.claimable_queues(lanes=lanes)) < READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):

@@ -1,12 +1,15 @@
-"""Lanes: which jobs a worker may claim with what it has free.
+"""Lanes: what a worker must have free to claim a job.
 
-    async     needs a slot
-    sync      needs a slot and a thread; rows of unknown kind are in this lane too
-    suspect   was running when its worker was lost, and may be what ended the process: one at a time in each worker, so
-              that the job that ends processes meets its last attempt without the others
+``async``
+    A slot.
+``sync``
+    A slot and a thread. Rows of an unknown kind are in this lane too.
+``suspect``
+    Jobs that were running when their worker was lost, one of which may have killed the process. A worker runs one of
+    them at a time, so that a job that kills processes reaches its last attempt without taking the others along.
 
-The lane says which jobs are looked for. How many slots and threads are taken is counted by what the tasks are in this
-process, so a job in the wrong lane, of a task that has become async since, say, runs as any other one.
+The lane only selects the jobs that are claimed. Slots and threads are counted by what the tasks are in this process. So
+a job in the wrong lane, for example of a task that has become async since it was enqueued, runs as any other job.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ from typing import Any
 from notifications.jobs.results import find_task
 
 ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")  # Job.Lane
-#: How many jobs of each lane may be claimed; none of one that is left out.
+#: How many jobs of each lane may be claimed, none of a lane that is left out.
 Lanes = Mapping[str, int]
 
 
 @lru_cache(maxsize=1000)
 def lane_of(function: Callable[..., Any]) -> str:
-    """Return the lane of jobs that call this function."""
+    """Return the lane of the jobs of a task with this function."""
     return ASYNC if iscoroutinefunction(function) else SYNC
 
 
 def lane_at(path: str) -> str:
-    """Return the lane of jobs of the task at a dotted path; that of sync tasks where there is no such task."""
+    """Return the lane of the jobs of the task at a dotted path, SYNC if there is no such task."""
     try:
         return lane_of(find_task(path).func)
     except ImportError:

@@ -1,4 +1,4 @@
-"""Queues: paused and resumed, and how many of their jobs may run at once."""
+"""Queues: pause and resume them, and their limits of jobs that run at once."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ from notifications.models import Queue
 
 
 def pause(name: str) -> None:
-    """Let no more jobs of a queue begin; running ones go on. Inside a caller's transaction after its commit.
+    """Start no more jobs of a queue. Running jobs continue. Inside a caller's transaction it is done after the commit.
 
-    Raises ValueError for a queue that the settings do not know.
+    Raises ValueError for a queue that is not in the settings.
     """
-    _set(name, times.now())
+    _set_paused_at(name, times.now())
 
 
 def resume(name: str) -> None:
-    """Let jobs of a queue begin again. Like ``pause``."""
-    _set(name, None)
+    """Start jobs of a queue again. See pause()."""
+    _set_paused_at(name, None)
 
 
-def paused() -> Any:
-    """Return a query of the names of paused queues."""
+def paused_queues() -> Any:
+    """Return a queryset of the names of paused queues."""
     return Queue.objects.using(database()).filter(paused_at__isnull=False).values_list("name", flat=True)
 
 
-def limits() -> dict[str, int]:
+def queue_limits() -> dict[str, int]:
     """Return how many jobs of each queue may run at once, over all workers: ``OPTIONS["limits"]`` of ``TASKS``."""
-    found: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for options in task_backends.settings.values():
-        found.update(options.get("OPTIONS", {}).get("limits", {}))
-    return found
+        limits.update(options.get("OPTIONS", {}).get("limits", {}))
+    return limits
 
 
-def names() -> set[str] | None:
-    """Return the names of the queues in ``TASKS``; None where a backend of ours takes any."""
-    found: set[str] = set()
+def known_queues() -> set[str] | None:
+    """Return the names of the queues in ``TASKS``, or None if a backend of this app takes any name."""
+    names: set[str] = set()
     for alias in task_backends.settings:
         backend = task_backends[alias]
         if has_job_tasks(backend):
             if not backend.queues:
                 return None
-            found |= backend.queues
-    return found
+            names |= backend.queues
+    return names
 
 
-def refuse_unknown(name: str) -> None:
-    """Raise ValueError for a queue that the settings do not know."""
-    known = names()
+def check_queue_name(name: str) -> None:
+    """Raise ValueError for a queue that is not in the settings."""
+    known = known_queues()
     if not name or len(name) > validators.QUEUE or (known is not None and name not in known):
-        told = f" The settings know: {', '.join(sorted(known))}." if known else ""
-        raise ValueError(f"There is no queue {name[:100]!r}.{told}")
+        hint = f" The queues in TASKS are: {', '.join(sorted(known))}." if known else ""
+        raise ValueError(f"There is no queue {name[:100]!r}.{hint}")
 
 
-def _set(name: str, paused_at: Any) -> None:
-    refuse_unknown(name)
+def _set_paused_at(name: str, paused_at: Any) -> None:
+    check_queue_name(name)
 
-    def change() -> None:
+    def write() -> None:
         Queue.objects.using(database()).update_or_create(name=name, defaults={"paused_at": paused_at})
         streams.ring((), queue=paused_at is None)
 
     if in_callers_transaction():
-        on_commit(lambda: retrying_atomic(change))
+        on_commit(lambda: retrying_atomic(write))
     else:
-        retrying_atomic(change)
+        retrying_atomic(write)

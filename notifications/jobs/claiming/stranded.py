@@ -1,4 +1,4 @@
-"""Jobs that wait in vain: no worker is alive, or none that takes their queue."""
+"""Jobs that wait although they are due, because no live worker takes their queue."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds that a job may wait before anybody is told.
-WAIT_SECONDS = 10.0
+#: How long a job must have been due.
+MIN_WAIT_SECONDS = 10.0
 
-_is_warned = False
+_has_warned = False
 
 
-def unserved() -> Any:
-    """Return a query of the jobs that are due for over ``WAIT_SECONDS`` seconds and that no live worker takes."""
+def unserved_jobs() -> Any:
+    """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
     jobs = Job.objects.using(database())
     live = Worker.objects.using(database()).filter(lease_until__gte=now).values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
-    if "" in served:  # a worker of all queues
+    if "" in served:  # A worker that takes all queues.
         return jobs.none()
-    # Their names first: where there are none, what waits in the others is not read, however much it is. Full queues are
-    # among them: what runs there may be a lost worker's.
-    if not (names := candidates.waiting().keys() - served):
+    # First the names of queues with due jobs, by index lookups: usually all are served and no backlog is read. Queues
+    # at their limits are included, because the jobs that run there may be those of a lost worker.
+    if not (names := candidates.due_queues().keys() - served):
         return jobs.none()
-    ago = now - timedelta(seconds=WAIT_SECONDS)
-    late = Q(run_after=None) | Q(run_after__lt=ago)
-    return jobs.filter(late, state=Job.State.QUEUED, queued_at__lt=ago, queue_name__in=names)
+    latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
+    due = Q(run_after=None) | Q(run_after__lt=latest)
+    return jobs.filter(due, state=Job.State.QUEUED, queued_at__lt=latest, queue_name__in=names)
 
 
-def warn() -> None:
-    """Log one warning when jobs begin to wait in vain, and no other one before that was over."""
-    global _is_warned
-    job = _first()
-    if job and not _is_warned:
+def warn_of_unserved_jobs() -> None:
+    """Log one warning when there are unserved jobs, and the next one only after there were none."""
+    global _has_warned
+    job = _first_unserved_job()
+    if job and not _has_warned:
         logger.warning(
-            "Job %s of queue %s waits for over %g s, and no worker that takes it is alive. "
-            "Start one: manage.py run_jobs.",
-            job.pk,
+            "No live worker takes queue %s: job %s has waited for over %g s. Start a worker: manage.py run_jobs.",
             job.queue_name,
-            WAIT_SECONDS,
+            job.pk,
+            MIN_WAIT_SECONDS,
         )
-    _is_warned = job is not None
+    _has_warned = job is not None
 
 
-def _first() -> Job | None:
-    # Each part in the order of its index: for any other SQLite would read the whole table.
-    jobs = unserved().only("queue_name")
+def _first_unserved_job() -> Job | None:
+    # Two queries, each in the order of its index. For another order SQLite would read the whole table.
+    jobs = unserved_jobs().only("queue_name")
     ready = jobs.filter(run_after=None).order_by("lane", "-priority", "id")
-    later = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
-    return ready.first() or later.first()
+    delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
+    found: Job | None = ready.first() or delayed.first()
+    return found

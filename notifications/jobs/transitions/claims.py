@@ -17,7 +17,7 @@ from notifications.db.transactions import connection, execute_one, retrying_atom
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import LANES, Lanes
-from notifications.jobs.claiming.queues import limits
+from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
 from notifications.models import Job
 
@@ -61,19 +61,23 @@ def claim_jobs(
     if not lanes or limit <= 0:
         return []
     can_use_one_statement = among is None and connection().vendor == "postgresql"
-    limited = limits().keys()
+    limited = queue_limits().keys()
     if can_use_one_statement and limited.isdisjoint(queues):
-        query = candidates.of_queues(limit, queues, lanes) if queues else candidates.anywhere(limit, lanes)
+        query = (
+            candidates.lock_query_of_queues(limit, queues, lanes)
+            if queues
+            else candidates.lock_query_of_all_queues(limit, lanes)
+        )
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    names = candidates.names(queues, lanes)
+    names = candidates.claimable_queues(queues, lanes)
     if not names:
         return []
     can_use_one_statement = (
         can_use_one_statement and not queues and limited.isdisjoint(names) and not any(names.values())
     )
     if can_use_one_statement:
-        query = candidates.of_queues(limit, names, lanes)
+        query = candidates.lock_query_of_queues(limit, names, lanes)
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
     return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, names, among or Q(), lanes))
@@ -88,7 +92,7 @@ def _lock_and_claim(
     lanes: Lanes,
 ) -> list[ClaimedJob]:
     now = database_now()
-    jobs = candidates.lock(now, limit, names, among, lanes)
+    jobs = candidates.lock_jobs(now, limit, names, among, lanes)
     claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
@@ -136,4 +140,6 @@ def _claim_in_one_statement(
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     known_until = {job.id: times.from_db(row[-1], db) for job, row in zip(jobs, rows, strict=True) if row[-1]}
     streams.ring(job.user_id for job in jobs)
-    return [ClaimedJob(job, known_until.get(job.id), job.user_id) for job in candidates.first(jobs, limit)]
+    return [
+        ClaimedJob(job, known_until.get(job.id), job.user_id) for job in candidates.first_jobs(jobs, limit)
+    ]

@@ -112,5 +112,5 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         [((outcome.job.run_after, outcome.job.lane), outcome.job) for outcome in group],
     )
     # The next job of the same key or queue may begin now.
-    has_limits = candidates.is_any_limited(outcome.job for outcome in group)
+    has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)

@@ -122,7 +122,7 @@ def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running
         call_receivers(ended)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place
     # under a limit.
-    if any(o.job.user_id is None for o in ended) or candidates.is_any_limited(o.job for o in ended):
+    if any(o.job.user_id is None for o in ended) or candidates.has_limited_jobs(o.job for o in ended):
         streams.ring((), queue=True)
 
 

@@ -15,7 +15,7 @@ from notifications import serializers
 from notifications.db.transactions import database, turn_autocommit_on
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
-from notifications.jobs.claiming.stranded import unserved
+from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
 
@@ -65,8 +65,8 @@ class Command(BaseCommand):
         for field, value in (("state", state), ("queue_name", queue), ("user", user and key_of(user))):
             if value is not None:
                 rows = rows.filter(**{field: value})
-        paused = set(queues.paused())
-        in_vain = set(unserved().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
+        paused = set(queues.paused_queues())
+        in_vain = set(unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
         for job in rows[:limit]:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))

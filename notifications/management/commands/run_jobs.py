@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from notifications.conf import settings
 from notifications.db.transactions import turn_autocommit_on
-from notifications.jobs.claiming.queues import refuse_unknown
+from notifications.jobs.claiming.queues import check_queue_name
 
 
 class Command(BaseCommand):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
         try:
             for name in queue:
-                refuse_unknown(name)
+                check_queue_name(name)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
         asyncio.run(self.work(queue, concurrency or settings.CONCURRENCY))

@@ -1,4 +1,4 @@
-"""How many jobs run at once: of one concurrency key, and of one queue, over all workers."""
+"""The limits of jobs that run at once, of a concurrency key and of a queue, over all workers."""
 
 import uuid
 from collections import Counter
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def limit_queues(settings):
-    """limit_queues(reports=5): so many jobs of a queue at once."""
+    """limit_queues(reports=5) sets the limit of a queue."""
 
     def limit(**concurrency):
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": concurrency}}}
@@ -37,15 +37,15 @@ def limit_queues(settings):
 
 @pytest.fixture
 def rings():
-    """Whether each ring from now on is one of the queue."""
-    heard = []
+    """A list that gets, for each ring, whether it was one for the queue."""
+    received = []
 
-    def hear(queue, **kwargs):
-        heard.append(queue)
+    def receive(queue, **kwargs):
+        received.append(queue)
 
-    rung.connect(hear)
-    yield heard
-    rung.disconnect(hear)
+    rung.connect(receive)
+    yield received
+    rung.disconnect(receive)
 
 
 def claim(limit=100, **options):
@@ -53,7 +53,7 @@ def claim(limit=100, **options):
 
 
 def finish(*jobs):
-    """Record what jobs returned, as the worker does: what another claimer had locked for a moment, once more."""
+    """Record that jobs succeeded, as the worker does: again for rows that another claimer had locked."""
     group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     while group:
         stored, void = recording.record_outcomes(group)
@@ -67,7 +67,7 @@ def keys(jobs):
 
 class TestKeys:
     def test_one_at_a_time(self, demo):
-        """Of the jobs with a key the oldest runs; the next one when it is done."""
+        """The oldest job with a key runs, and the next one when it is done."""
         first, second = (tasks.one_an_owner.using(owner=demo).enqueue() for _ in range(2))
         (job,) = claim()
         assert (str(job.id), job.concurrency_key) == (first.id, f"report:{demo.pk}")
@@ -75,8 +75,7 @@ class TestKeys:
         finish(job)
         assert [str(job.id) for job in claim()] == [second.id]
 
-    def test_others_are_not_held_up(self, demo, django_user_model):
-        """Behind any number of jobs that must wait, those that may run are found."""
+    def test_jobs_behind_those_of_a_full_key_run(self, demo, django_user_model):
         other = django_user_model.objects.create_user("other")
         for _ in range(30):
             tasks.one_an_owner.using(owner=demo, priority=5).enqueue()
@@ -92,8 +91,8 @@ class TestKeys:
         }
         assert Job.objects.get(id=plain.id).state == "running"
 
-    def test_many_full_keys_are_left_out_at_once(self):
-        """More of them than a claim looks again: they are known from what runs."""
+    def test_more_full_keys_than_passes(self):
+        """The first count of running jobs closes all of them."""
         names = [f"key {number}" for number in range(3 * concurrency.MAX_PASSES)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
@@ -105,7 +104,7 @@ class TestKeys:
 
     @pytest.mark.django_db(transaction=True)
     def test_a_claim_that_ends_early_rings(self, rings, monkeypatch):
-        """It leaves the lock to others; whoever is rung goes on where it ended."""
+        """It ends its transaction, and the ring wakes workers for the jobs that are left."""
         monkeypatch.setattr(concurrency, "MAX_PASSES", 1)
         with transaction.atomic():
             for name in range(5):
@@ -117,8 +116,8 @@ class TestKeys:
         monkeypatch.undo()
         assert len(claim(100)) == 4
 
-    def test_one_of_each_key_behind_many_of_others(self):
-        """The first of each key that has room, by priority, and what has none, whatever waits before them."""
+    def test_one_job_of_each_of_many_keys(self):
+        """The first job of each key, by priority, and then the job without a key."""
         for name in range(3 * concurrency.MAX_PASSES):
             for priority in (0, 1):
                 for _ in range(2):
@@ -128,26 +127,26 @@ class TestKeys:
         assert [(job.concurrency_key, job.priority) for job in jobs] == [
             (f"key {name:02}", 1) for name in range(20)
         ]
-        rest = claim(20)
-        assert [job.concurrency_key for job in rest] == [*(f"key {name:02}" for name in range(20, 30)), ""]
-        assert str(rest[-1].id) == plain.id
+        others = claim(20)
+        assert [job.concurrency_key for job in others] == [*(f"key {name:02}" for name in range(20, 30)), ""]
+        assert str(others[-1].id) == plain.id
 
-    def test_what_is_due_behind_many_of_a_key(self):
-        """Of other keys and without one, which were for later too."""
+    def test_due_jobs_behind_those_of_a_full_key(self):
+        """With other keys and without a key, with and without run_after."""
         ago = timezone.now() - timedelta(hours=1)
         for later in (None, ago):
             for _ in range(20):
                 tasks.noop.using(concurrency_key="full", priority=9, run_after=later).enqueue()
         assert len(claim(5)) == 1
-        asked = [
+        results = [
             tasks.noop.using(concurrency_key=key, priority=priority, run_after=later).enqueue()
             for key, priority, later in (("a", 0, ago), ("", 2, ago), ("b", 3, None), ("", 1, None))
         ]
         tasks.noop.using(concurrency_key="c", run_after=timezone.now() + timedelta(hours=1)).enqueue()
-        assert [str(job.id) for job in claim(5)] == [asked[number].id for number in (2, 1, 3, 0)]
+        assert [str(job.id) for job in claim(5)] == [results[number].id for number in (2, 1, 3, 0)]
 
-    def test_many_at_once_of_each_of_two_keys(self, monkeypatch):
-        """As many of the second one too, although those of the first one come before."""
+    def test_a_limit_of_many_for_two_keys(self, monkeypatch):
+        """The second key gets its whole limit although its jobs come after those of the first one."""
         monkeypatch.setattr(
             concurrency, "policy_at", lambda path: Policy(concurrency_key="x", concurrency=30)
         )
@@ -156,8 +155,8 @@ class TestKeys:
                 tasks.noop.using(concurrency_key=name).enqueue()
         assert keys(claim(100)) == {"a": 30, "b": 30}
 
-    def test_a_low_priority_of_a_key_hides_no_high_one(self):
-        """Behind a full key too, where both are due and the low one is it for longer."""
+    def test_priority_before_age_within_a_key(self):
+        """Also behind a full key, where the job of lower priority has been due for longer."""
         now = timezone.now()
         for _ in range(2):
             tasks.noop.using(concurrency_key="full", priority=9).enqueue()
@@ -169,8 +168,8 @@ class TestKeys:
         assert [job.priority for job in claim(1)] == [2]
         assert [str(job.id) for job in claim(1)] == [plain.id]
 
-    def test_several_at_once_behind_a_full_key(self):
-        """As many of a key as its policy says, whatever that of the full one says."""
+    def test_a_limit_of_two_behind_a_full_key(self):
+        """A key has the limit of its own policy, not that of the full key."""
         for _ in range(10):
             tasks.noop.using(concurrency_key="one", priority=9).enqueue()
             tasks.two_a_site.using(priority=5).enqueue("a")
@@ -180,8 +179,8 @@ class TestKeys:
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("again", [False, True])
-    def test_a_place_that_gets_free_rings(self, demo, rings, again):
-        """At the end of a job, and of an attempt; that of a job without a key says nothing to the queue."""
+    def test_the_end_of_a_job_with_a_key_rings_the_queue(self, demo, rings, again):
+        """So does the end of an attempt. The end of a job without a key does not."""
         policy = Policy(retry_on=ValueError)
         for key in ("x", ""):
             tasks.noop.using(owner=demo, concurrency_key=key).enqueue()
@@ -191,7 +190,7 @@ class TestKeys:
             recording.record_outcomes([end])
             assert (True in rings) is bool(key)
 
-    def test_as_many_as_the_policy_says(self):
+    def test_the_limit_of_the_policy(self):
         for _ in range(5):
             tasks.two_a_site.enqueue("a")
             tasks.two_a_site.enqueue(site="b")
@@ -201,13 +200,13 @@ class TestKeys:
         finish(*[job for job in jobs if job.concurrency_key == "site:a"])
         assert keys(claim()) == {"site:a": 2}
 
-    def test_using_has_the_last_word(self, demo):
+    def test_the_key_of_using_replaces_that_of_the_policy(self, demo):
         for key in ("mine", ""):
             tasks.one_an_owner.using(owner=demo, concurrency_key=key).enqueue()
             tasks.one_an_owner.using(owner=demo, concurrency_key=key).enqueue()
         assert keys(claim()) == {"mine": 1, "": 2}
 
-    def test_a_job_for_later_has_its_place_when_it_is_due(self, demo):
+    def test_a_delayed_job_counts_only_when_it_runs(self, demo):
         later = timezone.now() + timedelta(hours=1)
         tasks.one_an_owner.using(owner=demo, run_after=later).enqueue()
         tasks.one_an_owner.using(owner=demo).enqueue()
@@ -220,7 +219,7 @@ class TestKeys:
         high = tasks.one_an_owner.using(owner=demo, priority=7).enqueue()
         assert [str(job.id) for job in claim()] == [high.id]
 
-    def test_a_job_of_nobody(self):
+    def test_the_key_of_a_job_without_an_owner(self):
         assert Job.objects.get(id=tasks.one_an_owner.enqueue().id).concurrency_key == "report:"
 
     @pytest.mark.parametrize(
@@ -233,21 +232,21 @@ class TestKeys:
 
 
 class TestQueues:
-    def test_so_many_of_a_queue(self, limit_queues):
-        """Others are not held up."""
+    def test_the_limit_of_a_queue(self, limit_queues):
+        """Jobs of other queues run meanwhile."""
         limit_queues(reports=2)
         for _ in range(5):
             tasks.noop.using(queue_name="reports", priority=5).enqueue()
             tasks.noop.enqueue()
         jobs = claim()
         assert Counter(job.queue_name for job in jobs) == {"reports": 2, "default": 5}
-        assert candidates.names() == {}
+        assert candidates.claimable_queues() == {}
         assert claim() == []
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
 
-    def test_both(self, limit_queues, demo):
-        """A queue's limit and a key's hold together."""
+    def test_queue_and_key(self, limit_queues, demo):
+        """Both limits apply to a job with both."""
         limit_queues(reports=3)
         for number in range(4):
             for _ in range(2):
@@ -264,21 +263,21 @@ class TestQueues:
             ({"limits": {"elsewhere": 5}}, "limits the queue 'elsewhere', which is not among its QUEUES"),
         ],
     )
-    def test_the_check(self, settings, options, words):
+    def test_the_check_refuses_invalid_limits(self, settings, options, words):
         settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"], "OPTIONS": options}}
         found = [message for message in run_checks() if message.id == "notifications.E006"]
         assert len(found) == 1 and (words is None or words in found[0].msg)
         assert found[0].hint
 
-    def test_the_check_of_good_ones(self, limit_queues):
+    def test_the_check_accepts_valid_limits(self, limit_queues):
         limit_queues(reports=5)
         assert not [message for message in run_checks() if message.id == "notifications.E006"]
 
 
-def test_plain_jobs_cost_no_query_more(limit_queues):
-    """Neither with a limit on another queue; a key costs one look at what runs, and one look for others.
+def test_jobs_without_limits_cost_no_further_query(limit_queues):
+    """A limit of another queue adds none. A key adds a count of running jobs and a second look for jobs.
 
-    PostgreSQL claims plain jobs by one statement, and others step by step after it has seen them.
+    PostgreSQL claims jobs without limits by one statement, and falls back to several when it has found a limit.
     """
 
     def queries():
@@ -297,10 +296,10 @@ def test_plain_jobs_cost_no_query_more(limit_queues):
 
 
 @pytest.mark.django_db(transaction=True)
-class TestAtOnce:
+class TestConcurrentClaims:
     @pytest.mark.parametrize("round", range(4))
-    def test_claimers_at_once_never_pass_a_limit(self, limit_queues, round):
-        """Four workers, keys of one and two at a time and a queue of three: counted after each claim."""
+    def test_no_limit_is_exceeded(self, limit_queues, round):
+        """Four workers, keys with limits of one and two, a queue with a limit of three: counted after each claim."""
         limit_queues(reports=3)
         with transaction.atomic():
             for number in range(60):
@@ -325,11 +324,11 @@ class TestAtOnce:
 
         in_threads(*(partial(work, uuid.uuid4()) for _ in range(4)))
         assert not broken
-        work(uuid.uuid4())  # what all of them had left to one another
+        work(uuid.uuid4())  # jobs that each claimer skipped because another one held their lock
         assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
 
-    def test_workers(self, start_worker):
-        """Two of them; the end of a job is heard where the next one waits."""
+    def test_two_workers(self, start_worker):
+        """The end of a job in one worker wakes the other."""
         for _ in range(2):
             start_worker(concurrency=20)
         tasks.running_by_site.clear()
@@ -338,8 +337,7 @@ class TestAtOnce:
         assert {job.state for job in until_done(*results)} == {"succeeded"}
         assert {most for _, most in tasks.seen} <= {1, 2} and len(tasks.seen) == 30
 
-    def test_one_that_is_tried_again_leaves_its_place(self, worker, gate):
-        """The pause is nobody's turn."""
+    def test_a_job_that_waits_for_its_retry_does_not_count(self, worker, gate):
         waiting = tasks.busy.using(concurrency_key="x").enqueue(3, 3600)
         wait_until(lambda: Job.objects.filter(id=waiting.id, attempt=1, state="queued"), what="the pause")
         until_done(tasks.noop.using(concurrency_key="x").enqueue())

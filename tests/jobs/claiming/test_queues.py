@@ -21,31 +21,31 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_nothing_of_a_paused_queue_begins():
-    """Others go on; resumed, it goes on too."""
+def test_no_job_of_a_paused_queue_starts():
+    """Jobs of other queues do, and its own when it is resumed."""
     queues.pause("reports")
     paused, other = tasks.noop.using(queue_name="reports").enqueue(), tasks.noop.enqueue()
     assert run_jobs() == 1
     assert Job.objects.get(id=other.id).state == "succeeded"
-    assert not candidates.names()
+    assert not candidates.claimable_queues()
     assert claim_rows(uuid.uuid4(), 10) == []
     assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
-    assert not candidates.names(["reports"])
+    assert not candidates.claimable_queues(["reports"])
     queues.resume("reports")
-    assert candidates.names()
+    assert candidates.claimable_queues()
     assert run_jobs() == 1
     assert Job.objects.get(id=paused.id).state == "succeeded"
 
 
 @pytest.mark.parametrize("served", [[], ["a", "c"], ["c", "a", "a"]])
 def test_the_order_over_queues(settings, served):
-    """By priority, then age, whatever queue they are in, and whether they were for later, with a limit or paused."""
+    """Jobs are claimed by priority, then age, over all queues, with and without run_after, limits and paused queues."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"c": 2}}}}
     queues.pause("paused")
     ago = timezone.now() - timedelta(hours=1)
     tasks.noop.using(queue_name="paused", priority=9).enqueue()
     tasks.noop.using(queue_name="paused", priority=9, run_after=ago).enqueue()
-    told = [
+    jobs = [
         ("c", 0, None),
         ("a", 0, None),
         ("a", 5, ago),
@@ -54,31 +54,31 @@ def test_the_order_over_queues(settings, served):
         ("c", 0, ago),
         ("a", 0, None),
     ]
-    asked = [
+    results = [
         tasks.noop.using(queue_name=name, priority=priority, run_after=later).enqueue()
-        for name, priority, later in told
+        for name, priority, later in jobs
     ]
     claimed = [str(job.id) for _ in range(4) for job in claim_rows(uuid.uuid4(), 2, queues=served)]
-    assert claimed == [asked[number].id for number in (4, 2, 3, 0, 1, 6)]
+    assert claimed == [results[number].id for number in (4, 2, 3, 0, 1, 6)]
     assert claim_rows(uuid.uuid4(), 2, queues=served) == []
 
 
 @pytest.mark.parametrize("key", ["", "key"])
-def test_a_queue_that_is_paused_after_the_look(monkeypatch, key):
-    """What was due a moment ago is asked for again where it is locked."""
+def test_a_queue_paused_between_the_look_and_the_lock(monkeypatch, key):
+    """The query that locks the jobs checks again which queues are paused."""
     tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
-    looked = candidates.names()
-    assert looked == {"reports": bool(key)}
+    names = candidates.claimable_queues()
+    assert names == {"reports": bool(key)}
     queues.pause("reports")
-    monkeypatch.setattr(candidates, "names", lambda queues, lanes: looked)
+    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, lanes: names)
     assert claim_rows(uuid.uuid4(), 10) == []
     queues.resume("reports")
     assert len(claim_rows(uuid.uuid4(), 10)) == 1
 
 
 @pytest.mark.parametrize("round", range(3))
-def test_a_queue_that_is_paused_while_others_claim(round):
-    """What begins after the pause is of other queues, all of which is claimed, each job once."""
+def test_a_queue_paused_during_claims(round):
+    """No job of the queue starts after the pause. All jobs of other queues are claimed, each once."""
     with transaction.atomic():
         for _ in range(150):
             for name in ("a", "b", "c"):
@@ -101,7 +101,7 @@ def test_a_queue_that_is_paused_while_others_claim(round):
         paused.set()
 
     in_threads(pause, claim, claim, claim)
-    claim()  # what all of them had left to one another
+    claim()  # jobs that one claimer skipped because another one had them locked
     assert "b" not in after
     assert len(claimed) == len(set(claimed))
     left = Job.objects.filter(state="queued")
@@ -112,7 +112,7 @@ def test_a_queue_that_is_paused_while_others_claim(round):
 
 
 def test_many_queues():
-    """Each job is found, in whichever of many queues."""
+    """The jobs of all of them are found."""
     names = [f"queue {number:03}" for number in range(600)]
     with transaction.atomic():
         for name in names:
@@ -121,8 +121,7 @@ def test_many_queues():
     assert len(claim_rows(uuid.uuid4(), 1_000)) == 600
 
 
-def test_running_ones_end(worker, gate):
-    """Only the beginning is put off."""
+def test_running_jobs_of_a_paused_queue_end(worker, gate):
     result = tasks.hold.enqueue()
     wait_until(lambda: tasks.held, what="the job to run")
     queues.pause("default")
@@ -130,25 +129,24 @@ def test_running_ones_end(worker, gate):
     assert until_done(result)[0].state == "succeeded"
 
 
-def test_a_worker_hears_that_a_queue_is_resumed(worker):
+def test_resuming_wakes_workers(worker):
     queues.pause("default")
     result = tasks.noop.enqueue()
     rings = []
 
-    def hear(queue, **kwargs):
+    def receive(queue, **kwargs):
         rings.append(queue)
 
-    rung.connect(hear)
+    rung.connect(receive)
     try:
         queues.resume("default")
     finally:
-        rung.disconnect(hear)
+        rung.disconnect(receive)
     assert rings == [True]
     until_done(result)
 
 
-def test_again_and_never_paused():
-    """Pausing twice and resuming what runs change nothing."""
+def test_pause_and_resume_are_idempotent():
     for _ in range(2):
         queues.pause("default")
     assert Queue.objects.count() == 1
@@ -158,7 +156,7 @@ def test_again_and_never_paused():
     assert not Queue.objects.filter(paused_at__isnull=False).exists()
 
 
-def test_in_a_transaction_it_is_put_off():
+def test_inside_a_transaction_the_pause_waits_for_the_commit():
     with transaction.atomic():
         queues.pause("default")
         assert not Queue.objects.exists()
@@ -166,13 +164,15 @@ def test_in_a_transaction_it_is_put_off():
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
-def test_names_that_no_queue_has(name):
+def test_invalid_names(name):
     with pytest.raises(ValueError, match="There is no queue"):
         queues.pause(name)
 
 
-def test_a_queue_that_the_settings_do_not_know(settings):
+def test_a_queue_that_is_not_in_the_settings(settings):
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default", "mail"]}}
-    with pytest.raises(ValueError, match=r"There is no queue 'mial'\. The settings know: default, mail\."):
+    with pytest.raises(
+        ValueError, match=r"There is no queue 'mial'\. The queues in TASKS are: default, mail\."
+    ):
         queues.pause("mial")
     queues.pause("mail")

@@ -1,4 +1,4 @@
-"""Jobs that wait in vain: staff see it, and the log says it once."""
+"""Jobs whose queue no live worker takes: they are found, shown to staff and logged once."""
 
 from datetime import timedelta
 
@@ -14,78 +14,79 @@ from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-LONG_AGO = timedelta(seconds=60)
+LONG_WAIT = timedelta(seconds=60)
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
-    monkeypatch.setattr(stranded, "_is_warned", False)
+def no_warning_logged_before(monkeypatch):
+    monkeypatch.setattr(stranded, "_has_warned", False)
 
 
 @pytest.fixture
 def waiting():
-    """A job that is queued for a minute."""
-    result = tasks.noop.using(title="Patience", queue_name="reports").enqueue()
-    Job.objects.update(queued_at=timezone.now() - LONG_AGO)
+    """A job that has been queued for a minute."""
+    result = tasks.noop.using(title="Report", queue_name="reports").enqueue()
+    Job.objects.update(queued_at=timezone.now() - LONG_WAIT)
     return Job.objects.get(id=result.id)
 
 
-def in_vain():
-    return list(stranded.unserved())
+def unserved():
+    return list(stranded.unserved_jobs())
 
 
 def test_without_a_worker(waiting, live):
     live(-1)
     tasks.noop.enqueue()
-    assert in_vain() == [waiting]
+    assert unserved() == [waiting]
 
 
-@pytest.mark.parametrize(("takes", "vain"), [("", False), ("mail,reports", False), ("mail", True)])
-def test_with_a_worker(waiting, live, takes, vain):
-    Worker.objects.filter(id=live()).update(queues=takes)
-    assert in_vain() == [waiting] * vain
+@pytest.mark.parametrize(
+    ("queue_names", "is_unserved"), [("", False), ("mail,reports", False), ("mail", True)]
+)
+def test_with_a_worker(waiting, live, queue_names, is_unserved):
+    Worker.objects.filter(id=live()).update(queues=queue_names)
+    assert unserved() == [waiting] * is_unserved
 
 
-def test_what_waits_for_something_else(waiting):
-    """For its time, or for its queue."""
+def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
+    """They wait for their time, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now())
-    assert in_vain() == []
-    Job.objects.update(run_after=timezone.now() - LONG_AGO)
-    assert in_vain() == [waiting]
+    assert unserved() == []
+    Job.objects.update(run_after=timezone.now() - LONG_WAIT)
+    assert unserved() == [waiting]
     queues.pause("reports")
-    assert in_vain() == []
+    assert unserved() == []
 
 
-def test_behind_what_a_lost_worker_runs(waiting, live, settings):
-    """Its queue is full, and nobody is there to see that the worker is gone."""
+def test_a_queue_filled_by_a_lost_worker(waiting, live, settings):
+    """The queue is at its limit, and no live worker requeues the jobs of the lost one."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
     running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
     assert [str(job.id) for job in claim_rows(live(-1), 5)] == [running.id]
-    assert in_vain() == [waiting]
+    assert unserved() == [waiting]
 
 
-def test_the_log_says_it_once(waiting, live, caplog):
-    """And again when it begins again."""
-    for said in (1, 1):
-        stranded.warn()
-        assert len(caplog.records) == said
+def test_one_warning_is_logged(waiting, live, caplog):
+    """Another one follows only after the jobs were served in between."""
+    for _ in range(2):
+        stranded.warn_of_unserved_jobs()
+        assert len(caplog.records) == 1
     worker = live()
-    stranded.warn()
+    stranded.warn_of_unserved_jobs()
     Worker.objects.filter(id=worker).delete()
-    stranded.warn()
-    assert [f"Job {waiting.id} of queue reports waits" in record.message for record in caplog.records] == [
-        True
-    ] * 2
+    stranded.warn_of_unserved_jobs()
+    text = f"No live worker takes queue reports: job {waiting.id} has waited for over 10 s."
+    assert [record.message.startswith(text) for record in caplog.records] == [True, True]
 
 
-def test_a_server_says_it(waiting, demo, caplog, monkeypatch):
-    """Where no worker is alive there is nobody else."""
+def test_a_server_logs_the_warning(waiting, demo, caplog, monkeypatch):
+    """Without a worker, servers are the only processes that can."""
     monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
     with connect(demo):
-        wait_until(lambda: "waits for over 10 s" in caplog.text, what="the warning")
+        wait_until(lambda: "No live worker takes queue" in caplog.text, what="the warning")
 
 
-def test_staff_see_it(waiting, live, admin_client, capsys):
+def test_admin_and_command_show_it(waiting, live, admin_client, capsys):
     words = "waiting for a worker"
     assert words in admin_client.get("/admin/notifications/job/").text
     assert words in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text

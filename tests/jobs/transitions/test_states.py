@@ -113,20 +113,24 @@ def test_a_claim_rings_for_its_owners(live, demo):
 
 
 def test_is_due(live):
-    assert not candidates.names()
+    assert not candidates.claimable_queues()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    assert not candidates.names()
+    assert not candidates.claimable_queues()
     tasks.noop.using(queue_name="reports").enqueue()
-    assert candidates.names() and candidates.names(["reports"]) and not candidates.names(["default"])
+    assert (
+        candidates.claimable_queues()
+        and candidates.claimable_queues(["reports"])
+        and not candidates.claimable_queues(["default"])
+    )
 
 
 def test_what_is_due_by_a_clock_that_was_moved(db, request):
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
     request.addfinalizer(clock.reset)
     clock.advance(3599)
-    assert not candidates.names()
+    assert not candidates.claimable_queues()
     clock.advance(2)
-    assert candidates.names()
+    assert candidates.claimable_queues()
 
 
 @pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])

@@ -1,0 +1,262 @@
+r"""The SQL that finds the jobs to claim.
+
+A backlog that may not be claimed (a paused or full queue, another worker's queues, a full concurrency key, a lane
+without free slots) must not be read, however long it is: each ring has each worker look. So each query begins with a
+list of queues or keys, and reads the first rows of each from an index that begins with the same columns.
+``tests/data/test_plans.py`` counts the rows that are read beside a backlog of 10,000.
+
+Partial indexes, each with the queued jobs only::
+
+    notifications_job_ready    (lane, priority DESC, id)        WHERE state = 'queued' AND run_after IS NULL
+    notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
+    notifications_job_queued   (queue_name, lane, run_after, priority DESC, id)
+                                                                WHERE state LIKE 'queued%'
+    notifications_job_keyed    (queue_name, lane, concurrency_key, run_after, priority DESC, id)
+                                                                WHERE state LIKE '%queued'
+
+Which of them a query may use is decided by how it spells that a job is queued: a planner takes a partial index only if
+it can prove the index's predicate from the query's conditions, and it cannot prove any of these three from another.
+With one spelling for all, PostgreSQL chooses by statistics. Those of an idle hour say that each index is almost empty,
+so that all of them cost the same, and it may walk ``ready`` through the whole backlog of a paused queue, filtering by
+``queue_name``. SQLite gets the index by name as well (INDEXED BY fails when the index cannot be used), with the
+predicate spelled exactly as in the index: Django writes it with ESCAPE.
+
+``state || '' = 'queued'`` matches no index. It rechecks rows that are already found by their ids; with a spelling that
+matches, PostgreSQL may read a partial index instead of looking the ids up.
+
+Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
+lookup returns NULL. DISTINCT would read the whole index.
+
+Jobs without ``run_after`` are in the order of claiming within (queue, lane, NULL). Jobs with one are in the order of
+``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.lanes import Lanes
+from notifications.jobs.transitions.guards import database_now_sql, lock_sql
+
+#: A query and its parameters.
+Query = tuple[str, list[Any]]
+
+#: How many jobs of a queue with a ``run_after`` in the past are sorted by priority: those that are due longest. With
+#: closed keys, the other keys share this number.
+MAX_DELAYED_SORTED = 1_000
+#: How many more ids than needed are read on PostgreSQL, because other workers may hold the first rows locked.
+EXTRA_ROWS_READ = 300
+
+_ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
+_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
+_IS_STILL_QUEUED = "state || '' = 'queued'"
+_PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
+#: The order of claiming.
+_BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
+#: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
+_BY_INDEX = "ORDER BY run_after, priority DESC, id LIMIT"
+
+
+def due_queues(queues: Collection[str], lanes: Collection[str]) -> Query:
+    """Return the query for the due jobs of each queue and lane.
+
+    Its rows are the name of the queue, the concurrency key of the first job without ``run_after``, and that of the
+    first one with. A key is NULL if there is no such job. Without ``queues``, all queues that have jobs are enumerated.
+    """
+    now, now_param = database_now_sql()
+    first_key = f"SELECT concurrency_key {_queued()} AND queue_name = name AND lane = open_lane"
+    names = _names(queues) if queues else _names_of_all_queues()
+    sql = f"""
+        WITH RECURSIVE {names}, {_lanes(lanes)}
+        SELECT name,
+            ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
+            ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
+        FROM names CROSS JOIN lanes WHERE name NOT IN ({_PAUSED_QUEUES})
+    """
+    return sql, [*queues, now_param]
+
+
+def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collection[str]) -> Query:
+    """Return the query that locks the first jobs of all queues, on PostgreSQL.
+
+    It reads the index "ready" whatever the queues are, the fastest way where no job is held back. So it finds nothing
+    if a queue is paused, a delayed job is due, or a job of a queue with a limit is queued.
+    """
+    now, now_param = database_now_sql()
+    condition = f"""
+        NOT EXISTS ({_PAUSED_QUEUES})
+        AND (SELECT run_after {_ALL_QUEUED} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NULL
+    """
+    params = [now_param]
+    if limited_queues:
+        first_job = (
+            f"{_queued()} AND queue_name = name AND lane = open_lane AND run_after IS NULL {_BY_INDEX} 1"
+        )
+        condition += f""" AND NOT EXISTS (
+            WITH {_lanes(lanes)}
+            SELECT 1 FROM unnest(%s::text[]) AS name, lanes WHERE (SELECT true {first_job})
+        )"""
+        params.append(list(limited_queues))
+    jobs = {lane: f"{_ALL_QUEUED} AND lane = '{lane}' AND run_after IS NULL" for lane in lanes}
+    firsts = {lane: f"SELECT id, priority {jobs[lane]} {_BY_PRIORITY} {most}" for lane, most in lanes.items()}
+    ctes, select = _lock_first("id, concurrency_key, deadline", limit, lanes, jobs, firsts, condition)
+    return f"WITH {', '.join(ctes)} {select}" if ctes else select, params
+
+
+def first_jobs_of_queues(
+    columns: str,
+    limit: int,
+    queues: Collection[str],
+    lanes: Lanes,
+    closed_keys: Collection[str] = (),
+    jobs_per_key: int = 1,
+) -> Query:
+    """Return the query for the first due jobs of these queues. On PostgreSQL it locks them.
+
+    ``closed_keys``
+        Concurrency keys whose jobs are left out. With any, the other keys that have jobs are enumerated, and at most
+        ``jobs_per_key`` jobs of each are read, beside the jobs without a key.
+    """
+    is_postgresql = connection().vendor == "postgresql"
+    now, now_param = database_now_sql()
+    ctes = [_names(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({_PAUSED_QUEUES}))"]
+    params: list[Any] = [*queues]
+    firsts = {}
+    for lane, most in lanes.items():
+        rows = most + EXTRA_ROWS_READ if is_postgresql else most
+        if closed_keys:
+            ctes += _open_keys(lane, closed_keys)
+            params += closed_keys
+            jobs = f"{_queued('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key"
+            delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM free_{lane})"
+            parts = [
+                _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
+                _first_of_each(f"free_{lane}", f"{jobs} = key", jobs_per_key, delayed_rows, now),
+            ]
+        else:
+            jobs = f"{_queued()} AND queue_name = name AND lane = '{lane}'"
+            parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
+        found = " UNION ALL ".join(parts)
+        ctes.append(f"found_{lane} AS (SELECT id, priority FROM ({found}) AS found {_BY_PRIORITY} {rows})")
+        params += [now_param] * len(parts)
+        firsts[lane] = f"SELECT id, priority FROM found_{lane} {_BY_PRIORITY} {most}"
+    if not is_postgresql:
+        of_all_lanes = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
+        sql = f"""
+            WITH RECURSIVE {", ".join(ctes)}
+            SELECT {columns} FROM notifications_job
+            WHERE id IN (SELECT id FROM ({of_all_lanes}) {_BY_PRIORITY} {limit})
+        """
+        return sql, params
+    # = ANY(ARRAY(...)) looks up each id. A join or IN would be planned by estimates, which may prefer a scan of the
+    # table. The conditions are repeated here because FOR UPDATE evaluates them again, and not the CTEs, for a row that
+    # another transaction changed after the snapshot of this statement.
+    jobs_of_lane = {
+        lane: f"""FROM notifications_job
+            WHERE id = ANY(ARRAY(SELECT id FROM found_{lane}))
+                AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
+        for lane in lanes
+    }
+    params += [now_param] * len(lanes)
+    lock_ctes, select = _lock_first(columns, limit, lanes, jobs_of_lane, firsts)
+    return f"WITH RECURSIVE {', '.join(ctes + lock_ctes)} {select}", params
+
+
+def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
+    """Return the query for the first ``rows`` ready jobs, and as many delayed ones, of each row of the CTE ``source``.
+
+    ``jobs`` is their FROM and WHERE, which refers to columns of ``source``.
+    """
+    is_postgresql = connection().vendor == "postgresql"
+    columns = "id, priority" if is_postgresql else "id"
+    due_longest = f"SELECT id, priority {jobs} AND run_after <= {now} {_BY_INDEX} {delayed_rows}"
+    of_one = f"""
+        SELECT * FROM (SELECT {columns} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}) AS ready
+        UNION ALL
+        SELECT * FROM (SELECT {columns} FROM ({due_longest}) AS due_longest {_BY_PRIORITY} {rows}) AS delayed
+    """
+    if is_postgresql:
+        return f"SELECT jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
+    # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
+    return f"SELECT job.id, job.priority FROM {source} CROSS JOIN notifications_job AS job ON job.id IN ({of_one})"
+
+
+def _lock_first(
+    columns: str,
+    limit: int,
+    lanes: Lanes,
+    jobs: Mapping[str, str],
+    firsts: Mapping[str, str],
+    condition: str = "true",
+) -> tuple[list[str], str]:
+    """Return the query that locks the first jobs over all lanes on PostgreSQL, with the CTEs that it needs.
+
+    With several lanes, a CTE decides without locks how many jobs of each lane are among the first, so that no row is
+    locked that is not claimed: other workers would skip it.
+
+    ``jobs``
+        FROM and WHERE of the jobs of each lane.
+    ``firsts``
+        The query for the first jobs of each lane, without a lock.
+    """
+    lock = lock_sql()
+    if len(lanes) == 1:
+        [(lane, most)] = lanes.items()
+        return [], f"SELECT {columns} {jobs[lane]} AND {condition} {_BY_PRIORITY} {min(most, limit)}{lock}"
+    of_all_lanes = " UNION ALL ".join(
+        f"(SELECT '{lane}' AS lane, id, priority FROM ({firsts[lane]}) AS firsts)" for lane in lanes
+    )
+    # MATERIALIZED: each CTE is evaluated once, and before the statement around it.
+    ctes = [
+        f"best AS MATERIALIZED (SELECT lane FROM ({of_all_lanes}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit})"
+    ]
+    for lane in lanes:
+        share = f"(SELECT count(*) FROM best WHERE lane = '{lane}')"
+        locked = f"SELECT {columns} {jobs[lane]} {_BY_PRIORITY} {share}{lock}"
+        ctes.append(f"locked_{lane} AS MATERIALIZED ({locked})")
+    locked = " UNION ALL ".join(f"SELECT * FROM locked_{lane}" for lane in lanes)
+    # The LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
+    return ctes, f"SELECT * FROM ({locked}) AS locked LIMIT {limit}"
+
+
+def _names(queues: Collection[str]) -> str:
+    return f"names (name) AS (VALUES {', '.join(['(%s)'] * len(queues))})"
+
+
+def _names_of_all_queues() -> str:
+    queued = _queued()
+    return f"""names (name) AS (
+        SELECT * FROM (SELECT queue_name {queued} ORDER BY queue_name LIMIT 1) AS first
+        UNION ALL
+        SELECT (SELECT queue_name {queued} AND queue_name > name ORDER BY queue_name LIMIT 1)
+        FROM names WHERE name IS NOT NULL
+    )"""
+
+
+def _open_keys(lane: str, closed_keys: Collection[str]) -> list[str]:
+    """Return two CTEs: the concurrency keys of the lane's jobs in the open queues, and those that are not closed."""
+    next_key = f"{_queued('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key > key"
+    placeholders = ", ".join(["%s"] * len(closed_keys))
+    return [
+        f"""keys_{lane} (name, key) AS (
+            SELECT name, CAST('' AS text) FROM open
+            UNION ALL
+            SELECT name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
+            FROM keys_{lane} WHERE key IS NOT NULL
+        )""",
+        f"free_{lane} AS (SELECT * FROM keys_{lane} WHERE key <> '' AND key NOT IN ({placeholders}))",
+    ]
+
+
+def _lanes(lanes: Collection[str]) -> str:
+    values = ", ".join(f"('{lane}')" for lane in lanes)
+    return f"lanes (open_lane) AS (VALUES {values})"
+
+
+def _queued(index: str = "queued") -> str:
+    """Return FROM and WHERE of queued jobs as the index "queued" or "keyed" spells it."""
+    if connection().vendor == "postgresql":
+        return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
+    return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
