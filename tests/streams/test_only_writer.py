@@ -1,0 +1,82 @@
+"""Only modules of ``streams/`` write streams: a writer elsewhere would break the lock order and lose numbers."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import notifications
+
+PACKAGE = Path(notifications.__file__).parent
+OUTSIDE = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not path.is_relative_to(PACKAGE / "streams") and not re.match(r"\d{4}_", path.name)
+]
+
+#: SQL that writes the table. "WHERE 0" writes no row: it takes SQLite's lock at the start of a transaction.
+WRITE = re.compile(
+    r"(INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+\W?notifications_stream\b(?!\W?\s+WHERE 0)", re.IGNORECASE
+)
+
+
+def writes_of(source):
+    """Return the lines of a module that write streams, or use the model for more than its fields and its database."""
+    tree = ast.parse(source)
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and WRITE.search(node.value):
+            found.append(node.lineno)
+        is_model = (isinstance(node, ast.Name) and node.id == "Stream") or (
+            isinstance(node, ast.Attribute) and node.attr == "Stream"
+        )
+        if is_model and isinstance(node.ctx, ast.Load):
+            parent = parents[node]
+            is_field_access = isinstance(parent, ast.Attribute) and parent.attr == "_meta"
+            is_routing = isinstance(parent, ast.Call) and ast.unparse(parent.func) == "router.db_for_write"
+            if not (is_field_access or is_routing):
+                found.append(node.lineno)
+    return found
+
+
+def imports_model(source):
+    """Whether ``Stream`` in a module is the model, and not a class of another package of that name."""
+    return re.search(r"notifications\.models import [^\n]*\bStream\b|import models", source) is not None
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_package_streams_writes_streams(path):
+    source = path.read_text()
+    if "notifications_stream" in source or imports_model(source):
+        assert writes_of(source) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'cursor.execute("UPDATE notifications_stream SET unread = 0")',
+        'cursor.execute(f"insert into notifications_stream ({columns}) VALUES ({marks})")',
+        "cursor.execute('DELETE FROM \"notifications_stream\" WHERE user_id = 1')",
+        "Stream.objects.filter(user=1).update(unread=0)",
+        "Stream(user_id=1).save()",
+        'bulk.update(Stream, ("head",), ("user_id",), rows)',
+        "models.Stream.objects.create(user_id=1)",
+    ],
+)
+def test_a_writer_is_found(line):
+    assert writes_of(line) == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'cursor.execute("DELETE FROM notifications_stream WHERE 0")',
+        'cursor.execute("SELECT head FROM notifications_stream")',
+        "router.db_for_write(Stream)",
+        "Stream._meta.pk.target_field",
+    ],
+)
+def test_what_does_not_write_is_not_found(line):
+    assert writes_of(line) == []
