@@ -1,4 +1,4 @@
-"""What ``manage.py doctor`` looks at: what can only be known by asking the database, the layer and the workers."""
+"""The checks of ``manage.py doctor``, which need the database, the channel layer and the workers."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from notifications.diagnosis import database, processes
 from notifications.diagnosis.finding import ERROR, Finding
 
 
-def diagnose(*, patience: float = 10.0, page: str | None = None) -> Iterator[Finding]:
-    """Look at one thing after the other. Ends early where nothing behind it could be looked at.
+def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Finding]:
+    """Run the checks and yield their findings. Ends where the later checks could not run.
 
-    ``patience`` are the seconds that a job may take that does nothing. ``page`` is the origin of a page, such as
-    ``https://example.com``: would it be let in?
+    ``timeout`` is how many seconds the round trip of a job may take. ``page`` is an origin, such as
+    ``https://example.com``, of which to check whether its pages may open a WebSocket.
     """
-    looks = (
-        database.clocks,
-        database.numbers,
-        database.counts,
-        processes.layer,
-        processes.workers,
-        processes.outbound,
+    checks = (
+        database.check_clock,
+        database.check_numbering,
+        database.check_unread_counts,
+        processes.check_doorbell,
+        processes.check_workers,
+        processes.check_outbound,
     )
-    yield processes.versions()
-    for look in (database.reach, database.migrated):
-        finding = guarded(look)
+    yield processes.check_versions()
+    for check in (database.check_connection, database.check_tables):
+        finding = run_check(check)
         yield finding
         if finding.state == ERROR:
             return
-    for look in looks:
-        yield guarded(look)
+    for check in checks:
+        yield run_check(check)
     if page is not None:
-        yield processes.admitted(page)
-    yield guarded(lambda: processes.round_trip(patience))
+        yield processes.check_origin(page)
+    yield run_check(lambda: processes.check_round_trip(timeout))
 
 
-def guarded(look: Callable[[], Finding]) -> Finding:
-    """Look; a database that does not answer is a finding too."""
+def run_check(check: Callable[[], Finding]) -> Finding:
+    """Run a check; an error of the database is a finding too."""
     try:
-        return look()
+        return check()
     except (DatabaseError, InterfaceError) as exc:
         reason = " ".join(str(exc).split())[:300]
         return Finding(
-            what="database",
+            check="database",
             state=ERROR,
-            words=f"It refuses: {reason}.",
-            remedy="Look at DATABASES, at the database's own log, and at the disk.",
+            message=f"The database raised an error: {reason}.",
+            remedy="Check DATABASES, the log of the database server, and free space on its disk.",
         )

@@ -1,4 +1,4 @@
-"""The database: does it answer, has it our tables, is its clock ours, and is everything numbered and counted."""
+"""Checks of the database: connection, tables, clock, numbering and unread counts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Notification
 from notifications.streams import recount
 
-#: Seconds: clocks that differ by more are said, and changes that have waited for so long for their number.
-MAX_CLOCK_SKEW_SECONDS, LEFT = 2.0, 3.0
-#: Users whose unread count is wrong that are named.
+#: Seconds by which the clocks of the database and of this machine may differ.
+MAX_CLOCK_SKEW_SECONDS = 2.0
+#: Seconds within which some process must number pending changes.
+NUMBERING_SECONDS = 3.0
+#: Users with a wrong unread count that are named.
 MAX_USERS_NAMED = 10
 
 
-def reach() -> Finding:
-    """Whether the database answers, and how quickly."""
+def check_connection() -> Finding:
+    """Check that the database answers, and its options on SQLite."""
     db = connection()
     times = []
     with db.cursor() as cursor:
@@ -37,51 +39,51 @@ def reach() -> Finding:
         if db.vendor == "sqlite":
             cursor.execute("PRAGMA journal_mode")
             figures["journal_mode"] = cursor.fetchone()[0]
-    words = f"{db.vendor} ({db.alias}) answers in {figures['ms']} ms."
+    message = f"{db.vendor} ({db.alias}) answers in {figures['ms']} ms."
     problems = []
     if figures.get("journal_mode") not in (None, "wal", "memory"):
         problems.append(
-            f"Its journal mode is {figures['journal_mode']}: readers and writers wait for one another."
+            f"Its journal mode is {figures['journal_mode']}: readers and writers block each other."
         )
     if not begins_with_lock(db):
         problems.append("A transaction that reads before it writes may fail with 'database is locked'.")
     if problems:
         return Finding(
-            what="database",
+            check="database",
             state=WARNING,
-            words=" ".join([words, *problems]),
+            message=" ".join([message, *problems]),
             remedy=f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
             figures=figures,
         )
-    return Finding(what="database", state=OK, words=words, figures=figures)
+    return Finding(check="database", state=OK, message=message, figures=figures)
 
 
-def migrated() -> Finding:
-    """Whether the tables are those of this version."""
+def check_tables() -> Finding:
+    """Check that all migrations are applied and all indexes exist."""
     executor = MigrationExecutor(connection())
     leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
     missing = [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(leaves)]
     if missing:
         return Finding(
-            what="tables",
+            check="tables",
             state=ERROR,
-            words=f"Migrations are missing: {', '.join(missing)}.",
-            remedy="Run: manage.py migrate.",
+            message=f"Migrations are not applied: {', '.join(missing)}.",
+            remedy="Run manage.py migrate.",
             figures={"missing": missing},
         )
     if lost := sorted(missing_indexes()):
         return Finding(
-            what="tables",
+            check="tables",
             state=ERROR,
-            words=f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite claims of jobs fail.",
-            remedy="Run their CREATE INDEX, which manage.py sqlmigrate prints for the migrations of notifications.",
+            message=f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite jobs cannot be claimed.",
+            remedy="Run their CREATE INDEX statements, which manage.py sqlmigrate notifications prints.",
             figures={"missing_indexes": lost},
         )
-    return Finding(what="tables", state=OK, words="All migrations of notifications are applied.")
+    return Finding(check="tables", state=OK, message="All migrations of notifications are applied.")
 
 
 def missing_indexes() -> set[str]:
-    """Return the names of this app's indexes that are not in the database, or that PostgreSQL has not finished."""
+    """Return the names of this app's indexes that are missing, or that PostgreSQL has not finished building."""
     sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
     if connection().vendor == "postgresql":
         sql = (
@@ -96,39 +98,44 @@ def missing_indexes() -> set[str]:
         }
 
 
-def clocks() -> Finding:
-    """Whether the database's clock, by which leases are counted, is about ours."""
+def check_clock() -> Finding:
+    """Check that the clock of the database, which leases use, agrees with the clock of this machine."""
     skew = (database_now() - datetime.now(UTC)).total_seconds()
     figures = {"seconds": round(skew, 3)}
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         return Finding(
-            what="clock",
+            check="clock",
             state=WARNING,
-            words=f"The database's clock is {skew:+.1f} s beside the one of this machine.",
-            remedy="Let both machines keep time by NTP: times in the inbox and of delayed jobs are wrong otherwise.",
+            message=f"The clock of the database differs by {skew:+.1f} s from the clock of this machine.",
+            remedy="Synchronize both by NTP. Until then times in the inbox and of delayed jobs are wrong.",
             figures=figures,
         )
-    return Finding(what="clock", state=OK, words="The database's clock is ours.", figures=figures)
+    return Finding(
+        check="clock",
+        state=OK,
+        message="The clock of the database agrees with the clock of this machine.",
+        figures=figures,
+    )
 
 
-def numbers() -> Finding:
-    """Whether somebody numbers what was left over: each web process and each worker does, once a second."""
-    waiting = rows_without_number()
-    until = time.monotonic() + LEFT
-    while (left := waiting & rows_without_number()) and time.monotonic() < until:
+def check_numbering() -> Finding:
+    """Check that pending changes are numbered, which each web process and each worker does once a second."""
+    pending = find_unnumbered_rows()
+    until = time.monotonic() + NUMBERING_SECONDS
+    while (left := pending & find_unnumbered_rows()) and time.monotonic() < until:
         time.sleep(0.25)
     if left:
         return Finding(
-            what="numbers",
+            check="numbering",
             state=ERROR,
-            words=f"{len(left)} changes have waited for their number for {LEFT:g} s: nobody is told of them.",
-            remedy="Start a web process or a worker; where there is one, look for a transaction that holds their rows.",
+            message=f"{len(left)} changes were not numbered within {NUMBERING_SECONDS:g} s, so they are not shown.",
+            remedy="Start a web process or a worker. If one is running, find the transaction that locks their rows.",
             figures={"waiting": len(left)},
         )
-    return Finding(what="numbers", state=OK, words="No change waits for its number.", figures={"waiting": 0})
+    return Finding(check="numbering", state=OK, message="All changes are numbered.", figures={"waiting": 0})
 
 
-def rows_without_number() -> set[Any]:
+def find_unnumbered_rows() -> set[Any]:
     return {
         id
         for model in (Notification, Job)
@@ -136,18 +143,18 @@ def rows_without_number() -> set[Any]:
     }
 
 
-def counts() -> Finding:
-    """Whether the number on each bell is that of the unread notifications."""
+def check_unread_counts() -> Finding:
+    """Check the unread count of each user against their notifications."""
     wrong = recount.find_wrong_counts()
     if wrong:
         named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
             " and others" if len(wrong) > MAX_USERS_NAMED else ""
         )
         return Finding(
-            what="unread",
+            check="unread",
             state=ERROR,
-            words=f"The number on the bell is wrong for {len(wrong)} users: {named}.",
-            remedy="Run: manage.py doctor --recount. Then find out who changed rows past this app.",
+            message=f"The unread count is wrong for {len(wrong)} users: {named}.",
+            remedy="Run manage.py doctor --recount. Then find the program that changes rows without this app.",
             figures={"wrong": {str(user): list(pair) for user, pair in wrong.items()}},
         )
-    return Finding(what="unread", state=OK, words="The number on every bell is right.")
+    return Finding(check="unread", state=OK, message="The unread count of every user is right.")

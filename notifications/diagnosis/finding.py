@@ -1,4 +1,4 @@
-"""What an examination finds."""
+"""The result of one check of ``manage.py doctor``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """``what`` was looked at, how it is (``state``: ok, warning or error), in words, and what to do about it."""
+    """The result of a check: ``state`` is ok, warning or error; ``figures`` are for ``--json``."""
 
-    what: str
+    check: str
     state: str
-    words: str
+    message: str
     remedy: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
 
 
 def ms(seconds: float) -> float:
-    """Return milliseconds, as they are shown."""
+    """Return milliseconds, rounded for output."""
     return round(seconds * 1000, 1)

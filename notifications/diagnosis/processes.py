@@ -1,4 +1,4 @@
-"""The processes: what is installed, who hears of whom, who runs jobs, and does a job that does nothing come back."""
+"""Checks of the processes: versions, doorbell, workers, outbound calls, origins, and the round trip of a job."""
 
 from __future__ import annotations
 
@@ -29,59 +29,59 @@ from notifications.realtime import doorbell
 from notifications.realtime.auth import origin
 from notifications.realtime.doorbell import channel_layer
 
-#: Seconds: a probe that takes longer is said. A ring that is lost costs 5 s, until the position check.
-SLOW = 3.0
+#: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
+SLOW_ROUND_TRIP_SECONDS = 3.0
 
 
-def versions() -> Finding:
-    """What is installed, and what is known to be wrong with it."""
+def check_versions() -> Finding:
+    """Check for installed versions that are known not to work."""
     found = {"python": platform.python_version(), "django": django.get_version()}
     for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    words = ", ".join(f"{name} {number}" for name, number in found.items())
+    message = ", ".join(f"{name} {number}" for name, number in found.items())
     if (
         "channels_redis" in channel_layer.configured_path()
         and int(found.get("redis", "0").split(".")[0]) >= 8
     ):
         return Finding(
-            what="versions",
+            check="versions",
             state=WARNING,
-            words=f"redis {found['redis']} closes the layer's idle connections every 5 s.",
-            remedy='Install redis before 8: pip install "redis>=7.4,<8".',
+            message=f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
+            remedy='Install a version below 8: pip install "redis>=7.4,<8".',
             figures=found,
         )
-    return Finding(what="versions", state=OK, words=words, figures=found)
+    return Finding(check="versions", state=OK, message=message, figures=found)
 
 
-def layer() -> Finding:
-    """By which way processes hear of one another, and whether a channel layer brings what it takes."""
+def check_doorbell() -> Finding:
+    """Check the transport of the doorbell; a channel layer must deliver a message."""
     way = doorbell.transport_name()
     path = channel_layer.configured_path()
     if not path:
-        return Finding(what="doorbell", state=OK, words=f"By {way}.", figures={"way": way})
+        return Finding(check="doorbell", state=OK, message=f"Rings go by {way}.", figures={"way": way})
     try:
         seconds = channel_layer.measure_round_trip()
     except Exception as exc:  # whatever a layer raises
         return Finding(
-            what="doorbell",
+            check="doorbell",
             state=ERROR,
-            words=f"The {way} does not bring a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
-            remedy="Start it, or correct CHANNEL_LAYERS. Until then news take up to 5 s.",
+            message=f"The {way} did not deliver a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
+            remedy="Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown.",
             figures={"way": way},
         )
     return Finding(
-        what="doorbell",
+        check="doorbell",
         state=OK,
-        words=f"The {way} brings a message in {ms(seconds)} ms.",
+        message=f"The {way} delivers a message in {ms(seconds)} ms.",
         figures={"way": way, "ms": ms(seconds)},
     )
 
 
-def workers() -> Finding:
-    """Who runs jobs, and how many wait for how long."""
+def check_workers() -> Finding:
+    """Check that live workers take the jobs that are due."""
     now = database_now()
     live = list(Worker.objects.using(database()).filter(lease_until__gte=now).order_by("id"))
     jobs = Job.objects.using(database())
@@ -92,65 +92,68 @@ def workers() -> Finding:
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),
-        "places": sum(worker.concurrency for worker in live),
+        "slots": sum(worker.concurrency for worker in live),
         "due": due.count(),
         "oldest_waits_seconds": round(waits, 1),
         "paused": list(paused_queues()),
     }
-    words = f"{len(live)} live, {figures['running']} of {figures['places']} places taken; {figures['due']} jobs wait"
-    words += f", the oldest for {waits:.0f} s." if figures["due"] else "."
-    in_vain = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
-    if live and (names := list(in_vain[:10])):
+    message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; "
+    message += f"{figures['due']} jobs waiting"
+    message += f", the oldest for {waits:.0f} s." if figures["due"] else "."
+    unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
+    if live and (names := list(unserved_queues[:10])):
         return Finding(
-            what="workers",
+            check="workers",
             state=ERROR,
-            words=f"No live worker takes the jobs of {', '.join(names)}; {words}",
-            remedy="Start one that does: manage.py run_jobs, with --queue for these, or without.",
+            message=f"No live worker takes the jobs of {', '.join(names)}; {message}",
+            remedy="Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",
             figures=figures,
         )
     if live:
-        return Finding(what="workers", state=OK, words=words, figures=figures)
+        return Finding(check="workers", state=OK, message=message, figures=figures)
     return Finding(
-        what="workers",
+        check="workers",
         state=ERROR if waits > MIN_WAIT_SECONDS else WARNING,
-        words=f"No worker is alive; {figures['due']} jobs wait"
+        message=f"No worker is alive; {figures['due']} jobs waiting"
         + (f", the oldest for {waits:.0f} s." if figures["due"] else "."),
-        remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve by ASGI.",
+        remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
         figures=figures,
     )
 
 
-def outbound() -> Finding:
-    """What the calls of live workers to other servers are doing, as of their last renewal."""
+def check_outbound() -> Finding:
+    """Check the circuits of outbound calls of live workers, as of the last renewal of their leases."""
     live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
-    said = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
+    overviews = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
     open_ = sorted(
-        {at["origin"] for state in said.values() for at in state["origins"] if at["circuit"] != "closed"}
+        {at["origin"] for state in overviews.values() for at in state["origins"] if at["circuit"] != "closed"}
     )
     if open_:
         return Finding(
-            what="outbound",
+            check="outbound",
             state=WARNING,
-            words=f"Not called now, because they fail: {', '.join(open_)}.",
-            remedy="Nothing, if the fault is theirs: they are tried again by themselves.",
-            figures={"workers": said},
+            message=f"The circuit is open, because calls failed, for {', '.join(open_)}.",
+            remedy="If those servers are at fault, wait: they are called again automatically.",
+            figures={"workers": overviews},
         )
-    busy, waiting = (sum(state[name] for state in said.values()) for name in ("busy", "waiting"))
-    words = (
-        f"{busy} calls under way, {waiting} waiting; every circuit is closed." if said else "No calls yet."
+    busy, waiting = (sum(state[name] for state in overviews.values()) for name in ("busy", "waiting"))
+    message = (
+        f"{busy} calls in progress, {waiting} waiting; every circuit is closed."
+        if overviews
+        else "No calls yet."
     )
-    return Finding(what="outbound", state=OK, words=words, figures={"workers": said})
+    return Finding(check="outbound", state=OK, message=message, figures={"workers": overviews})
 
 
-def admitted(page: str) -> Finding:
-    """Whether a page of this origin may open a WebSocket where it was itself got from."""
+def check_origin(page: str) -> Finding:
+    """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
     found = origin.parts(page)
     if found is None:
         return Finding(
-            what="origin",
+            check="origin",
             state=ERROR,
-            words=f"{page!r} is no origin.",
-            remedy="An origin is scheme, host and port of a page: https://example.com",
+            message=f"{page!r} is not an origin.",
+            remedy="An origin is the scheme, host and port of a page: https://example.com",
         )
     request = HttpRequest()
     host = page.split("://")[1]
@@ -158,17 +161,17 @@ def admitted(page: str) -> Finding:
     request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
     listed = found in map(origin.parts, settings.ORIGINS)
     if listed or origin.is_allowed([page.encode()], request):
-        return Finding(what="origin", state=OK, words=f"Pages of {page} may connect.")
+        return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
     return Finding(
-        what="origin",
+        check="origin",
         state=ERROR,
-        words=f"Pages of {page} may not connect: the server does not answer for that host.",
-        remedy="Add the host to ALLOWED_HOSTS; for pages of another host, their origin to NOTIFICATIONS['ORIGINS'].",
+        message=f"Pages of {page} may not connect: the server does not answer for that host.",
+        remedy="Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
     )
 
 
-def round_trip(patience: float) -> Finding:
-    """Ask for a job that does nothing, and wait for its end: the queue, a worker, the doorbell both ways."""
+def check_round_trip(timeout: float) -> Finding:
+    """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
     now = database_now()
     live = Worker.objects.using(database()).filter(lease_until__gte=now)
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
@@ -176,42 +179,44 @@ def round_trip(patience: float) -> Finding:
     if served and queue is None:
         queue = min(served[0])
     if queue is None or queue in paused_queues():
-        why = f"the queue {queue} is paused" if queue else "there is no worker"
-        return Finding(what="round trip", state=WARNING, words=f"Not tried: {why}.", remedy="See above.")
+        reason = f"the queue {queue} is paused" if queue else "there is no worker"
+        return Finding(
+            check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."
+        )
     alias = next((alias for alias in task_backends if has_job_tasks(task_backends[alias])), None)
     if alias is None:
         return Finding(
-            what="round trip",
+            check="round trip",
             state=WARNING,
-            words="Not tried: no backend in TASKS is notifications.jobs.backend.JobBackend.",
-            remedy="See manage.py check.",
+            message="Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
+            remedy="Run manage.py check.",
         )
     start = time.perf_counter()
     try:
-        join(probe.using(backend=alias, queue_name=queue).enqueue(), patience, listen=doorbell.listen)
+        join(probe.using(backend=alias, queue_name=queue).enqueue(), timeout, listen=doorbell.listen)
     except TimeoutError:
         return Finding(
-            what="round trip",
+            check="round trip",
             state=ERROR,
-            words=f"A job that does nothing was not done within {patience:g} s.",
-            remedy="Look at the log of the workers. Where all their places are taken, start another one.",
+            message=f"A job that does nothing did not finish within {timeout:g} s.",
+            remedy="Check the log of the workers. If all their slots are in use, start another worker.",
         )
     except (JobFailed, JobCancelled, JobDoesNotExist) as exc:
         return Finding(
-            what="round trip",
+            check="round trip",
             state=ERROR,
-            words=f"The probe failed: {exc}",
-            remedy="See manage.py jobs list.",
+            message=f"The job failed: {exc}",
+            remedy="Run manage.py jobs list.",
         )
     seconds = time.perf_counter() - start
     figures = {"ms": ms(seconds)}
-    words = f"A job was asked for, run and heard of in {figures['ms']} ms."
-    if seconds > SLOW:
+    message = f"A job was enqueued, executed and reported in {figures['ms']} ms."
+    if seconds > SLOW_ROUND_TRIP_SECONDS:
         return Finding(
-            what="round trip",
+            check="round trip",
             state=WARNING,
-            words=f"{words} Rings seem to be lost, or the workers are busy.",
-            remedy="Compare the way of the doorbell above with the one that the other processes log at their start.",
+            message=f"{message} Rings are lost, or the workers are busy.",
+            remedy="Compare the doorbell above with the one that the other processes log at their start.",
             figures=figures,
         )
-    return Finding(what="round trip", state=OK, words=words, figures=figures)
+    return Finding(check="round trip", state=OK, message=message, figures=figures)

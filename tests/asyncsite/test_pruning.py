@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from asyncsite import tasks
@@ -59,9 +60,20 @@ def test_the_command_deletes_reports_too(aged, capsys):
     """--days counts for them as well."""
     aged(91), aged(10)
     call_command("prune")
-    assert capsys.readouterr().out.endswith("1 reports deleted.\n")
+    assert capsys.readouterr().out.endswith("1 report deleted.\n")
     call_command("prune", days=9)
     assert not Report.objects.exists()
+
+
+def test_a_database_error_while_reports_are_deleted(aged, monkeypatch):
+    """A message instead of a traceback."""
+
+    def fail(kept):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("asyncsite.management.commands.prune.prune_reports", fail)
+    with pytest.raises(CommandError, match=r"Not all rows were deleted: database is locked\. Try again\."):
+        call_command("prune")
 
 
 def test_an_owner_deletes_a_report(person, make_report):

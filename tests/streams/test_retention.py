@@ -131,7 +131,7 @@ def test_the_command_says_what_it_did(user, capsys):
     age(Notification, 2)
     call_command(Command())
     call_command(Command(), days=1)
-    assert capsys.readouterr().out == "0 rows deleted.\n1 rows deleted.\n"
+    assert capsys.readouterr().out == "0 rows deleted.\n1 row deleted.\n"
     with pytest.raises(CommandError, match="0 or more"):
         call_command(Command(), days=-1)
 

@@ -1,6 +1,4 @@
-"""``manage.py prune``: the app's command, and the site's reports."""
-
-from datetime import timedelta
+"""``manage.py prune``: the command of the app, which deletes old reports too."""
 
 from asyncsite.pruning import prune_reports
 from notifications.management.commands import prune
@@ -12,7 +10,6 @@ class Command(prune.Command):
         "and reports older than REPORT_RETENTION_DAYS."
     )
 
-    def handle(self, *args, days, **options):
-        super().handle(*args, days=days, **options)
-        deleted = prune_reports(None if days is None else timedelta(days=days))
-        self.stdout.write(f"{deleted} reports deleted.")
+    def prune(self, kept):
+        super().prune(kept)
+        self.print_deleted(prune_reports(kept), "report")

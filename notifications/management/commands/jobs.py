@@ -1,4 +1,4 @@
-"""``manage.py jobs``: look at jobs, cancel them, have them tried again; pause and resume queues."""
+"""``manage.py jobs``: list, show, cancel and retry jobs; pause and resume queues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_JOBS_LISTED = 1_000_000
 
 
 class Command(BaseCommand):
-    help = "Look at jobs, cancel them, have them tried again; pause and resume queues."
+    help = "List, show, cancel and retry jobs; pause and resume queues."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -32,21 +32,21 @@ class Command(BaseCommand):
         listing.add_argument("--state", choices=Job.State.values)
         listing.add_argument("--queue")
         listing.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
-        listing.add_argument("--limit", type=int, default=50, help="at most so many (50)")
-        show = verbs.add_parser("show", help="show one job, with its attempts and what they raised")
+        listing.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
+        show = verbs.add_parser("show", help="show one job, with its attempts and their tracebacks")
         show.add_argument("id", type=job_id)
-        for verb, words in (
-            ("cancel", "cancel queued jobs at once, and ask running ones to end"),
-            ("retry", "queue jobs again that failed or were cancelled"),
+        for verb, help_text in (
+            ("cancel", "cancel queued jobs, and request that running ones end"),
+            ("retry", "queue failed or cancelled jobs again"),
         ):
-            verbs.add_parser(verb, help=words).add_argument("ids", nargs="+", type=job_id, metavar="ID")
-        for verb, words in (
-            ("pause", "let no more jobs of a queue begin; running ones go on"),
-            ("resume", "let jobs of a queue begin again"),
+            verbs.add_parser(verb, help=help_text).add_argument("ids", nargs="+", type=job_id, metavar="ID")
+        for verb, help_text in (
+            ("pause", "stop starting jobs of a queue; running ones go on"),
+            ("resume", "start jobs of a queue again"),
         ):
-            verbs.add_parser(verb, help=words).add_argument("queue")
-        for each in verbs.choices.values():
-            each.add_argument("--json", action="store_true", help="a JSON object a line")
+            verbs.add_parser(verb, help=help_text).add_argument("queue")
+        for subparser in verbs.choices.values():
+            subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         if self._called_from_command_line:
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         try:
             getattr(self, verb)(**options)
         except Error as exc:
-            raise CommandError(f"The database does not take it now ({exc}). Try again.") from exc
+            raise CommandError(f"Database error: {exc}. Try again.") from exc
 
     def list(
         self, state: str | None, queue: str | None, user: str | None, limit: int, **options: Any
@@ -62,40 +62,44 @@ class Command(BaseCommand):
         if not 1 <= limit <= MAX_JOBS_LISTED:
             raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
         rows = Job.objects.using(database()).order_by("-id")
-        for field, value in (("state", state), ("queue_name", queue), ("user", user and key_of(user))):
+        for field, value in (("state", state), ("queue_name", queue), ("user", user and user_key_of(user))):
             if value is not None:
                 rows = rows.filter(**{field: value})
         paused = set(queues.paused_queues())
-        in_vain = set(unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
+        unserved_ids = set(unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
         for job in rows[:limit]:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))
                 continue
-            details = [job.title, problem(job), "its queue is paused" if job.queue_name in paused else ""]
-            if job.pk in in_vain:
+            details = [
+                job.title,
+                error_detail(job),
+                "its queue is paused" if job.queue_name in paused else "",
+            ]
+            if job.pk in unserved_ids:
                 details.append("waiting for a worker")
             if job.done:
                 details.pop()
-            words = " | ".join(" ".join(detail.split()) for detail in details if detail)
-            self.stdout.write(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {words}")
+            text = " | ".join(" ".join(detail.split()) for detail in details if detail)
+            self.stdout.write(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {text}")
 
     def show(self, id: UUID, **options: Any) -> None:
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
             raise CommandError(
-                f"There is no job {id}. It may be pruned already; `jobs list` shows what there is."
+                f"There is no job {id}. It may have been pruned; `jobs list` shows the existing ones."
             )
         attempts = list(Attempt.objects.using(database()).filter(job=id).order_by("number"))
         if options["json"]:
             self.stdout.write(
-                json.dumps({**item(job), "attempts": [attempt_item(each) for each in attempts]})
+                json.dumps({**item(job), "attempts": [attempt_item(attempt) for attempt in attempts]})
             )
             return
         facts = {
             "Title": job.title,
             "Task": job.task_path,
             "State": f"{job.state}, attempt {job.attempt} of {job.max_attempts}",
-            "Error": problem(job),
+            "Error": error_detail(job),
             "User": job.user_id,
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
@@ -104,7 +108,7 @@ class Command(BaseCommand):
             "Not before": None if job.done else serializers.format_time(job.run_after),
             "Started": serializers.format_time(job.started_at),
             "Finished": serializers.format_time(job.finished_at),
-            "Cancel asked": serializers.format_time(job.cancel_requested_at),
+            "Cancelling": serializers.format_time(job.cancel_requested_at),
         }
         for name, value in facts.items():
             if value not in (None, ""):
@@ -118,19 +122,18 @@ class Command(BaseCommand):
     def cancel(self, ids: Any, **options: Any) -> None:
         became = manual.cancel(ids)
         for id, what in became.items():
-            self.say(
-                options, f"{id} {'is asked to end' if what == 'asked' else what}", id=str(id), became=what
-            )
-        self.refuse(set(ids) - became.keys(), "Only a queued or running job can be cancelled.")
+            text = "cancellation requested" if what == "asked" else what
+            self.report(options, f"{id} {text}", id=str(id), became=what)
+        self.fail_for(set(ids) - became.keys(), "Only a queued or running job can be cancelled.")
 
     def retry(self, ids: Any, **options: Any) -> None:
         try:
             queued = manual.retry(ids)
         except TooManyJobs as exc:
-            raise CommandError(f"Not all are queued again: their owner has too many. {exc}") from exc
+            raise CommandError(f"Not all jobs were queued again: the owner has too many. {exc}") from exc
         for id in queued:
-            self.say(options, f"{id} queued again", id=str(id), became="queued")
-        self.refuse(set(ids) - set(queued), "Only a job that failed or was cancelled is tried again.")
+            self.report(options, f"{id} queued again", id=str(id), became="queued")
+        self.fail_for(set(ids) - set(queued), "Only a failed or cancelled job can be retried.")
 
     def pause(self, queue: str, **options: Any) -> None:
         self.set_queue(queues.pause, queue, options, "paused")
@@ -143,17 +146,17 @@ class Command(BaseCommand):
             change(queue)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
-        self.say(options, f"Queue {queue} is {became}.", queue=queue, paused=became == "paused")
+        self.report(options, f"Queue {queue} is {became}.", queue=queue, paused=became == "paused")
 
-    def say(self, options: Any, words: str, **fields: Any) -> None:
-        self.stdout.write(json.dumps(fields) if options["json"] else words)
+    def report(self, options: Any, text: str, **fields: Any) -> None:
+        self.stdout.write(json.dumps(fields) if options["json"] else text)
 
-    def refuse(self, ids: set[UUID], rule: str) -> None:
-        """Say of these jobs what they are instead, and end with exit code 1, if there are any."""
+    def fail_for(self, ids: set[UUID], rule: str) -> None:
+        """Raise CommandError with the states of these jobs, if there are any."""
         states = dict(Job.objects.using(database()).filter(pk__in=ids).values_list("pk", "state"))
         if ids:
-            which = ", ".join(f"{id} is {states.get(id, 'not there')}" for id in sorted(ids))
-            raise CommandError(f"{which}. {rule}")
+            listed = ", ".join(f"{id} is {states.get(id, 'unknown')}" for id in sorted(ids))
+            raise CommandError(f"{listed}. {rule}")
 
 
 def job_id(text: str) -> UUID:
@@ -161,11 +164,11 @@ def job_id(text: str) -> UUID:
         return UUID(text)
     except ValueError as exc:
         raise ArgumentTypeError(
-            f"{text[:100]!r} is no id. An id is a UUID, as `jobs list` shows it."
+            f"{text[:100]!r} is not an id. An id is a UUID, as printed by `jobs list`."
         ) from exc
 
 
-def key_of(username: str) -> Any:
+def user_key_of(username: str) -> Any:
     users = get_user_model()
     try:
         return users._default_manager.get_by_natural_key(username).pk
@@ -174,7 +177,7 @@ def key_of(username: str) -> Any:
 
 
 def item(job: Job) -> dict[str, Any]:
-    """A job as the API shows it, and what operators ask for."""
+    """Return a job as the API serializes it, with user, queue, priority and worker."""
     return {
         **json.loads(serializers.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
@@ -199,5 +202,5 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def problem(job: Job) -> str:
+def error_detail(job: Job) -> str:
     return (serializers.job_error(job) or {}).get("detail") or ""

@@ -1,4 +1,4 @@
-"""``manage.py new_epoch``: after a database was restored from a backup."""
+"""``manage.py new_epoch``: begin a new epoch after the database was restored from a backup."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from notifications.db.transactions import turn_autocommit_on
 
 class Command(BaseCommand):
     help = (
-        "Begin a new epoch. Run it after restoring a backup, before the site is up again: browsers that have seen "
-        "what the backup has not then start from a snapshot. On PostgreSQL a failover is noticed without it. "
+        "Begin a new epoch. Run it after restoring a backup, before the site is started: browsers that have received "
+        "changes that the backup lacks then start from a snapshot. On PostgreSQL it is not needed after a failover. "
         "Prints the epoch."
     )
 
@@ -24,4 +24,4 @@ class Command(BaseCommand):
         try:
             self.stdout.write(streams.begin_epoch())
         except Error as exc:
-            raise CommandError(f"The epoch is as it was: the database is away ({exc}). Try again.") from exc
+            raise CommandError(f"The epoch was not changed: {exc}. Try again.") from exc

@@ -1,4 +1,4 @@
-"""``manage.py notify USERNAME TITLE``: tell somebody something from a terminal or a script."""
+"""``manage.py notify USERNAME TITLE``: notify a user from a terminal or a script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifications.models import Notification
 
 
 class Command(BaseCommand):
-    help = "Put a notification into the inbox of a user; it is shown at once where they are. Prints its id."
+    help = "Notify a user. The notification is pushed to their browsers. Prints its id."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--body", default="", help="at most 2,000 characters")
         parser.add_argument("--url", help="a path that begins with one '/', or an http(s) address")
         parser.add_argument("--level", choices=Notification.Level.values, default="info")
-        parser.add_argument("--key", default="", help="replaces the unread notifications with the same key")
+        parser.add_argument("--key", default="", help="archives the unread notifications with the same key")
 
     def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
         if self._called_from_command_line:
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             user = users._default_manager.get_by_natural_key(username)
         except users.DoesNotExist as exc:
             raise CommandError(
-                f"There is no user {username!r}. Check the spelling, or create them first."
+                f"There is no user {username!r}. Check the spelling, or create the user first."
             ) from exc
         fields = {name: options[name] for name in ("body", "url", "level", "key")}
         try:
@@ -41,7 +41,5 @@ class Command(BaseCommand):
         except (TypeError, ValueError) as exc:
             raise CommandError(f"Nothing was sent. {exc}") from exc
         except Error as exc:
-            raise CommandError(
-                f"Nothing was sent: the database does not take it now ({exc}). Try again."
-            ) from exc
+            raise CommandError(f"Nothing was sent: {exc}. Try again.") from exc
         self.stdout.write(str(id))

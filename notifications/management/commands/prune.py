@@ -1,4 +1,4 @@
-"""``manage.py prune``: delete what is past its retention."""
+"""``manage.py prune``: delete rows that are past their retention."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ class Command(BaseCommand):
     help = "Delete notifications archived, and jobs finished, longer ago than NOTIFICATIONS['RETENTION']."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=float, help="another retention, in days")
+        parser.add_argument("--days", type=float, help="retention in days, instead of the setting")
 
     def handle(self, *args: Any, days: float | None, **options: Any) -> None:
         if self._called_from_command_line:
             turn_autocommit_on()
         if days is not None and not 0 <= days < 100_000:
             raise CommandError(f"--days is {days}. It must be 0 or more.")
-        kept = settings.RETENTION if days is None else timedelta(days=days)
         try:
-            deleted = retention.prune(times.now() - kept)
+            self.prune(None if days is None else timedelta(days=days))
         except Error as exc:
-            raise CommandError(
-                f"The database does not take it now ({exc}). Try again; nothing is half done."
-            ) from exc
-        self.stdout.write(f"{deleted} rows deleted.")
+            raise CommandError(f"Not all rows were deleted: {exc}. Try again.") from exc
+
+    def prune(self, kept: timedelta | None) -> None:
+        """Delete rows that ended longer ago than ``kept``, by default the setting, and print how many."""
+        deleted = retention.prune(times.now() - (settings.RETENTION if kept is None else kept))
+        self.print_deleted(deleted, "row")
+
+    def print_deleted(self, count: int, noun: str) -> None:
+        self.stdout.write(f"{count} {noun}{'' if count == 1 else 's'} deleted.")

@@ -1,4 +1,4 @@
-"""``manage.py run_jobs``: a worker process."""
+"""``manage.py run_jobs``: run a worker."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--queue", action="append", default=[], help="only this queue; may be given several times"
+            "--queue", action="append", default=[], help="run jobs of this queue only; may be repeated"
         )
-        parser.add_argument("--concurrency", type=int, help="jobs at a time (NOTIFICATIONS['CONCURRENCY'])")
+        parser.add_argument(
+            "--concurrency", type=int, help="jobs to run at a time (NOTIFICATIONS['CONCURRENCY'])"
+        )
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
         if self._called_from_command_line:
@@ -38,13 +40,13 @@ class Command(BaseCommand):
                 check_queue_name(name)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
-        asyncio.run(self.work(queue, concurrency or settings.CONCURRENCY))
+        asyncio.run(self.run_worker(queue, concurrency or settings.CONCURRENCY))
 
-    async def work(self, queues: list[str], concurrency: int) -> None:
+    async def run_worker(self, queues: list[str], concurrency: int) -> None:
         from notifications.jobs.worker.worker import Worker
         from notifications.realtime import doorbell
 
-        keep_signals_apart()
+        reset_signals_in_forks()
         worker = Worker(listen=doorbell.listen, queues=queues, concurrency=concurrency)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,11 +56,11 @@ class Command(BaseCommand):
         self.stdout.write("The worker has ended.")
 
 
-def keep_signals_apart() -> None:
-    """See that SIGTERM ends a process that a task forks, and that this one does not hear of it.
+def reset_signals_in_forks() -> None:
+    """Reset the handlers of SIGTERM and SIGINT in processes that tasks fork.
 
-    The fork inherits the worker's handlers, and before Python 3.12 the pipe through which asyncio hears of signals. One
-    that comes before these are gone has to wait.
+    A fork inherits the worker's handlers and, before Python 3.12, the pipe by which asyncio receives signals: SIGTERM
+    for the child would stop the worker. Signals are blocked until the child has reset them.
     """
     signals = {signal.SIGTERM, signal.SIGINT}
     thread = threading.local()

@@ -1,4 +1,4 @@
-"""``manage.py watch USERNAME``: a user's stream in the terminal."""
+"""``manage.py watch USERNAME``: print a user's stream as it changes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from django.db import InterfaceError, OperationalError, connections
 
 from notifications.realtime import doorbell, frames, reader
 
-#: Seconds between two looks when nothing rings.
+#: Seconds between two reads while no ring comes.
 POLL_INTERVAL_SECONDS = 5.0
 
 
 class Command(BaseCommand):
-    help = "Show what a user is told and how their jobs go, as it happens. Ctrl-C ends it and says how to resume."
+    help = (
+        "Print the notifications and jobs of a user as they change. Ctrl-C stops it and prints how to resume."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
         parser.add_argument(
-            "--since", metavar="EPOCH:SEQ", help="begin after this position; a watch says its own at its end"
+            "--since", metavar="EPOCH:SEQ", help="start after this position, as printed at the end of a watch"
         )
-        parser.add_argument("--json", action="store_true", help="one sync frame of the protocol a line")
-        parser.add_argument("--once", action="store_true", help="end when everything until now was shown")
+        parser.add_argument(
+            "--json", action="store_true", help="print one sync frame of the protocol per line"
+        )
+        parser.add_argument("--once", action="store_true", help="stop when all existing changes are printed")
 
     def handle(self, *args: Any, username: str, since: str | None, **options: Any) -> None:
         users = get_user_model()
@@ -55,11 +59,11 @@ class Command(BaseCommand):
     def show(
         self, user: Any, epoch: str | None, seq: int | None, shown: Shown, as_json: bool
     ) -> tuple[str | None, int | None, bool]:
-        """Print what followed a position; return where that ends, and whether there is more."""
+        """Print the changes after a position; return the new position, and whether there are more."""
         try:
             text = frames.unnumbered(reader.catch_up(user, epoch, seq).frame)
         except (OperationalError, InterfaceError) as exc:
-            self.stderr.write(f"The database is away, watching goes on when it is back: {exc}")
+            self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()
             return epoch, seq, False
         frame = json.loads(text)
@@ -74,45 +78,45 @@ class Command(BaseCommand):
 
 
 class Shown:
-    """What was shown last of each item, so that an active job is shown when it has changed."""
+    """The version of each item that was printed last, so that an active job is printed when it has changed."""
 
     def __init__(self) -> None:
         self.states: dict[str, Any] = {}
 
     def changed(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return those of these items that were not shown like this."""
-        news = []
+        """Return those of these items that were not printed in this version."""
+        changed = []
         for item in items:
             state = item["version"] if item["kind"] == "job" else item["seq"]
             if self.states.get(item["id"]) != state:
                 self.states[item["id"]] = state
-                news.append(item)
-        return news
+                changed.append(item)
+        return changed
 
 
 def position(since: str | None) -> tuple[str | None, int | None]:
-    """Return the epoch and seq that ``EPOCH:SEQ`` names; neither of it means: from a snapshot."""
+    """Return the epoch and seq of ``EPOCH:SEQ``; None for both means a snapshot."""
     if since is None:
         return None, None
     epoch, colon, seq = since.rpartition(":")
     if not (colon and epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
         raise CommandError(
-            f"--since is {since[:100]!r}. It must be EPOCH:SEQ, as the end of a watch says it."
+            f"--since is {since[:100]!r}. It must be EPOCH:SEQ, as printed at the end of a watch."
         )
     return epoch, int(seq)
 
 
 def line(item: dict[str, Any]) -> str:
-    """Return an item as one line: its place in the stream, what it is, how it is, its title and details."""
+    """Return an item as one line: its seq, kind, state or level, title and details."""
     if item["kind"] == "job":
         progress = item["progress"]
-        how = item["state"]
+        state = item["state"]
         details = [item["title"], item["error"]["detail"] if item["error"] else ""]
         if progress and not item["done"]:
             total = "" if progress["total"] is None else f" of {progress['total']}"
             details.append(f"{progress['current']}{total} {progress['message']}".strip())
     else:
-        how = "archived" if item["archived_at"] else "read" if item["read_at"] else item["level"]
+        state = "archived" if item["archived_at"] else "read" if item["read_at"] else item["level"]
         details = [item["title"], item["body"], item["url"] or ""]
-    words = " | ".join(" ".join(detail.split()) for detail in details if detail)
-    return f"{item['seq'] or '-':>6}  {item['kind']:<12}  {how:<9}  {words}"
+    text = " | ".join(" ".join(detail.split()) for detail in details if detail)
+    return f"{item['seq'] or '-':>6}  {item['kind']:<12}  {state:<9}  {text}"
