@@ -66,7 +66,9 @@ class Command(BaseCommand):
             if value is not None:
                 rows = rows.filter(**{field: value})
         paused = set(queues.paused_queues())
-        unserved_ids = set(unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True))
+        unserved_ids = set(
+            unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True)
+        )
         for job in rows[:limit]:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))
