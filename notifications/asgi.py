@@ -82,7 +82,7 @@ class Application:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self.hub.forget_closed_here()
+                self.hub.forget_closed_hub()
             if message["type"] == "lifespan.shutdown":
                 await self.hub.close_current_hub()
             await send({"type": f"{message['type']}.complete"})

@@ -147,7 +147,7 @@ def check_outbound() -> Finding:
 
 def check_origin(page: str) -> Finding:
     """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
-    found = origin.parts(page)
+    found = origin.parse_origin(page)
     if found is None:
         return Finding(
             check="origin",
@@ -159,7 +159,7 @@ def check_origin(page: str) -> Finding:
     host = page.split("://")[1]
     request.META.update({"HTTP_HOST": host, "SERVER_NAME": found[1], "SERVER_PORT": found[2]})
     request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
-    listed = found in map(origin.parts, settings.ORIGINS)
+    listed = found in map(origin.parse_origin, settings.ORIGINS)
     if listed or origin.is_allowed([page.encode()], request):
         return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
     return Finding(

@@ -74,7 +74,7 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> Ht
         finally:
             accepted.slot.release()
         with suppress(NoThread):  # then the response shows the job as it was
-            accepted = replace(accepted, job=await current_hub.questions.run(_reread, accepted.job))
+            accepted = replace(accepted, job=await current_hub.query_pool.run(_reread, accepted.job))
     return _response(request, accepted)
 
 

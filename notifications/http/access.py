@@ -20,7 +20,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     """
     if not is_signed_in(request):
         raise Problem(401, "You are not signed in. Sign in and try again.")
-    if not page_user.is_meant(request.META.get("QUERY_STRING", ""), request.user.pk):
+    if not page_user.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
         raise Problem(401, "A different user has signed in since this page was loaded. Reload it.")
     if request.method != method and not (request.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD" if method == "GET" else method

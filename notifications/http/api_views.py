@@ -43,7 +43,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
     user = request.user.pk
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-    reader.number_first([user])
+    reader.number_if_needed([user])
     # Arguments and results may be large, and items do not show them.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
     if (state := request.GET.get("state")) is not None:
@@ -73,7 +73,7 @@ async def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
             await job_waiting.wait_until_done(id, seconds)
         finally:
             slot.release()
-        job = await current_hub.questions.run(_get_job, job.user_id, id)
+        job = await current_hub.query_pool.run(_get_job, job.user_id, id)
     if is_not_modified(job_etag(job), request):
         response = prevent_caching(HttpResponse(status=304, headers={"ETag": job_etag(job)}))
         if not job.done:
@@ -140,7 +140,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     category = request.GET.get("category")
     if "\0" in (category or ""):
         raise Problem(422, "category must not contain NUL characters.", field="category")
-    reader.number_first([user])
+    reader.number_if_needed([user])
     epoch, position = streams.epoch(), changes.position(user)
     page = listing.read_newest(
         user,
@@ -205,7 +205,7 @@ def _read_job_and_acquire_slot(request: HttpRequest, id: UUID, seconds: int) -> 
 
 def _get_numbered_job(user: Any, id: UUID) -> Job:
     """Return a job of the user (key) after numbering their rows. Raises Problem 404, also for jobs of other users."""
-    reader.number_first([user])
+    reader.number_if_needed([user])
     return _get_job(user, id)
 
 

@@ -26,9 +26,9 @@ async def wait_until_done(job_id: UUID, seconds: float) -> None:
     """
     current_hub = hub.current_hub()
     if task := get_server_task():
-        current_hub.waiting.add(task)
+        current_hub.waiting_requests.add(task)
     with contextlib.suppress(NoThread), waits.wait_for(job_id, doorbell.listen) as future:
-        hub_ends = asyncio.ensure_future(current_hub.ending.wait())
+        hub_ends = asyncio.ensure_future(current_hub.stopping.wait())
         job_ends = asyncio.wrap_future(future)
         either: list[asyncio.Future[Any]] = [job_ends, hub_ends]
         try:

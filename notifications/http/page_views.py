@@ -25,7 +25,7 @@ from notifications.http.decorators import View, exempt_from_project
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
-from notifications.realtime.reader import number_first
+from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 from notifications.streams.inbox import mark
 from notifications.streams.marking import mark_all_read, pending_reads
@@ -61,7 +61,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     """Show a page of the user's notifications, newest first."""
     user = request.user.pk
     after = _parse_position(request.GET["after"]) if "after" in request.GET else None
-    number_first([user])
+    number_if_needed([user])
     position = pages.read_stream_position(user)
     context = {
         "notifications_position": position,
@@ -91,7 +91,7 @@ def mark_read(request: HttpRequest) -> HttpResponse:
 def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """Show the progress of a job of the user, or its result."""
     user = request.user.pk
-    number_first([user])
+    number_if_needed([user])
     position = pages.read_stream_position(user)
     job = _get_job(request, id)
     context = {

@@ -20,7 +20,7 @@ from notifications.http.request_resources import release_connections
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
-from notifications.realtime.auth.sessions import session_of
+from notifications.realtime.auth.sessions import authenticating_session_key
 from notifications.realtime.transports.poll import Poll
 from notifications.realtime.transports.sse import EventStream
 from notifications.request_limits import header
@@ -52,7 +52,7 @@ async def sync(request: HttpRequest) -> HttpResponse:
     if is_not_modified(catch_up.etag, request):
         response = HttpResponse(status=304)
     else:
-        response = HttpResponse(frames.unnumbered(catch_up.frame), content_type="application/json")
+        response = HttpResponse(frames.encode_unnumbered(catch_up.frame), content_type="application/json")
     response["ETag"] = catch_up.etag
     if seconds:
         response["Preference-Applied"] = f"wait={seconds}"
@@ -80,9 +80,9 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     return _set_event_headers(StreamingHttpResponse(_stream_events(stream_request, slot)))
 
 
-def _read_catch_up(request: HttpRequest) -> reader.CatchUp:
+def _read_catch_up(request: HttpRequest) -> reader.SyncResponse:
     stream_request = _parse_sync_request(request)
-    return reader.catch_up(stream_request.user, stream_request.epoch, stream_request.seq)
+    return reader.read_sync(stream_request.user, stream_request.epoch, stream_request.seq)
 
 
 def _parse_sync_request(request: HttpRequest) -> StreamRequest:
@@ -101,10 +101,12 @@ def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
 
 
 def _stream_request(request: HttpRequest, epoch: str | None, seq: int | None) -> StreamRequest:
-    return StreamRequest(user=request.user.pk, session=session_of(request), epoch=epoch, seq=seq)
+    return StreamRequest(
+        user=request.user.pk, session=authenticating_session_key(request), epoch=epoch, seq=seq
+    )
 
 
-async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: int) -> reader.CatchUp:
+async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: int) -> reader.SyncResponse:
     slot = require_wait_slot(stream_request.user)
     try:
         await release_connections()
@@ -115,7 +117,7 @@ async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: in
             (stream_request.epoch, stream_request.seq),
             if_none_match(request),
         )
-        catch_up = await poll.answer(seconds)
+        catch_up = await poll.wait_for_change(seconds)
     finally:
         slot.release()
     if poll.bye is close_reasons.SIGNED_OUT:
@@ -132,7 +134,7 @@ async def _stream_events(stream_request: StreamRequest, slot: WaitSlot) -> Async
     try:
         await release_connections()
         stream = EventStream(hub.current_hub(), stream_request.user, stream_request.session)
-        async with aclosing(stream.events(stream_request.epoch, stream_request.seq)) as events:
+        async with aclosing(stream.stream(stream_request.epoch, stream_request.seq)) as events:
             async for event in events:
                 yield event
     finally:

@@ -1,4 +1,4 @@
-"""Why the server ends a connection, and whether the client should come back."""
+"""Why the server closes a connection, and whether the client should reconnect."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from notifications.serializers import encode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bye:
-    """An end: close ``code`` and ``reason``, ``detail`` for people, and how long (ms, from and up to) to wait before
-    coming back; None: a client should not come back."""
+    """A reason to close: the close code, the ``reason`` for programs, the ``detail`` for people.
+
+    ``reconnect_after_ms`` is the range from which the delay before reconnecting is chosen at random; None means that
+    the client should not reconnect.
+    """
 
     code: int
     reason: str
     detail: str
-    after: tuple[int, int] | None = None
+    reconnect_after_ms: tuple[int, int] | None = None
 
-    def frame(self) -> str:
-        """Return the frame that is sent before the server closes."""
-        wait = random.randint(*self.after) if self.after else 0
+    def encode(self) -> str:
+        """Return the bye frame, which is sent before the server closes."""
+        delay_ms = random.randint(*self.reconnect_after_ms) if self.reconnect_after_ms else 0
         return encode(
             {
                 "op": "bye",
                 "code": self.code,
                 "reason": self.reason,
                 "detail": self.detail,
-                "reconnect": self.after is not None,
-                "after_ms": wait,
+                "reconnect": self.reconnect_after_ms is not None,
+                "after_ms": delay_ms,
             }
         )
 
 
-class Refused(Exception):
-    """What a client sent ends its connection; carries the Bye."""
+class ProtocolViolation(Exception):
+    """A client sent a frame that ends its connection."""
 
     def __init__(self, bye: Bye) -> None:
         super().__init__(bye.reason)
@@ -45,44 +48,52 @@ RECONNECT_SOON_MS = (500, 5_000)
 RECONNECT_LATER_MS = (30_000, 40_000)
 
 GOING_AWAY = Bye(
-    code=4000, reason="going_away", detail="The server is stopping. Come back soon.", after=RECONNECT_SOON_MS
+    code=4000,
+    reason="going_away",
+    detail="The server is stopping. Reconnect soon.",
+    reconnect_after_ms=RECONNECT_SOON_MS,
 )
 DATABASE_UNAVAILABLE = Bye(
     code=4000,
     reason="going_away",
-    detail="The server cannot be asked now. Come back soon.",
-    after=RECONNECT_SOON_MS,
+    detail="The server cannot reach its database. Reconnect soon.",
+    reconnect_after_ms=RECONNECT_SOON_MS,
 )
-SIGNED_OUT = Bye(code=4401, reason="signed_out", detail="Nobody is signed in here, or no longer.")
+SIGNED_OUT = Bye(
+    code=4401, reason="signed_out", detail="You are not signed in, or no longer. Sign in and reconnect."
+)
 NO_HELLO = Bye(
-    code=4408, reason="no_hello", detail="No hello came within 10 seconds.", after=RECONNECT_SOON_MS
+    code=4408,
+    reason="no_hello",
+    detail="The client sent no hello within 10 seconds.",
+    reconnect_after_ms=RECONNECT_SOON_MS,
 )
 TOO_SLOW = Bye(
     code=4408,
     reason="too_slow",
-    detail="An ack that was asked for is 30 seconds late.",
-    after=RECONNECT_SOON_MS,
+    detail="A requested ack is 30 seconds late.",
+    reconnect_after_ms=RECONNECT_SOON_MS,
 )
 TOO_BIG = Bye(code=4409, reason="too_big", detail="A frame may have at most 4096 bytes.")
 TOO_MANY_SOCKETS = Bye(
     code=4429,
     reason="too_many_sockets",
     detail="This user has too many open connections.",
-    after=RECONNECT_LATER_MS,
+    reconnect_after_ms=RECONNECT_LATER_MS,
 )
 TOO_MANY_FRAMES = Bye(
     code=4429,
     reason="too_many_frames",
-    detail="At most 60 frames are read in 10 seconds.",
-    after=RECONNECT_LATER_MS,
+    detail="A client may send at most 60 frames in 10 seconds.",
+    reconnect_after_ms=RECONNECT_LATER_MS,
 )
 TOO_MANY_SYNCS = Bye(
     code=4429,
     reason="too_many_syncs",
-    detail="At most 10 syncs are answered in 10 seconds.",
-    after=RECONNECT_LATER_MS,
+    detail="A client may send at most 10 syncs in 10 seconds.",
+    reconnect_after_ms=RECONNECT_LATER_MS,
 )
-BAD_JSON = Bye(code=4400, reason="bad_json", detail="A frame must be a text frame of JSON.")
+BAD_JSON = Bye(code=4400, reason="bad_json", detail="A frame must be a text message of valid JSON.")
 NOT_OBJECT = Bye(code=4400, reason="not_object", detail="A frame must be one JSON object.")
 BAD_OP = Bye(code=4400, reason="bad_op", detail="The op must be hello (once), sync, ack or ping.")
 NOT_HELLO = Bye(code=4400, reason="not_hello", detail="The first frame must be hello.")

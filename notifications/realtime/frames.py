@@ -4,68 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from notifications.realtime.servers.framing import websocket_frame
+from notifications.realtime.servers.websocket_frames import encode_text_frame
 from notifications.serializers import encode, encoded_size
 
-#: Seconds between two beats.
-BEAT = 25
-#: Bytes of all items in one frame, which with what is around them stays below 128 KiB; of a snapshot; of active jobs.
-FRAME_BYTES = 127 * 1024
-SNAPSHOT_BYTES = 64 * 1024
-JOBS_BYTES = 48 * 1024
-#: Numbers of one frame for which its bytes are kept: more may be of use to a crowd, and each costs as much memory.
-MAX_ENCODED = 16
-#: What asks for an ack.
+BEAT_INTERVAL_SECONDS = 25
+#: Bytes of all items in a frame. With its other keys, a frame stays below the 128 KiB of the protocol.
+MAX_FRAME_BYTES = 127 * 1024
+#: Bytes of the items of a snapshot, and of the active jobs in a frame.
+MAX_SNAPSHOT_BYTES = 64 * 1024
+MAX_JOBS_BYTES = 48 * 1024
+#: Encodings of one frame that are kept, one per number. Each takes as much memory as the frame.
+MAX_CACHED_ENCODINGS = 16
+#: Requests an acknowledgment.
 ACK = '"ack":true,'
 
 
 class Frame:
-    """A frame that is numbered for each subscriber, and encoded once for all subscribers with the same number."""
+    """A frame that is numbered for each subscriber and encoded once for all subscribers with the same number."""
 
-    __slots__ = ("_encoded", "_head", "_size", "op", "seq", "tail")
+    __slots__ = ("_encodings", "_head", "_size", "op", "seq", "tail")
 
     def __init__(self, op: str, tail: str, seq: int | None = None) -> None:
-        """``tail``: the text after ``{"op":…,"n":…,``; ``seq``: the position after it, None if it does not move it."""
+        """``tail`` is the text after ``{"op":…,"n":…,``; ``seq`` the position after the frame, None if unchanged."""
         self.op = op
         self.tail = tail
         self.seq = seq
         self._head = f'{{"op":"{op}","n":'
         self._size = len(self._head) + 1 + (len(tail) if tail.isascii() else len(tail.encode()))
-        self._encoded: dict[int, bytes] = {}
+        self._encodings: dict[int, bytes] = {}
 
     def size(self, n: int) -> int:
-        """Return the bytes of its text with this number, without ``ack``."""
+        """Return the size in bytes of the text with number ``n``, without ``ack``."""
         return self._size + len(str(n))
 
     def text(self, n: int, ack: bool) -> str:
-        """Return its text with this number; ``ack``: it asks for one."""
+        """Return the JSON text with number ``n``. ``ack`` requests an acknowledgment."""
         return f"{self._head}{n},{ACK if ack else ''}{self.tail}"
 
     def encoded(self, n: int, ack: bool) -> bytes:
-        """Return the same as a WebSocket frame."""
+        """Return the text as a WebSocket frame."""
         key = -n if ack else n
-        encoded = self._encoded.get(key)
+        encoded = self._encodings.get(key)
         if encoded is None:
-            if len(self._encoded) >= MAX_ENCODED:
-                self._encoded.clear()
-            encoded = self._encoded[key] = websocket_frame(self.text(n, ack).encode())
+            if len(self._encodings) >= MAX_CACHED_ENCODINGS:
+                self._encodings.clear()
+            encoded = self._encodings[key] = encode_text_frame(self.text(n, ack).encode())
         return encoded
 
 
-def fit(texts: Iterable[str], limit: int) -> list[str]:
-    """Return the first of these texts, as many as fit ``limit`` bytes with their commas; the first one always."""
-    kept: list[str] = []
-    total = 0
+def take_fitting(texts: Iterable[str], max_bytes: int) -> list[str]:
+    """Return as many of these texts, from the first on, as fit ``max_bytes`` with their commas; at least one."""
+    fitting: list[str] = []
+    total_bytes = 0
     for text in texts:
-        total += encoded_size([text])
-        if kept and total > limit:
+        total_bytes += encoded_size([text])
+        if fitting and total_bytes > max_bytes:
             break
-        kept.append(text)
-    return kept
+        fitting.append(text)
+    return fitting
 
 
-def welcome(subscriber: str) -> Frame:
-    return Frame("welcome", f'"subscriber":{encode(subscriber)},"protocol":1,"beat":{BEAT}}}')
+def welcome(subscriber_id: str) -> Frame:
+    return Frame(
+        "welcome", f'"subscriber":{encode(subscriber_id)},"protocol":1,"beat":{BEAT_INTERVAL_SECONDS}}}'
+    )
 
 
 def change(prev: int, seq: int, unread: int, items: list[str]) -> Frame:
@@ -80,7 +82,7 @@ def jobs(items: list[str]) -> Frame:
 def sync(
     epoch: str, prev: int | None, seq: int, unread: int, items: list[str], jobs: list[str] | None
 ) -> Frame:
-    """A catch-up up to ``seq``: ``prev`` None is a reset; ``jobs`` None says that more follows."""
+    """Return a catch-up frame up to ``seq``. ``prev`` None makes it a reset, ``jobs`` None says that more follow."""
     start = "null" if prev is None else prev
     reset = "true" if prev is None else "false"
     more = "true" if jobs is None else "false"
@@ -93,8 +95,8 @@ def sync(
     )
 
 
-def unnumbered(frame: Frame) -> str:
-    """Return the text of a frame for HTTP, where frames have no ``n``."""
+def encode_unnumbered(frame: Frame) -> str:
+    """Return the JSON text of a frame for HTTP, where frames have no ``n``."""
     return f'{{"op":"{frame.op}",{frame.tail}'
 
 

@@ -1,6 +1,6 @@
-"""A few threads of the hub's own for questions to the database.
+"""Threads of the hub for database queries.
 
-Never the thread that ``sync_to_async`` shares: there a slow view or a job's query would hold up every push.
+They are not the thread that ``sync_to_async`` shares, where a slow view or a job's query would delay every push.
 """
 
 from __future__ import annotations
@@ -16,57 +16,56 @@ from typing import Any
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
 
-#: Seconds that the end waits for the threads, all together.
+#: Seconds that the end of a hub waits for all threads.
 SHUTDOWN_TIMEOUT_SECONDS = 2.0
 
 
 class Pool:
-    """``await pool.run(work, …)`` runs work in one of ``size`` daemon threads, which start as they are needed."""
+    """``await pool.run(function, …)`` calls a function in one of ``size`` daemon threads, started when needed."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
-        self._threads = self._executor()
+        self._executor = self._make_executor()
 
-    def run(self, work: Callable[..., Any], *args: Any) -> asyncio.Future:
-        """Return a future of the running loop with what ``work(*args)`` returns or raises.
+    def run(self, function: Callable[..., Any], *args: Any) -> asyncio.Future:
+        """Return a future of the running loop with the result or error of ``function(*args)``.
 
-        If no thread can be started the future fails with ``NoThread``. Nothing is raised here, so that what a caller
-        has marked as being under way ends, in every case, with the future.
+        Never raises: if no thread can be started, the future fails with ``NoThread``. So a caller that has marked the
+        call as running can always reset the mark when the future is done.
         """
         future = asyncio.get_running_loop().create_future()
         try:
-            call = self._threads.submit(_with_deadlines, work, *args)
+            call = self._executor.submit(_run_with_deadlines, function, *args)
         except RuntimeError as exc:
             future.set_exception(exc)
         else:
-            call.add_done_callback(partial(_answer, future))
+            call.add_done_callback(partial(_forward_result, future))
         return future
 
     def close(self) -> list[threading.Thread]:
-        """End the threads, which close their connections, once the work they were given is done. Returns them.
+        """End the threads after their current calls, which closes their connections. Returns the threads.
 
-        Later work is done by new threads: a request may still be answered while the server stops.
+        Later calls start new threads: requests may still be answered while the server stops.
         """
-        ending, self._threads = self._threads, self._executor()
-        return ending.end()
+        closing, self._executor = self._executor, self._make_executor()
+        return closing.end()
 
-    def _executor(self) -> DaemonExecutor:
+    def _make_executor(self) -> DaemonExecutor:
         return DaemonExecutor(self.size, f"notifications-{self.name}", keep_connections=True)
 
 
-def _with_deadlines(work: Callable[..., Any], *args: Any) -> Any:
+def _run_with_deadlines(function: Callable[..., Any], *args: Any) -> Any:
     limit_this_thread()
-    return work(*args)
+    return function(*args)
 
 
-def _answer(future: asyncio.Future, call: Future[Any]) -> None:
-    # The loop may have been closed meanwhile: nobody waits any more.
-    with contextlib.suppress(RuntimeError):
-        future.get_loop().call_soon_threadsafe(_settle, future, call)
+def _forward_result(future: asyncio.Future, call: Future[Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+        future.get_loop().call_soon_threadsafe(_set_result, future, call)
 
 
-def _settle(future: asyncio.Future, call: Future[Any]) -> None:
+def _set_result(future: asyncio.Future, call: Future[Any]) -> None:
     if future.cancelled():
         return
     error = call.exception()
@@ -74,5 +73,5 @@ def _settle(future: asyncio.Future, call: Future[Any]) -> None:
         future.set_result(call.result())
     elif isinstance(error, Exception):
         future.set_exception(error)
-    else:  # in the loop it would end the server
+    else:  # SystemExit and KeyboardInterrupt would end the server's loop
         future.set_exception(RuntimeError(f"It raised {error!r}."))

@@ -1,4 +1,4 @@
-"""The position check: what every process asks the database now and then, so that a lost ring only delays."""
+"""Read the positions of connected users, which every process does every 5 s, so that a lost ring is only a delay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from notifications.streams.changes import Position
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PositionCheck:
-    """The epoch, where the streams of users are, and sums over their active jobs."""
+    """The epoch, stream positions by user, and checksums of active jobs by user."""
 
     epoch: str
     positions: dict[Any, Position]
-    sums: dict[Any, tuple[int, int]]
+    active_sums: dict[Any, tuple[int, int]]
 
 
 def check_positions(users: list[Any]) -> PositionCheck:
-    """Ask for the epoch, and for positions and active jobs of these users (keys)."""
+    """Read the positions and active jobs of these user keys. Runs in a thread."""
     return PositionCheck(
-        epoch=streams.epoch(), positions=changes.positions(users), sums=changes.read_active_sums(users)
+        epoch=streams.epoch(), positions=changes.positions(users), active_sums=changes.read_active_sums(users)
     )

@@ -1,4 +1,4 @@
-"""One look at the database for everybody who waits for it, and what is sent of it. Runs in a thread."""
+"""Read changes for many users in one pass, and encode them as frames. All functions run in a thread."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseFault
 
-from notifications import serializers, streams
+from notifications import streams
 from notifications.db.damaged_rows import is_damage, log_damage
 from notifications.models import Notification
 from notifications.realtime import frames
+from notifications.serializers import encode_item, encoded_size
 from notifications.streams import changes
 from notifications.streams.changes import MissedChanges, Position
 
 
 @dataclass(kw_only=True, slots=True)
 class ReadRequest:
-    """What to look for: the changes after ``cursors`` of each user (None: a snapshot); of users whom somebody follows
-    live, active jobs that differ from the ``known`` versions; of ``starting`` users, all active jobs."""
+    """What to read, by user key.
+
+    ``cursors`` are positions, of which the changes after each are read; None is a snapshot. For users with subscribers
+    that are followed live, ``known_versions`` has the versions of active jobs that were sent last; jobs that differ
+    are read. For ``syncing_users``, all active jobs are read.
+    """
 
     cursors: dict[Any, set[int | None]] = field(default_factory=dict)
-    known: dict[Any, Mapping[Any, int]] = field(default_factory=dict)
-    starting: set[Any] = field(default_factory=set)
+    known_versions: dict[Any, Mapping[Any, int]] = field(default_factory=dict)
+    syncing_users: set[Any] = field(default_factory=set)
 
-    def of(self, user: Any) -> ReadRequest:
-        """Return what is wanted of one user."""
+    def for_user(self, user: Any) -> ReadRequest:
+        """Return the part of the request for one user."""
         return ReadRequest(
             cursors={user: self.cursors[user]},
-            known={user: self.known[user]} if user in self.known else {},
-            starting=self.starting & {user},
+            known_versions={user: self.known_versions[user]} if user in self.known_versions else {},
+            syncing_users=self.syncing_users & {user},
         )
 
 
 @dataclass(kw_only=True, slots=True)
 class ChangeRange:
-    """What follows ``prev`` (None: a snapshot) up to ``seq``, encoded. ``reset``: it cannot be followed from there."""
+    """The changes after ``prev`` (None for a snapshot) up to ``seq``, encoded.
+
+    ``more`` says that further changes follow after ``seq``, ``reset`` that only a snapshot can follow ``prev``.
+    """
 
     prev: int | None
     seq: int
@@ -45,171 +53,180 @@ class ChangeRange:
     items: list[str]
     more: bool = False
     reset: bool = False
-    _change: frames.Frame | None = None
+    _change_frame: frames.Frame | None = None
 
-    def change(self) -> frames.Frame:
-        """Return the live frame; made once for all who get it."""
-        if self._change is None:
-            self._change = frames.change(self.prev or 0, self.seq, self.unread, self.items)
-        return self._change
+    def change_frame(self) -> frames.Frame:
+        """Return the live frame, which is made once for all subscribers."""
+        if self._change_frame is None:
+            self._change_frame = frames.change(self.prev or 0, self.seq, self.unread, self.items)
+        return self._change_frame
 
-    def sync(self, epoch: str, jobs: list[str]) -> tuple[frames.Frame, bool]:
-        """Return the frame for somebody who catches up, and whether more must follow: rows, or jobs without room."""
-        more = (
-            self.more
-            or serializers.encoded_size(self.items) + serializers.encoded_size(jobs) > frames.FRAME_BYTES
-        )
+    def sync_frame(self, epoch: str, jobs: list[str]) -> tuple[frames.Frame, bool]:
+        """Return the sync frame, and whether another must follow: with more changes, or with jobs that do not fit."""
+        more = self.more or encoded_size(self.items) + encoded_size(jobs) > frames.MAX_FRAME_BYTES
         return frames.sync(epoch, self.prev, self.seq, self.unread, self.items, None if more else jobs), more
 
 
 @dataclass(kw_only=True, slots=True)
 class ReadResult:
-    """What was found: the ``epoch`` where somebody starts, ``positions`` of users, ``spans`` by user and cursor,
-    ``jobs`` frames with active jobs that changed, all ``active`` items, newest first, and ``versions`` of active jobs.
+    """What was read, by user key; ``ranges`` by user key and cursor.
+
+    ``epoch`` is set if there are syncing users. ``job_frames`` have the active jobs that changed, ``active_items`` all
+    active jobs, newest first. ``versions`` are those of active jobs. For ``failed_users`` nothing could be read.
     """
 
     epoch: str | None
     positions: dict[Any, Position] = field(default_factory=dict)
-    spans: dict[tuple[Any, int | None], ChangeRange] = field(default_factory=dict)
-    jobs: dict[Any, list[frames.Frame]] = field(default_factory=dict)
-    active: dict[Any, list[str]] = field(default_factory=dict)
+    ranges: dict[tuple[Any, int | None], ChangeRange] = field(default_factory=dict)
+    job_frames: dict[Any, list[frames.Frame]] = field(default_factory=dict)
+    active_items: dict[Any, list[str]] = field(default_factory=dict)
     versions: dict[Any, dict[Any, int]] = field(default_factory=dict)
-    #: Users of whom something cannot be read; there is nothing else of them here.
-    failed: set[Any] = field(default_factory=set)
+    failed_users: set[Any] = field(default_factory=set)
 
-    def add(self, other: ReadResult) -> None:
-        """Take in what was found for other users."""
+    def update(self, other: ReadResult) -> None:
+        """Add the result for other users."""
         self.epoch = self.epoch or other.epoch
-        for name in ("positions", "spans", "jobs", "active", "versions"):
-            getattr(self, name).update(getattr(other, name))
+        self.positions.update(other.positions)
+        self.ranges.update(other.ranges)
+        self.job_frames.update(other.job_frames)
+        self.active_items.update(other.active_items)
+        self.versions.update(other.versions)
 
 
-def read_changes(wanted: ReadRequest) -> ReadResult:
-    """Look once for many users; for one after the other if something about one of them cannot be read."""
+def read_changes(request: ReadRequest) -> ReadResult:
+    """Read for all users in one pass, or user by user if the rows of one of them are damaged."""
     try:
-        return _look(wanted)
+        return _read(request)
     except Exception as exc:
         if isinstance(exc, DatabaseFault) and not is_damage(exc):
             raise
-    seen = ReadResult(epoch=None)
-    for user in wanted.cursors:
+    result = ReadResult(epoch=None)
+    for user in request.cursors:
         try:
-            seen.add(_look(wanted.of(user)))
+            result.update(_read(request.for_user(user)))
         except Exception as exc:
             if isinstance(exc, DatabaseFault) and not is_damage(exc):
                 raise
             log_damage(f"stream {user}", f"{type(exc).__name__}: {exc}")
-            seen.failed.add(user)
-    return seen
+            result.failed_users.add(user)
+    return result
 
 
-def _look(wanted: ReadRequest) -> ReadResult:
-    """Changes first, active jobs after them: what finishes in between is then in neither, and follows as a change,
-    instead of being shown as running after it was shown as done."""
-    seen = ReadResult(epoch=streams.epoch() if wanted.starting else None)
+def _read(request: ReadRequest) -> ReadResult:
+    # Changes before active jobs. A job that finishes in between is in neither, and follows as a change; in the other
+    # order it would be sent as running after it was sent as finished.
+    result = ReadResult(epoch=streams.epoch() if request.syncing_users else None)
     encoded: dict[Any, str] = {}
-    after = {user: [at for at in cursors if at is not None] for user, cursors in wanted.cursors.items()}
-    found = changes.read_missed(after)
-    for (user, cursor), missed in found.items():
-        seen.positions[user] = missed.position
-        seen.spans[user, cursor] = _change_range(cursor, missed, encoded)
-    fresh = [user for user, cursors in wanted.cursors.items() if None in cursors]
-    positions = changes.positions(fresh)
+    cursors = {
+        user: [each for each in of_user if each is not None] for user, of_user in request.cursors.items()
+    }
+    for (user, cursor), missed in changes.read_missed(cursors).items():
+        result.positions[user] = missed.position
+        result.ranges[user, cursor] = _encode_missed(cursor, missed, encoded)
+    positions = changes.positions([user for user, of_user in request.cursors.items() if None in of_user])
     snapshots = changes.read_snapshots({user: position.head for user, position in positions.items()})
     for user, position in positions.items():
-        seen.positions[user] = position
-        seen.spans[user, None] = _snapshot(position, snapshots.pop(user))
-    _read_active_jobs(wanted, seen)
-    return seen
+        result.positions[user] = position
+        result.ranges[user, None] = _encode_snapshot(position, snapshots.pop(user))
+    _read_active_jobs(request, result)
+    return result
 
 
-class CatchUp(NamedTuple):
-    """A sync frame for a client over HTTP, and the entity tag of what it leads to."""
+class SyncResponse(NamedTuple):
+    """A sync frame for an HTTP client, and the entity tag of the state after it."""
 
     frame: frames.Frame
     etag: str
 
 
-def catch_up(user: Any, epoch: str | None, seq: int | None) -> CatchUp:
-    """Return what answers a client (key) over HTTP who says where it is; None for either: a snapshot."""
-    now = streams.epoch()
-    cursor = seq if epoch == now else None
-    span = None
+def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
+    """Return the sync frame after a client's position, or a snapshot if either part of the position is None."""
+    current_epoch = streams.epoch()
+    cursor = seq if epoch == current_epoch else None
+    change_range = None
     if cursor is not None:
-        span = _change_range(cursor, changes.read_missed({user: [cursor]})[user, cursor], {})
-    if span is None or span.reset:
-        number_first([user])
+        change_range = _encode_missed(cursor, changes.read_missed({user: [cursor]})[user, cursor], {})
+    if change_range is None or change_range.reset:
+        number_if_needed([user])
         position = changes.position(user)
-        span = _snapshot(position, changes.read_snapshot(user, position.head))
-    versions = {} if span.more else changes.read_active_versions([user]).get(user, {})
+        change_range = _encode_snapshot(position, changes.read_snapshot(user, position.head))
+    versions = {} if change_range.more else changes.read_active_versions([user]).get(user, {})
     rows = changes.read_active_jobs(versions)
     versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
-    frame, more = span.sync(now, _encode_active(versions, rows))
-    return CatchUp(frame, etag(user, now, span.seq, {} if more else versions))
+    frame, more = change_range.sync_frame(current_epoch, _encode_active_jobs(versions, rows))
+    return SyncResponse(frame, etag(user, current_epoch, change_range.seq, {} if more else versions))
 
 
 def etag(user: Any, epoch: str, seq: int, versions: Mapping[Any, int]) -> str:
-    """Return the entity tag of where a frame leads: a position, and the versions of the active jobs in it."""
+    """Return the entity tag of a position and the versions of active jobs."""
     state = [user, epoch, seq, *versions.items()]
     return f'"{hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()}"'
 
 
-def number_first(users: list[Any]) -> None:
-    """Number these users where something waits for it, so that a snapshot misses nothing that was committed."""
-    if waiting := changes.find_unnumbered_users(users):
-        streams.number(waiting)
+def number_if_needed(users: list[Any]) -> None:
+    """Number the pending changes of these user keys, so that a snapshot includes everything that is committed."""
+    if unnumbered := changes.find_unnumbered_users(users):
+        streams.number(unnumbered)
 
 
-def _change_range(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) -> ChangeRange:
-    """Encode what was missed, each row once for all cursors, as many rows as fit a frame."""
+def _encode_missed(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) -> ChangeRange:
+    """Encode as many rows as fit a frame. ``encoded`` caches texts, for rows that several cursors have missed."""
     position = missed.position
     if missed.reset:
         return ChangeRange(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
     texts = [_encode_once(row, encoded) for row in missed.rows]
-    items = frames.fit(texts, frames.FRAME_BYTES)
+    items = frames.take_fitting(texts, frames.MAX_FRAME_BYTES)
     more = missed.cut or len(items) < len(texts)
     seq = missed.rows[len(items) - 1].seq if more else position.head
     return ChangeRange(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
 
 
-def _snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
-    newest_first = frames.fit((serializers.encode_item(row) for row in reversed(rows)), frames.SNAPSHOT_BYTES)
+def _encode_snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
+    texts = (encode_item(row) for row in reversed(rows))
+    newest_first = frames.take_fitting(texts, frames.MAX_SNAPSHOT_BYTES)
     return ChangeRange(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
 
 
-def _read_active_jobs(wanted: ReadRequest, seen: ReadResult) -> None:
-    versions = changes.read_active_versions(wanted.cursors)
+def _read_active_jobs(request: ReadRequest, result: ReadResult) -> None:
+    versions = changes.read_active_versions(request.cursors)
     ids: set[Any] = set()
-    for user in wanted.cursors:
-        seen.versions[user] = mine = versions.get(user, {})
-        if user in wanted.known:
-            ids.update(id for id, version in mine.items() if wanted.known[user].get(id) != version)
-        if user in wanted.starting:
-            ids.update(mine)
+    for user in request.cursors:
+        result.versions[user] = user_versions = versions.get(user, {})
+        if user in request.known_versions:
+            known = request.known_versions[user]
+            ids.update(id for id, version in user_versions.items() if known.get(id) != version)
+        if user in request.syncing_users:
+            ids.update(user_versions)
     rows = changes.read_active_jobs(ids)
-    for mine in seen.versions.values():
-        mine.update((id, rows[id].version) for id in mine.keys() & rows.keys())
-    for user, known in wanted.known.items():
-        seen.jobs[user] = []
-        # By the rows: one that was read for somebody who starts may have moved on since its version was.
-        changed = [id for id, version in seen.versions[user].items() if known.get(id) != version]
-        texts = [serializers.encode_item(rows[id]) for id in changed if id in rows]
-        while texts:
-            some = frames.fit(texts, frames.JOBS_BYTES)
-            seen.jobs[user].append(frames.jobs(some))
-            del texts[: len(some)]
-    for user in wanted.starting:
-        seen.active[user] = _encode_active(seen.versions[user], rows)
+    for user_versions in result.versions.values():
+        user_versions.update((id, rows[id].version) for id in user_versions.keys() & rows.keys())
+    for user, known in request.known_versions.items():
+        # Compare the versions of the rows: one that was read for a syncing user may have changed since its version was.
+        changed = [id for id, version in result.versions[user].items() if known.get(id) != version]
+        result.job_frames[user] = _build_job_frames([encode_item(rows[id]) for id in changed if id in rows])
+    for user in request.syncing_users:
+        result.active_items[user] = _encode_active_jobs(result.versions[user], rows)
 
 
-def _encode_active(versions: Mapping[Any, int], rows: Mapping[Any, Any]) -> list[str]:
-    """Items of active jobs, newest first, as many as fit."""
-    return frames.fit((serializers.encode_item(rows[id]) for id in versions if id in rows), frames.JOBS_BYTES)
+def _build_job_frames(texts: list[str]) -> list[frames.Frame]:
+    job_frames = []
+    while texts:
+        fitting = frames.take_fitting(texts, frames.MAX_JOBS_BYTES)
+        job_frames.append(frames.jobs(fitting))
+        del texts[: len(fitting)]
+    return job_frames
+
+
+def _encode_active_jobs(versions: Mapping[Any, int], rows: Mapping[Any, Any]) -> list[str]:
+    """Return the items of active jobs, newest first, as many as fit."""
+    return frames.take_fitting(
+        (encode_item(rows[id]) for id in versions if id in rows), frames.MAX_JOBS_BYTES
+    )
 
 
 def _encode_once(row: Any, encoded: dict[Any, str]) -> str:
     key = (row.id, row.seq)
     text = encoded.get(key)
     if text is None:
-        text = encoded[key] = serializers.encode_item(row)
+        text = encoded[key] = encode_item(row)
     return text

@@ -1,95 +1,90 @@
-"""One connected client, as the hub sees it: its position, what it is owed, and whether it takes a frame now."""
+"""A connected client as the hub sees it: its position, which frames it needs, and whether it can take one now."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
 
-if TYPE_CHECKING:
-    from notifications.realtime.hub import Hub
+
+class HubProtocol(Protocol):
+    """What a subscriber uses of its hub."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def join(self, subscriber: Subscriber) -> Bye | None: ...
+
+    def leave(self, subscriber: Subscriber) -> None: ...
+
+    def catch_up(self, subscriber: Subscriber) -> None: ...
 
 
 class Subscriber:
-    """What the hub needs of a client, whether a WebSocket, a stream of events or a long poll.
+    """Base class of WebSockets, event streams and long polls.
 
-    All of it runs on the server's event loop, and nothing here waits.
+    All methods run on the server's event loop and must not block.
     """
 
-    #: Whether it is one of the sockets of which a user may have so many.
+    #: Whether it counts toward ``NOTIFICATIONS["SOCKETS_PER_USER"]``.
     is_socket = False
 
     __slots__ = (
-        "closed",
         "epoch",
-        "greeted",
         "hub",
-        "owed",
-        "pos",
-        "reset",
-        "session",
-        "synced",
+        "is_closed",
+        "is_started",
+        "is_synced",
+        "needs_snapshot",
+        "needs_sync",
+        "position",
+        "session_key",
         "task",
         "user",
     )
 
-    def __init__(self, hub: Hub, user: Any, session: str | None) -> None:
+    def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
         self.hub = hub
         self.user = user
-        self.session = session
+        self.session_key = session_key
         self.task: Any = asyncio.current_task()
-        self.greeted = False  # it has said where it is
-        self.synced = False  # the first sync frame was sent
-        self.owed = False  # sync frames are owed: a catch-up, or it lags
-        self.reset = False  # they must start with a snapshot
-        self.closed = False
+        self.is_started = False  # the client's position is known
+        self.is_synced = False  # the first catch-up is complete
+        self.needs_sync = False  # sync frames are due; live frames are not sent
+        self.needs_snapshot = False  # the first of them must be a snapshot
+        self.is_closed = False
         self.epoch: str | None = None
-        self.pos = 0
+        self.position = 0
 
-    def begin(self, epoch: str | None, seq: int | None) -> None:
-        """It is there, or (None) nowhere: the first sync frame is a snapshot then."""
-        self.greeted = self.owed = True
+    def start_at(self, epoch: str | None, seq: int | None) -> None:
+        """Set the client's position. None for either means that the first sync frame is a snapshot."""
+        self.is_started = self.needs_sync = True
         if epoch is None or seq is None:
-            self.reset = True
+            self.needs_snapshot = True
         else:
-            self.epoch, self.pos = epoch, seq
+            self.epoch, self.position = epoch, seq
 
     def deliver(self, frame: Frame) -> bool:
-        """Take a frame; False, and nothing is taken, where there is no room for it."""
+        """Send a frame. Returns False, without sending it, if there is no room for it."""
         raise NotImplementedError
 
-    def lag(self) -> None:
-        """Stop following live: what is missed from now on is read up from the position, as there is room."""
-        self.owed = True
+    def stop_following(self) -> None:
+        """Stop live frames; what follows the position comes in sync frames, when there is room."""
+        self.needs_sync = True
 
     def has_room(self) -> bool:
-        """Whether it takes anything at all now; a large frame may still not fit."""
+        """Return whether any frame can be sent now; a large one may still be refused."""
         return True
 
-    def caught_up(self, versions: Mapping[Any, int]) -> None:
-        """A sync frame was taken, and the position moved there; in it were active jobs of these versions."""
-        self.synced = True
+    def handle_synced(self, versions: Mapping[Any, int]) -> None:
+        """Called after a sync frame was delivered and the position set; it contained active jobs in these versions."""
+        self.is_synced = True
 
-    def check_times(self, now: float) -> None:
-        """Do what is due by the clock; called about once a second."""
+    def handle_tick(self, now: float) -> None:
+        """Called about once per second, with the loop's time."""
 
     def close(self, bye: Bye) -> None:
-        """Say why, and take no more. Nothing follows a bye."""
+        """Send the reason and nothing after it."""
         raise NotImplementedError
-
-
-if sys.version_info >= (3, 12):
-
-    def start(coroutine) -> asyncio.Task:
-        """Run a coroutine as a task, its first step at once: most servers take a message without waiting."""
-        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
-
-else:
-
-    def start(coroutine) -> asyncio.Task:
-        """Run a coroutine as a task."""
-        return asyncio.get_running_loop().create_task(coroutine)

@@ -61,7 +61,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
     )
     if is_loaded and not user.is_authenticated:
         return {}
-    page_user_mark = page_user.mark(user.pk) if is_loaded else ""
+    page_user_mark = page_user.make_token(user.pk) if is_loaded else ""
     try:
         urls = _urls(f"?{page_user.PARAMETER}={page_user_mark}" if page_user_mark else "")
     except NoReverseMatch:

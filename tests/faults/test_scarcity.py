@@ -63,8 +63,8 @@ def quickly(monkeypatch):
         ),
         *(
             "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",
-            "realtime.hub.RETRY_SECONDS",
-            "realtime.clock.TICK",
+            "realtime.delivery.RETRY_SECONDS",
+            "realtime.clock.TICK_SECONDS",
         ),
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",
     ):

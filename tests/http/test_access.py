@@ -133,7 +133,7 @@ def test_no_transaction_is_held(user_client, user, monkeypatch):
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     seen = []
     monkeypatch.setattr(
-        api_views.reader, "number_first", lambda users: seen.append(connection.in_atomic_block)
+        api_views.reader, "number_if_needed", lambda users: seen.append(connection.in_atomic_block)
     )
     user_client.get(NOTIFICATIONS)
     assert seen == [False]

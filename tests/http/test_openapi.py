@@ -124,7 +124,7 @@ def test_items_are_as_described(name, row):
 
 @pytest.mark.parametrize("jobs", [None, []])
 def test_frames_are_as_described(jobs):
-    frame = json.loads(frames.unnumbered(frames.sync("e", None, 4, 2, [], jobs)))
+    frame = json.loads(frames.encode_unnumbered(frames.sync("e", None, 4, 2, [], jobs)))
     validator("Sync").validate(frame)
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 

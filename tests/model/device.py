@@ -71,7 +71,7 @@ class Device:
     def ask(self):
         """Ask over HTTP; the answer is under way."""
         follower = self.follower
-        text = frames.unnumbered(reader.catch_up(self.user.pk, follower.epoch, follower.cursor).frame)
+        text = frames.encode_unnumbered(reader.read_sync(self.user.pk, follower.epoch, follower.cursor).frame)
         self.late = (json.loads(text), follower.resets)
 
     def hear_answer(self):

@@ -84,10 +84,10 @@ async def test_an_application_that_starts_again_serves_again(application):
         living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
         events.put_nowait({"type": "lifespan.startup"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.startup.complete"}
-        assert not hub.current_hub().ending.is_set()
+        assert not hub.current_hub().stopping.is_set()
         events.put_nowait({"type": "lifespan.shutdown"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.shutdown.complete"}
-        assert hub.current_hub().ending.is_set()
+        assert hub.current_hub().stopping.is_set()
         await living
 
 

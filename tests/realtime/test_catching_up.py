@@ -66,7 +66,7 @@ async def test_another_epoch_is_a_reset(connect, user):
 
 async def test_a_new_epoch_resets_who_is_connected(connect, user, monkeypatch):
     """A restored backup is noticed by the position check, without a ring."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     before = (await socket.start())["epoch"]
     await in_thread(rows.notices, user, 1)

@@ -178,7 +178,7 @@ async def test_columns_that_cannot_be_read(connect, ask, user, other):
 
 async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, user, other, monkeypatch):
     """Users are looked at one by one then, and its own by the position check as soon as it is mended."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.05)
+    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.05)
     missed, broken, failures = changes.read_missed, True, []
 
     def fail(cursors):

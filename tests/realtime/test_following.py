@@ -199,11 +199,11 @@ async def test_nothing_is_lost_between_a_start_and_the_first_ring(connect, user)
 
 async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
     """The position check finds what no ring told of: changes and active jobs."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(SqliteListener, "_read", lambda self, db: None)
+    monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
     try:
         await in_thread(notify, user, "unheard")
         assert (await socket.hear("change"))["items"][0]["title"] == "unheard"
@@ -217,7 +217,7 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
 
 async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
     """A row that a killed process left without a number is numbered, and so told, by this one."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK", 0.02)
+    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     await in_thread(inbox.build_notification(user.pk, "left").save)
@@ -226,7 +226,7 @@ async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
 
 async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatch):
     """An error while reading loses nothing."""
-    monkeypatch.setattr("notifications.realtime.hub.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.realtime.delivery.RETRY_SECONDS", 0.05)
     socket = await connect(user)
     await socket.start()
     real, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]

@@ -14,7 +14,7 @@ def test_size_is_in_bytes():
 def test_frame_for_http_has_no_number():
     """Its keys are those of the numbered one, without n."""
     frame = frames.sync("e1", None, 3, 1, ["{}"], [])
-    assert json.loads(frames.unnumbered(frame)) == {
+    assert json.loads(frames.encode_unnumbered(frame)) == {
         "op": "sync",
         "epoch": "e1",
         "prev": None,
@@ -25,4 +25,4 @@ def test_frame_for_http_has_no_number():
         "items": [{}],
         "jobs": [],
     }
-    assert "jobs" not in json.loads(frames.unnumbered(frames.sync("e1", 1, 3, 1, ["{}"], None)))
+    assert "jobs" not in json.loads(frames.encode_unnumbered(frames.sync("e1", 1, 3, 1, ["{}"], None)))

@@ -14,8 +14,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications.models import Stream
-from notifications.realtime import clock, hub
-from notifications.realtime.auth import page_user, signout
+from notifications.realtime import clock, delivery, hub
+from notifications.realtime.auth import page_user, session_checker
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
@@ -179,7 +179,7 @@ async def test_a_page_of_somebody_else_is_signed_out(connect, user, other):
     """One that was open before they signed in: its socket would bring it what is theirs."""
 
     def asking(whose):
-        return {"query_string": f"viewer={page_user.mark(whose.pk)}".encode()}
+        return {"query_string": f"viewer={page_user.make_token(whose.pk)}".encode()}
 
     for who in ({"user": user}, {"scope_user": user}):
         await refused_as_signed_out(await connect(**who, **asking(other)))
@@ -201,7 +201,7 @@ async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(conn
     by_session = await connect(scope_user=user, session=mine)
     await by_token.start()
     await by_session.start()
-    assert [one.session for one in hub.current_hub().subscribers()] == [None, mine.session_key]
+    assert [one.session_key for one in hub.current_hub().subscribers()] == [None, mine.session_key]
 
 
 async def test_a_session_that_ends_after_the_middleware_has_read_it(connect, user):
@@ -220,7 +220,7 @@ async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkey
     def away(keys):
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr("notifications.realtime.auth.handshakes.users_signed_in", away)
+    monkeypatch.setattr("notifications.realtime.auth.handshakes.read_users", away)
     bye = await (await connect(cookie=cookie)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000
@@ -242,7 +242,7 @@ async def test_a_user_has_so_many_sockets(connect, user, other, settings):
 
 async def test_hello_must_come_in_time(connect, user, monkeypatch):
     """no_hello, and nothing is read for who says nothing."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
     bye = await (await connect(user)).hear_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
@@ -294,9 +294,9 @@ async def test_who_hangs_up_is_forgotten(connect, user):
 
 async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connect, user, monkeypatch):
     """Only those whose session is no longer valid."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(signout, "AFTER_GUARD", (0.05,))
-    monkeypatch.setattr(clock, "SESSIONS_EVERY", 10**9)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05,))
+    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     stays, goes = await in_thread(sign_in, user), await in_thread(sign_in, user)
     staying, going = await connect(cookie=stays), await connect(cookie=goes)
     await staying.start()
@@ -315,8 +315,8 @@ async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connec
 
 async def test_all_sessions_are_read_again_now_and_then(connect, user, monkeypatch):
     """A session that expires ends the socket, though nobody rang."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(clock, "SESSIONS_EVERY", 2)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await socket.start()
@@ -340,15 +340,15 @@ async def test_a_server_that_stops_says_when_to_come_back(connect, user):
 
 async def test_nobody_waits_at_the_door_for_numbering(connect, user, monkeypatch):
     """Numbering that waits for a lock, of leftovers and before a snapshot, takes no thread of those who are let in."""
-    monkeypatch.setattr(clock, "TICK", 0.01)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.01)
     held, waiting = threading.Event(), threading.Semaphore(0)
 
     def wait_for_a_lock(*args):
         waiting.release()
         held.wait(20)
 
-    monkeypatch.setattr(clock.streams, "number_pending", wait_for_a_lock)
-    monkeypatch.setattr(hub, "number_first", wait_for_a_lock)
+    monkeypatch.setattr(hub.streams, "number_pending", wait_for_a_lock)
+    monkeypatch.setattr(delivery, "number_if_needed", wait_for_a_lock)
     try:
         first = await connect(user)
         await asyncio.to_thread(waiting.acquire, timeout=10)

@@ -17,9 +17,9 @@ class RingsOnly(AppConfig):
 
     def ready(self):
         from notifications.jobs.worker import worker
-        from notifications.realtime import clock
+        from notifications.realtime import hub
 
-        worker.POLL_INTERVAL_SECONDS = clock.CHECK_EVERY = 10**6
+        worker.POLL_INTERVAL_SECONDS = hub.POSITION_CHECK_TICKS = 10**6
         threading.Thread(target=print_when_listening, daemon=True).start()
 
 

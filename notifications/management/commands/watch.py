@@ -61,7 +61,7 @@ class Command(BaseCommand):
     ) -> tuple[str | None, int | None, bool]:
         """Print the changes after a position; return the new position, and whether there are more."""
         try:
-            text = frames.unnumbered(reader.catch_up(user, epoch, seq).frame)
+            text = frames.encode_unnumbered(reader.read_sync(user, epoch, seq).frame)
         except (OperationalError, InterfaceError) as exc:
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()

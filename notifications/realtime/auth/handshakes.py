@@ -1,4 +1,4 @@
-"""Who stands at the door: handshakes that come at once, as after a deploy, are looked up together."""
+"""Resolve the users of WebSocket handshakes, in batches when many come at once, as after a deploy."""
 
 from __future__ import annotations
 
@@ -6,66 +6,66 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from notifications.realtime.auth.sessions import users_signed_in
+from notifications.realtime.auth.sessions import read_users
 
 if TYPE_CHECKING:
     from notifications.realtime.pool import Pool
 
 MAX_SESSIONS_PER_QUERY = 100
-#: Seconds between two lookups at least, so that in a storm each is for many.
-PAUSE = 0.02
+#: Seconds between two queries, so that under load each one resolves many sessions.
+QUERY_INTERVAL_SECONDS = 0.02
 
-Waiting = list[tuple[str | None, asyncio.Future]]
+Batch = list[tuple[str | None, asyncio.Future]]
 
 
 class SessionLookup:
-    """``await door.who(session)``: who comes alone is looked up at once, in a storm some wait 20 ms to go together."""
+    """Resolve session keys to users. A single one is read immediately; under load they wait up to 20 ms for a batch."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._waiting: Waiting = []
-        self._asking = 0
-        self._pausing = False
+        self._waiting: Batch = []
+        self._running_queries = 0
+        self._is_pausing = False
 
-    async def who(self, session: str | None) -> Any | None:
-        """Return the key (pk) of the user who is signed in in this session, None if nobody is. Raises as
-        ``sessions.signed_in`` does."""
+    async def resolve(self, session_key: str | None) -> Any | None:
+        """Return the key (pk) of the user who is signed in with this session, or None.
+
+        Raises the errors that ``sessions.read_user()`` raises.
+        """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((session, future))
-        self._ask()
+        self._waiting.append((session_key, future))
+        self._start_query()
         return await future
 
-    def _ask(self) -> None:
-        if self._waiting and not self._pausing and self._asking < self.pool.size:
-            some, self._waiting = (
-                self._waiting[:MAX_SESSIONS_PER_QUERY],
-                self._waiting[MAX_SESSIONS_PER_QUERY:],
-            )
-            self._ask_for(some)
-            self._pausing = True
-            asyncio.get_running_loop().call_later(PAUSE, self._go_on)
+    def _start_query(self) -> None:
+        if self._waiting and not self._is_pausing and self._running_queries < self.pool.size:
+            batch = self._waiting[:MAX_SESSIONS_PER_QUERY]
+            del self._waiting[:MAX_SESSIONS_PER_QUERY]
+            self._query(batch)
+            self._is_pausing = True
+            asyncio.get_running_loop().call_later(QUERY_INTERVAL_SECONDS, self._end_pause)
 
-    def _go_on(self) -> None:
-        self._pausing = False
-        self._ask()
+    def _end_pause(self) -> None:
+        self._is_pausing = False
+        self._start_query()
 
-    def _ask_for(self, some: Waiting) -> None:
-        self._asking += 1
-        sessions = {session for session, _ in some if session}
-        self.pool.run(users_signed_in, sessions).add_done_callback(partial(self._asked, some))
+    def _query(self, batch: Batch) -> None:
+        self._running_queries += 1
+        session_keys = {session_key for session_key, _ in batch if session_key}
+        self.pool.run(read_users, session_keys).add_done_callback(partial(self._settle, batch))
 
-    def _asked(self, some: Waiting, asked: asyncio.Future) -> None:
-        self._asking -= 1
-        error = asked.exception()
-        if error and len(some) > 1:
-            # It may be one of them alone whose backend fails.
-            for one in some:
-                self._ask_for([one])
-        for session, future in some:
-            if future.done():  # the client has gone
+    def _settle(self, batch: Batch, query: asyncio.Future) -> None:
+        self._running_queries -= 1
+        error = query.exception()
+        if error and len(batch) > 1:
+            # The backend of one user may have failed, which must not refuse the others.
+            for entry in batch:
+                self._query([entry])
+        for session_key, future in batch:
+            if future.done():  # the client has disconnected
                 continue
             if error is None:
-                future.set_result(asked.result().get(session))
-            elif len(some) == 1:
+                future.set_result(query.result().get(session_key))
+            elif len(batch) == 1:
                 future.set_exception(error)
-        self._ask()
+        self._start_query()

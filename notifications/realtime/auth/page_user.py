@@ -1,7 +1,8 @@
-"""For whom a page was made: it may stay open while somebody else signs in in its browser, and send their cookies then.
+"""Bind the URLs of a page to the user for whom the page was rendered.
 
-So the addresses that the template tag gives a page carry a mark of its user, and are refused for anybody else: nobody's
-notifications come into another one's page, nor are they marked as read from there.
+A page may stay open while another user signs in in the same browser, whose cookies it then sends. The template tag adds
+a token of the page's user to its URLs, and requests of any other user are refused: a page never shows the notifications
+of another user, and never marks them as read.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from django.utils.crypto import salted_hmac
 PARAMETER = "viewer"
 
 
-def mark(user: Any, *, secret: str | bytes | None = None) -> str:
-    """Return what tells a user (key) from another one in a browser, without saying who it is."""
+def make_token(user: Any, *, secret: str | bytes | None = None) -> str:
+    """Return a token that differs for each user key and does not disclose it."""
     return salted_hmac("notifications.browser", str(user), secret=secret, algorithm="sha256").hexdigest()[:16]
 
 
-def is_meant(query: str, user: Any) -> bool:
-    """Whether an address with this query string is for this user (key). One without a mark is for anybody."""
+def is_page_of(query: str, user: Any) -> bool:
+    """Return whether a URL with this query string is for this user key. One without a token is for every user."""
     if f"{PARAMETER}=" not in query:
         return True
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    said = parse_qs(query).get(PARAMETER, [""])[0]
-    return said in (mark(user, secret=secret) for secret in secrets)
+    token = parse_qs(query).get(PARAMETER, [""])[0]
+    return token in (make_token(user, secret=secret) for secret in secrets)

@@ -1,7 +1,7 @@
-"""Who is signed in: Django's session, read and never written.
+"""Read who is signed in from Django's sessions, without ever writing to them.
 
-``django.contrib.auth.get_user()`` would flush a session that does not verify, and give one signed with an old secret
-key a new name, which the browser of a WebSocket cannot be told.
+``django.contrib.auth.get_user()`` flushes a session that does not verify, and cycles the key of one signed with a
+fallback of ``SECRET_KEY``. A WebSocket cannot send the new cookie to the browser.
 """
 
 from __future__ import annotations
@@ -28,141 +28,142 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-#: Characters of the session keys that Django makes.
-KEY_LENGTH = 32
+#: Characters of the session keys that Django generates.
+SESSION_KEY_LENGTH = 32
+MAX_USERS_PER_QUERY = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """That a user (key) is signed in, by a session, or (None) in a way of the project's own."""
+class SignIn:
+    """A user key and the session key by which the user is signed in; None for the project's own authentication."""
 
     user: Any
-    session: str | None
+    session_key: str | None
 
 
-def session_key(request: HttpRequest) -> str | None:
-    """Return the session's key that the request's cookie names."""
+def cookie_session_key(request: HttpRequest) -> str | None:
+    """Return the session key in the request's cookie."""
     return request.COOKIES.get(settings.SESSION_COOKIE_NAME)
 
 
-def session_of(request: HttpRequest) -> str | None:
-    """Return the key of the session by which the user of a request is signed in; None if it was another way."""
+def authenticating_session_key(request: HttpRequest) -> str | None:
+    """Return the key of the session that signs in ``request.user``, or None if the user signed in another way."""
     session = getattr(request, "session", None)
-    if session is None or session.get(SESSION_KEY) != _name(request.user):
+    if session is None or not _is_user_of(session.get(SESSION_KEY), request.user):
         return None
-    # One that began with this request is stored at its end, and not before.
-    return session.session_key if session.session_key == session_key(request) else None
+    # A session that was created during this request is not stored before its end.
+    return session.session_key if session.session_key == cookie_session_key(request) else None
 
 
-def says_who_it_is(session: Any, user: Any) -> bool:
-    """Whether a session, as it was read before, is one in which this user is signed in. Nothing is read for it."""
-    return getattr(session, "_session_cache", {}).get(SESSION_KEY) == _name(user)
+def is_session_of(session: Any, user: Any) -> bool:
+    """Return whether an already loaded session signs in this user. Reads nothing."""
+    return _is_user_of(getattr(session, "_session_cache", {}).get(SESSION_KEY), user)
 
 
-def signed_in(key: str | None) -> Any | None:
-    """Return the key (pk) of the user who is signed in in this session, None where nobody is, or no longer.
+def read_user(session_key: str | None) -> Any | None:
+    """Return the key (pk) of the user who is signed in with this session, or None.
 
-    Not signed in any more: the session has ended or expired, the password was changed, the user is gone or not active.
-    Raises the errors of the session's store, the database or the authentication backend.
+    None also if the session has expired, the password was changed, or the user was deleted or is not active. Raises
+    the errors of the session store, the database and the authentication backend.
     """
-    if not key or not key.isprintable():  # PostgreSQL refuses NUL
+    if not session_key or not session_key.isprintable():  # PostgreSQL refuses NUL
         return None
-    store = _store()
-    session = store(key)
+    store = _session_store()
+    session = store(session_key)
     if session.get(SESSION_KEY) is None:
-        if len(key) == KEY_LENGTH and key.isascii() and key.isalnum():
-            # The store of a cache that cannot be asked says that the session is not there; this one raises then.
-            store().exists(key)
+        if len(session_key) == SESSION_KEY_LENGTH and session_key.isascii() and session_key.isalnum():
+            # load() of a cache store also finds no session when the cache is down; exists() raises then.
+            store().exists(session_key)
         return None
-    return _user_of(session, _ask_for_user)
+    return _verify(session, lambda backend, pk: load_backend(backend).get_user(pk))
 
 
-def users_signed_in(keys: Iterable[str]) -> dict[str, Any]:
-    """Return who (key) is signed in in each of these sessions. Raises as ``signed_in`` does.
+def read_users(session_keys: Iterable[str]) -> dict[str, Any]:
+    """Return the user key by session key, for the sessions that sign in a user. Raises as ``read_user()`` does.
 
-    Two queries for all of them, where sessions are in Django's own table and users come from its own backend.
+    Takes two queries in total if sessions are in Django's table and users come from Django's backend.
     """
-    possible = {key for key in keys if key.isprintable()}
-    if _store().load is DatabaseSession.load:
-        return _users_by_table(possible)
-    return {key: signed_in(key) for key in possible}
+    printable = {key for key in session_keys if key.isprintable()}
+    if _session_store().load is DatabaseSession.load:
+        return _read_users_from_table(printable)
+    return {key: read_user(key) for key in printable}
 
 
-def all_signed_in(claims: Sequence[Claim]) -> list[bool]:
-    """Return which of these claims still hold. Raises as ``signed_in`` does."""
-    signed = users_signed_in({claim.session for claim in claims if claim.session})
-    others = _active({claim.user for claim in claims if not claim.session})
+def check_sign_ins(sign_ins: Sequence[SignIn]) -> list[bool]:
+    """Return for each of these whether it is still valid. Raises as ``read_user()`` does."""
+    users = read_users({sign_in.session_key for sign_in in sign_ins if sign_in.session_key})
+    active = _find_active({sign_in.user for sign_in in sign_ins if not sign_in.session_key})
     return [
-        signed.get(claim.session) == claim.user if claim.session else claim.user in others for claim in claims
+        users.get(sign_in.session_key) == sign_in.user if sign_in.session_key else sign_in.user in active
+        for sign_in in sign_ins
     ]
 
 
-def gone(users: Sequence[Any]) -> list[Any]:
-    """Return those of these users (keys) who do not exist. One query for 500 of them."""
-    found: set[Any] = set()
-    for start in range(0, len(users), 500):
-        some = get_user_model()._base_manager.filter(pk__in=users[start : start + 500])
-        found.update(some.values_list("pk", flat=True))
-    return [user for user in users if user not in found]
+def find_deleted(users: Sequence[Any]) -> list[Any]:
+    """Return those of these user keys that do not exist, with one query per 500."""
+    existing: set[Any] = set()
+    for start in range(0, len(users), MAX_USERS_PER_QUERY):
+        chunk = users[start : start + MAX_USERS_PER_QUERY]
+        existing.update(get_user_model()._base_manager.filter(pk__in=chunk).values_list("pk", flat=True))
+    return [user for user in users if user not in existing]
 
 
-def _store() -> type[SessionBase]:
+def _session_store() -> type[SessionBase]:
     return import_module(settings.SESSION_ENGINE).SessionStore
 
 
-def _name(user: Any) -> str:
-    """How sessions name a user."""
-    return user._meta.pk.value_to_string(user)
+def _is_user_of(session_value: Any, user: Any) -> bool:
+    return session_value == user._meta.pk.value_to_string(user)
 
 
-def _user_of(session: Any, get: Callable[[str, Any], Any]) -> Any | None:
-    """The user in the data of a session: ``get(backend, pk)`` finds them."""
-    name, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
-    if name is None or backend not in settings.AUTHENTICATION_BACKENDS:
+def _verify(session: Any, get_user: Callable[[str, Any], Any]) -> Any | None:
+    """Return the user key of a session, or None if it does not verify. Users come from ``get_user(backend, pk)``."""
+    value, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
+    if value is None or backend not in settings.AUTHENTICATION_BACKENDS:
         return None
     try:
-        user = get(backend, get_user_model()._meta.pk.to_python(name))
+        user = get_user(backend, get_user_model()._meta.pk.to_python(value))
     except ValidationError:  # a session of another user model
         return None
-    if user is None or not user.is_active or not _verified(session.get(HASH_SESSION_KEY) or "", user):
+    if (
+        user is None
+        or not user.is_active
+        or not _is_auth_hash_valid(session.get(HASH_SESSION_KEY) or "", user)
+    ):
         return None
     return user.pk
 
 
-def _ask_for_user(backend: str, pk: Any) -> Any:
-    return load_backend(backend).get_user(pk)
-
-
-def _users_by_table(keys: set[str]) -> dict[str, Any]:
-    store: Any = _store()()
-    rows = store.model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+def _read_users_from_table(session_keys: set[str]) -> dict[str, Any]:
+    store: Any = _session_store()()
+    rows = store.model.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
     sessions = {key: store.decode(data) for key, data in rows.values_list("session_key", "session_data")}
     to_python = get_user_model()._meta.pk.to_python
-    wanted = set()
+    pks = set()
     for session in sessions.values():
         with contextlib.suppress(ValidationError):
-            wanted.add(to_python(session.get(SESSION_KEY)))
-    users = get_user_model()._default_manager.in_bulk(wanted - {None})
+            pks.add(to_python(session.get(SESSION_KEY)))
+    users = get_user_model()._default_manager.in_bulk(pks - {None})
 
-    def get(name: str, pk: Any) -> Any:
-        backend = load_backend(name)
+    def get_user(backend_path: str, pk: Any) -> Any:
+        backend = load_backend(backend_path)
         if type(backend).get_user is not ModelBackend.get_user:
             return backend.get_user(pk)
         user = users.get(pk)
         return user if user and backend.user_can_authenticate(user) else None
 
-    return {key: _user_of(session, get) for key, session in sessions.items()}
+    return {key: _verify(session, get_user) for key, session in sessions.items()}
 
 
-def _active(users: set[Any]) -> set[Any]:
-    found = get_user_model()._default_manager.in_bulk(users) if users else {}
-    return {pk for pk, user in found.items() if user.is_active}
+def _find_active(users: set[Any]) -> set[Any]:
+    rows = get_user_model()._default_manager.in_bulk(users) if users else {}
+    return {pk for pk, user in rows.items() if user.is_active}
 
 
-def _verified(mark: str, user: Any) -> bool:
+def _is_auth_hash_valid(auth_hash: str, user: Any) -> bool:
     if not hasattr(user, "get_session_auth_hash"):
         return True
     hashes = [user.get_session_auth_hash()]
     if hasattr(user, "get_session_auth_fallback_hash"):
         hashes += user.get_session_auth_fallback_hash()
-    return any(constant_time_compare(mark, known) for known in hashes)
+    return any(constant_time_compare(auth_hash, valid) for valid in hashes)

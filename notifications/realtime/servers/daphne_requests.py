@@ -17,7 +17,7 @@ from daphne import http_protocol, ws_protocol
 from twisted.web.http import HTTPChannel
 
 from notifications.problems import Problem
-from notifications.realtime.servers.frame_limits import FrameCounter
+from notifications.realtime.servers.websocket_frames import FrameCounter
 from notifications.request_limits import LINGER_SECONDS, body_too_large, is_too_large, refusal
 
 logger = logging.getLogger("notifications")

@@ -11,7 +11,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ProtocolError
 
-from notifications.realtime.servers.frame_limits import FrameCounter
+from notifications.realtime.servers.websocket_frames import FrameCounter
 
 logger = logging.getLogger("notifications")
 

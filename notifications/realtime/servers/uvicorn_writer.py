@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from notifications.realtime.servers.framing import websocket_frame
+from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _compare(protocol_class: Any) -> str | None:
         text = "x" * size
         _run(probe.send({"type": "websocket.send", "text": text}))
         ordinary = transport.take()
-        write(websocket_frame(text.encode()))
+        write(encode_text_frame(text.encode()))
         if (direct := transport.take()) != ordinary:
             return f"a text of {size} bytes is sent as {ordinary[:16]!r}, not as {direct[:16]!r}."
     return None

@@ -1,4 +1,4 @@
-"""Reading what clients send. The order of checks is part of the protocol: size, JSON, object, op, order, values."""
+"""Parse frames of clients. The order of the checks is part of the protocol: size, JSON, object, op, order, values."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import json
 from typing import Any
 
 from notifications.realtime import close_reasons
-from notifications.realtime.close_reasons import Refused
+from notifications.realtime.close_reasons import ProtocolViolation
 
-#: Bytes of a frame from a client at most.
-FRAME_BYTES = 4096
-#: Arrays and objects within one another; a client of ours needs one.
-DEPTH = 32
-LARGEST = 2**53 - 1
+MAX_FRAME_BYTES = 4096
+#: Nested arrays and objects. The frames of the protocol have a depth of 1.
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
 OPS = ("hello", "sync", "ack", "ping")
 
 
-def parse(text: str | None, data: bytes | None, *, greeted: bool) -> dict[str, Any]:
-    """Return the frame in a message of a client, a dict whose ``op`` may come now and whose values are right.
+def parse_frame(text: str | None, data: bytes | None, *, has_hello: bool) -> dict[str, Any]:
+    """Return the frame in a message, given as ``text`` or binary ``data``: a dict with a valid ``op`` and valid values.
 
-    ``greeted``: whether its hello was there. Raises Refused.
+    ``has_hello`` says whether the client has sent its hello. Raises ``ProtocolViolation``.
     """
     if text is None:
-        raise Refused(close_reasons.TOO_BIG if len(data or b"") > FRAME_BYTES else close_reasons.BAD_JSON)
-    if len(text) > FRAME_BYTES or (
-        not text.isascii() and len(text.encode(errors="surrogatepass")) > FRAME_BYTES
+        is_too_big = len(data or b"") > MAX_FRAME_BYTES
+        raise ProtocolViolation(close_reasons.TOO_BIG if is_too_big else close_reasons.BAD_JSON)
+    if len(text) > MAX_FRAME_BYTES or (
+        not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_FRAME_BYTES
     ):
-        raise Refused(close_reasons.TOO_BIG)
+        raise ProtocolViolation(close_reasons.TOO_BIG)
     try:
         frame = _decode(text)
     except (ValueError, RecursionError):
-        raise Refused(close_reasons.BAD_JSON) from None
-    if text.count("[") + text.count("{") > DEPTH and _deeper(frame, DEPTH):
-        raise Refused(close_reasons.BAD_JSON)
+        raise ProtocolViolation(close_reasons.BAD_JSON) from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper_than(MAX_DEPTH, frame):
+        raise ProtocolViolation(close_reasons.BAD_JSON)
     if not isinstance(frame, dict):
-        raise Refused(close_reasons.NOT_OBJECT)
+        raise ProtocolViolation(close_reasons.NOT_OBJECT)
     op = frame.get("op")
-    if not isinstance(op, str) or op not in OPS or (op == "hello" and greeted):
-        raise Refused(close_reasons.BAD_OP)
-    if op != "hello" and not greeted:
-        raise Refused(close_reasons.NOT_HELLO)
+    if not isinstance(op, str) or op not in OPS or (op == "hello" and has_hello):
+        raise ProtocolViolation(close_reasons.BAD_OP)
+    if op != "hello" and not has_hello:
+        raise ProtocolViolation(close_reasons.NOT_HELLO)
     _check_values(op, frame)
     return frame
 
@@ -47,29 +47,29 @@ def parse(text: str | None, data: bytes | None, *, greeted: bool) -> dict[str, A
 def _check_values(op: str, frame: dict[str, Any]) -> None:
     if op == "hello":
         if not isinstance(frame.get("epoch"), str | None):
-            raise Refused(close_reasons.BAD_EPOCH)
+            raise ProtocolViolation(close_reasons.BAD_EPOCH)
         if frame.get("seq") is not None and not _is_integer(frame["seq"]):
-            raise Refused(close_reasons.BAD_SEQ)
+            raise ProtocolViolation(close_reasons.BAD_SEQ)
     elif op == "sync" and not _is_integer(frame.get("seq")):
-        raise Refused(close_reasons.BAD_SEQ)
+        raise ProtocolViolation(close_reasons.BAD_SEQ)
     elif op == "ack" and not _is_integer(frame.get("n")):
-        raise Refused(close_reasons.BAD_ACK)
+        raise ProtocolViolation(close_reasons.BAD_ACK)
 
 
 def _is_integer(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST
+    return type(value) is int and 0 <= value <= MAX_INTEGER
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON.")
 
 
-# Made once: json.loads would make one for each frame.
+# One decoder for all frames: json.loads() with parse_constant makes a new one for each call.
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
-def _deeper(value: Any, depth: int) -> bool:
-    """Whether there are more than ``depth`` arrays and objects within one another; without recursion."""
+def _is_deeper_than(depth: int, value: Any) -> bool:
+    """Return whether arrays and objects are nested more than ``depth`` levels deep, without recursion."""
     level = [value]
     for _ in range(depth):
         level = [

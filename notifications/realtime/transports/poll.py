@@ -1,100 +1,107 @@
-"""A client that asks over HTTP and waits for something new: a long poll."""
+"""Long polls: an HTTP client that waits for something new."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
-from notifications.realtime.reader import CatchUp, etag
-from notifications.realtime.subscriber import Subscriber
-
-if TYPE_CHECKING:
-    from notifications.realtime.hub import Hub
+from notifications.realtime.reader import SyncResponse, etag
+from notifications.realtime.subscriber import HubProtocol, Subscriber
 
 
 class Poll(Subscriber):
-    """``answer()`` waits. Whatever is pushed to it makes it ask for a sync frame from where its client is."""
+    """``wait_for_change()`` answers one request. A live frame only triggers a new read from the client's position."""
 
-    __slots__ = ("bye", "found", "frame", "known", "seen", "settled", "snapshot", "start")
+    __slots__ = (
+        "bye",
+        "client_etags",
+        "client_position",
+        "finished",
+        "first_etag",
+        "frame",
+        "is_snapshot",
+        "response",
+    )
 
     def __init__(
         self,
-        hub: Hub,
+        hub: HubProtocol,
         user: Any,
-        session: str | None,
-        start: tuple[str | None, int | None],
-        known: list[str] | None,
+        session_key: str | None,
+        client_position: tuple[str | None, int | None],
+        client_etags: list[str] | None,
     ) -> None:
-        """``start``: epoch and seq that the client has; ``known``: entity tags that it has, None if it names none."""
-        super().__init__(hub, user, session)
-        self.start = start
-        self.known = known
+        """``client_position`` is the client's (epoch, seq); ``client_etags`` are those of If-None-Match, or None."""
+        super().__init__(hub, user, session_key)
+        self.client_position = client_position
+        self.client_etags = client_etags
         self.frame: Frame | None = None
-        self.snapshot = False  # the frame starts anew
-        self.found: CatchUp | None = None
-        self.seen: str | None = None  # the entity tag of the first frame
+        self.is_snapshot = False  # of the frame
+        self.response: SyncResponse | None = None
+        self.first_etag: str | None = None
         self.bye: Bye | None = None
-        self.settled = hub.loop.create_future()
+        self.finished = hub.loop.create_future()
 
-    async def answer(self, seconds: float) -> CatchUp | None:
-        """Return what there is, at once if it is news to the client, else when something moves or the time is over.
+    async def wait_for_change(self, seconds: float) -> SyncResponse | None:
+        """Return what is new to the client, as soon as there is something, or the current state after ``seconds``.
 
-        None if nothing could be read; ``bye`` gives the reason if the client was sent away.
+        None if nothing could be read in this time, or if the request was refused; ``bye`` has the reason then.
         """
         self.bye = self.hub.join(self)
         if self.bye is not None:
             return None
         try:
-            self.begin(*self.start)
-            self.hub.read_up(self)
+            self.start_at(*self.client_position)
+            self.hub.catch_up(self)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self.settled
+                    await self.finished
         finally:
-            self.closed = True
+            self.is_closed = True
             self.hub.leave(self)
-        return self.found
+        return self.response
 
     def deliver(self, frame: Frame) -> bool:
-        """Take a sync frame. Others only say that something moved: then the hub has it lag."""
+        """Take a sync frame. Other frames are refused, so that the hub calls ``stop_following()``."""
         if frame.op != "sync":
             return False
-        self.frame, self.snapshot = frame, self.reset
+        self.frame, self.is_snapshot = frame, self.needs_snapshot
         return True
 
-    def lag(self) -> None:
-        if not self.closed:
-            self.reset = False
-            self.begin(*self.start)
-            self.hub.read_up(self)
+    def stop_following(self) -> None:
+        """Read again from the client's position, because something has changed."""
+        if not self.is_closed:
+            self.needs_snapshot = False
+            self.start_at(*self.client_position)
+            self.hub.catch_up(self)
 
-    def caught_up(self, versions: Mapping[Any, int]) -> None:
+    def handle_synced(self, versions: Mapping[Any, int]) -> None:
         assert self.frame is not None and self.epoch is not None
-        self.synced = True
-        self.found = CatchUp(self.frame, etag(self.user, self.epoch, self.pos, versions))
-        # Of several frames the client asks for each: the next would begin where this one ends.
-        if self.owed or self._is_news(self.found.etag):
-            self._settle()
+        self.is_synced = True
+        self.response = SyncResponse(self.frame, etag(self.user, self.epoch, self.position, versions))
+        # If more sync frames follow, the client requests the next one.
+        if self.needs_sync or self._is_new(self.response.etag):
+            self._finish()
 
     def close(self, bye: Bye) -> None:
-        if not self.closed:
+        if not self.is_closed:
             self.bye = bye
-            self._settle()
+            self._finish()
 
-    def _is_news(self, tag: str) -> bool:
-        first, self.seen = self.seen is None, self.seen or tag
-        if not first:
-            return tag != self.seen
-        if self.known is not None:
-            return self.known != ["*"] and tag not in self.known
-        return self.snapshot or (self.epoch, self.pos) != self.start
+    def _is_new(self, tag: str) -> bool:
+        if self.first_etag is not None:
+            return tag != self.first_etag
+        self.first_etag = tag
+        if self.client_etags is not None:
+            return self.client_etags != ["*"] and tag not in self.client_etags
+        return self.is_snapshot or (self.epoch, self.position) != self.client_position
 
-    def _settle(self) -> None:
-        self.closed = True
+    def _finish(self) -> None:
+        self.is_closed = True
         self.hub.leave(self)
-        if not self.settled.done():
-            self.settled.set_result(None)
+        if not self.finished.done():
+            self.finished.set_result(None)

@@ -1,7 +1,7 @@
-"""A client at a stream of Server-Sent Events: one event a frame, named after its op.
+"""Server-Sent Events: a response with one event per frame, named after the frame's op.
 
-There are no acks, and Daphne takes whatever it is given, so a response ends after so many bytes: a client that does not
-read costs no more than these, and one that does comes back by itself with the id of the last event it has.
+There are no acknowledgments, and Daphne buffers without limit, so a response ends after a number of bytes. A client
+that does not read costs no more than these; any other one reconnects with the id of its last event.
 """
 
 from __future__ import annotations
@@ -9,100 +9,97 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notifications.realtime import close_reasons, frames
 from notifications.realtime.close_reasons import Bye
-from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.subscriber import HubProtocol, Subscriber
 
-if TYPE_CHECKING:
-    from notifications.realtime.hub import Hub
-
-#: Bytes and seconds of a response. The event that passes the bytes is the last one.
-RESPONSE_BYTES = 256 * 1024
-RESPONSE_SECONDS = 300.0
-#: Seconds between two comments, which keep the connection alive.
-COMMENT = 15.0
-#: Milliseconds after which a browser comes back.
-RETRY = 3000
-#: Seconds for a client to take the rest of an ended response, and of one with a bye.
-REST_WITHIN = 60.0
-BYE_WITHIN = 5.0
+#: Limits of a response. The event that exceeds the bytes is the last one.
+MAX_RESPONSE_BYTES = 256 * 1024
+MAX_RESPONSE_SECONDS = 300.0
+#: Seconds between two comments, which keep the connection open in proxies.
+COMMENT_INTERVAL_SECONDS = 15.0
+#: Milliseconds after which a browser reconnects.
+RECONNECT_MS = 3000
+#: Seconds for the client to read the rest of an ended response, and of one that ended with a bye.
+DRAIN_TIMEOUT_SECONDS = 60.0
+BYE_TIMEOUT_SECONDS = 5.0
 
 
 class EventStream(Subscriber):
-    """``events()`` is the body of one response."""
+    """``stream()`` is the body of one response."""
 
-    __slots__ = ("comment_at", "end_at", "out", "size", "timer", "woken")
+    __slots__ = ("cancel_timer", "end_at", "has_chunks", "next_comment_at", "pending_chunks", "total_bytes")
 
-    def __init__(self, hub: Hub, user: Any, session: str | None) -> None:
-        super().__init__(hub, user, session)
+    def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
+        super().__init__(hub, user, session_key)
         now = hub.loop.time()
-        self.out: deque[bytes] = deque()  # what waits for the server to take it
-        self.size = 0
-        self.comment_at = now + COMMENT
-        self.end_at = now + RESPONSE_SECONDS
-        self.woken = asyncio.Event()
-        self.timer: asyncio.TimerHandle | None = None
+        self.pending_chunks: deque[bytes] = deque()
+        self.total_bytes = 0
+        self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
+        self.end_at = now + MAX_RESPONSE_SECONDS
+        self.has_chunks = asyncio.Event()
+        self.cancel_timer: asyncio.TimerHandle | None = None
 
-    async def events(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
-        """Yield what follows a position, or (None) a snapshot and what follows that, until the response ends."""
+    async def stream(self, epoch: str | None, seq: int | None) -> AsyncGenerator[bytes]:
+        """Yield the events after a position until the response ends. None for either begins with a snapshot."""
         self.task = asyncio.current_task()
         bye = self.hub.join(self)
         try:
             if bye is None:
-                self.begin(epoch, seq)
-                self.hub.read_up(self)
+                self.start_at(epoch, seq)
+                self.hub.catch_up(self)
             else:
                 self.close(bye)
-            yield b"retry: %d\n\n" % RETRY
-            while self.out or not self.closed:
-                if self.out:
-                    yield self.out.popleft()
+            yield b"retry: %d\n\n" % RECONNECT_MS
+            while self.pending_chunks or not self.is_closed:
+                if self.pending_chunks:
+                    yield self.pending_chunks.popleft()
                 else:
-                    self.woken.clear()
-                    await self.woken.wait()
+                    self.has_chunks.clear()
+                    await self.has_chunks.wait()
         finally:
-            self.closed = True
+            self.is_closed = True
             self.hub.leave(self)
-            if self.timer:
-                self.timer.cancel()
+            if self.cancel_timer:
+                self.cancel_timer.cancel()
 
     def deliver(self, frame: frames.Frame) -> bool:
-        if self.closed:
+        if self.is_closed:
             return False
         id = "" if frame.seq is None else f"id: {self.epoch}:{frame.seq}\n"
-        self._put(f"event: {frame.op}\n{id}data: {frames.unnumbered(frame)}\n\n")
-        if self.size > RESPONSE_BYTES:
-            self._end(REST_WITHIN)
+        self._append(f"event: {frame.op}\n{id}data: {frames.encode_unnumbered(frame)}\n\n")
+        if self.total_bytes > MAX_RESPONSE_BYTES:
+            self._end(DRAIN_TIMEOUT_SECONDS)
         return True
 
-    def check_times(self, now: float) -> None:
-        """Comment when it is time, unless something else waits to leave; end after 5 minutes."""
+    def handle_tick(self, now: float) -> None:
+        """Send a comment when one is due and nothing else is pending. End the response after 5 minutes."""
         if now >= self.end_at:
-            self._end(REST_WITHIN)
-        elif now >= self.comment_at:
-            self.comment_at += COMMENT
-            if not self.out:
-                self._put(":\n\n")
+            self._end(DRAIN_TIMEOUT_SECONDS)
+        elif now >= self.next_comment_at:
+            self.next_comment_at += COMMENT_INTERVAL_SECONDS
+            if not self.pending_chunks:
+                self._append(":\n\n")
 
     def close(self, bye: Bye) -> None:
-        if self.closed:
+        if self.is_closed:
             return
         if bye is close_reasons.SIGNED_OUT:
-            self.out.clear()  # nobody is there any more to whom it might be told
-        self._put(f"event: bye\ndata: {bye.frame()}\n\n")
-        self._end(BYE_WITHIN)
+            self.pending_chunks.clear()  # pending events must not reach a client that is signed out
+        self._append(f"event: bye\ndata: {bye.encode()}\n\n")
+        self._end(BYE_TIMEOUT_SECONDS)
 
-    def _put(self, text: str) -> None:
-        data = text.encode()
-        self.size += len(data)
-        self.out.append(data)
-        self.woken.set()
+    def _append(self, text: str) -> None:
+        chunk = text.encode()
+        self.total_bytes += len(chunk)
+        self.pending_chunks.append(chunk)
+        self.has_chunks.set()
 
-    def _end(self, within: float) -> None:
-        self.closed = True
+    def _end(self, timeout: float) -> None:
+        self.is_closed = True
         self.hub.leave(self)
-        self.woken.set()
-        # A client that does not take the rest must not keep its place.
-        self.timer = self.hub.loop.call_later(within, self.task.cancel)
+        self.has_chunks.set()
+        # A client that does not read the rest must not keep the connection.
+        self.cancel_timer = self.hub.loop.call_later(timeout, self.task.cancel)

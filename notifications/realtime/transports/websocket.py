@@ -1,243 +1,259 @@
-"""A client at a WebSocket: what was sent and not acked, what it may send, and the order in which things leave.
+"""A WebSocket client: flow control by acknowledgments, limits on what it sends, and the order of outgoing frames.
 
-What cannot leave now stays within bounds, and a client that does not keep up is read up from its position once it has
-acked.
+What is pending is bounded. A client that does not keep up is not sent live frames; it is caught up from its position
+after its next acknowledgment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import randrange
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notifications.realtime import close_reasons, frames
-from notifications.realtime.close_reasons import Bye, Refused
-from notifications.realtime.servers.framing import websocket_frame
-from notifications.realtime.subscriber import Subscriber, start
-from notifications.realtime.transports.incoming import parse
+from notifications.realtime.close_reasons import Bye, ProtocolViolation
+from notifications.realtime.servers.websocket_frames import encode_text_frame
+from notifications.realtime.subscriber import HubProtocol, Subscriber
+from notifications.realtime.transports.incoming import parse_frame
 
-if TYPE_CHECKING:
-    from notifications.realtime.hub import Hub
-
-#: Sent and not acked at most.
+#: Limits on what is sent and not yet acknowledged.
 WINDOW_FRAMES = 64
 WINDOW_BYTES = 256 * 1024
-#: An ack is asked for with every so many frames or bytes, and late after so many seconds.
+#: An acknowledgment is requested at the latest after so many frames or bytes, and must arrive within the timeout.
 MAX_FRAMES_BETWEEN_ACKS = 16
 MAX_BYTES_BETWEEN_ACKS = 64 * 1024
 ACK_TIMEOUT_SECONDS = 30.0
 HELLO_TIMEOUT_SECONDS = 10.0
-#: What a client may send within so many seconds.
+#: Limits on what a client sends within ``RATE_SECONDS``.
 RATE_SECONDS = 10.0
 RATE_FRAMES = 60
 RATE_SYNCS = 10
-#: Seconds for the closing handshake, after which the connection is given up.
+#: Seconds for the closing handshake, after which the connection is dropped.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class Socket(Subscriber):
-    """``receive()`` what the client sends, ``deliver()`` frames, ``close()`` with a reason."""
+    """``receive()`` handles a message of the client, ``deliver()`` sends a frame, ``close()`` closes with a reason."""
 
     is_socket = True
 
     __slots__ = (
         "acked_bytes",
-        "ask_bytes",
-        "ask_n",
-        "asked",
-        "beat_at",
-        "due_by",
-        "ends",
-        "frames_read",
+        "frame_times",
+        "has_pending_ping",
         "id",
-        "n",
-        "out",
-        "ping",
+        "last_n",
+        "next_ack_bytes",
+        "next_ack_n",
+        "next_beat_at",
+        "outbox",
+        "requested_acks",
         "send",
-        "sender",
+        "send_task",
         "sent_bytes",
-        "syncs_read",
+        "sync_times",
+        "timeout_at",
+        "unacked_ends",
         "write",
     )
 
     def __init__(
         self,
-        hub: Hub,
+        hub: HubProtocol,
         user: Any,
-        session: str | None,
+        session_key: str | None,
         send: Callable[[dict], Awaitable],
         write: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """``write``: takes a WebSocket frame at once, past ``send``, or returns False where it cannot."""
-        super().__init__(hub, user, session)
+        """``write`` sends an encoded WebSocket frame past the ASGI ``send``; it returns False if it cannot now."""
+        super().__init__(hub, user, session_key)
         now = hub.loop.time()
         self.send = send
         self.write = write
         self.id = uuid.uuid4().hex
-        self.ping = False  # a beat is owed after the first sync
-        self.n = 0
+        self.has_pending_ping = False  # to be answered after the first sync frame
+        self.last_n = 0
         self.sent_bytes = 0
         self.acked_bytes = 0
-        self.ends: list[int] = []  # sent_bytes after each frame that is not acked, oldest first
-        # The frame, or the bytes, with which an ack is asked for at the latest. At random at first: sockets that all
-        # get the same frames must not all ack at once.
-        self.ask_n = 1 + randrange(MAX_FRAMES_BETWEEN_ACKS)
-        self.ask_bytes = MAX_BYTES_BETWEEN_ACKS
-        self.asked: list[tuple[int, float]] = []  # (n, late at) of acks asked for and not there yet
-        self.due_by = now + HELLO_TIMEOUT_SECONDS  # for hello, then for the oldest asked ack
-        self.beat_at = now + frames.BEAT
-        self.frames_read: list[float] = []
-        self.syncs_read: list[float] = []
-        self.out: list[
+        self.unacked_ends: list[
+            int
+        ] = []  # sent_bytes after each frame that is not acknowledged, oldest first
+        # The frame number or byte count at which the next ack is requested. The first is random: sockets that get the
+        # same frames must not all acknowledge at the same moment.
+        self.next_ack_n = 1 + randrange(MAX_FRAMES_BETWEEN_ACKS)
+        self.next_ack_bytes = MAX_BYTES_BETWEEN_ACKS
+        self.requested_acks: list[tuple[int, float]] = []  # (n, timeout_at) of acks that have not arrived
+        self.timeout_at = now + HELLO_TIMEOUT_SECONDS  # for the hello, then for the oldest requested ack
+        self.next_beat_at = now + frames.BEAT_INTERVAL_SECONDS
+        self.frame_times: list[float] = []
+        self.sync_times: list[float] = []
+        self.outbox: list[
             str | int
-        ] = []  # texts that wait for the server to take them, then perhaps a close code
-        self.sender: asyncio.Task | None = None  # while something waits to leave, which nothing may overtake
+        ] = []  # texts that the server has not taken yet, then perhaps a close code
+        self.send_task: asyncio.Task | None = (
+            None  # while the outbox is not empty; frames must not overtake it
+        )
 
     def receive(self, text: str | None, data: bytes | None) -> None:
-        """Do what a message of the client says, or close with the reason why not."""
-        if self.closed:
+        """Handle a message of the client. Closes the connection if the message violates the protocol."""
+        if self.is_closed:
             return
         try:
-            self._obey(parse(text, data, greeted=self.greeted))
-        except Refused as refused:
-            self.close(refused.bye)
+            self._handle(parse_frame(text, data, has_hello=self.is_started))
+        except ProtocolViolation as violation:
+            self.close(violation.bye)
 
     def deliver(self, frame: frames.Frame) -> bool:
         """Number a frame and send it, unless the window has no room for it."""
-        n = self.n + 1
-        sent = self.sent_bytes + frame.size(n)
-        if ask := n >= self.ask_n or sent >= self.ask_bytes:
-            sent += len(frames.ACK)
-        ends = self.ends
-        if ends and (len(ends) >= WINDOW_FRAMES or sent - self.acked_bytes > WINDOW_BYTES):
+        n = self.last_n + 1
+        sent_bytes = self.sent_bytes + frame.size(n)
+        if needs_ack := n >= self.next_ack_n or sent_bytes >= self.next_ack_bytes:
+            sent_bytes += len(frames.ACK)
+        ends = self.unacked_ends
+        if ends and (len(ends) >= WINDOW_FRAMES or sent_bytes - self.acked_bytes > WINDOW_BYTES):
             return False
-        self.n = n
-        self.sent_bytes = sent
-        ends.append(sent)
-        if ask:
-            self.ask_n, self.ask_bytes = n + MAX_FRAMES_BETWEEN_ACKS, sent + MAX_BYTES_BETWEEN_ACKS
-            self.asked.append((n, self.hub.loop.time() + ACK_TIMEOUT_SECONDS))
-            self.due_by = self.asked[0][1]
-        if self.sender or self.closed or not self.write or not self.write(frame.encoded(n, ask)):
-            self._put(frame.text(n, ask))
+        self.last_n = n
+        self.sent_bytes = sent_bytes
+        ends.append(sent_bytes)
+        if needs_ack:
+            self.next_ack_n = n + MAX_FRAMES_BETWEEN_ACKS
+            self.next_ack_bytes = sent_bytes + MAX_BYTES_BETWEEN_ACKS
+            self.requested_acks.append((n, self.hub.loop.time() + ACK_TIMEOUT_SECONDS))
+            self.timeout_at = self.requested_acks[0][1]
+        if self.send_task or self.is_closed or not self.write or not self.write(frame.encoded(n, needs_ack)):
+            self._send(frame.text(n, needs_ack))
         return True
 
     def has_room(self) -> bool:
-        ends = self.ends
+        ends = self.unacked_ends
         return not ends or (len(ends) < WINDOW_FRAMES and self.sent_bytes - self.acked_bytes < WINDOW_BYTES)
 
-    def caught_up(self, versions: Mapping[Any, int]) -> None:
-        self.synced = True
-        if self.ping:
-            self.ping = False
+    def handle_synced(self, versions: Mapping[Any, int]) -> None:
+        self.is_synced = True
+        if self.has_pending_ping:
+            self.has_pending_ping = False
             self.beat()
 
     def beat(self) -> None:
-        """Say where it is, unless the last beat still waits to leave."""
-        text = frames.beat(self.pos)
-        if not (self.out and self.out[-1] == text):
-            self._put(text)
+        """Send the position, unless the same beat is still in the outbox."""
+        text = frames.beat(self.position)
+        if not (self.outbox and self.outbox[-1] == text):
+            self._send(text)
 
     def close(self, bye: Bye) -> None:
-        if self.closed:
+        if self.is_closed:
             return
         if bye is close_reasons.SIGNED_OUT:
-            self.out.clear()  # nobody is there any more to whom it might be told
-        self._put(bye.frame())
-        self._put(bye.code)
-        self.closed = True
+            self.outbox.clear()  # pending frames must not reach a client that is signed out
+        self._send(bye.encode())
+        self._send(bye.code)
+        self.is_closed = True
         self.hub.leave(self)
-        # A client that neither reads nor answers the close must not keep its socket.
+        # A client that neither reads nor answers the close must not keep the connection.
         self.hub.loop.call_later(CLOSE_TIMEOUT_SECONDS, self.task.cancel)
 
-    def check_times(self, now: float) -> None:
-        """Beat when it is time; close when hello or an ack is late."""
-        if now >= self.due_by:
-            self.close(close_reasons.TOO_SLOW if self.greeted else close_reasons.NO_HELLO)
-        elif now >= self.beat_at:
-            self.beat_at += frames.BEAT
-            if self.synced:
+    def handle_tick(self, now: float) -> None:
+        """Send a beat when one is due. Close when the hello or an acknowledgment is late."""
+        if now >= self.timeout_at:
+            self.close(close_reasons.TOO_SLOW if self.is_started else close_reasons.NO_HELLO)
+        elif now >= self.next_beat_at:
+            self.next_beat_at += frames.BEAT_INTERVAL_SECONDS
+            if self.is_synced:
                 self.beat()
 
-    def _obey(self, frame: dict[str, Any]) -> None:
+    def _handle(self, frame: dict[str, Any]) -> None:
         op = frame["op"]
-        if op == "ack" and frame["n"] > self.n:
-            raise Refused(close_reasons.BAD_ACK)
-        if not (op == "ack" and any(n == frame["n"] for n, _ in self.asked)):
-            self._count(self.frames_read, RATE_FRAMES, close_reasons.TOO_MANY_FRAMES)
+        if op == "ack" and frame["n"] > self.last_n:
+            raise ProtocolViolation(close_reasons.BAD_ACK)
+        if not (op == "ack" and any(n == frame["n"] for n, _ in self.requested_acks)):
+            self._check_rate(self.frame_times, RATE_FRAMES, close_reasons.TOO_MANY_FRAMES)
         if op == "hello":
-            self._hello(frame.get("epoch"), frame.get("seq"))
+            self._handle_hello(frame.get("epoch"), frame.get("seq"))
         elif op == "sync":
-            self._count(self.syncs_read, RATE_SYNCS, close_reasons.TOO_MANY_SYNCS)
-            self._sync(frame["seq"])
+            self._check_rate(self.sync_times, RATE_SYNCS, close_reasons.TOO_MANY_SYNCS)
+            self._handle_sync(frame["seq"])
         elif op == "ack":
-            self._ack(frame["n"])
-        elif self.synced:
+            self._handle_ack(frame["n"])
+        elif self.is_synced:
             self.beat()
         else:
-            self.ping = True
+            self.has_pending_ping = True
 
-    def _hello(self, epoch: str | None, seq: int | None) -> None:
-        self.due_by = float("inf")
-        self.begin(epoch, seq)
+    def _handle_hello(self, epoch: str | None, seq: int | None) -> None:
+        self.timeout_at = float("inf")
+        self.start_at(epoch, seq)
         self.deliver(frames.welcome(self.id))
-        self.hub.read_up(self)
+        self.hub.catch_up(self)
 
-    def _sync(self, seq: int) -> None:
-        self.pos = seq
-        self.owed = True
-        self.hub.read_up(self)
+    def _handle_sync(self, seq: int) -> None:
+        self.position = seq
+        self.needs_sync = True
+        self.hub.catch_up(self)
 
-    def _ack(self, n: int) -> None:
-        new = n - (self.n - len(self.ends))
-        if new <= 0:
+    def _handle_ack(self, n: int) -> None:
+        acked = n - (self.last_n - len(self.unacked_ends))
+        if acked <= 0:
             return
-        self.acked_bytes = self.ends[new - 1]
-        del self.ends[:new]
-        while self.asked and self.asked[0][0] <= n:
-            del self.asked[0]
-        self.due_by = self.asked[0][1] if self.asked else float("inf")
-        if self.owed:
-            self.hub.read_up(self)
+        self.acked_bytes = self.unacked_ends[acked - 1]
+        del self.unacked_ends[:acked]
+        while self.requested_acks and self.requested_acks[0][0] <= n:
+            del self.requested_acks[0]
+        self.timeout_at = self.requested_acks[0][1] if self.requested_acks else float("inf")
+        if self.needs_sync:
+            self.hub.catch_up(self)
 
-    def _count(self, times: list[float], limit: int, bye: Bye) -> None:
+    def _check_rate(self, times: list[float], limit: int, bye: Bye) -> None:
         now = self.hub.loop.time()
         while times and times[0] <= now - RATE_SECONDS:
             del times[0]
         if len(times) >= limit:
-            raise Refused(bye)
+            raise ProtocolViolation(bye)
         times.append(now)
 
-    def _put(self, text: str | int) -> None:
-        """Hand a text, or a close code, to the server. What it does not take at once is bounded by the window."""
-        if self.closed:
+    def _send(self, text: str | int) -> None:
+        """Send a text, or close with a code. What the server does not take now is bounded by the window."""
+        if self.is_closed:
             return
-        sending = self.sender is not None
+        is_sending = self.send_task is not None
         if (
             isinstance(text, str)
             and self.write
-            and not sending
-            and self.write(websocket_frame(text.encode()))
+            and not is_sending
+            and self.write(encode_text_frame(text.encode()))
         ):
             return
-        self.out.append(text)
-        if not sending:
-            task = start(self._send_out())
-            self.sender = None if task.done() else task
+        self.outbox.append(text)
+        if not is_sending:
+            task = start_eagerly(self._send_outbox())
+            self.send_task = None if task.done() else task
 
-    async def _send_out(self) -> None:
+    async def _send_outbox(self) -> None:
         try:
-            while self.out:
-                text = self.out.pop(0)
+            while self.outbox:
+                text = self.outbox.pop(0)
                 if isinstance(text, str):
                     await self.send({"type": "websocket.send", "text": text})
                 else:
                     await self.send({"type": "websocket.close", "code": text})
-        except Exception:  # each server has its own error for a connection that is gone
-            self.closed = True
-            self.out.clear()
+        except Exception:  # each server raises an error of its own when the connection is lost
+            self.is_closed = True
+            self.outbox.clear()
             self.hub.leave(self)
         finally:
-            self.sender = None
+            self.send_task = None
+
+
+if sys.version_info >= (3, 12):
+
+    def start_eagerly(coroutine: Coroutine) -> asyncio.Task:
+        """Run a coroutine as a task, its first step immediately: servers usually take a message without waiting."""
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+
+else:
+
+    def start_eagerly(coroutine: Coroutine) -> asyncio.Task:
+        """Run a coroutine as a task."""
+        return asyncio.get_running_loop().create_task(coroutine)

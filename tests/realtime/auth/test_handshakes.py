@@ -1,4 +1,4 @@
-"""Handshakes that come at once are looked up together."""
+"""Handshakes that come at the same time are authenticated in batches."""
 
 import asyncio
 import threading
@@ -11,64 +11,64 @@ from notifications.realtime.pool import Pool
 
 
 @pytest.fixture
-async def here(monkeypatch):
-    """A door, the list of lookups that it made, and who is known: everybody whose session ends with a number."""
-    lookups = []
+def queries(monkeypatch):
+    """The session keys of each query. A key that ends with a number signs in the user of this number."""
+    queries = []
 
-    def users_signed_in(sessions):
-        lookups.append(set(sessions))
-        if "broken" in sessions:
-            raise ConnectionError("the backend of this one is away")
-        return {session: int(session[1:]) for session in sessions if session[1:].isdigit()}
+    def read_users(session_keys):
+        queries.append(set(session_keys))
+        if "broken" in session_keys:
+            raise ConnectionError("the backend of this user is down")
+        return {key: int(key[1:]) for key in session_keys if key[1:].isdigit()}
 
-    monkeypatch.setattr(handshakes, "users_signed_in", users_signed_in)
-    pool = Pool("test-doors", 2)
-    yield SessionLookup(pool), lookups
+    monkeypatch.setattr(handshakes, "read_users", read_users)
+    return queries
+
+
+@pytest.fixture
+async def lookup(queries):
+    pool = Pool("test-handshakes", 2)
+    yield SessionLookup(pool)
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
 
 
-async def test_a_storm_is_looked_up_together(here):
-    """Everybody gets their own answer, in a few lookups."""
-    there, lookups = here
-    sessions = [*(f"s{number}" for number in range(250)), None, "stranger", "s7"]
-    assert await asyncio.gather(*map(there.who, sessions)) == [*range(250), None, None, 7]
-    assert [len(some) for some in lookups] == [1, 100, 100, 51]
+async def test_handshakes_under_load_are_batched(lookup, queries):
+    """Each gets its own user, with few queries."""
+    keys = [*(f"s{number}" for number in range(250)), None, "stranger", "s7"]
+    assert await asyncio.gather(*map(lookup.resolve, keys)) == [*range(250), None, None, 7]
+    assert [len(query) for query in queries] == [1, 100, 100, 51]
 
 
-async def test_one_whose_lookup_fails_hurts_nobody_else(here):
-    """The others get their answers, it gets the error."""
-    there, _ = here
-    answers = await asyncio.gather(
-        *map(there.who, ["s1", "s2", "broken", "s3", "s4"]), return_exceptions=True
-    )
-    assert isinstance(answers.pop(2), ConnectionError)
-    assert answers == [1, 2, 3, 4]
+async def test_failed_lookup_does_not_affect_others(lookup):
+    """Only the handshake of the failing backend gets the error."""
+    keys = ["s1", "s2", "broken", "s3", "s4"]
+    results = await asyncio.gather(*map(lookup.resolve, keys), return_exceptions=True)
+    assert isinstance(results.pop(2), ConnectionError)
+    assert results == [1, 2, 3, 4]
 
 
-async def test_one_who_goes_away_hurts_nobody_else(here):
-    """A handshake that is cancelled while it is looked up."""
-    there, _ = here
-    tasks = [asyncio.ensure_future(there.who(f"s{number}")) for number in range(4)]
+async def test_cancelled_handshake_does_not_affect_others(lookup):
+    """It may be cancelled during its query."""
+    tasks = [asyncio.ensure_future(lookup.resolve(f"s{number}")) for number in range(4)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[2].cancel()
     assert [await tasks[1], await tasks[3]] == [1, 3]
 
 
-async def test_a_lookup_that_hangs_leaves_the_door_open(here, monkeypatch):
-    """A second thread answers the others."""
-    there, _ = here
-    real, go_on = handshakes.users_signed_in, threading.Event()
+async def test_hanging_lookup_does_not_block_others(lookup, monkeypatch):
+    """The pool has a second thread."""
+    read_users, resumed = handshakes.read_users, threading.Event()
 
-    def hang(sessions):
-        if sessions == {"s1"}:
-            go_on.wait(30)
-        return real(sessions)
+    def hang(session_keys):
+        if session_keys == {"s1"}:
+            resumed.wait(30)
+        return read_users(session_keys)
 
-    monkeypatch.setattr(handshakes, "users_signed_in", hang)
-    hanging = asyncio.ensure_future(there.who("s1"))
+    monkeypatch.setattr(handshakes, "read_users", hang)
+    hanging = asyncio.ensure_future(lookup.resolve("s1"))
     async with asyncio.timeout(10):
-        assert await asyncio.gather(there.who("s2"), there.who("s3")) == [2, 3]
-    go_on.set()
+        assert await asyncio.gather(lookup.resolve("s2"), lookup.resolve("s3")) == [2, 3]
+    resumed.set()
     assert await hanging == 1

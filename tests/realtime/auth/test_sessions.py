@@ -7,7 +7,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache.backends.locmem import LocMemCache
 from django.test import Client
 
-from notifications.realtime.auth.sessions import Claim, all_signed_in, signed_in
+from notifications.realtime.auth.sessions import SignIn, check_sign_ins, read_user
 
 ENGINES = ("db", "cached_db", "cache", "file", "signed_cookies")
 
@@ -36,8 +36,8 @@ def key(client):
 
 def holds(user, session):
     """What both ways of reading say, which must be the same."""
-    (held,) = all_signed_in([Claim(user=user.pk, session=session)])
-    assert (signed_in(session) == user.pk) == held
+    (held,) = check_sign_ins([SignIn(user=user.pk, session_key=session)])
+    assert (read_user(session) == user.pk) == held
     return held
 
 
@@ -57,14 +57,14 @@ def test_a_session_of_any_engine(engine, ada):
 @pytest.mark.parametrize("session", ["", None, "none", "x" * 32, "\x00", "ä", "a" * 10_000])
 def test_what_is_no_session(engine, ada, session):
     """Nobody, and no error."""
-    assert signed_in(session) is None
-    assert all_signed_in([Claim(user=ada.pk, session=session or "none")]) == [False]
+    assert read_user(session) is None
+    assert check_sign_ins([SignIn(user=ada.pk, session_key=session or "none")]) == [False]
 
 
 def test_somebody_elses_session(engine, ada):
     """It is theirs."""
     bob = get_user_model().objects.create_user("bob")
-    assert all_signed_in([Claim(user=ada.pk, session=key(browser(bob)))]) == [False]
+    assert check_sign_ins([SignIn(user=ada.pk, session_key=key(browser(bob)))]) == [False]
 
 
 def test_many_at_once(engine, ada):
@@ -72,14 +72,14 @@ def test_many_at_once(engine, ada):
     bob = get_user_model().objects.create_user("bob", is_active=False)
     clients = [browser(ada) for _ in range(3)]
     keys = [key(client) for client in clients]
-    claims = [Claim(user=ada.pk, session=one) for one in (keys[0], "none", *keys[1:], keys[0])]
+    claims = [SignIn(user=ada.pk, session_key=one) for one in (keys[0], "none", *keys[1:], keys[0])]
     claims += [
-        Claim(user=ada.pk, session=None),
-        Claim(user=bob.pk, session=None),
-        Claim(user=0, session=None),
+        SignIn(user=ada.pk, session_key=None),
+        SignIn(user=bob.pk, session_key=None),
+        SignIn(user=0, session_key=None),
     ]
-    assert all_signed_in(claims) == [True, False, True, True, True, True, False, False]
-    assert all_signed_in([]) == []
+    assert check_sign_ins(claims) == [True, False, True, True, True, True, False, False]
+    assert check_sign_ins([]) == []
 
 
 class AwayCache(LocMemCache):
@@ -99,7 +99,10 @@ def test_a_cache_that_is_away_signs_nobody_out(engine, ada, settings):
     if engine == "cached_db":
         assert holds(ada, session)
         return
-    for ask in (lambda: signed_in(session), lambda: all_signed_in([Claim(user=ada.pk, session=session)])):
+    for ask in (
+        lambda: read_user(session),
+        lambda: check_sign_ins([SignIn(user=ada.pk, session_key=session)]),
+    ):
         with pytest.raises(ConnectionError):
             ask()
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from notifications.realtime.servers import uvicorn_writer
-from notifications.realtime.servers.framing import websocket_frame
+from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
 BoundedWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_frames").BoundedWebSocket
@@ -91,7 +91,7 @@ def connection(transport, protocol_class=Real, extensions=()):
 
 def test_a_frame_is_given_to_the_transport_as_it_is():
     """Without a copy for each socket."""
-    frame, transport = websocket_frame(b"Hello"), Transport()
+    frame, transport = encode_text_frame(b"Hello"), Transport()
     assert uvicorn_writer.writer_of(connection(transport).send)(frame) is True
     assert transport.sent[0] is frame
 

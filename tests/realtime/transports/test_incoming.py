@@ -2,8 +2,8 @@
 
 import pytest
 
-from notifications.realtime.close_reasons import Refused
-from notifications.realtime.transports.incoming import parse
+from notifications.realtime.close_reasons import ProtocolViolation
+from notifications.realtime.transports.incoming import parse_frame
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ from notifications.realtime.transports.incoming import parse
 )
 def test_what_is_wrong_is_named(text, reason):
     """Checked in this order: size, JSON, object, op, values."""
-    with pytest.raises(Refused) as refused:
-        parse(text, None, greeted=True)
+    with pytest.raises(ProtocolViolation) as refused:
+        parse_frame(text, None, has_hello=True)
     assert refused.value.bye.reason == reason
 
 
@@ -60,16 +60,16 @@ def test_what_is_wrong_is_named(text, reason):
 )
 def test_the_first_frame_is_hello(text, reason):
     """The op comes before the order of frames, and that before values."""
-    with pytest.raises(Refused) as refused:
-        parse(text, None, greeted=False)
+    with pytest.raises(ProtocolViolation) as refused:
+        parse_frame(text, None, has_hello=False)
     assert refused.value.bye.reason == reason
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b'{"op":"ping"}', "bad_json"), (b"\0" * 4097, "too_big")])
 def test_binary_frames_are_no_json(data, reason):
     """Size comes first here too."""
-    with pytest.raises(Refused) as refused:
-        parse(None, data, greeted=True)
+    with pytest.raises(ProtocolViolation) as refused:
+        parse_frame(None, data, has_hello=True)
     assert refused.value.bye.reason == reason
 
 
@@ -85,7 +85,7 @@ def test_binary_frames_are_no_json(data, reason):
 )
 def test_good_frames_pass(text):
     """Keys that are not known are ignored, also where brackets are only text."""
-    assert parse(text, None, greeted=False)["op"] == "hello"
+    assert parse_frame(text, None, has_hello=False)["op"] == "hello"
 
 
 def test_a_frame_of_4096_bytes_passes():
@@ -93,4 +93,4 @@ def test_a_frame_of_4096_bytes_passes():
     text = '{"op":"ping","x":""}'
     text = text.replace('""', '"' + "a" * (4096 - len(text)) + '"')
     assert len(text) == 4096
-    assert parse(text, None, greeted=True)["op"] == "ping"
+    assert parse_frame(text, None, has_hello=True)["op"] == "ping"

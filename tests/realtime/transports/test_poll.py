@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import hub, reader
+from notifications.realtime import delivery, hub, reader
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
@@ -46,7 +46,7 @@ class Here:
 
 
 async def waiting(count=1):
-    await until(lambda: sum(one.synced for one in hub.current_hub().subscribers()) == count)
+    await until(lambda: sum(one.is_synced for one in hub.current_hub().subscribers()) == count)
 
 
 class TestTags:
@@ -274,7 +274,7 @@ async def test_the_end_of_the_server_ends_the_wait(ask, here):
 
 async def test_a_database_that_goes_away_while_it_waits(ask, user, here, monkeypatch):
     """What was never read is 503 when the wait is over."""
-    monkeypatch.setattr(hub, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
 
     def away(*args):
         raise RuntimeError("gone")

@@ -151,9 +151,9 @@ async def test_a_host_with_other_settings(ask, user, settings, monkeypatch):
 
 async def test_comments_keep_it_alive(ask, user, monkeypatch):
     """Every 15 s by the clock; nothing else is a beat."""
-    assert sse.COMMENT == 15
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(sse, "COMMENT", 0.1)
+    assert sse.COMMENT_INTERVAL_SECONDS == 15
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
     events = await ask("events/", user)
     await events.answered()
     assert await events.hear() == {"retry": "3000"}
@@ -165,9 +165,9 @@ async def test_comments_keep_it_alive(ask, user, monkeypatch):
 
 async def test_it_ends_after_five_minutes(ask, user, monkeypatch):
     """Without a bye: the client comes back by itself."""
-    assert sse.RESPONSE_SECONDS == 300
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(sse, "RESPONSE_SECONDS", 0.2)
+    assert sse.MAX_RESPONSE_SECONDS == 300
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
     events = await ask("events/", user)
     await events.start()
     assert await events.hear() is None
@@ -211,9 +211,9 @@ async def test_a_client_that_does_not_read_costs_no_more_than_that(ask, user):
     async with blocked(events):
         for _ in range(12):
             await in_thread(rows.notices, user, 20, body="b" * 2000)
-            await until(lambda: stream.closed or stream.pos % 20 == 0)
-        await until(lambda: stream.closed)
-        assert 256 * 1024 < sum(map(len, stream.out)) + 65536 < (256 + 128 + 64) * 1024
+            await until(lambda: stream.is_closed or stream.position % 20 == 0)
+        await until(lambda: stream.is_closed)
+        assert 256 * 1024 < sum(map(len, stream.pending_chunks)) + 65536 < (256 + 128 + 64) * 1024
         assert hub.current_hub().subscribers() == []
     while (event := await events.hear()) is not None:
         last = event["data"]["seq"]
@@ -222,9 +222,9 @@ async def test_a_client_that_does_not_read_costs_no_more_than_that(ask, user):
 
 async def test_a_client_that_takes_nothing_any_more_loses_its_place(ask, user, monkeypatch):
     """An ended response that cannot be sent is given up."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(sse, "RESPONSE_SECONDS", 0.2)
-    monkeypatch.setattr(sse, "REST_WITHIN", 0.2)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
+    monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
     events = await ask("events/", user)
     await events.start()
     async with blocked(events):

@@ -51,7 +51,7 @@ async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
     found = set()
     for _ in range(1000):
         one = websocket.Socket(mine.hub, user.pk, None, mine.send)
-        found.add(one.ask_n)
+        found.add(one.next_ack_n)
     assert found == set(range(1, 17))
 
 
@@ -86,7 +86,7 @@ async def test_a_full_window_lags_and_an_ack_brings_what_was_missed(connect, use
         await in_thread(notify, user, title)
     job = await in_thread(rows.job, user)
     mine = hub.current_hub().subscribers()[0]
-    await until(lambda: mine.owed)
+    await until(lambda: mine.needs_sync)
     assert (await socket.hears_nothing_before_a_beat())["seq"] == 62
     socket.say("ack", n=16)
     sync = await socket.hear("sync")
@@ -106,7 +106,7 @@ async def test_a_jobs_frame_without_room_is_made_up_for(connect, user):
         await in_thread(rows.change, job, progress_current=step)
         if step < 61:
             await socket.hear("jobs")
-    await until(lambda: hub.current_hub().subscribers()[0].owed)
+    await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
     socket.say("ack", n=64)
     sync = await socket.hear("sync")
     assert (sync["prev"], sync["seq"], sync["items"]) == (0, 0, [])
@@ -120,7 +120,7 @@ async def test_the_window_is_256_kib_too(connect, user):
     for _ in range(6):
         await in_thread(rows.notices, user, 12, body="ä" * 2000)
     mine = hub.current_hub().subscribers()[0]
-    await until(lambda: mine.owed)
+    await until(lambda: mine.needs_sync)
     sent = 0
     while not socket.outgoing.empty():
         await socket.hear()
@@ -146,15 +146,15 @@ async def test_an_old_ack_does_nothing(connect, user):
     await socket.start()
     mine = hub.current_hub().subscribers()[0]
     socket.say("ack", n=2)
-    await until(lambda: mine.ends == [])
+    await until(lambda: mine.unacked_ends == [])
     for number in range(3):
         await send_one(socket, user, f"note {number}")
-    before = (mine.ends.copy(), mine.acked_bytes)
+    before = (mine.unacked_ends.copy(), mine.acked_bytes)
     assert before == ([*accumulate(map(len, socket.raw))][2:], sum(map(len, socket.raw[:2])))
     for n in (2, 1, 0):
         socket.say("ack", n=n)
     await socket.hears_nothing_before_a_beat()
-    assert (mine.ends, mine.acked_bytes) == before
+    assert (mine.unacked_ends, mine.acked_bytes) == before
 
 
 async def test_an_ack_above_what_was_sent_is_refused(connect, user):
@@ -168,7 +168,7 @@ async def test_an_ack_above_what_was_sent_is_refused(connect, user):
 
 async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
     """too_slow, also when a later frame was asked for since; a client that acks stays."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.3)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
@@ -183,7 +183,7 @@ async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
 
 async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
     """The first in time does not excuse the second."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
     socket = await connect(user)
@@ -196,8 +196,8 @@ async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
 
 async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeypatch):
     """With the position, to which everything was sent before."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr("notifications.realtime.frames.BEAT", 0.2)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
     await socket.start()
@@ -206,7 +206,7 @@ async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeyp
     while (await socket.hear())["op"] == "beat":
         pass
     await in_thread(notify, user, "not seen")
-    await until(lambda: hub.current_hub().subscribers()[0].owed)
+    await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
     for _ in range(3):
         assert await socket.hear() == {"op": "beat", "seq": 1}
 
@@ -228,14 +228,16 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
     stuck, quick = await connect(user), await connect(user)
     await stuck.start()
     await quick.start()
-    mine = next(one for one in hub.current_hub().subscribers() if one.n == 2 and one.send.__self__ is stuck)
+    mine = next(
+        one for one in hub.current_hub().subscribers() if one.last_n == 2 and one.send.__self__ is stuck
+    )
     async with blocked(stuck):
         for number in range(100):
             quick.ack_if_asked(await send_one(quick, user, f"note {number}"))
             stuck.say("ping") if number % 20 == 0 else None
-        await until(lambda: mine.owed)
+        await until(lambda: mine.needs_sync)
         # A beat between two frames at most.
-        assert len(mine.out) <= 2 * websocket.WINDOW_FRAMES
+        assert len(mine.outbox) <= 2 * websocket.WINDOW_FRAMES
     frames = []
     while len(frames) < 62:
         frame = await stuck.hear()
@@ -320,10 +322,10 @@ async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
     await socket.start()
     async with blocked(socket):
         await in_thread(notify, user, "one")
-        await until(lambda: hub.current_hub().subscribers()[0].pos == 1)
+        await until(lambda: hub.current_hub().subscribers()[0].position == 1)
         short.append("open")
         await in_thread(notify, user, "two")
-        await until(lambda: hub.current_hub().subscribers()[0].pos == 2)
+        await until(lambda: hub.current_hub().subscribers()[0].position == 2)
     for title in ("one", "two"):
         await hear_change(socket, title)
     assert short == ["open"]

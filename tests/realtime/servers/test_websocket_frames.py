@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from notifications.realtime.servers import frame_limits
-from notifications.realtime.servers.frame_limits import FrameCounter
+from notifications.realtime.servers import websocket_frames
+from notifications.realtime.servers.websocket_frames import FrameCounter
 from tests.faults.support.attacks import frame
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
@@ -87,10 +87,10 @@ def client(server):
 
 def test_a_client_with_many_frames_is_served(client):
     """The most that are allowed: pings, fragments, and a message after each."""
-    client.send(frame(PING, b"p") * frame_limits.MAX_CONTROL_FRAMES + frame(TEXT, b"first"))
-    assert client.until(b"first").count(b"\x8a\x01p") == frame_limits.MAX_CONTROL_FRAMES
+    client.send(frame(PING, b"p") * websocket_frames.MAX_CONTROL_FRAMES + frame(TEXT, b"first"))
+    assert client.until(b"first").count(b"\x8a\x01p") == websocket_frames.MAX_CONTROL_FRAMES
     for word in (b"second", b"third"):
-        fragments = frame(CONTINUATION, fin=False) * (frame_limits.MAX_FRAGMENTS - 2)
+        fragments = frame(CONTINUATION, fin=False) * (websocket_frames.MAX_FRAGMENTS - 2)
         client.send(frame(TEXT, fin=False) + fragments + frame(CONTINUATION, word))
         assert word in client.until(word)
 
@@ -98,10 +98,10 @@ def test_a_client_with_many_frames_is_served(client):
 @pytest.mark.parametrize(
     "flood",
     [
-        frame(PING, b"p") * (frame_limits.MAX_CONTROL_FRAMES + 1) + frame(TEXT, b"behind"),
-        frame(PONG) * (frame_limits.MAX_CONTROL_FRAMES + 1) + frame(TEXT, b"behind"),
+        frame(PING, b"p") * (websocket_frames.MAX_CONTROL_FRAMES + 1) + frame(TEXT, b"behind"),
+        frame(PONG) * (websocket_frames.MAX_CONTROL_FRAMES + 1) + frame(TEXT, b"behind"),
         frame(TEXT, fin=False)
-        + frame(CONTINUATION, fin=False) * frame_limits.MAX_FRAGMENTS
+        + frame(CONTINUATION, fin=False) * websocket_frames.MAX_FRAGMENTS
         + frame(CONTINUATION, b"behind"),
     ],
     ids=["pings", "pongs", "fragments"],
@@ -136,11 +136,12 @@ def test_text_that_is_no_utf8_behind_the_close_of_the_server_is_dropped(client):
 def test_fragments_of_a_large_message_are_not_counted():
     """Many clients send one in pieces of their buffer, of 4 KiB, say; the server bounds its size."""
     counter = FrameCounter()
-    size = frame_limits.MIN_FRAGMENT_BYTES
+    size = websocket_frames.MIN_FRAGMENT_BYTES
     assert counter.allows(TEXT, size, is_closing=False)
     assert all(counter.allows(CONTINUATION, size, is_closing=False) for _ in range(5_000))
     small = [
-        counter.allows(CONTINUATION, size - 1, is_closing=False) for _ in range(frame_limits.MAX_FRAGMENTS)
+        counter.allows(CONTINUATION, size - 1, is_closing=False)
+        for _ in range(websocket_frames.MAX_FRAGMENTS)
     ]
     assert all(small[:-1]) and not small[-1]
 
@@ -148,7 +149,7 @@ def test_fragments_of_a_large_message_are_not_counted():
 def test_few_frames_are_read_after_the_close():
     """What was under way, and the close of the client."""
     counter = FrameCounter()
-    for _ in range(frame_limits.MAX_FRAMES_AFTER_CLOSE):
+    for _ in range(websocket_frames.MAX_FRAMES_AFTER_CLOSE):
         assert counter.allows(TEXT, 1, is_closing=True)
     assert not counter.allows(TEXT, 1, is_closing=True)
     assert counter.allows(CLOSE, 1, is_closing=True)
@@ -157,10 +158,12 @@ def test_few_frames_are_read_after_the_close():
 def test_control_frames_are_counted_anew_after_a_while(monkeypatch):
     """A client that sends some for days is none that floods."""
     now = [1000.0]
-    monkeypatch.setattr(frame_limits.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(websocket_frames.time, "monotonic", lambda: now[0])
     counter = FrameCounter()
     for _ in range(5):
-        assert all(counter.allows(PING, 1, is_closing=False) for _ in range(frame_limits.MAX_CONTROL_FRAMES))
+        assert all(
+            counter.allows(PING, 1, is_closing=False) for _ in range(websocket_frames.MAX_CONTROL_FRAMES)
+        )
         assert not counter.allows(PONG, 1, is_closing=False)
-        now[0] += frame_limits.CONTROL_FRAMES_SECONDS
+        now[0] += websocket_frames.CONTROL_FRAMES_SECONDS
     assert counter.allows(CLOSE, 1, is_closing=False)

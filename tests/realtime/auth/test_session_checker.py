@@ -13,23 +13,23 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.realtime import clock, hub
-from notifications.realtime.auth import handshakes, sessions, signout
+from notifications.realtime.auth import handshakes, session_checker, sessions
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from tests.realtime.conftest import blocked, in_thread, sign_in, until
 
 #: The law's own, before they are made short.
-AFTER_GUARD = signout.AFTER_GUARD
+AFTER_GUARD = session_checker.GUARD_DELAYS_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Seconds are short, and sessions are read for no other reason than a test's own."""
-    monkeypatch.setattr(clock, "TICK", 0.02)
-    monkeypatch.setattr(clock, "SESSIONS_EVERY", 10**9)
-    monkeypatch.setattr(signout, "AFTER_GUARD", (0.05, 0.2))
-    monkeypatch.setattr(signout, "AFTER_JOINING", 10**9)
+    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
+    monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 10**9)
 
 
 def session_of(cookie):
@@ -49,7 +49,9 @@ class Browser:
         self.poll = await ask(
             "sync/", cookie=self.cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"}
         )
-        await until(lambda: [one.synced for one in hub.current_hub().subscribers()] == [True] * (before + 3))
+        await until(
+            lambda: [one.is_synced for one in hub.current_hub().subscribers()] == [True] * (before + 3)
+        )
         return self
 
     async def is_sent_away(self):
@@ -75,8 +77,8 @@ async def browser(connect, ask, user):
 
 def count_readings(monkeypatch):
     """A list that grows with every reading of sessions, by its claims."""
-    read, real = [], sessions.all_signed_in
-    monkeypatch.setattr(signout, "all_signed_in", lambda claims: read.append(claims) or real(claims))
+    read, real = [], sessions.check_sign_ins
+    monkeypatch.setattr(session_checker, "check_sign_ins", lambda claims: read.append(claims) or real(claims))
     return read
 
 
@@ -107,7 +109,7 @@ async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, brow
 async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
     """The signal comes first, and the first reading may still find the session: there is a second one."""
     assert AFTER_GUARD == (0.5, 2.0)
-    real, read = sessions.all_signed_in, []
+    real, read = sessions.check_sign_ins, []
 
     def read_before_the_end(claims):
         found = real(claims)
@@ -116,7 +118,7 @@ async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
         read.append(found)
         return found
 
-    monkeypatch.setattr(signout, "all_signed_in", read_before_the_end)
+    monkeypatch.setattr(session_checker, "check_sign_ins", read_before_the_end)
     await in_thread(user_logged_out.send, type(user), request=None, user=user)
     await browser.is_sent_away()
     assert read == [[True] * 3, [False] * 3]
@@ -150,12 +152,12 @@ async def test_a_user_is_deleted(browser, user):
 @pytest.mark.parametrize("rings", [True, False])
 async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypatch, rings):
     """No guard moves, before or after it: sessions are read when it rings, or when the user is missed."""
-    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     socket = await connect(user)
     await socket.start()
     if rings:
-        monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
-    await until(lambda: not hub.current_hub().signout._joined)
+        monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
+    await until(lambda: not hub.current_hub()._session_checker._scheduled)
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
         assert (await socket.hear_bye())["code"] == 4401
@@ -163,10 +165,10 @@ async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypat
 
 async def test_sessions_of_users_who_were_never_told_anything_are_left_alone(connect, user, monkeypatch):
     """They have no stream and no guard. Their sessions are read when they have come, not with every check."""
-    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
-    monkeypatch.setattr(clock, "CHECK_EVERY", 1)
-    read, looked, real = count_readings(monkeypatch), [], sessions.gone
-    monkeypatch.setattr(signout, "gone", lambda users: looked.append(users) or real(users))
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
+    read, looked, real = count_readings(monkeypatch), [], sessions.find_deleted
+    monkeypatch.setattr(session_checker, "find_deleted", lambda users: looked.append(users) or real(users))
     socket = await connect(user)
     await socket.start()
     await until(lambda: read and len(looked) > 20)
@@ -178,7 +180,7 @@ async def test_a_session_without_a_hint(browser, monkeypatch):
     """One that expires is found when all are read, every 60 s."""
     await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
     await browser.stays()
-    monkeypatch.setattr(clock, "SESSIONS_EVERY", 2)
+    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     await browser.is_sent_away()
 
 
@@ -186,7 +188,7 @@ async def test_a_session_without_a_hint(browser, monkeypatch):
 def no_rings(monkeypatch):
     """Whatever rings is lost, by every way."""
     rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(SqliteListener, "_read", lambda self, db: None)
+    monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
     try:
         yield
     finally:
@@ -206,18 +208,18 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
     connect, user, monkeypatch, somebody_is_there, says_hello
 ):
     """The guard had moved when the hub saw it first: the session is read once more."""
-    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     if somebody_is_there:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
-    real = handshakes.users_signed_in
+    real = handshakes.read_users
 
     def signed_in_and_out(keys):
         who = real(keys)
         sign_out(cookie)
         return who
 
-    monkeypatch.setattr(handshakes, "users_signed_in", signed_in_and_out)
+    monkeypatch.setattr(handshakes, "read_users", signed_in_and_out)
     socket = await connect(cookie=cookie)
     if says_hello:
         await socket.start()
@@ -226,8 +228,8 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
 
 async def test_a_sign_out_before_hello(connect, user, monkeypatch):
     """Nothing was read for the user yet, so no guard is known that could have moved."""
-    monkeypatch.setattr(signout, "AFTER_JOINING", 0.2)
-    monkeypatch.setattr(clock, "CHECK_EVERY", 10**9)
+    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await in_thread(sign_out, cookie)
@@ -243,7 +245,9 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
     async with blocked(socket), blocked(events):
         for number in range(5):
             await in_thread(notify, user, f"secret {number}")
-            await until(lambda seq=number + 1: all(one.pos == seq for one in hub.current_hub().subscribers()))
+            await until(
+                lambda seq=number + 1: all(one.position == seq for one in hub.current_hub().subscribers())
+            )
         await in_thread(sign_out, cookie)
         await until(lambda: not hub.current_hub().subscribers())
     frames = [await socket.hear()]
@@ -258,15 +262,15 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
 
 async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypatch):
     """It is asked again until it answers, and then the word counts."""
-    monkeypatch.setattr(signout, "RETRY", 0.05)
-    real, failures = sessions.all_signed_in, [OperationalError("gone")] * 4
+    monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
+    real, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
 
-    def all_signed_in(claims):
+    def check_sign_ins(claims):
         if failures:
             raise failures.pop()
         return real(claims)
 
-    monkeypatch.setattr(signout, "all_signed_in", all_signed_in)
+    monkeypatch.setattr(session_checker, "check_sign_ins", check_sign_ins)
     await in_thread(sign_out, browser.cookie)
     await browser.is_sent_away()
     assert not failures
@@ -292,12 +296,12 @@ async def test_many_are_read_with_few_queries(connect, user, django_assert_num_q
     cookies = [await in_thread(sign_in, person) for person in people]
     await in_thread(session_of(cookies[3]).delete)
     claims = [
-        sessions.Claim(user=person.pk, session=cookie.partition("=")[2])
+        sessions.SignIn(user=person.pk, session_key=cookie.partition("=")[2])
         for person, cookie in zip(people, cookies, strict=True)
     ]
 
     def read():
         with django_assert_num_queries(2):
-            return sessions.all_signed_in(claims)
+            return sessions.check_sign_ins(claims)
 
     assert await in_thread(read) == [number != 3 for number in range(20)]

@@ -1,0 +1,108 @@
+"""Close the connections of users who have signed out.
+
+The guard of a user's stream changes when sessions of the user may have ended. But a session may end a moment after its
+guard changed, and a client may join in between, with a session that is about to end. So sessions are read twice after
+a guard changed, and once after a client joined, as soon as the guard is known. A user without a stream has no guard:
+there, sessions are read after each ring, and when the user turns out to be deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from notifications.realtime import close_reasons
+from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_deleted
+from notifications.realtime.pool import Pool
+from notifications.realtime.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until sessions are read: after a guard changed, after a client joined, after the database failed.
+GUARD_DELAYS_SECONDS = (0.5, 2.0)
+JOIN_DELAY_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+MAX_SESSIONS_PER_QUERY = 100
+
+
+class SessionChecker:
+    """Read sessions of connected subscribers again, in ``pool``, and close those that are no longer signed in.
+
+    ``find_subscribers(users)`` returns the connected subscribers of these user keys.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: Pool,
+        find_subscribers: Callable[[Iterable[Any]], list[Subscriber]],
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._find_subscribers = find_subscribers
+        self._scheduled: list[tuple[float, Subscriber]] = []  # (loop time, subscriber), ordered by time
+        self._failed: set[Subscriber] = set()
+
+    def schedule(self, subscribers: Iterable[Subscriber]) -> None:
+        """Check these in 2 s, with others: they are new, or their users have no guard."""
+        due_at = self._loop.time() + JOIN_DELAY_SECONDS
+        self._scheduled += [(due_at, subscriber) for subscriber in subscribers]
+
+    def run_scheduled(self) -> None:
+        """Check the scheduled subscribers that are due."""
+        now = self._loop.time()
+        due = 0
+        while due < len(self._scheduled) and self._scheduled[due][0] <= now:
+            due += 1
+        if due:
+            self.check([subscriber for _, subscriber in self._scheduled[:due]])
+            del self._scheduled[:due]
+
+    def handle_guard_changes(self, users: Iterable[Any]) -> None:
+        """Check the subscribers of these user keys, whose guards have changed, twice."""
+        users = list(users)
+        if users:
+            for delay in GUARD_DELAYS_SECONDS:
+                self._loop.call_later(delay, lambda: self.check(self._find_subscribers(users)))
+
+    def check_deleted(self, users: list[Any]) -> None:
+        """Check the subscribers of those of these user keys that do not exist any more."""
+
+        def on_done(future: asyncio.Future) -> None:
+            if exc := future.exception():
+                logger.warning("Could not find deleted users: %s", exc)
+            else:
+                self.check(self._find_subscribers(future.result()))
+
+        if users:
+            self._pool.run(find_deleted, users).add_done_callback(on_done)
+
+    def check(self, subscribers: Iterable[Subscriber]) -> None:
+        """Close those of these subscribers that are no longer signed in."""
+        connected = list(dict.fromkeys(subscriber for subscriber in subscribers if not subscriber.is_closed))
+        for start in range(0, len(connected), MAX_SESSIONS_PER_QUERY):
+            self._check_batch(connected[start : start + MAX_SESSIONS_PER_QUERY])
+
+    def _check_batch(self, subscribers: list[Subscriber]) -> None:
+        def on_done(future: asyncio.Future) -> None:
+            if exc := future.exception():
+                logger.warning("Could not check sessions: %s", exc)
+                self._retry(subscribers)
+                return
+            for subscriber, is_signed_in in zip(subscribers, future.result(), strict=True):
+                if not is_signed_in:
+                    subscriber.close(close_reasons.SIGNED_OUT)
+
+        sign_ins = [SignIn(user=each.user, session_key=each.session_key) for each in subscribers]
+        self._pool.run(check_sign_ins, sign_ins).add_done_callback(on_done)
+
+    def _retry(self, subscribers: list[Subscriber]) -> None:
+        if not self._failed:
+            self._loop.call_later(RETRY_SECONDS, self._check_failed)
+        self._failed.update(subscribers)
+
+    def _check_failed(self) -> None:
+        failed, self._failed = self._failed, set()
+        self.check(failed)

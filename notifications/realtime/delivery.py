@@ -1,0 +1,210 @@
+"""Read what subscribers are missing, and deliver it as live frames or sync frames.
+
+Changed users and subscribers that are behind are collected, read together in a thread, and delivered on the loop. There
+is one read at a time, and its result is delivered before the next begins. So a subscriber that one read has caught up
+is followed live from the next one on, and misses nothing in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.db import Error as DatabaseFault
+
+from notifications.realtime.frames import Frame
+from notifications.realtime.pool import Pool
+from notifications.realtime.reader import (
+    ChangeRange,
+    ReadRequest,
+    ReadResult,
+    number_if_needed,
+    read_changes,
+)
+from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.watched_users import WatchedUsers
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until a failed read is repeated.
+RETRY_SECONDS = 1.0
+
+
+class Delivery:
+    """Deliver changes to the subscribers of ``users``.
+
+    Reads run in ``read_pool``, the numbering before snapshots in ``write_pool``. ``handle_guards(guards)`` is called
+    with the guards of the streams that were read, by user key.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        users: WatchedUsers,
+        *,
+        read_pool: Pool,
+        write_pool: Pool,
+        handle_guards: Callable[[dict[Any, int]], None],
+    ) -> None:
+        self._loop = loop
+        self._users = users
+        self._read_pool = read_pool
+        self._write_pool = write_pool
+        self._handle_guards = handle_guards
+        self._changed_users: set[Any] = set()
+        self._behind: set[Subscriber] = set()
+        self._unnumbered: set[Subscriber] = set()  # of these, the snapshot is read after numbering
+        self._failed: set[Subscriber] = set()  # something of their users could not be read
+        self._is_reading = self._is_numbering = False
+
+    def read_users(self, users: Iterable[Any]) -> None:
+        """Deliver the changes of these watched user keys."""
+        self._changed_users.update(users)
+        self._read()
+
+    def catch_up(self, subscriber: Subscriber) -> None:
+        """Send a subscriber sync frames with what followed its position, if there is room for them."""
+        if subscriber.is_closed or not subscriber.has_room():
+            return
+        if subscriber.needs_snapshot:
+            self._unnumbered.add(subscriber)
+            self._loop.call_soon(self._number)
+        else:
+            self._behind.add(subscriber)
+            self._loop.call_soon(self._read)
+
+    def restart(self, subscriber: Subscriber) -> None:
+        """Stop following a subscriber live, and catch it up."""
+        subscriber.stop_following()
+        self.catch_up(subscriber)
+
+    def retry_failed(self) -> None:
+        """Catch up the subscribers of users that could not be read before."""
+        while self._failed:
+            self.catch_up(self._failed.pop())
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """Read nothing more for a subscriber that has left."""
+        self._behind.discard(subscriber)
+        self._unnumbered.discard(subscriber)
+
+    def _read(self) -> None:
+        if self._is_reading or not (self._changed_users or self._behind):
+            return
+        behind, self._behind = self._behind, set()
+        changed, self._changed_users = self._changed_users, set()
+        request = self._build_request(changed | {subscriber.user for subscriber in behind}, behind)
+        if not request.cursors:
+            return
+        self._is_reading = True
+
+        def on_done(future: asyncio.Future) -> None:
+            self._is_reading = False
+            try:
+                result = future.result()
+            except (
+                Exception
+            ) as exc:  # retried after any error: without a new ring nothing else would read again
+                logger.warning("Could not read changes: %s", exc, exc_info=not isinstance(exc, DatabaseFault))
+                self._changed_users |= changed
+                self._behind |= {subscriber for subscriber in behind if not subscriber.is_closed}
+                self._loop.call_later(RETRY_SECONDS, self._read)
+                return
+            self._deliver(result, behind)
+            self._failed |= {subscriber for subscriber in behind if subscriber.user in result.failed_users}
+            self._read()
+
+        self._read_pool.run(read_changes, request).add_done_callback(on_done)
+
+    def _build_request(self, keys: set[Any], behind: set[Subscriber]) -> ReadRequest:
+        request = ReadRequest()
+        for key in keys:
+            user = self._users.get(key)
+            if user is None:
+                continue
+            cursors: set[int | None] = set()
+            for subscriber in user.subscribers:
+                if subscriber in behind:
+                    cursors.add(None if subscriber.needs_snapshot else subscriber.position)
+                    request.syncing_users.add(key)
+                elif subscriber.is_synced and not subscriber.needs_sync:
+                    cursors.add(subscriber.position)
+                    request.known_versions[key] = user.versions
+            if cursors:
+                request.cursors[key] = cursors
+        return request
+
+    def _deliver(self, result: ReadResult, behind: set[Subscriber]) -> None:
+        self._handle_guards({key: position.guard for key, position in result.positions.items()})
+        for key, versions in result.versions.items():
+            user = self._users.get(key)
+            if user is None:
+                continue
+            job_frames = result.job_frames.get(key, [])
+            position: int | None = None
+            change_range: ChangeRange | None = None
+            for subscriber in tuple(user.subscribers):
+                if subscriber in behind:
+                    self._send_sync(subscriber, result)
+                elif subscriber.is_synced and not subscriber.needs_sync:
+                    if subscriber.position != position:
+                        position = subscriber.position
+                        change_range = result.ranges.get((key, position))
+                    if change_range is not None:
+                        self._send_live(subscriber, change_range, job_frames)
+            user.versions = versions
+
+    def _send_live(self, subscriber: Subscriber, change_range: ChangeRange, job_frames: list[Frame]) -> None:
+        """Send the changes after a live subscriber's position and the jobs that changed, while there is room."""
+        if change_range.reset or change_range.more:
+            return self.restart(subscriber)
+        if change_range.seq != change_range.prev:
+            if not subscriber.deliver(change_range.change_frame()):
+                return subscriber.stop_following()
+            subscriber.position = change_range.seq
+        for frame in job_frames:
+            if not subscriber.deliver(frame):
+                return subscriber.stop_following()
+
+    def _send_sync(self, subscriber: Subscriber, result: ReadResult) -> None:
+        """Send the next sync frame to a subscriber that is behind, or start again with a snapshot."""
+        if subscriber.epoch is not None and subscriber.epoch != result.epoch:
+            subscriber.needs_snapshot = True
+        cursor = None if subscriber.needs_snapshot else subscriber.position
+        change_range = result.ranges.get((subscriber.user, cursor))
+        if change_range is None or change_range.reset:
+            # The position has changed since the request, or cannot be followed.
+            subscriber.needs_snapshot = subscriber.needs_snapshot or change_range is not None
+            return self.catch_up(subscriber)
+        assert result.epoch is not None
+        frame, more = change_range.sync_frame(result.epoch, result.active_items[subscriber.user])
+        subscriber.epoch = result.epoch
+        if not subscriber.deliver(frame):
+            return None  # its next acknowledgment makes room and catches it up
+        subscriber.position = change_range.seq
+        subscriber.needs_snapshot = False
+        subscriber.needs_sync = more
+        versions: Mapping[Any, int] = {} if more else result.versions[subscriber.user]
+        subscriber.handle_synced(versions)
+        if more:
+            self.catch_up(subscriber)
+
+    def _number(self) -> None:
+        """Number pending changes before snapshots are read. Not in the read itself, because it may wait for a lock."""
+        if self._is_numbering or not self._unnumbered:
+            return
+        subscribers, self._unnumbered = self._unnumbered, set()
+        self._is_numbering = True
+
+        def on_done(future: asyncio.Future) -> None:
+            self._is_numbering = False
+            if exc := future.exception():
+                logger.info("Could not number changes before a snapshot: %s", exc)
+            self._behind.update(subscriber for subscriber in subscribers if not subscriber.is_closed)
+            self._read()
+            self._number()
+
+        keys = list({subscriber.user for subscriber in subscribers})
+        self._write_pool.run(number_if_needed, keys).add_done_callback(on_done)
