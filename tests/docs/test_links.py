@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, without_code
 
-NAMED_IN_TABLES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
 
 def name(page):
@@ -23,7 +23,7 @@ def anchors(page):
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, *NAMED_IN_TABLES], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name)
 def test_links_lead_to_files_and_headings(page):
     """Relative links of the page, with and without an anchor."""
     for target, anchor in links(page):
@@ -42,3 +42,14 @@ def test_every_page_is_in_a_table_of_contents():
         if not entry.startswith(":")
     }
     assert {page for page in DOCS.rglob("*.md") if page != DOCS / "index.md"} <= listed
+
+
+@pytest.mark.parametrize("page", [DOCS / "explanation/architecture.md", ROOT / "CONTRIBUTING.md"], ids=name)
+def test_paths_in_the_text_exist(page):
+    """Folders and files of the repository or of the package, those of tests in commands too."""
+    quoted = " ".join(re.findall(r"`([^`\n]+)`", without_code(page)))
+    paths = [path for path in re.findall(r"[\w./-]+", quoted) if re.search(r"\w/|\.(py|md)$", path)]
+    assert paths
+    bases = [ROOT, ROOT / "notifications", ROOT / "notifications/realtime", ROOT / "notifications/jobs"]
+    missing = [path for path in paths if path[0] != "/" and not any((base / path).exists() for base in bases)]
+    assert missing == ["application/problem"] * ("application/problem+json" in quoted)
