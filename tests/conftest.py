@@ -148,7 +148,7 @@ def new_page(browser, request):
 
     def open_page(*, errors=True, **options):
         context = browser.new_context(**options)
-        context.set_default_timeout(chromium_browser.WAIT)
+        context.set_default_timeout(chromium_browser.PAGE_TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
         if errors:

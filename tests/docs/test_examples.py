@@ -9,7 +9,8 @@ import pytest
 from asyncsite.calling import Answer
 from asyncsite.environment import SQLITE_OPTIONS
 from notifications.api import notify
-from notifications.models import Job
+from notifications.models import Job, Notification
+from notifications.signals import notification_recording
 from tests import documented
 from tests.docs.pages import DOCS, PAGES, README, ROOT, blocks, code
 
@@ -111,3 +112,22 @@ def test_the_examples_of_testing_pass(heading, request, transactional_db, django
     (example,) = (value for name, value in names.items() if name.startswith("test_"))
     parameters = example.__code__.co_varnames[: example.__code__.co_argcount]
     example(*(user if name == "user" else request.getfixturevalue(name) for name in parameters))
+
+
+@pytest.mark.django_db
+@pytest.mark.filterwarnings("ignore:Django 2028 will not have a default mailer")
+def test_the_receiver_of_the_example_enqueues_a_mail(run_jobs, django_user_model, mailoutbox, monkeypatch):
+    """For a notification of level error, committed with it; the job of the mail creates no notification."""
+    user = django_user_model.objects.create_user("ada", "ada@example.com")
+    names = {"__name__": "tests.documented"}
+    exec(code("how-to/signals.md", "As safe as the notification"), names)
+    monkeypatch.setattr(documented, "mail_notification", names["mail_notification"], raising=False)
+    try:
+        notify(user, "The import has stopped", level="error")
+        notify(user, "The import continues")
+    finally:
+        notification_recording.disconnect(names["enqueue_mail"])
+    assert Job.objects.count() == 1
+    assert run_jobs() == 1
+    assert [mail.subject for mail in mailoutbox] == ["The import has stopped"]
+    assert Notification.objects.count() == 2
