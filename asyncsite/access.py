@@ -1,4 +1,4 @@
-"""Who may ask, and how: one decorator for the views of signed-in people, sync and async."""
+"""Access rules for the views of signed-in users: one decorator, for sync and async views."""
 
 import logging
 from functools import wraps
@@ -13,22 +13,28 @@ from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from asyncsite.problems import problem, wants_json
+from asyncsite.problems import problem_response, wants_json
 
 logger = logging.getLogger("asyncsite")
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-#: Bytes of a body that is begun to be read. A file that is somewhat too big still gets the form back.
-BODY = 16 * 1024 * 1024
-#: What Django raises for a form that cannot be read.
-UNREADABLE = (MultiPartParserError, SuspiciousOperation, BadRequest, UnreadablePostError)
+#: A larger body is refused before it is read. A file just over its own limit still gets the form back.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+#: What Django raises for a form that it cannot parse.
+FORM_ERRORS = (MultiPartParserError, SuspiciousOperation, BadRequest, UnreadablePostError)
 
 
-def signed_in(*methods, accepts=FORMS):
-    """A view for people who are signed in.
+def require_sign_in(*methods, accepts=FORM_TYPES):
+    """Return a decorator for a view that needs a signed-in user.
 
-    Checked in this order: signed in (a page goes to the sign-in and comes back, a program gets 401), the method (405),
-    the type of a posted body (415), its size (413), CSRF (403). For that the CSRF check is put off, not left out.
+    ``methods``
+        The HTTP methods of the view.
+    ``accepts``
+        The content types of a POST.
+
+    It checks in this order: the user (a page redirects to the sign-in, a program gets 401), the method (405), the
+    content type (415), the size of the body (413), CSRF (403). The view is exempt from Django's own CSRF check, which
+    would come first, and is checked by ``csrf_protect`` instead.
     """
 
     def decorate(view):
@@ -38,98 +44,100 @@ def signed_in(*methods, accepts=FORMS):
 
             @csrf_exempt
             @wraps(view)
-            async def asynchronous(request, *args, **kwargs):
+            async def async_wrapper(request, *args, **kwargs):
                 try:
-                    # Found here, with await, so that nothing below looks for it with a query on the event loop.
+                    # Loaded here, so that no later access to the lazy user makes a query on the event loop.
                     request.user = await request.auser()
-                    if refusal := refuse(request, methods, accepts):
-                        return refusal
-                    if request.content_type in FORMS:
-                        # The CSRF check reads it for its token, on the event loop: 2.5 MB of it take 0.4 s.
+                    if response := check_request(request, methods, accepts):
+                        return response
+                    if request.content_type in FORM_TYPES:
+                        # The CSRF check parses the form on the event loop: 0.4 s for 2.5 MB. Parse it in a thread.
                         await sync_to_async(getattr)(request, "POST")
                     return await protected(request, *args, **kwargs)
-                except UNREADABLE as error:
-                    return await sync_to_async(unreadable)(request, error)
+                except FORM_ERRORS as error:
+                    return await sync_to_async(form_error_response)(request, error)
                 except (OperationalError, InterfaceError) as error:
-                    return away(request, error)
+                    return database_error_response(request, error)
 
-            return asynchronous
+            return async_wrapper
 
         @csrf_exempt
         @wraps(view)
-        def synchronous(request, *args, **kwargs):
+        def wrapper(request, *args, **kwargs):
             try:
-                if refusal := refuse(request, methods, accepts):
-                    return refusal
+                if response := check_request(request, methods, accepts):
+                    return response
                 return protected(request, *args, **kwargs)
-            except UNREADABLE as error:
-                return unreadable(request, error)
+            except FORM_ERRORS as error:
+                return form_error_response(request, error)
             except (OperationalError, InterfaceError) as error:
-                return away(request, error)
+                return database_error_response(request, error)
 
-        return synchronous
+        return wrapper
 
     return decorate
 
 
-def refuse(request, methods, accepts):
-    """The answer to whoever may not go on; None for everybody else."""
+def check_request(request, methods, accepts):
+    """Return the error response for a request that is not allowed, or None."""
     if not request.user.is_authenticated:
         if wants_json(request):
-            return problem(401, "Sign in first: this needs the session cookie of a signed-in user.")
+            return problem_response(
+                401, "You are not signed in. Send the session cookie of a signed-in user."
+            )
         return redirect_to_login(
             request.get_full_path() if request.method in ("GET", "HEAD") else request.path
         )
     if request.method not in methods:
         if wants_json(request):
-            return problem(405, f"Use {' or '.join(methods)} here.", headers={"Allow": ", ".join(methods)})
+            detail = f"Use {' or '.join(methods)}."
+            return problem_response(405, detail, headers={"Allow": ", ".join(methods)})
         return HttpResponseNotAllowed(methods)
     if request.method == "POST" and request.content_type not in accepts:
-        return problem(
-            415, f"Send one of {', '.join(accepts)}, not {request.content_type or 'an unnamed type'}."
-        )
+        content_type = request.content_type or "a body without a content type"
+        return problem_response(415, f"Send one of {', '.join(accepts)}, not {content_type}.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):
-        raise BadRequest("Content-Length is no number.")
-    return too_big(request) if int(length[:19]) > BODY else None
+        raise BadRequest("Content-Length must be a number.")
+    return body_too_large_response(request) if int(length[:19]) > MAX_BODY_BYTES else None
 
 
-def unreadable(request, error):
+def form_error_response(request, error):
     if isinstance(error, RequestDataTooBig):
-        return too_big(request)
-    return sent_back(request, 400, "This form cannot be read", "What was sent is no form that can be read.")
+        return body_too_large_response(request)
+    return error_response(request, 400, "The form cannot be read", "The request is not a valid form.")
 
 
-def too_big(request):
-    detail = "What was sent is larger than this site reads at once. Send fewer URLs."
-    return sent_back(request, 413, "Too much at once", detail)
+def body_too_large_response(request):
+    return error_response(
+        request, 413, "The request is too large", "The request is too large. Send fewer URLs."
+    )
 
 
-def sent_back(request, status, heading, detail):
+def error_response(request, status, heading, detail):
     if wants_json(request):
-        return problem(status, detail)
+        return problem_response(status, detail)
     context = {"heading": heading, "text": f"{detail} Go back: your browser still has what you typed."}
     return render(request, "message.html", context, status=status)
 
 
-def away(request, error):
-    """The database cannot be asked. Plain text for people: a page's frame would ask it again."""
-    logger.warning("503 is answered, because the database refused: %s", error, exc_info=error)
-    words = "The database cannot be asked now. Try again in a moment."
+def database_error_response(request, error):
+    """Return 503. It is plain text for people, because the site's layout makes queries."""
+    logger.warning("The database is not available, answered 503: %s", error, exc_info=error)
+    detail = "The database is not available. Try again in a moment."
     if wants_json(request):
-        return problem(503, words, headers={"Retry-After": "2"})
-    return HttpResponse(words, status=503, content_type="text/plain", headers={"Retry-After": "2"})
+        return problem_response(503, detail, headers={"Retry-After": "2"})
+    return HttpResponse(detail, status=503, content_type="text/plain", headers={"Retry-After": "2"})
 
 
 def csrf_failure(request, reason=""):
-    """What CSRF_FAILURE_VIEW names: a form that was opened before the last sign-in, or a foreign page."""
+    """Answer 403 for CSRF_FAILURE_VIEW: the form was opened before the last sign-in, or on a foreign page."""
     if wants_json(request):
-        return problem(
-            403, f"The CSRF check failed: {reason} Send the csrftoken cookie in the X-CSRFToken header."
-        )
+        detail = f"The CSRF check failed: {reason} Send the csrftoken cookie in the X-CSRFToken header."
+        return problem_response(403, detail)
     context = {
         "heading": "This form is out of date",
-        "text": "You have signed in or out since it was opened, or cookies are off. "
+        "text": "You have signed in or out since it was opened, or cookies are disabled. "
         "Go back, reload the page, and send it again.",
     }
     return render(request, "message.html", context, status=403)

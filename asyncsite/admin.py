@@ -4,7 +4,7 @@ from asyncsite.models import Call, Report
 
 
 class ReadOnly:
-    """What was asked for and what came of it is looked at here, not edited."""
+    """Allow viewing and deleting, but not adding or changing."""
 
     def has_add_permission(self, request, obj=None):
         return False

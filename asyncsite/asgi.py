@@ -1,4 +1,4 @@
-"""The ASGI application of the site; in development with static files and the sample upstream."""
+"""The ASGI application of the site, in development with static files and the sample upstream."""
 
 import gc
 import os
@@ -9,7 +9,7 @@ from notifications.asgi import get_asgi_application
 
 application = get_asgi_application()
 
-from django.conf import settings  # noqa: E402  (the apps are ready now)
+from django.conf import settings  # noqa: E402  (after setup)
 
 if settings.DEBUG:
     from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
@@ -18,6 +18,6 @@ if settings.DEBUG:
 
     application = with_upstream(ASGIStaticFilesHandler(application))
 
-# What is loaded now lives as long as the process: keep it out of every later garbage collection.
+# Exclude what lives as long as the process from later garbage collections.
 gc.collect()
 gc.freeze()

@@ -1,7 +1,7 @@
-"""The chart of answer times: how many calls took how long, as bars that a template draws as SVG.
+"""The chart of response times: a bar for each step of 5, 10, 20, 50, … ms, which a template renders as SVG.
 
-Answer times spread over three powers of ten, so the steps are 5, 10, 20, 50, … and every step gets one bar. Lengths are
-percentages: the drawing follows the width of the page while the text keeps its size.
+Response times span three powers of ten, hence the steps. Lengths are percentages: the chart follows the width of the
+page while its text keeps its size.
 """
 
 from bisect import bisect_right
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from asyncsite.summary import percentile
 
-STEPS = (0, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)  # milliseconds
-ROW = 32  # pixels
-BAR = 20
-AXIS = 28
+STEP_STARTS_MS = (0, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+ROW_HEIGHT_PX = 32
+BAR_HEIGHT_PX = 20
+AXIS_HEIGHT_PX = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Bar:
     width: float  # percent
 
     @property
-    def words(self):
+    def count_text(self):
         return f"{self.count:,} {'call' if self.count == 1 else 'calls'}"
 
 
@@ -38,45 +38,52 @@ class Chart:
     description: str
 
 
-def chart(times):
-    """The Chart of answer times in milliseconds, ascending; None of nothing."""
+def build_chart(times):
+    """Return the Chart of response times in ascending milliseconds, or None if there are none."""
     if not times:
         return None
-    steps = [bisect_right(STEPS, time) - 1 for time in times]
+    steps = [find_step(time) for time in times]
     first, last = steps[0], steps[-1]
-    most = max(steps.count(step) for step in range(first, last + 1))
-    marks = {"median": percentile(times, 50), "95%": percentile(times, 95)}
+    max_count = max(steps.count(step) for step in range(first, last + 1))
+    notes = {find_step(percentile(times, 95)): ["95%"]}
+    notes.setdefault(find_step(percentile(times, 50)), []).insert(0, "median")
     bars = [
-        bar(step, steps.count(step), most, row=step - first, marks=marks) for step in range(first, last + 1)
+        build_bar(step, steps.count(step), max_count, row=step - first, note=", ".join(notes.get(step, [])))
+        for step in range(first, last + 1)
     ]
-    axis_y = len(bars) * ROW
+    axis_y = len(bars) * ROW_HEIGHT_PX
     return Chart(
         bars=bars,
-        height=axis_y + AXIS,
+        height=axis_y + AXIS_HEIGHT_PX,
         axis_y=axis_y,
-        bar_height=BAR,
+        bar_height=BAR_HEIGHT_PX,
         description=describe(bars),
     )
 
 
-def bar(step, count, most, *, row, marks):
-    y = row * ROW + (ROW - BAR) // 2
+def find_step(time):
+    """Return the index of the step that contains a time. A step includes its start and excludes its end."""
+    return bisect_right(STEP_STARTS_MS, time) - 1
+
+
+def build_bar(step, count, max_count, *, row, note):
+    y = row * ROW_HEIGHT_PX + (ROW_HEIGHT_PX - BAR_HEIGHT_PX) // 2
     return Bar(
         label=step_label(step),
         count=count,
-        note=", ".join(word for word, time in marks.items() if bisect_right(STEPS, time) - 1 == step),
+        note=note,
         y=y,
-        text_y=y + BAR // 2,
-        width=round(100 * count / most, 2),
+        text_y=y + BAR_HEIGHT_PX // 2,
+        width=round(100 * count / max_count, 2),
     )
 
 
 def step_label(step):
-    """Like "20 to 50 ms"; a step holds its beginning and not its end."""
-    start = STEPS[step]
-    if step + 1 == len(STEPS):
+    """Return a text like "20 to 50 ms"."""
+    start = STEP_STARTS_MS[step]
+    if step + 1 == len(STEP_STARTS_MS):
         return f"{start // 1000} s or more"
-    end = STEPS[step + 1]
+    end = STEP_STARTS_MS[step + 1]
     if start == 0:
         return f"under {end} ms"
     if start >= 1000:
@@ -85,6 +92,5 @@ def step_label(step):
 
 
 def describe(bars):
-    return (
-        "; ".join(f"{bar.label}: {bar.words}" + (f" ({bar.note})" if bar.note else "") for bar in bars) + "."
-    )
+    parts = (f"{bar.label}: {bar.count_text}" + (f" ({bar.note})" if bar.note else "") for bar in bars)
+    return "; ".join(parts) + "."

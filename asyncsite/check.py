@@ -1,4 +1,4 @@
-"""The page that calls one URL within the request; a call that takes too long becomes a report."""
+"""The page that calls one URL within the request. A call that takes too long becomes a report."""
 
 import asyncio
 from dataclasses import asdict
@@ -8,84 +8,84 @@ from django.http import JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 
-from asyncsite.access import FORMS, signed_in
-from asyncsite.asking import Unreadable, WrongValues, read_url
-from asyncsite.calling import call
-from asyncsite.forms import TITLE_LENGTH, CheckForm
+from asyncsite.access import FORM_TYPES, require_sign_in
+from asyncsite.calls import call_url
+from asyncsite.forms import MAX_TITLE_LENGTH, CheckForm
+from asyncsite.json_input import InvalidJson, InvalidValues, parse_url
 from asyncsite.limits import TooManyReports, TooManyRequests, count_request
-from asyncsite.problems import detail_of, problem, sends_json, wants_json
-from asyncsite.tasks import ask_report
-from notifications.api import aaccepted, requester
-from notifications.http.request_resources import release_connections
+from asyncsite.problems import problem_response, read_detail, sends_json, wants_json
+from asyncsite.tasks import enqueue_report
+from notifications.api import aaccepted, release_connections, requester
 
-PATIENCE = 2.0  # seconds
+MAX_WAIT_SECONDS = 2.0
 
 
 @never_cache
-@signed_in("GET", "HEAD", "POST", accepts=(*FORMS, "application/json"))
+@require_sign_in("GET", "HEAD", "POST", accepts=(*FORM_TYPES, "application/json"))
 async def check(request):
-    """Show the form (GET), or call one URL and show its answer, or the job that will have it (POST)."""
+    """GET shows the form. POST calls one URL and shows the result, or enqueues a report if it takes too long."""
     if request.method != "POST":
-        return await page(request, CheckForm())
+        return await render_page(request, CheckForm())
     if sends_json(request):
         try:
-            return await answer(request, read_url(request.body), form=None)
-        except Unreadable as error:
-            return problem(400, str(error))
-        except WrongValues as error:
-            return problem(422, str(error), errors=error.errors)
+            return await call_and_respond(request, parse_url(request.body), form=None)
+        except InvalidJson as error:
+            return problem_response(400, str(error))
+        except InvalidValues as error:
+            return problem_response(422, str(error), errors=error.errors)
     form = CheckForm(request.POST)
     if form.is_valid():
-        return await answer(request, form.cleaned_data["url"], form=form)
+        return await call_and_respond(request, form.cleaned_data["url"], form=form)
     if wants_json(request):
         errors = [{"field": "url", "detail": text} for text in form.errors["url"]]
-        return problem(422, "Some values are wrong.", errors=errors)
-    return await page(request, form, status=422)
+        return problem_response(422, "Some values are not valid.", errors=errors)
+    return await render_page(request, form, status=422)
 
 
-async def answer(request, url, *, form):
+async def call_and_respond(request, url, *, form):
     try:
         await sync_to_async(count_request)(request.user)
     except TooManyRequests as error:
-        refusal = problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
-        return await refused(request, refusal, form=form)
-    # The session was read from the database. Its connection must not be held while the other API is awaited.
+        problem = problem_response(429, str(error), headers={"Retry-After": str(error.retry_after)})
+        return await respond_with_problem(request, problem, form=form)
+    # The session was read from the database. Its connection must not be held while the call is awaited.
     await release_connections()
     try:
-        # As the caller, so that a URL of theirs that fails opens no circuit for others.
+        # With the user as requester, so that their failing URLs open no circuit breaker for other users.
         with requester(request.user):
-            async with asyncio.timeout(PATIENCE):
-                came = await call(url)
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                result = await call_url(url)
     except TimeoutError:
-        return await later(request, url, form=form)
+        return await enqueue_and_respond(request, url, form=form)
     if wants_json(request):
-        return JsonResponse({"url": url, **asdict(came)})
-    return await page(request, form, url=url, answer=came)
+        return JsonResponse({"url": url, **asdict(result)})
+    return await render_page(request, form, url=url, result=result)
 
 
-async def later(request, url, *, form):
+async def enqueue_and_respond(request, url, *, form):
+    title = f"Check {url}"[:MAX_TITLE_LENGTH]
     try:
-        response = await aaccepted(
-            request, lambda: ask_report(request.user, [url], title=f"Check {url}"[:TITLE_LENGTH])
-        )
+        response = await aaccepted(request, lambda: enqueue_report(request.user, [url], title=title))
     except TooManyReports as error:
-        response = problem(409, str(error))
-    return response if response.status_code < 400 else await refused(request, response, form=form)
-
-
-async def refused(request, response, *, form):
-    """Return a problem to a program as it is, and to a person as the form with its text."""
-    if wants_json(request):
+        response = problem_response(409, str(error))
+    if response.status_code < 400:
         return response
-    form.add_error(None, detail_of(response))
-    shown = await page(request, form, status=response.status_code)
-    if "Retry-After" in response:
-        shown["Retry-After"] = response["Retry-After"]
-    return shown
+    return await respond_with_problem(request, response, form=form)
 
 
-async def page(request, form, *, status=200, **context):
-    # In a thread, because the page's header queries the user and the unread count.
+async def respond_with_problem(request, problem, *, form):
+    """Return a problem unchanged to a program, and to a browser as an error of the form."""
+    if wants_json(request):
+        return problem
+    form.add_error(None, read_detail(problem))
+    response = await render_page(request, form, status=problem.status_code)
+    if "Retry-After" in problem:
+        response["Retry-After"] = problem["Retry-After"]
+    return response
+
+
+async def render_page(request, form, *, status=200, **context):
+    # In a thread: the layout queries the user and the unread count.
     return await sync_to_async(render)(
         request, "asyncsite/check.html", {"form": form, **context}, status=status
     )

@@ -5,14 +5,14 @@ from django.utils.deprecation import MiddlewareMixin
 
 
 class ContentSecurityPolicyMiddleware(MiddlewareMixin):
-    """Sends the policy of SECURE_CSP with every response that has none of its own.
+    """Add the policy of SECURE_CSP to each response that has none.
 
-    Async too: one middleware that is not would hold a thread for every request that waits.
+    It supports async: a sync middleware would occupy a thread during each request that waits.
     """
 
     def process_response(self, request, response):
         if settings.DEBUG and response.status_code == 500:
-            return response  # Django's own error page is made of inline code.
+            return response  # Django's error page has inline styles and scripts.
         response.headers.setdefault(
             "Content-Security-Policy",
             "; ".join(" ".join((name, *values)) for name, values in settings.SECURE_CSP.items()),

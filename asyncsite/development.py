@@ -1,12 +1,12 @@
-"""What only a development server has."""
+"""The ASGI application of a development server."""
 
 from asyncsite.upstream import application as upstream
 
 
 def with_upstream(application):
-    """The same application, with the sample upstream under /upstream/.
+    """Return the application with the sample upstream under /upstream/.
 
-    The upstream stands beside Django, so a slow or cut answer of it never passes through middleware.
+    The upstream is outside Django, so that its slow and aborted responses do not pass through middleware.
     """
 
     async def route(scope, receive, send):

@@ -1,28 +1,33 @@
-"""A report as files for spreadsheets and programs."""
+"""Reports as files for spreadsheets and programs."""
 
 import csv
 import io
 
 COLUMNS = ("url", "outcome", "status", "elapsed_ms", "bytes", "content_type", "error")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A spreadsheet runs a cell that begins with one of these as a formula.
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
-def as_csv(calls):
-    """One line a call below a line of names. A text that a spreadsheet would run as a formula is quoted with '."""
+def to_csv(calls):
+    """Return CSV with a header and one line per call. Text that looks like a formula is prefixed with '."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for call in calls:
-        writer.writerow([inert(value) for value in call_dict(call).values()])
+        writer.writerow([escape_formula(value) for value in call_to_dict(call).values()])
     return file.getvalue()
 
 
-def as_dict(report, totals, calls):
-    return {"title": report.title, "totals": totals.as_dict(), "calls": [call_dict(call) for call in calls]}
+def to_dict(report, totals, calls):
+    return {
+        "title": report.title,
+        "totals": totals.as_dict(),
+        "calls": [call_to_dict(call) for call in calls],
+    }
 
 
-def call_dict(call):
-    """The call under the names of COLUMNS; what there is none of is None."""
+def call_to_dict(call):
+    """Return the values of COLUMNS. Missing ones are None."""
     return {
         "url": call.url,
         "outcome": call.outcome,
@@ -34,5 +39,5 @@ def call_dict(call):
     }
 
 
-def inert(value):
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def escape_formula(value):
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_PREFIXES) else value

@@ -1,25 +1,31 @@
-"""What a person or a program may ask for: a list of URLs, or one of them."""
+"""Forms for a list of URLs and for one URL."""
 
 from django import forms
 from django.core.exceptions import ValidationError
 
-from asyncsite.pasted import problem_with, problem_with_count, shown, split_lines, wrong_lines
-from asyncsite.uploaded import Unusable, read_upload
+from asyncsite.url_file import UnusableFile, read_url_file
+from asyncsite.url_list import (
+    find_count_problem,
+    find_url_problem,
+    find_wrong_lines,
+    quote_excerpt,
+    split_lines,
+)
 
-TITLE_LENGTH = 200
-LINES_SHOWN = 10
-NOTHING = "Paste at least one URL, one a line, or choose a file."
+MAX_TITLE_LENGTH = 200
+MAX_LISTED_LINES = 10
+NO_URLS = "Enter at least one URL, one per line, or choose a file."
 
 
 class ReportForm(forms.Form):
-    #: What HTTP calls the reason, once this is not valid.
+    #: The HTTP status of the response if the form is not valid.
     status = 422
 
     urls = forms.CharField(
         label="URLs",
         required=False,
-        strip=False,  # the line numbers in the errors are those of the box
-        help_text="One a line, up to 1,000. They are called in the background, up to 50 at a time.",
+        strip=False,  # The line numbers of the errors are those of the text box.
+        help_text="One per line, up to 1,000. They are called in the background, up to 50 at a time.",
         widget=forms.Textarea(
             attrs={"rows": 10, "cols": 80, "spellcheck": "false", "autocapitalize": "off", "wrap": "off"}
         ),
@@ -27,73 +33,74 @@ class ReportForm(forms.Form):
     file = forms.FileField(
         label="File (optional)",
         required=False,
-        help_text="One URL a line, or CSV with them in the column “url”. UTF-8, up to 3 MB.",
+        help_text="One URL per line, or CSV with the URLs in the column “url”. UTF-8, up to 3 MB.",
         error_messages={"empty": "The file is empty."},
         widget=forms.FileInput(attrs={"accept": ".txt,.csv,.tsv,text/plain,text/csv"}),
     )
     title = forms.CharField(
         label="Title (optional)",
         required=False,
-        max_length=TITLE_LENGTH,
-        help_text="What the notification will call it.",
-        error_messages={"max_length": "The title has %(show_value)s characters; at most 200 are possible."},
+        max_length=MAX_TITLE_LENGTH,
+        help_text="The title of the report and of its notification.",
+        error_messages={"max_length": "The title has %(show_value)s characters. The limit is 200."},
     )
 
     def clean(self):
-        """Put together the URLs of the box and of the file, in this order."""
-        typed = split_lines(self.cleaned_data.get("urls", ""))
-        sent, size = self.read_file()
+        """Join the URLs of the text box and of the file, in this order."""
+        pasted = split_lines(self.cleaned_data.get("urls", ""))
+        uploaded, uploaded_count = self.read_file()
         if not self.errors.keys() & {"urls", "file"}:
-            self.judge(typed, sent, len(typed) + size)
+            self.validate_urls(pasted, uploaded, len(pasted) + uploaded_count)
         if not self.errors.keys() & {"urls", "file"}:
-            self.cleaned_data["urls"] = [url for _, url in (*typed, *sent)]
+            self.cleaned_data["urls"] = [url for _, url in (*pasted, *uploaded)]
 
     def read_file(self):
-        """The lines of the file and how many it has in all; what is wrong with it becomes the field's error."""
+        """Return the lines of the file and their number. An unusable file becomes an error of its field."""
         file = self.cleaned_data.get("file")
         try:
             if len(self.files.getlist("file")) > 1:
-                raise Unusable(422, "There are several files. Choose one.")
-            return read_upload(file) if file else ([], 0)
-        except Unusable as error:
+                raise UnusableFile(422, "There are several files. Choose one.")
+            return read_url_file(file) if file else ([], 0)
+        except UnusableFile as error:
             self.status = error.status
             self.add_error("file", str(error))
             return [], 0
 
-    def judge(self, typed, sent, count):
+    def validate_urls(self, pasted, uploaded, count):
         has_file = "file" in self.files
         if count == 0:
-            self.add_error(*(("file", "The file holds no URL.") if has_file else ("urls", NOTHING)))
-        elif problem := problem_with_count(count):
+            self.add_error(*(("file", "The file contains no URL.") if has_file else ("urls", NO_URLS)))
+        elif problem := find_count_problem(count):
             self.add_error("file" if has_file else "urls", problem)
         else:
-            for field, lines in (("urls", typed), ("file", sent)):
-                if wrong := wrong_lines(lines):
-                    self.add_error(field, [*map(str, wrong[:LINES_SHOWN]), *more(len(wrong) - LINES_SHOWN)])
+            for field, lines in (("urls", pasted), ("file", uploaded)):
+                if wrong := find_wrong_lines(lines):
+                    more = describe_more(len(wrong) - MAX_LISTED_LINES)
+                    self.add_error(field, [*map(str, wrong[:MAX_LISTED_LINES]), *more])
 
-    def ask_for_the_file_again(self):
-        """For a form that comes back: browsers keep what was typed, but not the file."""
+    def require_file_again(self):
+        """Add an error to the file of a form that is rendered again: browsers keep the text, but not the file."""
         file = self.files.get("file")
         if file and "file" not in self.errors:
             self.add_error(
-                "file", f"Choose {shown(file.name)} again: a form that comes back has lost its file."
+                "file", f"Choose {quote_excerpt(file.name)} again: the browser did not keep the file."
             )
 
 
 class CheckForm(forms.Form):
     url = forms.CharField(
         label="URL",
-        help_text="It is called at once. If the answer takes longer than 2 seconds, you are told when it is there.",
-        error_messages={"required": "Type the URL to call."},
+        help_text="It is called at once. If that takes longer than 2 seconds, you are notified when it is done.",
+        error_messages={"required": "Enter the URL to call."},
         widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "off", "spellcheck": "false"}),
     )
 
     def clean_url(self):
         url = self.cleaned_data["url"]
-        if problem := problem_with(url):
+        if problem := find_url_problem(url):
             raise ValidationError(f"The URL {problem}")
         return url
 
 
-def more(count):
+def describe_more(count):
     return [f"{count:,} more {'line is' if count == 1 else 'lines are'} not URLs."] if count > 0 else []

@@ -1,4 +1,4 @@
-"""What one user may ask of the site: so many requests a minute, and so many reports in all."""
+"""Limits for one user: requests per minute, and stored reports."""
 
 import math
 from datetime import timedelta
@@ -14,16 +14,18 @@ RATE_PERIOD = timedelta(minutes=1)
 
 
 class TooManyRequests(JobRateExceeded):
-    """The user has sent as many requests within a minute as JOBS_PER_MINUTE allows."""
+    """The user has sent JOBS_PER_MINUTE requests within a minute."""
 
     def __init__(self, limit, retry_after):
         super().__init__(limit, retry_after)
-        # In the site's words: a check of one URL is not a job.
-        self.args = (f"{limit:,} URLs and reports were sent within a minute. Try again in {retry_after} s.",)
+        # Not the app's text, which counts jobs: a check of one URL is none.
+        self.args = (
+            f"You have sent {limit:,} URLs and reports within a minute. Try again in {retry_after} s.",
+        )
 
 
 class TooManyReports(Exception):
-    """The user has as many reports as are stored for one user."""
+    """The user has MAX_REPORTS_PER_USER reports."""
 
     def __init__(self):
         super().__init__(
@@ -35,14 +37,14 @@ class TooManyReports(Exception):
 def count_request(user):
     """Count a request that calls URLs, whether it becomes a job or not.
 
-    Raises TooManyRequests if the user has made JOBS_PER_MINUTE of them within a minute. Two at the same time may
-    both be the last: neither reads the other's row before it is committed.
+    Raises TooManyRequests if the user has sent JOBS_PER_MINUTE of them within a minute. Two concurrent requests may
+    both pass as the last one: neither reads the other's row before its commit.
     """
     now = timezone.now()
     entries = RateLimitEntry.objects.filter(owner=user)
     recent = entries.filter(created_at__gt=now - RATE_PERIOD)
     limit = settings.JOBS_PER_MINUTE
-    # The entry that has to leave the period before another one fits.
+    # The entry that must leave the period before another request is allowed.
     blocking = recent.order_by("-created_at").values_list("created_at", flat=True)[limit - 1 : limit].first()
     if blocking:
         raise TooManyRequests(limit, max(1, math.ceil((blocking + RATE_PERIOD - now).total_seconds())))
@@ -50,7 +52,7 @@ def count_request(user):
     RateLimitEntry.objects.create(owner=user, created_at=now)
 
 
-def refuse_too_many_reports(user):
-    """Raise TooManyReports if no further report is stored for the user."""
+def check_report_limit(user):
+    """Raise TooManyReports if the user has as many reports as allowed."""
     if Report.objects.filter(owner=user).count() >= MAX_REPORTS_PER_USER:
         raise TooManyReports

@@ -1,39 +1,40 @@
-"""The list of reports: each with its state and what came of it so far, in three queries a page."""
+"""The rows of the report list: each with its state and its outcomes so far, in three queries per page."""
 
 from dataclasses import dataclass
 
 from django.db.models import Count
 
+from asyncsite.jobs import find_jobs
 from asyncsite.models import Call, Report
-from asyncsite.summary import outcome_words
-from notifications.models import Job
+from asyncsite.summary import describe_outcomes
 
-STATE_WORDS = {
-    Job.State.QUEUED: "Waiting",
-    Job.State.RUNNING: "Running",
-    Job.State.SUCCEEDED: "Done",
-    Job.State.FAILED: "Stopped",
-    Job.State.CANCELLED: "Cancelled",
+STATE_LABELS = {
+    "queued": "Waiting",
+    "running": "Running",
+    "succeeded": "Done",
+    "failed": "Stopped",
+    "cancelled": "Cancelled",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ReportRow:
     report: Report
     state: str
-    word: str
+    state_label: str
     outcomes: str
 
 
-def listed(reports):
-    """A Listed for each of some reports."""
+def build_rows(reports):
+    """Return a ReportRow for each report."""
     reports = list(reports)
-    jobs = Job.objects.in_bulk([report.job_id for report in reports if report.job_id])
-    counts = outcome_counts(reports)
-    return [describe(report, jobs.get(report.job_id), counts[report.pk]) for report in reports]
+    jobs = find_jobs(reports)
+    counts = count_outcomes(reports)
+    return [build_row(report, jobs.get(report.job_id), counts[report.pk]) for report in reports]
 
 
-def outcome_counts(reports):
+def count_outcomes(reports):
+    """Return the number of calls of each outcome, by report id."""
     counts = {report.pk: dict.fromkeys(Call.Outcome.values, 0) for report in reports}
     rows = Call.objects.filter(report__in=counts).order_by().values_list("report", "outcome")
     for report, outcome, count in rows.annotate(count=Count("pk")):
@@ -41,14 +42,14 @@ def outcome_counts(reports):
     return counts
 
 
-def describe(report, job, counts):
-    # A job that is no longer kept was done long ago.
-    state = job.state if job else Job.State.SUCCEEDED
+def build_row(report, job, counts):
+    state = job.state if job else "succeeded"  # A job that is no longer stored was done.
     called = sum(counts.values())
-    running = state == Job.State.RUNNING
-    return Listed(
+    return ReportRow(
         report=report,
         state=state,
-        word=STATE_WORDS[state],
-        outcomes=f"{called:,} of {report.size:,} called" if running else outcome_words(**counts),
+        state_label=STATE_LABELS[state],
+        outcomes=f"{called:,} of {report.size:,} called"
+        if state == "running"
+        else describe_outcomes(**counts),
     )

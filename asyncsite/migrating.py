@@ -1,4 +1,4 @@
-"""One process migrates at a time; others that start meanwhile wait until it is done."""
+"""A lock for migrations: one process migrates, others that start meanwhile wait."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from contextlib import contextmanager
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Number of the advisory lock in the database of the site.
+#: The key of the advisory lock in the site's database.
 ADVISORY_LOCK = 7_214_550_901
 POLL_INTERVAL_SECONDS = 0.2
 
 
 @contextmanager
-def migration_lock(db: BaseDatabaseWrapper, say: Callable[[str], object]) -> Iterator[None]:
-    """Hold the lock under which one process migrates ``db``; ``say`` gets a line when another one holds it.
+def migration_lock(db: BaseDatabaseWrapper, write_line: Callable[[str], object]) -> Iterator[None]:
+    """Hold the lock for migrating ``db``. ``write_line`` is called if another process holds it.
 
-    The lock goes with its process: a file's lock for SQLite, an advisory lock of the connection for PostgreSQL.
+    It is a file lock for SQLite and an advisory lock of the connection for PostgreSQL, so it ends with its process.
     """
     if db.vendor == "sqlite":
-        # Never removed: another process may have it open and wait.
+        # The file is not removed: another process may have it open and wait for its lock.
         with open(f"{db.settings_dict['NAME']}.migrating", "w") as file:
-            _wait(lambda: _lock_file(file.fileno()), say)
+            _wait(lambda: _lock_file(file.fileno()), write_line)
             yield
         return
-    # Not pg_advisory_lock(): a statement that waits keeps its snapshot, for which CREATE INDEX CONCURRENTLY of the
-    # process that migrates would wait.
-    _wait(lambda: _ask(db, "SELECT pg_try_advisory_lock(%s)"), say)
+    # Not pg_advisory_lock(): a waiting statement keeps its snapshot, and CREATE INDEX CONCURRENTLY in the process that
+    # migrates would wait for that.
+    _wait(lambda: _query(db, "SELECT pg_try_advisory_lock(%s)"), write_line)
     try:
         yield
     finally:
         if db.is_usable():
-            _ask(db, "SELECT pg_advisory_unlock(%s)")
+            _query(db, "SELECT pg_advisory_unlock(%s)")
 
 
-def _wait(is_held: Callable[[], bool], say: Callable[[str], object]) -> None:
-    said = False
-    while not is_held():
-        if not said:
-            say("Another process migrates the database. Waiting until it is done.")
-            said = True
+def _wait(try_lock: Callable[[], bool], write_line: Callable[[str], object]) -> None:
+    is_reported = False
+    while not try_lock():
+        if not is_reported:
+            write_line("Waiting for another process that migrates the database.")
+            is_reported = True
         time.sleep(POLL_INTERVAL_SECONDS)
 
 
@@ -53,7 +53,7 @@ def _lock_file(descriptor: int) -> bool:
     return True
 
 
-def _ask(db: BaseDatabaseWrapper, sql: str) -> bool:
+def _query(db: BaseDatabaseWrapper, sql: str) -> bool:
     with db.cursor() as cursor:
         cursor.execute(sql, [ADVISORY_LOCK])
         return bool(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""Reports, the calls that were made for them, and what counts towards the rate limit."""
+"""Reports, their calls, and the requests that count towards the rate limit."""
 
 from django.conf import settings
 from django.db import models
@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class Report(models.Model):
-    """A list of URLs that one user wants called."""
+    """A list of URLs that a user wants to be called."""
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="reports", db_index=False
@@ -32,7 +32,7 @@ class Report(models.Model):
 
 
 class Call(models.Model):
-    """The outcome of calling one URL of a report. A position is recorded once; a later insert is ignored."""
+    """The outcome of one URL of a report. Each position is recorded once; a later insert is ignored."""
 
     class Outcome(models.TextChoices):
         OK = "ok", "ok"

@@ -5,11 +5,12 @@ from http import HTTPStatus
 
 from django.http import JsonResponse
 
-ACCEPT_LENGTH = 2048  # characters; a longer list of types takes long to read, and says nothing that is needed
+#: Characters of an Accept header that are parsed. Parsing takes long for a longer one.
+MAX_ACCEPT_LENGTH = 2048
 
 
-def problem(status, detail, *, errors=(), headers=None):
-    """An error answer. ``errors`` are objects that name a field, a line where there is one, and what is wrong."""
+def problem_response(status, detail, *, errors=(), headers=None):
+    """Return an error response. Each of ``errors`` is an object with a field, maybe a line, and a detail."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if errors:
         content["errors"] = list(errors)
@@ -19,17 +20,17 @@ def problem(status, detail, *, errors=(), headers=None):
 
 
 def wants_json(request):
-    """Whether the answer is for a program: it sent JSON, or would rather have JSON than a page.
+    """Return whether the client sent JSON or prefers it to HTML.
 
-    Who has no preference gets a page when reading and JSON when posting, which is what ``accepted`` answers too.
+    A client without a preference gets HTML for GET and JSON for POST, as ``accepted`` answers it.
     """
-    kinds = ["text/html", "application/json"]
+    types = ["text/html", "application/json"]
     try:
-        if len(request.headers.get("Accept", "")) > ACCEPT_LENGTH:
-            raise ValueError("Accept is too long to be read.")
-        preferred = request.get_preferred_type(kinds if request.method in ("GET", "HEAD") else kinds[::-1])
-    except ValueError:  # an Accept that is no list of types
-        preferred = kinds[-1]
+        if len(request.headers.get("Accept", "")) > MAX_ACCEPT_LENGTH:
+            raise ValueError("Accept is too long.")
+        preferred = request.get_preferred_type(types if request.method in ("GET", "HEAD") else types[::-1])
+    except ValueError:  # Accept is not a list of media types.
+        preferred = types[-1]
     return sends_json(request) or preferred == "application/json"
 
 
@@ -37,6 +38,6 @@ def sends_json(request):
     return request.content_type == "application/json"
 
 
-def detail_of(response):
-    """What a problem says, for people."""
+def read_detail(response):
+    """Return the detail of a problem response."""
     return json.loads(response.content)["detail"]

@@ -1,25 +1,25 @@
-"""Deleting reports that are past their retention."""
+"""Delete reports that are past their retention."""
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from asyncsite.jobs import has_active_job
 from asyncsite.models import Report
-from notifications.models import Job
-
-ACTIVE = [Job.State.QUEUED, Job.State.RUNNING]
 
 
 def prune_reports(retention=None, limit=None):
-    """Delete reports older than ``retention`` (a timedelta, by default REPORT_RETENTION), oldest first.
+    """Delete old reports, oldest first, and return their number.
 
-    Reports with an active job stay. Each report is deleted in a transaction of its own, which holds SQLite's lock for
-    at most 1,000 calls. Returns the number of deleted reports, at most ``limit``.
+    ``retention``
+        A timedelta. Reports that are older are deleted, unless their job is active. Default: REPORT_RETENTION.
+    ``limit``
+        The number of reports to look at. Default: all.
+
+    Each report is deleted in its own transaction, which holds SQLite's lock for at most 1,000 calls.
     """
     before = timezone.now() - (settings.REPORT_RETENTION if retention is None else retention)
-    active = Job.objects.filter(pk=OuterRef("job_id"), state__in=ACTIVE)
-    old = Report.objects.filter(~Exists(active), created_at__lt=before).order_by("created_at")
-    ids = list(old.values_list("pk", flat=True)[:limit])
-    for id in ids:
-        Report.objects.filter(pk=id).delete()
-    return len(ids)
+    old = Report.objects.filter(created_at__lt=before).order_by("created_at").only("job_id")[:limit]
+    deleted = [report for report in old if not has_active_job(report)]
+    for report in deleted:
+        Report.objects.filter(pk=report.pk).delete()
+    return len(deleted)

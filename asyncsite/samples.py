@@ -1,4 +1,4 @@
-"""The 40 sample URLs: what the bundled upstream can do, named by the server's own address from the settings."""
+"""The sample URLs, which call every endpoint of the bundled upstream at the server's own address."""
 
 import secrets
 
@@ -6,14 +6,14 @@ from django.conf import settings
 
 
 def sample_urls():
-    """40 URLs of the sample upstream; none outside development, where it is not served."""
+    """Return 40 URLs of the sample upstream. Outside development it is not served, and the list is empty."""
     if not settings.DEBUG:
         return []
     return [f"{settings.SELF_URL}/upstream/{path}" for path in sample_paths()]
 
 
 def sample_paths():
-    # A key of its own for each filling: two of its calls fail, and are tried again.
+    # A new key each time: the first two calls of a key fail and are retried.
     key = secrets.token_hex(4)
     return [
         *["ok"] * 8,

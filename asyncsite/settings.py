@@ -1,4 +1,4 @@
-"""Settings of the site. Everything that differs from one machine to the next comes from the environment."""
+"""Settings of the site. What differs between machines comes from the environment."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ HOST = env.text("HOST", "127.0.0.1")
 PORT = env.port()
 SERVER = env.text("SERVER", "daphne")
 
-# The server's own address. Samples are named by it and the allow list opens it, never what a request claims.
+# The server's own address, for the sample URLs and the allow list. It never comes from a request.
 SELF_ADDRESS = public_address(HOST, PORT)
 SELF_URL = f"http://{SELF_ADDRESS}"
 
@@ -29,7 +29,7 @@ CSRF_FAILURE_VIEW = "asyncsite.access.csrf_failure"
 
 INSTALLED_APPS = [
     "daphne",
-    "asyncsite",  # before "notifications": its template of the inbox's frame is found first
+    "asyncsite",  # before "notifications", to override its base.html
     "notifications",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -52,7 +52,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# No inline script or style, nothing from elsewhere. WebSockets to the same origin are covered by 'self'.
+# No inline code, no other origins. 'self' includes WebSockets to the same origin.
 SECURE_CSP = {
     "default-src": ["'self'"],
     "script-src": ["'self'"],
@@ -103,23 +103,21 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "static"  # not in var/, which no proxy of another user may read
+STATIC_ROOT = BASE_DIR / "static"  # not in var/, which a proxy of another user cannot read
 
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
 
-# Reports are kept for so long; a user may delete them before.
+# Older reports are deleted. A user may delete a report earlier.
 REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")
 
 NOTIFICATIONS = {
     "EMBEDDED_WORKER": env.flag("EMBEDDED_WORKER", default=DEBUG),
-    "MAX_BODY_BYTES": 16
-    * 1024
-    * 1024,  # a file of URLs has at most 3 MB, and the form explains it up to here
-    # In development the bundled sample upstream may be called, and nothing else of this machine.
+    "MAX_BODY_BYTES": 16 * 1024 * 1024,
+    # In development the sample upstream may be called, and nothing else on this machine.
     "OUTBOUND_ALLOW": [SELF_ADDRESS] if DEBUG else [],
 }
 
-# Outside development the site is behind a proxy that speaks HTTPS and says so.
+# Outside development the site is behind a proxy that serves HTTPS and sends X-Forwarded-Proto.
 SECURE_PROXY_SSL_HEADER = None if DEBUG else ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 3600

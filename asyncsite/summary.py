@@ -1,4 +1,4 @@
-"""What a report adds up to: counts of outcomes, and the middle and the tail of the answer times."""
+"""Totals of a report: counts of outcomes, median and 95th percentile of the response times."""
 
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -6,7 +6,7 @@ from math import ceil
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Counts of calls; times in milliseconds, of the calls that were answered (None without any)."""
+    """Counts of calls, and times in milliseconds of the calls that were answered (None if there are none)."""
 
     ok: int
     failed: int
@@ -19,18 +19,17 @@ class Totals:
         return self.ok + self.failed + self.refused
 
     @property
-    def words(self):
-        """Like "36 ok, 3 failed"; what there is none of is left out."""
-        return outcome_words(self.ok, self.failed, self.refused)
+    def text(self):
+        return describe_outcomes(self.ok, self.failed, self.refused)
 
     def as_dict(self):
         return asdict(self)
 
 
-def totals(calls):
-    """The Totals of some Call rows."""
+def compute_totals(calls):
+    """Return the Totals of Call rows."""
     outcomes = [call.outcome for call in calls]
-    times = answer_times(calls)
+    times = response_times(calls)
     return Totals(
         ok=outcomes.count("ok"),
         failed=outcomes.count("failed"),
@@ -40,20 +39,21 @@ def totals(calls):
     )
 
 
-def answer_times(calls):
-    """Milliseconds, ascending, of the calls that got an answer, whatever it said."""
+def response_times(calls):
+    """Return the milliseconds of all calls that got a response of any status, ascending."""
     return sorted(
         call.elapsed_ms for call in calls if call.status is not None and call.elapsed_ms is not None
     )
 
 
 def percentile(ascending, percent):
-    """The smallest value that at least ``percent`` of all are not above (nearest rank); None of nothing."""
+    """Return the percentile by nearest rank, a value that occurs, or None of an empty list."""
     if not ascending:
         return None
     return ascending[max(ceil(len(ascending) * percent / 100), 1) - 1]
 
 
-def outcome_words(ok, failed, refused):
+def describe_outcomes(ok, failed, refused):
+    """Return a text like "36 ok, 3 failed", without counts of zero."""
     counts = ((ok, "ok"), (failed, "failed"), (refused, "refused"))
-    return ", ".join(f"{count:,} {word}" for count, word in counts if count) or "no calls yet"
+    return ", ".join(f"{count:,} {outcome}" for count, outcome in counts if count) or "no calls yet"

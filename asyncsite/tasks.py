@@ -1,4 +1,4 @@
-"""The background task that calls all URLs of a report."""
+"""The task that calls all URLs of a report."""
 
 import asyncio
 from collections import defaultdict
@@ -7,68 +7,69 @@ from urllib.parse import urlsplit
 from asgiref.sync import sync_to_async
 from django.db.models import Count
 
-from asyncsite.calling import call
-from asyncsite.limits import refuse_too_many_reports
+from asyncsite.calls import call_url
+from asyncsite.limits import check_report_limit
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
-from asyncsite.summary import outcome_words
+from asyncsite.summary import describe_outcomes
 from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
 from notifications.exceptions import JobError
 
-AT_ONCE = 50
-A_HOST = 10
-RECORD_EVERY = 0.25  # seconds; calls that a killed worker has not recorded are made again
-ROWS = 100  # of one transaction, because SQLite has one writer and others wait for it
-MAX_PRUNED_REPORTS = 20  # by one report's job
+MAX_CONCURRENT_CALLS = 50
+MAX_CALLS_PER_HOST = 10
+#: A worker that is killed repeats the calls of at most this time.
+RECORD_INTERVAL_SECONDS = 0.25
+#: SQLite has one writer: a longer transaction would delay all others.
+MAX_ROWS_PER_TRANSACTION = 100
+MAX_PRUNED_REPORTS_PER_JOB = 20
 
 
-def tell(done):
-    """Return the fields of a finished report's notification; the defaults for a failed one."""
-    if done.error:
+def build_notification(job):
+    """Return the fields of the notification of a finished report. A failed one has the defaults."""
+    if job.error:
         return {}
-    wanting = done.result["failed"] or done.result["refused"]
-    return {"body": f"{outcome_words(**done.result)}.", "level": "warning" if wanting else "success"}
+    has_problems = job.result["failed"] or job.result["refused"]
+    return {"body": f"{describe_outcomes(**job.result)}.", "level": "warning" if has_problems else "success"}
 
 
-# An hour is enough for 1,000 URLs of one server that all take the longest a call may take. What goes wrong with a URL
-# is a row of the report; what may go wrong besides is the database, which comes back.
+# One hour is enough for 1,000 URLs of one host that all take the maximum time. Errors of URLs are recorded in the
+# report; only the database can make the job fail, and it is retried.
 @task
 @policy(
     title="Check report {report_id}",
     timeout=3600,
     max_attempts=10,
     retry_on=DATABASE_UNAVAILABLE,
-    notify=tell,
+    notify=build_notification,
 )
 async def check_urls(report_id):
-    """Call what is not recorded yet, at most AT_ONCE URLs at a time and A_HOST a server; return the counts of outcomes.
+    """Call the URLs of a report, and return the number of calls of each outcome.
 
-    Idempotent: URLs that an earlier attempt recorded are not called again. Reports of all users that are past their
-    retention are deleted first.
+    A retry calls only the URLs that an earlier attempt has not recorded. First, old reports of all users are deleted.
     """
-    await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS)
-    todo, total = await sync_to_async(unrecorded)(report_id)
-    progress(total - len(todo), total, "")
-    pending = start_calls(todo)
+    await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS_PER_JOB)
+    missing, total = await sync_to_async(find_unrecorded_urls)(report_id)
+    progress(total - len(missing), total, "")
+    pending = start_calls(missing)
     try:
         while pending:
-            finished, pending = await asyncio.wait(pending, timeout=RECORD_EVERY)
+            finished, pending = await asyncio.wait(pending, timeout=RECORD_INTERVAL_SECONDS)
             await record(report_id, [call.result() for call in finished])
             if finished:
-                counts = await sync_to_async(outcome_counts)(report_id)
-                progress(sum(counts.values()), total, outcome_words(**counts))
+                counts = await sync_to_async(count_outcomes)(report_id)
+                progress(sum(counts.values()), total, describe_outcomes(**counts))
     finally:
-        for unfinished in pending:
-            unfinished.cancel()
-    return await sync_to_async(outcome_counts)(report_id)
+        for call in pending:
+            call.cancel()
+    return await sync_to_async(count_outcomes)(report_id)
 
 
-def ask_report(user, urls, title=""):
-    """Create a report and enqueue its job, in the caller's transaction; return the result of ``enqueue``.
+def enqueue_report(user, urls, title=""):
+    """Create a report and enqueue its job in the caller's transaction. Return what ``enqueue`` returned.
 
-    Raises TooManyReports if the user has as many as are stored for one user.
+    Raises TooManyReports if the user has as many reports as allowed.
     """
-    refuse_too_many_reports(user)
+    check_report_limit(user)
     title = title or f"Check {len(urls):,} {'URL' if len(urls) == 1 else 'URLs'}"
     report = Report.objects.create(owner=user, title=title, urls=urls, size=len(urls))
     result = check_urls.using(owner=user, title=title, url=report.get_absolute_url()).enqueue(report.pk)
@@ -77,8 +78,8 @@ def ask_report(user, urls, title=""):
     return result
 
 
-def unrecorded(report_id):
-    """Return the (position, URL) pairs without a row, and the number of all URLs."""
+def find_unrecorded_urls(report_id):
+    """Return the (position, URL) pairs that have no Call, and the number of all URLs."""
     urls = Report.objects.values_list("urls", flat=True).filter(pk=report_id).first()
     if urls is None:
         raise JobError("The report was deleted.")
@@ -87,35 +88,36 @@ def unrecorded(report_id):
     return [(position, url) for position, url in numbered if position not in recorded], len(urls)
 
 
-def start_calls(todo):
-    """Start one asyncio task for each (position, URL) pair and return them.
+def start_calls(numbered_urls):
+    """Start an asyncio task for each (position, URL) pair and return them.
 
-    A call first waits for its server, then for one of the AT_ONCE places of the report. So a slow server takes at most
-    A_HOST places, and no call waits inside the outbound client, where its deadline would be running.
+    A call waits for its host first and then for one of the report's slots. So a slow host occupies at most
+    MAX_CALLS_PER_HOST slots, and no call waits in the outbound client, where its deadline would already run.
     """
-    places, servers = asyncio.Semaphore(AT_ONCE), defaultdict(lambda: asyncio.Semaphore(A_HOST))
+    slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+    hosts = defaultdict(lambda: asyncio.Semaphore(MAX_CALLS_PER_HOST))
 
-    async def one(position, url):
-        async with servers[urlsplit(url).hostname], places:
-            return position, url, await call(url)
+    async def call(position, url):
+        async with hosts[urlsplit(url).hostname], slots:
+            return position, url, await call_url(url)
 
-    return {asyncio.create_task(one(position, url)) for position, url in todo}
-
-
-async def record(report_id, answers):
-    for start in range(0, len(answers), ROWS):
-        await sync_to_async(record_rows)(report_id, answers[start : start + ROWS])
+    return {asyncio.create_task(call(position, url)) for position, url in numbered_urls}
 
 
-def record_rows(report_id, answers):
-    """Insert the rows in one transaction. A position that another worker has recorded meanwhile keeps its row."""
+async def record(report_id, results):
+    for start in range(0, len(results), MAX_ROWS_PER_TRANSACTION):
+        await sync_to_async(insert_calls)(report_id, results[start : start + MAX_ROWS_PER_TRANSACTION])
+
+
+def insert_calls(report_id, results):
+    """Insert Call rows in one transaction. A position that another worker has recorded keeps its row."""
     rows = [
-        Call(report_id=report_id, position=position, url=url, **vars(answer))
-        for position, url, answer in answers
+        Call(report_id=report_id, position=position, url=url, **vars(result))
+        for position, url, result in results
     ]
     Call.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-def outcome_counts(report_id):
-    counted = Call.objects.filter(report=report_id).order_by().values_list("outcome").annotate(Count("pk"))
-    return dict.fromkeys(Call.Outcome.values, 0) | dict(counted)
+def count_outcomes(report_id):
+    counts = Call.objects.filter(report=report_id).order_by().values_list("outcome").annotate(Count("pk"))
+    return dict.fromkeys(Call.Outcome.values, 0) | dict(counts)

@@ -1,4 +1,4 @@
-"""How values are written on the site's pages."""
+"""Filters that format values on the site's pages."""
 
 from datetime import UTC
 
@@ -11,8 +11,8 @@ register = template.Library()
 
 
 @register.filter
-def middle_cut(text, length):
-    """The text, at most ``length`` characters of it, with … where its middle was."""
+def truncate_middle(text, length):
+    """Shorten a text to ``length`` characters by replacing its middle with an ellipsis."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 3
@@ -21,23 +21,23 @@ def middle_cut(text, length):
 
 @register.filter
 def media_type(content_type):
-    """The type without its parameters."""
+    """Return a content type without its parameters."""
     return content_type.partition(";")[0].strip()
 
 
 @register.filter
-def when(moment):
-    """A <time>: relative up to a day ago, the date before that; exact on hover and for programs."""
-    exact = f"{date_format(timezone.localtime(moment), 'j M Y, H:i:s')} {timezone.localtime(moment):%Z}"
+def time_ago(moment):
+    """Return a <time> element: relative up to a day, then a date. Its title has the exact time."""
+    local = timezone.localtime(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        exact,
-        relative(moment),
+        f"{date_format(local, 'j M Y, H:i:s')} {local:%Z}",
+        format_relative(moment),
     )
 
 
-def relative(moment):
+def format_relative(moment):
     seconds = max((timezone.now() - moment).total_seconds(), 0)
     if seconds < 60:
         return "just now"
@@ -49,6 +49,6 @@ def relative(moment):
 
 
 @register.filter
-def plural(count, word):
-    """Like "1 URL" and "1,204 URLs"."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def with_count(count, noun):
+    """Return a text like "1 URL" or "1,204 URLs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -44,7 +44,7 @@ def test_other_methods_are_405(program, path):
     """A program is told which there are."""
     response = program.put(path, "{}", content_type="application/json")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
-    assert response.json()["detail"] == "Use GET or HEAD or POST here."
+    assert response.json()["detail"] == "Use GET or HEAD or POST."
     assert program.delete(path, headers={"accept": "text/html"}).status_code == 405
 
 
@@ -62,7 +62,7 @@ def test_a_body_that_is_too_big_is_413(program, settings, path):
     response = program.post(path, body, content_type="application/json")
     assert (response.status_code, response.headers["content-type"]) == (413, "application/problem+json")
     page = program.post(path, {"urls": "x" * 200, "url": "x" * 200}, headers={"accept": "text/html"})
-    assert page.status_code == 413 and "Too much at once" in page.content.decode()
+    assert page.status_code == 413 and "The request is too large" in page.content.decode()
 
 
 def test_signing_in_and_out(client, demo):
@@ -92,7 +92,7 @@ def test_error_pages_need_nothing(page):
 def test_not_found_is_a_page_for_everybody(client, db):
     response = client.get("/nothing/")
     assert response.status_code == 404
-    assert "or it belongs to somebody else" in response.content.decode()
+    assert "or you do not have access to it" in response.content.decode()
 
 
 @pytest.mark.parametrize("length", ["abc", "5,5", "-1", "\u00b2"])

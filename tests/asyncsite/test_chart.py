@@ -4,12 +4,12 @@ from xml.etree import ElementTree
 
 from django.template.loader import render_to_string
 
-from asyncsite.chart import chart
+from asyncsite.chart import build_chart
 
 
 def test_every_call_is_in_one_bar():
     """A step holds its beginning and not its end; steps between without calls are shown as such."""
-    drawn = chart([0, 4, 5, 19, 20, 100, 12_000])
+    drawn = build_chart([0, 4, 5, 19, 20, 100, 12_000])
     assert [(bar.label, bar.count) for bar in drawn.bars] == [
         ("under 5 ms", 2),
         ("5 to 10 ms", 1),
@@ -27,24 +27,24 @@ def test_every_call_is_in_one_bar():
 
 
 def test_lengths_follow_the_counts_and_words_mark_the_middle_and_the_tail():
-    bars = chart([1, 12, 12, 12, 12, 30, 30]).bars
+    bars = build_chart([1, 12, 12, 12, 12, 30, 30]).bars
     assert [(bar.count, bar.width) for bar in bars] == [(1, 25), (0, 0), (4, 100), (2, 50)]
     assert [bar.note for bar in bars] == ["", "", "median", "95%"]
-    assert chart([3]).bars[0].note == "median, 95%"
+    assert build_chart([3]).bars[0].note == "median, 95%"
 
 
 def test_without_an_answer_there_is_no_chart():
-    assert chart([]) is None
+    assert build_chart([]) is None
 
 
 def test_the_drawing_can_be_read_without_seeing_it():
     """A title, a description with all numbers, the same in a table, and no inline style, which the policy forbids."""
-    html = render_to_string("asyncsite/chart.html", {"chart": chart([3, 3, 700])})
+    html = render_to_string("asyncsite/chart.html", {"chart": build_chart([3, 3, 700])})
     svg = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
     assert svg.attrib["role"] == "img"
     labels = {element.attrib["id"]: element.text for element in svg if "id" in element.attrib}
     assert svg.attrib["aria-labelledby"].split() == list(labels)
-    assert labels["chart-title"] == "How long the calls took to be answered"
+    assert labels["chart-title"] == "Response times of the calls"
     assert labels["chart-desc"].startswith("under 5 ms: 2 calls (median); 5 to 10 ms: 0 calls;")
     table = html[html.index("<table") :]
     assert "under 5 ms (median)" in table and "500 ms to 1 s (95%)" in table

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 
 from asyncsite import check
-from asyncsite.calling import Answer
+from asyncsite.calls import CallResult
 from asyncsite.models import Report
 from notifications import outbound
 from notifications.models import Job, Notification
@@ -30,7 +30,7 @@ def test_the_page_shows_the_answer(person, upstream):
 
 
 def test_a_program_gets_the_answer_as_json(program, upstream, monkeypatch):
-    monkeypatch.setattr(check, "PATIENCE", 60.0)
+    monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 60.0)
     body = json.dumps({"url": upstream.url("/ok")})
     response = program.post("/check/", body, content_type="application/json")
     answer = response.json()
@@ -91,7 +91,7 @@ def test_too_many_active_jobs_lose_nothing_that_was_typed(person, upstream, sett
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("", "Type the URL to call."),
+        ("", "Enter the URL to call."),
         ("example.com", "The URL does not begin with http:// or https://: example.com"),
     ],
 )
@@ -114,7 +114,7 @@ def test_wrong_json_is_a_problem(program, body, status):
 
 def test_failing_urls_of_one_person_refuse_nobody_else(program, other, client, upstream, monkeypatch):
     """A server that has failed too often for one is called for others."""
-    monkeypatch.setattr("asyncsite.calling.outbound.stream", partial(outbound.stream, retries=0))
+    monkeypatch.setattr("asyncsite.calls.outbound.stream", partial(outbound.stream, retries=0))
     check_url(program, upstream.url("/status/503"), times=MIN_FAILURES)
     assert "has failed too often" in check_url(program, upstream.url("/ok")).json()["error"]
     client.force_login(other)
@@ -149,9 +149,9 @@ async def test_no_connection_is_held_while_it_waits(
 
     async def call(url):
         held.append(await sync_to_async(lambda: connection.connection)())
-        return Answer(outcome="ok", status=200)
+        return CallResult(outcome="ok", status=200)
 
-    monkeypatch.setattr("asyncsite.check.call", call)
+    monkeypatch.setattr("asyncsite.check.call_url", call)
     response = await async_client.post("/check/", {"url": "https://api.example.com/"})
     assert response.status_code == 200
     assert held == [None]

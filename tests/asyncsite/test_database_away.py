@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.delivery, pytest.mark.timeout(300)]
 REPORTS = 4
 ASK = """
 from django.contrib.auth import get_user_model
-from asyncsite.tasks import ask_report
+from asyncsite.tasks import enqueue_report
 for _ in range({reports}):
-    ask_report(get_user_model().objects.get(username="demo"), {urls!r})
+    enqueue_report(get_user_model().objects.get(username="demo"), {urls!r})
 """
 
 

@@ -10,9 +10,9 @@ from tests.support.waiting import wait_until
 ASK = """
 from django.contrib.auth import get_user_model
 from django.db import transaction
-from asyncsite.tasks import ask_report
+from asyncsite.tasks import enqueue_report
 with transaction.atomic():
-    ask_report(get_user_model().objects.get(username="demo"), {urls!r})
+    enqueue_report(get_user_model().objects.get(username="demo"), {urls!r})
 """
 
 

@@ -36,7 +36,7 @@ def test_a_check_that_makes_no_job_counts_as_one(program, other, client, upstrea
     seconds = int(response.headers["Retry-After"])
     assert 1 <= seconds <= 60
     assert response.json()["detail"] == (
-        f"3 URLs and reports were sent within a minute. Try again in {seconds} s."
+        f"You have sent 3 URLs and reports within a minute. Try again in {seconds} s."
     )
     assert send_report(program, url).status_code == 429
     assert len(upstream.requests) == 3 and not Job.objects.exists() and not Report.objects.exists()
@@ -61,7 +61,7 @@ def test_a_report_counts_once_however_often_it_is_replayed(program, upstream, th
 
 
 def test_a_check_that_becomes_a_report_counts_once(program, upstream, three_a_minute, monkeypatch):
-    monkeypatch.setattr(check, "PATIENCE", 0.05)
+    monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 0.05)
     assert check_url(program, upstream.url("/slow/1")).status_code == 202
     assert RateLimitEntry.objects.count() == 1
 
@@ -74,7 +74,7 @@ def test_a_person_gets_the_form_back(person, upstream, three_a_minute):
     for response in (person.post("/check/", {"url": url}), person.post("/reports/", {"urls": url})):
         html = response.content.decode()
         assert response.status_code == 429 and "Retry-After" in response.headers
-        assert "3 URLs and reports were sent within a minute." in html
+        assert "You have sent 3 URLs and reports within a minute." in html
         assert f'value="{url}"' in html or f"{url}</textarea>" in html
 
 
@@ -90,9 +90,9 @@ def test_reports_of_a_user_are_bounded(program, person, make_report, other, upst
     response = person.post("/reports/", {"urls": upstream.url("/ok")})
     assert response.status_code == 409 and detail in response.content.decode()
     assert upstream.url("/ok") in response.content.decode()
-    monkeypatch.setattr(check, "PATIENCE", 0.05)
+    monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 0.05)
     response = person.post("/check/", {"url": upstream.url("/slow/1")})
     assert response.status_code == 409 and detail in response.content.decode()
-    monkeypatch.setattr(check, "PATIENCE", 60)
+    monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 60)
     assert person.post("/check/", {"url": upstream.url("/ok")}).status_code == 200
     assert Report.objects.count() == 3 and not Job.objects.exists()

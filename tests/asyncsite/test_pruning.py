@@ -10,7 +10,7 @@ from django.utils import timezone
 from asyncsite import tasks
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
-from asyncsite.tasks import ask_report
+from asyncsite.tasks import enqueue_report
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -39,17 +39,17 @@ def test_a_report_is_kept_for_its_retention(aged, settings):
 
 
 def test_the_job_of_a_report_deletes_old_ones(aged, demo, other, upstream, monkeypatch):
-    monkeypatch.setattr(tasks, "MAX_PRUNED_REPORTS", 2)
+    monkeypatch.setattr(tasks, "MAX_PRUNED_REPORTS_PER_JOB", 2)
     for _ in range(3):
         aged(1000, owner=other)
-    ask_report(demo, [upstream.url("/ok")])
+    enqueue_report(demo, [upstream.url("/ok")])
     run_jobs()
     assert Report.objects.filter(owner=other).count() == 1
     assert Report.objects.get(owner=demo).calls.get().outcome == "ok"
 
 
 def test_an_old_report_with_an_active_job_stays(aged, demo, upstream):
-    ask_report(demo, [upstream.url("/ok")])
+    enqueue_report(demo, [upstream.url("/ok")])
     Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
     assert prune_reports() == 0
     run_jobs()
@@ -105,7 +105,7 @@ def test_only_its_owner_deletes_a_report(person, program, make_report, other):
 
 def test_a_running_report_is_not_deleted(person, demo, upstream):
     """Its job would have nothing to record into. Cancelled first, it goes; its job cannot be tried again then."""
-    ask_report(demo, [upstream.url("/ok")])
+    enqueue_report(demo, [upstream.url("/ok")])
     report = Report.objects.get()
     response = person.post(f"/reports/{report.pk}/delete/")
     assert response.status_code == 409

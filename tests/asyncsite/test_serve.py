@@ -1,4 +1,4 @@
-"""The launcher: what it prepares, what it says, how it ends."""
+"""The command serve: what it prepares, prints and refuses, and how it ends."""
 
 import http.client
 import os
@@ -21,7 +21,7 @@ from tests.support.site import ROOT
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the site with a var/ of its own."""
+    """A copy of the site with its own var/."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     for package in ("asyncsite", "notifications"):
@@ -32,7 +32,7 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def serve(checkout):
-    """Starts `manage.py serve` as `make run` does, on a free port unless told."""
+    """Return a function that starts `manage.py serve` as `make run` does, with these variables."""
     started = []
 
     def start(**variables):
@@ -48,15 +48,15 @@ def serve(checkout):
 
 
 def environment(**variables):
-    """The process's environment without the variables of the tests' own settings."""
+    """Return the environment of the process without the variables of the test settings."""
     inherited = {
         key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")
     }
     return inherited | {"PYTHONPATH": "", **variables}
 
 
-def refusal(process):
-    """What a server that did not start wrote; it ends with an error and without a traceback."""
+def output_of_failed_start(process):
+    """Return the output of a server that exits with an error."""
     assert process.popen.wait(60) not in (0, None)
     return process.output
 
@@ -65,23 +65,23 @@ SERVERS = pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 
 
 @SERVERS
-def test_first_start_prepares_everything(serve, checkout, server):
+def test_first_start_prepares_database_and_users(serve, checkout, server):
     """The database is migrated, demo and admin exist, and the address and both sign-ins are printed."""
     port = free_port()
     server = serve(PORT=str(port), SERVER=server)
-    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Press Ctrl-C to stop.")
     assert f"The site is at http://127.0.0.1:{port}/\n" in server.output
     assert "Sign in as demo (password demo)" in server.output
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=30) as response:
         assert response.status == 200
     with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
-        people = database.execute("SELECT username, is_superuser FROM auth_user ORDER BY username").fetchall()
-    assert people == [("admin", 1), ("demo", 0)]
+        users = database.execute("SELECT username, is_superuser FROM auth_user ORDER BY username").fetchall()
+    assert users == [("admin", 1), ("demo", 0)]
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 def test_two_first_starts_at_the_same_time(serve, request, vendor):
-    """One migrates, the other one waits, and both serve."""
+    """One process migrates while the other one waits, and both serve."""
     variables = {"DEBUG": "1"}
     if vendor == "postgresql":
         postgres = request.getfixturevalue("postgres")
@@ -91,17 +91,20 @@ def test_two_first_starts_at_the_same_time(serve, request, vendor):
         variables["DATABASE_URL"] = postgres.url("two_starts")
     servers = [serve(PORT=str(free_port()), EMBEDDED_WORKER="0", **variables) for _ in range(2)]
     for server in servers:
-        server.wait_for_line("Ctrl-C stops it.")
+        server.wait_for_line("Press Ctrl-C to stop.")
         server.stop()
-    assert sum("Another process migrates the database." in server.output for server in servers) == 1
+    assert (
+        sum("Waiting for another process that migrates the database." in server.output for server in servers)
+        == 1
+    )
 
 
 @SERVERS
-def test_many_clients_may_come_back_at_once(serve, server):
-    """While the server is busy, the kernel takes 500 connections for it, which clients would repeat seconds later."""
+def test_many_clients_can_reconnect_at_once(serve, server):
+    """While the server is busy, the kernel queues 500 connections. Refused clients would retry a second later."""
     port = free_port()
     server = serve(PORT=str(port), SERVER=server)
-    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Press Ctrl-C to stop.")
     server.popen.send_signal(signal.SIGSTOP)
     with ExitStack() as clients:
         try:
@@ -111,11 +114,11 @@ def test_many_clients_may_come_back_at_once(serve, server):
             server.popen.send_signal(signal.SIGCONT)
 
 
-def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path):
-    """The same key, port and database, with no variable at all."""
+def test_commands_beside_the_server_use_its_settings(serve, checkout, tmp_path):
+    """They have the same key, port and database without any variable."""
     port = free_port()
     database = tmp_path / "other.sqlite3"
-    serve(PORT=str(port), DATABASE_URL=f"sqlite:///{database}").wait_for_line("Ctrl-C stops it.")
+    serve(PORT=str(port), DATABASE_URL=f"sqlite:///{database}").wait_for_line("Press Ctrl-C to stop.")
     code = (
         "from django.conf import settings as s;"
         "print(s.DEBUG, s.PORT, s.DATABASES['default']['NAME'], s.SECRET_KEY)"
@@ -132,14 +135,14 @@ def test_commands_beside_the_server_find_its_settings(serve, checkout, tmp_path)
 
 
 @SERVERS
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ends_cleanly(serve, server, how):
-    """Ctrl-C and a stop end it with 0, without a traceback, its worker leaves, and nobody is_listening any more."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it(serve, server, number):
+    """SIGINT and SIGTERM end it with 0 and without a traceback; its worker ends too, and the port is free."""
     port = free_port()
     server = serve(PORT=str(port), SERVER=server)
-    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Press Ctrl-C to stop.")
     server.wait_for_line("jobs at a time")
-    server.popen.send_signal(how)
+    server.popen.send_signal(number)
     assert server.popen.wait(60) == 0
     assert "Traceback" not in server.output
     assert "has ended; jobs released: 0" in server.output
@@ -147,13 +150,13 @@ def test_ends_cleanly(serve, server, how):
 
 
 @SERVERS
-def test_ends_by_ctrl_c_where_a_script_started_it(checkout, server):
-    """A shell without job control starts what stands before & with SIGINT ignored; it ends all the same."""
+def test_ctrl_c_stops_it_in_a_script(checkout, server):
+    """A shell without job control ignores SIGINT in the processes that it starts with &."""
     ignoring = ["sh", "-c", "trap '' INT; exec \"$0\" manage.py serve", sys.executable]
     env = environment(DEBUG="1", PORT=str(free_port()), SERVER=server)
     server = Process(ignoring, log=checkout.parent / "serve.log", cwd=checkout, env=env)
     try:
-        server.wait_for_line("Ctrl-C stops it.")
+        server.wait_for_line("Press Ctrl-C to stop.")
         server.interrupt()
         assert server.popen.wait(60) == 0
     finally:
@@ -161,84 +164,90 @@ def test_ends_by_ctrl_c_where_a_script_started_it(checkout, server):
 
 
 @SERVERS
-def test_port_that_is_taken(serve, server):
-    """One line that names the port and the remedy."""
+def test_port_in_use(serve, server):
+    """The error is one line with the port and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = refusal(serve(PORT=str(port), SERVER=server))
-    assert said == (
-        f"CommandError: Port {port} of 127.0.0.1 is taken: "
-        "stop what is_listening there, or choose another like PORT=8765.\n"
+        output = output_of_failed_start(serve(PORT=str(port), SERVER=server))
+    assert output == (
+        f"CommandError: Port {port} of 127.0.0.1 is in use: "
+        "stop the process that uses it, or set another one like PORT=8765.\n"
     )
 
 
-def test_host_of_another_machine(serve):
-    """One line that names the address."""
-    said = refusal(serve(HOST="192.0.2.1", PORT=str(free_port())))
-    assert said == (
-        "CommandError: HOST is 192.0.2.1, which is no address of this machine: use 127.0.0.1 or 0.0.0.0.\n"
+def test_address_of_another_machine(serve):
+    """The error is one line with the address."""
+    output = output_of_failed_start(serve(HOST="192.0.2.1", PORT=str(free_port())))
+    assert output == (
+        "CommandError: HOST is 192.0.2.1, which is not an address of this machine: use 127.0.0.1 or 0.0.0.0.\n"
     )
 
 
-def test_unknown_scheme(serve):
-    """One line that names the schemes there are."""
-    said = refusal(serve(DATABASE_URL="mysql://root@localhost/site"))
-    assert said == (
+def test_unknown_database_scheme(serve):
+    """The error is one line with the supported schemes."""
+    output = output_of_failed_start(serve(DATABASE_URL="mysql://root@localhost/site"))
+    assert output == (
         "error: DATABASE_URL has an unknown scheme 'mysql': "
         "use sqlite:///path/to/file or postgres://user:password@host:5432/name.\n"
     )
 
 
-def test_unknown_broker(serve):
-    """One line that names the schemes there are."""
-    said = refusal(serve(REDIS_URL="localhost:6379"))
-    assert said.startswith("error: REDIS_URL names no Redis (localhost): use redis://host:6379/0, ")
-    assert said.count("\n") == 1
+def test_unknown_redis_scheme(serve):
+    """The error is one line with the supported schemes."""
+    output = output_of_failed_start(serve(REDIS_URL="localhost:6379"))
+    assert output.startswith("error: REDIS_URL has no Redis address (localhost): use redis://host:6379/0, ")
+    assert output.count("\n") == 1
 
 
 def test_unknown_server(serve):
-    """One line that names the servers there are."""
-    assert refusal(serve(SERVER="gunicorn")) == "CommandError: SERVER is 'gunicorn': use daphne or uvicorn.\n"
+    """The error is one line with the supported servers."""
+    assert (
+        output_of_failed_start(serve(SERVER="gunicorn"))
+        == "CommandError: SERVER is 'gunicorn': use daphne or uvicorn.\n"
+    )
 
 
-def test_var_that_cannot_be_written(serve, checkout):
-    """One line that names the place and the reason, with and without a key of its own."""
+def test_unwritable_var(serve, checkout):
+    """The error is one line with the path and the reason, with and without SECRET_KEY."""
     var = checkout / "var"
     var.write_text("in the way")
-    assert refusal(serve()) == f"error: {var / 'secret_key'} cannot be read or written: File exists.\n"
-    said = refusal(serve(SECRET_KEY="k", PORT=str(free_port())))
-    assert said == f"CommandError: {var} cannot be written: File exists.\n"
+    assert (
+        output_of_failed_start(serve())
+        == f"error: {var / 'secret_key'} cannot be read or written: File exists.\n"
+    )
+    output = output_of_failed_start(serve(SECRET_KEY="k", PORT=str(free_port())))
+    assert output == f"CommandError: {var} cannot be written: File exists.\n"
 
 
-def test_database_folder_that_is_not_there(serve, tmp_path):
-    """One line, rather than forty that end in "unable to open database file"."""
+def test_missing_database_folder(serve, tmp_path):
+    """The error is one line, not a traceback that ends with "unable to open database file"."""
     url = f"sqlite:///{tmp_path / 'missing' / 'site.sqlite3'}"
-    said = refusal(serve(DATABASE_URL=url, PORT=str(free_port())))
-    assert said == f"CommandError: {tmp_path / 'missing'} cannot be written: No such file or directory.\n"
+    output = output_of_failed_start(serve(DATABASE_URL=url, PORT=str(free_port())))
+    assert output == f"CommandError: {tmp_path / 'missing'} cannot be written: No such file or directory.\n"
 
 
-def test_database_that_does_not_answer(serve):
-    """PostgreSQL on a port where nobody is_listening is one line, with PostgreSQL's reason."""
+def test_unreachable_database(serve):
+    """The error is one line with PostgreSQL's reason."""
     url = f"postgres://nobody@127.0.0.1:{free_port()}/site"
-    said = refusal(serve(DATABASE_URL=url, PORT=str(free_port())))
-    assert said.startswith("CommandError: The database of DATABASE_URL cannot be used: ")
-    assert "refused" in said
-    assert said.count("\n") == 1
+    output = output_of_failed_start(serve(DATABASE_URL=url, PORT=str(free_port())))
+    assert output.startswith("CommandError: The database of DATABASE_URL cannot be used: ")
+    assert "refused" in output
+    assert output.count("\n") == 1
 
 
-def test_file_that_is_no_database(serve, tmp_path):
-    """A wrong path is one line, with SQLite's reason."""
+def test_file_that_is_not_a_database(serve, tmp_path):
+    """The error is one line with SQLite's reason."""
     path = tmp_path / "notes.txt"
     path.write_text(
         "This is a text of more than a hundred bytes, which is what a database's header is long. " * 3
     )
-    said = refusal(serve(DATABASE_URL=f"sqlite:///{path}", PORT=str(free_port())))
-    assert said == "CommandError: The database of DATABASE_URL cannot be used: file is not a database.\n"
+    output = output_of_failed_start(serve(DATABASE_URL=f"sqlite:///{path}", PORT=str(free_port())))
+    assert output == "CommandError: The database of DATABASE_URL cannot be used: file is not a database.\n"
 
 
 @SERVERS
 def test_postgres_and_redis(serve, postgres, redis, server):
-    """DATABASE_URL and REDIS_URL are all it needs: a page is served, and the doorbell said at the start."""
+    """With DATABASE_URL and REDIS_URL a page is served, and the log names the doorbell."""
     name = f"serve_{server}"
     postgres.create(name)
     port = free_port()
@@ -249,7 +258,7 @@ def test_postgres_and_redis(serve, postgres, redis, server):
         REDIS_URL=redis.url,
         EMBEDDED_WORKER="0",
     )
-    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Press Ctrl-C to stop.")
     assert "Doorbell: channel layer channels_redis.pubsub.RedisPubSubChannelLayer" in server.output
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/accounts/login/", timeout=30) as response:
         assert response.status == 200
@@ -258,53 +267,65 @@ def test_postgres_and_redis(serve, postgres, redis, server):
     postgres.drop(name)
 
 
-def test_production_has_nothing_of_development(serve, checkout):
-    """DEBUG=0: no user with a known password, no sample upstream, no record, no key in a file, HTTPS only."""
+def test_production_has_no_development_features(serve, checkout):
+    """With DEBUG=0 there are no users, no sample upstream, no record and no key file, and HTTP redirects to HTTPS."""
     port = free_port()
     server = serve(PORT=str(port), DEBUG="0", SECRET_KEY="k" * 60, ALLOWED_HOSTS="site.example")
-    server.wait_for_line("Ctrl-C stops it.")
+    server.wait_for_line("Press Ctrl-C to stop.")
     assert "demo" not in server.output
     with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
         assert database.execute("SELECT count(*) FROM auth_user").fetchone() == (0,)
     assert not {"development.json", "secret_key"} & {path.name for path in (checkout / "var").iterdir()}
 
-    assert answer(port, "/upstream/ok", https=True) == (404, None)
-    assert answer(port, "/accounts/login/", https=True) == (200, None)
-    assert answer(port, "/accounts/login/", https=False) == (301, "https://site.example/accounts/login/")
+    assert request(port, "/upstream/ok", https=True) == (404, None)
+    assert request(port, "/accounts/login/", https=True) == (200, None)
+    assert request(port, "/accounts/login/", https=False) == (301, "https://site.example/accounts/login/")
 
 
-def test_production_refuses_the_passwords_of_development(serve, checkout):
-    """A database that was tried out in development: each user is named whose password everybody knows."""
+def test_production_refuses_development_passwords(serve, checkout):
+    """The error names each user with a public password. It comes before the migration, which would change the database."""
     development = serve(PORT=str(free_port()))
-    development.wait_for_line("Ctrl-C stops it.")
+    development.wait_for_line("Press Ctrl-C to stop.")
     development.stop()
     production = {"DEBUG": "0", "SECRET_KEY": "k" * 60, "ALLOWED_HOSTS": "site.example"}
-    assert refusal(serve(PORT=str(free_port()), **production)) == (
+    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+        database.execute("DELETE FROM django_migrations WHERE app = 'asyncsite'")
+        database.commit()
+    assert output_of_failed_start(serve(PORT=str(free_port()), **production)) == (
         "CommandError: The database is one of development: admin has the password admin and demo has the password "
-        "demo. Change this with manage.py changepassword admin and manage.py changepassword demo, then start again.\n"
+        "demo. Change that with manage.py changepassword admin and manage.py changepassword demo, then start again.\n"
     )
+    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+        migrated = "SELECT count(*) FROM django_migrations WHERE app = 'asyncsite'"
+        assert database.execute(migrated).fetchone() == (0,)
+        database.execute(
+            "INSERT INTO django_migrations (app, name, applied) VALUES ('asyncsite', '0001_reports', 0)"
+        )
+        database.commit()
     change = (
         "from django.contrib.auth.models import User;"
         "admin = User.objects.get(username='admin'); admin.set_password('another'); admin.save()"
     )
     shell = [sys.executable, "manage.py", "shell", "--no-imports", "-c"]
     subprocess.run([*shell, change], cwd=checkout, env=environment(**production), check=True, timeout=60)
-    assert "manage.py changepassword demo, then" in refusal(serve(PORT=str(free_port()), **production))
+    assert "manage.py changepassword demo, then" in output_of_failed_start(
+        serve(PORT=str(free_port()), **production)
+    )
     change = "from django.contrib.auth.models import User; User.objects.filter(username='demo').update(is_active=False)"
     subprocess.run([*shell, change], cwd=checkout, env=environment(**production), check=True, timeout=60)
-    serve(PORT=str(free_port()), **production).wait_for_line("Ctrl-C stops it.")
+    serve(PORT=str(free_port()), **production).wait_for_line("Press Ctrl-C to stop.")
 
 
 def test_var_is_private(serve, checkout):
-    """Also one that is there, and was made by an earlier version."""
+    """An existing var/ becomes private too."""
     var = checkout / "var"
     var.mkdir(mode=0o755)
-    serve(PORT=str(free_port()), DEBUG="0", SECRET_KEY="k" * 60).wait_for_line("Ctrl-C stops it.")
+    serve(PORT=str(free_port()), DEBUG="0", SECRET_KEY="k" * 60).wait_for_line("Press Ctrl-C to stop.")
     assert var.stat().st_mode & 0o777 == 0o700
 
 
-def answer(port, path, *, https):
-    """Status and Location of a page, asked for as the proxy before the site would."""
+def request(port, path, *, https):
+    """Return status and Location of a page that is requested through a proxy."""
     headers = {"Host": "site.example"} | ({"X-Forwarded-Proto": "https"} if https else {})
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with closing(connection):
@@ -314,8 +335,8 @@ def answer(port, path, *, https):
 
 
 @pytest.mark.parametrize("target", ["run", "worker"])
-def test_make_with_an_empty_key_is_not_development(checkout, target):
-    """A secret that was not injected: neither command falls back to a key of its own."""
+def test_make_does_not_start_with_an_empty_key(checkout, target):
+    """A missing secret must not be replaced by a development key."""
     shutil.copy(ROOT / "Makefile", checkout)
     (checkout / "tools").mkdir()
     (checkout / "tools/venv").symlink_to("/bin/true")
@@ -323,14 +344,14 @@ def test_make_with_an_empty_key_is_not_development(checkout, target):
     env = environment(SECRET_KEY="", PORT=str(free_port()))
     process = Process(["make", "-s", target], log=checkout.parent / "make.log", cwd=checkout, env=env)
     try:
-        assert "error: SECRET_KEY is set but empty." in refusal(process)
+        assert "error: SECRET_KEY is set but empty." in output_of_failed_start(process)
         assert not (checkout / "var").exists()
     finally:
         process.stop()
 
 
 def test_production_needs_a_key(checkout):
-    """Without DEBUG, a key or a record no command runs, and the line says both ways out."""
+    """Without DEBUG, SECRET_KEY or a record no command runs, and the error names both remedies."""
     done = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=checkout,

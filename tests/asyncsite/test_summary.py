@@ -1,7 +1,7 @@
 """Counts, median and 95th percentile."""
 
 from asyncsite.models import Call
-from asyncsite.summary import answer_times, outcome_words, percentile, totals
+from asyncsite.summary import compute_totals, describe_outcomes, percentile, response_times
 
 
 def test_percentiles_are_values_that_occurred():
@@ -21,10 +21,16 @@ def test_times_are_of_calls_that_were_answered():
         Call(outcome="failed"),
         Call(outcome="refused"),
     ]
-    assert answer_times(calls) == [10, 30]
-    assert totals(calls).as_dict() == {"ok": 1, "failed": 2, "refused": 1, "median_ms": 10, "p95_ms": 30}
+    assert response_times(calls) == [10, 30]
+    assert compute_totals(calls).as_dict() == {
+        "ok": 1,
+        "failed": 2,
+        "refused": 1,
+        "median_ms": 10,
+        "p95_ms": 30,
+    }
 
 
 def test_words_leave_out_what_there_is_none_of():
-    assert outcome_words(1036, 0, 2) == "1,036 ok, 2 refused"
-    assert outcome_words(0, 0, 0) == "no calls yet"
+    assert describe_outcomes(1036, 0, 2) == "1,036 ok, 2 refused"
+    assert describe_outcomes(0, 0, 0) == "no calls yet"

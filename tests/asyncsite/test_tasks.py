@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from asyncsite import tasks
-from asyncsite.calling import Answer
+from asyncsite.calls import CallResult
 from asyncsite.models import Call, Report
-from asyncsite.tasks import ask_report, check_urls
+from asyncsite.tasks import check_urls, enqueue_report
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.outbound.upstream import Upstream
@@ -19,7 +19,7 @@ def run(demo):
     """Asks for a report of these URLs, runs its job, and returns the report."""
 
     def run(*urls):
-        ask_report(demo, list(urls))
+        enqueue_report(demo, list(urls))
         run_jobs()
         return Report.objects.latest("pk")
 
@@ -101,7 +101,7 @@ def test_the_same_url_twice_is_called_twice(run, upstream):
 def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
     """Rows of the first attempt stay as they were."""
     urls = [upstream.url(f"/ok?n={number}") for number in range(1, 6)]
-    ask_report(demo, urls)
+    enqueue_report(demo, urls)
     report = Report.objects.get()
     Call.objects.create(report=report, position=2, url=urls[1], outcome="failed", error="first attempt")
     Call.objects.create(report=report, position=4, url=urls[3], outcome="ok", status=200, elapsed_ms=1)
@@ -115,8 +115,8 @@ def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
 def test_whoever_records_second_changes_nothing(demo):
     """A worker that was frozen and comes back."""
     report = Report.objects.create(owner=demo, title="t", urls=["https://a/"], size=1)
-    tasks.record_rows(report.pk, [(1, "https://a/", Answer(outcome="ok", status=200))])
-    tasks.record_rows(report.pk, [(1, "https://a/", Answer(outcome="failed", error="late"))])
+    tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="ok", status=200))])
+    tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="failed", error="late"))])
     assert outcomes(report) == [("ok", 200, "")]
 
 
@@ -141,10 +141,10 @@ def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_qu
     """Not one transaction a call: SQLite has one writer, and others wait for it."""
 
     async def call(url):
-        return Answer(outcome="ok", status=200, elapsed_ms=1)
+        return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
-    monkeypatch.setattr(tasks, "call", call)
-    ask_report(demo, [f"https://api{number}.example/" for number in range(1000)])
+    monkeypatch.setattr(tasks, "call_url", call)
+    enqueue_report(demo, [f"https://api{number}.example/" for number in range(1000)])
     with django_assert_max_num_queries(100):
         run_jobs()
     assert Call.objects.count() == 1000
@@ -166,11 +166,11 @@ def test_a_slow_server_does_not_keep_the_others_waiting(demo, monkeypatch):
         await asyncio.sleep(0.3 if "slow" in url else 0.01)
         now -= 1
         finished.append(url)
-        return Answer(outcome="ok", status=200, elapsed_ms=1)
+        return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
-    monkeypatch.setattr(tasks, "call", call)
+    monkeypatch.setattr(tasks, "call_url", call)
     quick = [f"https://quick{number}.example/" for number in range(100)]
-    ask_report(demo, [f"https://slow.example/{number}" for number in range(30)] + quick)
+    enqueue_report(demo, [f"https://slow.example/{number}" for number in range(30)] + quick)
     run_jobs()
     assert set(finished[:100]) == set(quick)
     assert most == 50

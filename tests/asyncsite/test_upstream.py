@@ -89,29 +89,29 @@ def test_drop_cuts_the_connection_in_the_middle_of_the_answer(get):
     began = time.monotonic()
     with pytest.raises(http.client.IncompleteRead) as cut:
         get("drop")
-    assert cut.value.partial == b"this answer ends in the mid"
+    assert cut.value.partial == b"this response ends in the mid"
     assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("slow?s=61", b"s takes a number from 0 to 60."),
-        ("slow?s=nan", b"s takes a number from 0 to 60."),
-        ("slow?s=-1", b"s takes a number from 0 to 60."),
-        ("slow?s=x", b"s takes a number from 0 to 60."),
-        ("big?mb=65", b"mb takes a number from 0 to 64."),
-        ("status/", b"status/<code> takes a code from 200 to 599."),
-        ("status/99", b"status/<code> takes a code from 200 to 599."),
-        ("status/600", b"status/<code> takes a code from 200 to 599."),
-        ("status/%D9%A2%D9%A0%D9%A0", b"status/<code> takes a code from 200 to 599."),
-        ("redirect?status=200", b"status takes one of 301, 302, 303, 307, 308."),
-        ("redirect?status=302.5", b"status takes one of 301, 302, 303, 307, 308."),
-        ("redirect?to=" + "x" * 2001, b"to takes at most 2000 characters."),
-        ("flaky?key=" + "x" * 2001, b"key takes at most 2000 characters."),
+        ("slow?s=61", b"s must be a number from 0 to 60."),
+        ("slow?s=nan", b"s must be a number from 0 to 60."),
+        ("slow?s=-1", b"s must be a number from 0 to 60."),
+        ("slow?s=x", b"s must be a number from 0 to 60."),
+        ("big?mb=65", b"mb must be a number from 0 to 64."),
+        ("status/", b"The code in status/<code> must be from 200 to 599."),
+        ("status/99", b"The code in status/<code> must be from 200 to 599."),
+        ("status/600", b"The code in status/<code> must be from 200 to 599."),
+        ("status/%D9%A2%D9%A0%D9%A0", b"The code in status/<code> must be from 200 to 599."),
+        ("redirect?status=200", b"status must be one of 301, 302, 303, 307, 308."),
+        ("redirect?status=302.5", b"status must be one of 301, 302, 303, 307, 308."),
+        ("redirect?to=" + "x" * 2001, b"to must have at most 2000 characters."),
+        ("flaky?key=" + "x" * 2001, b"key must have at most 2000 characters."),
         (
             "json?" + "&".join(f"a{number}=1" for number in range(21)),
-            b"There are too many parameters: at most 20.",
+            b"There are too many parameters. The limit is 20.",
         ),
     ],
 )
@@ -128,4 +128,4 @@ def test_nothing_breaks_it(get, path):
     answer = get(path)
     assert answer.status in (200, 302, 404, 503)
     if answer.status == 404:
-        assert b"There are: ok, slow, status, flaky, redirect, big, json, drop." in answer.body
+        assert b"Use one of: ok, slow, status, flaky, redirect, big, json, drop." in answer.body

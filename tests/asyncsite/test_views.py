@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from asyncsite.asking import REMEDY
+from asyncsite.json_input import REMEDY
 from asyncsite.models import Report
 from notifications.models import Job, Notification
 
@@ -37,7 +37,7 @@ def test_the_start_leads_to_the_reports(person):
 
 def test_an_empty_list_says_what_to_do(person, development):
     html = person.get("/reports/").content.decode()
-    assert "There are none yet. Paste some URLs above, or try it with the samples." in html
+    assert "There are no reports yet. Paste some URLs above, or try it with the samples." in html
 
 
 def test_the_list_shows_mine_newest_first_with_state_and_outcome(person, other, make_report):
@@ -101,7 +101,7 @@ def test_wrong_lines_come_back_with_what_was_typed(person):
     assert "https://api.example.com/1\n\nnonsense\nftp://&lt;b&gt;\n</textarea>" in html
     assert f'value="{"x" * 201}"' in html
     assert html.count("Line 3 does not begin with http:// or https://: nonsense") == 2
-    assert html.count("The title has 201 characters; at most 200 are possible.") == 2
+    assert html.count("The title has 201 characters. The limit is 200.") == 2
     assert html.count('tabindex="-1" data-focus') == 1
     assert html.count('aria-invalid="true"') == 2
     described = re.search(r'<textarea[^>]*aria-describedby="([^"]+)"', html)[1].split()
@@ -119,7 +119,7 @@ def test_many_wrong_lines_are_counted_not_listed(person):
 def test_an_empty_box_is_told_so(person, typed):
     response = person.post("/reports/", {"urls": typed})
     assert response.status_code == 422
-    assert "Paste at least one URL, one a line, or choose a file." in response.content.decode()
+    assert "Enter at least one URL, one per line, or choose a file." in response.content.decode()
 
 
 def test_more_than_1000_are_too_many(person):
@@ -139,17 +139,20 @@ def test_more_than_1000_are_too_many(person):
         ([], [("", f"The body must be an object. {REMEDY}")]),
         ({}, [("urls", "urls must be a list of strings.")]),
         ({"urls": "https://a/"}, [("urls", "urls must be a list of strings.")]),
-        ({"urls": []}, [("urls", "Paste at least one URL, one a line.")]),
+        ({"urls": []}, [("urls", "Enter at least one URL, one per line.")]),
         ({"urls": ["https://a/", 7]}, [("urls", "Line 2 is not a string.")]),
         ({"urls": ["https://a/"], "title": 7}, [("title", "title must be a string.")]),
-        ({"urls": ["https://a/"], "title": "x" * 201}, [("title", "title has over 200 characters.")]),
+        (
+            {"urls": ["https://a/"], "title": "x" * 201},
+            [("title", "title must have at most 200 characters.")],
+        ),
         (
             {"urls": ["https://a/"], "title": "\0"},
-            [("title", "title holds a character that cannot be stored.")],
+            [("title", "title must not contain NUL or a lone surrogate.")],
         ),
         (
             {"urls": ["https://a/"], "title": "\ud800"},
-            [("title", "title holds a character that cannot be stored.")],
+            [("title", "title must not contain NUL or a lone surrogate.")],
         ),
     ],
 )
@@ -233,7 +236,7 @@ def test_a_running_report_shows_how_far_it_is(person, make_report):
     assert f'<notifications-progress job="{job.pk}" href="{href}" reload>' in html
     assert '<progress max="8" value="3"' in html
     assert "2 ok, 1 failed · 3 of 8" in html
-    assert "You can leave this page. You will be told when it is done." in html
+    assert "You can leave this page. You will be notified when the report is done." in html
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in html
     assert "Attempt" not in html
 
@@ -251,7 +254,7 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     html = person.get(report.get_absolute_url()).content.decode()
     totals = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
     assert totals == {
-        "Ok": "3", "Failed": "2", "Refused": "1", "Median answer time": "40 ms", "95% answered within": "700 ms",
+        "Ok": "3", "Failed": "2", "Refused": "1", "Median response time": "40 ms", "95th percentile": "700 ms",
     }  # fmt: skip
     assert "<svg" in html and "notifications-progress" not in html and "http-equiv" not in html
     assert html.count('data-label="Outcome"') == 6
@@ -264,7 +267,7 @@ def test_the_table_can_be_narrowed_to_one_outcome(person, make_report):
     url = make_report(ok=[1, 2], failed=1).get_absolute_url()
     assert person.get(f"{url}?outcome=failed").content.decode().count('data-label="Outcome"') == 1
     assert person.get(f"{url}?outcome=nonsense").content.decode().count('data-label="Outcome"') == 3
-    assert "There are none." in person.get(f"{url}?outcome=refused").content.decode()
+    assert "There are no such calls." in person.get(f"{url}?outcome=refused").content.decode()
 
 
 def test_a_failed_report_says_why_and_shows_the_way_on(person, make_report):
@@ -343,7 +346,7 @@ def test_a_report_is_cancelled_and_gone_on_with(person):
     assert Job.objects.get().state == "cancelled"
     html = person.get(page).content.decode()
     assert "The report was cancelled" in html and "2 URLs were not called." in html
-    answer = person.post(form_of(html, "Call the rest"))
+    answer = person.post(form_of(html, "Call the remaining URLs"))
     assert (answer.status_code, answer["Location"]) == (303, page)
     assert Job.objects.get().state == "queued"
 
@@ -352,7 +355,7 @@ def test_a_report_that_is_being_cancelled_says_so(person, make_report):
     report = make_report(ok=[1], missing=1)
     set_job(report, "running", cancel_requested_at=timezone.now())
     html = person.get(report.get_absolute_url()).content.decode()
-    assert "It is being cancelled." in html and ">Cancel</button>" not in html
+    assert "The report is being cancelled." in html and ">Cancel</button>" not in html
 
 
 def test_nothing_is_left_to_be_called(person, make_report):
@@ -360,4 +363,4 @@ def test_nothing_is_left_to_be_called(person, make_report):
     report = make_report(ok=[1])
     set_job(report, "failed", error='{"type": "failed", "title": "Failed", "detail": "It broke."}')
     html = person.get(report.get_absolute_url()).content.decode()
-    assert "The report is not complete" in html and "Call the rest" not in html
+    assert "The report is not complete" in html and "Call the remaining URLs" not in html

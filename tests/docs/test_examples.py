@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from asyncsite.calling import Answer
-from asyncsite.environment import SQLITE_OPTIONS
+from asyncsite.calls import CallResult
+from asyncsite.service_urls import SQLITE_OPTIONS
 from notifications.api import notify
 from notifications.models import Job, Notification
 from notifications.signals import notification_recording
@@ -89,9 +89,9 @@ def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
     """As it stands in the page, with nothing imported besides."""
 
     async def call(url):
-        return Answer(outcome="ok", status=200, elapsed_ms=1)
+        return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
-    monkeypatch.setattr("asyncsite.tasks.call", call)
+    monkeypatch.setattr("asyncsite.tasks.call_url", call)
     names = {}
     exec(code("how-to/testing.md", "Test a view"), names)
     names["test_report_notifies_its_owner"](client, django_user_model.objects.create_user("ada"))

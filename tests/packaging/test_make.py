@@ -16,7 +16,7 @@ from tests.support.site import ROOT
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
 
-READY = "Ctrl-C stops it."
+READY = "Press Ctrl-C to stop."
 
 
 @pytest.fixture

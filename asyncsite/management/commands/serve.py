@@ -1,4 +1,4 @@
-"""Start the site: check, migrate, serve. `make run` calls this."""
+"""Check the site, migrate its database and serve it. `make run` calls this."""
 
 import errno
 import signal
@@ -13,57 +13,59 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
-from asyncsite.environment import make_private_folder, write_record
+from asyncsite.environment import write_record
 from asyncsite.migrating import migration_lock
+from asyncsite.private_files import make_private_folder
 from notifications.asgi import begin_serving
 
-#: Connections that the kernel keeps until the server accepts them. With the 50 of Twisted, clients that all come back
-#: after a restart are refused, and repeat it a second later.
-MAX_WAITING_CONNECTIONS = 2048
-UVICORN = {
-    "backlog": MAX_WAITING_CONNECTIONS,
+#: Connections that the kernel queues until the server accepts them. With Twisted's 50, clients that all reconnect after
+#: a restart are refused and retry a second later.
+MAX_QUEUED_CONNECTIONS = 2048
+UVICORN_OPTIONS = {
+    "backlog": MAX_QUEUED_CONNECTIONS,
     "lifespan": "on",
-    "log_config": None,  # Django's LOGGING is for all
+    "log_config": None,  # Django's LOGGING configures it.
     "access_log": False,
     "server_header": False,
-    "proxy_headers": False,  # Django decides whom to believe, with SECURE_PROXY_SSL_HEADER
-    "ws_max_size": 1024 * 1024,  # as Daphne; what the protocol allows is less, and answered by it
-    "ws_per_message_deflate": False,  # it would cost more memory than the rest of a socket
+    "proxy_headers": False,  # Django trusts proxies by SECURE_PROXY_SSL_HEADER.
+    "ws_max_size": 1024
+    * 1024,  # As Daphne's. The protocol's own limit is lower and is answered with a close code.
+    "ws_per_message_deflate": False,  # It would use more memory than the socket itself.
     "timeout_graceful_shutdown": 10,
 }
 
 
 class Command(BaseCommand):
-    help = "Migrate and start the site on HOST and PORT. In development the users demo and admin are made."
+    help = "Migrate the database and serve the site on HOST and PORT. In development, create the users demo and admin."
 
-    requires_system_checks = []  # they run in handle(), after what has a clearer line of its own
+    requires_system_checks = []  # They run in handle(), after problems with a clearer message.
 
     def handle(self, **options):
         servers = {"daphne": self.serve_by_daphne, "uvicorn": self.serve_by_uvicorn}
         if settings.SERVER not in servers:
             raise CommandError(f"SERVER is {settings.SERVER!r}: use {' or '.join(servers)}.")
         require_database_folder()
-        place = bind(settings.HOST, settings.PORT)
+        listener = bind(settings.HOST, settings.PORT)
         self.prepare_database()
         if settings.DEBUG:
             write_record(settings.VAR_DIR)
-        else:
-            refuse_development_passwords()
-        servers[settings.SERVER](place)
+        servers[settings.SERVER](listener)
 
     def prepare_database(self):
         try:
-            with migration_lock(connection, self.say):
+            with migration_lock(connection, self.write_line):
                 self.check()
+                if not settings.DEBUG:
+                    refuse_development_passwords()
                 call_command("migrate", verbosity=0, interactive=False)
                 if settings.DEBUG:
-                    make_people()
+                    create_development_users()
         except DatabaseError as error:
             reason = " ".join(str(error).split())
             raise CommandError(f"The database of DATABASE_URL cannot be used: {reason}.") from error
 
-    def serve_by_daphne(self, place):
-        # Daphne installs Twisted's asyncio reactor on import, so it comes before everything that uses a loop.
+    def serve_by_daphne(self, listener):
+        # Importing Daphne installs Twisted's asyncio reactor, which must precede every use of an event loop.
         from daphne.endpoints import build_endpoint_description_strings
         from daphne.server import Server
 
@@ -73,60 +75,60 @@ class Command(BaseCommand):
         endpoints = build_endpoint_description_strings(host=settings.HOST, port=settings.PORT)
         server = Server(
             application=application,
-            endpoints=[f"{endpoint}:backlog={MAX_WAITING_CONNECTIONS}" for endpoint in endpoints],
-            ready_callable=self.say_ready,
+            endpoints=[f"{endpoint}:backlog={MAX_QUEUED_CONNECTIONS}" for endpoint in endpoints],
+            ready_callable=self.announce,
             server_name=None,
             verbosity=0,
         )
-        # A shell lets what a script starts with & ignore SIGINT, and Twisted leaves an ignored one ignored.
+        # A script that starts a process with & makes it ignore SIGINT, and Twisted does not change that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        place.close()  # it binds anew
+        listener.close()  # Daphne binds the address itself.
         server.run()
         if server.abort_start:
-            raise CommandError(TAKEN_MEANWHILE.format(settings.HOST, settings.PORT))
+            raise CommandError(ADDRESS_TAKEN_LATER.format(settings.HOST, settings.PORT))
 
-    def serve_by_uvicorn(self, place):
+    def serve_by_uvicorn(self, listener):
         import uvicorn
 
         from asyncsite.asgi import application
 
         begin_serving()
-        server = uvicorn.Server(uvicorn.Config(application, **UVICORN))
+        server = uvicorn.Server(uvicorn.Config(application, **UVICORN_OPTIONS))
         start = server.startup
 
-        async def start_and_say(sockets):
+        async def start_and_announce(sockets):
             await start(sockets)
-            self.say_ready()
+            self.announce()
 
-        server.startup = start_and_say
-        # uvicorn stops by these signals itself, and then sends them once more to whoever had them before.
+        server.startup = start_and_announce
+        # uvicorn stops by these signals itself, and then raises them again for the previous handlers.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         try:
-            place.listen(server.config.backlog)
+            listener.listen(server.config.backlog)
         except OSError as error:
-            raise CommandError(TAKEN_MEANWHILE.format(settings.HOST, settings.PORT)) from error
-        server.run([place])
+            raise CommandError(ADDRESS_TAKEN_LATER.format(settings.HOST, settings.PORT)) from error
+        server.run([listener])
 
-    def say(self, line):
+    def write_line(self, line):
         self.stdout.write(line)
         self.stdout.flush()
 
-    def say_ready(self):
-        say = self.stdout.write
-        say(f"The site is at {settings.SELF_URL}/")
+    def announce(self):
+        self.write_line(f"The site is at {settings.SELF_URL}/")
         if settings.DEBUG:
-            say(f"Sign in as demo (password demo); at {settings.SELF_URL}/admin/ as admin (password admin).")
+            self.write_line(
+                f"Sign in as demo (password demo), or at {settings.SELF_URL}/admin/ as admin (password admin)."
+            )
             if not is_loopback(settings.HOST):
-                say("Whoever reaches this address knows these passwords: only for a trusted network.")
+                self.write_line("These passwords are public: serve only a trusted network at this address.")
         if not settings.NOTIFICATIONS["EMBEDDED_WORKER"]:
-            say("Jobs wait for a worker: make worker")
-        say("Ctrl-C stops it.")
-        self.stdout.flush()
+            self.write_line("Jobs need a worker. Start it with: make worker")
+        self.write_line("Press Ctrl-C to stop.")
 
 
 def require_database_folder():
-    """Make var/, for its owner only, and say in one line what a SQLite file that cannot be written says in forty."""
+    """Create var/, and raise CommandError if it or the folder of the SQLite file is not writable."""
     folders = [settings.VAR_DIR]
     if connection.vendor == "sqlite":
         folders.append(Path(settings.DATABASES["default"]["NAME"]).parent)
@@ -140,36 +142,38 @@ def require_database_folder():
 
 
 def bind(host, port):
-    """Return a socket that is bound to the address and does not listen yet."""
+    """Return a socket that is bound to an address and does not listen yet."""
     try:
-        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except socket.gaierror as error:
-        raise CommandError(f"HOST is {host!r}, which is no address: {error.strerror}.") from error
-    family, kind, protocol, _, address = places[0]
-    place = socket.socket(family, kind, protocol)
-    # What is left of a closed connection does not count as taken.
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        raise CommandError(f"HOST is {host!r}, which is not an address: {error.strerror}.") from error
+    family, kind, protocol, _, address = addresses[0]
+    listener = socket.socket(family, kind, protocol)
+    # A closed connection in TIME_WAIT does not occupy the port.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        place.bind(address)
+        listener.bind(address)
     except OSError as error:
-        place.close()
+        listener.close()
         raise CommandError(
             PORT_REMEDIES.get(error.errno, OTHER_PORT_REMEDY).format(host, port, error.strerror)
         ) from error
-    return place
+    return listener
 
 
-TAKEN_MEANWHILE = "{0}:{1} was taken by another process meanwhile."
+ADDRESS_TAKEN_LATER = "Another process has taken {0}:{1} meanwhile. Start again."
 OTHER_PORT_REMEDY = "{0}:{1} cannot be used: {2}."
 PORT_REMEDIES = {
-    errno.EADDRINUSE: "Port {1} of {0} is taken: stop what listens there, or choose another like PORT=8765.",
-    errno.EACCES: "Port {1} needs more rights: choose one from 1024, like PORT=8000.",
-    errno.EADDRNOTAVAIL: "HOST is {0}, which is no address of this machine: use 127.0.0.1 or 0.0.0.0.",
+    errno.EADDRINUSE: "Port {1} of {0} is in use: stop the process that uses it, or set another one like PORT=8765.",
+    errno.EACCES: "Port {1} needs more privileges: choose a port from 1024, like PORT=8000.",
+    errno.EADDRNOTAVAIL: "HOST is {0}, which is not an address of this machine: use 127.0.0.1 or 0.0.0.0.",
 }
 
 
-def make_people():
-    """The users that the first page names, where they are missing. Passwords that were changed stay."""
+def create_development_users():
+    """Create the users demo and admin if they do not exist."""
     User = get_user_model()
     if not User.objects.filter(username="demo").exists():
         User.objects.create_user("demo", password="demo")
@@ -178,8 +182,14 @@ def make_people():
 
 
 def refuse_development_passwords():
-    """Raise CommandError if one of the users that ``make_people`` makes may sign in with the password that it gives."""
-    users = get_user_model().objects.filter(username__in=["admin", "demo"], is_active=True)
+    """Raise CommandError if the users demo or admin can sign in with their development passwords.
+
+    It runs before the migration, so that a refused start changes nothing. A new database has no users yet.
+    """
+    User = get_user_model()
+    if User._meta.db_table not in connection.introspection.table_names():
+        return
+    users = User.objects.filter(username__in=["admin", "demo"], is_active=True)
     names = [
         user.username for user in users.order_by("username") if check_password(user.username, user.password)
     ]
@@ -187,7 +197,7 @@ def refuse_development_passwords():
         passwords = " and ".join(f"{name} has the password {name}" for name in names)
         commands = " and ".join(f"manage.py changepassword {name}" for name in names)
         raise CommandError(
-            f"The database is one of development: {passwords}. Change this with {commands}, then start again."
+            f"The database is one of development: {passwords}. Change that with {commands}, then start again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Run jobs in a process of their own. `make worker` calls this."""
+"""Run jobs in a separate process. `make worker` calls this."""
 
 import time
 
@@ -9,27 +9,29 @@ from django.db.migrations.executor import MigrationExecutor
 
 from notifications.api import DATABASE_UNAVAILABLE
 
+POLL_INTERVAL_SECONDS = 0.5
+
 
 class Command(BaseCommand):
-    help = "Wait until the server beside this process has prepared the database, then run jobs."
+    help = "Wait until the server beside this process has migrated the database, then run jobs."
 
     def handle(self, **options):
-        said = ""
-        while reason := reason_to_wait():
-            if reason != said:
+        reported = ""
+        while reason := find_wait_reason():
+            if reason != reported:
                 self.stdout.write(reason)
                 self.stdout.flush()
-                said = reason
-            time.sleep(0.5)
+                reported = reason
+            time.sleep(POLL_INTERVAL_SECONDS)
         call_command("run_jobs")
 
 
-def reason_to_wait():
-    """Say in one line why jobs cannot be run yet; "" when they can."""
+def find_wait_reason():
+    """Return in one line why jobs cannot run yet, or "" if they can."""
     try:
         executor = MigrationExecutor(connection)
-        unprepared = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DATABASE_UNAVAILABLE as error:
         connection.close()
         return f"Waiting for the database: {' '.join(str(error).split())}"
-    return "Waiting for `make run` to prepare the database." if unprepared else ""
+    return "Waiting for `make run` to migrate the database." if plan else ""

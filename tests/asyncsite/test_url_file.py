@@ -7,7 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from asyncsite.models import Report
-from asyncsite.uploaded import FILE_SIZE
+from asyncsite.url_file import MAX_FILE_BYTES
 from notifications.models import Job
 
 A, B = "https://a.example/1", "https://b.example/2"
@@ -89,49 +89,49 @@ def test_as_many_and_as_long_as_in_the_box(program):
 
 def test_three_megabytes_are_taken(program):
     """And not a byte more, whether they are URLs or blanks."""
-    assert send(program, upload(A.encode().ljust(FILE_SIZE))).status_code == 202
-    assert send(program, upload(A.encode().ljust(FILE_SIZE + 1))).status_code == 413
+    assert send(program, upload(A.encode().ljust(MAX_FILE_BYTES))).status_code == 202
+    assert send(program, upload(A.encode().ljust(MAX_FILE_BYTES + 1))).status_code == 413
 
 
 NOT_A_URL = "does not begin with http:// or https://"
-BAD_TABLE = "The file cannot be read as CSV: "
+BAD_TABLE = "The file is not valid CSV: "
 UNNAMED = (
     "line 1 has several columns, and none is called url. "
-    "Begin with a line that names them, or put what holds a separator in quotes."
+    "Add a first line with the names of the columns, or quote values that contain a separator."
 )
-NOT_UTF_8 = "The file is not text in UTF-8: line {} cannot be read. Save it as UTF-8.".format
-NUL = "The file is not text: it holds a NUL. Choose a text or a CSV file."
+NOT_UTF_8 = "The file is not text in UTF-8: line {} cannot be decoded. Save it as UTF-8.".format
+NUL = "The file is not text: it contains a NUL. Choose a text or a CSV file."
 OF_TYPE = "The file is of type {}. Choose a text or a CSV file.".format
 TOO_MANY = "There are {:,} URLs. A report takes at most 1,000: remove {:,}.".format
-TOO_BIG = "The file has {:,} bytes; at most 3,145,728 are possible.".format
+TOO_BIG = "The file has {:,} bytes. The limit is 3,145,728.".format
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 BAD = {
     "empty": (upload(b""), 422, "The file is empty."),
-    "blank": (upload(b" \r\n\n\t\n"), 422, "The file holds no URL."),
-    "only a byte order mark": (upload("\ufeff"), 422, "The file holds no URL."),
-    "only a heading": (upload("name,url\n", "a.csv"), 422, "The file holds no URL."),
-    "only separators": (upload(";;;\n;;;\n", "a.csv"), 422, "The file holds no URL."),
+    "blank": (upload(b" \r\n\n\t\n"), 422, "The file contains no URL."),
+    "only a byte order mark": (upload("\ufeff"), 422, "The file contains no URL."),
+    "only a heading": (upload("name,url\n", "a.csv"), 422, "The file contains no URL."),
+    "only separators": (upload(";;;\n;;;\n", "a.csv"), 422, "The file contains no URL."),
     "no URL": (upload(f"{A}\n\nnonsense"), 422, f"Line 3 {NOT_A_URL}: nonsense"),
     "no URL in UTF-16": (upload("x".encode("utf-16")), 422, f"Line 1 {NOT_A_URL}: x"),
     "a foreign scheme": (upload("ftp://a/"), 422, f"Line 1 {NOT_A_URL}: ftp://a/"),
     "a script": (upload("javascript:alert(1)"), 422, f"Line 1 {NOT_A_URL}: javascript:alert(1)"),
-    "no server": (upload("https://"), 422, "Line 1 names no server that can be called: https://"),
+    "no server": (upload("https://"), 422, "Line 1 has no host that can be called: https://"),
     "a bad port": (
         upload("https://a:x/"),
         422,
-        "Line 1 has a host or port that cannot be read: https://a:x/",
+        "Line 1 has an invalid host or port: https://a:x/",
     ),
     "a space": (
         upload("https://a b/"),
         422,
-        "Line 1 has a space or an invisible character in it: https://a b/",
+        "Line 1 contains a space or an invisible character: https://a b/",
     ),
     "a page": (upload("<html>", "a.html", "text/html"), 422, f"Line 1 {NOT_A_URL}: <html>"),
     "too long": (
         upload(A.ljust(2001, "x")),
         422,
-        "Line 1 is 2,001 characters long; at most 2,000 are possible.",
+        "Line 1 has 2,001 characters. The limit is 2,000.",
     ),
     "too many": (upload(f"{A}\n" * 1001), 422, TOO_MANY(1001, 1)),
     "far too many": (upload("x\n" * 10**6), 422, TOO_MANY(10**6, 999_000)),
@@ -145,19 +145,19 @@ BAD = {
     "an unquoted comma": (
         upload(f"url\n{A}?a=1,2", "a.csv"),
         422,
-        BAD_TABLE + "line 2 has more columns than line 1. What holds a separator belongs in quotes.",
+        BAD_TABLE + "line 2 has more columns than line 1. Quote values that contain a separator.",
     ),
     "an unquoted comma where spreadsheets fill up": (
         upload(f"url,,\n{A},,\n{A}?a=1,2,", "a.csv"),
         422,
-        BAD_TABLE + "line 3 has more columns than line 1. What holds a separator belongs in quotes.",
+        BAD_TABLE + "line 3 has more columns than line 1. Quote values that contain a separator.",
     ),
     "a huge cell": (
         upload("x" * 200_000, "a.csv"),
         422,
         BAD_TABLE + "field larger than field limit (131072).",
     ),
-    "too big": (upload(b"x" * (FILE_SIZE + 1)), 413, TOO_BIG(FILE_SIZE + 1)),
+    "too big": (upload(b"x" * (MAX_FILE_BYTES + 1)), 413, TOO_BIG(MAX_FILE_BYTES + 1)),
     "much too big": (upload(b"\n" * 5 * 1024 * 1024), 413, TOO_BIG(5 * 1024 * 1024)),
     "an image": (upload(PNG, "a.png", "image/png"), 415, OF_TYPE("image/png")),
     "a workbook": (upload(b"PK\3\4", "a.xlsx", XLSX), 415, OF_TYPE(XLSX)),
@@ -186,7 +186,7 @@ def test_a_bad_file_is_told_why(program, file, status, words):
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     problem = response.json()
     assert problem["errors"] == [{"field": "file", "detail": words}]
-    assert problem["detail"] == ("Some values are wrong." if status == 422 else words)
+    assert problem["detail"] == ("Some values are not valid." if status == 422 else words)
     assert not Report.objects.exists() and not Job.objects.exists()
 
 
@@ -205,7 +205,7 @@ def test_a_browser_gets_the_form_back(person, status):
 
 def test_a_form_that_comes_back_asks_for_the_file_again(person, settings):
     """Whatever it came back for: browsers do not keep it."""
-    words = "Choose a&lt;b&gt;.txt again: a form that comes back has lost its file."
+    words = "Choose a&lt;b&gt;.txt again: the browser did not keep the file."
     wrong = send(person, upload(A, "a<b>.txt"), headers={}, title="x" * 201)
     assert wrong.status_code == 422 and wrong.content.decode().count(words) == 2
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
@@ -253,7 +253,7 @@ def test_a_broken_form_is_a_problem(program, kind, body, status):
 
 def test_a_form_that_cannot_be_read_is_a_page_for_people(person):
     response = person.generic("POST", "/reports/", b"x", content_type="multipart/form-data; boundary=")
-    assert response.status_code == 400 and "This form cannot be read" in response.content.decode()
+    assert response.status_code == 400 and "The form cannot be read" in response.content.decode()
 
 
 @pytest.mark.parametrize(

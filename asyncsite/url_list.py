@@ -1,0 +1,71 @@
+"""Validate a list of URLs that a user pasted or a program sent.
+
+Only the syntax is checked. Whether an address may be called is decided by the guarded client at the call, and the
+report shows it as "refused".
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MAX_URLS = 1000
+MAX_URL_LENGTH = 2000
+#: Characters of a wrong line that its error quotes.
+MAX_QUOTED_LENGTH = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongLine:
+    """A line that is not a URL. ``line`` counts from 1, blank lines included."""
+
+    line: int
+    problem: str
+
+    def __str__(self):
+        return f"Line {self.line} {self.problem}"
+
+
+def split_lines(text):
+    """Return the non-blank lines of a text as (number, content) pairs."""
+    lines = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def find_wrong_lines(numbered):
+    """Return a WrongLine for each (number, content) pair that is not a URL."""
+    return [
+        WrongLine(line=number, problem=problem)
+        for number, url in numbered
+        if (problem := find_url_problem(url))
+    ]
+
+
+def find_url_problem(url):
+    """Return why a text is not a URL that can be called, as the end of a sentence, or None."""
+    if len(url) > MAX_URL_LENGTH:
+        return f"has {len(url):,} characters. The limit is {MAX_URL_LENGTH:,}."
+    if not re.match(r"https?://", url, re.IGNORECASE):
+        return f"does not begin with http:// or https://: {quote_excerpt(url)}"
+    if re.search(r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]", url):
+        return f"contains a space or an invisible character: {quote_excerpt(url)}"
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:
+            return f"has no host that can be called: {quote_excerpt(url)}"
+    except ValueError:
+        return f"has an invalid host or port: {quote_excerpt(url)}"
+    return None
+
+
+def find_count_problem(count):
+    """Return why a report cannot have this many URLs, as a sentence, or None."""
+    if count == 0:
+        return "Enter at least one URL, one per line."
+    if count > MAX_URLS:
+        return f"There are {count:,} URLs. A report takes at most {MAX_URLS:,}: remove {count - MAX_URLS:,}."
+    return None
+
+
+def quote_excerpt(text):
+    text = text if len(text) <= MAX_QUOTED_LENGTH else text[:MAX_QUOTED_LENGTH] + "…"
+    return "".join(char if char.isprintable() else "�" for char in text)
