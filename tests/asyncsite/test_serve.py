@@ -283,7 +283,7 @@ def test_production_has_no_development_features(serve, checkout):
 
 
 def test_production_refuses_development_passwords(serve, checkout):
-    """The error names each user with a public password. It comes before the migration, which would change the database."""
+    """The error names each user with a public password, before the migration changes the database."""
     development = serve(PORT=str(free_port()))
     development.wait_for_line("Press Ctrl-C to stop.")
     development.stop()
