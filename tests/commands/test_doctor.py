@@ -18,7 +18,7 @@ from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount
 from tests.jobs import tasks
-from tests.jobs.conftest import gate, live, nobody_listens, start_worker  # noqa: F401 (fixtures)
+from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -63,11 +63,11 @@ def test_all_checks_pass(start_worker, ada, monkeypatch):  # noqa: F811
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 10
 
 
-def test_without_a_worker(live):  # noqa: F811
+def test_without_a_worker(live_worker):  # noqa: F811
     """A warning while no job waits, an error once one has waited. A paused queue does not count."""
     found = diagnose()
     assert found["workers"]["state"] == "warning" and "no worker" in found["round trip"]["message"]
-    live(-1)
+    live_worker(-1)
     id = tasks.noop.enqueue().id
     assert diagnose()["workers"]["figures"]["due"] == 1
     Job.objects.filter(id=id).update(queued_at=timezone.now() - timedelta(seconds=60))
@@ -86,8 +86,8 @@ def test_without_a_worker(live):  # noqa: F811
     assert diagnose()["workers"]["figures"]["paused"] == ["default"]
 
 
-def test_a_worker_that_does_nothing(live):  # noqa: F811
-    live(60)
+def test_a_worker_that_does_nothing(live_worker):  # noqa: F811
+    live_worker(60)
     found = diagnose("--timeout", "0.1", failed=["round trip"])
     assert "within 0.1 s" in found["round trip"]["message"]
 
@@ -99,9 +99,9 @@ def test_a_worker_of_other_queues(start_worker):  # noqa: F811
     assert Job.objects.get().queue_name == "mail"
 
 
-def test_a_queue_that_no_worker_takes(live):  # noqa: F811
+def test_a_queue_that_no_worker_takes(live_worker):  # noqa: F811
     """A live worker takes other queues."""
-    Worker.objects.filter(id=live(60)).update(queues="mail,reports")
+    Worker.objects.filter(id=live_worker(60)).update(queues="mail,reports")
     tasks.noop.using(queue_name="forgotten").enqueue()
     assert diagnose("--timeout", "0.1", failed=["round trip"])["workers"]["state"] == "ok"
     Job.objects.filter(queue_name="forgotten").update(queued_at=timezone.now() - timedelta(seconds=60))
@@ -200,9 +200,9 @@ def test_a_renewal_stores_the_overview_of_outbound_calls():
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0
 
 
-def test_outbound_calls(live, monkeypatch):  # noqa: F811
+def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
     """Each worker stores an overview of its calls in its row; an open circuit is named."""
-    Worker.objects.filter(id=live()).update(outbound=lease._outbound_overview())
+    Worker.objects.filter(id=live_worker()).update(outbound=lease._outbound_overview())
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:

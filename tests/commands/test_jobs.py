@@ -16,7 +16,7 @@ from notifications.management.commands.jobs import Command
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import longest_pause  # noqa: F401 (a fixture of all tests here)
+from tests.jobs.conftest import longest_backoff  # noqa: F401 (a fixture of all tests here)
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)

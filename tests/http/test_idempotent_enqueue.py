@@ -14,7 +14,7 @@ from notifications.models import Job, Ring
 from tests.http import views
 from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import KEY, counts, post
-from tests.jobs.transitions.test_states import in_threads
+from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,7 +62,7 @@ def post_concurrently(client_of, user):
         def send(client, body):
             responses.append(post(client, body=body))
 
-        in_threads(*[partial(send, *pair) for pair in zip(clients, bodies, strict=True)])
+        run_in_threads(*[partial(send, *pair) for pair in zip(clients, bodies, strict=True)])
         return sorted(responses, key=lambda each: (each.status_code, "Idempotency-Replayed" in each))
 
     return post_bodies
@@ -201,7 +201,7 @@ def test_many(client_of, user):
     """However many come at once."""
     answers = []
     clients = [client_of(user) for _ in range(6)]
-    in_threads(*[lambda client=client: answers.append(post(client)) for client in clients])
+    run_in_threads(*[lambda client=client: answers.append(post(client)) for client in clients])
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("Idempotency-Replayed" in answer for answer in answers) == 5

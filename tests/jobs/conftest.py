@@ -1,4 +1,4 @@
-"""A worker in a thread of the test, and people who ask."""
+"""Fixtures and helpers for jobs: a worker on a thread of the test process, and waiting for jobs."""
 
 import asyncio
 import threading
@@ -20,8 +20,8 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def nobody_listens(monkeypatch):
-    """What waits and listens for jobs ends with the test: its database is not there after it."""
+def short_join_idle(monkeypatch):
+    """Have the threads that wait for jobs end with the test, whose database is deleted then."""
     monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.0)
     yield
     names = {"notifications-join"} | (
@@ -36,8 +36,8 @@ def demo(db):
 
 
 @pytest.fixture
-def live(db):
-    """live(seconds) is the id of a worker whose lease holds that long from now."""
+def live_worker(db):
+    """live_worker(seconds) returns the id of a worker whose lease ends that many seconds from now."""
 
     def make(seconds=20):
         now = timezone.now()
@@ -54,8 +54,8 @@ def live(db):
 
 
 @pytest.fixture(autouse=True)
-def longest_pause(monkeypatch):
-    """Another attempt begins after the longest pause that chance might choose, so that none comes too early."""
+def longest_backoff(monkeypatch):
+    """Use the longest backoff instead of a random one, so that no retry comes earlier than expected."""
     monkeypatch.setattr(
         "notifications.jobs.transitions.outcomes.random", SimpleNamespace(uniform=lambda low, high: high)
     )
@@ -63,7 +63,7 @@ def longest_pause(monkeypatch):
 
 @pytest.fixture
 def gate():
-    """Closed: tasks that hold wait for gate.set(). Open after the test, so that none is left."""
+    """An event for which the holding tasks wait. It is set after the test, so that none is left."""
     tasks.gate.clear()
     tasks.held.clear()
     tasks.seen.clear()
@@ -73,7 +73,7 @@ def gate():
 
 @pytest.fixture
 def start_worker(transactional_db, gate):
-    """start_worker(**options) starts a worker in a thread; all are stopped after the test, without grace."""
+    """start_worker(**options) starts a worker on a thread; all are stopped after the test, without a grace period."""
     started = []
 
     def start(**options):
@@ -93,7 +93,7 @@ def worker(start_worker):
 
 
 class LocalWorker:
-    """A worker with an event loop of its own in a thread. Errors of its run are raised by stop()."""
+    """A worker with its own event loop on a thread. stop() raises what its run() raised."""
 
     def __init__(self, *, listen=doorbell.listen, **options):
         self.worker = Worker(listen=listen, **options)
@@ -101,12 +101,12 @@ class LocalWorker:
         self.error = None
         self.thread = threading.Thread(target=self._run, name="worker under test")
         self.thread.start()
-        wait_until(lambda: self.worker.lease._until, what="the worker to begin")
+        wait_until(lambda: self.worker.lease._until, what="the worker to start")
 
     def stop(self, grace=0, timeout=60):
         self.worker.stop(grace)
         self.thread.join(timeout)
-        assert not self.thread.is_alive(), "The worker does not end."
+        assert not self.thread.is_alive(), "The worker does not stop."
         if self.error:
             raise self.error
 
@@ -141,6 +141,6 @@ def until_state(result, state, timeout=60):
     )
 
 
-def told(user):
-    """The notifications of a user, oldest first."""
+def notifications_of(user):
+    """Return the notifications of a user, oldest first."""
     return list(Notification.objects.filter(user=user).order_by("id"))

@@ -30,7 +30,7 @@ from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, rung
 from notifications.testing import connect, run_jobs
 from tests.jobs import batch_tasks, tasks
-from tests.jobs.conftest import told, until_done, until_state
+from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
@@ -88,7 +88,7 @@ def test_one_word_for_all(worker, demo):
         for number in range(5):
             tasks.echo.enqueue(number)
     assert join(b, timeout=20) == {**ALL, "succeeded": 5}
-    (note,) = told(demo)
+    (note,) = notifications_of(demo)
     assert (note.title, note.body, note.url, note.level, note.job) == (
         "Numbers",
         "All 5 jobs succeeded.",
@@ -118,7 +118,7 @@ def test_what_failed_is_counted(worker, demo):
     with pytest.raises(JobFailed, match=r"^2 of 3 failed\.$") as caught:
         join(b, timeout=20)
     assert caught.value.error == {"type": "batch-failed", "title": "Failed", "detail": "2 of 3 failed."}
-    (note,) = told(demo)
+    (note,) = notifications_of(demo)
     assert (note.title, note.body, note.level) == ("3 jobs", "2 of 3 failed.", "error")
     result = b.result
     result.refresh()
@@ -131,7 +131,7 @@ def test_a_batch_of_one_is_in_the_singular(demo):
     with batch(owner=demo):
         tasks.noop.enqueue()
     run_jobs()
-    assert [(note.title, note.body) for note in told(demo)] == [("1 job", "1 job succeeded.")]
+    assert [(note.title, note.body) for note in notifications_of(demo)] == [("1 job", "1 job succeeded.")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -220,7 +220,7 @@ def test_an_empty_batch_is_done_at_once(demo, transactional_db, inside):
     with transaction.atomic() if inside else nullcontext(), batch(owner=demo, title="Nothing") as b:
         pass
     assert join(b) == ALL
-    (note,) = told(demo)
+    (note,) = notifications_of(demo)
     assert (note.title, note.body) == ("Nothing", "All 0 jobs succeeded.")
 
 
@@ -301,14 +301,14 @@ def test_jobs_work_for_the_owner_of_their_batch(demo, transactional_db):
     run_jobs()
     assert set(Job.objects.filter(task_path__endswith="noop").values_list("user", flat=True)) == {demo.pk}
     assert Job.objects.filter(task_path__contains="ask_child", user=None).count() == 2
-    assert sorted(note.title for note in told(demo)) == ["Noop", "Noop", "Outer"]
+    assert sorted(note.title for note in notifications_of(demo)) == ["Noop", "Noop", "Outer"]
 
 
 def test_a_batch_made_by_a_job(worker, demo):
     """It has the owner of the job, which waits for it."""
     result = batch_tasks.batch_in_a_job.using(owner=demo).enqueue(3)
     assert join(result, timeout=20) == {**ALL, "succeeded": 3}
-    assert sorted(note.title for note in told(demo)) == ["Batch in a job", "Inner"]
+    assert sorted(note.title for note in notifications_of(demo)) == ["Batch in a job", "Inner"]
 
 
 def test_a_job_of_somebody_in_a_batch_tells_nobody(demo, other, transactional_db):
@@ -316,8 +316,8 @@ def test_a_job_of_somebody_in_a_batch_tells_nobody(demo, other, transactional_db
         tasks.noop.using(owner=other).enqueue()
     assert Job.objects.filter(user=other).count() == 1
     run_jobs()
-    assert told(other) == []
-    assert len(told(demo)) == 1
+    assert notifications_of(other) == []
+    assert len(notifications_of(demo)) == 1
 
 
 def test_what_limits_the_jobs_of_somebody_limits_those_of_a_batch(demo, other, transactional_db):
@@ -365,7 +365,7 @@ def test_words_of_ones_own(demo, fails):
     with batch(owner=demo, title="Mine", notify=batch_tasks.words):
         (tasks.fail if fails else tasks.noop).enqueue()
     run_jobs()
-    (note,) = told(demo)
+    (note,) = notifications_of(demo)
     assert (note.title, note.body) == (
         ("Mine: failed", "1 of 1 failed.") if fails else ("Mine: succeeded", str({**ALL, "succeeded": 1}))
     )
@@ -378,7 +378,7 @@ def test_silence(demo, notify):
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
-    assert told(demo) == []
+    assert notifications_of(demo) == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -387,7 +387,7 @@ def test_words_that_a_later_version_does_not_have(demo, caplog):
         tasks.noop.enqueue()
     Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
     run_jobs()
-    assert [note.title for note in told(demo)] == ["Old"]
+    assert [note.title for note in notifications_of(demo)] == ["Old"]
     assert "Could not import the notify function of batch" in caplog.text
 
 
@@ -405,7 +405,7 @@ def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
         )
     Notification.objects.all().delete()
     finishing.finish_remaining_batches()
-    assert {note.title for note in told(demo)} == {"One", "Two: succeeded"}
+    assert {note.title for note in notifications_of(demo)} == {"One", "Two: succeeded"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -415,7 +415,7 @@ def test_words_that_end_the_process(demo, caplog):
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
-    assert [note.title for note in told(demo)] == ["Any"]
+    assert [note.title for note in notifications_of(demo)] == ["Any"]
     assert "Host code failed: notify function of notifications.jobs.batches.batch" in caplog.text
 
 
@@ -435,7 +435,7 @@ def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
             tasks.noop.enqueue()
     run_jobs()
     assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
-    assert [note.title for note in told(demo)] == ["Two"]
+    assert [note.title for note in notifications_of(demo)] == ["Two"]
     assert "Could not make the outcome of batch" in caplog.text
 
 
@@ -551,7 +551,7 @@ def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
     assert batch_completion.collect_outcomes([b.id]) == []
 
 
@@ -581,7 +581,7 @@ def test_threads_that_finish_jobs_of_one_batch(demo, transactional_db):
             thread.join()
         assert not errors
         assert row(b).state == "succeeded"
-    assert sorted(note.job for note in told(demo)) == sorted(b.id for b in batches)
+    assert sorted(note.job for note in notifications_of(demo)) == sorted(b.id for b in batches)
 
 
 def test_nobody_settled(demo, nobody_settles, transactional_db):
@@ -597,7 +597,7 @@ def test_nobody_settled(demo, nobody_settles, transactional_db):
     finishing.finish_remaining_batches()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
-    assert [note.job for note in told(demo)] == [b.id]
+    assert [note.job for note in notifications_of(demo)] == [b.id]
     end(second)
     assert row(running).state == "succeeded"
 
@@ -657,7 +657,7 @@ def test_nested(demo, transactional_db):
     assert (row(outer).state, row(inner).state) == ("failed", "failed")
     assert json.loads(row(inner).error)["detail"] == "1 of 2 failed."
     assert json.loads(row(outer).error)["detail"] == "1 of 2 failed."
-    assert [note.title for note in told(demo)] == ["Outer"]
+    assert [note.title for note in notifications_of(demo)] == ["Outer"]
     assert inner.result.id == str(inner.id)
 
 
@@ -675,7 +675,7 @@ def test_to_cancel_a_batch_is_to_cancel_its_jobs(start_worker, gate, demo):
         join(b, timeout=20)
     assert {job.state for job in until_done(*results)} == {"cancelled"}
     assert sorted(tasks.seen) == ["cancelled 0", "cancelled 1"]
-    assert told(demo) == []
+    assert notifications_of(demo) == []
 
 
 def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
@@ -685,7 +685,7 @@ def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
             tasks.noop.enqueue()
     manual.cancel([b.id], by=None)
     assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
-    assert [(note.title, note.level) for note in told(demo)] == [("Mine", "warning")]
+    assert [(note.title, note.level) for note in notifications_of(demo)] == [("Mine", "warning")]
 
 
 def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
@@ -735,7 +735,7 @@ def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeyp
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
     manual.resume_batch_cancellations()
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
-    assert told(demo) == []
+    assert notifications_of(demo) == []
 
 
 def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
@@ -752,7 +752,7 @@ def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
     assert (job.fence, job.version > before.version, job.seq > before.seq) == (1, True, True)
     assert Job.objects.get(id=well.id).attempt == 1
     assert Job.objects.get(id=again.id).attempt == 2
-    first, second = told(demo)
+    first, second = notifications_of(demo)
     assert (first.level, first.archived_at is None) == ("error", False)
     assert (second.level, second.archived_at is None) == ("success", True)
 
@@ -786,7 +786,7 @@ def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_d
     assert (row(inner).state, row(outer).state) == ("running", "running")
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
-    assert [(note.level, bool(note.archived_at)) for note in told(demo)] == [
+    assert [(note.level, bool(note.archived_at)) for note in notifications_of(demo)] == [
         ("error", True),
         ("success", False),
     ]
@@ -842,7 +842,7 @@ def test_ten_thousand(start_worker, demo):
             tasks.one_in_five_fails.enqueue(number)
     with pytest.raises(JobFailed, match=r"^2000 of 10000 failed.$"):
         join(b, timeout=100)
-    assert [note.title for note in told(demo)] == ["Many"]
+    assert [note.title for note in notifications_of(demo)] == ["Many"]
     assert (row(b).progress_current, row(b).progress_total) == (10_000, 10_000)
 
 

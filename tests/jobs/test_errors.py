@@ -12,7 +12,7 @@ from notifications.jobs.transitions import recording
 from notifications.jobs.worker import watchdog
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done
+from tests.jobs.conftest import notifications_of, until_done
 from tests.jobs.worker.test_execution import RAISED
 from tests.support.waiting import wait_until
 
@@ -39,7 +39,7 @@ class TestTransactionsThatAreLeftOpen:
         (attempt,) = Attempt.objects.all()
         assert attempt.exception_class_path == TME
         assert "left a transaction open, which is rolled back" in attempt.traceback
-        assert [note.body for note in told(demo)] == [WORDS]
+        assert [note.body for note in notifications_of(demo)] == [WORDS]
         after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
         assert {json.loads(job.result) for job in after} == {1}
         assert get_user_model().objects.count() == 1
@@ -179,7 +179,7 @@ def test_neighbours_in_one_group(worker, demo, gate, monkeypatch):
     gate.set()
     assert {job.state for job in until_done(*good)} == {"succeeded"}
     assert {job.state for job in until_done(*failing)} == {"failed"}
-    assert len(told(demo)) == len(good) + len(failing)
+    assert len(notifications_of(demo)) == len(good) + len(failing)
     assert max(groups) > 5
 
 

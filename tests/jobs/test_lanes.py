@@ -180,12 +180,12 @@ class TestSuspects:
     """Jobs whose worker was lost, and that may be what ended it."""
 
     @pytest.fixture
-    def lose(self, live):
+    def lose(self, live_worker):
         """lose(task, count) are jobs that a lost worker ran."""
 
         def lose(task, count, *args):
             jobs = enqueue(task, count, *args)
-            assert len(claim_rows(live(-1), count)) == count
+            assert len(claim_rows(live_worker(-1), count)) == count
             assert reaping.reap_jobs() == count
             return jobs
 
@@ -225,9 +225,9 @@ class TestSuspects:
         tasks.gate.set()
         assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
 
-    def test_suspects_that_wait_for_suspects(self, start_worker, live):
+    def test_suspects_that_wait_for_suspects(self, start_worker, live_worker):
         """One that waits for another one in join() lets it begin."""
-        dying = live(600)
+        dying = live_worker(600)
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
         assert len(claim_rows(dying, 5)) == 5
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))

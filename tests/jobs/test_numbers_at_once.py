@@ -13,7 +13,7 @@ from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recording
 from tests.jobs import tasks
-from tests.jobs.conftest import told
+from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
 
 
@@ -49,7 +49,9 @@ def test_rows_of_first_ends_are_written_once(demo, statements):
     assert sum(sql.startswith("UPDATE notifications_job") for sql in statements) == 1
     assert not any(sql.startswith("UPDATE notifications_notification") for sql in statements)
     assert [row.seq for row in Job.objects.order_by("id")] == [1, 2, 3]
-    assert [(note.seq, note.raised, note.counted) for note in told(demo)] == [(n, n, True) for n in (4, 5, 6)]
+    assert [(note.seq, note.raised, note.counted) for note in notifications_of(demo)] == [
+        (n, n, True) for n in (4, 5, 6)
+    ]
     assert Stream.objects.values_list("head", "unread").get() == (6, 3)
 
 
@@ -71,7 +73,7 @@ def test_no_receiver_runs_while_streams_are_held(demo, statements):
         notification_recording.disconnect(receive)
     assert heard == [(None, None, [])]
     assert Job.objects.get().seq == 1
-    assert [note.seq for note in told(demo)] == [2]
+    assert [note.seq for note in notifications_of(demo)] == [2]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -84,7 +86,7 @@ def test_what_a_task_told_under_the_key_of_its_job_is_replaced(demo, numbered):
         Notification.objects.filter(id=begun).update(seq=None, raised=None, counted=False)
         Stream.objects.update(unread=0)
     finish(job)
-    assert [(note.title, note.archived_at is None) for note in told(demo)] == [
+    assert [(note.title, note.archived_at is None) for note in notifications_of(demo)] == [
         ("begun", False),
         ("Noop", True),
     ]

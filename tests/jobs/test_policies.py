@@ -6,7 +6,7 @@ from notifications.api import policy
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import told
+from tests.jobs.conftest import notifications_of
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ class TestDerivedTexts:
     def test_an_error_meant_for_its_owner_is_shortened(self, demo):
         tasks.fail_for_owner.using(owner=demo).enqueue("x" * 3000)
         run_jobs()
-        assert told(demo)[0].body == "x" * 1999 + "…"
+        assert notifications_of(demo)[0].body == "x" * 1999 + "…"
 
 
 @pytest.mark.django_db
@@ -135,7 +135,7 @@ class TestNotify:
         result = tasks.noop.using(owner=demo, title="Mine", url="/mine/").enqueue()
         failed = tasks.fail.using(owner=demo).enqueue("secret")
         run_jobs()
-        good, bad = told(demo)
+        good, bad = notifications_of(demo)
         assert (good.title, good.body, good.level, good.url) == ("Mine", "Done.", "success", "/mine/")
         assert (good.category, good.key, str(good.job)) == ("job", f"job:{result.id}", result.id)
         assert (bad.title, bad.level) == ("Fail", "error")
@@ -146,25 +146,25 @@ class TestNotify:
     def test_an_error_that_is_meant_for_its_owner(self, demo):
         tasks.fail_for_owner.using(owner=demo).enqueue("The address is missing.")
         run_jobs()
-        assert told(demo)[0].body == "The address is missing."
+        assert notifications_of(demo)[0].body == "The address is missing."
 
     def test_silence(self, demo):
         tasks.silent.using(owner=demo).enqueue(1)
         run_jobs()
-        assert told(demo) == []
+        assert notifications_of(demo) == []
         assert Job.objects.get().state == "succeeded"
 
     def test_a_function_chooses_the_words(self, demo):
         tasks.told.using(owner=demo).enqueue("42")
         run_jobs()
-        (notification,) = told(demo)
+        (notification,) = notifications_of(demo)
         assert (notification.title, notification.body) == ("succeeded: Told 42", "42")
         assert (notification.level, notification.data, notification.category) == ("warning", '{"n":1}', "job")
 
     def test_a_function_chooses_silence(self, demo):
         tasks.told.using(owner=demo).enqueue("nothing")
         run_jobs()
-        assert told(demo) == []
+        assert notifications_of(demo) == []
 
     @pytest.mark.parametrize(
         "value", ["raise", "exit", "cancel", "last resort", "broken dict", "wrong name", "too long"]
@@ -173,7 +173,7 @@ class TestNotify:
         """The owner is told in the default words, and the log says why."""
         tasks.told.using(owner=demo).enqueue(value)
         run_jobs()
-        assert [notification.title for notification in told(demo)] == [f"Told {value}"]
+        assert [notification.title for notification in notifications_of(demo)] == [f"Told {value}"]
         assert Job.objects.get().state == "succeeded"
         assert "Host code failed: notify function of tests.jobs.tasks.told" in caplog.text
 

@@ -19,7 +19,7 @@ from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done
+from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
 SIGNALS = [task_started, task_finished, job_finished, notification_recorded]
@@ -55,7 +55,7 @@ def test_one_that_hangs_stalls_no_job(worker, demo, receive, signal, caplog, mon
     assert heard.wait(20)
     for _ in range(3):
         until_done(*(tasks.noop.using(owner=demo).enqueue() for _ in range(5)), timeout=20)
-    assert len(told(demo)) == 16
+    assert len(notifications_of(demo)) == 16
     wait_until(
         lambda: until_done(tasks.noop.enqueue()) and "Receiver is slow: " in caplog.text, what="the log"
     )

@@ -12,7 +12,7 @@ from notifications.models import Job
 from notifications.signals import job_finished, notification_recording
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done
+from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
 NAME = "tests.jobs.test_transaction_receivers.hostile.<locals>.connect.<locals>.receive"
@@ -172,7 +172,7 @@ def test_every_outcome_is_stored(worker, demo, hostile, quick, act, caplog):
     jobs = until_done(*ask(demo, "Poison"), timeout=20)  # less than one that hangs would take
     assert {job.state for job in jobs} == {"succeeded"}
     assert {job.attempt for job in jobs} == {1}
-    assert len(told(demo)) == 10
+    assert len(notifications_of(demo)) == 10
     # By then, were any, a second one would be there too.
     wait_until(lambda: mails() == 9, what="nine mails")
     assert not Job.objects.filter(title="never committed").exists()
@@ -247,7 +247,7 @@ def test_cancelled_by_hand(demo, hostile, quick, act, caplog):
     ids = [Job.objects.get(id=result.id).id for result in ask(demo, "Poison")]
     became = manual.cancel(ids)
     assert set(became.values()) == {"cancelled"} and len(became) == 10
-    assert len(told(demo)) == 10
+    assert len(notifications_of(demo)) == 10
     assert mails() == 9
     assert calls["Poison"] <= transaction_receivers.MAX_LOSSES
     assert NAME in caplog.text

@@ -18,8 +18,8 @@ from notifications.models import Job
 from notifications.signals import rung
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
-from tests.jobs.transitions.test_states import in_threads
 from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -322,7 +322,7 @@ class TestConcurrentClaims:
                 finish(*jobs)
                 idle = 0 if jobs else idle + 1
 
-        in_threads(*(partial(work, uuid.uuid4()) for _ in range(4)))
+        run_in_threads(*(partial(work, uuid.uuid4()) for _ in range(4)))
         assert not broken
         work(uuid.uuid4())  # jobs that each claimer skipped because another one held their lock
         assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

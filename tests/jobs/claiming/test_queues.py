@@ -14,8 +14,8 @@ from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
-from tests.jobs.transitions.test_states import in_threads
 from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,7 +100,7 @@ def test_a_queue_paused_during_claims(round):
         queues.pause("b")
         paused.set()
 
-    in_threads(pause, claim, claim, claim)
+    run_in_threads(pause, claim, claim, claim)
     claim()  # jobs that one claimer skipped because another one had them locked
     assert "b" not in after
     assert len(claimed) == len(set(claimed))

@@ -34,8 +34,8 @@ def unserved():
     return list(stranded.unserved_jobs())
 
 
-def test_without_a_worker(waiting, live):
-    live(-1)
+def test_without_a_worker(waiting, live_worker):
+    live_worker(-1)
     tasks.noop.enqueue()
     assert unserved() == [waiting]
 
@@ -43,8 +43,8 @@ def test_without_a_worker(waiting, live):
 @pytest.mark.parametrize(
     ("queue_names", "is_unserved"), [("", False), ("mail,reports", False), ("mail", True)]
 )
-def test_with_a_worker(waiting, live, queue_names, is_unserved):
-    Worker.objects.filter(id=live()).update(queues=queue_names)
+def test_with_a_worker(waiting, live_worker, queue_names, is_unserved):
+    Worker.objects.filter(id=live_worker()).update(queues=queue_names)
     assert unserved() == [waiting] * is_unserved
 
 
@@ -58,20 +58,20 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
     assert unserved() == []
 
 
-def test_a_queue_filled_by_a_lost_worker(waiting, live, settings):
+def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings):
     """The queue is at its limit, and no live worker requeues the jobs of the lost one."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
     running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
-    assert [str(job.id) for job in claim_rows(live(-1), 5)] == [running.id]
+    assert [str(job.id) for job in claim_rows(live_worker(-1), 5)] == [running.id]
     assert unserved() == [waiting]
 
 
-def test_one_warning_is_logged(waiting, live, caplog):
+def test_one_warning_is_logged(waiting, live_worker, caplog):
     """Another one follows only after the jobs were served in between."""
     for _ in range(2):
         stranded.warn_of_unserved_jobs()
         assert len(caplog.records) == 1
-    worker = live()
+    worker = live_worker()
     stranded.warn_of_unserved_jobs()
     Worker.objects.filter(id=worker).delete()
     stranded.warn_of_unserved_jobs()
@@ -86,13 +86,13 @@ def test_a_server_logs_the_warning(waiting, demo, caplog, monkeypatch):
         wait_until(lambda: "No live worker takes queue" in caplog.text, what="the warning")
 
 
-def test_admin_and_command_show_it(waiting, live, admin_client, capsys):
+def test_admin_and_command_show_it(waiting, live_worker, admin_client, capsys):
     words = "waiting for a worker"
     assert words in admin_client.get("/admin/notifications/job/").text
     assert words in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
     call_command("jobs", "list")
     assert words in capsys.readouterr().out
-    live()
+    live_worker()
     answer = admin_client.get("/admin/notifications/job/").text
     assert words not in answer and "Queued" in answer
     call_command("jobs", "list")

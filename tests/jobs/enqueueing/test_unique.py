@@ -16,7 +16,7 @@ from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.transitions.test_states import in_threads
+from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -138,7 +138,7 @@ def test_concurrent_inserts(demo, atomic, owned):
         else:
             ids.append(enqueue(1, owner=demo if owned else None).id)
 
-    in_threads(*[enqueue_concurrently] * 6)
+    run_in_threads(*[enqueue_concurrently] * 6)
     assert len(ids) == 6 and len(set(ids)) == 1
     assert Job.objects.count() == 1
 

@@ -1,4 +1,4 @@
-"""Another attempt after an exception that may pass, with a pause that is stored."""
+"""Retries by policy: another attempt after a stored delay."""
 
 import json
 import random
@@ -14,29 +14,29 @@ from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done
+from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db
 
 
-def pass_the_pause():
+def make_due():
     Job.objects.filter(state="queued").update(run_after=timezone.now())
 
 
-def pause(policy=None, *, attempt=1, exc=None, max_attempts=100):
+def retry_delay(policy=None, *, attempt=1, exc=None, max_attempts=100):
     job = Job(attempt=attempt, max_attempts=max_attempts, title="x")
     return outcomes.failed(job, policy or Policy(retry_on=tasks.Busy), exc or tasks.Busy()).retry_delay
 
 
 @pytest.fixture
-def chance(longest_pause, monkeypatch):
-    """What chance chooses."""
+def random_backoff(longest_backoff, monkeypatch):
+    """Use random delays, as in production."""
     monkeypatch.setattr(outcomes, "random", random)
 
 
-def test_a_job_is_tried_again_until_it_succeeds(demo):
-    """Nobody is told of an attempt; Django's result has an error for each, and a worker for all."""
+def test_a_job_is_retried_until_it_succeeds(demo):
+    """A failed attempt makes no notification. The TaskResult has an error for each one."""
     result = tasks.busy.using(owner=demo).enqueue(2)
     for attempt in (1, 2):
         assert run_jobs() == 1
@@ -50,71 +50,71 @@ def test_a_job_is_tried_again_until_it_succeeds(demo):
         )
         assert (job.result, job.error, job.finished_at) == (None, None, None)
         assert job.run_after > timezone.now()
-        assert told(demo) == []
+        assert notifications_of(demo) == []
         result.refresh()
         assert (result.status, result.attempts, len(result.errors)) == (
             TaskResultStatus.READY,
             attempt,
             attempt,
         )
-        assert run_jobs() == 0, "It waits for its time."
-        pass_the_pause()
+        assert run_jobs() == 0, "The delay is not over."
+        make_due()
     assert run_jobs() == 1
     result.refresh()
     assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 3)
     assert [error.exception_class for error in result.errors] == [tasks.VeryBusy, tasks.VeryBusy]
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
 def test_the_last_attempt_fails(demo):
-    """max_attempts counts all attempts; the owner is told once."""
+    """max_attempts counts all attempts, and the owner is notified once."""
     tasks.busy_sync.using(owner=demo).enqueue(9)
     run_jobs()
-    pass_the_pause()
+    make_due()
     assert run_jobs() == 1
     job = Job.objects.get()
     assert (job.state, job.attempt, json.loads(job.error)["type"]) == ("failed", 2, "task-failed")
     assert [attempt.number for attempt in Attempt.objects.order_by("number")] == [1, 2]
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
-def test_progress_begins_anew(demo):
+def test_progress_is_reset(demo):
     tasks.busy_sync.using(owner=demo).enqueue(1)
     run_jobs()
     job = Job.objects.get()
     assert (job.progress_current, job.progress_total, job.progress_message) == (None, None, "")
 
 
-def test_what_is_not_named_fails_at_once():
+def test_other_exceptions_are_not_retried():
     tasks.fails_otherwise.enqueue()
     tasks.not_json.enqueue("set")
     run_jobs()
     assert set(Job.objects.values_list("state", "attempt")) == {("failed", 1)}
 
 
-def test_an_attempt_that_took_too_long():
-    """With TimeoutError among what is retried; without it, it has failed."""
-    again, once = tasks.slow_at_first.enqueue(), tasks.slow.enqueue()
+def test_timeouts():
+    """A timeout is retried if retry_on has TimeoutError."""
+    retried, failed = tasks.slow_at_first.enqueue(), tasks.slow.enqueue()
     run_jobs()
-    assert Job.objects.get(id=once.id).state == "failed"
-    assert Job.objects.get(id=again.id).state == "queued"
-    assert Attempt.objects.get(job=again.id).outcome == "timed_out"
-    pass_the_pause()
+    assert Job.objects.get(id=failed.id).state == "failed"
+    assert Job.objects.get(id=retried.id).state == "queued"
+    assert Attempt.objects.get(job=retried.id).outcome == "timed_out"
+    make_due()
     run_jobs()
-    again.refresh()
-    assert again.return_value == "in time"
+    retried.refresh()
+    assert retried.return_value == "in time"
 
 
-def test_the_pause_is_any_part_of_a_time_that_doubles(chance):
-    """Full jitter: from 0 to 2, 4, 8, … seconds, at most an hour."""
-    for attempt, most in ((1, 2), (2, 4), (3, 8), (12, 3600), (90, 3600)):
-        pauses = [pause(attempt=attempt) for _ in range(400)]
-        assert 0 <= min(pauses) < most * 0.1
-        assert most * 0.9 < max(pauses) <= most
+def test_the_backoff_doubles_with_full_jitter(random_backoff):
+    """The delay is random from 0 to 2, 4, 8, … seconds, at most an hour."""
+    for attempt, limit in ((1, 2), (2, 4), (3, 8), (12, 3600), (90, 3600)):
+        delays = [retry_delay(attempt=attempt) for _ in range(400)]
+        assert 0 <= min(delays) < limit * 0.1
+        assert limit * 0.9 < max(delays) <= limit
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "most"),
+    ("retry_after", "shortest", "longest"),
     [
         (60, 60, 60),
         (0.5, 0.5, 2),
@@ -127,61 +127,63 @@ def test_the_pause_is_any_part_of_a_time_that_doubles(chance):
         ("60", 0, 2),
     ],
 )
-def test_the_pause_is_at_least_what_the_exception_asks_for(chance, asked, least, most):
-    """A number of seconds, at most a day; anything else is no wish."""
-    pauses = [pause(exc=tasks.Busy(asked)) for _ in range(100)]
-    assert least <= min(pauses) and max(pauses) <= most
+def test_the_delay_is_at_least_the_retry_after_of_the_exception(
+    random_backoff, retry_after, shortest, longest
+):
+    """A number of seconds, at most a day. Other values have no effect."""
+    delays = [retry_delay(exc=tasks.Busy(retry_after)) for _ in range(100)]
+    assert shortest <= min(delays) and max(delays) <= longest
 
 
-def test_what_the_exception_asks_for_is_stored():
+def test_retry_after_is_stored():
     tasks.busy.enqueue(1, 500)
     run_jobs()
     left = (Job.objects.get().run_after - timezone.now()).total_seconds()
     assert 490 < left <= 500
 
 
-def test_another_attempt_tells_nobody(demo):
-    """No signal says that the job is done; its version says that it changed."""
-    heard = []
+def test_a_retry_sends_no_signal_that_the_job_is_done(demo):
+    """Only its version says that the job changed."""
+    received = []
 
-    def hear(signal, **kwargs):
-        heard.append(signal)
+    def receive(signal, **kwargs):
+        received.append(signal)
 
     for signal in (task_started, task_finished, job_finished):
-        signal.connect(hear)
+        signal.connect(receive)
     try:
         tasks.busy.using(owner=demo).enqueue(9)
         version = Job.objects.get().version
         run_jobs()
     finally:
         for signal in (task_started, task_finished, job_finished):
-            signal.disconnect(hear)
-    assert heard == [task_started]
+            signal.disconnect(receive)
+    assert received == [task_started]
     assert Job.objects.get().version == version + 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_ring_of_another_attempt(demo, live):
+def test_a_retry_rings_for_the_owner(demo, live_worker):
     rings = []
 
-    def hear(users, queue, **kwargs):
+    def receive(users, queue, **kwargs):
         rings.append((users, queue))
 
     tasks.busy.using(owner=demo).enqueue(9)
-    (job,) = claim_rows(live(), 1)
-    rung.connect(hear)
+    (job,) = claim_rows(live_worker(), 1)
+    rung.connect(receive)
     try:
         recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
     finally:
-        rung.disconnect(hear)
+        rung.disconnect(receive)
     assert rings == [([demo.pk], False)]
 
 
-def test_neighbours_in_a_group(demo, live):
-    """One is tried again, one succeeds, one fails, in one transaction."""
+def test_a_group_of_different_outcomes(demo, live_worker):
+    """A retry, a success and a failure are recorded in one transaction."""
     for _ in range(3):
         tasks.noop.using(owner=demo).enqueue()
-    jobs = claim_rows(live(), 3)
+    jobs = claim_rows(live_worker(), 3)
     policy = Policy(retry_on=tasks.Busy)
     group = [
         outcomes.failed(jobs[0], policy, tasks.Busy()),
@@ -192,8 +194,8 @@ def test_neighbours_in_a_group(demo, live):
     assert (len(stored), void) == (3, [])
     rows = {job.id: job for job in Job.objects.all()}
     assert [rows[job.id].state for job in jobs] == ["queued", "succeeded", "failed"]
-    assert {note.job for note in told(demo)} == {jobs[1].id, jobs[2].id}
-    assert sorted(rows[job.id].seq for job in jobs) + sorted(note.seq for note in told(demo)) == [
+    assert {note.job for note in notifications_of(demo)} == {jobs[1].id, jobs[2].id}
+    assert sorted(rows[job.id].seq for job in jobs) + sorted(note.seq for note in notifications_of(demo)) == [
         0,
         1,
         2,
@@ -202,22 +204,20 @@ def test_neighbours_in_a_group(demo, live):
     ]
 
 
-def test_a_worker_tries_again_by_itself(worker, demo, monkeypatch):
-    """After the pause, without a ring."""
+def test_a_worker_claims_a_retry_without_a_ring(worker, demo, monkeypatch):
     monkeypatch.setattr("notifications.jobs.transitions.outcomes.MAX_BACKOFF_SECONDS", 0.2)
     result = tasks.busy.using(owner=demo).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")
     assert Attempt.objects.count() == 3
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
-def test_a_job_whose_worker_is_lost_has_fewer_attempts_left(live):
-    """Both count."""
+def test_lost_and_failed_attempts_count_together(live_worker):
     tasks.busy.enqueue(9)
     run_jobs()
     Job.objects.update(run_after=None, max_attempts=2)
-    claim_rows(live(-1), 1)
+    claim_rows(live_worker(-1), 1)
     Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
     reaping.reap_jobs()
     assert Job.objects.get().state == "failed"

@@ -9,7 +9,7 @@ from django.db.backends.signals import connection_created
 
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
-from tests.jobs.conftest import told, until_done, until_state
+from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.waiting import wait_until
 
 RAISED = {
@@ -39,7 +39,9 @@ def test_whatever_a_task_raises_is_its_outcome(worker, demo):
         task.name: path for task, path in RAISED.items()
     }
     assert {json.loads(job.error)["type"] for job in jobs.values()} == {"task-failed"}
-    assert sorted(str(note.job) for note in told(demo)) == sorted(result.id for result in results.values())
+    assert sorted(str(note.job) for note in notifications_of(demo)) == sorted(
+        result.id for result in results.values()
+    )
     assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
 
@@ -61,7 +63,7 @@ def test_a_result_that_cannot_be_stored(worker, demo, kind):
     error = json.loads(job.error)
     assert (job.state, error["type"], job.result) == ("failed", "result-not-storable", None)
     assert other.state == "succeeded"
-    (note,) = told(demo)
+    (note,) = notifications_of(demo)
     assert note.body == error["detail"] == "The work was done, but its result cannot be stored."
 
 
@@ -79,7 +81,7 @@ def test_results_are_kept_as_json(worker):
 def test_an_error_without_words(worker, demo):
     (job,) = until_done(tasks.unspeakable.using(owner=demo).enqueue())
     assert job.state == "failed"
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
 @pytest.mark.parametrize("task", [tasks.hostile_error, tasks.hostile_words])
@@ -87,7 +89,7 @@ def test_an_error_that_raises_when_it_is_asked(worker, demo, task, caplog):
     """Its owner is told in the default words; the log has what it raised."""
     (job,) = until_done(*[task.using(owner=demo).enqueue(*[9] if task is tasks.hostile_error else [])])
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
-    assert told(demo)[0].body == "Something went wrong while this was being done."
+    assert notifications_of(demo)[0].body == "Something went wrong while this was being done."
     assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
 
 
@@ -101,7 +103,7 @@ def test_an_error_that_raises_when_it_is_asked_for_a_pause(worker, caplog):
 def test_a_result_that_raises_when_it_is_read(worker, demo):
     (job,) = until_done(tasks.broken_dict.using(owner=demo).enqueue())
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
 def test_timeouts(worker, demo):
@@ -109,7 +111,7 @@ def test_timeouts(worker, demo):
     (job,) = until_done(tasks.slow.using(owner=demo).enqueue())
     error = json.loads(job.error)
     assert (job.state, error["type"]) == ("failed", "timed-out")
-    assert told(demo)[0].body == "It took longer than the 0.2 seconds it may take."
+    assert notifications_of(demo)[0].body == "It took longer than the 0.2 seconds it may take."
     assert Attempt.objects.get().outcome == "timed_out"
 
 
@@ -123,7 +125,7 @@ def test_a_sync_task_that_takes_too_long_is_abandoned(worker, demo, gate):
     until_done(tasks.noop.enqueue())
     again = Job.objects.get(id=job.id)
     assert (again.state, again.version, again.progress_current) == ("failed", job.version, None)
-    assert len(told(demo)) == 1
+    assert len(notifications_of(demo)) == 1
 
 
 def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatch, gate):
@@ -262,7 +264,9 @@ def test_sync_tasks_run_on_daemon_threads(worker):
 def test_notify_in_a_job(worker, demo):
     """A job may tell somebody something besides its own notification."""
     until_done(tasks.notify_somebody.enqueue(demo.pk))
-    wait_until(lambda: [note.seq for note in told(demo)] == [1], what="the number of the notification")
+    wait_until(
+        lambda: [note.seq for note in notifications_of(demo)] == [1], what="the number of the notification"
+    )
 
 
 def _now():

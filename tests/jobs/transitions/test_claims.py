@@ -1,0 +1,133 @@
+"""Claim jobs: which ones, in which order, and what is written."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications.jobs.claiming import candidates, queues
+from notifications.models import Job
+from notifications.signals import rung
+from notifications.testing import clock
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_claim_writes_what_it_returns(live_worker):
+    tasks.noop.enqueue()
+    worker = live_worker()
+    (job,) = claim_rows(worker, 1, timeouts={"tests.jobs.tasks.noop": 5})
+    row = Job.objects.get(id=job.id)
+    for name in ("state", "worker", "fence", "attempt", "version", "started_at", "deadline"):
+        assert getattr(row, name) == getattr(job, name), name
+    assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
+    assert row.deadline - row.started_at == timedelta(seconds=65)
+    assert claim_rows(worker, 10) == []
+
+
+def test_a_claim_takes_no_more_than_its_limit(live_worker):
+    for _ in range(5):
+        tasks.noop.enqueue()
+        tasks.noop.using(run_after=timezone.now() - timedelta(seconds=1)).enqueue()
+    assert len(claim_rows(live_worker(), 3)) == 3
+    assert Job.objects.filter(state="queued").count() == 7
+
+
+@pytest.mark.parametrize("queue", ["default", "limited"])
+def test_due_jobs_of_low_priority_do_not_hide_others(live_worker, settings, queue):
+    """A job of low priority may wait for ever behind others; jobs that became due after it must not wait for it."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 9}}}}
+    ago = timezone.now() - timedelta(hours=1)
+    plain = tasks.noop.using(queue_name=queue)
+    plain.using(priority=-1, run_after=ago).enqueue()
+    high = plain.using(priority=1, run_after=ago + timedelta(minutes=1)).enqueue()
+    middle = plain.enqueue()
+    worker = live_worker()
+    assert [str(job.id) for _ in range(2) for job in claim_rows(worker, 1)] == [high.id, middle.id]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("held_back", "trips"),
+    [(None, 1), ("later", 3), ("paused", 3), ("elsewhere", 1), ("limited", 1)],
+)
+def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, held_back, trips):
+    """On PostgreSQL; three where jobs are held back or were scheduled. The order is by priority and age in any case."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite is in the same process.")
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 9}}}}
+    ago = timezone.now() - timedelta(seconds=5)
+    late = tasks.noop.using(priority=-1).enqueue()
+    other = tasks.noop.using(queue_name="reports", priority=9)
+    if held_back in ("paused", "elsewhere"):
+        other.enqueue()
+    if held_back == "paused":
+        queues.pause("reports")
+    expected = [
+        tasks.noop.using(priority=1, run_after=ago if held_back == "later" else None).enqueue(),
+        tasks.noop.enqueue(),
+        tasks.noop.enqueue(),
+    ]
+    worker = live_worker()
+    with CaptureQueriesContext(connection) as captured:
+        jobs = claim_rows(worker, 3, queues=["default"] if held_back == "elsewhere" else [])
+    assert [str(job.id) for job in jobs] == [result.id for result in expected]
+    assert len(captured) == trips
+    assert Job.objects.get(id=late.id).state == "queued"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_rings_for_the_owners(live_worker, demo):
+    """So that their pages show that the job runs."""
+    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.enqueue()
+    rings = []
+
+    def receive(users, **kwargs):
+        rings.extend(users)
+
+    rung.connect(receive)
+    assert len(claim_rows(live_worker(), 3)) == 2
+    assert rings == [demo.pk]
+
+
+def test_names_of_queues_with_due_jobs(db):
+    assert not candidates.claimable_queues()
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    assert not candidates.claimable_queues()
+    tasks.noop.using(queue_name="reports").enqueue()
+    assert (
+        candidates.claimable_queues()
+        and candidates.claimable_queues(["reports"])
+        and not candidates.claimable_queues(["default"])
+    )
+
+
+def test_names_of_queues_by_a_moved_clock(db, request):
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    request.addfinalizer(clock.reset)
+    clock.advance(3599)
+    assert not candidates.claimable_queues()
+    clock.advance(2)
+    assert candidates.claimable_queues()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_concurrent_claims_share_no_job(live_worker):
+    """Four workers claim at the same time; no job is claimed twice."""
+    for _ in range(100):
+        tasks.noop.enqueue()
+    claimed = []
+
+    def claim(worker):
+        while jobs := claim_rows(worker, 7):
+            claimed.extend(job.id for job in jobs)
+
+    run_in_threads(*(partial(claim, live_worker()) for _ in range(4)))
+    assert len(claimed) == len(set(claimed)) == 100

@@ -1,0 +1,328 @@
+"""Cancel jobs by hand: queued, running, and on a worker."""
+
+import json
+import uuid
+from functools import partial
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from notifications.compat import TaskResultStatus, task_finished
+from notifications.exceptions import JobCancelled
+from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import manual, outcomes, queueing, reaping, recording
+from notifications.models import Attempt, Job, Notification, Stream
+from notifications.signals import job_finished, rung
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of, until_done, until_state
+from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def staff(transactional_db):
+    return get_user_model().objects.create_user("staff", is_staff=True)
+
+
+@pytest.fixture
+def received():
+    """The calls of receivers of job_finished and task_finished, as (kind, state)."""
+    calls = []
+
+    def receive_job(job, **kwargs):
+        calls.append(("job", job.state))
+
+    def receive_result(task_result, **kwargs):
+        calls.append(("task", task_result.status, [error.exception_class for error in task_result.errors]))
+
+    job_finished.connect(receive_job)
+    task_finished.connect(receive_result)
+    yield calls
+    job_finished.disconnect(receive_job)
+    task_finished.disconnect(receive_result)
+
+
+def enqueue(task=tasks.noop, *args, **options):
+    """Enqueue a job and return its id."""
+    return uuid.UUID(task.using(**options).enqueue(*args).id)
+
+
+def row(id):
+    return Job.objects.get(id=id)
+
+
+class TestQueuedJob:
+    def test_it_is_cancelled_immediately(self, demo, received):
+        """It gets a number, and no notification: the owner did it. Its TaskResult is FAILED with JobCancelled."""
+        id = enqueue(owner=demo)
+        assert manual.cancel([id], by=demo.pk) == {id: "cancelled"}
+        job = row(id)
+        assert (job.state, job.seq, job.attempt, job.result) == ("cancelled", 1, 0, None)
+        assert job.finished_at >= job.cancel_requested_at >= job.created_at
+        assert json.loads(job.error) == {
+            "type": "cancelled",
+            "title": "Cancelled",
+            "detail": "It was cancelled.",
+        }
+        assert Stream.objects.get(user=demo).head == 1
+        assert notifications_of(demo) == []
+        assert not Attempt.objects.exists()
+        result = tasks.noop.get_result(str(id))
+        assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 0)
+        assert [error.exception_class for error in result.errors] == [JobCancelled]
+        assert received == [("task", "FAILED", [JobCancelled]), ("job", "cancelled")]
+        assert run_jobs() == 0
+
+    @pytest.mark.parametrize("by", ["staff", None])
+    def test_the_owner_is_notified_of_a_cancellation_by_another_user(self, demo, staff, by):
+        id = enqueue(owner=demo, title="Report")
+        manual.cancel([id], by=staff.pk if by else None)
+        (note,) = notifications_of(demo)
+        assert (note.title, note.body, note.level) == ("Report", "It was cancelled.", "warning")
+        assert (note.job, note.key) == (id, f"job:{id}")
+        assert {note.seq, row(id).seq} == {1, 2}
+        assert row(id).cancelled_by_other
+
+    def test_a_job_without_an_owner(self):
+        id = enqueue()
+        assert manual.cancel([id]) == {id: "cancelled"}
+        assert (row(id).state, row(id).seq) == ("cancelled", 0)
+        assert not Notification.objects.exists()
+
+    def test_a_job_that_waits_for_a_retry(self, demo):
+        """Its failed attempt stays, and no other attempt is added."""
+        id = enqueue(tasks.busy, 9, owner=demo)
+        run_jobs()
+        manual.cancel([id], by=demo.pk)
+        assert row(id).state == "cancelled"
+        assert [attempt.outcome for attempt in Attempt.objects.all()] == ["failed"]
+        result = tasks.busy.get_result(str(id))
+        assert [error.exception_class for error in result.errors] == [tasks.VeryBusy, JobCancelled]
+
+    def test_a_policy_without_notifications(self, demo, staff):
+        id = enqueue(tasks.silent, 1, owner=demo)
+        manual.cancel([id], by=staff.pk)
+        assert notifications_of(demo) == []
+
+    def test_more_jobs_than_one_transaction_takes(self, demo):
+        """Jobs that are done or do not exist are left out."""
+        with transaction.atomic():
+            ids = [enqueue(owner=demo) for _ in range(230)]
+        missing = uuid.uuid4()
+        (first,) = claim_rows(uuid.uuid4(), 1)
+        recording.record_outcomes([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
+        assert manual.cancel([*ids, missing], by=demo.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
+        assert Job.objects.filter(state="cancelled").count() == 229
+        assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=demo).head
+
+    def test_a_second_time(self, demo):
+        id = enqueue(owner=demo)
+        manual.cancel([id])
+        version = row(id).version
+        assert manual.cancel([id]) == {}
+        assert row(id).version == version
+        assert len(notifications_of(demo)) == 1
+
+    def test_in_a_transaction_it_is_cancelled_after_the_commit(self, demo):
+        """A rollback cancels nothing."""
+        id = enqueue(owner=demo)
+        with transaction.atomic():
+            assert manual.cancel([id], by=demo.pk) == {id: "asked"}
+            assert row(id).state == "queued"
+        assert row(id).state == "cancelled"
+        other = enqueue(owner=demo)
+        with pytest.raises(RuntimeError), transaction.atomic():
+            manual.cancel([other], by=demo.pk)
+            raise RuntimeError
+        assert row(other).state == "queued"
+
+
+class TestRunningJob:
+    def test_its_cancellation_is_requested(self, demo, live_worker):
+        id = enqueue(owner=demo)
+        (job,) = claim_rows(live_worker(), 1)
+        assert manual.cancel([id], by=demo.pk) == {id: "asked"}
+        now = row(id)
+        assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
+        assert manual.cancellations_requested(job.worker) == [(id, 1, False)]
+        requested_at = now.cancel_requested_at
+        assert manual.cancel([id]) == {id: "asked"}, "The first request counts."
+        assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (requested_at, False)
+
+    def test_it_rings_for_the_workers(self, demo, live_worker):
+        id = enqueue(owner=demo)
+        claim_rows(live_worker(), 1)
+        rings = []
+
+        def receive(users, queue, **kwargs):
+            rings.append((users, queue))
+
+        rung.connect(receive)
+        try:
+            manual.cancel([id], by=demo.pk)
+        finally:
+            rung.disconnect(receive)
+        assert rings == [([demo.pk], True)]
+
+    def test_a_result_that_is_stored_first_wins(self, demo, live_worker):
+        id = enqueue(owner=demo)
+        (job,) = claim_rows(live_worker(), 1)
+        manual.cancel([id], by=demo.pk)
+        recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
+        assert (row(id).state, row(id).result) == ("succeeded", '"done"')
+        assert manual.cancel([id], by=demo.pk) == {}
+
+    def test_it_is_not_retried(self, demo, live_worker):
+        """An attempt that fails, and would be retried, ends the job."""
+        id = enqueue(tasks.busy, 9, owner=demo)
+        (job,) = claim_rows(live_worker(), 1)
+        manual.cancel([id])
+        outcome = outcomes.failed(job, tasks.busy.func._notifications_policy, tasks.Busy())
+        assert outcome.retry_delay is not None
+        ((stored,), _) = recording.record_outcomes([outcome])
+        assert (row(id).state, row(id).run_after, stored.state) == ("cancelled", None, "cancelled")
+        assert [note.body for note in notifications_of(demo)] == ["It was cancelled."]
+
+    def test_its_worker_is_lost(self, demo, live_worker):
+        """It has attempts left, but is not queued again."""
+        id = enqueue(owner=demo)
+        claim_rows(live_worker(-1), 1)
+        manual.cancel([id], by=demo.pk)
+        reaping.reap_jobs()
+        assert row(id).state == "cancelled"
+        assert Attempt.objects.get().outcome == "cancelled"
+        assert notifications_of(demo) == []
+
+    def test_its_worker_released_it(self, demo, live_worker):
+        """The next worker that claims it ends it without calling the task."""
+        id = enqueue(tasks.fail, owner=demo)
+        (job,) = claim_rows(live_worker(), 1)
+        manual.cancel([id], by=demo.pk)
+        queueing.release([job])
+        assert row(id).state == "queued"
+        run_jobs()
+        assert row(id).state == "cancelled"
+        assert not Attempt.objects.filter(outcome="failed").exists()
+
+
+class TestOnWorker:
+    def test_an_async_task_is_cancelled_where_it_awaits(self, worker, demo, gate, received):
+        id = enqueue(tasks.hold, "a", owner=demo)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=demo.pk)
+        (job,) = until_done(tasks.hold.get_result(str(id)))
+        assert (job.state, job.attempt, job.worker) == ("cancelled", 1, worker.id)
+        assert job.seq is not None
+        assert tasks.seen == ["cancelled a"]
+        assert Attempt.objects.get().outcome == "cancelled"
+        result = tasks.hold.get_result(str(id))
+        assert [error.exception_class for error in result.errors] == [JobCancelled]
+        wait_until(lambda: len(received) == 2, what="the signals")
+        assert notifications_of(demo) == []
+
+    def test_a_sync_task_that_checks_for_its_cancellation(self, worker, demo, staff, gate):
+        id = enqueue(tasks.hold_until_cancelled, owner=demo)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=staff.pk)
+        (job,) = until_done(tasks.hold_until_cancelled.get_result(str(id)))
+        assert job.state == "cancelled"
+        assert [note.level for note in notifications_of(demo)] == ["warning"]
+
+    def test_a_sync_task_that_does_not_check(self, worker, demo, gate):
+        """It ends with its own result."""
+        id = enqueue(tasks.hold_sync, "x", owner=demo)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=demo.pk)
+        wait_until(
+            lambda: all(run.is_cancelling for run in worker.worker._executions.values()), what="the worker"
+        )
+        gate.set()
+        (job,) = until_done(tasks.hold_sync.get_result(str(id)))
+        assert (job.state, job.result) == ("succeeded", '"x"')
+
+    def test_a_sync_task_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
+        """The job is cancelled before a thread is free, and the task is never called."""
+        monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
+        start_worker()
+        first = enqueue(tasks.hold_sync, "first")
+        wait_until(lambda: tasks.held, what="the thread to be held")
+        second = enqueue(tasks.hold_sync, "second", owner=demo)
+        Job.objects.filter(id=second).update(lane="async")  # claimed although no thread is free
+        until_state(tasks.hold_sync.get_result(str(second)), "running")
+        manual.cancel([second], by=demo.pk)
+        (job,) = until_done(tasks.hold_sync.get_result(str(second)))
+        assert job.state == "cancelled"
+        gate.set()
+        until_done(tasks.hold_sync.get_result(str(first)))
+        assert tasks.held == ["first"]
+
+    @pytest.mark.parametrize(
+        ("task", "args", "state"),
+        [
+            (tasks.finish_nevertheless, (), "succeeded"),
+            (tasks.fail_when_cancelled, ("other",), "failed"),
+            (tasks.fail_when_cancelled, ("busy",), "cancelled"),
+        ],
+    )
+    def test_a_task_that_catches_its_cancellation(self, worker, demo, gate, task, args, state):
+        """A return value is a success and an exception a failure, which is never retried."""
+        id = enqueue(task, *args, owner=demo)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=demo.pk)
+        (job,) = until_done(task.get_result(str(id)))
+        assert (job.state, job.attempt) == (state, 1)
+
+    def test_a_cancellation_that_was_not_requested(self, worker, demo):
+        """A task that raises JobCancelled by itself has failed."""
+        id = enqueue(tasks.cancelled_without_being_asked, owner=demo)
+        (job,) = until_done(tasks.cancelled_without_being_asked.get_result(str(id)))
+        assert job.state == "failed"
+        assert len(notifications_of(demo)) == 1
+
+    def test_other_jobs_are_not_affected(self, worker, demo, gate):
+        ids = [enqueue(tasks.hold, number, owner=demo) for number in range(6)]
+        wait_until(lambda: len(tasks.held) == 6, what="all to run")
+        manual.cancel(ids[::2], by=demo.pk)
+        until_done(*(tasks.hold.get_result(str(id)) for id in ids[::2]))
+        assert {row(id).state for id in ids[1::2]} == {"running"}
+        gate.set()
+        until_done(*(tasks.hold.get_result(str(id)) for id in ids))
+        assert [row(id).state for id in ids] == ["cancelled", "succeeded"] * 3
+
+    def test_on_a_worker_without_a_doorbell(self, start_worker, demo, gate):
+        """The worker reads requests once a second anyway."""
+        start_worker(listen=None)
+        id = enqueue(tasks.hold, owner=demo)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=demo.pk)
+        assert until_done(tasks.hold.get_result(str(id)))[0].state == "cancelled"
+
+
+@pytest.mark.parametrize("round", range(4))
+def test_cancelling_against_claiming_and_recording(demo, live_worker, round):
+    """At the same time: each job ends once, is numbered once, and none is left."""
+    with transaction.atomic():
+        ids = [enqueue(owner=demo) for _ in range(60)]
+    worker = live_worker()
+
+    def work():
+        while jobs := claim_rows(worker, 7):
+            waiting = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+            while waiting:
+                stored, void = recording.record_outcomes(waiting)
+                assert not void
+                waiting = [outcome for outcome in waiting if outcome not in stored]
+
+    run_in_threads(work, partial(manual.cancel, ids, by=demo.pk))
+    work()  # jobs that were skipped because their rows were locked
+    jobs = list(Job.objects.all())
+    assert {job.state for job in jobs} <= {"succeeded", "cancelled"}
+    notes = notifications_of(demo)
+    assert {note.job for note in notes} == {job.id for job in jobs if job.state == "succeeded"}
+    seqs = sorted([job.seq for job in jobs] + [note.seq for note in notes])
+    assert seqs == list(range(1, len(seqs) + 1))

@@ -1,0 +1,123 @@
+"""Retry failed and cancelled jobs by hand."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from notifications.exceptions import TooManyJobs
+from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import manual, outcomes, recording
+from notifications.models import Attempt, Job, Stream
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of, until_done
+from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def enqueue(task=tasks.noop, *args, **options):
+    """Enqueue a job and return its id."""
+    return uuid.UUID(task.using(**options).enqueue(*args).id)
+
+
+def row(id):
+    return Job.objects.get(id=id)
+
+
+class TestRetry:
+    @pytest.mark.parametrize("end", ["failed", "cancelled"])
+    def test_a_failed_or_cancelled_job_is_queued_again(self, demo, end):
+        """With the same id, a new fence and version, and further attempts. Its Attempt rows are kept."""
+        id = enqueue(tasks.fail, owner=demo)
+        manual.cancel([id], by=demo.pk) if end == "cancelled" else run_jobs()
+        before = row(id)
+        assert manual.retry([id]) == [id]
+        job = row(id)
+        assert (job.state, job.seq, job.version, job.fence) == (
+            "queued",
+            0,
+            before.version + 1,
+            before.fence + 1,
+        )
+        assert (job.result, job.error, job.finished_at, job.cancel_requested_at) == (None, None, None, None)
+        assert (job.run_after, job.worker, job.deadline, job.progress_current) == (None, None, None, None)
+        assert (job.attempt, job.max_attempts) == (before.attempt, before.attempt + 3)
+        assert job.queued_at > before.queued_at and job.created_at == before.created_at
+        assert Attempt.objects.count() == before.attempt
+        assert run_jobs() == 1
+        job = row(id)
+        assert (job.state, job.attempt) == ("failed", before.attempt + 1)
+
+    def test_the_new_notification_archives_the_old_one(self, demo):
+        id = enqueue(tasks.fail, owner=demo)
+        run_jobs()
+        manual.retry([id])
+        run_jobs()
+        old, new = notifications_of(demo)
+        assert old.archived_at is not None and new.archived_at is None
+        assert Stream.objects.get(user=demo).unread == 1
+
+    @pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
+    def test_jobs_in_other_states_do_not_change(self, demo, live_worker, state):
+        id = enqueue(owner=demo)
+        if state != "queued":
+            (job,) = claim_rows(live_worker(), 1)
+        if state == "succeeded":
+            recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+        before = Job.objects.filter(id=id).values().get()
+        assert manual.retry([id]) == []
+        assert Job.objects.filter(id=id).values().get() == before
+
+    def test_a_late_outcome_of_an_older_claim_is_void(self, demo, live_worker):
+        """A worker that was frozen past its lease holds an old fence."""
+        id = enqueue(owner=demo)
+        (job,) = claim_rows(live_worker(), 1)
+        Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
+        manual.retry([id])
+        late = outcomes.succeeded(job, DEFAULT_POLICY, "late")
+        assert recording.record_outcomes([late]) == ([], [late])
+        (again,) = claim_rows(live_worker(), 1)
+        assert again.fence == job.fence + 2
+        assert recording.record_outcomes([late]) == ([], [late])
+
+    def test_the_limit_of_active_jobs(self, demo, settings):
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
+        ids = [enqueue(tasks.fail, owner=demo) for _ in range(2)]
+        run_jobs()
+        enqueue(owner=demo)
+        with pytest.raises(TooManyJobs, match="There are 2 active jobs already"):
+            manual.retry(ids)
+        assert {row(id).state for id in ids} == {"failed"}, "No job of the group is queued."
+        assert manual.retry(ids[:1]) == ids[:1]
+
+    def test_a_task_that_does_not_exist(self, demo):
+        """The job is queued all the same: another worker may know its task."""
+        id = enqueue(tasks.fail, owner=demo)
+        run_jobs()
+        Job.objects.update(task_path="tests.jobs.tasks.gone")
+        assert manual.retry([id]) == [id]
+
+    def test_it_rings_for_the_workers(self, worker, demo):
+        id = enqueue(tasks.fail, owner=demo)
+        until_done(tasks.fail.get_result(str(id)))
+        manual.retry([id])
+        wait_until(lambda: row(id).attempt == 2 and row(id).done, what="the second attempt")
+
+    def test_in_a_transaction_it_is_queued_after_the_commit(self, demo):
+        id = enqueue(tasks.fail, owner=demo)
+        run_jobs()
+        with transaction.atomic():
+            assert manual.retry([id]) == [id]
+            assert row(id).state == "failed"
+        assert row(id).state == "queued"
+
+    def test_a_scheduled_job_is_due_now(self, demo):
+        id = enqueue(owner=demo, run_after=timezone.now() + timedelta(hours=1))
+        manual.cancel([id], by=demo.pk)
+        manual.retry([id])
+        assert run_jobs() == 1

@@ -1,0 +1,132 @@
+"""Take jobs away from workers that are gone."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications.jobs.transitions import finishing, reaping
+from notifications.models import Attempt, Job, Worker
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.django_db
+
+
+def claim_one(worker, **options):
+    (job,) = claim_rows(worker, 1, **options)
+    return job
+
+
+def stored(job):
+    return Job.objects.get(id=job.id)
+
+
+class TestReap:
+    def test_an_expired_lease(self, live_worker, demo):
+        tasks.noop.using(owner=demo).enqueue()
+        job = claim_one(live_worker(-1))
+        assert reaping.reap_jobs() == 1
+        row = stored(job)
+        assert (row.state, row.worker, row.attempt, row.fence, row.deadline) == ("queued", None, 1, 1, None)
+        assert (row.version, row.lane) == (3, "suspect")
+        (attempt,) = Attempt.objects.all()
+        assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
+        assert not Worker.objects.exists()
+        assert notifications_of(demo) == []
+
+    def test_a_valid_lease(self, live_worker):
+        tasks.noop.enqueue()
+        job = claim_one(live_worker())
+        assert reaping.reap_jobs() == 0
+        assert stored(job).state == "running"
+        assert Worker.objects.count() == 1
+
+    def test_a_worker_without_a_row(self):
+        """The worker deleted its row, or another process did."""
+        tasks.noop.enqueue()
+        claim_one(uuid.uuid4())
+        assert reaping.reap_jobs() == 1
+
+    def test_an_expired_deadline(self, live_worker):
+        """A worker whose event loop is blocked renews its lease, but cannot keep a job for ever."""
+        tasks.noop.enqueue()
+        job = claim_one(live_worker())
+        Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+        assert reaping.reap_jobs() == 1
+        assert (stored(job).state, stored(job).lane) == ("queued", "async")  # not a suspect: its worker lives
+        assert Worker.objects.count() == 1
+
+    def test_dead_workers_only(self, live_worker):
+        """With ``expired=False``, as at the start of a worker, neither leases nor deadlines count."""
+        for _ in range(3):
+            tasks.noop.enqueue()
+        expired, dead, other = live_worker(-1), live_worker(), live_worker()
+        jobs = [claim_one(worker) for worker in (expired, dead, other)]
+        Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+        assert reaping.reap_jobs([dead], expired=False) == 1
+        assert [stored(job).state for job in jobs] == ["running", "queued", "running"]
+        assert stored(jobs[1]).lane == "suspect"
+        assert set(Worker.objects.values_list("id", flat=True)) == {expired, dead, other}
+
+    def test_the_row_of_a_dead_worker_is_kept_until_its_lease_is_over(self, live_worker):
+        """Its last claim may be committed after its death, or still hold rows locked at the first call."""
+        dead = live_worker()
+        assert reaping.reap_jobs([dead], expired=False) == 0
+        tasks.noop.enqueue()
+        job = claim_one(dead)
+        assert Worker.objects.filter(id=dead).exists()
+        assert reaping.reap_jobs([dead], expired=False) == 1
+        assert stored(job).state == "queued"
+        Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert reaping.reap_jobs([dead], expired=False) == 0
+        assert not Worker.objects.exists()
+
+    def test_lost_jobs_are_read_in_the_order_of_their_index(self, live_worker, monkeypatch):
+        """By worker and id, whatever the order in which they were lost."""
+        for _ in range(6):
+            tasks.noop.enqueue()
+        workers = [live_worker(-1), live_worker(-1), live_worker(-1)]
+        jobs = [claim_one(worker) for worker in workers * 2]
+        Job.objects.update(max_attempts=1)
+        taken, finish_jobs = [], finishing.finish_jobs
+        monkeypatch.setattr(finishing, "finish_jobs", lambda group: taken.extend(group) or finish_jobs(group))
+        with CaptureQueriesContext(connection) as queries:
+            assert reaping.reap_jobs() == 6
+        order = [(outcome.job.worker, outcome.job.id) for outcome in taken]
+        assert order == sorted((job.worker, job.id) for job in jobs)
+        # The order is asserted in the SQL: SQLite uses the index here with any order.
+        (taking,) = {q["sql"] for q in queries if "state" in q["sql"] and "LIMIT 100" in q["sql"]}
+        assert 'ORDER BY "notifications_job"."worker" ASC, "notifications_job"."id" ASC' in taking
+
+    def test_the_last_attempt(self, live_worker, demo):
+        """The job fails, and its owner is notified."""
+        tasks.noop.using(owner=demo).enqueue()
+        Job.objects.update(max_attempts=2, attempt=1)
+        job = claim_one(live_worker(-1))
+        assert reaping.reap_jobs() == 1
+        row = stored(job)
+        assert (row.state, row.attempt) == ("failed", 2)
+        assert row.seq is not None
+        (note,) = notifications_of(demo)
+        assert note.level == "error" and note.body.startswith("The work was interrupted 2 times")
+        assert claim_rows(live_worker(), 1) == []
+
+    def test_more_jobs_than_one_transaction_takes(self, live_worker):
+        for _ in range(230):
+            tasks.noop.enqueue()
+        claim_rows(live_worker(-1), 230)
+        assert reaping.reap_jobs() == 230
+        assert Job.objects.filter(state="queued").count() == 230
+
+    def test_a_task_that_does_not_exist(self, live_worker, demo):
+        """The notification has the default text."""
+        tasks.noop.using(owner=demo).enqueue()
+        Job.objects.update(max_attempts=1, task_path="tests.jobs.tasks.gone")
+        claim_one(live_worker(-1))
+        assert reaping.reap_jobs() == 1
+        assert len(notifications_of(demo)) == 1

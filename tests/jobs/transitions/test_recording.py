@@ -1,0 +1,141 @@
+"""Record outcomes, under claims that hold and claims that are void."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from django.utils import timezone
+
+from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs.transitions import outcomes, queueing, reaping, recording, running
+from notifications.models import Attempt, Job, Notification
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of
+from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
+
+pytestmark = pytest.mark.django_db
+
+
+def claim_one(worker, **options):
+    (job,) = claim_rows(worker, 1, **options)
+    return job
+
+
+def stored(job):
+    return Job.objects.get(id=job.id)
+
+
+@pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])
+class TestVoidClaim:
+    """Another worker has claimed the job, or it is done: the holder of the old claim can change nothing."""
+
+    @pytest.fixture
+    def void_claim(self, live_worker, demo, change):
+        tasks.noop.using(owner=demo).enqueue()
+        job = claim_one(live_worker())
+        Job.objects.filter(id=job.id).update(**change)
+        return job
+
+    @pytest.fixture(autouse=True)
+    def nothing_changes(self, void_claim, demo, change):
+        before = Job.objects.filter(id=void_claim.id).values().get()
+        yield
+        assert Job.objects.filter(id=void_claim.id).values().get() == before
+        assert notifications_of(demo) == []
+        assert not Attempt.objects.exists()
+
+    def test_record_outcomes(self, void_claim):
+        outcome = outcomes.failed(void_claim, DEFAULT_POLICY, ValueError())
+        assert recording.record_outcomes([outcome]) == ([], [outcome])
+
+    def test_release(self, void_claim):
+        queueing.release([void_claim])
+
+    def test_requeue_unknown_task(self, void_claim):
+        queueing.requeue_unknown_task(ClaimedJob(void_claim))
+
+    def test_requeue_without_thread(self, void_claim):
+        queueing.requeue_without_thread(void_claim)
+
+    def test_store_progress(self, void_claim):
+        void_claim.progress_current = 5
+        running.store_progress([void_claim])
+
+    def test_extend_deadlines(self, void_claim):
+        running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
+
+
+def test_void_outcomes_do_not_affect_the_rest_of_a_group(live_worker, demo):
+    """Stored and void outcomes are returned apart."""
+    for _ in range(3):
+        tasks.noop.using(owner=demo).enqueue()
+    jobs = claim_rows(live_worker(), 3)
+    Job.objects.filter(id=jobs[1].id).update(fence=7)
+    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+    assert recording.record_outcomes(group) == ([group[0], group[2]], [group[1]])
+    assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
+    assert {note.job for note in notifications_of(demo)} == {jobs[0].id, jobs[2].id}
+    assert sorted(note.seq for note in notifications_of(demo)) + sorted(stored(j).seq for j in jobs[::2]) == [
+        3,
+        4,
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize("by_other", [True, False])
+def test_a_job_to_be_cancelled_is_not_retried(live_worker, demo, by_other):
+    """Its failed attempt ends as cancelled, and its owner is notified of a cancellation by another user."""
+    tasks.noop.using(owner=demo).enqueue()
+    job = claim_one(live_worker())
+    job.max_attempts = 2
+    outcome = outcomes.failed(job, replace(DEFAULT_POLICY, retry_on=(ValueError,)), ValueError())
+    assert outcome.retry_delay is not None
+    Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
+    ((end,), _) = recording.record_outcomes([outcome])
+    assert (end.state, end.job.cancelled_by_other) == ("cancelled", by_other)
+    assert len(notifications_of(demo)) == by_other
+
+
+def test_a_job_without_an_owner_gets_no_number(live_worker):
+    tasks.noop.enqueue()
+    job = claim_one(live_worker())
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    assert (stored(job).state, stored(job).seq) == ("succeeded", 0)
+    assert not Notification.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("round", range(5))
+def test_recording_against_reaping(live_worker, demo, round):
+    """At the same time: each job is either done with one notification, or queued again with a lost attempt."""
+    for _ in range(40):
+        tasks.noop.using(owner=demo).enqueue()
+    jobs = claim_rows(live_worker(-1), 40)
+    outcome_of = {job.id: outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs}
+    start, ended = threading.Barrier(2), []
+
+    def finish():
+        start.wait()
+        for number in range(0, 40, 5):
+            waiting = [outcome_of[job.id] for job in jobs[number : number + 5]]
+            while waiting:
+                stored, void = recording.record_outcomes(waiting)
+                ended.extend(stored)
+                waiting = [outcome for outcome in waiting if outcome not in stored and outcome not in void]
+
+    def reap():
+        start.wait()
+        while reaping.reap_jobs():
+            pass
+
+    run_in_threads(finish, reap)
+    finished = {outcome.job.id for outcome in ended}
+    lost = set(Attempt.objects.values_list("job_id", flat=True))
+    assert finished | lost == set(outcome_of) and not finished & lost
+    assert {note.job for note in notifications_of(demo)} == finished
+    assert len(notifications_of(demo)) == len(finished)
+    for job in Job.objects.all():
+        assert job.state == ("succeeded" if job.id in finished else "queued")

@@ -1,0 +1,30 @@
+"""Fixtures for a running worker."""
+
+import pytest
+
+
+@pytest.fixture
+def receive():
+    """receive(signal, function): for this test."""
+    connected = []
+
+    def connect(signal, function):
+        signal.connect(function)
+        connected.append((signal, function))
+
+    yield connect
+    for signal, function in connected:
+        signal.disconnect(function)
+
+
+@pytest.fixture
+def short_intervals(monkeypatch):
+    """Steps that the worker takes every few seconds are taken ten times a second."""
+    for name in (
+        "cancel_loop.POLL_INTERVAL_SECONDS",
+        "claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
+        "claim_loop.POLL_INTERVAL_SECONDS",
+        "loops.RETRY_INTERVAL_SECONDS",
+        "maintenance.ROUND_INTERVAL_SECONDS",
+    ):
+        monkeypatch.setattr(f"notifications.jobs.worker.{name}", 0.1)

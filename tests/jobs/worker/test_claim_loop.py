@@ -1,0 +1,84 @@
+"""Claim jobs for what is free."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from notifications.jobs.worker.worker import Worker as JobWorker
+from notifications.models import Job, Worker
+from tests.jobs import tasks
+from tests.jobs.conftest import until_done
+from tests.support.waiting import wait_until
+
+
+def test_the_deadline_is_that_of_the_task(worker, gate):
+    """Claim, time that the task may take, and a minute; also for a task that the worker meets for the first time."""
+    for _ in range(2):
+        (job,) = until_done(tasks.slow.enqueue())
+        assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
+
+
+def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, monkeypatch):
+    """The look found no slot, and what was freed before its answer came is not forgotten until the next one."""
+    if connection.vendor != "postgresql":
+        pytest.skip("Nothing is recorded during a claim on SQLite: one thread does both.")
+    monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
+    worker = start_worker(concurrency=1).worker
+    holding = tasks.hold.using(owner=demo).enqueue()
+    wait_until(lambda: tasks.held, what="the slot to be taken")
+    claim_loop = worker._claim_loop
+    claim, claimed, go_on = claim_loop._claim, threading.Event(), threading.Event()
+
+    def claim_slowly():
+        result = claim()
+        claimed.set()
+        assert go_on.wait(60)
+        return result
+
+    wait_until(lambda: claim_loop._exhausted_lanes, what="the next claim")
+    # As if that claim had found a slot and no job, and a job that waits for another one had taken the slot since.
+    claim_loop._exhausted_lanes = set()
+    monkeypatch.setattr(claim_loop, "_claim", claim_slowly)
+    waiting = tasks.noop.using(owner=demo).enqueue()
+    assert claimed.wait(60)
+    gate.set()
+    until_done(holding)
+    wait_until(lambda: not worker._executions, what="the slot to be free")
+    go_on.set()
+    until_done(waiting)
+
+
+@pytest.mark.parametrize("pool", [None, True])
+def test_of_a_pool_it_keeps_one_connection_less(pool, monkeypatch):
+    """One thread claims and records there, as on SQLite: a pool may be small, and serves requests and jobs too."""
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+    worker = JobWorker()
+    together = pool or connection.vendor == "sqlite"
+    assert (worker._claim_writer is worker._writer) == bool(together)
+
+
+def test_only_its_queues(start_worker):
+    start_worker(queues=["reports"])
+    other, mine = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
+    until_done(mine)
+    assert Job.objects.get(id=other.id).state == "queued"
+    assert Worker.objects.get().queues == "reports"
+
+
+def test_a_job_for_later_is_run_when_it_is_due(worker):
+    result = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.3)).enqueue()
+    (job,) = until_done(result)
+    assert job.started_at >= job.run_after
+
+
+def test_two_workers_never_run_one_job_at_once(start_worker, receive):
+    """Each of 200 jobs is claimed once, by one of them."""
+    workers = [start_worker(concurrency=20) for _ in range(2)]
+    with transaction.atomic():
+        results = [tasks.noop.enqueue() for _ in range(200)]
+    jobs = until_done(*results)
+    assert {job.fence for job in jobs} == {1}
+    assert {job.worker for job in jobs} == {worker.id for worker in workers}

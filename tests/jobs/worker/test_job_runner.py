@@ -1,0 +1,100 @@
+"""Requeue jobs whose tasks are unknown."""
+
+import importlib
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from notifications.models import Job
+from tests.jobs import tasks
+from tests.jobs.conftest import notifications_of, until_done
+from tests.support.waiting import wait_until
+
+
+class TestUnknownTasks:
+    def test_one_goes_back_without_an_attempt(self, worker, demo):
+        """It is offered again in half a minute: a newer program may know it. Its neighbours run."""
+        before, later = timezone.now(), timezone.now() + timedelta(hours=1)
+        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
+        Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)
+        job = wait_until(lambda: Job.objects.filter(run_after__isnull=False).first(), what="it to be put off")
+        assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
+        assert before < job.run_after - timedelta(seconds=30) < timezone.now()
+        assert notifications_of(demo) == []
+        Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
+        assert until_done(result)[0].attempt == 1
+
+    def test_one_fails_a_day_after_a_worker_met_it(self, worker, demo):
+        """However long it has waited before that: a job for later has its day too."""
+        before, long_ago = timezone.now(), timezone.now() - timedelta(hours=49)
+        later = timezone.now() + timedelta(hours=1)
+        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
+        Job.objects.update(
+            task_path="tests.jobs.tasks.of_yesterday", created_at=long_ago, queued_at=long_ago, run_after=None
+        )
+        job = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        assert (job.state, job.attempt) == ("queued", 0)
+        assert before < job.deadline - timedelta(days=1) < timezone.now()
+        Job.objects.update(run_after=timezone.now() - timedelta(seconds=1))
+        again = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        assert (again.deadline, again.fence) == (job.deadline, 2)
+        Job.objects.update(
+            deadline=timezone.now() - timedelta(seconds=1), run_after=timezone.now() - timedelta(seconds=1)
+        )
+        (job,) = until_done(result)
+        assert json.loads(job.error)["type"] == "unknown-task"
+        assert notifications_of(demo)[0].body == "No worker knows how to do this."
+
+    def test_one_that_is_known_later_has_its_own_timeout(self, start_worker, gate, tmp_path, monkeypatch):
+        """Its module could not be imported at first: the database was away, say."""
+        import tests.jobs
+
+        monkeypatch.setattr(tests.jobs, "__path__", [*tests.jobs.__path__, str(tmp_path)])
+        start_worker()
+        with transaction.atomic():
+            result = tasks.noop.enqueue()
+            Job.objects.filter(id=result.id).update(task_path="tests.jobs.late_module.patient")
+        wait_until(lambda: Job.objects.filter(run_after__isnull=False).exists(), what="it to be put off")
+        (tmp_path / "late_module.py").write_text(
+            "from notifications.api import policy, task\n"
+            "from tests.jobs import tasks\n"
+            "@task\n@policy(timeout=5000)\nasync def patient():\n    return await tasks.hold.func(1)\n"
+        )
+        importlib.invalidate_caches()
+        Job.objects.update(run_after=None)
+        wait_until(lambda: tasks.held, what="it to run")
+        job = Job.objects.get()
+        assert abs((job.deadline - job.started_at).total_seconds() - 5060) < 20
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "nodots",
+            "tests.jobs.tasks.words",
+            "tests.jobs.broken_module.task",
+            "tests.jobs.exiting_module.task",
+        ],
+    )
+    def test_what_is_no_task_or_cannot_be_imported(self, worker, path, tmp_path, monkeypatch):
+        """A module that raises, or exits, when it is imported ends neither the worker nor the job."""
+        import tests.jobs
+
+        (tmp_path / "broken_module.py").write_text("raise RuntimeError('at import')")
+        (tmp_path / "exiting_module.py").write_text("raise SystemExit(1)")
+        monkeypatch.setattr(tests.jobs, "__path__", [*tests.jobs.__path__, str(tmp_path)])
+        with transaction.atomic():
+            result = tasks.noop.enqueue()
+            Job.objects.filter(id=result.id).update(task_path=path)
+        job = wait_until(lambda: Job.objects.filter(run_after__isnull=False).first(), what="it to be put off")
+        assert (job.state, job.attempt) == ("queued", 0)
+        assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
+
+    def test_a_queue_that_left_the_settings(self, worker, settings):
+        """The job runs all the same."""
+        with transaction.atomic():
+            result = tasks.context_sync.using(queue_name="gone").enqueue()
+            settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
+        assert until_done(result)[0].state == "succeeded"
