@@ -1,4 +1,4 @@
-"""Django's Tasks: in Django itself from 6.0 on, in the package ``django-tasks`` on 5.2."""
+"""Django's Tasks API: part of Django from 6.0 on, of the package ``django-tasks`` on 5.2."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ else:
         from django.core.exceptions import ImproperlyConfigured
 
         raise ImproperlyConfigured(
-            "Django 5.2 has no Tasks of its own. "
+            "Django 5.2 does not include Tasks. "
             'Install the package django-tasks: pip install "asyncsite-notifications[django52]".'
         ) from exc
     from django_tasks import (
@@ -58,8 +58,8 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
-    "is_heard",
     "normalize_json",
+    "should_send",
     "task",
     "task_backends",
     "task_enqueued",
@@ -67,14 +67,14 @@ __all__ = [
     "task_started",
 ]
 
-#: Django's own receivers, by the keys under which signals keep them. They only write a line into a log.
-_LOGGING = {id(signals.log_task_enqueued), id(signals.log_task_started), id(signals.log_task_finished)}
+#: Django's own receivers, by the ids by which signals keep them. They only write to the log.
+_LOG_RECEIVERS = {id(signals.log_task_enqueued), id(signals.log_task_started), id(signals.log_task_finished)}
 
 
-def is_heard(signal: Any, level: int = logging.INFO) -> bool:
-    """Whether anybody wants a signal of Django's Tasks: to make a TaskResult for nobody would be half of a small job.
+def should_send(signal: Any, level: int = logging.INFO) -> bool:
+    """Return whether a signal of Django's Tasks has receivers, or Django logs it at ``level``.
 
-    ``level`` is that of Django's own line in the log.
+    Otherwise sending it is skipped: making the TaskResult takes half of the time of a small job.
     """
-    others = any(key[0] not in _LOGGING for key, *_ in signal.receivers)
-    return others or signals.logger.isEnabledFor(level)
+    has_receivers = any(key[0] not in _LOG_RECEIVERS for key, *_ in signal.receivers)
+    return has_receivers or signals.logger.isEnabledFor(level)

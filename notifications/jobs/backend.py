@@ -1,4 +1,7 @@
-"""The backend for Django's Tasks. No model is imported at the top: ``@task`` may run before the models are there."""
+"""The backend for Django's Tasks.
+
+No model is imported at the top: ``@task`` may be executed before the models are ready.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
     TaskResultDoesNotExist,
-    is_heard,
     normalize_json,
+    should_send,
     task_enqueued,
 )
 from notifications.jobs.enqueueing.owners import owner_key
@@ -25,9 +28,9 @@ from notifications.jobs.tasks import JobOptions, JobTask
 
 
 class JobBackend(BaseTaskBackend):
-    """Keeps jobs as rows beside the project's own data.
+    """Stores jobs as rows of the project's database.
 
-    Enqueueing is one INSERT in the caller's transaction: a rollback leaves nothing behind.
+    Enqueueing is one INSERT in the caller's transaction, so a rollback removes the job.
     """
 
     task_class = JobTask
@@ -37,9 +40,9 @@ class JobBackend(BaseTaskBackend):
     supports_priority = True
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        """Insert the job and return its result, READY; with a key that is there already, the result of that job.
+        """Insert a job and return its result, or that of the existing job with the same key.
 
-        Raises TypeError or ValueError for arguments that are not JSON or texts out of bounds, ``InvalidTask``, and
+        Raises TypeError or ValueError for arguments that are not JSON and for invalid options, ``InvalidTask``, and
         ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``.
         """
         from notifications.db import bulk
@@ -50,17 +53,18 @@ class JobBackend(BaseTaskBackend):
         from notifications.models import Job
 
         self.validate_task(task)
-        asked = getattr(task, "asked", JobOptions())  # a task declared for another backend is a plain one
+        # A task that was declared for another backend is a plain Task of Django.
+        options = getattr(task, "options", JobOptions())
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
-        batch = batches.collecting()
-        owner = batch.owner if batch and asked.owner is None else owner_key(asked.owner)
-        title = asked.title
+        batch = batches.open_batch()
+        owner = batch.owner if batch and options.owner is None else owner_key(options.owner)
+        title = options.title
         if title is None:
             title = job_title(task.func, task.takes_context, args, kwargs)
-        concurrency_key = asked.concurrency_key
+        concurrency_key = options.concurrency_key
         if concurrency_key is None:
             concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
-        key = validated_key(asked.key)
+        key = validated_key(options.key)
         job = bulk.new(
             Job,
             user_id=owner,
@@ -74,7 +78,7 @@ class JobBackend(BaseTaskBackend):
             run_after=task.run_after and times.aware(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
             title=validators.text("title", title, validators.TITLE, required=True),
-            url=validators.link("url", asked.url),
+            url=validators.link("url", options.url),
             language=translation.get_language() or "",
             trace=traces.as_text(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.KEY),
@@ -84,28 +88,28 @@ class JobBackend(BaseTaskBackend):
         if batch:
             if key:
                 raise ValueError(
-                    "A job of a batch takes no key. Ask for the batch once, or enqueue the job outside it."
+                    "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
                 )
-            if asked.owner is None:
-                job.user_id = None  # told with the batch, and counted as one job
+            if options.owner is None:
+                job.user_id = None  # The owner is notified of the batch, which counts as one active job.
             return batch.add(job, task)
-        stored = queueing.enqueue(job)
-        if stored is not job:
-            return results.of(stored, task=task)
-        result = results.ready(job, task, args, kwargs)
-        if is_heard(task_enqueued, logging.DEBUG):
+        stored_job = queueing.enqueue(job)
+        if stored_job is not job:
+            return results.task_result(stored_job, task=task)
+        result = results.ready_task_result(job, task, args, kwargs)
+        if should_send(task_enqueued, logging.DEBUG):
             task_enqueued.send_robust(type(self), task_result=result)
         return result
 
     def get_result(self, result_id: str) -> TaskResult:
-        """Return the state of a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""
+        """Return a job as Django's TaskResult. Raises ``TaskResultDoesNotExist``."""
         from notifications.db.transactions import database
         from notifications.jobs import results
         from notifications.models import Job
 
         try:
             job = Job.objects.using(database()).get(pk=uuid.UUID(str(result_id)), backend=self.alias)
-            return results.of(job)
+            return results.task_result(job)
         except (ValueError, ImportError, Job.DoesNotExist) as exc:
             raise TaskResultDoesNotExist(result_id) from exc
 
@@ -114,4 +118,4 @@ class JobBackend(BaseTaskBackend):
         return await sync_to_async(self.get_result)(result_id)
 
     def check(self, **kwargs: Any) -> Iterable[Any]:
-        return []  # what is wrong is told by the app's checks, which run on Django 5.2 as well
+        return []  # The app has system checks of its own, which also run on Django 5.2.

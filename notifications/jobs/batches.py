@@ -1,6 +1,6 @@
-"""Many jobs as one: enqueued together, shown and told as one job.
+"""Batches: jobs that are enqueued together, with one progress and one notification.
 
-A batch is a job itself, which no worker claims: it runs from the commit on and is done when all its jobs are.
+A batch is a job itself, which no worker claims: its state is running from the commit until all its jobs are done.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job
 
-#: Rows of one INSERT.
 MAX_ROWS_PER_INSERT = 500
 
-_open: ContextVar[Batch | None] = ContextVar("notifications_batch", default=None)
+_open_batch: ContextVar[Batch | None] = ContextVar("notifications_batch", default=None)
 
 
 class BatchCounts(TypedDict):
@@ -40,7 +39,11 @@ class BatchCounts(TypedDict):
 
 
 class Batch:
-    """See ``notifications.api.batch``."""
+    """A batch, of which ``batch()`` and ``abatch()`` of ``notifications.api`` return one to be used once.
+
+    ``id``
+        The id of the batch as a job.
+    """
 
     def __init__(
         self,
@@ -56,73 +59,74 @@ class Batch:
             None if title is None else validators.text("title", title, validators.TITLE, required=True)
         )
         self._url = validators.link("url", url)
-        self._notify = _importable(notify)
-        self._outer: Batch | None = None
+        self._notify = _serialize_notify(notify)
+        self._parent: Batch | None = None
         self._token: Token[Batch | None] | None = None
-        self._is_over = False
-        self._collected: list[tuple[Job, Any]] = []
-        self._inserted: TaskResult | None = None
+        self._is_closed = False
+        #: The jobs, each with its task: those of batches inside this one too.
+        self._jobs: list[tuple[Job, Any]] = []
+        self._result: TaskResult | None = None
 
     @property
     def owner(self) -> Any:
-        """The key of the user for whom its jobs work, or None."""
-        if self._owner is None and self._outer:
-            return self._outer.owner
+        """The primary key of the batch's owner, or None."""
+        if self._owner is None and self._parent:
+            return self._parent.owner
         return owner_key(self._owner)
 
     @property
     def result(self) -> TaskResult:
-        """The batch as a job, as ``enqueue`` returns one, from the end of the block on."""
-        if self._inserted is None:
+        """The batch as a job: what ``enqueue`` would have returned. Available after the block."""
+        if self._result is None:
             raise RuntimeError(
-                "The batch is not enqueued before the end of its block. Ask for its result after it."
+                "The batch is enqueued at the end of its block. Read its result after the block."
             )
-        return self._inserted
+        return self._result
 
     def add(self, job: Job, task: Any) -> TaskResult:
-        """Take a job that is enqueued inside the block; nothing is inserted yet."""
-        if self._is_over:
+        """Collect a job that is enqueued inside the block. It is inserted at the end of the block."""
+        if self._is_closed:
             raise RuntimeError(
-                "The batch is over, and something that was started inside its block still enqueues. "
-                "Await it before the block ends."
+                "A job was enqueued after the end of its batch's block. "
+                "Await what the block has started before it ends."
             )
         job.created_at = job.queued_at = times.now()
         job.batch = self.id
-        self._collected.append((job, task))
-        return results.of(job, task=task, attempts=[])
+        self._jobs.append((job, task))
+        return results.task_result(job, task=task, attempts=[])
 
     def __enter__(self) -> Batch:
-        if self._token or self._is_over:
-            raise RuntimeError("A batch is entered once. Make another one.")
-        self._outer = _open.get()
-        self._token = _open.set(self)
+        if self._token or self._is_closed:
+            raise RuntimeError("A batch can be entered once. Create a new one.")
+        self._parent = _open_batch.get()
+        self._token = _open_batch.set(self)
         return self
 
-    def __exit__(self, kind: Any, *error: Any) -> None:
-        if self._leave(kind):
+    def __exit__(self, exc_type: Any, *exc: Any) -> None:
+        if self._close(exc_type):
             self._enqueue()
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
 
-    async def __aexit__(self, kind: Any, *error: Any) -> None:
-        if self._leave(kind):
+    async def __aexit__(self, exc_type: Any, *exc: Any) -> None:
+        if self._close(exc_type):
             await sync_to_async(self._enqueue)()
 
-    def _leave(self, error: type[BaseException] | None) -> bool:
-        """Collect no more; say whether there is something to enqueue."""
+    def _close(self, exc_type: type[BaseException] | None) -> bool:
+        """Collect no more jobs. Return whether they are to be enqueued: no exception has ended the block."""
         assert self._token is not None
-        _open.reset(self._token)
-        self._token, self._is_over = None, True
-        return error is None
+        _open_batch.reset(self._token)
+        self._token, self._is_closed = None, True
+        return exc_type is None
 
     def _enqueue(self) -> None:
-        job = self._job()
-        if self._outer:
-            self._inserted = self._outer.add(job, batch)
-            self._outer._collected += self._collected
+        job = self._build_job()
+        if self._parent:
+            self._result = self._parent.add(job, batch)
+            self._parent._jobs += self._jobs
             return
-        rows = [job, *(child for child, _ in self._collected)]
+        rows = [job, *(child for child, _ in self._jobs)]
         owners = [row.user_id for row in rows if row.user_id is not None]
 
         def insert() -> None:
@@ -135,25 +139,27 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
-        if not self._collected:
+        if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
-        self._inserted = results.of(job, task=batch, attempts=[])
-        for child, told in [*self._collected, (job, batch)]:
+        self._result = results.task_result(job, task=batch, attempts=[])
+        for child, child_task in [*self._jobs, (job, batch)]:
             sender = type(task_backends[child.backend])
-            task_enqueued.send_robust(sender, task_result=results.of(child, task=told, attempts=[]))
+            task_enqueued.send_robust(
+                sender, task_result=results.task_result(child, task=child_task, attempts=[])
+            )
 
-    def _job(self) -> Job:
-        """Return the row of the batch, running from now on."""
-        children = [child for child, _ in self._collected if child.batch == self.id]
+    def _build_job(self) -> Job:
+        """Return the unsaved row of the batch, in the state running."""
+        children = [child for child, _ in self._jobs if child.batch == self.id]
         title = self._title or ngettext("%(count)d job", "%(count)d jobs", len(children)) % {
             "count": len(children)
         }
-        nested = self._outer is not None
+        nested = self._parent is not None
         return batch_completion.new_batch(
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
             kwargs=validators.json_text("notify", {"notify": self._notify}, validators.ARGUMENTS),
-            backend=children[0].backend if children else _backend(),
+            backend=children[0].backend if children else _backend_alias(),
             queue_name=batch.queue_name,
             progress_total=len(children),
             title=title,
@@ -162,29 +168,29 @@ class Batch:
         )
 
 
-def collecting() -> Batch | None:
-    """Return the batch inside whose block this is called, if there is one."""
-    return _open.get()
+def open_batch() -> Batch | None:
+    """Return the batch in whose ``with`` block this is called, or None."""
+    return _open_batch.get()
 
 
-def _backend() -> str:
+def _backend_alias() -> str:
     """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
     return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
 
 
-def _queue() -> str:
+def _queue_name() -> str:
     queues = task_backends["default"].queues
     return "default" if not queues or "default" in queues else min(queues)
 
 
-@task(queue_name=_queue())
+@task(queue_name=_queue_name())
 def batch(*, notify: bool | str) -> None:
-    """What a batch is as a job. Nobody calls it: its row is running from the beginning, and settled, not run."""
-    raise RuntimeError("A batch is not run. It is done when its jobs are.")
+    """The task of batches as jobs. It is never called: the state of a batch follows from its jobs."""
+    raise RuntimeError("A batch cannot be executed. It is done when its jobs are.")
 
 
-def _importable(notify: Any) -> bool | str:
-    """Return what the row of a batch says about its notify: a function is called by whichever process ends it."""
+def _serialize_notify(notify: Any) -> bool | str:
+    """Return ``notify`` as the row of a batch stores it: a function as its dotted path, for any process to import."""
     if isinstance(notify, bool):
         return notify
     path = f"{getattr(notify, '__module__', '')}.{getattr(notify, '__qualname__', '')}"
@@ -194,6 +200,6 @@ def _importable(notify: Any) -> bool | str:
         found = None
     if found is None or found is not notify:
         raise TypeError(
-            "notify must be True, False or a function at the top of a module: another process may call it."
+            "notify must be True, False or a function at the top level of a module: another process may call it."
         )
     return path

@@ -1,4 +1,4 @@
-"""The task by which ``manage.py doctor`` sees whether jobs are run."""
+"""The task with which ``manage.py doctor`` checks that workers execute jobs."""
 
 from notifications.compat import task
 from notifications.jobs.policies import policy

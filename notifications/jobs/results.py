@@ -1,4 +1,4 @@
-"""A job as Django's Tasks API sees it."""
+"""Jobs as results of Django's Tasks API."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ CANCELLED = "notifications.exceptions.JobCancelled"
 
 @lru_cache(maxsize=1000)
 def find_task(path: str) -> Any:
-    """Import the task at a dotted path. Raises ImportError when it is not there, no task, or cannot be imported."""
+    """Return the task at a dotted path. Raises ImportError, also when its module raises anything else."""
     try:
         task = import_string(path)
     except ImportError:
         raise
-    except BaseException as exc:  # the module is the host's: a worker must outlive what it raises
+    except (
+        BaseException
+    ) as exc:  # Host code, for example sys.exit() in a script. A worker must not end with it.
         raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
     if not isinstance(task, Task):
         raise ImportError(f"{path} is not a task. Is its @task decorator missing?")
@@ -40,14 +42,14 @@ def find_task(path: str) -> Any:
 
 
 def policy_at(path: str) -> Policy:
-    """Return the policy of the task at a dotted path; the default one where there is no such task."""
+    """Return the policy of the task at a dotted path, the default one if there is no such task."""
     try:
         return policy_of(find_task(path).func)
     except ImportError:
         return DEFAULT_POLICY
 
 
-def ready(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
+def ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
     """Return the TaskResult of a job that was just enqueued with these arguments."""
     return TaskResult(
         task=task,
@@ -65,24 +67,25 @@ def ready(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
     )
 
 
-def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:
-    """Return the TaskResult of a job row. ``attempts`` are its Attempt rows, read here if they are not given.
+def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:
+    """Return the TaskResult of a job. Raises ImportError if its task no longer exists.
 
-    Raises ImportError when the task is not there any more.
+    ``attempts``
+        The Attempt rows of the job, which are read if they are not given.
     """
     if task is None:
         task = find_task(job.task_path)
-        asked = (job.priority, job.queue_name, job.run_after, job.backend)
+        options = (job.priority, job.queue_name, job.run_after, job.backend)
         run_after = task.run_after and times.aware(task.run_after)
-        if asked != (task.priority, task.queue_name, run_after, task.backend):
-            # A queue or backend that the settings do not have any more must not hide what became of the job.
+        if options != (task.priority, task.queue_name, run_after, task.backend):
+            # The queue or backend may be gone from the settings. The result is still of use without it.
             with suppress(InvalidTask, ImproperlyConfigured):
                 task = task.using(
-                    **dict(zip(("priority", "queue_name", "run_after", "backend"), asked, strict=True))
+                    **dict(zip(("priority", "queue_name", "run_after", "backend"), options, strict=True))
                 )
     if attempts is None:
         attempts = list(job.attempts.using(job._state.db).order_by("number")) if job.attempt else []
-    workers = {number.number: str(number.worker) for number in attempts if number.worker}
+    workers = {attempt.number: str(attempt.worker) for attempt in attempts if attempt.worker}
     if job.attempt and job.worker:
         workers[job.attempt] = str(job.worker)
     errors = [
@@ -91,7 +94,9 @@ def of(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> Task
         if attempt.exception_class_path
     ]
     if job.state == Job.State.CANCELLED and not (errors and errors[-1].exception_class_path == CANCELLED):
-        errors.append(TaskError(exception_class_path=CANCELLED, traceback=""))  # it was not running then
+        errors.append(
+            TaskError(exception_class_path=CANCELLED, traceback="")
+        )  # It was queued, so it has no attempt with this error.
     result = TaskResult(
         task=task,
         id=str(job.id),

@@ -1,4 +1,7 @@
-"""The task class of the backend: Django's, whose ``.using()`` knows more names."""
+"""The task class of the backend: Django's, with more options in ``.using()``.
+
+Type checkers read ``task_types.pyi`` instead.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from django.utils.module_loading import import_string
 from notifications.compat import Task
 from notifications.jobs.policies import Policy
 
-#: What ``@task`` would let through: it belongs into ``@policy(...)`` or ``.using(...)``.
-NOT_AN_OPTION_OF_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
+#: Options of ``@policy(...)`` and ``.using(...)``, which ``@task`` would pass to the task class without an error.
+REFUSED_BY_TASK = ("owner", "url", "key", *(field.name for field in fields(Policy)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobOptions:
-    """What ``.using()`` says about one job, beside what Django's own names say."""
+    """The options of ``.using()`` that Django does not have."""
 
     owner: Any = None
     title: Any = None
@@ -27,20 +30,20 @@ class JobOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobTask(Task):
-    """A task whose executions are jobs: rows with an owner, a title and a link."""
+    """A task whose executions are jobs of this app."""
 
-    asked: JobOptions = JobOptions()
+    options: JobOptions = JobOptions()
 
     def __new__(cls, **fields: Any) -> JobTask:
-        if wrong := [name for name in NOT_AN_OPTION_OF_TASK if name in fields]:
+        if refused := [name for name in REFUSED_BY_TASK if name in fields]:
             raise TypeError(
-                f"@task takes no {wrong[0]}. What holds for all jobs of a task goes into @policy(...) below @task; "
-                f"what holds for one job goes into .using(...)."
+                f"@task takes no {refused[0]}. Pass options of all jobs of the task to @policy(...) below @task, "
+                f"and options of one job to .using(...)."
             )
         return object.__new__(cls)
 
     def __reduce__(self) -> Any:
-        # Django's own way (from 6.1 on) pickles a method, which Twisted, under Daphne, spoils.
+        # Django 6.1 pickles a bound classmethod, and Twisted, which Daphne imports, changes how methods are pickled.
         changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "func"}
         return _unpickle, (self.module_path, changes)
 
@@ -54,42 +57,43 @@ class JobTask(Task):
         concurrency_key: str | None = None,
         **changes: Any,
     ) -> JobTask:
-        """Return this task with other settings for the jobs that it enqueues.
+        """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
 
         ``owner``
-            User or primary key: who is told and may see the job.
+            User or primary key. The owner may see the job and is notified of its end.
         ``title``
             Text of at most 200 characters.
         ``url``
             Where the result is shown: a path that begins with one ``/``, or an http(s) address.
         ``key``
-            At most 200 visible ASCII characters. Enqueued again by the same owner with the same key, task and arguments
-            within 24 hours, it is the same job; with others, ``IdempotencyKeyConflict`` is raised.
+            At most 200 visible ASCII characters. Enqueued again within 24 hours for the same owner, the same key, task
+            and arguments stand for the same job. Another task or other arguments raise ``IdempotencyKeyConflict``.
         ``concurrency_key``
-            At most 200 characters, in place of the policy's: of the jobs with the same one only as many run at once as
-            the ``concurrency`` of their task's policy says, 1 unless told.
+            At most 200 characters, in place of the policy's. At most ``concurrency`` of the task's policy (1 by
+            default) jobs with the same key run at once.
         ``changes``
             Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
         """
-        told = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
-        asked = replace(self.asked, **{name: value for name, value in told.items() if value is not None})
-        # By name: a slots dataclass has no zero-argument super().
+        given = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
+        options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
+        # Not super(): its zero-argument form does not work in a dataclass with slots.
         task = Task.using(self, **changes) if changes else self
-        # Not by replace(): what Django has checked before needs no check again, which would cost more than the rest.
-        changed = object.__new__(type(self))
-        for name in _NAMES:
-            object.__setattr__(changed, name, getattr(task, name))
-        object.__setattr__(changed, "asked", asked)
-        return changed
+        # Not replace(): it would validate the task again, which costs more than everything else here.
+        copy = object.__new__(type(self))
+        for name in _FIELDS:
+            object.__setattr__(copy, name, getattr(task, name))
+        object.__setattr__(copy, "options", options)
+        return copy
 
 
 def has_job_tasks(backend: Any) -> bool:
-    """Return whether a backend of ``TASKS`` enqueues jobs of this app: it is ``JobBackend``, or extends it."""
+    """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
     return issubclass(backend.task_class, JobTask)
 
 
-_NAMES = [field.name for field in fields(JobTask)]
+_FIELDS = [field.name for field in fields(JobTask)]
 
 
 def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
-    return replace(import_string(path), **changes)
+    task: JobTask = replace(import_string(path), **changes)
+    return task

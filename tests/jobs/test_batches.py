@@ -152,7 +152,7 @@ def test_an_error_inside_enqueues_nothing():
         tasks.noop.enqueue()
         1 / 0  # noqa: B018
     assert not Job.objects.exists()
-    with pytest.raises(RuntimeError, match=r"The batch is not enqueued before the end of its block"):
+    with pytest.raises(RuntimeError, match=r"The batch is enqueued at the end of its block"):
         b.result  # noqa: B018
     tasks.noop.enqueue()  # outside the batch again
     assert Job.objects.get().batch is None
@@ -227,9 +227,9 @@ def test_an_empty_batch_is_done_at_once(demo, transactional_db, inside):
 @pytest.mark.django_db(transaction=True)
 def test_a_batch_is_entered_once():
     b = batch()
-    with b, pytest.raises(RuntimeError, match=r"A batch is entered once. Make another one."):
+    with b, pytest.raises(RuntimeError, match=r"A batch can be entered once. Create a new one."):
         b.__enter__()
-    with pytest.raises(RuntimeError, match=r"A batch is entered once"), b:
+    with pytest.raises(RuntimeError, match=r"A batch can be entered once"), b:
         pass
 
 
@@ -246,7 +246,7 @@ async def test_what_goes_on_after_the_block_is_told_so(event_loop_database):
         await asyncio.sleep(0)
     go.set()
     with pytest.raises(
-        RuntimeError, match=r"The batch is over, and something .* Await it before the block ends"
+        RuntimeError, match=r"after the end of its batch.s block. Await what the block has started"
     ):
         await straggler
 
@@ -257,9 +257,9 @@ async def test_what_goes_on_after_the_block_is_told_so(event_loop_database):
         ({"title": ""}, ValueError, "title is empty"),
         ({"title": "x" * 201}, ValueError, "title has 201 characters"),
         ({"url": "javascript:1"}, ValueError, "url is 'javascript:1'"),
-        ({"notify": lambda done: None}, TypeError, "or a function at the top of a module"),
-        ({"notify": "tests.jobs.batch_tasks.words"}, TypeError, "or a function at the top of a module"),
-        ({"notify": 1}, TypeError, "or a function at the top of a module"),
+        ({"notify": lambda done: None}, TypeError, "or a function at the top level of a module"),
+        ({"notify": "tests.jobs.batch_tasks.words"}, TypeError, "or a function at the top level of a module"),
+        ({"notify": 1}, TypeError, "or a function at the top level of a module"),
     ],
 )
 def test_what_cannot_be_a_batch(options, error, words):

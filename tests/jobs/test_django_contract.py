@@ -117,7 +117,7 @@ class TestUsing:
     def test_one_after_the_other(self):
         """What was said before stays."""
         other = tasks.noop.using(priority=9).using(queue_name="reports").using(title="x").using(priority=1)
-        assert (other.priority, other.queue_name, other.asked.title) == (1, "reports", "x")
+        assert (other.priority, other.queue_name, other.options.title) == (1, "reports", "x")
 
     @pytest.mark.parametrize("priority", [-100, 0, 100])
     def test_the_bounds_of_priority(self, priority):

@@ -8,14 +8,14 @@ from tests.jobs import tasks
 
 def test_using_changes_a_copy():
     changed = tasks.noop.using(title="Mine", priority=3)
-    assert (changed.asked.title, changed.priority) == ("Mine", 3)
-    assert (tasks.noop.asked.title, tasks.noop.priority) == (None, 0)
+    assert (changed.options.title, changed.priority) == ("Mine", 3)
+    assert (tasks.noop.options.title, tasks.noop.priority) == (None, 0)
 
 
 def test_using_keeps_what_an_earlier_using_said():
     """Django's names and ours may be said in any order, one after the other."""
     changed = tasks.noop.using(owner=1, title="Mine").using(priority=3).using(url="/x/").using(title="Yours")
-    assert (changed.asked.owner, changed.asked.title, changed.asked.url) == (1, "Yours", "/x/")
+    assert (changed.options.owner, changed.options.title, changed.options.url) == (1, "Yours", "/x/")
     assert changed.priority == 3
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
-from notifications.compat import is_heard, task_backends, task_finished
+from notifications.compat import should_send, task_backends, task_finished
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.transitions import batch_completion, recording, signal_queue
@@ -76,7 +76,7 @@ def send_signals(ended: Sequence[Outcome]) -> None:
 def _has_receivers(ended: Sequence[Outcome]) -> bool:
     if job_finished.receivers or notification_recorded.receivers:
         return True
-    return any(is_heard(task_finished, level) for level in {_level(outcome) for outcome in ended})
+    return any(should_send(task_finished, level) for level in {_level(outcome) for outcome in ended})
 
 
 def _level(outcome: Outcome) -> int:
@@ -86,7 +86,7 @@ def _level(outcome: Outcome) -> int:
 def _send_each(ended: Sequence[Outcome]) -> None:
     for outcome in ended:
         job = outcome.job
-        if is_heard(task_finished, _level(outcome)):
+        if should_send(task_finished, _level(outcome)):
             _send_task_finished(outcome)
         host_code.send(job_finished, "job_finished", Job, job=job)
         if notification := outcome.notification:
@@ -100,7 +100,7 @@ def _send_task_finished(outcome: Outcome) -> None:
     try:
         backend = type(task_backends[job.backend])
         attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
-        result = results.of(job, attempts=attempts)
+        result = results.task_result(job, attempts=attempts)
     except (ImportError, ImproperlyConfigured, ValueError):
         return  # without its task or backend, or with damaged arguments, a job has no TaskResult
     except Error as exc:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.compat import is_heard, task_backends, task_started
+from notifications.compat import should_send, task_backends, task_started
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
@@ -21,7 +21,7 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
     On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
     """
     batch_owners = read_batch_owners(claimed.row for claimed in jobs)
-    has_receivers = is_heard(task_started)
+    has_receivers = should_send(task_started)
     started: list[tuple[Any, Any]] = []
     for claimed in jobs:
         job = claimed.row
@@ -30,7 +30,7 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
         try:
             if not has_receivers and not results.find_task(job.task_path).takes_context:
                 continue
-            claimed.task_result = results.of(job, attempts=None if job.attempt > 1 else [])
+            claimed.task_result = results.task_result(job, attempts=None if job.attempt > 1 else [])
             started.append((type(task_backends[job.backend]), claimed.task_result))
         except (ImportError, ImproperlyConfigured, ValueError):
             continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
