@@ -2,12 +2,17 @@
 
 import ast
 import importlib
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from asyncsite.calls import CallResult
 from asyncsite.service_urls import SQLITE_OPTIONS
+from notifications import api, exceptions, signals, testing
 from notifications.api import notify
 from notifications.models import Job, Notification
 from notifications.signals import notification_recording
@@ -34,6 +39,17 @@ def test_python_blocks_compile_and_import_what_exists(block):
                 resolve(node.module, alias.name)
 
 
+IMPORTED_FROM_THE_APP = {
+    *api.__all__,
+    *testing.__all__,
+    *vars(exceptions),
+    *vars(signals),
+    "User",
+    "outbound",
+    "transaction",
+}
+
+#: Modules of the projects that the pages describe.
 INVENTED = {"mysite", "exports", "myapp"}
 
 
@@ -44,6 +60,30 @@ def resolve(module, name=None):
     imported = importlib.import_module(module)
     if name and not hasattr(imported, name):
         importlib.import_module(f"{module}.{name}")
+
+
+def test_public_names_are_imported_where_they_are_used(tmp_path):
+    """In each page; a name that stands for the project's own models, tasks and users need not be."""
+    for page in PAGES:
+        name = "_".join(page.relative_to(ROOT).with_suffix(".py").parts)
+        (tmp_path / name).write_text("\n".join(blocks(page, "python")))
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "F821",
+        "--output-format",
+        "json",
+    ]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
+    undefined = [
+        (Path(found["filename"]).name, found["message"].split("`")[1]) for found in json.loads(done.stdout)
+    ]
+    assert undefined, "Placeholders such as `sites` are expected."
+    assert [(page, name) for page, name in undefined if name in IMPORTED_FROM_THE_APP] == []
 
 
 def test_sqlite_options_are_those_of_the_site():
