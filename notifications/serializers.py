@@ -37,16 +37,16 @@ decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def encode_item(row: Notification | Job) -> str:
-    """Return the item of a row as JSON text of at most ``validators.ITEM`` bytes.
+    """Return the item of a row as JSON text of at most ``validators.MAX_ITEM_BYTES`` bytes.
 
     A row that cannot be encoded, which only other programs can write, is repaired and logged instead of raising: it
     keeps its place in the stream, and does not block other rows and users.
     """
     try:
         text = encode(serialize(row))
-        if encoded_size([text]) <= validators.ITEM + 1:
+        if encoded_size([text]) <= validators.MAX_ITEM_BYTES + 1:
             return text
-        error = f"its item has more than {validators.ITEM} bytes"
+        error = f"its item has more than {validators.MAX_ITEM_BYTES} bytes"
     except Exception as exc:  # damaged data can raise any error
         error = f"{type(exc).__name__}: {exc}"
     log_damage(f"{row._meta.verbose_name} {row.pk}", error)
@@ -155,7 +155,9 @@ def _repair(row: Notification | Job) -> Notification | Job:
     for field in row._meta.concrete_fields:
         value = row.__dict__.get(field.attname)
         if isinstance(value, str):
-            max_length = min(getattr(field, "max_length", None) or validators.BODY, validators.BODY)
+            max_length = min(
+                getattr(field, "max_length", None) or validators.MAX_BODY_LENGTH, validators.MAX_BODY_LENGTH
+            )
             setattr(row, field.attname, value.encode(errors="replace").decode()[:max_length])
     if isinstance(row, Notification):
         row.data = "{}"

@@ -1,4 +1,4 @@
-"""Bounds, checked on writing, so that whatever is stored can be sent. Every error says what, why and the remedy."""
+"""Limits of values, checked on writing, so that every stored row can be sent."""
 
 from __future__ import annotations
 
@@ -10,43 +10,53 @@ from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
 
-TITLE, BODY, URL, CATEGORY, KEY, QUEUE = 200, 2_000, 1_000, 100, 200, 100
-DETAIL, PROGRESS = 2_000, 200
-#: Bytes of JSON.
-DATA, ITEM = 4 * 1024, 32 * 1024
-#: Bytes of JSON of the arguments, and of the result, of a job.
-ARGUMENTS, RESULT = 256 * 1024, 1024 * 1024
-#: The greatest integer that JSON carries safely to a browser.
-INTEGER = 2**53 - 1
+#: Characters of the fields of notifications and jobs.
+MAX_TITLE_LENGTH = 200
+MAX_BODY_LENGTH = 2_000
+MAX_URL_LENGTH = 1_000
+MAX_CATEGORY_LENGTH = 100
+MAX_KEY_LENGTH = 200
+MAX_QUEUE_LENGTH = 100
+#: Characters of the detail of an error, and of a progress message.
+MAX_DETAIL_LENGTH = 2_000
+MAX_PROGRESS_LENGTH = 200
+#: Bytes of JSON: the data of a notification, an item on the wire, the arguments and the result of a job.
+MAX_DATA_BYTES = 4 * 1024
+MAX_ITEM_BYTES = 32 * 1024
+MAX_ARGUMENTS_BYTES = 256 * 1024
+MAX_RESULT_BYTES = 1024 * 1024
+#: The greatest integer that JavaScript represents exactly.
+MAX_INTEGER = 2**53 - 1
 
-_NOT_IN_LINKS = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN_IN_LINKS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def text(name: str, value: Any, limit: int, *, required: bool = False) -> str:
     """Return ``value`` if it is a string of at most ``limit`` characters that JSON and the databases can hold.
 
+    ``name`` is the name of the field in errors. A lazy translation is translated to the active language.
     Raises TypeError or ValueError.
     """
     if isinstance(value, Promise):
-        value = str(value)  # a lazy translation: in the language that is active now
+        value = str(value)
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}.")
     if required and not value.strip():
-        raise ValueError(f"{name} is empty. Say in a few words what it is about.")
+        raise ValueError(f"{name} is empty. Pass a short text.")
     if len(value) > limit:
-        raise ValueError(f"{name} has {len(value)} characters. At most {limit} are allowed: shorten it.")
+        raise ValueError(f"{name} has {len(value)} characters. At most {limit} are allowed. Shorten it.")
     if "\0" in value or not encodable(value):
-        raise ValueError(f"{name} has a NUL or half of a surrogate pair. Neither can be stored: remove it.")
+        raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
     return value
 
 
 def shortened(value: str, limit: int) -> str:
-    """Return ``value`` with at most ``limit`` characters: for a text that the app derives from what others wrote."""
+    """Return ``value`` cut to at most ``limit`` characters, with an ellipsis if it is cut."""
     return value if len(value) <= limit else f"{value[: limit - 1]}…"
 
 
 def encodable(value: str) -> bool:
-    """Whether ``value`` can be written as UTF-8 (it has no lone surrogates)."""
+    """Return whether ``value`` can be encoded as UTF-8, so has no lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -55,29 +65,29 @@ def encodable(value: str) -> bool:
 
 
 def link(name: str, value: Any) -> str:
-    """Return a path that begins with one ``/`` or an http(s) address; ``""`` for None.
+    """Return ``value`` if it is a path that begins with one ``/`` or an http(s) URL; ``""`` for None.
 
     Raises TypeError or ValueError.
     """
     if value is None or value == "":
         return ""
-    value = text(name, value, URL)
-    if _NOT_IN_LINKS.search(value):
-        raise ValueError(f"{name} has a space, a backslash or a control character. Percent-encode it.")
+    value = text(name, value, MAX_URL_LENGTH)
+    if _FORBIDDEN_IN_LINKS.search(value):
+        raise ValueError(f"{name} contains a space, a backslash or a control character. Percent-encode it.")
     if value.startswith("/") and not value.startswith("//"):
         return value
     try:
         parts = urlsplit(value)
-        good = (
+        is_valid = (
             parts.scheme in ("http", "https")
             and bool(parts.hostname)
             and value.lower().startswith(parts.scheme + "://")
         )
     except ValueError:
-        good = False
-    if not good:
+        is_valid = False
+    if not is_valid:
         raise ValueError(
-            f"{name} is {value[:100]!r}. It must be a path that begins with one '/', or an http(s) address."
+            f"{name} is {value[:100]!r}. It must be a path that begins with one '/', or an http(s) URL."
         )
     return value
 
@@ -94,23 +104,23 @@ def json_text(name: str, value: Any, limit: int) -> str:
             f"{name} cannot be written as JSON: {exc}. Pass ids, numbers, strings, lists and dicts."
         ) from exc
     if ("\\u0000" in encoded and _has_nul(value)) or not encodable(encoded):
-        raise ValueError(f"{name} has a NUL or half of a surrogate pair. Neither can be stored: remove it.")
+        raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
     size = len(encoded.encode())
     if size > limit:
         raise ValueError(
-            f"{name} takes {size} bytes of JSON. At most {limit} are allowed: store it elsewhere, pass its id."
+            f"{name} has {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."
         )
     return encoded
 
 
 def integer(name: str, value: Any) -> int:
-    """Return a number from 0 to 2^53-1, of a float its whole part. Raises TypeError or ValueError."""
+    """Return ``value`` as an integer from 0 to 2^53-1; a float is truncated. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}. It must be a whole number.")
-    if not 0 <= value <= INTEGER:
-        raise ValueError(f"{name} is {value}. It must be from 0 to {INTEGER}.")
+        raise ValueError(f"{name} is {value}. It must be finite.")
+    if not 0 <= value <= MAX_INTEGER:
+        raise ValueError(f"{name} is {value}. It must be from 0 to {MAX_INTEGER}.")
     return int(value)
 
 

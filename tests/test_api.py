@@ -213,7 +213,7 @@ class TestProgress:
             ((True,), TypeError, "current must be a number, not bool"),
             ((1, float("inf")), ValueError, "total is inf"),
             ((1, 2, "x" * 201), ValueError, "message has 201 characters"),
-            ((1, 2, "\ud800"), ValueError, "half of a surrogate pair"),
+            ((1, 2, "\ud800"), ValueError, "lone surrogate"),
         ],
     )
     def test_out_of_bounds(self, values, error, words):

@@ -25,11 +25,11 @@ def test_a_text_is_returned_as_it_is():
 @pytest.mark.parametrize(
     ("value", "error", "words"),
     [
-        ("x" * 11, ValueError, "t has 11 characters. At most 10 are allowed: shorten it."),
-        ("", ValueError, "t is empty. Say in a few words what it is about."),
-        (" \n", ValueError, "t is empty. Say in a few words what it is about."),
-        ("a\0b", ValueError, "t has a NUL or half of a surrogate pair. Neither can be stored: remove it."),
-        ("\ud800", ValueError, "t has a NUL or half of a surrogate pair. Neither can be stored: remove it."),
+        ("x" * 11, ValueError, "t has 11 characters. At most 10 are allowed. Shorten it."),
+        ("", ValueError, "t is empty. Pass a short text."),
+        (" \n", ValueError, "t is empty. Pass a short text."),
+        ("a\0b", ValueError, "t contains NUL or a lone surrogate, which cannot be stored. Remove it."),
+        ("\ud800", ValueError, "t contains NUL or a lone surrogate, which cannot be stored. Remove it."),
         (None, TypeError, "t must be a string, not NoneType."),
         (b"x", TypeError, "t must be a string, not bytes."),
         (1, TypeError, "t must be a string, not int."),
@@ -118,8 +118,8 @@ def test_numbers_that_json_does_not_have(value):
 
 @pytest.mark.parametrize("value", ["\0", ["\0"], {"\0": 1}, {"a": {"b": ("\0",)}}, "\udfff", {"\ud800": 1}])
 def test_texts_that_cannot_be_stored(value):
-    """A NUL or half of a surrogate pair, in a key too; a backslash and a u is neither."""
-    with pytest.raises(ValueError, match="data has a NUL or half of a surrogate pair"):
+    """NUL or a lone surrogate, in a key too; a backslash and a u is neither."""
+    with pytest.raises(ValueError, match="data contains NUL or a lone surrogate"):
         validators.json_text("data", value, 1000)
     assert validators.json_text("data", "\\u0000", 1000) == '"\\\\u0000"'
 
@@ -151,7 +151,7 @@ def test_json_too_deep():
 def test_the_size_of_json_counts_bytes():
     """Of UTF-8, as it is sent."""
     assert validators.json_text("data", "ü" * 4, 10)
-    with pytest.raises(ValueError, match=r"data takes 12 bytes of JSON\. At most 10 are allowed"):
+    with pytest.raises(ValueError, match=r"data has 12 bytes of JSON\. At most 10 are allowed"):
         validators.json_text("data", "ü" * 5, 10)
 
 
@@ -207,52 +207,58 @@ def test_the_largest_notification_fits():
     """An item with everything at its bound stays below 32 KiB."""
     row = Notification(
         id=uuid.uuid4(),
-        seq=validators.INTEGER,
-        raised=validators.INTEGER,
+        seq=validators.MAX_INTEGER,
+        raised=validators.MAX_INTEGER,
         level="success",
-        title=validators.text("title", WIDE * validators.TITLE, validators.TITLE),
-        body=validators.text("body", WIDE * validators.BODY, validators.BODY),
-        category=validators.text("category", WIDE * validators.CATEGORY, validators.CATEGORY),
-        url=validators.link("url", "/" + "\U0001f600" * (validators.URL - 1)),
+        title=validators.text("title", WIDE * validators.MAX_TITLE_LENGTH, validators.MAX_TITLE_LENGTH),
+        body=validators.text("body", WIDE * validators.MAX_BODY_LENGTH, validators.MAX_BODY_LENGTH),
+        category=validators.text(
+            "category", WIDE * validators.MAX_CATEGORY_LENGTH, validators.MAX_CATEGORY_LENGTH
+        ),
+        url=validators.link("url", "/" + "\U0001f600" * (validators.MAX_URL_LENGTH - 1)),
         job=uuid.uuid4(),
-        data=validators.json_text("data", {"x": "x" * (validators.DATA - 8)}, validators.DATA),
+        data=validators.json_text(
+            "data", {"x": "x" * (validators.MAX_DATA_BYTES - 8)}, validators.MAX_DATA_BYTES
+        ),
         created_at=timezone.now(),
         read_at=timezone.now(),
         archived_at=timezone.now(),
     )
-    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.ITEM
+    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.MAX_ITEM_BYTES
 
 
 def test_the_largest_job_fits():
     """An item with everything at its bound stays below 32 KiB."""
     row = Job(
-        seq=validators.INTEGER,
-        version=validators.INTEGER,
+        seq=validators.MAX_INTEGER,
+        version=validators.MAX_INTEGER,
         task_path="\U0001f600" * 500,
         state="failed",
-        title=WIDE * validators.TITLE,
-        progress_current=validators.INTEGER,
-        progress_total=validators.INTEGER,
-        progress_message=WIDE * validators.PROGRESS,
-        error=json.dumps({"type": "task-failed", "title": "Failed", "detail": WIDE * validators.DETAIL}),
-        url="/" + "\U0001f600" * (validators.URL - 1),
+        title=WIDE * validators.MAX_TITLE_LENGTH,
+        progress_current=validators.MAX_INTEGER,
+        progress_total=validators.MAX_INTEGER,
+        progress_message=WIDE * validators.MAX_PROGRESS_LENGTH,
+        error=json.dumps(
+            {"type": "task-failed", "title": "Failed", "detail": WIDE * validators.MAX_DETAIL_LENGTH}
+        ),
+        url="/" + "\U0001f600" * (validators.MAX_URL_LENGTH - 1),
         **dict.fromkeys(
             ("created_at", "queued_at", "started_at", "finished_at", "run_after"), timezone.now()
         ),
     )
-    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.ITEM
+    assert len(serializers.encode(serializers.serialize(row)).encode()) < validators.MAX_ITEM_BYTES
 
 
 def test_the_columns_hold_what_the_bounds_allow():
     """A bound that the column does not keep would be an error of the database."""
     lengths = {
-        (Notification, "title"): validators.TITLE,
-        (Notification, "url"): validators.URL,
-        (Notification, "category"): validators.CATEGORY,
-        (Notification, "key"): validators.KEY,
-        (Job, "title"): validators.TITLE,
-        (Job, "url"): validators.URL,
-        (Job, "progress_message"): validators.PROGRESS,
+        (Notification, "title"): validators.MAX_TITLE_LENGTH,
+        (Notification, "url"): validators.MAX_URL_LENGTH,
+        (Notification, "category"): validators.MAX_CATEGORY_LENGTH,
+        (Notification, "key"): validators.MAX_KEY_LENGTH,
+        (Job, "title"): validators.MAX_TITLE_LENGTH,
+        (Job, "url"): validators.MAX_URL_LENGTH,
+        (Job, "progress_message"): validators.MAX_PROGRESS_LENGTH,
     }
     for (model, name), limit in lengths.items():
         assert model._meta.get_field(name).max_length == limit

@@ -15,7 +15,7 @@ from notifications.http.parsing import body_errors_as_problems
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job
 from notifications.problems import Problem
-from notifications.validators import KEY
+from notifications.validators import MAX_KEY_LENGTH
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -61,7 +61,9 @@ class IdempotencyKey:
         of another owner the requester is part of it: two requesters with the same key do not conflict.
         """
         stored = f"http {self.value}" if owner == self.requester else f"http {self.requester} {self.value}"
-        return stored if len(stored) <= KEY else f"http sha256 {sha256(stored.encode()).hexdigest()}"
+        return (
+            stored if len(stored) <= MAX_KEY_LENGTH else f"http sha256 {sha256(stored.encode()).hexdigest()}"
+        )
 
 
 def read_idempotency_key(request: Any, requester: Any) -> IdempotencyKey | None:
@@ -76,7 +78,8 @@ def read_idempotency_key(request: Any, requester: Any) -> IdempotencyKey | None:
     if not unique.KEY_PATTERN.fullmatch(value):
         raise Problem(
             400,
-            f"Idempotency-Key must be 1 to {KEY} visible ASCII characters without spaces, for example a UUID.",
+            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} visible ASCII characters without spaces, for example "
+            "a UUID.",
         )
     with body_errors_as_problems():
         return IdempotencyKey(value=value, request_hash=_hash_request(request), requester=requester)

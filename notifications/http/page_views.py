@@ -29,7 +29,7 @@ from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 from notifications.streams.inbox import mark
 from notifications.streams.marking import mark_all_read, pending_reads
-from notifications.validators import INTEGER
+from notifications.validators import MAX_INTEGER
 
 #: Most ids that one form can name.
 MAX_IDS = 200
@@ -172,7 +172,7 @@ def _format_result(text: str | None) -> str:
 
 
 def _parse_position(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > INTEGER:
+    if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > MAX_INTEGER:
         raise BadRequest("A position must be an integer of 0 or more.")
     return int(text)
 

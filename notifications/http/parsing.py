@@ -13,7 +13,7 @@ from django.http import HttpRequest, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 
 from notifications.problems import Problem
-from notifications.validators import INTEGER
+from notifications.validators import MAX_INTEGER
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
@@ -42,7 +42,7 @@ def parse_json_object(request: HttpRequest) -> dict[str, Any]:
     return value
 
 
-def parse_integer(value: Any, field: str, *, maximum: int = INTEGER) -> int:
+def parse_integer(value: Any, field: str, *, maximum: int = MAX_INTEGER) -> int:
     """Return a value of a body that is an integer from 0 to ``maximum``. Raises Problem 422."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
         raise Problem(422, f"{field} must be an integer from 0 to {maximum}.", field=field)
@@ -61,7 +61,7 @@ def parse_uuids(value: Any, field: str, max_count: int) -> list[UUID]:
         raise Problem(422, f"{field} must contain ids only. An id is a UUID.", field=field) from exc
 
 
-def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = INTEGER) -> int | None:
+def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = MAX_INTEGER) -> int | None:
     """Return an integer of the query string, None if it is absent. Raises Problem 422."""
     value: Any = request.GET.get(field)
     if value is None:

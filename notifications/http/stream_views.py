@@ -24,7 +24,7 @@ from notifications.realtime.auth.sessions import authenticating_session_key
 from notifications.realtime.transports.poll import Poll
 from notifications.realtime.transports.sse import EventStream
 from notifications.request_limits import header
-from notifications.validators import INTEGER
+from notifications.validators import MAX_INTEGER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +95,7 @@ def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
         return None
     check_request(request, "GET", "text/event-stream")
     epoch, _, seq = header(request, "Last-Event-ID").rpartition(":")
-    if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= INTEGER:
+    if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= MAX_INTEGER:
         return _stream_request(request, epoch, int(seq))
     return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))
 

@@ -56,7 +56,9 @@ class Batch:
         self.id = uuid7()
         self._owner = owner
         self._title = (
-            None if title is None else validators.text("title", title, validators.TITLE, required=True)
+            None
+            if title is None
+            else validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True)
         )
         self._url = validators.link("url", url)
         self._notify = _serialize_notify(notify)
@@ -158,7 +160,7 @@ class Batch:
         return batch_completion.new_batch(
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
-            kwargs=validators.json_text("notify", {"notify": self._notify}, validators.ARGUMENTS),
+            kwargs=validators.json_text("notify", {"notify": self._notify}, validators.MAX_ARGUMENTS_BYTES),
             backend=children[0].backend if children else _backend_alias(),
             queue_name=batch.queue_name,
             progress_total=len(children),

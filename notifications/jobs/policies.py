@@ -160,7 +160,7 @@ def job_title(
     title = _format("title", str(template), function, takes_context, args, kwargs) if template else ""
     if not title.strip():
         title = function.__name__.strip("_").replace("_", " ").capitalize() or "Job"
-    return validators.shortened(title, validators.TITLE)
+    return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
 
 def job_concurrency_key(
@@ -179,10 +179,10 @@ def job_concurrency_key(
     key = template and _format(
         "concurrency_key", template, function, takes_context, args, kwargs, owner=owner
     )
-    if len(key) <= validators.KEY:
+    if len(key) <= validators.MAX_KEY_LENGTH:
         return key
     digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
-    return validators.shortened(key, validators.KEY - len(digest)) + digest
+    return validators.shortened(key, validators.MAX_KEY_LENGTH - len(digest)) + digest
 
 
 def _format(

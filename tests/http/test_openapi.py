@@ -157,7 +157,7 @@ def test_choices_and_limits_are_those_of_the_code():
     for name, most in limits.items():
         assert Notification._meta.get_field(name).max_length == most
     assert SCHEMAS["Mark"]["properties"]["ids"]["maxItems"] == api_views.MAX_IDS == 200
-    assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.INTEGER == 2**53 - 1
+    assert SCHEMAS["Sync"]["properties"]["seq"]["maximum"] == validators.MAX_INTEGER == 2**53 - 1
     parameters = DOCUMENT["components"]["parameters"]
     assert parameters["IdempotencyKey"]["schema"]["maxLength"] == 200
     assert f"at most {negotiation.MAX_WAIT_SECONDS}" in parameters["Prefer"]["description"]

@@ -8,7 +8,7 @@ from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.negotiation import MAX_WAIT_SECONDS
 from notifications.http.openapi.schemas import ID, ref, string
 from notifications.http.parsing import MAX_BODY_BYTES
-from notifications.validators import KEY
+from notifications.validators import MAX_KEY_LENGTH
 
 #: A node of the OpenAPI document.
 Part = dict[str, Any]
@@ -92,7 +92,7 @@ PARAMETERS: Part = {
     ),
     "IdempotencyKey": header_parameter(
         "Idempotency-Key",
-        string(KEY, minLength=1, pattern="^[!-~]+$"),
+        string(MAX_KEY_LENGTH, minLength=1, pattern="^[!-~]+$"),
         "An equal request with the same key within 24 hours gets the same job. A different request gets 422.",
     ),
 }

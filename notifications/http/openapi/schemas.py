@@ -20,7 +20,7 @@ def string(max_length: int | None = None, *, nullable: bool = False, **keywords:
 def integer(*, nullable: bool = False, **keywords: Any) -> Schema:
     """Return the schema of an integer from 0 to the largest one that JavaScript represents exactly."""
     types = ["integer", "null"] if nullable else "integer"
-    return {"type": types, "minimum": 0, "maximum": validators.INTEGER, **keywords}
+    return {"type": types, "minimum": 0, "maximum": validators.MAX_INTEGER, **keywords}
 
 
 def array(items: Schema, **keywords: Any) -> Schema:
@@ -47,7 +47,9 @@ TIME = {"type": "string", "format": "date-time"}
 NULLABLE_TIME = {"type": ["string", "null"], "format": "date-time"}
 BOOLEAN = {"type": "boolean"}
 PATH = string(description="A path on this server.")
-LINK = string(validators.URL, nullable=True, description="A path on this server, or an http(s) address.")
+LINK = string(
+    validators.MAX_URL_LENGTH, nullable=True, description="A path on this server, or an http(s) address."
+)
 EPOCH = string(
     description="Identifies the database. After a change of epoch, positions are invalid: start from a snapshot."
 )
@@ -58,7 +60,7 @@ ERROR = object_of(
     {
         "type": string(description="The kind of error, as a URI reference."),
         "title": string(),
-        "detail": string(validators.DETAIL),
+        "detail": string(validators.MAX_DETAIL_LENGTH),
     },
     description="Why a job failed (RFC 9457).",
 )
@@ -84,9 +86,9 @@ NOTIFICATION = object_of(
         "seq": integer(description="The position of its last change."),
         "raised": integer(description="The position at which it was first numbered. It never changes."),
         "level": {"type": "string", "enum": list(LEVELS)},
-        "category": string(validators.CATEGORY),
-        "title": string(validators.TITLE),
-        "body": string(validators.BODY),
+        "category": string(validators.MAX_CATEGORY_LENGTH),
+        "title": string(validators.MAX_TITLE_LENGTH),
+        "body": string(validators.MAX_BODY_LENGTH),
         "url": LINK,
         "job": {**ID, "type": ["string", "null"], "description": "The id of the job that created it."},
         "created_at": TIME,
@@ -103,7 +105,7 @@ JOB = object_of(
         "id": ID,
         "seq": integer(description="The position of its last change, 0 while the job is active."),
         "version": integer(description="Increases with every change."),
-        "title": string(validators.TITLE),
+        "title": string(validators.MAX_TITLE_LENGTH),
         "task": string(),
         "state": {"type": "string", "enum": list(Job.State.values)},
         "done": BOOLEAN,
@@ -116,7 +118,7 @@ JOB = object_of(
                     {
                         "current": integer(),
                         "total": integer(nullable=True),
-                        "message": string(validators.PROGRESS),
+                        "message": string(validators.MAX_PROGRESS_LENGTH),
                     }
                 ),
             ]

@@ -17,13 +17,13 @@ from notifications.db import bulk
 from notifications.db.transactions import connection, database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.models import Job
-from notifications.validators import KEY
+from notifications.validators import MAX_KEY_LENGTH
 
 KEY_LIFETIME = timedelta(hours=24)
 #: How often an insertion is tried that violates the unique constraint of keys.
 MAX_INSERT_TRIES = 3
 
-KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{KEY}}}")
+KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
 def validated_key(value: Any) -> str:
@@ -34,7 +34,7 @@ def validated_key(value: Any) -> str:
         raise TypeError(f"key must be a string, not {type(value).__name__}.")
     if not KEY_PATTERN.fullmatch(value):
         raise ValueError(
-            f"key is {value[:100]!r}. It must be 1 to {KEY} visible ASCII characters, without spaces."
+            f"key is {value[:100]!r}. It must be 1 to {MAX_KEY_LENGTH} visible ASCII characters, without spaces."
         )
     return value
 

@@ -180,9 +180,9 @@ def fallback(job: Job) -> Outcome:
 
 def _encode(value: Any) -> str:
     try:
-        return validators.json_text("The result", value, validators.RESULT)
+        return validators.json_text("The result", value, validators.MAX_RESULT_BYTES)
     except TypeError:  # Django's Tasks also allow UTF-8 bytes, and any mapping and sequence
-        return validators.json_text("The result", normalize_json(value), validators.RESULT)
+        return validators.json_text("The result", normalize_json(value), validators.MAX_RESULT_BYTES)
 
 
 def _failed(
@@ -197,7 +197,7 @@ def _failed(
         error = {
             "type": kind,
             "title": _("Failed"),
-            "detail": validators.shortened(_storable(detail), validators.DETAIL),
+            "detail": validators.shortened(_storable(detail), validators.MAX_DETAIL_LENGTH),
         }
         notification = _notification(job, policy, Job.State.FAILED, None, error)
     return Outcome(

@@ -31,7 +31,7 @@ def progress(current: int, total: int | None = None, message: str = "") -> None:
     """See ``notifications.api.progress``."""
     current = validators.integer("current", current)
     total = None if total is None else validators.integer("total", total)
-    message = validators.text("message", message, validators.PROGRESS)
+    message = validators.text("message", message, validators.MAX_PROGRESS_LENGTH)
     execution = current_execution()
     if execution is None:
         return
