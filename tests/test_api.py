@@ -88,7 +88,7 @@ class TestNotify:
             ({"title": "x" * 201}, ValueError, "title has 201 characters. At most 200"),
             ({"title": 5}, TypeError, "title must be a string, not int"),
             ({"body": "x" * 2001}, ValueError, "body has 2001 characters"),
-            ({"body": "a\0"}, ValueError, "body has a NUL"),
+            ({"body": "a\0"}, ValueError, "body contains NUL"),
             ({"url": "javascript:x"}, ValueError, "url is 'javascript:x'. It must be a path"),
             ({"url": "//evil.example/"}, ValueError, "It must be a path that begins with one '/'"),
             (

@@ -165,9 +165,9 @@ def test_arguments_that_are_no_json(argument):
     ("argument", "words"),
     [
         (float("nan"), "cannot be written as JSON"),
-        ("a\0b", "has a NUL"),
+        ("a\0b", "contains NUL"),
         ("\ud800", "lone surrogate"),
-        ("x" * 300_000, "At most 262144 are allowed: store it elsewhere, pass its id"),
+        ("x" * 300_000, "At most 262144 are allowed. Store it elsewhere and pass its id"),
     ],
 )
 def test_arguments_that_cannot_be_stored(argument, words):
@@ -262,7 +262,7 @@ def test_queue_that_the_settings_do_not_name(settings):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("q" * 101, "queue_name has 101 characters"), ("", "queue_name is empty"), ("a\0b", "has a NUL")],
+    [("q" * 101, "queue_name has 101 characters"), ("", "queue_name is empty"), ("a\0b", "contains NUL")],
 )
 def test_queue_that_cannot_be_stored(name, words):
     with pytest.raises(ValueError, match=words):
