@@ -133,8 +133,8 @@ class Visitor:
     async def post(self, path, data=None, **headers):
         return await self.ask("POST", path, data=data, headers=self.token | named(headers))
 
-    async def ask(self, method, path, **told):
-        async with self.http.request(method, path, allow_redirects=False, **told) as response:
+    async def ask(self, method, path, **data):
+        async with self.http.request(method, path, allow_redirects=False, **data) as response:
             return response.status, response.headers, await response.text()
 
     async def json(self, path, **headers):

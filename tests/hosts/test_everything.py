@@ -27,8 +27,8 @@ async def hear(socket, follower, until):
         while not until():
             frame = json.loads((await socket.receive()).data)
             assert frame["op"] != "bye", frame
-            for answer in follower.receive(frame):
-                await socket.send_json(answer)
+            for response in follower.receive(frame):
+                await socket.send_json(response)
 
 
 async def welcome(socket):
@@ -49,15 +49,15 @@ async def test_asked_run_and_told_once(asgi, view):
         assert headers["Location"] == job["links"]["self"] == f"{LINKS}api/jobs/{job['id']}/"
         assert job["title"] == ("Export 2026 at once" if view == "async" else "Export 2026")
         await hear(socket, follower, lambda: follower.notifications)
-        [told] = follower.notifications.values()
-        assert (told["job"], told["level"]) == (job["id"], "success")
-        assert told["url"] == f"{LINKS}jobs/{job['id']}/"
+        [data] = follower.notifications.values()
+        assert (data["job"], data["level"]) == (job["id"], "success")
+        assert data["url"] == f"{LINKS}jobs/{job['id']}/"
 
         done = await ada.json(headers["Location"])
         assert done["state"] == "succeeded" and done == follower.jobs[job["id"]]
         assert await ada.json(done["links"]["result"]) == {"year": 2026}
         listed = await ada.json(f"{API}notifications/")
-        assert listed["items"] == [told] and (listed["seq"], listed["unread"]) == (follower.cursor, 1)
+        assert listed["items"] == [data] and (listed["seq"], listed["unread"]) == (follower.cursor, 1)
 
         again = Follower(follower.epoch, follower.cursor)
         async with ada.socket() as other:
@@ -141,13 +141,13 @@ async def test_what_a_client_prefers(asgi):
     """
     async with asgi.person() as ada:
         for view, status in (("async", 202 if asgi.commits else 200), ("function", 202)):
-            told = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
-            answered, headers, text = await ada.post(f"/app/en/ask/{view}/2004/", **told)
+            data = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
+            answered, headers, text = await ada.post(f"/app/en/ask/{view}/2004/", **data)
             assert answered == status, text
             assert headers.get("Preference-Applied") == ("wait=20" if status == 200 else None)
             link = headers["Content-Location" if status == 200 else "Location"]
             assert link == json.loads(text)["links"]["self"] == f"{LINKS}api/jobs/{json.loads(text)['id']}/"
-            _, again, same = await ada.post(f"/app/en/ask/{view}/2004/", **told)
+            _, again, same = await ada.post(f"/app/en/ask/{view}/2004/", **data)
             assert (
                 again["Idempotency-Replayed"] == "true" and json.loads(same)["id"] == json.loads(text)["id"]
             )

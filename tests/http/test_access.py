@@ -28,19 +28,19 @@ def user_client(client_of, user):
 
 
 @pytest.mark.parametrize("url", [SYNC, NOTIFICATIONS, job_url(ANY_JOB), job_url(ANY_JOB, "result/")])
-def test_nobody_is_signed_in(url, transactional_db):
-    """401 as a problem, for whatever method and id, and no redirect to a login page."""
+def test_signed_out(url, transactional_db):
+    """401, not a redirect to the login page."""
     assert "Sign in" in assert_problem(Client().get(url), 401)["detail"]
     assert_problem(Client().post(url), 401)
 
 
-def test_signed_out_comes_before_csrf(transactional_db):
-    """A form of a page that was signed out meanwhile is told so, and not that its token is wrong."""
+def test_user_is_checked_before_the_csrf_token(transactional_db):
+    """A signed-out client gets 401, not 403: a new token would not help."""
     assert_problem(Client(enforce_csrf_checks=True).post(READ, "{}", content_type="application/json"), 401)
 
 
-def test_a_middleware_that_demands_sign_in_is_left_to_the_api(transactional_db, settings):
-    """With LoginRequiredMiddleware the API answers for itself."""
+def test_exempt_from_login_required_middleware(transactional_db, settings):
+    """The middleware would redirect to the login page."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     assert_problem(Client().get(SYNC), 401)
 
@@ -54,35 +54,33 @@ def test_a_middleware_that_demands_sign_in_is_left_to_the_api(transactional_db, 
         ("put", READ, "POST"),
     ],
 )
-def test_another_method(method, url, allow, user_client):
-    """405 with Allow."""
-    answer = getattr(user_client, method)(url)
-    assert_problem(answer, 405)
-    assert answer["Allow"] == allow
+def test_method_not_allowed(method, url, allow, user_client):
+    response = getattr(user_client, method)(url)
+    assert_problem(response, 405)
+    assert response["Allow"] == allow
 
 
-def test_head_is_a_get(user_client):
-    """HEAD answers as GET does, without a body."""
-    answer = user_client.head(SYNC)
-    assert (answer.status_code, answer.content) == (200, b"")
+def test_head(user_client):
+    response = user_client.head(SYNC)
+    assert (response.status_code, response.content) == (200, b"")
 
 
-def test_csrf(user_client, user):
-    """Without the token of the session: 403 as a problem that says where the token goes."""
+def test_csrf_token_missing(user_client, user):
+    """403 that tells in which header to send the token."""
     notify(user, "note")
-    answer = user_client.post(READ, '{"up_to": 1}', content_type="application/json")
+    response = user_client.post(READ, '{"up_to": 1}', content_type="application/json")
     remedy = "Send the value of the cookie csrftoken in the header X-Csrftoken."
-    assert assert_problem(answer, 403)["detail"].endswith(remedy)
+    assert assert_problem(response, 403)["detail"].endswith(remedy)
     assert position(user) == (1, 1)
 
 
-def test_csrf_as_the_project_has_it(user_client, settings):
-    """Its own header and cookie, or no cookie; and a foreign origin is told that no token mends it."""
+def test_csrf_settings_of_the_project(user_client, settings):
+    """The error names the project's header and cookie, or the form field. For a foreign origin no token helps."""
     settings.CSRF_HEADER_NAME, settings.CSRF_COOKIE_NAME = "HTTP_X_OFFICE_TOKEN", "office"
 
     def refused(**headers):
-        answer = user_client.post(READ, '{"up_to": 0}', content_type="application/json", headers=headers)
-        return assert_problem(answer, 403)["detail"]
+        response = user_client.post(READ, '{"up_to": 0}', content_type="application/json", headers=headers)
+        return assert_problem(response, 403)["detail"]
 
     remedy = "Send the value of the cookie office in the header X-Office-Token."
     assert refused() == f"CSRF cookie not set. {remedy}"
@@ -94,52 +92,53 @@ def test_csrf_as_the_project_has_it(user_client, settings):
     assert refused() == f"CSRF cookie not set. {remedy}"
 
 
-def test_csrf_of_a_form_that_cannot_be_read(user_client):
-    """A form is read for its token: a broken one is a problem too, never a page or a 500."""
+def test_csrf_token_in_an_unreadable_form(user_client):
+    """The form is parsed for its token. An error is a problem document, not an HTML page or a 500."""
     user_client.cookies["csrftoken"] = "a" * 32
-    answer = user_client.post(READ, b"--x\r\n\r\n", content_type="multipart/form-data; boundary=")
-    assert_problem(answer, 400)
-    answer = user_client.post(READ, b"a=1&" * 2_000, content_type="application/x-www-form-urlencoded")
-    assert_problem(answer, 400)
-    answer = user_client.post(READ, b"a" * 3_000_000, content_type="application/x-www-form-urlencoded")
-    assert_problem(answer, 413)
+    response = user_client.post(READ, b"--x\r\n\r\n", content_type="multipart/form-data; boundary=")
+    assert_problem(response, 400)
+    response = user_client.post(READ, b"a=1&" * 2_000, content_type="application/x-www-form-urlencoded")
+    assert_problem(response, 400)
+    response = user_client.post(READ, b"a" * 3_000_000, content_type="application/x-www-form-urlencoded")
+    assert_problem(response, 413)
 
 
-@pytest.mark.parametrize("error", [OperationalError("database is locked"), OperationalError("gone away")])
-def test_the_database_is_away(error, user_client, monkeypatch, caplog):
-    """503 and when to come again; the log says what it was."""
+@pytest.mark.parametrize(
+    "error", [OperationalError("database is locked"), OperationalError("gone raise_error")]
+)
+def test_database_unavailable(error, user_client, monkeypatch, caplog):
+    """503 with Retry-After, and the error is logged."""
     monkeypatch.setattr(streams, "epoch", lambda: (_ for _ in ()).throw(error))
     for url in (SYNC, NOTIFICATIONS):
-        answer = user_client.get(url)
-        assert_problem(answer, 503)
-        assert int(answer["Retry-After"]) > 0
+        response = user_client.get(url)
+        assert_problem(response, 503)
+        assert int(response["Retry-After"]) > 0
     logged = [record for record in caplog.records if record.name == "notifications"]
     assert [(record.levelname, record.exc_info[1]) for record in logged] == [("WARNING", error)] * 2
 
 
-def test_the_session_cannot_be_read(user_client, monkeypatch):
-    """Nobody is told that they are signed out while it cannot be known."""
+def test_session_cannot_be_read(user_client, monkeypatch):
+    """503, not 401: the client may be signed in."""
 
-    def away(*args, **kwargs):
-        raise OperationalError("gone away")
+    def raise_error(*args, **kwargs):
+        raise OperationalError("gone raise_error")
 
-    monkeypatch.setattr("django.contrib.auth.get_user", away)
-    monkeypatch.setattr("django.contrib.auth.middleware.auth.get_user", away)
+    monkeypatch.setattr("django.contrib.auth.get_user", raise_error)
+    monkeypatch.setattr("django.contrib.auth.middleware.auth.get_user", raise_error)
     assert_problem(user_client.get(SYNC), 503)
 
 
-def test_no_transaction_is_held(user_client, user, monkeypatch):
-    """Under ATOMIC_REQUESTS too, so that what is answered is committed, and nobody waits holding one."""
+def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
+    """The response shows committed rows, and waiting holds no transaction."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    seen = []
+    in_transaction = []
     monkeypatch.setattr(
-        api_views.reader, "number_if_needed", lambda users: seen.append(connection.in_atomic_block)
+        api_views.reader, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)
     )
     user_client.get(NOTIFICATIONS)
-    assert seen == [False]
+    assert in_transaction == [False]
 
 
-def test_answers_are_nobody_elses(user_client):
-    """No cache keeps them."""
-    answer = user_client.get(NOTIFICATIONS)
-    assert (answer["Cache-Control"], "Cookie" in answer["Vary"]) == ("no-store", True)
+def test_responses_are_not_cached(user_client):
+    response = user_client.get(NOTIFICATIONS)
+    assert (response["Cache-Control"], "Cookie" in response["Vary"]) == ("no-store", True)

@@ -29,23 +29,21 @@ def retry(client, row):
 
 
 class TestList:
-    def test_newest_first_and_only_mine(self, user_client, user, other_user):
+    def test_newest_own_jobs_first(self, user_client, user, other_user):
         rows = [job(user, title=f"Job {number}") for number in range(3)]
         job(other_user), job(None)
-        answer = user_client.get(JOBS)
-        told = answer.json()
-        assert list(told) == ["items", "next"]
-        assert ([item["title"] for item in told["items"]], told["next"]) == (
+        response = user_client.get(JOBS)
+        data = response.json()
+        assert list(data) == ["items", "next"]
+        assert ([item["title"] for item in data["items"]], data["next"]) == (
             ["Job 2", "Job 1", "Job 0"],
             None,
         )
-        assert told["items"][2] == user_client.get(job_url(rows[0])).json(), (
-            "The same serializer as everywhere."
-        )
-        assert (answer["Cache-Control"], "Cookie" in answer["Vary"]) == ("no-store", True)
+        assert data["items"][2] == user_client.get(job_url(rows[0])).json(), "the list and the detail differ"
+        assert (response["Cache-Control"], "Cookie" in response["Vary"]) == ("no-store", True)
 
-    def test_arguments_and_results_are_not_read(self, user_client, user, django_assert_max_num_queries):
-        """They may take over a MiB of each job."""
+    def test_arguments_and_results_are_not_queried(self, user_client, user, django_assert_max_num_queries):
+        """They may have over 1 MiB each."""
         finish_job(job(user), uuid7(), "x" * 1000)
         with django_assert_max_num_queries(10) as queries:
             assert len(user_client.get(JOBS).json()["items"]) == 1
@@ -54,7 +52,7 @@ class TestList:
         assert not re.search('"(args|kwargs|result)"', page)
 
     def test_pages(self, user_client, user):
-        """`next` goes on where a page ended, also when new ones came meanwhile."""
+        """``next`` continues after the page, also when new jobs were enqueued."""
         ids = [str(job(user).pk) for _ in range(5)]
         first = user_client.get(JOBS, {"limit": 2}).json()
         job(user)
@@ -65,16 +63,16 @@ class TestList:
         assert third["next"] is None
 
     def test_limits(self, user_client, user):
-        """50 unless told, 100 at most; a page that is exactly full is the last one."""
+        """The default is 50, the maximum 100. A full page can be the last one."""
         for _ in range(101):
             job(user)
         assert len(user_client.get(JOBS).json()["items"]) == 50
-        most = user_client.get(JOBS, {"limit": 5000}).json()
-        assert len(most["items"]) == 100 and most["next"] == most["items"][-1]["id"]
-        last = user_client.get(JOBS, {"limit": 1, "after": most["next"]}).json()
+        largest = user_client.get(JOBS, {"limit": 5000}).json()
+        assert len(largest["items"]) == 100 and largest["next"] == largest["items"][-1]["id"]
+        last = user_client.get(JOBS, {"limit": 1, "after": largest["next"]}).json()
         assert (len(last["items"]), last["next"]) == (1, None)
 
-    def test_one_state(self, user_client, user):
+    def test_filter_by_state(self, user_client, user):
         finish_job(done := job(user), uuid7())
         cancelled, queued = job(user), job(user)
         manual.cancel([cancelled.pk], by=user.pk)
@@ -101,67 +99,65 @@ class TestList:
             ({"after": ""}, "after"),
         ],
     )
-    def test_values_that_are_wrong(self, user_client, query, field):
-        """422 that names the field."""
+    def test_invalid_parameters(self, user_client, query, field):
         assert assert_problem(user_client.get(JOBS, query), 422)["errors"][0]["field"] == field
 
     def test_signed_out(self, client):
         assert_problem(client.get(JOBS), 401)
 
-    def test_what_waits_for_its_number_gets_it(self, user_client, user):
+    def test_pending_jobs_are_numbered(self, user_client, user):
         finish_job(job(user), uuid7())
         Job.objects.update(seq=None)
         assert user_client.get(JOBS).json()["items"][0]["seq"] > 0
 
 
 class TestDetail:
-    def test_an_active_job(self, user_client, user):
-        """Its item, and when to ask again."""
-        answer = user_client.get(job_url(row := job(user)))
-        told = answer.json()
-        assert (told["id"], told["state"], told["done"], told["seq"]) == (str(row.pk), "queued", False, 0)
-        assert told["links"]["self"] == job_url(row)
-        assert (answer["Retry-After"], answer["Cache-Control"]) == ("1", "no-store")
+    def test_active_job(self, user_client, user):
+        """The item, with Retry-After."""
+        response = user_client.get(job_url(row := job(user)))
+        data = response.json()
+        assert (data["id"], data["state"], data["done"], data["seq"]) == (str(row.pk), "queued", False, 0)
+        assert data["links"]["self"] == job_url(row)
+        assert (response["Retry-After"], response["Cache-Control"]) == ("1", "no-store")
 
     def test_a_finished_job(self, user_client, user):
-        """It has a number and a result, and there is nothing more to wait for."""
+        """The item has a seq and a link to the result, without Retry-After."""
         finish_job(row := job(user), uuid7())
-        answer = user_client.get(job_url(row))
-        told = answer.json()
-        assert (told["state"], told["done"], told["links"]["result"]) == (
+        response = user_client.get(job_url(row))
+        data = response.json()
+        assert (data["state"], data["done"], data["links"]["result"]) == (
             "succeeded",
             True,
             job_url(row, "result/"),
         )
-        assert told["seq"] > 0
-        assert "Retry-After" not in answer
+        assert data["seq"] > 0
+        assert "Retry-After" not in response
 
     @pytest.mark.parametrize("header", ["{}", "W/{}", '"other", {}', "*", 'W/"other",  W/{}'])
-    def test_it_has_not_changed(self, header, user_client, user):
-        """304 for its ETag in a list, weak, or any; a change makes it another."""
+    def test_not_modified(self, header, user_client, user):
+        """304 for the current ETag, also weak or in a list. Every change creates a new one."""
         row = job(user)
         tag = user_client.get(job_url(row))["ETag"]
-        answer = user_client.get(job_url(row), headers={"If-None-Match": header.format(tag)})
-        assert (answer.status_code, answer.content, answer["ETag"]) == (304, b"", tag)
+        response = user_client.get(job_url(row), headers={"If-None-Match": header.format(tag)})
+        assert (response.status_code, response.content, response["ETag"]) == (304, b"", tag)
         claim_rows(uuid7(), 1)
-        answer = user_client.get(job_url(row), headers={"If-None-Match": tag})
-        assert (answer.status_code, answer["ETag"] == tag) == (200, False)
+        response = user_client.get(job_url(row), headers={"If-None-Match": tag})
+        assert (response.status_code, response["ETag"] == tag) == (200, False)
 
     @pytest.mark.parametrize("header", ['"other"', "garbage", ""])
-    def test_it_is_another(self, header, user_client, user):
-        """Anything else is answered in full."""
+    def test_other_entity_tags(self, header, user_client, user):
         assert user_client.get(job_url(job(user)), headers={"If-None-Match": header}).status_code == 200
 
-    def test_somebody_elses_is_like_one_that_does_not_exist(self, user_client, other_user):
-        """404, word for word the same."""
+    def test_jobs_of_other_users_are_not_found(self, user_client, other_user):
+        """The response equals that of a job that does not exist."""
         theirs, missing = job(other_user), Job()
         for tail in ("", "result/"):
-            told = [user_client.get(job_url(row, tail)) for row in (theirs, missing)]
-            assert_problem(told[0], 404)
-            assert told[0].content == told[1].content
+            data = [user_client.get(job_url(row, tail)) for row in (theirs, missing)]
+            assert_problem(data[0], 404)
+            assert data[0].content == data[1].content
 
-    def test_a_job_that_waits_for_its_number_gets_it(self, user_client, user):
-        """Whoever asks numbers first."""
+    def test_pending_job_is_numbered(self, user_client, user):
+        """Reading a job numbers it."""
         finish_job(row := job(user), uuid7())
         Job.objects.update(seq=None)
         assert user_client.get(job_url(row)).json()["seq"] > 0
@@ -169,66 +165,65 @@ class TestDetail:
 
 class TestResult:
     @pytest.mark.parametrize("value", [{"rows": 3, "name": "ü"}, [], None, 0, "text"])
-    def test_what_the_task_returned(self, value, user_client, user):
-        """As JSON, and nothing around it."""
+    def test_result(self, value, user_client, user):
         finish_job(row := job(user), uuid7(), value)
-        answer = user_client.get(job_url(row, "result/"))
-        assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
-        assert answer.json() == value
+        response = user_client.get(job_url(row, "result/"))
+        assert (response.status_code, response["Content-Type"]) == (200, "application/json")
+        assert response.json() == value
 
     def test_not_done(self, user_client, user):
-        """409, and when to ask again."""
-        answer = user_client.get(job_url(job(user), "result/"))
-        assert "not done" in assert_problem(answer, 409)["detail"]
-        assert answer["Retry-After"] == "1"
+        """409 with Retry-After."""
+        response = user_client.get(job_url(job(user), "result/"))
+        assert "not done" in assert_problem(response, 409)["detail"]
+        assert response["Retry-After"] == "1"
 
     def test_failed(self, user_client, user):
-        """409 that says so; coming again would not help."""
+        """409 without Retry-After, and without the traceback."""
         row = job(user)
         (claimed,) = claim_rows(uuid7(), 1)
         recording.record_outcomes([outcomes.failed(claimed, DEFAULT_POLICY, ValueError("secret"))])
-        answer = user_client.get(job_url(row, "result/"))
-        assert "failed" in assert_problem(answer, 409)["detail"]
-        assert "Retry-After" not in answer
-        assert b"secret" not in answer.content
+        response = user_client.get(job_url(row, "result/"))
+        assert "failed" in assert_problem(response, 409)["detail"]
+        assert "Retry-After" not in response
+        assert b"secret" not in response.content
 
 
 class TestCancel:
     def test_a_queued_job(self, user_client, user):
-        """200: it is cancelled now, with its number and its error, and can be tried again."""
+        """200: the job is cancelled and numbered, and links to retry."""
         row = job(user)
-        answer = cancel(user_client, row)
-        told = answer.json()
-        assert answer.status_code == 200
-        assert (told["state"], told["done"], told["seq"]) == ("cancelled", True, 1)
-        assert told["error"] == {"type": "cancelled", "title": "Cancelled", "detail": "It was cancelled."}
-        assert told["links"]["cancel"] is None and told["links"]["retry"] == job_url(row, "retry/")
-        assert told == user_client.get(job_url(row)).json()
-        assert answer["ETag"] == user_client.get(job_url(row))["ETag"]
-        assert not Notification.objects.exists(), "Whoever cancels knows."
-        assert cancel(user_client, row).status_code == 200, "It is so already."
+        response = cancel(user_client, row)
+        data = response.json()
+        assert response.status_code == 200
+        assert (data["state"], data["done"], data["seq"]) == ("cancelled", True, 1)
+        assert data["error"] == {"type": "cancelled", "title": "Cancelled", "detail": "It was cancelled."}
+        assert data["links"]["cancel"] is None and data["links"]["retry"] == job_url(row, "retry/")
+        assert data == user_client.get(job_url(row)).json()
+        assert response["ETag"] == user_client.get(job_url(row))["ETag"]
+        assert not Notification.objects.exists(), "users are not notified of their own cancellation"
+        assert cancel(user_client, row).status_code == 200, "cancelling again must not fail"
 
     def test_a_running_job(self, user_client, user):
-        """202: asked for; the job runs until its task ends."""
+        """202: the job runs until its task ends."""
         row = job(user)
         claim_rows(uuid7(), 1)
         before = user_client.get(job_url(row))["ETag"]
-        answer = cancel(user_client, row)
-        told = answer.json()
-        assert (answer.status_code, told["state"]) == (202, "running")
-        assert answer["Retry-After"] == "1" and answer["ETag"] != before
+        response = cancel(user_client, row)
+        data = response.json()
+        assert (response.status_code, data["state"]) == (202, "running")
+        assert response["Retry-After"] == "1" and response["ETag"] != before
         assert cancel(user_client, row).status_code == 202
         assert not Job.objects.get().cancelled_by_other
 
-    def test_a_job_that_is_done_otherwise(self, user_client, user):
+    def test_a_finished_job(self, user_client, user):
         finish_job(row := job(user), uuid7())
         assert "has already succeeded" in assert_problem(cancel(user_client, row), 409)["detail"]
         failed = tasks.fail.using(owner=user).enqueue()
         run_jobs()
         assert "has already failed" in assert_problem(cancel(user_client, Job(id=failed.id)), 409)["detail"]
 
-    def test_links(self, user_client, user):
-        """Where to cancel stands in each active job."""
+    def test_cancel_link(self, user_client, user):
+        """Active jobs link to cancel."""
         assert user_client.get(job_url(row := job(user))).json()["links"]["cancel"] == job_url(row, "cancel/")
 
 
@@ -239,48 +234,48 @@ class TestRetry:
         run_jobs()
         return Job.objects.get(id=id)
 
-    def test_a_job_that_failed(self, user_client, failed):
-        answer = retry(user_client, failed)
-        told = answer.json()
-        assert answer.status_code == 202
-        assert (told["state"], told["seq"], told["error"], told["finished_at"]) == ("queued", 0, None, None)
-        assert (told["attempt"], told["max_attempts"]) == (1, 4)
-        assert told["version"] == failed.version + 1
+    def test_a_failed_job(self, user_client, failed):
+        response = retry(user_client, failed)
+        data = response.json()
+        assert response.status_code == 202
+        assert (data["state"], data["seq"], data["error"], data["finished_at"]) == ("queued", 0, None, None)
+        assert (data["attempt"], data["max_attempts"]) == (1, 4)
+        assert data["version"] == failed.version + 1
         assert_problem(retry(user_client, failed), 409)
 
-    def test_a_job_that_was_cancelled(self, user_client, user):
+    def test_a_cancelled_job(self, user_client, user):
         cancel(user_client, row := job(user))
         assert retry(user_client, row).json()["state"] == "queued"
 
-    def test_others(self, user_client, user):
+    def test_other_states(self, user_client, user):
         row = job(user)
         assert "Only a failed or cancelled job" in assert_problem(retry(user_client, row), 409)["detail"]
         finish_job(row, uuid7())
         assert_problem(retry(user_client, row), 409)
 
-    def test_too_many(self, user_client, user, failed, settings):
+    def test_too_many_active_jobs(self, user_client, user, failed, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         job(user)
-        answer = retry(user_client, failed)
-        assert_problem(answer, 429)
-        assert int(answer["Retry-After"]) > 0
+        response = retry(user_client, failed)
+        assert_problem(response, 429)
+        assert int(response["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize("verb", ["cancel/", "retry/"])
 class TestAccess:
-    def test_somebody_elses_is_like_one_that_does_not_exist(self, verb, user_client, other_user):
+    def test_jobs_of_other_users_are_not_found(self, verb, user_client, other_user):
         row = job(other_user)
-        told = [user_client.post(job_url(each, verb)) for each in (row, Job())]
-        assert_problem(told[0], 404)
-        assert told[0].content == told[1].content
+        data = [user_client.post(job_url(each, verb)) for each in (row, Job())]
+        assert_problem(data[0], 404)
+        assert data[0].content == data[1].content
         assert Job.objects.get().version == 1
 
-    def test_signed_out_and_other_methods(self, verb, user_client, user):
+    def test_signed_out_and_method_not_allowed(self, verb, user_client, user):
         row = job(user)
         assert_problem(Client().post(job_url(row, verb)), 401)
-        answer = user_client.get(job_url(row, verb))
-        assert_problem(answer, 405)
-        assert answer["Allow"] == "POST"
+        response = user_client.get(job_url(row, verb))
+        assert_problem(response, 405)
+        assert response["Allow"] == "POST"
 
     def test_csrf(self, verb, user, client_of):
         strict = client_of(user, enforce_csrf_checks=True)

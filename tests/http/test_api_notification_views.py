@@ -30,8 +30,8 @@ def user_client(client_of, user):
 
 
 @pytest.fixture
-def send(user_client):
-    """send(body) posts JSON to notifications/read/ with Ada's CSRF token."""
+def post_read(user_client):
+    """Return a function that posts JSON to notifications/read/ with a valid CSRF token."""
 
     def post(body, url=READ, **options):
         token = "a" * 32
@@ -45,15 +45,15 @@ def send(user_client):
 
 
 class TestList:
-    def test_newest_first_with_the_position(self, user_client, user):
-        """The position was read before the rows, so a client that goes on from it misses nothing."""
+    def test_newest_first_with_stream_position(self, user_client, user):
+        """The position is read before the rows, so a client that resumes from it misses no change."""
         notify(user, "first", data={"n": 1}, url="/there/", category="c", level="warning", body="words")
         notify(user, "second")
-        told = user_client.get(NOTIFICATIONS).json()
-        assert list(told) == ["items", "next", "epoch", "seq", "unread"]
-        assert (told["next"], told["epoch"], told["seq"], told["unread"]) == (None, streams.epoch(), 2, 2)
-        assert [item["title"] for item in told["items"]] == ["second", "first"]
-        item = told["items"][1]
+        data = user_client.get(NOTIFICATIONS).json()
+        assert list(data) == ["items", "next", "epoch", "seq", "unread"]
+        assert (data["next"], data["epoch"], data["seq"], data["unread"]) == (None, streams.epoch(), 2, 2)
+        assert [item["title"] for item in data["items"]] == ["second", "first"]
+        item = data["items"][1]
         assert (item["data"], item["url"], item["category"], item["level"]) == (
             {"n": 1},
             "/there/",
@@ -63,7 +63,7 @@ class TestList:
         assert item["created_at"].endswith("Z")
 
     def test_pages(self, user_client, user):
-        """``next`` goes on where a page ended; a row that moves meanwhile is neither lost nor shown twice."""
+        """``next`` continues after the page. A notification that is read in between is shown once."""
         ids = [str(notify(user, f"note {number}")[0]) for number in range(5)]
         first = user_client.get(NOTIFICATIONS, {"limit": 2}).json()
         inbox.mark(user.pk, "read", 5, [Notification.objects.get(raised=3).pk])
@@ -74,7 +74,7 @@ class TestList:
         assert third["next"] is None
 
     def test_filters(self, user_client, user):
-        """unread, archived and category; without ``archived`` the archived are left out."""
+        """Archived notifications are left out by default."""
         for title, key, category in (("a", "k", ""), ("b", "", "x"), ("c", "k", ""), ("d", "", "")):
             notify(user, title, key=key, category=category)
         inbox.mark(user.pk, "read", 10**6, [Notification.objects.get(title="d").pk])
@@ -89,7 +89,7 @@ class TestList:
         assert titles(category="") == "dc"
 
     def test_limits(self, user_client, user):
-        """50 unless told, at most 100: more is cut."""
+        """The default is 50, the maximum 100."""
         notify(user, "first")
         unnumbered(user.pk, 120)
         assert len(user_client.get(NOTIFICATIONS).json()["items"]) == 50
@@ -107,69 +107,69 @@ class TestList:
             ("after", "-1"),
         ],
     )
-    def test_a_bad_value(self, field, value, user_client):
-        """422 that names the field."""
+    def test_invalid_parameters(self, field, value, user_client):
         assert (
             assert_problem(user_client.get(NOTIFICATIONS, {field: value}), 422)["errors"][0]["field"] == field
         )
 
-    def test_others_see_nothing(self, user_client, other_user):
-        """An inbox is its user's own."""
+    def test_notifications_of_other_users_are_not_shown(self, user_client, other_user):
         notify(other_user, "theirs")
         assert user_client.get(NOTIFICATIONS).json()["items"] == []
 
 
 def test_times_are_utc(user_client, user, settings):
-    """Whatever the host's time zone is."""
+    """The time zone of the project has no effect."""
     settings.TIME_ZONE = "Asia/Kathmandu"
     (id,) = notify(user, "note")
-    told = user_client.get(NOTIFICATIONS).json()["items"][0]["created_at"]
-    assert told.endswith("Z")
+    data = user_client.get(NOTIFICATIONS).json()["items"][0]["created_at"]
+    assert data.endswith("Z")
     assert abs(timezone.now() - Notification.objects.get(pk=id).created_at) < timedelta(minutes=1)
-    assert told[:19] == Notification.objects.get(pk=id).created_at.strftime("%Y-%m-%dT%H:%M:%S")
+    assert data[:19] == Notification.objects.get(pk=id).created_at.strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class TestMark:
-    def test_up_to(self, send, user):
-        """What was raised up to there, answered with the position after it."""
+    def test_up_to(self, post_read, user):
+        """Notifications raised up to the position are marked. The response has the new position."""
         for number in range(3):
             notify(user, f"note {number}")
-        told = send({"up_to": 2})
-        assert told.status_code == 200
-        assert told.json() == {"epoch": streams.epoch(), "seq": 5, "unread": 1, "more": False}
-        assert send({"up_to": 2}).json()["seq"] == 5, "what is read already must not move"
+        data = post_read({"up_to": 2})
+        assert data.status_code == 200
+        assert data.json() == {"epoch": streams.epoch(), "seq": 5, "unread": 1, "more": False}
+        assert post_read({"up_to": 2}).json()["seq"] == 5, (
+            "notifications that are read already must not change"
+        )
 
-    def test_ids(self, send, user, other_user):
-        """Only these, and none of somebody else's."""
+    def test_ids(self, post_read, user, other_user):
+        """Only the named ones are marked, and none of other users."""
         mine = [notify(user, "mine")[0] for _ in range(3)]
         (theirs,) = notify(other_user, "theirs")
-        told = send({"up_to": 3, "ids": [str(mine[1]), str(theirs)]}).json()
-        assert (told["seq"], told["unread"]) == (4, 2)
+        data = post_read({"up_to": 3, "ids": [str(mine[1]), str(theirs)]}).json()
+        assert (data["seq"], data["unread"]) == (4, 2)
         assert Notification.objects.get(pk=mine[1]).read_at is not None
         assert Notification.objects.get(pk=theirs).read_at is None
 
-    def test_no_ids_at_all(self, send, user):
-        """An empty list is none, not all."""
+    def test_empty_ids(self, post_read, user):
+        """An empty list marks nothing, not everything."""
         notify(user, "note")
-        assert send({"up_to": 1, "ids": []}).json()["unread"] == 1
+        assert post_read({"up_to": 1, "ids": []}).json()["unread"] == 1
 
-    def test_one_that_came_after_the_click_stays_unread(self, send, user):
-        """``up_to`` says what was seen, also for a notification that is named."""
+    def test_notifications_after_up_to_stay_unread(self, post_read, user):
+        """A notification that the client has not seen is not marked, even if it is named."""
         notify(user, "seen")
         (new,) = notify(user, "new")
-        assert send({"up_to": 1, "ids": [str(new)]}).json()["unread"] == 2
+        assert post_read({"up_to": 1, "ids": [str(new)]}).json()["unread"] == 2
 
-    def test_a_thousand_at_most(self, send, user):
-        """The oldest first, and that there is more."""
+    def test_limit_of_one_request(self, post_read, user):
+        """At most 1,000, the oldest first. ``more`` tells that some are left."""
         unnumbered(user.pk, 1_050)
         streams.number_pending()
-        told = send({"up_to": 1_050}).json()
-        assert (told["unread"], told["more"], told["seq"]) == (50, True, 2_050)
+        data = post_read({"up_to": 1_050}).json()
+        assert (data["unread"], data["more"], data["seq"]) == (50, True, 2_050)
         assert set(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == set(
             range(1001, 1051)
         )
-        told = send({"up_to": 1_050}).json()
-        assert (told["unread"], told["more"]) == (0, False)
+        data = post_read({"up_to": 1_050}).json()
+        assert (data["unread"], data["more"]) == (0, False)
         assert not Notification.objects.filter(seq=None).exists()
 
     @pytest.mark.parametrize(
@@ -189,57 +189,53 @@ class TestMark:
             ({"up_to": 1, "ids": {}}, "ids"),
         ],
     )
-    def test_bad_values(self, body, field, send, user):
-        """422 that names the field; beyond the head is one of them."""
+    def test_invalid_values(self, body, field, post_read, user):
+        """422 that names the field, also for a position beyond the head."""
         notify(user, "note")
-        assert assert_problem(send(body), 422)["errors"][0]["field"] == field
+        assert assert_problem(post_read(body), 422)["errors"][0]["field"] == field
         assert position(user) == (1, 1)
 
     @pytest.mark.parametrize("body", [" ", "{", "NaN", '{"up_to": Infinity}', b"\xff", "[" * 100_000])
-    def test_no_json(self, body, send):
-        """400."""
-        assert_problem(send(body), 400)
+    def test_invalid_json(self, body, post_read):
+        assert_problem(post_read(body), 400)
 
     @pytest.mark.parametrize("body", ["[]", "1", "null", '"x"'])
-    def test_no_object(self, body, send):
-        """422."""
-        assert_problem(send(body), 422)
+    def test_json_that_is_no_object(self, body, post_read):
+        assert_problem(post_read(body), 422)
 
-    def test_another_content_type(self, send):
-        """415."""
-        assert_problem(send("{}", content_type="text/plain"), 415)
-        assert_problem(send("up_to=1", content_type="application/x-www-form-urlencoded"), 415)
+    def test_unsupported_content_type(self, post_read):
+        assert_problem(post_read("{}", content_type="text/plain"), 415)
+        assert_problem(post_read("up_to=1", content_type="application/x-www-form-urlencoded"), 415)
 
-    def test_a_content_type_with_a_charset(self, send):
-        """It is the same type."""
-        assert send('{"up_to": 0}', content_type="Application/JSON; charset=UTF-8").status_code == 200
+    def test_content_type_with_charset(self, post_read):
+        assert post_read('{"up_to": 0}', content_type="Application/JSON; charset=UTF-8").status_code == 200
 
-    def test_too_large(self, send):
-        """413 over 1 MiB; up to there it is read."""
-        assert_problem(send('{"up_to": 0, "x": "' + "x" * 1024 * 1024 + '"}'), 413)
-        assert send('{"up_to": 0, "x": "' + "x" * 1024 * 1000 + '"}').status_code == 200
+    def test_too_large(self, post_read):
+        """413 over 1 MiB."""
+        assert_problem(post_read('{"up_to": 0, "x": "' + "x" * 1024 * 1024 + '"}'), 413)
+        assert post_read('{"up_to": 0, "x": "' + "x" * 1024 * 1000 + '"}').status_code == 200
 
-    def test_a_host_that_takes_less(self, send, settings):
-        """The host's own limit is a 413 too."""
+    def test_body_limit_of_the_project(self, post_read, settings):
+        """DATA_UPLOAD_MAX_MEMORY_SIZE of the project applies too, as 413."""
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
-        assert_problem(send('{"up_to": 0, "more": 1}'), 413)
+        assert_problem(post_read('{"up_to": 0, "more": 1}'), 413)
 
-    def test_unknown_keys_are_ignored(self, send):
-        """A newer client may say more."""
-        assert send({"up_to": 0, "later": True}).status_code == 200
+    def test_unknown_keys_are_ignored(self, post_read):
+        """A newer client may send more keys."""
+        assert post_read({"up_to": 0, "later": True}).status_code == 200
 
-    def test_a_row_that_somebody_holds(self, send, user):
-        """503 and when to come again, after 5 s; nothing was stored."""
+    def test_locked_row(self, post_read, user):
+        """503 with Retry-After when another transaction holds the row for 5 s. Nothing is stored."""
         if connection.vendor != "postgresql":
             pytest.skip("SQLite has no locks on rows. Run with --database postgres.")
         (id,) = notify(user, "held")
-        holder = Elsewhere()
+        other_transaction = Elsewhere()
         try:
-            holder.begin()
-            holder.do(lambda: Notification.objects.select_for_update().get(pk=id))
-            answer = send({"up_to": 1})
-            assert_problem(answer, 503)
-            assert int(answer["Retry-After"]) > 0
+            other_transaction.begin()
+            other_transaction.do(lambda: Notification.objects.select_for_update().get(pk=id))
+            response = post_read({"up_to": 1})
+            assert_problem(response, 503)
+            assert int(response["Retry-After"]) > 0
         finally:
-            holder.close()
+            other_transaction.close()
         assert position(user) == (1, 1)

@@ -54,17 +54,17 @@ class There:
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_what_is_wrong_is_a_problem(bad, there):
     """With a fact and a remedy in words, and every row as it was."""
-    answer = there.send(bad)
+    response = there.send(bad)
     if bad.method == "HEAD":
-        assert answer.status_code == bad.status
+        assert response.status_code == bad.status
     else:
-        told = assert_problem(answer, bad.status)
-        assert bad.says in told["detail"], told["detail"]
-        words = [told["detail"], *(error["detail"] for error in told.get("errors", ()))]
-        assert told["detail"].endswith(".") and all(0 < len(text) < 500 for text in words), words
-        assert not re.search(r"Traceback|File \"|/site-packages/|0x[0-9a-f]{6}", answer.content.decode())
+        data = assert_problem(response, bad.status)
+        assert bad.says in data["detail"], data["detail"]
+        words = [data["detail"], *(error["detail"] for error in data.get("errors", ()))]
+        assert data["detail"].endswith(".") and all(0 < len(text) < 500 for text in words), words
+        assert not re.search(r"Traceback|File \"|/site-packages/|0x[0-9a-f]{6}", response.content.decode())
     if bad.status == 405:
-        assert answer["Allow"]
+        assert response["Allow"]
     assert there.rows() == there.before
 
 
@@ -77,8 +77,8 @@ def test_there_are_many_kinds():
 def test_what_is_broken_and_optional_is_ignored(headers, there):
     """The answer is whole; a body with keys that nobody knows is read as one without them."""
     for path in (f"{API}jobs/{there.mine.pk}/", f"{API}notifications/", f"{API}sync/"):
-        answer = there.client.get(path, headers=headers)
-        assert (answer.status_code, answer["Content-Type"]) == (200, JSON), (path, answer.content)
+        response = there.client.get(path, headers=headers)
+        assert (response.status_code, response["Content-Type"]) == (200, JSON), (path, response.content)
     unknown = Bad(name="", path=READ, status=200, says="", body=b'{"up_to": {head}, "more": [1], "": null}')
     assert there.send(unknown).json()["unread"] == 0
 
@@ -95,10 +95,10 @@ def test_nothing_is_asked_of_the_database_for_a_bad_key(there):
     there.client.cookies["csrftoken"] = TOKEN
     headers = {"Idempotency-Key": "two words", "X-CSRFToken": TOKEN}
     with connection.execute_wrapper(refuse_writes):
-        answer = there.client.post(
+        response = there.client.post(
             "/reports/", {"urls": ["https://example.org/"]}, content_type=JSON, headers=headers
         )
-    assert_problem(answer, 400)
+    assert_problem(response, 400)
 
 
 def refuse_writes(execute, sql, params, many, context):

@@ -10,14 +10,14 @@ from notifications.testing import run_jobs
 from tests.faults.support.deaths import lose_the_answer
 from tests.faults.test_disk_full import disk, fill  # noqa: F401 (a fixture)
 from tests.http.conftest import BROWSER, assert_problem
-from tests.http.test_idempotency import assert_replay, counts, post
+from tests.http.test_idempotency import assert_replay, count_rows, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def assert_come_again(answer):
-    assert_problem(answer, 503)
-    assert 0 < int(answer["Retry-After"]) < 60
+def assert_come_again(response):
+    assert_problem(response, 503)
+    assert 0 < int(response["Retry-After"]) < 60
 
 
 def moved(settings):
@@ -40,9 +40,9 @@ def test_the_answer_to_the_commit_is_lost(path, user_client):
     """The job is accepted, and will run. With its key the retry finds it."""
     lose_the_answer(connection)
     assert_come_again(post(user_client, path))
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     again = post(user_client, path)
-    assert (again.status_code, again["Idempotency-Replayed"], counts()) == (202, "true", (1, 1))
+    assert (again.status_code, again["Idempotency-Replayed"], count_rows()) == (202, "true", (1, 1))
     assert run_jobs() == 1
 
 
@@ -51,7 +51,7 @@ def test_the_answer_is_lost_in_a_transaction_of_the_host(user_client, monkeypatc
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     lose_the_answer(connection)
     assert post(user_client).status_code == 500
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     assert post(user_client)["Idempotency-Replayed"] == "true"
 
 
@@ -71,7 +71,7 @@ def test_the_disk_is_full(user_client, disk, elsewhere):  # noqa: F811
         assert_come_again(post(user_client, path))
     assert user_client.get(there["links"]["self"]).json()["id"] == there["id"]
     assert_come_again(user_client.post(there["links"]["cancel"]))
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     filler.unlink()
     first = post(user_client)
     assert "Idempotency-Replayed" not in first
@@ -93,6 +93,6 @@ def test_the_database_is_away(user_client, elsewhere):
     assert user_client.get("/reports/", headers=BROWSER).status_code == 503
     connection.settings_dict.update(before)
     connection.close()
-    assert counts() == (0, 0)
+    assert count_rows() == (0, 0)
     assert post(user_client).status_code == 202
     assert post(Client()).status_code == 202

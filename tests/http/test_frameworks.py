@@ -46,12 +46,14 @@ BODIES = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_accepted_as_anywhere(user_client, user, view):
     """202 with the job, which belongs to who is signed in; a browser is sent to its page."""
-    answer = post(user_client, view)
+    response = post(user_client, view)
     job = Job.objects.get()
-    assert answer.status_code == 202, answer.content
+    assert response.status_code == 202, response.content
     assert (job.user_id, json.loads(job.args)) == (user.pk, [2026])
-    assert answer.json()["id"] == str(job.pk) and answer["Location"] == answer.json()["links"]["self"]
-    assert (answer["Content-Type"], answer["Retry-After"]) == ("application/json", "1") and answer["ETag"]
+    assert response.json()["id"] == str(job.pk) and response["Location"] == response.json()["links"]["self"]
+    assert (response["Content-Type"], response["Retry-After"]) == ("application/json", "1") and response[
+        "ETag"
+    ]
     assert post(user_client, view, **BROWSER).status_code == 303
 
 
@@ -140,8 +142,8 @@ async def test_waiting_is_what_the_client_preferred(user, view):
     """Under ASGI, from a thread and from the event loop; the job is not done by then."""
     user_client = AsyncClient()
     await user_client.aforce_login(user)
-    answer = await post(user_client, view, Prefer="wait=1")
-    assert (answer.status_code, answer["Preference-Applied"]) == (202, "wait=1")
-    answer = await post(user_client, view, Prefer="respond-async")
-    assert (answer.status_code, answer["Preference-Applied"]) == (202, "respond-async")
+    response = await post(user_client, view, Prefer="wait=1")
+    assert (response.status_code, response["Preference-Applied"]) == (202, "wait=1")
+    response = await post(user_client, view, Prefer="respond-async")
+    assert (response.status_code, response["Preference-Applied"]) == (202, "respond-async")
     await sync_to_async(connections.close_all)()

@@ -1,4 +1,4 @@
-"""Two requests with one Idempotency-Key at once: one asks, the other is answered as a replay."""
+"""Concurrent requests with one Idempotency-Key: one enqueues a job, the others are replays."""
 
 from functools import partial
 from itertools import count
@@ -13,7 +13,7 @@ from notifications.http.idempotency import IdempotencyKey
 from notifications.models import Job, Ring
 from tests.http import views
 from tests.http.conftest import assert_problem
-from tests.http.test_idempotency import KEY, counts, post
+from tests.http.test_idempotency import KEY, count_rows, post
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def isolation(request):
-    """The host's isolation level on PostgreSQL, for connections that are opened from now on."""
+    """Set the isolation level of the project on PostgreSQL, for connections that are opened from now on."""
     if request.param and connection.vendor != "postgresql":
         pytest.skip("SQLite has one isolation level.")
     options = connection.settings_dict["OPTIONS"]
@@ -37,18 +37,18 @@ def isolation(request):
 
 
 @pytest.fixture
-def both_ask(monkeypatch):
-    """Neither ask returns before both have begun. SQLite lets only one begin."""
-    barrier, asks = Barrier(2), count()
-    asked = views.ask
+def concurrent_enqueue(monkeypatch):
+    """Let both requests enqueue before one of them commits. On SQLite only one can begin."""
+    barrier, calls = Barrier(2), count()
+    enqueue_double = views.enqueue_double
 
-    def ask():
-        result = asked()
-        if connection.vendor == "postgresql" and next(asks) < 2:
+    def enqueue():
+        result = enqueue_double()
+        if connection.vendor == "postgresql" and next(calls) < 2:
             barrier.wait(20)
         return result
 
-    monkeypatch.setattr(views, "ask", ask)
+    monkeypatch.setattr(views, "enqueue_double", enqueue)
 
 
 @pytest.fixture
@@ -69,121 +69,129 @@ def post_concurrently(client_of, user):
 
 
 @pytest.mark.parametrize("isolation", ["", "REPEATABLE_READ", "SERIALIZABLE"], indirect=True)
-def test_the_loser_is_a_replay(isolation, both_ask, post_concurrently, user_client):
-    """Its own row is rolled back, and it rings for nobody."""
+def test_second_request_is_a_replay(isolation, concurrent_enqueue, post_concurrently, user_client):
+    """The row of the second request is rolled back, and it does not ring the doorbell."""
     first, second = post_concurrently("a", "a")
     assert (first.status_code, second.status_code) == (202, 202), (first.content, second.content)
     assert first.json()["id"] == second.json()["id"]
     assert "Idempotency-Replayed" not in first and second["Idempotency-Replayed"] == "true"
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     if connection.vendor == "sqlite":
         assert Ring.objects.count() == 2  # of the owner and of the queue, once
     assert post(user_client, body="a")["Idempotency-Replayed"] == "true"
 
 
-def test_the_loser_with_another_body(both_ask, post_concurrently):
-    """422, and of it nothing is stored."""
+def test_second_request_with_another_body(concurrent_enqueue, post_concurrently):
+    """422, and nothing of the second request is stored."""
     first, second = post_concurrently("a", "b")
     assert first.status_code == 202
     assert_problem(second, 422)
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_the_loser_collides_before_its_key_does(atomic, monkeypatch, post_concurrently, user_client):
-    """What the ask itself writes is unique: the loser hears that from its own row, and is a replay all the same."""
+def test_unique_row_conflicts_before_the_key(atomic, monkeypatch, post_concurrently, user_client):
+    """Both insert an equal unique row. The IntegrityError of the second one must not hide the replay."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
-    barrier, asks = Barrier(2), count()
+    barrier, calls = Barrier(2), count()
 
-    def ask():
-        if connection.vendor == "postgresql" and next(asks) < 2:
+    def enqueue():
+        if connection.vendor == "postgresql" and next(calls) < 2:
             barrier.wait(20)
-        Group.objects.create(name="there is one")
+        Group.objects.create(name="only one")
         return views.double.enqueue()
 
-    monkeypatch.setattr(views, "ask", ask)
+    monkeypatch.setattr(views, "enqueue_double", enqueue)
     first, second = post_concurrently("a", "a")
     assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     assert post(user_client, body="a", key={}).status_code == 500
 
 
 @pytest.mark.parametrize("limit", ["ACTIVE_JOBS_PER_USER", "JOBS_PER_MINUTE"])
-def test_the_loser_meets_a_limit_before_its_key(limit, monkeypatch, settings, post_concurrently, user_client):
-    """The job of the other request is the one that fills it: a replay is never refused for that."""
+def test_limit_is_reached_before_the_key_conflicts(
+    limit, monkeypatch, settings, post_concurrently, user_client
+):
+    """The job of the first request reaches the limit. The second one is a replay, not a 429."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, limit: 1}
-    one_after_the_other(monkeypatch, views.ask)
+    enqueue_in_turn(monkeypatch, views.enqueue_double)
     first, second = post_concurrently("a", "a")
     assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     assert post(user_client, body="b", key={}).status_code == 429
 
 
-def test_the_loser_fails_in_a_way_of_its_own(monkeypatch, post_concurrently, user_client):
-    """As the project may, where it sees what the other has written."""
+def test_project_raises_before_the_key_conflicts(monkeypatch, post_concurrently, user_client):
+    """The project raises an error of its own because it sees the rows of the first request."""
 
-    def ask():
+    def enqueue():
         if Group.objects.exists():
-            raise LookupError("There is one.")
-        return asked()
+            raise LookupError("A group exists.")
+        return enqueue_double()
 
-    asked = views.ask
-    one_after_the_other(monkeypatch, ask)
+    enqueue_double = views.enqueue_double
+    enqueue_in_turn(monkeypatch, enqueue)
     first, second = post_concurrently("a", "a")
     assert (first.status_code, second.status_code, second["Idempotency-Replayed"]) == (202, 202, "true")
     assert post(user_client, body="b", key={}).status_code == 500
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
 
 
-def one_after_the_other(monkeypatch, ask):
-    """Both have looked for the key before one asks; the other goes on when that one has committed."""
-    first_is_done, asks = Event(), count()
-    monkeypatch.setattr(
-        views, "ask", lambda: ask() if next(asks) == 0 else (first_is_done.wait(20), ask())[1]
-    )
-    both_looked, looks = Barrier(2), count()
+def enqueue_in_turn(monkeypatch, enqueue):
+    """Let both requests search for the key, then one enqueue and commit before the other enqueues."""
+    first_has_committed, calls = Event(), count()
 
-    def looked(self, owner, find_job=IdempotencyKey.find_job):
-        there = find_job(self, owner)
-        if connection.vendor == "postgresql" and connection.in_atomic_block and next(looks) < 2:
-            both_looked.wait(20)
-        return there
+    def enqueue_after_first():
+        if next(calls) > 0:
+            first_has_committed.wait(20)
+        return enqueue()
 
-    monkeypatch.setattr(IdempotencyKey, "find_job", looked)
-    answer = acceptance._response
+    monkeypatch.setattr(views, "enqueue_double", enqueue_after_first)
+    both_have_searched, searches = Barrier(2), count()
 
-    def answered(*args):
-        first_is_done.set()
-        return answer(*args)
+    def find_job_at_once(self, owner, find_job=IdempotencyKey.find_job):
+        job = find_job(self, owner)
+        if connection.vendor == "postgresql" and connection.in_atomic_block and next(searches) < 2:
+            both_have_searched.wait(20)
+        return job
 
-    monkeypatch.setattr(acceptance, "_response", answered)
+    monkeypatch.setattr(IdempotencyKey, "find_job", find_job_at_once)
+    original = acceptance._response
+
+    def build_response(*args):
+        first_has_committed.set()
+        return original(*args)
+
+    monkeypatch.setattr(acceptance, "_response", build_response)
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE_READ"], indirect=True)
-def test_the_loser_collides_with_what_its_snapshot_has_not(
+def test_unique_row_that_an_older_snapshot_does_not_see(
     isolation, monkeypatch, post_concurrently, user_client
 ):
-    """In a transaction of the host: to be sent again, and then a replay."""
+    """503 in a transaction of the project. Sent again, the request is a replay."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    barrier, asks = Barrier(2), count()
+    barrier, calls = Barrier(2), count()
 
-    def ask():
-        if next(asks) < 2:
+    def enqueue():
+        if next(calls) < 2:
             barrier.wait(20)
-        Group.objects.create(name="there is one")
+        Group.objects.create(name="only one")
         return views.double.enqueue()
 
-    monkeypatch.setattr(views, "ask", ask)
+    monkeypatch.setattr(views, "enqueue_double", enqueue)
     first, second = post_concurrently("a", "a")
     assert first.status_code == 202
     assert_problem(second, 503)
     assert post(user_client, body="a")["Idempotency-Replayed"] == "true"
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
 
 
 @pytest.mark.parametrize("isolation", ["", "REPEATABLE_READ"], indirect=True)
-def test_in_a_transaction_of_the_host(isolation, monkeypatch, both_ask, post_concurrently, user_client):
-    """Its snapshot may be older than the other request: then it is to be sent again, and is a replay."""
+def test_in_a_transaction_of_the_project(
+    isolation, monkeypatch, concurrent_enqueue, post_concurrently, user_client
+):
+    """With an older snapshot the second request gets 503. Sent again, it is a replay."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     first, second = post_concurrently("a", "a")
     assert first.status_code == 202 and "Idempotency-Replayed" not in first
@@ -192,17 +200,16 @@ def test_in_a_transaction_of_the_host(isolation, monkeypatch, both_ask, post_con
         assert int(second["Retry-After"]) > 0
     else:
         assert (second.status_code, second["Idempotency-Replayed"]) == (202, "true")
-    assert counts() == (1, 1)
+    assert count_rows() == (1, 1)
     again = post(user_client, body="a")
     assert again["Idempotency-Replayed"] == "true" and again.json()["id"] == first.json()["id"]
 
 
-def test_many(client_of, user):
-    """However many come at once."""
-    answers = []
+def test_six_requests(client_of, user):
+    responses = []
     clients = [client_of(user) for _ in range(6)]
-    run_in_threads(*[lambda client=client: answers.append(post(client)) for client in clients])
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    assert sum("Idempotency-Replayed" in answer for answer in answers) == 5
-    assert counts() == (1, 1) and Job.objects.get().idempotency_key.endswith(KEY["Idempotency-Key"])
+    run_in_threads(*[lambda client=client: responses.append(post(client)) for client in clients])
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.json()["id"] for response in responses}) == 1
+    assert sum("Idempotency-Replayed" in response for response in responses) == 5
+    assert count_rows() == (1, 1) and Job.objects.get().idempotency_key.endswith(KEY["Idempotency-Key"])

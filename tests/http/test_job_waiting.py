@@ -1,11 +1,11 @@
-"""Prefer: an answer that waits until the job is done, and what it holds meanwhile."""
+"""``Prefer: wait``: a response that is delayed until the job is done, and what the waiting request holds."""
 
 import threading
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections, transaction
-from django.test import RequestFactory
+from django.test import AsyncRequestFactory
 
 from notifications.api import accepted
 from notifications.asgi import get_asgi_application
@@ -20,30 +20,30 @@ from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
 from tests.support.waiting import wait_until
 
-WAYS = ["/plain/", "/async/"]
-LONG = {"Prefer": "wait=20"}
+PATHS = ["/plain/", "/async/"]
+WAIT_20 = {"Prefer": "wait=20"}
 
 
 @pytest.fixture(autouse=True)
-def nobody_waits(monkeypatch):
-    """Whatever a test did, no seat is taken and nobody waits; nor is there somebody left who looks for them."""
+def no_waits_left(monkeypatch):
+    """Check after each test that no slot is taken, no request waits, and the lookup thread has ended."""
     monkeypatch.setattr(awaited, "IDLE_SECONDS", 0.02)
     yield
     assert not awaited.waits._awaited and not any(wait_slots._slots.values())
-    lookers = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
-    wait_until(lambda: not any(thread.is_alive() for thread in lookers), what="whoever looks for jobs to end")
+    threads = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
+    wait_until(lambda: not any(thread.is_alive() for thread in threads), what="the lookup thread to end")
 
 
 @pytest.fixture
 def rings_only(monkeypatch):
-    """No look at jobs but the ones that a ring asks for."""
+    """Look for awaited jobs only after a ring."""
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 1_000.0)
     monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", 1_000.0)
 
 
 @pytest.fixture
 async def post(asgi, user):
-    """post(path, **headers) sends a request of Ada's by ASGI."""
+    """Return a function that posts to a path by ASGI."""
     cookie = await in_thread(sign_in, user)
     application = get_asgi_application()
 
@@ -55,7 +55,7 @@ async def post(asgi, user):
 
 @pytest.fixture
 async def get(asgi, user):
-    """get(job, **headers) asks for a job of Ada's by ASGI."""
+    """Return a function that gets a job by ASGI."""
     cookie = await in_thread(sign_in, user)
 
     async def send(job, **headers):
@@ -64,60 +64,56 @@ async def get(asgi, user):
     return send
 
 
-def how_many_wait():
+def count_waits():
     return sum(len(one.futures) for one in awaited.waits._awaited.values())
 
 
-async def one_waits(count=1):
-    await until(lambda: how_many_wait() == count)
+async def until_waiting(count=1):
+    await until(lambda: count_waits() == count)
 
 
-def is_ours(thread):
-    return thread.name.startswith("notifications-")
-
-
-def assert_done(answer, job):
-    """200 as the contract says it."""
-    assert answer.status == 200
-    assert answer.headers["content-location"] == f"/notifications/api/jobs/{job['id']}/"
+def assert_done(response, job):
+    """Assert that the response is a complete 200 for a job that is done."""
+    assert response.status == 200
+    assert response.headers["content-location"] == f"/notifications/api/jobs/{job['id']}/"
     assert (job["state"], job["done"]) == ("succeeded", True) and job["seq"] > 0
-    assert answer.headers["etag"] and answer.headers["cache-control"] == "no-store"
-    assert "location" not in answer.headers and "retry-after" not in answer.headers
+    assert response.headers["etag"] and response.headers["cache-control"] == "no-store"
+    assert "location" not in response.headers and "retry-after" not in response.headers
 
 
-def assert_accepted(answer, job):
-    """202, and nothing that would say it is done."""
-    assert answer.status == 202
-    assert answer.headers["location"] == f"/notifications/api/jobs/{job['id']}/"
-    assert answer.headers["retry-after"] == "1" and "content-location" not in answer.headers
+def assert_accepted(response, job):
+    """Assert that the response is a complete 202, without headers of a job that is done."""
+    assert response.status == 202
+    assert response.headers["location"] == f"/notifications/api/jobs/{job['id']}/"
+    assert response.headers["retry-after"] == "1" and "content-location" not in response.headers
 
 
-@pytest.mark.parametrize("path", WAYS)
-class TestAsking:
+@pytest.mark.parametrize("path", PATHS)
+class TestAccepted:
     async def test_done_in_time(self, path, post, rings_only):
-        """200 with the job, as soon as it is done: it is the doorbell that tells."""
-        answer = await post(path, **LONG)
-        await one_waits()
+        """200 with the job as soon as it is done. The doorbell ends the wait."""
+        response = await post(path, **WAIT_20)
+        await until_waiting()
         await in_thread(run_jobs)
-        await answer.answered()
-        assert_done(answer, await answer.json())
-        assert answer.headers["preference-applied"] == "wait=20"
+        await response.answered()
+        assert_done(response, await response.json())
+        assert response.headers["preference-applied"] == "wait=20"
 
-    async def test_not_in_time(self, path, post):
-        """202 after the time is over, with the job as it is then."""
-        answer = await post(path, Prefer="wait=1")
-        await one_waits()
+    async def test_timeout(self, path, post):
+        """202 after the timeout, with the current state of the job."""
+        response = await post(path, Prefer="wait=1")
+        await until_waiting()
         await in_thread(Job.objects.update, progress_current=7)
-        await answer.answered()
-        job = await answer.json()
-        assert_accepted(answer, job)
+        await response.answered()
+        job = await response.json()
+        assert_accepted(response, job)
         assert job["progress"]["current"] == 7
 
     async def test_done_already(self, path, post):
-        """A replay answers at once then."""
+        """A replay does not wait for a job that is done."""
         first = await (await post(path, **{"Idempotency-Key": "k"})).answered()
         await in_thread(run_jobs)
-        again = await (await post(path, **{"Idempotency-Key": "k"}, **LONG)).answered()
+        again = await (await post(path, **{"Idempotency-Key": "k"}, **WAIT_20)).answered()
         job = await again.json()
         assert_done(again, job)
         assert job["id"] == (await first.json())["id"]
@@ -125,235 +121,231 @@ class TestAsking:
 
     async def test_a_replay_waits_too(self, path, post):
         await (await post(path, **{"Idempotency-Key": "k"})).answered()
-        again = await post(path, **{"Idempotency-Key": "k"}, **LONG)
-        await one_waits()
+        again = await post(path, **{"Idempotency-Key": "k"}, **WAIT_20)
+        await until_waiting()
         await in_thread(run_jobs)
         await again.answered()
         assert_done(again, await again.json())
         assert again.headers["idempotency-replayed"] == "true"
 
-    @pytest.mark.parametrize("said", ["respond-async", "respond-async, wait=20", "wait=20,Respond-Async;x=y"])
-    async def test_not_at_all(self, said, path, post):
-        """respond-async: 202 at once, whatever else is said."""
-        answer = await (await post(path, Prefer=said)).answered()
-        assert_accepted(answer, await answer.json())
-        assert answer.headers["preference-applied"] == "respond-async"
+    @pytest.mark.parametrize(
+        "prefer", ["respond-async", "respond-async, wait=20", "wait=20,Respond-Async;x=y"]
+    )
+    async def test_respond_async(self, prefer, path, post):
+        """202 immediately, also if ``wait`` is present."""
+        response = await (await post(path, Prefer=prefer)).answered()
+        assert_accepted(response, await response.json())
+        assert response.headers["preference-applied"] == "respond-async"
 
-    async def test_a_browser_does_not_wait(self, path, post):
-        """It is sent to a page that shows how far the job is."""
-        answer = await (await post(path, **LONG, **BROWSER)).answered()
-        assert (answer.status, "preference-applied" in answer.headers) == (303, False)
+    async def test_browsers_do_not_wait(self, path, post):
+        """They are redirected to a page that shows the progress."""
+        response = await (await post(path, **WAIT_20, **BROWSER)).answered()
+        assert (response.status, "preference-applied" in response.headers) == (303, False)
 
-    async def test_beyond_four_waiting_requests(self, path, post, user):
-        """The fifth is accepted, and does not wait."""
-        seats = [wait_slots.acquire_wait_slot(user.pk) for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
-        answer = await (await post(path, **LONG)).answered()
-        assert_accepted(answer, await answer.json())
-        assert "preference-applied" not in answer.headers
-        seats.pop().release()
-        answer = await post(path, **LONG)
-        await one_waits()
+    async def test_too_many_waiting_requests(self, path, post, user):
+        """The fifth request gets 202 and does not wait."""
+        slots = [wait_slots.acquire_wait_slot(user.pk) for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
+        response = await (await post(path, **WAIT_20)).answered()
+        assert_accepted(response, await response.json())
+        assert "preference-applied" not in response.headers
+        slots.pop().release()
+        response = await post(path, **WAIT_20)
+        await until_waiting()
         assert wait_slots.acquire_wait_slot(user.pk) is None
         await in_thread(run_jobs)
-        assert (await answer.answered()).status == 200
-        for seat in seats:
-            seat.release()
+        assert (await response.answered()).status == 200
+        for slot in slots:
+            slot.release()
 
-    async def test_a_client_that_goes(self, path, post, user):
-        """Its thread and its seat are free at once, and the job goes on."""
-        answer = await post(path, **LONG)
-        await one_waits()
-        answer.hang_up()
-        await answer.is_over()
+    async def test_client_disconnects(self, path, post, user):
+        """The thread and the slot are released, and the job continues."""
+        response = await post(path, **WAIT_20)
+        await until_waiting()
+        response.hang_up()
+        await response.is_over()
         assert not wait_slots._slots and not awaited.waits._awaited
-        assert answer.outgoing.empty()
+        assert response.outgoing.empty()
         await in_thread(run_jobs)
         assert (await in_thread(Job.objects.get)).done
 
-    async def test_the_database_goes_while_it_waits(self, path, post, monkeypatch):
-        """The job is accepted, whatever cannot be seen now: never 503."""
-        answer = await post(path, **LONG)
-        await one_waits()
+    async def test_database_unavailable_after_the_wait(self, path, post, monkeypatch):
+        """202, not 503: the job has been accepted."""
+        response = await post(path, **WAIT_20)
+        await until_waiting()
         real = acceptance.database
 
-        def away():
+        def raise_error():
             raise OperationalError("gone")
 
-        monkeypatch.setattr(acceptance, "database", away)
+        monkeypatch.setattr(acceptance, "database", raise_error)
         await in_thread(run_jobs)
-        await answer.answered()
+        await response.answered()
         monkeypatch.setattr(acceptance, "database", real)
-        assert_accepted(answer, await answer.json())
+        assert_accepted(response, await response.json())
 
-    async def test_a_job_that_is_deleted_meanwhile(self, path, post, user):
-        """It was accepted."""
-        answer = await post(path, **LONG)
-        await one_waits()
+    async def test_job_is_deleted_during_the_wait(self, path, post, user):
+        """202: the job has been accepted."""
+        response = await post(path, **WAIT_20)
+        await until_waiting()
         job = await in_thread(Job.objects.get)
         await in_thread(job.delete)
         await in_thread(rows.job, user)  # rings
-        assert_accepted(await answer.answered(), await answer.json())
+        assert_accepted(await response.answered(), await response.json())
 
-    async def test_it_holds_no_connection(self, path, post, monkeypatch):
-        """Closed in the thread that opened it, before the first wait; from an async view, that thread ends too."""
+    async def test_waiting_holds_no_connection(self, path, post, monkeypatch):
+        """It is closed in the thread that opened it. The thread of an async view ends too."""
         threads = []
 
-        def ask():
+        def enqueue():
             threads.append((threading.current_thread(), connections["default"]))
             return views.double.enqueue()
 
-        monkeypatch.setattr(views, "ask", ask)
-        answer = await post(path, **LONG)
-        await one_waits()
+        monkeypatch.setattr(views, "enqueue_double", enqueue)
+        response = await post(path, **WAIT_20)
+        await until_waiting()
         [(thread, used)] = threads
         assert used.connection is None
         if path == "/async/":
             await until(lambda: not thread.is_alive())
         await in_thread(run_jobs)
-        assert (await answer.answered()).status == 200
+        assert (await response.answered()).status == 200
 
 
-@pytest.mark.parametrize("how", [*WAYS, "the job"])
-async def test_a_server_that_stops_waits_for_nobody(how, post, get, user):
-    """Every request that waits is answered with the job as it is, before the hub is closed."""
-    if how in WAYS:
-        answer = await post(how, **LONG)
+@pytest.mark.parametrize("path", [*PATHS, "the job"])
+async def test_server_shutdown_ends_waits(path, post, get, user):
+    """Every waiting request gets a response with the current state before the hub is closed."""
+    if path in PATHS:
+        response = await post(path, **WAIT_20)
     else:
-        answer = await get(await in_thread(rows.job, user), **LONG)
-    await one_waits()
+        response = await get(await in_thread(rows.job, user), **WAIT_20)
+    await until_waiting()
     await hub.close_current_hub()
     # Daphne cancels all requests then.
-    assert not answer.outgoing.empty()
-    assert (await answer.answered()).status == (202 if how in WAYS else 200)
-    assert (await answer.json())["done"] is False
+    assert not response.outgoing.empty()
+    assert (await response.answered()).status == (202 if path in PATHS else 200)
+    assert (await response.json())["done"] is False
 
 
-async def test_asking_from_an_async_view_takes_one_thread_hop(post, monkeypatch):
-    """What the view adds to what Django does for any request."""
+async def test_aaccepted_takes_one_thread_hop(post, monkeypatch):
+    """It adds one hop to those that Django makes for any request."""
     hops = []
 
-    def counted(work, *args, **kwargs):
+    def counting_sync_to_async(work, *args, **kwargs):
         hops.append(work)
         return sync_to_async(work, *args, **kwargs)
 
-    monkeypatch.setattr(acceptance, "sync_to_async", counted)
+    monkeypatch.setattr(acceptance, "sync_to_async", counting_sync_to_async)
     assert (await (await post("/async/")).answered()).status == 202
     assert hops == [acceptance._enqueue_or_refuse]
 
 
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])
-def test_nobody_waits_under_wsgi(wait, transactional_db, user_client, monkeypatch):
-    """There a request that waits holds one of a few threads."""
+def test_wait_is_ignored_under_wsgi(wait, transactional_db, user_client, monkeypatch):
+    """There each waiting request would hold a thread."""
     monkeypatch.setattr(job_waiting, "wait_until_done", None)
-    answer = user_client.post("/plain/", headers={"Prefer": wait, "Idempotency-Key": "k"})
-    assert answer.status_code == 202
+    response = user_client.post("/plain/", headers={"Prefer": wait, "Idempotency-Key": "k"})
+    assert response.status_code == 202
     run_jobs()
     again = user_client.post("/plain/", headers={"Prefer": wait, "Idempotency-Key": "k"})
     assert (again.status_code, again.json()["done"]) == (202, True)
 
 
-async def test_nobody_waits_in_a_transaction_of_the_view(asgi, user, rf):
-    """Nobody else sees the job before its end, so it would never be done."""
+async def test_wait_is_ignored_in_a_transaction(user, event_loop_database):
+    """No worker sees the job before the transaction ends, so the wait would always time out."""
 
-    def inside():
-        from django.core.handlers.asgi import ASGIRequest
-
+    def accept_in_transaction():
         with transaction.atomic():
-            request = RequestFactory().post("/plain/", headers=LONG)
-            scope = {
-                "type": "http",
-                "method": "POST",
-                "path": "/plain/",
-                "headers": [(b"prefer", b"wait=20")],
-            }
-            request = ASGIRequest(scope, request)
+            request = AsyncRequestFactory().post("/plain/", headers=WAIT_20)
             request.user = user
-            answer = accepted(request, views.ask)
-            return answer.status_code, connection.in_atomic_block, dict(answer.headers)
+            response = accepted(request, views.enqueue_double)
+            return response.status_code, connection.in_atomic_block, dict(response.headers)
 
-    status, in_transaction, headers = await in_thread(inside)
+    status, in_transaction, headers = await in_thread(accept_in_transaction)
     assert (status, in_transaction, "Preference-Applied" in headers) == (202, True, False)
 
 
 class TestJob:
     async def test_done_in_time(self, get, user, rings_only):
         job = await in_thread(rows.job, user)
-        answer = await get(job, **LONG)
-        await one_waits()
+        response = await get(job, **WAIT_20)
+        await until_waiting()
         await in_thread(rows.finish, job)
-        told = await (await answer.answered()).json()
-        assert (answer.status, told["state"], told["done"]) == (200, "succeeded", True) and told["seq"] > 0
-        assert answer.headers["preference-applied"] == "wait=20" and "retry-after" not in answer.headers
+        data = await (await response.answered()).json()
+        assert (response.status, data["state"], data["done"]) == (200, "succeeded", True) and data["seq"] > 0
+        assert response.headers["preference-applied"] == "wait=20" and "retry-after" not in response.headers
 
-    async def test_only_its_end_is_waited_for(self, get, user):
-        """Not each change, as sync/ does; after the time it is answered as it is then."""
+    async def test_other_changes_do_not_end_the_wait(self, get, user):
+        """Unlike sync/, it waits for the end of the job. After the timeout it returns the current state."""
         job = await in_thread(rows.job, user)
-        answer = await get(job, Prefer="wait=1")
-        await one_waits()
+        response = await get(job, Prefer="wait=1")
+        await until_waiting()
         await in_thread(rows.change, job, state="running", progress_current=3)
-        told = await (await answer.answered()).json()
-        assert (answer.status, told["state"], told["progress"]["current"]) == (200, "running", 3)
-        assert answer.headers["retry-after"] == "1"
+        data = await (await response.answered()).json()
+        assert (response.status, data["state"], data["progress"]["current"]) == (200, "running", 3)
+        assert response.headers["retry-after"] == "1"
 
     @pytest.mark.parametrize("known", ["{}", "*", 'W/{}, "other"'])
-    async def test_nothing_changed_until_the_time_was_over(self, known, get, user):
-        """304, for the tag that it has then."""
+    async def test_not_modified_after_the_timeout(self, known, get, user):
         job = await in_thread(rows.job, user)
         tag = (await (await get(job)).answered()).headers["etag"]
-        answer = await get(job, **{"Prefer": "wait=1", "If-None-Match": known.format(tag)})
-        await answer.answered()
-        assert (answer.status, await answer.whole(), answer.headers["etag"]) == (304, b"", tag)
-        assert answer.headers["preference-applied"] == "wait=1"
+        response = await get(job, **{"Prefer": "wait=1", "If-None-Match": known.format(tag)})
+        await response.answered()
+        assert (response.status, await response.whole(), response.headers["etag"]) == (304, b"", tag)
+        assert response.headers["preference-applied"] == "wait=1"
 
-    async def test_what_changed_is_told(self, get, user):
+    async def test_modified(self, get, user):
         job = await in_thread(rows.job, user)
         tag = (await (await get(job)).answered()).headers["etag"]
-        answer = await get(job, **LONG, **{"If-None-Match": tag})
-        await one_waits()
+        response = await get(job, **WAIT_20, **{"If-None-Match": tag})
+        await until_waiting()
         await in_thread(rows.finish, job)
-        assert (await answer.answered()).status == 200
-        assert answer.headers["etag"] != tag
+        assert (await response.answered()).status == 200
+        assert response.headers["etag"] != tag
 
     async def test_done_already(self, get, user):
         job = await in_thread(rows.job, user)
         await in_thread(rows.finish, job)
-        answer = await (await get(job, **LONG)).answered()
-        assert (answer.status, (await answer.json())["done"]) == (200, True)
+        response = await (await get(job, **WAIT_20)).answered()
+        assert (response.status, (await response.json())["done"]) == (200, True)
 
-    async def test_beyond_four_waiting_requests(self, get, user):
-        """429, and when to come again; who does not wait is answered."""
+    async def test_too_many_waiting_requests(self, get, user):
+        """429 with Retry-After. Requests that do not wait are not limited."""
         job = await in_thread(rows.job, user)
-        four = [await get(job, **LONG) for _ in range(4)]
-        await one_waits(4)
-        refused = await (await get(job, **LONG)).answered()
+        four = [await get(job, **WAIT_20) for _ in range(4)]
+        await until_waiting(4)
+        refused = await (await get(job, **WAIT_20)).answered()
         assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
         assert int(refused.headers["retry-after"]) > 0
         assert (await (await get(job)).answered()).status == 200
         four[0].hang_up()
         await four[0].is_over()
-        await one_waits(3)
-        four.append(await get(job, **LONG))
-        await one_waits(4)
+        await until_waiting(3)
+        four.append(await get(job, **WAIT_20))
+        await until_waiting(4)
         await in_thread(rows.finish, job)
         for one in four[1:]:
             assert (await one.answered()).status == 200
 
-    async def test_somebody_elses(self, get, other_user):
-        """404 at once."""
+    async def test_job_of_another_user(self, get, other_user):
+        """404 immediately."""
         job = await in_thread(rows.job, other_user)
-        assert (await (await get(job, **LONG)).answered()).status == 404
+        assert (await (await get(job, **WAIT_20)).answered()).status == 404
 
-    async def test_no_thread_and_no_connection_is_held(self, get, user):
-        """The threads that Django gave the requests have ended."""
+    async def test_waiting_holds_no_thread(self, get, user):
+        """The threads that Django started for the requests have ended."""
         job = await in_thread(rows.job, user)
-        first = await get(job, **LONG)
-        await one_waits()  # whoever looks for all has started
+        first = await get(job, **WAIT_20)
+        await until_waiting()  # the lookup thread has started
         before = set(threading.enumerate())
-        others = [await get(job, **LONG) for _ in range(3)]
-        await one_waits(4)
-        # Those of the app are there for all requests together; one may just have started.
-        await until(lambda: all(is_ours(thread) for thread in set(threading.enumerate()) - before))
-        assert how_many_wait() == 4  # so none has ended only because its time was over
+        others = [await get(job, **WAIT_20) for _ in range(3)]
+        await until_waiting(4)
+        # The app's own threads serve all requests together. One of them may just have started.
+        await until(
+            lambda: all(
+                thread.name.startswith("notifications-") for thread in set(threading.enumerate()) - before
+            )
+        )
+        assert count_waits() == 4  # none has timed out
         await in_thread(rows.finish, job)
         for one in (first, *others):
             assert (await one.answered()).status == 200

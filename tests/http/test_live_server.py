@@ -26,13 +26,13 @@ class Person:
         self.cookies = {}
         self.ask("GET", "/accounts/login/")
         form = {"username": name, "password": name, "csrfmiddlewaretoken": self.cookies["csrftoken"]}
-        answer = self.ask(
+        response = self.ask(
             "POST",
             "/accounts/login/",
             urllib.parse.urlencode(form),
             {"Content-Type": "application/x-www-form-urlencoded"},
         )
-        assert answer.status == 302, answer.status
+        assert response.status == 302, response.status
 
     def headers(self):
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -41,12 +41,12 @@ class Person:
     def ask(self, method, path, body=None, headers=()):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body, {**self.headers(), **dict(headers)})
-        answer = connection.getresponse()
-        answer.body = answer.read()
+        response = connection.getresponse()
+        response.body = response.read()
         connection.close()
-        for name, value in re.findall(r"Set-Cookie: (\w+)=([^;]*)", str(answer.headers)):
+        for name, value in re.findall(r"Set-Cookie: (\w+)=([^;]*)", str(response.headers)):
             self.cookies[name] = value
-        return answer
+        return response
 
     def report(self, urls, **headers):
         body = json.dumps({"urls": urls})
@@ -60,7 +60,7 @@ class Person:
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             own = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
-            answer = b""
+            response = b""
             with (
                 nullcontext() if whole else suppress(ConnectionError)
             ):  # the server may hang up at any moment
@@ -68,9 +68,9 @@ class Person:
                 if not whole:
                     with suppress(OSError):
                         connection.shutdown(socket.SHUT_WR)
-                while b"\r\n" not in answer and (some := connection.recv(65536)):
-                    answer += some
-        return int(answer.split(b" ", 2)[1]) if answer else None
+                while b"\r\n" not in response and (some := connection.recv(65536)):
+                    response += some
+        return int(response.split(b" ", 2)[1]) if response else None
 
 
 @pytest.fixture
@@ -157,14 +157,14 @@ def test_the_client_of_the_documentation(person, site_server):
     recipe = re.search(
         r"^## A client$.*?^```python\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S
     )[1]
-    told = {}
-    exec(recipe, told)
-    with told["requests"].Session() as session:
+    data = {}
+    exec(recipe, data)
+    with data["requests"].Session() as session:
         session.headers.update(person.headers())
         url = f"{site_server.url}/upstream/ok"
-        assert told["run"](session, f"{site_server.url}/reports/", urls=[url]) is not None
-        with pytest.raises(told["requests"].HTTPError, match="422"):
-            told["run"](session, f"{site_server.url}/reports/", urls=[])
+        assert data["run"](session, f"{site_server.url}/reports/", urls=[url]) is not None
+        with pytest.raises(data["requests"].HTTPError, match="422"):
+            data["run"](session, f"{site_server.url}/reports/", urls=[])
     assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
 
 
@@ -191,5 +191,5 @@ def test_the_shell_of_the_documentation(site_server, tmp_path):
     """It signs in and asks, as it stands in the page, but for the address and the seconds."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S)
     script = "".join(blocks).replace("http://127.0.0.1:8000", site_server.url).replace("s=5", "s=0.01")
-    told = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "HTTP/1.1 200 OK" in told.stdout and "Preference-Applied: wait=2" in told.stdout, told
+    data = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "HTTP/1.1 200 OK" in data.stdout and "Preference-Applied: wait=2" in data.stdout, data

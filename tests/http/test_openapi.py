@@ -87,10 +87,10 @@ def test_who_needs_to_be_signed_in():
     """All of them, but those that say so; and a session changes nothing without its CSRF token."""
     for path, method, operation in operations():
         address = "/notifications/api" + path.replace("{id}", str(uuid7()))
-        answer = getattr(Client(), method)(address, content_type="application/json")
+        response = getattr(Client(), method)(address, content_type="application/json")
         public = operation.get("security") == []
         expected = 200 if public else 204 if path == "/events/" else 401
-        assert answer.status_code == expected, path
+        assert response.status_code == expected, path
         assert ({"session": [], "csrf": []} in operation.get("security", [])) == (method == "post")
 
 
@@ -134,15 +134,15 @@ def test_answers_are_as_described(user_client):
     marked = user_client.post(
         "/notifications/api/notifications/read/", {"up_to": 0}, content_type="application/json"
     )
-    answers = {
+    responses = {
         "Jobs": user_client.get("/notifications/api/jobs/"),
         "Notifications": user_client.get("/notifications/api/notifications/"),
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
     }
-    for name, answer in answers.items():
-        validator(name).validate(answer.json())
-        assert list(SCHEMAS[name]["properties"]) == list(answer.json()), name
+    for name, response in responses.items():
+        validator(name).validate(response.json())
+        assert list(SCHEMAS[name]["properties"]) == list(response.json()), name
 
 
 def test_choices_and_limits_are_those_of_the_code():
@@ -173,10 +173,10 @@ def test_it_is_served_to_everybody():
     user_client = Client()
     address = reverse("notifications:api-openapi")
     assert address == "/notifications/api/openapi.json"
-    answer = user_client.get(address)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    assert answer.json() == DOCUMENT and answer.json()["servers"] == [{"url": "/notifications/api"}]
-    again = user_client.get(address, headers={"if-none-match": answer.headers["etag"]})
+    response = user_client.get(address)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.json() == DOCUMENT and response.json()["servers"] == [{"url": "/notifications/api"}]
+    again = user_client.get(address, headers={"if-none-match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert user_client.head(address).status_code == 200
     refused = user_client.post(address)

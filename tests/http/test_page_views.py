@@ -261,8 +261,8 @@ def test_cancel_and_try_again_lead_to_where_the_job_is_shown(user_client, user, 
     row = make_job(user, state="queued", url=url)
     page = page or f"/notifications/jobs/{row.pk}/"
     for verb, state in (("cancel", "cancelled"), ("retry", "queued")):
-        answer = user_client.post(f"/notifications/jobs/{row.pk}/{verb}/")
-        assert (answer.status_code, answer["Location"]) == (303, page)
+        response = user_client.post(f"/notifications/jobs/{row.pk}/{verb}/")
+        assert (response.status_code, response["Location"]) == (303, page)
         assert Job.objects.get().state == state
 
 
@@ -272,8 +272,8 @@ def test_cancel_and_try_again_lead_to_where_the_job_is_shown(user_client, user, 
 def test_who_is_signed_out_is_asked_to_sign_in_before_the_token(user, path):
     """Who is signed in, and sends none, is refused."""
     browser = Client(enforce_csrf_checks=True)
-    answer = browser.post(f"/notifications/{path}")
-    assert answer.status_code == 302 and "login" in answer["Location"]
+    response = browser.post(f"/notifications/{path}")
+    assert response.status_code == 302 and "login" in response["Location"]
     browser.force_login(user)
     assert browser.post(f"/notifications/{path}").status_code == 403
 
@@ -291,8 +291,11 @@ class TestJobButtons:
             reverse(f"notifications:job-{verb}", args=[row.pk]) for verb in ("cancel", "retry")
         )
         assert [at in self.page(user_client, row) for at in (cancel_at, retry_at)] == [True, False]
-        answer = user_client.post(cancel_at)
-        assert (answer.status_code, answer["Location"]) == (303, reverse("notifications:job", args=[row.pk]))
+        response = user_client.post(cancel_at)
+        assert (response.status_code, response["Location"]) == (
+            303,
+            reverse("notifications:job", args=[row.pk]),
+        )
         page = self.page(user_client, row)
         assert [at in page for at in (cancel_at, retry_at)] == [False, True]
         assert "It was cancelled." in page
@@ -323,5 +326,5 @@ class TestJobButtons:
         manual.cancel([row.pk])
         job(user)
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-        answer = user_client.post(reverse("notifications:job-retry", args=[row.pk]))
-        assert answer.status_code == 429 and b"too many unfinished jobs" in answer.content
+        response = user_client.post(reverse("notifications:job-retry", args=[row.pk]))
+        assert response.status_code == 429 and b"too many unfinished jobs" in response.content

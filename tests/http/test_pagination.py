@@ -20,11 +20,11 @@ def pages(client, url, between, **query):
     """Ids of all items, page by page; ``between`` is called after each page with its number."""
     found, after = [], None
     for number in range(100):
-        told = client.get(
+        data = client.get(
             url, {**query, "limit": 3, **({"after": after} if after is not None else {})}
         ).json()
-        found.append([item["id"] for item in told["items"]])
-        after = told["next"]
+        found.append([item["id"] for item in data["items"]])
+        after = data["next"]
         if after is None:
             return found
         between(number)
@@ -106,12 +106,12 @@ def test_the_last_page(count, sizes, user_client, user):
 def test_a_cursor_of_somebody_else(user_client, user, other_user):
     """It is a place in time, and shows nothing of theirs."""
     _, mine, theirs = job(other_user), job(user), job(other_user)
-    told = user_client.get(JOBS, {"after": str(theirs.pk)}).json()
-    assert [item["id"] for item in told["items"]] == [str(mine.pk)]
+    data = user_client.get(JOBS, {"after": str(theirs.pk)}).json()
+    assert [item["id"] for item in data["items"]] == [str(mine.pk)]
 
 
-def depends_on(answer):
-    return {name.strip() for name in answer["Vary"].split(",")}
+def depends_on(response):
+    return {name.strip() for name in response["Vary"].split(",")}
 
 
 class TestHeaders:
@@ -123,10 +123,10 @@ class TestHeaders:
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
     def test_nothing_is_kept_and_on_what_it_depends(self, tail, user_client, mine):
-        answer = user_client.get(f"/notifications/api/{tail.format(mine.pk)}")
-        assert answer.status_code == 200
-        assert answer["Cache-Control"] == "no-store"
-        assert depends_on(answer) >= {"Accept", "Cookie", "Prefer"}
+        response = user_client.get(f"/notifications/api/{tail.format(mine.pk)}")
+        assert response.status_code == 200
+        assert response["Cache-Control"] == "no-store"
+        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
     def test_head_says_what_get_does(self, tail, user_client, mine):
@@ -156,11 +156,11 @@ class TestHeaders:
     @pytest.mark.parametrize("accept", ["application/json", "text/html"])
     def test_an_accepted_one(self, accept, user_client):
         """Also the way to a page: the back button must not find it in a cache and ask for nothing."""
-        answer = user_client.post("/plain/", headers={"Accept": accept})
-        assert answer.status_code in (202, 303) and answer["Cache-Control"] == "no-store"
-        assert depends_on(answer) >= {"Accept", "Cookie", "Prefer"}
+        response = user_client.post("/plain/", headers={"Accept": accept})
+        assert response.status_code in (202, 303) and response["Cache-Control"] == "no-store"
+        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}
 
     def test_an_error(self, db):
-        answer = Client().get(JOBS)
-        assert_problem(answer, 401)
-        assert depends_on(answer) >= {"Accept", "Cookie", "Prefer"}
+        response = Client().get(JOBS)
+        assert_problem(response, 401)
+        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}

@@ -13,7 +13,7 @@ from notifications.exceptions import JobRateExceeded
 from notifications.jobs.enqueueing import rate_limit
 from notifications.models import Job
 from tests.http.conftest import assert_problem
-from tests.http.test_idempotency import counts, post
+from tests.http.test_idempotency import count_rows, post
 from tests.http.views import double
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,13 +40,15 @@ def test_the_fourth_within_a_minute(user_client, other_user, client_of):
     for _ in range(3):
         assert post_once(user_client).status_code == 202
         age(10)
-    answer = post_once(user_client)
-    told = assert_problem(answer, 429)
-    assert 15 <= int(answer["Retry-After"]) <= 30  # the first is 30 s old
-    assert told["detail"] == f"3 jobs were asked for within a minute. Ask again in {answer['Retry-After']} s."
-    assert counts() == (3, 3)
+    response = post_once(user_client)
+    data = assert_problem(response, 429)
+    assert 15 <= int(response["Retry-After"]) <= 30  # the first is 30 s old
+    assert (
+        data["detail"] == f"3 jobs were asked for within a minute. Ask again in {response['Retry-After']} s."
+    )
+    assert count_rows() == (3, 3)
     assert post_once(client_of(other_user)).status_code == 202
-    age(int(answer["Retry-After"]))
+    age(int(response["Retry-After"]))
     assert post_once(user_client).status_code == 202
     assert_problem(post_once(user_client), 429)
 
@@ -57,7 +59,7 @@ def test_whatever_is_asked_for(path, user_client, user):
         for _ in range(3):
             double.enqueue()
     assert_problem(post_once(user_client, path), 429)
-    assert counts() == (3, 0)
+    assert count_rows() == (3, 0)
 
 
 def test_a_replay_is_no_asking(user_client):

@@ -1,4 +1,4 @@
-"""sync/: the changes of a stream over HTTP."""
+"""``sync/``: the changes of a stream over HTTP."""
 
 import pytest
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SYNC = "/notifications/api/sync/"
 
 
-def test_without_a_position(user_client, user):
-    """A snapshot: the newest, by raised, and the active jobs."""
+def test_snapshot(user_client, user):
+    """Without a position: the newest notifications in the order of raised, and the active jobs."""
     notify(user, "first")
     notify(user, "second")
     active = job(user)
@@ -26,8 +26,7 @@ def test_without_a_position(user_client, user):
     assert (frame["unread"], [item["id"] for item in frame["jobs"]]) == (2, [str(active.pk)])
 
 
-def test_from_a_position(user_client, user):
-    """What followed, and nothing else."""
+def test_changes_since_a_position(user_client, user):
     for title in ("first", "second", "third"):
         notify(user, title)
     frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
@@ -38,19 +37,18 @@ def test_from_a_position(user_client, user):
 
 
 @pytest.mark.parametrize("query", [{"epoch": "another", "seq": 1}, {"seq": 1}, {"epoch": "x"}])
-def test_from_another_life(query, user_client, user):
-    """Another epoch, or half a position, starts from a snapshot."""
+def test_unusable_positions_get_a_snapshot(query, user_client, user):
+    """Another epoch, or only one of the two parameters."""
     notify(user, "note")
     assert user_client.get(SYNC, query).json()["reset"] is True
 
 
-def test_from_beyond_the_head(user_client, user):
-    """A position that never was starts from a snapshot."""
+def test_positions_beyond_the_head_get_a_snapshot(user_client, user):
     assert user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 7}).json()["reset"] is True
 
 
-def test_more_follows(user_client, user):
-    """At most 200 rows, and how to go on."""
+def test_changes_come_in_parts(user_client, user):
+    """A frame has at most 200 items, and ``more`` until the last one."""
     inbox.create_notifications([user.pk], "first")
     unnumbered(user.pk, 250)
     streams.number_pending()
@@ -60,23 +58,21 @@ def test_more_follows(user_client, user):
     assert (len(frame["items"]), frame["seq"], frame["more"], frame["jobs"]) == (50, 251, False, [])
 
 
-def test_a_snapshot_numbers_first(user_client, user):
-    """What a process left unnumbered is in the first snapshot."""
+def test_snapshot_numbers_pending_rows(user_client, user):
+    """Rows that another process has committed but not numbered are included."""
     unnumbered(user.pk, 1)
     frame = user_client.get(SYNC).json()
     assert (frame["seq"], len(frame["items"])) == (1, 1)
 
 
 @pytest.mark.parametrize("seq", ["x", "", "-1", "1.5", "1e3", "9007199254740992", "٣", "9" * 30])
-def test_a_bad_position(seq, user_client):
-    """422 that names the field."""
+def test_invalid_seq(seq, user_client):
     assert (
         assert_problem(user_client.get(SYNC, {"epoch": "e", "seq": seq}), 422)["errors"][0]["field"] == "seq"
     )
 
 
-def test_others_see_nothing(user_client, other_user):
-    """A stream is its user's own."""
+def test_changes_of_other_users_are_not_shown(user_client, other_user):
     notify(other_user, "theirs")
     job(other_user)
     frame = user_client.get(SYNC).json()

@@ -1,4 +1,4 @@
-"""Views that ask for jobs, as a project would write them: each makes a row of its own beside the job."""
+"""Views that return accepted(), as a project has them. Each creates a row of its own (a Group) beside the job."""
 
 from uuid import uuid4
 
@@ -19,127 +19,125 @@ def double(number=21):
     return number * 2
 
 
-def ask():
+def enqueue_double():
     Group.objects.create(name=f"beside the job {uuid4()}")
     return double.using(title="Double it").enqueue()
 
 
 @csrf_exempt
-def plain(request):
-    return accepted(request, ask)
+def sync_view(request):
+    return accepted(request, enqueue_double)
 
 
 @csrf_exempt
 @transaction.non_atomic_requests
-async def from_async(request):
-    return await aaccepted(request, ask)
+async def async_view(request):
+    return await aaccepted(request, enqueue_double)
 
 
-def with_csrf(request):
-    return accepted(request, ask)
+def csrf_protected_view(request):
+    return accepted(request, enqueue_double)
 
 
 @csrf_exempt
-def with_files(request):
-    """Reads its file before it asks, and again while it does."""
+def file_view(request):
+    """Read a part of the file before accepted(), and the rest in the function that enqueues."""
     file = request.FILES["file"]
-    before = file.read(3)
+    first_bytes = file.read(3)
 
-    def ask_with_file():
-        rest = file.read()
-        Group.objects.create(name=f"{before.decode()}|{rest[:100].decode()}|{len(rest)}")
+    def enqueue_with_file():
+        other_bytes = file.read()
+        Group.objects.create(name=f"{first_bytes.decode()}|{other_bytes[:100].decode()}|{len(other_bytes)}")
         return double.enqueue()
 
-    return accepted(request, ask_with_file)
+    return accepted(request, enqueue_with_file)
 
 
 @csrf_exempt
-def that_closes_its_file(request):
+def closed_file_view(request):
     request.FILES["file"].close()
-    return accepted(request, ask)
+    return accepted(request, enqueue_double)
 
 
 @csrf_exempt
-def with_own_key(request):
-    def ask_with_own_key():
+def own_key_view(request):
+    def enqueue_with_key():
         Group.objects.create(name=str(uuid4()))
         return double.using(key="own").enqueue()
 
-    return accepted(request, ask_with_own_key)
+    return accepted(request, enqueue_with_key)
 
 
 @csrf_exempt
-def the_same_job(request):
-    """Asks once, and then for what is there."""
-    there = Job.objects.first()
-    return accepted(
-        request, lambda: task_backends["default"].get_result(there.pk) if there else double.enqueue()
-    )
+def existing_job_view(request):
+    """Enqueue a job, and return the existing one from then on."""
+    job = Job.objects.first()
+    return accepted(request, lambda: task_backends["default"].get_result(job.pk) if job else double.enqueue())
 
 
 @csrf_exempt
-def for_bob(request):
-    def ask_for_bob():
+def other_owner_view(request):
+    def enqueue_for_bob():
         Group.objects.create(name=str(uuid4()))
         return double.using(owner=get_user_model().objects.get(username="bob")).enqueue()
 
-    return accepted(request, ask_for_bob)
+    return accepted(request, enqueue_for_bob)
 
 
 @csrf_exempt
-def as_a_batch(request):
-    def ask_for_many():
-        with batch(title="Two") as both:
+def batch_view(request):
+    def enqueue_batch():
+        with batch(title="Two") as jobs:
             double.enqueue(1)
             double.enqueue(2)
-        return both.result
+        return jobs.result
 
-    return accepted(request, ask_for_many)
+    return accepted(request, enqueue_batch)
 
 
 @csrf_exempt
-def many(request):
-    def ask_for_many():
+def many_jobs_view(request):
+    def enqueue_five():
         results = [double.enqueue() for _ in range(5)]
         return results[0]
 
-    return accepted(request, ask_for_many)
+    return accepted(request, enqueue_five)
 
 
 @csrf_exempt
-def that_is_refused(request):
+def refusing_view(request):
     return HttpResponse(status=422)
 
 
 @csrf_exempt
-def that_fails(request):
-    def ask_and_fail():
-        ask()
+def failing_view(request):
+    def enqueue_and_fail():
+        enqueue_double()
         raise ZeroDivisionError
 
-    return accepted(request, ask_and_fail)
+    return accepted(request, enqueue_and_fail)
 
 
 @csrf_exempt
-def that_has_read_it(request):
-    """Read as a stream: its bytes are gone."""
+def reading_view(request):
+    """Read the body as a stream, so that its bytes are gone."""
     request.read()
-    return accepted(request, ask)
+    return accepted(request, enqueue_double)
 
 
 urlpatterns = [
-    path("plain/", plain),
-    path("async/", from_async),
-    path("csrf/", with_csrf),
-    path("files/", with_files),
-    path("closed/", that_closes_its_file),
-    path("own-key/", with_own_key),
-    path("same/", the_same_job),
-    path("bob/", for_bob),
-    path("batch/", as_a_batch),
-    path("many/", many),
-    path("refused/", that_is_refused),
-    path("fails/", that_fails),
-    path("read/", that_has_read_it),
+    path("plain/", sync_view),
+    path("async/", async_view),
+    path("csrf/", csrf_protected_view),
+    path("files/", file_view),
+    path("closed/", closed_file_view),
+    path("own-key/", own_key_view),
+    path("same/", existing_job_view),
+    path("bob/", other_owner_view),
+    path("batch/", batch_view),
+    path("many/", many_jobs_view),
+    path("refused/", refusing_view),
+    path("fails/", failing_view),
+    path("read/", reading_view),
     path("", include("asyncsite.urls")),
 ]
