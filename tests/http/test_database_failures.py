@@ -1,4 +1,4 @@
-"""The database is away, full, or loses its answer while somebody asks: 503, and the job is accepted, or it is not."""
+"""The database is unavailable, full, or loses the answer to a COMMIT: 503, and the job is stored or not."""
 
 import pytest
 from django.contrib.auth.models import Group
@@ -15,39 +15,39 @@ from tests.http.test_idempotency import assert_replay, count_rows, post
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def assert_come_again(response):
+def assert_unavailable(response):
     assert_problem(response, 503)
     assert 0 < int(response["Retry-After"]) < 60
 
 
-def moved(settings):
-    """Point this process to another database; undone by the fixture."""
+def use_database(settings):
+    """Point this process to another database. The fixture restores the settings."""
     connection.close()
     connection.settings_dict.update(settings)
 
 
 @pytest.fixture
-def elsewhere():
+def other_database():
     before = dict(connection.settings_dict)
-    yield moved
+    yield use_database
     connection.close()
     connection.settings_dict.clear()
     connection.settings_dict.update(before)
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])
-def test_the_answer_to_the_commit_is_lost(path, user_client):
-    """The job is accepted, and will run. With its key the retry finds it."""
+def test_commit_without_an_answer(path, user_client):
+    """The job is stored and runs. A repeated request finds it by the key."""
     lose_the_answer(connection)
-    assert_come_again(post(user_client, path))
+    assert_unavailable(post(user_client, path))
     assert count_rows() == (1, 1)
     again = post(user_client, path)
     assert (again.status_code, again["Idempotency-Replayed"], count_rows()) == (202, "true", (1, 1))
     assert run_jobs() == 1
 
 
-def test_the_answer_is_lost_in_a_transaction_of_the_host(user_client, monkeypatch):
-    """Then it is the host's commit, and the host's answer; the retry finds the job all the same."""
+def test_commit_of_the_project_without_an_answer(user_client, monkeypatch):
+    """The COMMIT is the project's, and so is the 500. A repeated request finds the job by the key."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     lose_the_answer(connection)
     assert post(user_client).status_code == 500
@@ -55,22 +55,22 @@ def test_the_answer_is_lost_in_a_transaction_of_the_host(user_client, monkeypatc
     assert post(user_client)["Idempotency-Replayed"] == "true"
 
 
-def test_the_disk_is_full(user_client, disk, elsewhere):  # noqa: F811
-    """Nothing is accepted, and what is there can be read; with room again the same request is."""
+def test_disk_full(user_client, disk, other_database):  # noqa: F811
+    """503 and nothing is stored, but jobs can be read. With free space the same request succeeds."""
     if connection.vendor != "sqlite":
         pytest.skip("It is SQLite's disk.")
     place = disk / "site.sqlite3"
     with connection.cursor() as cursor:  # without the room that larger tests have left in the file
         cursor.execute("VACUUM INTO %s", [str(place)])
-    elsewhere({"NAME": str(place)})
+    other_database({"NAME": str(place)})
     there = post(user_client, key={}).json()
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or there is room in its log
     filler = fill(disk)
     for path in ("/plain/", "/async/"):
-        assert_come_again(post(user_client, path))
+        assert_unavailable(post(user_client, path))
     assert user_client.get(there["links"]["self"]).json()["id"] == there["id"]
-    assert_come_again(user_client.post(there["links"]["cancel"]))
+    assert_unavailable(user_client.post(there["links"]["cancel"]))
     assert count_rows() == (1, 1)
     filler.unlink()
     first = post(user_client)
@@ -80,16 +80,16 @@ def test_the_disk_is_full(user_client, disk, elsewhere):  # noqa: F811
     assert_replay(first, post(user_client))
 
 
-def test_the_database_is_away(user_client, elsewhere):
-    """503 also where it cannot be seen who asks, for programs and for people; when it is back, all is as before."""
+def test_database_unavailable(user_client, other_database):
+    """503 for the API and for pages, also when the user cannot be read. Later requests succeed."""
     sqlite = connection.vendor == "sqlite"
     before = dict(connection.settings_dict)
-    elsewhere({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})
+    other_database({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})
     for path in ("/plain/", "/async/", "/reports/"):
-        assert_come_again(post(user_client, path))
+        assert_unavailable(post(user_client, path))
     for path in ("jobs/", "notifications/", "sync/", "events/", "jobs/00000000-0000-0000-0000-000000000000/"):
-        assert_come_again(user_client.get(f"/notifications/api/{path}"))
-    assert_come_again(user_client.post("/notifications/api/notifications/read/", {}, "application/json"))
+        assert_unavailable(user_client.get(f"/notifications/api/{path}"))
+    assert_unavailable(user_client.post("/notifications/api/notifications/read/", {}, "application/json"))
     assert user_client.get("/reports/", headers=BROWSER).status_code == 503
     connection.settings_dict.update(before)
     connection.close()

@@ -293,7 +293,7 @@ def test_under_atomic_requests(transactional_db, user_client, monkeypatch):
     assert_replay(post(user_client), post(user_client))
 
 
-@pytest.mark.parametrize("owned", [True, False])
+@pytest.mark.parametrize("has_owner", [True, False])
 def test_key_lookup_uses_an_index(has_owner, user):
     """For jobs with and without an owner."""
     with CaptureQueriesContext(connection) as captured:

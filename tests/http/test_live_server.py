@@ -1,4 +1,4 @@
-"""By a real Daphne: what a test client cannot send, and what waiting does to others."""
+"""HTTP by a real Daphne: malformed requests, waiting requests, and the examples of the documentation."""
 
 import http.client
 import json
@@ -18,15 +18,15 @@ API = "/notifications/api/"
 DOCS = ROOT / "docs"
 
 
-class Person:
-    """Somebody with a session, who asks on connections of their own."""
+class SessionClient:
+    """A signed-in client that opens a connection for each request."""
 
     def __init__(self, site, name="demo"):
         self.port = site.port
         self.cookies = {}
-        self.ask("GET", "/accounts/login/")
+        self.send("GET", "/accounts/login/")
         form = {"username": name, "password": name, "csrfmiddlewaretoken": self.cookies["csrftoken"]}
-        response = self.ask(
+        response = self.send(
             "POST",
             "/accounts/login/",
             urllib.parse.urlencode(form),
@@ -38,7 +38,7 @@ class Person:
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         return {"Cookie": cookies, "X-CSRFToken": self.cookies.get("csrftoken", "")}
 
-    def ask(self, method, path, body=None, headers=()):
+    def send(self, method, path, body=None, headers=()):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body, {**self.headers(), **dict(headers)})
         response = connection.getresponse()
@@ -48,42 +48,42 @@ class Person:
             self.cookies[name] = value
         return response
 
-    def report(self, urls, **headers):
+    def post_report(self, urls, **headers):
         body = json.dumps({"urls": urls})
         headers = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
-        return self.ask("POST", "/reports/", body, headers)
+        return self.send("POST", "/reports/", body, headers)
 
-    def raw(self, head, body=b"", *, whole=True):
-        """Send bytes, with the session's cookies, and return the status of the answer; None for none.
+    def send_bytes(self, head, body=b"", *, is_complete=True):
+        """Send bytes with the session's cookies. Return the status of the response, None without one.
 
-        What is not ``whole`` is ended by the client, or the server would wait for more.
+        The client ends a request that is not complete, because the server would wait for the rest.
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
-            own = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
+            headers_text = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
             response = b""
             with (
-                nullcontext() if whole else suppress(ConnectionError)
+                nullcontext() if is_complete else suppress(ConnectionError)
             ):  # the server may hang up at any moment
-                connection.sendall(head.replace(b"OWN\r\n", own.encode()) + b"\r\n" + body)
-                if not whole:
+                connection.sendall(head.replace(b"OWN\r\n", headers_text.encode()) + b"\r\n" + body)
+                if not is_complete:
                     with suppress(OSError):
                         connection.shutdown(socket.SHUT_WR)
-                while b"\r\n" not in response and (some := connection.recv(65536)):
-                    response += some
+                while b"\r\n" not in response and (chunk := connection.recv(65536)):
+                    response += chunk
         return int(response.split(b" ", 2)[1]) if response else None
 
 
 @pytest.fixture
-def person(site_server):
-    return Person(site_server)
+def session_client(site_server):
+    return SessionClient(site_server)
 
 
 def head(path=b"/notifications/api/jobs/", *lines, method=b"GET", version=b"HTTP/1.1"):
     return b"\r\n".join([b"%s %s %s" % (method, path, version), b"Host: 127.0.0.1", *lines, b"OWN", b""])
 
 
-#: Name, what is sent, and statuses that may be answered; None: nothing, the connection is closed.
-RAW = [
+#: Name, head of the request, and the statuses that are allowed. None: the connection is closed without a response.
+REQUESTS = [
     ("a whole request", head(), {200}),
     ("HTTP/1.0", head(version=b"HTTP/1.0"), {200}),
     ("no Host", b"GET /notifications/api/jobs/ HTTP/1.1\r\nOWN\r\n", {200, 400}),
@@ -123,44 +123,44 @@ RAW = [
 ]
 
 
-def test_what_no_client_sends(person, site_server):
-    """Refused by the server or answered by the app, never with 500; nothing is stored, and the next one is answered."""
-    wrong = {}
-    for name, sent, statuses in RAW:
+def test_malformed_requests(session_client, site_server):
+    """The server or the app refuses them, never with 500. Nothing is stored, and later requests succeed."""
+    unexpected = {}
+    for name, head_bytes, statuses in REQUESTS:
         body = b"zz\r\nnonsense" if name == "broken chunks" else b""
-        got = person.raw(sent, body, whole=None not in statuses)
-        if got not in statuses:
-            wrong[name] = got
-    assert not wrong
+        status = session_client.send_bytes(head_bytes, body, is_complete=None not in statuses)
+        if status not in statuses:
+            unexpected[name] = status
+    assert not unexpected
     assert site_server.rows("SELECT count(*) FROM notifications_job") == [(0,)]
-    assert person.ask("GET", f"{API}jobs/").status == 200
+    assert session_client.send("GET", f"{API}jobs/").status == 200
     assert "Internal Server Error" not in site_server.web.output, site_server.web.output
 
 
-def test_waiting_and_asking_again(person, site_server):
-    """200 when the job is done; the same request again is the same report; others are answered while somebody waits."""
+def test_wait_and_replay(session_client, site_server):
+    """200 when the job is done. A repeated request is a replay."""
     url = f"{site_server.url}/upstream/ok"
-    first = person.report([url], Prefer="wait=20", Idempotency_Key="k")
+    first = session_client.post_report([url], Prefer="wait=20", Idempotency_Key="k")
     job = json.loads(first.body)
     assert (first.status, job["done"], first.headers["Preference-Applied"]) == (200, True, "wait=20"), (
         first.body
     )
-    again = person.report([url], Prefer="wait=20", Idempotency_Key="k")
+    again = session_client.post_report([url], Prefer="wait=20", Idempotency_Key="k")
     assert (again.status, again.headers["Idempotency-Replayed"]) == (200, "true")
     assert again.headers["Content-Location"] == first.headers["Content-Location"] == job["links"]["self"]
-    assert person.report([url, url], Idempotency_Key="k").status == 422
+    assert session_client.post_report([url, url], Idempotency_Key="k").status == 422
     assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
 
 
-def test_the_client_of_the_documentation(person, site_server):
-    """It asks, waits and returns what the task returned; of a job that failed it raises the error."""
+def test_documented_client(session_client, site_server):
+    """It enqueues, waits and returns the result. For a refused request it raises the error."""
     recipe = re.search(
         r"^## A client$.*?^```python\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S
     )[1]
     data = {}
     exec(recipe, data)
     with data["requests"].Session() as session:
-        session.headers.update(person.headers())
+        session.headers.update(session_client.headers())
         url = f"{site_server.url}/upstream/ok"
         assert data["run"](session, f"{site_server.url}/reports/", urls=[url]) is not None
         with pytest.raises(data["requests"].HTTPError, match="422"):
@@ -168,27 +168,29 @@ def test_the_client_of_the_documentation(person, site_server):
     assert site_server.rows("SELECT count(*) FROM asyncsite_report") == [(1,)]
 
 
-def test_who_goes_while_a_sync_view_waits(person, site_server):
-    """Keeps nobody up: others are answered before the job is done, which goes on."""
+def test_client_disconnects_while_a_sync_view_waits(session_client, site_server):
+    """Other requests are answered before the job is done, and the job continues."""
     body = json.dumps({"urls": [f"{site_server.url}/upstream/slow?s=20"]}).encode()
     with socket.create_connection(("127.0.0.1", site_server.port), timeout=60) as connection:
-        own = "".join(f"{name}: {value}\r\n" for name, value in person.headers().items()).encode()
+        headers_text = "".join(
+            f"{name}: {value}\r\n" for name, value in session_client.headers().items()
+        ).encode()
         connection.sendall(
             b"POST /reports/ HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=20\r\nContent-Type: application/json\r\n"
-            + own
+            + headers_text
             + b"Content-Length: %d\r\n\r\n" % len(body)
             + body
         )
         state = "SELECT state FROM notifications_job"
         wait_until(lambda: site_server.rows(state) == [("running",)], what="the job to run")
     for _ in range(3):
-        assert person.ask("GET", f"{API}jobs/").status == 200
+        assert session_client.send("GET", f"{API}jobs/").status == 200
     assert site_server.rows(state) == [("running",)]
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not there")
-def test_the_shell_of_the_documentation(site_server, tmp_path):
-    """It signs in and asks, as it stands in the page, but for the address and the seconds."""
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_documented_shell_commands(site_server, tmp_path):
+    """They sign in and enqueue. Only the URL and the seconds are changed."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "reference/http.md").read_text(), re.M | re.S)
     script = "".join(blocks).replace("http://127.0.0.1:8000", site_server.url).replace("s=5", "s=0.01")
     data = subprocess.run(["sh", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the code does: paths, methods, keys, choices and limits."""
+"""The OpenAPI document matches the code: paths, methods, keys, choices and limits."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
 def validator(name):
-    """Of a schema of the document, with what it refers to."""
+    """Return a validator for a schema of the document."""
     return jsonschema_rs.Draft202012Validator(
         {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}, validate_formats=True
     )
@@ -37,8 +37,8 @@ def notification(**fields):
 
 
 def job(**fields):
-    made = {"id": uuid7(), "task_path": "app.task", "title": "Export", "version": 1, "state": "queued"}
-    return Job(**made | {"max_attempts": 3, "attempt": 0, "created_at": NOW} | fields)
+    defaults = {"id": uuid7(), "task_path": "app.task", "title": "Export", "version": 1, "state": "queued"}
+    return Job(**defaults | {"max_attempts": 3, "attempt": 0, "created_at": NOW} | fields)
 
 
 def operations():
@@ -49,8 +49,8 @@ def operations():
     ]
 
 
-def test_the_document_is_valid_openapi():
-    """By the schema of OpenAPI 3.1, and each reference leads somewhere."""
+def test_document_is_valid():
+    """It conforms to OpenAPI 3.1, and its references and links resolve."""
     schemathesis.openapi.from_dict(DOCUMENT).validate()
     for schema in SCHEMAS.values():
         jsonschema_rs.meta.validate(schema)
@@ -61,33 +61,33 @@ def test_the_document_is_valid_openapi():
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(names)) == len(names)
     for _, _, operation in operations():
-        for answered in operation["responses"].values():
-            assert {link["operationId"] for link in answered.get("links", {}).values()} <= set(names)
+        for described in operation["responses"].values():
+            assert {link["operationId"] for link in described.get("links", {}).values()} <= set(names)
 
 
-def test_every_path_of_the_api_is_described():
-    """And no other: what is below api/ in the addresses of the app."""
-    there = set()
+def test_every_path_is_described():
+    """The paths are those of the URLconf below api/."""
+    paths = set()
     for pattern in urls.urlpatterns:
         if pattern.name and pattern.name.startswith("api-"):
-            there.add(re.sub(r"<uuid:id>", "{id}", str(pattern.pattern).removeprefix("api")))
-    assert there == set(DOCUMENT["paths"])
+            paths.add(re.sub(r"<uuid:id>", "{id}", str(pattern.pattern).removeprefix("api")))
+    assert paths == set(DOCUMENT["paths"])
 
 
 def test_every_method_is_described(user_client):
-    """The others answer 405 and say which there is."""
+    """Other methods get 405."""
     for path, methods in DOCUMENT["paths"].items():
-        address = "/notifications/api" + path.replace("{id}", str(uuid7()))
+        url = "/notifications/api" + path.replace("{id}", str(uuid7()))
         for method in ("get", "post", "put", "patch", "delete", "options"):
-            status = user_client.generic(method.upper(), address).status_code
+            status = user_client.generic(method.upper(), url).status_code
             assert (status != 405) == (method in methods), (method, path)
 
 
-def test_who_needs_to_be_signed_in():
-    """All of them, but those that say so; and a session changes nothing without its CSRF token."""
+def test_authentication_is_described():
+    """Operations without security are public. POST needs a CSRF token."""
     for path, method, operation in operations():
-        address = "/notifications/api" + path.replace("{id}", str(uuid7()))
-        response = getattr(Client(), method)(address, content_type="application/json")
+        url = "/notifications/api" + path.replace("{id}", str(uuid7()))
+        response = getattr(Client(), method)(url, content_type="application/json")
         public = operation.get("security") == []
         expected = 200 if public else 204 if path == "/events/" else 401
         assert response.status_code == expected, path
@@ -107,8 +107,8 @@ def test_who_needs_to_be_signed_in():
     ],
     ids=range(7),
 )  # fmt: skip
-def test_items_are_as_described(name, row):
-    """Exactly the keys that are sent, all of them required, here and in what is inside them."""
+def test_items_match_their_schemas(name, row):
+    """Schemas have exactly the keys of the items, all of them required, also in nested objects."""
     item = json.loads(serializers.encode(serializers.serialize(row)))
     validator(name).validate(item)
     schema = SCHEMAS[name]
@@ -123,14 +123,14 @@ def test_items_are_as_described(name, row):
 
 
 @pytest.mark.parametrize("jobs", [None, []])
-def test_frames_are_as_described(jobs):
+def test_frames_match_their_schemas(jobs):
     frame = json.loads(frames.encode_unnumbered(frames.sync("e", None, 4, 2, [], jobs)))
     validator("Sync").validate(frame)
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 
 
-def test_answers_are_as_described(user_client):
-    """What each list, a mark and a problem hold."""
+def test_responses_match_their_schemas(user_client):
+    """Of each list, a mark and a problem."""
     marked = user_client.post(
         "/notifications/api/notifications/read/", {"up_to": 0}, content_type="application/json"
     )
@@ -145,8 +145,7 @@ def test_answers_are_as_described(user_client):
         assert list(SCHEMAS[name]["properties"]) == list(response.json()), name
 
 
-def test_choices_and_limits_are_those_of_the_code():
-    """As a reader of the document meets them."""
+def test_choices_and_limits_match_the_code():
     job, note = SCHEMAS["Job"]["properties"], SCHEMAS["Notification"]["properties"]
     assert job["state"]["enum"] == ["queued", "running", "succeeded", "failed", "cancelled"]
     assert note["level"]["enum"] == ["info", "success", "warning", "error"]
@@ -168,22 +167,22 @@ def test_choices_and_limits_are_those_of_the_code():
     )
 
 
-def test_it_is_served_to_everybody():
-    """With where it is mounted, and once to those who have it."""
+def test_document_is_public():
+    """It has an ETag, and names the path at which the app is mounted."""
     user_client = Client()
-    address = reverse("notifications:api-openapi")
-    assert address == "/notifications/api/openapi.json"
-    response = user_client.get(address)
+    url = reverse("notifications:api-openapi")
+    assert url == "/notifications/api/openapi.json"
+    response = user_client.get(url)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.json() == DOCUMENT and response.json()["servers"] == [{"url": "/notifications/api"}]
-    again = user_client.get(address, headers={"if-none-match": response.headers["etag"]})
+    again = user_client.get(url, headers={"if-none-match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert user_client.head(address).status_code == 200
-    refused = user_client.post(address)
+    assert user_client.head(url).status_code == 200
+    refused = user_client.post(url)
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_it_names_the_cookie_and_the_header_of_the_project(settings):
+def test_cookie_and_header_of_the_project(settings):
     settings.SESSION_COOKIE_NAME, settings.CSRF_HEADER_NAME = "sid", "HTTP_X_TOKEN"
     schemes = Client().get("/notifications/api/openapi.json").json()["components"]["securitySchemes"]
     assert (schemes["session"]["name"], schemes["csrf"]["name"]) == ("sid", "X-Token")

@@ -1,4 +1,4 @@
-"""Pages of lists: whatever comes, goes or changes between two of them, none is shown twice and none passed over."""
+"""Pages of lists: rows that change between two pages are neither repeated nor skipped."""
 
 import pytest
 from django.test import Client
@@ -10,14 +10,14 @@ from tests.data.rows import job
 from tests.http.conftest import assert_problem
 from tests.realtime.rows import finish
 
-JOBS, NOTICES = "/notifications/api/jobs/", "/notifications/api/notifications/"
+JOBS, NOTIFICATIONS = "/notifications/api/jobs/", "/notifications/api/notifications/"
 
-#: For tests in which notifications are numbered, which they are after a commit.
-numbered = pytest.mark.django_db(transaction=True)
+#: For tests with notifications, which are numbered after a commit.
+with_commits = pytest.mark.django_db(transaction=True)
 
 
 def pages(client, url, between, **query):
-    """Ids of all items, page by page; ``between`` is called after each page with its number."""
+    """Return the ids of all items, page by page. ``between`` is called with the page number after each page."""
     found, after = [], None
     for number in range(100):
         data = client.get(
@@ -28,117 +28,116 @@ def pages(client, url, between, **query):
         if after is None:
             return found
         between(number)
-    raise AssertionError("It does not end.")
+    raise AssertionError("The list has more than 100 pages.")
 
 
-def flat(pages):
+def flatten(pages):
     return [id for page in pages for id in page]
 
 
-def test_jobs_that_come_meanwhile(user_client, user):
-    """They are newer than what was shown: the pages go on where they were."""
-    there = [str(job(user).pk) for _ in range(10)][::-1]
-    assert flat(pages(user_client, JOBS, lambda number: job(user))) == there
+def test_jobs_enqueued_between_pages(user_client, user):
+    """New jobs come before the first page, so the following pages do not shift."""
+    ids = [str(job(user).pk) for _ in range(10)][::-1]
+    assert flatten(pages(user_client, JOBS, lambda number: job(user))) == ids
 
 
-def test_jobs_that_change_meanwhile(user_client, user):
-    """Running, done, with a number: each keeps its place."""
-    there = [job(user) for _ in range(10)]
-    done = iter(there[::-1])
+def test_jobs_changed_between_pages(user_client, user):
+    """Jobs keep their place when they finish."""
+    ids = [job(user) for _ in range(10)]
+    done = iter(ids[::-1])
     found = pages(user_client, JOBS, lambda number: finish(next(done)))
-    assert flat(found) == [str(row.pk) for row in there[::-1]]
+    assert flatten(found) == [str(row.pk) for row in ids[::-1]]
 
 
-def test_jobs_that_go_meanwhile(user_client, user):
-    """Also the one at which the next page begins."""
-    there = [str(job(user).pk) for _ in range(10)][::-1]
-    found = pages(user_client, JOBS, lambda number: Job.objects.filter(pk=there[3 * number + 2]).delete())
-    assert flat(found) == there
+def test_jobs_deleted_between_pages(user_client, user):
+    """Also when the last job of a page, where the next one continues, is deleted."""
+    ids = [str(job(user).pk) for _ in range(10)][::-1]
+    found = pages(user_client, JOBS, lambda number: Job.objects.filter(pk=ids[3 * number + 2]).delete())
+    assert flatten(found) == ids
 
 
-def test_jobs_of_a_state(user_client, user):
-    """Those that leave it are left out from then on, and the others stay."""
-    there = [job(user) for _ in range(9)]
-    finish(there[8])
-    gone = iter([there[0], there[1]])
-    found = flat(pages(user_client, JOBS, lambda number: finish(next(gone)), state="queued"))
-    assert found == [str(row.pk) for row in there[7:1:-1]]
+def test_jobs_that_leave_the_state(user_client, user):
+    """They are left out from then on, and no other job is skipped."""
+    ids = [job(user) for _ in range(9)]
+    finish(ids[8])
+    gone = iter([ids[0], ids[1]])
+    found = flatten(pages(user_client, JOBS, lambda number: finish(next(gone)), state="queued"))
+    assert found == [str(row.pk) for row in ids[7:1:-1]]
 
 
-@numbered
-def test_notifications_that_come_meanwhile(user_client, user):
-    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
-    assert flat(pages(user_client, NOTICES, lambda number: notify(user, "new"))) == there
+@with_commits
+def test_notifications_created_between_pages(user_client, user):
+    ids = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
+    assert flatten(pages(user_client, NOTIFICATIONS, lambda number: notify(user, "new"))) == ids
 
 
-@numbered
-def test_notifications_that_are_read_meanwhile(user_client, user):
-    """They get a new seq, and keep their place: it is ``raised`` that orders."""
-    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
+@with_commits
+def test_notifications_read_between_pages(user_client, user):
+    """They get a new seq but keep their place, because the order is that of ``raised``."""
+    ids = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
 
     def read(number):
-        inbox.mark(user.pk, "read", 10, [Notification.objects.get(pk=there[9 - number]).pk])
+        inbox.mark(user.pk, "read", 10, [Notification.objects.get(pk=ids[9 - number]).pk])
 
-    assert flat(pages(user_client, NOTICES, read)) == there
+    assert flatten(pages(user_client, NOTIFICATIONS, read)) == ids
 
 
-@numbered
-def test_notifications_that_are_archived_meanwhile(user_client, user):
-    """Those that were not shown yet are left out, and nothing else."""
-    there = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
+@with_commits
+def test_notifications_archived_between_pages(user_client, user):
+    """Those that come later are left out, and no other one is skipped."""
+    ids = [str(notify(user, "note")[0]) for _ in range(10)][::-1]
     found = pages(
-        user_client, NOTICES, lambda number: inbox.mark(user.pk, "archive", 10, [there[number], there[9]])
+        user_client, NOTIFICATIONS, lambda number: inbox.mark(user.pk, "archive", 10, [ids[number], ids[9]])
     )
-    assert flat(found) == there[:9]
+    assert flatten(found) == ids[:9]
 
 
-@numbered
+@with_commits
 @pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (2, [2]), (3, [3]), (4, [3, 1]), (6, [3, 3])])
 def test_the_last_page(count, sizes, user_client, user):
-    """It says so, also where it is full: there is no empty one after it."""
+    """``next`` is null on the last page, also if it is full: no empty page follows."""
     for _ in range(count):
         job(user)
         notify(user, "note")
-    for url in (JOBS, NOTICES):
+    for url in (JOBS, NOTIFICATIONS):
         assert [len(page) for page in pages(user_client, url, lambda number: None)] == sizes
 
 
-def test_a_cursor_of_somebody_else(user_client, user, other_user):
-    """It is a place in time, and shows nothing of theirs."""
+def test_cursor_of_another_user(user_client, user, other_user):
+    """A cursor is a position only, and shows no jobs of that user."""
     _, mine, theirs = job(other_user), job(user), job(other_user)
     data = user_client.get(JOBS, {"after": str(theirs.pk)}).json()
     assert [item["id"] for item in data["items"]] == [str(mine.pk)]
 
 
-def depends_on(response):
+def vary_of(response):
     return {name.strip() for name in response["Vary"].split(",")}
 
 
 class TestHeaders:
-    """What caches and clients are told."""
+    """Headers for caches and clients."""
 
     @pytest.fixture
     def mine(self, user):
         return job(user)
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
-    def test_nothing_is_kept_and_on_what_it_depends(self, tail, user_client, mine):
+    def test_no_store_and_vary(self, tail, user_client, mine):
         response = user_client.get(f"/notifications/api/{tail.format(mine.pk)}")
         assert response.status_code == 200
         assert response["Cache-Control"] == "no-store"
-        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}
+        assert vary_of(response) >= {"Accept", "Cookie", "Prefer"}
 
     @pytest.mark.parametrize("tail", ["jobs/", "jobs/{}/", "notifications/", "sync/"])
-    def test_head_says_what_get_does(self, tail, user_client, mine):
-        """The same headers, no body."""
+    def test_head_has_the_headers_of_get(self, tail, user_client, mine):
         url = f"/notifications/api/{tail.format(mine.pk)}"
         get, head = user_client.get(url), user_client.head(url)
         assert (head.status_code, head.content) == (200, b"")
         for name in ("ETag", "Cache-Control", "Vary", "Content-Type", "Retry-After"):
             assert head.headers.get(name) == get.headers.get(name), name
 
-    def test_a_job_that_has_not_changed(self, user_client, mine):
-        """304 has the headers that 200 has, but those of the body."""
+    def test_not_modified(self, user_client, mine):
+        """304 has the headers of 200 except those of the body."""
         url = f"/notifications/api/jobs/{mine.pk}/"
         whole = user_client.get(url)
         known = user_client.get(url, headers={"If-None-Match": whole["ETag"]})
@@ -146,7 +145,7 @@ class TestHeaders:
         for name in ("ETag", "Cache-Control", "Vary", "Retry-After"):
             assert known[name] == whole[name], name
 
-    def test_its_tag_changes_with_each_change(self, user_client, mine):
+    def test_etag_changes_with_the_job(self, user_client, mine):
         tags = []
         for change in (lambda: None, lambda: finish(mine)):
             change()
@@ -154,13 +153,13 @@ class TestHeaders:
         assert len(set(tags)) == 2 and all(tag.startswith('"') for tag in tags)
 
     @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-    def test_an_accepted_one(self, accept, user_client):
-        """Also the way to a page: the back button must not find it in a cache and ask for nothing."""
+    def test_accepted(self, accept, user_client):
+        """Redirects are not cached either: the back button must not find one that enqueues nothing."""
         response = user_client.post("/plain/", headers={"Accept": accept})
         assert response.status_code in (202, 303) and response["Cache-Control"] == "no-store"
-        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}
+        assert vary_of(response) >= {"Accept", "Cookie", "Prefer"}
 
-    def test_an_error(self, db):
+    def test_problem(self, db):
         response = Client().get(JOBS)
         assert_problem(response, 401)
-        assert depends_on(response) >= {"Accept", "Cookie", "Prefer"}
+        assert vary_of(response) >= {"Accept", "Cookie", "Prefer"}

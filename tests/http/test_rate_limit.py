@@ -1,4 +1,4 @@
-"""How often a user may ask: 429, and when to come again."""
+"""``JOBS_PER_MINUTE``: how many requests of a user can enqueue jobs in a minute."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def three_a_minute(settings):
+def limit_to_three(settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
@@ -28,18 +28,18 @@ def post_once(client, path="/plain/", key=None):
     return post(client, path, key={"Idempotency-Key": key} if key else {})
 
 
-def age(seconds):
-    """Let all jobs be so many seconds older than they are."""
+def age_jobs(seconds):
+    """Make all jobs older by this many seconds."""
     for job in Job.objects.all():
         older = uuid.UUID(int=job.pk.int - (int(seconds * 1000) << 80))
         Job.objects.filter(pk=job.pk).update(id=older)
 
 
-def test_the_fourth_within_a_minute(user_client, other_user, client_of):
-    """Nothing of it is stored, and others are not in the way. It is told when one may be asked for."""
+def test_limit(user_client, other_user, client_of):
+    """429 with the seconds until the next request is allowed. Other users are not affected."""
     for _ in range(3):
         assert post_once(user_client).status_code == 202
-        age(10)
+        age_jobs(10)
     response = post_once(user_client)
     data = assert_problem(response, 429)
     assert 15 <= int(response["Retry-After"]) <= 30  # the first is 30 s old
@@ -48,13 +48,13 @@ def test_the_fourth_within_a_minute(user_client, other_user, client_of):
     )
     assert count_rows() == (3, 3)
     assert post_once(client_of(other_user)).status_code == 202
-    age(int(response["Retry-After"]))
+    age_jobs(int(response["Retry-After"]))
     assert post_once(user_client).status_code == 202
     assert_problem(post_once(user_client), 429)
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/async/", "/batch/"])
-def test_whatever_is_asked_for(path, user_client, user):
+def test_jobs_of_code_count(path, user_client, user):
     with requester(user):
         for _ in range(3):
             double.enqueue()
@@ -62,8 +62,8 @@ def test_whatever_is_asked_for(path, user_client, user):
     assert count_rows() == (3, 0)
 
 
-def test_a_replay_is_no_asking(user_client):
-    """Nor does it count."""
+def test_replays_are_not_limited(user_client):
+    """They do not count either."""
     for key in "abc":
         post_once(user_client, key=key)
     assert_problem(post_once(user_client, key="d"), 429)
@@ -71,38 +71,37 @@ def test_a_replay_is_no_asking(user_client):
         assert post_once(user_client, key=key)["Idempotency-Replayed"] == "true"
 
 
-def test_nobody_is_not_counted():
-    """As with active jobs: the limits are those of users."""
+def test_anonymous_requests_are_not_limited():
+    """The limit is one of users, as that of active jobs."""
     for _ in range(5):
         assert post_once(Client()).status_code == 202
 
 
-def test_code_is_never_refused(user_client, user):
-    """Only requests are."""
+def test_code_is_not_limited(user_client, user):
     with requester(user):
         for _ in range(5):
             double.enqueue()
     assert Job.objects.count() == 5
 
 
-def test_one_request_may_ask_for_many(user_client):
-    """It is asked once whether it may: a request that was refused for its own jobs would be for ever."""
+def test_one_request_can_enqueue_several_jobs(user_client):
+    """The limit is checked once in a request. Otherwise a request with many jobs could never succeed."""
     for _ in range(2):
         assert post_once(user_client).status_code == 202
     assert post_once(user_client, "/many/").status_code == 202
     assert Job.objects.count() == 7
 
 
-def test_too_many_active_ones_are_told_first(user_client, settings):
-    """To wait a minute would not help."""
+def test_limit_of_active_jobs_comes_first(user_client, settings):
+    """Waiting for a minute would not help."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 3}
     for _ in range(3):
         post_once(user_client)
     assert "3 active jobs" in assert_problem(post_once(user_client), 429)["detail"]
 
 
-def test_it_is_read_from_an_index(user):
-    """Of the user's jobs only those of the last minute."""
+def test_query_uses_an_index(user):
+    """It reads the user's jobs of the last minute only."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
@@ -115,6 +114,6 @@ def test_it_is_read_from_an_index(user):
             assert "notifications_job_user" in plan and "Index Cond" in plan, plan
 
 
-def test_the_error_outlives_a_process():
+def test_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(JobRateExceeded(3, 7)))
     assert (str(error), error.retry_after) == ("3 jobs were asked for within a minute. Ask again in 7 s.", 7)
