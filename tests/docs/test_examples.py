@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from channels.testing import WebsocketCommunicator
+from django.urls import path
 
 from asyncsite.calls import CallResult
 from asyncsite.service_urls import SQLITE_OPTIONS
@@ -171,3 +174,23 @@ def test_the_receiver_of_the_example_enqueues_a_mail(run_jobs, django_user_model
     assert run_jobs() == 1
     assert [mail.subject for mail in mailoutbox] == ["The import has stopped"]
     assert Notification.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_channels_routing_reaches_both_consumers(monkeypatch):
+    """The project's own WebSocket and the app's, in the application of the example."""
+
+    async def own_consumer(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    routing = ModuleType("mysite.routing")
+    routing.websocket_urlpatterns = [path("ws/own/", own_consumer)]
+    monkeypatch.setitem(sys.modules, "mysite", ModuleType("mysite"))
+    monkeypatch.setitem(sys.modules, "mysite.routing", routing)
+    [example] = blocks(DOCS / "how-to/channels.md", "python")
+    exec(example, names := {})
+    own = WebsocketCommunicator(names["application"], "/ws/own/")
+    assert await own.connect() == (True, None)
+    notifications = WebsocketCommunicator(names["application"], "/ws/notifications/")
+    assert await notifications.connect() == (False, 4403)  # no Origin, no session
