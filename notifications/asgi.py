@@ -60,7 +60,7 @@ class Application:
                 uvicorn_server.call_before_shutdown(uvicorn, self.hub.close_current_hub)
                 uvicorn_server.bound_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
-        traces.note(scope.get("headers", ()))
+        traces.set_from_headers(scope.get("headers", ()))
         self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
             server_task.remember_server_task()

@@ -182,7 +182,7 @@ class Job(models.Model):
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")
-    trace = models.CharField(max_length=800, blank=True, default="")  # see traces.as_text
+    trace = models.CharField(max_length=800, blank=True, default="")  # see traces.serialize
     idempotency_key = models.CharField(max_length=200, blank=True, default="")
     idempotency_hash = models.CharField(max_length=64, blank=True, default="")
     idempotency_expires_at = MomentField(null=True, blank=True)
@@ -337,7 +337,7 @@ class Ring(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     user = _user(null=True)
-    #: The process that rang (``ids.process``): it has heard it already.
+    #: The process that rang (``ids.process_number``): it has heard it already.
     origin = models.BigIntegerField(null=True)
 
     class Meta:

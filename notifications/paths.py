@@ -1,4 +1,4 @@
-"""Paths of the app, the same from every thread and process: a worker has no request to take them from."""
+"""URL paths of the app, for code without a request, as in a worker. They are the same in every thread and process."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from django.conf import settings
 from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_prefix
 from django.utils import translation
 
-_ANY = UUID(int=0)
+_PLACEHOLDER_ID = UUID(int=0)
 
 
 def job_page(id: UUID) -> str:
-    """Return the path of the page of a job, ``""`` where the app's URLs are not mounted."""
+    """Return the path of a job's page, ``""`` if the project does not include the app's URLs."""
     return job_path("job", id) or ""
 
 
 def job_path(name: str, id: UUID) -> str | None:
-    """Return the path of a URL of the app that names a job; None where the project does not have it.
+    """Return the path of the app's URL ``name`` for a job, None if the project does not include it.
 
-    It begins with ``FORCE_SCRIPT_NAME`` and is in the project's own language, not below the script name, nor in the
-    language, of some request.
+    It begins with ``FORCE_SCRIPT_NAME`` and is in ``LANGUAGE_CODE``, whatever the script name and language of the
+    current request are.
     """
     urlconf = getattr(settings, "ROOT_URLCONF", "")
     if not urlconf:
         return None
-    before, found, after = _parts(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
+    before, found, after = _split_path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
     return f"{before}{id}{after}" if found else None
 
 
 @lru_cache(maxsize=64)
-def _parts(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
+def _split_path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
+    """Return a URL's path before the job's id, the id, and the path after it. All are empty if there is no such URL."""
     prefix = get_script_prefix()
     set_script_prefix(script_name or "/")
     try:
         with translation.override(language):
-            return reverse(f"notifications:{name}", urlconf=urlconf, args=[_ANY]).partition(str(_ANY))
+            path: str = reverse(f"notifications:{name}", urlconf=urlconf, args=[_PLACEHOLDER_ID])
+            return path.partition(str(_PLACEHOLDER_ID))
     except NoReverseMatch:
         return "", "", ""
     finally:

@@ -146,7 +146,7 @@ def format_time(time: datetime | None) -> str | None:
     """Return a time in UTC as RFC 3339, with ``Z``."""
     if time is None:
         return None
-    return times.aware(time).isoformat().replace("+00:00", "Z")
+    return times.as_utc(time).isoformat().replace("+00:00", "Z")
 
 
 def _repair(row: Notification | Job) -> Notification | Job:

@@ -1,7 +1,7 @@
-"""Moments: aware and UTC in Python, UTC in the database, whatever ``USE_TZ`` of the project says.
+"""Times: aware and in UTC in Python, in UTC in the database, also in projects with ``USE_TZ = False``.
 
-With ``USE_TZ = False`` Django keeps local times. When clocks are set back or forward, a lease would hold an hour longer
-or be over at once.
+With ``USE_TZ = False`` Django stores local times. When clocks are set back or forward, a lease would last an hour
+longer or expire at once.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from django.utils import timezone
 
 
 def now() -> datetime:
-    """Return the time of this machine."""
-    # With USE_TZ = False Django's is local, and says nothing of which hour it is where clocks are set back.
+    """Return the current time of this machine."""
+    # With USE_TZ = False timezone.now() is a local time, which is ambiguous in the hour after clocks are set back.
     return timezone.now() if settings.USE_TZ else datetime.now(UTC)
 
 
-def aware(moment: datetime) -> datetime:
-    """Return a moment of the project's; without a time zone it is one of ``TIME_ZONE``."""
+def as_utc(moment: datetime) -> datetime:
+    """Return a time of the project in UTC. A naive one is taken to be in ``TIME_ZONE``."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.get_default_timezone())
     return moment.astimezone(UTC)
 
 
 def to_db(moment: datetime, db: Any) -> Any:
-    """Return an aware moment as the database takes it."""
+    """Return an aware time as a parameter for the database."""
     if settings.USE_TZ or db.vendor != "sqlite":
         return db.ops.adapt_datetimefield_value(moment)
     return str(moment.astimezone(UTC).replace(tzinfo=None))
 
 
 def from_db(moment: datetime, db: Any) -> datetime:
-    """Return a moment that the database gave, which with ``USE_TZ = False`` has no time zone."""
+    """Return a time from the database in UTC. With ``USE_TZ = False`` the database returns it naive."""
     if moment.tzinfo is not None:
         return moment
-    # PostgreSQL gives the time of its session's zone, with ``fold`` where it comes twice.
+    # PostgreSQL returns the time of the session's time zone, with ``fold`` set in the repeated hour.
     zone = UTC if db.vendor == "sqlite" else ZoneInfo(db.timezone_name)
     return moment.replace(tzinfo=zone).astimezone(UTC)
 
 
 class MomentField(models.DateTimeField):
-    """A DateTimeField whose values are aware and UTC, also with ``USE_TZ = False``."""
+    """A DateTimeField whose values are aware and in UTC, also with ``USE_TZ = False``."""
 
-    if TYPE_CHECKING:  # an attribute of an instance is its value
+    if TYPE_CHECKING:  # The attribute of an instance is the value.
 
         def __get__(self, instance: Any, owner: Any = None) -> Any: ...
         def __set__(self, instance: Any, value: Any) -> None: ...
 
     def get_prep_value(self, value: Any) -> Any:
         value = self.to_python(models.Field.get_prep_value(self, value))
-        return None if value is None else aware(value)
+        return None if value is None else as_utc(value)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         value = value if prepared else self.get_prep_value(value)

@@ -76,7 +76,7 @@ def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None
     if task is None:
         task = find_task(job.task_path)
         options = (job.priority, job.queue_name, job.run_after, job.backend)
-        run_after = task.run_after and times.aware(task.run_after)
+        run_after = task.run_after and times.as_utc(task.run_after)
         if options != (task.priority, task.queue_name, run_after, task.backend):
             # The queue or backend may be gone from the settings. The result is still of use without it.
             with suppress(InvalidTask, ImproperlyConfigured):
@@ -94,9 +94,8 @@ def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None
         if attempt.exception_class_path
     ]
     if job.state == Job.State.CANCELLED and not (errors and errors[-1].exception_class_path == CANCELLED):
-        errors.append(
-            TaskError(exception_class_path=CANCELLED, traceback="")
-        )  # It was queued, so it has no attempt with this error.
+        # The job was cancelled while it was queued, so no attempt has this error.
+        errors.append(TaskError(exception_class_path=CANCELLED, traceback=""))
     result = TaskResult(
         task=task,
         id=str(job.id),

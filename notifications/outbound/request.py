@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import __version__
-from notifications.traces import outgoing
+from notifications.traces import outbound_headers
 
 from . import idempotency
 from .body import Form, encode
@@ -129,7 +129,7 @@ def _validate_method(method: str) -> str:
 
 
 def _build_headers(headers: Headers | None, content_type: str) -> CIMultiDictProxy[str]:
-    trace_headers = outgoing()
+    trace_headers = outbound_headers()
     if not headers and not content_type and not trace_headers:
         return _DEFAULT_HEADERS
     merged = CIMultiDict(headers or {})

@@ -11,7 +11,7 @@ from typing import Any
 
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.db.user_keys import to_db
-from notifications.ids import process
+from notifications.ids import process_number
 from notifications.signals import rung
 
 #: Rows of ``Ring`` that are kept.
@@ -29,7 +29,7 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     db = connection()
     if db.vendor == "sqlite":
         rows = [to_db(user) for user in keys] + [None] * queue
-        row = f"(%s, {process()})"
+        row = f"(%s, {process_number()})"
         with db.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(rows))}",

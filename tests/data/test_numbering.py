@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.ids import process, uuid7
+from notifications.ids import process_number, uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Job, Notification, Ring, Stream
@@ -176,7 +176,7 @@ def test_ring_follows_the_commit(user):
     finally:
         rung.disconnect(hear)
     assert heard == [([user.pk], False, (1, 1)), ([user.pk], False, (2, 2))]
-    rows = [(user.pk, process())] * (2 if connection.vendor == "sqlite" else 0)
+    rows = [(user.pk, process_number())] * (2 if connection.vendor == "sqlite" else 0)
     assert list(Ring.objects.values_list("user", "origin")) == rows
 
 

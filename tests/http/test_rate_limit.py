@@ -44,7 +44,7 @@ def test_limit(user_client, other_user, client_of):
     data = assert_problem(response, 429)
     assert 15 <= int(response["Retry-After"]) <= 30  # the first is 30 s old
     assert (
-        data["detail"] == f"3 jobs were asked for within a minute. Ask again in {response['Retry-After']} s."
+        data["detail"] == f"3 jobs were enqueued within a minute. Try again in {response['Retry-After']} s."
     )
     assert count_rows() == (3, 3)
     assert post_once(client_of(other_user)).status_code == 202
@@ -116,4 +116,4 @@ def test_query_uses_an_index(user):
 
 def test_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(JobRateExceeded(3, 7)))
-    assert (str(error), error.retry_after) == ("3 jobs were asked for within a minute. Ask again in 7 s.", 7)
+    assert (str(error), error.retry_after) == ("3 jobs were enqueued within a minute. Try again in 7 s.", 7)

@@ -726,14 +726,14 @@ async def count_users_async():
 @task
 async def carry(then):
     """Say which trace is carried here, and in a job that is asked for here."""
-    seen.append((then, traces.carried()))
+    seen.append((then, traces.current_headers()))
     if then:
         await carry.aenqueue(then=False)
 
 
 @task
 def carry_sync(then):
-    seen.append((then, traces.carried()))
+    seen.append((then, traces.current_headers()))
     if then:
         carry_sync.enqueue(then=False)
 

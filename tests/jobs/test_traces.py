@@ -29,7 +29,7 @@ def test_from_the_request_to_the_job_and_its_own_jobs(telemetry, task, state):
     with outbound.tracing({"traceparent": PARENT, "tracestate": state}):
         task.enqueue(then=True)
     task.enqueue(then=False)
-    assert not traces.carried()
+    assert not traces.current_headers()
     run_jobs()
     expected = (("traceparent", PARENT), *([("tracestate", state)] if state else []))
     assert sorted(tasks.seen) == sorted([(True, expected), (False, expected), (False, ())])
@@ -51,6 +51,6 @@ def test_the_span_in_which_it_was_asked_for():
 
 @pytest.mark.parametrize("text", ["", "\n", "garbage", f"{PARENT}x\na=1"])
 def test_what_is_malformed_is_not_carried(text):
-    traces.carry(PARENT)
-    traces.carry(text)
-    assert traces.carried() == ()
+    traces.restore(PARENT)
+    traces.restore(text)
+    assert traces.current_headers() == ()

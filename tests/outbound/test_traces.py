@@ -64,8 +64,8 @@ async def test_malformed(upstream, without_telemetry, parent, state, expected):
     with outbound.tracing({"traceparent": parent, "tracestate": state}):
         assert await send(upstream) == (expected[0], None)
         assert (
-            dict(traces.carried()).get("traceparent"),
-            dict(traces.carried()).get("tracestate"),
+            dict(traces.current_headers()).get("traceparent"),
+            dict(traces.current_headers()).get("tracestate"),
         ) == expected
 
 
@@ -84,8 +84,8 @@ def test_scope():
     """The headers of an ASGI request are parsed; two traceparents are ignored."""
 
     def parse(*headers):
-        traces.note([(b"host", b"a"), *headers])
-        return traces.carried()
+        traces.set_from_headers([(b"host", b"a"), *headers])
+        return traces.current_headers()
 
     parent = (b"traceparent", PARENT.encode())
     assert parse(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
@@ -168,7 +168,7 @@ async def test_trace_of_a_request():
     carried = []
 
     async def django(scope, receive, send):
-        carried.append(traces.carried())
+        carried.append(traces.current_headers())
 
     application = Application(django)
     application.hub = SimpleNamespace(current_hub=lambda: None)

@@ -104,7 +104,7 @@ class Execution:
         set_current_execution(self)
         self.sync_threads, self.database_thread = sync_threads, database_thread
         set_running_job(self.claimed.owner, job.id)
-        traces.carry(job.trace)
+        traces.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection
-from notifications.ids import process
+from notifications.ids import process_number
 from notifications.realtime.doorbell import channel_layer, postgres, sqlite
 from notifications.signals import rung
 
@@ -54,7 +54,7 @@ class Doorbell:
         self._listener: Listener | None = None
         #: When to retry the start of missing threads; None if none are missing.
         self._restart_at: float | None = None
-        self._origin = f"{process():x}"
+        self._origin = f"{process_number():x}"
         self._layer_publisher = channel_layer.LayerPublisher(self._origin)
         self._postgres_publisher = postgres.PostgresPublisher(self._origin)
         self._logged_transport = ""

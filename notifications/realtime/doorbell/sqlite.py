@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from notifications.db.threads import start
 from notifications.db.transactions import connection
-from notifications.ids import process
+from notifications.ids import process_number
 from notifications.models import Stream
 from notifications.realtime.doorbell.inotify import Inotify
 
@@ -118,7 +118,7 @@ class SqliteListener:
         if not rows:
             return
         to_python = Stream._meta.pk.target_field.to_python
-        users = {user for _, user, origin in rows if origin != process()}
+        users = {user for _, user, origin in rows if origin != process_number()}
         if users:
             # A row without a user rings for the job queue.
             self._on_ring([to_python(user) for user in users if user is not None], queue=None in users)

@@ -70,7 +70,7 @@ def test_each_owner_has_keys_of_their_own(demo, other):
 def test_another_task_or_other_arguments_are_refused(demo, options):
     enqueue(1, owner=demo)
     with pytest.raises(
-        IdempotencyKeyConflict, match="The key 'k' stands for another task or other arguments"
+        IdempotencyKeyConflict, match="The key 'k' was used for another task or other arguments"
     ) as refused:
         enqueue(*options.pop("args"), owner=demo, **options)
     assert isinstance(refused.value, ValueError)

@@ -53,7 +53,7 @@ def user(transactional_db):
 def as_other_process(monkeypatch):
     """Rings of this process look like those of another one: not signaled here, and with another origin."""
     monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
-    monkeypatch.setattr(streams.rings, "process", lambda: ids.process() + 1)
+    monkeypatch.setattr(streams.rings, "process_number", lambda: ids.process_number() + 1)
 
 
 def test_callbacks_are_called_after_commit(calls, user):
@@ -257,7 +257,7 @@ def test_forked_process_receives_its_own_rings(transactional_db):
     """It has none of the parent's threads, and an origin of its own."""
     bell = doorbell
     stop = bell.listen(Calls())
-    parent = ids.process()
+    parent = ids.process_number()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -269,7 +269,7 @@ def test_forked_process_receives_its_own_rings(transactional_db):
             deadline = time.monotonic() + 60
             while calls.users != {1, 2} and time.monotonic() < deadline:
                 time.sleep(0.005)
-            os.write(write, b"y" if calls.users == {1, 2} and ids.process() != parent else b"n")
+            os.write(write, b"y" if calls.users == {1, 2} and ids.process_number() != parent else b"n")
         finally:
             os._exit(0)
     os.close(write)
