@@ -1,4 +1,4 @@
-"""Identifiers ascend, so that the order of ids is the order in which rows were made."""
+"""Ids ascend, so that their order is the order in which rows were created."""
 
 import threading
 import time
@@ -8,8 +8,8 @@ from notifications import ids
 from notifications.ids import uuid7
 
 
-def test_it_is_a_uuid_version_7():
-    """RFC 9562: version, variant, and the milliseconds in front."""
+def test_version_variant_and_milliseconds():
+    """As RFC 9562 defines version 7."""
     before = time.time_ns() // 1_000_000
     made = uuid7()
     after = time.time_ns() // 1_000_000
@@ -17,22 +17,21 @@ def test_it_is_a_uuid_version_7():
     assert before <= made.int >> 80 <= after + 1
 
 
-def test_they_ascend():
-    """Many in one millisecond too, as numbers and as texts."""
+def test_ids_ascend():
+    """Also within a millisecond, as numbers and as strings."""
     made = [uuid7() for _ in range(20_000)]
     assert made == sorted(set(made))
     assert [str(id) for id in made] == sorted(str(id) for id in made)
 
 
-def test_they_ascend_when_the_clock_is_set_back(monkeypatch):
-    """A process never makes one below the last."""
+def test_ids_ascend_when_the_clock_is_set_back(monkeypatch):
     last = uuid7()
     monkeypatch.setattr(ids.time, "time_ns", lambda: 1_000_000_000)
     assert last < uuid7() < uuid7()
 
 
-def test_threads_never_share_one():
-    """Each thread's ids ascend, and all are different."""
+def test_ids_of_several_threads():
+    """Those of each thread ascend, and all are different."""
     made = [[] for _ in range(4)]
 
     def make(into):
@@ -43,11 +42,11 @@ def test_threads_never_share_one():
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(some == sorted(some) for some in made)
-    assert len({id for some in made for id in some}) == 20_000
+    assert all(ids == sorted(ids) for ids in made)
+    assert len({id for ids in made for id in ids}) == 20_000
 
 
-def test_they_cannot_be_guessed():
+def test_ids_cannot_be_guessed():
     """62 bits are random."""
     made = [uuid7().int & (1 << 62) - 1 for _ in range(100)]
     assert len(set(made)) == 100

@@ -1,4 +1,4 @@
-"""Moments with and without USE_TZ: aware in Python, UTC in the database, also while local times come twice."""
+"""Times with and without USE_TZ: aware in Python, UTC in the database, also in the repeated hour of a clock change."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,13 +17,13 @@ from tests.jobs import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
-#: Clocks went back in Berlin at 01:00 UTC of this day: 02:30 came twice.
-BACK = datetime(2025, 10, 26, 1, 0, tzinfo=UTC)
+#: Clocks were set back in Berlin at 01:00 UTC of this day, so 02:30 came twice.
+CLOCK_CHANGE = datetime(2025, 10, 26, 1, 0, tzinfo=UTC)
 
 
 @pytest.fixture
 def naive(transactional_db):
-    """A project without time zones, in Berlin."""
+    """A project in Berlin with USE_TZ = False."""
     connection.close()
     with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):
         yield
@@ -36,39 +36,38 @@ def either(request):
         request.getfixturevalue("naive")
 
 
-def test_moments_come_back_as_they_were(either):
-    """Also both of those that are the same local time."""
+def test_times_are_read_as_they_were_written(either):
+    """Also two times that are the same local time."""
     for minutes in (-90, -30, 30, 90):
-        moment = BACK + timedelta(minutes=minutes)
+        moment = CLOCK_CHANGE + timedelta(minutes=minutes)
         worker = Worker.objects.create(
             host="h", process="p", started_at=moment, lease_until=moment, concurrency=1
         )
-        kept = Worker.objects.get(pk=worker.pk)
-        assert kept.lease_until == moment
-        assert kept.lease_until.utcoffset() == timedelta(0)
+        stored = Worker.objects.get(pk=worker.pk)
+        assert stored.lease_until == moment
+        assert stored.lease_until.utcoffset() == timedelta(0)
         assert Worker.objects.filter(pk=worker.pk, lease_until__gte=moment).exists()
         assert not Worker.objects.filter(pk=worker.pk, lease_until__gt=moment).exists()
 
 
-def test_a_lease_is_as_long_when_clocks_go_back(either, monkeypatch):
-    """A worker that renewed before it is lost 20 s later, not an hour later."""
-    before = BACK - timedelta(seconds=5)
+def test_a_clock_change_does_not_extend_leases(either, monkeypatch):
+    """A worker that renewed before the change is lost 20 s later, not an hour later."""
+    before = CLOCK_CHANGE - timedelta(seconds=5)
     monkeypatch.setattr(times, "now", lambda: before)
     if connection.vendor == "sqlite":
         assert database_now() == before
     until = before + timedelta(seconds=20)
     Worker.objects.create(host="h", process="p", started_at=before, lease_until=until, concurrency=1)
-    assert Worker.objects.filter(lease_until__gte=BACK + timedelta(seconds=10)).exists()
-    assert not Worker.objects.filter(lease_until__gte=BACK + timedelta(seconds=20)).exists()
+    assert Worker.objects.filter(lease_until__gte=CLOCK_CHANGE + timedelta(seconds=10)).exists()
+    assert not Worker.objects.filter(lease_until__gte=CLOCK_CHANGE + timedelta(seconds=20)).exists()
 
 
-def test_the_clock_is_that_of_the_database(either):
-    """Aware, about now."""
+def test_the_database_clock_is_aware(either):
     assert abs(database_now() - datetime.now(UTC)) < timedelta(seconds=60)
 
 
 def test_doctor_and_a_job_without_time_zones(naive, django_user_model):
-    """The clock is compared, a delayed job of local time is due in time, and what is shown is UTC."""
+    """The clocks are compared, a delayed job with a local time becomes due in time, and times are shown in UTC."""
     assert database.check_clock().state == "ok"
     user = django_user_model.objects.create_user("ada")
     later = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
