@@ -1,7 +1,7 @@
-"""Reading rows of which one may have been damaged by another program.
+"""Read rows although another program may have damaged one of them.
 
-The app writes nothing that it cannot read. SQL by hand, an import or a restore may: text that is not UTF-8 in SQLite, a
-time that Python does not have. The driver then fails for the whole query, and with it everybody whose rows are in it.
+Manual SQL, an import or a restore may write values that cannot be read: text that is not UTF-8 in SQLite, a time that
+Python cannot represent. The driver then fails for the whole query, and so for every user whose rows are in it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ M = TypeVar("M", bound=models.Model)
 def read_rows(model: type[M], columns: Sequence[str], sql: str, params: Sequence[Any]) -> list[M]:
     """Return the rows of a query, which selects at least these columns, as instances of the model.
 
-    A column that cannot be read has its default instead, and its row is named in the log: no row is left out, so that
-    limits and positions are those of the query.
+    A value that cannot be read is replaced by the default of its field, and the row is logged. No row is left out,
+    because limits and positions depend on the number of rows.
     """
     try:
         return list(_raw(model, sql, params))
@@ -39,7 +39,7 @@ def read_rows(model: type[M], columns: Sequence[str], sql: str, params: Sequence
 
 
 def is_damage(exc: Exception) -> bool:
-    """Whether an error is about a value that was read, and not about the database."""
+    """Return whether an error is about a value that was read, and not about the database."""
     if isinstance(exc, OperationalError):
         return "Could not decode to UTF-8" in str(exc)
     return isinstance(exc, DataError | ValueError | OverflowError)
@@ -47,12 +47,12 @@ def is_damage(exc: Exception) -> bool:
 
 @lru_cache(maxsize=1_000)
 def log_damage(what: str, error: str) -> None:
-    """Log, once in this process, that something in the database cannot be read or sent."""
-    logger.warning("Damaged row: %s was not written by this app, and is shown without that: %s", what, error)
+    """Log, once in this process, that a row cannot be read or sent as it is."""
+    logger.warning("Damaged row, replaced a value by its default: %s: %s", what, error)
 
 
 def _read_row(model: type[M], columns: Sequence[str], id: Any) -> M | None:
-    """Return a row by its id, as the database has that: each column by itself if that is what it takes."""
+    """Return a row by its id, in the form of the database; if it is damaged, read column by column."""
     try:
         row = next(iter(_select(model, columns, id)), None)
     except Exception as exc:

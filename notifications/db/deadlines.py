@@ -1,10 +1,10 @@
-"""Deadlines for the app's own threads on PostgreSQL, whose server may fall silent without a reset.
+"""Time out database connections of the app's own threads on PostgreSQL.
 
-After a failover with dropped packets, a firewall that forgot the connection, or in front of a pooler that hangs, a
-client waits in ``recv()`` for 15 minutes by the defaults of the kernel, or for ever. The app's own threads give such a
-connection up after a few seconds, so that their next call makes a new one. On threads that run the project's code, jobs
-and receivers, answers may take as long as they like, and only lost packets are noticed. Connections of views stay as
-the project has configured them.
+After a failover with dropped packets, behind a firewall that dropped the connection, or with a pooler that hangs, a
+client waits in ``recv()`` for 15 minutes by the defaults of the kernel, or for ever. The app's own threads discard such
+a connection after ``ANSWER_SECONDS``, so that their next call opens a new one. Threads that run the project's code,
+jobs and receivers, have no limit for answers; only lost packets are noticed. Connections of views stay as the project
+has configured them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ logger = logging.getLogger("notifications.database")
 
 #: Seconds that PostgreSQL may take to answer. Longer than the 10 s for which a frozen process can hold a lock.
 ANSWER_SECONDS = 15.0
-#: libpq's options for connections of the app's own threads: seconds to connect, seconds of silence after which the
-#: kernel asks the other end, and milliseconds that sent data may stay unacknowledged.
+#: libpq's options for connections of the app's own threads. Timeouts are in seconds, ``tcp_user_timeout``, for which
+#: sent data may stay unacknowledged, in milliseconds.
 OPTIONS = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -38,7 +38,7 @@ OPTIONS = {
 
 
 class _Thread(threading.local):
-    """Whether its connections have the options, and how many seconds it waits for an answer; None: without end."""
+    """Whether connections of this thread have the options, and its limit in seconds for an answer (None: no limit)."""
 
     has_options = False
     seconds: float | None = None
@@ -48,10 +48,10 @@ _thread = _Thread()
 
 
 def limit_this_thread(seconds: float | None = None) -> None:
-    """Give up connections to PostgreSQL that leave this thread without an answer for ``seconds``.
+    """Close connections to PostgreSQL that do not answer this thread within ``seconds`` (``ANSWER_SECONDS``).
 
-    ``seconds`` is ``ANSWER_SECONDS`` by default. The thread must be the app's own: each of its connections is limited,
-    whatever its alias. Waiting for an answer then raises ``django.db.OperationalError``, and the connection is closed.
+    The call then raises ``django.db.OperationalError``. The thread must be the app's own, because all its connections
+    are limited, whatever their alias.
     """
     set_options_of_this_thread()
     _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
@@ -63,33 +63,35 @@ def set_options_of_this_thread() -> None:
         return
     _thread.has_options = True
     for alias in connections:
-        with contextlib.suppress(ImproperlyConfigured):  # its driver is not installed: it is not used here
+        with contextlib.suppress(
+            ImproperlyConfigured
+        ):  # its driver is not installed, so the alias is not used
             set_options(connections[alias])
 
 
 def set_options(db: BaseDatabaseWrapper) -> None:
-    """Set ``OPTIONS`` for the connections that ``db`` opens from now on. The project's own options win.
+    """Set ``OPTIONS`` for the connections that ``db`` opens from now on. The project's own options take precedence.
 
-    Connections of a Django pool are opened by the pool, as the project has configured it.
+    The connections of a pool of Django's are left as the project has configured them.
     """
     if db.vendor != "postgresql":
         return
     _limit_psycopg()
     options = db.settings_dict["OPTIONS"]
     if not options.get("pool"):
-        # A copy: the settings belong to the connections of all threads.
+        # A copy, because all threads share the settings.
         db.settings_dict = {**db.settings_dict, "OPTIONS": {**OPTIONS, **options}}
 
 
 @functools.cache
 def _limit_psycopg() -> None:
-    """Have psycopg obey the limit of the calling thread wherever a connection waits for the server.
+    """Make psycopg apply the limit of the calling thread wherever a connection waits for the server.
 
-    In the class, because a pool of Django's asks a connection for its health before it hands it out.
+    The class is patched, not an instance, because a pool of Django's checks connections before it hands them out.
     """
     try:
         from psycopg import Connection
-    except ImportError:  # psycopg2 waits inside libpq: there only the options help
+    except ImportError:  # psycopg2 waits inside libpq, where only the options apply
         return
     wait = Connection.wait
 
@@ -103,8 +105,8 @@ def _limit_psycopg() -> None:
 
 
 def _within(seconds: float, raw: Any, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Wrap a generator of psycopg's, which is resumed with a false value while the socket is not ready."""
-    silent_since = None
+    """Wrap a generator of psycopg's, which gets a false value while the socket is not ready, with a limit."""
+    silent_since: float | None = None
     try:
         state = next(gen)
         while True:
@@ -114,13 +116,14 @@ def _within(seconds: float, raw: Any, gen: Generator[Any, Any, Any]) -> Generato
             elif silent_since is None:
                 silent_since = monotonic()
             elif monotonic() - silent_since > seconds:
-                raise _discarded(raw, seconds)
+                raise _discard(raw, seconds)
             state = gen.send(ready)
     except StopIteration as end:
         return end.value
 
 
-def _discarded(raw: Any, seconds: float) -> Exception:
+def _discard(raw: Any, seconds: float) -> Exception:
+    """Close a connection that did not answer, and return the error to raise."""
     from psycopg import OperationalError
 
     raw.close()

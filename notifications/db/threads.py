@@ -1,4 +1,4 @@
-"""Threads that run Django code outside a request: daemons, with their database connections looked after."""
+"""Daemon threads that run Django code outside a request, and maintain their database connections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from notifications.db.deadlines import set_options_of_this_thread
 logger = logging.getLogger("notifications.jobs")
 
 
-#: Threads at most, for each that there may be, when calls that are written off hold some.
+#: Threads at most for each slot of an executor, while calls that were written off occupy some.
 MAX_THREADS_PER_SLOT = 4
-#: Seconds after which an idle thread closes the connections that it keeps.
+#: Seconds after which an idle thread closes its connections.
 IDLE_SECONDS = 5.0
-#: Seconds for which a thread keeps its connections at most, so that a moved server or a replaced file is noticed.
+#: Seconds for which a thread keeps a connection at most, so that a moved server or a replaced file is noticed.
 MAX_CONNECTION_SECONDS = 30.0
 
 
@@ -32,13 +32,14 @@ _thread_local = threading.local()
 
 
 class NoThread(RuntimeError):
-    """No thread can take a call: calls that were written off hold them all, or the process may start no more."""
+    """No thread can take a call: calls that were written off occupy all, or the process cannot start more."""
 
 
 def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
-    """Return a daemon thread that calls ``target(*args)``. Raises ``NoThread`` if the process may start no more.
+    """Start and return a daemon thread that calls ``target(*args)``.
 
-    Assign the return value to what marks the thread as running, so that it is never marked without being there.
+    Raises ``NoThread`` if the process cannot start more. Use the return value as the mark that the thread is running,
+    so that the mark is never set without a thread.
     """
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
     start(thread)
@@ -46,22 +47,22 @@ def start_thread(target: Callable[..., object], name: str, *args: Any) -> thread
 
 
 def start(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``NoThread`` if the process may start no more; it can be started again then."""
+    """Start a thread. Raises ``NoThread`` if the process cannot start more; the thread can be started later."""
     try:
         thread.start()
     except RuntimeError as exc:
-        raise NoThread(f"{exc}: the thread {thread.name} is not started.") from exc
+        raise NoThread(f"{exc}: the thread {thread.name} was not started.") from exc
 
 
 class DaemonExecutor(Executor):
-    """At most ``size`` threads that are started when they are needed and never keep the process from ending.
+    """An executor of at most ``size`` daemon threads, which are started when needed and do not keep the process alive.
 
-    A connection that broke is replaced before the next call, one that a call left inside a transaction after it; such a
-    call has failed, whatever it returned: its work is undone.
+    Broken connections are replaced before the next call. A call that leaves a transaction open fails, whatever it
+    returned, because the transaction is rolled back.
 
     ``keep_connections``
-        Connections stay open for the next call although ``CONN_MAX_AGE`` is 0, and are closed after a few idle
-        seconds: for threads on which a call is one query, not a job or a request.
+        Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
+        ``IDLE_SECONDS``: for threads on which a call is one query, not a job or a request.
     """
 
     def __init__(self, size: int, name: str, *, keep_connections: bool = False) -> None:
@@ -71,7 +72,7 @@ class DaemonExecutor(Executor):
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
-        #: Calls that are not done, without those written off.
+        #: Number of calls that are not done, without those written off.
         self._open = 0
         self._written_off: set[Future[Any]] = set()
         self._lent: set[Future[Any]] = set()
@@ -79,17 +80,17 @@ class DaemonExecutor(Executor):
         self._ended = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return a future of the call, which waits in line while all threads are busy.
+        """Return a future of the call, which is queued while all threads are busy.
 
-        Raises ``NoThread`` if no thread would ever take it: none can be started now, or all are in calls that were
-        written off. A call whose ``submit`` raised never runs.
+        Raises ``NoThread``, and never runs the call, if no thread would take it: none can be started now, or all are
+        in calls that were written off.
         """
         with self._lock:
             if self._ended:
-                raise RuntimeError(f"The threads {self._name} have ended.")
+                raise RuntimeError(f"The executor {self._name} is shut down.")
             self._open += 1
             try:
-                # Before the call is in line, from which it could not be taken out again.
+                # Before the call is queued, because it could not be removed from the queue.
                 self._ensure_thread()
             except NoThread:
                 self._open -= 1
@@ -99,10 +100,10 @@ class DaemonExecutor(Executor):
         return future
 
     def write_off(self, future: Future[Any]) -> bool:
-        """Let another thread do the work of the one that is in this call, for which nobody waits any more.
+        """Replace the thread that is in this call, whose result is no longer needed.
 
-        Returns False if the call does not run. A thread that comes back from such a call ends if it is one too many.
-        If there is no other thread for the calls in line, they fail with ``NoThread``.
+        Returns False if the call is not running. A thread that returns from such a call ends if there are more than
+        ``size``. If there is no other thread for the queued calls, they fail with ``NoThread``.
         """
         with self._lock:
             if self._ended or future in self._written_off or not future.running():
@@ -120,14 +121,14 @@ class DaemonExecutor(Executor):
         return True
 
     def abandon(self, future: Future[Any], error: BaseException) -> None:
-        """Fail a call that runs, and let another thread do the work of the one that is in it."""
+        """Fail a running call with ``error``, and replace the thread that is in it."""
         if self.write_off(future):
-            with contextlib.suppress(InvalidStateError):  # it ends at this moment
+            with contextlib.suppress(InvalidStateError):  # it has just ended
                 future.set_exception(error)
 
     @contextlib.contextmanager
     def lend_thread(self, future: Future[Any]) -> Iterator[None]:
-        """Let another thread do the work of the one that is in this call, until the end of the block: it only waits."""
+        """Let another thread take calls until the end of the block, while the thread in this call only waits."""
         with self._lock:
             self._lent.add(future)
             if not self._ended:
@@ -139,17 +140,17 @@ class DaemonExecutor(Executor):
                 self._lent.discard(future)
 
     def start_missing_thread(self) -> None:
-        """Start a thread for calls in line that would have got one, had it been possible to start it then."""
+        """Start a thread for queued calls if it could not be started when they were submitted."""
         with self._lock:
             if not self._ended:
                 self._start_missing_thread()
 
     def runs_this_thread(self) -> bool:
-        """Whether the caller is on one of these threads."""
+        """Return whether the caller runs on one of these threads."""
         return getattr(_thread_local, "executor", None) is self
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads when their calls are done; nobody is waited for."""
+        """End the threads when their calls are done. Does not wait for them."""
         self.end()
 
     def end(self) -> list[threading.Thread]:
@@ -161,12 +162,12 @@ class DaemonExecutor(Executor):
             return list(self._threads)
 
     def _ensure_thread(self) -> None:
-        """Start a thread if one is missing. Raises ``NoThread`` if there is none to take the next call."""
+        """Start a thread if one is needed. Raises ``NoThread`` if none can take the next call."""
         error: NoThread | None = None
         busy = len(self._written_off | self._lent)
-        wanted = min(self._open - len(self._lent - self._written_off), self._size)
+        needed = min(self._open - len(self._lent - self._written_off), self._size)
         at_work = len(self._threads) - busy
-        if at_work < wanted and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._lent):
+        if at_work < needed and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._lent):
             try:
                 self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
                 return
@@ -174,11 +175,11 @@ class DaemonExecutor(Executor):
                 error = exc
         if at_work <= 0:
             raise error or NoThread(
-                f"All {len(self._threads)} threads {self._name} are in calls that do not end."
+                f"All {len(self._threads)} threads of {self._name} are in calls that do not end."
             )
 
     def _start_missing_thread(self) -> None:
-        with contextlib.suppress(NoThread):  # the calls wait, or the next one is refused
+        with contextlib.suppress(NoThread):  # queued calls wait, and the next submit raises
             self._ensure_thread()
 
     def _run(self) -> None:
@@ -192,7 +193,7 @@ class DaemonExecutor(Executor):
             future, work = call
             if future.set_running_or_notify_cancel():
                 self._call(future, work)
-            if self._is_one_too_many(future):
+            if self._is_surplus(future):
                 break
             del call, future, work
         close_connections()
@@ -205,7 +206,8 @@ class DaemonExecutor(Executor):
                 close_connections()
         return self._calls.get()
 
-    def _is_one_too_many(self, future: Future[Any]) -> bool:
+    def _is_surplus(self, future: Future[Any]) -> bool:
+        """Return whether this thread, which has finished this call, must end, and forget it then."""
         with self._lock:
             if future in self._written_off:
                 self._written_off.remove(future)
@@ -228,10 +230,12 @@ class DaemonExecutor(Executor):
             result = work()
             if any(map(in_transaction, connections.all(initialized_only=True))):
                 raise transaction.TransactionManagementError(
-                    "This left a transaction open, which is rolled back. Use `with transaction.atomic():`."
+                    "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
                 )
-        except StopIteration as exc:  # asyncio's futures do not take it: who waits would wait for ever
-            error = RuntimeError(f"It raised {exc!r}.")
+        except (
+            StopIteration
+        ) as exc:  # asyncio's futures refuse it, so that a waiting coroutine would never resume
+            error = RuntimeError(f"The call raised {exc!r}.")
             error.__cause__ = exc
         except BaseException as exc:
             error = exc
@@ -239,30 +243,29 @@ class DaemonExecutor(Executor):
             if self._keep_connections:
                 keep_connections()
             check_connections()
-        except Exception:  # the thread has more to do than this call
-            logger.exception("A connection could not be closed.")
+        except Exception:  # the thread has further calls to run
+            logger.exception("Could not close a database connection")
         _thread_local.call = None
-        # After that, so that who waits finds a connection of a pool given back.
-        with contextlib.suppress(InvalidStateError):  # it was abandoned
+        # After the connections are returned, so that a waiting thread finds one in the pool.
+        with contextlib.suppress(InvalidStateError):  # the call was abandoned
             if error is None:
                 future.set_result(result)
             else:
                 future.set_exception(error)
-        del error  # it refers to this frame, and this frame would to it
+        del error  # a reference cycle with this frame otherwise
 
 
 def current_call() -> tuple[DaemonExecutor, Future[Any]] | None:
-    """Return the executor and the call that this thread is in, if it is one of an executor's."""
+    """Return the executor and the call that this thread is running, None outside an executor."""
     future = getattr(_thread_local, "call", None)
     return future and (_thread_local.executor, future)
 
 
 def check_connections() -> None:
-    """Close this thread's connections that broke, are too old, or were left inside a transaction."""
+    """Close connections of this thread that are broken, too old, or inside a transaction."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
-            # As if the connection were new: Django would refuse to open another one inside the block that was
-            # left open.
+            # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
             connection.in_atomic_block = False
             connection.savepoint_ids.clear()
             connection.atomic_blocks.clear()
@@ -275,7 +278,7 @@ def check_connections() -> None:
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a transaction is open: of ``atomic()``, or begun with autocommit off or by a BEGIN."""
+    """Return whether a transaction is open: by ``atomic()``, with autocommit off, or by BEGIN."""
     raw = connection.connection
     if connection.in_atomic_block or raw is None:
         return connection.in_atomic_block
@@ -294,14 +297,15 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def keep_connections() -> None:
-    """Let this thread's connections outlive the call, but those with an error, or lent by a pool of Django's."""
+    """Keep this thread's connections after the call, but those with an error, and those of a pool of Django's."""
     for connection in connections.all(initialized_only=True):
-        lent = connection.settings_dict["OPTIONS"].get("pool")
-        if not connection.settings_dict["CONN_MAX_AGE"] and not lent:
+        is_pooled = connection.settings_dict["OPTIONS"].get("pool")
+        if not connection.settings_dict["CONN_MAX_AGE"] and not is_pooled:
             connection.close_at = 0 if connection.errors_occurred else None
 
 
 def close_connections() -> None:
+    """Close all connections of this thread."""
     for connection in connections.all(initialized_only=True):
-        with contextlib.suppress(Exception):  # it is broken already
+        with contextlib.suppress(Exception):  # the connection is broken
             connection.close()

@@ -1,4 +1,8 @@
-"""Short transactions of our own, and what is put off to the end of a caller's."""
+"""The app's own short transactions, and callbacks after the commit of a caller's transaction.
+
+"The app's own" are transactions that this app begins and ends. A caller's transaction is one that the project opened
+before it called the app.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ logger = logging.getLogger("notifications")
 
 
 class _LockTime(threading.local):
-    """For how many seconds ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic)."""
+    """Seconds for which ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic)."""
 
     seconds = 0.0
     until = 0.0
@@ -30,21 +34,23 @@ lock_time = _LockTime()
 
 
 class _Deferred(threading.local):
-    """What can wait until whoever waits for this thread has its answer; None where nobody takes care of it."""
+    """Callbacks deferred until the current call of this thread has returned; None: they are not deferred."""
 
     calls: list[Callable[[], object]] | None = None
 
 
 deferred = _Deferred()
 
-#: Seconds for which a busy or deadlocked transaction of ours is tried again.
+#: Seconds for which a busy or deadlocked transaction of the app's own is tried again.
 BUSY_RETRY_SECONDS = 5.0
-#: Rows of one transaction of a bulk write, and seconds at least for which SQLite's lock is left to others after it.
-MAX_ROWS_PER_TRANSACTION, MIN_LOCK_PAUSE_SECONDS = 100, 0.005
-#: Seconds at most for which the lock is left to others, however long it was held: enough for several of them.
+#: Rows that one transaction of a bulk write changes at most.
+MAX_ROWS_PER_TRANSACTION = 100
+#: Seconds for which a bulk writer leaves SQLite's lock free after a transaction: at least, and at most.
+MIN_LOCK_PAUSE_SECONDS = 0.005
 MAX_PAUSE_SECONDS = 0.25
-#: How our transactions begin on PostgreSQL, in one round trip. A process that is frozen in the middle of one, a virtual
-#: machine say, must not keep streams and rows from all others: the server ends its session.
+#: The first statements of the app's own transactions on PostgreSQL, sent in one round trip. The timeout has the server
+#: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
+#: would keep streams and rows locked.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 BEGIN = (ISOLATION, "SET LOCAL idle_in_transaction_session_timeout = '10s'")
 
@@ -64,66 +70,67 @@ def connection() -> BaseDatabaseWrapper:
 
 
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
-    """Return whether this thread is in a transaction of the caller's. Without autocommit it always is."""
+    """Return whether this thread is in a caller's transaction. Without autocommit it always is."""
     db = db or connection()
     return db.in_atomic_block or not db.get_autocommit()
 
 
 def connects_with_autocommit(db: BaseDatabaseWrapper) -> bool:
-    """Return whether a new connection of this thread has autocommit: threads of the app always turn it on."""
+    """Return whether new connections of this thread have autocommit. Threads of the app always turn it on."""
     return db.settings_dict["AUTOCOMMIT"] or threading.current_thread().name.startswith("notifications-")
 
 
 def turn_autocommit_on() -> None:
-    """Commit what a command of the app writes, also in a project with ``AUTOCOMMIT = False``."""
+    """Turn autocommit on for a command of the app in a project with ``AUTOCOMMIT = False``."""
     db = connection()
     if not db.settings_dict["AUTOCOMMIT"]:
-        db.close()  # reads before this may have begun a transaction
+        db.close()  # earlier reads may have begun a transaction
         db.set_autocommit(True)
 
 
 def retrying_atomic(work: Callable[[], T]) -> T:
-    """Run ``work`` in one short transaction of our own, and again from the start if the database was busy.
+    """Run ``work`` in one short transaction of the app's own, and again from the start if the database was busy.
 
-    READ COMMITTED on PostgreSQL, whatever the host's default; begun with a write on SQLite, so that a host with default
-    options (deferred transactions) waits for the lock instead of failing at its first write after a read.
-    Inside a caller's transaction (a test case, say) it is a savepoint.
+    It is READ COMMITTED on PostgreSQL, whatever the host's default. On SQLite it begins with a write, because a
+    deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
+    Inside a caller's transaction, a test case for example, it is a savepoint.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = connection()
     nested = in_callers_transaction(db)
-    give_up = time.monotonic() + BUSY_RETRY_SECONDS
+    stop_at = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
         try:
             with transaction.atomic(using=db.alias):
                 if not nested:
                     _begin(db)
-                since = time.monotonic()
-                done = work()
+                started = time.monotonic()
+                result = work()
             lock_time.until = time.monotonic()
-            lock_time.seconds += lock_time.until - since
-            return done
+            lock_time.seconds += lock_time.until - started
+            return result
         except OperationalError as exc:
-            if nested or not _is_transient(exc) or time.monotonic() > give_up:
+            if nested or not _is_transient(exc) or time.monotonic() > stop_at:
                 raise
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
 
 def execute_one(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of one statement, in a transaction of our own; on PostgreSQL that is one round trip."""
+    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip."""
     db = connection()
-    # What is sent together is one transaction, unless one is open already. Nobody can be frozen in the middle of it.
+    # Statements sent together are one implicit transaction, unless one is open already. It needs no timeout, because
+    # the process cannot be frozen inside it.
     if in_callers_transaction(db) or not _accepts_multiple_statements(db):
         return retrying_atomic(lambda: execute_many([(sql, params)])[0])
     return execute_many([(ISOLATION, ()), (sql, params)])[1]
 
 
 def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
-    """Return the rows of each of some statements, one after the other; on PostgreSQL that is one round trip.
+    """Execute statements in order and return the rows of each; on PostgreSQL that is one round trip.
 
-    Each sees what was committed before it began, also while the one before it waited.
+    Each statement sees what was committed before it began, also while the previous one waited for a lock.
     """
     db = connection()
     with db.cursor() as cursor:
@@ -150,52 +157,53 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     others 4 writes a second.
     """
     before = lock_time.seconds
-    done = retrying_atomic(work)
+    result = retrying_atomic(work)
     db = connection()
-    if (done or more_follows) and db.vendor == "sqlite" and not in_callers_transaction(db):
+    if (result or more_follows) and db.vendor == "sqlite" and not in_callers_transaction(db):
         time.sleep(min(max(MIN_LOCK_PAUSE_SECONDS, lock_time.seconds - before), MAX_PAUSE_SECONDS))
-    return done
+    return result
 
 
 def on_commit(work: Callable[[], object]) -> None:
-    """Call ``work`` after the caller's transaction, at once where there is none. Its errors are logged, not raised.
+    """Call ``work`` after the commit of the caller's transaction, immediately where there is none.
 
-    With ``AUTOCOMMIT = False`` nothing tells of the caller's commit: ``work`` is called at once, in that transaction.
+    Its errors are logged, not raised. With ``AUTOCOMMIT = False`` Django runs no hooks at a commit, so ``work`` is
+    called immediately, in that transaction.
     """
     db = connection()
-    # A closure made here: Django 5.2 cannot name a functools.partial in its log line and would lose the later hooks.
+    # A closure: Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
     call = lambda: work()  # noqa: E731
     if not _is_committed_by_hand(db):
         transaction.on_commit(call, using=db.alias, robust=True)
     elif db.settings_dict["AUTOCOMMIT"]:
-        # Autocommit is off for a while. Django calls these when it is on again after a commit, and takes none.
+        # Autocommit is off temporarily: transaction.on_commit() refuses, but Django runs these when it is on again.
         db.run_on_commit.append((set(db.savepoint_ids), call, True))
     else:
         try:
             call()
         except Exception:
-            logger.exception("Error calling what follows a change")
+            logger.exception("Could not run a callback after a change")
 
 
 def call_after_write(work: Callable[[], object]) -> None:
-    """Call ``work``, whose end nobody waits for: now, or on a worker's writing thread after the call that it is in."""
+    """Call ``work``: immediately, or on a worker's writer thread after the current call has returned."""
     if deferred.calls is None:
         work()
     else:
         deferred.calls.append(work)
 
 
-def on_commit_merged(name: str, told: T, work: Callable[[list[T]], object]) -> None:
-    """Call ``work`` once after the caller's transaction, with what all calls under this name in it have told.
+def on_commit_merged(name: str, argument: T, work: Callable[[list[T]], object]) -> None:
+    """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it.
 
-    Not with ``AUTOCOMMIT = False``: other processes look for what was committed once a second.
+    Not with ``AUTOCOMMIT = False``: there other processes find committed changes within a second.
     """
     db = connection()
     if _is_committed_by_hand(db) and not db.settings_dict["AUTOCOMMIT"]:
         return
-    # The first callback that runs takes all. A flag at registering would be wrong: a savepoint rolled back takes its
-    # callback along. The references are weak, so that a call whose callback went with a rollback is forgotten.
-    call = _MergedCall(told)
+    # The first callback that runs takes all arguments. Registering one callback only would be wrong, because the
+    # rollback of its savepoint removes it. References are weak, so that the call of a removed callback is forgotten.
+    call = _MergedCall(argument)
     waiting: WeakSet[_MergedCall] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
     waiting.add(call)
 
@@ -203,26 +211,26 @@ def on_commit_merged(name: str, told: T, work: Callable[[list[T]], object]) -> N
         if call in waiting:
             taken = list(waiting)
             waiting.clear()
-            work([one.told for one in taken])
+            work([merged.argument for merged in taken])
 
     on_commit(take_all)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class _MergedCall:
-    """What is put off, for as long as its callback waits."""
+    """The argument of a call, which lives as long as its callback is registered."""
 
-    told: Any
+    argument: Any
 
 
 def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
-    """Return whether a transaction waits for the locks that it needs, whatever it does first."""
+    """Return whether a transaction waits for locks whatever it does first; on SQLite not by default."""
     mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
     return db.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
 
 
 def begin_with_write() -> None:
-    """Wait for SQLite's lock now: a deferred transaction that reads first may fail at its first write."""
+    """Take SQLite's lock now. A deferred transaction that reads first may fail at its first write."""
     db = connection()
     if not begins_with_lock(db):
         with db.cursor() as cursor:
@@ -230,7 +238,7 @@ def begin_with_write() -> None:
 
 
 def _is_committed_by_hand(db: BaseDatabaseWrapper) -> bool:
-    """Return whether the caller's transaction ends by ``transaction.commit()``, of which Django tells nobody."""
+    """Return whether the caller's transaction ends by ``transaction.commit()``, after which Django runs no hooks."""
     return not db.get_autocommit() and not (db.in_atomic_block and db.commit_on_exit)
 
 
@@ -243,12 +251,12 @@ def _begin(db: BaseDatabaseWrapper) -> None:
 
 
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
-    """Whether several statements can be sent at once. Where a host has every one prepared the server takes one."""
+    """Return whether several statements can be sent at once; a host with server-side binding prepares each one."""
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 
 
 def _is_transient(exc: OperationalError) -> bool:
-    """Whether trying again helps: SQLite's lock, PostgreSQL's deadlock or serialization failure."""
+    """Return whether trying again may help: SQLite's lock, a deadlock or serialization failure of PostgreSQL."""
     if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03"):
         return True
     return "database is locked" in str(exc) or "database table is locked" in str(exc)

@@ -1,4 +1,4 @@
-"""Keys of users, of whatever type the host's are, as statements of our own need them."""
+"""Convert keys of users, whose type the host chooses, for raw SQL."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from notifications.models import Stream
 
 
 def to_db(user: Any) -> Any:
-    """Return a key as the database takes it."""
-    if type(user) is int and _are_numbers():
+    """Return a key as a parameter for the database."""
+    if type(user) is int and _are_plain_integers():
         return user
     return Stream._meta.pk.get_db_prep_value(user, connection())
 
 
 def from_db(user: Any) -> Any:
-    """Return a key that the database gave as the host knows it."""
+    """Return the host's key for a value from the database."""
     field, db = Stream._meta.pk.target_field, connection()
     for convert in field.get_db_converters(db):
         user = convert(user, None, db)
@@ -27,7 +27,7 @@ def from_db(user: Any) -> Any:
 
 
 @cache
-def _are_numbers() -> bool:
-    """Whether keys are Django's own numbers, which databases take as they are."""
-    # Not isinstance: a field of the host's that is made from one of these may write others.
+def _are_plain_integers() -> bool:
+    """Return whether keys are Django's own integers, which need no conversion."""
+    # Not isinstance: a subclass of the host's may convert values.
     return type(Stream._meta.pk.target_field) in (AutoField, BigAutoField, SmallAutoField)

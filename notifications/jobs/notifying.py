@@ -113,7 +113,7 @@ def _call(
         logger.exception("Host code failed: %s %s, notification %s", RECORDING, name, row.id)
         return False
     if not host_code.roll_back_to(db, depth):
-        logger.error("Host code left a transaction open: %s %s. It is rolled back.", RECORDING, name)
+        logger.error("Host code left a transaction open, which is rolled back: %s %s", RECORDING, name)
         return False
     return True
 

@@ -30,7 +30,7 @@ class Disguised(BigAutoField):
 @pytest.fixture
 def disguised(monkeypatch):
     def forget():
-        user_keys._are_numbers.cache_clear()
+        user_keys._are_plain_integers.cache_clear()
         for name in ("_notifications_adapters", "_notifications_converters"):
             connections["default"].__dict__.pop(name, None)
 

@@ -61,7 +61,7 @@ def test_threads_are_replaced_so_often_and_no_more(executor):
         wait_until(future.running, what="the call to run")
         assert executor.write_off(future)
     assert len(names()) == 2 * MAX_THREADS_PER_SLOT
-    message = f"All {2 * MAX_THREADS_PER_SLOT} threads under-test are in calls that do not end."
+    message = f"All {2 * MAX_THREADS_PER_SLOT} threads of under-test are in calls that do not end."
     assert str(waiting.exception(60)) == message
     with pytest.raises(NoThread, match=message):
         executor.submit(int)
@@ -136,7 +136,7 @@ def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch)
 
 def test_no_more_calls_after_the_end(executor):
     executor.shutdown()
-    with pytest.raises(RuntimeError, match="The threads under-test have ended"):
+    with pytest.raises(RuntimeError, match="The executor under-test is shut down"):
         executor.submit(int)
 
 

@@ -38,7 +38,7 @@ class TestTransactionsThatAreLeftOpen:
         assert (job.state, json.loads(job.error)["detail"]) == ("failed", WORDS)
         (attempt,) = Attempt.objects.all()
         assert attempt.exception_class_path == TME
-        assert "left a transaction open, which is rolled back" in attempt.traceback
+        assert "left a transaction open, which was rolled back" in attempt.traceback
         assert [note.body for note in notifications_of(demo)] == [WORDS]
         after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
         assert {json.loads(job.result) for job in after} == {1}
