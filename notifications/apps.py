@@ -18,6 +18,6 @@ class NotificationsConfig(AppConfig):
 
         receivers.connect()
         if "daphne.http_protocol" in sys.modules:
-            from notifications.realtime.servers import daphne_requests
+            from notifications.realtime.servers import daphne
 
-            daphne_requests.install()
+            daphne.use_bounded_protocols()

@@ -15,8 +15,8 @@ from django.core.asgi import get_asgi_application as get_django_application
 from notifications import request_limits, traces
 from notifications.http import server_task
 from notifications.realtime.servers import daphne as daphne_server
+from notifications.realtime.servers import daphne_writer, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
-from notifications.realtime.servers import uvicorn_writer
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
 SERVING_COMMANDS = {"runserver"}
@@ -47,18 +47,19 @@ class Application:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
-            if uvicorn := uvicorn_server.running():
-                uvicorn_server.bound_protocols(uvicorn)
+            if uvicorn := uvicorn_server.running_server():
+                uvicorn_server.use_bounded_protocols(uvicorn)
             return await self.handle_lifespan(receive, send)
         if daphne := daphne_server.server_of(send):
             scope = daphne_server.with_server_root_path(scope, daphne)
         if not self.has_prepared_server:
             self.has_prepared_server = True
             if daphne:
+                daphne_writer.is_supported()  # Daphne has no lifespan events, so a fallback is logged now
                 daphne_server.call_before_shutdown(daphne, self.hub.close_current_hub)
-            elif uvicorn := uvicorn_server.running():
+            elif uvicorn := uvicorn_server.running_server():
                 uvicorn_server.call_before_shutdown(uvicorn, self.hub.close_current_hub)
-                uvicorn_server.bound_protocols(uvicorn)
+                uvicorn_server.use_bounded_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         traces.set_from_headers(scope.get("headers", ()))
         self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
@@ -77,7 +78,7 @@ class Application:
 
         Nothing depends on it: some servers have no lifespan events.
         """
-        if uvicorn := uvicorn_server.running():
+        if uvicorn := uvicorn_server.running_server():
             uvicorn_writer.check(uvicorn)
         while True:
             message = await receive()

@@ -11,7 +11,7 @@ from channels.routing import URLRouter
 
 from notifications import asgi
 from notifications.realtime import hub
-from notifications.realtime.servers import daphne, uvicorn
+from notifications.realtime.servers import daphne, fallbacks, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -91,11 +91,12 @@ async def test_an_application_that_starts_again_serves_again(application):
         await living
 
 
-async def test_the_log_of_a_uvicorn_that_starts_says_which_way_frames_go(application, monkeypatch, caplog):
-    """Before the first socket."""
+async def test_fallback_on_uvicorn_is_logged_at_startup(application, monkeypatch, caplog):
+    """Before the first WebSocket."""
     other = type("Other", (), {})
+    fallbacks.log_fallback.cache_clear()
     server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=other, http_protocol_class=other))
-    monkeypatch.setattr(uvicorn, "running", lambda: server)
+    monkeypatch.setattr(uvicorn, "running_server", lambda: server)
     events, answers = asyncio.Queue(), asyncio.Queue()
     living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
     events.put_nowait({"type": "lifespan.startup"})

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.realtime.servers.test_daphne_requests import MAX_BODY_BYTES, pieces
+from tests.realtime.servers.test_daphne_protocols import MAX_BODY_BYTES, pieces
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
@@ -105,7 +105,7 @@ class Stream:
         self.written += data
 
     def receive(self, method, chunks=(), length=None, headers=()):
-        from notifications.realtime.servers.daphne_requests import BoundedRequest
+        from notifications.realtime.servers.daphne_protocols import BoundedRequest
 
         request = BoundedRequest(self, queued=False)
         request.gotLength(length)

@@ -1,6 +1,6 @@
 """An ASGI application that sends numbered texts, each second one by the short way; a process of its own serves it."""
 
-from notifications.realtime.servers import daphne, uvicorn_writer
+from notifications.realtime.servers import daphne_writer, uvicorn_writer
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 #: What it sends: short, long, and all together more than the kernel takes.
@@ -14,7 +14,7 @@ def text(number):
 async def application(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
-    write = daphne.writer_of(send) or uvicorn_writer.writer_of(send)
+    write = daphne_writer.writer_of(send) or uvicorn_writer.writer_of(send)
     await send({"type": "websocket.send", "text": str(write is not None)})
     await receive()  # the client has begun to read nothing
     for number in range(len(SIZES)):

@@ -1,7 +1,6 @@
-"""What the app has to know of Daphne, which tells applications neither of its root path nor of its end.
+"""Adapters for what Daphne does not tell applications, and for what it does at each handshake and at shutdown.
 
-And a short way to its sockets: on the ordinary one, autobahn formats lines of debugging with colours that nobody reads,
-for each handshake and message, and Twisted asks the kernel twice when it may write, which costs three times the write.
+All private names of Daphne, autobahn and Twisted that the app uses are in the modules ``daphne*`` of this folder.
 """
 
 from __future__ import annotations
@@ -11,130 +10,105 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from notifications.realtime.servers.fallbacks import log_fallback
+
 #: Seconds for a client to answer a close.
 CLOSE_TIMEOUT_SECONDS = 5
-#: Where the classes of WebSockets are whose options can be shared.
-SOCKET_MODULES = ("daphne.ws_protocol", "notifications.realtime.servers.daphne_requests")
+#: The modules of the WebSocket classes whose options can be shared.
+PROTOCOL_MODULES = ("daphne.ws_protocol", "notifications.realtime.servers.daphne_protocols")
 
 
 def server_of(send: Any) -> Any | None:
-    """Return Daphne's server object that ``send`` of a request belongs to; None where the server is another one."""
+    """Return the Daphne server that this ASGI ``send`` belongs to, or None for another server."""
     server = getattr(getattr(send, "func", None), "__self__", None)
     return server if type(server).__module__ == "daphne.server" else None
 
 
 def with_server_root_path(scope: dict, server: Any) -> dict:
-    """Return the scope with the server's own root path: Daphne takes it from a header of the request,
-    ``Daphne-Root-Path``, and every link of the answer would begin with what a client has put there."""
+    """Return the scope with the root path of the server's configuration.
+
+    Daphne takes it from the request header ``Daphne-Root-Path``, so a client could prefix every link of a response.
+    """
     if scope.get("root_path") == server.root_path:
         return scope
     return {**scope, "root_path": server.root_path}
 
 
+def use_bounded_protocols() -> None:
+    """Limit requests and frames for every application that Daphne serves in this process."""
+    try:
+        from notifications.realtime.servers import daphne_protocols
+    except (ImportError, AttributeError) as exc:
+        log_fallback("Requests and frames are not limited on this Daphne: %s", repr(exc))
+    else:
+        daphne_protocols.install()
+
+
 def extend_close_timeout(send: Any) -> None:
-    """Give the client of this ``send`` 5 s to answer a close. Daphne resets the connection after 1 s, on a busy machine
-    even before the close was written; without its code a client comes back where it must not."""
-    if server_of(send) is not None:
-        with contextlib.suppress(AttributeError, ValueError):
-            (protocol,) = send.args
-            protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_SECONDS
+    """Give the client 5 s to answer a close.
+
+    Daphne resets the connection after 1 s, on a busy machine even before the close frame is written. Without its code
+    a client reconnects when it should not.
+    """
+    if server_of(send) is None:
+        return
+    try:
+        (protocol,) = send.args
+        protocol.closeHandshakeTimeout = CLOSE_TIMEOUT_SECONDS
+    except (AttributeError, ValueError) as exc:
+        log_fallback("Could not extend the close timeout on this Daphne: %s", repr(exc))
 
 
 def share_options(send: Any) -> None:
-    """Give the WebSockets that follow on the server of this ``send`` a class that has autobahn's options.
+    """Make the next WebSockets of this server share autobahn's options as class attributes.
 
-    Otherwise each connection copies all of them, and formats them for a line of debugging that nobody reads: a quarter
-    of what a handshake costs. Not where Twisted's log is read, nor on a Daphne built otherwise.
+    Otherwise each connection copies all of them and formats them for a debug log that is not written, which is a
+    quarter of the cost of a handshake. Nothing changes if Twisted's log is written (``-v 2``).
     """
     server: Any = server_of(send)
-    factory: Any = getattr(server, "ws_factory", None)
-    protocol: Any = getattr(factory, "protocol", None)
-    if getattr(protocol, "__module__", "") not in SOCKET_MODULES:  # another server, or it is done
+    if server is None:
         return
-    with contextlib.suppress(AttributeError, TypeError):
-        if server.verbosity > 1:
+    try:
+        factory = server.ws_factory
+        protocol = factory.protocol
+        if protocol.__module__ not in PROTOCOL_MODULES or server.verbosity > 1:  # shared already, or logged
             return
         options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}
-        # A function of a class would be a method.
-        kept = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
-        factory.protocol = type(
-            protocol.__name__, (protocol,), {**kept, "CONFIG_ATTRS": (), "__module__": __name__}
-        )
+    except (AttributeError, TypeError) as exc:
+        log_fallback("WebSockets do not share their options on this Daphne: %s", repr(exc))
+        return
+    # A plain function would become a method of the class.
+    attributes = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+    attributes |= {"CONFIG_ATTRS": (), "__module__": __name__}
+    factory.protocol = type(protocol.__name__, (protocol,), attributes)
 
 
-def writer_of(send: Any) -> Callable[[bytes], bool] | None:
-    """Return a function that writes a frame to the open WebSocket of this ``send`` at once, or returns False where it
-    must go the ordinary way. None where that is always so: another server, TLS, compression, a Daphne built otherwise.
-    """
-    if server_of(send) is None:
-        return None
-    try:
-        (protocol,) = send.args
-        transport = protocol.transport
-        if (
-            protocol._perMessageCompress
-            or transport.TLS
-            or type(transport).__module__ != "twisted.internet.tcp"
-        ):
-            return None
-        write = _writer(protocol, transport)
-        write(b"")  # nothing, but it needs all that a frame needs
-    except (AttributeError, ValueError):
-        return None
-    return write
-
-
-def _writer(protocol: Any, transport: Any) -> Callable[[bytes], bool]:
-    send, is_open = transport.socket.send, protocol.STATE_OPEN
-
-    def write(frame: bytes) -> bool:
-        if (
-            protocol.state != is_open
-            or transport.dataBuffer
-            or transport._tempDataBuffer
-            or protocol.send_queue
-            or transport.disconnecting
-            or not transport.connected
-        ):
-            return False  # closing, or something waits to be written before
-        try:
-            written = send(frame)
-        except (BlockingIOError, InterruptedError):
-            written = 0
-        except OSError:  # the connection is lost: Twisted ends it on the ordinary way
-            return False
-        if written < len(frame):
-            transport.write(frame[written:])
-        return True
-
-    return write
-
-
-def call_before_shutdown(server: Any, farewell: Callable[[], Awaitable]) -> None:
-    """Await ``farewell()`` before Daphne cancels its applications and closes its connections."""
-    from twisted.internet import reactor as installed
+def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable]) -> None:
+    """Await ``close_clients()`` before Daphne cancels its applications and closes its connections."""
+    from twisted.internet import reactor as installed_reactor
     from twisted.internet.defer import Deferred
 
-    reactor: Any = installed  # a module whose attributes come when it is installed
-    cancelling = _cancelling_first(reactor, server)
+    reactor: Any = installed_reactor  # a module that gets its attributes when a reactor is installed
+    cancel_applications = _take_cancellation(reactor, server)
 
-    async def end() -> None:
-        await farewell()
-        if cancelling:
-            # It fails over the first connection that has become a WebSocket (Daphne 4.2): those are closed by now.
+    async def shut_down() -> None:
+        await close_clients()
+        if cancel_applications:
+            # Raises for the first connection that has become a WebSocket (Daphne 4.2); those are closed by now.
             with contextlib.suppress(Exception):
-                await cancelling().asFuture(asyncio.get_running_loop())
+                await cancel_applications().asFuture(asyncio.get_running_loop())
 
     reactor.addSystemEventTrigger(
-        "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(end()))
+        "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(shut_down()))
     )
 
 
-def _cancelling_first(reactor: Any, server: Any) -> Callable[[], Any] | None:
-    """Take Daphne's cancelling of everything out of what Twisted does at its end, and return it."""
-    trigger: tuple = ("before", server.kill_all_applications, (), {})
+def _take_cancellation(reactor: Any, server: Any) -> Callable[[], Any] | None:
+    """Remove the trigger by which Daphne cancels its applications at shutdown, and return the function it calls."""
     try:
+        trigger: tuple = ("before", server.kill_all_applications, (), {})
         reactor.removeSystemEventTrigger(("shutdown", trigger))
-    except (AttributeError, ValueError, KeyError):  # another Daphne has it elsewhere
+    except (AttributeError, ValueError, KeyError) as exc:
+        log_fallback("Waiting requests are cancelled at shutdown on this Daphne: %s", repr(exc))
         return None
     return server.kill_all_applications

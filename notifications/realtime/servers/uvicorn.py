@@ -1,4 +1,7 @@
-"""What the app has to know of uvicorn, which closes WebSockets and waits for open responses before it tells anybody."""
+"""Adapters for uvicorn, which closes WebSockets and waits for open responses before it tells applications to stop.
+
+All private names of uvicorn that the app uses are in the modules ``uvicorn*`` of this folder.
+"""
 
 from __future__ import annotations
 
@@ -7,50 +10,61 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-#: Seconds of silence after which the kernel asks a client whether it is there, between two such questions, and how
-#: many of them remain without an answer.
-PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
+from notifications.realtime.servers.fallbacks import has_methods, log_fallback
+
+#: TCP keepalive: seconds of silence before the first probe, seconds between probes, and probes without an answer.
+KEEPALIVE_OPTIONS = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
 
-def running() -> Any | None:
-    """Return the uvicorn server of this process, None if it is another one: it is who gets SIGTERM."""
+def running_server() -> Any | None:
+    """Return the uvicorn server of this process, which handles SIGTERM, or None for another server."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if type(server).__module__ == "uvicorn.server" else None
 
 
-def bound_protocols(server: Any) -> None:
-    """Let the server use ``BoundedHttp`` and ``BoundedWebSocket`` for the connections that follow.
+def use_bounded_protocols(server: Any) -> None:
+    """Let the server use ``BoundedHttp`` and ``BoundedWebSocket`` for new connections.
 
-    They replace the classes that they extend; where the server was told to use others (``--http``, ``--ws``), those
-    stay.
+    They replace only the classes that they extend, not those of other implementations (``--http``, ``--ws``).
     """
-    if getattr(server.config.http_protocol_class, "__name__", "") == "HttpToolsProtocol":
-        from notifications.realtime.servers.uvicorn_bodies import BoundedHttp
+    http_class = getattr(server.config, "http_protocol_class", None)
+    if getattr(http_class, "__name__", "") == "HttpToolsProtocol":
+        from notifications.realtime.servers.uvicorn_http import BoundedHttp
 
-        server.config.http_protocol_class = BoundedHttp
-    if getattr(server.config.ws_protocol_class, "__name__", "") == "WebSocketsSansIOProtocol":
-        from notifications.realtime.servers.uvicorn_frames import BoundedWebSocket
+        methods = ("data_received", "on_body", "on_message_complete")
+        if has_methods(http_class, methods, "Chunks of bodies are not joined on this uvicorn: %s"):
+            server.config.http_protocol_class = BoundedHttp
+    websocket_class = getattr(server.config, "ws_protocol_class", None)
+    if getattr(websocket_class, "__name__", "") == "WebSocketsSansIOProtocol":
+        from notifications.realtime.servers.uvicorn_websocket import BoundedWebSocket
 
-        server.config.ws_protocol_class = BoundedWebSocket
+        methods = ("data_received", "send_receive_event_to_app", "handle_parser_exception")
+        if has_methods(websocket_class, methods, "WebSocket frames are not limited on this uvicorn: %s"):
+            server.config.ws_protocol_class = BoundedWebSocket
 
 
 def probe_silent_clients(server: Any) -> None:
-    """Have the kernel end connections of clients that are gone, where uvicorn waits for ever for a first request."""
-    # Connections inherit the options of the socket that accepts them, on Linux.
+    """Let the kernel end connections of clients that are gone, because uvicorn waits forever for a first request."""
+    # On Linux, accepted connections inherit the options of the listening socket.
     for listening in [made for part in getattr(server, "servers", ()) for made in part.sockets]:
         if listening.family in (socket.AF_INET, socket.AF_INET6):
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in PROBES.items():
+            for name, value in KEEPALIVE_OPTIONS.items():
                 if option := getattr(socket, name, None):
                     listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def call_before_shutdown(server: Any, farewell: Callable[[], Awaitable]) -> None:
-    """Await ``farewell()`` before the server closes its connections."""
-    shutdown = server.shutdown
+def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable]) -> None:
+    """Await ``close_clients()`` before the server closes its connections."""
+    shutdown = getattr(server, "shutdown", None)
+    if not callable(shutdown):
+        log_fallback(
+            "Clients are disconnected without a reason at shutdown on this uvicorn: %s", "no shutdown()."
+        )
+        return
 
-    async def say_farewell_first(*args: Any, **kwargs: Any) -> None:
-        await farewell()
+    async def close_clients_first(*args: Any, **kwargs: Any) -> None:
+        await close_clients()
         await shutdown(*args, **kwargs)
 
-    server.shutdown = say_farewell_first
+    server.shutdown = close_clients_first

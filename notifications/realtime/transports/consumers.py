@@ -20,7 +20,7 @@ from notifications.realtime.auth.origin import is_allowed
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.hub import Hub, current_hub
-from notifications.realtime.servers import daphne, uvicorn_writer
+from notifications.realtime.servers import daphne, daphne_writer, uvicorn_writer
 from notifications.realtime.transports.websocket import CLOSE_TIMEOUT_SECONDS, Socket
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ async def _accept(scope, receive, send) -> Socket | None:
     # Accepted even if refused: a browser does not see the HTTP status of a refused handshake.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if subprotocols else None})
     if bye is None:
-        write = daphne.writer_of(send) or uvicorn_writer.writer_of(send)
+        write = daphne_writer.writer_of(send) or uvicorn_writer.writer_of(send)
         socket = Socket(hub, user, session_key, send, write)
         bye = hub.join(socket)
     if bye is not None:

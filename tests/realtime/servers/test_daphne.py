@@ -1,4 +1,4 @@
-"""The direct way to the sockets of Daphne and uvicorn, on real servers, and of Daphne with parts that differ."""
+"""Direct writes to WebSockets on real Daphne and uvicorn servers, and adapters on a Daphne that differs."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from notifications.realtime.servers import daphne
+from notifications.realtime.servers import daphne, daphne_writer, fallbacks
 from notifications.realtime.transports.consumers import notifications_socket
 from tests.realtime.writing import SIZES, text
 from tests.support.network import free_port, is_listening
@@ -33,8 +33,8 @@ def served(request, tmp_path):
 
 
 @pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
-async def test_what_goes_the_short_way_stays_in_order(served, compress):
-    """Texts on both ways by turns, to a client that reads late: all of them, whole, in order; then the close.
+async def test_direct_and_ordinary_writes_stay_in_order(served, compress):
+    """A client that reads late gets all texts, whole and in order, then the close.
 
     With compression, which uvicorn offers, all of them go the ordinary way.
     """
@@ -55,8 +55,8 @@ async def test_what_goes_the_short_way_stays_in_order(served, compress):
 
 
 @pytest.mark.parametrize("verbosity", [1, 2])
-async def test_connections_share_the_options_of_their_server(tmp_path, verbosity):
-    """All but the first, with the same values; none where Daphne's log says so much that Twisted's is in it."""
+async def test_connections_share_options(tmp_path, verbosity):
+    """All but the first, with the same values; none if Twisted's log is written."""
     pytest.importorskip("daphne")
     port = free_port()
     command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", str(verbosity)]
@@ -83,13 +83,13 @@ HELLO = b"\x81\x05Hello"
 
 
 class Transport:
-    """As Twisted's of a TCP connection, as far as it is used, in a build that differs by ``changes``."""
+    """Twisted's transport of a TCP connection, as far as it is used, with ``changes``."""
 
     __module__ = "twisted.internet.tcp"
     TLS = disconnecting = False
     connected = True
     dataBuffer = b""
-    takes = 10**6
+    kernel_takes = 10**6
 
     def __init__(self, **changes):
         self._tempDataBuffer = []
@@ -99,17 +99,17 @@ class Transport:
         self.socket = SimpleNamespace(send=self.send)
 
     def send(self, data):
-        if isinstance(self.takes, Exception):
-            raise self.takes
-        self.sent += data[: self.takes]
-        return len(data[: self.takes])
+        if isinstance(self.kernel_takes, Exception):
+            raise self.kernel_takes
+        self.sent += data[: self.kernel_takes]
+        return len(data[: self.kernel_takes])
 
     def write(self, data):
         self.buffered += data
 
 
 class Protocol:
-    """As autobahn's of a WebSocket that is open."""
+    """Autobahn's protocol of an open WebSocket, with ``changes``."""
 
     STATE_OPEN = state = 3
     _perMessageCompress = None
@@ -121,24 +121,24 @@ class Protocol:
 
 
 class Server:
-    """As Daphne's."""
+    """Daphne's server."""
 
     async def handle_reply(self, protocol, message):
-        raise AssertionError("not asked")
+        raise AssertionError("not called")
 
 
 Server.__module__ = "daphne.server"
 
 
-def writer(transport, **changes):
-    return daphne.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
+def make_writer(transport, **changes):
+    return daphne_writer.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
 
 
 @pytest.mark.parametrize(("takes", "sent"), [(4, 4), (BlockingIOError(), 0)], ids=str)
-def test_what_the_kernel_does_not_take_is_left_to_twisted(takes, sent):
-    """The rest of the frame, and nothing twice."""
-    transport = Transport(takes=takes)
-    assert writer(transport)(HELLO) is True
+def test_twisted_writes_what_the_kernel_did_not_take(takes, sent):
+    """The rest of the frame, without a repetition."""
+    transport = Transport(kernel_takes=takes)
+    assert make_writer(transport)(HELLO) is True
     assert (transport.sent, transport.buffered) == (HELLO[:sent], HELLO[sent:])
 
 
@@ -149,21 +149,20 @@ def test_what_the_kernel_does_not_take_is_left_to_twisted(takes, sent):
         {"dataBuffer": b"before"},
         {"disconnecting": True},
         {"connected": False},
-        {"takes": ConnectionError()},
+        {"kernel_takes": ConnectionError()},
     ],
     ids=str,
 )
-def test_what_cannot_go_the_short_way(changes):
-    """It goes the ordinary way, behind what waits, or to whoever ends the connection."""
+def test_direct_write_is_refused(changes):
+    """Frames must not overtake buffered data; Twisted handles lost connections."""
     transport = Transport(**changes)
-    assert writer(transport)(HELLO) is False
+    assert make_writer(transport)(HELLO) is False
     assert (transport.sent, transport.buffered) == (b"", b"")
 
 
-def test_a_socket_that_is_closing_takes_nothing():
-    """As on the ordinary way."""
+def test_nothing_is_written_while_closing():
     transport = Transport()
-    write = writer(transport, state=2)
+    write = make_writer(transport, state=2)
     assert write(HELLO) is False
     assert transport.sent == b""
 
@@ -177,20 +176,24 @@ def test_a_socket_that_is_closing_takes_nothing():
     ],
     ids=["tls", "compressed", "another transport"],
 )
-def test_connections_without_a_short_way(of_transport, of_protocol):
-    """None: what encrypts or compresses must see every message."""
+def test_no_direct_writes(of_transport, of_protocol):
+    """Encryption and compression must see every message."""
     transport = Transport(**{key: value for key, value in of_transport.items() if key != "__class__"})
     if "__class__" in of_transport:
         transport = type("Elsewhere", (Transport,), {"__module__": "elsewhere"})()
-    assert writer(transport, **of_protocol) is None
+    assert make_writer(transport, **of_protocol) is None
 
 
-def test_a_daphne_built_otherwise():
-    """Without one of the attributes that are looked at, messages go the ordinary way."""
-    assert daphne.writer_of(writer) is None
+def test_missing_attribute_is_logged(caplog):
+    """Messages then go the ordinary way."""
+    assert daphne_writer.writer_of(make_writer) is None
+    fallbacks.log_fallback.cache_clear()
     transport = Transport()
     del transport._tempDataBuffer
-    assert writer(transport) is None
+    assert make_writer(transport) is None
+    (line,) = caplog.messages
+    assert line.startswith("WebSocket frames are not written directly on this Daphne: AttributeError(")
+    assert "_tempDataBuffer" in line
 
 
 @pytest.mark.parametrize(
@@ -198,8 +201,8 @@ def test_a_daphne_built_otherwise():
     [(1, {}), (1, {"a": 1}), (None, {"a": 1, "b": 2})],
     ids=["none", "one", "server"],
 )
-def test_options_of_a_daphne_built_otherwise(verbosity, options):
-    """Without one of the options, or one of the attributes that are looked at, each connection copies them."""
+def test_options_are_copied_on_another_daphne(verbosity, options):
+    """If an option or an attribute is missing, each connection copies the options."""
     protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a", "b"), "__module__": "daphne.ws_protocol"})
     server = Server()
     server.ws_factory = SimpleNamespace(protocol=protocol, **options)
@@ -212,8 +215,7 @@ def test_options_of_a_daphne_built_otherwise(verbosity, options):
     daphne.share_options(lambda message: None)
 
 
-async def test_a_handshake_has_the_next_ones_share_the_options():
-    """Also one that is refused."""
+async def test_refused_handshake_shares_options_too():
     replies = []
 
     class Refusing(Server):

@@ -1,63 +1,64 @@
-"""The direct way to the sockets of uvicorn: compared with the ordinary one, and not used where they differ."""
+"""Direct writes to the WebSockets of uvicorn, which are compared with the ordinary way and not used if they differ."""
 
 import asyncio
 import logging
 
 import pytest
 
-from notifications.realtime.servers import uvicorn_writer
+from notifications.realtime.servers import fallbacks, uvicorn_writer
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
-BoundedWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_frames").BoundedWebSocket
+BoundedWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_websocket").BoundedWebSocket
 Real = websockets_sansio_impl.WebSocketsSansIOProtocol
 
 
-def variant(**changes):
-    """A class with uvicorn's name that differs by ``changes``."""
+def build_class(**changes):
+    """Return a class with uvicorn's name that differs by ``changes``."""
     names = {"__module__": Real.__module__, "__qualname__": Real.__qualname__, **changes}
     return type(Real.__name__, (Real,), names)
 
 
-async def sends_nothing(self, message):
+async def send_nothing(self, message):
     pass
 
 
-async def waits(self, message):
+async def wait(self, message):
     await asyncio.sleep(0)
 
 
-async def sends_otherwise(self, message):
+async def send_other_bytes(self, message):
     self.transport.write(b"\x81" + message["text"].encode())
 
 
-async def needs_more(self, message):
+async def use_missing_attribute(self, message):
     await Real.send(self, {**message, "type": self.kind_of_message})
 
 
 @pytest.mark.parametrize("protocol_class", [Real, BoundedWebSocket])
 def test_the_installed_uvicorn_is_supported(protocol_class):
-    """Both ways send the same bytes, also on the class of the app that bounds frames."""
+    """Both ways send the same bytes, also on the class that limits frames."""
     assert uvicorn_writer.is_supported(protocol_class)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"send": sends_nothing}, "a text of 1 bytes is sent as b'', not as b'\\x81\\x01x'."),
-        ({"send": sends_otherwise}, "a text of 1 bytes is sent as b'\\x81x', not as b'\\x81\\x01x'."),
-        ({"send": waits}, "send() waits although the transport takes everything."),
-        ({"send": needs_more}, "no attribute 'kind_of_message'"),
+        ({"send": send_nothing}, "a text of 1 bytes is sent as b'', not as b'\\x81\\x01x'."),
+        ({"send": send_other_bytes}, "a text of 1 bytes is sent as b'\\x81x', not as b'\\x81\\x01x'."),
+        ({"send": wait}, "send() waits although the transport takes everything."),
+        ({"send": use_missing_attribute}, "no attribute 'kind_of_message'"),
         (
             {"__qualname__": "Other"},
             "its protocol is uvicorn.protocols.websockets.websockets_sansio_impl.Other",
         ),
     ],
-    ids=["nothing", "otherwise", "waits", "needs more", "another class"],
+    ids=["nothing", "other bytes", "waiting", "missing attribute", "another class"],
 )
-def test_another_uvicorn_is_not_written_to(caplog, changes, problem):
+def test_another_uvicorn_is_not_supported(caplog, changes, problem):
     """The log gives the reason, once."""
-    other = variant(**changes)
+    fallbacks.log_fallback.cache_clear()
+    other = build_class(**changes)
     with caplog.at_level(logging.WARNING):
         assert not uvicorn_writer.is_supported(other)
         assert not uvicorn_writer.is_supported(other)
@@ -67,7 +68,7 @@ def test_another_uvicorn_is_not_written_to(caplog, changes, problem):
 
 
 class Transport:
-    """As uvloop's, of an open connection."""
+    """The transport of an open connection."""
 
     def __init__(self, *, buffered=0, closing=False):
         self.buffered, self.closing, self.sent = buffered, closing, []
@@ -82,42 +83,42 @@ class Transport:
         self.sent.append(data)
 
 
-def connection(transport, protocol_class=Real, extensions=()):
+def build_protocol(transport, protocol_class=Real, extensions=()):
     protocol = protocol_class.__new__(protocol_class)
     protocol.transport, protocol.close_sent = transport, False
     protocol.conn = type("Connection", (), {"extensions": list(extensions)})()
     return protocol
 
 
-def test_a_frame_is_given_to_the_transport_as_it_is():
-    """Without a copy for each socket."""
+def test_frame_is_not_copied():
+    """All transports get the same object."""
     frame, transport = encode_text_frame(b"Hello"), Transport()
-    assert uvicorn_writer.writer_of(connection(transport).send)(frame) is True
+    assert uvicorn_writer.writer_of(build_protocol(transport).send)(frame) is True
     assert transport.sent[0] is frame
 
 
 @pytest.mark.parametrize("state", [{"buffered": 1}, {"closing": True}], ids=str)
-def test_what_cannot_go_directly(state):
-    """Behind what waits to be written, the ordinary way bounds it; a closing connection takes nothing."""
+def test_direct_write_is_refused(state):
+    """Frames must not overtake buffered data, and the ordinary way bounds the buffer."""
     transport = Transport(**state)
-    assert uvicorn_writer.writer_of(connection(transport).send)(b"frame") is False
+    assert uvicorn_writer.writer_of(build_protocol(transport).send)(b"frame") is False
     assert transport.sent == []
 
 
-def test_nothing_follows_a_close():
-    """Also while the client has not answered it."""
+def test_nothing_is_written_after_the_close():
+    """Also before the client has answered it."""
     transport = Transport()
-    protocol = connection(transport)
+    protocol = build_protocol(transport)
     write = uvicorn_writer.writer_of(protocol.send)
     protocol.close_sent = True
     assert write(b"late") is False
     assert transport.sent == []
 
 
-def test_sockets_without_a_direct_way():
-    """Compression must see each message; other servers and wrapped sends have no transport."""
+def test_no_direct_writes():
+    """Compression must see every message; other servers and wrapped functions have no transport."""
     transport = Transport()
-    assert uvicorn_writer.writer_of(connection(transport, extensions=["deflate"]).send) is None
-    assert uvicorn_writer.writer_of(connection(transport, variant(send=sends_nothing)).send) is None
+    assert uvicorn_writer.writer_of(build_protocol(transport, extensions=["deflate"]).send) is None
+    assert uvicorn_writer.writer_of(build_protocol(transport, build_class(send=send_nothing)).send) is None
     assert uvicorn_writer.writer_of(lambda message: None) is None
     assert uvicorn_writer.writer_of(transport.write) is None

@@ -23,7 +23,7 @@ SERVERS = {
             "--port",
             "{port}",
             "--ws",
-            "notifications.realtime.servers.uvicorn_frames:BoundedWebSocket",
+            "notifications.realtime.servers.uvicorn_websocket:BoundedWebSocket",
         ),
         "tests.realtime.bodies:application",
     ),

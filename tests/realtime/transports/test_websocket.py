@@ -8,7 +8,7 @@ import pytest
 
 from notifications.api import notify
 from notifications.realtime import clock, hub
-from notifications.realtime.servers import daphne
+from notifications.realtime.servers import daphne_writer
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
 from tests.realtime.conftest import blocked, in_thread, until
@@ -316,7 +316,7 @@ async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
     """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
     short = []
     monkeypatch.setattr(
-        daphne, "writer_of", lambda send: lambda frame: bool(short) and (short.append(frame) or True)
+        daphne_writer, "writer_of", lambda send: lambda frame: bool(short) and (short.append(frame) or True)
     )
     socket = await connect(user)
     await socket.start()

@@ -1,4 +1,4 @@
-"""Bodies on uvicorn with httptools. Import it only where both are installed."""
+"""HTTP requests on uvicorn. Imports uvicorn and httptools, so import it only where both are installed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Joins the chunks of a body that came in one read, and hands them on at once.
+    """Join the chunks of a body that arrive in one read.
 
-    uvicorn copies all that waits for each chunk: 135 ms instead of 11 ms for one read of chunks of one byte.
+    For each chunk uvicorn copies everything that is buffered: a read of one-byte chunks takes 135 ms, joined 11 ms.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -19,16 +19,16 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self.hand_on_chunks()
+        self.flush_chunks()
 
     def on_body(self, body: bytes) -> None:
         self.chunks.append(body)
 
     def on_message_complete(self) -> None:
-        self.hand_on_chunks()
+        self.flush_chunks()
         super().on_message_complete()
 
-    def hand_on_chunks(self) -> None:
+    def flush_chunks(self) -> None:
         if self.chunks:
             body = b"".join(self.chunks)
             self.chunks.clear()

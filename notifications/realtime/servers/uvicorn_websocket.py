@@ -1,7 +1,4 @@
-"""WebSockets on uvicorn, with answers where its own class gives none.
-
-This module imports uvicorn and websockets: import it only where these are installed.
-"""
+"""WebSockets on uvicorn. Imports uvicorn and websockets, so import it only where both are installed."""
 
 from __future__ import annotations
 
@@ -17,23 +14,23 @@ logger = logging.getLogger("notifications")
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that is closed when it sends more frames than any client needs.
+    """A WebSocket that is closed when a client exceeds the limits of ``FrameCounter``.
 
-    And that answers a handshake with a header line over 8 KiB, which uvicorn leaves open (0.54), and closes with 1007
-    for text that is not UTF-8 without a traceback in the log.
+    It also answers a handshake with a header line over 8 KiB, which uvicorn 0.54 leaves open, and closes with 1007 for
+    text that is not UTF-8, for which uvicorn logs a traceback.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.frame_counter = FrameCounter()
         self.handle_frame = self.conn.recv_frame
-        # Called for each frame, while all that has come is parsed at once.
+        # websockets calls it for each frame. A limit in data_received() would come too late: that parses all at once.
         self.conn.recv_frame = self.count_frame  # type: ignore[method-assign]
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            # websockets has made an answer, if the request was one: 414 or 431.
+            # websockets has prepared the response, 414 or 431, if the data was a request.
             self.handshake_complete = self.close_sent = True
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
@@ -45,7 +42,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_frame(frame)
 
     def send_receive_event_to_app(self) -> None:
-        # After a close the message is discarded unread, and a second close would raise an error.
+        # After the close was sent, messages are discarded unread, and a second close would raise an error.
         if not self.close_sent and self.curr_msg_data_type == "text" and not self._is_utf8():
             self.frames = []
             self.conn.send_close(1007)

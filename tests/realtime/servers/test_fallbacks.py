@@ -1,0 +1,99 @@
+"""Adapters check the installed server, and log it when the server's own code runs instead."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from notifications.realtime.servers import daphne, daphne_writer, fallbacks, uvicorn
+
+
+@pytest.fixture(autouse=True)
+def clear_caches():
+    """Each test compares and logs again."""
+    caches = (fallbacks.log_fallback, daphne_writer.is_supported)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_a_fallback_is_logged_once(caplog):
+    """Once per reason, not for each connection."""
+    for reason in ("one", "one", "two"):
+        fallbacks.log_fallback("Something is not adapted: %s", reason)
+    assert caplog.messages == ["Something is not adapted: one", "Something is not adapted: two"]
+
+
+def test_installed_daphne_is_supported(caplog):
+    """Direct writes send the same bytes as autobahn and Twisted."""
+    pytest.importorskip("daphne")
+    assert daphne_writer.is_supported()
+    assert caplog.messages == []
+
+
+def test_installed_daphne_is_limited(caplog):
+    """All methods that the limits override exist."""
+    http_protocol = pytest.importorskip("daphne.http_protocol")
+    daphne.use_bounded_protocols()
+    assert http_protocol.WebRequest.__name__ == "BoundedRequest"
+    assert caplog.messages == []
+
+
+def test_daphne_that_encodes_differently_is_not_written_to(monkeypatch, caplog):
+    """A server that sends other bytes than a direct write."""
+    websocket_class = pytest.importorskip("daphne.ws_protocol").WebSocketFactory.protocol
+    monkeypatch.setattr(websocket_class, "sendMessage", lambda self, payload, binary: self.sendData(b"other"))
+    assert not daphne_writer.is_supported()
+    assert caplog.messages == [
+        "WebSocket frames are not written directly on this Daphne: "
+        "a message of 1 bytes is sent as b'other', not as b'\\x81\\x01x'."
+    ]
+
+
+def test_daphne_without_an_attribute_is_not_written_to(monkeypatch, caplog):
+    """A server whose private names have changed."""
+    abstract = pytest.importorskip("twisted.internet.abstract")
+    monkeypatch.delattr(abstract.FileDescriptor, "dataBuffer")
+    assert not daphne_writer.is_supported()
+    (line,) = caplog.messages
+    assert line.startswith("WebSocket frames are not written directly on this Daphne: AttributeError(")
+
+
+def test_daphne_with_another_shutdown(monkeypatch, caplog):
+    """Clients are closed all the same."""
+    pytest.importorskip("daphne")
+    from twisted.internet import reactor
+
+    triggers = []
+    monkeypatch.setattr(reactor, "addSystemEventTrigger", lambda *args: triggers.append(args), raising=False)
+    daphne.call_before_shutdown(SimpleNamespace(), None)
+    assert [args[:2] for args in triggers] == [("before", "shutdown")]
+    (line,) = caplog.messages
+    assert line.startswith("Waiting requests are cancelled at shutdown on this Daphne: AttributeError(")
+
+
+def test_uvicorn_with_another_shutdown(caplog):
+    """The server starts, and closes connections in its own way."""
+    uvicorn.call_before_shutdown(SimpleNamespace(), None)
+    assert caplog.messages == [
+        "Clients are disconnected without a reason at shutdown on this uvicorn: no shutdown()."
+    ]
+
+
+@pytest.mark.parametrize("has_all_methods", [True, False])
+def test_uvicorn_with_another_protocol(has_all_methods, caplog):
+    """A class without the methods that are overridden stays."""
+    httptools_impl = pytest.importorskip("uvicorn.protocols.http.httptools_impl")
+    changed = type("HttpToolsProtocol", (), {"data_received": lambda self, data: None})
+    http_class = httptools_impl.HttpToolsProtocol if has_all_methods else changed
+    config = SimpleNamespace(http_protocol_class=http_class, ws_protocol_class=None)
+    uvicorn.use_bounded_protocols(SimpleNamespace(config=config))
+    if has_all_methods:
+        assert config.http_protocol_class.__name__ == "BoundedHttp"
+        assert caplog.messages == []
+    else:
+        assert config.http_protocol_class is changed
+        assert caplog.messages == [
+            "Chunks of bodies are not joined on this uvicorn: HttpToolsProtocol has no on_body, on_message_complete."
+        ]
