@@ -42,7 +42,7 @@ class RunJobsTests(TestCase):
 
     def test_what_a_job_tells_somebody_has_its_number_too(self):
         """notify() puts its number off to the end of the transaction, which here never comes."""
-        tasks.notify_somebody.enqueue(self.demo.pk)
+        tasks.notify_user.enqueue(self.demo.pk)
         run_jobs()
         self.assertEqual(Notification.objects.get().seq, 1)
         self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
@@ -84,7 +84,7 @@ class RunJobsTests(TestCase):
         self.assertEqual(run_jobs(), 4)
 
     def test_jobs_that_enqueue_one_another_for_ever(self):
-        tasks.enqueue_for_ever.enqueue()
+        tasks.enqueue_itself.enqueue()
         with self.assertRaisesMessage(
             RuntimeError, "5 jobs have run and there are more. Do they enqueue one another for ever?"
         ):
@@ -191,7 +191,7 @@ class RunUntilIdleTests(TestCase):
         self.assertEqual(run_until_idle(), 0)
 
     def test_for_ever(self):
-        tasks.enqueue_for_ever.enqueue()
+        tasks.enqueue_itself.enqueue()
         with self.assertRaisesMessage(RuntimeError, "5 jobs have run and there are more."):
             run_until_idle(limit=5)
 

@@ -1,4 +1,4 @@
-"""Tasks that the tests of the engine ask for; worker processes import them from here too."""
+"""Tasks for the tests of jobs. Worker processes import them from here too."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ from notifications import traces
 from notifications.api import notify, policy, progress, task, track
 from notifications.exceptions import JobCancelled
 
-#: Tasks that wait do so until a test in the same process opens the gate. `held` counts those that wait.
+#: Tasks that hold wait for this event, which a test in the same process sets. `held` has an entry for each.
 gate = threading.Event()
 held = []
-#: What tasks leave behind for a test in the same process.
+#: What tasks record for a test in the same process.
 seen = []
 left_behind = contextvars.ContextVar("left_behind", default="clean")
 
@@ -85,14 +85,14 @@ def of_reports():
 @task(takes_context=True)
 @policy(retry_on=(Exception,))
 def attempts_so_far(context, value=None):
-    """Three times, to see what each attempt is told."""
+    """Record the context of three attempts."""
     seen.append((context.attempt, context.task_result.attempts, context.task_result.status, value))
     if context.attempt < 3:
         raise Busy
 
 
 class Busy(Exception):
-    """An upstream that says when to come again."""
+    """An exception with a retry_after."""
 
     def __init__(self, retry_after=None):
         super().__init__("busy")
@@ -106,7 +106,7 @@ class VeryBusy(Busy):
 @task(takes_context=True)
 @policy(retry_on=(Busy,), max_attempts=4)
 async def busy(context, times, retry_after=None):
-    """Succeeds after so many attempts that did not."""
+    """Succeed after this many failed attempts."""
     if context.attempt <= times:
         raise VeryBusy(retry_after)
     return context.attempt
@@ -159,7 +159,7 @@ async def context_async(context, value):
 
 @task
 async def hold(name="", timeout=30):
-    """Wait for the gate; give up to a cancellation, and leave word of it."""
+    """Wait for the gate. A cancellation is recorded."""
     held.append(name)
     try:
         async with asyncio.timeout(timeout):
@@ -180,7 +180,7 @@ def hold_sync(name=""):
 
 @task(takes_context=True)
 def hold_until_cancelled(context):
-    """Work in small steps, and look before each one."""
+    """Check for a cancellation before each small step."""
     held.append("sync")
     while not gate.is_set():
         context.raise_if_cancelled()
@@ -221,7 +221,7 @@ async def one_an_owner(name=""):
 @task
 @policy(concurrency_key="site:{site}", concurrency=2)
 async def two_a_site(site):
-    """Leaves how many of its site ran when it began."""
+    """Record how many jobs of the site ran when this one began."""
     running_by_site[site] = running_by_site.get(site, 0) + 1
     seen.append((site, running_by_site[site]))
     await asyncio.sleep(0.01)
@@ -256,7 +256,7 @@ def short_sync(seconds):
 @task
 @policy(timeout=0.2)
 async def stubborn():
-    """Does not let itself be cancelled. The first one ends before the gate is open, when it is let go."""
+    """Ignore cancellations. The first call ends before the gate is open if "let go" is recorded."""
     held.append("stubborn")
     first = held.count("stubborn") == 1
     while not gate.is_set() and not (first and "let go" in seen):
@@ -318,13 +318,13 @@ async def leave(how):
 
 
 @task
-async def child_exits():
-    """Something that the task started calls sys.exit(): without care the whole event loop ends."""
+async def subtask_exits():
+    """A subtask calls sys.exit(), which would end the event loop."""
     await asyncio.gather(asyncio.create_task(leave(SystemExit(3))))
 
 
 @task
-async def child_exits_unheard():
+async def subtask_exits_alone():
     seen.append(asyncio.create_task(leave(KeyboardInterrupt())))
     await asyncio.sleep(0.05)
     return "done"
@@ -332,16 +332,16 @@ async def child_exits_unheard():
 
 class BadText(Exception):
     def __str__(self):
-        raise RuntimeError("no words")
+        raise RuntimeError("no text")
 
 
 @task
-async def unspeakable():
+async def fail_with_bad_text():
     raise BadText
 
 
 class Hostile(Exception):
-    """Each thing that the worker would like to know raises something else."""
+    """Each attribute that the worker reads raises another exception."""
 
     @property
     def retry_after(self):
@@ -359,7 +359,7 @@ class HostileWords(Exception):
     tell_owner = True
 
     def __str__(self):
-        raise BaseException("no words")
+        raise BaseException("no text")
 
 
 class BrokenDict(dict):
@@ -378,17 +378,17 @@ async def hostile_error(context, attempts=1):
 
 
 @task
-async def hostile_words():
+async def fail_with_hostile_text():
     raise HostileWords
 
 
 @task
-async def broken_dict():
+async def return_broken_dict():
     return BrokenDict(a=1)
 
 
 @task
-async def forever_nested():
+async def return_recursive_list():
     value = []
     value.append(value)
     return value
@@ -424,7 +424,7 @@ def words(done):
     if done.result == "nothing":
         return None
     if done.result == "raise":
-        raise RuntimeError("no words")
+        raise RuntimeError("no text")
     if done.result == "exit":
         sys.exit(1)
     if done.result == "cancel":
@@ -470,7 +470,7 @@ async def language():
 
 @task
 async def ask_child(sync=False):
-    """A job of the same owner, asked for by a job."""
+    """Enqueue a job, which has the same owner."""
     return (await noop.aenqueue()).id
 
 
@@ -536,7 +536,7 @@ def leak_and_fail():
 
 @task
 async def leak_and_go_on():
-    """Asks for what it cannot see after the leak."""
+    """Read after a call that left a transaction open."""
     with contextlib.suppress(transaction.TransactionManagementError):
         await sync_to_async(leak_transaction.func)()
     return await get_user_model().objects.acount()
@@ -549,20 +549,20 @@ async def block_the_loop(seconds):
 
 
 @task
-async def child_blocks_the_loop(seconds):
+async def subtask_blocks_the_loop(seconds):
     await asyncio.gather(asyncio.create_task(block_the_loop.func(seconds)))
 
 
 @task
 def leave_process():
-    """Leaves a process behind that ends much later."""
+    """Start a process that runs longer than the job."""
     program = [sys.executable, "-c", "import time; time.sleep(60)"]
     return os.posix_spawn(sys.executable, program, os.environ)
 
 
 @task
-async def leave_child():
-    """Leaves an asyncio task behind that goes on when its job is done."""
+async def leave_subtask():
+    """Start an asyncio task that runs longer than the job."""
 
     async def child():
         while not gate.is_set():  # noqa: ASYNC110
@@ -595,7 +595,7 @@ def count_users():
 
 @task
 def break_connection():
-    """What a database does that restarts."""
+    """Close the connection as a restart of the database does."""
     connection.ensure_connection()
     connection.connection.close()
 
@@ -630,18 +630,18 @@ async def bad_progress():
 
 
 @task
-def notify_somebody(user):
+def notify_user(user):
     notify(user, "From a job")
 
 
 @task
-def enqueue_for_ever():
-    enqueue_for_ever.enqueue()
+def enqueue_itself():
+    enqueue_itself.enqueue()
 
 
 @task
 def write(path, word):
-    """Leave a word in a file, for a test in another process."""
+    """Append a line to a file, for a test in another process."""
     with open(path, "a") as file:
         file.write(f"{word}\n")
 
@@ -649,7 +649,7 @@ def write(path, word):
 @task
 @policy(max_attempts=3)
 async def write_and_wait(path, go):
-    """Leave the process id in a file, then wait until the file `go` is there."""
+    """Write the process id to a file, then wait until the file `go` exists."""
     write.func(path, os.getpid())
     while not Path(go).exists():  # noqa: ASYNC110 (a test in another process makes the file)
         await asyncio.sleep(0.01)
@@ -676,7 +676,7 @@ async def kill_worker(path):
 
 @task
 def fork_and_end():
-    """A process of the task's own, ended by SIGTERM as multiprocessing does. Returns how it ended."""
+    """Fork a process and end it by SIGTERM, as multiprocessing does. Returns its exit code."""
     pid = os.fork()
     if not pid:
         threading.Event().wait(30)
@@ -701,8 +701,8 @@ async def write_and_pause(path, number):
 
 
 @task
-def fork_and_look():
-    """A process of the task's own. Returns the names of the threads that it has."""
+def fork_and_list_threads():
+    """Fork a process and return the names of its threads."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -725,7 +725,7 @@ async def count_users_async():
 
 @task
 async def carry(then):
-    """Say which trace is carried here, and in a job that is asked for here."""
+    """Record the trace of this job and of a job that it enqueues."""
     seen.append((then, traces.current_headers()))
     if then:
         await carry.aenqueue(then=False)

@@ -1,4 +1,4 @@
-"""What tasks do to the worker that runs them: each has an outcome, its owner is told, and its neighbours go on."""
+"""What tasks do to the worker that runs them: open transactions, a blocked event loop, exits."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from tests.jobs.conftest import notifications_of, until_done
 from tests.jobs.worker.test_execution import RAISED
 from tests.support.waiting import wait_until
 
-WORDS = "Something went wrong while this was being done."
-TME = "django.db.transaction.TransactionManagementError"
+DEFAULT_TEXT = "Something went wrong while this was being done."
+TRANSACTION_ERROR = "django.db.transaction.TransactionManagementError"
 
 
-class TestTransactionsThatAreLeftOpen:
+class TestOpenTransaction:
     @pytest.mark.parametrize(
         "task",
         [
@@ -32,42 +32,44 @@ class TestTransactionsThatAreLeftOpen:
         ],
         ids=lambda task: task.name,
     )
-    def test_the_job_has_failed(self, worker, demo, task):
-        """What it wrote is rolled back, so it did not succeed; the connection is sound for whoever comes next."""
+    def test_the_job_fails(self, worker, demo, task):
+        """What it wrote is rolled back, and the connection is clean for the next job."""
         (job,) = until_done(task.using(owner=demo).enqueue())
-        assert (job.state, json.loads(job.error)["detail"]) == ("failed", WORDS)
+        assert (job.state, json.loads(job.error)["detail"]) == ("failed", DEFAULT_TEXT)
         (attempt,) = Attempt.objects.all()
-        assert attempt.exception_class_path == TME
+        assert attempt.exception_class_path == TRANSACTION_ERROR
         assert "left a transaction open, which was rolled back" in attempt.traceback
-        assert [note.body for note in notifications_of(demo)] == [WORDS]
+        assert [note.body for note in notifications_of(demo)] == [DEFAULT_TEXT]
         after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
         assert {json.loads(job.result) for job in after} == {1}
         assert get_user_model().objects.count() == 1
 
-    def test_what_was_committed_is_no_leak(self, worker, demo):
+    def test_a_commit_with_autocommit_off(self, worker, demo):
         (job,) = until_done(tasks.commit_with_autocommit_off.enqueue())
         assert job.state == "succeeded"
         after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
         assert {json.loads(job.result) for job in after} == {2}
 
-    def test_what_it_raised_stays_its_error(self, worker, demo):
+    def test_its_exception_is_its_error(self, worker, demo):
         until_done(tasks.leak_and_fail.enqueue())
         assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
         assert json.loads(until_done(tasks.count_users.enqueue())[0].result) == 1
 
-    def test_an_async_task_may_go_on(self, worker, demo):
-        """The call that left it open has failed; the task may handle that."""
+    def test_an_async_task_may_handle_it(self, worker, demo):
+        """The call that left it open has raised, and the task may catch that."""
         (job,) = until_done(tasks.leak_and_go_on.enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", 1)
 
 
-class TestTheEventLoopIsBlocked:
-    @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.child_blocks_the_loop])
-    def test_it_is_said_by_which_task(self, worker, demo, caplog, task):
-        """While it lasts, with the line of the program; the job ends as it ends."""
+class TestBlockedEventLoop:
+    @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.subtask_blocks_the_loop])
+    def test_the_log_names_the_task(self, worker, demo, caplog, task):
+        """With its stack, while the loop is blocked. The job ends with its own result."""
         result = task.using(owner=demo).enqueue(2)
         message = wait_until(
-            lambda: said(caplog, "The event loop, and with it all jobs of this worker, has been blocked"),
+            lambda: find_message(
+                caplog, "The event loop, and with it all jobs of this worker, has been blocked"
+            ),
             what="the warning",
         )
         assert Job.objects.get(id=result.id).state == "running"
@@ -76,39 +78,39 @@ class TestTheEventLoopIsBlocked:
         assert "time.sleep(seconds)" in message
         (job,) = until_done(result, tasks.noop.enqueue())[:1]
         assert job.state == "succeeded"
-        wait_until(lambda: said(caplog, "The event loop runs again after 2."), what="the end of it")
+        wait_until(lambda: find_message(caplog, "The event loop runs again after 2."), what="the end of it")
         assert len([record for record in caplog.records if "has been blocked" in record.getMessage()]) == 1
 
-    def test_shorter_ones_are_not_worth_a_word(self, worker, caplog):
+    def test_short_blocks_are_not_logged(self, worker, caplog):
         for _ in range(4):
             until_done(tasks.block_the_loop.enqueue(0.3))
-        assert not said(caplog, "has been blocked")
+        assert not find_message(caplog, "has been blocked")
 
-    def test_a_process_that_slept_is_not_blocked(self, monkeypatch, caplog):
-        """The watchdog slept as well: a laptop was closed, say."""
-        times = iter([0.0, 9.0, 9.2])  # when it begins, after the sleep, and with the loop again
-        dog = watchdog.Watchdog.__new__(watchdog.Watchdog)
-        dog._last_heartbeat, dog._log_blocked = 0.0, lambda seconds: told_of.append(seconds)
+    def test_a_suspended_process_is_not_blocked(self, monkeypatch, caplog):
+        """The watchdog slept as well, as on a laptop that was closed."""
+        times = iter([0.0, 9.0, 9.2])  # at the start, after the sleep, and when the loop runs again
+        instance = watchdog.Watchdog.__new__(watchdog.Watchdog)
+        instance._last_heartbeat, instance._log_blocked = 0.0, lambda seconds: logged.append(seconds)
 
         class Stopped:
             def wait(self, seconds):
-                if self.looks == 1:
-                    dog._last_heartbeat = 9.1
-                self.looks += 1
-                return self.looks > 2
+                if self.waits == 1:
+                    instance._last_heartbeat = 9.1
+                self.waits += 1
+                return self.waits > 2
 
-            looks = 0
+            waits = 0
 
-        told_of = []
-        dog._stopped = Stopped()
+        logged = []
+        instance._stopped = Stopped()
         monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(times)))
-        dog._watch()
-        assert told_of == []
+        instance._watch()
+        assert logged == []
 
 
-class TestWhatOutlivesItsJob:
+class TestOutlivesItsJob:
     def test_a_process(self, start_worker):
-        """The job is done; neither it nor the end of the worker waits for the process."""
+        """Neither the job nor the end of the worker waits for a process that a task started."""
         worker = start_worker()
         (job,) = until_done(tasks.leave_process.enqueue())
         pid = json.loads(job.result)
@@ -121,25 +123,25 @@ class TestWhatOutlivesItsJob:
             os.waitpid(pid, 0)
 
     def test_an_asyncio_task(self, worker, demo, gate):
-        """It goes on, and changes nothing of the job any more."""
-        (job,) = until_done(tasks.leave_child.using(owner=demo).enqueue())
+        """It runs on, and progress that it reports is not stored."""
+        (job,) = until_done(tasks.leave_subtask.using(owner=demo).enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", "done")
         gate.set()
-        wait_until(lambda: "child" in tasks.seen, what="the child to go on")
+        wait_until(lambda: "child" in tasks.seen, what="the subtask to run on")
         until_done(tasks.noop.enqueue())
         again = Job.objects.get(id=job.id)
         assert (again.version, again.progress_current) == (job.version, None)
 
     def test_an_asyncio_task_ends_with_the_worker(self, start_worker, gate):
         worker = start_worker()
-        until_done(tasks.leave_child.enqueue())
+        until_done(tasks.leave_subtask.enqueue())
         worker.stop()
         assert tasks.seen[0].cancelled()
 
 
 @pytest.mark.parametrize("task", ["exit_at_once", "exit_at_once_sync"])
 def test_a_task_that_ends_its_process(site, tmp_path, task):
-    """os._exit() leaves nothing behind: the job fails when its attempts are used up, and its owner is told."""
+    """By os._exit(): the job fails when its attempts are used up, and its owner is notified."""
     site.environment["EMBEDDED_WORKER"] = "0"
     words = tmp_path / "words"
     site.python(
@@ -160,14 +162,14 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
     assert site.rows("SELECT body FROM notifications_notification") == [(detail,)]
 
 
-def test_neighbours_in_one_group(worker, demo, gate, monkeypatch):
-    """Whatever else ends at the same time, each has its own outcome, in the same transaction or one of its own."""
+def test_different_outcomes_in_one_group(worker, demo, gate, monkeypatch):
+    """Each job has its own outcome, in the transaction of the group or in one of its own."""
     groups = []
     finish = recording.record_outcomes
     monkeypatch.setattr(
         recording, "record_outcomes", lambda group: groups.append(len(group)) or finish(group)
     )
-    bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.unspeakable]
+    bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.fail_with_bad_text]
     with transaction.atomic():
         good = [tasks.hold.using(owner=demo).enqueue(number) for number in range(10)]
     wait_until(lambda: len(tasks.held) == 10, what="all to run")
@@ -183,5 +185,5 @@ def test_neighbours_in_one_group(worker, demo, gate, monkeypatch):
     assert max(groups) > 5
 
 
-def said(caplog, words):
-    return next((record.getMessage() for record in caplog.records if words in record.getMessage()), None)
+def find_message(caplog, text):
+    return next((record.getMessage() for record in caplog.records if text in record.getMessage()), None)

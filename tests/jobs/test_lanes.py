@@ -1,4 +1,4 @@
-"""Lanes: sync jobs are claimed for free threads, async ones for free slots, and neither waits for the other."""
+"""Lanes: sync jobs are claimed for free threads and async ones for free slots; neither waits for the other."""
 
 import uuid
 from collections import Counter
@@ -42,7 +42,7 @@ def claim(limit, **lanes):
 
 class TestWorkers:
     def test_two_workers_share_sync_jobs(self, start_worker):
-        """Each claims as many as it has threads; the rest stays in the queue, where a higher priority passes it."""
+        """Each claims as many as it has threads; the others stay in the queue."""
         workers = [start_worker(), start_worker()]
         jobs = enqueue(tasks.hold_sync, 70)
         wait_until(lambda: len(tasks.held) == 64, what="64 threads to be taken")
@@ -51,7 +51,7 @@ class TestWorkers:
         tasks.gate.set()
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
-    def test_a_higher_priority_passes_sync_jobs(self, start_worker, monkeypatch):
+    def test_a_sync_job_of_higher_priority_runs_first(self, start_worker, monkeypatch):
         monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
@@ -63,7 +63,7 @@ class TestWorkers:
         assert tasks.held == ["first", "high", "low", "low", "low"]
 
     def test_async_jobs_beside_a_backlog_of_sync_ones(self, start_worker):
-        """The backlog takes no slot that it cannot use."""
+        """The backlog takes no slot beyond the threads."""
         start_worker()
         backlog = enqueue(tasks.hold_sync, 1_000)
         wait_until(lambda: len(tasks.held) == 32, what="all threads to be taken")
@@ -75,7 +75,7 @@ class TestWorkers:
         until_done(*backlog[:32])
 
     def test_sync_jobs_beside_a_backlog_of_async_ones(self, start_worker):
-        """They have their turn by age, although slots get free one by one; a higher priority has the next one."""
+        """They run by age, although slots are freed one by one; one of higher priority takes the next slot."""
         start_worker(concurrency=4)
         backlog = enqueue(tasks.hold, 1_000)
         wait_until(lambda: len(tasks.held) == 4, what="all slots to be taken")
@@ -88,7 +88,7 @@ class TestWorkers:
 
     @pytest.mark.parametrize("lane", ["sync", "suspect"])
     def test_async_jobs_in_another_lane(self, start_worker, two_threads, lane):
-        """As after an update from a version without lanes, or of a task: what they are in this process counts."""
+        """As after an update of the app or of a task. What the task is in this process counts."""
         jobs = enqueue(tasks.hold if lane == "sync" else tasks.noop, 30)
         Job.objects.update(lane=lane)
         start_worker()
@@ -98,7 +98,7 @@ class TestWorkers:
         until_done(*jobs)
 
     def test_sync_jobs_in_the_lane_of_async_ones(self, start_worker, two_threads):
-        """They wait in line for a thread; those that are in their lane are not claimed meanwhile."""
+        """They wait in line for a thread; jobs in the sync lane are not claimed meanwhile."""
         jobs = enqueue(tasks.hold_sync, 10)
         Job.objects.update(lane="async")
         start_worker()
@@ -110,7 +110,7 @@ class TestWorkers:
         until_done(late, *jobs)
 
     def test_sync_jobs_that_wait_for_others(self, start_worker, two_threads):
-        """They give up their threads to these, however many they are."""
+        """They lend their threads to the jobs for which they wait."""
         start_worker()
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(20)]
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
@@ -118,7 +118,7 @@ class TestWorkers:
 
 class TestClaims:
     def test_by_priority_and_age(self):
-        """Over all lanes; of each as many as may be."""
+        """Over all lanes, within the limit of each."""
         asked = [
             (tasks.noop_sync if number % 3 else tasks.noop).using(priority=priority).enqueue()
             for priority in (0, 1)
@@ -132,7 +132,7 @@ class TestClaims:
 
     @pytest.mark.parametrize("held_back", ["nothing", "queue", "key", "later", "limit"])
     def test_within_limits(self, settings, held_back):
-        """With several queues, keys and limits too no lane hides another, and none gives more than it may."""
+        """With several queues, keys and limits no lane hides another one or exceeds its limit."""
         if held_back == "limit":
             settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
         options = {"concurrency_key": "k"} if held_back == "key" else {}
@@ -156,14 +156,14 @@ class TestClaims:
             assert Counter(job.queue_name for job in jobs)["default"] == 1
 
     def test_a_retry_by_hand(self):
-        """It puts a job where its task is now, and trusts it again."""
+        """It puts a job into the lane of its task; it is not a suspect any more."""
         result = tasks.noop.enqueue()
         for lane in ("sync", "suspect"):
             Job.objects.update(lane=lane, state="failed")
             manual.retry([uuid.UUID(result.id)])
             assert Job.objects.get(id=result.id).lane == "async"
 
-    def test_a_task_that_is_not_known(self):
+    def test_an_unknown_task(self):
         assert lane_at("no.such.task") == "sync"
 
     def test_batches(self):
@@ -177,11 +177,11 @@ class TestClaims:
 
 
 class TestSuspects:
-    """Jobs whose worker was lost, and that may be what ended it."""
+    """Jobs whose worker was lost, and that may have ended it."""
 
     @pytest.fixture
     def lose(self, live_worker):
-        """lose(task, count) are jobs that a lost worker ran."""
+        """lose(task, count) returns jobs that a lost worker ran."""
 
         def lose(task, count, *args):
             jobs = enqueue(task, count, *args)
@@ -191,31 +191,31 @@ class TestSuspects:
 
         return lose
 
-    def test_until_an_attempt_ends_by_itself(self, lose):
-        """Neither a release nor a thread that is not there ends the suspicion; an attempt that raised does."""
+    def test_a_job_is_a_suspect_until_an_attempt_ends(self, lose):
+        """A release or requeue does not change that; an attempt that raised does."""
         lose(tasks.busy, 1, 1)
-        for give_back in (
+        for requeue in (
             lambda job: queueing.release([job]),
             queueing.requeue_without_thread,
             lambda job: queueing.requeue_unknown_task(ClaimedJob(job)),
         ):
             (job,) = claim_rows(uuid.uuid4(), 1)
             assert job.lane == "suspect"
-            give_back(job)
+            requeue(job)
             Job.objects.update(run_after=None)
         (job,) = claim_rows(uuid.uuid4(), 1)
         recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
         job = Job.objects.get()
         assert (job.state, job.lane) == ("queued", "async")
 
-    def test_a_release_is_no_suspicion(self):
+    def test_a_released_job_is_not_a_suspect(self):
         tasks.noop.enqueue()
         queueing.release(claim_rows(uuid.uuid4(), 1))
         assert Job.objects.get().lane == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
     def test_one_at_a_time_in_each_worker(self, lose, start_worker, caplog, task):
-        """Nothing else waits for them, and they end one after the other."""
+        """No other job waits for them, and they end one after the other."""
         suspects = lose(task, 50)
         workers = [start_worker(), start_worker()]
         wait_until(lambda: len(tasks.held) == 2, what="a suspect in each worker")
@@ -226,7 +226,7 @@ class TestSuspects:
         assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
 
     def test_suspects_that_wait_for_suspects(self, start_worker, live_worker):
-        """One that waits for another one in join() lets it begin."""
+        """One that waits for another one in join() lets that one begin."""
         dying = live_worker(600)
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
         assert len(claim_rows(dying, 5)) == 5
@@ -238,8 +238,8 @@ class TestSuspects:
             "suspect"
         }
 
-    def test_by_claims(self, lose):
-        """As many as may be, by age among the others."""
+    def test_claims_of_suspects(self, lose):
+        """Within the limit, by age among other jobs."""
         lost = lose(tasks.noop, 3)
         fresh = enqueue(tasks.noop, 3)
         lanes = {"async": 9, "sync": 9, "suspect": 1}

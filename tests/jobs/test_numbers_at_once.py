@@ -1,4 +1,4 @@
-"""Ends of jobs are written with their numbers, unless something stands between: then they are numbered afterwards."""
+"""Ends of jobs are written with their numbers where that is possible, and numbered afterwards where not."""
 
 import logging
 
@@ -19,7 +19,7 @@ from tests.support.claims import claim_rows
 
 @pytest.fixture
 def statements():
-    """The statements from now on."""
+    """The SQL statements of the test."""
     seen = []
 
     def see(execute, sql, params, many, context):
@@ -42,7 +42,7 @@ def claim(demo, count=1):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_of_first_ends_are_written_once(demo, statements):
+def test_first_ends_are_written_once(demo, statements):
     jobs = claim(demo, 3)
     statements.clear()
     finish(*jobs)
@@ -56,14 +56,14 @@ def test_rows_of_first_ends_are_written_once(demo, statements):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_receiver_runs_while_streams_are_held(demo, statements):
-    """It may be slow, or lock rows that somebody else holds who waits for the stream."""
+def test_no_receiver_runs_while_streams_are_locked(demo, statements):
+    """It may be slow, or wait for rows of a transaction that waits for the stream."""
     (job,) = claim(demo)
-    heard = []
+    received = []
 
     def receive(notification, **kwargs):
         locked = [sql for sql in statements if "INTO notifications_stream" in sql]
-        heard.append((notification.seq, job.seq, locked))
+        received.append((notification.seq, job.seq, locked))
 
     statements.clear()
     notification_recording.connect(receive)
@@ -71,15 +71,15 @@ def test_no_receiver_runs_while_streams_are_held(demo, statements):
         finish(job)
     finally:
         notification_recording.disconnect(receive)
-    assert heard == [(None, None, [])]
+    assert received == [(None, None, [])]
     assert Job.objects.get().seq == 1
     assert [note.seq for note in notifications_of(demo)] == [2]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("numbered", [True, False])
-def test_what_a_task_told_under_the_key_of_its_job_is_replaced(demo, numbered):
-    """By the word of its end, also where it still waits for its number then."""
+def test_a_notification_with_the_key_of_the_job_is_archived(demo, numbered):
+    """The notification of the end replaces it, also if it had no number yet."""
     (job,) = claim(demo)
     (begun,) = notify(demo, "begun", key=f"job:{job.id}")
     if not numbered:
@@ -94,14 +94,14 @@ def test_what_a_task_told_under_the_key_of_its_job_is_replaced(demo, numbered):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_result_for_signals_is_made_only_for_somebody():
-    def hear(**kwargs):
+def test_should_send():
+    def receive(**kwargs):
         pass
 
-    assert not should_send(task_started, logging.DEBUG)  # nobody reads Django's own line of that level
-    task_finished.connect(hear)
+    assert not should_send(task_started, logging.DEBUG)  # Django's own receivers log nothing at that level
+    task_finished.connect(receive)
     try:
         assert should_send(task_finished, logging.DEBUG)
         assert not should_send(task_started, logging.DEBUG)
     finally:
-        task_finished.disconnect(hear)
+        task_finished.disconnect(receive)

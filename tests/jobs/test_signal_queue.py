@@ -1,4 +1,4 @@
-"""Signals after the commit: on a thread of their own, in order, within bounds, and with the grace of a stop."""
+"""Signals after a commit: on a thread of their own, in order, bounded, and sent at a stop."""
 
 import asyncio
 import sqlite3
@@ -26,8 +26,8 @@ SIGNALS = [task_started, task_finished, job_finished, notification_recorded]
 
 
 @pytest.fixture
-def receive():
-    """receive(function, *signals): for this test."""
+def connect_receiver():
+    """connect_receiver(function, *signals) connects a receiver for the length of the test."""
     connected = []
 
     def connect(function, *signals):
@@ -41,41 +41,43 @@ def receive():
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=["started", "finished", "job_finished", "recorded"])
-def test_one_that_hangs_stalls_no_job(worker, demo, receive, signal, caplog, monkeypatch):
-    """Claiming and recording go on beside it, and the log names it."""
+def test_a_receiver_that_hangs_delays_no_job(worker, demo, connect_receiver, signal, caplog, monkeypatch):
+    """Jobs are claimed and recorded meanwhile, and the log names the receiver."""
     monkeypatch.setattr(signal_queue, "SLOW_SECONDS", 0.1)
-    heard = threading.Event()
+    received = threading.Event()
 
     def hang(**kwargs):
-        heard.set()
+        received.set()
         tasks.gate.wait(30)
 
-    receive(hang, signal)
+    connect_receiver(hang, signal)
     until_done(tasks.noop.using(owner=demo).enqueue(), timeout=20)
-    assert heard.wait(20)
+    assert received.wait(20)
     for _ in range(3):
         until_done(*(tasks.noop.using(owner=demo).enqueue() for _ in range(5)), timeout=20)
     assert len(notifications_of(demo)) == 16
     wait_until(
         lambda: until_done(tasks.noop.enqueue()) and "Receiver is slow: " in caplog.text, what="the log"
     )
-    assert "test_one_that_hangs_stalls_no_job.<locals>.hang has run for" in caplog.text
+    assert "test_a_receiver_that_hangs_delays_no_job.<locals>.hang has run for" in caplog.text
 
 
-def test_in_the_order_of_the_commits(worker, demo, receive):
-    """Of each job and from one job to the next."""
-    heard = []
-    receive(
-        lambda task_result, **_: heard.append((task_result.id, task_result.status)),
+def test_the_order_of_signals(worker, demo, connect_receiver):
+    """Of one job, and from one job to the next: that of the commits."""
+    received = []
+    connect_receiver(
+        lambda task_result, **_: received.append((task_result.id, task_result.status)),
         task_started,
         task_finished,
     )
-    receive(lambda job, **_: heard.append((str(job.id), "job")), job_finished)
-    receive(lambda notification, **_: heard.append((str(notification.job), "told")), notification_recorded)
+    connect_receiver(lambda job, **_: received.append((str(job.id), "job")), job_finished)
+    connect_receiver(
+        lambda notification, **_: received.append((str(notification.job), "told")), notification_recorded
+    )
     ids = [until_done(tasks.noop.using(owner=demo).enqueue())[0].id for _ in range(3)]
     kinds = ("RUNNING", "SUCCESSFUL", "job", "told")
-    wait_until(lambda: len(heard) == 12, what="all signals")
-    assert heard == [(str(id), kind) for id in ids for kind in kinds]
+    wait_until(lambda: len(received) == 12, what="all signals")
+    assert received == [(str(id), kind) for id in ids for kind in kinds]
 
 
 def leave_atomic_open():
@@ -101,7 +103,7 @@ def close_raw_connection():
         (SystemExit(1), close_raw_connection),
     ],
 )
-def test_whatever_one_does_the_next_are_called(worker, demo, receive, act, leave, caplog):
+def test_a_receiver_that_fails_does_not_affect_the_others(worker, demo, connect_receiver, act, leave, caplog):
     seen = []
 
     def hostile(**kwargs):
@@ -109,9 +111,9 @@ def test_whatever_one_does_the_next_are_called(worker, demo, receive, act, leave
             leave()
         raise act
 
-    receive(hostile, *SIGNALS)
-    receive(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
-    receive(
+    connect_receiver(hostile, *SIGNALS)
+    connect_receiver(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
+    connect_receiver(
         lambda notification, **_: seen.append(Notification.objects.get(id=notification.id).title),
         notification_recorded,
     )
@@ -122,8 +124,8 @@ def test_whatever_one_does_the_next_are_called(worker, demo, receive, act, leave
         assert f"Host code failed: receiver of {what} tests.jobs.test_signal_queue" in caplog.text
 
 
-def test_one_may_cancel_a_job(worker, demo, receive, caplog):
-    """The signals of the cancelled job are sent inside the call, and the receivers behind it are called."""
+def test_a_receiver_that_cancels_a_job(worker, demo, connect_receiver, caplog):
+    """The signals of the cancelled job are sent inside its call, and the other receivers are called after it."""
     later = timezone.now() + timedelta(hours=1)
     other = tasks.noop.using(owner=demo, run_after=later).enqueue()
     seen = []
@@ -132,18 +134,18 @@ def test_one_may_cancel_a_job(worker, demo, receive, caplog):
         if str(job.id) != other.id:
             manual.cancel([UUID(other.id)])
 
-    receive(cancel_other, job_finished)
-    receive(lambda job, **_: seen.append(str(job.id)), job_finished)
+    connect_receiver(cancel_other, job_finished)
+    connect_receiver(lambda job, **_: seen.append(str(job.id)), job_finished)
     job = tasks.noop.using(owner=demo).enqueue()
     wait_until(lambda: len(seen) == 2, what="the receivers of both", timeout=20)
     assert seen == [other.id, job.id]
     assert "Could not send the signals" not in caplog.text
 
 
-def test_one_that_reads_left_nothing_open(worker, receive, caplog):
-    """Also as the first one on its thread, which connects to the database."""
+def test_a_receiver_that_reads_leaves_no_transaction_open(worker, connect_receiver, caplog):
+    """Also the first one on its thread, which connects to the database."""
     seen = []
-    receive(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
+    connect_receiver(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
     tasks.noop.enqueue()
     wait_until(lambda: seen == ["succeeded"], what="the receiver")
     until_done(tasks.noop.enqueue())
@@ -151,8 +153,8 @@ def test_one_that_reads_left_nothing_open(worker, receive, caplog):
     assert "Host code left a transaction open" not in caplog.text
 
 
-def test_connections_of_other_databases_stay_as_they_are(monkeypatch, caplog):
-    """A project may have one to MySQL, say, whose driver says nothing of transactions."""
+def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
+    """As to MySQL, whose driver does not tell whether a transaction is open."""
     closed = []
     other = SimpleNamespace(
         alias="other",
@@ -172,15 +174,15 @@ def test_connections_of_other_databases_stay_as_they_are(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_stop_gives_them_the_grace(start_worker, demo, receive, caplog, ends):
-    """What is not sent within it may be lost, and the log says so."""
-    heard = []
+def test_signals_at_a_stop(start_worker, demo, connect_receiver, caplog, ends):
+    """They are sent within the grace period; the log counts the jobs of those that are not."""
+    received = []
 
     def receiver(job, **kwargs):
         tasks.gate.wait(30)
-        heard.append(job.id)
+        received.append(job.id)
 
-    receive(receiver, job_finished)
+    connect_receiver(receiver, job_finished)
     worker = start_worker()
     until_done(*(tasks.noop.enqueue() for _ in range(5)))
     timer = threading.Timer(1.0, tasks.gate.set)
@@ -189,16 +191,16 @@ def test_a_stop_gives_them_the_grace(start_worker, demo, receive, caplog, ends):
     began = time.monotonic()
     worker.stop(grace=20 if ends else 0)
     if ends:
-        assert len(heard) == 5
+        assert len(received) == 5
     else:
         assert "Signals may be lost, the process ends before they are sent; jobs: " in caplog.text
         assert time.monotonic() - began < 20
     tasks.gate.set()
-    wait_until(lambda: len(heard) == 5, what="all to be called in the end")
+    wait_until(lambda: len(received) == 5, what="all to be called in the end")
 
 
-def test_memory_is_bounded(gate, caplog, monkeypatch):
-    """What comes while too much waits is dropped and counted, and it goes on when there is room again."""
+def test_the_memory_of_the_queue_is_bounded(gate, caplog, monkeypatch):
+    """Calls that exceed the limit are dropped and counted; later ones are queued when there is room again."""
     monkeypatch.setattr(signal_queue, "MAX_QUEUED_BYTES", 10 * signal_queue.BYTES_PER_JOB)
     queue, done = SignalQueue(), []
     try:
@@ -207,10 +209,10 @@ def test_memory_is_bounded(gate, caplog, monkeypatch):
             queue.put(lambda number=number: done.append(number), 1, 0)
         queue.put(lambda: done.append("large"), 1, 10**9)
         gate.set()
-        wait_until(lambda: done == list(range(9)), what="what had room")
-        wait_until(lambda: not queue._queued_jobs, what="it to be empty")
+        wait_until(lambda: done == list(range(9)), what="the queued calls")
+        wait_until(lambda: not queue._queued_jobs, what="the queue to be empty")
         queue.put(lambda: done.append("later"), 1, 0)
-        wait_until(lambda: done[-1] == "later", what="what came later")
+        wait_until(lambda: done[-1] == "later", what="the later call")
     finally:
         queue.end()
     assert "Dropping signals, receivers are too slow; jobs whose signals wait: 10" in caplog.text

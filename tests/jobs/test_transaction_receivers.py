@@ -1,4 +1,4 @@
-"""Receivers inside the transaction of outcomes: whatever they do, every outcome is stored and the log names them."""
+"""Receivers inside the transaction of outcomes: every outcome is stored, and the log names the receiver."""
 
 import asyncio
 import time
@@ -61,7 +61,7 @@ def terminate_backend(job):
 
 
 def swallow_broken_statement(job):
-    """On PostgreSQL no statement is taken after it until the savepoint is rolled back."""
+    """PostgreSQL then refuses each statement until the savepoint is rolled back."""
     if connection.vendor != "postgresql":
         raise RuntimeError("On SQLite nothing is broken.")
     try:
@@ -123,7 +123,7 @@ HANGS = [hang, hang_in_sql]
 
 @pytest.fixture
 def hostile():
-    """hostile(act) connects a receiver that acts so for jobs titled "Poison" and asks for a mail about the others."""
+    """hostile(act) connects a receiver that calls ``act`` for jobs titled "Poison" and enqueues a mail for others."""
     connected = []
 
     def connect(act):
@@ -150,12 +150,12 @@ def hostile():
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """A receiver may take half a second."""
+def short_timeout(monkeypatch):
+    """Limit receivers to half a second."""
     monkeypatch.setattr(transaction_receivers, "RECEIVER_TIMEOUT_SECONDS", 0.5)
 
 
-def ask(owner, *poison):
+def enqueue_ten(owner, *poison):
     with transaction.atomic():
         titles = [*(f"Job {number}" for number in range(9)), *poison]
         return [tasks.noop_sync.using(owner=owner, title=title).enqueue() for title in titles]
@@ -166,87 +166,87 @@ def mails():
 
 
 @pytest.mark.parametrize("act", [*FAILS, *LOSES, *HANGS], ids=lambda act: act.__name__)
-def test_every_outcome_is_stored(worker, demo, hostile, quick, act, caplog):
-    """With what the receivers of the neighbours wrote, once, and nothing of what its own wrote."""
+def test_every_outcome_is_stored(worker, demo, hostile, short_timeout, act, caplog):
+    """What receivers wrote for other jobs is stored once, and what they wrote for this job is not."""
     calls = hostile(act)
-    jobs = until_done(*ask(demo, "Poison"), timeout=20)  # less than one that hangs would take
+    jobs = until_done(*enqueue_ten(demo, "Poison"), timeout=20)  # less than a receiver that hangs would take
     assert {job.state for job in jobs} == {"succeeded"}
     assert {job.attempt for job in jobs} == {1}
     assert len(notifications_of(demo)) == 10
-    # By then, were any, a second one would be there too.
+    # By then a second mail for a job would exist too.
     wait_until(lambda: mails() == 9, what="nine mails")
     assert not Job.objects.filter(title="never committed").exists()
     limit = 1 if act in FAILS or act in HANGS else transaction_receivers.MAX_LOSSES
     assert calls["Poison"] == limit
-    assert NAME in caplog.text, "The log names who did it."
+    assert NAME in caplog.text, "The log names the receiver."
     if act in HANGS:
-        # Of its own deadline and the statement's, both 0.5 s, either may pass first.
+        # Either the receiver's timeout or the statement's may pass first: both are 0.5 s.
         reasons = ["Host code takes longer than 0.5 s", "canceling statement due to statement timeout"]
         assert any(reason in caplog.text for reason in reasons[: 2 if act is hang_in_sql else 1])
     tasks.gate.set()
-    assert until_done(*ask(demo))[0].state == "succeeded"
+    assert until_done(*enqueue_ten(demo))[0].state == "succeeded"
     assert worker.thread.is_alive()
 
 
-def test_two_of_a_group(worker, demo, hostile):
-    """Each loses the transaction, and neither costs the others theirs."""
+def test_two_lost_transactions_of_a_group(worker, demo, hostile):
+    """The other outcomes of the group are stored."""
     calls = hostile(close_raw_connection)
-    jobs = until_done(*ask(demo, "Poison", "Poison"))
+    jobs = until_done(*enqueue_ten(demo, "Poison", "Poison"))
     assert {job.state for job in jobs} == {"succeeded"}
     assert mails() == 9
     assert calls["Poison"] == 2 * transaction_receivers.MAX_LOSSES
 
 
-def test_one_that_always_hangs_keeps_a_few_threads(worker, demo, hostile, quick):
-    """The jobs after those are recorded without receivers, which are called again when it has returned."""
+def test_a_receiver_that_always_hangs_holds_few_threads(worker, demo, hostile, short_timeout):
+    """After that jobs are recorded without receivers, until the hanging calls have returned."""
     calls = hostile(hang)
-    until_done(*ask(demo, *["Poison"] * 6), timeout=20)
+    until_done(*enqueue_ten(demo, *["Poison"] * 6), timeout=20)
     assert calls["Poison"] == transaction_receivers.MAX_HANGING_CALLS
-    until_done(*ask(demo))
+    until_done(*enqueue_ten(demo))
     tasks.gate.set()
-    wait_until(lambda: not transaction_receivers._hanging, what="it to return")
-    until_done(*ask(demo))
+    wait_until(lambda: not transaction_receivers._hanging, what="the calls to return")
+    until_done(*enqueue_ten(demo))
     assert mails() >= 9
 
 
-def test_slow_ones_hold_no_group_together(worker, demo, hostile, monkeypatch):
-    """A group whose receivers take long in all is recorded one by one; none of them is to blame."""
+def test_slow_receivers_of_a_group(worker, demo, hostile, monkeypatch):
+    """If they take long together, outcomes are recorded one by one, and none counts as lost."""
     monkeypatch.setattr(transaction_receivers, "GROUP_TIMEOUT_SECONDS", 0.1)
     hostile(lambda job: time.sleep(0.06))
-    ask(demo, *["Poison"] * 5)
+    enqueue_ten(demo, *["Poison"] * 5)
     wait_until(lambda: Job.objects.filter(title="never committed").count() == 5, what="all to be recorded")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
 def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
-    """They run after the commit; what one raises is logged, and the hooks and signals after it are not lost."""
-    heard = []
+    """They run after the commit. If one raises, the later hooks and signals are not lost."""
+    received = []
 
-    def hear(sender, job, **kwargs):
-        heard.append(job.title)
+    def receive(sender, job, **kwargs):
+        received.append(job.title)
 
     def hook():
         raise error
 
-    hostile(lambda job: transaction.on_commit(hook) or transaction.on_commit(lambda: heard.append("hook")))
-    job_finished.connect(hear)
+    hostile(lambda job: transaction.on_commit(hook) or transaction.on_commit(lambda: received.append("hook")))
+    job_finished.connect(receive)
     try:
-        until_done(*ask(demo, "Poison"))
-        wait_until(lambda: {"hook", "Poison", "Job 0", "Job 8"} <= set(heard), what="hooks and signals")
+        until_done(*enqueue_ten(demo, "Poison"))
+        wait_until(lambda: {"hook", "Poison", "Job 0", "Job 8"} <= set(received), what="hooks and signals")
     finally:
-        job_finished.disconnect(hear)
+        job_finished.disconnect(receive)
     assert "Host code failed: on_commit hook tests.jobs.test_transaction_receivers" in caplog.text
     assert "is void" not in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("act", [*FAILS, *LOSES, linger], ids=lambda act: act.__name__)
-def test_cancelled_by_hand(demo, hostile, quick, act, caplog):
-    """A request that cancels many is not broken either; it waits for a receiver that takes too long."""
+def test_cancelling_by_hand(demo, hostile, short_timeout, act, caplog):
+    """A request that cancels many jobs is not broken either; it waits for a slow receiver."""
     calls = hostile(act)
-    ids = [Job.objects.get(id=result.id).id for result in ask(demo, "Poison")]
-    became = manual.cancel(ids)
-    assert set(became.values()) == {"cancelled"} and len(became) == 10
+    ids = [Job.objects.get(id=result.id).id for result in enqueue_ten(demo, "Poison")]
+    results = manual.cancel(ids)
+    assert set(results.values()) == {"cancelled"} and len(results) == 10
     assert len(notifications_of(demo)) == 10
     assert mails() == 9
     assert calls["Poison"] <= transaction_receivers.MAX_LOSSES
@@ -256,7 +256,7 @@ def test_cancelled_by_hand(demo, hostile, quick, act, caplog):
 @pytest.mark.parametrize("act", FAILS, ids=lambda act: act.__name__)
 def test_inside_a_test_case(demo, hostile, act, caplog):
     hostile(act)
-    results = ask(demo, "Poison")
+    results = enqueue_ten(demo, "Poison")
     run_jobs()
     assert {job.state for job in Job.objects.filter(id__in=[result.id for result in results])} == {
         "succeeded"

@@ -4,8 +4,8 @@ import pytest
 
 
 @pytest.fixture
-def receive():
-    """receive(signal, function): for this test."""
+def connect_receiver():
+    """connect_receiver(signal, function) connects a receiver for the length of the test."""
     connected = []
 
     def connect(signal, function):
@@ -19,7 +19,7 @@ def receive():
 
 @pytest.fixture
 def short_intervals(monkeypatch):
-    """Steps that the worker takes every few seconds are taken ten times a second."""
+    """Run the loops of workers ten times a second."""
     for name in (
         "cancel_loop.POLL_INTERVAL_SECONDS",
         "claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",

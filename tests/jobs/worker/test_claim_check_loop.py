@@ -14,9 +14,9 @@ from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
 
-class TestTakingOver:
-    def test_a_task_whose_job_was_taken_over_is_cancelled(self, short_intervals, worker, gate):
-        """Its slot is free again, and what it does changes nothing."""
+class TestClaimedByAnotherWorker:
+    def test_its_execution_is_cancelled(self, short_intervals, worker, gate):
+        """Its slot is free again, and the row does not change."""
         result = tasks.hold.using(title="Taken").enqueue("taken")
         until_state(result, "running")
         other = uuid.uuid4()
@@ -26,7 +26,7 @@ class TestTakingOver:
         job = Job.objects.get(id=result.id)
         assert (job.state, job.fence, job.worker) == ("running", 9, other)
 
-    def test_a_late_outcome_is_void(self, worker, gate, demo):
+    def test_its_outcome_is_void(self, worker, gate, demo):
         result = tasks.hold_sync.using(owner=demo).enqueue()
         until_state(result, "running")
         Job.objects.filter(id=result.id).update(fence=9, version=50)
@@ -36,29 +36,29 @@ class TestTakingOver:
         assert (job.state, job.version, job.result) == ("running", 50, None)
         assert notifications_of(demo) == []
 
-    def test_a_job_that_comes_back_to_the_same_worker(self, short_intervals, worker, gate, settings, caplog):
-        """Past its deadline it was taken from a task that refuses to end. Each claim's end frees its own slot."""
+    def test_the_same_worker_claims_it_again(self, short_intervals, worker, gate, settings, caplog):
+        """The deadline passed while the task refused to end. The end of each claim frees its own slot."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.stubborn.enqueue()
         wait_until(lambda: "refused" in tasks.seen, what="the task to refuse its timeout")
         Job.objects.filter(id=result.id).update(deadline=timezone.now() - timedelta(seconds=1))
-        wait_until(lambda: tasks.held.count("stubborn") == 2, what="the job to be begun again")
+        wait_until(lambda: tasks.held.count("stubborn") == 2, what="the second attempt")
         until_state(result, "running")
         tasks.seen.append("let go")
         wait_until(lambda: "is void" in caplog.text, what="the outcome of the first claim to be void")
-        wait_until(lambda: worker.worker._record_loop.is_empty, what="its end to be settled")
+        wait_until(lambda: worker.worker._record_loop.is_empty, what="its outcome to be settled")
         assert len(worker.worker._executions) == 1
         gate.set()
         (job,) = until_done(result)
         assert (job.state, job.attempt, job.fence) == ("succeeded", 2, 2)
         wait_until(lambda: not worker.worker._executions, what="both slots to be free")
 
-    def test_the_end_of_a_lost_job_is_told_to_listeners(
-        self, start_worker, demo, receive, short_intervals, settings
+    def test_a_lost_job_without_attempts_left(
+        self, start_worker, demo, connect_receiver, short_intervals, settings
     ):
-        """Lost for the last time: failed, its owner told, and the signals sent as for any other end."""
+        """It fails, its owner is notified, and the signals are sent."""
         finished = []
-        receive(job_finished, lambda sender, job, **_: finished.append((str(job.id), job.state)))
+        connect_receiver(job_finished, lambda sender, job, **_: finished.append((str(job.id), job.state)))
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.noop.using(owner=demo, queue_name="elsewhere").enqueue()
         claim_rows(uuid.uuid4(), 1)

@@ -15,16 +15,16 @@ from tests.support.waiting import wait_until
 
 
 def test_the_deadline_is_that_of_the_task(worker, gate):
-    """Claim, time that the task may take, and a minute; also for a task that the worker meets for the first time."""
+    """The timeout of the task and a minute after the claim, also for a task that is new to the worker."""
     for _ in range(2):
         (job,) = until_done(tasks.slow.enqueue())
         assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
 
 
-def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, monkeypatch):
-    """The look found no slot, and what was freed before its answer came is not forgotten until the next one."""
+def test_a_slot_that_is_freed_during_a_claim(start_worker, demo, gate, monkeypatch):
+    """The claim saw no free slot. The queue is read again at once, not after the poll interval."""
     if connection.vendor != "postgresql":
-        pytest.skip("Nothing is recorded during a claim on SQLite: one thread does both.")
+        pytest.skip("On SQLite one thread claims and records, so no slot is freed during a claim.")
     monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
     worker = start_worker(concurrency=1).worker
     holding = tasks.hold.using(owner=demo).enqueue()
@@ -52,30 +52,30 @@ def test_a_slot_that_gets_free_while_jobs_are_claimed(start_worker, demo, gate, 
 
 
 @pytest.mark.parametrize("pool", [None, True])
-def test_of_a_pool_it_keeps_one_connection_less(pool, monkeypatch):
-    """One thread claims and records there, as on SQLite: a pool may be small, and serves requests and jobs too."""
+def test_one_writer_with_a_connection_pool(pool, monkeypatch):
+    """As on SQLite, one thread claims and records: a pool may be small, and serves requests and jobs too."""
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
     worker = JobWorker()
-    together = pool or connection.vendor == "sqlite"
-    assert (worker._claim_writer is worker._writer) == bool(together)
+    has_one_writer = pool or connection.vendor == "sqlite"
+    assert (worker._claim_writer is worker._writer) == bool(has_one_writer)
 
 
-def test_only_its_queues(start_worker):
+def test_a_worker_of_one_queue(start_worker):
     start_worker(queues=["reports"])
-    other, mine = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
-    until_done(mine)
+    other, own = tasks.noop.enqueue(), tasks.noop.using(queue_name="reports").enqueue()
+    until_done(own)
     assert Job.objects.get(id=other.id).state == "queued"
     assert Worker.objects.get().queues == "reports"
 
 
-def test_a_job_for_later_is_run_when_it_is_due(worker):
+def test_a_scheduled_job_runs_when_it_is_due(worker):
     result = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.3)).enqueue()
     (job,) = until_done(result)
     assert job.started_at >= job.run_after
 
 
-def test_two_workers_never_run_one_job_at_once(start_worker, receive):
-    """Each of 200 jobs is claimed once, by one of them."""
+def test_two_workers_share_the_queue(start_worker):
+    """Each of 200 jobs is claimed once, and both workers claim some."""
     workers = [start_worker(concurrency=20) for _ in range(2)]
     with transaction.atomic():
         results = [tasks.noop.enqueue() for _ in range(200)]

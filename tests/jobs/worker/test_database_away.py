@@ -15,42 +15,42 @@ from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
 
-class TestTheDatabaseIsAway:
-    def test_nothing_is_lost_and_nothing_runs_twice(self, short_intervals, worker, gate, monkeypatch, demo):
-        """Outcomes wait, claims wait, and all is as if nothing had been when it is back."""
+class TestDatabaseAway:
+    def test_outcomes_are_kept(self, short_intervals, worker, gate, monkeypatch, demo):
+        """Outcomes are recorded when the database is back, and no job runs twice."""
         results = [tasks.hold.using(owner=demo).enqueue(number) for number in range(3)]
         wait_until(lambda: len(tasks.held) == 3, what="three jobs to run")
-        away = Away(monkeypatch)
+        database = UnavailableDatabase(monkeypatch)
         gate.set()
-        wait_until(lambda: away.refused > 10, what="the worker to try in vain")
+        wait_until(lambda: database.refused > 10, what="the worker to be refused")
         assert Job.objects.filter(state="running").count() == 3
-        away.back()
+        database.restore()
         assert {job.state for job in until_done(*results)} == {"succeeded"}
         assert len(tasks.held) == 3
         assert len(notifications_of(demo)) == 3
         assert {job.attempt for job in Job.objects.all()} == {1}
 
-    def test_a_worker_starts_before_its_database(self, short_intervals, start_worker, monkeypatch):
-        away = Away(monkeypatch)
-        threading.Timer(0.5, away.back).start()
+    def test_a_worker_that_starts_before_the_database(self, short_intervals, start_worker, monkeypatch):
+        database = UnavailableDatabase(monkeypatch)
+        threading.Timer(0.5, database.restore).start()
         start_worker()
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    async def test_it_can_be_stopped_before_its_database_is_there(
+    async def test_a_worker_that_is_stopped_before_the_database_starts(
         self, event_loop_database, short_intervals, monkeypatch
     ):
-        """As by an ordinary restart: without an error."""
-        away = Away(monkeypatch)
+        """It ends without an error."""
+        database = UnavailableDatabase(monkeypatch)
         worker = JobWorker()
         running = asyncio.create_task(worker.run())
-        await asyncio.to_thread(wait_until, lambda: away.refused, what="the worker to try in vain")
+        await asyncio.to_thread(wait_until, lambda: database.refused, what="the worker to be refused")
         worker.stop()
         await asyncio.wait_for(running, 20)
 
-    def test_it_goes_away_between_the_first_row_and_the_first_look(
+    def test_it_goes_away_after_the_worker_has_inserted_its_row(
         self, short_intervals, start_worker, monkeypatch
     ):
-        """The worker's row is there already when it begins again."""
+        """The worker starts again with the row that exists."""
         reap, calls = reaping.reap_jobs, []
 
         def fail_once(*args, **kwargs):
@@ -64,7 +64,7 @@ class TestTheDatabaseIsAway:
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
     def test_the_answer_to_a_claim_is_lost(self, short_intervals, start_worker, monkeypatch):
-        """The jobs are found by comparing, and go back with their attempt."""
+        """The check of claims finds the jobs and releases them; no attempt counts."""
         claim, lost = claims.claim_jobs, []
 
         def lose(*args, **kwargs):
@@ -82,9 +82,9 @@ class TestTheDatabaseIsAway:
         assert len(lost) == 3
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 2)}
 
-    def test_the_answer_to_a_claim_takes_long(self, short_intervals, start_worker, receive, caplog):
-        """Longer than two looks, for a slow receiver of the host's: what was claimed meanwhile runs here, once."""
-        receive(task_started, lambda **_: time.sleep(0.1))
+    def test_a_slow_claim(self, short_intervals, start_worker, connect_receiver, caplog):
+        """It takes longer than two checks of claims, for a slow receiver. The claimed jobs run once."""
+        connect_receiver(task_started, lambda **_: time.sleep(0.1))
         worker = start_worker()
         with transaction.atomic():
             results = [tasks.noop.enqueue() for _ in range(10)]
@@ -93,8 +93,8 @@ class TestTheDatabaseIsAway:
         wait_until(lambda: not worker.worker._executions, what="the slots to be free")
         assert "Releasing jobs that are claimed" not in caplog.text
 
-    def test_claiming_fails_for_another_reason(self, short_intervals, worker, monkeypatch):
-        """It is logged, and begun again; running jobs do not lose their worker."""
+    def test_a_claim_that_raises_another_error(self, short_intervals, worker, monkeypatch):
+        """It is tried again, and running jobs do not lose their worker."""
         claim, calls = claims.claim_jobs, []
 
         def fail_once(*args, **kwargs):
@@ -107,21 +107,21 @@ class TestTheDatabaseIsAway:
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
 
-class Away:
-    """The database is away for the worker: each transaction of its own fails, in any thread but the test's."""
+class UnavailableDatabase:
+    """Makes each transaction fail that begins on a thread other than the test's, until ``restore()``."""
 
     def __init__(self, monkeypatch):
         self.refused = 0
-        self.here = threading.Event()
+        self._is_available = threading.Event()
         atomic, test = transaction.atomic, threading.current_thread()
 
         def refuse(*args, **kwargs):
-            if self.here.is_set() or threading.current_thread() is test:
+            if self._is_available.is_set() or threading.current_thread() is test:
                 return atomic(*args, **kwargs)
             self.refused += 1
             raise OperationalError("could not connect to server")
 
         monkeypatch.setattr("notifications.db.transactions.transaction.atomic", refuse)
 
-    def back(self):
-        self.here.set()
+    def restore(self):
+        self._is_available.set()

@@ -16,7 +16,7 @@ from tests.jobs import tasks
 def until(condition):
     end = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end, "in vain"
+        assert time.monotonic() < end, "The condition was not met within 60 s."
         time.sleep(0.01)
 
 def done(result):
@@ -30,7 +30,7 @@ embedded.start(doorbell.listen)
 
 @pytest.fixture
 def run(site):
-    """Run code in a process like a server's, beside an embedded worker, and return what it printed."""
+    """run(code) runs code in a process with an embedded worker, and returns what it printed."""
 
     def run(code):
         process = site.start("server", "-c", SERVER + code)
@@ -41,8 +41,8 @@ def run(site):
     return run
 
 
-def test_one_worker_for_a_process(run, site):
-    """However often it is started; it runs jobs, and gives them back when the process ends."""
+def test_one_worker_per_process(run, site):
+    """However often it is started. It runs jobs, and releases them when the process ends."""
     run(
         """
 until(lambda: Worker.objects.count() == 1)
@@ -61,15 +61,15 @@ until(lambda: len(tasks.held) == 2)
     assert site.rows("SELECT id FROM notifications_worker") == []
 
 
-def test_a_forked_server_has_one_of_its_own(run):
-    """As under a server that forks after loading the application: the worker of the parent has not begun yet."""
+def test_a_forked_server_has_its_own_worker(run):
+    """As under a server that forks after it loaded the application, when the parent's worker has not started yet."""
     run(
         """
 pid = os.fork()
 if not pid:
     until(lambda: Worker.objects.count() == 2)
-    mine = Worker.objects.exclude(process__contains=f" {os.getppid()} ").get()
-    assert f" {os.getpid()} " in mine.process
+    own = Worker.objects.exclude(process__contains=f" {os.getppid()} ").get()
+    assert f" {os.getpid()} " in own.process
     embedded.stop()
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -78,18 +78,18 @@ done(tasks.noop.enqueue())
     )
 
 
-def test_a_process_that_a_task_forks_has_none(run):
-    """It serves nobody: a worker in it would take jobs that die with it."""
+def test_a_process_that_a_task_forks_has_no_worker(run):
+    """It is not a server, and a worker in it would claim jobs that end with it."""
     run(
         """
-job = done(tasks.fork_and_look.enqueue())
+job = done(tasks.fork_and_list_threads.enqueue())
 assert "notifications-worker" not in job.result, job.result
 """
     )
 
 
-def test_it_begins_again_when_it_breaks(run):
-    """An error that ends the loop costs the server its worker for a moment only."""
+def test_it_is_restarted_after_an_error(run):
+    """An error that ends its event loop."""
     run(
         """
 embedded.RESTART_SECONDS = 0.1
@@ -105,7 +105,7 @@ done(tasks.noop.enqueue())
 
 
 def test_it_never_starts_under_a_test_runner(settings):
-    """Nor does importing the ASGI module in a management command start one."""
+    """Not even with EMBEDDED_WORKER set."""
     import threading
 
     from notifications.asgi import get_asgi_application

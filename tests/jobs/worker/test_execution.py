@@ -1,4 +1,4 @@
-"""Whatever a task does, its job gets an outcome, and the worker and its neighbours go on."""
+"""Whatever a task does, its job gets an outcome, and the worker runs other jobs."""
 
 import json
 import threading
@@ -19,18 +19,18 @@ RAISED = {
     tasks.system_exit_sync: "builtins.SystemExit",
     tasks.keyboard_interrupt: "builtins.KeyboardInterrupt",
     tasks.keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
-    tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python's own word for a StopIteration in a coroutine
+    tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
     tasks.stop_iteration_in_thread: "builtins.RuntimeError",
     tasks.cancel_itself: "asyncio.exceptions.CancelledError",
     tasks.cancelled_error: "asyncio.exceptions.CancelledError",
     tasks.base_exception: "builtins.BaseException",
-    tasks.child_exits: "builtins.RuntimeError",
+    tasks.subtask_exits: "builtins.RuntimeError",
     tasks.bad_progress: "builtins.ValueError",
 }
 
 
-def test_whatever_a_task_raises_is_its_outcome(worker, demo):
-    """Each fails its own job with its class on the attempt; its owner is told once; the worker runs the next job."""
+def test_exceptions(worker, demo):
+    """Each job fails with the class of its exception and one notification, and the worker runs the next job."""
     results = {task: task.using(owner=demo).enqueue() for task in RAISED}
     jobs = dict(zip(results, until_done(*results.values()), strict=True))
     assert {task.name: job.state for task, job in jobs.items()} == {task.name: "failed" for task in RAISED}
@@ -45,9 +45,9 @@ def test_whatever_a_task_raises_is_its_outcome(worker, demo):
     assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
 
-def test_a_child_that_exits_unheard(worker):
-    """A task that does not wait for what it started succeeds; what it started ends nothing but itself."""
-    (job,) = until_done(tasks.child_exits_unheard.enqueue())
+def test_a_subtask_that_exits(worker):
+    """The task that started it, and does not await it, succeeds."""
+    (job,) = until_done(tasks.subtask_exits_alone.enqueue())
     assert (job.state, json.loads(job.result)) == ("succeeded", "done")
     assert isinstance(tasks.seen.pop().exception(), RuntimeError)
 
@@ -57,9 +57,9 @@ def test_a_child_that_exits_unheard(worker):
     ["nan", "infinity", "nul", "nul in key", "surrogate", "set", "object", "large", "huge number"],
 )
 def test_a_result_that_cannot_be_stored(worker, demo, kind):
-    """The job fails, its owner reads why, and what was done beside it is recorded."""
-    neighbour = tasks.noop.enqueue()
-    job, other = until_done(tasks.not_json.using(owner=demo).enqueue(kind), neighbour)
+    """The job fails, its notification says why, and other outcomes are recorded."""
+    other_result = tasks.noop.enqueue()
+    job, other = until_done(tasks.not_json.using(owner=demo).enqueue(kind), other_result)
     error = json.loads(job.error)
     assert (job.state, error["type"], job.result) == ("failed", "result-not-storable", None)
     assert other.state == "succeeded"
@@ -67,8 +67,8 @@ def test_a_result_that_cannot_be_stored(worker, demo, kind):
     assert note.body == error["detail"] == "The work was done, but its result cannot be stored."
 
 
-def test_a_result_that_holds_itself(worker):
-    (job,) = until_done(tasks.forever_nested.enqueue())
+def test_a_recursive_result(worker):
+    (job,) = until_done(tasks.return_recursive_list.enqueue())
     assert json.loads(job.error)["type"] == "result-not-storable"
 
 
@@ -78,36 +78,36 @@ def test_results_are_kept_as_json(worker):
     assert json.loads(job.result) == value
 
 
-def test_an_error_without_words(worker, demo):
-    (job,) = until_done(tasks.unspeakable.using(owner=demo).enqueue())
+def test_an_error_whose_text_raises(worker, demo):
+    (job,) = until_done(tasks.fail_with_bad_text.using(owner=demo).enqueue())
     assert job.state == "failed"
     assert len(notifications_of(demo)) == 1
 
 
-@pytest.mark.parametrize("task", [tasks.hostile_error, tasks.hostile_words])
-def test_an_error_that_raises_when_it_is_asked(worker, demo, task, caplog):
-    """Its owner is told in the default words; the log has what it raised."""
+@pytest.mark.parametrize("task", [tasks.hostile_error, tasks.fail_with_hostile_text])
+def test_an_error_whose_attributes_raise(worker, demo, task, caplog):
+    """The notification has the default text, and the log has what was raised."""
     (job,) = until_done(*[task.using(owner=demo).enqueue(*[9] if task is tasks.hostile_error else [])])
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
     assert notifications_of(demo)[0].body == "Something went wrong while this was being done."
     assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
 
 
-def test_an_error_that_raises_when_it_is_asked_for_a_pause(worker, caplog):
-    """The job is tried again after the usual one."""
+def test_an_error_whose_retry_after_raises(worker, caplog):
+    """The job is retried after the default backoff."""
     (job,) = until_done(tasks.hostile_error.enqueue())
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert "Host code failed: retry_after" in caplog.text
 
 
-def test_a_result_that_raises_when_it_is_read(worker, demo):
-    (job,) = until_done(tasks.broken_dict.using(owner=demo).enqueue())
+def test_a_result_whose_methods_raise(worker, demo):
+    (job,) = until_done(tasks.return_broken_dict.using(owner=demo).enqueue())
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
     assert len(notifications_of(demo)) == 1
 
 
-def test_timeouts(worker, demo):
-    """Async: cancelled. The owner reads how long it may take."""
+def test_an_async_task_that_times_out(worker, demo):
+    """An async task is cancelled, and the notification says how long it may take."""
     (job,) = until_done(tasks.slow.using(owner=demo).enqueue())
     error = json.loads(job.error)
     assert (job.state, error["type"]) == ("failed", "timed-out")
@@ -115,8 +115,8 @@ def test_timeouts(worker, demo):
     assert Attempt.objects.get().outcome == "timed_out"
 
 
-def test_a_sync_task_that_takes_too_long_is_abandoned(worker, demo, gate):
-    """It is failed while its thread goes on; what that does later changes nothing."""
+def test_a_sync_task_that_times_out(worker, demo, gate):
+    """Its job fails while its thread runs on; progress that it reports later is not stored."""
     result = tasks.slow_sync.using(owner=demo).enqueue("a")
     (job,) = until_done(result)
     assert json.loads(job.error)["type"] == "timed-out"
@@ -128,8 +128,8 @@ def test_a_sync_task_that_takes_too_long_is_abandoned(worker, demo, gate):
     assert len(notifications_of(demo)) == 1
 
 
-def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatch, gate):
-    """A sync job that gets a thread late has all of its time from then on."""
+def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkeypatch, gate):
+    """It counts from when a sync task gets a thread."""
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     start_worker()
     first = tasks.hold_sync.enqueue("first")
@@ -137,7 +137,7 @@ def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatc
     second = tasks.short_sync.enqueue(0.05)
     claimed_as_async(second)
     waiting = until_state(second, "running")
-    # Longer than the second may take: counted from its claim it would be over.
+    # Longer than the timeout of the second job: counted from its claim it would be over.
     wait_until(
         lambda: (_now() - waiting.started_at).total_seconds() > 1.3, what="the second's time to pass in line"
     )
@@ -146,11 +146,11 @@ def test_time_spent_in_line_for_a_thread_does_not_count(start_worker, monkeypatc
 
 
 def claimed_as_async(result):
-    """Have a sync job claimed for which no thread is free, as of a task that was async when it was enqueued."""
+    """Have a sync job claimed although no thread is free, as if its task had been async when it was enqueued."""
     Job.objects.filter(id=result.id).update(lane="async")
 
 
-def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, monkeypatch, gate):
+def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker, monkeypatch, gate):
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
@@ -159,7 +159,7 @@ def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, mon
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
     claimed_as_async(second)
     until_state(second, "running")
-    # It is claimed with the deadline of a task that is not known yet, and gets its own a moment later.
+    # The claim sets the deadline by the default timeout, and the worker then by that of the task.
     claimed = wait_until(
         lambda: (
             (job := Job.objects.get(id=second.id)).deadline < job.started_at + timedelta(seconds=100)
@@ -175,8 +175,8 @@ def test_the_deadline_of_a_job_in_line_for_a_thread_is_put_off(start_worker, mon
     assert later > claimed
 
 
-def test_calls_that_do_not_end_strand_nobody(start_worker, monkeypatch, gate, caplog):
-    """A call that is over its time keeps its thread; another thread takes its place, and the log names the task."""
+def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
+    """Each keeps its thread after its timeout; another thread takes its place, and the log names the task."""
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     start_worker()
     hanging = [tasks.slow_sync.enqueue(number) for number in range(2)]
@@ -188,8 +188,8 @@ def test_calls_that_do_not_end_strand_nobody(start_worker, monkeypatch, gate, ca
     assert tasks.slow_sync.module_path in caplog.text
 
 
-def test_jobs_that_can_get_no_thread_go_back(start_worker, monkeypatch, gate):
-    """Whether they wait already or come later: without an attempt, for another worker or a later time."""
+def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate):
+    """Those in line and later ones; no attempt counts."""
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.db.threads.MAX_THREADS_PER_SLOT", 1)
     start_worker(concurrency=2)
@@ -197,7 +197,10 @@ def test_jobs_that_can_get_no_thread_go_back(start_worker, monkeypatch, gate):
     wait_until(lambda: tasks.held, what="the thread to be held")
     results = [tasks.noop_sync.enqueue() for _ in range(3)]
     until_done(hanging)
-    wait_until(lambda: Job.objects.filter(state="queued", run_after__isnull=False).count() == 3, what="all")
+    wait_until(
+        lambda: Job.objects.filter(state="queued", run_after__isnull=False).count() == 3,
+        what="three requeued jobs",
+    )
     assert {job.attempt for job in Job.objects.filter(state="queued")} == {0}
     assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
     gate.set()
@@ -207,7 +210,7 @@ def test_jobs_that_can_get_no_thread_go_back(start_worker, monkeypatch, gate):
 
 
 def test_queries_of_async_tasks_share_connections(worker):
-    """One for each thread, not one for each query, although CONN_MAX_AGE is 0."""
+    """There is one connection per thread, not one per query, although CONN_MAX_AGE is 0."""
     opened = []
 
     def count(**kwargs):
@@ -223,15 +226,15 @@ def test_queries_of_async_tasks_share_connections(worker):
     assert len(opened) == 1
 
 
-def test_each_job_has_a_context_of_its_own(worker):
-    """What one sets in its contextvars, another does not see; sync or async, on whatever thread."""
+def test_each_job_has_its_own_context(worker):
+    """No job sees the contextvars that another one set, sync or async."""
     results = [task.enqueue() for _ in range(10) for task in (tasks.leave_context, tasks.leave_context_sync)]
     assert {json.loads(job.result) for job in until_done(*results)} == {"clean"}
     assert tasks.left_behind.get() == "clean"
 
 
-def test_the_language_of_who_asked(worker, demo):
-    """It is active while the task runs and while its words are made."""
+def test_the_language_of_the_owner(worker, demo):
+    """The language that was active at enqueue is active while the task runs."""
     from django.utils import translation
 
     with translation.override("de"):
@@ -240,15 +243,15 @@ def test_the_language_of_who_asked(worker, demo):
     assert [json.loads(job.result) for job in until_done(german, english)] == ["de", "en"]
 
 
-def test_a_connection_that_broke(worker, demo):
-    """The database restarted under a thread: its next job has a new connection."""
+def test_a_broken_connection(worker, demo):
+    """The database was restarted: the next job on the thread has a new connection."""
     until_done(tasks.break_connection.enqueue())
     after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
     assert [json.loads(job.result) for job in after] == [1, 1, 1]
 
 
-def test_database_work_of_async_tasks_is_spread_over_eight_threads(worker):
-    """Not on one thread for the whole process, as it would be by itself."""
+def test_async_tasks_share_eight_database_threads(worker):
+    """asgiref's default is one thread for the whole process."""
     results = [tasks.thread_name.enqueue() for _ in range(32)]
     names = {json.loads(job.result) for job in until_done(*results)}
     assert names == {f"notifications-database-{number}-1" for number in range(8)}
@@ -262,8 +265,8 @@ def test_sync_tasks_run_on_daemon_threads(worker):
 
 
 def test_notify_in_a_job(worker, demo):
-    """A job may tell somebody something besides its own notification."""
-    until_done(tasks.notify_somebody.enqueue(demo.pk))
+    """A job may send notifications besides its own."""
+    until_done(tasks.notify_user.enqueue(demo.pk))
     wait_until(
         lambda: [note.seq for note in notifications_of(demo)] == [1], what="the number of the notification"
     )

@@ -15,31 +15,37 @@ from tests.support.waiting import wait_until
 
 
 class TestUnknownTasks:
-    def test_one_goes_back_without_an_attempt(self, worker, demo):
-        """It is offered again in half a minute: a newer program may know it. Its neighbours run."""
+    def test_it_is_requeued(self, worker, demo):
+        """After half a minute any worker may claim it, one with a newer version of the program for example."""
         before, later = timezone.now(), timezone.now() + timedelta(hours=1)
         result = tasks.noop.using(owner=demo, run_after=later).enqueue()
         Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)
-        job = wait_until(lambda: Job.objects.filter(run_after__isnull=False).first(), what="it to be put off")
+        job = wait_until(
+            lambda: Job.objects.filter(run_after__isnull=False).first(), what="the job to be requeued"
+        )
         assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
         assert before < job.run_after - timedelta(seconds=30) < timezone.now()
         assert notifications_of(demo) == []
         Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
         assert until_done(result)[0].attempt == 1
 
-    def test_one_fails_a_day_after_a_worker_met_it(self, worker, demo):
-        """However long it has waited before that: a job for later has its day too."""
+    def test_it_fails_a_day_after_the_first_worker_met_it(self, worker, demo):
+        """The time that a scheduled job waited before that does not count."""
         before, long_ago = timezone.now(), timezone.now() - timedelta(hours=49)
         later = timezone.now() + timedelta(hours=1)
         result = tasks.noop.using(owner=demo, run_after=later).enqueue()
         Job.objects.update(
             task_path="tests.jobs.tasks.of_yesterday", created_at=long_ago, queued_at=long_ago, run_after=None
         )
-        job = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        job = wait_until(
+            lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
+        )
         assert (job.state, job.attempt) == ("queued", 0)
         assert before < job.deadline - timedelta(days=1) < timezone.now()
         Job.objects.update(run_after=timezone.now() - timedelta(seconds=1))
-        again = wait_until(lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="a delay")
+        again = wait_until(
+            lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
+        )
         assert (again.deadline, again.fence) == (job.deadline, 2)
         Job.objects.update(
             deadline=timezone.now() - timedelta(seconds=1), run_after=timezone.now() - timedelta(seconds=1)
@@ -48,8 +54,8 @@ class TestUnknownTasks:
         assert json.loads(job.error)["type"] == "unknown-task"
         assert notifications_of(demo)[0].body == "No worker knows how to do this."
 
-    def test_one_that_is_known_later_has_its_own_timeout(self, start_worker, gate, tmp_path, monkeypatch):
-        """Its module could not be imported at first: the database was away, say."""
+    def test_a_task_that_can_be_imported_later(self, start_worker, gate, tmp_path, monkeypatch):
+        """Its job gets the timeout of the task then."""
         import tests.jobs
 
         monkeypatch.setattr(tests.jobs, "__path__", [*tests.jobs.__path__, str(tmp_path)])
@@ -57,7 +63,9 @@ class TestUnknownTasks:
         with transaction.atomic():
             result = tasks.noop.enqueue()
             Job.objects.filter(id=result.id).update(task_path="tests.jobs.late_module.patient")
-        wait_until(lambda: Job.objects.filter(run_after__isnull=False).exists(), what="it to be put off")
+        wait_until(
+            lambda: Job.objects.filter(run_after__isnull=False).exists(), what="the job to be requeued"
+        )
         (tmp_path / "late_module.py").write_text(
             "from notifications.api import policy, task\n"
             "from tests.jobs import tasks\n"
@@ -65,7 +73,7 @@ class TestUnknownTasks:
         )
         importlib.invalidate_caches()
         Job.objects.update(run_after=None)
-        wait_until(lambda: tasks.held, what="it to run")
+        wait_until(lambda: tasks.held, what="the job to run")
         job = Job.objects.get()
         assert abs((job.deadline - job.started_at).total_seconds() - 5060) < 20
 
@@ -78,8 +86,8 @@ class TestUnknownTasks:
             "tests.jobs.exiting_module.task",
         ],
     )
-    def test_what_is_no_task_or_cannot_be_imported(self, worker, path, tmp_path, monkeypatch):
-        """A module that raises, or exits, when it is imported ends neither the worker nor the job."""
+    def test_a_path_that_is_not_a_task(self, worker, path, tmp_path, monkeypatch):
+        """The job is requeued, also if importing its module raises SystemExit."""
         import tests.jobs
 
         (tmp_path / "broken_module.py").write_text("raise RuntimeError('at import')")
@@ -88,12 +96,14 @@ class TestUnknownTasks:
         with transaction.atomic():
             result = tasks.noop.enqueue()
             Job.objects.filter(id=result.id).update(task_path=path)
-        job = wait_until(lambda: Job.objects.filter(run_after__isnull=False).first(), what="it to be put off")
+        job = wait_until(
+            lambda: Job.objects.filter(run_after__isnull=False).first(), what="the job to be requeued"
+        )
         assert (job.state, job.attempt) == ("queued", 0)
         assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
 
-    def test_a_queue_that_left_the_settings(self, worker, settings):
-        """The job runs all the same."""
+    def test_a_queue_that_was_removed_from_the_settings(self, worker, settings):
+        """Its jobs run all the same."""
         with transaction.atomic():
             result = tasks.context_sync.using(queue_name="gone").enqueue()
             settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}

@@ -1,4 +1,4 @@
-"""A worker's lease, and who may judge whom."""
+"""The lease of a worker, and which workers may be declared lost."""
 
 import os
 import subprocess
@@ -48,17 +48,17 @@ def identity_of(pid):
     return f"{boot} {namespace} {pid} {started}"
 
 
-def until_of(lease):
+def read_end(lease):
     return Worker.objects.get(id=lease.worker).lease_until
 
 
-def test_it_is_a_row_that_is_renewed(lease):
+def test_a_lease_is_a_row_that_is_renewed(lease):
     lease.start()
     row = Worker.objects.get()
     assert (row.id, row.queues, row.concurrency) == (lease.worker, "a,b", 7)
     assert row.process == process_identity()
     first = row.lease_until
-    wait_until(lambda: until_of(lease) > first, what="the lease to be renewed")
+    wait_until(lambda: read_end(lease) > first, what="the lease to be renewed")
     wait_until(lambda: Worker.objects.get().load == 3, what="the load")
     lease.end()
     assert not Worker.objects.exists()
@@ -66,44 +66,44 @@ def test_it_is_a_row_that_is_renewed(lease):
 
 
 def test_it_is_renewed_before_it_is_over(lease, settings):
-    """For twice its length there is no moment in which others could take it for lost."""
+    """For twice its length it is valid at every moment."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 2}  # a busy machine may be late
     lease.start()
     end = timezone.now() + timedelta(seconds=4)
     while (now := timezone.now()) < end:
-        assert until_of(lease) > now
+        assert read_end(lease) > now
 
 
 def test_starting_again_after_a_lost_answer(lease, monkeypatch):
-    """The row is there already: it is taken, not refused."""
+    """The existing row is updated."""
     lease._insert_row()
     lease.start()
     assert Worker.objects.count() == 1
 
 
-def test_it_begins_anew_where_its_row_is_gone(lease):
-    """Others took the worker for dead."""
+def test_a_deleted_row_is_inserted_again(lease):
+    """Another worker declared this one lost."""
     lease.start()
     Worker.objects.all().delete()
     wait_until(lambda: Worker.objects.filter(id=lease.worker).exists(), what="the row to be there again")
 
 
-class TestWhoMayReap:
+class TestMayReap:
     def test_only_after_one_whole_lease(self, lease):
         lease.start()
         assert not lease.may_reap()
         wait_until(lease.may_reap, what="one whole lease")
 
     def test_not_for_one_lease_after_an_outage(self, lease, monkeypatch):
-        """Others must have the time to renew theirs."""
+        """Other workers need time to renew their leases."""
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
         retrying_atomic = leases.retrying_atomic
 
-        def away(work):
+        def fail(work):
             raise OperationalError("gone")
 
-        monkeypatch.setattr(leases, "retrying_atomic", away)
+        monkeypatch.setattr(leases, "retrying_atomic", fail)
         wait_until(lambda: lease._until is None, what="a renewal to fail")
         assert not lease.may_reap()
         monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
@@ -112,22 +112,22 @@ class TestWhoMayReap:
         wait_until(lease.may_reap, what="one whole lease")
 
     def test_not_while_its_own_lease_is_over(self, lease):
-        """It was stopped, and perhaps all others with it: a laptop slept. Its own renewal has not come yet."""
+        """The process was suspended, as on a laptop that slept, and perhaps all other workers with it."""
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
         lease.stop()
         lease._thread.join(30)
         wait_until(lambda: not lease.may_reap(), what="its lease to be over")
 
-    def test_a_renewal_that_comes_too_late_begins_anew(self, lease):
+    def test_a_late_renewal_begins_a_new_lease(self, lease):
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         before = lease._unbroken_since
         wait_until(lambda: lease._unbroken_since > before, what="the worker to notice")
-        assert until_of(lease) > timezone.now() - timedelta(seconds=0.2)
+        assert read_end(lease) > timezone.now() - timedelta(seconds=0.2)
 
-    def test_whatever_is_raised_does_not_end_the_renewing(self, lease, monkeypatch):
+    def test_renewal_goes_on_after_any_exception(self, lease, monkeypatch):
         lease.start()
         retrying_atomic, calls = leases.retrying_atomic, []
 
@@ -138,11 +138,11 @@ class TestWhoMayReap:
         monkeypatch.setattr(leases, "retrying_atomic", broken)
         wait_until(lambda: calls, what="a renewal to fail")
         monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
-        wait_until(lambda: lease._until and until_of(lease) > timezone.now(), what="a renewal to succeed")
+        wait_until(lambda: lease._until and read_end(lease) > timezone.now(), what="a renewal to succeed")
 
 
 @pytest.mark.django_db
-class TestNeighbours:
+class TestDeadNeighbors:
     @pytest.fixture
     def worker_of(self):
         import socket
@@ -159,31 +159,31 @@ class TestNeighbours:
 
         return make
 
-    def test_a_process_that_lives(self, worker_of, process):
+    def test_a_live_process(self, worker_of, process):
         worker_of(identity_of(process.pid))
         worker_of(process_identity())
         assert find_dead_neighbors() == []
 
-    def test_a_process_that_was_killed(self, worker_of, process):
-        """At once: as a zombie, whose parent has not asked yet, and when it is gone altogether."""
-        gone = worker_of(identity_of(process.pid))
+    def test_a_killed_process(self, worker_of, process):
+        """It counts as ended as a zombie, and when its parent has waited for it."""
+        dead = worker_of(identity_of(process.pid))
         process.kill()
-        wait_until(lambda: find_dead_neighbors() == [gone], what="the zombie to count as dead")
+        wait_until(lambda: find_dead_neighbors() == [dead], what="the zombie to count as dead")
         process.wait()
-        assert find_dead_neighbors() == [gone]
+        assert find_dead_neighbors() == [dead]
 
     def test_a_pid_that_is_used_again(self, worker_of, process):
         boot, namespace, pid, started = identity_of(process.pid).split()
-        gone = worker_of(f"{boot} {namespace} {pid} {int(started) - 1}")
-        assert find_dead_neighbors() == [gone]
+        dead = worker_of(f"{boot} {namespace} {pid} {int(started) - 1}")
+        assert find_dead_neighbors() == [dead]
 
     @pytest.mark.parametrize(
         "identity",
         ["", "{boot} pid:[1] {pid} {started}", "another-boot {namespace} {pid} {started}"],
         ids=["unknown", "another container", "before a reboot"],
     )
-    def test_what_cannot_be_proven(self, worker_of, process, identity):
-        """Its lease decides."""
+    def test_what_is_no_proof(self, worker_of, process, identity):
+        """Then only the lease decides."""
         boot, namespace, pid, started = identity_of(process.pid).split()
         worker_of(identity.format(boot=boot, namespace=namespace, pid=pid, started=started))
         process.kill()
@@ -197,8 +197,8 @@ class TestNeighbours:
         assert find_dead_neighbors() == []
 
     @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
-    def test_a_process_that_cannot_be_looked_at(self, worker_of, process, monkeypatch, error):
-        """Hidden by hidepid, or no file descriptor is free: no proof that it is gone."""
+    def test_a_process_that_cannot_be_read(self, worker_of, process, monkeypatch, error):
+        """It is hidden by hidepid, or no file descriptor is free: no proof that it has ended."""
         worker_of(identity_of(process.pid))
         read = leases._read_stat
 
@@ -211,7 +211,7 @@ class TestNeighbours:
         assert find_dead_neighbors() == []
 
     def test_a_process_of_another_user(self, worker_of, process, monkeypatch):
-        """A signal to it is refused: it is there."""
+        """A signal to it is refused, so it exists."""
         worker_of(identity_of(process.pid))
 
         def refuse(pid, number):

@@ -1,4 +1,4 @@
-"""What workers do for all jobs: one of them deletes what is old, and none is needed for it."""
+"""Maintenance: pruning by the oldest worker, and marking inboxes as read."""
 
 import asyncio
 import threading
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def soon(monkeypatch):
-    """Pruning begins at once and again every tenth of a second."""
+def prune_often(monkeypatch):
+    """Prune at once, and again every tenth of a second."""
     for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS", "ROUND_INTERVAL_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0.1)
 
@@ -40,23 +40,23 @@ def lease_of(row):
     return lease
 
 
-def test_a_worker_deletes_what_is_past_its_retention(soon, demo, start_worker):
-    """Jobs with their attempts, notifications, and what users left that do not exist any more; the floor rises."""
+def test_a_worker_prunes_rows_past_their_retention(prune_often, demo, start_worker):
+    """Jobs with their attempts, notifications, and the rows of deleted users; the floor rises."""
     tasks.fail.using(owner=demo).enqueue()
     run_jobs()
-    gone = get_user_model().objects.create_user("gone")
-    inbox.create_notifications(gone, "note")
-    get_user_model()._base_manager.filter(pk=gone.pk)._raw_delete("default")
+    deleted = get_user_model().objects.create_user("deleted")
+    inbox.create_notifications(deleted, "note")
+    get_user_model()._base_manager.filter(pk=deleted.pk)._raw_delete("default")
     make_old()
     kept = inbox.create_notifications(demo, "kept")
     start_worker()
-    wait_until(lambda: not Stream.objects.filter(user=gone.pk).exists(), what="the worker to prune")
+    wait_until(lambda: not Stream.objects.filter(user=deleted.pk).exists(), what="the worker to prune")
     assert list(Notification.objects.values_list("id", flat=True)) == kept
     assert not Job.objects.exists() and not Attempt.objects.exists()
     assert Stream.objects.get(user=demo).floor == 2
 
 
-def test_a_setting_says_how_old(soon, demo, start_worker, settings, monkeypatch):
+def test_the_retention_setting(prune_often, demo, start_worker, settings, monkeypatch):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(days=90)}
     tasks.noop.using(owner=demo).enqueue()
     run_jobs()
@@ -71,7 +71,7 @@ def test_a_setting_says_how_old(soon, demo, start_worker, settings, monkeypatch)
     assert Job.objects.filter(user=demo).exists()
 
 
-class TestWhoDoesIt:
+class TestOldestWorker:
     @pytest.fixture
     def worker_row(self):
         def make(seconds=20):
@@ -83,38 +83,38 @@ class TestWhoDoesIt:
 
         return make
 
-    def test_the_oldest_that_lives(self, worker_row):
-        """One whose lease is over does nothing, and keeps nobody from it."""
+    def test_the_oldest_live_worker(self, worker_row):
+        """A worker whose lease is over does not count."""
         worker_row(-1)
         first, second = worker_row(), worker_row()
         assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [True, False]
         Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
         assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
 
-    def test_it_is_asked_before_each_chunk(self, worker_row, demo, monkeypatch):
-        """A worker that is not the first any more stops in the middle, and has deleted only what it has."""
+    def test_it_is_checked_before_each_chunk(self, worker_row, demo, monkeypatch):
+        """A worker that is not the oldest any more stops between two chunks."""
         monkeypatch.setattr(retention, "MAX_ROWS_PER_TRANSACTION", 2)
         for number in range(6):
             inbox.create_notifications(demo, f"note {number}")
         make_old()
-        me = worker_row()
-        house = maintenance.Maintenance(lease_of(me), None, None)
+        own = worker_row()
+        worker = maintenance.Maintenance(lease_of(own), None, None)
         pruning = retention.Pruning(timezone.now() - timedelta(days=30))
-        assert house._prune_chunk(pruning) == 2
-        Worker.objects.filter(id=me).update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert house._prune_chunk(pruning) is None
+        assert worker._prune_chunk(pruning) == 2
+        Worker.objects.filter(id=own).update(lease_until=timezone.now() - timedelta(seconds=1))
+        assert worker._prune_chunk(pruning) is None
         assert Notification.objects.count() == 4
 
-    def test_two_workers(self, soon, demo, start_worker, monkeypatch):
-        """Only the older one prunes; when it ends, the other one does."""
+    def test_two_workers(self, prune_often, demo, start_worker, monkeypatch):
+        """Only the older one prunes; after its end the other one does."""
         pruned = []
         prune_chunk = retention.Pruning.prune_chunk
 
-        def note(pruning):
+        def count(pruning):
             pruned.append(threading.current_thread())
             return prune_chunk(pruning)
 
-        monkeypatch.setattr(retention.Pruning, "prune_chunk", note)
+        monkeypatch.setattr(retention.Pruning, "prune_chunk", count)
         first = start_worker()
         start_worker()
         wait_until(lambda: len(pruned) > 20, what="pruning")
@@ -123,8 +123,8 @@ class TestWhoDoesIt:
         wait_until(lambda: len(set(pruned)) == 2, what="the other one to prune")
 
 
-def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
-    """Pruning is tried again, and nothing else suffers."""
+def test_the_database_is_away(prune_often, demo, start_worker, monkeypatch, caplog):
+    """Pruning is tried again, and jobs run."""
     calls = []
     prune_chunk = retention.Pruning.prune_chunk
 
@@ -143,8 +143,8 @@ def test_the_database_is_away(soon, demo, start_worker, monkeypatch, caplog):
     assert "Could not prune old rows, which is tried again: gone away" in caplog.text
 
 
-async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_loop_database):
-    """One chunk is one call of the writer, so a claim waits for no more than that."""
+async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, demo, event_loop_database):
+    """One chunk is one call of the writer, so a claim waits for one chunk at most."""
     calls = []
 
     class Chunks:
@@ -162,16 +162,16 @@ async def test_other_work_of_the_writer_comes_between(monkeypatch, demo, event_l
     monkeypatch.setattr(maintenance, "Pruning", Chunks)
     monkeypatch.setattr(maintenance, "is_oldest_worker", lambda lease: True)
     monkeypatch.setattr(maintenance, "FIRST_PRUNE_DELAY_SECONDS", 0)
-    house = maintenance.Maintenance(None, write, None)
-    task = asyncio.create_task(house.prune())
+    worker = maintenance.Maintenance(None, write, None)
+    task = asyncio.create_task(worker.prune())
     while len(calls) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     task.cancel()
     assert calls == ["_prune_chunk"] * 4
 
 
-def test_a_worker_goes_on_marking_an_inbox_as_read(demo, start_worker):
-    """Whatever became of the process that was asked."""
+def test_a_worker_marks_an_inbox_as_read(demo, start_worker):
+    """After the process that answered the request has ended."""
     for _ in range(3):
         inbox.create_notifications(demo, "note")
     marking.save_pending_read(demo.pk, 0, 2)

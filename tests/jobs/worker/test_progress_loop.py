@@ -10,8 +10,8 @@ from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
 
-def test_progress(worker, demo, gate):
-    """It is written while the job runs, with a new version, and its last word with the outcome."""
+def test_progress_and_the_end_of_a_job(worker, demo, gate):
+    """Progress is stored while the job runs, each time with a new version, and at last with the outcome."""
     result = tasks.report_and_hold.using(owner=demo).enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, job.progress_total, job.progress_message, job.version) == ("running", 2, "half", 3)
@@ -20,25 +20,25 @@ def test_progress(worker, demo, gate):
     assert (job.progress_current, job.progress_message, job.version) == (2, "all", 4)
 
 
-def test_progress_is_written_when_the_database_is_back(worker, monkeypatch, gate):
-    """Also where the task says no more."""
+def test_the_database_is_away(worker, monkeypatch, gate):
+    """Progress is stored when the database is back, even if the task reports no more."""
     tries = iter([OperationalError("away"), OperationalError("away")])
     report = running.store_progress
 
-    def away(*args):
+    def fail_twice(*args):
         for error in tries:
             raise error
         return report(*args)
 
-    monkeypatch.setattr(running, "store_progress", away)
+    monkeypatch.setattr(running, "store_progress", fail_twice)
     tasks.report_and_hold.enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert job.state == "running"
     gate.set()
 
 
-def test_progress_costs_one_write_however_often_it_is_said(worker):
+def test_frequent_progress_is_written_once_per_interval(worker):
     (job,) = until_done(tasks.count.enqueue(5_000))
     assert (job.progress_current, job.progress_total, job.progress_message) == (5000, 5000, "counting")
-    # Three of its states, and not more often than every REPORT seconds.
+    # Three versions are changes of its state, and one is written per interval at most.
     assert job.version <= 4 + (job.finished_at - job.started_at).total_seconds() / PROGRESS_INTERVAL_SECONDS

@@ -14,8 +14,8 @@ from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.waiting import wait_until
 
 
-def test_a_job_from_asking_to_telling(worker, demo):
-    """Outcome, notification and both numbers: the job first, then what its owner is told."""
+def test_a_job_from_its_claim_to_its_notification(worker, demo):
+    """Its row, its notification and the owner's stream when it has succeeded."""
     result = tasks.add.using(owner=demo, title="Sum", url="/sum/").enqueue(40, 2)
     (job,) = until_done(result)
     (note,) = notifications_of(demo)
@@ -28,7 +28,7 @@ def test_a_job_from_asking_to_telling(worker, demo):
     assert (stream.head, stream.unread) == (2, 1)
 
 
-def test_a_claimed_job_says_so(worker, demo, gate):
+def test_the_row_of_a_running_job(worker, demo, gate):
     result = tasks.hold.using(owner=demo).enqueue()
     job = until_state(result, "running")
     assert (job.attempt, job.fence, job.version, job.seq, job.worker) == (1, 1, 2, 0, worker.id)
@@ -37,7 +37,7 @@ def test_a_claimed_job_says_so(worker, demo, gate):
     assert until_done(result)[0].version == 3
 
 
-def test_async_tasks_run_side_by_side_up_to_the_concurrency(start_worker, gate):
+def test_async_tasks_run_concurrently_up_to_the_limit(start_worker, gate):
     start_worker(concurrency=5)
     results = [tasks.hold.enqueue(number) for number in range(8)]
     wait_until(lambda: len(tasks.held) == 5, what="five jobs to run")
@@ -48,7 +48,7 @@ def test_async_tasks_run_side_by_side_up_to_the_concurrency(start_worker, gate):
 
 
 def test_500_jobs_of_which_some_fail(worker, demo, settings):
-    """Each is done once, and told once; all are numbered without a hole; nothing is left running."""
+    """Each ends once with one notification, and all are numbered without a gap."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 500}
     with transaction.atomic():
         for number in range(500):
@@ -73,13 +73,13 @@ def test_500_jobs_of_which_some_fail(worker, demo, settings):
     assert (stream.head, stream.unread) == (1000, 500)
 
 
-class TestStopping:
-    def test_running_jobs_may_finish(self, worker, gate):
-        """Within the grace; nothing new is begun."""
+class TestGracefulShutdown:
+    def test_running_jobs_finish(self, worker, gate):
+        """Running jobs end within the grace period, and no other job begins."""
         result = tasks.hold.enqueue("first")
         wait_until(lambda: tasks.held, what="the job to run")
         worker.worker.stop(grace=20)
-        worker.call(worker.worker._writer.run(int))  # a claim that was under way is over
+        worker.call(worker.worker._writer.run(int))  # a claim that was under way has ended
         left = tasks.noop.enqueue()
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
@@ -88,8 +88,8 @@ class TestStopping:
         assert Job.objects.get(id=left.id).state == "queued"
         assert not Worker.objects.exists()
 
-    def test_the_rest_goes_back_with_its_attempt(self, start_worker, demo, gate):
-        """Async ones are cancelled, sync ones left; each is queued again, as if never begun, and runs elsewhere."""
+    def test_unfinished_jobs_are_released(self, start_worker, demo, gate):
+        """Async tasks are cancelled, sync tasks are not; no attempt counts, and another worker runs the jobs."""
         first = start_worker()
         results = [tasks.hold.using(owner=demo).enqueue("a"), tasks.hold_sync.using(owner=demo).enqueue("b")]
         wait_until(lambda: len(tasks.held) == 2, what="both to run")
@@ -106,34 +106,34 @@ class TestStopping:
         ] * 2
         assert len(notifications_of(demo)) == 2
 
-    def test_the_grace_is_kept_while_the_database_is_busy(self, short_intervals, worker, gate, monkeypatch):
-        """Claiming fails as the stop comes; running jobs may finish nevertheless."""
+    def test_the_grace_period_while_the_database_is_busy(self, short_intervals, worker, gate, monkeypatch):
+        """A claim that fails during the stop does not end the grace period."""
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
-        monkeypatch.setattr(claims, "claim_jobs", _raise_away)
+        monkeypatch.setattr(claims, "claim_jobs", _raise_operational_error)
         worker.worker._loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
         worker.worker.stop(grace=10)
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
         assert Job.objects.get(id=result.id).state == "succeeded"
 
-    def test_no_thread_is_left(self, start_worker, gate):
+    def test_all_threads_end(self, start_worker, gate):
         before = set(threading.enumerate())
         worker = start_worker()
         until_done(*(task.enqueue() for task in (tasks.noop, tasks.noop_sync, tasks.thread_name)))
         worker.stop()
 
-        def left():
+        def running_threads():
             return [
                 thread.name
                 for thread in set(threading.enumerate()) - before
                 if thread.name.startswith("notifications-") and "doorbell" not in thread.name
             ]
 
-        wait_until(lambda: not left(), what="all threads to end")
+        wait_until(lambda: not running_threads(), what="all threads to end")
 
-    def test_a_worker_that_breaks_gives_no_attempt_back(self, start_worker, gate):
-        """What ended the loop may be one of its jobs: the attempt counts, or it could go on for ever."""
+    def test_an_exception_that_ends_the_loop_releases_no_job(self, start_worker, gate):
+        """One of the jobs may have raised it: its attempt counts, or it would be retried for ever."""
         worker = start_worker()
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
@@ -148,10 +148,10 @@ class TestStopping:
         job = Job.objects.get(id=result.id)
         assert (job.state, job.attempt) == ("running", 1)
         gate.set()
-        start_worker()  # at its beginning, or within a second, it takes over what nobody holds any more
+        start_worker()  # it reaps the job at its start or within a second
         reaping.reap_jobs()
         assert until_done(result)[0].attempt == 2
 
 
-def _raise_away(*args):
+def _raise_operational_error(*args):
     raise OperationalError("database is locked")

@@ -1,4 +1,4 @@
-"""The one thread that writes for a worker."""
+"""The thread that writes for a worker."""
 
 import subprocess
 import sys
@@ -30,8 +30,8 @@ async def test_calls_return_and_raise(writer):
     assert await writer.run(int, "6") == 6
 
 
-async def test_what_nobody_waits_for_comes_after_the_answer(writer):
-    """The rings of a claim, say: the claimed jobs begin before."""
+async def test_deferred_calls_run_after_the_result(writer):
+    """The rings of a claim, for example, so that the claimed jobs begin before."""
     gate, done = threading.Event(), []
 
     def later():
@@ -71,8 +71,8 @@ async def test_its_connection_is_kept(writer, monkeypatch):
     assert [(await writer.run(identity))[0] for _ in range(5)] == [first[0]] * 5
 
 
-async def test_it_remembers_no_queries(writer, settings):
-    """As a request does not, of the one before it."""
+async def test_it_keeps_no_query_log(writer, settings):
+    """Django resets the log at each request only."""
     settings.DEBUG = True
 
     def logged():
@@ -82,10 +82,10 @@ async def test_it_remembers_no_queries(writer, settings):
     assert [await writer.run(logged) for _ in range(3)] == [await writer.run(logged)] * 3
 
 
-async def test_a_connection_that_broke_is_replaced(writer):
-    """The server restarted: one call may fail, the next has a new connection."""
+async def test_a_broken_connection_is_replaced(writer):
+    """After a restart of the server one call may fail, and the next one has a new connection."""
     if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no server that could break off.")
+        pytest.skip("SQLite has no server.")
 
     def break_off():
         connection.ensure_connection()
@@ -97,8 +97,8 @@ async def test_a_connection_that_broke_is_replaced(writer):
     assert await writer.run(retrying_atomic, Ring.objects.count) == 0
 
 
-async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(writer, monkeypatch):
-    """A receiver may have held it: whoever waits has had several turns long before."""
+async def test_the_pause_is_bounded(writer, monkeypatch):
+    """A receiver may have held the lock for seconds; other writers need less time than that."""
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
     monkeypatch.setattr("notifications.jobs.worker.writer.NO_WRITERS_AFTER_SECONDS", 60)
@@ -113,7 +113,7 @@ async def test_a_lock_that_was_held_for_long_is_not_left_to_others_for_as_long(w
     assert time.monotonic() - began < 2
 
 
-async def test_whatever_a_call_raises_does_not_end_the_loop(writer):
+async def test_a_keyboard_interrupt_does_not_end_the_loop(writer):
     def leave():
         raise KeyboardInterrupt
 
@@ -121,7 +121,7 @@ async def test_whatever_a_call_raises_does_not_end_the_loop(writer):
         await writer.run(leave)
 
 
-ELSEWHERE = """
+OTHER_WRITER = """
 import sqlite3, sys, time
 other = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
 print(flush=True)
@@ -132,8 +132,8 @@ for _ in range(12):
 """
 
 
-async def test_others_get_their_turn_on_sqlite(writer):
-    """While the writer has always more to write, another process waits for SQLite's unfair lock only briefly."""
+async def test_other_writers_get_the_lock_of_sqlite(writer):
+    """While the writer is always busy, another process waits for the unfair lock only briefly."""
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
 
@@ -144,11 +144,11 @@ async def test_others_get_their_turn_on_sqlite(writer):
         time.sleep(0.01)
         held.append(1)
 
-    command = [sys.executable, "-c", ELSEWHERE, str(connection.settings_dict["NAME"])]
+    command = [sys.executable, "-c", OTHER_WRITER, str(connection.settings_dict["NAME"])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
         other.stdout.readline()
         while other.poll() is None:
             await writer.run(retrying_atomic, hold)
         assert len(other.stdout.readlines()) == 12
-    # Counted in turns of the writer, because these take as long as the machine is slow.
+    # Counted in transactions of the writer, because seconds depend on the machine.
     assert len(held) < 150
