@@ -1,4 +1,4 @@
-"""Columns: how their values are given to the databases and read from them, and of what type they are."""
+"""Convert values of columns to parameters of the databases and back, as the fields of the models do."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from django.db.models import (
 from notifications.db.transactions import connection
 from notifications.times import MomentField, to_db
 
-_HEX_FORMAT = attrgetter("hex")
+_hex = attrgetter("hex")
 
-#: Types whose text PostgreSQL reads; one made from them may have another text.
-IN_TEXT = {int, bool, UUID, datetime, type(None)}
+#: Types whose ``str()`` PostgreSQL reads. Subclasses may have another text.
+TEXT_TYPES = {int, bool, UUID, datetime, type(None)}
 
-#: Fields whose values the databases take as they are.
-PLAIN = {
+#: Fields whose values need no conversion.
+PLAIN_FIELDS = {
     AutoField,
     BigAutoField,
     BigIntegerField,
@@ -43,49 +43,51 @@ PLAIN = {
 
 
 def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a value of a field, not None, one that the database takes; None where it is one already."""
+    """Return the function that converts a value of a field, not None, to a parameter; None where none is needed."""
     while field.is_relation:
         field = field.target_field
-    if type(field) in PLAIN:
+    if type(field) in PLAIN_FIELDS:
         return None
     if type(field) is UUIDField:
-        return None if db.features.has_native_uuid_field else _HEX_FORMAT
+        return None if db.features.has_native_uuid_field else _hex
     if type(field) is MomentField:
         return None if db.vendor == "postgresql" else partial(to_db, db=db)
     return lambda value: field.get_db_prep_save(value, db)
 
 
 def adapters(of: Any, fields: Iterable[Any], db: Any) -> list[tuple[str, Callable[[Any], Any] | None]]:
-    """Return the names of these fields, each with its ``adapter``; ``of`` stands for them."""
-    # Kept by the connection: some are methods of it.
-    kept = db.__dict__.setdefault("_notifications_adapters", {})
-    if of not in kept:
-        kept[of] = [(field.attname, adapter(field, db)) for field in fields]
-    return kept[of]
+    """Return the names of these fields, each with its ``adapter``; ``of`` is the key in the cache."""
+    # Cached on the connection, because some are its methods.
+    cache = db.__dict__.setdefault("_notifications_adapters", {})
+    if of not in cache:
+        cache[of] = [(field.attname, adapter(field, db)) for field in fields]
+    return cache[of]
 
 
 def converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, bool]]:
-    """Return what is to be called with values of the database, the place of each, its column, and whether with None."""
-    # Kept by the connection: some are methods of it.
-    kept = db.__dict__.setdefault("_notifications_converters", {})
-    if model not in kept:
+    """Return (position, converter, column, whether it takes None) for values that the database returns."""
+    # Cached on the connection, because some are its methods.
+    cache = db.__dict__.setdefault("_notifications_converters", {})
+    if model not in cache:
         columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
-        kept[model] = [
-            (at, convert, column, own)
-            for at, column in enumerate(columns)
-            for own, found in enumerate((db.ops.get_db_converters(column), column.get_db_converters(db)))
+        cache[model] = [
+            (position, convert, column, takes_none)
+            for position, column in enumerate(columns)
+            for takes_none, found in enumerate(
+                (db.ops.get_db_converters(column), column.get_db_converters(db))
+            )
             for convert in found
         ]
-    return kept[model]
+    return cache[model]
 
 
 def array(values: Sequence[Any]) -> Any:
-    """Return values for an array parameter of PostgreSQL: as its text, which psycopg would make item by item.
+    """Return values as an array parameter of PostgreSQL, in text form, which psycopg would make item by item.
 
     https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
     """
-    if not all(kind in IN_TEXT or issubclass(kind, str) for kind in set(map(type, values))):
-        return list(values)  # the host's own keys
+    if not all(kind in TEXT_TYPES or issubclass(kind, str) for kind in set(map(type, values))):
+        return list(values)  # keys of the host's own type
     return "{" + ",".join(map(_item, values)) + "}"
 
 
@@ -94,13 +96,13 @@ def _item(value: Any) -> str:
         return "NULL"
     if not isinstance(value, str):
         return f'"{value!s}"'
-    # As a method of str: what a value of a host's enumeration says of itself is not what it is.
+    # A method of str, because members of an enumeration may override replace() and str().
     return '"' + str.replace(value, "\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @cache
 def type_of(model: Any, column: str) -> str:
-    """Return the type of a column on PostgreSQL, of any length: a cast would cut what is too long."""
+    """Return the type of a column on PostgreSQL without its length, because a cast would truncate longer values."""
     field = next(field for field in model._meta.concrete_fields if field.column == column)
     name = field.db_type(connection()).partition("(")[0]  # type: ignore[union-attr]
-    return "bpchar" if name in ("char", "character") else name  # without a length these are of one character
+    return "bpchar" if name in ("char", "character") else name  # "char" without a length is one character

@@ -1,6 +1,6 @@
-"""Many rows at once, without what the ORM does for each of them: that was most of the time of a small job.
+"""Read and write many rows without the work that the ORM does for each of them.
 
-Rows are read and written as the models' fields would; signals of models are not sent.
+Values are converted as the fields of the models do. Signals of models are not sent.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ M = TypeVar("M", bound=Model)
 
 
 def read(rows: Any) -> list[Any]:
-    """Return what a query finds as instances of its model, with all their fields."""
+    """Return the rows of a queryset as instances of its model, with all fields."""
     model, alias = rows.model, rows.db
     names = [field.attname for field in model._meta.concrete_fields]
     return [_instance(model, alias, names, values) for values in rows.values_list(*names)]
 
 
 def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
-    """Return the rows of ``SELECT … FROM table`` with these clauses: where making the query would cost too much."""
+    """Return the rows of ``SELECT … FROM table`` with these clauses, without the cost of building a queryset."""
     columns, table = ", ".join(field.column for field in model._meta.concrete_fields), model._meta.db_table
     with connection().cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM {table} {clauses}", params)
@@ -35,22 +35,25 @@ def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
 
 
 def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
-    """Return instances for rows, as the database gives them, with the columns of all fields in their order."""
+    """Return instances for rows as a cursor returns them, with the columns of all fields in their order."""
     db = connection()
     names = [field.attname for field in model._meta.concrete_fields]
     converting = converters(model, db)
-    found = []
+    made = []
     for row in rows:
         values = list(row)
         for at, convert, column, takes_none in converting:
             if takes_none or values[at] is not None:
                 values[at] = convert(values[at], column, db)
-        found.append(_instance(model, db.alias, names, values))
-    return found
+        made.append(_instance(model, db.alias, names, values))
+    return made
 
 
 def new(model: type[M], **values: Any) -> M:
-    """Return a new instance with these values, and the defaults of all other fields."""
+    """Return a new instance with these values, and the defaults of all other fields.
+
+    ``Model()`` in its place made enqueueing a job 10 to 14 % slower on SQLite, 2 to 8 % on PostgreSQL.
+    """
     instance: M = object.__new__(model)
     constants, makers = _defaults(model)  # type: ignore[arg-type]
     instance.__dict__.update(constants, **values)
@@ -75,28 +78,32 @@ def insert(rows: Sequence[Model]) -> None:
             columns = ", ".join(field.column for field in fields)
             marks = ", ".join(["%s"] * len(fields))
             cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", values)
-        else:  # one short statement: for each row one would be sent, and a long one parsed here and there
+        else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
             columns_of_values = [list(column) for column in zip(*values, strict=True)]
             same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
-            told = list(zip(columns_of_values, same, strict=True))
-            params = [column[0] for column, is_same in told if is_same]
-            params += [array(column) for column, is_same in told if not is_same]
+            params = [column[0] for column, is_same in zip(columns_of_values, same, strict=True) if is_same]
+            params += [
+                array(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
+            ]
             _write(cursor, _insertion_of_many(model, same), params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
 
-def insert_one(row: Model, *, only: str = "", params: Sequence[Any] = ()) -> bool:
-    """Insert a new row, if ``only`` is true, a condition with its parameters. Returns whether it was."""
+def insert_one(row: Model, *, condition: str = "", params: Sequence[Any] = ()) -> bool:
+    """Insert a new row, if the SQL ``condition`` with its parameters is true. Returns whether it was inserted.
+
+    ``save(force_insert=True)`` in its place made enqueueing a job 48 % slower on SQLite, 36 % on PostgreSQL.
+    """
     db = connection()
     model: Any = type(row)
-    told = vars(row)
-    # What has the default of its field is not sent: of a new row that is most.
-    left_out = tuple(name for name, default in _defaults(model)[0].items() if told[name] == default)
-    sql, fields = _insertion(model, left_out, only)
+    values = vars(row)
+    # Values that are defaults are part of the statement, which is cached: of a new row most are.
+    defaults = tuple(name for name, default in _defaults(model)[0].items() if values[name] == default)
+    sql, fields = _insertion(model, defaults, condition)
     with db.cursor() as cursor:
         cursor.execute(sql, [*_values(row, adapters(sql, fields, db)), *params])
-        if only and not cursor.rowcount:
+        if condition and not cursor.rowcount:
             return False
     row._state.adding, row._state.db = False, db.alias
     return True
@@ -108,31 +115,31 @@ def update(
     where: Sequence[str],
     rows: Sequence[Sequence[Any]],
     *,
-    also: Sequence[str] = (),
-    only: str = "",
+    assignments: Sequence[str] = (),
+    condition: str = "",
 ) -> None:
-    """Change rows that this transaction holds locked: PostgreSQL changes them in any order.
+    """Update rows that this transaction has locked. (PostgreSQL updates them in any order.)
 
-    Each of ``rows`` has the values, as the database takes them, of ``columns`` and then those that the columns in
-    ``where`` must have. ``also`` are assignments like ``"version = version + 1"``, ``only`` is a condition like
-    ``"state = 'running'"``, the same for all rows.
+    Each of ``rows`` has the new values of ``columns``, then the values that the columns in ``where`` must have, as
+    parameters for the database. ``assignments`` like ``"version = version + 1"`` and a ``condition`` like
+    ``"state = 'running'"`` are the same for all rows.
     """
     if not rows:
         return
     db = connection()
     table = model._meta.db_table
     if db.vendor != "postgresql":
-        changes = ", ".join([*(f"{name} = %s" for name in columns), *also])
-        guards = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [only])])
+        changes = ", ".join([*(f"{name} = %s" for name in columns), *assignments])
+        guards = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [condition])])
         with db.cursor() as cursor:
             cursor.executemany(f"UPDATE {table} SET {changes} WHERE {guards}", rows)
         return
     types = [type_of(model, name) for name in (*columns, *where)]  # type: ignore[arg-type]
     arrays = ", ".join(f"%s::{type}[]" for type in types)
     names = ", ".join(f"v{n}" for n in range(len(types)))
-    changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *also])
+    changes = ", ".join([*(f"{name} = v{n}" for n, name in enumerate(columns)), *assignments])
     guards = " AND ".join(
-        [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [only])]
+        [*(f"{name} = v{n}" for n, name in enumerate(where, len(columns))), *filter(None, [condition])]
     )
     with db.cursor() as cursor:
         _write(
@@ -143,21 +150,21 @@ def update(
 
 
 @contextmanager
-def send_together() -> Iterator[None]:
-    """Send what ``insert`` and ``update`` write inside at its end, on PostgreSQL in one round trip."""
+def one_round_trip() -> Iterator[None]:
+    """Send the statements of ``insert`` and ``update`` in the block at its end, on PostgreSQL in one round trip."""
     db = connection()
     statements: list[tuple[str, list[Any]]] = []
-    db.__dict__["_notifications_gathered"] = statements
+    db.__dict__["_notifications_statements"] = statements
     try:
         yield
     finally:
-        del db.__dict__["_notifications_gathered"]
+        del db.__dict__["_notifications_statements"]
     if statements:
         execute_many(statements)
 
 
 def _write(cursor: Any, sql: str, params: list[Any]) -> None:
-    statements = connection().__dict__.get("_notifications_gathered")
+    statements = connection().__dict__.get("_notifications_statements")
     if statements is None:
         cursor.execute(sql, params)
     else:
@@ -167,35 +174,35 @@ def _write(cursor: Any, sql: str, params: list[Any]) -> None:
 def values(
     model: type[Model], columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> tuple[str, list[Any]]:
-    """Return SQL, with its parameters, that yields rows of values, as the database takes them, of these columns."""
+    """Return SQL and parameters that yield rows of values, which are as the database takes them, of these columns."""
     if connection().vendor != "postgresql":
         row = f"({', '.join(['%s'] * len(columns))})"
         return f"VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
-    # One short statement: psycopg parses a long one anew each time.
+    # One short statement: psycopg parses a long one each time.
     arrays = ", ".join(f"%s::{type_of(model, name)}[]" for name in columns)  # type: ignore[arg-type]
     return f"SELECT * FROM unnest({arrays})", [array(column) for column in zip(*rows, strict=True)]
 
 
 def where_in(model: type[Model], column: str, keys: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return the condition, with its parameters, that a column is one of these, as the database takes them."""
+    """Return the condition and parameters that a column is one of these keys, which are as the database takes them."""
     if connection().vendor != "postgresql":
         return f"{column} IN ({', '.join(['%s'] * len(keys))})", list(keys)
     return f"{column} = ANY(%s::{type_of(model, column)}[])", [array(keys)]  # type: ignore[arg-type]
 
 
 def _values(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
-    told = vars(row)
+    attributes = vars(row)
     return [
         value if value is None or adapt is None else adapt(value)
         for name, adapt in adapting
-        for value in (told[name],)
+        for value in (attributes[name],)
     ]
 
 
 @cache
-def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, list[Any]]:
-    """Return the statement that inserts a row where these fields have their defaults, and the other fields."""
-    defaults = {name: _defaults(model)[0][name] for name in left_out}
+def _insertion(model: Any, names: tuple[str, ...], condition: str) -> tuple[str, list[Any]]:
+    """Return the INSERT of a row in which the fields of these names have their defaults, and the other fields."""
+    defaults = {name: _defaults(model)[0][name] for name in names}
     fields = [field for field in model._meta.concrete_fields if field.attname not in defaults]
     constants = {
         field.column: _literal(defaults[field.attname])
@@ -204,13 +211,13 @@ def _insertion(model: Any, left_out: tuple[str, ...], only: str) -> tuple[str, l
     }
     columns = ", ".join([*(field.column for field in fields), *constants])
     values = ", ".join([*(["%s"] * len(fields)), *constants.values()])
-    rows = f"SELECT {values} WHERE {only}" if only else f"VALUES ({values})"
+    rows = f"SELECT {values} WHERE {condition}" if condition else f"VALUES ({values})"
     return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}", fields
 
 
 @cache
 def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
-    """Return PostgreSQL's statement whose parameters are the values that all rows have, and arrays of the others."""
+    """Return the INSERT for PostgreSQL. Its parameters are the values that all rows share, and arrays of the others."""
     columns = [field.column for field in model._meta.concrete_fields]
     types = [type_of(model, column) for column in columns]
     values = [
@@ -227,17 +234,19 @@ def _insertion_of_many(model: Any, same: tuple[bool, ...]) -> str:
 
 @cache
 def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Return the defaults of fields by name: those that are constants, and those that are made anew for each row."""
-    made = [field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)]
-    constants = [field for field in model._meta.concrete_fields if field not in made]
+    """Return the defaults of fields by name: constants, and callables."""
+    callables = [
+        field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)
+    ]
+    constants = [field for field in model._meta.concrete_fields if field not in callables]
     return (
         {field.attname: field.get_default() for field in constants},
-        {field.attname: field.default for field in made},
+        {field.attname: field.default for field in callables},
     )
 
 
 def _literal(value: str | int) -> str:
-    """Return a constant as both databases take it in place of a string, a number or a boolean."""
+    """Return a literal that both databases accept for a string, a number or a boolean."""
     text = str(int(value) if isinstance(value, bool) else value)
     return "'" + text.replace("'", "''").replace("%", "%%") + "'"
 

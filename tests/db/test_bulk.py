@@ -86,12 +86,12 @@ def test_new_ones_have_what_the_orm_gives_them():
     assert bulk.new(Job, id=told.pk).pk == told.pk
 
 
-@pytest.mark.parametrize("only", ["", "1 = %s"])
-def test_one_inserted_row_is_what_the_orm_reads(only):
+@pytest.mark.parametrize("condition", ["", "1 = %s"])
+def test_one_inserted_row_is_what_the_orm_reads(condition):
     """Also where the defaults are not sent, or the row has others."""
     made = rows()
     for row in made:
-        assert bulk.insert_one(row, only=only, params=[1] if only else [])
+        assert bulk.insert_one(row, condition=condition, params=[1] if condition else [])
     stored = {row.pk: row for row in Job.objects.all()}
     assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
     assert not any(row._state.adding for row in made)
@@ -99,7 +99,7 @@ def test_one_inserted_row_is_what_the_orm_reads(only):
 
 def test_a_condition_that_does_not_hold():
     row = job()
-    assert not bulk.insert_one(row, only="1 = %s", params=[2])
+    assert not bulk.insert_one(row, condition="1 = %s", params=[2])
     assert row._state.adding and not Job.objects.exists()
 
 
@@ -135,8 +135,8 @@ def test_only_rows_that_meet_all_guards_are_changed():
         ("result", "error"),
         ("id", "fence"),
         changes,
-        also=("version = version + 1",),
-        only="state = 'running'",
+        assignments=("version = version + 1",),
+        condition="state = 'running'",
     )
     found = {row.pk: (row.result, row.version) for row in Job.objects.all()}
     assert [found[row.pk] for row in made] == [("r0", 2), ("r1", 2), (None, 1), (None, 1)]

@@ -57,7 +57,7 @@ def insert_within_limit(job: Job) -> None:
 
     def insert_if_at_most(active_jobs: int) -> bool:
         condition, params = _HAS_AT_MOST + rate_condition, [to_db(user), active_jobs, *rate_params]
-        return bulk.insert_one(job, only=condition, params=params)
+        return bulk.insert_one(job, condition=condition, params=params)
 
     allowance = limit // 16
     if allowance and not unchecked and insert_if_at_most(limit // 2):

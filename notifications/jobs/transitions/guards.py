@@ -127,8 +127,8 @@ def update_locked_rows(
         columns,
         ("id", "fence"),
         [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
-        also=also,
-        only=f"state = '{state}'",
+        assignments=also,
+        condition=f"state = '{state}'",
     )
 
 

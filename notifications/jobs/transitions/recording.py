@@ -104,7 +104,7 @@ def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
     finished_at = times.to_db(now, connection())
-    with bulk.send_together():
+    with bulk.one_round_trip():
         is_numbered = _can_number_in_place(ended) and streams.number_new(
             [*(o.job for o in ended if o.job.user_id is not None), *notifications]
         )
