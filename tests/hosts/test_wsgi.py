@@ -34,7 +34,7 @@ async def test_nobody_waits(wsgi):
     async with wsgi.person() as ada:
         status, headers, text = await ada.get(f"{API}events/")
         assert (status, headers["Content-Type"]) == (501, "application/problem+json")
-        assert "Ask sync/ now and then." in json.loads(text)["detail"]
+        assert "poll sync/ instead." in json.loads(text)["detail"]
         status, headers, text = await ada.get(f"{API}sync/", Prefer="wait=20")
         assert status == 200 and "Preference-Applied" not in headers
         status, again, _ = await ada.get(f"{API}sync/", Prefer="wait=20", If_None_Match=headers["ETag"])
