@@ -13,7 +13,9 @@ from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFI
 
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
-DATABASES["default"].setdefault("OPTIONS", {}).update(json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}")))
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
+)
 if os.environ.get("TEST_RINGS_ONLY"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
 
