@@ -1,6 +1,6 @@
-"""Requests that are wrong, each in one way: what they are answered, and words of the answer.
+"""Requests that are invalid in one way each, with the status and words of their response.
 
-``{mine}`` in a path is the id of a job of the one who asks, ``{theirs}`` of somebody else's, ``{head}`` in a body the
+In a path, ``{mine}`` is the id of a job of the user and ``{theirs}`` of another user's. In a body, ``{head}`` is the
 position of the stream.
 """
 
@@ -16,8 +16,8 @@ DEEP = b"[" * 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bad:
-    """What is sent, and how it must be answered. Without ``token`` the request has no CSRF token."""
+class BadRequest:
+    """A request and its expected response. Without ``token`` it has no CSRF token."""
 
     name: str
     path: str
@@ -30,28 +30,26 @@ class Bad:
     token: bool = True
 
 
-def reading(name, body, says, status=400, **more):
-    return Bad(name=f"read: {name}", path=READ, status=status, says=says, body=body, **more)
+def post_read(name, body, says, status=400, **fields):
+    return BadRequest(name=f"read: {name}", path=READ, status=status, says=says, body=body, **fields)
 
 
-def asking(name, body, says, status=400, **more):
-    return Bad(name=f"report: {name}", path="/reports/", status=status, says=says, body=body, **more)
+def post_report(name, body, says, status=400, **fields):
+    return BadRequest(name=f"report: {name}", path="/reports/", status=status, says=says, body=body, **fields)
 
 
-def getting(name, path, says, status=422, **more):
-    return Bad(name=f"get: {name}", path=API + path, status=status, says=says, method="GET", **more)
+def get(name, path, says, status=422, **fields):
+    return BadRequest(name=f"get: {name}", path=API + path, status=status, says=says, method="GET", **fields)
 
 
-def with_key(name, key, says="1 to 200 visible ASCII characters", status=400, **more):
-    headers = {"Idempotency-Key": key}
+def post_with_key(name, key):
+    says = "1 to 200 visible ASCII characters"
     body = b'{"urls": ["https://example.org/"]}'
-    return Bad(
-        name=f"key: {name}", path="/reports/", status=status, says=says, body=body, headers=headers, **more
-    )
+    return post_report(name, body, says, headers={"Idempotency-Key": key})
 
 
-#: Bodies that are no JSON, or that nobody can mean.
-NO_JSON = {
+#: Bodies that are not JSON, or that are ambiguous.
+INVALID_JSON = {
     "blank": (b" \n", "Send one"),
     "cut off": (b'{"up_to": 1', "Send one"),
     "two values": (b"{}{}", "Extra data"),
@@ -82,12 +80,12 @@ NO_JSON = {
     "a form": (b"up_to=1", "Send one"),
 }
 
-BAD = [
-    *(reading(name, body, says) for name, (body, says) in NO_JSON.items()),
-    *(asking(name, body, says) for name, (body, says) in NO_JSON.items()),
-    # What is JSON, and wrong.
+BAD_REQUESTS = [
+    *(post_read(name, body, says) for name, (body, says) in INVALID_JSON.items()),
+    *(post_report(name, body, says) for name, (body, says) in INVALID_JSON.items()),
+    # Values that are JSON but invalid.
     *(
-        reading(name, body, "The body must be a JSON object", 422)
+        post_read(name, body, "The body must be a JSON object", 422)
         for name, body in {
             "an array": b"[]",
             "null": b"null",
@@ -97,7 +95,7 @@ BAD = [
         }.items()
     ),
     *(
-        reading(f"up_to {name}", b'{"up_to": %s}' % value, "up_to must be an integer from 0 to", 422)
+        post_read(f"up_to {name}", b'{"up_to": %s}' % value, "up_to must be an integer from 0 to", 422)
         for name, value in {
             "null": b"null",
             "a text": b'"1"',
@@ -114,12 +112,12 @@ BAD = [
             "of 300 digits": b"9" * 300,
         }.items()
     ),
-    reading("no body", b"", "Send application/json", 415),
-    asking("no body", b"", "Send one of", 415),
-    reading("no up_to", b"{}", "up_to must be an integer", 422),
-    reading("another case", b'{"UP_TO": 1}', "up_to must be an integer", 422),
+    post_read("no body", b"", "Send application/json", 415),
+    post_report("no body", b"", "Send one of", 415),
+    post_read("no up_to", b"{}", "up_to must be an integer", 422),
+    post_read("another case", b'{"UP_TO": 1}', "up_to must be an integer", 422),
     *(
-        reading(f"ids {name}", b'{"up_to": {head}, "ids": %s}' % value, "ids ", 422)
+        post_read(f"ids {name}", b'{"up_to": {head}, "ids": %s}' % value, "ids ", 422)
         for name, value in {
             "a text": b'"all"',
             "an object": b"{}",
@@ -133,11 +131,11 @@ BAD = [
             "too many": b"[" + b",".join([b'"' + NIL.encode() + b'"'] * 201) + b"]",
         }.items()
     ),
-    asking("an array", b"[]", "Some values are wrong", 422),
-    asking("null", b"null", "Some values are wrong", 422),
-    asking("no urls", b"{}", "Some values are wrong", 422),
+    post_report("an array", b"[]", "Some values are wrong", 422),
+    post_report("null", b"null", "Some values are wrong", 422),
+    post_report("no urls", b"{}", "Some values are wrong", 422),
     *(
-        asking(f"urls {name}", b'{"urls": %s}' % value, "Some values are wrong", 422)
+        post_report(f"urls {name}", b'{"urls": %s}' % value, "Some values are wrong", 422)
         for name, value in {
             "null": b"null",
             "a text": b'"https://example.org/"',
@@ -153,7 +151,7 @@ BAD = [
         }.items()
     ),
     *(
-        asking(
+        post_report(
             f"title {name}", b'{"urls": ["https://example.org/"], "title": %s}' % value, "Some values", 422
         )
         for name, value in {
@@ -165,9 +163,9 @@ BAD = [
             "with half a surrogate": b'"\\udc00"',
         }.items()
     ),
-    # The types of bodies.
+    # Content types and sizes.
     *(
-        reading(f"as {name}", b'{"up_to": 1}', "Send application/json", 415, type=type)
+        post_read(f"as {name}", b'{"up_to": 1}', "Send application/json", 415, type=type)
         for name, type in {
             "text": "text/plain",
             "a form": FORM,
@@ -179,11 +177,11 @@ BAD = [
         }.items()
     ),
     *(
-        asking(f"as {name}", b'{"urls": ["https://example.org/"]}', "Send one of", 415, type=type)
+        post_report(f"as {name}", b'{"urls": ["https://example.org/"]}', "Send one of", 415, type=type)
         for name, type in {"text": "text/plain", "nothing": "", "XML": "application/xml"}.items()
     ),
     *(
-        Bad(
+        BadRequest(
             name=f"1 MiB and a byte for {verb}",
             path=API + f"jobs/{{mine}}/{verb}/",
             status=413,
@@ -193,14 +191,14 @@ BAD = [
         )
         for verb, type in (("cancel", JSON), ("retry", "text/plain"))
     ),
-    reading("1 MiB and a byte", b" " * (1024 * 1024 + 1), "Send at most 1048576 bytes", 413),
-    asking("4 MiB", b'{"urls": [' + b" " * (4 * 1024 * 1024) + b"]}", "Send fewer URLs", 413),
-    asking("a multipart form without its boundary", b"x", "no form", 400, type="multipart/form-data"),
-    asking("a broken multipart form", b"--b\r\nbroken", "Some values", 422, type=MULTIPART),
+    post_read("1 MiB and a byte", b" " * (1024 * 1024 + 1), "Send at most 1048576 bytes", 413),
+    post_report("4 MiB", b'{"urls": [' + b" " * (4 * 1024 * 1024) + b"]}", "Send fewer URLs", 413),
+    post_report("a multipart form without its boundary", b"x", "no form", 400, type="multipart/form-data"),
+    post_report("a broken multipart form", b"--b\r\nbroken", "Some values", 422, type=MULTIPART),
     # Queries.
     *(
-        getting(f"{list_} {query}"[:80], f"{list_}/?{query}", query.partition("=")[0])
-        for list_ in ("jobs", "notifications")
+        get(f"{list_name} {query}"[:80], f"{list_name}/?{query}", query.partition("=")[0])
+        for list_name in ("jobs", "notifications")
         for query in (
             "limit=0",
             "limit=-1",
@@ -213,23 +211,23 @@ BAD = [
         )
     ),
     *(
-        getting(f"jobs after {after}"[:80], f"jobs/?after={after}", "after must contain ids only")
+        get(f"jobs after {after}"[:80], f"jobs/?after={after}", "after must contain ids only")
         for after in ("", "1", "x", "%00", "%ff", NIL[:-1], NIL + "0", "%ED%A0%80")
     ),
     *(
-        getting(f"notifications after {after}", f"notifications/?after={after}", "after must be an integer")
+        get(f"notifications after {after}", f"notifications/?after={after}", "after must be an integer")
         for after in ("", "-1", "x", NIL, "1.0", "9007199254740992", "9" * 400, "%00", "%ff")
     ),
     *(
-        getting(f"jobs of state {state}", f"jobs/?state={state}", "state must be one of queued")
+        get(f"jobs of state {state}", f"jobs/?state={state}", "state must be one of queued")
         for state in ("", "done", "QUEUED", "queued%00", "%ff")
     ),
     *(
-        getting(f"notifications {query}", f"notifications/?{query}", query.partition("=")[0])
+        get(f"notifications {query}", f"notifications/?{query}", query.partition("=")[0])
         for query in ("unread=2", "unread=true", "unread=", "archived=-1", "archived=yes", "category=x%00")
     ),
     *(
-        getting(f"sync {query}"[:80], f"sync/?{query}", "seq must be an integer")
+        get(f"sync {query}"[:80], f"sync/?{query}", "seq must be an integer")
         for query in (
             "epoch=e&seq=x",
             "epoch=e&seq=-1",
@@ -238,13 +236,13 @@ BAD = [
             "seq=" + "9" * 500,
         )
     ),
-    getting("1,001 parameters", "jobs/?" + "&".join(f"p{n}" for n in range(1001)), "fewer", 400),
+    get("1,001 parameters", "jobs/?" + "&".join(f"p{n}" for n in range(1001)), "fewer", 400),
     # Ids in paths.
-    getting("a job of somebody else", "jobs/{theirs}/", "The job does not exist", 404),
-    getting("the result of somebody else's", "jobs/{theirs}/result/", "The job does not exist", 404),
-    getting("a job that does not exist", f"jobs/{NIL}/", "The job does not exist", 404),
+    get("a job of somebody else", "jobs/{theirs}/", "The job does not exist", 404),
+    get("the result of somebody else's", "jobs/{theirs}/result/", "The job does not exist", 404),
+    get("a job that does not exist", f"jobs/{NIL}/", "The job does not exist", 404),
     *(
-        getting(f"a job called {id}", f"jobs/{id}/", "no such path", 404)
+        get(f"a job called {id}", f"jobs/{id}/", "no such path", 404)
         for id in (
             "1",
             "x",
@@ -258,34 +256,34 @@ BAD = [
             "%2e%2e",
         )
     ),
-    getting("a job in capitals", "jobs/{MINE}/", "no such path", 404),
-    Bad(
+    get("a job in capitals", "jobs/{MINE}/", "no such path", 404),
+    BadRequest(
         name="cancel somebody else's",
         path=API + "jobs/{theirs}/cancel/",
         status=404,
         says="The job does not exist",
     ),
-    Bad(
+    BadRequest(
         name="retry somebody else's",
         path=API + "jobs/{theirs}/retry/",
         status=404,
         says="The job does not exist",
     ),
-    Bad(
+    BadRequest(
         name="retry one that is queued",
         path=API + "jobs/{mine}/retry/",
         status=409,
         says="Only a failed or cancelled job",
     ),
-    getting("the result of one that is queued", "jobs/{mine}/result/", "not done", 409),
+    get("the result of one that is queued", "jobs/{mine}/result/", "not done", 409),
     # Paths and methods.
-    getting("a path that is not there", "job/", "no such path", 404),
-    getting("the root", "", "no such path", 404),
-    getting("no slash at the end", "jobs", "end with a slash", 404),
-    Bad(name="no slash, posted", path=API + "notifications/read", status=404, says="end with a slash"),
-    Bad(name="another verb", path=API + "notifications/destroy/", status=404, says="no such path"),
+    get("a path that is not there", "job/", "no such path", 404),
+    get("the root", "", "no such path", 404),
+    get("no slash at the end", "jobs", "end with a slash", 404),
+    BadRequest(name="no slash, posted", path=API + "notifications/read", status=404, says="end with a slash"),
+    BadRequest(name="another verb", path=API + "notifications/destroy/", status=404, says="no such path"),
     *(
-        Bad(name=f"{method} {path}", path=API + path, status=405, says=f"Use {use}", method=method)
+        BadRequest(name=f"{method} {path}", path=API + path, status=405, says=f"Use {use}", method=method)
         for method, path, use in (
             ("POST", "jobs/", "GET"),
             ("DELETE", "jobs/{mine}/", "GET"),
@@ -298,12 +296,10 @@ BAD = [
             ("BREW", "jobs/", "GET"),
         )
     ),
-    Bad(name="DELETE of reports", path="/reports/", status=405, says="Use GET or", method="DELETE"),
-    # What is wanted back.
+    BadRequest(name="DELETE of reports", path="/reports/", status=405, says="Use GET or", method="DELETE"),
+    # Accept.
     *(
-        getting(
-            f"Accept: {accept}", path, "available as application/json only", 406, headers={"Accept": accept}
-        )
+        get(f"Accept: {accept}", path, "available as application/json only", 406, headers={"Accept": accept})
         for path, accept in (
             ("jobs/", "text/html"),
             ("jobs/{mine}/", "image/*"),
@@ -318,7 +314,7 @@ BAD = [
             ("jobs/", "text/html;charset*=x'y'z"),
         )
     ),
-    Bad(
+    BadRequest(
         name="Accept for a change",
         path=READ,
         status=406,
@@ -326,16 +322,16 @@ BAD = [
         body=b'{"up_to": 0}',
         headers={"Accept": "text/html"},
     ),
-    getting(
+    get(
         "Accept: json for events",
         "events/",
         "available as text/event-stream only",
         406,
         headers={"Accept": JSON},
     ),
-    # Keys of requests.
+    # Idempotency keys.
     *(
-        with_key(name, key)
+        post_with_key(name, key)
         for name, key in {
             "empty": "",
             "a blank": " ",
@@ -350,66 +346,7 @@ BAD = [
             "a newline": "a\nb",
         }.items()
     ),
-    # Who asks.
-    reading("no CSRF token", b'{"up_to": 1}', "X-Csrftoken", 403, token=False),
-    asking("no CSRF token", b"{}", "X-CSRFToken", 403, token=False, headers={"Accept": JSON}),
+    # CSRF.
+    post_read("no CSRF token", b'{"up_to": 1}', "X-Csrftoken", 403, token=False),
+    post_report("no CSRF token", b"{}", "X-CSRFToken", 403, token=False, headers={"Accept": JSON}),
 ]
-
-#: What is broken and may be ignored: the answer is that of a request without it.
-IGNORED = (
-    [
-        {"If-None-Match": value}
-        for value in (
-            "",
-            "x",
-            '"',
-            "W/",
-            '"a',
-            ",,,",
-            'W/W/"x"',
-            "*x",
-            "\x00",
-            '"ä"',
-            '"x"' * 5000,
-            "\ud83d".encode("utf-8", "surrogatepass").decode("latin-1"),
-        )
-    ]
-    + [
-        {"Prefer": value}
-        for value in (
-            "",
-            "wait",
-            "wait=",
-            "wait=x",
-            "wait=-1",
-            "wait=1.5",
-            "wait=" + "9" * 5000,
-            'wait="',
-            ";",
-            "=",
-            ",,",
-            "\x00",
-            "ä",
-            "x=" + '"\\' * 5000,
-        )
-    ]
-    + [
-        {"Accept": value}
-        for value in (
-            "",
-            "*/*",
-            "application/*",
-            "application/json;q=0.001",
-            "text/html, */*;q=0.1",
-            "application/json;q=x",
-            "application/json; charset=utf-8",
-            "text/html;level=1;q=0.9, application/json;version=2;q=0.5",
-        )
-    ]
-    + [
-        {"Accept-Language": "\x00"},
-        {"Accept-Encoding": "x" * 5000},
-        {"Last-Event-ID": "x"},
-        {"X-HTTP-Method-Override": "DELETE"},
-    ]
-)

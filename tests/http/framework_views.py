@@ -14,7 +14,7 @@ from tests.docs.pages import code
 
 
 class TokenAuthentication(BaseAuthentication):
-    """DRF finds the user by a header: "Token ada" is Ada's."""
+    """Authenticate by a header: "Token ada" is the user ada."""
 
     def authenticate(self, request):
         kind, _, name = request.headers.get("Authorization", "").partition(" ")
@@ -22,7 +22,7 @@ class TokenAuthentication(BaseAuthentication):
             return None
         user = get_user_model().objects.filter(username=name).first()
         if user is None:
-            raise AuthenticationFailed("Nobody has this token.")
+            raise AuthenticationFailed("No user has this token.")
         return user, None
 
 
@@ -31,31 +31,31 @@ def make_export(year):
     return {"year": year}
 
 
-class Counted:
-    """The task of the examples, which leaves a row for each time that it was asked for."""
+class CountedTask:
+    """The task of the examples, with a row for each call of enqueue()."""
 
     def enqueue(self, year):
-        Group.objects.create(name=f"asked for {year}, {Group.objects.count()}")
+        Group.objects.create(name=f"enqueued {year}, {Group.objects.count()}")
         if int(year) < 0:
             raise ZeroDivisionError
         return make_export.enqueue(int(year))
 
 
-async def person_with(token):
+async def get_user_by_token(token):
     return await get_user_model().objects.filter(username=token).afirst()
 
 
-drf = {"__name__": __name__, "export": Counted()}
-ninja = drf | {"person_with": person_with}
+drf = {"__name__": __name__, "export": CountedTask()}
+ninja = drf | {"get_user_by_token": get_user_by_token}
 exec(code("how-to/frameworks.md", "Django REST framework"), drf)
 exec(code("how-to/frameworks.md", "Django Ninja"), ninja)
 
-for view in (drf["ask_for_export"].cls, drf["AskForExport"]):
+for view in (drf["export_view"].cls, drf["ExportView"]):
     view.authentication_classes = [TokenAuthentication, *view.authentication_classes]
 
 
-class Streamed(BaseParser):
-    """A parser of a project's own: the body is gone once it has read it."""
+class StreamParser(BaseParser):
+    """A parser that reads the body as a stream, so that its bytes are gone."""
 
     media_type = "application/x-own"
 
@@ -63,28 +63,28 @@ class Streamed(BaseParser):
         return json.load(stream)
 
 
-class AskByPut(drf["AskForExport"]):
-    """Reads the whole body before it asks, which only here nobody keeps."""
+class ExportByPut(drf["ExportView"]):
+    """Read the whole body before accepted() is called."""
 
-    parser_classes = [Streamed, MultiPartParser]
+    parser_classes = [StreamParser, MultiPartParser]
 
     def put(self, request):
         assert request.data["year"]
         return self.post(request)
 
 
-class AskLazily(drf["AskForExport"]):
-    """Finds out who asks when somebody wants to know, as DRF's documentation has it."""
+class LazyExportView(drf["ExportView"]):
+    """Authenticate when request.user is first used, as DRF's documentation shows."""
 
     def perform_authentication(self, request):
         pass
 
 
 urlpatterns = [
-    path("drf/lazy/", AskLazily.as_view()),
-    path("drf/put/", AskByPut.as_view()),
-    path("drf/function/", drf["ask_for_export"]),
-    path("drf/class/", drf["AskForExport"].as_view()),
+    path("drf/lazy/", LazyExportView.as_view()),
+    path("drf/put/", ExportByPut.as_view()),
+    path("drf/function/", drf["export_view"]),
+    path("drf/class/", drf["ExportView"].as_view()),
     path("ninja/", ninja["api"].urls),
     path("", include("asyncsite.urls")),
 ]

@@ -1,9 +1,8 @@
-"""Whatever is wrong with a request: a problem that says what and how to mend it, nothing stored and nothing lost."""
+"""Every bad request gets a problem document with a remedy, and no row changes."""
 
 import re
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 
@@ -12,37 +11,94 @@ from notifications.api import notify
 from notifications.models import Job, Notification, Stream
 from notifications.streams import changes
 from tests.data.rows import job
-from tests.http.bad_requests import API, BAD, IGNORED, JSON, READ, Bad
+from tests.http.bad_requests import API, BAD_REQUESTS, JSON, READ, BadRequest
 from tests.http.conftest import assert_problem
 
 TOKEN = "a" * 32
 
+#: Optional headers with invalid values: the response is that of a request without them.
+IGNORED_HEADERS = (
+    [
+        {"If-None-Match": value}
+        for value in (
+            "",
+            "x",
+            '"',
+            "W/",
+            '"a',
+            ",,,",
+            'W/W/"x"',
+            "*x",
+            "\x00",
+            '"ä"',
+            '"x"' * 5000,
+            "\ud83d".encode("utf-8", "surrogatepass").decode("latin-1"),
+        )
+    ]
+    + [
+        {"Prefer": value}
+        for value in (
+            "",
+            "wait",
+            "wait=",
+            "wait=x",
+            "wait=-1",
+            "wait=1.5",
+            "wait=" + "9" * 5000,
+            'wait="',
+            ";",
+            "=",
+            ",,",
+            "\x00",
+            "ä",
+            "x=" + '"\\' * 5000,
+        )
+    ]
+    + [
+        {"Accept": value}
+        for value in (
+            "",
+            "*/*",
+            "application/*",
+            "application/json;q=0.001",
+            "text/html, */*;q=0.1",
+            "application/json;q=x",
+            "application/json; charset=utf-8",
+            "text/html;level=1;q=0.9, application/json;version=2;q=0.5",
+        )
+    ]
+    + [
+        {"Accept-Language": "\x00"},
+        {"Accept-Encoding": "x" * 5000},
+        {"Last-Event-ID": "x"},
+        {"X-HTTP-Method-Override": "DELETE"},
+    ]
+)
+
 
 @pytest.fixture
-def there(db):
-    """Ada with two notifications and a job, Bob with a job."""
-    ada, bob = (get_user_model().objects.create_user(name) for name in ("ada", "bob"))
-    notify(ada, "first")
-    notify(ada, "second")
-    return There(ada, job(ada), job(bob))
+def scenario(user, other_user, client_of):
+    """Return a user with two notifications and a job, and a job of another user."""
+    notify(user, "first")
+    notify(user, "second")
+    client = client_of(user, enforce_csrf_checks=True)
+    return Scenario(user, client, own_job=job(user), foreign_job=job(other_user))
 
 
-class There:
-    def __init__(self, user, mine, theirs):
-        self.user, self.mine, self.theirs = user, mine, theirs
-        self.client = Client(enforce_csrf_checks=True)
-        self.client.force_login(user)
-        self.before = self.rows()
+class Scenario:
+    def __init__(self, user, client, *, own_job, foreign_job):
+        self.user, self.client, self.own_job, self.foreign_job = user, client, own_job, foreign_job
+        self.rows_before = self.read_rows()
 
-    def rows(self):
-        """All that a request could change."""
+    def read_rows(self):
+        """Return all rows that a request could change."""
         return [list(model.objects.order_by("pk").values()) for model in (Job, Notification, Stream, Report)]
 
     def send(self, bad):
         path = (
-            bad.path.replace("{mine}", str(self.mine.pk))
-            .replace("{MINE}", str(self.mine.pk).upper())
-            .replace("{theirs}", str(self.theirs.pk))
+            bad.path.replace("{mine}", str(self.own_job.pk))
+            .replace("{MINE}", str(self.own_job.pk).upper())
+            .replace("{theirs}", str(self.foreign_job.pk))
         )
         body = bad.body.replace(b"{head}", b"%d" % changes.position(self.user.pk).head)
         headers = dict(bad.headers)
@@ -51,10 +107,9 @@ class There:
         return self.client.generic(bad.method, path, body, content_type=bad.type, headers=headers)
 
 
-@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_what_is_wrong_is_a_problem(bad, there):
-    """With a fact and a remedy in words, and every row as it was."""
-    response = there.send(bad)
+@pytest.mark.parametrize("bad", BAD_REQUESTS, ids=lambda bad: bad.name)
+def test_bad_request(bad, scenario):
+    response = scenario.send(bad)
     if bad.method == "HEAD":
         assert response.status_code == bad.status
     else:
@@ -65,37 +120,38 @@ def test_what_is_wrong_is_a_problem(bad, there):
         assert not re.search(r"Traceback|File \"|/site-packages/|0x[0-9a-f]{6}", response.content.decode())
     if bad.status == 405:
         assert response["Allow"]
-    assert there.rows() == there.before
+    assert scenario.read_rows() == scenario.rows_before
 
 
-def test_there_are_many_kinds():
-    assert len({(bad.status, bad.says, bad.name.partition(":")[0]) for bad in BAD}) >= 60
-    assert len({bad.name for bad in BAD}) == len(BAD) > 200
+def test_number_of_bad_requests():
+    assert len({(bad.status, bad.says, bad.name.partition(":")[0]) for bad in BAD_REQUESTS}) >= 60
+    assert len({bad.name for bad in BAD_REQUESTS}) == len(BAD_REQUESTS) > 200
 
 
-@pytest.mark.parametrize("headers", IGNORED, ids=lambda headers: next(iter(headers)))
-def test_what_is_broken_and_optional_is_ignored(headers, there):
-    """The answer is whole; a body with keys that nobody knows is read as one without them."""
-    for path in (f"{API}jobs/{there.mine.pk}/", f"{API}notifications/", f"{API}sync/"):
-        response = there.client.get(path, headers=headers)
+@pytest.mark.parametrize("headers", IGNORED_HEADERS, ids=lambda headers: next(iter(headers)))
+def test_invalid_optional_headers_are_ignored(headers, scenario):
+    """The response is complete. Unknown keys of a body are ignored too."""
+    for path in (f"{API}jobs/{scenario.own_job.pk}/", f"{API}notifications/", f"{API}sync/"):
+        response = scenario.client.get(path, headers=headers)
         assert (response.status_code, response["Content-Type"]) == (200, JSON), (path, response.content)
-    unknown = Bad(name="", path=READ, status=200, says="", body=b'{"up_to": {head}, "more": [1], "": null}')
-    assert there.send(unknown).json()["unread"] == 0
+    unknown = BadRequest(
+        name="", path=READ, status=200, says="", body=b'{"up_to": {head}, "more": [1], "": null}'
+    )
+    assert scenario.send(unknown).json()["unread"] == 0
 
 
-def test_a_session_key_that_no_database_takes(db):
-    """Cookies can hold a NUL, in octal: nobody is signed in then."""
+def test_session_key_with_nul(db):
+    """Cookies can contain a NUL in octal. PostgreSQL refuses it: 401."""
     client = Client()
     client.cookies.load('sessionid="\\000aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"')
     assert_problem(client.get(f"{API}jobs/"), 401)
 
 
-def test_nothing_is_asked_of_the_database_for_a_bad_key(there):
-    """It is refused before the transaction begins."""
-    there.client.cookies["csrftoken"] = TOKEN
+def test_invalid_key_causes_no_write(scenario):
+    scenario.client.cookies["csrftoken"] = TOKEN
     headers = {"Idempotency-Key": "two words", "X-CSRFToken": TOKEN}
     with connection.execute_wrapper(refuse_writes):
-        response = there.client.post(
+        response = scenario.client.post(
             "/reports/", {"urls": ["https://example.org/"]}, content_type=JSON, headers=headers
         )
     assert_problem(response, 400)

@@ -1,4 +1,4 @@
-"""Asking from views of Django REST framework and Django Ninja, as the documentation shows them."""
+"""accepted() in views of Django REST framework and Django Ninja, as the documentation shows them."""
 
 import json
 
@@ -28,8 +28,8 @@ def post(client, view, body='{"year": 2026}', kind="application/json", **headers
     return client.post(view, body, content_type=kind, headers=headers)
 
 
-def as_parts(year):
-    """A form with a file beside the field."""
+def multipart_body(year):
+    """Return a form with a field and a file."""
     return (
         f'--x\r\nContent-Disposition: form-data; name="year"\r\n\r\n{year}\r\n'
         f'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nof {year}\r\n--x--\r\n'
@@ -39,13 +39,13 @@ def as_parts(year):
 BODIES = {
     "JSON": ("application/json", '{{"year": {}}}'.format),
     "form": ("application/x-www-form-urlencoded", "year={}".format),
-    "multipart": ("multipart/form-data; boundary=x", as_parts),
+    "multipart": ("multipart/form-data; boundary=x", multipart_body),
 }
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_accepted_as_anywhere(user_client, user, view):
-    """202 with the job, which belongs to who is signed in; a browser is sent to its page."""
+def test_accepted(user_client, user, view):
+    """202 with the job of the signed-in user. A browser is redirected to its page."""
     response = post(user_client, view)
     job = Job.objects.get()
     assert response.status_code == 202, response.content
@@ -58,24 +58,24 @@ def test_accepted_as_anywhere(user_client, user, view):
 
 
 @pytest.mark.parametrize(("view", "kind"), [(DRF[0], "Token"), (DRF[1], "Token"), (NINJA[1], "Bearer")])
-def test_the_owner_is_whom_the_framework_found(user_client, other_user, view, kind):
-    """By a token, and without a session."""
+def test_owner_is_the_user_of_the_framework(user_client, other_user, view, kind):
+    """Authenticated by a token, without a session."""
     assert post(Client(), view, Authorization=f"{kind} bob").status_code == 202
     assert Job.objects.get().user_id == other_user.pk
     assert post(Client(), view, Authorization=f"{kind} nobody").status_code in (401, 403)
 
 
 @pytest.mark.parametrize("view", [*DRF, "/drf/lazy/"])
-def test_the_token_comes_before_the_session(user_client, other_user, view):
-    """As DRF has it: Django's request inside names another user."""
+def test_token_takes_precedence_over_the_session(user_client, other_user, view):
+    """Django's request inside DRF's has another user."""
     assert post(user_client, view, Authorization="Token bob").status_code == 202
     assert Job.objects.get().user_id == other_user.pk
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("view", DRF)
-def test_a_request_of_drf_is_answered_once(user_client, view, body):
-    """Whether its parser has read the body before it was asked, or reads it then, or never does."""
+def test_replay_in_drf(user_client, view, body):
+    """Whether the parser has read the body before accepted(), reads it then, or never does."""
     kind, write = BODIES[body]
     first = post(user_client, view, write(2026), kind, **KEY)
     again = post(user_client, view, write(2026), kind, **KEY)
@@ -87,7 +87,7 @@ def test_a_request_of_drf_is_answered_once(user_client, view, body):
 
 
 @pytest.mark.parametrize("view", NINJA)
-def test_a_request_of_ninja_is_answered_once(user_client, view):
+def test_replay_in_ninja(user_client, view):
     first, again = (post(user_client, view, **KEY) for _ in range(2))
     assert again.json()["id"] == first.json()["id"] and again["Idempotency-Replayed"] == "true"
     assert_problem(post(user_client, view, '{"year": 2027}', **KEY), 422)
@@ -95,8 +95,8 @@ def test_a_request_of_ninja_is_answered_once(user_client, view):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_blanks_count(user_client, view):
-    """The bytes are compared."""
+def test_whitespace_in_the_body_is_compared(user_client, view):
+    """The bytes of the body are compared."""
     post(user_client, view, '{"year": 2026, "a": 1}', **KEY)
     assert_problem(post(user_client, view, '{"year":2026,"a":1}', **KEY), 422)
 
@@ -105,41 +105,46 @@ def test_blanks_count(user_client, view):
     ("kind", "first", "same", "other"),
     [
         ("application/x-own", '{"year": 1, "a": 2}', '{"a":2,"year":1}', '{"year": 1, "a": 3}'),
-        ("multipart/form-data; boundary=x", as_parts(1), as_parts(1), as_parts(1).replace("of 1", "of 2")),
+        (
+            "multipart/form-data; boundary=x",
+            multipart_body(1),
+            multipart_body(1),
+            multipart_body(1).replace("of 1", "of 2"),
+        ),
     ],
     ids=["own", "multipart"],
 )
-def test_what_a_parser_has_read_counts_where_the_bytes_are_gone(user_client, kind, first, same, other):
-    """With the content of files."""
+def test_parsed_data_is_compared_if_the_bytes_are_gone(user_client, kind, first, same, other):
+    """Including the content of files."""
 
     def put(body):
         return user_client.put("/drf/put/", body, content_type=kind, headers=KEY)
 
-    asked, again = put(first), put(same)
-    assert (asked.status_code, again.status_code) == (202, 202), asked.content
-    assert again["Idempotency-Replayed"] == "true" and again.json()["id"] == asked.json()["id"]
+    first_response, again = put(first), put(same)
+    assert (first_response.status_code, again.status_code) == (202, 202), first_response.content
+    assert again["Idempotency-Replayed"] == "true" and again.json()["id"] == first_response.json()["id"]
     assert_problem(put(other), 422)
     assert Job.objects.count() == Group.objects.count() == 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_bad_key_is_a_problem(user_client, view):
+def test_invalid_key(user_client, view):
     assert_problem(post(user_client, view, **{"Idempotency-Key": "a b"}), 400)
     assert not Job.objects.exists() and not Group.objects.exists()
 
 
 @pytest.mark.parametrize("headers", [{}, KEY])
 @pytest.mark.parametrize("view", VIEWS)
-def test_what_fails_leaves_nothing(user_client, view, headers):
-    """Neither an exception in ask nor a body that the framework refuses."""
+def test_failures_store_nothing(user_client, view, headers):
+    """Neither an exception while enqueueing nor a body that the framework refuses."""
     assert post(user_client, view, '{"year": -1}', **headers).status_code == 500
     assert post(user_client, view, '{"year": ', **headers).status_code in (400, 422)
     assert not Job.objects.exists() and not Group.objects.exists()
 
 
 @pytest.mark.parametrize("view", [DRF[0], NINJA[1]])
-async def test_waiting_is_what_the_client_preferred(user, view):
-    """Under ASGI, from a thread and from the event loop; the job is not done by then."""
+async def test_prefer(user, view):
+    """Under ASGI, in a thread and in the event loop. The job is not done in time."""
     user_client = AsyncClient()
     await user_client.aforce_login(user)
     response = await post(user_client, view, Prefer="wait=1")

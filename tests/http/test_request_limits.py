@@ -1,4 +1,4 @@
-"""Limits that a request is held to before it is read."""
+"""Limits that are checked before a request is read."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from notifications.request_limits import MAX_HEADER_BYTES
 
 
 async def call(*headers, pieces=(b"",)):
-    """Answer of an application behind the limits: its status, or "read" with what it has received."""
+    """Call an application behind the limits. Return the messages that were sent, and the pieces of body it received."""
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     messages[-1]["more_body"] = False
     sent, received = [], []
@@ -43,8 +43,8 @@ async def call(*headers, pieces=(b"",)):
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_requests_are_refused_by_their_headers(settings, headers, status):
-    """With a problem, before anything is read."""
+async def test_limits_of_headers(settings, headers, status):
+    """The response is a problem document, and the body is not read."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
     sent, received = await call(*headers)
     assert sent[0]["status"] == status
@@ -56,8 +56,7 @@ async def test_requests_are_refused_by_their_headers(settings, headers, status):
 
 @pytest.mark.parametrize("headers", [[(b"transfer-encoding", b"chunked")], []], ids=["chunks", "HTTP/2"])
 @pytest.mark.parametrize(("pieces", "status"), [([b"12345"] * 2, 200), ([b"12345"] * 2 + [b"6", b"7"], 413)])
-async def test_a_body_without_a_length_is_counted(settings, headers, pieces, status):
-    """And refused when it has become too large."""
+async def test_body_without_content_length_is_counted(settings, headers, pieces, status):
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
     sent, received = await call(*headers, pieces=pieces)
     assert [message["status"] for message in sent if "status" in message] == [status]
@@ -65,8 +64,8 @@ async def test_a_body_without_a_length_is_counted(settings, headers, pieces, sta
 
 
 @pytest.mark.parametrize("name", ["content-length", "transfer-encoding"])
-async def test_the_rest_of_a_refused_body_is_read(settings, name):
-    """After the answer and before its end, at which a server closes: unread data would reset the connection."""
+async def test_rest_of_a_refused_body_is_read(settings, name):
+    """It is read before the response ends: then servers close the connection, and unread data would reset it."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
     pieces = [b"12345678"] * 5
     events = []
@@ -88,8 +87,8 @@ async def test_the_rest_of_a_refused_body_is_read(settings, name):
 
 
 @pytest.mark.parametrize("messages", [[], [{"type": "http.disconnect"}]], ids=["silent", "gone"])
-async def test_a_refused_client_is_not_waited_for_long(settings, monkeypatch, messages):
-    """One that sends no more, or is gone."""
+async def test_refused_client_that_sends_no_more(settings, monkeypatch, messages):
+    """It is silent or has disconnected. The wait is limited."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
     monkeypatch.setattr(request_limits, "LINGER_SECONDS", 0.1)
     sent = []
@@ -106,8 +105,8 @@ async def test_a_refused_client_is_not_waited_for_long(settings, monkeypatch, me
     assert sent[0]["status"] == 413 and sent[1]["more_body"] and not sent[-1].get("more_body")
 
 
-async def test_without_a_limit(settings):
-    """Django's own hold."""
+async def test_no_limit(settings):
+    """Only Django's own limits apply."""
     settings.NOTIFICATIONS = {}
     sent, _ = await call(
         (b"content-length", b"9" * 18), (b"transfer-encoding", b"chunked"), pieces=[b"x" * 10**6]

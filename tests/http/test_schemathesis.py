@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the OpenAPI document: one by one, and following from one another.
+"""Requests that schemathesis generates from the OpenAPI document: single ones, and sequences along its links.
 
 All of its checks are on: no 500, answers and their headers as described, good data taken and bad data refused, no other
 method, and no answer without a session. The server is in this process and a WSGI one, so that nothing waits.
@@ -44,7 +44,7 @@ CONFIG = {
 API = schemathesis.openapi.from_wsgi(
     ADDRESS, get_wsgi_application(), config=schemathesis.Config.from_dict(CONFIG)
 )
-QUICK = settings(
+SETTINGS = settings(
     deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
@@ -54,7 +54,7 @@ JOBS = []
 
 @API.auth()
 class Ada:
-    """Signs the requests, some of which are made up long before Ada is there."""
+    """Adds session and CSRF token. Some requests are generated before the user exists."""
 
     def get(self, case, context):
         return SESSION
@@ -66,7 +66,7 @@ class Ada:
 
 @API.hook
 def map_path_parameters(context, path_parameters):
-    """Mostly jobs that there are, of Ada and of Bob: hardly any id that is made up is one of them."""
+    """Replace most generated ids by those of existing jobs of both users."""
     try:
         number = UUID(path_parameters["id"]).int
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -76,27 +76,27 @@ def map_path_parameters(context, path_parameters):
 
 
 @pytest.fixture
-def people(transactional_db):
-    """Ada, who asks, and Bob."""
-    people = [get_user_model().objects.create_user(name) for name in ("ada", "bob")]
-    sign_in(people[0])
-    return people
+def users(transactional_db):
+    """Return the user who sends the requests, and another one."""
+    users = [get_user_model().objects.create_user(name) for name in ("ada", "bob")]
+    create_session(users[0])
+    return users
 
 
 @pytest.fixture
-def world(people):
-    """Afterwards nothing of Bob's has changed."""
-    make_world(people)
-    before = rows_of(people[1])
+def example_rows(users):
+    """Create rows for both users. Check after the test that those of the other user are unchanged."""
+    create_example_rows(users)
+    before = read_rows(users[1])
     yield
-    assert rows_of(people[1]) == before
+    assert read_rows(users[1]) == before
 
 
-def make_world(people):
-    """Jobs in every state and notifications, as the only ones that there are."""
+def create_example_rows(users):
+    """Replace all rows by jobs in every state and notifications."""
     for model in (Attempt, Job, Notification, Stream):
         model.objects.all().delete()
-    for user in people:
+    for user in users:
         tasks.add.using(owner=user, url="/somewhere/").enqueue(1, 2)
         tasks.fail.using(owner=user).enqueue()
         run_jobs()
@@ -109,36 +109,35 @@ def make_world(people):
     JOBS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
 
 
-def sign_in(user):
-    """Begin a session under the key that the requests were made up with."""
+def create_session(user):
+    """Create a session with the key of the generated requests."""
     client = Client()
     client.force_login(user)
-    there = Session.objects.filter(session_key=client.cookies["sessionid"].value)
-    there.update(session_key=SESSION)
+    sessions = Session.objects.filter(session_key=client.cookies["sessionid"].value)
+    sessions.update(session_key=SESSION)
 
 
-def rows_of(user):
-    """All rows of a user."""
+def read_rows(user):
     return [list(model.objects.filter(user=user).order_by("id").values()) for model in (Job, Notification)]
 
 
 @API.parametrize()
-@QUICK
-def test_each_operation(case, world):
+@SETTINGS
+def test_each_operation(case, example_rows):
     case.call_and_validate()
 
 
-def test_what_follows_from_one_another(people):
-    """Along the links of the document: list, look, cancel, try again, mark, and ask for what followed."""
+def test_linked_operations(users):
+    """Requests follow the links of the document: list, get, cancel, retry, mark and sync."""
 
-    class Following(API.as_state_machine()):
+    class LinkedOperations(API.as_state_machine()):
         def setup(self):
             super().setup()
-            make_world(people)
-            self.before = rows_of(people[1])
+            create_example_rows(users)
+            self.before = read_rows(users[1])
 
         def teardown(self):
-            assert rows_of(people[1]) == self.before
+            assert read_rows(users[1]) == self.before
             super().teardown()
 
-    Following.run(settings=settings(QUICK, max_examples=30, stateful_step_count=8))
+    LinkedOperations.run(settings=settings(SETTINGS, max_examples=30, stateful_step_count=8))
