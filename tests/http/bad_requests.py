@@ -45,7 +45,7 @@ def get(name, path, says, status=422, **fields):
 def post_with_key(name, key):
     says = "1 to 200 visible ASCII characters"
     body = b'{"urls": ["https://example.org/"]}'
-    return post_report(name, body, says, headers={"Idempotency-Key": key})
+    return post_report(f"key {name}", body, says, headers={"Idempotency-Key": key})
 
 
 #: Bodies that are not JSON, or that are ambiguous.
@@ -131,11 +131,11 @@ BAD_REQUESTS = [
             "too many": b"[" + b",".join([b'"' + NIL.encode() + b'"'] * 201) + b"]",
         }.items()
     ),
-    post_report("an array", b"[]", "Some values are wrong", 422),
-    post_report("null", b"null", "Some values are wrong", 422),
-    post_report("no urls", b"{}", "Some values are wrong", 422),
+    post_report("an array", b"[]", "Some values are not valid", 422),
+    post_report("null", b"null", "Some values are not valid", 422),
+    post_report("no urls", b"{}", "Some values are not valid", 422),
     *(
-        post_report(f"urls {name}", b'{"urls": %s}' % value, "Some values are wrong", 422)
+        post_report(f"urls {name}", b'{"urls": %s}' % value, "Some values are not valid", 422)
         for name, value in {
             "null": b"null",
             "a text": b'"https://example.org/"',
@@ -193,7 +193,9 @@ BAD_REQUESTS = [
     ),
     post_read("1 MiB and a byte", b" " * (1024 * 1024 + 1), "Send at most 1048576 bytes", 413),
     post_report("4 MiB", b'{"urls": [' + b" " * (4 * 1024 * 1024) + b"]}", "Send fewer URLs", 413),
-    post_report("a multipart form without its boundary", b"x", "no form", 400, type="multipart/form-data"),
+    post_report(
+        "a multipart form without its boundary", b"x", "not a valid form", 400, type="multipart/form-data"
+    ),
     post_report("a broken multipart form", b"--b\r\nbroken", "Some values", 422, type=MULTIPART),
     # Queries.
     *(
@@ -314,13 +316,8 @@ BAD_REQUESTS = [
             ("jobs/", "text/html;charset*=x'y'z"),
         )
     ),
-    BadRequest(
-        name="Accept for a change",
-        path=READ,
-        status=406,
-        says="available as application/json only",
-        body=b'{"up_to": 0}',
-        headers={"Accept": "text/html"},
+    post_read(
+        "Accept", b'{"up_to": 0}', "available as application/json only", 406, headers={"Accept": "text/html"}
     ),
     get(
         "Accept: json for events",
