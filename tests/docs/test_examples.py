@@ -1,13 +1,10 @@
-"""The examples of the documentation are valid Python that imports what exists, and those that can be run pass."""
+"""Examples of the documentation, executed as they stand in the pages."""
 
 import ast
-import importlib
-import json
 import re
-import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from channels.testing import WebsocketCommunicator
@@ -15,105 +12,35 @@ from django.urls import path
 
 from asyncsite.calls import CallResult
 from asyncsite.service_urls import SQLITE_OPTIONS
-from notifications import api, exceptions, signals, testing
-from notifications.api import notify
+from notifications import api
+from notifications.api import jobs_of, notify
 from notifications.models import Job, Notification
 from notifications.signals import notification_recording
 from tests import documented
-from tests.docs.pages import DOCS, PAGES, README, ROOT, blocks, code
-
-PYTHON_BLOCKS = [
-    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
-    for page in PAGES
-    for number, block in enumerate(blocks(page, "python"), 1)
-]
+from tests.docs.pages import DOCS, README, blocks, code
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_python_blocks_compile_and_import_what_exists(block):
-    """Modules of a project that a page invents are not looked up."""
-    tree = compile(block, "example", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                resolve(alias.name)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            for alias in node.names:
-                resolve(node.module, alias.name)
+@pytest.fixture
+def user(django_user_model):
+    return django_user_model.objects.create_user("ada", "ada@example.com")
 
 
-IMPORTED_FROM_THE_APP = {
-    *api.__all__,
-    *testing.__all__,
-    *vars(exceptions),
-    *vars(signals),
-    "User",
-    "outbound",
-    "transaction",
-}
+@pytest.fixture
+def execute(monkeypatch):
+    """Executes a block as a module in which jobs find its tasks, and returns the module."""
 
-#: Modules of the projects that the pages describe.
-INVENTED = {"mysite", "exports", "myapp"}
+    def execute(block, **placeholders):
+        name = f"example_{uuid4().hex}"  # found tasks are cached by their path
+        module = ModuleType(name)
+        vars(module).update(placeholders)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(block, vars(module))
+        return module
 
-
-def resolve(module, name=None):
-    """Import a module and a name of it. Raises if one of them does not exist."""
-    if module.partition(".")[0] in INVENTED:
-        return
-    imported = importlib.import_module(module)
-    if name and not hasattr(imported, name):
-        importlib.import_module(f"{module}.{name}")
+    return execute
 
 
-def test_public_names_are_imported_where_they_are_used(tmp_path):
-    """In each page; a name that stands for the project's own models, tasks and users need not be."""
-    for page in PAGES:
-        name = "_".join(page.relative_to(ROOT).with_suffix(".py").parts)
-        (tmp_path / name).write_text("\n".join(blocks(page, "python")))
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "check",
-        "--isolated",
-        "--select",
-        "F821",
-        "--output-format",
-        "json",
-    ]
-    done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
-    undefined = [
-        (Path(found["filename"]).name, found["message"].split("`")[1]) for found in json.loads(done.stdout)
-    ]
-    assert undefined, "Placeholders such as `sites` are expected."
-    assert [(page, name) for page, name in undefined if name in IMPORTED_FROM_THE_APP] == []
-
-
-def test_sqlite_options_are_those_of_the_site():
-    """The pages name the options that the tests run with."""
-    for page, heading in (("install.md", "SQLite"), ("production-one-machine.md", "Settings")):
-        [options] = re.findall(r'"OPTIONS": (\{.*?\})', code(f"how-to/{page}", heading), re.S)
-        assert ast.literal_eval(options) == SQLITE_OPTIONS
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("page", [README, DOCS / "how-to/enqueue.md"], ids=lambda page: page.name)
-def test_the_examples_of_a_view_take_a_post_only(page, rf, django_user_model):
-    """A GET enqueues nothing; a POST is answered 202, and its job succeeds."""
-    user = django_user_model.objects.create_user("ada")
-    [example] = [block for block in blocks(page, "python") if "return accepted(" in block]
-    names = {"__name__": __name__, "collect": lambda year, month: None, "urls": ["http://10.0.0.1/"]}
-    names |= {"Report": DocumentedReport, "check_urls": documented.make_report}
-    exec(example, names)
-    view, arguments = (names["export_view"], [2026]) if page == README else (names["reports"], [])
-    for method, status in (("get", 405), ("post", 202)):
-        request = getattr(rf, method)("/")
-        request.user = user
-        assert view(request, *arguments).status_code == status
-        assert Job.objects.count() == (status == 202)
-
-
-class DocumentedReport:
+class Report:
     """Stands for the model of the examples."""
 
     pk = 7
@@ -121,55 +48,133 @@ class DocumentedReport:
     class objects:
         @staticmethod
         def create(**fields):
-            return DocumentedReport()
+            return Report()
 
     def get_absolute_url(self):
         return "/reports/7/"
 
 
-@pytest.mark.django_db
-def test_the_example_of_a_test_passes(client, django_user_model, monkeypatch):
-    """As it stands in the page, with nothing imported besides."""
+def test_sqlite_options_are_those_of_the_site():
+    """The options that the tests run with."""
+    for page, heading in (("install.md", "SQLite"), ("production-one-machine.md", "Settings")):
+        [options] = re.findall(r'"OPTIONS": (\{.*?\})', code(f"how-to/{page}", heading), re.S)
+        assert ast.literal_eval(options) == SQLITE_OPTIONS
 
-    async def call(url):
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", [README, DOCS / "how-to/enqueue.md"], ids=lambda page: page.name)
+def test_view_enqueues_for_a_post_only(page, rf, user, execute):
+    """GET: 405 and no job. POST: 202 and one job."""
+    [example] = [block for block in blocks(page, "python") if "return accepted(" in block]
+    names = execute(
+        example, collect=None, urls=["http://10.0.0.1/"], Report=Report, check_urls=documented.make_report
+    )
+    view, arguments = (names.export_view, [2026]) if page == README else (names.reports, [])
+    for method, status in (("get", 405), ("post", 202)):
+        request = getattr(rf, method)("/")
+        request.user = user
+        assert view(request, *arguments).status_code == status
+        assert Job.objects.count() == (status == 202)
+
+
+@pytest.mark.django_db
+def test_job_is_enqueued_without_a_view(user, execute):
+    """With the owner, title and URL of the example."""
+    block = code("how-to/enqueue.md", "Without a view")
+    execute(block, Report=Report, urls=[], user=user, check_urls=documented.make_report)
+    [job] = jobs_of(user)
+    assert (job.title, job.url) == ("Check 40 URLs", "/reports/7/")
+
+
+@pytest.mark.django_db
+def test_tasks_report_progress(user, execute, run_jobs):
+    """Both of the page: by ``progress()`` and by ``track()``."""
+    [block] = blocks(DOCS / "how-to/progress.md", "python")
+    names = execute(block, collect=lambda year, month: None)
+    names.export.using(owner=user).enqueue(2026)
+    names.import_rows.using(owner=user).enqueue([1, 2, 3])
+    run_jobs()
+    assert {(job.state, job.progress_current, job.progress_total) for job in jobs_of(user)} == {
+        ("succeeded", 12, 12),
+        ("succeeded", 3, 3),
+    }
+
+
+@pytest.mark.django_db
+def test_batch_counts_its_jobs(user, execute, run_jobs, monkeypatch):
+    """``join()`` would wait for a worker, so the jobs run before it."""
+    join = api.join
+    monkeypatch.setattr("notifications.api.join", lambda batch: run_jobs() and join(batch))
+    block = blocks(DOCS / "how-to/batches.md", "python")[0]
+    sites = [SimpleNamespace(pk=pk) for pk in range(40)]
+    names = execute(block, user=user, sites=sites, check=documented.make_report)
+    assert names.counts == {"succeeded": 40, "failed": 0, "cancelled": 0}
+    assert [notification.title for notification in Notification.objects.all()] == ["Check 40 sites"]
+
+
+@pytest.mark.django_db
+def test_notify_takes_one_user_or_many(user, execute, django_user_model):
+    """One user, and a queryset."""
+    staff = django_user_model.objects.create_user("bob", is_staff=True)
+    execute(blocks(DOCS / "how-to/notify.md", "python")[0], user=user)
+    notifications = Notification.objects.order_by("id").values_list("user_id", "title")
+    assert list(notifications) == [(user.pk, "Export ready"), (staff.pk, "The import has stopped")]
+
+
+@pytest.mark.django_db
+def test_notify_function_changes_or_omits_the_notification(user, execute, run_jobs):
+    """Rows: a body. No rows: no notification. ``JobError``: its text."""
+    files = {"a.csv": [1, 2], "empty.csv": [], "bad.csv": None}
+    names = execute(code("how-to/notify.md", "Notifications of jobs"), rows_of=files.get)
+    for file in files:
+        names.import_rows.using(owner=user).enqueue(file)
+    run_jobs()
+    notifications = Notification.objects.order_by("id").values_list("title", "body")
+    assert list(notifications) == [
+        ("Import a.csv", "2 rows"),
+        ("Import bad.csv", "The file has no header. Add one and import it again."),
+    ]
+
+
+@pytest.mark.django_db
+def test_test_of_a_view_passes(client, user, monkeypatch):
+    """Nothing is imported besides what the example imports."""
+
+    async def call_url(url):
         return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
-    monkeypatch.setattr("asyncsite.tasks.call_url", call)
+    monkeypatch.setattr("asyncsite.tasks.call_url", call_url)
     names = {}
     exec(code("how-to/testing.md", "Test a view"), names)
-    names["test_report_notifies_its_owner"](client, django_user_model.objects.create_user("ada"))
+    names["test_report_notifies_its_owner"](client, user)
 
 
 @pytest.mark.parametrize(
     "heading", ["Run jobs", "Move the clock", "Capture notifications", "Connect a client"]
 )
-def test_the_examples_of_testing_pass(heading, request, transactional_db, django_user_model):
+def test_tests_of_the_page_pass(heading, request, transactional_db, user):
     """With the tasks that they name, and the fixtures of the plugin."""
-    user = django_user_model.objects.create_user("ada")
-    names = {**vars(documented), "notify": notify}
+    names = dict(vars(documented))
     exec(code("how-to/testing.md", heading), names)
     if heading == "Run jobs":
         test = names["ReportTests"]("test_make_report")
         test.user = user
         return test.test_make_report()
-    (example,) = (value for name, value in names.items() if name.startswith("test_"))
+    [example] = [value for name, value in names.items() if name.startswith("test_")]
     parameters = example.__code__.co_varnames[: example.__code__.co_argcount]
-    example(*(user if name == "user" else request.getfixturevalue(name) for name in parameters))
+    example(*(request.getfixturevalue(name) for name in parameters))
 
 
 @pytest.mark.django_db
 @pytest.mark.filterwarnings("ignore:Django 2028 will not have a default mailer")
-def test_the_receiver_of_the_example_enqueues_a_mail(run_jobs, django_user_model, mailoutbox, monkeypatch):
+def test_receiver_enqueues_a_mail(run_jobs, user, mailoutbox, execute):
     """For a notification of level error, committed with it; the job of the mail creates no notification."""
-    user = django_user_model.objects.create_user("ada", "ada@example.com")
-    names = {"__name__": "tests.documented"}
-    exec(code("how-to/signals.md", "As safe as the notification"), names)
-    monkeypatch.setattr(documented, "mail_notification", names["mail_notification"], raising=False)
+    names = execute(code("how-to/signals.md", "As safe as the notification"))
     try:
         notify(user, "The import has stopped", level="error")
         notify(user, "The import continues")
     finally:
-        notification_recording.disconnect(names["enqueue_mail"])
+        notification_recording.disconnect(names.enqueue_mail)
     assert Job.objects.count() == 1
     assert run_jobs() == 1
     assert [mail.subject for mail in mailoutbox] == ["The import has stopped"]
@@ -177,7 +182,7 @@ def test_the_receiver_of_the_example_enqueues_a_mail(run_jobs, django_user_model
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_the_channels_routing_reaches_both_consumers(monkeypatch):
+async def test_channels_routing_reaches_both_consumers(monkeypatch):
     """The project's own WebSocket and the app's, in the application of the example."""
 
     async def own_consumer(scope, receive, send):

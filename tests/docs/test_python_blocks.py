@@ -1,0 +1,71 @@
+"""Each block of Python in the documentation is valid, imports what exists, and imports what it uses of the app."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notifications import api, exceptions, signals, testing
+from tests.docs.pages import PAGES, ROOT, blocks
+
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page, "python"), 1)
+]
+
+#: Packages of the projects that the pages describe.
+EXAMPLE_PACKAGES = {"mysite", "exports"}
+
+#: Names that a page must import. Others may stand for models, tasks and users of the reader's project.
+NAMES_TO_IMPORT = {
+    *api.__all__,
+    *testing.__all__,
+    *vars(exceptions),
+    *vars(signals),
+    "User",
+    "outbound",
+    "transaction",
+}
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_block_compiles_and_imports_what_exists(block):
+    """Top-level ``await`` is allowed."""
+    tree = compile(block, "example", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                resolve(alias.name)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                resolve(node.module, alias.name)
+
+
+def resolve(module, name=None):
+    """Import a module and a name of it. Raises ImportError if one of them does not exist."""
+    if module.partition(".")[0] in EXAMPLE_PACKAGES:
+        return
+    imported = importlib.import_module(module)
+    if name and not hasattr(imported, name):
+        importlib.import_module(f"{module}.{name}")
+
+
+def test_pages_import_what_they_use(tmp_path):
+    """A name that a page uses is imported in that page, if it is one of the app or of Django."""
+    for page in PAGES:
+        name = "_".join(page.relative_to(ROOT).with_suffix(".py").parts)
+        (tmp_path / name).write_text("\n".join(blocks(page, "python")))
+    options = ["--isolated", "--select=F821", "--output-format=json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *options, tmp_path], capture_output=True, text=True
+    )
+    undefined = [
+        (Path(found["filename"]).name, found["message"].split("`")[1]) for found in json.loads(done.stdout)
+    ]
+    assert undefined, "Names of the reader's project are expected, such as `sites`."
+    assert [(page, name) for page, name in undefined if name in NAMES_TO_IMPORT] == []
