@@ -1,7 +1,7 @@
-"""The jobs that somebody in this process waits for, and the one thread that looks for all of them.
+"""The jobs that this process waits for, and the one thread that reads their states.
 
-So nobody who waits holds a database connection. The thread looks when the owner of an awaited job is rung for (the
-queue, for jobs of nobody), and every few seconds in any case: a ring may be lost.
+Because one thread reads for all, a waiting call holds no database connection. The thread reads a job when the doorbell
+rings for its owner, or for the queue if the job has no owner, and all jobs every few seconds: a ring may be lost.
 """
 
 from __future__ import annotations
@@ -28,31 +28,30 @@ from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: The doorbell's: takes a callback ``(users, queue)`` and returns a function that ends it.
+#: ``doorbell.listen``: takes a callback ``(users, queue)`` and returns a function that unsubscribes it.
 Listen = Callable[[Callable[[Any, bool], None]], Callable[[], None]]
 
-#: Seconds: the first pause between two looks that no ring asked for, and the longest. It doubles in between, because
-#: other processes may not be heard yet when somebody begins to wait.
+#: Pauses between reads of all jobs: the first one, doubled up to the longest one. They begin short because the doorbell
+#: may not yet receive the rings of other processes.
 FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 5.0
-#: Seconds without anybody who waits after which the thread ends.
+#: How long the thread lives on when nothing is waited for.
 IDLE_SECONDS = 5.0
-#: Seconds without a ring after which the thread closes its connection.
+#: The thread closes its connection in pauses of at least this length.
 CONNECTION_IDLE_SECONDS = 1.0
-#: Jobs that one query asks for.
 MAX_IDS_PER_QUERY = 500
 DONE_STATES = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobEnd:
-    """What became of a job."""
+    """The end of a job: its state and its result or error, as JSON."""
 
     state: str
     result: str | None
     error: str | None
 
     def value(self) -> Any:
-        """Return what the task returned, or raise what join() raises."""
+        """Return what the task returned. Raises ``JobFailed`` or ``JobCancelled``."""
         if self.state == Job.State.CANCELLED:
             raise JobCancelled()
         if self.state == Job.State.FAILED:
@@ -61,7 +60,7 @@ class JobEnd:
 
 
 def read_end(id: UUID) -> JobEnd | None:
-    """Return what became of a job, None while it is active. Raises ``JobDoesNotExist``."""
+    """Return the end of a job, None while it is active. Raises ``JobDoesNotExist``."""
     rows = Job.objects.using(database()).filter(pk=id).values_list("state", "result", "error")
     for state, result, error in rows:
         return JobEnd(state=state, result=result, error=error) if state in DONE_STATES else None
@@ -70,15 +69,16 @@ def read_end(id: UUID) -> JobEnd | None:
 
 @dataclass(slots=True)
 class _Awaited:
-    """A job for which somebody waits here. Its owner is known after the first look."""
+    """A job that is waited for, with a future for each waiting call."""
 
     futures: list[Future[JobEnd]] = field(default_factory=list)
-    known: bool = False
+    #: Whether ``user`` is known: it is read with the job for the first time.
+    has_user: bool = False
     user: Any = None
 
 
 class JobWaits:
-    """All who wait for jobs in this process, and the thread that looks for them."""
+    """The jobs that this process waits for, and the thread that reads them while there are any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class JobWaits:
 
     @contextmanager
     def wait_for(self, id: UUID, listen: Listen) -> Iterator[Future[JobEnd]]:
-        """Give a future of the job's end; whoever leaves the block waits no more. Raises ``NoThread``."""
+        """Yield a future of the job's end, which is canceled at the end of the block. Raises ``NoThread``."""
         future: Future[JobEnd] = Future()
         with self._lock:
             if self._thread is None:
@@ -113,73 +113,75 @@ class JobWaits:
         try:
             self._watch_until_idle(listen)
         finally:
-            with self._lock:  # if it broke, the next wait starts another thread
+            with self._lock:  # After an unexpected exception the next wait starts another thread.
                 if self._thread is threading.current_thread():
                     self._thread = None
 
     def _watch_until_idle(self, listen: Listen) -> None:
         limit_this_thread()
-        unsubscribe = listen(self._heard)
+        unsubscribe = listen(self._on_ring)
         pause, idle_since = FIRST_POLL_SECONDS, 0.0
-        # By the clock, not after a silence: rings for others never cease on a busy site.
-        all_at = time.monotonic() + pause
+        # A fixed time, not a pause without rings: on a busy site rings for other users never cease.
+        read_all_at = time.monotonic() + pause
         try:
-            while self._goes_on(idle_since):
+            while self._should_continue(idle_since):
                 self._wake.clear()
-                self._look()
+                self._read_due_jobs()
                 idle_since = 0.0 if self._awaited else idle_since or time.monotonic()
-                rung = self._wake.wait(IDLE_SECONDS if idle_since else max(0.0, all_at - time.monotonic()))
-                if time.monotonic() < all_at:
+                was_woken = self._wake.wait(
+                    IDLE_SECONDS if idle_since else max(0.0, read_all_at - time.monotonic())
+                )
+                if time.monotonic() < read_all_at:
                     continue
-                if pause >= CONNECTION_IDLE_SECONDS and not rung:
+                if pause >= CONNECTION_IDLE_SECONDS and not was_woken:
                     close_connections()
                 pause = min(pause * 2, MAX_POLL_SECONDS)
-                all_at = time.monotonic() + pause
+                read_all_at = time.monotonic() + pause
                 with self._lock:
                     self._due.update(self._awaited)
         finally:
             unsubscribe()
             close_connections()
 
-    def _goes_on(self, idle_since: float) -> bool:
+    def _should_continue(self, idle_since: float) -> bool:
         with self._lock:
             if self._awaited or not idle_since or time.monotonic() - idle_since < IDLE_SECONDS:
                 return True
             self._thread = None
             return False
 
-    def _heard(self, users: Iterable[Any], queue: bool) -> None:
-        # From any thread.
+    def _on_ring(self, users: Iterable[Any], queue: bool) -> None:
+        # Called on any thread.
         with self._lock:
             due = {
                 id
                 for id, awaited in self._awaited.items()
-                # One that was not looked at yet may be done at this moment, after the query and before its answer.
-                if not awaited.known or (queue if awaited.user is None else awaited.user in users)
+                # During the first read of a job its owner is not known, and the job may end after the snapshot.
+                if not awaited.has_user or (queue if awaited.user is None else awaited.user in users)
             }
             self._due |= due
         if due:
             self._wake.set()
 
-    def _look(self) -> None:
+    def _read_due_jobs(self) -> None:
         with self._lock:
             ids = [id for id in self._due if id in self._awaited]
             self._due.clear()
         for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-            some = ids[start : start + MAX_IDS_PER_QUERY]
+            chunk = ids[start : start + MAX_IDS_PER_QUERY]
             try:
                 check_connections()
-                ends = self._ends(some)
+                ends = self._read_ends(chunk)
                 keep_connections()
                 check_connections()
             except (OperationalError, InterfaceError) as exc:
-                logger.warning("It cannot be seen now whether %d awaited jobs are done: %s", len(some), exc)
-            except Exception as exc:  # nobody else would hear of it, and those who wait would wait for ever
-                self._settle(dict.fromkeys(some, exc))
+                logger.warning("Could not read %d awaited jobs: %s", len(chunk), exc)
+            except Exception as exc:  # Raised in the waiting calls, which would otherwise wait forever.
+                self._set_ends(dict.fromkeys(chunk, exc))
             else:
-                self._settle(ends)
+                self._set_ends(ends)
 
-    def _ends(self, ids: list[UUID]) -> dict[UUID, JobEnd | Exception]:
+    def _read_ends(self, ids: list[UUID]) -> dict[UUID, JobEnd | Exception]:
         jobs = Job.objects.using(database())
         owners, done = {}, []
         for id, user, state in jobs.filter(pk__in=ids).values_list("id", "user_id", "state"):
@@ -189,7 +191,7 @@ class JobWaits:
         with self._lock:
             for id, user in owners.items():
                 if awaited := self._awaited.get(id):
-                    awaited.user, awaited.known = user, True
+                    awaited.user, awaited.has_user = user, True
         ends: dict[UUID, JobEnd | Exception] = {id: JobDoesNotExist(id) for id in ids if id not in owners}
         if done:
             rows = jobs.filter(pk__in=done, state__in=DONE_STATES).values_list(
@@ -199,10 +201,10 @@ class JobWaits:
                 ends[id] = JobEnd(state=state, result=result, error=error)
         return ends
 
-    def _settle(self, ends: dict[UUID, Any]) -> None:
+    def _set_ends(self, ends: dict[UUID, Any]) -> None:
         with self._lock:
-            settled = [(end, self._awaited.pop(id, _Awaited()).futures) for id, end in ends.items()]
-        for end, futures in settled:
+            ended = [(end, self._awaited.pop(id, _Awaited()).futures) for id, end in ends.items()]
+        for end, futures in ended:
             for future in futures:
                 if not future.set_running_or_notify_cancel():
                     continue
@@ -213,5 +215,5 @@ class JobWaits:
 
 
 waits = JobWaits()
-# Its thread, and perhaps a holder of its lock, are not there in a forked process; nor are those who wait.
+# A forked process has neither the thread nor the waiting calls, and the lock may have been held at the fork.
 os.register_at_fork(after_in_child=lambda: waits.__init__())  # type: ignore[misc]

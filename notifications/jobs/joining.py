@@ -1,4 +1,4 @@
-"""Waiting for jobs: join and its async twin."""
+"""Wait for jobs: join() and ajoin()."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from notifications.jobs.worker.execution import Execution, release_slot
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
     """See ``notifications.api.join``."""
     _refuse_on_event_loop()
-    id, seconds, run = _id(job), _seconds(timeout), _waiter(job)
+    id, seconds, parent = _job_id(job), _validated_timeout(timeout), _waiting_job(job)
     end = read_end(id)
     if end is None:
-        _refuse_in_transaction(run)
-        if run and run.run_inline:
-            run.run_inline(id)
+        _refuse_in_transaction(parent)
+        if parent and parent.run_inline:
+            parent.run_inline(id)
             end = read_end(id)
     if end is None:
         _close_connections()
-        with waits.wait_for(id, listen) as future, release_slot(run, future, id):
+        with waits.wait_for(id, listen) as future, release_slot(parent, future, id):
             try:
                 end = future.result(seconds)
             except TimeoutError:
-                raise _late(id, seconds) from None
+                raise _timeout_error(id, seconds) from None
             except CancelledError:
-                raise JobCancelled("The job that waited here is over, or was cancelled.") from None
+                raise JobCancelled("The job that was waiting has ended or was cancelled.") from None
     return end.value()
 
 
@@ -50,34 +50,34 @@ async def ajoin(
     release_connections: Callable[[], Awaitable[None]],
 ) -> Any:
     """See ``notifications.api.join``. ``release_connections`` closes those of the request before the wait."""
-    id, seconds, run = _id(job), _seconds(timeout), _waiter(job)
+    id, seconds, parent = _job_id(job), _validated_timeout(timeout), _waiting_job(job)
 
-    def look() -> JobEnd | None:
+    def read_end_or_refuse() -> JobEnd | None:
         end = read_end(id)
         if end is None:
-            _refuse_in_transaction(run)
+            _refuse_in_transaction(parent)
         return end
 
-    end = await sync_to_async(look)()
-    if end is None and run and run.run_inline:
-        await sync_to_async(run.run_inline)(id)
+    end = await sync_to_async(read_end_or_refuse)()
+    if end is None and parent and parent.run_inline:
+        await sync_to_async(parent.run_inline)(id)
         end = await sync_to_async(read_end)(id)
     if end is None:
-        if run is None:
+        if parent is None:
             await release_connections()
-        with waits.wait_for(id, listen) as future, release_slot(run, future, id):
-            limit = asyncio.timeout(seconds)
+        with waits.wait_for(id, listen) as future, release_slot(parent, future, id):
+            deadline = asyncio.timeout(seconds)
             try:
-                async with limit:
+                async with deadline:
                     end = await asyncio.wrap_future(future)
             except TimeoutError:
-                if not limit.expired():
+                if not deadline.expired():
                     raise
-                raise _late(id, seconds) from None
+                raise _timeout_error(id, seconds) from None
     return end.value()
 
 
-def _id(job: Any) -> UUID:
+def _job_id(job: Any) -> UUID:
     value = getattr(job, "id", job)
     if isinstance(value, UUID):
         return value
@@ -89,22 +89,22 @@ def _id(job: Any) -> UUID:
         raise JobDoesNotExist(value) from None
 
 
-def _seconds(timeout: Any) -> float | None:
+def _validated_timeout(timeout: Any) -> float | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}.")
     if not 0 <= timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout is {timeout!r}. It must be a number of seconds from 0, or None.")
+        raise ValueError(f"timeout is {timeout!r}. It must be a number of seconds of 0 or more, or None.")
     return timeout
 
 
-def _waiter(job: Any) -> Execution | None:
-    """Return the job that waits, if it is one."""
-    run = current_execution()
-    if run is not None and run.job.id == _id(job):
+def _waiting_job(job: Any) -> Execution | None:
+    """Return the execution of the job whose task waits, None outside of a job."""
+    parent = current_execution()
+    if parent is not None and parent.job.id == _job_id(job):
         raise ValueError("A job cannot wait for its own end.")
-    return run
+    return parent
 
 
 def _refuse_on_event_loop() -> None:
@@ -120,20 +120,20 @@ def _refuse_on_event_loop() -> None:
         )
 
 
-def _refuse_in_transaction(run: Execution | None) -> None:
-    if in_callers_transaction() and not (run and run.run_inline):
+def _refuse_in_transaction(parent: Execution | None) -> None:
+    if in_callers_transaction() and not (parent and parent.run_inline):
         raise RuntimeError(
-            "The job is not done, and inside a transaction it never will be: no worker sees it before the commit. "
+            "The job is not done, and no worker sees it before this transaction commits. "
             "Wait for it after the atomic block; in a TestCase call notifications.testing.run_jobs() first."
         )
 
 
-def _late(id: UUID, seconds: float | None) -> TimeoutError:
-    return TimeoutError(f"Job {id} was not done within {seconds:g} s. It goes on.")
+def _timeout_error(id: UUID, seconds: float | None) -> TimeoutError:
+    return TimeoutError(f"Job {id} was not done within {seconds:g} s. It continues.")
 
 
 def _close_connections() -> None:
-    """Hold none while waiting."""
+    """Close the connections of this thread, except in a transaction."""
     for db in connections.all(initialized_only=True):
         if not db.in_atomic_block and db.autocommit:
             db.close()

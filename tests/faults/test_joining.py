@@ -14,7 +14,7 @@ from notifications.api import {how}
 from notifications.jobs import awaited
 from tests.jobs import joining_tasks, tasks
 from notifications.realtime.doorbell import doorbell
-awaited.SOON = awaited.SELDOM = 1000
+awaited.FIRST_POLL_SECONDS = awaited.MAX_POLL_SECONDS = 1000
 
 def say_when_it_hears():
     while not (doorbell._listener and doorbell._listener.is_listening):
