@@ -19,18 +19,20 @@ Claim = tuple[UUID, int]
 
 @dataclass(slots=True, eq=False)
 class ClaimedJob:
-    """The row of a job as its claim left it, and what does not belong into the row.
+    """The row of a claimed job, and what its worker knows beyond the row.
 
-    One is made for each claimed job, thousands a second, so it has slots, and its fields are filled in where their
-    values are at hand: ``known_until`` by the claim, the others when ``task_started`` is prepared.
+    The path of each job: ``claim_jobs()`` makes one of these for each row, ``prepare_claimed_jobs()`` completes it,
+    and an ``Execution`` holds it until the outcome is recorded. That is thousands of jobs a second, so it has slots: to
+    make one takes 0.3 µs of the 100 µs or so that a job takes.
 
     ``known_until``
-        When a job fails whose task no worker knows; None until the first worker has met it. While such a job is
-        queued, its ``deadline`` column holds this time. The claim overwrites the column with the deadline of the lease.
+        Until when a worker must know the job's task, or the job fails; None unless a worker has requeued the job
+        because it does not know the task. While such a job is queued, its ``deadline`` column holds this time; a claim
+        replaces it with the deadline of the claim.
     ``owner``
-        The key of the user for whom the job works: its own user, or that of its batch.
+        The key of the user for whom the job works: its own user, or else the owner of its batch.
     ``task_result``
-        What a task with ``takes_context=True`` finds in its context; None for other tasks.
+        The TaskResult in the context of a task with ``takes_context=True``. None if nothing needs it.
     """
 
     row: Job

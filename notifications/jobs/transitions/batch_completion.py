@@ -155,9 +155,7 @@ def _progress_message(job: Job, counts: Counter[Any]) -> str:
 def _outcome_or_fallback(job: Job, counts: Counter[Any]) -> Outcome:
     try:
         return _outcome(job, counts)
-    except (
-        BaseException
-    ):  # of the project's code, a translation say: other batches must not wait for this one
+    except BaseException:  # of the project's code, a translation for example: other batches must be ended
         logger.exception("Could not make the outcome of batch %s.", job.id)
         return outcomes.fallback(job)
 

@@ -57,7 +57,7 @@ def claim_jobs(
     timeouts = timeouts or {}
     if lanes is None:
         lanes = dict.fromkeys(LANES, limit)
-    lanes = {lane: min(most, limit) for lane, most in lanes.items() if most > 0}
+    lanes = {lane: min(count, limit) for lane, count in lanes.items() if count > 0}
     if not lanes or limit <= 0:
         return []
     can_use_one_statement = among is None and connection().vendor == "postgresql"
@@ -70,29 +70,29 @@ def claim_jobs(
         )
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    names = candidates.claimable_queues(queues, lanes)
-    if not names:
+    claimable = candidates.claimable_queues(queues, lanes)
+    if not claimable:
         return []
     can_use_one_statement = (
-        can_use_one_statement and not queues and limited.isdisjoint(names) and not any(names.values())
+        can_use_one_statement and not queues and limited.isdisjoint(claimable) and not any(claimable.values())
     )
     if can_use_one_statement:
-        query = candidates.lock_query_of_queues(limit, names, lanes)
+        query = candidates.lock_query_of_queues(limit, claimable, lanes)
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, names, among or Q(), lanes))
+    return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), lanes))
 
 
 def _lock_and_claim(
     worker: UUID,
     limit: int,
     timeouts: Mapping[str, float],
-    names: Mapping[str, bool],
+    claimable: Mapping[str, bool],
     among: Q,
     lanes: Lanes,
 ) -> list[ClaimedJob]:
     now = database_now()
-    jobs = candidates.lock_jobs(now, limit, names, among, lanes)
+    jobs = candidates.lock_jobs(now, limit, claimable, among, lanes)
     claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING

@@ -273,7 +273,7 @@ def _notification(
 
 
 def _call_host(name: str, job: Job, read: Callable[[], T]) -> T | None:
-    """Return what a policy, or an attribute of an exception, of the project says; None if that raises."""
+    """Return a value that a policy or an exception of the project computes, or None if that raises."""
     try:
         return read()
     except BaseException:

@@ -1,4 +1,4 @@
-"""Take running jobs away from workers that are gone."""
+"""Reap jobs: take running jobs away from lost workers, and from workers that exceed the deadline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_JOBS_PER_TRANSACTION = 100
 
 
 def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int:
-    """Take running jobs away from workers that are gone, and return how many.
+    """Take running jobs away from lost workers, and return how many.
 
     A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
     a suspect: it may be what ended the process. A job without attempts left fails.

@@ -150,7 +150,7 @@ def _outbound_overview() -> str:
 
 
 def find_dead_neighbors() -> list[UUID]:
-    """Return the workers of this host whose process has provably ended, so that their jobs go on at once."""
+    """Return the workers of this host whose process has provably ended: their leases need not be waited for."""
     neighbors = Worker.objects.using(database()).filter(host=socket.gethostname()[:255])
     return [id for id, process in neighbors.values_list("id", "process") if _has_ended(process)]
 
