@@ -3,13 +3,9 @@
 import asyncio
 import ssl
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from notifications import __version__, outbound
 
@@ -278,36 +274,14 @@ async def test_from_sync_code_in_a_thread(upstream):
     assert (await asyncio.to_thread(call, upstream.url("/ok"))).text() == "ok"
 
 
-async def test_self_signed_certificate(allow, self_signed):
+async def test_self_signed_certificate(allow, self_signed_pem):
     """A server with a certificate that no authority has signed is refused."""
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", ssl=self_signed)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed_pem)
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", ssl=context)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     allow(address)
     with pytest.raises(outbound.Unreachable, match=f"^{address} has no valid certificate.$"):
         await outbound.get(f"https://{address}/")
     server.close()
     await server.wait_closed()
-
-
-@pytest.fixture
-def self_signed(tmp_path):
-    """A TLS context with a certificate of its own making."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "server.pem"
-    file.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context

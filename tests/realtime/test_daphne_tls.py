@@ -4,14 +4,10 @@ import asyncio
 import os
 import ssl
 import sys
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.realtime.servers.test_daphne_protocols import MAX_BODY_BYTES, pieces
 from tests.support.network import free_port, is_listening
@@ -21,31 +17,9 @@ pytest.importorskip("daphne")
 
 
 @pytest.fixture
-def pem(tmp_path):
-    """A file with a key and a certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "server.pem"
-    file.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return file
-
-
-@pytest.fixture
-def daphne(pem, tmp_path):
+def daphne(self_signed_pem, tmp_path):
     port = free_port()
-    endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+    endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={self_signed_pem}:certKey={self_signed_pem}"
     process = Process(
         [sys.executable, "-m", "daphne", "-e", endpoint, "tests.realtime.bodies:application"],
         log=tmp_path / "server.log",

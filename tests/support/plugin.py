@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 
+from tests.support.certificates import self_signed_pem as self_signed_pem
 from tests.support.postgres import Postgres
 
 cluster = None
