@@ -1,4 +1,4 @@
-"""Batches over workers in processes of their own: killed between the last job and the end, and side by side."""
+"""Batches over several workers: one is killed before it completes the batch, or workers share the jobs."""
 
 import json
 import signal
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-ASK = """
+ENQUEUE = """
 from django.contrib.auth import get_user_model
 from notifications.api import batch
 from tests.jobs import tasks
@@ -16,8 +16,8 @@ with batch(owner=demo, title="Many"):
     for number in range({count}):
         tasks.{task}.enqueue({arguments})
 """
-#: A worker that dies where its jobs are stored and their batch is not settled.
-DYING = """
+#: A worker that dies when its jobs are stored and their batch is not completed.
+DYING_WORKER = """
 import os, django
 django.setup()
 from django.core.management import call_command
@@ -33,47 +33,52 @@ def workers(site):
     return site
 
 
-def until_batch(site, state, timeout=30):
+def wait_for_batch(site, state, timeout=30):
     sql = "SELECT state, result, error FROM notifications_job WHERE batch IS NULL"
     wait_until(lambda: site.rows(sql)[0][0] == state, timeout=timeout, what=f"a {state} batch")
     return site.rows(sql)[0]
 
 
-def told(site):
+def get_notifications(site):
     return site.rows("SELECT title, body, seq FROM notifications_notification")
 
 
-def test_killed_between_the_last_job_and_the_end_of_the_batch(workers):
-    """Nobody else would ever end it; the next worker does when it keeps house."""
-    workers.python(ASK.format(count=3, task="noop", arguments=""))
-    dying = workers.start("dying", "-c", DYING)
+def test_worker_killed_before_the_batch_is_completed(workers):
+    """The next worker completes the batch in its maintenance."""
+    workers.python(ENQUEUE.format(count=3, task="noop", arguments=""))
+    dying = workers.start("dying", "-c", DYING_WORKER)
     dying.popen.wait(30)
     assert dying.popen.returncode == -signal.SIGKILL
     states = "SELECT batch IS NULL, state FROM notifications_job ORDER BY 1, 2"
     assert (1, "running") in [(int(first), state) for first, state in workers.rows(states)]
-    assert told(workers) == []
+    assert get_notifications(workers) == []
     workers.start_worker()
-    _, result, _ = until_batch(workers, "succeeded")
+    _, result, _ = wait_for_batch(workers, "succeeded")
     assert json.loads(result) == {"succeeded": 3, "failed": 0, "cancelled": 0}
-    wait_until(lambda: told(workers) == [("Many", "All 3 jobs succeeded.", 2)], what="one notification")
+    wait_until(
+        lambda: get_notifications(workers) == [("Many", "All 3 jobs succeeded.", 2)], what="one notification"
+    )
 
 
 def test_two_workers_on_one_batch(workers):
-    """Each finishes a part; one of them ends it. A worker that is killed meanwhile changes nothing."""
+    """Two workers execute a batch and one of them completes it, although a third is killed."""
     for _ in range(2):
         workers.start_worker("--concurrency", "8")
     victim = workers.start_worker("--concurrency", "8")
-    workers.python(ASK.format(count=600, task="one_in_five_fails", arguments="number"))
+    workers.python(ENQUEUE.format(count=600, task="one_in_five_fails", arguments="number"))
     wait_until(
         lambda: workers.rows(
             "SELECT 1 FROM notifications_job WHERE batch IS NOT NULL AND finished_at IS NOT NULL"
         ),
-        what="the first to be done",
+        what="the first job to be done",
     )
     victim.kill()
-    _, _, error = until_batch(workers, "failed")
+    _, _, error = wait_for_batch(workers, "failed")
     assert json.loads(error)["detail"] == "120 of 600 failed."
-    wait_until(lambda: len(told(workers)) == 1 and told(workers)[0][2], what="one notification")
+    wait_until(
+        lambda: len(get_notifications(workers)) == 1 and get_notifications(workers)[0][2],
+        what="one notification",
+    )
     assert (
         len(
             {

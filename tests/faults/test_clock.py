@@ -1,15 +1,15 @@
-"""The wall clock is moved, of the workers' host and of the database: jobs are late, none is lost."""
+"""The wall clock of the host and of the database is shifted: jobs are late, none is lost."""
 
 import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults.support.clock import MOVED, SEARCHED
-from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
+from tests.faults.support.clock import CREATE_SHIFTED_CLOCK, SET_SEARCH_PATH
+from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
-LEASE, WORKERS, HELD = 2, 2, 4
+LEASE, WORKERS, WAITING_JOBS = 2, 2, 4
 MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
 
 
@@ -21,73 +21,77 @@ def engine(site, tmp_path):
     engine.clock = clock
     if not site.database_url.startswith("sqlite"):
         name = site.database_url.rpartition("/")[2]
-        execute(site, MOVED)
-        execute(site, SEARCHED.format(name))
+        execute(site, CREATE_SHIFTED_CLOCK)
+        execute(site, SET_SEARCH_PATH.format(name))
     yield engine
     engine.close()
 
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
-def test_the_clock_is_moved(engine):
-    """Beyond every lease and back: running jobs stay where they are, new ones are done, by the same workers."""
+def test_shifted_clock(engine):
+    """Running jobs continue beyond every lease and back; the same workers execute new ones."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
     moves = [2 * MINUTE, -2 * MINUTE, -HOUR, 0]
-    moves += [
-        engine.chance.choice([-1, 1]) * engine.chance.uniform(LEASE, 4 * MINUTE) for _ in range(ROUNDS // 5)
+    moves += [engine.rng.choice([-1, 1]) * engine.rng.uniform(LEASE, 4 * MINUTE) for _ in range(ROUNDS // 5)]
+    waiting_jobs = [
+        job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, WAITING_JOBS)
     ]
-    held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, HELD)]
-    engine.until_begun(held)
+    engine.wait_until_started(waiting_jobs)
     for to in moves:
-        move(engine, to)
-        engine.until_all_done(engine.ask("work", 3, args=[0]))
+        shift_clocks(engine, to)
+        engine.wait_until_all_done(engine.enqueue("work", 3, args=[0]))
         wait_until(
-            lambda: all_hold_leases(engine), timeout=PATIENCE, what="every worker to hold a lease again"
+            lambda: do_all_hold_leases(engine),
+            timeout=TIMEOUT_SECONDS,
+            what="every worker to hold a lease again",
         )
-        print(f"moved to {to:+.0f} s")
-    engine.open()
-    engine.until_done()
+        print(f"shifted by {to:+.0f} s")
+    engine.open_gate()
+    engine.wait_until_done()
     assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
-    engine.assert_law()
+    engine.assert_invariants()
     assert all(worker.running for worker in workers)
 
 
-def test_the_clock_is_moved_by_a_day(engine):
-    """Deadlines of running jobs are over too: they are begun anew, and end once. What was for later is done now."""
+def test_clock_shifted_by_a_day(engine):
+    """Jobs whose deadline has passed are started again and end once. Jobs for later are done."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
-    held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, HELD)]
-    engine.until_begun(held)
-    later = engine.asker.call("ask_for_later", seconds=HOUR, count=2)
-    assert not engine.effects("began", jobs=later)
-    move(engine, DAY)
-    engine.until_all_done(later)
-    engine.until_begun(held, 2 * len(held))
-    move(engine, 0)
-    engine.until_all_done(engine.ask("work", 3, args=[0]))
-    engine.open()
-    engine.until_done()
+    waiting_jobs = [
+        job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, WAITING_JOBS)
+    ]
+    engine.wait_until_started(waiting_jobs)
+    later = engine.driver.call("enqueue_for_later", seconds=HOUR, count=2)
+    assert not engine.effects("started", jobs=later)
+    shift_clocks(engine, DAY)
+    engine.wait_until_all_done(later)
+    engine.wait_until_started(waiting_jobs, 2 * len(waiting_jobs))
+    shift_clocks(engine, 0)
+    engine.wait_until_all_done(engine.enqueue("work", 3, args=[0]))
+    engine.open_gate()
+    engine.wait_until_done()
     assert {job.state for job in engine.jobs()} == {"succeeded"}
-    assert {job.attempt for job in engine.jobs(held)} == {2}
-    engine.assert_law()
+    assert {job.attempt for job in engine.jobs(waiting_jobs)} == {2}
+    engine.assert_invariants()
     assert all(worker.running for worker in workers)
 
 
-def move(engine, seconds):
-    """The clock of the host and that of the database, one after the other: they never move at the same moment."""
+def shift_clocks(engine, seconds):
+    """Set the clocks of the host and of the database one after the other: they never change at the same moment."""
     moves = [lambda: set_clock(engine.clock, seconds)]
     if not engine.site.database_url.startswith("sqlite"):
-        moves.append(lambda: execute(engine.site, f"UPDATE moved.clock SET seconds = {seconds}"))
-    for step in engine.chance.sample(moves, len(moves)):
+        moves.append(lambda: execute(engine.site, f"UPDATE shifted.clock SET seconds = {seconds}"))
+    for step in engine.rng.sample(moves, len(moves)):
         step()
 
 
 def set_clock(file, seconds):
     new = file.with_suffix(".new")
     new.write_text(str(seconds))
-    os.replace(new, file)  # nobody reads half of it
+    os.replace(new, file)  # Atomic for readers.
 
 
-def all_hold_leases(engine):
-    """Whether every worker has a lease by the clock as it is now, which is not much longer than one."""
+def do_all_hold_leases(engine):
+    """Return whether every worker has a lease by the current clock that is not much longer than LEASE."""
     now = datetime.now(UTC) + timedelta(seconds=float(engine.clock.read_text()))
     leases = []
     for (until,) in engine.site.rows("SELECT lease_until FROM notifications_worker"):

@@ -1,4 +1,4 @@
-"""The disk under SQLite is full: what is done waits until there is room, and the worker goes on by itself."""
+"""The disk under SQLite is full: outcomes wait until there is space, and the worker continues by itself."""
 
 import shutil
 import sqlite3
@@ -11,27 +11,29 @@ from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 
-SIZE = "6m"
+DISK_SIZE = "6m"
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk of its own. It needs the right to mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    """A small disk. Mounting it needs root."""
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", mount_point],
+        capture_output=True,
+        text=True,
     )
     if mounted.returncode:
-        pytest.skip(f"No small disk can be mounted: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+        pytest.skip(f"Cannot mount a small disk: {mounted.stderr.strip()}")
+    yield mount_point
+    subprocess.run(["umount", "--lazy", mount_point], check=True)
 
 
 @pytest.fixture
 def engine(site, disk, tmp_path):
     if not site.database_url.startswith("sqlite"):
-        pytest.skip("It is SQLite's disk.")
+        pytest.skip("The disk is SQLite's.")
     shutil.copy(site.database_url.removeprefix("sqlite:///"), disk / "site.sqlite3")
     small = Site(tmp_path, f"sqlite:///{disk / 'site.sqlite3'}")
     engine = Engine(small, "disk", lease=4)
@@ -41,72 +43,77 @@ def engine(site, disk, tmp_path):
 
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
-def test_the_disk_is_full_for_a_while(engine, disk):
-    """Outcomes wait in the worker, claims too. With room again each job ends, told once, and none has run twice."""
+def test_full_disk(engine, disk):
+    """Outcomes and claims wait. With space again each job ends with one notification, and none ran twice."""
     worker = engine.site.start_worker()
     for number in range(ROUNDS // 10 or 1):
-        said = len(worker.output)
-        wait_until(lambda: empty_the_log(disk), what="SQLite's log to have no room of its own")
-        held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, 6)]
-        engine.until_begun(held)
-        queued = engine.ask("work", 40, args=[0.5])
-        filler = fill(disk)
-        engine.open()
+        log_start = len(worker.output)
+        wait_until(lambda: truncate_log(disk), what="SQLite's log to be empty")
+        waiting_jobs = [
+            job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, 6)
+        ]
+        engine.wait_until_started(waiting_jobs)
+        queued = engine.enqueue("work", 40, args=[0.5])
+        filler = fill_disk(disk)
+        engine.open_gate()
         worker.wait_until(
-            lambda said=said: "outcomes wait" in worker.output[said:], what="the worker to find the disk full"
+            lambda log_start=log_start: "outcomes wait" in worker.output[log_start:],
+            what="the worker to find the disk full",
         )
         filler.unlink()
-        engine.until_done()
+        engine.wait_until_done()
         assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
-        begun = engine.effects("began", jobs={*held, *queued})
-        assert len(begun) == len({effect.job for effect in begun}) == 52, "A job ran twice."
+        started = engine.effects("started", jobs={*waiting_jobs, *queued})
+        assert len(started) == len({effect.job for effect in started}) == 52, "A job ran twice."
         engine.close_gates()
-        print(f"{number}: {worker.output[said:].count('full')} writes found no room")
-    engine.assert_law()
+        print(f"{number}: {worker.output[log_start:].count('full')} writes failed")
+    engine.assert_invariants()
     assert worker.running
 
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
-def test_the_database_may_not_grow_for_a_while(site, tmp_path):
-    """The same where no small disk can be mounted: SQLite itself says that there is no room."""
+def test_full_database_file(site, tmp_path):
+    """The same without a small disk: SQLite itself reports that the disk is full."""
     if not site.database_url.startswith("sqlite"):
-        pytest.skip("It is SQLite's file.")
+        pytest.skip("The file is SQLite's.")
     full = tmp_path / "full"
     engine = Engine(site, "pages", lease=4, FAULT_FULL=str(full))
     try:
         worker = site.start_worker()
         for _ in range(ROUNDS // 10 or 1):
-            said = len(worker.output)
-            held = [job for task in ("hold", "hold_sync") for job in engine.ask(task, 20)]
-            engine.until_begun(held)
-            queued = engine.ask("work", 40, args=[0.5])
+            log_start = len(worker.output)
+            waiting_jobs = [
+                job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, 20)
+            ]
+            engine.wait_until_started(waiting_jobs)
+            queued = engine.enqueue("work", 40, args=[0.5])
             full.touch()
-            engine.open()
+            engine.open_gate()
             worker.wait_until(
-                lambda said=said: "database or disk is full" in worker.output[said:],
-                what="the worker to find no room",
+                lambda log_start=log_start: "database or disk is full" in worker.output[log_start:],
+                what="the worker to find the disk full",
             )
             full.unlink()
-            engine.until_done()
+            engine.wait_until_done()
             assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
-            begun = engine.effects("began", jobs={*held, *queued})
-            assert len(begun) == len({effect.job for effect in begun}) == 80, "A job ran twice."
+            started = engine.effects("started", jobs={*waiting_jobs, *queued})
+            assert len(started) == len({effect.job for effect in started}) == 80, "A job ran twice."
             engine.close_gates()
-        engine.assert_law()
+        engine.assert_invariants()
         assert worker.running
     finally:
         engine.close()
 
 
-def empty_the_log(disk):
-    """The write-ahead log is used again from its beginning: what fits into the file needs no room on the disk."""
+def truncate_log(disk):
+    """Truncate the write-ahead log, whose file could otherwise be reused without space on the disk."""
     with closing(sqlite3.connect(disk / "site.sqlite3", timeout=1)) as connection:
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
 
 
-def fill(disk):
-    """Write until there is no room for a byte more."""
+def fill_disk(disk):
+    """Write until the disk is full, and return the file."""
     filler = disk / "filler"
     with open(filler, "wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):

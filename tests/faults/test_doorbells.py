@@ -1,4 +1,4 @@
-"""Brokers and databases that go away and come back, and layers that lose or double: nobody is restarted for it."""
+"""Brokers and databases that restart, and layers that lose or duplicate messages: no process of the site restarts."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ from tests.support.site import Sites
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 
-#: Rings for ever, as a server or a worker does; Django closes what broke between two requests.
-RINGS = """
+#: Rings until it is stopped. Django closes broken connections between two requests.
+RING_FOREVER = """
 from django.db import Error, close_old_connections
 while True:
     try:
@@ -35,7 +35,7 @@ while True:
 
 @pytest.fixture
 def broker():
-    """A Redis of the test's own."""
+    """A Redis server for this test only."""
     server = Redis()
     yield server
     server.stop()
@@ -43,7 +43,7 @@ def broker():
 
 @pytest.fixture
 def cluster():
-    """A PostgreSQL of the test's own."""
+    """A PostgreSQL cluster for this test only."""
     server = Postgres()
     yield server
     server.stop()
@@ -54,49 +54,49 @@ def use_layer(site, backend, url):
     site.environment["TEST_CHANNEL_LAYERS"] = json.dumps(layer)
 
 
-def heard_from_now_on(ear, since):
+def wait_until_rung_after(ear, since):
     ear.until(lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls))
 
 
 @pytest.mark.parametrize("backend", [CORE, PUBSUB])
-def test_redis_goes_and_comes_back_empty(site, broker, backend):
-    """Listeners hear again, ringers are heard again, and meanwhile nobody waits for it."""
+def test_redis_restarts_empty(site, broker, backend):
+    """Rings are received again, and callers do not wait while Redis is down."""
     use_layer(site, backend, broker.url)
-    ear, bell = ListenerProcess(site), ListenerProcess(site, then=RINGS)
-    heard_from_now_on(ear, 0)
+    ear, bell = ListenerProcess(site), ListenerProcess(site, then=RING_FOREVER)
+    wait_until_rung_after(ear, 0)
     broker.kill()
-    away = len(bell.process.output.split("rang in"))
-    bell.until(lambda bell: len(bell.process.output.split("rang in")) > away + 20)
+    rings_before = len(bell.process.output.split("rang in"))
+    bell.until(lambda bell: len(bell.process.output.split("rang in")) > rings_before + 20)
     broker.start()
-    heard_from_now_on(ear, time.time())
+    wait_until_rung_after(ear, time.time())
     ear.until_heard_again(site, 8)
-    # Six digits: a line of the log may follow in the same line.
+    # Six digits, because a line of the log may follow without a line break.
     waits = [float(re.match(r" (\d+\.\d{6})", text)[1]) for text in bell.process.output.split("rang in")[1:]]
-    assert max(waits) < 4  # the layer may take 5 s to do what it is asked
+    assert max(waits) < 4  # The timeout of the layer is 5 s.
     assert ear.process.running and bell.process.running
 
 
-def test_postgres_crashes_and_comes_back(cluster, tmp_path):
-    """Listeners listen again, on a new connection, and say that they do."""
+def test_postgresql_restarts(cluster, tmp_path):
+    """Listeners listen again on a new connection, and log it."""
     site = Sites(tmp_path, cluster).make()
     try:
         ear = ListenerProcess(site)
-        ListenerProcess(site, then=RINGS)
-        heard_from_now_on(ear, 0)
+        ListenerProcess(site, then=RING_FOREVER)
+        wait_until_rung_after(ear, 0)
         cluster.crash()
         ear.process.wait_for_line("Doorbell interrupted, retrying: PostgreSQL NOTIFY")
         cluster.start()
-        heard_from_now_on(ear, time.time())
+        wait_until_rung_after(ear, time.time())
         assert "Doorbell works again: PostgreSQL NOTIFY" in ear.process.output
-        # Said once for each reason, not at each try.
+        # Logged once for each reason, not at each retry.
         assert ear.process.output.count("Doorbell interrupted") < 6
         ear.until_heard_again(site, 8)
     finally:
         site.close()
 
 
-def test_the_listening_connection_is_ended_by_an_administrator(postgres_site):
-    """A new one is made at once."""
+def test_terminated_listening_connection(postgres_site):
+    """A new connection is made at once."""
     ear = ListenerProcess(postgres_site)
     ring(
         postgres_site,
@@ -114,8 +114,8 @@ with connection.cursor() as cursor:
     ear.until_heard(1)
 
 
-async def told_of(socket, title):
-    """The frame with this notification, and how long after its writing it came."""
+async def read_notification(socket, title):
+    """Return the frame with this notification, and the seconds since it was written."""
     while True:
         frame = json.loads((await asyncio.wait_for(socket.receive(), 60)).data)
         for item in frame.get("items", ()):
@@ -130,15 +130,15 @@ notify(get_user_model().objects.get(username="demo"), {!r}, data={{"at": time.ti
 """
 
 
-ASK = """
+ENQUEUE = """
 from django.contrib.auth import get_user_model
 from tests.jobs import tasks
 tasks.add.using(owner=get_user_model().objects.get(username="demo")).enqueue(1, 2)
 """
 
 
-async def connected(site):
-    """A socket of demo that is caught up, and what closes it."""
+async def open_synced_socket(site):
+    """Return a synced socket of demo, and a function that closes it."""
     site.environment["EMBEDDED_WORKER"] = "0"
     await asyncio.to_thread(site.start_web)
     key = (await asyncio.to_thread(site.python, SESSION.format(name="demo"))).split()[-1]
@@ -150,26 +150,26 @@ async def connected(site):
     return socket, session.close
 
 
-async def test_a_layer_that_loses_everything_costs_seconds(site, redis):
-    """The position check finds what no ring told."""
+async def test_layer_that_loses_everything(site, redis):
+    """The position check finds the changes."""
     use_layer(site, "tests.realtime.layers.Dropping", redis.url)
-    socket, close = await connected(site)
+    socket, close = await open_synced_socket(site)
     for title in ("first", "second"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
-        _, waited = await told_of(socket, title)
-        assert waited < 30  # the position check, every 5 s
+        _, delay = await read_notification(socket, title)
+        assert delay < 30  # The position check runs every 5 s.
     await close()
 
 
-async def test_a_layer_that_doubles_everything_tells_once(site, redis):
-    """Each change is one frame: a ring only says that there may be something."""
+async def test_layer_that_duplicates_everything(site, redis):
+    """Each change is one frame: a ring has no content."""
     use_layer(site, "tests.realtime.layers.Doubling", redis.url)
     site.environment["TEST_RINGS_ONLY"] = "1"
-    socket, close = await connected(site)
+    socket, close = await open_synced_socket(site)
     seqs = []
     for title in ("first", "second", "third"):
         await asyncio.to_thread(ring, site, NOTIFY.format(title))
-        frame, _ = await told_of(socket, title)
+        frame, _ = await read_notification(socket, title)
         seqs.append((frame["prev"], frame["seq"]))
     assert seqs == [(0, 1), (1, 2), (2, 3)]
     await socket.send_json({"op": "ping"})
@@ -177,24 +177,24 @@ async def test_a_layer_that_doubles_everything_tells_once(site, redis):
     await close()
 
 
-@pytest.mark.parametrize("way", ["postgres", CORE, PUBSUB])
-async def test_an_outcome_of_a_worker_reaches_a_socket_of_another_process(request, redis, way):
-    """By rings alone, not by the position check."""
-    site = request.getfixturevalue("postgres_site" if way == "postgres" else "site")
-    if way != "postgres":
-        use_layer(site, way, redis.url)
+@pytest.mark.parametrize("transport", ["postgres", CORE, PUBSUB])
+async def test_outcome_reaches_another_process(request, redis, transport):
+    """By rings alone, without the position check."""
+    site = request.getfixturevalue("postgres_site" if transport == "postgres" else "site")
+    if transport != "postgres":
+        use_layer(site, transport, redis.url)
     site.environment["TEST_RINGS_ONLY"] = "1"
-    socket, close = await connected(site)
+    socket, close = await open_synced_socket(site)
     worker = await asyncio.to_thread(site.start_worker)
     await asyncio.to_thread(worker.wait_for_line, LISTENING)
     for _ in range(3):
-        asking = asyncio.create_task(asyncio.to_thread(ring, site, ASK))
-        await until_a_job_is_done(socket)
-        await asking
+        enqueueing = asyncio.create_task(asyncio.to_thread(ring, site, ENQUEUE))
+        await wait_until_a_job_is_done(socket)
+        await enqueueing
     await close()
 
 
-async def until_a_job_is_done(socket):
+async def wait_until_a_job_is_done(socket):
     while True:
         frame = json.loads((await asyncio.wait_for(socket.receive(), 60)).data)
         for item in frame.get("items", ()):

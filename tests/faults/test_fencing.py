@@ -1,4 +1,4 @@
-"""Workers frozen past their lease, again and again: what was taken over from them they cannot change any more."""
+"""Workers are frozen past their lease, again and again: they cannot change jobs that others took over."""
 
 import signal
 import sqlite3
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
+from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
-#: Seconds of a lease, jobs that come and go while a worker is frozen.
-LEASE, SHORT = 2, 6
-#: A transaction that is open for so long here is one of a frozen worker.
-STUCK = """
+#: The lease in seconds, and the short jobs that run while a worker is frozen.
+LEASE, SHORT_JOBS = 2, 6
+#: Transactions open for so long belong to a frozen worker.
+STUCK_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '0.5 seconds'
 """
@@ -32,60 +32,66 @@ def engine(site):
 
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
-def test_a_frozen_worker_changes_nothing(engine):
-    """SIGSTOP, another worker takes over, SIGCONT: one outcome, one notification, and no write by the stale one.
+def test_frozen_worker(engine):
+    """SIGSTOP, another worker takes over, SIGCONT: one outcome, one notification, and no write of the stale worker.
 
-    In every other round the job is still running at the other worker when the stale one goes on. One is held at a time:
-    of what a lost worker ran another one runs no more.
+    In every other round the job still runs at the other worker when the stale one continues. One job waits at a time,
+    because a worker runs at most one job of a lost worker.
     """
     workers = [engine.site.start_worker(), engine.site.start_worker()]
     for number in range(ROUNDS or 4):
-        held = engine.ask(("hold", "hold_sync")[number // 2 % 2])
-        begun = engine.until_begun(held)
-        engine.ask("work", SHORT, args=[0.01])
-        engine.ask("work_sync", SHORT, args=[0.01])
-        # Each of them must live on with its new lease, and take over in its turn.
+        waiting_jobs = engine.enqueue(("wait_for_gate", "wait_for_gate_sync")[number // 2 % 2])
+        started = engine.wait_until_started(waiting_jobs)
+        engine.enqueue("work", SHORT_JOBS, args=[0.01])
+        engine.enqueue("work_sync", SHORT_JOBS, args=[0.01])
+        # Each worker must continue with its new lease, and take over in its turn.
         frozen, other = workers if (number + number // 2) % 2 else workers[::-1]
-        if not (theirs := {effect.job for effect in begun if effect.pid == frozen.pid}):
-            frozen, other, theirs = other, frozen, set(held)
-        said = len(frozen.output)
+        if not (taken_over := {effect.job for effect in started if effect.pid == frozen.pid}):
+            frozen, other, taken_over = other, frozen, set(waiting_jobs)
+        log_start = len(frozen.output)
         freeze_outside_transactions(engine, frozen)
-        engine.until_begun(theirs, 2 * len(theirs))
+        engine.wait_until_started(taken_over, 2 * len(taken_over))
         wait_until(
-            lambda theirs=theirs, other=other: said_by(engine, theirs) == {str(other.pid)},
-            timeout=PATIENCE,
-            what="their progress",
+            lambda taken_over=taken_over, other=other: (
+                get_reporting_pids(engine, taken_over) == {str(other.pid)}
+            ),
+            timeout=TIMEOUT_SECONDS,
+            what="the progress of the other worker",
         )
-        if late := number % 2:
-            engine.open(frozen.pid)
+        if is_late := number % 2:
+            engine.open_gate(frozen.pid)
             frozen.popen.send_signal(signal.SIGCONT)
-            until_it_noticed(frozen, said, theirs)
-            assert said_by(engine, theirs) == {str(other.pid)}, "The stale worker has written its progress."
-            engine.open(other.pid)
-            until_over(engine, theirs)
+            wait_until_noticed(frozen, log_start, taken_over)
+            assert get_reporting_pids(engine, taken_over) == {str(other.pid)}, (
+                "The stale worker has written its progress."
+            )
+            engine.open_gate(other.pid)
+            wait_until_finished(engine, taken_over)
         else:
-            engine.open(other.pid)
-            until_over(engine, theirs)
-            before = rows_of(engine, theirs)
-            engine.open(frozen.pid)
+            engine.open_gate(other.pid)
+            wait_until_finished(engine, taken_over)
+            before = read_rows(engine, taken_over)
+            engine.open_gate(frozen.pid)
             frozen.popen.send_signal(signal.SIGCONT)
-            until_it_noticed(frozen, said, theirs)
-            assert rows_of(engine, theirs) == before
-        engine.open()
-        engine.until_done()
-        for job in engine.jobs(theirs):
+            wait_until_noticed(frozen, log_start, taken_over)
+            assert read_rows(engine, taken_over) == before
+        engine.open_gate()
+        engine.wait_until_done()
+        for job in engine.jobs(taken_over):
             assert (job.state, job.attempt, job.result) == ("succeeded", 2, str(other.pid)), job
-        void = frozen.output[said:].count(" is void")
-        print(f"{number} {'late' if late else 'over'}: {len(theirs)} jobs taken over, {void} outcomes void")
+        void = frozen.output[log_start:].count(" is void")
+        print(
+            f"{number} {'running' if is_late else 'done'}: {len(taken_over)} jobs taken over, {void} outcomes void"
+        )
         engine.close_gates()
-    engine.assert_law()
+    engine.assert_invariants()
     assert all(worker.running for worker in workers)
 
 
 def freeze_outside_transactions(engine, worker):
-    """At a random moment; again, if it holds a lock that others need: nobody could take over then."""
+    """Freeze a worker at a random moment, again if it holds a lock that would stop the others."""
     while True:
-        time.sleep(engine.chance.random() * 0.2)
+        time.sleep(engine.rng.random() * 0.2)
         worker.popen.send_signal(signal.SIGSTOP)
         wait_until(lambda: is_stopped(worker.pid), what="every thread to stop")
         if not holds_a_lock(engine.site):
@@ -101,7 +107,7 @@ def is_stopped(pid):
 def holds_a_lock(site):
     if not site.database_url.startswith("sqlite"):
         time.sleep(0.6)
-        return site.rows(STUCK)[0][0] > 0
+        return site.rows(STUCK_TRANSACTIONS)[0][0] > 0
     with closing(sqlite3.connect(site.database_url.removeprefix("sqlite:///"), timeout=1)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -110,32 +116,32 @@ def holds_a_lock(site):
     return False
 
 
-def said_by(engine, ids):
-    """The processes whose progress is stored for these jobs."""
+def get_reporting_pids(engine, ids):
+    """Return the processes whose progress is stored for these jobs."""
     return {job.message for job in engine.jobs(ids)}
 
 
-def until_over(engine, ids):
+def wait_until_finished(engine, ids):
     wait_until(
         lambda: {job.state for job in engine.jobs(ids)} == {"succeeded"},
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         what="the other worker to finish",
     )
-    engine.until_numbered()
+    engine.wait_until_numbered()
 
 
-def until_it_noticed(worker, said, ids):
-    def noticed():
-        new = worker.output[said:]
+def wait_until_noticed(worker, log_start, ids):
+    def is_noticed():
+        new = worker.output[log_start:]
         return all(f"another worker has claimed job {id}" in new for id in ids)
 
-    wait_until(noticed, timeout=PATIENCE, what="the stale worker to notice")
+    wait_until(is_noticed, timeout=TIMEOUT_SECONDS, what="the stale worker to notice")
 
 
-def rows_of(engine, ids):
-    """Every column of these jobs, of what was recorded about them, and of the streams of nobody else."""
-    keys = {form for id in ids for form in (id, uuid.UUID(id).hex)}
+def read_rows(engine, ids):
+    """Return every column of these jobs and of the rows about them."""
+    keys = {text for id in ids for text in (id, uuid.UUID(id).hex)}
     return {
         table: [row for row in rows if keys & set(map(str, row))]
-        for table, rows in engine.everything().items()
+        for table, rows in engine.read_all_rows().items()
     }

@@ -1,4 +1,4 @@
-"""join in processes of their own: a script waits for what workers do, and hears of it by a ring."""
+"""join() in separate processes: a script waits for jobs of workers, and is woken by a ring."""
 
 import json
 
@@ -6,22 +6,22 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-#: A script that looks for itself only when it begins to wait, and then goes by rings alone.
+#: A script that polls only when it begins to wait, and then relies on rings.
 SCRIPT = """
 import threading, time, django
 django.setup()
-from notifications.api import {how}
+from notifications.api import {function}
 from notifications.jobs import awaited
 from tests.jobs import joining_tasks, tasks
 from notifications.realtime.doorbell import doorbell
 awaited.FIRST_POLL_SECONDS = awaited.MAX_POLL_SECONDS = 1000
 
-def say_when_it_hears():
+def print_when_listening():
     while not (doorbell._listener and doorbell._listener.is_listening):
         time.sleep(0.01)
-    print("hears", flush=True)
+    print("listening", flush=True)
 
-threading.Thread(target=say_when_it_hears, daemon=True).start()
+threading.Thread(target=print_when_listening, daemon=True).start()
 {code}
 """
 
@@ -32,32 +32,32 @@ def workers(site):
     return site
 
 
-def start_script(site, code, how="join"):
-    return site.start("script", "-c", SCRIPT.format(how=how, code=code))
+def start_script(site, code, function="join"):
+    return site.start("script", "-c", SCRIPT.format(function=function, code=code))
 
 
-@pytest.mark.parametrize("how", ["join", "ajoin"])
+@pytest.mark.parametrize("function", ["join", "ajoin"])
 @pytest.mark.parametrize("owner", ["None", "1"])
-def test_a_script_hears_of_a_workers_end(workers, tmp_path, how, owner):
-    """Woken by the ring of another process, for the job of a user and for one of nobody."""
-    go = str(tmp_path / "go")
-    wait = "join(result)" if how == "join" else "__import__('asyncio').run(ajoin(result))"
+def test_script_joins_a_job(workers, tmp_path, function, owner):
+    """The ring of the worker's process ends the wait, for a job with and without an owner."""
+    gate = str(tmp_path / "gate")
+    wait = "join(result)" if function == "join" else "__import__('asyncio').run(ajoin(result))"
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'words')!r}, {go!r})\n"
+        f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'words')!r}, {gate!r})\n"
         f"print('got', {wait})",
-        how,
+        function,
     )
     worker = workers.start_worker()
-    script.wait_for_line("hears")
+    script.wait_for_line("listening")
     wait_until((tmp_path / "words").exists, what="the job to begin")
-    (tmp_path / "go").touch()
+    (tmp_path / "gate").touch()
     script.popen.wait(60)
     assert f"got {worker.pid}" in script.output
 
 
 def test_parents_and_children_over_two_workers(workers):
-    """Sync and async parents on every slot and thread of both workers, with children anywhere."""
+    """Sync and async parents use every slot and thread of both workers, with children on any."""
     for _ in range(2):
         workers.start_worker("--concurrency", "4")
     script = start_script(
@@ -70,12 +70,12 @@ def test_parents_and_children_over_two_workers(workers):
     assert f"got {sum(range(20)) * 3 + 20}" in script.output
 
 
-def test_a_parent_survives_the_death_of_its_childs_worker(workers, tmp_path):
-    """The child is begun again elsewhere; its parent goes on waiting and gets the second one's answer."""
-    go = str(tmp_path / "go")
+def test_worker_of_the_child_is_killed(workers, tmp_path):
+    """The child is started again by another worker, and the waiting parent gets its result."""
+    gate = str(tmp_path / "gate")
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.enqueue({str(tmp_path / 'words')!r}, {go!r})\n"
+        f"result = tasks.write_and_wait.enqueue({str(tmp_path / 'words')!r}, {gate!r})\n"
         "print('got', join(result, timeout=60))",
     )
     words = tmp_path / "words"
@@ -84,7 +84,7 @@ def test_a_parent_survives_the_death_of_its_childs_worker(workers, tmp_path):
     first.kill()
     second = workers.start_worker()
     wait_until(lambda: len(words.read_text().split()) == 2, what="the job to begin again")
-    (tmp_path / "go").touch()
+    (tmp_path / "gate").touch()
     script.popen.wait(60)
     assert f"got {second.pid}" in script.output
     assert json.loads(workers.rows("SELECT result FROM notifications_job")[0][0]) == second.pid

@@ -1,4 +1,4 @@
-"""kill -9 at random points, of workers that claim, run, record and take over: nothing is lost, nothing said twice."""
+"""Workers are killed at random points, while they claim, execute, record and take over: nothing is lost or doubled."""
 
 import json
 import time
@@ -6,14 +6,14 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.deaths import CLAIM, INSERT, OUTCOME
-from tests.faults.support.engine import PATIENCE, ROUNDS, Engine
+from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.faults.support.statement_faults import CLAIM, INSERT, OUTCOME
 from tests.support.waiting import wait_until
 
-#: Workers at a time, jobs asked for in a round, and the last of its statements at which a worker may die.
-WORKERS, ASKED, STATEMENTS = 2, 12, 150
-#: Seconds of work within which a worker is killed from outside, and those after which it is, if no statement comes.
-SECONDS, LATEST = 0.6, 4.0
+#: Workers at a time, jobs enqueued in a round, and the last statement at which a worker may die.
+WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 12, 150
+#: A worker is killed from outside within this time, or after this time if it has not reached its statement.
+MAX_LIFE_SECONDS, STATEMENT_TIMEOUT_SECONDS = 0.6, 4.0
 #: Statements at which a worker dies in the first test.
 MOMENTS = (
     f"after {CLAIM}",
@@ -24,103 +24,110 @@ MOMENTS = (
     f"after {INSERT.format('job')}",
     f"after {INSERT.format('stream')}",
 )
-#: Rounds after which everything must come to its end before it goes on.
-CONVERGE = 50
+#: Rounds between two checks that every job ends.
+ROUNDS_PER_CHECK = 50
 
 
 @pytest.fixture
 def engine(site):
-    # No lease ends in this test: what a dead worker had goes on because it is provably dead.
+    # No lease ends in this test: jobs are taken over because their worker is known to be dead.
     engine = Engine(site, "kills")
     yield engine
     engine.close()
 
 
 def test_kills_at_the_worst_moments(engine):
-    """Around the claim, the outcome, its notification, what a receiver asks for, and the numbers: all or nothing."""
+    """Around the claim, the outcome, its notification, a job of a receiver, and the numbers: all or nothing."""
     for moment in MOMENTS:
-        worker = engine.start_worker(fate=f"SIGKILL {moment}")
-        engine.ask("work", 3, args=[0])
+        worker = engine.start_worker(fault=f"SIGKILL {moment}")
+        engine.enqueue("work", 3, args=[0])
         wait_until(
-            lambda worker=worker: not worker.running, timeout=PATIENCE, what=f"the worker to die {moment}"
+            lambda worker=worker: not worker.running,
+            timeout=TIMEOUT_SECONDS,
+            what=f"the worker to die {moment}",
         )
         assert worker.popen.returncode == -9, worker.output
-    converge(engine)
+    assert_convergence(engine)
 
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine):
-    """Every job reaches its end, told once, within its attempts; so does what a receiver of its notification asks for.
+    """Every job ends with one notification within its attempts, and so does the job of its notification's receiver.
 
-    Half of the workers die at one of their statements, before or after it; the others by a signal at some time.
+    Half of the workers die before or after one of their statements, the others by a signal at a random time.
     """
-    workers = [start(engine) for _ in range(WORKERS)]
+    workers = [start_worker(engine) for _ in range(WORKERS)]
     rounds = 5 * ROUNDS or 5
     deaths = Counter()
     for number in range(1, rounds + 1):
-        ask(engine)
-        fate, process = victim = engine.chance.choice(workers)
-        deaths[meet_its_end(engine, fate, process)] += 1
-        workers[workers.index(victim)] = start(engine)
-        if number % CONVERGE == 0:
-            converge(engine)
-            tell(engine, number, deaths)
-    converge(engine)
-    tell(engine, rounds, deaths)
+        enqueue(engine)
+        fault, process = victim = engine.rng.choice(workers)
+        deaths[wait_for_death(engine, fault, process)] += 1
+        workers[workers.index(victim)] = start_worker(engine)
+        if number % ROUNDS_PER_CHECK == 0:
+            assert_convergence(engine)
+            print_summary(engine, number, deaths)
+    assert_convergence(engine)
+    print_summary(engine, rounds, deaths)
 
 
-def tell(engine, rounds, deaths):
+def print_summary(engine, rounds, deaths):
     ends = Counter(f"{job.state} after {job.attempt}" for job in engine.jobs())
     print(f"{rounds} rounds, killed {dict(deaths)}; jobs {dict(ends)}")
 
 
-def ask(engine):
-    tasks = engine.chance.choices(["work", "work_sync"], k=3)
+def enqueue(engine):
+    tasks = engine.rng.choices(["work", "work_sync"], k=3)
     for task in tasks:
-        engine.ask(
-            task, ASKED // 3, args=[engine.chance.choice([0, 0.01, 0.3, 1])], user=engine.chance.choice("ab")
+        engine.enqueue(
+            task,
+            JOBS_PER_ROUND // 3,
+            args=[engine.rng.choice([0, 0.01, 0.3, 1])],
+            user=engine.rng.choice("ab"),
         )
 
 
-def start(engine):
-    fate = ""
-    if engine.chance.random() < 0.5:
-        fate = f"SIGKILL {engine.chance.choice(['before', 'after'])} {engine.chance.randint(1, STATEMENTS)}"
-    return fate, engine.start_worker("--concurrency", "10", fate=fate)
+def start_worker(engine):
+    fault = ""
+    if engine.rng.random() < 0.5:
+        fault = f"SIGKILL {engine.rng.choice(['before', 'after'])} {engine.rng.randint(1, MAX_STATEMENT)}"
+    return fault, engine.start_worker("--concurrency", "10", fault=fault)
 
 
-def meet_its_end(engine, fate, process):
-    """Wait until the worker has died at its statement, or kill it while it works; one in ten while it begins."""
-    begins = engine.chance.random() < 0.1
-    if not begins:
+def wait_for_death(engine, fault, process):
+    """Wait until the worker has died at its statement, or kill it: while it works, one in ten while it starts."""
+    dies_at_start = engine.rng.random() < 0.1
+    if not dies_at_start:
         wait_until(
             lambda: "runs" in process.output or not process.running,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             what="the worker to begin",
         )
-    until = time.monotonic() + (LATEST if fate else SECONDS * engine.chance.random())
+    until = time.monotonic() + (
+        STATEMENT_TIMEOUT_SECONDS if fault else MAX_LIFE_SECONDS * engine.rng.random()
+    )
     while process.running and time.monotonic() < until:
         time.sleep(0.005)
-    by_itself = not process.running
+    at_statement = not process.running
     process.kill()
     assert process.popen.returncode == -9, process.output
-    return "at a statement" if by_itself else "from outside"
+    return "at a statement" if at_statement else "from outside"
 
 
-def converge(engine):
-    """With a worker that lives everything comes to its end, although no lease is over."""
-    alive = engine.site.start_worker()
-    engine.until_done()
-    engine.assert_law()
-    begun = Counter(effect.job for effect in engine.effects("began"))
+def assert_convergence(engine):
+    """Check that with a live worker every job ends, although no lease does."""
+    worker = engine.site.start_worker()
+    engine.wait_until_done()
+    engine.assert_invariants()
+    started = Counter(effect.job for effect in engine.effects("started"))
     done = Counter(effect.job for effect in engine.effects("done"))
     for job in engine.jobs():
         if job.state == "succeeded":
-            assert done[job.id], f"{job} has had no effect."
+            assert done[job.id], f"{job} has no effect."
         else:
             assert (job.attempt, json.loads(job.error)["type"]) == (job.max_attempts, "worker-lost"), job
-        assert begun[job.id] <= job.attempt, job
+        assert started[job.id] <= job.attempt, job
     followed = Counter(json.loads(job.args)[0] for job in engine.jobs() if job.task == "follow_up")
     notified = Counter(id for id, _, _ in engine.notifications())
-    assert followed == notified, "Not each notification is followed by exactly one job."
-    alive.stop()
+    assert followed == notified, "Not every notification has exactly one job."
+    worker.stop()

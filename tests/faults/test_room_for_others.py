@@ -1,4 +1,4 @@
-"""The engine at full load on SQLite leaves room for ordinary requests that write: none of them fails."""
+"""Workers at full load on SQLite leave the lock to ordinary requests that write: none of them fails."""
 
 import statistics
 import threading
@@ -11,13 +11,13 @@ from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
 
 JOBS = 20_000 if ROUNDS else 1_000
-PEOPLE, WORKERS = 4, 2
+CLIENT_COUNT, WORKERS = 4, 2
 
 
 @pytest.fixture
 def engine(site):
     if not site.database_url.startswith("sqlite"):
-        pytest.skip("It is SQLite that has one lock for all.")
+        pytest.skip("Only SQLite has a single lock.")
     engine = Engine(site, "room", lease=20)
     yield engine
     engine.close()
@@ -25,54 +25,54 @@ def engine(site):
 
 @pytest.mark.timeout(600)
 def test_requests_that_write_never_fail(engine):
-    """People whose requests write, one after the other, from before the first job until after the last one."""
+    """Clients send requests that write, one after the other, from before the first job until after the last one."""
     engine.site.start_web()
-    engine.ask("noop", JOBS)
-    people = [Person(engine.site.url) for _ in range(PEOPLE)]
-    wait_until(lambda: all(person.waits for person in people), what="everybody to write")
+    engine.enqueue("noop", JOBS)
+    clients = [WritingClient(engine.site.url) for _ in range(CLIENT_COUNT)]
+    wait_until(lambda: all(client.waits for client in clients), what="all clients to write")
     for _ in range(WORKERS):
         engine.site.start_worker()
-    busy_since = time.monotonic()
+    started_at = time.monotonic()
     wait_until(
         lambda: not engine.site.rows("SELECT 1 FROM notifications_job WHERE state <> 'succeeded' LIMIT 1"),
         timeout=500,
         every=0.2,
         what="all jobs to be done",
     )
-    busy = time.monotonic() - busy_since
-    wrong = [answer for person in people for answer in person.stop()]
-    waits = sorted(wait for person in people for wait in person.waits)
-    share = statistics.quantiles(waits, n=100)
+    duration = time.monotonic() - started_at
+    failures = [failure for client in clients for failure in client.stop()]
+    waits = sorted(wait for client in clients for wait in client.waits)
+    percentiles = statistics.quantiles(waits, n=100)
     print(
-        f"{JOBS} jobs in {busy:.1f} s beside {len(waits)} requests that write: waits of "
-        f"{share[49] * 1000:.0f} ms (p50), {share[98] * 1000:.0f} ms (p99), {waits[-1] * 1000:.0f} ms at most"
+        f"{JOBS} jobs in {duration:.1f} s beside {len(waits)} requests that write: waits of "
+        f"{percentiles[49] * 1000:.0f} ms (p50), {percentiles[98] * 1000:.0f} ms (p99), {waits[-1] * 1000:.0f} ms (max)"
     )
-    assert wrong == []
+    assert failures == []
     assert "database is locked" not in engine.site.web.output
-    engine.until_done()
-    engine.assert_no_hole()
+    engine.wait_until_done()
+    engine.assert_no_gap()
 
 
-class Person:
-    """Sends one request after the other, and keeps how long each took and what went wrong."""
+class WritingClient:
+    """A client that sends one request after the other, and records their durations and failures."""
 
     def __init__(self, url):
-        self.url, self.waits, self.wrong = f"{url}/write/", [], []
-        self.going = True
+        self.url, self.waits, self.failures = f"{url}/write/", [], []
+        self.is_running = True
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
-        while self.going:
-            began = time.monotonic()
+        while self.is_running:
+            started = time.monotonic()
             try:
                 with urllib.request.urlopen(self.url, data=b"", timeout=60) as response:
                     response.read()
             except OSError as error:
-                self.wrong.append(repr(error))
-            self.waits.append(time.monotonic() - began)
+                self.failures.append(repr(error))
+            self.waits.append(time.monotonic() - started)
 
     def stop(self):
-        self.going = False
+        self.is_running = False
         self.thread.join()
-        return self.wrong
+        return self.failures

@@ -1,6 +1,6 @@
-"""Threads, files, memory, disk or connections run out at the n-th call; with them back everything goes on by itself.
+"""Threads, files, memory, disk or connections run out at the n-th call; once they are back everything recovers.
 
-In this process: a hub with two sockets and a worker. What is refused meanwhile is asked again, as a client does.
+One process has a hub with two sockets and a worker. Refused calls are repeated, as a client does.
 """
 
 import asyncio
@@ -29,30 +29,30 @@ from tests.jobs.conftest import LocalWorker
 from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.waiting import wait_until
 
-#: Seconds within which everything has to be whole again.
-PATIENCE = 40
-#: In the long form each call is once the first that fails, until there is none left to fail.
+#: For everything to recover.
+TIMEOUT_SECONDS = 40
+#: The number of the first call that fails; in the long form each call is the first once.
 STARTS = range(1, 200) if ROUNDS else (1, 4, 8)
 CONNECTIONS = range(1, 200) if ROUNDS else (1, 2, 4, 7)
 STATEMENTS = range(1, 200) if ROUNDS else (1, 6, 15, 40)
-#: All threads that the app starts here, by their names.
+#: The names of all threads that the app starts.
 THREADS = (
     *("hub", "auth", "numbers", "doorbell", "doorbell-sqlite", "doorbell-postgres"),
     *("lease", "writer", "watchdog", "database", "sync", "join"),
 )
 CAUSES = {
-    "threads": (scarcity.no_threads, STARTS),
-    **{name: (partial(scarcity.no_threads, prefix=f"notifications-{name}"), [1]) for name in THREADS},
-    "files": (partial(scarcity.failing_connections, error=scarcity.no_file), CONNECTIONS),
-    "pool": (partial(scarcity.failing_connections, error=scarcity.full_pool), CONNECTIONS),
-    "disk": (partial(scarcity.failing_statements, error=scarcity.full_disk), STATEMENTS),
-    "memory": (partial(scarcity.failing_statements, error=scarcity.no_memory), STATEMENTS),
+    "threads": (scarcity.fail_thread_starts, STARTS),
+    **{name: (partial(scarcity.fail_thread_starts, prefix=f"notifications-{name}"), [1]) for name in THREADS},
+    "files": (partial(scarcity.fail_connections, error=scarcity.no_file_error), CONNECTIONS),
+    "pool": (partial(scarcity.fail_connections, error=scarcity.full_pool_error), CONNECTIONS),
+    "disk": (partial(scarcity.fail_statements, error=scarcity.full_disk_error), STATEMENTS),
+    "memory": (partial(scarcity.fail_statements, error=scarcity.memory_error), STATEMENTS),
 }
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    """What is tried again every few seconds is tried again ten times a second."""
+def short_intervals(monkeypatch):
+    """Shorten the intervals of retries from seconds to a tenth of a second."""
     for name in (
         *(
             "jobs.worker.claim_check_loop.CLAIM_CHECK_INTERVAL_SECONDS",
@@ -73,8 +73,8 @@ def quickly(monkeypatch):
 
 
 @pytest.fixture
-def submitted(monkeypatch):
-    """Calls of which submit() raised and that ran all the same; there must be none."""
+def late_calls(monkeypatch):
+    """Calls that ran although submit() raised. There must be none."""
     wrong = []
     submit = DaemonExecutor.submit
 
@@ -98,8 +98,8 @@ def submitted(monkeypatch):
 
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.timeout(300 + 20 * ROUNDS)
-def test_all_goes_on_once_the_cause_is_gone(cause, transactional_db, django_user_model, submitted, caplog):
-    """Each socket gets its frames, each job ends once and is told once, and no thread or connection is left over."""
+def test_recovery(cause, transactional_db, django_user_model, late_calls, caplog):
+    """Each socket gets its frames, each job ends once with one notification, and no thread or connection is leaked."""
     caplog.set_level(logging.CRITICAL, logger="notifications")
     inject, calls = CAUSES[cause]
     if cause.startswith("doorbell-") and not connection.vendor.startswith(cause.removeprefix("doorbell-")):
@@ -107,29 +107,29 @@ def test_all_goes_on_once_the_cause_is_gone(cause, transactional_db, django_user
     users = [django_user_model.objects.create_user(name) for name in ("ada", "bob")]
     connection.close()
     for nth in calls:
-        before = threads(), files()
+        before = count_threads(), count_files()
         with pytest.MonkeyPatch.context() as patch:
-            # As in a process that has just begun.
+            # As in a new process.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
             patch.setattr(awaited, "waits", awaited.JobWaits())
             patch.setattr(joining, "waits", awaited.waits)
             failing = inject(patch, nth=nth)
             asyncio.run(Round(users, failing).run())
         wait_until(
-            lambda before=before: threads() <= before[0] and files() <= before[1],
-            timeout=PATIENCE,
-            what=f"the threads and files of before, not {threads()} and {files()}",
+            lambda before=before: count_threads() <= before[0] and count_files() <= before[1],
+            timeout=TIMEOUT_SECONDS,
+            what=f"the threads and files of before, not {count_threads()} and {count_files()}",
         )
         assert_each_job_ended_once(users)
-        assert not submitted, "A call whose submit raised ran later."
+        assert not late_calls, "A call whose submit() raised ran later."
         print(f"{cause}: {failing.failures} calls failed from the one with number {nth} on")
         if not failing.failures:
             break
-    assert failing.calls, "Nothing was refused."
+    assert failing.calls, "No call was counted."
 
 
 class Round:
-    """Two users at their sockets and a worker, while something runs out, and after it."""
+    """Two users with sockets, and a worker, while a resource runs out and afterwards."""
 
     def __init__(self, users, failing):
         self.users = users
@@ -140,29 +140,36 @@ class Round:
     async def run(self):
         cookies = [await in_thread(sign_in, user) for user in self.users]
         starting = asyncio.create_task(asyncio.to_thread(self.start_worker))
-        readers = [asyncio.create_task(self.follow(*who)) for who in zip(self.users, cookies, strict=True)]
-        self.heard = {user.pk: asyncio.Queue() for user in self.users}
+        readers = [
+            asyncio.create_task(self.follow(*user_and_cookie))
+            for user_and_cookie in zip(self.users, cookies, strict=True)
+        ]
+        self.received = {user.pk: asyncio.Queue() for user in self.users}
         try:
             for number in range(3):
                 await in_thread(self.enqueue)
-                await in_thread(notify, self.users, f"while something is missing {number}")
-                await self.until(lambda: self.failing.failures, 0.3)
+                await in_thread(notify, self.users, f"during scarcity {number}")
+                await self.wait_until(lambda: self.failing.failures, 0.3)
             later = await in_thread(self.enqueue_later)
-            joining = [asyncio.create_task(self.joined(later)) for _ in range(2)]
-            await self.until(lambda: self.failing.failures, 1.0)
+            joining = [asyncio.create_task(self.join(later)) for _ in range(2)]
+            await self.wait_until(lambda: self.failing.failures, 1.0)
             await asyncio.sleep(0.2)
             self.failing.end()
             await in_thread(self.enqueue)
-            await in_thread(notify, self.users, "all is there again")
-            async with asyncio.timeout(PATIENCE):
+            await in_thread(notify, self.users, "after scarcity")
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 for user in self.users:
-                    while await self.heard[user.pk].get() != "all is there again":
+                    while await self.received[user.pk].get() != "after scarcity":
                         pass
                 await asyncio.gather(*joining)
                 for result in self.results:
-                    await self.joined(result)
-            await self.until(lambda: doorbell.doorbell._listener and doorbell.doorbell._dispatcher, PATIENCE)
-            assert doorbell.doorbell._listener and doorbell.doorbell._dispatcher, "The doorbell is not whole."
+                    await self.join(result)
+            await self.wait_until(
+                lambda: doorbell.doorbell._listener and doorbell.doorbell._dispatcher, TIMEOUT_SECONDS
+            )
+            assert doorbell.doorbell._listener and doorbell.doorbell._dispatcher, (
+                "The doorbell has not recovered."
+            )
         finally:
             self.failing.end()
             for reader in readers:
@@ -181,13 +188,13 @@ class Round:
                 self.results.append(task.using(owner=user).enqueue(1, 2))
 
     def enqueue_later(self):
-        """A job that is not done when somebody begins to wait for it."""
-        begins = timezone.now() + timedelta(seconds=1)
-        self.results.append(tasks.add.using(owner=self.users[0], run_after=begins).enqueue(1, 2))
+        """Enqueue a job that is not done when a client begins to wait for it."""
+        run_after = timezone.now() + timedelta(seconds=1)
+        self.results.append(tasks.add.using(owner=self.users[0], run_after=run_after).enqueue(1, 2))
         return self.results[-1]
 
     async def follow(self, user, cookie):
-        """Be connected for ever, and put the titles that come into a queue."""
+        """Stay connected, and put the titles of notifications into a queue."""
         while True:
             socket = Socket(cookie)
             try:
@@ -196,35 +203,35 @@ class Round:
                 while (frame := await socket.hear())["op"] != "bye":
                     socket.ack_if_asked(frame)
                     for item in frame.get("items", ()):
-                        self.heard[user.pk].put_nowait(item["title"])
+                        self.received[user.pk].put_nowait(item["title"])
             finally:
                 socket.task.cancel()
                 await asyncio.gather(socket.task, return_exceptions=True)
             await asyncio.sleep(0.05)
 
-    async def joined(self, result):
-        """Wait for a job, as often as there is no thread for it."""
+    async def join(self, result):
+        """Wait for a job; try again while no thread can be started for it."""
         while True:
             try:
                 return await ajoin(result)
             except RuntimeError:
                 await asyncio.sleep(0.05)
-            except Exception as exc:  # the end of a job whose own query was refused
+            except Exception as exc:  # The error of a job whose own query was refused.
                 return exc
 
-    async def until(self, condition, seconds):
-        """Wait until a condition holds, but no longer than so many seconds: there may be nothing left to fail."""
+    async def wait_until(self, condition, seconds):
+        """Wait for a condition for at most so many seconds: there may be no call left to fail."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not condition():  # noqa: ASYNC110 (calls fail in other threads)
+                while not condition():  # noqa: ASYNC110  # Other threads change it.
                     await asyncio.sleep(0.01)
 
 
 def assert_each_job_ended_once(users):
     jobs = list(Job.objects.all())
     assert {job.state for job in jobs} <= {Job.State.SUCCEEDED, Job.State.FAILED}
-    told = Counter(Notification.objects.exclude(job=None).values_list("job", flat=True))
-    assert told == Counter(job.pk for job in jobs)
+    notified = Counter(Notification.objects.exclude(job=None).values_list("job", flat=True))
+    assert notified == Counter(job.pk for job in jobs)
     for user in users:
         seqs = [
             seq
@@ -235,12 +242,12 @@ def assert_each_job_ended_once(users):
     connection.close()
 
 
-def threads():
-    """Threads of the app, without the one that a doorbell keeps for good."""
+def count_threads():
+    """Return the number of threads of the app, without the permanent one of a doorbell."""
     names = [thread.name for thread in threading.enumerate()]
     return sum(name.startswith("notifications") and name != "notifications-doorbell" for name in names)
 
 
-def files():
-    """Open files, of the database and of loops."""
+def count_files():
+    """Return the number of open files."""
     return len(os.listdir("/proc/self/fd"))

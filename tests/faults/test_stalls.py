@@ -1,4 +1,4 @@
-"""One client cannot make the others wait, whatever it sends, on a Daphne and a uvicorn as any project starts them."""
+"""One client cannot make the others wait, whatever it sends, on Daphne and uvicorn started as in any project."""
 
 import os
 import resource
@@ -6,24 +6,24 @@ import time
 
 import pytest
 
-from tests.faults.support.attacks import KINDS, OF_STRANGERS, Target
+from tests.faults.support.attacks import ANONYMOUS_ATTACKS, ATTACKS, Target
+from tests.faults.support.bystanders import Bystanders
 from tests.faults.support.engine import ROUNDS
-from tests.faults.support.stalls import Crowd
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
-#: What others may wait more than they do without the attack.
-STALL_SECONDS = 0.25
-#: This machine has other work: the least of some tries counts.
+#: The additional time that others may wait during an attack.
+MAX_STALL_SECONDS = 0.25
+#: The smallest result of several tries counts, because the machine has other work.
 TRIES = 3
-#: What the server may keep, and what it may take meanwhile.
-KEPT_MB, PEAK_MB = 80, 128
-HEAVY = [
+#: The growth of the server after the attacks, and at its peak.
+MAX_GROWTH_MB, MAX_PEAK_MB = 80, 128
+LARGE_ATTACKS = [
     *("a form of 15 MB", "a file of 15 MB", "100,000 parts", "JSON of 20 MB", "500,000 chunks of one byte"),
     *("Prefer of 100 kB of quotes and separators", "300,000 empty fragments", "100,000 messages"),
 ]
 
-SIGNED_IN = """
+CREATE_SESSIONS = """
 from django.contrib.auth import get_user_model
 from django.test import Client
 for name in ("demo", "other"):
@@ -32,43 +32,43 @@ for name in ("demo", "other"):
     print(client.cookies["sessionid"].value)
 """
 SERVERS = {
-    # By default Daphne lets 50 connections wait, which is not what is tried here.
+    # Daphne's default backlog of 50 connections is not tested here.
     "daphne": ("-m", "daphne", "-e", "tcp:port={port}:interface=127.0.0.1:backlog=2048"),
     "uvicorn": ("-m", "uvicorn", "--port", "{port}"),
 }
 
 
-class Attacked:
-    """A server with a crowd of clients, and how long these wait when nothing happens."""
+class AttackedServer:
+    """A server with other clients, and how long these wait without an attack."""
 
-    def __init__(self, site, crowd, session):
-        self.site, self.crowd, self.session = site, crowd, session
+    def __init__(self, site, bystanders, session):
+        self.site, self.bystanders, self.session = site, bystanders, session
         self.pid = site.web.pid
-        # The calmer of two seconds: what an attack leaves behind is not counted as calm.
-        self.calm = min(crowd.waits(time.sleep, 1.0).worst for _ in range(2))
-        self.start = self.memory()
+        # The smaller of two, because an earlier attack may still have effects.
+        self.baseline = min(bystanders.measure(time.sleep, 1.0).worst for _ in range(2))
+        self.memory_at_start = self.memory()
 
-    def stall(self, kind, *, signed_in):
-        """Seconds that others wait more than without an attack, which is not answered with an error of the server.
+    def measure_stall(self, name, *, signed_in):
+        """Return the additional seconds that others wait during an attack; fail if its response is a 5xx.
 
-        What exceeds the time that the server had of the processors is other work of this machine.
+        Time beyond the CPU time of the server is due to other work of the machine.
         """
         target = Target(port=self.site.port, session=self.session if signed_in else "")
-        answers = []
-        before = self.processor_seconds()
-        waits = self.crowd.waits(lambda: answers.append(KINDS[kind](target)))
-        assert not (answers[0] or b"").startswith(b"HTTP/1.1 5"), answers
-        return min(waits.worst - self.calm, self.processor_seconds() - before)
+        responses = []
+        before = self.cpu_seconds()
+        waits = self.bystanders.measure(lambda: responses.append(ATTACKS[name](target)))
+        assert not (responses[0] or b"").startswith(b"HTTP/1.1 5"), responses
+        return min(waits.worst - self.baseline, self.cpu_seconds() - before)
 
-    def processor_seconds(self):
-        """What the server has had of the processors."""
+    def cpu_seconds(self):
+        """Return the CPU time that the server has used."""
         with open(f"/proc/{self.pid}/stat") as stat:
             return sum(map(int, stat.read().split()[13:15])) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self, what="VmRSS"):
-        """MB that are resident, or (VmHWM) were at the most."""
+    def memory(self, field="VmRSS"):
+        """Return the resident memory in MB, or its peak (VmHWM)."""
         with open(f"/proc/{self.pid}/status") as status:
-            (line,) = (line for line in status if line.startswith(f"{what}:"))
+            (line,) = (line for line in status if line.startswith(f"{field}:"))
         return int(line.split()[1]) // 1024
 
 
@@ -82,36 +82,38 @@ def attacked(request, sites):
     command = [part.format(port=site.port) for part in SERVERS[request.param]]
     site.web = site.start("web", *command, "asyncsite.asgi:application")
     site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
-    session, other = site.python(SIGNED_IN).split()
-    crowd = Crowd(site, session)
-    yield Attacked(site, crowd, other)
-    crowd.close()
+    session, other = site.python(CREATE_SESSIONS).split()
+    bystanders = Bystanders(site, session)
+    yield AttackedServer(site, bystanders, other)
+    bystanders.close()
     site.close()
 
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_nobody_waits_for_a_hostile_client(attacked, kind):
-    """The long form attacks several times, and signed in as well as not."""
-    for round in range(1 + ROUNDS // 20):
-        signed_in = (kind not in OF_STRANGERS) ^ (round % 2)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_others_do_not_wait_for_a_hostile_client(attacked, name):
+    """The long form attacks several times, with and without a session."""
+    for number in range(1 + ROUNDS // 20):
+        signed_in = (name not in ANONYMOUS_ATTACKS) ^ (number % 2)
         stalls = []
-        while len(stalls) < TRIES and min(stalls, default=1.0) > STALL_SECONDS:
-            stalls.append(attacked.stall(kind, signed_in=signed_in))
-        told = f"{kind}: {', '.join(f'{stall:.3f}' for stall in stalls)} s"
-        print(told)
-        assert min(stalls) <= STALL_SECONDS, told
+        while len(stalls) < TRIES and min(stalls, default=1.0) > MAX_STALL_SECONDS:
+            stalls.append(attacked.measure_stall(name, signed_in=signed_in))
+        report = f"{name}: {', '.join(f'{stall:.3f}' for stall in stalls)} s"
+        print(report)
+        assert min(stalls) <= MAX_STALL_SECONDS, report
 
 
 @pytest.mark.timeout(120 + ROUNDS)
-def test_memory_comes_back(attacked):
-    """And was never much."""
+def test_memory_is_released(attacked):
+    """Memory returns to its level, and its peak is limited."""
     for _ in range(2 + ROUNDS // 20):
-        for kind in HEAVY:
-            attacked.stall(kind, signed_in=kind not in OF_STRANGERS)
+        for name in LARGE_ATTACKS:
+            attacked.measure_stall(name, signed_in=name not in ANONYMOUS_ATTACKS)
     wait_until(
-        lambda: attacked.memory() - attacked.start < KEPT_MB,
-        what=f"memory to come back from {attacked.memory()} MB to about {attacked.start} MB",
+        lambda: attacked.memory() - attacked.memory_at_start < MAX_GROWTH_MB,
+        what=f"memory to return from {attacked.memory()} MB to about {attacked.memory_at_start} MB",
     )
-    print(f"{attacked.start} MB, then {attacked.memory()} MB, at most {attacked.memory('VmHWM')} MB")
-    assert attacked.memory("VmHWM") - attacked.start < PEAK_MB
+    print(
+        f"{attacked.memory_at_start} MB, then {attacked.memory()} MB, at most {attacked.memory('VmHWM')} MB"
+    )
+    assert attacked.memory("VmHWM") - attacked.memory_at_start < MAX_PEAK_MB

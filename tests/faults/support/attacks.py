@@ -1,6 +1,6 @@
-"""What one hostile client sends, as bytes made before the clock starts, and how it is sent.
+"""The attacks of a hostile client, with bytes built before the measurement starts.
 
-Each kind is a function of a target that blocks until the server has answered or closed, or `seconds` are over.
+Each attack is a function of a target that blocks until the server has responded or closed, or `seconds` have passed.
 """
 
 import base64
@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from itertools import product
 
-TOKEN = "a" * 32  # of CSRF: a cookie that is sent back as a field or in a header
+CSRF_TOKEN = "a" * 32
 MB = 1024 * 1024
 BOUNDARY = "0123456789"
 FORM = "application/x-www-form-urlencoded"
@@ -24,41 +24,39 @@ READ, SYNC = "/notifications/api/notifications/read/", "/notifications/api/sync/
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A server, and the session of who is signed in; empty for a stranger."""
+    """A server, and the session of a signed-in user, or an empty one."""
 
     port: int
     session: str = ""
     seconds: float = 3.0
 
     def headers(self, *lines):
-        cookies = [f"csrftoken={TOKEN}", *([f"sessionid={self.session}"] if self.session else [])]
+        cookies = [f"csrftoken={CSRF_TOKEN}", *([f"sessionid={self.session}"] if self.session else [])]
         return [f"Host: 127.0.0.1:{self.port}", f"Cookie: {'; '.join(cookies)}", *lines]
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
 
     def exchange(self, *parts):
-        """Send parts of bytes, and return what was answered before the server closed or the time was over."""
+        """Send parts, and return the response until the server closed or the time was over."""
         deadline = time.monotonic() + self.seconds
-        answer = b""
+        response = b""
         with contextlib.suppress(OSError), self.connect() as client:
-            with contextlib.suppress(
-                OSError
-            ):  # the server may close meanwhile: its answer is there all the same
+            with contextlib.suppress(OSError):  # The server may close early. Its response can still be read.
                 for part in parts:
                     client.sendall(part)
             while (left := deadline - time.monotonic()) > 0:
                 client.settimeout(left)
-                if not (some := client.recv(65536)):
+                if not (chunk := client.recv(65536)):
                     break
-                answer += some
-                if len(answer) > 64 * 1024:
-                    answer = answer[:1024]
-        return answer
+                response += chunk
+                if len(response) > 64 * 1024:
+                    response = response[:1024]
+        return response
 
 
 def request(target, method, path, *headers, body=b""):
-    """A request as bytes, after which the server closes."""
+    """Return the bytes of a request, after which the server closes."""
     lines = [f"{method} {path} HTTP/1.1", *target.headers("Connection: close", *headers)]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -66,7 +64,7 @@ def request(target, method, path, *headers, body=b""):
 
 
 def post(path, kind, body):
-    headers = [f"Content-Type: {kind}", *([f"X-CSRFToken: {TOKEN}"] if path == READ else [])]
+    headers = [f"Content-Type: {kind}", *([f"X-CSRFToken: {CSRF_TOKEN}"] if path == READ else [])]
     return lambda target: target.exchange(request(target, "POST", path, *headers, body=body))
 
 
@@ -85,7 +83,7 @@ def multipart(*parts):
 
 
 def tiny_chunks(count):
-    """A body in chunks of one byte."""
+    """Return an attack with a body in chunks of one byte."""
 
     def attack(target):
         head = request(target, "POST", LOGIN, f"Content-Type: {FORM}", "Transfer-Encoding: chunked")
@@ -95,7 +93,7 @@ def tiny_chunks(count):
 
 
 def slow_bodies(target):
-    """100 bodies that come byte by byte."""
+    """Send 100 bodies byte by byte."""
     head = request(target, "POST", LOGIN, f"Content-Type: {FORM}", "Content-Length: 100000")
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(target.connect()) for _ in range(100)]
@@ -109,10 +107,10 @@ def slow_bodies(target):
 
 
 def silent_connections(target):
-    """2,000 connections that send nothing.
+    """Open 2,000 connections that send nothing.
 
-    They come and go 50 at a time, each time until the server has answered: behind more at once new clients wait for
-    the kernel, and how long that is depends on what else the machine does.
+    They are opened and closed 50 at a time, until the server has responded. Behind more at once new clients wait for
+    the kernel, for a time that depends on the load of the machine.
     """
     clients = []
     for _ in range(40):
@@ -128,7 +126,7 @@ def silent_connections(target):
 
 
 def handshake(target, *headers):
-    """A handshake as bytes."""
+    """Return the bytes of a handshake."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = target.headers(
         f"Origin: http://127.0.0.1:{target.port}",
@@ -139,7 +137,7 @@ def handshake(target, *headers):
 
 
 def frame(opcode, payload=b"", fin=True):
-    """A masked frame of less than 126 bytes (RFC 6455, section 5.2); a mask of zeros changes nothing."""
+    """Return a masked frame of less than 126 bytes (RFC 6455, section 5.2); a mask of zeros changes nothing."""
     return bytes([opcode | (0x80 if fin else 0), 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
@@ -147,13 +145,13 @@ HELLO = frame(1, b'{"op":"hello","epoch":null,"seq":null}')
 
 
 def frames(data):
-    """Frames behind a hello."""
+    """Return an attack that sends frames after a hello."""
 
     def attack(target):
         deadline = time.monotonic() + target.seconds
         with contextlib.suppress(OSError), target.connect() as client:
             client.sendall(handshake(target))
-            client.recv(4096)  # so that frames do not come before it
+            client.recv(4096)  # The response, so that frames do not arrive before it.
             client.settimeout(target.seconds)
             with contextlib.suppress(OSError):
                 client.sendall(HELLO + data)
@@ -167,16 +165,16 @@ def deep(depth):
     return b'{"up_to":' + b"[" * depth + b"]" * depth + b"}"
 
 
-def kinds_of_headers():
-    """Long headers; Daphne itself refuses those over 16 KiB."""
+def make_header_attacks():
+    """Yield attacks with long headers; Daphne itself refuses those over 16 KiB."""
     for name, size in product(("Accept", "Prefer", "If-None-Match", "Cookie"), (15_000, 100_000)):
-        for what, text in (("spaces", " "), ("quotes and separators", ';b="c,')):
+        for content, text in (("spaces", " "), ("quotes and separators", ';b="c,')):
             value = f"a{(text * size)[: size - 200]}b"
-            yield f"{name} of {size // 1000} kB of {what}", get(SYNC, f"{name}: {value}")
+            yield f"{name} of {size // 1000} kB of {content}", get(SYNC, f"{name}: {value}")
 
 
-#: What a stranger sends to the sign-in page, or without a word.
-OF_STRANGERS = {
+#: Attacks without a session.
+ANONYMOUS_ATTACKS = {
     "a form of 1 MB": post(LOGIN, FORM, b"a=" + b"x" * MB),
     "a form of 1 MB of separators": post(LOGIN, FORM, b"&" * MB),
     "a form of 15 MB": post(LOGIN, FORM, b"a=" + b"x" * 15 * MB),
@@ -192,14 +190,14 @@ OF_STRANGERS = {
     "2,000 silent connections": silent_connections,
     "a Content-Type of 15 kB": post(LOGIN, f"{MULTIPART}{'; a' * 4_900}", b"a" * 100),
 }
-#: What somebody sends who is signed in.
-OF_USERS = {
+#: Attacks with a session.
+USER_ATTACKS = {
     "a form of 2 MB of escapes to an async view": post(CHECK, FORM, b"a=" + b"%61" * (2 * MB // 3)),
     "a file of 15 MB to an async view": post(CHECK, MULTIPART, multipart(part("a", b"x" * 15 * MB, "a.txt"))),
     "deep JSON": post(READ, JSON, deep(500_000)),
     "JSON of 65,000 keys": post(READ, JSON, json.dumps({str(n): n for n in range(65_000)}).encode()),
     "JSON of 20 MB": post(READ, JSON, b"[" + b"1," * (10 * MB) + b"1]"),
-    **dict(kinds_of_headers()),
+    **dict(make_header_attacks()),
     "300,000 fragments of one byte": frames(
         frame(1, b"a", fin=False) + frame(0, b"a", fin=False) * 300_000 + frame(0)
     ),
@@ -211,4 +209,4 @@ OF_USERS = {
         (frame(1, fin=False) + frame(0, fin=False) * 100 + frame(0, b'{"op":"ping"}')) * 2_000
     ),
 }
-KINDS = OF_STRANGERS | OF_USERS
+ATTACKS = ANONYMOUS_ATTACKS | USER_ATTACKS

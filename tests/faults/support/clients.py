@@ -23,7 +23,7 @@ class Client(Follower):
 
     def __init__(self, user, session, urls, chance):
         super().__init__()
-        self.user, self.session, self.urls, self.chance = user, session, urls, chance
+        self.user, self.session, self.urls, self.rng = user, session, urls, chance
         self.received, self.failures = [], []
         self.raised = 0
         self.received_versions = set()  # (id, seq)
@@ -37,9 +37,9 @@ class Client(Follower):
                 with contextlib.suppress(
                     aiohttp.ClientError, OSError
                 ):  # The connection was cut, or the server killed.
-                    await self.follow(http, self.chance.choice(self.urls))
+                    await self.follow(http, self.rng.choice(self.urls))
                 # The protocol says up to 3 s. A shorter delay finds more faults.
-                await asyncio.sleep(self.chance.random() * 0.3)
+                await asyncio.sleep(self.rng.random() * 0.3)
 
     async def follow(self, http, url):
         """Use one connection until it ends."""

@@ -1,6 +1,6 @@
-"""A wall clock that can be moved, for every process of a site: FAULT_CLOCK names a file with seconds to add.
+"""A wall clock that tests can shift, for every process of a site: FAULT_CLOCK names a file with seconds to add.
 
-On PostgreSQL the app asks the database; `MOVED` lets that answer from a table.
+On PostgreSQL the app uses the database's clock, which CREATE_SHIFTED_CLOCK replaces.
 """
 
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from django.apps import AppConfig
 
-#: The schema is looked through before PostgreSQL's own, so that clock_timestamp() is this one.
-MOVED = """
-CREATE SCHEMA moved;
-CREATE TABLE moved.clock AS SELECT 0.0::float8 AS seconds;
-CREATE FUNCTION moved.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
-    $$ SELECT pg_catalog.clock_timestamp() + make_interval(secs => seconds) FROM moved.clock $$;
+#: The search path has this schema before PostgreSQL's own, so that clock_timestamp() is this function.
+CREATE_SHIFTED_CLOCK = """
+CREATE SCHEMA shifted;
+CREATE TABLE shifted.clock AS SELECT 0.0::float8 AS seconds;
+CREATE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+    $$ SELECT pg_catalog.clock_timestamp() + make_interval(secs => seconds) FROM shifted.clock $$;
 """
-SEARCHED = 'ALTER DATABASE "{}" SET search_path = moved, public, pg_catalog'
+SET_SEARCH_PATH = 'ALTER DATABASE "{}" SET search_path = shifted, public, pg_catalog'
 
 
 class Clock(AppConfig):
@@ -30,12 +30,12 @@ class Clock(AppConfig):
 
         from django.utils import timezone
 
-        really, really_seconds = timezone.now, time.time
+        original_now, original_time = timezone.now, time.time
         file = Path(path)
 
-        def moved():
+        def read_shift():
             return float(file.read_text() or 0)
 
-        timezone.now = lambda: really() + timedelta(seconds=moved())
-        time.time = lambda: really_seconds() + moved()
+        timezone.now = lambda: original_now() + timedelta(seconds=read_shift())
+        time.time = lambda: original_time() + read_shift()
         time.time_ns = lambda: int(time.time() * 1e9)

@@ -1,4 +1,4 @@
-"""Settings of a host whose SQLite has Django's default options: rollback journal, deferred transactions, 5 s."""
+"""Settings with Django's default options for SQLite: rollback journal, deferred transactions, a timeout of 5 s."""
 
 from tests.faults.support.engine_settings import *  # noqa: F403
 from tests.faults.support.engine_settings import DATABASES

@@ -1,7 +1,7 @@
-"""Workers in processes of their own, a process that asks them for jobs, and what these leave in a file.
+"""Workers in separate processes, a process that enqueues jobs, and the effects that tasks write to a file.
 
-FAULT_ROUNDS=100    rounds of the long form; without it the tests in here have a short one
-FAULT_SEED=…        the choices of a failed run; where processes race they are only likely to do the same again
+FAULT_ROUNDS=100    rounds of the long form; without it these tests run a short form
+FAULT_SEED=…        repeat the choices of a failed run; processes that race may still behave differently
 """
 
 import os
@@ -16,20 +16,20 @@ from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
-#: Seconds, longer than any test: a worker's jobs go on before, or its lease was not what was waited for.
-NEVER = 600
-#: Seconds within which everything is done that can be done.
-PATIENCE = 60
+#: Longer than any test, so that a test cannot pass only because a lease ended.
+LONG_LEASE_SECONDS = 600
+#: For each wait.
+TIMEOUT_SECONDS = 60
 UNNUMBERED = """
 SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
      + (SELECT count(*) FROM notifications_notification WHERE seq IS NULL)
 """
 ACTIVE = f"{UNNUMBERED} + (SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running'))"
-LEFT = """
+UNFINISHED = """
 SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_job
 WHERE state IN ('queued', 'running') OR seq IS NULL
 """
-LIVE = "SELECT id, process, lease_until FROM notifications_worker"
+WORKERS = "SELECT id, process, lease_until FROM notifications_worker"
 JOBS = """
 SELECT id, user_id, state, attempt, max_attempts, result, error, task_path, args, progress_message
 FROM notifications_job ORDER BY id
@@ -52,20 +52,20 @@ class JobRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What a task wrote: in which attempt of which job, in which process."""
+    """A line that a task wrote: in which attempt of which job, in which process."""
 
     job: str
     attempt: int
     pid: int
-    word: str
+    event: str
 
 
 class Engine:
-    """The workers of a site and what they do. `close()` before the site's."""
+    """The workers of a site and the effects of their jobs. Close it before the site."""
 
-    def __init__(self, site, name, lease=NEVER, **environment):
+    def __init__(self, site, name, lease=LONG_LEASE_SECONDS, **environment):
         self.site = site
-        self.chance = random.Random(f"{SEED} {name}")
+        self.rng = random.Random(f"{SEED} {name}")
         self.effects_file, self.gates = site.folder / "effects", site.folder / "gates"
         self.effects_file.touch()
         self.gates.mkdir()
@@ -80,49 +80,51 @@ class Engine:
         print(f"FAULT_SEED={SEED}")
 
     @cached_property
-    def asker(self):
+    def driver(self):
         return Driver(self.site, "tests.faults.support.engine_actions")
 
-    def start_worker(self, *arguments, fate=""):
-        """Start a worker, with the fate that deaths.py gives it; not waited for."""
-        self.site.environment["FAULT_FATE"] = fate
+    def start_worker(self, *arguments, fault=""):
+        """Start a worker with a fault of statement_faults.py, without waiting for it."""
+        self.site.environment["FAULT_AT_STATEMENT"] = fault
         try:
             return self.site.start("worker", "manage.py", "run_jobs", *arguments)
         finally:
-            del self.site.environment["FAULT_FATE"]
+            del self.site.environment["FAULT_AT_STATEMENT"]
 
-    def ask(self, task, count=1, *, args=(), user="demo", at_once=50):
+    def enqueue(self, task, count=1, *, args=(), user="demo", batch_size=50):
         """Enqueue jobs of a task in tests/faults/support/tasks.py; return their ids."""
-        return self.asker.call("ask", task=task, count=count, args=args, user=user, at_once=at_once)
+        return self.driver.call(
+            "enqueue_jobs", task=task, count=count, args=args, user=user, batch_size=batch_size
+        )
 
-    def open(self, pid="all"):
-        """Let the jobs that are held go on, in one process or in all."""
+    def open_gate(self, pid="all"):
+        """Let the jobs that wait for a gate continue, in one process or in all."""
         (self.gates / str(pid)).touch()
 
     def close_gates(self):
         for gate in self.gates.iterdir():
             gate.unlink()
 
-    def effects(self, *words, jobs=None):
-        """What was written so far, of these words only, of these jobs only."""
+    def effects(self, *events, jobs=None):
+        """Return the effects so far, or only those of these events and jobs."""
         lines = [line.split() for line in self.effects_file.read_text().splitlines()]
         return [
-            Effect(job=job, attempt=int(attempt), pid=int(pid), word=word)
-            for job, attempt, pid, word in lines
-            if (not words or word in words) and (jobs is None or job in jobs)
+            Effect(job=job, attempt=int(attempt), pid=int(pid), event=event)
+            for job, attempt, pid, event in lines
+            if (not events or event in events) and (jobs is None or job in jobs)
         ]
 
-    def until_begun(self, jobs, count=None):
-        """Wait until these jobs have begun, so often in all; return the effects that say so."""
+    def wait_until_started(self, jobs, count=None):
+        """Wait until these jobs have started `count` times in all; return the effects of it."""
         count = count or len(jobs)
         return wait_until(
-            lambda: len(begun := self.effects("began", jobs=jobs)) >= count and begun,
-            timeout=PATIENCE,
-            what=f"{count} beginnings of {len(jobs)} jobs",
+            lambda: len(started := self.effects("started", jobs=jobs)) >= count and started,
+            timeout=TIMEOUT_SECONDS,
+            what=f"{count} starts of {len(jobs)} jobs",
         )
 
     def jobs(self, ids=None):
-        """All jobs, or these, oldest first."""
+        """Return all jobs, or these, oldest first."""
         names = (
             "id",
             "user",
@@ -142,24 +144,26 @@ class Engine:
         ]
         return jobs if ids is None else [job for job in jobs if job.id in ids]
 
-    def until_done(self, timeout=PATIENCE):
-        """Wait until no job is active and every row has its number."""
+    def wait_until_done(self, timeout=TIMEOUT_SECONDS):
+        """Wait until no job is active and every row has a seq."""
         try:
             wait_until(lambda: self.active() == 0, timeout=timeout, every=0.1, what="all jobs to be done")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.site.rows(LEFT)}\n{self.site.rows(LIVE)}") from error
+            raise AssertionError(
+                f"{error}\n{self.site.rows(UNFINISHED)}\n{self.site.rows(WORKERS)}"
+            ) from error
 
-    def until_all_done(self, ids, state="succeeded"):
-        """Wait until these jobs are done, each in this state."""
+    def wait_until_all_done(self, ids, state="succeeded"):
+        """Wait until all these jobs have this state."""
         done = f"SELECT id FROM notifications_job WHERE state = '{state}'"
         wait_until(
             lambda: set(ids) <= {canonical(id) for (id,) in self.site.rows(done)},
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             what=f"{len(ids)} jobs to be {state}",
         )
 
-    def until_numbered(self):
-        wait_until(lambda: self.site.rows(UNNUMBERED)[0][0] == 0, what="every row to have its number")
+    def wait_until_numbered(self):
+        wait_until(lambda: self.site.rows(UNNUMBERED)[0][0] == 0, what="every row to have a seq")
 
     def active(self):
         return self.site.rows(ACTIVE)[0][0]
@@ -168,31 +172,31 @@ class Engine:
         rows = self.site.rows("SELECT id, job, level FROM notifications_notification ORDER BY id")
         return [(canonical(id), job and canonical(job), level) for id, job, level in rows]
 
-    def everything(self):
-        """All that a stale worker could change."""
+    def read_all_rows(self):
+        """Return all rows that a stale worker could change."""
         return {
             table: sorted(self.site.rows(f"SELECT * FROM notifications_{table}"), key=str)
             for table in ("job", "notification", "attempt")
         }
 
-    def assert_law(self, silent=()):
-        """Each job ended once, was told once, its attempts are all there and none ran twice, numbers have no hole.
+    def assert_invariants(self, silent=()):
+        """Check that each job ended once with one notification, no attempt ran twice, and the numbers have no gap.
 
-        `silent` are the jobs whose owner is not told.
+        `silent` are the jobs whose owner is not notified.
         """
         jobs = self.jobs()
         assert {job.state for job in jobs} <= {"succeeded", "failed", "cancelled"}
         for job in jobs:
             assert 0 <= job.attempt <= job.max_attempts, job
-        told = Counter(job for _, job, _ in self.notifications())
+        notified = Counter(job for _, job, _ in self.notifications())
         owned = [job.id for job in jobs if job.user is not None and job.id not in silent]
-        assert told == Counter(owned), "Not every job has told exactly once."
-        begun = Counter((effect.job, effect.attempt) for effect in self.effects("began"))
-        assert max(begun.values(), default=1) == 1, f"An attempt ran twice: {begun.most_common(1)}"
+        assert notified == Counter(owned), "Not every job has exactly one notification."
+        started = Counter((effect.job, effect.attempt) for effect in self.effects("started"))
+        assert max(started.values(), default=1) == 1, f"An attempt ran twice: {started.most_common(1)}"
         attempts = {job.id: job.attempt for job in jobs}
-        assert all(attempt <= attempts[job] for job, attempt in begun), "An attempt that was not counted."
+        assert all(attempt <= attempts[job] for job, attempt in started), "An attempt was not counted."
         self.assert_attempts(jobs)
-        self.assert_no_hole()
+        self.assert_no_gap()
 
     def assert_attempts(self, jobs):
         recorded = defaultdict(list)
@@ -203,7 +207,7 @@ class Engine:
             unsuccessful = job.attempt if job.state != "succeeded" else job.attempt - 1
             assert recorded[job.id] == list(range(1, unsuccessful + 1)), job
 
-    def assert_no_hole(self):
+    def assert_no_gap(self):
         numbers = defaultdict(list)
         for user, seq in self.site.rows(
             "SELECT user_id, seq FROM notifications_job WHERE user_id IS NOT NULL "
@@ -212,14 +216,14 @@ class Engine:
             numbers[user].append(seq)
         heads = dict(self.site.rows("SELECT user_id, head FROM notifications_stream"))
         for user, seqs in numbers.items():
-            assert sorted(seqs) == list(range(1, heads[user] + 1)), f"The numbers of user {user} have a hole."
+            assert sorted(seqs) == list(range(1, heads[user] + 1)), f"The numbers of user {user} have a gap."
 
     def close(self):
-        self.open()
-        if "asker" in self.__dict__:
-            self.asker.stop()
+        self.open_gate()
+        if "driver" in self.__dict__:
+            self.driver.stop()
 
 
 def canonical(id):
-    """A UUID as text: SQLite has it without dashes, PostgreSQL as an object."""
+    """Return a UUID as text: SQLite stores it without dashes, psycopg returns an object."""
     return str(uuid.UUID(str(id)))

@@ -1,4 +1,4 @@
-"""What a site's own code asks the engine for, for tests/support/driver.py."""
+"""The jobs that a site's own code enqueues, for tests/support/driver.py."""
 
 import time
 from datetime import timedelta
@@ -14,62 +14,62 @@ from tests.faults.support import tasks
 User = get_user_model()
 
 
-def ask(task, count, args, user, at_once):
-    """Jobs of one task, so many in one transaction; None as a user asks for nobody."""
-    asked = []
-    while len(asked) < count:
+def enqueue_jobs(task, count, args, user, batch_size):
+    """Enqueue jobs of a task, `batch_size` in a transaction; with None as the user they have no owner."""
+    ids = []
+    while len(ids) < count:
         try:
             owner = user and User.objects.get_or_create(username=user)[0]
             with transaction.atomic():
-                some = [
+                batch = [
                     getattr(tasks, task).using(owner=owner).enqueue(*args).id
-                    for _ in range(min(at_once, count - len(asked)))
+                    for _ in range(min(batch_size, count - len(ids)))
                 ]
         except (OperationalError, InterfaceError):
-            connection.close()  # the database is away; whether these were committed or not, others are asked for
+            connection.close()  # The database is down. Other jobs replace these, committed or not.
             time.sleep(0.05)
             continue
-        asked += some
+        ids += batch
         time.sleep(0.002)
-    return asked
+    return ids
 
 
-def ask_among(task, innocent, seconds):
-    """A job of one task among so many of `work`, in one transaction; one claim takes all."""
+def enqueue_with_neighbors(task, neighbors, seconds):
+    """Enqueue a job of a task among jobs of `work`, in one transaction, so that one claim takes all."""
     owner = User.objects.get(username="demo")
     with transaction.atomic():
-        some = [tasks.work.using(owner=owner).enqueue(seconds).id for _ in range(innocent // 2)]
-        some.append(getattr(tasks, task).using(owner=owner).enqueue().id)
-        while len(some) <= innocent:
-            some.append(tasks.work.using(owner=owner).enqueue(seconds).id)
-    return some
+        ids = [tasks.work.using(owner=owner).enqueue(seconds).id for _ in range(neighbors // 2)]
+        ids.append(getattr(tasks, task).using(owner=owner).enqueue().id)
+        while len(ids) <= neighbors:
+            ids.append(tasks.work.using(owner=owner).enqueue(seconds).id)
+    return ids
 
 
-def ask_for_later(seconds, count):
-    """Jobs that are due in a while, by the clock of this process."""
+def enqueue_for_later(seconds, count):
+    """Enqueue jobs that are due in some seconds, by the clock of this process."""
     owner = User.objects.get(username="demo")
-    when = timezone.now() + timedelta(seconds=seconds)
-    return [tasks.work.using(owner=owner, run_after=when).enqueue(0).id for _ in range(count)]
+    run_after = timezone.now() + timedelta(seconds=seconds)
+    return [tasks.work.using(owner=owner, run_after=run_after).enqueue(0).id for _ in range(count)]
 
 
-def ask_mixed(users, each, kinds):
-    """For each user so many jobs with a number, of the kind that `kinds` names for it (noop unless it does)."""
-    for nth in range(users):
-        owner = User.objects.get_or_create(username=f"mixed{nth}")[0]
+def enqueue_mixed(users, each, kinds):
+    """Enqueue `each` numbered jobs for each user. `kinds` maps numbers to tasks other than noop."""
+    for index in range(users):
+        owner = User.objects.get_or_create(username=f"mixed{index}")[0]
         for start in range(0, each, 50):
             with transaction.atomic():
                 for number in range(start, min(start + 50, each)):
-                    name = kinds.get(str(nth * each + number), "noop")
-                    getattr(tasks, name).using(owner=owner).enqueue(nth * each + number)
+                    name = kinds.get(str(index * each + number), "noop")
+                    getattr(tasks, name).using(owner=owner).enqueue(index * each + number)
             time.sleep(0.002)
 
 
 def cancel_running(task, by_owner):
-    """Cancel what runs of a task; return how many are still to be cancelled."""
+    """Cancel the running jobs of a task; return the number of its active jobs."""
     active = Job.objects.filter(task_path__endswith=f".{task}", state__in=["queued", "running"])
     for job in active.filter(state="running", cancel_requested_at=None):
         manual.cancel([job.pk], by=job.user_id if by_owner else None)
     return active.count()
 
 
-ACTIONS = (ask, ask_among, ask_for_later, ask_mixed, cancel_running)
+ACTIONS = (enqueue_jobs, enqueue_with_neighbors, enqueue_for_later, enqueue_mixed, cancel_running)

@@ -1,4 +1,4 @@
-"""The site's URLs, and one where a request writes as views do: it looks, and then it writes."""
+"""The site's URLs, and a view that reads and then writes, as views do."""
 
 import uuid
 
@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from asyncsite.urls import urlpatterns as site
+from asyncsite.urls import urlpatterns as site_urlpatterns
 
 User = get_user_model()
 
@@ -22,4 +22,4 @@ def write(request):
     return HttpResponse("written")
 
 
-urlpatterns = [*site, path("write/", write)]
+urlpatterns = [*site_urlpatterns, path("write/", write)]

@@ -1,4 +1,4 @@
-"""An app of a host that does to the worker whatever such code can: at the place, and in the way, that a job names."""
+"""An app whose signal receivers misbehave, in the place and in the way that a job names."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ import time
 from django.apps import AppConfig
 from django.db import connection, transaction
 
-#: Seconds, longer than a receiver may take inside the transaction.
-LONG = 6.5
+#: Longer than a receiver may take inside the transaction.
+SLOW_SECONDS = 6.5
 
 
 class Hostile(AppConfig):
@@ -22,8 +22,8 @@ class Hostile(AppConfig):
             (notification_recording, recording),
             (notification_recorded, recorded),
             (job_finished, finished),
-            (task_started, task_began),
-            (task_finished, task_ended),
+            (task_started, on_task_started),
+            (task_finished, on_task_finished),
         ):
             signal.connect(receiver, weak=False)
 
@@ -42,18 +42,18 @@ def finished(job, **_):
     misbehave_at("finished", job.title)
 
 
-def task_began(task_result, **_):
+def on_task_started(task_result, **_):
     misbehave_at("task_started", " ".join(map(str, task_result.args)))
 
 
-def task_ended(task_result, **_):
+def on_task_finished(task_result, **_):
     misbehave_at("task_finished", " ".join(map(str, task_result.args)))
 
 
-def misbehave_at(place, words):
-    """Do it if these words, "place way", name this place."""
-    named, _, way = words.partition(" ")
-    if named == place:
+def misbehave_at(place, target):
+    """Misbehave if `target`, "place way", names this place."""
+    target_place, _, way = target.partition(" ")
+    if target_place == place:
         WAYS[way]()
 
 
@@ -73,7 +73,7 @@ def raise_system_exit():
     raise SystemExit(3)
 
 
-def raise_cancelled():
+def raise_cancelled_error():
     raise asyncio.CancelledError
 
 
@@ -109,14 +109,14 @@ def end_session():
 
 
 def take_long():
-    time.sleep(LONG)
+    time.sleep(SLOW_SECONDS)
 
 
 def take_long_in_sql():
     if connection.vendor != "postgresql":
         return take_long()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(%s)", [LONG])
+        cursor.execute("SELECT pg_sleep(%s)", [SLOW_SECONDS])
 
 
 WAYS = {
@@ -126,7 +126,7 @@ WAYS = {
         raise_base_exception,
         raise_keyboard_interrupt,
         raise_system_exit,
-        raise_cancelled,
+        raise_cancelled_error,
         leave_atomic_open,
         roll_back,
         begin,
@@ -137,9 +137,9 @@ WAYS = {
         take_long_in_sql,
     )
 }
-#: Where every way can be tried.
+#: Places where every way is tested.
 SIGNALS = ("recording", "hook", "recorded", "finished", "task_started", "task_finished")
-#: Where only raising does anything but block the event loop.
+#: Places where the other ways would only block the event loop.
 FUNCTIONS = ("notify", "retry_after", "tell_owner")
-RAISES = tuple(way for way in WAYS if way.startswith("raise_"))
-SLOW = ("take_long", "take_long_in_sql")
+RAISING_WAYS = tuple(way for way in WAYS if way.startswith("raise_"))
+SLOW_WAYS = ("take_long", "take_long_in_sql")

@@ -1,4 +1,4 @@
-"""Settings of workers in a host whose own code is hostile."""
+"""Settings of workers in a project with hostile code."""
 
 from tests.faults.support.engine_settings import *  # noqa: F403
 from tests.faults.support.engine_settings import INSTALLED_APPS

@@ -1,4 +1,4 @@
-"""Rings that meet a fate: the file FAULT_RINGS says "lost" or "doubled", or nothing. For every process of a site."""
+"""Lost and duplicate rings in every process of a site: the file FAULT_RINGS contains "lost", "doubled" or nothing."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ class Rings(AppConfig):
     def ready(self):
         from notifications.realtime import doorbell
 
-        fate = Path(os.environ["FAULT_RINGS"])
-        really = doorbell.listen
+        fault = Path(os.environ["FAULT_RINGS"])
+        original = doorbell.listen
 
         def listen(callback):
-            def heard(users, queue):
-                for _ in range({"lost": 0, "doubled": 2}.get(fate.read_text(), 1)):
+            def receive(users, queue):
+                for _ in range({"lost": 0, "doubled": 2}.get(fault.read_text(), 1)):
                     callback(users, queue)
 
-            return really(heard)
+            return original(receive)
 
         doorbell.listen = listen

@@ -1,4 +1,4 @@
-"""Resources that run out at the n-th call, and are there again once `end()` was called."""
+"""Resources that run out at the n-th call, until `end()` is called."""
 
 import threading
 
@@ -9,9 +9,9 @@ DatabaseWrapper = type(connection._connections[connection._alias])
 
 
 class Scarcity:
-    """Stands in for a function: from its n-th call on it raises an error, until `end()`.
+    """Replace a function by one that raises an error from its n-th call until `end()`.
 
-    ``counts(*args, **kwargs)`` says which calls are counted, and may fail.
+    ``counts(*args, **kwargs)`` returns whether a call is counted and may fail.
     """
 
     def __init__(self, function, error, *, nth=1, counts=lambda *args, **kwargs: True):
@@ -20,14 +20,14 @@ class Scarcity:
         self.nth = nth
         self.counts = counts
         self.calls = self.failures = 0
-        self.ended = False
+        self.has_ended = False
         self._lock = threading.Lock()
 
     def end(self):
-        self.ended = True
+        self.has_ended = True
 
     def __call__(self, *args, **kwargs):
-        if not self.ended and self.counts(*args, **kwargs):
+        if not self.has_ended and self.counts(*args, **kwargs):
             with self._lock:
                 self.calls += 1
                 fails = self.calls >= self.nth
@@ -40,8 +40,8 @@ class Scarcity:
         return self if instance is None else lambda *args, **kwargs: self(instance, *args, **kwargs)
 
 
-def no_threads(monkeypatch, *, nth=1, prefix="notifications"):
-    """Let the process have no more threads whose names begin with ``prefix``, from the n-th start on."""
+def fail_thread_starts(monkeypatch, *, nth=1, prefix="notifications"):
+    """Let threads whose names begin with ``prefix`` fail to start, from the n-th start on."""
     scarcity = Scarcity(
         threading.Thread.start,
         lambda: RuntimeError("can't start new thread"),
@@ -52,12 +52,12 @@ def no_threads(monkeypatch, *, nth=1, prefix="notifications"):
     return scarcity
 
 
-def failing_statements(monkeypatch, error, *, nth=1):
+def fail_statements(monkeypatch, error, *, nth=1):
     """Let statements of the app's threads fail before they are executed, from the n-th on.
 
-    What the test itself asks, on threads without the app's names, is not counted.
+    Statements of the test itself, on threads with other names, are not counted.
     """
-    scarcity = Scarcity(lambda: None, error, nth=nth, counts=lambda: is_our_thread())
+    scarcity = Scarcity(lambda: None, error, nth=nth, counts=lambda: is_app_thread())
 
     def wrapper(execute, sql, params, many, context):
         scarcity()
@@ -74,35 +74,35 @@ def failing_statements(monkeypatch, error, *, nth=1):
     return scarcity
 
 
-def failing_connections(monkeypatch, error, *, nth=1):
-    """Let new connections to the database fail as its driver does, from the n-th on that the app's threads make."""
+def fail_connections(monkeypatch, error, *, nth=1):
+    """Let new database connections of the app's threads fail with the driver's error, from the n-th on."""
     scarcity = Scarcity(
-        DatabaseWrapper.get_new_connection, error, nth=nth, counts=lambda *args: is_our_thread()
+        DatabaseWrapper.get_new_connection, error, nth=nth, counts=lambda *args: is_app_thread()
     )
     monkeypatch.setattr(DatabaseWrapper, "get_new_connection", scarcity)
     return scarcity
 
 
-def is_our_thread():
+def is_app_thread():
     return threading.current_thread().name.startswith("notifications")
 
 
-def full_disk():
+def full_disk_error():
     return OperationalError("database or disk is full")
 
 
-def no_memory():
+def memory_error():
     return MemoryError()
 
 
-def no_file():
+def no_file_error():
     return connection.Database.OperationalError("unable to open database file: Too many open files")
 
 
-def full_pool():
-    """What Django's own pool of connections raises when nobody gives one back in time."""
+def full_pool_error():
+    """Return the error of Django's connection pool when no connection is returned in time."""
     if connection.vendor != "postgresql":
-        return no_file()
+        return no_file_error()
     from psycopg_pool import PoolTimeout
 
     return PoolTimeout("couldn't get a connection after 10.00 sec")

@@ -1,4 +1,4 @@
-"""Tasks that write down what they do, in a file to which lines are only ever added."""
+"""Tasks that append a line to a file when they start and when they are done."""
 
 import asyncio
 import os
@@ -13,66 +13,66 @@ GATES = os.environ.get("FAULT_GATES", "")
 
 @task(takes_context=True)
 async def work(context, seconds):
-    note(context, "began")
+    write_effect(context, "started")
     await asyncio.sleep(seconds)
-    note(context, "done")
+    write_effect(context, "done")
     return os.getpid()
 
 
 @task(takes_context=True)
 def work_sync(context, seconds):
-    note(context, "began")
+    write_effect(context, "started")
     time.sleep(seconds)
-    note(context, "done")
+    write_effect(context, "done")
     return os.getpid()
 
 
 @task(takes_context=True)
 @policy(notify=False)
 async def follow_up(context, notification):
-    note(context, "began")
-    note(context, "done")
+    write_effect(context, "started")
+    write_effect(context, "done")
     return notification
 
 
 @task(takes_context=True)
-async def hold(context):
-    """Go on when the gate of this process, or of all, is opened; say at both ends who this is."""
-    note(context, "began")
-    say_who()
-    while not is_open():  # noqa: ASYNC110 (a test in another process makes the file)
+async def wait_for_gate(context):
+    """Wait until the gate of this process, or of all, is open; report the pid before and after."""
+    write_effect(context, "started")
+    report_pid()
+    while not is_gate_open():  # noqa: ASYNC110  # The test, in another process, creates the file.
         await asyncio.sleep(0.02)
-    say_who()
-    note(context, "done")
+    report_pid()
+    write_effect(context, "done")
     return os.getpid()
 
 
 @task(takes_context=True)
-def hold_sync(context):
-    """Like `hold`, and not done at once: it is there still when its worker looks which jobs it has lost."""
-    note(context, "began")
-    say_who()
-    while not is_open():
+def wait_for_gate_sync(context):
+    """Wait for the gate, then run on until the worker has checked which jobs it has lost."""
+    write_effect(context, "started")
+    report_pid()
+    while not is_gate_open():
         time.sleep(0.02)
-    say_who()
+    report_pid()
     time.sleep(0.1)
-    note(context, "done")
+    write_effect(context, "done")
     return os.getpid()
 
 
 @task(takes_context=True)
 async def end_process(context):
-    """End the process at once, as the OOM killer does."""
-    note(context, "began")
+    """End the process at once, like the OOM killer."""
+    write_effect(context, "started")
     os._exit(1)
 
 
 @task(takes_context=True)
 def end_process_sync(context):
-    """End the process by a segmentation fault, as an extension module does."""
-    note(context, "began")
+    """End the process with a segmentation fault, like a faulty extension module."""
+    write_effect(context, "started")
     os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(NEVER)
+    time.sleep(FOREVER_SECONDS)
 
 
 @task
@@ -88,12 +88,12 @@ async def fail(number):
 @task
 @policy(timeout=0.2)
 async def time_out(number):
-    await asyncio.sleep(NEVER)
+    await asyncio.sleep(FOREVER_SECONDS)
 
 
 @task
 async def wait_to_be_cancelled(number):
-    await asyncio.sleep(NEVER)
+    await asyncio.sleep(FOREVER_SECONDS)
 
 
 @task(takes_context=True)
@@ -103,52 +103,52 @@ def wait_to_be_cancelled_sync(context, number):
         time.sleep(0.01)
 
 
-def choose_words(done):
+def build_notification(done):
     misbehave_at("notify", done.title)
     return {"body": "Well done."}
 
 
 class HostileError(Exception):
-    """Misbehaves when it is asked how long to pause, or what its owner is told."""
+    """An error whose attributes misbehave when the app reads them."""
 
     def __init__(self, place, way):
         super().__init__()
-        self.words = f"{place} {way}"
+        self.target = f"{place} {way}"
 
     @property
     def retry_after(self):
-        misbehave_at("retry_after", self.words)
+        misbehave_at("retry_after", self.target)
 
     @property
     def tell_owner(self):
-        misbehave_at("tell_owner", self.words)
+        misbehave_at("tell_owner", self.target)
 
 
 @task(takes_context=True)
-@policy(title="{place} {way}", notify=choose_words, retry_on=(HostileError,), max_attempts=2)
+@policy(title="{place} {way}", notify=build_notification, retry_on=(HostileError,), max_attempts=2)
 async def misbehave(context, place, way):
-    """Have the host's code misbehave at a place; the attempts that fail do so because of what they raise."""
-    note(context, "began")
+    """Make the project's code misbehave at a place. Attempts fail only by the errors that they raise."""
+    write_effect(context, "started")
     if place == "tell_owner" or (place == "retry_after" and context.attempt == 1):
         raise HostileError(place, way)
     return place
 
 
-NEVER = 600
+FOREVER_SECONDS = 600
 
 
-def say_who():
+def report_pid():
     progress(1, 2, str(os.getpid()))
 
 
-def is_open():
+def is_gate_open():
     return any(os.path.exists(os.path.join(GATES, gate)) for gate in ("all", str(os.getpid())))
 
 
-def note(context, word):
-    line = f"{context.task_result.id} {context.attempt} {os.getpid()} {word}\n"
+def write_effect(context, event):
+    line = f"{context.task_result.id} {context.attempt} {os.getpid()} {event}\n"
     file = os.open(os.environ["FAULT_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(file, line.encode())  # one write: lines of several processes do not mix
+        os.write(file, line.encode())  # One write, so that lines of several processes do not mix.
     finally:
         os.close(file)

@@ -1,4 +1,4 @@
-"""How long other clients wait while one attacks: 100 sockets of which one is asked every 20 ms, and new clients."""
+"""Measure how long other clients wait during an attack: 100 sockets, one pinged every 20 ms, and new clients."""
 
 import asyncio
 import json
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-SOCKETS = 100
-PROBE_SECONDS = 0.02
-NEW_CLIENT_SECONDS = 0.1
+SOCKET_COUNT = 100
+PING_INTERVAL_SECONDS = 0.02
+NEW_CLIENT_INTERVAL_SECONDS = 0.1
 
 
 @dataclass
 class Waits:
-    """Seconds that each answer took."""
+    """Seconds until each response."""
 
     beats: list = field(default_factory=list)
     new_clients: list = field(default_factory=list)
@@ -26,21 +26,21 @@ class Waits:
         return max([*self.beats, *self.new_clients], default=0.0)
 
 
-class Crowd:
-    """Sockets that are followed in a thread of their own; `waits(attack)` says how long they waited meanwhile."""
+class Bystanders:
+    """Clients in their own thread; `measure(attack)` returns how long they waited during it."""
 
     def __init__(self, site, session):
         self.site, self.session = site, session
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.sockets = deque()  # those that wait for no answer
+        self.sockets = deque()  # Those without a pending ping.
         self.run(self._open())
 
     def run(self, coroutine, timeout=60):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
-    def waits(self, attack, *arguments):
+    def measure(self, attack, *arguments):
         """Run an attack in this thread, and return how long others waited until shortly after its end."""
         ended = threading.Event()
         probing = asyncio.run_coroutine_threadsafe(self._probe(ended), self.loop)
@@ -60,12 +60,12 @@ class Crowd:
         self.http = aiohttp.ClientSession(
             cookies={"sessionid": self.session}, connector=aiohttp.TCPConnector(limit=0, force_close=True)
         )
-        for _ in range(SOCKETS):
+        for _ in range(SOCKET_COUNT):
             socket = await self.http.ws_connect(
                 f"{self.site.url}/ws/notifications/", headers={"Origin": self.site.url}
             )
             await socket.send_str('{"op":"hello","epoch":null,"seq":null}')
-            await self._until(socket, "sync")
+            await self._wait_for(socket, "sync")
             self.sockets.append(socket)
 
     async def _close(self):
@@ -75,33 +75,33 @@ class Crowd:
 
     async def _probe(self, ended):
         waits = Waits()
-        asking, last_new = [], 0.0
+        tasks, last_new = [], 0.0
         while not ended.is_set():
             now = time.monotonic()
             if self.sockets:
-                asking.append(asyncio.create_task(self._beat(self.sockets.popleft(), waits.beats)))
-            if now - last_new >= NEW_CLIENT_SECONDS:
+                tasks.append(asyncio.create_task(self._beat(self.sockets.popleft(), waits.beats)))
+            if now - last_new >= NEW_CLIENT_INTERVAL_SECONDS:
                 last_new = now
-                asking.append(asyncio.create_task(self._come(waits.new_clients)))
-            await asyncio.sleep(PROBE_SECONDS)
-        await asyncio.gather(*asking)
+                tasks.append(asyncio.create_task(self._connect_new_client(waits.new_clients)))
+            await asyncio.sleep(PING_INTERVAL_SECONDS)
+        await asyncio.gather(*tasks)
         return waits
 
     async def _beat(self, socket, waits):
-        begun = time.monotonic()
+        started = time.monotonic()
         await socket.send_str('{"op":"ping"}')
-        await self._until(socket, "beat")
-        waits.append(time.monotonic() - begun)
+        await self._wait_for(socket, "beat")
+        waits.append(time.monotonic() - started)
         self.sockets.append(socket)
 
-    async def _come(self, waits):
-        """A new client, answered on the event loop, without Django."""
-        begun = time.monotonic()
+    async def _connect_new_client(self, waits):
+        """Send a request of a new client, to a view on the event loop without Django."""
+        started = time.monotonic()
         async with self.http.get(f"{self.site.url}/upstream/ok") as response:
             await response.read()
-        waits.append(time.monotonic() - begun)
+        waits.append(time.monotonic() - started)
 
-    async def _until(self, socket, op):
+    async def _wait_for(self, socket, op):
         while True:
             frame = json.loads(await socket.receive_str(timeout=100))
             if frame.get("ack"):

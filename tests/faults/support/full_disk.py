@@ -1,17 +1,17 @@
-"""A SQLite database that may have no page more while the file FAULT_FULL is there: no room, without a small disk."""
+"""A SQLite database that cannot grow while the file FAULT_FULL exists, as on a full disk."""
 
 import os
 from functools import partial
 
 from django.apps import AppConfig
 
-#: What SQLite allows unless told.
-MOST = 2**32 - 2
+#: The default of SQLite.
+MAX_PAGES = 2**32 - 2
 
 
-class Pages(AppConfig):
-    name = "tests.faults.support.pages"
-    label = "fault_pages"
+class FullDisk(AppConfig):
+    name = "tests.faults.support.full_disk"
+    label = "fault_full_disk"
 
     def ready(self):
         from django.db.backends.signals import connection_created
@@ -23,8 +23,10 @@ class Pages(AppConfig):
 
 
 def limit(full, execute, sql, params, many, context):
-    """Run a statement on a connection whose bound is the size that the file has, or none."""
+    """Run a statement on a connection whose database may not grow while the file exists."""
     raw = context["connection"].connection
     if raw is not None:
-        raw.execute(f"PRAGMA max_page_count = {1 if os.path.exists(full) else MOST}")  # never below its size
+        raw.execute(
+            f"PRAGMA max_page_count = {1 if os.path.exists(full) else MAX_PAGES}"
+        )  # SQLite never sets it below the current size.
     return execute(sql, params, many, context)
