@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, connections
 
 from notifications.db.threads import MAX_THREADS_PER_SLOT, DaemonExecutor, NoThread
-from tests.faults.support.scarcity import no_threads
+from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
 
@@ -73,7 +73,7 @@ def test_threads_are_replaced_so_often_and_no_more(executor):
 def test_a_call_whose_submit_raised_never_runs(executor, monkeypatch):
     """The process has no thread to spare; when it has again, calls are run, but not those that were refused."""
     ran = []
-    scarcity = no_threads(monkeypatch, prefix="under-test")
+    scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
     for number in range(3):
         with pytest.raises(NoThread, match="can't start new thread"):
             executor.submit(ran.append, number)
@@ -90,7 +90,7 @@ def test_calls_wait_for_a_busy_thread_while_no_other_can_be_started(executor, mo
     """The second thread is started with the first call that finds it possible."""
     gate = threading.Event()
     first = executor.submit(gate.wait, 30)
-    scarcity = no_threads(monkeypatch, prefix="under-test")
+    scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
     second = executor.submit(int)
     assert not second.done()
     scarcity.end()
@@ -106,7 +106,7 @@ def test_the_thread_of_a_waiting_call_is_not_replaced(executor, monkeypatch):
     futures = [executor.submit(gate.wait, 30) for _ in range(2)]
     wait_until(lambda: all(future.running() for future in futures), what="both to run")
     waiting = executor.submit(int)
-    scarcity = no_threads(monkeypatch, prefix="under-test")
+    scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
     with executor.lend_thread(futures[0]):
         assert not waiting.done()
         scarcity.end()
@@ -123,7 +123,7 @@ def test_calls_in_line_fail_when_the_last_thread_cannot_be_replaced(monkeypatch)
     hanging = executor.submit(gate.wait, 30)
     wait_until(hanging.running, what="the call to run")
     waiting = executor.submit(int)
-    scarcity = no_threads(monkeypatch, prefix="under-test")
+    scarcity = fail_thread_starts(monkeypatch, prefix="under-test")
     assert executor.write_off(hanging)
     assert isinstance(waiting.exception(60), NoThread)
     scarcity.end()

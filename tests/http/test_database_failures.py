@@ -7,8 +7,8 @@ from django.test import Client
 
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.faults.support.deaths import lose_the_answer
-from tests.faults.test_disk_full import disk, fill  # noqa: F401 (a fixture)
+from tests.faults.support.statement_faults import lose_commit_response
+from tests.faults.test_disk_full import disk, fill_disk  # noqa: F401 (a fixture)
 from tests.http.conftest import BROWSER, assert_problem
 from tests.http.test_idempotency import assert_replay, count_rows, post
 
@@ -38,7 +38,7 @@ def other_database():
 @pytest.mark.parametrize("path", ["/plain/", "/async/"])
 def test_commit_without_an_answer(path, user_client):
     """The job is stored and runs. A repeated request finds it by the key."""
-    lose_the_answer(connection)
+    lose_commit_response(connection)
     assert_unavailable(post(user_client, path))
     assert count_rows() == (1, 1)
     again = post(user_client, path)
@@ -49,7 +49,7 @@ def test_commit_without_an_answer(path, user_client):
 def test_commit_of_the_project_without_an_answer(user_client, monkeypatch):
     """The COMMIT is the project's, and so is the 500. A repeated request finds the job by the key."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    lose_the_answer(connection)
+    lose_commit_response(connection)
     assert post(user_client).status_code == 500
     assert count_rows() == (1, 1)
     assert post(user_client)["Idempotency-Replayed"] == "true"
@@ -66,7 +66,7 @@ def test_disk_full(user_client, disk, other_database):  # noqa: F811
     there = post(user_client, key={}).json()
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or there is room in its log
-    filler = fill(disk)
+    filler = fill_disk(disk)
     for path in ("/plain/", "/async/"):
         assert_unavailable(post(user_client, path))
     assert user_client.get(there["links"]["self"]).json()["id"] == there["id"]

@@ -8,7 +8,7 @@ from django.db import connection, connections
 
 from notifications.db.threads import NoThread
 from notifications.realtime.pool import Pool
-from tests.faults.support.scarcity import no_threads
+from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
 
@@ -40,7 +40,7 @@ async def test_calls_run_side_by_side_up_to_the_size(pool):
 async def test_a_call_without_a_thread_fails_and_never_runs(pool, monkeypatch):
     """The error is in the future, so that whoever counts on its end hears of it."""
     ran = []
-    scarcity = no_threads(monkeypatch)
+    scarcity = fail_thread_starts(monkeypatch)
     future = pool.run(ran.append, "refused")
     with pytest.raises(NoThread, match="can't start new thread"):
         await future
