@@ -1,4 +1,4 @@
-"""Jobs and notifications for staff: to be looked at, never edited or deleted by hand."""
+"""The admin of jobs and notifications, which staff can view but neither edit nor delete."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
 
 
-class ReadOnly:
-    """Rows that only the app writes, read from where it writes them: a replica may be late."""
+class ReadOnlyMixin:
+    """Makes an admin read-only. Reads the database that the app writes, because a replica may lag."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).using(database())  # type: ignore[misc]
@@ -42,30 +42,30 @@ class ReadOnly:
         return False
 
 
-class Owned(ReadOnly):
-    """Rows of people, who may be in another database: they are never joined, and read from where they are."""
+class OwnedMixin(ReadOnlyMixin):
+    """Reads the users of the rows separately, because they may be in another database, which cannot be joined."""
 
-    list_select_related = ()  # False would join what stands in list_display
+    list_select_related = ()  # False would join the foreign keys in list_display
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)  # type: ignore[misc]
-        _find_owners(changelist.result_list)
+        _set_users(changelist.result_list)
         return changelist
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
-        _find_owners([row] if row else [])
+        _set_users([row] if row else [])
         return row
 
 
-def _find_owners(rows: Iterable[Any]) -> None:
-    people = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
+def _set_users(rows: Iterable[Any]) -> None:
+    users = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
     for row in rows:
-        row._meta.get_field("user").set_cached_value(row, people.get(row.user_id))
+        row._meta.get_field("user").set_cached_value(row, users.get(row.user_id))
 
 
-def says_when_busy(action: Callable[..., None]) -> Callable[..., None]:
-    """Let an action say that the database is away, or busy, instead of an error page."""
+def reports_database_errors(action: Callable[..., None]) -> Callable[..., None]:
+    """Decorate an action to show a message, instead of an error page, when the database is unavailable or busy."""
 
     @wraps(action)
     def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -73,13 +73,15 @@ def says_when_busy(action: Callable[..., None]) -> Callable[..., None]:
             action(self, request, queryset)
         except (OperationalError, InterfaceError) as exc:
             log_database_error(exc)
-            words = _("The database cannot take this now. Some may be done already: look, and try again.")
-            self.message_user(request, words, messages.ERROR)
+            text = _(
+                "The database is unavailable. Some jobs may be changed already. Check them and try again."
+            )
+            self.message_user(request, text, messages.ERROR)
 
     return wrapped
 
 
-class AttemptInline(ReadOnly, admin.TabularInline):
+class AttemptInline(ReadOnlyMixin, admin.TabularInline):
     model = Attempt
     fields = ("number", "started_at", "ended_at", "outcome", "exception_class_path", "trace")
     readonly_fields = ("trace",)
@@ -93,7 +95,7 @@ class AttemptInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(Job)
-class JobAdmin(Owned, admin.ModelAdmin):
+class JobAdmin(OwnedMixin, admin.ModelAdmin):
     list_display = (
         "title",
         "user",
@@ -113,7 +115,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
         (
-            _("Asked"),
+            _("Call"),
             {"fields": ("task_path", "arguments", "queue_name", "priority", "run_after", "backend", "id")},
         ),
         (
@@ -123,15 +125,15 @@ class JobAdmin(Owned, admin.ModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        in_vain = unserved_jobs().filter(pk=OuterRef("pk"))
-        return super().get_queryset(request).annotate(waits_in_vain=Exists(in_vain))
+        unserved = unserved_jobs().filter(pk=OuterRef("pk"))
+        return super().get_queryset(request).annotate(is_unserved=Exists(unserved))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may cancel jobs and have them tried again: the permission to change them."""
+        """Return whether the user may cancel and retry jobs, by the permission to change them."""
         return request.user.has_perm("notifications.change_job")
 
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
-    @says_when_busy
+    @reports_database_errors
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         active = queryset.filter(state__in=manual.ACTIVE_STATES)
         became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
@@ -139,19 +141,21 @@ class JobAdmin(Owned, admin.ModelAdmin):
         cancelled = sum(what == "cancelled" for what in became.values())
         asked = len(became) - cancelled
         if cancelled:
-            words = ngettext("%(count)d job was cancelled.", "%(count)d jobs were cancelled.", cancelled)
-            self.message_user(request, words % {"count": cancelled}, messages.SUCCESS)
+            text = ngettext("%(count)d job was cancelled.", "%(count)d jobs were cancelled.", cancelled)
+            self.message_user(request, text % {"count": cancelled}, messages.SUCCESS)
         if asked:
-            words = ngettext(
-                "%(count)d running job is asked to end.", "%(count)d running jobs are asked to end.", asked
+            text = ngettext(
+                "Requested cancellation of %(count)d running job.",
+                "Requested cancellation of %(count)d running jobs.",
+                asked,
             )
-            self.message_user(request, words % {"count": asked}, messages.SUCCESS)
+            self.message_user(request, text % {"count": asked}, messages.SUCCESS)
         if not became:
-            words = _("None of these jobs is queued or running, so none was cancelled.")
-            self.message_user(request, words, messages.WARNING)
+            text = _("No job was cancelled, because none of them is queued or running.")
+            self.message_user(request, text, messages.WARNING)
 
-    @admin.action(description=_("Try selected jobs again"), permissions=["operate"])
-    @says_when_busy
+    @admin.action(description=_("Retry selected jobs"), permissions=["operate"])
+    @reports_database_errors
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         before = list(queryset.filter(state__in=manual.RETRYABLE_STATES).values_list("pk", "fence"))
         try:
@@ -161,17 +165,17 @@ class JobAdmin(Owned, admin.ModelAdmin):
             self.message_user(request, str(exc), messages.ERROR)
         self._log(request, queued, "Queued again.")
         if queued:
-            words = ngettext(
-                "%(count)d job is queued again.", "%(count)d jobs are queued again.", len(queued)
+            text = ngettext(
+                "%(count)d job was queued again.", "%(count)d jobs were queued again.", len(queued)
             )
-            self.message_user(request, words % {"count": len(queued)}, messages.SUCCESS)
+            self.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
         elif not before:
-            words = _("None of these jobs has failed or was cancelled, so none is tried again.")
-            self.message_user(request, words, messages.WARNING)
+            text = _("No job was queued again, because none of them has failed or was cancelled.")
+            self.message_user(request, text, messages.WARNING)
 
-    def _log(self, request: HttpRequest, ids: Iterable[UUID], words: str) -> None:
+    def _log(self, request: HttpRequest, ids: Iterable[UUID], text: str) -> None:
         for job in Job.objects.using(database()).filter(pk__in=list(ids)):
-            self.log_change(request, job, words)
+            self.log_change(request, job, text)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -184,7 +188,7 @@ class JobAdmin(Owned, admin.ModelAdmin):
 
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, job: Job) -> str:
-        return _("waiting for a worker") if job.waits_in_vain else job.get_state_display()  # type: ignore[attr-defined]
+        return _("waiting for a worker") if job.is_unserved else job.get_state_display()  # type: ignore[attr-defined]
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:
@@ -203,25 +207,25 @@ class JobAdmin(Owned, admin.ModelAdmin):
 
     @admin.display(description=_("arguments"))
     def arguments(self, job: Job) -> str:
-        """The shape of the arguments: their values may be anybody's secrets."""
+        """Return the types of the arguments. Their values may be secrets."""
         try:
             args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
         except (ValueError, RecursionError):
-            return _("damaged: they are not JSON")
+            return _("Damaged: not JSON")
         positional = [type(value).__name__ for value in args]
         named = [f"{name}={type(value).__name__}" for name, value in kwargs.items()]
         return f"({', '.join(positional + named)})"
 
 
 def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
-    """Those of these jobs that were queued again since: their fence has been raised."""
+    """Return those of these jobs that were queued again since, so that their fence has been raised."""
     fences = dict(before)
     rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
     return (id for id, fence in rows if fence > fences[id])
 
 
 @admin.register(Notification)
-class NotificationAdmin(Owned, admin.ModelAdmin):
+class NotificationAdmin(OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
     list_filter = ("level", "category", "created_at")
     search_fields = ("=id", "title", "=key")

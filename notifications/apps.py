@@ -1,4 +1,4 @@
-"""The app."""
+"""The configuration of the app."""
 
 import sys
 
@@ -14,7 +14,7 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, receivers  # noqa: F401  (the import registers the checks)
-        from notifications.realtime import doorbell  # noqa: F401  (a process that only writes rings others, too)
+        from notifications.realtime import doorbell  # noqa: F401  (connects it, also in a process that only writes)
 
         receivers.connect()
         if "daphne.http_protocol" in sys.modules:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong without running anything; each with its remedy."""
+"""System checks of settings, URLs, models and the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf
 from notifications.jobs.worker.lease import RENEWALS
 
-#: What the database in DATABASES should have for SQLite; the quick start has the same.
+#: The recommended options of a SQLite database, as in the quick start.
 SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
     '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}'
@@ -25,8 +25,8 @@ SQLITE_OPTIONS = (
 @register("notifications")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E003, E004: keys, types and the lease in ``NOTIFICATIONS``."""
-    told = getattr(settings, "NOTIFICATIONS", {})
-    if not isinstance(told, dict):
+    configured = getattr(settings, "NOTIFICATIONS", {})
+    if not isinstance(configured, dict):
         return [
             Error(
                 "NOTIFICATIONS is not a dict.", hint="Write NOTIFICATIONS = {...}.", id="notifications.E002"
@@ -38,7 +38,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint=f"Known keys: {', '.join(conf.DEFAULTS)}.",
             id="notifications.E002",
         )
-        for key in told
+        for key in configured
         if key not in conf.DEFAULTS
     ]
     for key in conf.DEFAULTS:
@@ -59,7 +59,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E001: another app with the same label has left its tables; ours would meet them."""
+    """E001: the database has the tables of another app with the same label."""
     from django.db import connections
     from django.db.migrations.recorder import MigrationRecorder
 
@@ -68,7 +68,7 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     if database() not in (databases or ()):
         return []
     applied = MigrationRecorder(connections[database()]).applied_migrations()
-    # Beside our own first migration it is a row that somebody forgot, and the tables are ours.
+    # If this app's first migration is recorded too, the row is a leftover and the tables are this app's.
     if ("notifications", "0001_initial") not in applied or ("notifications", "0001_streams") in applied:
         return []
     return [
@@ -83,7 +83,7 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
 
 @register("notifications")
 def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E005: what is written in one transaction must be in one database."""
+    """E005: the models are routed to different databases, but are written in one transaction."""
     aliases = {
         model._meta.label: router.db_for_write(model)
         for model in apps.get_app_config("notifications").get_models()
@@ -93,8 +93,8 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     routed = ", ".join(f"{label} to {alias!r}" for label, alias in sorted(aliases.items()))
     return [
         Error(
-            f"The models of notifications are routed apart: {routed}.",
-            hint="Let DATABASE_ROUTERS send the whole app to one database.",
+            f"The models of notifications are routed to different databases: {routed}.",
+            hint="Route the whole app to one database in DATABASE_ROUTERS.",
             id="notifications.E005",
         )
     ]
@@ -102,16 +102,16 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """I002: the transaction of a request cannot hold what is in another database."""
+    """I002: the transaction of a request does not include the database of the jobs."""
     from notifications.db.transactions import database
 
     if database() == DEFAULT_DB_ALIAS or not settings.DATABASES[DEFAULT_DB_ALIAS].get("ATOMIC_REQUESTS"):
         return []
     return [
         Info(
-            "ATOMIC_REQUESTS is on, and jobs are in a database of their own: they begin before the request's own rows "
-            "are committed, and stay where the request fails.",
-            hint="Put @transaction.non_atomic_requests on views that call accepted(): ask has a transaction in both.",
+            "ATOMIC_REQUESTS is on, but jobs are in another database: they start before the request's own rows are "
+            "committed, and remain if the request fails.",
+            hint="Put @transaction.non_atomic_requests on views that call accepted(): it opens a transaction in both.",
             id="notifications.I002",
         )
     ]
@@ -119,13 +119,13 @@ def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W001: the bell is in the admin only if this app's templates come first."""
+    """W001: the app is after the admin, whose template then has no bell."""
     names = [config.name for config in apps.get_app_configs()]
     if "django.contrib.admin" in names and names.index("notifications") > names.index("django.contrib.admin"):
         return [
             Warning(
-                "notifications stands after django.contrib.admin: the admin has no bell.",
-                hint="Put 'notifications' before 'django.contrib.admin' in INSTALLED_APPS.",
+                "notifications is after django.contrib.admin in INSTALLED_APPS, so the admin has no bell.",
+                hint="Put 'notifications' before 'django.contrib.admin'.",
                 id="notifications.W001",
             )
         ]
@@ -142,7 +142,7 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     except NoReverseMatch:
         return [
             Warning(
-                "The URLs of notifications are not mounted: there is no inbox and no API.",
+                "The URLs of notifications are not mounted, so there is no inbox and no API.",
                 hint='Add path("notifications/", include("notifications.urls")) to the URLs of the project.',
                 id="notifications.W002",
             )
@@ -152,27 +152,27 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: no backend of ours. E006: the limits of its queues."""
+    """W003: TASKS has no backend of this app. E006: the limits of its queues."""
     from django.utils.module_loading import import_string
 
     from notifications.jobs.backend import JobBackend
 
-    ours = {}
+    backends = {}
     for alias, params in getattr(settings, "TASKS", {}).items():
         try:
             if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
-                ours[alias] = params
+                backends[alias] = params
         except (ImportError, TypeError):
             continue
-    if not ours:
+    if not backends:
         return [
             Warning(
-                "No backend in TASKS keeps its jobs here.",
+                "No backend in TASKS stores jobs in this app.",
                 hint='TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}',
                 id="notifications.W003",
             )
         ]
-    return [error for alias, params in ours.items() for error in _check_limits(alias, params)]
+    return [error for alias, params in backends.items() for error in _check_limits(alias, params)]
 
 
 def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -180,8 +180,8 @@ def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
     queues = params.get("QUEUES", ["default"])
     for name, limit in (limits if isinstance(limits, dict) else {"limits": limits}).items():
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            problem = f"limits {name!r} to {limit!r} jobs at once."
-            hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with whole numbers from 1.'
+            problem = f"limits {name!r} to {limit!r} concurrent jobs."
+            hint = 'Write "OPTIONS": {"limits": {"reports": 5}}, with integers of 1 or more.'
         elif queues and name not in queues:
             problem = f"limits the queue {name!r}, which is not among its QUEUES."
             hint = f"Its queues: {', '.join(sorted(queues))}."
@@ -190,17 +190,17 @@ def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
         yield Error(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.E006")
 
 
-@register("notifications", deploy=True)  # else each command prints it; doctor says it too
+@register("notifications", deploy=True)  # not printed by each command; doctor reports it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """I001: with SQLite's default options a transaction of the project may fail while a worker writes."""
+    """I001: with SQLite's default options transactions of the project may fail while a worker writes."""
     from notifications.db.transactions import begins_with_lock, connection
 
     if begins_with_lock(connection()):
         return []
     return [
         Info(
-            "SQLite begins transactions without a lock: one that reads first may fail with 'database is locked' while "
-            "a worker writes.",
+            "SQLite begins transactions without a lock, so one that reads first may fail with 'database is locked' "
+            "while a worker writes.",
             hint=f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
             id="notifications.I001",
         )

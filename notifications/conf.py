@@ -1,4 +1,4 @@
-"""Every setting of the app, read from the one dict ``NOTIFICATIONS`` at call time.
+"""The settings of the app, read from the dict ``NOTIFICATIONS`` when they are used.
 
 >>> from notifications.conf import settings
 >>> settings.LEASE
@@ -34,7 +34,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Settings:
-    """Attribute access to ``NOTIFICATIONS``, with defaults and a clear error for a value of the wrong type."""
+    """The keys of ``NOTIFICATIONS`` as attributes, with defaults.
+
+    Raises ``ImproperlyConfigured`` for a value of the wrong type or range.
+    """
 
     ACTIVE_JOBS_PER_USER: int
     JOBS_PER_MINUTE: int
@@ -52,9 +55,9 @@ class Settings:
 
     @property
     def EMBEDDED_WORKER(self) -> bool:
-        """Whether this server process runs jobs too; unless told, only with ``DEBUG``."""
-        told = _read("EMBEDDED_WORKER")
-        return django_settings.DEBUG if told is None else told
+        """Whether this server process runs jobs too; by default with ``DEBUG`` only."""
+        value = _read("EMBEDDED_WORKER")
+        return django_settings.DEBUG if value is None else value
 
     def __getattr__(self, key: str) -> Any:
         if key not in DEFAULTS:
@@ -65,51 +68,51 @@ class Settings:
 settings = Settings()
 
 
-def _positive(value: float) -> bool:
+def _is_positive(value: float) -> bool:
     return value > 0
 
 
-def _origin(value: Any) -> bool:
+def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+", value) is not None
 
 
-def _port(value: Any) -> bool:
+def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
 
-#: What a value must be, beside its type.
+#: The condition on a value, besides its type, and how an error states it.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "ACTIVE_JOBS_PER_USER": (_positive, "1 or more"),
-    "JOBS_PER_MINUTE": (_positive, "1 or more"),
-    "CONCURRENCY": (_positive, "1 or more"),
+    "ACTIVE_JOBS_PER_USER": (_is_positive, "1 or more"),
+    "JOBS_PER_MINUTE": (_is_positive, "1 or more"),
+    "CONCURRENCY": (_is_positive, "1 or more"),
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),
-    "LEASE": (_positive, "above 0 seconds"),
+    "LEASE": (_is_positive, "above 0 seconds"),
     "MAX_BODY_BYTES": (lambda value: value is None or value > 0, "1 or more, or None"),
     "ORIGINS": (
-        lambda value: all(map(_origin, value)),
+        lambda value: all(map(_is_origin, value)),
         "a list like ['https://example.com'], without a path",
     ),
-    "OUTBOUND_PER_HOST": (_positive, "1 or more"),
-    "OUTBOUND_PORTS": (lambda value: all(map(_port, value)), "a list of port numbers"),
-    "OUTBOUND_TOTAL": (_positive, "1 or more"),
-    "SOCKETS_PER_USER": (_positive, "1 or more"),
+    "OUTBOUND_PER_HOST": (_is_positive, "1 or more"),
+    "OUTBOUND_PORTS": (lambda value: all(map(_is_port, value)), "a list of port numbers"),
+    "OUTBOUND_TOTAL": (_is_positive, "1 or more"),
+    "SOCKETS_PER_USER": (_is_positive, "1 or more"),
 }
 
 
 def _read(key: str) -> Any:
     value = getattr(django_settings, "NOTIFICATIONS", {}).get(key, DEFAULTS[key])
-    expected = _types(key, DEFAULTS[key])
+    expected = _expected_types(key, DEFAULTS[key])
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(kind.__name__ for kind in expected)
         raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be of type {names}.")
     if key in RULES:
-        fits, rule = RULES[key]
-        if not fits(value):
+        is_valid, rule = RULES[key]
+        if not is_valid(value):
             raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {value!r}. It must be {rule}.")
     return value
 
 
-def _types(key: str, default: Any) -> tuple[type, ...]:
+def _expected_types(key: str, default: Any) -> tuple[type, ...]:
     if key == "MAX_BODY_BYTES":
         return (int, type(None))
     if default is None:

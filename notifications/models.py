@@ -1,7 +1,7 @@
-"""The rows. What they mean and who may write them is said in ``docs/explanation/delivery.md``.
+"""The models. ``docs/explanation/delivery.md`` describes what they mean.
 
-No foreign key has a constraint in the database: a host that locks or deletes a user must never stall, or be stalled by,
-the streams of that user. What belongs to a deleted user is purged after the commit.
+No foreign key has a constraint in the database: a host that locks or deletes a user must neither block, nor be blocked
+by, the streams of that user. Rows of a deleted user are purged after the commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _user(**options):
 
 
 class Stream(models.Model):
-    """The ordered sequence of changes for one user, up to ``head``. Locked and changed only by ``streams.py``."""
+    """The ordered sequence of changes for one user, up to ``head``. Only modules of ``streams/`` lock or write it."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,
@@ -39,7 +39,8 @@ class Stream(models.Model):
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)
     guard = models.BigIntegerField(default=0)
-    #: While a whole inbox is marked as read: what was raised above the one and up to the other is left (marking.py).
+    #: While a whole inbox is marked as read, what was raised above the first and up to the second is still to be marked
+    #: (``streams/marking.py``).
     read_after = models.BigIntegerField(null=True, editable=False)
     read_up_to = models.BigIntegerField(null=True, editable=False)
 
@@ -60,7 +61,7 @@ class Stream(models.Model):
 
 
 class Notification(models.Model):
-    """A durable message to one user. ``seq`` NULL: changed, waits for a number."""
+    """A durable message to one user. With ``seq`` NULL it has changed and is not numbered yet."""
 
     class Level(models.TextChoices):
         INFO = "info", _("Info")
@@ -94,8 +95,8 @@ class Notification(models.Model):
             models.Index(
                 fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_n_unnumbered"
             ),
-            # With COALESCE it is the only index for the queries of numbering.py. For plain columns PostgreSQL takes
-            # another index of the user while it has no statistics, and reads a whole inbox for each key.
+            # With COALESCE this is the only index that the queries of streams/numbering.py can use. With plain columns
+            # PostgreSQL uses another index while it has no statistics, and reads a whole inbox for each key.
             models.Index(
                 Coalesce("user", "user"),
                 "key",
@@ -107,7 +108,7 @@ class Notification(models.Model):
                 condition=Q(archived_at__isnull=False),
                 name="notifications_n_archived",
             ),
-            # Each notification is in one of these: see listing.py.
+            # Each notification is in one of these partitions: see streams/listing.py.
             models.Index(
                 fields=["user", "raised"],
                 condition=Q(read_at__isnull=True, archived_at__isnull=True),
@@ -135,9 +136,9 @@ class Notification(models.Model):
 
 
 class Job(models.Model):
-    """One asked-for execution of a task. Its state changes only in ``jobs/transitions/``.
+    """One execution of a task. Only modules of ``jobs/transitions/`` change its state.
 
-    ``seq`` is 0 while the job is active, NULL when it is finished and waits for its number.
+    ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """
 
     class State(models.TextChoices):
@@ -148,7 +149,7 @@ class Job(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
 
     class Lane(models.TextChoices):
-        """What a worker must have free to claim the job: see ``jobs/lanes.py``."""
+        """The kind of slot that a worker needs to claim the job: see ``jobs/claiming/lanes.py``."""
 
         ASYNC = "async", _("Async")
         SYNC = "sync", _("Sync")
@@ -163,7 +164,7 @@ class Job(models.Model):
     kwargs = models.TextField(_("keyword arguments"), default="{}")
     backend = models.CharField(_("backend"), max_length=100)
     queue_name = models.CharField(_("queue"), max_length=100)
-    # The default in the database is for rows that an older version of the app inserts during a rolling deploy.
+    # The default in the database is for rows that a previous version of the app inserts during a rolling deploy.
     lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = MomentField(_("run after"), null=True, blank=True)
@@ -189,7 +190,7 @@ class Job(models.Model):
     concurrency_key = models.CharField(max_length=200, blank=True, default="")
     batch = models.UUIDField(null=True, blank=True)
     cancel_requested_at = MomentField(null=True, blank=True)
-    #: Whether somebody else than the owner asked to cancel it: then the owner is told.
+    #: Whether a user other than the owner requested the cancellation, of which the owner is notified then.
     cancelled_by_other = models.BooleanField(default=False)
     created_at = MomentField(_("created"), editable=False)
     queued_at = MomentField(_("queued"), editable=False)
@@ -221,8 +222,8 @@ class Job(models.Model):
                 condition=Q(state="queued", run_after__isnull=False),
                 name="notifications_job_delayed",
             ),
-            # Of one queue and lane, and of one key in it: what waits in others is not walked. Why each says it
-            # differently: see jobs/due.py.
+            # For claims from one queue and lane, and of one concurrency key in them. The conditions differ so that each
+            # query can name the one index that it uses: see jobs/claiming/.
             models.Index(
                 fields=["queue_name", "lane", "run_after", "-priority", "id"],
                 condition=Q(state__startswith="queued"),
@@ -245,7 +246,7 @@ class Job(models.Model):
                 fields=["batch", "state"], condition=Q(batch__isnull=False), name="notifications_job_batch"
             ),
         ]
-        # A key is free again when it has expired: whoever takes it then, clears it from the older row first.
+        # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [
             models.UniqueConstraint(
                 fields=["user", "idempotency_key"],
@@ -264,12 +265,12 @@ class Job(models.Model):
 
     @property
     def done(self) -> bool:
-        """Whether it is succeeded, failed or cancelled."""
+        """Whether the job has succeeded, failed or been cancelled."""
         return self.state in (self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED)
 
 
 class Attempt(models.Model):
-    """An attempt at a job that did not succeed. The current one lives on the job."""
+    """An attempt at a job that did not succeed. The current attempt is stored on the job."""
 
     class Outcome(models.TextChoices):
         FAILED = "failed", _("Failed")
@@ -296,7 +297,7 @@ class Attempt(models.Model):
 
 
 class Queue(models.Model):
-    """A queue that is paused. One without a row is not."""
+    """A queue that is or was paused. A queue without a row is not paused."""
 
     name = models.CharField(_("queue"), max_length=100, primary_key=True)
     paused_at = MomentField(_("paused"), null=True, blank=True)
@@ -311,7 +312,7 @@ class Queue(models.Model):
 
 
 class Worker(models.Model):
-    """A process that runs jobs, and until when its claims hold."""
+    """A process that runs jobs, and the end of its lease."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
@@ -333,11 +334,11 @@ class Worker(models.Model):
 
 
 class Ring(models.Model):
-    """SQLite only: says which streams have something new, to other processes. User NULL: the job queue."""
+    """SQLite only: a hint to other processes that a stream has changed. With user NULL, the job queue."""
 
     id = models.BigAutoField(primary_key=True)
     user = _user(null=True)
-    #: The process that rang (``ids.process_number``): it has heard it already.
+    #: The process that rang (``ids.process_number``), which does not read its own rings.
     origin = models.BigIntegerField(null=True)
 
     class Meta:
@@ -348,7 +349,7 @@ class Ring(models.Model):
 
 
 class Epoch(models.Model):
-    """One row: the life of all sequences of this database. A restored backup begins a new one."""
+    """The epoch of the database, in one row. It is replaced after a backup is restored."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     value = models.UUIDField()

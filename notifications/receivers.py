@@ -1,4 +1,4 @@
-"""What the app does when the host's own rows change."""
+"""Receivers of Django's signals about users and connections."""
 
 from __future__ import annotations
 
@@ -16,61 +16,62 @@ from notifications import streams
 from notifications.db.transactions import connects_with_autocommit, on_commit
 from notifications.streams import purging
 
-#: Fields of a user that end sessions when they change.
-DECIDES_SESSIONS = {"password", "is_active"}
+#: Fields of a user whose change ends sessions.
+SESSION_FIELDS = {"password", "is_active"}
 
-_REMEMBERED = "_notifications_sessions"
+#: The attribute of a user that holds the values of these fields as they were loaded.
+_LOADED_VALUES = "_notifications_sessions"
 
 
 def connect() -> None:
-    """Listen to signed out, changed and deleted users; called once, when the app is ready."""
+    """Connect the receivers. Called once, when the app is ready."""
     connection_created.connect(_turn_autocommit_on, dispatch_uid="notifications.autocommit")
-    user_logged_out.connect(_signed_out, dispatch_uid="notifications.signed_out")
-    # A host's proxies and children of its user model send signals of their own.
+    user_logged_out.connect(_end_sessions, dispatch_uid="notifications.signed_out")
+    # Proxies and subclasses of the user model send signals of their own.
     for model in apps.get_models():
         if issubclass(model, get_user_model()):
-            post_init.connect(_loaded, sender=model, dispatch_uid="notifications.loaded")
-            post_save.connect(_changed, sender=model, dispatch_uid="notifications.changed")
-            post_delete.connect(_purge, sender=model, dispatch_uid="notifications.purge")
+            post_init.connect(_store_loaded_values, sender=model, dispatch_uid="notifications.loaded")
+            post_save.connect(_end_sessions_on_change, sender=model, dispatch_uid="notifications.changed")
+            post_delete.connect(_purge_user, sender=model, dispatch_uid="notifications.purge")
 
 
 def _turn_autocommit_on(sender: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Threads of the app commit what they write, also in a project with ``AUTOCOMMIT = False``."""
+    """Turn autocommit on for threads of the app in a project with ``AUTOCOMMIT = False``."""
     if not connection.settings_dict["AUTOCOMMIT"] and connects_with_autocommit(connection):
         connection.set_autocommit(True)
 
 
-def _signed_out(sender: Any, user: Any, **kwargs: Any) -> None:
+def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:
     if user is not None:
         streams.raise_guard(user.pk)
 
 
-def _changed(
+def _end_sessions_on_change(
     sender: Any, instance: Any, created: bool, raw: bool = False, update_fields: Any = None, **kwargs: Any
 ) -> None:
-    if update_fields is not None and DECIDES_SESSIONS.isdisjoint(update_fields):
+    if update_fields is not None and SESSION_FIELDS.isdisjoint(update_fields):
         return
-    before, now = instance.__dict__.get(_REMEMBERED), _decides(instance)
-    instance.__dict__[_REMEMBERED] = now
-    # A host may save a user with each request.
+    before, now = instance.__dict__.get(_LOADED_VALUES), _session_values(instance)
+    instance.__dict__[_LOADED_VALUES] = now
+    # Compared, because a host may save the user with each request.
     if not (created or raw) and before != now:
         streams.raise_guard(instance.pk)
 
 
-def _loaded(sender: Any, instance: Any, **kwargs: Any) -> None:
-    instance.__dict__[_REMEMBERED] = _decides(instance)
+def _store_loaded_values(sender: Any, instance: Any, **kwargs: Any) -> None:
+    instance.__dict__[_LOADED_VALUES] = _session_values(instance)
 
 
-def _decides(instance: Any) -> tuple[Any, ...]:
-    """What of a user ends sessions; a field that was not loaded is not saved either."""
-    return tuple(instance.__dict__.get(name) for name in sorted(DECIDES_SESSIONS))
+def _session_values(instance: Any) -> tuple[Any, ...]:
+    """Return the values of ``SESSION_FIELDS``. A deferred field is None: it is not saved either."""
+    return tuple(instance.__dict__.get(name) for name in sorted(SESSION_FIELDS))
 
 
-def _purge(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
-    user = instance.pk  # Django forgets it after the signal
+def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    user = instance.pk  # Django clears it after the signal
 
     def purge() -> None:
         on_commit(lambda: purging.purge(user))
 
-    # After the commit of the users' database first: it may be another one than ours.
+    # First after the commit of the users' database, which may be another one than the app's.
     transaction.on_commit(purge, using=using, robust=True)

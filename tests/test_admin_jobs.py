@@ -57,7 +57,7 @@ def test_cancel(client, staff, ada):
     Job.objects.filter(id=running).update(priority=1)
     claim_rows(uuid7(), 1)
     answer = act(client, "cancel_jobs", queued, running, done)
-    assert said(answer) == ["1 job was cancelled.", "1 running job is asked to end."]
+    assert said(answer) == ["1 job was cancelled.", "Requested cancellation of 1 running job."]
     assert Job.objects.get(id=queued).state == "cancelled"
     assert Job.objects.get(id=running).cancelled_by_other
     assert [str(note.job) for note in Notification.objects.all()] == [queued]
@@ -67,7 +67,7 @@ def test_cancel(client, staff, ada):
         (user.pk, running, "Cancelled."),
     }
     assert said(act(client, "cancel_jobs", done)) == [
-        "None of these jobs is queued or running, so none was cancelled."
+        "No job was cancelled, because none of them is queued or running."
     ]
 
 
@@ -78,7 +78,7 @@ def test_cancelling_inside_the_transaction_of_a_request(client, staff, ada, monk
     done = tasks.noop.using(owner=ada).enqueue().id
     run_jobs()
     queued = tasks.noop.using(owner=ada).enqueue().id
-    assert said(act(client, "cancel_jobs", queued, done)) == ["1 running job is asked to end."]
+    assert said(act(client, "cancel_jobs", queued, done)) == ["Requested cancellation of 1 running job."]
     assert (Job.objects.get(id=queued).state, Job.objects.get(id=done).state) == ("cancelled", "succeeded")
     assert [entry.object_id for entry in LogEntry.objects.all()] == [queued]
 
@@ -104,11 +104,11 @@ def test_retry_by_filter(client, staff, ada):
         {"action": "retry_jobs", "_selected_action": ids[:1], "select_across": "1"},
         follow=True,
     )
-    assert said(answer) == ["3 jobs are queued again."]
+    assert said(answer) == ["3 jobs were queued again."]
     assert {(job.state, job.user_id) for job in Job.objects.filter(pk__in=ids)} == {("queued", ada.pk)}
     assert LogEntry.objects.filter(change_message="Queued again.").count() == 3
     assert said(act(client, "retry_jobs", *ids)) == [
-        "None of these jobs has failed or was cancelled, so none is tried again."
+        "No job was queued again, because none of them has failed or was cancelled."
     ]
 
 
@@ -191,5 +191,5 @@ def test_a_database_that_is_away(client, staff, ada, monkeypatch, action, does):
     answer = act(client, action, id)
     assert answer.status_code == 200
     [words] = said(answer)
-    assert words.startswith("The database cannot take this now.")
+    assert words.startswith("The database is unavailable.")
     assert Job.objects.get().state == "queued"

