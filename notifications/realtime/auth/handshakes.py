@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notifications.realtime.auth.sessions import read_users
-
-if TYPE_CHECKING:
-    from notifications.realtime.pool import Pool
+from notifications.realtime.pool import Pool
 
 MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two queries, so that under load each one resolves many sessions.
