@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.realtime.ringing import ListenerProcess, ring
-from tests.realtime.servers.test_servers import SESSION, hear, open_socket, start
+from tests.realtime.servers.test_servers import SESSION, open_socket, receive_frame, start
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.rings_only import LISTENING
@@ -173,7 +173,7 @@ async def test_layer_that_duplicates_everything(site, redis):
         seqs.append((frame["prev"], frame["seq"]))
     assert seqs == [(0, 1), (1, 2), (2, 3)]
     await socket.send_json({"op": "ping"})
-    await hear(socket, "beat")
+    await receive_frame(socket, "beat")
     await close()
 
 

@@ -199,9 +199,9 @@ class Round:
             socket = Socket(cookie)
             try:
                 await socket.handshake()
-                socket.say("hello")
-                while (frame := await socket.hear())["op"] != "bye":
-                    socket.ack_if_asked(frame)
+                socket.send_frame("hello")
+                while (frame := await socket.receive())["op"] != "bye":
+                    socket.ack_if_requested(frame)
                     for item in frame.get("items", ()):
                         self.received[user.pk].put_nowait(item["title"])
             finally:

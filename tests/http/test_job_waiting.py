@@ -95,7 +95,7 @@ class TestAccepted:
         response = await post(path, **WAIT_20)
         await until_waiting()
         await in_thread(run_jobs)
-        await response.answered()
+        await response.wait_for_response()
         assert_done(response, await response.json())
         assert response.headers["preference-applied"] == "wait=20"
 
@@ -104,27 +104,27 @@ class TestAccepted:
         response = await post(path, Prefer="wait=1")
         await until_waiting()
         await in_thread(Job.objects.update, progress_current=7)
-        await response.answered()
+        await response.wait_for_response()
         job = await response.json()
         assert_accepted(response, job)
         assert job["progress"]["current"] == 7
 
     async def test_done_already(self, path, post):
         """A replay does not wait for a job that is done."""
-        first = await (await post(path, **{"Idempotency-Key": "k"})).answered()
+        first = await (await post(path, **{"Idempotency-Key": "k"})).wait_for_response()
         await in_thread(run_jobs)
-        again = await (await post(path, **{"Idempotency-Key": "k"}, **WAIT_20)).answered()
+        again = await (await post(path, **{"Idempotency-Key": "k"}, **WAIT_20)).wait_for_response()
         job = await again.json()
         assert_done(again, job)
         assert job["id"] == (await first.json())["id"]
         assert again.headers["idempotency-replayed"] == "true"
 
     async def test_a_replay_waits_too(self, path, post):
-        await (await post(path, **{"Idempotency-Key": "k"})).answered()
+        await (await post(path, **{"Idempotency-Key": "k"})).wait_for_response()
         again = await post(path, **{"Idempotency-Key": "k"}, **WAIT_20)
         await until_waiting()
         await in_thread(run_jobs)
-        await again.answered()
+        await again.wait_for_response()
         assert_done(again, await again.json())
         assert again.headers["idempotency-replayed"] == "true"
 
@@ -133,19 +133,19 @@ class TestAccepted:
     )
     async def test_respond_async(self, prefer, path, post):
         """202 immediately, also if ``wait`` is present."""
-        response = await (await post(path, Prefer=prefer)).answered()
+        response = await (await post(path, Prefer=prefer)).wait_for_response()
         assert_accepted(response, await response.json())
         assert response.headers["preference-applied"] == "respond-async"
 
     async def test_browsers_do_not_wait(self, path, post):
         """They are redirected to a page that shows the progress."""
-        response = await (await post(path, **WAIT_20, **BROWSER)).answered()
+        response = await (await post(path, **WAIT_20, **BROWSER)).wait_for_response()
         assert (response.status, "preference-applied" in response.headers) == (303, False)
 
     async def test_too_many_waiting_requests(self, path, post, user):
         """The fifth request gets 202 and does not wait."""
         slots = [wait_slots.acquire_wait_slot(user.pk) for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
-        response = await (await post(path, **WAIT_20)).answered()
+        response = await (await post(path, **WAIT_20)).wait_for_response()
         assert_accepted(response, await response.json())
         assert "preference-applied" not in response.headers
         slots.pop().release()
@@ -153,7 +153,7 @@ class TestAccepted:
         await until_waiting()
         assert wait_slots.acquire_wait_slot(user.pk) is None
         await in_thread(run_jobs)
-        assert (await response.answered()).status == 200
+        assert (await response.wait_for_response()).status == 200
         for slot in slots:
             slot.release()
 
@@ -161,8 +161,8 @@ class TestAccepted:
         """The thread and the slot are released, and the job continues."""
         response = await post(path, **WAIT_20)
         await until_waiting()
-        response.hang_up()
-        await response.is_over()
+        response.disconnect()
+        await response.wait_until_closed()
         assert not wait_slots._slots and not awaited.waits._awaited
         assert response.outgoing.empty()
         await in_thread(run_jobs)
@@ -179,7 +179,7 @@ class TestAccepted:
 
         monkeypatch.setattr(acceptance, "database", raise_error)
         await in_thread(run_jobs)
-        await response.answered()
+        await response.wait_for_response()
         monkeypatch.setattr(acceptance, "database", real)
         assert_accepted(response, await response.json())
 
@@ -190,7 +190,7 @@ class TestAccepted:
         job = await in_thread(Job.objects.get)
         await in_thread(job.delete)
         await in_thread(rows.job, user)  # rings
-        assert_accepted(await response.answered(), await response.json())
+        assert_accepted(await response.wait_for_response(), await response.json())
 
     async def test_waiting_holds_no_connection(self, path, post, monkeypatch):
         """It is closed in the thread that opened it. The thread of an async view ends too."""
@@ -208,7 +208,7 @@ class TestAccepted:
         if path == "/async/":
             await until(lambda: not thread.is_alive())
         await in_thread(run_jobs)
-        assert (await response.answered()).status == 200
+        assert (await response.wait_for_response()).status == 200
 
 
 @pytest.mark.parametrize("path", [*PATHS, "the job"])
@@ -222,7 +222,7 @@ async def test_server_shutdown_ends_waits(path, post, get, user):
     await hub.close_current_hub()
     # Daphne cancels all requests then.
     assert not response.outgoing.empty()
-    assert (await response.answered()).status == (202 if path in PATHS else 200)
+    assert (await response.wait_for_response()).status == (202 if path in PATHS else 200)
     assert (await response.json())["done"] is False
 
 
@@ -235,7 +235,7 @@ async def test_aaccepted_takes_one_thread_hop(post, monkeypatch):
         return sync_to_async(work, *args, **kwargs)
 
     monkeypatch.setattr(acceptance, "sync_to_async", counting_sync_to_async)
-    assert (await (await post("/async/")).answered()).status == 202
+    assert (await (await post("/async/")).wait_for_response()).status == 202
     assert hops == [acceptance._enqueue_or_refuse]
 
 
@@ -270,7 +270,7 @@ class TestJob:
         response = await get(job, **WAIT_20)
         await until_waiting()
         await in_thread(rows.finish, job)
-        data = await (await response.answered()).json()
+        data = await (await response.wait_for_response()).json()
         assert (response.status, data["state"], data["done"]) == (200, "succeeded", True) and data["seq"] > 0
         assert response.headers["preference-applied"] == "wait=20" and "retry-after" not in response.headers
 
@@ -280,32 +280,32 @@ class TestJob:
         response = await get(job, Prefer="wait=1")
         await until_waiting()
         await in_thread(rows.change, job, state="running", progress_current=3)
-        data = await (await response.answered()).json()
+        data = await (await response.wait_for_response()).json()
         assert (response.status, data["state"], data["progress"]["current"]) == (200, "running", 3)
         assert response.headers["retry-after"] == "1"
 
     @pytest.mark.parametrize("known", ["{}", "*", 'W/{}, "other"'])
     async def test_not_modified_after_the_timeout(self, known, get, user):
         job = await in_thread(rows.job, user)
-        tag = (await (await get(job)).answered()).headers["etag"]
+        tag = (await (await get(job)).wait_for_response()).headers["etag"]
         response = await get(job, **{"Prefer": "wait=1", "If-None-Match": known.format(tag)})
-        await response.answered()
-        assert (response.status, await response.whole(), response.headers["etag"]) == (304, b"", tag)
+        await response.wait_for_response()
+        assert (response.status, await response.read_body(), response.headers["etag"]) == (304, b"", tag)
         assert response.headers["preference-applied"] == "wait=1"
 
     async def test_modified(self, get, user):
         job = await in_thread(rows.job, user)
-        tag = (await (await get(job)).answered()).headers["etag"]
+        tag = (await (await get(job)).wait_for_response()).headers["etag"]
         response = await get(job, **WAIT_20, **{"If-None-Match": tag})
         await until_waiting()
         await in_thread(rows.finish, job)
-        assert (await response.answered()).status == 200
+        assert (await response.wait_for_response()).status == 200
         assert response.headers["etag"] != tag
 
     async def test_done_already(self, get, user):
         job = await in_thread(rows.job, user)
         await in_thread(rows.finish, job)
-        response = await (await get(job, **WAIT_20)).answered()
+        response = await (await get(job, **WAIT_20)).wait_for_response()
         assert (response.status, (await response.json())["done"]) == (200, True)
 
     async def test_too_many_waiting_requests(self, get, user):
@@ -313,23 +313,23 @@ class TestJob:
         job = await in_thread(rows.job, user)
         four = [await get(job, **WAIT_20) for _ in range(4)]
         await until_waiting(4)
-        refused = await (await get(job, **WAIT_20)).answered()
+        refused = await (await get(job, **WAIT_20)).wait_for_response()
         assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
         assert int(refused.headers["retry-after"]) > 0
-        assert (await (await get(job)).answered()).status == 200
-        four[0].hang_up()
-        await four[0].is_over()
+        assert (await (await get(job)).wait_for_response()).status == 200
+        four[0].disconnect()
+        await four[0].wait_until_closed()
         await until_waiting(3)
         four.append(await get(job, **WAIT_20))
         await until_waiting(4)
         await in_thread(rows.finish, job)
         for one in four[1:]:
-            assert (await one.answered()).status == 200
+            assert (await one.wait_for_response()).status == 200
 
     async def test_job_of_another_user(self, get, other_user):
         """404 immediately."""
         job = await in_thread(rows.job, other_user)
-        assert (await (await get(job, **WAIT_20)).answered()).status == 404
+        assert (await (await get(job, **WAIT_20)).wait_for_response()).status == 404
 
     async def test_waiting_holds_no_thread(self, get, user):
         """The threads that Django started for the requests have ended."""
@@ -348,4 +348,4 @@ class TestJob:
         assert count_waits() == 4  # none has timed out
         await in_thread(rows.finish, job)
         for one in (first, *others):
-            assert (await one.answered()).status == 200
+            assert (await one.wait_for_response()).status == 200

@@ -1,4 +1,4 @@
-"""A client of the WebSocket in memory, and users with sessions."""
+"""An in-memory WebSocket client, and users with sessions."""
 
 import asyncio
 import json
@@ -17,16 +17,16 @@ from notifications.realtime.transports import websocket
 from notifications.realtime.transports.consumers import notifications_socket
 
 ORIGIN = "http://testserver"
-#: Seconds after which a frame that should come is missed.
-PATIENCE = 40
+#: Seconds to wait for an expected frame.
+TIMEOUT_SECONDS = 40
 
 
-async def in_thread(work, *args, **kwargs):
-    """Run database work in a thread that keeps no connection, and return what it returns."""
+async def in_thread(function, *args, **kwargs):
+    """Call a function in a thread, close the thread's connections, and return the result."""
 
     def run():
         try:
-            return work(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
             connections.close_all()
 
@@ -34,20 +34,20 @@ async def in_thread(work, *args, **kwargs):
 
 
 @pytest.fixture(autouse=True)
-def first_ask(monkeypatch):
-    """The first ack is asked for with frame 16; first_ask(n): with frame n, first_ask(None): at random."""
+def set_first_ack(monkeypatch):
+    """set_first_ack(n): the first ack is requested with frame n, by default 16; None: with a random one."""
 
-    def choose(n):
-        chosen = randrange if n is None else lambda stop: min(n, stop) - 1
-        monkeypatch.setattr(websocket, "randrange", chosen)
+    def patch(n):
+        choose = randrange if n is None else lambda stop: min(n, stop) - 1
+        monkeypatch.setattr(websocket, "randrange", choose)
 
-    choose(16)
-    return choose
+    patch(16)
+    return patch
 
 
 @pytest.fixture
 async def connect(transactional_db):
-    """connect(user, **options) opens a Socket; all are ended after the test, and the hub with them."""
+    """connect(user, **options) opens a Socket. All sockets and the hub are closed after the test."""
     tasks = []
 
     async def open_socket(user=None, cookie=None, **options):
@@ -67,7 +67,7 @@ async def connect(transactional_db):
 
 @pytest.fixture
 async def ask(transactional_db):
-    """ask(path, user, **options) sends a Request below the API; all are ended after the test, and the hub with them."""
+    """ask(path, user, **options) sends a Request below the API. All requests and the hub are closed after the test."""
     from tests.realtime.requests import Request
 
     requests = []
@@ -81,7 +81,7 @@ async def ask(transactional_db):
     yield send
     await hub.close_current_hub()
     for request in requests:
-        request.hang_up()
+        request.disconnect()
         request.unblocked.set()
     await asyncio.gather(*(request.task for request in requests), return_exceptions=True)
     await sync_to_async(connections.close_all)()
@@ -107,7 +107,7 @@ def sign_in(user):
 
 
 class Socket:
-    """A WebSocket in memory: say(op, …), hear() the next frame, hear_bye()."""
+    """An in-memory WebSocket: `send_frame(op, …)`, `receive()` the next frame, `receive_bye()`."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Socket:
     ):
         self.cookie = cookie
         self.incoming, self.outgoing = asyncio.Queue(), asyncio.Queue()
-        self.raw = []  # texts of all frames heard
+        self.raw = []  # texts of all received frames
         self.accepted = None
         self.unblocked = asyncio.Event()
         self.unblocked.set()
@@ -157,17 +157,17 @@ class Socket:
         self.accepted = message["type"] == "websocket.accept"
         self.subprotocol = message.get("subprotocol")
 
-    def say(self, op, **values):
-        self.say_text(json.dumps({"op": op, **values}))
+    def send_frame(self, op, **values):
+        self.send_text(json.dumps({"op": op, **values}))
 
-    def say_text(self, text):
+    def send_text(self, text):
         self.incoming.put_nowait({"type": "websocket.receive", "text": text})
 
-    def say_bytes(self, data):
+    def send_bytes(self, data):
         self.incoming.put_nowait({"type": "websocket.receive", "bytes": data})
 
-    async def hear(self, op=None):
-        """The next frame, which must have this op."""
+    async def receive(self, op=None):
+        """Return the next frame, which must have this op."""
         message = await self._next()
         assert message["type"] == "websocket.send", message
         self.raw.append(message["text"])
@@ -175,51 +175,51 @@ class Socket:
         assert op is None or frame["op"] == op, frame
         return frame
 
-    async def hear_bye(self):
-        """The bye that comes next; the close with its code must follow, and nothing more."""
-        bye = await self.hear("bye")
+    async def receive_bye(self):
+        """Return the next frame, a bye. The close with its code must follow, and nothing else."""
+        bye = await self.receive("bye")
         assert await self._next() == {"type": "websocket.close", "code": bye["code"]}
-        await self.ended()
+        await self.wait_until_closed()
         assert self.outgoing.empty()
         return bye
 
-    async def hears_nothing_before_a_beat(self):
-        """Nothing else was sent before the answer to a ping."""
-        self.say("ping")
-        return await self.hear("beat")
+    async def receive_beat_only(self):
+        """Assert that nothing is sent before the answer to a ping."""
+        self.send_frame("ping")
+        return await self.receive("beat")
 
     async def start(self, epoch=None, seq=None):
-        """Say hello and return the sync frame that ends the catch-up."""
-        self.say("hello", epoch=epoch, seq=seq)
-        await self.hear("welcome")
-        while (frame := await self.hear("sync"))["more"]:
-            self.ack_if_asked(frame)
+        """Send hello and return the sync frame that completes the catch-up."""
+        self.send_frame("hello", epoch=epoch, seq=seq)
+        await self.receive("welcome")
+        while (frame := await self.receive("sync"))["more"]:
+            self.ack_if_requested(frame)
         return frame
 
-    def ack_if_asked(self, frame):
+    def ack_if_requested(self, frame):
         if frame.get("ack"):
-            self.say("ack", n=frame["n"])
+            self.send_frame("ack", n=frame["n"])
 
-    def hang_up(self):
+    def disconnect(self):
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
-    async def ended(self):
-        await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)
+    async def wait_until_closed(self):
+        await asyncio.wait_for(asyncio.shield(self.task), TIMEOUT_SECONDS)
 
     async def _next(self):
-        return await asyncio.wait_for(self.outgoing.get(), PATIENCE)
+        return await asyncio.wait_for(self.outgoing.get(), TIMEOUT_SECONDS)
 
 
 @asynccontextmanager
 async def blocked(socket):
-    """The server cannot send to this socket, as if nobody read at the other end."""
+    """Block the server's sends to this socket, as a client does that does not read."""
     socket.unblocked.clear()
     yield
     socket.unblocked.set()
 
 
 async def until(condition):
-    """Wait until a condition of this loop holds."""
-    async with asyncio.timeout(PATIENCE):
+    """Wait until ``condition()`` is true."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110 (the condition is anything, there is no event of it)
             await asyncio.sleep(0.005)

@@ -1,17 +1,17 @@
-"""A client of the HTTP side in memory, against Django's own ASGI handler."""
+"""An in-memory HTTP client for Django's ASGI handler."""
 
 import asyncio
 import json
 
 from django.core.asgi import get_asgi_application
 
-from tests.realtime.conftest import PATIENCE
+from tests.realtime.conftest import TIMEOUT_SECONDS
 
 API = "/notifications/api/"
 
 
 class Request:
-    """A request: `await answered()`, then status, headers; json() of the whole body, or hear() the next event."""
+    """A request. `wait_for_response()` sets status and headers; then `json()`, or `receive()` for events."""
 
     def __init__(self, path, cookie=None, *, method="GET", headers=None, body=b"", below=API, app=None):
         path, _, query = path.partition("?")
@@ -39,24 +39,24 @@ class Request:
         await self.unblocked.wait()
         self.outgoing.put_nowait(message)
 
-    async def answered(self, patience=PATIENCE):
-        """Wait until the answer begins. Returns self."""
-        message = await asyncio.wait_for(self.outgoing.get(), patience)
+    async def wait_for_response(self, timeout=TIMEOUT_SECONDS):
+        """Wait until the response begins. Returns self."""
+        message = await asyncio.wait_for(self.outgoing.get(), timeout)
         self.status = message["status"]
         self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
         return self
 
-    async def whole(self):
-        """The whole body."""
+    async def read_body(self):
+        """Return the whole body."""
         while not self.ended:
             await self._more()
         return self.body
 
     async def json(self):
-        return json.loads(await self.whole())
+        return json.loads(await self.read_body())
 
-    async def hear(self, name=None):
-        """The next event, as a dict of its fields, data parsed; {"comment": …} for a comment; None at the end."""
+    async def receive(self, name=None):
+        """Return the fields of the next event, with parsed data; {"comment": …} for a comment; None at the end."""
         while b"\n\n" not in self.body:
             if self.ended:
                 return None
@@ -70,22 +70,22 @@ class Request:
         return event
 
     async def start(self):
-        """Wait for the answer and its beginning. Returns the sync event that ends the catch-up."""
-        await self.answered()
+        """Wait for the response. Returns the sync event that completes the catch-up."""
+        await self.wait_for_response()
         assert (self.status, self.headers["content-type"]) == (200, "text/event-stream")
-        assert await self.hear() == {"retry": "3000"}
-        while (sync := await self.hear("sync"))["data"]["more"]:
+        assert await self.receive() == {"retry": "3000"}
+        while (sync := await self.receive("sync"))["data"]["more"]:
             pass
         return sync
 
-    def hang_up(self):
+    def disconnect(self):
         self.incoming.put_nowait({"type": "http.disconnect"})
 
-    async def is_over(self):
-        await asyncio.wait_for(asyncio.wait([self.task]), PATIENCE)
+    async def wait_until_closed(self):
+        await asyncio.wait_for(asyncio.wait([self.task]), TIMEOUT_SECONDS)
 
     async def _more(self):
-        message = await asyncio.wait_for(self.outgoing.get(), PATIENCE)
+        message = await asyncio.wait_for(self.outgoing.get(), TIMEOUT_SECONDS)
         self.body += message.get("body", b"")
         self.size += len(message.get("body", b""))
         self.ended = not message.get("more_body")

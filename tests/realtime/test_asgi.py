@@ -34,22 +34,20 @@ def application():
         ("/notifications/", None, "", False),
     ],
 )
-async def test_one_path_is_the_sockets(
-    connect, user, settings, application, path, script_name, root_path, accepted
-):
+async def test_websocket_path(connect, user, settings, application, path, script_name, root_path, accepted):
     """Also below a prefix; all others are refused before the handshake."""
     settings.FORCE_SCRIPT_NAME = script_name
     socket = await connect(user, app=application, path=path, root_path=root_path)
     assert socket.accepted == accepted
 
 
-async def test_the_route_works_in_channels_router(connect, user):
+async def test_route_works_in_channels_router(connect, user):
     """For projects with an ASGI file of their own."""
     socket = await connect(user, app=URLRouter(websocket_urlpatterns))
     await socket.start()
 
 
-async def test_pages_are_djangos(application, transactional_db):
+async def test_http_is_served_by_django(application, transactional_db):
     """Requests go to Django as they are."""
     events, sent = asyncio.Queue(), []
 
@@ -63,7 +61,7 @@ async def test_pages_are_djangos(application, transactional_db):
     await hub.close_current_hub()
 
 
-async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, application):
+async def test_lifespan_shutdown_closes_clients(connect, user, application):
     """Lifespan, which uvicorn has and Daphne has not."""
     socket = await connect(user, app=application)
     await socket.start()
@@ -72,12 +70,12 @@ async def test_a_server_that_tells_of_its_end_says_goodbye(connect, user, applic
     events.put_nowait({"type": "lifespan.startup"})
     assert await answers.get() == {"type": "lifespan.startup.complete"}
     events.put_nowait({"type": "lifespan.shutdown"})
-    assert (await socket.hear_bye())["code"] == 4000
+    assert (await socket.receive_bye())["code"] == 4000
     assert await answers.get() == {"type": "lifespan.shutdown.complete"}
     await living
 
 
-async def test_an_application_that_starts_again_serves_again(application):
+async def test_application_can_start_again(application):
     """On the same loop, as tests of a project do that run the lifespan for each."""
     for _ in range(2):
         events, answers = asyncio.Queue(), asyncio.Queue()
@@ -127,13 +125,13 @@ def test_only_servers_start_the_worker(monkeypatch, arguments, starts):
     assert asgi.is_server() == starts
 
 
-def test_a_test_runner_starts_none(monkeypatch):
+def test_test_runner_starts_no_worker(monkeypatch):
     """Whatever it is called."""
     monkeypatch.setattr(sys, "argv", ["/venv/bin/daphne"])
     assert not asgi.is_server()
 
 
-def test_wsgi_starts_none(monkeypatch):
+def test_wsgi_starts_no_worker(monkeypatch):
     """A process of uWSGI or mod_wsgi that imports the ASGI module."""
     monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
     monkeypatch.setattr(sys, "argv", ["uwsgi"])
@@ -174,7 +172,7 @@ class Server:
 Server.__module__ = "daphne.server"
 
 
-def test_daphnes_root_path_is_the_servers_never_the_requests():
+def test_daphne_root_path_header_is_ignored():
     """Other servers' is left as it is."""
     server = daphne.server_of(partial(Server().handle_reply))
     scope = {"type": "http", "root_path": "//evil.example"}

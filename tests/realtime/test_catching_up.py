@@ -12,7 +12,7 @@ from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
 
-async def test_what_was_missed_follows_the_cursor(connect, user):
+async def test_missed_changes_follow_the_cursor(connect, user):
     """A row that changed several times comes once, as it is now, in the order of seq."""
     ids = await in_thread(rows.notices, user, 3)
     await in_thread(inbox.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
@@ -28,7 +28,7 @@ async def test_what_was_missed_follows_the_cursor(connect, user):
     assert sync["items"][2]["read_at"]
 
 
-async def test_nothing_missed_is_an_empty_sync(connect, user):
+async def test_empty_sync_without_missed_changes(connect, user):
     """P = Q and no items."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
@@ -37,7 +37,7 @@ async def test_nothing_missed_is_an_empty_sync(connect, user):
 
 
 @pytest.mark.parametrize("seq", [3, 9], ids=["below the floor", "above the head"])
-async def test_a_cursor_that_cannot_be_followed_is_reset(connect, user, seq):
+async def test_invalid_cursor_gets_a_reset(connect, user, seq):
     """Below what was pruned, or above the head: a snapshot, with prev null."""
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
@@ -46,7 +46,7 @@ async def test_a_cursor_that_cannot_be_followed_is_reset(connect, user, seq):
     assert (sync["prev"], sync["seq"], sync["reset"], len(sync["items"])) == (None, 6, True, 2)
 
 
-async def test_the_floor_itself_can_be_followed(connect, user):
+async def test_cursor_at_the_floor_is_valid(connect, user):
     """What was pruned was known to whoever is at the floor."""
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
@@ -55,7 +55,7 @@ async def test_the_floor_itself_can_be_followed(connect, user):
     assert (sync["prev"], sync["seq"], sync["reset"]) == (4, 6, False)
 
 
-async def test_another_epoch_is_a_reset(connect, user):
+async def test_other_epoch_gets_a_reset(connect, user):
     """A cursor of another life of the database means nothing here."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
@@ -64,38 +64,38 @@ async def test_another_epoch_is_a_reset(connect, user):
     assert sync["epoch"] == await in_thread(streams.epoch)
 
 
-async def test_a_new_epoch_resets_who_is_connected(connect, user, monkeypatch):
+async def test_new_epoch_resets_connected_clients(connect, user, monkeypatch):
     """A restored backup is noticed by the position check, without a ring."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     before = (await socket.start())["epoch"]
     await in_thread(rows.notices, user, 1)
-    await socket.hear("change")
+    await socket.receive("change")
     await in_thread(Epoch.objects.update, value="0190163d-8694-739b-aea5-966c26f8ad91")
-    sync = await socket.hear("sync")
+    sync = await socket.receive("sync")
     assert sync["reset"]
     assert sync["epoch"] != before
     assert len(sync["items"]) == 1
 
 
-async def test_more_than_a_thousand_behind_is_a_reset(connect, user):
+async def test_over_1000_changes_get_a_reset(connect, user):
     """1,000 behind is caught up in frames of 200, 1,001 is not."""
     await in_thread(rows.notices, user, 1001)
     epoch = await in_thread(streams.epoch)
     far = await connect(user)
     assert (await far.start(epoch, 0))["reset"]
     near = await connect(user)
-    near.say("hello", epoch=epoch, seq=1)
-    await near.hear("welcome")
+    near.send_frame("hello", epoch=epoch, seq=1)
+    await near.receive("welcome")
     at, frames = 1, 0
     while True:
-        sync = await near.hear("sync")
+        sync = await near.receive("sync")
         assert (sync["prev"], sync["reset"]) == (at, False)
         assert [item["seq"] for item in sync["items"]] == list(range(at + 1, sync["seq"] + 1))
         assert len(sync["items"]) <= 200
         at, frames = sync["seq"], frames + 1
         if sync.get("ack"):
-            near.say("ack", n=sync["n"])
+            near.send_frame("ack", n=sync["n"])
         if not sync["more"]:
             break
         assert "jobs" not in sync
@@ -103,7 +103,7 @@ async def test_more_than_a_thousand_behind_is_a_reset(connect, user):
     assert sync["jobs"] == []
 
 
-async def test_both_kinds_are_merged_by_seq_and_cut_there(connect, user):
+async def test_notifications_and_jobs_are_merged_by_seq(connect, user):
     """Finished jobs and notifications share the stream, so 200 rows are the 200 lowest of both."""
 
     def write():
@@ -113,13 +113,13 @@ async def test_both_kinds_are_merged_by_seq_and_cut_there(connect, user):
 
     await in_thread(write)
     socket = await connect(user)
-    socket.say("hello", epoch=await in_thread(streams.epoch), seq=0)
-    await socket.hear("welcome")
-    first = await socket.hear("sync")
+    socket.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
+    await socket.receive("welcome")
+    first = await socket.receive("sync")
     assert (first["seq"], first["more"]) == (200, True)
     assert [item["seq"] for item in first["items"]] == list(range(1, 201))
     assert [item["kind"] for item in first["items"][:2]] == ["notification", "job"]
-    second = await socket.hear("sync")
+    second = await socket.receive("sync")
     assert [item["seq"] for item in second["items"]] == list(range(201, 211))
 
 
@@ -135,7 +135,7 @@ async def test_frames_are_cut_by_size(connect, user):
     assert seqs == list(range(1, 91))
 
 
-async def test_a_snapshot_has_the_newest_fifty_that_are_not_archived(connect, user):
+async def test_snapshot_has_newest_50_unarchived(connect, user):
     """Ascending by raised, whatever happened to them since."""
     ids = await in_thread(rows.notices, user, 60)
     await in_thread(rows.notices, user, 1, key="same")
@@ -149,7 +149,7 @@ async def test_a_snapshot_has_the_newest_fifty_that_are_not_archived(connect, us
     assert sync["items"][31 - 12]["seq"] == 64
 
 
-async def test_a_snapshot_is_cut_by_size_and_never_more(connect, user):
+async def test_snapshot_is_limited_in_size(connect, user):
     """The newest ones, as many as fit 64 KiB."""
     await in_thread(rows.notices, user, 50, body="ä" * 2000)
     socket = await connect(user)
@@ -159,7 +159,7 @@ async def test_a_snapshot_is_cut_by_size_and_never_more(connect, user):
     assert [item["raised"] for item in sync["items"]] == list(range(51 - len(sync["items"]), 51))
 
 
-async def test_a_snapshot_numbers_what_waits(connect, user):
+async def test_snapshot_numbers_pending_changes(connect, user):
     """What was committed is shown, also if nobody came to number it."""
 
     def leave_unnumbered():
@@ -173,34 +173,34 @@ async def test_a_snapshot_numbers_what_waits(connect, user):
     assert ([item["title"] for item in sync["items"]], sync["seq"]) == (["left"], 1)
 
 
-async def test_a_sync_is_answered_from_the_position_it_names(connect, user):
+async def test_sync_sets_the_position(connect, user):
     """Also with an empty frame, and for an earlier position with what followed it."""
     await in_thread(rows.notices, user, 3)
     socket = await connect(user)
     await socket.start()
-    socket.say("sync", seq=3)
-    empty = await socket.hear("sync")
+    socket.send_frame("sync", seq=3)
+    empty = await socket.receive("sync")
     assert (empty["prev"], empty["seq"], empty["items"], empty["more"]) == (3, 3, [], False)
-    socket.say("sync", seq=1)
-    again = await socket.hear("sync")
+    socket.send_frame("sync", seq=1)
+    again = await socket.receive("sync")
     assert (again["prev"], [item["seq"] for item in again["items"]]) == (1, [2, 3])
-    socket.say("sync", seq=99)
-    assert (await socket.hear("sync"))["reset"]
+    socket.send_frame("sync", seq=99)
+    assert (await socket.receive("sync"))["reset"]
 
 
-async def test_a_sync_during_a_catch_up_moves_the_position(connect, user):
+async def test_sync_during_catch_up_sets_the_position(connect, user):
     """The frames that follow go on from there."""
     await in_thread(rows.notices, user, 450)
     socket = await connect(user)
-    socket.say("hello", epoch=await in_thread(streams.epoch), seq=0)
-    socket.say("sync", seq=400)
-    await socket.hear("welcome")
-    sync = await socket.hear("sync")
+    socket.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
+    socket.send_frame("sync", seq=400)
+    await socket.receive("welcome")
+    sync = await socket.receive("sync")
     assert (sync["prev"], sync["seq"], sync["more"]) == (400, 450, False)
-    assert (await socket.hears_nothing_before_a_beat())["seq"] == 450
+    assert (await socket.receive_beat_only())["seq"] == 450
 
 
-async def test_items_and_jobs_that_do_not_fit_one_frame_come_in_two(connect, user):
+async def test_items_and_jobs_in_two_frames(connect, user):
     """No frame above 128 KiB: the items first, the active jobs in an empty frame that ends the catch-up."""
 
     def write():

@@ -57,7 +57,7 @@ def literal(text):
 
 
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
-async def test_data_that_cannot_be_sent_stops_nobody(connect, user, other, caplog, data):
+async def test_damaged_data_does_not_block_others(connect, user, other, caplog, data):
     """Its user gets the rest of it, in its place; others get theirs; the log names the row, once."""
     hers, his = await connect(user), await connect(other)
     start = (await hers.start())["seq"]
@@ -65,8 +65,8 @@ async def test_data_that_cannot_be_sent_stops_nobody(connect, user, other, caplo
     with caplog.at_level(logging.WARNING):
         pk = await in_thread(put_spoiled, user, "data", literal(data))
         await in_thread(notify, other, "unharmed")
-        assert [item["title"] for item in (await his.hear("change"))["items"]] == ["unharmed"]
-        change = await hers.hear("change")
+        assert [item["title"] for item in (await his.receive("change"))["items"]] == ["unharmed"]
+        change = await hers.receive("change")
     assert (change["prev"], change["seq"]) == (start, start + 2)
     spoiled, after = change["items"]
     assert (spoiled["id"], spoiled["seq"], spoiled["data"]) == (str(pk), start + 1, {})
@@ -77,35 +77,35 @@ async def test_data_that_cannot_be_sent_stops_nobody(connect, user, other, caplo
     assert sum(str(pk) in record.getMessage() for record in caplog.records) == 1
 
 
-async def test_it_is_sent_over_http_too(ask, user):
+async def test_damaged_data_over_http(ask, user):
     """Lists, sync, events and long polls answer, with the same item."""
     pk = await in_thread(put_spoiled, user, "data", literal(DATA["NaN"]))
     for path in ("notifications/", "sync/", "sync/?epoch=x&seq=0"):
-        request = await (await ask(path, user)).answered()
+        request = await (await ask(path, user)).wait_for_response()
         assert request.status == 200
         items = {item["id"]: item for item in (await request.json())["items"]}
         assert items[str(pk)]["data"] == {}
-    request = await (await ask("sync/", user, headers={"Prefer": "wait=5"})).answered()
+    request = await (await ask("sync/", user, headers={"Prefer": "wait=5"})).wait_for_response()
     assert request.status == 200
     assert len((await request.json())["items"]) == 2
-    request = await (await ask("events/", user)).answered()
-    assert await request.hear() == {"retry": "3000"}
-    event = await request.hear("sync")
+    request = await (await ask("events/", user)).wait_for_response()
+    assert await request.receive() == {"retry": "3000"}
+    event = await request.receive("sync")
     assert [item["title"] for item in event["data"]["items"]] == ["note 0", "after it"]
 
 
 @pytest.mark.parametrize("error", ["{", '{"detail":NaN}', "[]", '"x"'])
-async def test_a_job_with_a_damaged_error(connect, ask, user, error):
+async def test_damaged_job_error(connect, ask, user, error):
     """It is shown with a general error, live, in lists, by itself and on its page."""
     socket = await connect(user)
     await socket.start()
     row = await in_thread(rows.job, user)
-    await socket.hear("jobs")
+    await socket.receive("jobs")
     await in_thread(rows.finish, row, "failed", error=error)
-    (item,) = (await socket.hear("change"))["items"]
+    (item,) = (await socket.receive("change"))["items"]
     assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", serializers.DAMAGED_ERROR)
     for path in (f"jobs/{row.pk}/", "jobs/"):
-        request = await (await ask(path, user)).answered()
+        request = await (await ask(path, user)).wait_for_response()
         assert request.status == 200
         body = await request.json()
         assert body.get("items", [body])[0]["error"] == serializers.DAMAGED_ERROR
@@ -114,7 +114,7 @@ async def test_a_job_with_a_damaged_error(connect, ask, user, error):
 
 
 @pytest.mark.parametrize("result", ["{", '{"x":NaN}', "nonsense"])
-def test_a_result_that_is_no_json(transactional_db, django_user_model, result):
+def test_damaged_job_result(transactional_db, django_user_model, result):
     """The API says that it is damaged, the page shows it as it is."""
     ada = django_user_model.objects.create_user("ada")
     row = rows.job(ada)
@@ -153,7 +153,7 @@ SQLITE_VALUES = {
 POSTGRES_VALUES = {"created_at": "'infinity'", "read_at": "'-infinity'"}
 
 
-async def test_columns_that_cannot_be_read(connect, ask, user, other):
+async def test_unreadable_columns(connect, ask, user, other):
     """What the driver refuses is replaced in this row alone; the rows around it are as they were."""
     values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
     hers, his = await connect(user), await connect(other)
@@ -162,21 +162,21 @@ async def test_columns_that_cannot_be_read(connect, ask, user, other):
     for number, (column, value) in enumerate(values.items()):
         pk = await in_thread(put_spoiled, user, column, value)
         await in_thread(notify, other, f"unharmed {number}")
-        assert [item["title"] for item in (await his.hear("change"))["items"]] == [f"unharmed {number}"]
-        change = await hers.hear("change")
+        assert [item["title"] for item in (await his.receive("change"))["items"]] == [f"unharmed {number}"]
+        change = await hers.receive("change")
         assert change["items"][0]["id"] == str(pk)
         assert change["items"][1]["title"] == "after it"
         assert change["seq"] == start + 2 * (number + 1)
     snapshot = await (await connect(user)).start()
     assert len(snapshot["items"]) == 2 * len(values)
-    request = await (await ask("notifications/?limit=2", user)).answered()
+    request = await (await ask("notifications/?limit=2", user)).wait_for_response()
     body = await request.json()
     assert (len(body["items"]), body["next"] is None) == (2, len(values) == 1)
     page = await in_thread(open_page, user, "/notifications/")
     assert page.status_code == 200
 
 
-async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, user, other, monkeypatch):
+async def test_unreadable_stream_does_not_block_others(connect, user, other, monkeypatch):
     """Users are looked at one by one then, and its own by the position check as soon as it is mended."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.05)
     missed, broken, failures = changes.read_missed, True, []
@@ -192,29 +192,29 @@ async def test_a_stream_that_cannot_be_read_costs_nobody_else_theirs(connect, us
     await his.start()
     monkeypatch.setattr(changes, "read_missed", fail)
     await in_thread(notify, [user, other], "for both")
-    assert [item["title"] for item in (await his.hear("change"))["items"]] == ["for both"]
+    assert [item["title"] for item in (await his.receive("change"))["items"]] == ["for both"]
     await in_thread(notify, other, "another")
-    assert [item["title"] for item in (await his.hear("change"))["items"]] == ["another"]
-    await hers.hears_nothing_before_a_beat()
+    assert [item["title"] for item in (await his.receive("change"))["items"]] == ["another"]
+    await hers.receive_beat_only()
     third = await connect(user)
-    third.say("hello", epoch=await in_thread(streams.epoch), seq=0)
-    await third.hear("welcome")
+    third.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
+    await third.receive("welcome")
     await until(lambda: len(failures) > 3)
     broken = False
-    assert [item["title"] for item in (await third.hear("sync"))["items"]] == ["for both"]
-    assert [item["title"] for item in (await hers.hear("change"))["items"]] == ["for both"]
+    assert [item["title"] for item in (await third.receive("sync"))["items"]] == ["for both"]
+    assert [item["title"] for item in (await hers.receive("change"))["items"]] == ["for both"]
 
 
-def test_one_damaged_job_does_not_keep_others_from_being_claimed(transactional_db, django_user_model):
+def test_damaged_job_does_not_block_claims(transactional_db, django_user_model):
     """It fails when it is begun, and the others run."""
     from notifications.compat import task_started
     from tests.jobs import tasks
     from tests.jobs.conftest import LocalWorker, until_done
 
-    def hear(**_):
+    def record_state(**_):
         pass
 
-    task_started.connect(hear)
+    task_started.connect(record_state)
     try:
         damaged, others = tasks.add.enqueue(1, 2), [tasks.add.enqueue(1, number) for number in range(3)]
         spoil(Job, damaged.id, "args", "'{'")
@@ -224,7 +224,7 @@ def test_one_damaged_job_does_not_keep_others_from_being_claimed(transactional_d
         finally:
             worker.stop()
     finally:
-        task_started.disconnect(hear)
+        task_started.disconnect(record_state)
     assert states == ["failed", *["succeeded"] * 3]
 
 
@@ -234,7 +234,7 @@ def open_page(user, path):
     return client.get(path)
 
 
-def test_an_item_within_bounds_is_as_it_was():
+def test_item_within_limits_is_not_changed():
     """Nothing is replaced that the app itself may have written."""
     row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
     row.data = json.dumps({"x": "\0", "y": 2**53})

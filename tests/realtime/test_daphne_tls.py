@@ -32,7 +32,7 @@ def daphne(self_signed_pem, tmp_path):
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
-async def test_a_body_that_is_too_large_is_refused(daphne, chunked):
+async def test_too_large_body_is_refused(daphne, chunked):
     """The answer arrives, and one that is not refused has its own."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -91,7 +91,7 @@ class Stream:
         return request
 
 
-def test_requests_of_http_2_reach_the_application():
+def test_http_2_requests_reach_the_application():
     """Without a body, and with one whose length is not known, or known to be large."""
     stream = Stream()
     stream.receive(b"GET", length=0)
@@ -111,7 +111,7 @@ def test_requests_of_http_2_reach_the_application():
     ],
     ids=["body", "content type", "length"],
 )
-def test_requests_of_http_2_are_refused(settings, chunks, headers, status):
+def test_http_2_requests_are_refused(settings, chunks, headers, status):
     """By an answer of their stream, without a word about the connection."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 1000}
     stream = Stream()

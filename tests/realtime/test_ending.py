@@ -6,8 +6,8 @@ from tests.realtime.servers.test_servers import (
     EVENTS,
     SYNC,
     browser_session,  # noqa: F401 (a fixture)
-    hear,
     open_socket,
+    receive_frame,
     served,  # noqa: F401 (a fixture)
     session_key,  # noqa: F401 (a fixture)
     start,
@@ -35,7 +35,7 @@ class Unfinished:
         return text
 
 
-async def test_requests_during_the_goodbye_are_sent_away(browser_session, session_key, served):  # noqa: F811
+async def test_requests_during_shutdown_are_refused(browser_session, session_key, served):  # noqa: F811
     """Events end with a bye and a poll is answered 503, however late they come: the process does not wait for them."""
     async with (
         # On Daphne it holds the goodbye open, because it does not answer its close.
@@ -50,7 +50,7 @@ async def test_requests_during_the_goodbye_are_sent_away(browser_session, sessio
         events = await Unfinished().send(served, session_key, EVENTS)
         poll = await Unfinished().send(served, session_key, SYNC, Prefer="wait=20", If_None_Match=known)
         served.web.popen.terminate()
-        await hear(socket, "bye")
+        await receive_frame(socket, "bye")
         events.finish()
         poll.finish()
         text = await events.answer()
@@ -60,7 +60,7 @@ async def test_requests_during_the_goodbye_are_sent_away(browser_session, sessio
         await asyncio.to_thread(served.web.popen.wait, 60)
 
 
-async def test_sync_views_that_wait_are_answered(browser_session, served):  # noqa: F811
+async def test_waiting_sync_views_are_answered(browser_session, served):  # noqa: F811
     """202 with the job, also on Daphne, which cancels everything at once."""
     token = "t" * 32
     headers = {"Prefer": "wait=20", "X-CSRFToken": token, "Cookie": f"csrftoken={token}"}

@@ -15,12 +15,12 @@ from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
 
-async def test_hello_without_a_position_starts_from_a_snapshot(connect, user):
+async def test_hello_without_position_starts_with_snapshot(connect, user):
     """Welcome first, then a reset with the newest notifications and no active jobs."""
     first, second = [(await in_thread(notify, user, title))[0] for title in ("first", "second")]
     socket = await connect(user)
-    socket.say("hello")
-    welcome = await socket.hear("welcome")
+    socket.send_frame("hello")
+    welcome = await socket.receive("welcome")
     assert welcome == {
         "op": "welcome",
         "n": 1,
@@ -28,21 +28,21 @@ async def test_hello_without_a_position_starts_from_a_snapshot(connect, user):
         "protocol": 1,
         "beat": 25,
     }
-    sync = await socket.hear("sync")
+    sync = await socket.receive("sync")
     assert list(sync) == ["op", "n", "epoch", "prev", "seq", "reset", "more", "unread", "items", "jobs"]
     assert (sync["n"], sync["prev"], sync["seq"], sync["reset"], sync["more"]) == (2, None, 2, True, False)
     assert (sync["unread"], sync["jobs"]) == (2, [])
     assert [item["id"] for item in sync["items"]] == [str(first), str(second)]
 
 
-async def test_a_notification_is_pushed(connect, user):
+async def test_notification_is_pushed(connect, user):
     """What is recorded while a client is connected comes as one change that follows its position."""
     socket = await connect(user)
     assert (await socket.start())["seq"] == 0
     [id] = await in_thread(
         notify, user, "Export ready", body="12,400 rows", url="/exports/7/", level="success"
     )
-    change = await socket.hear("change")
+    change = await socket.receive("change")
     assert list(change) == ["op", "n", "prev", "seq", "unread", "items"]
     assert (change["n"], change["prev"], change["seq"], change["unread"]) == (3, 0, 1, 1)
     [item] = change["items"]
@@ -65,31 +65,31 @@ async def test_a_notification_is_pushed(connect, user):
     assert item["created_at"].endswith("Z")
 
 
-async def test_only_the_owner_is_told(connect, user, other):
+async def test_only_the_recipient_gets_it(connect, user, other):
     """Each socket hears of its own user only."""
     mine, theirs = await connect(user), await connect(other)
     await mine.start()
     await theirs.start()
     await in_thread(notify, other, "for Bob")
-    assert (await theirs.hear("change"))["items"][0]["title"] == "for Bob"
-    assert (await mine.hears_nothing_before_a_beat())["seq"] == 0
+    assert (await theirs.receive("change"))["items"][0]["title"] == "for Bob"
+    assert (await mine.receive_beat_only())["seq"] == 0
 
 
-async def test_every_socket_of_a_user_gets_the_same(connect, user):
+async def test_all_sockets_of_a_user_get_the_same(connect, user):
     """Two windows hear the same change, equal but for its number."""
     first, second = await connect(user), await connect(user)
     await first.start()
     await second.start()
     await in_thread(notify, user, "for both")
-    assert await first.hear("change") == await second.hear("change")
+    assert await first.receive("change") == await second.receive("change")
 
 
-async def test_changes_follow_one_another_without_a_gap(connect, user):
+async def test_changes_have_no_gaps(connect, user):
     """prev is the seq before it, through notifications, reads in other tabs and finished jobs."""
     socket = await connect(user)
     at = (await socket.start())["seq"]
     job = await in_thread(rows.job, user)
-    await socket.hear("jobs")
+    await socket.receive("jobs")
     for write in (
         lambda: rows.notices(user, 3),
         lambda: inbox.mark(user.pk, "read", 2),
@@ -99,45 +99,45 @@ async def test_changes_follow_one_another_without_a_gap(connect, user):
         await in_thread(write)
         head = (await in_thread(changes.position, user.pk)).head
         while at < head:
-            change = await socket.hear("change")
+            change = await socket.receive("change")
             assert change["prev"] == at
             at = change["seq"]
     assert change["unread"] == 2
 
 
-async def test_a_change_of_many_rows_comes_as_syncs(connect, user, monkeypatch):
+async def test_change_of_many_rows_is_sent_as_syncs(connect, user, monkeypatch):
     """More than one read returns, here 20 rows, is caught up like a gap; then it goes on live."""
     monkeypatch.setattr(changes, "MAX_ROWS_PER_READ", 20)
     socket = await connect(user)
     await socket.start()
     await in_thread(rows.notices, user, 50)
-    frames = [await socket.hear("sync") for _ in range(3)]
+    frames = [await socket.receive("sync") for _ in range(3)]
     assert [(frame["prev"], frame["seq"], frame["more"]) for frame in frames] == [
         (0, 20, True),
         (20, 40, True),
         (40, 50, False),
     ]
     await in_thread(notify, user, "live")
-    assert (await socket.hear("change"))["prev"] == 50
+    assert (await socket.receive("change"))["prev"] == 50
 
 
-async def test_active_jobs_are_told_as_they_change(connect, user):
+async def test_changes_of_active_jobs_are_sent(connect, user):
     """Queued, running, progress: each state once, the position stays; the end comes as a change."""
     socket = await connect(user)
     await socket.start()
     job = await in_thread(rows.job, user, title="Check 3 URLs", url="/reports/1/")
-    frame = await socket.hear("jobs")
+    frame = await socket.receive("jobs")
     assert list(frame) == ["op", "n", "jobs"]
     assert [(item["id"], item["state"], item["seq"], item["version"]) for item in frame["jobs"]] == [
         (str(job.pk), "queued", 0, 1)
     ]
     await in_thread(rows.change, job, state="running", attempt=1, progress_current=1, progress_total=3)
-    [item] = (await socket.hear("jobs"))["jobs"]
+    [item] = (await socket.receive("jobs"))["jobs"]
     assert (item["state"], item["version"]) == ("running", 2)
     assert item["progress"] == {"current": 1, "total": 3, "message": ""}
-    assert (await socket.hears_nothing_before_a_beat())["seq"] == 0
+    assert (await socket.receive_beat_only())["seq"] == 0
     await in_thread(rows.finish, job)
-    change = await socket.hear("change")
+    change = await socket.receive("change")
     [item] = change["items"]
     assert (item["kind"], item["state"], item["done"], item["seq"], item["version"]) == (
         "job",
@@ -149,21 +149,21 @@ async def test_active_jobs_are_told_as_they_change(connect, user):
     assert (change["prev"], change["seq"]) == (0, 1)
 
 
-async def test_only_jobs_that_changed_are_told(connect, user):
+async def test_only_changed_jobs_are_sent(connect, user):
     """The others are known already."""
     socket = await connect(user)
     await socket.start()
     first, second = [await in_thread(rows.job, user) for _ in range(2)]
     told = []
     while len(told) < 2:
-        told += (await socket.hear("jobs"))["jobs"]
+        told += (await socket.receive("jobs"))["jobs"]
     await in_thread(rows.change, second, progress_current=5)
-    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(second.pk)]
+    assert [item["id"] for item in (await socket.receive("jobs"))["jobs"]] == [str(second.pk)]
     await in_thread(rows.change, first, progress_current=6)
-    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(first.pk)]
+    assert [item["id"] for item in (await socket.receive("jobs"))["jobs"]] == [str(first.pk)]
 
 
-async def test_who_starts_is_sent_the_active_jobs(connect, user):
+async def test_first_sync_has_the_active_jobs(connect, user):
     """The 100 that were queued last, newest first; afterwards only what changes."""
     made = await in_thread(rows.jobs, user, 110)
     socket = await connect(user)
@@ -172,10 +172,10 @@ async def test_who_starts_is_sent_the_active_jobs(connect, user):
     assert 40 < len(sync["jobs"]) <= 100
     assert len(",".join(map(wire.encode, sync["jobs"]))) <= 48 * 1024
     await in_thread(rows.change, made[-1], progress_current=1)
-    assert [item["id"] for item in (await socket.hear("jobs"))["jobs"]] == [str(made[-1].pk)]
+    assert [item["id"] for item in (await socket.receive("jobs"))["jobs"]] == [str(made[-1].pk)]
 
 
-async def test_nothing_is_lost_between_a_start_and_the_first_ring(connect, user):
+async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
     """While clients come and jobs move all the time, each ends with the last state of every job."""
     job = await in_thread(rows.job, user)
 
@@ -191,13 +191,13 @@ async def test_nothing_is_lost_between_a_start_and_the_first_ring(connect, user)
     await moving
     for socket, version in started:
         while version < 31:
-            frame = await socket.hear("jobs")
-            socket.ack_if_asked(frame)
+            frame = await socket.receive("jobs")
+            socket.ack_if_requested(frame)
             assert frame["jobs"][0]["version"] > version
             version = frame["jobs"][0]["version"]
 
 
-async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
+async def test_lost_ring_only_delays(connect, user, monkeypatch):
     """The position check finds what no ring told of: changes and active jobs."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
@@ -206,25 +206,25 @@ async def test_a_lost_ring_only_delays(connect, user, monkeypatch):
     monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
     try:
         await in_thread(notify, user, "unheard")
-        assert (await socket.hear("change"))["items"][0]["title"] == "unheard"
+        assert (await socket.receive("change"))["items"][0]["title"] == "unheard"
         job = await in_thread(rows.job, user)
-        assert (await socket.hear("jobs"))["jobs"][0]["id"] == str(job.pk)
+        assert (await socket.receive("jobs"))["jobs"][0]["id"] == str(job.pk)
         await in_thread(rows.change, job, state="running")
-        assert (await socket.hear("jobs"))["jobs"][0]["state"] == "running"
+        assert (await socket.receive("jobs"))["jobs"][0]["state"] == "running"
     finally:
         rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
-async def test_leftovers_are_numbered_each_second(connect, user, monkeypatch):
+async def test_pending_changes_are_numbered_every_second(connect, user, monkeypatch):
     """A row that a killed process left without a number is numbered, and so told, by this one."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     await in_thread(inbox.build_notification(user.pk, "left").save)
-    assert (await socket.hear("change"))["items"][0]["title"] == "left"
+    assert (await socket.receive("change"))["items"][0]["title"] == "left"
 
 
-async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatch):
+async def test_failed_read_is_retried(connect, user, monkeypatch):
     """An error while reading loses nothing."""
     monkeypatch.setattr("notifications.realtime.delivery.RETRY_SECONDS", 0.05)
     socket = await connect(user)
@@ -238,11 +238,11 @@ async def test_a_database_that_was_away_is_asked_again(connect, user, monkeypatc
 
     monkeypatch.setattr(changes, "read_missed", missed)
     await in_thread(notify, user, "through")
-    assert (await socket.hear("change"))["items"][0]["title"] == "through"
+    assert (await socket.receive("change"))["items"][0]["title"] == "through"
     assert not failures
 
 
-async def test_a_job_that_moves_while_it_is_read_for_somebody_else(connect, user, monkeypatch):
+async def test_job_that_changes_during_a_read_for_another_client(connect, user, monkeypatch):
     """Who is live is told of the version that who starts was shown."""
     job = await in_thread(rows.job, user)
     socket = await connect(user)
@@ -258,4 +258,4 @@ async def test_a_job_that_moves_while_it_is_read_for_somebody_else(connect, user
     monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # it is lost, or comes too late
     second = await connect(user)
     assert (await second.start())["jobs"][0]["version"] == 2
-    assert (await socket.hear("jobs"))["jobs"][0]["version"] == 2
+    assert (await socket.receive("jobs"))["jobs"][0]["version"] == 2

@@ -42,12 +42,12 @@ from tests.realtime.conftest import in_thread, sign_in
         "http://testsérver",
     ],
 )
-async def test_other_origins_are_refused(connect, user, origin):
+async def test_foreign_origins_are_refused(connect, user, origin):
     """Missing, null, malformed or foreign, another port or another scheme: refused before the handshake."""
     assert not (await connect(user, origin=origin)).accepted
 
 
-async def test_a_repeated_origin_is_refused(connect, user):
+async def test_repeated_origin_is_refused(connect, user):
     """Two that are right are one too many."""
     assert not (await connect(user, headers=[(b"origin", b"http://testserver")])).accepted
 
@@ -65,7 +65,7 @@ async def test_a_repeated_origin_is_refused(connect, user):
         ("http://[::1]:8000", b"[::1]:8000", "ws"),
     ],
 )
-async def test_the_own_origin_is_let_in(connect, user, settings, origin, host, scheme):
+async def test_own_origin_is_accepted(connect, user, settings, origin, host, scheme):
     """Scheme, host and port as the request has them; the scheme's port may be left out."""
     settings.ALLOWED_HOSTS = ["testserver", "[::1]"]
     socket = await connect(user, origin=origin, host=host, scheme=scheme)
@@ -73,12 +73,12 @@ async def test_the_own_origin_is_let_in(connect, user, settings, origin, host, s
     await socket.start()
 
 
-async def test_a_host_that_is_not_allowed_is_refused(connect, user):
+async def test_disallowed_host_is_refused(connect, user):
     """An origin that equals a Host nobody allowed."""
     assert not (await connect(user, origin="http://evil.example", host=b"evil.example")).accepted
 
 
-async def test_listed_origins_are_let_in(connect, user, settings):
+async def test_listed_origins_are_accepted(connect, user, settings):
     """NOTIFICATIONS["ORIGINS"] names others, with their ports."""
     settings.NOTIFICATIONS = {"ORIGINS": ["https://app.example", "capacitor://localhost"]}
     assert (await connect(user, origin="https://app.example")).accepted
@@ -88,7 +88,7 @@ async def test_listed_origins_are_let_in(connect, user, settings):
     assert not (await connect(user, origin="null")).accepted
 
 
-async def test_the_scheme_is_what_the_proxy_says(connect, user, settings):
+async def test_scheme_is_that_of_the_proxy(connect, user, settings):
     """SECURE_PROXY_SSL_HEADER is obeyed."""
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     forwarded = [(b"x-forwarded-proto", b"https")]
@@ -106,7 +106,7 @@ async def test_the_scheme_is_what_the_proxy_says(connect, user, settings):
         (["notifications.v2"], False, None),
     ],
 )
-async def test_the_subprotocol_is_selected_when_offered(connect, user, offered, accepted, selected):
+async def test_subprotocol_is_selected_when_offered(connect, user, offered, accepted, selected):
     """None offered is accepted, only others are refused."""
     socket = await connect(user, subprotocols=offered)
     assert (socket.accepted, socket.subprotocol) == (accepted, selected)
@@ -114,7 +114,7 @@ async def test_the_subprotocol_is_selected_when_offered(connect, user, offered, 
 
 async def refused_as_signed_out(socket):
     assert socket.accepted
-    bye = await socket.hear_bye()
+    bye = await socket.receive_bye()
     assert bye == {
         "op": "bye",
         "code": 4401,
@@ -125,7 +125,7 @@ async def refused_as_signed_out(socket):
     }
 
 
-async def test_nobody_is_told_so(connect, transactional_db):
+async def test_anonymous_client_is_signed_out(connect, transactional_db):
     """Accepted, then bye 4401, without a hello."""
     await refused_as_signed_out(await connect())
 
@@ -134,7 +134,7 @@ def session_of(cookie):
     return Session.objects.filter(pk=cookie.partition("=")[2])
 
 
-async def test_sessions_that_ended_do_not_count(connect, user):
+async def test_ended_sessions_are_signed_out(connect, user):
     """Signed out, expired, the password changed, not active, gone."""
     cookie = await in_thread(sign_in, user)
     await in_thread(session_of(cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
@@ -157,14 +157,14 @@ async def test_sessions_that_ended_do_not_count(connect, user):
     assert await in_thread(session_of(cookie).exists)
 
 
-async def test_who_is_not_active_is_nobody_whatever_the_backend(connect, user, settings):
+async def test_inactive_user_is_signed_out_with_any_backend(connect, user, settings):
     """Some backends of Django let them sign in."""
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.AllowAllUsersModelBackend"]
     await in_thread(type(user).objects.update, is_active=False)
     await refused_as_signed_out(await connect(user))
 
 
-async def test_a_session_signed_with_an_old_key_counts_and_is_left_alone(connect, user, settings):
+async def test_session_signed_with_fallback_key_is_valid_and_unchanged(connect, user, settings):
     """The browser could not be told a new name of its session here."""
     cookie = await in_thread(sign_in, user)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
@@ -175,7 +175,7 @@ async def test_a_session_signed_with_an_old_key_counts_and_is_left_alone(connect
     assert await in_thread(session_of(cookie).exists)
 
 
-async def test_a_page_of_somebody_else_is_signed_out(connect, user, other):
+async def test_page_of_another_user_is_signed_out(connect, user, other):
     """One that was open before they signed in: its socket would bring it what is theirs."""
 
     def asking(whose):
@@ -186,7 +186,7 @@ async def test_a_page_of_somebody_else_is_signed_out(connect, user, other):
         await (await connect(**who, **asking(user))).start()
 
 
-async def test_the_projects_own_middleware_says_who_it_is(connect, user):
+async def test_user_of_project_middleware(connect, user):
     """A user in the scope is taken as it is, without a session; an anonymous one is nobody."""
     socket = await connect(user=None, scope_user=user)
     assert socket.accepted
@@ -194,7 +194,7 @@ async def test_the_projects_own_middleware_says_who_it_is(connect, user):
     await refused_as_signed_out(await connect(scope_user=AnonymousUser()))
 
 
-async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(connect, user, other):
+async def test_session_of_the_middlewares_user_is_used(connect, user, other):
     """Then its end is the end of the socket; somebody else's says nothing."""
     theirs, mine = [SessionStore((await in_thread(sign_in, who)).partition("=")[2]) for who in (other, user)]
     by_token = await connect(scope_user=user, session=theirs)
@@ -204,7 +204,7 @@ async def test_a_session_beside_the_middlewares_user_counts_if_it_is_theirs(conn
     assert [one.session_key for one in hub.current_hub().subscribers()] == [None, mine.session_key]
 
 
-async def test_a_session_that_ends_after_the_middleware_has_read_it(connect, user):
+async def test_session_that_ends_after_the_middleware(connect, user):
     """By Channels' own middleware: the user is still in the scope, and nobody is signed in any more."""
     cookie = await in_thread(sign_in, user)
     session = SessionStore(cookie.partition("=")[2])
@@ -213,7 +213,7 @@ async def test_a_session_that_ends_after_the_middleware_has_read_it(connect, use
     await refused_as_signed_out(await connect(scope_user=user, session=session))
 
 
-async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkeypatch):
+async def test_failed_authentication_is_not_a_sign_out(connect, user, monkeypatch):
     """While the database is away: 4000, and come back within 5 s; 4401 would sign people out."""
     cookie = await in_thread(sign_in, user)
 
@@ -221,30 +221,30 @@ async def test_who_cannot_be_asked_about_is_not_signed_out(connect, user, monkey
         raise OperationalError("the database is away")
 
     monkeypatch.setattr("notifications.realtime.auth.handshakes.read_users", away)
-    bye = await (await connect(cookie=cookie)).hear_bye()
+    bye = await (await connect(cookie=cookie)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000
 
 
-async def test_a_user_has_so_many_sockets(connect, user, other, settings):
+async def test_sockets_per_user_are_limited(connect, user, other, settings):
     """The newest is closed; others' do not count, and one that ended makes room."""
     settings.NOTIFICATIONS = {"SOCKETS_PER_USER": 2}
     first, second = await connect(user), await connect(user)
     await connect(other)
-    bye = await (await connect(user)).hear_bye()
+    bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4429, "too_many_sockets", True)
     assert bye["after_ms"] >= 30_000
     await first.start()
-    second.hang_up()
-    await second.ended()
+    second.disconnect()
+    await second.wait_until_closed()
     await (await connect(user)).start()
 
 
-async def test_hello_must_come_in_time(connect, user, monkeypatch):
+async def test_hello_timeout(connect, user, monkeypatch):
     """no_hello, and nothing is read for who says nothing."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
-    bye = await (await connect(user)).hear_bye()
+    bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
 
 
@@ -257,42 +257,42 @@ async def test_hello_must_come_in_time(connect, user, monkeypatch):
         ('"' + "a" * 5000 + '"', 4409, "too_big"),
     ],
 )
-async def test_a_wrong_start_is_refused_with_its_reason(connect, user, text, code, reason):
+async def test_invalid_first_frame_is_refused(connect, user, text, code, reason):
     """No reconnect: a correct client never sees it."""
     socket = await connect(user)
-    socket.say_text(text)
-    bye = await socket.hear_bye()
+    socket.send_text(text)
+    bye = await socket.receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (code, reason, False, 0)
 
 
-async def test_a_second_hello_is_refused(connect, user):
+async def test_second_hello_is_refused(connect, user):
     """Once is enough: bad_op."""
     socket = await connect(user)
     await socket.start()
-    socket.say("hello")
-    assert (await socket.hear_bye())["reason"] == "bad_op"
+    socket.send_frame("hello")
+    assert (await socket.receive_bye())["reason"] == "bad_op"
 
 
 async def test_nothing_follows_a_bye(connect, user):
     """Neither answers to what came behind, nor changes."""
     socket = await connect(user)
     await socket.start()
-    socket.say_bytes(b"{}")
-    socket.say("sync", seq=0)
-    socket.say("ping")
-    assert (await socket.hear_bye())["reason"] == "bad_json"
+    socket.send_bytes(b"{}")
+    socket.send_frame("sync", seq=0)
+    socket.send_frame("ping")
+    assert (await socket.receive_bye())["reason"] == "bad_json"
 
 
-async def test_who_hangs_up_is_forgotten(connect, user):
+async def test_disconnected_client_leaves_the_hub(connect, user):
     """Nothing of the connection is kept."""
     socket = await connect(user)
     await socket.start()
-    socket.hang_up()
-    await socket.ended()
+    socket.disconnect()
+    await socket.wait_until_closed()
     assert hub.current_hub().subscribers() == []
 
 
-async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connect, user, monkeypatch):
+async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch):
     """Only those whose session is no longer valid."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05,))
@@ -308,12 +308,12 @@ async def test_a_sign_out_that_moves_the_guard_ends_the_session_s_sockets(connec
         Stream.objects.filter(pk=user.pk).update(guard=F("guard") + 1)
 
     await in_thread(sign_out)
-    bye = await going.hear_bye()
+    bye = await going.receive_bye()
     assert (bye["code"], bye["reason"]) == (4401, "signed_out")
-    assert (await staying.hears_nothing_before_a_beat())["seq"] == 0
+    assert (await staying.receive_beat_only())["seq"] == 0
 
 
-async def test_all_sessions_are_read_again_now_and_then(connect, user, monkeypatch):
+async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch):
     """A session that expires ends the socket, though nobody rang."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
@@ -321,24 +321,24 @@ async def test_all_sessions_are_read_again_now_and_then(connect, user, monkeypat
     socket = await connect(cookie=cookie)
     await socket.start()
     await in_thread(session_of(cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
-    assert (await socket.hear_bye())["code"] == 4401
+    assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_a_server_that_stops_says_when_to_come_back(connect, user):
+async def test_server_shutdown_sends_reconnect_delay(connect, user):
     """4000 with some jitter, at most 5 s; the same where the server cancels the application."""
     closed, cancelled = await connect(user), await connect(user)
     await closed.start()
     await cancelled.start()
     cancelled.task.cancel()
-    frames = [await cancelled.hear("bye")]
+    frames = [await cancelled.receive("bye")]
     await hub.close_current_hub()
-    frames.append(await closed.hear_bye())
+    frames.append(await closed.receive_bye())
     for bye in frames:
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
         assert 0 < bye["after_ms"] <= 5000
 
 
-async def test_nobody_waits_at_the_door_for_numbering(connect, user, monkeypatch):
+async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
     """Numbering that waits for a lock, of leftovers and before a snapshot, takes no thread of those who are let in."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.01)
     held, waiting = threading.Event(), threading.Semaphore(0)
@@ -352,12 +352,12 @@ async def test_nobody_waits_at_the_door_for_numbering(connect, user, monkeypatch
     try:
         first = await connect(user)
         await asyncio.to_thread(waiting.acquire, timeout=10)
-        first.say("hello", epoch=None, seq=None)
+        first.send_frame("hello", epoch=None, seq=None)
         second = await connect(user)
-        second.say("hello", epoch=None, seq=None)
-        assert (await second.hear())["op"] == "welcome"
+        second.send_frame("hello", epoch=None, seq=None)
+        assert (await second.receive())["op"] == "welcome"
         third = await connect(user)
-        third.say("hello", epoch=None, seq=None)
-        assert (await third.hear())["op"] == "welcome"
+        third.send_frame("hello", epoch=None, seq=None)
+        assert (await third.receive())["op"] == "welcome"
     finally:
         held.set()

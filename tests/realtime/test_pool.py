@@ -24,7 +24,7 @@ def names():
     return [thread.name for thread in threading.enumerate() if "under-test" in thread.name]
 
 
-async def test_calls_run_side_by_side_up_to_the_size(pool):
+async def test_concurrency_is_limited_to_the_size(pool):
     """Two threads, started when they are needed, and in each loop's own future what the call returned or raised."""
     assert await pool.run(int, "7") == 7
     assert len(names()) == 1
@@ -37,7 +37,7 @@ async def test_calls_run_side_by_side_up_to_the_size(pool):
         await pool.run(int, "seven")
 
 
-async def test_a_call_without_a_thread_fails_and_never_runs(pool, monkeypatch):
+async def test_call_without_thread_fails(pool, monkeypatch):
     """The error is in the future, so that whoever counts on its end hears of it."""
     ran = []
     scarcity = fail_thread_starts(monkeypatch)
@@ -49,7 +49,7 @@ async def test_a_call_without_a_thread_fails_and_never_runs(pool, monkeypatch):
     assert ran == ["run"] * 3
 
 
-async def test_a_thread_outlives_what_a_call_raises(pool):
+async def test_thread_survives_errors(pool):
     """Also what is no Exception."""
 
     def leave():
@@ -61,7 +61,7 @@ async def test_a_thread_outlives_what_a_call_raises(pool):
     assert await pool.run(int) == 0
 
 
-async def test_a_pool_that_was_closed_runs_calls_all_the_same(pool):
+async def test_closed_pool_runs_calls(pool):
     """A request may ask at the very end of the server; its threads end with the next close."""
     assert await asyncio.gather(*(pool.run(int) for _ in range(4))) == [0] * 4
     for thread in pool.close():
@@ -70,7 +70,7 @@ async def test_a_pool_that_was_closed_runs_calls_all_the_same(pool):
         assert await pool.run(int) == 0
 
 
-async def test_a_loop_that_is_closed_hurts_no_thread(pool):
+async def test_thread_survives_closed_loop(pool):
     """The answer to a call whose loop has gone is dropped."""
     gate = threading.Event()
 
@@ -86,7 +86,7 @@ async def test_a_loop_that_is_closed_hurts_no_thread(pool):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_connections_are_replaced_after_a_while(monkeypatch):
+async def test_connections_are_replaced_periodically(monkeypatch):
     """They are kept between calls, but not for ever: a moved server or a replaced file is noticed."""
     pool = Pool("under-test", 1)
     from notifications.db import threads
@@ -103,7 +103,7 @@ async def test_connections_are_replaced_after_a_while(monkeypatch):
         await asyncio.to_thread(thread.join, 5)
 
 
-def test_an_idle_pool_keeps_no_connection(transactional_db, monkeypatch):
+def test_idle_pool_closes_connections(transactional_db, monkeypatch):
     """A few seconds after its last call."""
     monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
 

@@ -24,23 +24,23 @@ async def wait_for(ask, cookie, way):
     return asked
 
 
-async def test_four_wait_at_once(ask, user, other):
+async def test_four_requests_may_wait(ask, user, other):
     """Long polls and events together, by user; the fifth is told so, and one that ends makes room."""
     cookie = await in_thread(sign_in, user)
     requests = [await wait_for(ask, cookie, way) for way in ("events", "poll", "poll", "events")]
     for path, headers in [("events/", {}), ("sync/", {"Prefer": "wait=1"})]:
-        refused = await (await ask(path, cookie=cookie, headers=headers)).answered()
+        refused = await (await ask(path, cookie=cookie, headers=headers)).wait_for_response()
         assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
         assert int(refused.headers["retry-after"]) > 0
-    assert (await (await ask("sync/", cookie=cookie)).answered()).status == 200
+    assert (await (await ask("sync/", cookie=cookie)).wait_for_response()).status == 200
     await wait_for(ask, await in_thread(sign_in, other), "events")
     for request in requests[:2]:
-        request.hang_up()
-        await request.is_over()
+        request.disconnect()
+        await request.wait_until_closed()
         await wait_for(ask, cookie, "poll")
 
 
-def test_a_seat_that_is_lost_is_free():
+def test_lost_wait_slot_is_released():
     """Also where a request ends before anything could say so."""
     seats = [wait_slots.acquire_wait_slot("ada") for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
     assert all(seats) and wait_slots.acquire_wait_slot("ada") is None
@@ -56,7 +56,7 @@ def test_a_seat_that_is_lost_is_free():
 
 
 @pytest.mark.parametrize("way", ["events", "poll"])
-async def test_a_waiting_request_holds_no_thread(ask, user, way):
+async def test_waiting_request_holds_no_thread(ask, user, way):
     """The one that Django gave it has ended, where all middleware is async."""
     cookie = await in_thread(sign_in, user)
     await wait_for(ask, cookie, way)  # the hub's own threads have started

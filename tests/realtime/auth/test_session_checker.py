@@ -56,15 +56,15 @@ class Browser:
 
     async def is_sent_away(self):
         """4401, and nothing after it."""
-        bye = await self.socket.hear_bye()
+        bye = await self.socket.receive_bye()
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4401, "signed_out", False)
-        event = await self.events.hear("bye")
+        event = await self.events.receive("bye")
         assert (event["data"]["code"], event["data"]["reconnect"]) == (4401, False)
-        assert await self.events.hear() is None
-        assert (await self.poll.answered()).status == 401
+        assert await self.events.receive() is None
+        assert (await self.poll.wait_for_response()).status == 401
 
     async def stays(self):
-        await self.socket.hears_nothing_before_a_beat()
+        await self.socket.receive_beat_only()
         assert not self.events.task.done() and not self.poll.task.done()
 
 
@@ -98,7 +98,7 @@ def deactivate(user):
     user.save()
 
 
-async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, browser):
+async def test_sign_out_closes_only_its_session(connect, ask, user, browser):
     """Another session of the same user stays."""
     other = await Browser().open(connect, ask, user)
     await in_thread(sign_out, browser.cookie)
@@ -106,7 +106,7 @@ async def test_a_sign_out_ends_its_session_and_no_other(connect, ask, user, brow
     await other.stays()
 
 
-async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
+async def test_session_that_ends_after_the_guard_change(browser, user, monkeypatch):
     """The signal comes first, and the first reading may still find the session: there is a second one."""
     assert AFTER_GUARD == (0.5, 2.0)
     real, read = sessions.check_sign_ins, []
@@ -125,7 +125,7 @@ async def test_a_session_that_ends_after_the_hint(browser, user, monkeypatch):
 
 
 @pytest.mark.parametrize("end", [change_password, deactivate])
-async def test_what_ends_all_sessions_of_a_user(connect, ask, user, browser, end):
+async def test_password_change_and_deactivation_close_all_sessions(connect, ask, user, browser, end):
     """A changed password, and a user who is not active any more."""
     second = await Browser().open(connect, ask, user)
     await in_thread(end, user)
@@ -133,24 +133,24 @@ async def test_what_ends_all_sessions_of_a_user(connect, ask, user, browser, end
     await second.is_sent_away()
 
 
-async def test_a_user_is_deleted(browser, user):
+async def test_deleted_user_is_closed(browser, user):
     """All their sessions end. Until then they are shown that nothing is left."""
     await in_thread(user.delete)
-    frames = [await browser.socket.hear()]
+    frames = [await browser.socket.receive()]
     while frames[-1]["op"] != "bye":
-        frames.append(await browser.socket.hear())
+        frames.append(await browser.socket.receive())
     assert all(frame["reset"] and not frame["items"] for frame in frames[:-1])
     assert frames[-1]["code"] == 4401
-    await browser.socket.ended()
+    await browser.socket.wait_until_closed()
     events = []
-    while event := await browser.events.hear():
+    while event := await browser.events.receive():
         events.append(event)
     assert (events[-1]["event"], events[-1]["data"]["code"]) == ("bye", 4401)
-    assert (await browser.poll.answered()).status in (304, 401)
+    assert (await browser.poll.wait_for_response()).status in (304, 401)
 
 
 @pytest.mark.parametrize("rings", [True, False])
-async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypatch, rings):
+async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings):
     """No guard moves, before or after it: sessions are read when it rings, or when the user is missed."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     socket = await connect(user)
@@ -160,10 +160,10 @@ async def test_a_user_who_never_had_a_stream_is_deleted(connect, user, monkeypat
     await until(lambda: not hub.current_hub()._session_checker._scheduled)
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
-        assert (await socket.hear_bye())["code"] == 4401
+        assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_sessions_of_users_who_were_never_told_anything_are_left_alone(connect, user, monkeypatch):
+async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch):
     """They have no stream and no guard. Their sessions are read when they have come, not with every check."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
@@ -173,10 +173,10 @@ async def test_sessions_of_users_who_were_never_told_anything_are_left_alone(con
     await socket.start()
     await until(lambda: read and len(looked) > 20)
     assert len(read) == 1
-    await socket.hears_nothing_before_a_beat()
+    await socket.receive_beat_only()
 
 
-async def test_a_session_without_a_hint(browser, monkeypatch):
+async def test_expired_session_is_closed(browser, monkeypatch):
     """One that expires is found when all are read, every 60 s."""
     await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
     await browser.stays()
@@ -195,7 +195,7 @@ def no_rings(monkeypatch):
         rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
-async def test_the_ring_was_lost(browser, user, monkeypatch):
+async def test_sign_out_with_lost_ring(browser, user, monkeypatch):
     """The position check sees the guard."""
     with no_rings(monkeypatch):
         await in_thread(change_password, user)
@@ -204,9 +204,7 @@ async def test_the_ring_was_lost(browser, user, monkeypatch):
 
 @pytest.mark.parametrize("says_hello", [True, False])
 @pytest.mark.parametrize("somebody_is_there", [True, False])
-async def test_a_session_that_ends_between_sign_in_and_joining(
-    connect, user, monkeypatch, somebody_is_there, says_hello
-):
+async def test_session_that_ends_before_joining(connect, user, monkeypatch, somebody_is_there, says_hello):
     """The guard had moved when the hub saw it first: the session is read once more."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     if somebody_is_there:
@@ -223,20 +221,20 @@ async def test_a_session_that_ends_between_sign_in_and_joining(
     socket = await connect(cookie=cookie)
     if says_hello:
         await socket.start()
-    assert (await socket.hear_bye())["code"] == 4401
+    assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_a_sign_out_before_hello(connect, user, monkeypatch):
+async def test_sign_out_before_hello(connect, user, monkeypatch):
     """Nothing was read for the user yet, so no guard is known that could have moved."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await in_thread(sign_out, cookie)
-    assert (await socket.hear_bye())["code"] == 4401
+    assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
+async def test_pending_frames_are_dropped_at_sign_out(connect, ask, user):
     """What the server had not taken yet is dropped."""
     cookie = await in_thread(sign_in, user)
     socket, events = await connect(cookie=cookie), await ask("events/", cookie=cookie)
@@ -250,17 +248,17 @@ async def test_nothing_that_waits_is_sent_after_it(connect, ask, user):
             )
         await in_thread(sign_out, cookie)
         await until(lambda: not hub.current_hub().subscribers())
-    frames = [await socket.hear()]
+    frames = [await socket.receive()]
     while frames[-1]["op"] != "bye":
-        frames.append(await socket.hear())
+        frames.append(await socket.receive())
     assert len(frames) <= 2  # the one that the server was taking, and the bye
     names = []
-    while event := await events.hear():
+    while event := await events.receive():
         names.append(event["event"])
     assert names[-1] == "bye" and len(names) <= 2
 
 
-async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypatch):
+async def test_database_outage_closes_no_session(browser, user, monkeypatch):
     """It is asked again until it answers, and then the word counts."""
     monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
     real, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
@@ -276,7 +274,7 @@ async def test_a_database_that_is_away_signs_nobody_out(browser, user, monkeypat
     assert not failures
 
 
-async def test_those_of_the_projects_own_middleware(connect, user, other, monkeypatch):
+async def test_users_of_project_middleware(connect, user, other, monkeypatch):
     """Without a session the user counts: they stay while they are active."""
     read = count_readings(monkeypatch)
     first, second = await connect(scope_user=user), await connect(scope_user=other)
@@ -284,13 +282,13 @@ async def test_those_of_the_projects_own_middleware(connect, user, other, monkey
     await second.start()
     await in_thread(change_password, user)
     await until(lambda: sum(claim.user == user.pk for claims in read for claim in claims) >= 2)
-    await first.hears_nothing_before_a_beat()
+    await first.receive_beat_only()
     await in_thread(deactivate, user)
-    assert (await first.hear_bye())["code"] == 4401
-    await second.hears_nothing_before_a_beat()
+    assert (await first.receive_bye())["code"] == 4401
+    await second.receive_beat_only()
 
 
-async def test_many_are_read_with_few_queries(connect, user, django_assert_num_queries):
+async def test_sessions_are_read_with_two_queries(connect, user, django_assert_num_queries):
     """Two for a hundred, where sessions are in Django's own table."""
     people = [await in_thread(get_user_model().objects.create_user, f"user {number}") for number in range(20)]
     cookies = [await in_thread(sign_in, person) for person in people]

@@ -41,7 +41,7 @@ def holds(user, session):
     return held
 
 
-def test_a_session_of_any_engine(engine, ada):
+def test_session_engines(engine, ada):
     """Signed in until the sign-out; a changed password ends it everywhere."""
     first, second = browser(ada), browser(ada)
     one, two = key(first), key(second)
@@ -55,19 +55,19 @@ def test_a_session_of_any_engine(engine, ada):
 
 
 @pytest.mark.parametrize("session", ["", None, "none", "x" * 32, "\x00", "ä", "a" * 10_000])
-def test_what_is_no_session(engine, ada, session):
+def test_invalid_session_keys(engine, ada, session):
     """Nobody, and no error."""
     assert read_user(session) is None
     assert check_sign_ins([SignIn(user=ada.pk, session_key=session or "none")]) == [False]
 
 
-def test_somebody_elses_session(engine, ada):
+def test_session_of_another_user(engine, ada):
     """It is theirs."""
     bob = get_user_model().objects.create_user("bob")
     assert check_sign_ins([SignIn(user=ada.pk, session_key=key(browser(bob)))]) == [False]
 
 
-def test_many_at_once(engine, ada):
+def test_results_are_in_order(engine, ada):
     """In the order in which they were asked about."""
     bob = get_user_model().objects.create_user("bob", is_active=False)
     clients = [browser(ada) for _ in range(3)]
@@ -92,7 +92,7 @@ class AwayCache(LocMemCache):
 
 
 @pytest.mark.parametrize("engine", ["cache", "cached_db"], indirect=True)
-def test_a_cache_that_is_away_signs_nobody_out(engine, ada, settings):
+def test_cache_outage_is_an_error(engine, ada, settings):
     """Django takes it for a session that is not there; here it is an error, or the database answers."""
     session = key(browser(ada))
     settings.CACHES = {"default": {"BACKEND": f"{__name__}.AwayCache"}}
@@ -122,7 +122,7 @@ class Strict(ModelBackend):
 
 
 @pytest.mark.parametrize("backend", [Suspicious, Strict])
-def test_a_backend_of_the_projects_own_decides(ada, settings, backend):
+def test_custom_authentication_backends(ada, settings, backend):
     """Its own get_user or rule is asked, by one and by many."""
     path = f"{__name__}.{backend.__name__}"
     settings.AUTHENTICATION_BACKENDS = [path]
@@ -136,7 +136,7 @@ def test_a_backend_of_the_projects_own_decides(ada, settings, backend):
     assert not holds(ada, key(client))
 
 
-def test_data_that_no_login_wrote(ada):
+def test_invalid_session_data(ada):
     """Of another user model, or broken: nobody."""
     for value in ("not a number", None, [1], {"a": 1}):
         session = SessionStore()

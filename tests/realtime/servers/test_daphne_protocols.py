@@ -72,7 +72,7 @@ async def test_bodies_arrive_whole(daphne, size, chunked):
             assert answer["after"] is None
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_comes(daphne):
+def test_too_large_body_is_refused_by_its_length(daphne):
     """413 by its length, also to a client that waits for 100 Continue, and to one that sends on."""
     head = ["POST / HTTP/1.1", f"Content-Length: {MAX_BODY_BYTES + 1}"]
     for answer in (
@@ -84,7 +84,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(daphne):
         assert answer.count(b"HTTP/1.1") == 1 and b"100 Continue" not in answer
 
 
-def test_a_body_in_chunks_is_refused_when_it_has_become_too_large(daphne):
+def test_too_large_chunked_body_is_refused(daphne):
     """Before its end."""
     chunks = chunk(b"x" * 100_000) * 11
     answer = exchange(daphne, ["POST / HTTP/1.1", "Transfer-Encoding: chunked"], chunks)
@@ -109,14 +109,14 @@ HANDSHAKE = [
     ],
     ids=["protocol", "root path of a handshake", "root path", "length", "chunks", "content type"],
 )
-def test_malformed_headers_are_answered_400(daphne, head):
+def test_malformed_headers_get_400(daphne, head):
     """And leave no traceback."""
     if "Connection: close" not in head:
         head = [line for line in head if line != "Connection: Upgrade"] + ["Connection: Upgrade, close"]
     assert exchange(daphne, head).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_form_is_not_parsed(daphne):
+def test_form_is_not_parsed_by_twisted(daphne):
     """Not by Twisted, which would answer a broken multipart body itself."""
     request = Request(
         f"http://127.0.0.1:{daphne}/",

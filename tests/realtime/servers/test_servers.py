@@ -63,7 +63,7 @@ SYNC = "/notifications/api/sync/"
 
 
 class Events:
-    """The events of a response: hear() returns the data of the next one, None at the end."""
+    """The events of a response: receive_frame() returns the data of the next one, None at the end."""
 
     def __init__(self, response):
         assert (response.status, response.content_type) == (200, "text/event-stream")
@@ -71,7 +71,7 @@ class Events:
         self.size = 0
         self.id = None
 
-    async def hear(self, op=None):
+    async def receive(self, op=None):
         data = None
         async with asyncio.timeout(40):
             async for line in self.response.content:
@@ -93,7 +93,7 @@ def open_socket(session, site, path="/ws/notifications/", **headers):
     return session.ws_connect(f"{site.url}{path}", headers=headers, protocols=["notifications.v1"])
 
 
-async def hear(socket, op):
+async def receive_frame(socket, op):
     frame = json.loads((await asyncio.wait_for(socket.receive(), 40)).data)
     assert frame["op"] == op, frame
     return frame
@@ -101,24 +101,24 @@ async def hear(socket, op):
 
 async def start(socket, epoch=None, seq=None):
     await socket.send_json({"op": "hello", "epoch": epoch, "seq": seq})
-    await hear(socket, "welcome")
-    return await hear(socket, "sync")
+    await receive_frame(socket, "welcome")
+    return await receive_frame(socket, "sync")
 
 
-async def test_a_notification_of_another_process_is_pushed(browser_session, served):
+async def test_notification_of_another_process_is_pushed(browser_session, served):
     """A command in another process notifies; the socket hears of it within the position check at the latest."""
     async with open_socket(browser_session, served) as socket:
         assert socket.protocol == "notifications.v1"
         await start(socket)
         await asyncio.to_thread(served.manage, "notify", "demo", "Hello")
-        change = await hear(socket, "change")
+        change = await receive_frame(socket, "change")
         assert [item["title"] for item in change["items"]] == ["Hello"]
 
 
-async def test_who_is_not_signed_in_is_told_so(served):
+async def test_anonymous_socket_gets_4401(served):
     """The handshake is accepted, so that a browser can see why: bye 4401, then the close with that code."""
     async with aiohttp.ClientSession() as session, open_socket(session, served) as socket:
-        bye = await hear(socket, "bye")
+        bye = await receive_frame(socket, "bye")
         assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (
             4401,
             "signed_out",
@@ -142,7 +142,7 @@ async def test_foreign_pages_and_other_paths_are_refused(browser_session, served
     assert refused.value.status in (403, 404)
 
 
-async def test_a_server_that_stops_says_goodbye(browser_session, served):
+async def test_server_shutdown_sends_bye(browser_session, served):
     """After SIGTERM: bye 4000 to sockets and events, a long poll is answered, and the process ends."""
     async with (
         browser_session.get(f"{served.url}{EVENTS}") as response,
@@ -155,24 +155,24 @@ async def test_a_server_that_stops_says_goodbye(browser_session, served):
         etag = (await browser_session.get(f"{served.url}{SYNC}")).headers["ETag"]
         headers = {"Prefer": "wait=20", "If-None-Match": etag}
         waiting = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
-        await events.hear("sync")
+        await events.receive("sync")
         await asyncio.sleep(1.5)  # the poll is on its way; nothing says when it waits
         before = time.monotonic()
         served.web.popen.terminate()
         for one in (socket, second):
-            bye = await hear(one, "bye")
+            bye = await receive_frame(one, "bye")
             assert (bye["code"], bye["reconnect"]) == (4000, True)
             assert 0 < bye["after_ms"] <= 5000
             await one.receive()
             assert one.close_code == 4000
-        assert (await events.hear("bye"))["code"] == 4000
-        assert await events.hear() is None
+        assert (await events.receive("bye"))["code"] == 4000
+        assert await events.receive() is None
         assert (await waiting).status == 304
         await asyncio.to_thread(served.web.popen.wait, 60)
         assert time.monotonic() - before < 15  # sooner than the poll would be answered by itself
 
 
-async def test_a_header_of_the_client_does_not_move_the_links(browser_session, served):
+async def test_root_path_header_does_not_change_links(browser_session, served):
     """Daphne would take the root path of the whole site from a request's header."""
     headers = {"Daphne-Root-Path": "//evil.example"}
     async with browser_session.get(
@@ -214,33 +214,33 @@ async def test_rings_between_processes_on_sqlite(rings_only, browser_session, se
         assert titles == [f"note {number}" for number in range(20)]
 
 
-async def test_events_and_polls_hear_of_other_processes(browser_session, served):
+async def test_event_streams_and_polls_get_changes_of_other_processes(browser_session, served):
     """What a command in another process notifies comes as an event, and ends a long poll."""
     async with browser_session.get(f"{served.url}{EVENTS}") as response:
         events = Events(response)
-        await events.hear("sync")
+        await events.receive("sync")
         etag = (await browser_session.get(f"{served.url}{SYNC}")).headers["ETag"]
         headers = {"Prefer": "wait=20", "If-None-Match": etag}
         poll = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
         await asyncio.to_thread(served.manage, "notify", "demo", "Hello")
-        change = await events.hear("change")
+        change = await events.receive("change")
         assert [item["title"] for item in change["items"]] == ["Hello"]
         answer = await (await poll).json()
         assert answer["seq"] == change["seq"]
     # From where it was left, without what is known.
     await asyncio.to_thread(served.manage, "notify", "demo", "meanwhile")
     async with browser_session.get(f"{served.url}{EVENTS}", headers={"Last-Event-ID": events.id}) as response:
-        sync = await Events(response).hear("sync")
+        sync = await Events(response).receive("sync")
         assert (sync["prev"], [item["title"] for item in sync["items"]]) == (change["seq"], ["meanwhile"])
 
 
-async def test_nobody_signed_in_gets_204(served):
+async def test_anonymous_event_stream_gets_204(served):
     """Which ends an EventSource for good."""
     async with aiohttp.ClientSession() as session, session.get(f"{served.url}{EVENTS}") as response:
         assert response.status == 204
 
 
-async def test_who_hangs_up_makes_room(browser_session, served):
+async def test_disconnected_client_frees_its_slot(browser_session, served):
     """The server notices that a client has gone: events and long polls do not pile up, and a fifth is refused."""
     headers = {"Prefer": "wait=20", "If-None-Match": "*"}
     for _ in range(3):
@@ -268,20 +268,20 @@ async def until_served(session, served):
             assert set(statuses) <= {200, 429}
 
 
-async def test_a_reader_that_stops_costs_at_most_the_bound(browser_session, served):
+async def test_memory_of_stuck_reader_is_bounded(browser_session, served):
     """However much comes: the response ends, and what was kept for it is what it had room for."""
     async with browser_session.get(f"{served.url}{EVENTS}") as response:
         events = Events(response)
-        await events.hear("sync")
+        await events.receive("sync")
         response.connection.transport.pause_reading()
         await asyncio.to_thread(served.python, FLOOD)
         response.connection.transport.resume_reading()
-        while await events.hear():
+        while await events.receive():
             pass
         assert 256 * 1024 < events.size < (256 + 128) * 1024
     async with browser_session.get(f"{served.url}{EVENTS}", headers={"Last-Event-ID": events.id}) as response:
         epoch, _, seq = events.id.rpartition(":")
-        sync = await Events(response).hear("sync")
+        sync = await Events(response).receive("sync")
         assert (sync["epoch"], sync["prev"], sync["reset"]) == (epoch, int(seq), False)
 
 
@@ -305,7 +305,7 @@ async def test_waiting_holds_neither_a_connection_nor_a_thread(served):
         async def wait(name):
             stream = await session.get(f"{served.url}{EVENTS}", headers=people[name])
             streams.append(stream)
-            await Events(stream).hear("sync")
+            await Events(stream).receive("sync")
             return asyncio.create_task(
                 session.get(
                     f"{served.url}{SYNC}", headers={**people[name], "Prefer": "wait=20", "If-None-Match": "*"}
@@ -359,7 +359,7 @@ async def until_steady(served):
             await asyncio.sleep(0.1)
 
 
-async def test_a_sign_out_reaches_every_way_within_five_seconds(browser_session, session_key, served):
+async def test_sign_out_closes_every_transport_within_5_seconds(browser_session, session_key, served):
     """In this process or another: 4401 to sockets and events, 401 to a long poll; another session stays."""
     key = (await asyncio.to_thread(served.python, SESSION.format(name="demo"))).split()[-1]
     async with (
@@ -371,19 +371,19 @@ async def test_a_sign_out_reaches_every_way_within_five_seconds(browser_session,
         await start(socket)
         await start(stays)
         events = Events(response)
-        await events.hear("sync")
+        await events.receive("sync")
         headers = {"Prefer": "wait=20", "If-None-Match": "*"}
         poll = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
         await asyncio.to_thread(served.python, SIGN_OUT.format(key=session_key))
         before = time.monotonic()
-        assert (await hear(socket, "bye"))["code"] == 4401
-        assert (await events.hear("bye"))["code"] == 4401
-        assert await events.hear() is None
+        assert (await receive_frame(socket, "bye"))["code"] == 4401
+        assert (await events.receive("bye"))["code"] == 4401
+        assert await events.receive() is None
         assert (await poll).status == 401
         assert time.monotonic() - before < 5
         assert (await browser_session.get(f"{served.url}{EVENTS}")).status == 204
         await stays.send_json({"op": "ping"})
-        await hear(stays, "beat")
+        await receive_frame(stays, "beat")
 
 
 SIGN_OUT = """

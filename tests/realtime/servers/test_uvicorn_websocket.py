@@ -32,7 +32,7 @@ def answer(site, *parts):
     return received
 
 
-def test_a_handshake_with_a_long_header_line_is_answered(uvicorn):
+def test_handshake_with_long_header_line_gets_431(uvicorn):
     """431, whichever header it is; others are as before."""
     target = Target(port=uvicorn.port)
     for name in ("Cookie", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "X-Other"):

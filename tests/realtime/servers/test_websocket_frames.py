@@ -85,7 +85,7 @@ def client(server):
     client.socket.close()
 
 
-def test_a_client_with_many_frames_is_served(client):
+def test_client_within_the_limits_is_served(client):
     """The most that are allowed: pings, fragments, and a message after each."""
     client.send(frame(PING, b"p") * websocket_frames.MAX_CONTROL_FRAMES + frame(TEXT, b"first"))
     assert client.until(b"first").count(b"\x8a\x01p") == websocket_frames.MAX_CONTROL_FRAMES
@@ -106,7 +106,7 @@ def test_a_client_with_many_frames_is_served(client):
     ],
     ids=["pings", "pongs", "fragments"],
 )
-def test_one_frame_too_many_ends_the_connection(client, flood):
+def test_too_many_frames_drop_the_connection(client, flood):
     """Without an answer to what comes behind it."""
     client.send(flood)
     assert b"behind" not in client.until(b"never")
@@ -117,7 +117,7 @@ def test_one_frame_too_many_ends_the_connection(client, flood):
     [frame(TEXT, b"\xff"), frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\x28")],
     ids=["whole", "in fragments"],
 )
-def test_text_that_is_no_utf8_ends_the_connection(client, text):
+def test_invalid_utf8_closes_the_connection(client, text):
     """Without a traceback in the log, of which the server's fixture makes sure."""
     client.send(frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\xa4"))
     assert client.until(b"\xc3\xa4")
@@ -125,7 +125,7 @@ def test_text_that_is_no_utf8_ends_the_connection(client, text):
     assert b"behind" not in client.until(b"never")
 
 
-def test_text_that_is_no_utf8_behind_the_close_of_the_server_is_dropped(client):
+def test_invalid_utf8_after_the_close_is_dropped(client):
     """The close of the client ends the connection, without a traceback in the log."""
     client.send(frame(TEXT, b"close"))
     assert client.until(b"\x88\x02\x0f\xa0")
@@ -146,7 +146,7 @@ def test_fragments_of_a_large_message_are_not_counted():
     assert all(small[:-1]) and not small[-1]
 
 
-def test_few_frames_are_read_after_the_close():
+def test_frames_after_the_close_are_limited():
     """What was under way, and the close of the client."""
     counter = FrameCounter()
     for _ in range(websocket_frames.MAX_FRAMES_AFTER_CLOSE):
@@ -155,7 +155,7 @@ def test_few_frames_are_read_after_the_close():
     assert counter.allows(CLOSE, 1, is_closing=True)
 
 
-def test_control_frames_are_counted_anew_after_a_while(monkeypatch):
+def test_count_of_control_frames_is_reset(monkeypatch):
     """A client that sends some for days is none that floods."""
     now = [1000.0]
     monkeypatch.setattr(websocket_frames.time, "monotonic", lambda: now[0])

@@ -39,7 +39,7 @@ from notifications.realtime.transports.incoming import parse_frame
         ('{"op":"ack","n":1.0}', "bad_ack"),
     ],
 )
-def test_what_is_wrong_is_named(text, reason):
+def test_invalid_frames(text, reason):
     """Checked in this order: size, JSON, object, op, values."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(text, None, has_hello=True)
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_named(text, reason):
         ('{"op":"hello","seq":false}', "bad_seq"),
     ],
 )
-def test_the_first_frame_is_hello(text, reason):
+def test_first_frame_must_be_hello(text, reason):
     """The op comes before the order of frames, and that before values."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(text, None, has_hello=False)
@@ -66,7 +66,7 @@ def test_the_first_frame_is_hello(text, reason):
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b'{"op":"ping"}', "bad_json"), (b"\0" * 4097, "too_big")])
-def test_binary_frames_are_no_json(data, reason):
+def test_binary_frames_are_refused(data, reason):
     """Size comes first here too."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(None, data, has_hello=True)
@@ -83,12 +83,12 @@ def test_binary_frames_are_no_json(data, reason):
         ' {"op" : "hello", "x": "' + "[" * 100 + '"}',
     ],
 )
-def test_good_frames_pass(text):
+def test_valid_frames(text):
     """Keys that are not known are ignored, also where brackets are only text."""
     assert parse_frame(text, None, has_hello=False)["op"] == "hello"
 
 
-def test_a_frame_of_4096_bytes_passes():
+def test_frame_of_4096_bytes_is_accepted():
     """The limit itself is allowed."""
     text = '{"op":"ping","x":""}'
     text = text.replace('""', '"' + "a" * (4096 - len(text)) + '"')

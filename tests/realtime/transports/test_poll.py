@@ -33,7 +33,7 @@ async def here(ask, user):
     """Where the user's stream is: its epoch, seq and entity tag, and a cookie to ask with."""
     await in_thread(rows.notices, user, 2)
     cookie = await in_thread(sign_in, user)
-    asked = await (await ask("sync/", cookie=cookie)).answered()
+    asked = await (await ask("sync/", cookie=cookie)).wait_for_response()
     frame = await asked.json()
     return Here(frame["epoch"], frame["seq"], asked.headers["etag"], cookie)
 
@@ -50,7 +50,7 @@ async def waiting(count=1):
 
 
 class TestTags:
-    def test_equal_where_nothing_moved(self, client, user):
+    def test_etag_is_stable_without_changes(self, client, user):
         """304 without a body; also weak, in a list, and for any."""
         client.force_login(user)
         notify(user, "note")
@@ -64,7 +64,7 @@ class TestTags:
         assert client.sync(If_None_Match='"other"').status_code == 200
         assert client.sync(If_None_Match="no tag").status_code == 200
 
-    def test_the_same_from_wherever_one_asks(self, client, user):
+    def test_etag_does_not_depend_on_the_cursor(self, client, user):
         """It is of where the frame leads: what a client has after it."""
         client.force_login(user)
         rows.notices(user, 3)
@@ -72,7 +72,7 @@ class TestTags:
         for seq in (0, 2, 3):
             assert client.sync(f"?epoch={first.json()['epoch']}&seq={seq}")["ETag"] == first["ETag"]
 
-    def test_another_where_a_job_or_the_head_moved(self, client, user):
+    def test_etag_changes_with_jobs_and_head(self, client, user):
         """Every change of an active job counts, and every position."""
         client.force_login(user)
         tags = [client.sync()["ETag"]]
@@ -86,14 +86,14 @@ class TestTags:
         tags.append(client.sync()["ETag"])
         assert len(set(tags)) == 5
 
-    def test_another_for_another_user(self, client, user, other):
+    def test_etag_differs_between_users(self, client, user, other):
         """Whoever signs in after somebody else is not told that nothing has changed."""
         client.force_login(user)
         mine = client.sync()["ETag"]
         client.force_login(other)
         assert client.sync()["ETag"] != mine
 
-    def test_of_a_part_it_leads_to_the_next(self, client, user):
+    def test_etag_of_a_partial_sync(self, client, user):
         """What a client has after the first of several frames is not what there is: asked on, it gets the rest."""
         client.force_login(user)
         rows.notices(user, 250)
@@ -103,7 +103,7 @@ class TestTags:
         rest = client.sync(f"?epoch={epoch}&seq=200", If_None_Match=part["ETag"])
         assert (rest.status_code, rest.json()["seq"]) == (200, 250)
 
-    def test_nobody_waits_under_wsgi(self, client, user):
+    def test_wsgi_does_not_wait(self, client, user):
         """wait counts as 0 there."""
         client.force_login(user)
         before = time.monotonic()
@@ -112,13 +112,13 @@ class TestTags:
         assert time.monotonic() - before < 15
 
 
-async def test_it_waits_for_a_change(ask, user, here):
+async def test_poll_waits_for_a_change(ask, user, here):
     """And answers with what followed, its new tag, and that it waited."""
     for headers in (here.knowing, WAIT):
         asked = await ask(here.query, cookie=here.cookie, headers=headers)
         await waiting()
         await in_thread(notify, user, "new")
-        frame = await (await asked.answered()).json()
+        frame = await (await asked.wait_for_response()).json()
         assert (asked.status, frame["prev"], frame["seq"]) == (200, here.seq, here.seq + 1)
         assert [item["title"] for item in frame["items"]] == ["new"]
         assert asked.headers["preference-applied"] == "wait=10"
@@ -127,61 +127,63 @@ async def test_it_waits_for_a_change(ask, user, here):
         here.knowing["If-None-Match"] = asked.headers["etag"]
 
 
-async def test_it_waits_for_an_active_job(ask, user, here):
+async def test_poll_waits_for_an_active_job(ask, user, here):
     """Each of its changes is an answer, with the job as it is."""
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
     await waiting()
     job = await in_thread(rows.job, user)
-    assert len((await (await asked.answered()).json())["jobs"]) == 1
+    assert len((await (await asked.wait_for_response()).json())["jobs"]) == 1
     here.knowing["If-None-Match"] = asked.headers["etag"]
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
     await waiting()
     await in_thread(rows.change, job, state="running")
-    assert [job["state"] for job in (await (await asked.answered()).json())["jobs"]] == ["running"]
+    assert [job["state"] for job in (await (await asked.wait_for_response()).json())["jobs"]] == ["running"]
 
 
-async def test_what_was_missed_is_answered_at_once(ask, user, here):
+async def test_missed_changes_are_returned_immediately(ask, user, here):
     """A client that names no tag and is behind, or nowhere, does not wait; nor does one with another tag."""
     for query in (f"sync/?epoch={here.epoch}&seq={here.seq - 1}", "sync/", "sync/?epoch=other&seq=2"):
-        asked = await (await ask(query, cookie=here.cookie, headers=WAIT)).answered(5)
+        asked = await (await ask(query, cookie=here.cookie, headers=WAIT)).wait_for_response(5)
         assert (asked.status, (await asked.json())["seq"]) == (200, here.seq)
     asked = await ask(here.query, cookie=here.cookie, headers={**WAIT, "If-None-Match": '"other"'})
-    frame = await (await asked.answered(5)).json()
+    frame = await (await asked.wait_for_response(5)).json()
     assert (frame["items"], asked.headers["etag"]) == ([], here.etag)
 
 
-async def test_a_tag_that_is_known_waits_wherever_the_client_is(ask, user, here):
+async def test_known_etag_waits_from_any_cursor(ask, user, here):
     """With the tag it says that it has what there is, also where it asks for a snapshot."""
     asked = await ask("sync/", cookie=here.cookie, headers=here.knowing)
     await waiting()
     await in_thread(notify, user, "new")
-    frame = await (await asked.answered()).json()
+    frame = await (await asked.wait_for_response()).json()
     assert (frame["reset"], len(frame["items"])) == (True, 3)
 
 
-async def test_the_wait_is_over(ask, user, here):
+async def test_poll_timeout(ask, user, here):
     """304 for who knows what there is, else the frame; not before."""
     before = time.monotonic()
     asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=1"})
-    await asked.answered()
-    assert (asked.status, await asked.whole()) == (304, b"")
+    await asked.wait_for_response()
+    assert (asked.status, await asked.read_body()) == (304, b"")
     assert (asked.headers["etag"], asked.headers["preference-applied"]) == (here.etag, "wait=1")
     assert time.monotonic() - before >= 1
     asked = await ask(here.query, cookie=here.cookie, headers={"Prefer": "wait=1"})
-    frame = await (await asked.answered()).json()
+    frame = await (await asked.wait_for_response()).json()
     assert (asked.status, frame["prev"], frame["seq"], frame["items"]) == (200, here.seq, here.seq, [])
     assert hub.current_hub().subscribers() == []
 
 
-async def test_a_part_is_answered_at_once_also_to_who_has_it(ask, user, here):
+async def test_partial_sync_is_returned_immediately(ask, user, here):
     """Nobody waits with a rest in the server, and no frame begins elsewhere than was asked."""
     await in_thread(rows.notices, user, 300)
     query = f"sync/?epoch={here.epoch}&seq=0"
-    part = await (await ask(query, cookie=here.cookie, headers=WAIT)).answered(5)
+    part = await (await ask(query, cookie=here.cookie, headers=WAIT)).wait_for_response(5)
     assert (await part.json())["more"]
     tags = {"If-None-Match": part.headers["etag"], **WAIT}
-    assert (await (await ask(query, cookie=here.cookie, headers=tags)).answered(5)).status == 304
-    rest = await (await ask(query.replace("seq=0", "seq=200"), cookie=here.cookie, headers=tags)).answered(5)
+    assert (await (await ask(query, cookie=here.cookie, headers=tags)).wait_for_response(5)).status == 304
+    rest = await (
+        await ask(query.replace("seq=0", "seq=200"), cookie=here.cookie, headers=tags)
+    ).wait_for_response(5)
     assert [(await rest.json())[key] for key in ("prev", "seq", "more")] == [200, 302, False]
 
 
@@ -202,26 +204,26 @@ async def test_a_part_is_answered_at_once_also_to_who_has_it(ask, user, here):
         ("waiting=1", None),
     ],
 )
-async def test_what_a_client_may_prefer(ask, here, prefer, applied):
+async def test_prefer_header(ask, here, prefer, applied):
     """A number of seconds; what is none is ignored."""
     asked = await ask(
         here.query,
         cookie=here.cookie,
         headers={"If-None-Match": here.etag, "Prefer": prefer.encode().decode("latin-1")},
     )
-    await asked.answered()
+    await asked.wait_for_response()
     assert (asked.status, asked.headers.get("preference-applied")) == (304, applied)
 
 
-async def test_it_waits_20_seconds_at_most(ask, user, here):
+async def test_wait_is_limited_to_20_seconds(ask, user, here):
     """Whatever was asked for."""
     asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=99999999999"})
     await waiting()
     await in_thread(notify, user, "new")
-    assert (await asked.answered()).headers["preference-applied"] == "wait=20"
+    assert (await asked.wait_for_response()).headers["preference-applied"] == "wait=20"
 
 
-async def test_nothing_between_the_first_read_and_the_wait_is_missed(ask, user, here, monkeypatch):
+async def test_change_between_read_and_wait_is_not_missed(ask, user, here, monkeypatch):
     """It registers first and reads then: what is committed while it reads is an answer."""
     real, raced = changes.read_active_versions, []
 
@@ -233,46 +235,46 @@ async def test_nothing_between_the_first_read_and_the_wait_is_missed(ask, user, 
 
     monkeypatch.setattr(changes, "read_active_versions", race)
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-    frame = await (await asked.answered(5)).json()
+    frame = await (await asked.wait_for_response(5)).json()
     assert [item["title"] for item in frame["items"]] == ["in between"]
 
 
-async def test_another_clients_look_does_not_hide_a_change(ask, connect, user, here):
+async def test_reads_for_other_clients_do_not_hide_a_change(ask, connect, user, here):
     """A poll and a socket of the same user each get every change of a job."""
     job = await in_thread(rows.job, user)
     socket = await connect(cookie=here.cookie)
     await socket.start()
-    etag = (await (await ask(here.query, cookie=here.cookie)).answered()).headers["etag"]
+    etag = (await (await ask(here.query, cookie=here.cookie)).wait_for_response()).headers["etag"]
     for version in range(2, 12):
         asked = await ask(
             here.query, cookie=here.cookie, headers={"Prefer": "wait=10", "If-None-Match": etag}
         )
         await in_thread(rows.change, job, progress_current=version)
-        frame = await (await asked.answered(5)).json()
+        frame = await (await asked.wait_for_response(5)).json()
         assert frame["jobs"][0]["version"] == version
         etag = asked.headers["etag"]
-        assert (await socket.hear("jobs"))["jobs"][0]["version"] == version
+        assert (await socket.receive("jobs"))["jobs"][0]["version"] == version
 
 
-async def test_who_hangs_up_is_forgotten(ask, here):
+async def test_disconnected_client_leaves_the_hub(ask, here):
     """Its place is free, and nothing of it is kept."""
     for _ in range(6):
         asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
         await waiting()
-        asked.hang_up()
-        await asked.is_over()
+        asked.disconnect()
+        await asked.wait_until_closed()
         assert hub.current_hub().subscribers() == []
 
 
-async def test_the_end_of_the_server_ends_the_wait(ask, here):
+async def test_server_shutdown_ends_the_wait(ask, here):
     """As if it were over."""
     asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
     await waiting()
     await hub.close_current_hub()
-    assert (await asked.answered()).status == 304
+    assert (await asked.wait_for_response()).status == 304
 
 
-async def test_a_database_that_goes_away_while_it_waits(ask, user, here, monkeypatch):
+async def test_database_outage_during_the_wait(ask, user, here, monkeypatch):
     """What was never read is 503 when the wait is over."""
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
 
@@ -281,21 +283,23 @@ async def test_a_database_that_goes_away_while_it_waits(ask, user, here, monkeyp
 
     monkeypatch.setattr(changes, "read_missed", away)
     asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=1"})
-    assert (await asked.answered()).status == 503
+    assert (await asked.wait_for_response()).status == 503
     assert "retry-after" in asked.headers
 
 
-async def test_it_is_the_frame_that_is_answered_without_waiting(ask, user, here):
+async def test_poll_returns_the_same_frame_as_sync(ask, user, here):
     """Equal, byte for byte."""
     await in_thread(rows.job, user)
-    plain = await (await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie)).answered()
-    waited = await (await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie, headers=WAIT)).answered()
-    assert await plain.whole() == await waited.whole()
+    plain = await (await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie)).wait_for_response()
+    waited = await (
+        await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie, headers=WAIT)
+    ).wait_for_response()
+    assert await plain.read_body() == await waited.read_body()
     assert plain.headers["etag"] == waited.headers["etag"]
     assert plain.headers["content-type"] == waited.headers["content-type"] == "application/json"
 
 
-def test_a_tag_is_opaque_and_quoted():
+def test_etag_is_opaque_and_quoted():
     """A header's worth, whatever the position."""
     tag = reader.etag("ada", "e" * 50, 2**53, {timezone.now(): 1})
     assert len(tag) == 34 and tag[0] == tag[-1] == '"'

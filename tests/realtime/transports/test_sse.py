@@ -23,7 +23,7 @@ ALL_MIDDLEWARE = [
 ]
 
 
-async def test_one_frame_is_one_event(ask, connect, user):
+async def test_each_frame_is_an_event(ask, connect, user):
     """Named after its op, with the data that a socket gets but no n; no welcome; only sync and change have an id."""
     await in_thread(notify, user, "before")
     job = await in_thread(rows.job, user)
@@ -36,14 +36,14 @@ async def test_one_frame_is_one_event(ask, connect, user):
     assert (sync["data"]["op"], sync["data"]["reset"], len(sync["data"]["jobs"])) == ("sync", True, 1)
     for act, args, op in [(rows.change, (job,), "jobs"), (notify, (user, "x\ny\r\u2028ä"), "change")]:
         await in_thread(act, *args, **({"state": "running"} if op == "jobs" else {}))
-        expected, event = await socket.hear(op), await events.hear(op)
+        expected, event = await socket.receive(op), await events.receive(op)
         assert event["data"] == {key: value for key, value in expected.items() if key not in ("n", "ack")}
         assert event.get("id") == (f"{epoch}:2" if op == "change" else None)
 
 
-async def test_the_headers_keep_it_from_being_kept(ask, user):
+async def test_headers_prevent_caching_and_buffering(ask, user):
     """Neither a cache stores it nor nginx buffers it."""
-    events = await (await ask("events/", user)).answered()
+    events = await (await ask("events/", user)).wait_for_response()
     assert events.headers["cache-control"] == "no-store"
     assert events.headers["x-accel-buffering"] == "no"
     assert "Cookie" in events.headers["vary"]
@@ -70,7 +70,7 @@ async def test_the_headers_keep_it_from_being_kept(ask, user):
         ("?epoch={epoch}&seq=1", "{epoch}:99999999999999999999999", 1),
     ],
 )
-async def test_where_it_begins(ask, user, query, last, prev):
+async def test_start_position(ask, user, query, last, prev):
     """Last-Event-ID wins over the query, and a broken one counts as none."""
     await in_thread(rows.notices, user, 3)
     epoch = await in_thread(streams.epoch)
@@ -80,19 +80,19 @@ async def test_where_it_begins(ask, user, query, last, prev):
     assert sync["id"] == f"{epoch}:3"
 
 
-async def test_a_query_that_is_no_position(ask, user):
+async def test_invalid_position_in_query(ask, user):
     """422 that names the field."""
-    events = await (await ask("events/?seq=x&epoch=e", user)).answered()
+    events = await (await ask("events/?seq=x&epoch=e", user)).wait_for_response()
     assert (events.status, (await events.json())["errors"][0]["field"]) == (422, "seq")
 
 
-async def test_a_long_catch_up_comes_in_several_events(ask, user, monkeypatch):
+async def test_long_catch_up_has_several_events(ask, user, monkeypatch):
     """Each with the id from which the next would follow."""
     await in_thread(rows.notices, user, 450)
     epoch = await in_thread(streams.epoch)
-    events = await (await ask(f"events/?epoch={epoch}&seq=0", user)).answered()
-    await events.hear()
-    heard = [await events.hear("sync") for _ in range(3)]
+    events = await (await ask(f"events/?epoch={epoch}&seq=0", user)).wait_for_response()
+    await events.receive()
+    heard = [await events.receive("sync") for _ in range(3)]
     assert [(event["id"], event["data"]["more"]) for event in heard] == [
         (f"{epoch}:200", True),
         (f"{epoch}:400", True),
@@ -100,23 +100,27 @@ async def test_a_long_catch_up_comes_in_several_events(ask, user, monkeypatch):
     ]
 
 
-async def test_nobody_is_signed_in(ask, transactional_db):
+async def test_anonymous_client(ask, transactional_db):
     """204, which ends an EventSource for good."""
-    events = await (await ask("events/")).answered()
-    assert (events.status, await events.whole()) == (204, b"")
+    events = await (await ask("events/")).wait_for_response()
+    assert (events.status, await events.read_body()) == (204, b"")
     assert events.headers["cache-control"] == "no-store"
 
 
-async def test_another_method(ask, user):
+async def test_method_not_allowed(ask, user):
     """405 for who is signed in, 401 for who is not; HEAD is answered and does not wait."""
-    events = await (await ask("events/", user, method="POST")).answered()
+    events = await (await ask("events/", user, method="POST")).wait_for_response()
     assert (events.status, events.headers["allow"]) == (405, "GET, HEAD")
-    assert (await (await ask("events/", method="POST")).answered()).status == 401
-    head = await (await ask("events/", user, method="HEAD")).answered()
-    assert (head.status, await head.whole(), head.headers["content-type"]) == (200, b"", "text/event-stream")
+    assert (await (await ask("events/", method="POST")).wait_for_response()).status == 401
+    head = await (await ask("events/", user, method="HEAD")).wait_for_response()
+    assert (head.status, await head.read_body(), head.headers["content-type"]) == (
+        200,
+        b"",
+        "text/event-stream",
+    )
 
 
-async def test_the_database_is_away(ask, user, monkeypatch):
+async def test_database_outage(ask, user, monkeypatch):
     """503, and never 204: that would sign people out."""
 
     def away(*args):
@@ -124,11 +128,11 @@ async def test_the_database_is_away(ask, user, monkeypatch):
 
     cookie = await in_thread(sign_in, user)
     monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", away)
-    events = await (await ask("events/", cookie=cookie)).answered()
+    events = await (await ask("events/", cookie=cookie)).wait_for_response()
     assert (events.status, events.headers["retry-after"]) == (503, "2")
 
 
-def test_wsgi_cannot(transactional_db):
+def test_wsgi_is_not_supported(transactional_db):
     """501, with what to do instead."""
     client = Client()
     client.force_login(get_user_model().objects.create_user("ada"))
@@ -137,57 +141,57 @@ def test_wsgi_cannot(transactional_db):
     assert "sync/" in answer.json()["detail"]
 
 
-async def test_a_host_with_other_settings(ask, user, settings, monkeypatch):
+async def test_project_with_other_settings(ask, user, settings, monkeypatch):
     """ATOMIC_REQUESTS, middleware that demands sign-in or compresses: events still come at once."""
     settings.MIDDLEWARE = ALL_MIDDLEWARE
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
     events = await ask("events/", user, headers={"Accept-Encoding": "gzip"})
     await events.start()
     await in_thread(notify, user, "now")
-    assert (await events.hear("change"))["data"]["items"][0]["title"] == "now"
-    assert (await (await ask("events/")).answered()).status == 204
-    assert (await (await ask("sync/", user)).answered()).status == 200
+    assert (await events.receive("change"))["data"]["items"][0]["title"] == "now"
+    assert (await (await ask("events/")).wait_for_response()).status == 204
+    assert (await (await ask("sync/", user)).wait_for_response()).status == 200
 
 
-async def test_comments_keep_it_alive(ask, user, monkeypatch):
+async def test_comments_keep_the_connection_open(ask, user, monkeypatch):
     """Every 15 s by the clock; nothing else is a beat."""
     assert sse.COMMENT_INTERVAL_SECONDS == 15
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
     events = await ask("events/", user)
-    await events.answered()
-    assert await events.hear() == {"retry": "3000"}
+    await events.wait_for_response()
+    assert await events.receive() == {"retry": "3000"}
     # On a busy machine the first one may come before the catch-up is read.
-    heard = [await events.hear() for _ in range(4)]
+    heard = [await events.receive() for _ in range(4)]
     assert sum(event.get("event") == "sync" for event in heard) == 1
     assert [event for event in heard if "event" not in event] == [{"comment": ""}] * 3
 
 
-async def test_it_ends_after_five_minutes(ask, user, monkeypatch):
+async def test_response_ends_after_5_minutes(ask, user, monkeypatch):
     """Without a bye: the client comes back by itself."""
     assert sse.MAX_RESPONSE_SECONDS == 300
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
     events = await ask("events/", user)
     await events.start()
-    assert await events.hear() is None
-    await events.is_over()
+    assert await events.receive() is None
+    await events.wait_until_closed()
     assert hub.current_hub().subscribers() == []
 
 
-async def test_it_ends_with_the_frame_that_passes_256_kib(ask, user):
+async def test_response_ends_after_256_kib(ask, user):
     """And whoever comes back with the last id gets the rest."""
     await in_thread(rows.notices, user, 200, body="ä" * 2000)
     epoch = await in_thread(streams.epoch)
     seen, last, responses = [], f"{epoch}:0", 0
     while len(seen) < 200:
-        events = await (await ask("events/", user, headers={"Last-Event-ID": last})).answered()
+        events = await (await ask("events/", user, headers={"Last-Event-ID": last})).wait_for_response()
         responses += 1
-        await events.hear()
+        await events.receive()
         sizes = []
         while True:
             before = events.size - len(events.body)
-            event = await events.hear()
+            event = await events.receive()
             if event is None:
                 break
             sizes.append(before)
@@ -203,7 +207,7 @@ async def test_it_ends_with_the_frame_that_passes_256_kib(ask, user):
     assert responses == 3
 
 
-async def test_a_client_that_does_not_read_costs_no_more_than_that(ask, user):
+async def test_pending_events_of_slow_client_are_bounded(ask, user):
     """What waits for the server to take it stays within the bound, whatever comes."""
     events = await ask("events/", user)
     await events.start()
@@ -215,12 +219,12 @@ async def test_a_client_that_does_not_read_costs_no_more_than_that(ask, user):
         await until(lambda: stream.is_closed)
         assert 256 * 1024 < sum(map(len, stream.pending_chunks)) + 65536 < (256 + 128 + 64) * 1024
         assert hub.current_hub().subscribers() == []
-    while (event := await events.hear()) is not None:
+    while (event := await events.receive()) is not None:
         last = event["data"]["seq"]
     assert last < 240
 
 
-async def test_a_client_that_takes_nothing_any_more_loses_its_place(ask, user, monkeypatch):
+async def test_stuck_client_is_dropped(ask, user, monkeypatch):
     """An ended response that cannot be sent is given up."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
@@ -229,40 +233,40 @@ async def test_a_client_that_takes_nothing_any_more_loses_its_place(ask, user, m
     await events.start()
     async with blocked(events):
         await in_thread(notify, user, "not taken")
-        await events.is_over()
+        await events.wait_until_closed()
     events = await ask("events/", user)
     await events.start()
 
 
-async def test_who_hangs_up_is_forgotten(ask, user):
+async def test_disconnected_client_leaves_the_hub(ask, user):
     """Nothing of the request is kept, and its place is free."""
     for _ in range(6):
         events = await ask("events/", user)
         await events.start()
-        events.hang_up()
-        await events.is_over()
+        events.disconnect()
+        await events.wait_until_closed()
         assert hub.current_hub().subscribers() == []
 
 
-async def test_the_end_of_the_server(ask, user):
+async def test_server_shutdown(ask, user):
     """bye 4000, with when to come back, then the end."""
     events = await ask("events/", user)
     await events.start()
     await hub.close_current_hub()
-    bye = await events.hear("bye")
+    bye = await events.receive("bye")
     assert (bye["data"]["op"], bye["data"]["code"], bye["data"]["reconnect"]) == ("bye", 4000, True)
     assert 0 < bye["data"]["after_ms"] <= 5000 and "id" not in bye
-    assert await events.hear() is None
+    assert await events.receive() is None
 
 
-async def test_it_is_not_one_of_the_sockets(ask, connect, user, settings):
+async def test_event_stream_is_not_counted_as_socket(ask, connect, user, settings):
     """Events do not count for the sockets of a user, nor sockets for them."""
     settings.NOTIFICATIONS = {"SOCKETS_PER_USER": 1}
     for _ in range(3):
         await (await ask("events/", user)).start()
     socket = await connect(user)
     await socket.start()
-    assert (await (await connect(user)).hear_bye())["reason"] == "too_many_sockets"
+    assert (await (await connect(user)).receive_bye())["reason"] == "too_many_sockets"
     await (await ask("events/", user)).start()
 
 
@@ -273,6 +277,6 @@ async def test_changes_are_followed_without_a_gap(ask, user):
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(in_thread(lambda: [rows.notices(user, 1) for _ in range(40)]))
         while seq < 40:
-            frame = (await events.hear())["data"]
+            frame = (await events.receive())["data"]
             assert frame["prev"] == seq
             seq = frame["seq"]

@@ -16,7 +16,7 @@ from tests.realtime.conftest import blocked, in_thread, until
 
 async def hear_change(socket, title):
     """The change with this title; jobs and beats do not come here."""
-    frame = await socket.hear("change")
+    frame = await socket.receive("change")
     assert [item["title"] for item in frame["items"]] == [title]
     return frame
 
@@ -27,9 +27,9 @@ async def send_one(socket, user, title):
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16])
-async def test_every_sixteenth_frame_asks_for_an_ack(connect, user, first_ask, first):
+async def test_every_16th_frame_requests_an_ack(connect, user, set_first_ack, first):
     """n counts welcome, sync, change and jobs; ack is absent otherwise."""
-    first_ask(first)
+    set_first_ack(first)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 49):
@@ -43,9 +43,9 @@ async def test_every_sixteenth_frame_asks_for_an_ack(connect, user, first_ask, f
             assert frame["ack"] is True
 
 
-async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
+async def test_first_requested_ack_is_random(connect, user, set_first_ack):
     """With each of the first 16 frames, so that sockets that all get the same frames do not all ack at once."""
-    first_ask(None)
+    set_first_ack(None)
     await connect(user)
     mine = hub.current_hub().subscribers()[0]
     found = set()
@@ -55,7 +55,7 @@ async def test_the_first_ack_is_asked_for_at_random(connect, user, first_ask):
     assert found == set(range(1, 17))
 
 
-async def test_an_ack_is_asked_for_with_the_frame_that_reaches_64_kib(connect, user):
+async def test_ack_is_requested_after_64_kib(connect, user):
     """Bytes of the whole text, counted anew after each ask."""
     socket = await connect(user)
     await socket.start()
@@ -64,8 +64,8 @@ async def test_an_ack_is_asked_for_with_the_frame_that_reaches_64_kib(connect, u
             rows.notices, user, 3, body="ä" * 2000
         )
         if number % 7:
-            await socket.hear("change")
-        socket.ack_if_asked(json.loads(socket.raw[-1]))
+            await socket.receive("change")
+        socket.ack_if_requested(json.loads(socket.raw[-1]))
     total = count = 0
     for text in socket.raw:
         total, count = total + len(text.encode()), count + 1
@@ -75,7 +75,7 @@ async def test_an_ack_is_asked_for_with_the_frame_that_reaches_64_kib(connect, u
             total = count = 0
 
 
-async def test_a_full_window_lags_and_an_ack_brings_what_was_missed(connect, user):
+async def test_full_window_stops_live_frames_until_an_ack(connect, user):
     """After 64 frames nothing but beats is sent; the ack is answered by sync frames from the position."""
     socket = await connect(user)
     await socket.start()
@@ -87,33 +87,33 @@ async def test_a_full_window_lags_and_an_ack_brings_what_was_missed(connect, use
     job = await in_thread(rows.job, user)
     mine = hub.current_hub().subscribers()[0]
     await until(lambda: mine.needs_sync)
-    assert (await socket.hears_nothing_before_a_beat())["seq"] == 62
-    socket.say("ack", n=16)
-    sync = await socket.hear("sync")
+    assert (await socket.receive_beat_only())["seq"] == 62
+    socket.send_frame("ack", n=16)
+    sync = await socket.receive("sync")
     assert (sync["n"], sync["prev"], sync["seq"], sync["reset"]) == (65, 62, 65, False)
     assert [item["title"] for item in sync["items"]] == missed
     assert [item["id"] for item in sync["jobs"]] == [str(job.pk)]
     assert (await send_one(socket, user, "live again"))["prev"] == 65
 
 
-async def test_a_jobs_frame_without_room_is_made_up_for(connect, user):
+async def test_jobs_frame_without_room_is_replaced_by_sync(connect, user):
     """Active jobs are in the sync that follows the ack, as they are then."""
     socket = await connect(user)
     await socket.start()
     job = await in_thread(rows.job, user)
-    await socket.hear("jobs")
+    await socket.receive("jobs")
     for step in range(62):
         await in_thread(rows.change, job, progress_current=step)
         if step < 61:
-            await socket.hear("jobs")
+            await socket.receive("jobs")
     await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
-    socket.say("ack", n=64)
-    sync = await socket.hear("sync")
+    socket.send_frame("ack", n=64)
+    sync = await socket.receive("sync")
     assert (sync["prev"], sync["seq"], sync["items"]) == (0, 0, [])
     assert [item["version"] for item in sync["jobs"]] == [63]
 
 
-async def test_the_window_is_256_kib_too(connect, user):
+async def test_window_is_limited_to_256_kib(connect, user):
     """Large frames fill it before 64 of them are sent."""
     socket = await connect(user)
     await socket.start()
@@ -123,7 +123,7 @@ async def test_the_window_is_256_kib_too(connect, user):
     await until(lambda: mine.needs_sync)
     sent = 0
     while not socket.outgoing.empty():
-        await socket.hear()
+        await socket.receive()
     sent = sum(len(text.encode()) for text in socket.raw)
     assert 200 * 1024 < sent <= 256 * 1024
     assert (mine.sent_bytes, mine.acked_bytes) == (sent, 0)
@@ -134,39 +134,39 @@ async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
     monkeypatch.setattr(websocket, "WINDOW_BYTES", 1000)
     socket = await connect(user)
     await in_thread(rows.notices, user, 20)
-    socket.say("hello")
-    await socket.hear("welcome")
-    socket.say("ack", n=1)
-    assert len((await socket.hear("sync"))["items"]) == 20
+    socket.send_frame("hello")
+    await socket.receive("welcome")
+    socket.send_frame("ack", n=1)
+    assert len((await socket.receive("sync"))["items"]) == 20
 
 
-async def test_an_old_ack_does_nothing(connect, user):
+async def test_old_ack_has_no_effect(connect, user):
     """Not higher than before: no effect; it counts as a frame all the same."""
     socket = await connect(user)
     await socket.start()
     mine = hub.current_hub().subscribers()[0]
-    socket.say("ack", n=2)
+    socket.send_frame("ack", n=2)
     await until(lambda: mine.unacked_ends == [])
     for number in range(3):
         await send_one(socket, user, f"note {number}")
     before = (mine.unacked_ends.copy(), mine.acked_bytes)
     assert before == ([*accumulate(map(len, socket.raw))][2:], sum(map(len, socket.raw[:2])))
     for n in (2, 1, 0):
-        socket.say("ack", n=n)
-    await socket.hears_nothing_before_a_beat()
+        socket.send_frame("ack", n=n)
+    await socket.receive_beat_only()
     assert (mine.unacked_ends, mine.acked_bytes) == before
 
 
-async def test_an_ack_above_what_was_sent_is_refused(connect, user):
+async def test_ack_above_last_frame_is_refused(connect, user):
     """bad_ack."""
     socket = await connect(user)
     await socket.start()
-    socket.say("ack", n=3)
-    bye = await socket.hear_bye()
+    socket.send_frame("ack", n=3)
+    bye = await socket.receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (4400, "bad_ack", False, 0)
 
 
-async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
+async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
     """too_slow, also when a later frame was asked for since; a client that acks stays."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.3)
@@ -175,13 +175,13 @@ async def test_a_late_ack_ends_the_connection(connect, user, monkeypatch):
     await quick.start()
     for number in range(3, 18):
         await send_one(slow, user, f"note {number}")
-        quick.ack_if_asked(await quick.hear("change"))
-    bye = await slow.hear_bye()
+        quick.ack_if_requested(await quick.receive("change"))
+    bye = await slow.receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "too_slow", True)
-    assert (await quick.hears_nothing_before_a_beat())["seq"] == 15
+    assert (await quick.receive_beat_only())["seq"] == 15
 
 
-async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
+async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
     """The first in time does not excuse the second."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.5)
@@ -190,40 +190,40 @@ async def test_each_ack_has_its_own_time(connect, user, monkeypatch):
     await socket.start()
     for number in range(3, 7):
         await send_one(socket, user, f"note {number}")
-    socket.say("ack", n=3)
-    assert (await socket.hear_bye())["reason"] == "too_slow"
+    socket.send_frame("ack", n=3)
+    assert (await socket.receive_bye())["reason"] == "too_slow"
 
 
-async def test_a_beat_comes_by_the_clock_also_to_who_lags(connect, user, monkeypatch):
+async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch):
     """With the position, to which everything was sent before."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
     await socket.start()
-    assert (await socket.hear("beat"))["seq"] == 0
+    assert (await socket.receive("beat"))["seq"] == 0
     await in_thread(notify, user, "seen")
-    while (await socket.hear())["op"] == "beat":
+    while (await socket.receive())["op"] == "beat":
         pass
     await in_thread(notify, user, "not seen")
     await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
     for _ in range(3):
-        assert await socket.hear() == {"op": "beat", "seq": 1}
+        assert await socket.receive() == {"op": "beat", "seq": 1}
 
 
-async def test_a_ping_before_the_first_sync_is_answered_after_it(connect, user):
+async def test_ping_before_first_sync_is_answered_after_it(connect, user):
     """Several share one beat."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
-    socket.say("hello")
-    socket.say("ping")
-    socket.say("ping")
-    await socket.hear("welcome")
-    await socket.hear("sync")
-    assert await socket.hear("beat") == {"op": "beat", "seq": 2}
+    socket.send_frame("hello")
+    socket.send_frame("ping")
+    socket.send_frame("ping")
+    await socket.receive("welcome")
+    await socket.receive("sync")
+    assert await socket.receive("beat") == {"op": "beat", "seq": 2}
 
 
-async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
+async def test_slow_client_is_bounded_and_delays_no_other(connect, user):
     """A socket that takes nothing: the others go on, and what waits for it stays within the window."""
     stuck, quick = await connect(user), await connect(user)
     await stuck.start()
@@ -233,62 +233,62 @@ async def test_who_does_not_read_delays_nobody_and_is_bounded(connect, user):
     )
     async with blocked(stuck):
         for number in range(100):
-            quick.ack_if_asked(await send_one(quick, user, f"note {number}"))
-            stuck.say("ping") if number % 20 == 0 else None
+            quick.ack_if_requested(await send_one(quick, user, f"note {number}"))
+            stuck.send_frame("ping") if number % 20 == 0 else None
         await until(lambda: mine.needs_sync)
         # A beat between two frames at most.
         assert len(mine.outbox) <= 2 * websocket.WINDOW_FRAMES
     frames = []
     while len(frames) < 62:
-        frame = await stuck.hear()
+        frame = await stuck.receive()
         frames += [frame] if frame["op"] == "change" else []
     assert [frame["seq"] for frame in frames] == list(range(1, 63))
 
 
-async def test_who_is_stuck_is_given_up(connect, user, monkeypatch):
+async def test_stuck_client_is_dropped(connect, user, monkeypatch):
     """A bye that cannot be sent does not keep the connection: the application ends."""
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_SECONDS", 0.1)
     socket = await connect(user)
     await socket.start()
     socket.unblocked.clear()
-    socket.say_text("no json")
-    await socket.ended()
+    socket.send_text("no json")
+    await socket.wait_until_closed()
     assert hub.current_hub().subscribers() == []
 
 
 @pytest.mark.parametrize("count", [60, 61])
-async def test_sixty_frames_in_ten_seconds(connect, user, count):
+async def test_rate_limit_of_frames(connect, user, count):
     """The 61st is too many, hello counts."""
     socket = await connect(user)
     await socket.start()
     for _ in range(count - 1):
-        socket.say("ack", n=0)
+        socket.send_frame("ack", n=0)
     if count == 61:
-        bye = await socket.hear_bye()
+        bye = await socket.receive_bye()
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4429, "too_many_frames", True)
         assert bye["after_ms"] >= 30_000
     else:
         await until(socket.incoming.empty)
         await in_thread(notify, user, "still here")
-        await socket.hear("change")
+        await socket.receive("change")
 
 
-async def test_asked_acks_do_not_count(connect, user, monkeypatch):
+async def test_requested_acks_do_not_count(connect, user, monkeypatch):
     """A client that is sent much may ack much."""
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 1)
     monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
     await socket.start()
-    socket.say("ack", n=1)
-    socket.say("ack", n=2)
+    socket.send_frame("ack", n=1)
+    socket.send_frame("ack", n=2)
     for number in range(5):
-        socket.ack_if_asked(await send_one(socket, user, f"note {number}"))
-    await socket.hears_nothing_before_a_beat()
-    socket.say("ack", n=1)
-    assert (await socket.hear_bye())["reason"] == "too_many_frames"
+        socket.ack_if_requested(await send_one(socket, user, f"note {number}"))
+    await socket.receive_beat_only()
+    socket.send_frame("ack", n=1)
+    assert (await socket.receive_bye())["reason"] == "too_many_frames"
 
 
-async def test_the_limits_forget(connect, user, monkeypatch):
+async def test_rate_limits_expire(connect, user, monkeypatch):
     """Only the last ten seconds count."""
     monkeypatch.setattr(websocket, "RATE_SECONDS", 0.05)
     monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
@@ -296,23 +296,23 @@ async def test_the_limits_forget(connect, user, monkeypatch):
     await socket.start()
     for _ in range(5):
         await asyncio.sleep(0.06)
-        await socket.hears_nothing_before_a_beat()
+        await socket.receive_beat_only()
 
 
-async def test_ten_syncs_in_ten_seconds(connect, user):
+async def test_rate_limit_of_syncs(connect, user):
     """The eleventh is too many."""
     socket = await connect(user)
     await socket.start()
     for _ in range(10):
-        socket.say("sync", seq=0)
-        assert (await socket.hear("sync"))["seq"] == 0
-    socket.say("sync", seq=0)
-    bye = await socket.hear_bye()
+        socket.send_frame("sync", seq=0)
+        assert (await socket.receive("sync"))["seq"] == 0
+    socket.send_frame("sync", seq=0)
+    bye = await socket.receive_bye()
     assert (bye["code"], bye["reason"]) == (4429, "too_many_syncs")
     assert bye["after_ms"] >= 30_000
 
 
-async def test_nothing_overtakes_what_waits(connect, user, monkeypatch):
+async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monkeypatch):
     """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
     short = []
     monkeypatch.setattr(
