@@ -1,4 +1,4 @@
-"""Fixtures for pytest: what ``notifications.testing`` has. They are there wherever the app is installed."""
+"""Fixtures for pytest: the utilities of ``notifications.testing``. pytest loads them where the app is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run_jobs(db: Any) -> Callable[..., int]:
-    """run_jobs() runs what is queued and due now, inline; returns how many jobs ran."""
+    """run_jobs() runs the queued jobs that are due, inline, and returns how many ran."""
     from notifications import testing
 
     return testing.run_jobs
@@ -22,7 +22,7 @@ def run_jobs(db: Any) -> Callable[..., int]:
 
 @pytest.fixture
 def run_until_idle(db: Any) -> Callable[..., int]:
-    """run_until_idle() runs what is queued, also what waits for its time; returns how many jobs ran."""
+    """run_until_idle() also advances the clock to delayed jobs and retries. It returns how many jobs ran."""
     from notifications import testing
 
     return testing.run_until_idle
@@ -30,7 +30,7 @@ def run_until_idle(db: Any) -> Callable[..., int]:
 
 @pytest.fixture
 def jobs_clock() -> Iterator[Clock]:
-    """The clock by which jobs become due: jobs_clock.advance(60). It goes right again after the test."""
+    """The clock by which jobs become due: jobs_clock.advance(60). It is reset after the test."""
     from notifications.testing import clock
 
     yield clock
@@ -39,7 +39,7 @@ def jobs_clock() -> Iterator[Clock]:
 
 @pytest.fixture
 def capture_notifications(db: Any) -> Callable[..., AbstractContextManager[list[Any]]]:
-    """``with capture_notifications(user) as told:`` gives what was recorded inside the block, after it."""
+    """After ``with capture_notifications(user) as notifications:`` the list has those that the block created."""
     from notifications import testing
 
     return testing.capture_notifications
@@ -47,7 +47,7 @@ def capture_notifications(db: Any) -> Callable[..., AbstractContextManager[list[
 
 @pytest.fixture
 def connect_client(transactional_db: Any) -> Iterator[Callable[[Any], Client]]:
-    """connect_client(user) opens a client of the WebSocket in memory, until the end of the test."""
+    """connect_client(user) opens a client of the WebSocket in memory and closes it after the test."""
     from notifications.testing import connect
 
     with ExitStack() as clients:

@@ -1,4 +1,4 @@
-"""notifications.testing, as projects use it in their tests."""
+"""notifications.testing, as the tests of projects use it."""
 
 import subprocess
 import sys
@@ -40,14 +40,14 @@ class RunJobsTests(TestCase):
         self.assertEqual((stream.head, stream.unread), (2, 1))
         self.assertFalse(Worker.objects.exists())
 
-    def test_what_a_job_tells_somebody_has_its_number_too(self):
-        """notify() puts its number off to the end of the transaction, which here never comes."""
+    def test_notifications_of_tasks_are_numbered(self):
+        """notify() numbers after the commit, which a TestCase never reaches."""
         tasks.notify_user.enqueue(self.demo.pk)
         run_jobs()
         self.assertEqual(Notification.objects.get().seq, 1)
         self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
 
-    def test_what_the_end_of_an_empty_batch_enqueues(self):
+    def test_jobs_that_the_end_of_an_empty_batch_enqueues(self):
         def enqueue_once(**kwargs):
             notification_recording.disconnect(enqueue_once)
             tasks.noop.enqueue()
@@ -58,19 +58,19 @@ class RunJobsTests(TestCase):
             pass
         self.assertEqual(run_jobs(), 1)
 
-    def test_rings_come_with_the_commit(self):
-        heard = []
+    def test_rings_are_sent_at_the_commit(self):
+        users_rung = []
 
-        def hear(users, **kwargs):
-            heard.extend(users)
+        def receive(users, **kwargs):
+            users_rung.extend(users)
 
-        rung.connect(hear)
-        self.addCleanup(rung.disconnect, hear)
+        rung.connect(receive)
+        self.addCleanup(rung.disconnect, receive)
         with self.captureOnCommitCallbacks(execute=True):
             tasks.noop.using(owner=self.demo).enqueue()
             run_jobs()
-            self.assertEqual(heard, [])
-        self.assertIn(self.demo.pk, heard)
+            self.assertEqual(users_rung, [])
+        self.assertIn(self.demo.pk, users_rung)
 
     def test_failures_do_not_raise(self):
         for task in (tasks.fail, tasks.fail_sync, tasks.slow):
@@ -83,17 +83,17 @@ class RunJobsTests(TestCase):
         tasks.ask_child_sync.enqueue()
         self.assertEqual(run_jobs(), 4)
 
-    def test_jobs_that_enqueue_one_another_for_ever(self):
+    def test_jobs_that_enqueue_one_another_without_end(self):
         tasks.enqueue_itself.enqueue()
         with self.assertRaisesMessage(
-            RuntimeError, "5 jobs have run and there are more. Do they enqueue one another for ever?"
+            RuntimeError, "5 jobs have run and there are more. Do they enqueue one another without end?"
         ):
             run_jobs(limit=5)
         self.assertEqual(Job.objects.filter(state="succeeded").count(), 5)
         self.assertEqual(list(Job.objects.filter(state="queued").values_list("attempt", flat=True)), [0])
 
     def test_async_tasks_see_the_rows_of_the_test(self):
-        """Their database work is done on the connection of the test."""
+        """Their queries use the connection of the test."""
         result = tasks.count_users_async.enqueue()
         run_jobs()
         result.refresh()
@@ -104,8 +104,8 @@ class RunJobsTests(TestCase):
         run_jobs()
         self.assertEqual(Job.objects.get().progress_current, 3)
 
-    def test_a_task_that_is_not_there(self):
-        """In a test that is a mistake, so it is raised."""
+    def test_an_unknown_task_raises(self):
+        """A worker would requeue the job, but in a test it is a mistake."""
         tasks.noop.enqueue()
         Job.objects.update(task_path="tests.jobs.tasks.gone")
         with self.assertRaises(ImportError):
@@ -114,7 +114,7 @@ class RunJobsTests(TestCase):
 
 class RaiseErrorsTests(TestCase):
     def test_the_error_of_a_task_is_raised(self):
-        """The exception itself; its outcome is recorded, and what was to run after it is still queued."""
+        """After the outcome is recorded. The next job is still queued."""
         failed, waiting = tasks.fail.enqueue("It is broken"), tasks.noop.enqueue()
         with pytest.raises(ValueError, match="It is broken") as caught:
             run_jobs(raise_errors=True)
@@ -123,12 +123,12 @@ class RaiseErrorsTests(TestCase):
         self.assertEqual(Job.objects.get(id=waiting.id).state, "queued")
         self.assertEqual(run_jobs(raise_errors=True), 1)
 
-    def test_an_attempt_that_is_followed_by_another_is_no_error(self):
+    def test_an_attempt_that_is_retried_does_not_raise(self):
         tasks.busy.enqueue(1)
         self.assertEqual(run_until_idle(raise_errors=True), 2)
 
-    def test_one_that_is_waited_for(self):
-        """The error of the job in which it happened, not of the one that waits for it."""
+    def test_the_error_of_a_child(self):
+        """The exception of the child is raised, not that of the parent that waits for it."""
         joining_tasks.join_failing.enqueue()
         with self.assertRaisesMessage(ValueError, "It is broken"):
             run_jobs(raise_errors=True)
@@ -148,8 +148,8 @@ def test_outside_a_transaction():
     assert Notification.objects.get().seq is not None
 
 
-def test_it_can_be_imported_before_the_models_are_there():
-    """Modules of tests are collected at any time."""
+def test_it_can_be_imported_before_the_models_are_ready():
+    """pytest imports test modules before django.setup() in some projects."""
     subprocess.run(
         [
             sys.executable,
@@ -161,9 +161,9 @@ def test_it_can_be_imported_before_the_models_are_there():
 
 
 class RunUntilIdleTests(TestCase):
-    """What waits for its time is run too, on a clock that goes on by itself."""
+    """It advances the clock to delayed jobs and retries."""
 
-    def test_jobs_for_later(self):
+    def test_delayed_jobs(self):
         later = timezone.now() + timedelta(days=2)
         last = tasks.noop.using(run_after=later + timedelta(days=1)).enqueue()
         first = tasks.noop.using(run_after=later).enqueue()
@@ -175,22 +175,22 @@ class RunUntilIdleTests(TestCase):
         self.assertLess(first.started_at, last.started_at)
         self.assertEqual(clock.ahead, timedelta())
 
-    def test_attempts_after_their_pauses(self):
-        """A job that fails each time is tried as often as its policy allows."""
+    def test_retries(self):
+        """A job that fails each time has as many attempts as its policy allows."""
         result = tasks.busy.enqueue(9)
         self.assertEqual(run_jobs(), 1)
         self.assertEqual(run_until_idle(), 3)
         self.assertEqual(Job.objects.get(id=result.id).state, "failed")
         self.assertEqual(Attempt.objects.count(), 4)
 
-    def test_a_paused_queue_is_left(self):
+    def test_jobs_of_a_paused_queue_are_not_run(self):
         with self.captureOnCommitCallbacks(execute=True):
             queues.pause("default")
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
         tasks.noop.enqueue()
         self.assertEqual(run_until_idle(), 0)
 
-    def test_for_ever(self):
+    def test_the_limit_of_jobs(self):
         tasks.enqueue_itself.enqueue()
         with self.assertRaisesMessage(RuntimeError, "5 jobs have run and there are more."):
             run_until_idle(limit=5)
@@ -200,7 +200,7 @@ class ClockTests(TestCase):
     def tearDown(self):
         clock.reset()
 
-    def test_it_decides_what_is_due(self):
+    def test_advance_makes_jobs_due(self):
         tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
         clock.advance(3_590)
         self.assertEqual(run_jobs(), 0)
@@ -210,7 +210,7 @@ class ClockTests(TestCase):
 
 
 class JoinTests(TestCase):
-    """Where jobs run one after the other, what one waits for is run meanwhile."""
+    """When a job waits for another job, that one runs meanwhile."""
 
     def test_parents(self):
         for task in ("parent", "parent_sync", "parent_sync_of_sync"):
@@ -230,14 +230,12 @@ class JoinTests(TestCase):
         counts = join(self._run(batch_tasks.batch_in_a_job.enqueue(3)))
         self.assertEqual(counts, {"succeeded": 3, "failed": 0, "cancelled": 0})
 
-    def test_what_is_never_done(self):
-        """A job that waits for one that is not due fails, and says why."""
+    def test_waiting_for_a_job_that_is_not_due(self):
+        """The waiting job fails with an explanation."""
         result = self._run(joining_tasks.wait_for_later.enqueue())
         result.refresh()
         self.assertEqual(result.status, "FAILED")
-        self.assertIn(
-            "which is not due, is held back, or waits for the first one", result.errors[0].traceback
-        )
+        self.assertIn("which is not due, is held back, or waits for that job", result.errors[0].traceback)
 
     def _run(self, result):
         run_jobs()
@@ -245,20 +243,20 @@ class JoinTests(TestCase):
 
 
 class CaptureTests(TestCase):
-    def test_what_was_told_inside(self):
+    def test_notifications_inside_the_block(self):
         demo, other = (get_user_model().objects.create_user(name) for name in ("demo", "other"))
         notify(demo, "Before")
-        with capture_notifications() as told, capture_notifications(other) as mine:
+        with capture_notifications() as all_users, capture_notifications(other) as mine:
             notify(demo, "Inside")
             notify(other, "Mine")
-            self.assertEqual(told, [])
+            self.assertEqual(all_users, [])
         notify(demo, "After")
-        self.assertEqual([note.title for note in told], ["Inside", "Mine"])
+        self.assertEqual([note.title for note in all_users], ["Inside", "Mine"])
         self.assertEqual([(note.title, note.user_id) for note in mine], [("Mine", other.pk)])
 
 
 class ConnectTests(TestCase):
-    def test_not_in_a_test_case(self):
+    def test_connect_is_refused_in_a_test_case(self):
         demo = get_user_model().objects.create_user("demo")
         with self.assertRaisesMessage(RuntimeError, "connect() needs a TransactionTestCase"), connect(demo):
             pass
@@ -269,8 +267,8 @@ def demo(db):
     return get_user_model().objects.create_user("demo")
 
 
-def test_a_client_is_told_live(transactional_db, demo):
-    """What was there, what comes, the count at the bell, and progress of a job until it is done."""
+def test_a_client_receives_changes(transactional_db, demo):
+    """Earlier and new notifications, the unread count, and the progress of a job until it is done."""
     notify(demo, "Before")
     with connect(demo) as client:
         assert [item["title"] for item in client.notifications.values()] == ["Before"]
@@ -297,7 +295,7 @@ async def test_a_client_in_async_code(event_loop_database):
 
 
 def test_many_frames(connect_client, demo):
-    """More than a window: they are acked."""
+    """More than the window of unacknowledged frames: the client acknowledges them."""
     client = connect_client(demo)
     for number in range(200):
         notify(demo, f"{number}")
@@ -305,39 +303,41 @@ def test_many_frames(connect_client, demo):
     assert [item["title"] for item in client.notifications.values()] == [f"{n}" for n in range(200)]
 
 
-def test_what_does_not_come_is_missed(connect_client, demo):
+def test_a_timeout_names_what_was_received(connect_client, demo):
     client = connect_client(demo)
-    with pytest.raises(AssertionError, match=r"^Waited 0.1 s in vain. There are the notifications \[\]"):
+    with pytest.raises(
+        AssertionError, match=r"^The condition was not met within 0.1 s. Received were the notifications \[\]"
+    ):
         client.notification("Never", timeout=0.1)
 
 
-def test_one_who_is_not_active_is_let_go(transactional_db, demo):
+def test_an_inactive_user_is_disconnected(transactional_db, demo):
     demo.is_active = False
     with pytest.raises(AssertionError, match=r"The connection has ended: closed with 4401"), connect(demo):
         pass
 
 
 def test_the_fixtures(run_jobs, run_until_idle, jobs_clock, capture_notifications, demo):
-    """The plugin brings what the module has."""
+    """The plugin has the functions of the module."""
     tasks.noop.using(owner=demo).enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(days=9)).enqueue()
-    with capture_notifications(demo) as told:
+    with capture_notifications(demo) as notifications:
         assert run_jobs() == 1
-    assert len(told) == 1
+    assert len(notifications) == 1
     jobs_clock.advance(timedelta(days=2))
     assert run_jobs() == 1
     assert run_until_idle() == 1
     assert jobs_clock.ahead == timedelta(days=2)
 
 
-def test_the_clock_of_the_test_before_is_right():
+def test_the_clock_is_reset_after_each_test():
     assert clock.ahead == timedelta()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_run_jobs_leaves_what_is_not_committed():
-    """Outside a test's transaction only what is committed is run, as by a worker."""
+def test_run_jobs_outside_a_transaction():
+    """Like a worker it runs only jobs that were committed."""
     with transaction.atomic():
         tasks.noop.enqueue()
         transaction.set_rollback(True)

@@ -1,6 +1,6 @@
-"""Help for tests of projects that use the app.
+"""Utilities for tests of projects that use the app.
 
-It may be imported before the models are there. With pytest the same comes as fixtures: ``notifications.pytest_plugin``.
+This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
 from notifications.testing.capture import capture_notifications

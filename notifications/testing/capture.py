@@ -1,4 +1,4 @@
-"""The notifications that are recorded while a test does something."""
+"""Capture the notifications that a test creates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
 
     ::
 
-        with capture_notifications(user) as told:
+        with capture_notifications(user) as notifications:
             client.post("/reports/", …)
             run_jobs()
-        assert [note.title for note in told] == ["Report ready"]
+        assert [notification.title for notification in notifications] == ["Report ready"]
     """
     from notifications.db.transactions import database
     from notifications.models import Notification
@@ -31,7 +31,7 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
     rows = Notification.objects.using(database()).order_by("id")
     if user is not None:
         rows = rows.filter(user__in=user_keys_of(user))
-    before = set(rows.values_list("id", flat=True))
-    told: list[Notification] = []
-    yield told
-    told += [note for note in rows if note.id not in before]
+    existing = set(rows.values_list("id", flat=True))
+    notifications: list[Notification] = []
+    yield notifications
+    notifications += [row for row in rows if row.id not in existing]

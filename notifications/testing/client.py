@@ -1,4 +1,4 @@
-"""A browser's place at the WebSocket, in memory."""
+"""A client of the WebSocket in memory, in place of a browser."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Seconds after which something that should come is missed.
-PATIENCE = 10.0
+DEFAULT_TIMEOUT_SECONDS = 10.0
 
 
 def connect(user: Any) -> Client:
-    """Return a client of the WebSocket, signed in as this user, without a network: ``with connect(user) as client:``.
+    """Return a client of the WebSocket that is signed in as a user (or primary key): ``with connect(user) as client:``.
 
-    It needs a ``TransactionTestCase`` (``transactional_db`` with pytest), because only what is committed is pushed, and
-    raises RuntimeError in a ``TestCase``. On SQLite name a file in ``DATABASES[...]["TEST"]``: threads share it.
+    It uses no network. It needs a ``TransactionTestCase`` (``transactional_db`` with pytest), because only committed
+    rows are pushed, and raises RuntimeError in a ``TestCase``. On SQLite set a file name in ``DATABASES[...]["TEST"]``,
+    because threads share the database.
     """
     return Client(user)
 
 
 class Client:
-    """What a browser of a user would know, kept up to date until the end of the ``with`` block.
+    """The state that a user's browser would show, kept up to date until the end of the ``with`` block.
 
     ``notifications``
-        Items as the protocol has them, by id, in the order of their ``raised``.
+        Items of the protocol, by id, in the order of their ``raised``.
     ``jobs``
-        Items by id.
+        Items of the protocol, by id.
     ``unread``, ``seq``
-        The count at the bell, and the position in the stream.
+        The unread count, and the position in the stream.
     """
 
     def __init__(self, user: Any) -> None:
@@ -47,33 +47,40 @@ class Client:
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="notifications-client", daemon=True)
 
-    def until(self, condition: Callable[[Client], T | None], *, timeout: float = PATIENCE) -> T:
+    def until(
+        self, condition: Callable[[Client], T | None], *, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> T:
         """Wait until ``condition(client)`` is true and return it. Raises AssertionError after ``timeout`` seconds."""
-        give_up = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         with self._changed:
-            while not (met := condition(self)):
+            while not (value := condition(self)):
                 if self._ended is not None:
                     raise AssertionError(f"The connection has ended: {self._ended}")
-                if not self._changed.wait(give_up - time.monotonic()):
+                if not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(
-                        f"Waited {timeout:g} s in vain. There are the notifications "
+                        f"The condition was not met within {timeout:g} s. Received were the notifications "
                         f"{[item['title'] for item in self.notifications.values()]} and the jobs "
                         f"{[(item['title'], item['state']) for item in self.jobs.values()]}."
                     )
-            return met
+            return value
 
-    async def auntil(self, condition: Callable[[Client], T | None], *, timeout: float = PATIENCE) -> T:  # noqa: ASYNC109
+    async def auntil(
+        self,
+        condition: Callable[[Client], T | None],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 (as until has it)
+    ) -> T:
         """See until()."""
         return await asyncio.to_thread(self.until, condition, timeout=timeout)
 
-    def notification(self, title: str, *, timeout: float = PATIENCE) -> dict[str, Any]:
+    def notification(self, title: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Wait for a notification with this title and return its item. Raises AssertionError."""
-        return self.until(lambda client: client._titled(title), timeout=timeout)
+        return self.until(lambda client: client._find_by_title(title), timeout=timeout)
 
-    def done(self, job: Any, *, timeout: float = PATIENCE) -> dict[str, Any]:
+    def done(self, job: Any, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Wait until a job (what ``enqueue`` returned, a batch, an id) is done and return its item."""
         id = str(getattr(job, "id", job))
-        return self.until(lambda client: client._done(id), timeout=timeout)
+        return self.until(lambda client: client._find_done_job(id), timeout=timeout)
 
     def __enter__(self) -> Client:
         self._refuse_in_transaction()
@@ -87,9 +94,9 @@ class Client:
 
     def __exit__(self, *error: Any) -> None:
         if self._task and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # it ends at this moment
+            with contextlib.suppress(RuntimeError):  # Its loop was closed meanwhile.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-        self._thread.join(PATIENCE)
+        self._thread.join(DEFAULT_TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Client:
         return await asyncio.to_thread(self.__enter__)
@@ -121,7 +128,7 @@ class Client:
             "scheme": "ws",
             "headers": [(b"host", b"testserver"), (b"origin", b"http://testserver")],
             "subprotocols": ["notifications.v1"],
-            "user": await asyncio.to_thread(self._person),
+            "user": await asyncio.to_thread(self._load_user),
         }
         try:
             await notifications_socket(scope, self._to_server.get, self._receive)
@@ -130,23 +137,23 @@ class Client:
 
     async def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.accept":
-            self._say({"op": "hello"})
+            self._send({"op": "hello"})
         elif message["type"] == "websocket.send":
-            self._take(json.loads(message["text"]))
+            self._handle_frame(json.loads(message["text"]))
         elif message["type"] == "websocket.close":
             self._end(f"closed with {message.get('code')}")
             self._to_server.put_nowait({"type": "websocket.disconnect", "code": message.get("code")})
 
-    def _say(self, frame: dict[str, Any]) -> None:
+    def _send(self, frame: dict[str, Any]) -> None:
         self._to_server.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
 
-    def _take(self, frame: dict[str, Any]) -> None:
+    def _handle_frame(self, frame: dict[str, Any]) -> None:
         with self._changed:
             if frame["op"] in ("sync", "change", "jobs"):
                 self._apply(frame)
                 self._changed.notify_all()
         if frame.get("ack"):
-            self._say({"op": "ack", "n": frame["n"]})
+            self._send({"op": "ack", "n": frame["n"]})
 
     def _apply(self, frame: dict[str, Any]) -> None:
         if frame["op"] != "jobs":
@@ -154,24 +161,24 @@ class Client:
                 self.notifications.clear()
                 self.jobs.clear()
             elif frame["prev"] > self.seq:
-                return self._say({"op": "sync", "seq": self.seq})
+                return self._send({"op": "sync", "seq": self.seq})
             if frame.get("reset") or frame["seq"] >= (self.seq or 0):
                 self.seq, self.unread = frame["seq"], frame["unread"]
         for item in (*frame.get("items", ()), *frame.get("jobs", ())):
-            held, order = (self.jobs, "version") if item["kind"] == "job" else (self.notifications, "seq")
-            if item["id"] not in held or item[order] >= held[item["id"]][order]:
-                held[item["id"]] = item
-        ordered = sorted(self.notifications.items(), key=lambda held: held[1]["raised"])
+            items, order = (self.jobs, "version") if item["kind"] == "job" else (self.notifications, "seq")
+            if item["id"] not in items or item[order] >= items[item["id"]][order]:
+                items[item["id"]] = item
+        ordered = sorted(self.notifications.items(), key=lambda entry: entry[1]["raised"])
         self.notifications = dict(ordered)
 
-    def _titled(self, title: str) -> dict[str, Any] | None:
+    def _find_by_title(self, title: str) -> dict[str, Any] | None:
         return next((item for item in self.notifications.values() if item["title"] == title), None)
 
-    def _done(self, id: str) -> dict[str, Any] | None:
+    def _find_done_job(self, id: str) -> dict[str, Any] | None:
         item = self.jobs.get(id)
         return item if item and item["done"] else None
 
-    def _person(self) -> Any:
+    def _load_user(self) -> Any:
         from django.contrib.auth import get_user_model
         from django.db import connections
 
@@ -181,9 +188,9 @@ class Client:
         finally:
             connections.close_all()
 
-    def _end(self, why: str) -> None:
+    def _end(self, reason: str) -> None:
         with self._changed:
-            self._ended = self._ended or why
+            self._ended = self._ended or reason
             self._changed.notify_all()
 
     def _refuse_in_transaction(self) -> None:
@@ -191,6 +198,6 @@ class Client:
 
         if connection().in_atomic_block:
             raise RuntimeError(
-                "connect() needs a TransactionTestCase, or the fixture transactional_db: nothing that a TestCase "
-                "writes is ever committed, and only that is pushed."
+                "connect() needs a TransactionTestCase or the fixture transactional_db: only committed rows are "
+                "pushed, and a TestCase commits nothing."
             )

@@ -1,4 +1,4 @@
-"""Run jobs here and now."""
+"""Run jobs inline, on the calling thread."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from notifications.testing.job_clock import clock
 
 
 def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
-    """Run what is queued and due now, and what that enqueues, one after the other, and return how many jobs ran.
+    """Run the queued jobs that are due, and the jobs that these enqueue, one after another. Return how many ran.
 
-    Inline, on the caller's connection and inside its transaction, rings and numbering included: it works in a
-    ``TestCase``. A job that waits for another one has that one run meanwhile. Raises RuntimeError after ``limit`` jobs.
+    They run on the caller's connection and inside its transaction, with rings and numbering, so it works in a
+    ``TestCase``. When a job waits for another job, that one runs meanwhile. Raises RuntimeError after ``limit`` jobs.
 
     ``raise_errors``
-        Raise the exception of the first job that fails, when its outcome is recorded; jobs behind it stay queued.
+        Raise the exception of the first job that fails, after its outcome is recorded. Later jobs stay queued.
     """
     run = _Run(limit, raise_errors)
-    run.what_is_due()
+    run.run_due_jobs()
     return run.count
 
 
 def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
-    """Run what is queued, also for later, and return how many jobs ran.
+    """Run the queued jobs, also those that are not yet due. Return how many ran.
 
-    As ``run_jobs``, and where all that is left waits for its time (``run_after``, a pause before another attempt) the
-    clock is moved there. It goes right again at the end. What a pause of its queue holds back is left.
+    As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after`` or retry, and resets the clock
+    at the end. Jobs of paused queues are not run.
     """
     run = _Run(limit, raise_errors)
     before = clock.ahead
     try:
-        run.what_is_due()
-        while (pause := _until_next()) is not None:
+        run.run_due_jobs()
+        while (pause := _time_until_next_job()) is not None:
             clock.advance(pause)
-            run.what_is_due()
+            run.run_due_jobs()
     finally:
         clock.ahead = before
     return run.count
@@ -53,25 +53,25 @@ class _Run:
         self.error: BaseException | None = None
         self.count = 0
 
-    def what_is_due(self) -> None:
+    def run_due_jobs(self) -> None:
         from notifications import streams
         from notifications.jobs.transitions import finishing
 
         while True:
-            while self._one_or_raise():
+            while self._run_one_or_raise():
                 pass
-            finishing.finish_remaining_batches()  # batches without jobs, of whose ends receivers may hear
-            if not self._one_or_raise():
+            finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
+            if not self._run_one_or_raise():
                 break
-        streams.number_pending()  # what notify() put off to a commit, which in a TestCase does not come
+        streams.number_pending()  # notify() numbers after the commit, and a TestCase has none.
 
-    def _one_or_raise(self) -> bool:
-        ran = self.one()
+    def _run_one_or_raise(self) -> bool:
+        ran = self.run_one()
         if self.raise_errors and self.error is not None:
             raise self.error
         return ran
 
-    def one(self, among: Any = None) -> bool:
+    def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.transitions import claims, queueing
 
@@ -81,25 +81,25 @@ class _Run:
         if self.count == self.limit:
             queueing.release([claimed.row for claimed in jobs])
             raise RuntimeError(
-                f"{self.limit} jobs have run and there are more. Do they enqueue one another for ever?"
+                f"{self.limit} jobs have run and there are more. Do they enqueue one another without end?"
             )
         self.count += 1
         async_to_sync(self._run)(jobs[0])
         return True
 
-    def until_done(self, id: UUID) -> None:
-        """Run a job for which one that runs waits, or the jobs of a batch."""
+    def run_until_done(self, id: UUID) -> None:
+        """Run a job that the running job waits for, or the jobs of a batch."""
         from django.db.models import Q
 
         from notifications.jobs.awaited import read_end
         from notifications.jobs.transitions import finishing
 
         while read_end(id) is None:
-            if not self.one(Q(id=id) | Q(batch=id)) and not self.one():
+            if not self.run_one(Q(id=id) | Q(batch=id)) and not self.run_one():
                 finishing.finish_remaining_batches()
                 if read_end(id) is None:
                     raise RuntimeError(
-                        f"A job waits for job {id}, which is not due, is held back, or waits for the first one."
+                        f"A job waits for job {id}, which is not due, is held back, or waits for that job."
                     )
 
     async def _run(self, claimed: Any) -> None:
@@ -110,14 +110,14 @@ class _Run:
         from notifications.jobs.worker.preparation import prepare_claimed_jobs
 
         await sync_to_async(prepare_claimed_jobs)([claimed])
-        run = Execution(claimed, lambda run: None, run_inline=self.until_done)
+        run = Execution(claimed, lambda run: None, run_inline=self.run_until_done)
         outcome = await asyncio.create_task(run.run(None, None))
         self.error = outcome.exception if self.error is None else self.error
         await sync_to_async(finish_jobs)([outcome])
 
 
-def _until_next() -> Any:
-    """Return the time until the next job is due, None if there is none that can begin."""
+def _time_until_next_job() -> Any:
+    """Return the time until the next job is due, None if no job can become due."""
     from django.db.models import Min
 
     from notifications.db.transactions import database

@@ -1,4 +1,4 @@
-"""A clock that a test moves."""
+"""A clock that tests can advance."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 
 class Clock:
-    """The clock by which jobs become due: the database's, so far ``ahead`` as a test has moved it.
+    """The clock by which jobs become due: the database's, plus ``ahead``.
 
-    It decides about ``run_after``, the pauses between attempts and the leases of workers, in this process alone.
+    ``run_after``, the pauses before retries and the leases of workers go by it, in this process only.
     """
 
     @property
     def ahead(self) -> timedelta:
-        """How far it was moved."""
+        """How far the clock was advanced."""
         from notifications.jobs.transitions import guards
 
         return guards.clock_offset
@@ -25,17 +25,17 @@ class Clock:
         guards.clock_offset = value
 
     def now(self) -> datetime:
-        """Return the time that it shows."""
+        """Return the current time of the clock."""
         from notifications.jobs.transitions import guards
 
         return guards.database_now()
 
     def advance(self, by: float | timedelta) -> None:
-        """Move it forward, by seconds or a timedelta."""
+        """Advance the clock by seconds or a timedelta."""
         self.ahead += by if isinstance(by, timedelta) else timedelta(seconds=by)
 
     def reset(self) -> None:
-        """Have it right again. A test that moves it does so at its end: ``self.addCleanup(clock.reset)``."""
+        """Undo all ``advance()``. A TestCase does that at the end of a test: ``self.addCleanup(clock.reset)``."""
         self.ahead = timedelta()
 
 
