@@ -1,4 +1,4 @@
-"""People, their browsers, and an upstream that the site may call."""
+"""Users, their clients, reports, and an upstream that the site may call."""
 
 import pytest
 from asgiref.sync import sync_to_async

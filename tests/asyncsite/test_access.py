@@ -1,4 +1,4 @@
-"""Who is let in, and what everybody else is answered; the same for the sync and the async views."""
+"""Access rules, for a sync and an async view."""
 
 import json
 
@@ -11,7 +11,7 @@ OWN = ["/reports/1/", "/reports/1/report.csv", "/reports/1/report.json"]
 
 
 @pytest.mark.parametrize("path", [*PATHS, *OWN])
-def test_a_page_goes_to_the_sign_in_and_comes_back(client, db, path):
+def test_a_page_redirects_to_the_sign_in_and_back(client, db, path):
     response = client.get(f"{path}?a=b", headers={"accept": "text/html"})
     assert response.status_code == 302
     assert response.headers["location"] == f"/accounts/login/?next={path}%3Fa%3Db"
@@ -24,7 +24,7 @@ def test_a_program_that_is_not_signed_in_gets_401(client, db, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_not_signed_in_comes_before_csrf(db, path):
+def test_sign_in_is_checked_before_csrf(db, path):
     client = Client(enforce_csrf_checks=True)
     assert client.post(path, "{}", content_type="application/json").status_code == 401
     page = client.post(path, {"urls": "x"}, headers={"accept": "text/html"})
@@ -41,7 +41,7 @@ def test_csrf_is_checked(demo, path):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_other_methods_are_405(program, path):
-    """A program is told which there are."""
+    """A program gets the allowed methods."""
     response = program.put(path, "{}", content_type="application/json")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
     assert response.json()["detail"] == "Use GET or HEAD or POST."
@@ -55,8 +55,8 @@ def test_another_content_type_is_415(program, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_body_that_is_too_big_is_413(program, settings, path):
-    """Never a stack trace; a page says what to do."""
+def test_a_body_that_is_too_large_is_413(program, settings, path):
+    """A program gets a problem, a browser a page."""
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
     body = json.dumps({"urls": ["https://a/"] * 100, "url": "x" * 200})
     response = program.post(path, body, content_type="application/json")
@@ -66,7 +66,7 @@ def test_a_body_that_is_too_big_is_413(program, settings, path):
 
 
 def test_signing_in_and_out(client, demo):
-    """Out by POST only, and a wrong password keeps the name."""
+    """Signing out needs a POST. After a wrong password the username is kept."""
     html = client.post("/accounts/login/", {"username": "demo", "password": "x"}).content.decode()
     assert 'value="demo"' in html and 'role="alert"' in html
     response = client.post("/accounts/login/", {"username": "demo", "password": "demo", "next": "/check/"})
@@ -78,24 +78,24 @@ def test_signing_in_and_out(client, demo):
     assert client.get("/reports/").status_code == 302
 
 
-def test_the_sign_in_leads_nowhere_else(client, demo):
+def test_the_sign_in_does_not_redirect_to_other_sites(client, demo):
     form = {"username": "demo", "password": "demo", "next": "https://elsewhere.example/"}
     assert client.post("/accounts/login/", form).headers["location"] == "/reports/"
 
 
 @pytest.mark.parametrize("page", ["400.html", "500.html"])
-def test_error_pages_need_nothing(page):
-    """Django renders them without a request, maybe without a database."""
+def test_error_pages_need_no_context(page):
+    """Django renders them without a request, and perhaps without a database."""
     assert "<h1>" in render_to_string(page)
 
 
-def test_not_found_is_a_page_for_everybody(client, db):
+def test_404_is_a_page_without_a_session_too(client, db):
     response = client.get("/nothing/")
     assert response.status_code == 404
     assert "or you do not have access to it" in response.content.decode()
 
 
 @pytest.mark.parametrize("length", ["abc", "5,5", "-1", "\u00b2"])
-def test_a_length_that_is_no_number(program, length):
+def test_a_content_length_that_is_not_a_number_is_400(program, length):
     answer = program.post("/reports/", b"{}", content_type="application/json", CONTENT_LENGTH=length)
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""Staff look at reports and calls; nothing is edited there."""
+"""The admin shows reports and calls, and does not edit them."""
 
 import pytest
 

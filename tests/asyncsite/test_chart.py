@@ -1,4 +1,4 @@
-"""The chart of answer times."""
+"""The chart of response times."""
 
 from xml.etree import ElementTree
 
@@ -7,10 +7,10 @@ from django.template.loader import render_to_string
 from asyncsite.chart import build_chart
 
 
-def test_every_call_is_in_one_bar():
-    """A step holds its beginning and not its end; steps between without calls are shown as such."""
-    drawn = build_chart([0, 4, 5, 19, 20, 100, 12_000])
-    assert [(bar.label, bar.count) for bar in drawn.bars] == [
+def test_each_call_is_in_one_bar():
+    """A step includes its start and excludes its end. Steps without calls are shown between others."""
+    chart = build_chart([0, 4, 5, 19, 20, 100, 12_000])
+    assert [(bar.label, bar.count) for bar in chart.bars] == [
         ("under 5 ms", 2),
         ("5 to 10 ms", 1),
         ("10 to 20 ms", 1),
@@ -26,19 +26,19 @@ def test_every_call_is_in_one_bar():
     ]
 
 
-def test_lengths_follow_the_counts_and_words_mark_the_middle_and_the_tail():
+def test_widths_follow_the_counts_and_notes_mark_median_and_95_percent():
     bars = build_chart([1, 12, 12, 12, 12, 30, 30]).bars
     assert [(bar.count, bar.width) for bar in bars] == [(1, 25), (0, 0), (4, 100), (2, 50)]
     assert [bar.note for bar in bars] == ["", "", "median", "95%"]
     assert build_chart([3]).bars[0].note == "median, 95%"
 
 
-def test_without_an_answer_there_is_no_chart():
+def test_without_a_response_there_is_no_chart():
     assert build_chart([]) is None
 
 
-def test_the_drawing_can_be_read_without_seeing_it():
-    """A title, a description with all numbers, the same in a table, and no inline style, which the policy forbids."""
+def test_the_chart_is_accessible():
+    """It has a title, a description and a table with all numbers, and no inline style, which the policy forbids."""
     html = render_to_string("asyncsite/chart.html", {"chart": build_chart([3, 3, 700])})
     svg = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
     assert svg.attrib["role"] == "img"

@@ -1,4 +1,4 @@
-"""One URL, called while the person waits; what takes too long becomes a job."""
+"""One URL that is called within the request. A call that takes too long becomes a job."""
 
 import json
 import time
@@ -20,8 +20,8 @@ from notifications.testing import run_jobs
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_page_shows_the_answer(person, upstream):
-    """And keeps the URL for another try. Nothing is stored."""
+def test_the_page_shows_the_result(person, upstream):
+    """It keeps the URL in the form. Nothing is stored."""
     html = person.post("/check/", {"url": upstream.url("/status/404")}).content.decode()
     assert f'value="{upstream.url("/status/404")}"' in html
     assert f"{upstream.address} answered with status 404 (Not Found)." in html
@@ -29,14 +29,14 @@ def test_the_page_shows_the_answer(person, upstream):
     assert not Report.objects.exists() and not Job.objects.exists()
 
 
-def test_a_program_gets_the_answer_as_json(program, upstream, monkeypatch):
+def test_a_program_gets_the_result_as_json(program, upstream, monkeypatch):
     monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 60.0)
     body = json.dumps({"url": upstream.url("/ok")})
     response = program.post("/check/", body, content_type="application/json")
-    answer = response.json()
+    result = response.json()
     assert response.status_code == 200
-    assert 0 <= answer.pop("elapsed_ms") < 60_000
-    assert answer == {
+    assert 0 <= result.pop("elapsed_ms") < 60_000
+    assert result == {
         "url": upstream.url("/ok"),
         "outcome": "ok",
         "status": 200,
@@ -46,40 +46,40 @@ def test_a_program_gets_the_answer_as_json(program, upstream, monkeypatch):
     }
 
 
-def test_a_refusal_is_said_in_words(person):
+def test_a_refused_call_is_explained(person):
     html = person.post("/check/", {"url": "http://169.254.169.254/"}).content.decode()
     assert '<span class="outcome refused">refused</span>' in html
     assert "169.254.169.254 was not called" in html
 
 
-def test_what_takes_longer_than_two_seconds_becomes_a_job(person, demo, upstream):
-    """The browser goes to the page that will show the answer, and its owner is told."""
-    began = time.monotonic()
+def test_a_call_longer_than_two_seconds_becomes_a_job(person, demo, upstream):
+    """The browser is redirected to the report, and its owner is notified."""
+    started = time.monotonic()
     response = person.post("/check/", {"url": upstream.url("/slow/2.5")})
-    assert time.monotonic() - began >= 2
+    assert time.monotonic() - started >= 2
     report = Report.objects.get()
     assert (response.status_code, response.headers["location"]) == (303, report.get_absolute_url())
     assert not Notification.objects.exists()
     run_jobs()
     assert report.calls.get().outcome == "ok"
-    told = Notification.objects.get()
-    assert (told.user_id, told.url) == (demo.pk, report.get_absolute_url())
-    assert told.title == f"Check {upstream.url('/slow/2.5')}"
+    notification = Notification.objects.get()
+    assert (notification.user_id, notification.url) == (demo.pk, report.get_absolute_url())
+    assert notification.title == f"Check {upstream.url('/slow/2.5')}"
 
 
-def test_a_program_gets_202_for_it(program, upstream):
+def test_a_program_gets_202_for_a_slow_call(program, upstream):
     body = json.dumps({"url": upstream.url("/slow/2.5")})
     response = program.post("/check/", body, content_type="application/json")
     assert response.status_code == 202
     assert response.json()["id"] == str(Report.objects.get().job_id)
 
 
-def test_a_very_long_url_still_has_a_title(person, upstream):
+def test_the_title_of_a_long_url_is_truncated(person, upstream):
     person.post("/check/", {"url": upstream.url("/slow/2.5?" + "x" * 1900)})
     assert len(Report.objects.get().title) == 200
 
 
-def test_too_many_active_jobs_lose_nothing_that_was_typed(person, upstream, settings):
+def test_too_many_active_jobs_keep_the_form(person, upstream, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     assert person.post("/reports/", {"urls": upstream.url("/ok")}).status_code == 303
     response = person.post("/check/", {"url": upstream.url("/slow/2.5")})
@@ -95,7 +95,7 @@ def test_too_many_active_jobs_lose_nothing_that_was_typed(person, upstream, sett
         ("example.com", "The URL does not begin with http:// or https://: example.com"),
     ],
 )
-def test_a_wrong_url_comes_back(person, url, text):
+def test_an_invalid_url_is_422_with_the_form(person, url, text):
     response = person.post("/check/", {"url": url})
     html = response.content.decode()
     assert response.status_code == 422
@@ -106,14 +106,14 @@ def test_a_wrong_url_comes_back(person, url, text):
     ("body", "status"),
     [("{", 400), ("[]", 422), ("{}", 422), ('{"url": 7}', 422), ('{"url": "example.com"}', 422)],
 )
-def test_wrong_json_is_a_problem(program, body, status):
+def test_invalid_json_is_a_problem(program, body, status):
     response = program.post("/check/", body, content_type="application/json")
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert status == 400 or response.json()["errors"][0]["detail"]
 
 
-def test_failing_urls_of_one_person_refuse_nobody_else(program, other, client, upstream, monkeypatch):
-    """A server that has failed too often for one is called for others."""
+def test_failing_urls_of_one_user_open_no_circuit_for_others(program, other, client, upstream, monkeypatch):
+    """A host that has failed too often for one user is still called for others."""
     monkeypatch.setattr("asyncsite.calls.outbound.stream", partial(outbound.stream, retries=0))
     check_url(program, upstream.url("/status/503"), times=MIN_FAILURES)
     assert "has failed too often" in check_url(program, upstream.url("/ok")).json()["error"]
@@ -128,7 +128,7 @@ def check_url(client, url, times=1):
 
 
 async def test_it_works_on_an_event_loop(event_loop_database, django_user_model, async_client, upstream):
-    """As under ASGI, where a query outside a thread would be an error."""
+    """As under ASGI, where a query outside a thread is an error."""
     demo = await django_user_model.objects.acreate(username="demo")
     await async_client.aforce_login(demo)
     page = await async_client.get("/check/", headers={"accept": "text/html"})
@@ -139,22 +139,22 @@ async def test_it_works_on_an_event_loop(event_loop_database, django_user_model,
     assert page.status_code == 422
 
 
-async def test_no_connection_is_held_while_it_waits(
+async def test_no_connection_is_held_during_the_call(
     event_loop_database, django_user_model, async_client, monkeypatch
 ):
-    """Signing in opened one, in the thread that asked who it is."""
+    """Loading the user has opened one in a thread."""
     demo = await django_user_model.objects.acreate(username="demo")
     await async_client.aforce_login(demo)
-    held = []
+    connections = []
 
     async def call(url):
-        held.append(await sync_to_async(lambda: connection.connection)())
+        connections.append(await sync_to_async(lambda: connection.connection)())
         return CallResult(outcome="ok", status=200)
 
     monkeypatch.setattr("asyncsite.check.call_url", call)
     response = await async_client.post("/check/", {"url": "https://api.example.com/"})
     assert response.status_code == 200
-    assert held == [None]
+    assert connections == [None]
 
 
 def test_the_csrf_failure_of_an_async_view_is_a_page(demo):

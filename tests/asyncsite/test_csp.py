@@ -1,8 +1,8 @@
-"""The site's pages carry one strict policy on every Django."""
+"""The Content-Security-Policy of the site."""
 
 
-def test_policy_allows_nothing_inline_and_nothing_from_elsewhere(client, db):
-    """Same header on Django 5.2, which has no setting for it, and on later ones."""
+def test_policy_allows_no_inline_code_and_no_other_origins(client, db):
+    """The header is the same on Django 5.2, which has no setting for it."""
     policy = client.get("/accounts/login/").headers["Content-Security-Policy"]
     assert policy == (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "

@@ -1,4 +1,4 @@
-"""PostgreSQL is restarted: reports that run are late, and a worker that is started meanwhile waits."""
+"""A restart of PostgreSQL delays running reports, and a worker that starts meanwhile waits."""
 
 import time
 
@@ -9,11 +9,11 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-# Restarts a cluster of its own, whatever the database of the run is.
+# It restarts its own cluster, whatever the database of the test run is.
 pytestmark = [pytest.mark.delivery, pytest.mark.timeout(300)]
 
 REPORTS = 4
-ASK = """
+ENQUEUE = """
 from django.contrib.auth import get_user_model
 from asyncsite.tasks import enqueue_report
 for _ in range({reports}):
@@ -44,28 +44,28 @@ def upstream():
 
 
 def test_a_restart_fails_no_report(site, cluster, upstream):
-    """Calls end while the database is away, so each report meets it; what was recorded before is not called again."""
+    """Calls end during the outage, so each job fails once. URLs that were recorded before are not called again."""
     urls = [upstream.url(f"/ok?n={number}") for number in range(5)]
     urls += [upstream.url(f"/slow/{seconds}") for seconds in (6, 6.5, 7, 7.5)]
     site.notifications = {"OUTBOUND_ALLOW": [upstream.address], "OUTBOUND_PER_HOST": 100}
     site.start_worker()
-    site.python(ASK.format(reports=REPORTS, urls=urls))
+    site.python(ENQUEUE.format(reports=REPORTS, urls=urls))
     wait_until(lambda: recorded(site) == 5 * REPORTS, what="the quick calls to be recorded")
     cluster.crash()
-    time.sleep(8)  # until all calls have ended: no row says so now
+    time.sleep(8)  # Until all calls have ended; no row can show that now.
     cluster.start()
     done = "SELECT state FROM notifications_job WHERE state IN ('succeeded', 'failed')"
     wait_until(lambda: len(site.rows(done)) == REPORTS, timeout=60, what="the reports to be done")
     jobs = site.rows("SELECT state, attempt FROM notifications_job")
     assert {state for state, _ in jobs} == {"succeeded"} and max(attempt for _, attempt in jobs) == 2
     assert recorded(site) == len(urls) * REPORTS
-    told = site.rows("SELECT body FROM notifications_notification")
-    assert told == [(f"{len(urls)} ok.",)] * REPORTS
-    assert sum(seen.path.startswith("/ok") for seen in upstream.requests) == 5 * REPORTS
+    bodies = site.rows("SELECT body FROM notifications_notification")
+    assert bodies == [(f"{len(urls)} ok.",)] * REPORTS
+    assert sum(request.path.startswith("/ok") for request in upstream.requests) == 5 * REPORTS
 
 
-def test_a_worker_that_is_started_meanwhile_waits(site, cluster):
-    """`make worker` says so in one line, and works when the database is there."""
+def test_a_worker_that_starts_during_the_outage_waits(site, cluster):
+    """`make worker` prints one line, and runs when the database is back."""
     cluster.crash()
     worker = site.start("worker", "manage.py", "work")
     try:
@@ -74,7 +74,7 @@ def test_a_worker_that_is_started_meanwhile_waits(site, cluster):
         cluster.start()
     wait_until(lambda: site.rows("SELECT id FROM notifications_worker"), what="the worker to begin")
     assert "Traceback" not in worker.output
-    assert worker.output.count("Waiting for the database") <= 3  # away, starting up, and there
+    assert worker.output.count("Waiting for the database") <= 3  # Away, starting up, and one more in between.
     assert worker.stop() == 0
 
 

@@ -39,7 +39,7 @@ def test_json_has_title_totals_and_calls(person, make_report):
     }
 
 
-def test_csv_has_a_line_a_call_in_their_order(person, make_report):
+def test_csv_has_one_line_per_call_in_order(person, make_report):
     report = make_report(ok=[12, 40], failed=1)
     response = person.get(f"/reports/{report.pk}/report.csv")
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
@@ -53,7 +53,7 @@ def test_csv_has_a_line_a_call_in_their_order(person, make_report):
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_csv_holds_nothing_that_a_spreadsheet_would_run(person, make_report, formula):
+def test_csv_escapes_formulas(person, make_report, formula):
     """An upstream chooses its content type."""
     report = make_report(ok=[12])
     Call.objects.update(content_type=formula, error=formula)

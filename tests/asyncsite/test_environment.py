@@ -1,4 +1,4 @@
-"""Where the site's settings come from."""
+"""Environment variables and service URLs."""
 
 import json
 import traceback
@@ -15,7 +15,7 @@ def var(tmp_path):
     return tmp_path / "var"
 
 
-def test_nothing_is_development_unless_said(var):
+def test_production_is_the_default(var):
     """Without DEBUG, SECRET_KEY or a record there is no key, and the error names both remedies."""
     env = Environment(var, {})
     assert env.flag("DEBUG", default=False) is False
@@ -25,8 +25,8 @@ def test_nothing_is_development_unless_said(var):
         env.secret_key(debug=False)
 
 
-def test_development_key_is_made_once_and_private(var):
-    """DEBUG makes a key in var/ at the first call; later calls and other processes find the same one."""
+def test_development_key_is_generated_once_and_private(var):
+    """With DEBUG the first call writes a key to var/. Later calls and other processes read it."""
     key = Environment(var, {"DEBUG": "1"}).secret_key(debug=True)
     assert len(key) >= 50
     assert Environment(var, {"DEBUG": "1"}).secret_key(debug=True) == key
@@ -34,16 +34,16 @@ def test_development_key_is_made_once_and_private(var):
     assert [path.name for path in var.iterdir()] == ["secret_key"]
 
 
-def test_unwritable_var_is_one_clear_line(var):
-    """A var/ that cannot be a folder is named, with the reason."""
+def test_unwritable_var_is_one_line(var):
+    """The error has the path and the reason."""
     var.write_text("in the way")
     with pytest.raises(ImproperlyConfigured) as caught:
         Environment(var, {}).secret_key(debug=True)
     assert str(caught.value) == f"{var / 'secret_key'} cannot be read or written: File exists."
 
 
-def test_commands_find_what_the_server_was_started_with(var):
-    """The record of `make run` lies beneath the environment: a variable of the process wins."""
+def test_commands_use_the_record_of_the_server(var):
+    """Variables of the process take precedence over the record of `make run`."""
     var.mkdir()
     write_record(
         var, {"PORT": "8123", "DATABASE_URL": "sqlite:////elsewhere/x.sqlite3", "UNRELATED": "secret"}
@@ -55,12 +55,12 @@ def test_commands_find_what_the_server_was_started_with(var):
     assert "UNRELATED" not in json.loads((var / "development.json").read_text())
 
 
-@pytest.mark.parametrize("told", [{"SECRET_KEY": "k"}, {"DEBUG": "0"}])
-def test_production_ignores_the_record(var, told):
-    """A process that is told SECRET_KEY or DEBUG reads nothing that a development server left behind."""
+@pytest.mark.parametrize("variables", [{"SECRET_KEY": "k"}, {"DEBUG": "0"}])
+def test_production_ignores_the_record(var, variables):
+    """A process with SECRET_KEY or DEBUG does not read what a development server has recorded."""
     var.mkdir()
     write_record(var, {"PORT": "8123"})
-    env = Environment(var, told)
+    env = Environment(var, variables)
     assert env.flag("DEBUG", default=False) is False
     assert env.port() == 8000
 
@@ -68,7 +68,7 @@ def test_production_ignores_the_record(var, told):
 @pytest.mark.parametrize("key", ["", "  "])
 @pytest.mark.parametrize("debug", [{}, {"DEBUG": ""}, {"DEBUG": "1"}])
 def test_an_empty_key_is_an_error(var, key, debug):
-    """It is a secret that was not injected: no record and no key of development stands in for it."""
+    """A missing secret must not be replaced by the record or by a development key."""
     var.mkdir()
     write_record(var, {"PORT": "8123"})
     env = Environment(var, {"SECRET_KEY": key, **debug})
@@ -86,29 +86,29 @@ def test_an_empty_debug_is_not_development(var):
 
 @pytest.mark.parametrize("mode", [None, 0o755])
 def test_var_is_private(var, mode):
-    """Whether it was there or not."""
+    """A new var/ and an existing one."""
     if mode:
         var.mkdir(mode=mode)
     Environment(var, {"DEBUG": "1"}).secret_key(debug=True)
     assert var.stat().st_mode & 0o777 == 0o700
 
 
-def test_damaged_record_counts_as_none(var):
-    """Half a file from a full disk stops nobody."""
+def test_damaged_record_is_ignored(var):
+    """A full disk may leave half a file."""
     var.mkdir()
     (var / "development.json").write_text('{"PORT"')
     assert Environment(var, {}).port() == 8000
 
 
 @pytest.mark.parametrize("value", ["0", "65536", "650000", "9" * 5000, "x", "-1", "8000.0", "٣"])
-def test_port_is_a_port(var, value):
-    """Anything but 1 to 65535 is refused with what was given."""
+def test_port_is_validated(var, value):
+    """The error has the value."""
     with pytest.raises(ImproperlyConfigured, match=r"PORT is .*: use a number from 1 to 65535\."):
         Environment(var, {"PORT": value}).port()
 
 
 def test_flags_and_lists(var):
-    """1/0, true/false, yes/no, on/off in any case; commas with spaces; empty counts as not set."""
+    """Flags ignore case, lists ignore spaces, and an empty variable counts as unset."""
     env = Environment(
         var, {"DEBUG": "Yes", "EMBEDDED_WORKER": "off", "ALLOWED_HOSTS": "a.example, b.example,", "HOST": ""}
     )
@@ -121,7 +121,7 @@ def test_flags_and_lists(var):
 
 
 def test_sqlite_url(tmp_path, monkeypatch):
-    """Four slashes are absolute, three relative to the working directory; escapes are decoded."""
+    """Four slashes: absolute path; three: relative path. Escapes are decoded."""
     monkeypatch.chdir(tmp_path)
     assert parse_database_url("sqlite:////data/my%20site.sqlite3")["NAME"] == "/data/my site.sqlite3"
     assert parse_database_url("sqlite:///var/x.sqlite3")["NAME"] == str(tmp_path / "var/x.sqlite3")
@@ -132,13 +132,13 @@ def test_sqlite_url(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
 def test_sqlite_needs_a_file(url):
-    """In memory every thread would have a database of its own."""
+    """In memory each thread would have its own database."""
     with pytest.raises(ImproperlyConfigured, match="has no SQLite file"):
         parse_database_url(url)
 
 
 def test_postgres_url():
-    """All parts are decoded; a query becomes options; both names of the scheme are taken."""
+    """All parts are decoded, the query becomes options, and both names of the scheme are accepted."""
     entry = parse_database_url("postgresql://us%40er:p%2Fw%3A@db.example:5433/my%20db?sslmode=require")
     assert entry["ENGINE"] == "django.db.backends.postgresql"
     assert (entry["USER"], entry["PASSWORD"]) == ("us@er", "p/w:")
@@ -156,8 +156,7 @@ def test_postgres_url():
         ("postgres://host:port/db", "cannot be read: percent-encode the user and password"),
     ],
 )
-def test_wrong_database_urls_say_the_remedy(url, text):
-    """An error is a fact and a remedy."""
+def test_invalid_database_urls_name_the_remedy(url, text):
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
         parse_database_url(url)
     assert text in str(caught.value)
@@ -165,7 +164,7 @@ def test_wrong_database_urls_say_the_remedy(url, text):
 
 @pytest.mark.parametrize("url", ["redis://:p%40w@h:6379/1", "rediss://h", "unix:///run/redis.sock"])
 def test_redis_url(url):
-    """It is handed to the pubsub layer as it stands."""
+    """It is passed to the pubsub layer unchanged."""
     assert redis_layer(url)["default"]["BACKEND"] == "channels_redis.pubsub.RedisPubSubChannelLayer"
     assert redis_layer(url)["default"]["CONFIG"]["hosts"] == [url]
 
@@ -180,8 +179,7 @@ def test_redis_url(url):
         ("redis://h:port", "cannot be read: percent-encode the user and password"),
     ],
 )
-def test_wrong_redis_urls_say_the_remedy(url, text):
-    """An error is a fact and a remedy."""
+def test_invalid_redis_urls_name_the_remedy(url, text):
     with pytest.raises(ImproperlyConfigured, match=f"REDIS_URL {text}"):
         redis_layer(url)
 
@@ -190,8 +188,8 @@ def test_wrong_redis_urls_say_the_remedy(url, text):
 @pytest.mark.parametrize(
     "password", ["Sup3r/Secret", "Sup3r?Secret", "Sup3r#Secret", "[Sup3r]Secret", "6/Sup3r"]
 )
-def test_an_error_holds_no_part_of_a_password(scheme, password):
-    """Neither in its text nor in what a traceback shows of its cause."""
+def test_errors_contain_no_part_of_a_password(scheme, password):
+    """Neither the message nor the traceback with its causes does."""
     read = {"postgres": parse_database_url, "redis": redis_layer}[scheme]
     with pytest.raises(ImproperlyConfigured) as caught:
         read(f"{scheme}://u:{password}@host/name")
@@ -200,8 +198,8 @@ def test_an_error_holds_no_part_of_a_password(scheme, password):
     assert "percent-encode the user and password" in report
 
 
-def test_no_redis_is_no_layer(tmp_path):
-    """The database is enough."""
+def test_without_redis_there_is_no_layer(tmp_path):
+    """The doorbell of the database is used then."""
     assert Environment(tmp_path, {}).channel_layers() == {}
 
 
@@ -216,5 +214,5 @@ def test_no_redis_is_no_layer(tmp_path):
     ],
 )
 def test_public_address(host, address):
-    """The address that this machine can call, also where the server listens everywhere."""
+    """A server that listens on all addresses is reached by the loopback address."""
     assert public_address(host, 80) == address

@@ -1,4 +1,4 @@
-"""The site as a person sees it, in Chromium."""
+"""The pages of the site in Chromium."""
 
 import re
 from urllib.parse import urlsplit
@@ -10,33 +10,33 @@ from tests.support.browser import sign_in
 pytestmark = pytest.mark.browser
 
 
-def ask_for_samples(page):
-    """Fill the form with the samples, send it, and return the address of the report."""
+def submit_samples(page):
+    """Submit the form with the samples, and return the URL of the report."""
     page.get_by_role("button", name="Try it with sample URLs").click()
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
     return page.url
 
 
-def totals(page):
+def read_totals(page):
     page.locator(".totals").wait_for()
     names, values = page.locator(".totals dt").all_inner_texts(), page.locator(".totals dd").all_inner_texts()
     return dict(zip(names, values, strict=True))
 
 
-def overflow(page):
+def measure_overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-def test_a_person_tries_the_samples_and_watches(site_server, page):
-    """The bar moves, and the page shows the outcome by itself when it is done."""
+def test_the_samples_run_with_live_progress(site_server, page):
+    """The bar moves, and the page shows the result when the job is done."""
     sign_in(page, site_server.url)
     page.get_by_role("button", name="Try it with sample URLs").click()
     page.get_by_role("status").filter(has_text="40 URLs.").wait_for()
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
     page.locator("notifications-progress progress:not([value='0'])").wait_for()
-    counts = totals(page)
+    counts = read_totals(page)
     assert (counts["Ok"], counts["Failed"], counts["Refused"]) == ("35", "4", "1")
     assert page.get_by_role("img", name="Response times of the calls").is_visible()
     assert page.get_by_text("ended too early.").is_visible()
@@ -46,18 +46,18 @@ def test_a_person_tries_the_samples_and_watches(site_server, page):
 
 
 def test_without_javascript(site_server, new_page):
-    """The same way, with a page that loads itself again until the report is done."""
+    """The page reloads itself until the report is done."""
     page = new_page(java_script_enabled=False)
     sign_in(page, site_server.url)
-    ask_for_samples(page)
+    submit_samples(page)
     assert page.get_by_text("You can leave this page.").is_visible()
-    assert totals(page)["Ok"] == "35"
+    assert read_totals(page)["Ok"] == "35"
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/accounts/login/")
 
 
-def test_the_box_says_what_it_holds_before_it_is_sent(site_server, page):
-    """How many URLs, and which lines are none; samples are added to what was typed."""
+def test_the_text_box_is_validated_while_typing(site_server, page):
+    """It shows the number of URLs and the wrong lines. Samples are appended."""
     sign_in(page, site_server.url)
     box, count = page.get_by_label("URLs", exact=True), page.locator("#count")
     for typed, words in [
@@ -74,8 +74,8 @@ def test_the_box_says_what_it_holds_before_it_is_sent(site_server, page):
     assert box.input_value().startswith("https://a.example/\nhttp://127.0.0.1")
 
 
-def test_the_button_stays_where_it_is_while_the_box_is_filled(site_server, page):
-    """A count that appears above the button must not take it away from under the pointer."""
+def test_the_button_does_not_move_while_typing(site_server, page):
+    """The count appears above the button."""
     sign_in(page, site_server.url)
     button = page.get_by_role("button", name="Check URLs")
     before = button.bounding_box()
@@ -84,28 +84,28 @@ def test_the_button_stays_where_it_is_while_the_box_is_filled(site_server, page)
     assert button.bounding_box() == before
 
 
-def test_a_report_is_deleted_after_a_question(site_server, new_page):
-    """Also without JavaScript. Escape leaves it, and so does Enter, because Cancel has the focus."""
+def test_deleting_a_report_needs_a_confirmation(site_server, new_page):
+    """Without JavaScript. Escape and Enter cancel, because Cancel has the focus."""
     page = new_page(java_script_enabled=False)
     sign_in(page, site_server.url)
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/ok?delete")
     page.get_by_role("button", name="Check URLs").click()
     page.locator(".totals").wait_for()
     path = urlsplit(page.url).path
-    question = page.get_by_role("dialog", name="Delete this report and 1 recorded call?")
-    for leave in ("Escape", "Enter"):
+    dialog = page.get_by_role("dialog", name="Delete this report and 1 recorded call?")
+    for key in ("Escape", "Enter"):
         page.get_by_role("button", name="Delete…").click()
-        question.wait_for()
+        dialog.wait_for()
         assert page.evaluate("document.activeElement.textContent") == "Cancel"
-        page.keyboard.press(leave)
-        question.wait_for(state="hidden")
+        page.keyboard.press(key)
+        dialog.wait_for(state="hidden")
     page.get_by_role("button", name="Delete…").click()
     page.get_by_role("button", name="Delete report").click()
     page.wait_for_url("**/reports/")
     assert page.locator(f'a[href="{path}"]').count() == 0
 
 
-def test_a_double_click_asks_once(site_server, page):
+def test_a_double_click_creates_one_report(site_server, page):
     sign_in(page, site_server.url)
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/ok")
     page.get_by_role("button", name="Check URLs").dblclick(no_wait_after=True)
@@ -114,8 +114,8 @@ def test_a_double_click_asks_once(site_server, page):
     assert page.locator(".reports tbody tr").count() == 1
 
 
-def test_wrong_lines_take_the_focus_and_keep_what_was_typed(site_server, new_page):
-    page = new_page(errors=False)  # Chromium logs the status 422
+def test_errors_get_the_focus_and_the_form_keeps_its_values(site_server, new_page):
+    page = new_page(errors=False)  # Chromium logs the status 422.
     sign_in(page, site_server.url)
     page.get_by_label("URLs", exact=True).fill("https://a.example/\nnonsense")
     page.get_by_label("Title (optional)").fill("Mine")
@@ -127,8 +127,8 @@ def test_wrong_lines_take_the_focus_and_keep_what_was_typed(site_server, new_pag
     assert page.evaluate("document.activeElement.id") == "id_urls"
 
 
-def test_a_quick_check_and_one_that_takes_longer(site_server, page):
-    """The answer at once, or a page that will have it."""
+def test_a_fast_and_a_slow_check(site_server, page):
+    """A fast one shows its result, a slow one its report."""
     sign_in(page, site_server.url)
     page.get_by_role("link", name="Check one URL").click()
     page.get_by_label("URL", exact=True).fill(f"{site_server.url}/upstream/json")
@@ -138,31 +138,31 @@ def test_a_quick_check_and_one_that_takes_longer(site_server, page):
     page.get_by_label("URL", exact=True).fill(f"{site_server.url}/upstream/slow?s=3")
     page.get_by_role("button", name="Check URL").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
-    assert totals(page)["Ok"] == "1"
+    assert read_totals(page)["Ok"] == "1"
 
 
-def test_320_pixels_are_enough(site_server, new_page):
-    """No page scrolls sideways, whatever a URL or a title is like."""
+def test_no_horizontal_scrolling_at_320_pixels(site_server, new_page):
+    """Long URLs and titles wrap."""
     page = new_page(errors=False, viewport={"width": 320, "height": 640})
     sign_in(page, site_server.url)
-    assert overflow(page) <= 0
+    assert measure_overflow(page) <= 0
     page.get_by_label("URLs", exact=True).fill("nonsense" * 50)
     page.get_by_role("button", name="Check URLs").click()
     page.locator(".problem").wait_for()
-    assert overflow(page) <= 0
+    assert measure_overflow(page) <= 0
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404?" + "x" * 1500)
     page.get_by_label("Title (optional)").fill("W" * 200)
     page.get_by_role("button", name="Check URLs").click()
     page.locator(".totals").wait_for()
-    assert overflow(page) <= 0
+    assert measure_overflow(page) <= 0
     page.keyboard.press("Tab")
     page.locator(".calls .url").focus()
-    assert overflow(page) <= 0
+    assert measure_overflow(page) <= 0
     page.goto(f"{site_server.url}/reports/")
-    assert overflow(page) <= 0
+    assert measure_overflow(page) <= 0
 
 
-def test_a_cut_url_is_whole_when_it_has_the_focus(site_server, page):
+def test_a_truncated_url_is_complete_on_focus(site_server, page):
     sign_in(page, site_server.url)
     url = f"{site_server.url}/upstream/ok?{'x' * 200}"
     page.get_by_label("URLs", exact=True).fill(url)
@@ -177,11 +177,11 @@ def test_a_cut_url_is_whole_when_it_has_the_focus(site_server, page):
     assert link.locator(".whole").bounding_box()["width"] > 200
 
 
-def test_a_file_instead_of_the_box(site_server, new_page, tmp_path):
-    """The page says what it holds; after an error the box still has what was typed, and the file is asked for again."""
-    page = new_page(errors=False)  # Chromium logs the status 422
+def test_uploading_a_file(site_server, new_page, tmp_path):
+    """The file is validated when it is chosen. After an error the text box keeps its value."""
+    page = new_page(errors=False)  # Chromium logs the status 422.
     sign_in(page, site_server.url)
-    file, said = page.get_by_label("File (optional)", exact=True), page.locator("#file-count")
+    file, status = page.get_by_label("File (optional)", exact=True), page.locator("#file-count")
     big, wrong, good = tmp_path / "big.txt", tmp_path / "wrong.txt", tmp_path / "good.csv"
     big.write_text("\n" * (3 * 1024 * 1024 + 1))
     wrong.write_text(f"{site_server.url}/upstream/ok\nnonsense\n")
@@ -189,9 +189,9 @@ def test_a_file_instead_of_the_box(site_server, new_page, tmp_path):
         f'name,url\n"One, two",{site_server.url}/upstream/ok\nThree,{site_server.url}/upstream/json\n'
     )
     file.set_input_files(big)
-    said.filter(has_text="The file has 3,145,729 bytes. The limit is 3,145,728.").wait_for()
+    status.filter(has_text="The file has 3,145,729 bytes. The limit is 3,145,728.").wait_for()
     file.set_input_files(wrong)
-    said.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
+    status.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404")
     page.get_by_role("button", name="Check URLs").click()
     page.locator(".problem:focus").get_by_text(
@@ -201,8 +201,8 @@ def test_a_file_instead_of_the_box(site_server, new_page, tmp_path):
     assert page.evaluate("document.activeElement.id") == "id_file"
     assert page.get_by_label("URLs", exact=True).input_value().endswith("/upstream/status/404")
     file.set_input_files(good)
-    assert said.inner_text() == ""
+    assert status.inner_text() == ""
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
-    counts = totals(page)
+    counts = read_totals(page)
     assert (counts["Ok"], counts["Failed"]) == ("2", "1")

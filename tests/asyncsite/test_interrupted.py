@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a report: the next worker goes on with what is missing."""
+"""SIGKILL of the worker in the middle of a report: the next worker calls the missing URLs."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import pytest
 from tests.outbound.upstream import Upstream
 from tests.support.waiting import wait_until
 
-ASK = """
+ENQUEUE = """
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from asyncsite.tasks import enqueue_report
@@ -23,22 +23,22 @@ def upstream():
     upstream.close()
 
 
-def test_a_killed_worker_repeats_nothing_that_was_recorded(site, upstream):
-    """The report is whole, its owner is told once, and the job says that it was the second attempt."""
+def test_recorded_urls_are_not_called_again_after_a_kill(site, upstream):
+    """The report is complete, its owner is notified once, and the job is at its second attempt."""
     quick = [upstream.url(f"/ok?n={number}") for number in range(20)]
     slow = [upstream.url(f"/slow/1.5?n={number}") for number in range(5)]
     site.notifications = {"OUTBOUND_ALLOW": [upstream.address]}
-    site.python(ASK.format(urls=[*quick, *slow]))
+    site.python(ENQUEUE.format(urls=[*quick, *slow]))
 
     worker = site.start_worker()
-    wait_until(lambda: recorded(site) == 20, what="the quick calls to be recorded")
+    wait_until(lambda: count_recorded(site) == 20, what="the quick calls to be recorded")
     worker.kill()
-    assert state(site) == [("running", 1)]
+    assert read_jobs(site) == [("running", 1)]
 
     site.start_worker()
-    wait_until(lambda: state(site) == [("succeeded", 2)], what="the second attempt")
-    assert recorded(site) == 25
-    calls = Counter(seen.path for seen in upstream.requests)
+    wait_until(lambda: read_jobs(site) == [("succeeded", 2)], what="the second attempt")
+    assert count_recorded(site) == 25
+    calls = Counter(request.path for request in upstream.requests)
     assert all(calls[f"/ok?n={number}"] == 1 for number in range(20))
     assert all(calls[f"/slow/1.5?n={number}"] == 2 for number in range(5))
     assert site.rows("SELECT title, body, url FROM notifications_notification") == [
@@ -46,9 +46,9 @@ def test_a_killed_worker_repeats_nothing_that_was_recorded(site, upstream):
     ]
 
 
-def recorded(site):
+def count_recorded(site):
     return site.rows("SELECT COUNT(*) FROM asyncsite_call")[0][0]
 
 
-def state(site):
+def read_jobs(site):
     return site.rows("SELECT state, attempt FROM notifications_job")

@@ -1,4 +1,4 @@
-"""How often a user may have URLs called, and how many reports are stored for one."""
+"""Limits for one user: requests per minute and stored reports."""
 
 import json
 from datetime import timedelta
@@ -15,7 +15,7 @@ JSON = "application/json"
 
 
 @pytest.fixture
-def three_a_minute(settings):
+def three_per_minute(settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
@@ -27,8 +27,8 @@ def send_report(client, url, **headers):
     return client.post("/reports/", json.dumps({"urls": [url]}), content_type=JSON, headers=headers)
 
 
-def test_a_check_that_makes_no_job_counts_as_one(program, other, client, upstream, three_a_minute):
-    """For itself and for reports, until its minute is over; another user's requests are counted apart."""
+def test_a_check_counts_as_a_request_without_a_job(program, other, client, upstream, three_per_minute):
+    """It counts towards checks and reports. Each user has a separate count."""
     url = upstream.url("/ok")
     assert [check_url(program, url).status_code for _ in range(3)] == [200] * 3
     response = check_url(program, url)
@@ -44,8 +44,8 @@ def test_a_check_that_makes_no_job_counts_as_one(program, other, client, upstrea
     assert check_url(client, url).status_code == 200
 
 
-def test_the_minute_ends(program, demo, upstream, three_a_minute):
-    """What is older than a minute is not counted, and is deleted by the next request."""
+def test_requests_older_than_a_minute_do_not_count(program, demo, upstream, three_per_minute):
+    """The next request deletes them."""
     url = upstream.url("/ok")
     assert [check_url(program, url).status_code for _ in range(4)] == [200] * 3 + [429]
     RateLimitEntry.objects.update(created_at=F("created_at") - timedelta(seconds=61))
@@ -53,21 +53,21 @@ def test_the_minute_ends(program, demo, upstream, three_a_minute):
     assert RateLimitEntry.objects.filter(owner=demo).count() == 1
 
 
-def test_a_report_counts_once_however_often_it_is_replayed(program, upstream, three_a_minute):
+def test_replays_of_a_report_do_not_count(program, upstream, three_per_minute):
     for _ in range(5):
         assert send_report(program, upstream.url("/ok"), idempotency_key="one").status_code == 202
     assert RateLimitEntry.objects.count() == 1
     assert check_url(program, upstream.url("/ok")).status_code == 200
 
 
-def test_a_check_that_becomes_a_report_counts_once(program, upstream, three_a_minute, monkeypatch):
+def test_a_check_that_becomes_a_report_counts_once(program, upstream, three_per_minute, monkeypatch):
     monkeypatch.setattr(check, "MAX_WAIT_SECONDS", 0.05)
     assert check_url(program, upstream.url("/slow/1")).status_code == 202
     assert RateLimitEntry.objects.count() == 1
 
 
-def test_a_person_gets_the_form_back(person, upstream, three_a_minute):
-    """From both pages with the same words and what was typed, and with when to try again."""
+def test_a_browser_gets_the_form_with_the_error(person, upstream, three_per_minute):
+    """Both pages keep the values of the form and send Retry-After."""
     url = upstream.url("/ok")
     for _ in range(3):
         person.post("/check/", {"url": url})
@@ -78,8 +78,8 @@ def test_a_person_gets_the_form_back(person, upstream, three_a_minute):
         assert f'value="{url}"' in html or f"{url}</textarea>" in html
 
 
-def test_reports_of_a_user_are_bounded(program, person, make_report, other, upstream, monkeypatch):
-    """One more is refused with what to do, from the list and from a check that takes too long; a fast check is not."""
+def test_the_number_of_reports_is_limited(program, person, make_report, other, upstream, monkeypatch):
+    """Another report is 409, and so is a check that takes too long. A fast check is allowed."""
     monkeypatch.setattr(limits, "MAX_REPORTS_PER_USER", 2)
     make_report(owner=other), make_report(), make_report()
     detail = (

@@ -1,4 +1,4 @@
-"""Reports that are past their retention, and those that their owner deletes."""
+"""Deleting reports: by retention and by their owner."""
 
 from datetime import timedelta
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def aged(make_report):
-    """Makes a report that is so many days old."""
+def make_old_report(make_report):
+    """Return a function that creates a report of this age in days."""
 
     def make(days, **fields):
         return make_report(ok=[1, 2], created_at=timezone.now() - timedelta(days=days), **fields)
@@ -27,28 +27,28 @@ def aged(make_report):
     return make
 
 
-def test_a_report_is_kept_for_its_retention(aged, settings):
-    """Of all users, with its calls; the number of reports that one run deletes is bounded, and the oldest go first."""
+def test_only_reports_past_their_retention_are_deleted(make_old_report, settings):
+    """Their calls are deleted too. The oldest are deleted first, up to the limit."""
     settings.REPORT_RETENTION = timedelta(days=90)
-    kept, youngest = aged(89), aged(91)
-    aged(93), aged(92)
+    kept, youngest = make_old_report(89), make_old_report(91)
+    make_old_report(93), make_old_report(92)
     assert prune_reports(limit=2) == 2
     assert set(Report.objects.all()) == {kept, youngest}
     assert [prune_reports(limit=2), prune_reports()] == [1, 0]
     assert Report.objects.get() == kept and Call.objects.count() == 2
 
 
-def test_the_job_of_a_report_deletes_old_ones(aged, demo, other, upstream, monkeypatch):
+def test_the_job_of_a_report_deletes_old_ones(make_old_report, demo, other, upstream, monkeypatch):
     monkeypatch.setattr(tasks, "MAX_PRUNED_REPORTS_PER_JOB", 2)
     for _ in range(3):
-        aged(1000, owner=other)
+        make_old_report(1000, owner=other)
     enqueue_report(demo, [upstream.url("/ok")])
     run_jobs()
     assert Report.objects.filter(owner=other).count() == 1
     assert Report.objects.get(owner=demo).calls.get().outcome == "ok"
 
 
-def test_an_old_report_with_an_active_job_stays(aged, demo, upstream):
+def test_an_old_report_with_an_active_job_stays(make_old_report, demo, upstream):
     enqueue_report(demo, [upstream.url("/ok")])
     Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
     assert prune_reports() == 0
@@ -56,16 +56,16 @@ def test_an_old_report_with_an_active_job_stays(aged, demo, upstream):
     assert prune_reports() == 1
 
 
-def test_the_command_deletes_reports_too(aged, capsys):
-    """--days counts for them as well."""
-    aged(91), aged(10)
+def test_the_command_deletes_reports_too(make_old_report, capsys):
+    """--days applies to them."""
+    make_old_report(91), make_old_report(10)
     call_command("prune")
     assert capsys.readouterr().out.endswith("1 report deleted.\n")
     call_command("prune", days=9)
     assert not Report.objects.exists()
 
 
-def test_a_database_error_while_reports_are_deleted(aged, monkeypatch):
+def test_a_database_error_while_reports_are_deleted(make_old_report, monkeypatch):
     """A message instead of a traceback."""
 
     def fail(kept):
@@ -77,7 +77,7 @@ def test_a_database_error_while_reports_are_deleted(aged, monkeypatch):
 
 
 def test_an_owner_deletes_a_report(person, make_report):
-    """With its calls, from its page. Another one stays."""
+    """With its calls, from its page."""
     report, another = make_report(ok=[1]), make_report(ok=[2])
     assert "A report is deleted after 90 days." in person.get("/reports/").content.decode()
     html = person.get(report.get_absolute_url()).content.decode()
@@ -104,7 +104,7 @@ def test_only_its_owner_deletes_a_report(person, program, make_report, other):
 
 
 def test_a_running_report_is_not_deleted(person, demo, upstream):
-    """Its job would have nothing to record into. Cancelled first, it goes; its job cannot be tried again then."""
+    """Its job must be cancelled first, and fails if it is retried afterwards."""
     enqueue_report(demo, [upstream.url("/ok")])
     report = Report.objects.get()
     response = person.post(f"/reports/{report.pk}/delete/")

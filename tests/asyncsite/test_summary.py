@@ -5,7 +5,7 @@ from asyncsite.summary import compute_totals, describe_outcomes, percentile, res
 
 
 def test_percentiles_are_values_that_occurred():
-    """Nearest rank: at least that share is not above."""
+    """By nearest rank."""
     assert percentile([7], 95) == 7
     assert percentile([1, 2, 3, 4], 50) == 2
     assert percentile(list(range(1, 101)), 95) == 95
@@ -13,8 +13,8 @@ def test_percentiles_are_values_that_occurred():
     assert percentile([], 50) is None
 
 
-def test_times_are_of_calls_that_were_answered():
-    """An error status is an answer; a cut connection and a refusal are none."""
+def test_times_are_those_of_calls_with_a_response():
+    """An error status is a response; an aborted or refused call has none."""
     calls = [
         Call(outcome="ok", status=200, elapsed_ms=30),
         Call(outcome="failed", status=500, elapsed_ms=10),
@@ -31,6 +31,6 @@ def test_times_are_of_calls_that_were_answered():
     }
 
 
-def test_words_leave_out_what_there_is_none_of():
+def test_outcomes_of_zero_are_left_out():
     assert describe_outcomes(1036, 0, 2) == "1,036 ok, 2 refused"
     assert describe_outcomes(0, 0, 0) == "no calls yet"

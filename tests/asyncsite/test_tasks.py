@@ -1,4 +1,4 @@
-"""The job of a report: every URL called once, recorded soon, told once."""
+"""The job of a report: each URL is called once and recorded soon, and the owner is notified once."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.outbound.upstream import Upstream
 
 @pytest.fixture
 def run(demo):
-    """Asks for a report of these URLs, runs its job, and returns the report."""
+    """Return a function that enqueues a report, runs its job, and returns the report."""
 
     def run(*urls):
         enqueue_report(demo, list(urls))
@@ -28,7 +28,7 @@ def run(demo):
 
 @pytest.fixture
 def canary():
-    """A server that must not be reached."""
+    """A server that must not be called."""
     upstream = Upstream()
     yield upstream
     upstream.close()
@@ -39,8 +39,8 @@ def outcomes(report):
     return [(call.outcome, call.status, call.error) for call in report.calls.order_by("position")]
 
 
-def test_every_url_gets_its_row(run, upstream):
-    """What answered, what answered with an error, what was cut; redirects count as their end."""
+def test_each_url_is_recorded(run, upstream):
+    """A redirect has the outcome of its target."""
     report = run(
         upstream.url("/echo"),
         upstream.url("/status/404"),
@@ -48,12 +48,12 @@ def test_every_url_gets_its_row(run, upstream):
         upstream.url("/redirect?to=/redirect"),
         "http://nowhere.invalid/",
     )
-    place = upstream.address
+    host = upstream.address
     assert outcomes(report) == [
         ("ok", 200, ""),
-        ("failed", 404, f"{place} answered with status 404 (Not Found)."),
+        ("failed", 404, f"{host} answered with status 404 (Not Found)."),
         ("ok", 200, ""),
-        ("failed", 500, f"{place} answered with status 500 (Internal Server Error)."),
+        ("failed", 500, f"{host} answered with status 500 (Internal Server Error)."),
         ("failed", None, "nowhere.invalid could not be found."),
     ]
     first = report.calls.get(position=1)
@@ -63,8 +63,8 @@ def test_every_url_gets_its_row(run, upstream):
     assert (last.elapsed_ms, last.bytes, last.content_type) == (None, None, "")
 
 
-def test_what_may_not_be_called_is_refused_and_not_touched(run, upstream, canary):
-    """By literal, by a mapped address, by name, and by an allowed upstream's redirect."""
+def test_internal_addresses_are_refused_and_not_called(run, upstream, canary):
+    """As a literal, as a mapped address, by name, and as the target of an allowed upstream's redirect."""
     urls = [
         f"http://127.0.0.1:{canary.port}/ok",
         f"http://[::ffff:127.0.0.1]:{canary.port}/ok",
@@ -77,18 +77,22 @@ def test_what_may_not_be_called_is_refused_and_not_touched(run, upstream, canary
     assert all(error for _, _, error in outcomes(report))
 
 
-def test_the_owner_is_told_once_with_the_report_and_the_counts(run, demo, upstream):
+def test_the_owner_is_notified_once_with_the_counts(run, demo, upstream):
     report = run(upstream.url("/ok"), upstream.url("/status/500"))
-    told = Notification.objects.get()
-    assert (told.user_id, told.url, told.title) == (demo.pk, report.get_absolute_url(), "Check 2 URLs")
-    assert (told.body, told.level) == ("1 ok, 1 failed.", "warning")
-    assert told.job == report.job_id
+    notification = Notification.objects.get()
+    assert (notification.user_id, notification.url, notification.title) == (
+        demo.pk,
+        report.get_absolute_url(),
+        "Check 2 URLs",
+    )
+    assert (notification.body, notification.level) == ("1 ok, 1 failed.", "warning")
+    assert notification.job == report.job_id
     job = Job.objects.get()
     assert (job.state, job.result) == ("succeeded", '{"ok":1,"failed":1,"refused":0}')
     assert (job.progress_current, job.progress_total, job.progress_message) == (2, 2, "1 ok, 1 failed")
 
 
-def test_all_well_is_told_as_a_success(run, upstream):
+def test_a_report_without_problems_notifies_a_success(run, upstream):
     run(upstream.url("/ok"))
     assert (Notification.objects.get().body, Notification.objects.get().level) == ("1 ok.", "success")
 
@@ -98,47 +102,49 @@ def test_the_same_url_twice_is_called_twice(run, upstream):
     assert report.calls.count() == len(upstream.requests) == 2
 
 
-def test_a_second_attempt_calls_only_what_is_not_recorded(demo, upstream):
-    """Rows of the first attempt stay as they were."""
+def test_a_second_attempt_calls_only_unrecorded_urls(demo, upstream):
+    """The rows of the first attempt are unchanged."""
     urls = [upstream.url(f"/ok?n={number}") for number in range(1, 6)]
     enqueue_report(demo, urls)
     report = Report.objects.get()
     Call.objects.create(report=report, position=2, url=urls[1], outcome="failed", error="first attempt")
     Call.objects.create(report=report, position=4, url=urls[3], outcome="ok", status=200, elapsed_ms=1)
     run_jobs()
-    assert Counter(seen.path for seen in upstream.requests) == {"/ok?n=1": 1, "/ok?n=3": 1, "/ok?n=5": 1}
+    assert Counter(request.path for request in upstream.requests) == {
+        "/ok?n=1": 1,
+        "/ok?n=3": 1,
+        "/ok?n=5": 1,
+    }
     assert list(report.calls.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4, 5]
     assert report.calls.get(position=2).error == "first attempt"
     assert Notification.objects.get().body == "4 ok, 1 failed."
 
 
-def test_whoever_records_second_changes_nothing(demo):
-    """A worker that was frozen and comes back."""
+def test_a_second_insert_of_a_position_is_ignored(demo):
+    """A worker that was frozen may insert late."""
     report = Report.objects.create(owner=demo, title="t", urls=["https://a/"], size=1)
     tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="ok", status=200))])
     tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="failed", error="late"))])
     assert outcomes(report) == [("ok", 200, "")]
 
 
-async def test_what_is_known_is_recorded_while_others_still_run(
-    event_loop_database, django_user_model, upstream
-):
-    """So a kill loses little; a cancelled attempt leaves what it recorded, and calls nothing more."""
+async def test_results_are_recorded_while_other_calls_run(event_loop_database, django_user_model, upstream):
+    """A cancelled attempt keeps its rows and makes no further calls."""
     demo = await django_user_model.objects.acreate(username="demo")
     urls = [upstream.url("/ok"), *[upstream.url("/slow/2")] * 20]
     report = await Report.objects.acreate(owner=demo, title="t", urls=urls, size=len(urls))
     attempt = asyncio.create_task(check_urls.func(report.pk))
-    await become_true(Call.objects.filter(report=report, position=1, outcome="ok").aexists)
+    await wait_until_true(Call.objects.filter(report=report, position=1, outcome="ok").aexists)
     attempt.cancel()
     with pytest.raises(asyncio.CancelledError):
         await attempt
-    await become_true(only_this_task_is_left)
+    await wait_until_true(is_only_task)
     assert len(upstream.requests) <= 11
     assert await Call.objects.acount() == 1
 
 
 def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_queries):
-    """Not one transaction a call: SQLite has one writer, and others wait for it."""
+    """SQLite has one writer: a transaction for each call would delay the others."""
 
     async def call(url):
         return CallResult(outcome="ok", status=200, elapsed_ms=1)
@@ -150,21 +156,21 @@ def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_qu
     assert Call.objects.count() == 1000
 
 
-def test_at_most_ten_calls_at_a_time_to_one_server(run, upstream):
+def test_at_most_ten_concurrent_calls_to_one_host(run, upstream):
     run(*[upstream.url("/slow/0.1")] * 30)
     assert upstream.max_active == 10
 
 
-def test_a_slow_server_does_not_keep_the_others_waiting(demo, monkeypatch):
-    """50 calls at a time in all, of which one server has ten: the others are done before it."""
-    now = most = 0
+def test_a_slow_host_does_not_delay_others(demo, monkeypatch):
+    """50 concurrent calls, of which one host has ten: the others are done before it."""
+    active = max_active = 0
     finished = []
 
     async def call(url):
-        nonlocal now, most
-        now, most = now + 1, max(most, now + 1)
+        nonlocal active, max_active
+        active, max_active = active + 1, max(max_active, active + 1)
         await asyncio.sleep(0.3 if "slow" in url else 0.01)
-        now -= 1
+        active -= 1
         finished.append(url)
         return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
@@ -173,14 +179,14 @@ def test_a_slow_server_does_not_keep_the_others_waiting(demo, monkeypatch):
     enqueue_report(demo, [f"https://slow.example/{number}" for number in range(30)] + quick)
     run_jobs()
     assert set(finished[:100]) == set(quick)
-    assert most == 50
+    assert max_active == 50
 
 
-async def become_true(condition):
+async def wait_until_true(condition):
     async with asyncio.timeout(20):
-        while not await condition():  # noqa: ASYNC110 - rows and tasks raise no event
+        while not await condition():  # noqa: ASYNC110 - rows and tasks emit no event
             await asyncio.sleep(0.02)
 
 
-async def only_this_task_is_left():
+async def is_only_task():
     return asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""The sample upstream on a real Daphne: every endpoint, and no input that breaks it."""
+"""The sample upstream on Daphne: each endpoint, and invalid input."""
 
 import http.client
 import sys
@@ -32,7 +32,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def get(server):
-    """Calls a path and returns the answer, whose body is in .body."""
+    """Return a function that requests a path, and returns the response with its body."""
 
     def get(path):
         connection = http.client.HTTPConnection("127.0.0.1", server, timeout=30)
@@ -54,25 +54,25 @@ def test_ok_and_json(get):
     assert b'"page": "2"' in answer.body
 
 
-def test_slow_takes_as_long_as_asked(get):
-    began = time.monotonic()
+def test_slow_takes_the_given_time(get):
+    started = time.monotonic()
     assert get("slow?s=0.3").status == 200
-    assert time.monotonic() - began >= 0.3
+    assert time.monotonic() - started >= 0.3
 
 
 @pytest.mark.parametrize("code", [200, 204, 304, 404, 429, 503, 599])
-def test_status_answers_the_code(get, code):
+def test_status_returns_the_code(get, code):
     assert get(f"status/{code}").status == code
 
 
 def test_flaky_fails_twice_then_works(get):
-    """Each key for itself."""
+    """Each key has its own count."""
     assert [get("flaky?key=a").status for _ in range(4)] == [503, 503, 200, 200]
     assert get("flaky?key=b").status == 503
 
 
-def test_redirect_goes_where_it_is_told(get):
-    """302 unless told; nothing that was sent can end the header."""
+def test_redirect_uses_the_given_target(get):
+    """The default is 302. A line break in the target does not end the header."""
     answer = get("redirect")
     assert (answer.status, answer.headers["location"]) == (302, "/upstream/ok")
     answer = get("redirect?to=http://169.254.169.254/%0d%0aSet-Cookie:a&status=307")
@@ -84,13 +84,13 @@ def test_big_sends_the_megabytes(get):
     assert len(get("big?mb=2.5").body) == 2.5 * 1024 * 1024
 
 
-def test_drop_cuts_the_connection_in_the_middle_of_the_answer(get):
-    """At once: the client must not have to wait for its own deadline."""
-    began = time.monotonic()
-    with pytest.raises(http.client.IncompleteRead) as cut:
+def test_drop_closes_the_connection_in_the_middle_of_the_response(get):
+    """At once, without the client's timeout."""
+    started = time.monotonic()
+    with pytest.raises(http.client.IncompleteRead) as error:
         get("drop")
-    assert cut.value.partial == b"this response ends in the mid"
-    assert time.monotonic() - began < 20
+    assert error.value.partial == b"this response ends in the mid"
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_drop_cuts_the_connection_in_the_middle_of_the_answer(get):
         ),
     ],
 )
-def test_bad_input_is_400_with_what_is_possible(get, path, text):
+def test_invalid_input_is_400_with_the_limits(get, path, text):
     answer = get(path)
     assert (answer.status, answer.body.strip()) == (400, text)
 
@@ -123,8 +123,8 @@ def test_bad_input_is_400_with_what_is_possible(get, path, text):
 @pytest.mark.parametrize(
     "path", ["", "nothing", "ok%2f..%2f..", "json?%ff=%ff&a", "flaky?key=%00%ff", "redirect?to=%ff"]
 )
-def test_nothing_breaks_it(get, path):
-    """Unknown endpoints say which there are."""
+def test_unusual_input_causes_no_server_error(get, path):
+    """A 404 names the endpoints."""
     answer = get(path)
     assert answer.status in (200, 302, 404, 503)
     if answer.status == 404:

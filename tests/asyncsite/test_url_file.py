@@ -1,4 +1,4 @@
-"""Reports of an uploaded file: what is read of it, and what everybody is told of one that cannot be taken."""
+"""Reports from an uploaded file: supported formats, and errors of unusable files."""
 
 import re
 
@@ -44,8 +44,8 @@ def send(client, file, headers=JSON, **fields):
     ],
     ids=range(13),
 )
-def test_what_can_be_read(program, file):
-    """UTF-8, or UTF-16 that says so; one a line, or the only or the named column; blank lines and cells are none."""
+def test_supported_files(program, file):
+    """UTF-8, or UTF-16 with a BOM; one URL per line, or the only or the named column; blanks are ignored."""
     response = send(program, file, title="Partners")
     assert response.status_code == 202, response.content
     report = Report.objects.get()
@@ -53,7 +53,7 @@ def test_what_can_be_read(program, file):
     assert response.json()["id"] == str(report.job_id)
 
 
-def test_a_browser_is_sent_to_the_report(person):
+def test_a_browser_is_redirected_to_the_report(person):
     response = send(person, upload(f"{A}\n{B}"), headers={}, urls="")
     assert (response.status_code, response.headers["location"]) == (
         303,
@@ -62,15 +62,15 @@ def test_a_browser_is_sent_to_the_report(person):
 
 
 def test_separators_in_a_text_belong_to_the_url(program):
-    """Only a table has columns; in one, quotes say the same."""
+    """In CSV the URL must be quoted."""
     assert send(program, upload(f"{A}?x=1,2;3")).status_code == 202
     assert send(program, upload(f'url,name\n"{A}?x=1,2;3",First', "urls.csv")).status_code == 202
     assert send(program, upload(f'"{A}?x=1,2;3"', "urls.csv")).status_code == 202
     assert [report.urls for report in Report.objects.all()] == [[f"{A}?x=1,2;3"]] * 3
 
 
-def test_the_box_and_the_file_are_put_together(program):
-    """The box first. The limit is that of both."""
+def test_text_box_and_file_are_joined(program):
+    """The text box comes first. The limit applies to both together."""
     assert send(program, upload(B), urls=A).status_code == 202
     assert Report.objects.get().urls == [A, B]
     response = send(program, upload(f"{A}\n" * 600), urls=f"{B}\n" * 600)
@@ -79,7 +79,7 @@ def test_the_box_and_the_file_are_put_together(program):
     ]
 
 
-def test_as_many_and_as_long_as_in_the_box(program):
+def test_1000_urls_of_2000_characters_are_accepted(program):
     urls = [f"{A}/{number:04}".ljust(2000, "x") for number in range(1000)]
     rows = "url,note\n" + "".join(f"{url},{'y' * 1000}\n" for url in urls)
     assert send(program, upload("\n".join(urls))).status_code == 202
@@ -87,8 +87,8 @@ def test_as_many_and_as_long_as_in_the_box(program):
     assert [report.urls for report in Report.objects.all()] == [urls, urls]
 
 
-def test_three_megabytes_are_taken(program):
-    """And not a byte more, whether they are URLs or blanks."""
+def test_three_megabytes_are_accepted(program):
+    """One byte more is 413, also if it is blank."""
     assert send(program, upload(A.encode().ljust(MAX_FILE_BYTES))).status_code == 202
     assert send(program, upload(A.encode().ljust(MAX_FILE_BYTES + 1))).status_code == 413
 
@@ -172,7 +172,7 @@ BAD = {
         415,
         "The file is not text in UTF-8. Save it as UTF-8.",
     ),
-    "UTF-16 unsaid": (upload(A.encode("utf-16-le")), 415, NUL),
+    "UTF-16 without a BOM": (upload(A.encode("utf-16-le")), 415, NUL),
     "UTF-32": (upload(A.encode("utf-32")), 415, NUL),
     "a NUL": (upload(f"{A}\0\n"), 415, NUL),
     "two files": ([upload(A), upload(B)], 422, "There are several files. Choose one."),
@@ -180,8 +180,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("file", "status", "words"), BAD.values(), ids=BAD)
-def test_a_bad_file_is_told_why(program, file, status, words):
-    """As a problem for programs, that names the field. Nothing is stored."""
+def test_an_unusable_file_is_explained(program, file, status, words):
+    """The problem names the field. Nothing is stored."""
     response = send(program, file)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     problem = response.json()
@@ -191,8 +191,8 @@ def test_a_bad_file_is_told_why(program, file, status, words):
 
 
 @pytest.mark.parametrize("status", [413, 415, 422])
-def test_a_browser_gets_the_form_back(person, status):
-    """The error at its field and in the summary, and all that was typed."""
+def test_a_browser_gets_the_form_with_the_error(person, status):
+    """The error is at its field and in the summary, and the form keeps its values."""
     file, words = next((file, words) for file, its, words in BAD.values() if its == status)
     response = send(person, file, headers={}, urls=f"{A}\n", title="Mine")
     html = response.content.decode()
@@ -203,8 +203,8 @@ def test_a_browser_gets_the_form_back(person, status):
     assert len(described) == 2 and all(f'id="{name}"' in html for name in described)
 
 
-def test_a_form_that_comes_back_asks_for_the_file_again(person, settings):
-    """Whatever it came back for: browsers do not keep it."""
+def test_a_rendered_form_requires_the_file_again(person, settings):
+    """Whatever the error is: browsers do not keep the file."""
     words = "Choose a&lt;b&gt;.txt again: the browser did not keep the file."
     wrong = send(person, upload(A, "a<b>.txt"), headers={}, title="x" * 201)
     assert wrong.status_code == 422 and wrong.content.decode().count(words) == 2
@@ -244,14 +244,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("kind", "body", "status"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_form_is_a_problem(program, kind, body, status):
-    """Never a page of Django's, never 500."""
+def test_a_malformed_form_is_a_problem(program, kind, body, status):
+    """Never one of Django's pages, never 500."""
     response = program.generic("POST", "/reports/", body, content_type=kind, headers=JSON)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert not Report.objects.exists()
 
 
-def test_a_form_that_cannot_be_read_is_a_page_for_people(person):
+def test_a_malformed_form_is_a_page_for_browsers(person):
     response = person.generic("POST", "/reports/", b"x", content_type="multipart/form-data; boundary=")
     assert response.status_code == 400 and "The form cannot be read" in response.content.decode()
 
@@ -260,23 +260,23 @@ def test_a_form_that_cannot_be_read_is_a_page_for_people(person):
     ("accept", "kind"),
     [("application/json", "application/problem+json"), ("text/html", "text/html; charset=utf-8")],
 )
-def test_far_too_much_is_refused_unread(person, accept, kind):
-    """Before CSRF, which would read it."""
+def test_a_huge_body_is_refused_unread(person, accept, kind):
+    """It is refused before the CSRF check, which would read it."""
     response = person.generic(
         "POST", "/reports/", b"x", BOUNDARY, CONTENT_LENGTH=str(2**40), headers={"accept": accept}
     )
     assert (response.status_code, response.headers["content-type"]) == (413, kind)
 
 
-def test_csrf_is_checked_of_files_too(demo):
+def test_csrf_is_checked_for_files(demo):
     client = Client(enforce_csrf_checks=True)
     client.force_login(demo)
     assert send(client, upload(A)).status_code == 403
     assert not Report.objects.exists()
 
 
-def test_sent_again_with_its_key_it_is_the_same_report(program):
-    """Of a form the fields and files count, not the boundary between them; another file is another request."""
+def test_the_same_idempotency_key_is_the_same_report(program):
+    """Fields and files are compared, not the boundary. Another file is another request."""
     key = {**JSON, "idempotency-key": "k1"}
     first = send(program, upload(f"{A}\n{B}"), headers=key, title="Partners")
     again = send(program, upload(f"{A}\n{B}"), headers=key, title="Partners")

@@ -1,4 +1,4 @@
-"""What counts as a URL in a pasted list."""
+"""Validation of a list of URLs."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from asyncsite.url_list import find_count_problem, find_url_problem, find_wrong_
     ],
 )
 def test_urls(url):
-    """Whether an address may be called is not judged here."""
+    """Whether an address may be called is decided at the call."""
     assert find_url_problem(url) is None
 
 
@@ -38,8 +38,8 @@ def test_urls(url):
         ("https://example.com/" + "x" * 1981, "has 2,001 characters. The limit is 2,000."),
     ],
 )
-def test_what_is_not_a_url_is_told_why(text, problem):
-    """The rest of a sentence that begins with the line."""
+def test_a_text_that_is_not_a_url_is_explained(text, problem):
+    """The explanation is the end of a sentence that begins with "Line 3"."""
     assert find_url_problem(text) == problem
 
 

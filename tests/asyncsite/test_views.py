@@ -1,4 +1,4 @@
-"""Reports: the list, the form, asking for one, and its page."""
+"""Reports: the list, the form, creating one, and its page."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def post_json(client, body, **headers):
 
 
 def set_job(report, state, **fields):
-    """A job of the report in a state that is given, as if a worker had left it so."""
+    """Create the job of a report in a state."""
     now = timezone.now()
     job = Job.objects.create(
         user=report.owner, state=state, task_path="t", backend="default", queue_name="default", title=report.title,
@@ -31,17 +31,17 @@ def set_job(report, state, **fields):
     return job
 
 
-def test_the_start_leads_to_the_reports(person):
+def test_home_redirects_to_the_reports(person):
     assert person.get("/").headers["location"] == "/reports/"
 
 
-def test_an_empty_list_says_what_to_do(person, development):
+def test_an_empty_list_names_the_actions(person, development):
     html = person.get("/reports/").content.decode()
     assert "There are no reports yet. Paste some URLs above, or try it with the samples." in html
 
 
-def test_the_list_shows_mine_newest_first_with_state_and_outcome(person, other, make_report):
-    """A job that is no longer kept was done long ago."""
+def test_the_list_shows_own_reports_newest_first(person, other, make_report):
+    """A report whose job is no longer stored is done."""
     make_report(title="Oldest", ok=[1, 2], failed=1)
     running = make_report(title="Newer", ok=[1], missing=2)
     set_job(running, "running")
@@ -52,8 +52,10 @@ def test_the_list_shows_mine_newest_first_with_state_and_outcome(person, other, 
     assert "2 ok, 1 failed" in html and "Done" in html
 
 
-def test_the_list_costs_the_same_for_one_as_for_a_page(person, make_report, django_assert_max_num_queries):
-    """25 a page, older ones on the next."""
+def test_the_number_of_queries_does_not_depend_on_the_reports(
+    person, make_report, django_assert_max_num_queries
+):
+    """25 per page."""
     for _ in range(30):
         make_report(ok=[1])
     with django_assert_max_num_queries(12):
@@ -65,8 +67,8 @@ def test_the_list_costs_the_same_for_one_as_for_a_page(person, make_report, djan
         assert person.get("/reports/", {"page": nonsense}).status_code == 200
 
 
-def test_a_browser_is_sent_to_the_report_of_the_form(person, demo):
-    """Report and job are there, belong together, and wait."""
+def test_the_form_creates_a_report_and_redirects_to_it(person, demo):
+    """The report refers to its queued job."""
     response = person.post("/reports/", {"urls": f"\r\n {URLS}", "title": " Partners "})
     report = Report.objects.get()
     assert (response.status_code, response.headers["location"]) == (303, report.get_absolute_url())
@@ -82,7 +84,7 @@ def test_a_browser_is_sent_to_the_report_of_the_form(person, demo):
 
 
 def test_a_program_gets_202_with_the_job(program):
-    """The title is made from the number of URLs unless told."""
+    """The default title has the number of URLs."""
     response = post_json(program, {"urls": ["https://api.example.com/1", " https://api.example.com/2 "]})
     assert response.status_code == 202
     report, job = Report.objects.get(), response.json()
@@ -92,8 +94,8 @@ def test_a_program_gets_202_with_the_job(program):
     assert report.urls == ["https://api.example.com/1", "https://api.example.com/2"]
 
 
-def test_wrong_lines_come_back_with_what_was_typed(person):
-    """The summary takes the focus, each error stands at its field, nothing is lost, nothing is made."""
+def test_wrong_lines_are_422_with_the_form(person):
+    """The summary gets the focus, each error is at its field, the form keeps its values, and nothing is stored."""
     typed = "https://api.example.com/1\n\nnonsense\nftp://<b>\n"
     response = person.post("/reports/", {"urls": typed, "title": "x" * 201})
     html = response.content.decode()
@@ -109,21 +111,21 @@ def test_wrong_lines_come_back_with_what_was_typed(person):
     assert not Report.objects.exists()
 
 
-def test_many_wrong_lines_are_counted_not_listed(person):
+def test_only_ten_wrong_lines_are_listed(person):
     html = person.post("/reports/", {"urls": "nonsense\n" * 14}).content.decode()
     assert "Line 10 does not" in html and "Line 11 does not" not in html
     assert "4 more lines are not URLs." in html
 
 
 @pytest.mark.parametrize("typed", ["", " \n\n"])
-def test_an_empty_box_is_told_so(person, typed):
+def test_an_empty_text_box_is_422(person, typed):
     response = person.post("/reports/", {"urls": typed})
     assert response.status_code == 422
     assert "Enter at least one URL, one per line, or choose a file." in response.content.decode()
 
 
-def test_more_than_1000_are_too_many(person):
-    """1,000 of 2,000 characters each are taken, from the form and from JSON."""
+def test_at_most_1000_urls(person):
+    """1,000 of 2,000 characters are accepted, from the form and from JSON."""
     urls = [f"https://api.example.com/{number:04}".ljust(2000, "x") for number in range(1000)]
     assert person.post("/reports/", {"urls": "\n".join(urls)}).status_code == 303
     assert post_json(person, {"urls": urls}).status_code == 303
@@ -156,7 +158,7 @@ def test_more_than_1000_are_too_many(person):
         ),
     ],
 )
-def test_json_with_wrong_values_is_422_naming_them(program, body, errors):
+def test_invalid_values_in_json_are_422(program, body, errors):
     response = post_json(program, body)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -165,8 +167,8 @@ def test_json_with_wrong_values_is_422_naming_them(program, body, errors):
     assert not Report.objects.exists()
 
 
-def test_json_errors_name_the_lines(program):
-    """All of them, counted from 1."""
+def test_json_errors_have_line_numbers(program):
+    """They count from 1."""
     problem = post_json(program, {"urls": ["https://a/", "nonsense", "https://b/", ""]}).json()
     assert problem["title"] == "Unprocessable Content" or problem["title"] == "Unprocessable Entity"
     assert [(error["field"], error["line"]) for error in problem["errors"]] == [("urls", 2), ("urls", 4)]
@@ -174,7 +176,7 @@ def test_json_errors_name_the_lines(program):
 
 
 @pytest.mark.parametrize("body", [" ", "{", b"\xff", '{"urls": NaN}', "[" * 100_000, "1" * 5000])
-def test_what_is_no_json_is_400(program, body):
+def test_invalid_json_is_400(program, body):
     response = post_json(program, body)
     assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
 
@@ -186,8 +188,8 @@ def test_a_form_by_a_program_gets_problems_as_json(program):
     assert response.json()["errors"][0]["field"] == "urls"
 
 
-def test_too_many_active_jobs_lose_nothing_that_was_typed(person, settings):
-    """A refusal of the engine comes back as the form, with the reason; a program gets 429."""
+def test_too_many_active_jobs_keep_the_form(person, settings):
+    """A browser gets the form with the error, a program a problem."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     assert person.post("/reports/", {"urls": URLS}).status_code == 303
     response = person.post("/reports/", {"urls": URLS, "title": "Second"})
@@ -203,7 +205,7 @@ def test_too_many_active_jobs_lose_nothing_that_was_typed(person, settings):
 
 
 def test_the_samples_fill_the_form_without_javascript(person, settings, development):
-    """40 URLs of the server's own address from the settings, whatever Host the request names."""
+    """40 URLs with the address of the settings, not with the Host of the request."""
     html = person.get("/reports/?sample=1", headers={"host": "localhost"}).content.decode()
     urls = re.search(r"<textarea[^>]*>([^<]*)", html)[1].split()
     assert len(urls) == 40
@@ -216,8 +218,8 @@ def test_outside_development_there_are_no_samples(person, settings):
     assert "sample" not in person.get("/reports/").content.decode()
 
 
-def test_an_earlier_report_fills_the_form_again(person, other, make_report):
-    """Only one of mine."""
+def test_the_urls_of_a_report_fill_the_form(person, other, make_report):
+    """Another user's report is 404."""
     html = person.get(f"/reports/?again={make_report(ok=[1], missing=1).pk}").content.decode()
     assert (
         "https://api.example.com/1\nhttps://api.example.com/2</textarea>" in html and 'value="Mine"' in html
@@ -227,8 +229,8 @@ def test_an_earlier_report_fills_the_form_again(person, other, make_report):
         assert person.get("/reports/", {"again": nonsense}).status_code == 404
 
 
-def test_a_running_report_shows_how_far_it_is(person, make_report):
-    """Right as it is loaded, kept live by the element, reloaded without JavaScript."""
+def test_a_running_report_shows_its_progress(person, make_report):
+    """It is in the HTML, updated by the element, and reloaded without JavaScript."""
     report = make_report(ok=[1, 2], failed=1, missing=5)
     job = set_job(report, "running", attempt=1)
     html = person.get(report.get_absolute_url()).content.decode()
@@ -242,7 +244,7 @@ def test_a_running_report_shows_how_far_it_is(person, make_report):
 
 
 @pytest.mark.parametrize("state", ["running", "succeeded"])
-def test_a_second_attempt_is_said(person, make_report, state):
+def test_a_second_attempt_is_shown(person, make_report, state):
     report = make_report(ok=[1], missing=1)
     set_job(report, state, attempt=2)
     assert "Attempt 2" in person.get(report.get_absolute_url()).content.decode()
@@ -262,16 +264,16 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html
 
 
-def test_the_table_can_be_narrowed_to_one_outcome(person, make_report):
-    """An outcome that does not exist shows all."""
+def test_the_table_can_be_filtered_by_outcome(person, make_report):
+    """An unknown outcome shows all."""
     url = make_report(ok=[1, 2], failed=1).get_absolute_url()
     assert person.get(f"{url}?outcome=failed").content.decode().count('data-label="Outcome"') == 1
     assert person.get(f"{url}?outcome=nonsense").content.decode().count('data-label="Outcome"') == 3
     assert "There are no such calls." in person.get(f"{url}?outcome=refused").content.decode()
 
 
-def test_a_failed_report_says_why_and_shows_the_way_on(person, make_report):
-    """What was recorded is not lost."""
+def test_a_failed_report_shows_reason_and_remedy(person, make_report):
+    """Recorded calls are shown."""
     report = make_report(ok=[1], missing=2)
     error = {"type": "worker-lost", "title": "Failed", "detail": "The work was interrupted 3 times."}
     set_job(report, "failed", attempt=3, error=json.dumps(error))
@@ -282,7 +284,7 @@ def test_a_failed_report_says_why_and_shows_the_way_on(person, make_report):
     assert html.count('data-label="Outcome"') == 1
 
 
-def test_texts_from_outside_are_shown_as_text(person, make_report):
+def test_external_texts_are_escaped(person, make_report):
     report = make_report(failed=1, title="<script>alert(1)</script>")
     report.calls.update(error='<img src=x onerror="alert(1)">', content_type="<b>")
     html = person.get(report.get_absolute_url()).content.decode()
@@ -290,8 +292,8 @@ def test_texts_from_outside_are_shown_as_text(person, make_report):
 
 
 @pytest.mark.parametrize("path", ["", "report.csv", "report.json"])
-def test_somebody_elses_report_is_not_found(person, other, make_report, path):
-    """Exactly like one that does not exist."""
+def test_the_report_of_another_user_is_404(person, other, make_report, path):
+    """The page is the same as for a report that does not exist."""
     theirs, none = make_report(owner=other, ok=[1]), 987654
     responses = [person.get(f"/reports/{pk}/{path}") for pk in (theirs.pk, none, 10**30)]
     assert [response.status_code for response in responses] == [404, 404, 404]
@@ -299,8 +301,8 @@ def test_somebody_elses_report_is_not_found(person, other, make_report, path):
     assert pages[0] == pages[1] == pages[2]
 
 
-def test_pages_hold_no_inline_code(person, make_report):
-    """The policy would block it."""
+def test_pages_have_no_inline_code(person, make_report):
+    """The Content-Security-Policy would block it."""
     report = make_report(ok=[1, 900], failed=1)
     running = make_report(ok=[1], missing=1)
     set_job(running, "running")
@@ -311,13 +313,13 @@ def test_pages_hold_no_inline_code(person, make_report):
         assert all("src=" in script for script in scripts), url
 
 
-def test_nothing_is_told_before_it_is_done(person):
+def test_no_notification_before_the_job_is_done(person):
     person.post("/reports/", {"urls": URLS})
     assert not Notification.objects.exists()
 
 
-def test_the_csrf_check_is_not_left_out(demo):
-    """A page explains it; a program gets a problem."""
+def test_csrf_is_checked_for_the_form_and_json(demo):
+    """A browser gets a page, a program a problem."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(demo)
     page = client.post("/reports/", {"urls": URLS}, headers={"accept": "text/html"})
@@ -329,38 +331,38 @@ def test_the_csrf_check_is_not_left_out(demo):
     assert post_json(client, {"urls": ["https://a/"]}, headers={"x-csrftoken": token}).status_code == 202
 
 
-def form_of(html, words):
-    """The path of the form whose button says these words."""
+def find_form_action(html, label):
+    """Return the action of the form whose button has this label."""
     return re.search(
-        rf'<form method="post" action="([^"]+)">(?:(?!</form>).)*<button>{words}</button>', html, re.S
+        rf'<form method="post" action="([^"]+)">(?:(?!</form>).)*<button>{label}</button>', html, re.S
     )[1]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_report_is_cancelled_and_gone_on_with(person):
-    """Without JavaScript; each button leads back to the report."""
+def test_a_report_is_cancelled_and_continued(person):
+    """Without JavaScript. Both buttons redirect to the report."""
     person.post("/reports/", {"urls": URLS})
     report = Report.objects.get()
     page = report.get_absolute_url()
-    answer = person.post(form_of(person.get(page).content.decode(), "Cancel"))
+    answer = person.post(find_form_action(person.get(page).content.decode(), "Cancel"))
     assert (answer.status_code, answer["Location"]) == (303, page)
     assert Job.objects.get().state == "cancelled"
     html = person.get(page).content.decode()
     assert "The report was cancelled" in html and "2 URLs were not called." in html
-    answer = person.post(form_of(html, "Call the remaining URLs"))
+    answer = person.post(find_form_action(html, "Call the remaining URLs"))
     assert (answer.status_code, answer["Location"]) == (303, page)
     assert Job.objects.get().state == "queued"
 
 
-def test_a_report_that_is_being_cancelled_says_so(person, make_report):
+def test_a_report_that_is_being_cancelled_shows_it(person, make_report):
     report = make_report(ok=[1], missing=1)
     set_job(report, "running", cancel_requested_at=timezone.now())
     html = person.get(report.get_absolute_url()).content.decode()
     assert "The report is being cancelled." in html and ">Cancel</button>" not in html
 
 
-def test_nothing_is_left_to_be_called(person, make_report):
-    """A report that failed with all calls made offers no more of them."""
+def test_a_failed_report_without_missing_urls_has_no_retry(person, make_report):
+    """All of its URLs were called."""
     report = make_report(ok=[1])
     set_job(report, "failed", error='{"type": "failed", "title": "Failed", "detail": "It broke."}')
     html = person.get(report.get_absolute_url()).content.decode()

@@ -1,4 +1,4 @@
-"""What the browser tests look at and do, by the names that a person would use."""
+"""Locators and actions of the browser tests, by accessible names."""
 
 import re
 
@@ -7,42 +7,42 @@ from playwright.sync_api import expect
 from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
 
 
-def bell(page, unread=None):
-    """The bell, with that many unread if a number is given."""
+def find_bell(page, unread=None):
+    """Return the locator of the bell, with this unread count if one is given."""
     any_count = re.compile("^Notifications: ")
     name = any_count if unread is None else f"Notifications: {unread or 'none'} unread"
     return page.get_by_role("button", name=name, exact=True)
 
 
 def expect_unread(page, count, timeout=PAGE_TIMEOUT_MS):
-    expect(bell(page, count)).to_be_visible(timeout=timeout)
+    expect(find_bell(page, count)).to_be_visible(timeout=timeout)
 
 
-def toasts(page):
+def find_toasts(page):
     return page.locator("notifications-toasts .notifications-toast")
 
 
-def panel(page):
-    """Open the bell and return what it shows."""
-    bell(page).click()
+def open_bell(page):
+    """Open the bell and return the locator of its dialog."""
+    find_bell(page).click()
     dialog = page.get_by_role("dialog", name="Notifications")
     expect(dialog).to_be_visible()
     return dialog
 
 
-def live(page):
-    """Wait until the page has its connection, or hears of the one that another tab has."""
-    return becomes(page, "live")
+def wait_until_live(page):
+    """Wait until the page, or the tab that leads, is connected."""
+    return wait_for_state(page, "live")
 
 
-def becomes(page, state):
-    """Wait until the page's client has this state."""
+def wait_for_state(page, state):
+    """Wait until the client of the page has this state."""
     page.wait_for_function("() => window.notifications")
     page.evaluate(
-        """async (wanted) => {
+        """async (expected) => {
             const { client } = await notifications.ready;
-            if (client.state === wanted) return;
-            await new Promise((resolve) => client.on("state", (state) => state === wanted && resolve()));
+            if (client.state === expected) return;
+            await new Promise((resolve) => client.on("state", (state) => state === expected && resolve()));
         }""",
         state,
     )
@@ -53,10 +53,10 @@ def visit(page, site_url, path="/", username="demo"):
     """Sign in, open a page of the site and wait until it is connected."""
     sign_in(page, site_url, username)
     page.goto(site_url + path)
-    return live(page)
+    return wait_until_live(page)
 
 
-def ask_for_report(page, site_url, urls, title):
+def create_report(page, site_url, urls, title):
     page.goto(f"{site_url}/reports/")
     page.get_by_label("URLs", exact=True).fill("\n".join(urls))
     page.get_by_label("Title").fill(title)
@@ -65,8 +65,8 @@ def ask_for_report(page, site_url, urls, title):
     return page.url
 
 
-def count_toasts(page):
-    """Count every toast that is ever shown in this page from now on; read it with shown_toasts(page)."""
+def start_counting_toasts(page):
+    """Count the toasts of this page from now on, for read_toast_count()."""
     page.evaluate(
         """() => {
             window.shownToasts = 0;
@@ -75,12 +75,12 @@ def count_toasts(page):
     )
 
 
-def shown_toasts(page):
+def read_toast_count(page):
     return page.evaluate("window.shownToasts")
 
 
-def told(site, username="demo"):
-    """Titles of what a user was ever told, from the database."""
+def read_stored_titles(site, username="demo"):
+    """Return the titles of all notifications of a user in the database."""
     return [
         title
         for (title,) in site.rows(

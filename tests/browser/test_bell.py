@@ -1,4 +1,4 @@
-"""The bell: counts, lists, marks as read; by mouse and by keyboard; in every window."""
+"""The bell: unread count, list, marking as read, keyboard, and several windows."""
 
 import re
 
@@ -7,14 +7,14 @@ from playwright.sync_api import expect
 
 from tests.browser.parts import (
     PAGE_TIMEOUT_MS,
-    ask_for_report,
-    becomes,
-    bell,
+    create_report,
     expect_unread,
-    live,
-    panel,
-    told,
+    find_bell,
+    open_bell,
+    read_stored_titles,
     visit,
+    wait_for_state,
+    wait_until_live,
 )
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
@@ -22,8 +22,8 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.browser
 
 
-def test_count_is_in_the_html_and_a_link_without_javascript(site_server, new_page):
-    """Before any script runs the bell is a link to the inbox with the count; Enter opens the same list after it."""
+def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
+    """The regions for toasts are in the HTML too. The inbox marks all as read with a form."""
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")
     plain = new_page(java_script_enabled=False)
     plain.goto(f"{site_server.url}/accounts/login/")
@@ -43,21 +43,21 @@ def test_count_is_in_the_html_and_a_link_without_javascript(site_server, new_pag
 
 
 def test_keyboard(site_server, page):
-    """Enter opens, Tab goes into the list, Escape closes and gives the focus back."""
+    """Enter opens the list, Tab moves into it, and Escape closes it and returns the focus."""
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")
     visit(page, site_server.url, "/reports/")
     expect_unread(page, 1)
     page.evaluate("document.querySelector('notifications-toasts').clear()")
-    bell(page).focus()
+    find_bell(page).focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Notifications")
     expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
-    expect(bell(page)).to_have_attribute("popovertarget", "")
+    expect(find_bell(page)).to_have_attribute("popovertarget", "")
     page.keyboard.press("Tab")
     expect(dialog.get_by_role("button", name="Mark all as read")).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    expect(bell(page)).to_be_focused()
+    expect(find_bell(page)).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -66,19 +66,19 @@ def test_keyboard(site_server, page):
     expect_unread(page, 0)
 
 
-def test_marking_is_seen_in_every_window_and_new_ones_do_not_move_the_list(site_server, new_page):
-    """One follows a link, one marks all; both windows agree. What comes while the list is open is offered."""
+def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_server, new_page):
+    """A notification that arrives while the list is open is offered by a button."""
     for title in ("First", "Second"):
         site_server.manage("notify", "demo", title, "--url", "/check/")
     one, two = new_page(), new_page()
     visit(one, site_server.url, "/reports/")
     visit(two, site_server.url, "/reports/")
     expect_unread(one, 2)
-    panel(two).get_by_role("link", name="First").click()
+    open_bell(two).get_by_role("link", name="First").click()
     two.wait_for_url(re.compile("/check/$"))
     expect_unread(one, 1)
-    live(two)
-    items = panel(two).get_by_role("listitem")
+    wait_until_live(two)
+    items = open_bell(two).get_by_role("listitem")
     expect(items).to_have_count(2)
     expect(items.nth(0)).to_contain_text("Unread")
     expect(items.nth(1)).not_to_contain_text("Unread")
@@ -94,13 +94,13 @@ def test_marking_is_seen_in_every_window_and_new_ones_do_not_move_the_list(site_
     expect(items.nth(0)).not_to_contain_text("Unread")
 
 
-def test_a_list_that_cannot_be_loaded_says_so_and_offers_another_try(site_server, new_page):
-    """The server does not answer once: words and a button, then the list."""
+def test_a_list_that_cannot_be_loaded_offers_a_retry(site_server, new_page):
+    """The request fails once: the list shows an error and a button, and then loads."""
     site_server.manage("notify", "demo", "Hello")
     page = new_page(errors=False)
     visit(page, site_server.url, "/reports/")
     page.route("**/api/notifications/**", lambda route: route.abort())
-    dialog = panel(page)
+    dialog = open_bell(page)
     expect(dialog.get_by_text("could not be loaded")).to_be_visible()
     page.unroute("**/api/notifications/**")
     dialog.get_by_role("button", name="Try again").click()
@@ -109,10 +109,10 @@ def test_a_list_that_cannot_be_loaded_says_so_and_offers_another_try(site_server
 
 
 def test_a_hidden_tab_counts_in_its_title(site_server, page):
-    """(2) before the title while hidden, gone when it is seen; the page's own change of title survives."""
+    """The count is removed when the tab is visible. A title that the page sets meanwhile is kept."""
     visit(page, site_server.url, "/reports/")
     title = page.title()
-    visible(page, "hidden")
+    set_visibility(page, "hidden")
     for text in ("One", "Two"):
         site_server.manage("notify", "demo", text)
     page.wait_for_function("document.title.startsWith('(2) ')")
@@ -120,15 +120,15 @@ def test_a_hidden_tab_counts_in_its_title(site_server, page):
     page.evaluate("document.title = 'Changed'")
     site_server.manage("notify", "demo", "Three")
     page.wait_for_function("document.title === '(3) Changed'")
-    visible(page, "visible")
+    set_visibility(page, "visible")
     assert page.title() == "Changed"
 
 
-def test_lost_connection_is_silent_at_first_and_then_said(site_server, proxy, new_page):
-    """Nothing under 5 s; after that the list says that it is not connected, until it is."""
+def test_an_outage_is_shown_after_5_seconds(site_server, proxy, new_page):
+    """The list shows it until the client is connected again."""
     page = new_page(errors=False)
     visit(page, proxy.url, "/reports/")
-    dialog = panel(page)
+    dialog = open_bell(page)
     expect(dialog.get_by_text("There are no notifications.")).to_be_visible()
     proxy.cut()
     page.wait_for_function("async () => (await notifications.ready).client.state === 'waiting'")
@@ -139,60 +139,60 @@ def test_lost_connection_is_silent_at_first_and_then_said(site_server, proxy, ne
     expect(dialog.get_by_text("Not connected")).to_be_hidden()
 
 
-def test_signing_out_in_one_tab_empties_the_others(site_server, new_page):
-    """An open tab of the same browser forgets what it held."""
+def test_signing_out_in_one_tab_clears_the_others(site_server, new_page):
+    """Another tab of the same browser drops its notifications."""
     site_server.manage("notify", "demo", "Secret")
     page = new_page()
     visit(page, site_server.url, "/reports/")
-    expect(panel(page).get_by_role("link", name="Secret")).to_be_visible()
+    expect(open_bell(page).get_by_role("link", name="Secret")).to_be_visible()
     other = page.context.new_page()
     other.goto(f"{site_server.url}/reports/")
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url(re.compile("/accounts/login/"))
     expect(page.get_by_text("You are signed out")).to_be_visible()
     expect(page.get_by_role("link", name="Secret")).to_have_count(0)
-    expect(bell(page, 0)).to_be_visible()
+    expect(find_bell(page, 0)).to_be_visible()
 
 
 @pytest.mark.parametrize("woken_by", ["another tab", "focus"])
-def test_a_tab_lives_again_when_its_user_signs_in_in_another_tab(site_server, new_page, woken_by):
-    """Without a reload: at once where the other tab is connected, else when it is looked at."""
+def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new_page, woken_by):
+    """Without a reload: at once if the other tab is connected, otherwise on focus."""
     page = new_page()
     visit(page, site_server.url, "/reports/")
     page.evaluate("window.isFirstLoad = true")
     other = page.context.new_page()
     other.goto(f"{site_server.url}/check/")
-    live(other)
+    wait_until_live(other)
     other.get_by_role("button", name="Sign out").click()
-    becomes(page, "signed_out")
+    wait_for_state(page, "signed_out")
     if woken_by == "another tab":
         sign_in(other, site_server.url)
     else:
-        sign_in_without_a_page(page.context, site_server.url)
+        sign_in_over_http(page.context, site_server.url)
         page.evaluate("dispatchEvent(new Event('focus'))")
-    live(page)
+    wait_until_live(page)
     site_server.manage("notify", "demo", "After the sign-in")
     expect_unread(page, 1)
-    expect(panel(page).get_by_role("link", name="After the sign-in")).to_be_visible()
+    expect(open_bell(page).get_by_role("link", name="After the sign-in")).to_be_visible()
     assert page.evaluate("window.isFirstLoad")
 
 
-def test_a_job_that_ended_while_its_page_was_signed_out_is_shown(site_server, page):
-    """The page asks for it when its user is signed in again."""
+def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, page):
+    """The page reads it when its user is signed in again."""
     sign_in(page, site_server.url)
-    ask_for_report(page, site_server.url, [f"{site_server.url}/upstream/slow?s=5"], "Slow")
-    live(page)
+    create_report(page, site_server.url, [f"{site_server.url}/upstream/slow?s=5"], "Slow")
+    wait_until_live(page)
     page.context.request.get(f"{site_server.url}/accounts/login/")
     post_form(page.context, f"{site_server.url}/accounts/logout/")
-    becomes(page, "signed_out")
-    wait_until(lambda: told(site_server) == ["Slow"], what="the end of the job")
-    sign_in_without_a_page(page.context, site_server.url)
+    wait_for_state(page, "signed_out")
+    wait_until(lambda: read_stored_titles(site_server) == ["Slow"], what="the end of the job")
+    sign_in_over_http(page.context, site_server.url)
     page.evaluate("dispatchEvent(new Event('focus'))")
     expect(page.locator(".totals")).to_be_visible()
 
 
-def sign_in_without_a_page(context, site_url, name="demo"):
-    """Sign in as a tab would of which no page is connected."""
+def sign_in_over_http(context, site_url, name="demo"):
+    """Sign in without a page that connects."""
     address = f"{site_url}/accounts/login/"
     context.request.get(address)
     post_form(context, address, username=name, password=name)
@@ -205,29 +205,29 @@ def post_form(context, address, **fields):
 
 
 def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):
-    """The second tab has none and hears everything; when the first is closed it takes over."""
+    """The second tab gets all frames without one, and connects when the first is closed."""
     first = new_page()
     sockets = {"first": [], "second": []}
     visit(first, site_server.url, "/reports/")
     first.on("websocket", lambda socket: sockets["first"].append(socket))
     first.reload()
-    live(first)
+    wait_until_live(first)
     second = first.context.new_page()
     second.on("websocket", lambda socket: sockets["second"].append(socket))
     second.goto(f"{site_server.url}/check/")
-    live(second)
+    wait_until_live(second)
     site_server.manage("notify", "demo", "To both")
     expect_unread(first, 1)
     expect_unread(second, 1)
     assert (len(sockets["first"]), len(sockets["second"])) == (1, 0)
     first.close()
     second.wait_for_function("async () => (await notifications.ready).client.state === 'live'")
-    site_server.manage("notify", "demo", "To the one that is left")
+    site_server.manage("notify", "demo", "To the remaining tab")
     expect_unread(second, 2)
     assert len(sockets["second"]) == 1
 
 
-def visible(page, state):
+def set_visibility(page, state):
     page.evaluate(
         """(state) => {
             Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
@@ -237,8 +237,8 @@ def visible(page, state):
     )
 
 
-def test_all_are_marked_as_read_however_many(site_server, page):
-    """The server marks 1,000 at a time; the bell asks until none is left."""
+def test_more_than_1000_are_marked_as_read(site_server, page):
+    """The server marks 1,000 per request; the client sends requests until all are marked."""
     site_server.python(
         "from django.contrib.auth import get_user_model\n"
         "from django.db import transaction\n"
@@ -248,27 +248,25 @@ def test_all_are_marked_as_read_however_many(site_server, page):
         "    for n in range(1001): notify(user, f'Number {n}')"
     )
     visit(page, site_server.url, "/reports/")
-    panel(page)
+    open_bell(page)
     expect(page.locator(".notifications-panel li")).to_have_count(8)
     page.get_by_role("button", name="Mark all as read").click()
     expect_unread(page, 0)
 
 
-def test_a_page_that_is_open_when_somebody_else_signs_in_shows_and_reads_nothing_of_theirs(
-    site_server, proxy, new_page
-):
-    """Its connection is cut, the browser's session becomes somebody else's, and the connection comes back."""
+def test_an_open_page_shows_and_marks_nothing_of_a_user_who_signs_in_later(site_server, proxy, new_page):
+    """The connection is cut, the session of the browser becomes another user's, and the connection is restored."""
     site = site_server
-    page, theirs = new_page(errors=False), new_page()
+    page, other_page = new_page(errors=False), new_page()
     visit(page, proxy.url, "/check/")
-    visit(theirs, site.url, "/check/", username="other")
+    visit(other_page, site.url, "/check/", username="other")
     proxy.cut()
     page.context.clear_cookies()
-    page.context.add_cookies(theirs.context.cookies())
-    site.manage("notify", "other", "For the other one")
+    page.context.add_cookies(other_page.context.cookies())
+    site.manage("notify", "other", "For the other user")
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")
-    dialog = panel(page)
+    dialog = open_bell(page)
     expect(dialog.get_by_role("status")).to_contain_text("You are signed out", timeout=PAGE_TIMEOUT_MS)
-    expect(dialog.get_by_role("link", name="For the other one")).to_have_count(0)
-    expect_unread(theirs, 1)
+    expect(dialog.get_by_role("link", name="For the other user")).to_have_count(0)
+    expect_unread(other_page, 1)

@@ -1,4 +1,4 @@
-"""Inbox and job page, and what a page's own script can do with the client."""
+"""The inbox, the job page, and the client's API for scripts of a page."""
 
 import re
 import sqlite3
@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import bell, expect_unread, live, visit
+from tests.browser.parts import expect_unread, find_bell, visit, wait_until_live
 from tests.support.browser import sign_in
 
 pytestmark = pytest.mark.browser
@@ -20,13 +20,13 @@ for n in range(1, 31): notify(user, f"Number {n}", url="/check/")
 """
 
 
-def test_inbox_in_pages_without_javascript(site_server, new_page):
-    """Newest first, 25 a page; one and all are marked by forms; signed out leads to the sign-in and back."""
+def test_inbox_without_javascript(site_server, new_page):
+    """Newest first, 25 per page, marked by forms. Without a session it redirects to the sign-in and back."""
     site_server.python(MANY)
     page = new_page(java_script_enabled=False)
     page.goto(f"{site_server.url}/notifications/")
     assert "/accounts/login/?next=/notifications/" in page.url
-    sign_in_here(page)
+    submit_sign_in(page)
     items = page.locator("notifications-inbox").get_by_role("listitem")
     expect(items).to_have_count(25)
     expect(items.first).to_contain_text("Number 30")
@@ -44,8 +44,8 @@ def test_inbox_in_pages_without_javascript(site_server, new_page):
     expect(page.locator("notifications-inbox [data-unread]")).to_have_count(0)
 
 
-def test_an_open_inbox_is_kept_up_to_date_without_moving(site_server, new_page):
-    """What is read elsewhere shows as read; what is new is offered above the list."""
+def test_an_open_inbox_is_updated_without_moving(site_server, new_page):
+    """Notifications that are read elsewhere are shown as read. New ones are offered above the list."""
     site_server.manage("notify", "demo", "Old", "--url", "/check/")
     page, other = new_page(), new_page()
     visit(page, site_server.url, "/notifications/")
@@ -63,8 +63,8 @@ def test_an_open_inbox_is_kept_up_to_date_without_moving(site_server, new_page):
     expect(page.locator("notifications-inbox").get_by_role("listitem")).to_have_count(2)
 
 
-def test_an_inbox_that_is_marked_in_the_background_says_when_it_is_done(site_server, new_page):
-    """The page is told so, and keeps its place: nothing below moves."""
+def test_the_inbox_shows_the_end_of_marking_in_the_background(site_server, new_page):
+    """The text changes in its place, so nothing below moves."""
     site_server.python(MANY)
     page = new_page()
     visit(page, site_server.url, "/notifications/")
@@ -72,7 +72,7 @@ def test_an_inbox_that_is_marked_in_the_background_says_when_it_is_done(site_ser
     path = site_server.database_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as lock:
         lock.execute("UPDATE notifications_stream SET read_after = 0, read_up_to = head")
-        lock.execute("BEGIN IMMEDIATE")  # nothing is marked meanwhile
+        lock.execute("BEGIN IMMEDIATE")  # Nothing is marked while the lock is held.
         page.reload()
         expect(note).to_have_text("Marking notifications as read. This continues in the background.")
         lock.execute("ROLLBACK")
@@ -104,7 +104,7 @@ def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server,
     visit(page, site.url, "/check/")
     second = page.context.new_page()
     second.goto(f"{site.url}/check/")
-    live(second)
+    wait_until_live(second)
     slow = [f"{site.url}/upstream/slow?s=0.7&n={number}" for number in range(30)]
     job = second.evaluate(ENQUEUE, slow)
     page.goto(f"{site.url}/notifications/jobs/{job}/")
@@ -122,7 +122,7 @@ def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server,
 
 def test_ask_rejects_with_the_servers_problem(site_server, new_page):
     """`accepted` rejects with the message and the status of the problem."""
-    page = new_page(errors=False)  # Chromium logs every answer of 400 or more
+    page = new_page(errors=False)  # Chromium logs each response of 400 or more.
     visit(page, site_server.url, "/check/")
     refused = page.evaluate(
         """async () => {
@@ -137,34 +137,34 @@ def test_ask_rejects_with_the_servers_problem(site_server, new_page):
     assert refused["message"]
 
 
-def test_somebody_elses_job_is_not_there(site_server, new_page):
-    """A job's page answers 404 to another user, and the sign-in to nobody."""
-    mine, theirs = new_page(), new_page(errors=False)
-    visit(mine, site_server.url, "/check/")
-    job = mine.evaluate(ENQUEUE, [f"{site_server.url}/upstream/ok"])
-    sign_in(theirs, site_server.url, "other")
-    assert theirs.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
+def test_the_job_page_of_another_user_is_404(site_server, new_page):
+    """It does not reveal that the job exists."""
+    page, other_page = new_page(), new_page(errors=False)
+    visit(page, site_server.url, "/check/")
+    job = page.evaluate(ENQUEUE, [f"{site_server.url}/upstream/ok"])
+    sign_in(other_page, site_server.url, "other")
+    assert other_page.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
 
 
-def test_a_page_whose_policy_wants_a_nonce(site_server, new_page):
-    """Scripts by nonce alone: the modules that the entry imports inherit it."""
-    page = new_page(errors=False)  # Chromium lets no page that a test has changed open a socket to loopback
+def test_a_policy_that_requires_nonces(site_server, new_page):
+    """Modules that the entry module imports are allowed by its nonce."""
+    page = new_page(errors=False)  # Chromium forbids sockets to loopback in a page that a test has changed.
     sign_in(page, site_server.url)
 
     def with_nonce(route):
         response = route.fetch()
-        body = re.sub(r' nonce="[^"]*"', "", response.text())  # twice on one element would count as none
+        body = re.sub(r' nonce="[^"]*"', "", response.text())  # A second nonce on one element is ignored.
         body = re.sub(r'<script |<link rel="modulepreload" ', r'\g<0>nonce="abc" ', body)
         policy = {"content-security-policy": "default-src 'self'; script-src 'nonce-abc'"}
         route.fulfill(response=response, body=body, headers={**response.headers, **policy})
 
     page.route("**/check/", with_nonce)
     page.goto(f"{site_server.url}/check/")
-    expect(bell(page, 0)).to_be_visible()
+    expect(find_bell(page, 0)).to_be_visible()
 
 
-def test_where_no_socket_can_be_opened_it_polls(site_server, new_page):
-    """A host without WebSockets: told within one round of polling, and the bell's own changes at once."""
+def test_the_client_polls_without_websockets(site_server, new_page):
+    """A notification arrives within one interval, and the bell's own changes at once."""
     page = new_page(errors=False)
     page.add_init_script("window.WebSocket = class { constructor() { throw new Error('none here'); } }")
     sign_in(page, site_server.url)
@@ -172,29 +172,29 @@ def test_where_no_socket_can_be_opened_it_polls(site_server, new_page):
     page.wait_for_function("async () => (await window.notifications?.ready)?.client.state === 'polling'")
     site_server.manage("notify", "demo", "By polling")
     expect_unread(page, 1)
-    bell(page).click()
+    find_bell(page).click()
     page.get_by_role("button", name="Mark all as read").click()
     expect_unread(page, 0, timeout=8_000)
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/auth/user/"])
-def test_the_bell_is_in_the_admin(site_server, new_page, path):
-    """Staff see it in the header, live."""
-    page = new_page(errors=False)  # the admin has no icon of its own
+def test_the_admin_has_the_bell(site_server, new_page, path):
+    """It is in the header, with live counts."""
+    page = new_page(errors=False)  # The admin has no favicon.
     visit(page, site_server.url, path, username="admin")
-    expect(bell(page, 0)).to_be_visible()
+    expect(find_bell(page, 0)).to_be_visible()
     site_server.manage("notify", "admin", "For staff")
     expect_unread(page, 1)
 
 
-def sign_in_here(page):
+def submit_sign_in(page):
     page.locator("input[name=username]").fill("demo")
     page.locator("input[name=password]").fill("demo")
     page.locator("input[name=password]").press("Enter")
 
 
-def test_progress_goes_on_with_a_job_that_is_tried_again(site_server, page):
-    """On a page that does not reload: it failed, somebody asks for another try, and that is shown too."""
+def test_progress_continues_with_a_job_that_is_retried(site_server, page):
+    """On a page that does not reload, the element shows the failure, and then the second attempt."""
     visit(page, site_server.url, "/check/")
     job = site_server.python(
         "from django.contrib.auth import get_user_model\n"

@@ -1,9 +1,16 @@
-"""Toasts: at most three, once per browser, announced and never in the way."""
+"""Toasts: at most three, once per browser, announced, and without taking the focus."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import count_toasts, expect_unread, live, shown_toasts, toasts, visit
+from tests.browser.parts import (
+    expect_unread,
+    find_toasts,
+    read_toast_count,
+    start_counting_toasts,
+    visit,
+    wait_until_live,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -18,19 +25,19 @@ def notify(site, *lines):
     site.python(NOTIFY + "\n".join(lines))
 
 
-def test_more_than_three_are_one_that_counts_them(site_server, page):
-    """Twelve at once: one toast, one announcement, and the bell knows them all."""
+def test_more_than_three_become_a_summary(site_server, page):
+    """Twelve notifications are one toast and one announcement. The bell has all of them."""
     visit(page, site_server.url, "/reports/")
     notify(site_server, "for n in range(12): notify(user, f'Number {n}')")
     expect_unread(page, 12)
-    expect(toasts(page)).to_have_count(1)
-    expect(toasts(page)).to_contain_text("12 new notifications")
-    toasts(page).get_by_role("link").click()
+    expect(find_toasts(page)).to_have_count(1)
+    expect(find_toasts(page)).to_contain_text("12 new notifications")
+    find_toasts(page).get_by_role("link").click()
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 
 
-def test_errors_stay_others_go_hover_keeps_and_escape_dismisses(site_server, page):
-    """An error is in the alert region and stays; the others go after 8 s, later under the pointer or the focus."""
+def test_errors_stay_and_other_toasts_disappear(site_server, page):
+    """An error is in the alert region. The others disappear after 8 s, unless hovered. Escape dismisses."""
     visit(page, site_server.url, "/reports/")
     page.clock.install()
     page.get_by_label("Title").focus()
@@ -39,81 +46,81 @@ def test_errors_stay_others_go_hover_keeps_and_escape_dismisses(site_server, pag
     expect(page.get_by_role("alert").get_by_text("Went wrong")).to_be_visible()
     expect(page.locator("notifications-toasts [role=status]").get_by_text("All well")).to_be_visible()
     expect(page.get_by_label("Title")).to_be_focused()
-    well = toasts(page).filter(has_text="All well")
+    well = find_toasts(page).filter(has_text="All well")
     well.hover()
     page.clock.run_for(60_000)
     expect(well).to_be_visible()
     page.mouse.move(0, 0)
     page.clock.run_for(9_000)
     expect(well).to_have_count(0)
-    expect(toasts(page)).to_have_count(1)
+    expect(find_toasts(page)).to_have_count(1)
     page.keyboard.press("Escape")
-    expect(toasts(page)).to_have_count(0)
+    expect(find_toasts(page)).to_have_count(0)
     expect(page.get_by_label("Title")).to_be_focused()
 
 
-def test_the_cross_dismisses_and_does_not_mark_as_read(site_server, page):
-    """What is dismissed is still in the bell, unread."""
+def test_dismissing_does_not_mark_as_read(site_server, page):
+    """The notification is still unread in the bell."""
     visit(page, site_server.url, "/reports/")
     notify(site_server, "notify(user, 'Later')")
-    toasts(page).get_by_role("button", name="Dismiss").click()
-    expect(toasts(page)).to_have_count(0)
+    find_toasts(page).get_by_role("button", name="Dismiss").click()
+    expect(find_toasts(page)).to_have_count(0)
     expect_unread(page, 1)
 
 
 def test_once_per_browser(site_server, new_page):
-    """Two tabs of a browser show it once between them; the next page does not show it again."""
+    """One of two tabs shows it, and the next page does not show it again."""
     first = new_page()
     visit(first, site_server.url, "/reports/")
     second = first.context.new_page()
     second.goto(f"{site_server.url}/check/")
-    live(second)
+    wait_until_live(second)
     for page in (first, second):
-        count_toasts(page)
+        start_counting_toasts(page)
     notify(site_server, "notify(user, 'Only once')")
     for page in (first, second):
         expect_unread(page, 1)
     first.wait_for_function("JSON.stringify({ ...localStorage }).includes(':shown')")
-    first.wait_for_timeout(300)  # a second toast would be here by now: they gather for 100 ms
-    assert shown_toasts(first) + shown_toasts(second) == 1
+    first.wait_for_timeout(300)  # A second toast would be shown by now: they are batched for 100 ms.
+    assert read_toast_count(first) + read_toast_count(second) == 1
     first.goto(f"{site_server.url}/check/")
-    live(first)
-    count_toasts(first)
+    wait_until_live(first)
+    start_counting_toasts(first)
     notify(site_server, "notify(user, 'And this')")
     expect_unread(first, 2)
-    expect(toasts(first).filter(has_text="Only once")).to_have_count(0)
+    expect(find_toasts(first).filter(has_text="Only once")).to_have_count(0)
 
 
-def test_what_came_between_two_pages_is_told_on_the_second(site_server, page):
-    """It was raised after the first page was left, and counted in the second page's HTML: its toast still comes."""
+def test_a_notification_between_two_pages_becomes_a_toast_on_the_second(site_server, page):
+    """It is raised after the first page was left, and counted in the HTML of the second."""
     visit(page, site_server.url, "/reports/")
     page.goto("about:blank")
     notify(site_server, "notify(user, 'On the way')")
     page.goto(f"{site_server.url}/check/")
-    expect(toasts(page)).to_contain_text("On the way")
+    expect(find_toasts(page)).to_contain_text("On the way")
     expect_unread(page, 1)
 
 
-def test_read_elsewhere_takes_the_toast_away(site_server, new_page):
-    """The person reads it on another device: it need not be told here."""
-    here, there = new_page(), new_page()
-    visit(here, site_server.url, "/reports/")
-    visit(there, site_server.url, "/reports/")
+def test_reading_on_another_device_removes_the_toast(site_server, new_page):
+    """Its error toast would stay otherwise."""
+    page, other_device = new_page(), new_page()
+    visit(page, site_server.url, "/reports/")
+    visit(other_device, site_server.url, "/reports/")
     notify(site_server, "notify(user, 'Seen', url='/check/', level='error')")
-    expect(toasts(here)).to_have_count(1)
-    toasts(there).get_by_role("link", name="Seen").click()
-    expect(toasts(here)).to_have_count(0)
+    expect(find_toasts(page)).to_have_count(1)
+    find_toasts(other_device).get_by_role("link", name="Seen").click()
+    expect(find_toasts(page)).to_have_count(0)
 
 
-def test_text_is_text_and_links_are_safe(site_server, page):
-    """Markup is shown as it was written; a link off the site has no opener."""
+def test_markup_is_shown_as_text_and_links_are_safe(site_server, page):
+    """An external link has no opener."""
     visit(page, site_server.url, "/reports/")
     notify(
         site_server,
         "notify(user, '<img src=x onerror=alert(1)>', body='<b>bold</b>', url='https://example.org/')",
     )
-    link = toasts(page).get_by_role("link")
+    link = find_toasts(page).get_by_role("link")
     expect(link).to_contain_text("<img src=x onerror=alert(1)>")
     expect(link).to_have_attribute("rel", "noopener noreferrer")
-    expect(toasts(page)).to_contain_text("<b>bold</b>")
-    expect(toasts(page).locator("img, b")).to_have_count(0)
+    expect(find_toasts(page)).to_contain_text("<b>bold</b>")
+    expect(find_toasts(page).locator("img, b")).to_have_count(0)

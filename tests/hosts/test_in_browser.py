@@ -4,7 +4,7 @@ import django
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unread, live, panel, toasts
+from tests.browser.parts import expect_unread, find_toasts, open_bell, wait_until_live
 
 # The older Django, whose nonces are others, is seen in a browser nowhere else: so not left out with those.
 pytestmark = [pytest.mark.browser] if django.VERSION >= (6, 0) else []
@@ -18,17 +18,17 @@ def test_the_bell_shows_what_was_told(asgi, page):
     page.get_by_label("Password").fill("secret")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Start").wait_for()
-    live(page)
+    wait_until_live(page)
     expect_unread(page, 0)
     asgi.manage("notify", "boss", "Hello", "--url", "/app/en/")
     expect_unread(page, 1)
-    expect(toasts(page)).to_have_count(1)
+    expect(find_toasts(page)).to_have_count(1)
     for path in ("notifications/", "admin/"):
         page.goto(f"{asgi.origin}/app/en/{path}")
-        live(page)
+        wait_until_live(page)
         expect_unread(page, 1)
     page.goto(f"{asgi.origin}/app/en/async/")
-    live(page)
+    wait_until_live(page)
     expect_unread(page, 1)
     result = page.evaluate(
         """async () => {
@@ -38,11 +38,11 @@ def test_the_bell_shows_what_was_told(asgi, page):
     )
     assert result == {"year": 2026}
     expect_unread(page, 2)
-    panel(page).get_by_role("link", name="Export 2026").click()
+    open_bell(page).get_by_role("link", name="Export 2026").click()
     page.get_by_role("heading", name="Export 2026").wait_for()
-    expect_unread(live(page), 1)
-    panel(page).get_by_role("link", name="Hello").click()
+    expect_unread(wait_until_live(page), 1)
+    open_bell(page).get_by_role("link", name="Hello").click()
     page.get_by_role("heading", name="Start").wait_for()
-    expect_unread(live(page), 0)
+    expect_unread(wait_until_live(page), 0)
     drawn = page.evaluate("getComputedStyle(document.querySelector('.notifications-icon')).maskImage")
     assert "bell" in drawn, "the style sheet was refused"

@@ -194,7 +194,7 @@ test("unknown frames, unknown keys and broken JSON change nothing", () => {
   page
     .last()
     .receive(
-      change(41, 42, [notification("a", 42, { colour: "red" }), { kind: "future", id: "x" }], { extra: 1 }),
+      change(41, 42, [notification("a", 42, { color: "red" }), { kind: "future", id: "x" }], { extra: 1 }),
     );
   assert.equal(page.client.stream.cursor, 42);
   assert.equal(page.client.stream.notifications.size, 1);
