@@ -70,9 +70,8 @@ class ClaimLoop:
                 jobs, exhausted = await loops.retry_while_unavailable(
                     lambda: self._writer.run(self._claim), self._is_stopping
                 )
-            except (
-                Exception
-            ) as exc:  # running jobs must not lose their worker, nor at a stop their grace period
+            except Exception as exc:
+                # Running jobs must not lose their worker, nor at a stop their grace period.
                 logger.warning(
                     "Could not claim jobs: %r", exc, exc_info=not isinstance(exc, loops.DATABASE_UNAVAILABLE)
                 )
@@ -82,8 +81,8 @@ class ClaimLoop:
                 self._start(claimed)
             many_wait = self._capacity.has_many_waiting()
             self._exhausted_lanes = set(LANES) if many_wait else exhausted
-            # A slot that was freed during the claim did not wake this loop: slot_freed() saw the lanes of the claim
-            # before.
+            # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the lanes of
+            # the claim before.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
                 await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
 

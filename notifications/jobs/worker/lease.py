@@ -123,9 +123,8 @@ class Lease:
                     )
                     self._insert_row()
                 pause = settings.LEASE / RENEWALS
-            except (
-                Exception
-            ) as exc:  # without this thread other workers would take over the jobs that run here
+            except Exception as exc:
+                # Without this thread other workers would take over the jobs that run here.
                 pause = 0 if self._until else settings.LEASE / RENEWALS
                 self._until = None
                 logger.warning("Could not renew the lease of worker %s: %s", self.worker, exc)

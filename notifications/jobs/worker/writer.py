@@ -67,9 +67,8 @@ class Writer:
             return function(*args)
         except Exception:
             raise
-        except (
-            BaseException
-        ) as exc:  # SystemExit of the project's code would end the event loop that awaits this
+        except BaseException as exc:
+            # SystemExit of the project's code would end the event loop that awaits this call.
             raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
         finally:
             # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only
