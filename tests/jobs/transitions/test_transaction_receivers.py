@@ -15,7 +15,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
-NAME = "tests.jobs.test_transaction_receivers.hostile.<locals>.connect.<locals>.receive"
+NAME = "tests.jobs.transitions.test_transaction_receivers.hostile.<locals>.connect.<locals>.receive"
 
 
 def raises(error):
@@ -235,7 +235,7 @@ def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
         wait_until(lambda: {"hook", "Poison", "Job 0", "Job 8"} <= set(received), what="hooks and signals")
     finally:
         job_finished.disconnect(receive)
-    assert "Host code failed: on_commit hook tests.jobs.test_transaction_receivers" in caplog.text
+    assert "Host code failed: on_commit hook tests.jobs.transitions.test_transaction_receivers" in caplog.text
     assert "is void" not in caplog.text
 
 

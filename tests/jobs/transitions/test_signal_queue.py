@@ -121,7 +121,7 @@ def test_a_receiver_that_fails_does_not_affect_the_others(worker, demo, connect_
         until_done(tasks.noop.using(owner=demo, title="Mine").enqueue())
     wait_until(lambda: seen == ["succeeded", "Mine"] * 2, what="the other receivers")
     for what in ("task_started", "task_finished", "job_finished", "notification_recorded"):
-        assert f"Host code failed: receiver of {what} tests.jobs.test_signal_queue" in caplog.text
+        assert f"Host code failed: receiver of {what} tests.jobs.transitions.test_signal_queue" in caplog.text
 
 
 def test_a_receiver_that_cancels_a_job(worker, demo, connect_receiver, caplog):
