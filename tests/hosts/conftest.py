@@ -1,33 +1,33 @@
-"""The host with everything, under an ASGI and under a WSGI server."""
+"""The project `everything` under ASGI servers and a WSGI server."""
 
 import pytest
 
-from tests.hosts.host import prepared
+from tests.hosts.host import create_host
 
 
 @pytest.fixture(autouse=True, scope="session")
-def not_twice(pytestconfig):
+def skip_on_postgres(pytestconfig):
     if pytestconfig.getoption("database") == "postgres":
-        pytest.skip("The host brings databases of its own, whatever --database says.")
+        pytest.skip("The project has databases of its own.")
 
 
 @pytest.fixture(scope="module", params=["daphne-uuid", "uvicorn-string"])
 def asgi(request, tmp_path_factory):
-    """Under Daphne or uvicorn, with the embedded worker; keys of users are UUIDs, or texts."""
+    """Run it under Daphne or uvicorn with the embedded worker. User keys are UUIDs or strings."""
     server, key = request.param.split("-")
-    yield from started(tmp_path_factory, key, f"start_{server}")
+    yield from run_host(tmp_path_factory, key, f"start_{server}")
 
 
 @pytest.fixture(scope="module")
 def wsgi(tmp_path_factory):
-    """Under a WSGI server, with a worker beside it."""
-    yield from started(tmp_path_factory, "uuid", "start_wsgi")
+    """Run it under a WSGI server with a separate worker."""
+    yield from run_host(tmp_path_factory, "uuid", "start_wsgi")
 
 
-def started(tmp_path_factory, key, how):
-    host = prepared(tmp_path_factory.mktemp("everything"), key)
+def run_host(tmp_path_factory, key, start_method):
+    host = create_host(tmp_path_factory.mktemp("everything"), key)
     try:
-        getattr(host, how)()
+        getattr(host, start_method)()
         yield host
     finally:
         host.close()

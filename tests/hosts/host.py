@@ -1,4 +1,4 @@
-"""The project `everything` as processes: its databases, its server, its worker, and a person at it."""
+"""The project `everything` as processes: databases, server, worker, and the sessions of its users."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ from tests.support.network import free_port, is_listening
 from tests.support.processes import Process, run
 from tests.support.site import ROOT
 
-PEOPLE = """
+CREATE_USERS = """
 from django.contrib.auth import get_user_model
 people = get_user_model().objects
 for number in range(30):
@@ -24,12 +24,12 @@ for number in range(30):
 people.create_superuser("boss", password="secret")
 """
 APPLICATION = "tests.hosts.everything.asgi:application"
-# Between 127.0.0.1 and itself nothing needs longer, however busy the machine is.
-PATIENCE = aiohttp.ClientTimeout(60)
+# Requests on loopback are faster, however busy the machine is.
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(60)
 
 
 class Host:
-    """One such project, migrated, with its people: person0 to person29 and the superuser boss; password: secret."""
+    """One such project with the users person0 to person29 and the superuser boss. Their password is "secret"."""
 
     def __init__(self, folder, key="uuid"):
         self.folder, self.key = Path(folder), key
@@ -37,13 +37,13 @@ class Host:
         self.origin = f"http://127.0.0.1:{self.port}"
         self.worker = self.commits = ""
         self.processes = []
-        self.people = 0
+        self.user_count = 0
 
     def prepare(self):
         self.manage("migrate", "--run-syncdb", "-v0")
         self.manage("migrate", "--database", "elsewhere", "-v0")
         self.manage("collectstatic", "--noinput", "-v0")
-        self.manage("shell", "-c", PEOPLE)
+        self.manage("shell", "-c", CREATE_USERS)
 
     def start_daphne(self):
         self.worker = "embedded"
@@ -71,8 +71,8 @@ class Host:
         return run(sys.executable, "-m", "django", *arguments, env=self.env(), cwd=ROOT)
 
     def env(self):
-        house = ("TEST_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "EMBEDDED_WORKER")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(house)}
+        excluded_prefixes = ("TEST_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "EMBEDDED_WORKER")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(excluded_prefixes)}
         return inherited | {
             "DJANGO_SETTINGS_MODULE": "tests.hosts.everything.settings",
             "HOST_FOLDER": str(self.folder),
@@ -94,25 +94,25 @@ class Host:
             process.stop()
 
     @asynccontextmanager
-    async def person(self, name=None):
-        """Somebody who is signed in, another one each time unless told."""
+    async def signed_in_session(self, name=None):
+        """Open a signed-in session, of another user each time unless ``name`` is given."""
         if name is None:
-            name = f"person{self.people}"
-            self.people += 1
-        async with self.visitor() as visitor:
-            await visitor.sign_in(name)
-            yield visitor
+            name = f"person{self.user_count}"
+            self.user_count += 1
+        async with self.anonymous_session() as session:
+            await session.sign_in(name)
+            yield session
 
     @asynccontextmanager
-    async def visitor(self):
-        """Somebody who is not signed in."""
-        jar = aiohttp.CookieJar(unsafe=True)  # it keeps those of 127.0.0.1 too
-        async with aiohttp.ClientSession(self.origin, cookie_jar=jar, timeout=PATIENCE) as http:
-            yield Visitor(self, http)
+    async def anonymous_session(self):
+        """Open a session without a user."""
+        jar = aiohttp.CookieJar(unsafe=True)  # keeps cookies of IP addresses too
+        async with aiohttp.ClientSession(self.origin, cookie_jar=jar, timeout=REQUEST_TIMEOUT) as http:
+            yield BrowserSession(self, http)
 
 
-class Visitor:
-    """A browser without a screen: `get` and `post` return (status, headers, text), and follow no redirect."""
+class BrowserSession:
+    """An HTTP session. `get` and `post` return (status, headers, text) and follow no redirects."""
 
     def __init__(self, host, http):
         self.host, self.http, self.name, self.token = host, http, None, {}
@@ -125,15 +125,15 @@ class Visitor:
         await self.get("/app/en/")
 
     async def get(self, path, **headers):
-        status, answered, text = await self.ask("GET", path, headers=named(headers))
-        if found := re.search(r'(?:name="csrfmiddlewaretoken" value|data-csrf-token)="(\w+)"', text):
-            self.token = {"X-Office-Token": found[1]}
-        return status, answered, text
+        status, response_headers, text = await self.request("GET", path, headers=header_names(headers))
+        if match := re.search(r'(?:name="csrfmiddlewaretoken" value|data-csrf-token)="(\w+)"', text):
+            self.token = {"X-Office-Token": match[1]}
+        return status, response_headers, text
 
     async def post(self, path, data=None, **headers):
-        return await self.ask("POST", path, data=data, headers=self.token | named(headers))
+        return await self.request("POST", path, data=data, headers=self.token | header_names(headers))
 
-    async def ask(self, method, path, **data):
+    async def request(self, method, path, **data):
         async with self.http.request(method, path, allow_redirects=False, **data) as response:
             return response.status, response.headers, await response.text()
 
@@ -148,12 +148,12 @@ class Visitor:
         )
 
 
-def named(headers):
+def header_names(headers):
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def prepared(folder, key):
-    """A host whose files are a copy of those that the first process of this run has made."""
+def create_host(folder, key):
+    """Return a host whose files are copied from those that the first process of this test run has created."""
     template = Path(os.environ["TEST_DIR"]) / f"everything-{key}"
     template.mkdir(exist_ok=True)
     with open(template / "lock", "w") as lock:

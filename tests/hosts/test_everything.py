@@ -1,4 +1,4 @@
-"""A host that has chosen everything at once, under an ASGI server: nothing is lost, and every link leads somewhere.
+"""A project with every difficult setting at once, under ASGI servers: no notification is lost, and links work.
 
 It has ATOMIC_REQUESTS, LoginRequiredMiddleware, languages in its paths, a user model with other keys, a script name,
 hashed static files, a nonce for each page, a database of the app's own and a base_site.html, all with default options.
@@ -15,14 +15,14 @@ from tests.support.follower import Follower
 from tests.support.waiting import wait_until
 
 API = "/app/en/notifications/api/"
-PROGRAM, PERSON = {"Accept": "application/json"}, {"Accept": "text/html"}
+PROGRAM, BROWSER = {"Accept": "application/json"}, {"Accept": "text/html"}
 #: Links are in the project's own language, whoever asked: a worker knows of no request.
 LINKS = "/app/de/notifications/"
 VIEWS = ["function", "class", "async"]
 
 
-async def hear(socket, follower, until):
-    """Take frames until the condition is met."""
+async def receive_until(socket, follower, until):
+    """Receive frames until the condition is met."""
     async with asyncio.timeout(30):
         while not until():
             frame = json.loads((await socket.receive()).data)
@@ -34,120 +34,120 @@ async def hear(socket, follower, until):
 async def welcome(socket):
     follower = Follower()
     await socket.send_json(follower.hello())
-    await hear(socket, follower, lambda: follower.cursor is not None)
+    await receive_until(socket, follower, lambda: follower.cursor is not None)
     return follower
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_asked_run_and_told_once(asgi, view):
-    """202 with links that work; the job runs in the server; the notification comes over the socket, once."""
-    async with asgi.person() as ada, ada.socket() as socket:
+async def test_job_and_notification(asgi, view):
+    """202 with working links. The job runs in the server, and the socket receives the notification once."""
+    async with asgi.signed_in_session() as session, session.socket() as socket:
         follower = await welcome(socket)
-        status, headers, text = await ada.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
+        status, headers, text = await session.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
         job = json.loads(text)
         assert (status, headers["Retry-After"]) == (202, "1")
         assert headers["Location"] == job["links"]["self"] == f"{LINKS}api/jobs/{job['id']}/"
         assert job["title"] == ("Export 2026 at once" if view == "async" else "Export 2026")
-        await hear(socket, follower, lambda: follower.notifications)
+        await receive_until(socket, follower, lambda: follower.notifications)
         [data] = follower.notifications.values()
         assert (data["job"], data["level"]) == (job["id"], "success")
         assert data["url"] == f"{LINKS}jobs/{job['id']}/"
 
-        done = await ada.json(headers["Location"])
+        done = await session.json(headers["Location"])
         assert done["state"] == "succeeded" and done == follower.jobs[job["id"]]
-        assert await ada.json(done["links"]["result"]) == {"year": 2026}
-        listed = await ada.json(f"{API}notifications/")
+        assert await session.json(done["links"]["result"]) == {"year": 2026}
+        listed = await session.json(f"{API}notifications/")
         assert listed["items"] == [data] and (listed["seq"], listed["unread"]) == (follower.cursor, 1)
 
         again = Follower(follower.epoch, follower.cursor)
-        async with ada.socket() as other:
+        async with session.socket() as other:
             await other.send_json(again.hello())
-            await hear(other, again, lambda: again.unread is not None)
+            await receive_until(other, again, lambda: again.unread is not None)
         assert not again.notifications and again.cursor == follower.cursor
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_a_person_is_sent_to_the_job(asgi, view):
-    """303 to its page, which shows the result in every language; the inbox leads there."""
-    async with asgi.person() as ada:
-        status, headers, _ = await ada.post(f"/app/en/ask/{view}/1999/", **PERSON)
+async def test_browser_is_redirected_to_the_job(asgi, view):
+    """303 to its page, which shows the result in each language. The inbox links to it."""
+    async with asgi.signed_in_session() as session:
+        status, headers, _ = await session.post(f"/app/en/ask/{view}/1999/", **BROWSER)
         assert status == 303 and headers["Location"].startswith(f"{LINKS}jobs/")
         page = headers["Location"]
-        await until_done(ada, page.replace("/jobs/", "/api/jobs/"))
-        status, _, html = await ada.get(page.replace("/de/", "/en/"))
+        await until_done(session, page.replace("/jobs/", "/api/jobs/"))
+        status, _, html = await session.get(page.replace("/de/", "/en/"))
         assert status == 200 and "Succeeded" in html and "1999" in html
-        status, headers, html = await ada.get("/app/en/notifications/")
+        status, headers, html = await session.get("/app/en/notifications/")
         assert status == 200 and f'href="{page}"' in html and '<a href="/app/">' in html
         assert re.search(r"<script[^>]* data-unread=\"1\"", html)
-        nonces_are_those_of_the_header(headers, html)
-        status, _, html = await ada.get(page)
+        assert_nonces_match_the_header(headers, html)
+        status, _, html = await session.get(page)
         assert status == 200 and '<html lang="de"' in html
 
 
-async def test_the_bell_is_on_every_page(asgi):
-    """Of the project and of its admin; addresses are below the script name, files have their hash in the name."""
-    async with asgi.person("boss") as boss:
+async def test_bell_is_on_every_page(asgi):
+    """On pages of the project and of its admin. URLs have the script name, and names of static files their hash."""
+    async with asgi.signed_in_session("boss") as boss:
         for page in ("", "notifications/", "admin/"):
             status, headers, html = await boss.get(f"/app/en/{page}")
             assert status == 200 and "<notifications-bell>" in html, page
             assert 'data-socket="/app/ws/notifications/?' in html and f'data-sync="{API}sync/?' in html
-            nonces_are_those_of_the_header(headers, html)
+            assert_nonces_match_the_header(headers, html)
             modules = json.loads(re.search(r'id="notifications-data"[^>]*>([^<]+)<', html)[1])["modules"]
             entry = re.search(r'<script type="module" src="([^"]+)"', html)[1]
-            for address in (entry, *modules.values()):
-                assert re.fullmatch(r"/app/static/notifications/\w+\.[0-9a-f]{12}\.js", address)
-                assert (await boss.get(address))[0] == 200
+            for url in (entry, *modules.values()):
+                assert re.fullmatch(r"/app/static/notifications/\w+\.[0-9a-f]{12}\.js", url)
+                assert (await boss.get(url))[0] == 200
         assert "The office" in html
 
 
-async def test_staff_see_jobs_and_notifications_with_their_people(asgi):
-    """Although the people are in another database."""
-    async with asgi.person() as ada, asgi.person("boss") as boss:
-        _, headers, text = await ada.post("/app/en/ask/function/2001/", **PROGRAM)
-        await until_done(ada, headers["Location"])
-        job, note = json.loads(text)["id"], (await ada.json(f"{API}notifications/"))["items"][0]["id"]
+async def test_admin_shows_jobs_and_notifications_with_their_users(asgi):
+    """The users are in another database."""
+    async with asgi.signed_in_session() as session, asgi.signed_in_session("boss") as boss:
+        _, headers, text = await session.post("/app/en/ask/function/2001/", **PROGRAM)
+        await until_done(session, headers["Location"])
+        job, note = json.loads(text)["id"], (await session.json(f"{API}notifications/"))["items"][0]["id"]
         for kind, id in (("job", job), ("notification", note)):
             status, _, html = await boss.get(f"/app/en/admin/notifications/{kind}/")
-            assert status == 200 and ada.name in html and id in html
+            assert status == 200 and session.name in html and id in html
             status, _, html = await boss.get(f"/app/en/admin/notifications/{kind}/{id}/change/")
-            assert status == 200 and ada.name in html and "2001" in html
+            assert status == 200 and session.name in html and "2001" in html
         form = {"action": "retry_jobs", "_selected_action": job}
         status, _, _ = await boss.post("/app/en/admin/notifications/job/", form)
         assert status == 302
 
 
-async def test_followed_without_a_socket(asgi):
-    """Long polls and events, below the script name and the language."""
-    async with asgi.person() as ada:
-        start = await ada.json(f"{API}sync/")
-        where = f"epoch={start['epoch']}&seq={start['seq']}"
-        async with ada.http.get(f"{API}events/?{where}") as response:
+async def test_long_poll_and_events(asgi):
+    """Both work below the script name and the language."""
+    async with asgi.signed_in_session() as session:
+        start = await session.json(f"{API}sync/")
+        position = f"epoch={start['epoch']}&seq={start['seq']}"
+        async with session.http.get(f"{API}events/?{position}") as response:
             assert (response.status, response.content_type) == (200, "text/event-stream")
-            waiting = asyncio.create_task(ada.get(f"{API}sync/?{where}", Prefer="wait=20"))
-            await ada.post("/app/en/ask/function/2002/", **PROGRAM)
+            waiting = asyncio.create_task(session.get(f"{API}sync/?{position}", Prefer="wait=20"))
+            await session.post("/app/en/ask/function/2002/", **PROGRAM)
             status, headers, _ = await waiting
             assert (status, headers["Preference-Applied"]) == (200, "wait=20")
             async with asyncio.timeout(30):
                 async for line in response.content:
                     if line.startswith(b"data: ") and b'"kind":"notification"' in line:
                         break
-        assert (await ada.json(f"{API}sync/?{where}"))["unread"] == 1
+        assert (await session.json(f"{API}sync/?{position}"))["unread"] == 1
 
 
-async def test_what_a_client_prefers(asgi):
-    """A view without a transaction waits for its job; inside one nothing is there to wait for. Keys work in both.
+async def test_prefer(asgi):
+    """``wait`` works in views without a transaction, idempotency keys in all views.
 
-    Without autocommit every view is in one.
+    Without autocommit every view is in a transaction.
     """
-    async with asgi.person() as ada:
+    async with asgi.signed_in_session() as session:
         for view, status in (("async", 202 if asgi.commits else 200), ("function", 202)):
             data = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
-            answered, headers, text = await ada.post(f"/app/en/ask/{view}/2004/", **data)
+            answered, headers, text = await session.post(f"/app/en/ask/{view}/2004/", **data)
             assert answered == status, text
             assert headers.get("Preference-Applied") == ("wait=20" if status == 200 else None)
             link = headers["Content-Location" if status == 200 else "Location"]
             assert link == json.loads(text)["links"]["self"] == f"{LINKS}api/jobs/{json.loads(text)['id']}/"
-            _, again, same = await ada.post(f"/app/en/ask/{view}/2004/", **data)
+            _, again, same = await session.post(f"/app/en/ask/{view}/2004/", **data)
             assert (
                 again["Idempotency-Replayed"] == "true" and json.loads(same)["id"] == json.loads(text)["id"]
             )
@@ -155,15 +155,15 @@ async def test_what_a_client_prefers(asgi):
         assert asgi.rows("default", count) == [(1,)]
 
 
-async def test_the_document_says_where_the_api_is(asgi):
-    """Below the script name and the language, for everybody."""
-    async with asgi.visitor() as nobody:
+async def test_openapi_document(asgi):
+    """It is public and names the path with script name and language."""
+    async with asgi.anonymous_session() as nobody:
         assert (await nobody.json(f"{API}openapi.json"))["servers"] == [{"url": API.rstrip("/")}]
 
 
-async def test_who_is_not_signed_in(asgi):
-    """Is answered 401 by the API, before CSRF, and never redirected; pages go to the project's own sign-in."""
-    async with asgi.visitor() as nobody:
+async def test_signed_out(asgi):
+    """The API returns 401, before the CSRF check. Pages redirect to the project's login."""
+    async with asgi.anonymous_session() as nobody:
         nothing = "00000000-0000-0000-0000-000000000000"
         for path in ("jobs/", f"jobs/{nothing}/", f"jobs/{nothing}/result/", "notifications/", "sync/"):
             status, headers, _ = await nobody.get(API + path)
@@ -182,10 +182,10 @@ async def test_who_is_not_signed_in(asgi):
             assert json.loads((await socket.receive()).data)["code"] == 4401
 
 
-async def test_signing_out_ends_the_socket(asgi):
-    async with asgi.person() as ada, ada.socket() as socket:
+async def test_sign_out_closes_the_socket(asgi):
+    async with asgi.signed_in_session() as session, session.socket() as socket:
         await welcome(socket)
-        assert (await ada.post("/app/en/sign-out/"))[0] == 302
+        assert (await session.post("/app/en/sign-out/"))[0] == 302
         async with asyncio.timeout(30):
             while True:
                 message = await socket.receive()
@@ -195,34 +195,34 @@ async def test_signing_out_ends_the_socket(asgi):
 
 
 @pytest.mark.parametrize("view", ["failing", "broken"])
-async def test_a_request_that_fails_leaves_nothing(asgi, view):
-    """The transaction of the request, or of what it asks, takes the job with it, and the row in the other database."""
-    async with asgi.person() as ada:
-        status, _, _ = await ada.post(f"/app/en/ask/{view}/1234/", **PROGRAM)
+async def test_failed_request_stores_nothing(asgi, view):
+    """The job and the row in the other database are rolled back with the transaction."""
+    async with asgi.signed_in_session() as session:
+        status, _, _ = await session.post(f"/app/en/ask/{view}/1234/", **PROGRAM)
         assert status == 500
-        assert (await ada.json(f"{API}jobs/"))["items"] == []
+        assert (await session.json(f"{API}jobs/"))["items"] == []
         assert not asgi.rows("default", "SELECT 1 FROM everything_export WHERE year = 1234")
 
 
-async def test_a_deleted_user_leaves_nothing_here(asgi):
-    """Once the project's own transaction is committed, in the other database.
+async def test_rows_of_a_deleted_user_are_deleted(asgi):
+    """They are deleted after the commit of the project's transaction, which is in another database.
 
-    Not without autocommit: nothing tells of that commit, and pruning does not look into another database.
+    Not without autocommit: that commit cannot be noticed, and pruning does not query another database.
     """
-    async with asgi.person() as ada:
-        _, headers, _ = await ada.post("/app/en/ask/function/2003/", **PROGRAM)
-        await until_done(ada, headers["Location"])
-        [(key,)] = asgi.rows("default", "SELECT id FROM everything_person WHERE username = ?", ada.name)
+    async with asgi.signed_in_session() as session:
+        _, headers, _ = await session.post("/app/en/ask/function/2003/", **PROGRAM)
+        await until_done(session, headers["Location"])
+        [(key,)] = asgi.rows("default", "SELECT id FROM everything_person WHERE username = ?", session.name)
         rows = "SELECT 1 FROM notifications_job WHERE user_id = ?"
-        assert (await ada.post("/app/en/delete-me/in-vain/"))[0] == 204
+        assert (await session.post("/app/en/delete-me/in-vain/"))[0] == 204
         assert asgi.rows("elsewhere", rows, key)
-        assert (await ada.post("/app/en/delete-me/"))[0] == 200
+        assert (await session.post("/app/en/delete-me/"))[0] == 200
         if not asgi.commits:
             await asyncio.to_thread(wait_until, lambda: not asgi.rows("elsewhere", rows, key))
 
 
-def test_everything_of_the_app_is_in_its_own_database(asgi):
-    """And the checks find nothing to mend."""
+def test_rows_are_in_the_database_of_the_app(asgi):
+    """System checks report no issues."""
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'notifications_%'"
     assert not asgi.rows("default", tables)
     assert len(asgi.rows("elsewhere", tables)) > 5
@@ -230,17 +230,17 @@ def test_everything_of_the_app_is_in_its_own_database(asgi):
     assert "No changes" in asgi.manage("makemigrations", "notifications", "--check", "--dry-run")
 
 
-async def until_done(visitor, path):
-    """The job, as the server says that it is done: each answer waits for it or for the next second."""
+async def until_done(anonymous_session, path):
+    """Return the job when it is done. Each request waits for it, at most a second."""
     async with asyncio.timeout(30):
-        job = await visitor.json(path, Prefer="wait=20")
+        job = await anonymous_session.json(path, Prefer="wait=20")
         while not job["done"]:
             await asyncio.sleep(0.05)
-            job = await visitor.json(path, Prefer="wait=20")
+            job = await anonymous_session.json(path, Prefer="wait=20")
     return job
 
 
-def nonces_are_those_of_the_header(headers, html):
+def assert_nonces_match_the_header(headers, html):
     [nonce] = set(re.findall(r"'nonce-([^']+)'", headers["Content-Security-Policy"]))
     loaded = re.findall(r"<(?:script|link)[^>]*/static/notifications/[^>]*>", html)
     assert loaded and all(f'nonce="{nonce}"' in tag for tag in loaded), (nonce, loaded)

@@ -1,4 +1,4 @@
-"""The host with everything, in Chromium: it would log what its policy refuses."""
+"""The project `everything` in Chromium, which logs what the Content-Security-Policy refuses."""
 
 import django
 import pytest
@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.browser] if django.VERSION >= (6, 0) else []
 
 
 @pytest.mark.parametrize("asgi", ["daphne-uuid", "uvicorn-string"], indirect=True)
-def test_the_bell_shows_what_was_told(asgi, page):
-    """Scripts, styles and modules come with the nonce of the page; the count is live, and is there on the next page."""
+def test_bell(asgi, page):
+    """Scripts, styles and modules load with the nonce. The count is updated live, and rendered on the next page."""
     page.goto(f"{asgi.origin}/app/en/sign-in/")
     page.get_by_label("Username").fill("boss")
     page.get_by_label("Password").fill("secret")

@@ -1,4 +1,4 @@
-"""``{% notifications %}``: what it writes, for whom, and what it never does."""
+"""``{% notifications %}``: what it renders, for which users, and which errors it does not raise."""
 
 import json
 import re
@@ -28,7 +28,7 @@ urlpatterns = [path("only/", lambda request: None, name="only")]
 
 
 class Elements(HTMLParser):
-    """Elements of a page by tag name, each as a dict of its attributes; ``text`` is what stands between them."""
+    """Parse HTML. ``of(tag)`` returns the attributes of its elements, ``text`` the text, ``json`` that of scripts."""
 
     def __init__(self, html):
         super().__init__()
@@ -71,25 +71,25 @@ def user(django_user_model, transactional_db):
     return django_user_model.objects.create_user("demo")
 
 
-def test_nobody_signed_in_gets_nothing():
-    """No bell, no script, no query."""
+def test_anonymous_user():
+    """Nothing is rendered or queried."""
     assert render().all == []
 
 
-def test_the_position_is_in_the_html(user, django_assert_num_queries):
-    """Epoch, seq and unread are those of the stream, read in two queries."""
+def test_position_is_rendered(user, django_assert_num_queries):
+    """Epoch, seq and unread of the stream are read in two queries."""
     for title in ("One", "Two"):
         notify(user, title)
-    here = pages.read_stream_position(user.pk)
+    position = pages.read_stream_position(user.pk)
     with django_assert_num_queries(2):
         elements = render(user)
     data = script(elements)
-    assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == (here.epoch, "2", "2")
+    assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == (position.epoch, "2", "2")
     assert elements.text.strip() == "Notifications2"
 
 
-def test_numbers_are_written_as_machines_read_them(user, settings):
-    """A locale that groups thousands does not reach the attributes."""
+def test_numbers_are_not_localized(user, settings):
+    """USE_THOUSAND_SEPARATOR does not change the attributes."""
     settings.USE_THOUSAND_SEPARATOR = True
     notify(user, "One")
     Stream.objects.filter(user=user).update(head=1_234_567, unread=1_234)
@@ -98,16 +98,16 @@ def test_numbers_are_written_as_machines_read_them(user, settings):
     assert "99+" in elements.text
 
 
-def test_a_page_that_lists_hands_its_own_position_on(user, django_assert_num_queries):
-    """The position that the page read before its rows is printed, not a later one."""
-    here = pages.StreamPosition(epoch="e", seq=7, unread=3)
+def test_position_of_the_page_is_used(user, django_assert_num_queries):
+    """The page has read it before its rows. A later one would hide changes in between."""
+    position = pages.StreamPosition(epoch="e", seq=7, unread=3)
     with django_assert_num_queries(0):
-        data = script(render(user, notifications_position=here))
+        data = script(render(user, notifications_position=position))
     assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == ("e", "7", "3")
 
 
-async def test_in_an_event_loop_the_shell_is_written_without_a_query():
-    """An async view that calls render(): the user is not looked at, the client starts from a snapshot."""
+async def test_no_query_in_an_event_loop():
+    """An async view that calls render(): a lazy user is not loaded, and the client starts from a snapshot."""
 
     def load():
         raise AssertionError("the user was loaded")
@@ -118,8 +118,8 @@ async def test_in_an_event_loop_the_shell_is_written_without_a_query():
     assert script(elements)["data-user"] == ""
 
 
-async def test_in_an_event_loop_a_user_who_is_known_is_told_apart(django_user_model):
-    """Nothing is read for them either, but their tabs find each other; and whoever is signed out gets nothing."""
+async def test_loaded_user_in_an_event_loop(django_user_model):
+    """Nothing is queried, but the mark is rendered. Anonymous users get nothing."""
     data = script(render(django_user_model(pk=3, username="demo")))
     assert data["data-user"]
     assert "data-seq" not in data
@@ -128,19 +128,19 @@ async def test_in_an_event_loop_a_user_who_is_known_is_told_apart(django_user_mo
     assert render(lazy).all == []
 
 
-def test_without_a_request_the_shell_is_written():
-    """An error page rendered without context processors still has its bell."""
+def test_without_a_request():
+    """An error page that is rendered without context processors has the bell too."""
     html = Template("{% load notifications %}{% notifications %}").render(Context())
     assert "data-seq" not in script(Elements(html))
 
 
-def test_a_database_that_is_away_leaves_the_shell(user, monkeypatch, caplog):
-    """The page is served, the error is logged."""
+def test_database_unavailable(user, monkeypatch, caplog):
+    """The page is rendered without a position, and the error is logged."""
 
-    def here(key):
+    def position(key):
         raise OperationalError("gone")
 
-    monkeypatch.setattr(pages, "read_stream_position", here)
+    monkeypatch.setattr(pages, "read_stream_position", position)
     elements = render(user)
     assert elements.of("notifications-bell")
     assert "data-seq" not in script(elements)
@@ -148,14 +148,14 @@ def test_a_database_that_is_away_leaves_the_shell(user, monkeypatch, caplog):
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_urls_that_are_not_mounted_are_named_in_the_log(user, caplog):
-    """Nothing is rendered, and the log holds the line to add."""
+def test_urls_are_not_mounted(user, caplog):
+    """Nothing is rendered, and the log has the line to add."""
     assert render(user).all == []
     assert 'path("notifications/", include("notifications.urls"))' in caplog.text
 
 
-def test_users_have_names_of_their_own_in_a_browser(django_user_model, transactional_db):
-    """Tabs of two users never share a connection, and the name does not say who it is."""
+def test_users_have_different_marks(django_user_model, transactional_db):
+    """Tabs of two users must not share a connection. The mark does not reveal the user."""
     one, two = (django_user_model.objects.create_user(name) for name in ("one", "two"))
     names = [script(render(user))["data-user"] for user in (one, two, one)]
     assert names[0] == names[2] != names[1]
@@ -163,8 +163,8 @@ def test_users_have_names_of_their_own_in_a_browser(django_user_model, transacti
 
 
 @pytest.mark.parametrize("where", ["context", "django", "django-csp"])
-def test_the_nonce_stands_on_everything_that_loads(user, where):
-    """Django's context, Django's middleware or django-csp."""
+def test_nonce_is_on_every_element_that_loads(user, where):
+    """The nonce comes from the context, from Django's middleware or from django-csp."""
     request, context = RequestFactory().get("/"), {}
     if where == "context":
         context["csp_nonce"] = SimpleLazyObject(lambda: "n0nce")
@@ -177,14 +177,14 @@ def test_the_nonce_stands_on_everything_that_loads(user, where):
     assert {element.get("nonce") for element in loading} == {"n0nce"}
 
 
-def test_without_a_policy_there_is_no_nonce(user):
-    """The attribute is left out rather than empty."""
+def test_no_nonce_without_a_policy(user):
+    """The attribute is absent, not empty."""
     elements = render(user)
     assert not [element for element in (*elements.of("script"), *elements.of("link")) if "nonce" in element]
 
 
-def test_nothing_inline(user):
-    """A strict policy has nothing to forbid: no inline script, style or handler."""
+def test_no_inline_code(user):
+    """A strict policy allows everything: no inline script, style or event handler."""
     elements = render(user)
     assert [each["type"] for each in elements.of("script") if "src" not in each] == ["application/json"]
     assert not elements.of("style")
@@ -193,13 +193,13 @@ def test_nothing_inline(user):
     ]
 
 
-def test_live_regions_are_there_from_the_start(user):
-    """What is announced later is put into regions that the page had when it was loaded."""
+def test_live_regions_are_rendered(user):
+    """Screen readers announce changes only in regions that were present when the page was loaded."""
     assert [span["role"] for span in render(user).of("span") if "role" in span] == ["status", "alert"]
 
 
-def test_every_address_follows_the_script_name(user):
-    """Below a prefix all of them begin with it, the socket too."""
+def test_urls_have_the_script_name(user):
+    """That of the WebSocket too."""
     set_script_prefix("/below/")
     try:
         data = script(render(user))
@@ -209,13 +209,12 @@ def test_every_address_follows_the_script_name(user):
         assert data[f"data-{name}"].startswith("/below/"), name
 
 
-def test_the_socket_is_where_the_application_has_it():
-    """The tag and the ASGI application agree on the path."""
+def test_websocket_path_matches_the_route():
     assert [str(route.pattern) for route in websocket_urlpatterns] == [WEBSOCKET_PATH]
 
 
-def test_the_csrf_token_is_found_wherever_the_project_keeps_it(user, settings):
-    """The cookie is named where scripts may read it; the token itself is there in any case."""
+def test_csrf_settings_of_the_project(user, settings):
+    """The cookie is named only if scripts can read it. The token is always rendered."""
     settings.CSRF_COOKIE_NAME, settings.CSRF_HEADER_NAME = "crumb", "HTTP_X_CRUMB"
     data = script(render(user))
     assert (data["data-csrf-cookie"], data["data-csrf-header"]) == ("crumb", "X-Crumb")
@@ -227,36 +226,36 @@ def test_the_csrf_token_is_found_wherever_the_project_keeps_it(user, settings):
         assert len(data["data-csrf-token"]) == 64
 
 
-async def test_in_an_event_loop_the_token_of_a_session_is_written(settings):
-    """Which the middleware has read; whoever has none, and may be a passer-by, gets no session for it."""
+async def test_csrf_token_of_a_session_in_an_event_loop(settings):
+    """A token that the middleware has read is rendered. No new one is created, because that would create a session."""
     settings.CSRF_USE_SESSIONS = True
-    for known, length in ({}, 0), ({"CSRF_COOKIE": "x" * 32}, 64):
+    for csrf_meta, length in ({}, 0), ({"CSRF_COOKIE": "x" * 32}, 64):
         request = RequestFactory().get("/")
-        request.META |= known
+        request.META |= csrf_meta
         data = script(render(SimpleLazyObject(lambda: None), request=request))
         assert len(data["data-csrf-token"]) == length
-        assert ("CSRF_COOKIE_NEEDS_UPDATE" in request.META) == bool(known)
+        assert ("CSRF_COOKIE_NEEDS_UPDATE" in request.META) == bool(csrf_meta)
 
 
-def test_the_client_says_nothing_that_the_server_does_not_send(user):
-    """Every text that the modules name is among the strings, and every string is used."""
-    named = set()
+def test_strings_match_the_client(user):
+    """Every string that the modules use is sent, and every sent one is used."""
+    used = set()
     for module in STATIC.glob("*.js"):
-        named |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
+        used |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
     # Said by the name of a level, of a state of a job, or of the connection's.
-    named |= {level for level in Notification.Level.values if level != "info"}
-    named |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
-    assert named == set(client_strings())
+    used |= {level for level in Notification.Level.values if level != "info"}
+    used |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
+    assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()
 
 
-def test_all_modules_are_there():
-    """The tag names every module but the entry, and each is a file."""
+def test_modules_are_the_files():
+    """The tag lists every module except the entry module."""
     assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, "notifications"}
 
 
 def test_hashed_static_files(user, settings, tmp_path):
-    """Each address is the hashed one, exists, and modules import nothing by an address of their own."""
+    """URLs have the hash of the file, and modules do not import one another by URL."""
     settings.STATIC_ROOT = tmp_path
     settings.STORAGES = {
         **settings.STORAGES,
@@ -266,14 +265,14 @@ def test_hashed_static_files(user, settings, tmp_path):
     call_command("collectstatic", interactive=False, verbosity=0)
     elements = render(user)
     data = script(elements)
-    addresses = [
+    urls = [
         data["src"],
         *client_data(elements)["modules"].values(),
         *(link["href"] for link in elements.of("link")),
     ]
-    for address in addresses:
-        assert re.search(r"\.[0-9a-f]{12}\.(js|css)$", address)
-        assert (tmp_path / address.removeprefix(settings.STATIC_URL)).is_file()
+    for url in urls:
+        assert re.search(r"\.[0-9a-f]{12}\.(js|css)$", url)
+        assert (tmp_path / url.removeprefix(settings.STATIC_URL)).is_file()
     sheet = next(tmp_path.glob("notifications/notifications.????????????.css")).read_text()
     assert re.search(r'url\("bell\.[0-9a-f]{12}\.svg"\)', sheet)
     for module in STATIC.glob("*.js"):
@@ -281,8 +280,8 @@ def test_hashed_static_files(user, settings, tmp_path):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_bell_is_in_the_admin_beside_a_projects_own_base_site(admin_client, settings, tmp_path, own):
-    """The bell comes from admin/base.html, so a project's base_site.html keeps its title and has the bell."""
+def test_bell_in_the_admin_with_a_base_site_of_the_project(admin_client, settings, tmp_path, own):
+    """The bell is in admin/base.html, so a base_site.html of the project keeps its content and has the bell."""
     if own:
         (tmp_path / "admin").mkdir()
         own_base = '{% extends "admin/base.html" %}{% block branding %}<b>Our own</b>{% endblock %}'
@@ -294,13 +293,12 @@ def test_the_bell_is_in_the_admin_beside_a_projects_own_base_site(admin_client, 
     assert html.index("notifications-bell") < html.index('id="logout-form"')
 
 
-def test_the_admins_sign_in_has_no_bell(client, db):
-    """Nobody is signed in there."""
+def test_no_bell_on_the_admin_login(client, db):
     assert not Elements(client.get("/admin/login/").content.decode()).of("notifications-bell")
 
 
-def test_a_template_engine_without_request_is_enough(user):
-    """The tag works in an engine of its own with nothing but the user in its context."""
+def test_engine_without_context_processors(user):
+    """The tag needs only the user in its context."""
     engine = Engine(
         dirs=[STATIC.parent.parent / "templates"],
         libraries={

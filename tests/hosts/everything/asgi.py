@@ -1,4 +1,4 @@
-"""For Daphne and uvicorn."""
+"""The ASGI application for Daphne and uvicorn."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a project with AUTOCOMMIT = False does: it commits at the end of each request."""
+"""Middleware for AUTOCOMMIT = False, which commits at the end of each request."""
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import connections

@@ -1,6 +1,6 @@
-"""The nonce of a Content-Security-Policy on Django 5.2, as django-csp gives it: made when it is read.
+"""The nonce of a Content-Security-Policy on Django 5.2, as django-csp provides it: created when it is read.
 
-The admin of 5.2 knows of no nonce for its own files, so its pages may load files of the site as well.
+The admin of 5.2 has no nonces for its own files, so the policy allows files of the site too.
 """
 
 import secrets
@@ -12,11 +12,11 @@ from django.utils.functional import SimpleLazyObject
 
 
 @sync_and_async_middleware
-def nonces(get_response):
-    def before(request):
+def csp_nonce_middleware(get_response):
+    def set_nonce(request):
         request.csp_nonce = SimpleLazyObject(lambda: secrets.token_urlsafe(16))
 
-    def after(request, response):
+    def set_header(request, response):
         policy = "; ".join(" ".join((name, *values)) for name, values in settings.SECURE_CSP.items())
         sources = f"'nonce-{request.csp_nonce}'"
         if request.resolver_match and "admin" in request.resolver_match.app_names:
@@ -27,12 +27,12 @@ def nonces(get_response):
     if iscoroutinefunction(get_response):
 
         async def middleware(request):
-            before(request)
-            return after(request, await get_response(request))
+            set_nonce(request)
+            return set_header(request, await get_response(request))
     else:
 
         def middleware(request):
-            before(request)
-            return after(request, get_response(request))
+            set_nonce(request)
+            return set_header(request, get_response(request))
 
     return middleware

@@ -1,4 +1,4 @@
-"""A user model of the project's own, whose keys are no numbers."""
+"""A user model whose keys are not integers."""
 
 import os
 import uuid
@@ -19,7 +19,7 @@ class Person(AbstractUser):
 
 
 class Export(models.Model):
-    """What the views make beside the job, in the project's own database."""
+    """A row that views create beside the job, in the database of the project."""
 
     owner = models.ForeignKey(Person, models.CASCADE)
     year = models.IntegerField()

@@ -1,4 +1,4 @@
-"""Sends the app to a database of its own."""
+"""Route the app's models to a database of their own."""
 
 
 class Elsewhere:

@@ -1,7 +1,7 @@
-"""A project that has chosen everything at once that makes an app's life hard.
+"""Settings of a project with every difficult choice at once.
 
-HOST_FOLDER is where its databases and static files are, HOST_KEY what keys its users have: "uuid" or "string".
-With the latter the CSRF token is in the session, too, and there are no time zones. HOST_COMMITS="by hand" commits at
+HOST_FOLDER is the folder of its databases and static files, HOST_KEY the type of its user keys: "uuid" or "string".
+With strings, the CSRF token is in the session, and there are no time zones. HOST_COMMITS="by hand" commits at
 the end of each request, without autocommit.
 """
 
@@ -35,7 +35,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION >= (6, 0)
-    else f"{NAME}.csp.nonces",
+    else f"{NAME}.csp.csp_nonce_middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,4 +1,4 @@
-"""One task of each kind."""
+"""A sync and an async task."""
 
 from notifications.api import policy, progress, task
 

@@ -1,4 +1,4 @@
-"""Addresses below a language, and files."""
+"""URLs with a language prefix, and static files."""
 
 from django.conf import settings
 from django.conf.urls.i18n import i18n_patterns
@@ -11,18 +11,18 @@ from django.views.static import serve
 from tests.hosts.everything import views
 
 urlpatterns = [
-    path("favicon.ico", login_not_required(views.nothing)),
+    path("favicon.ico", login_not_required(views.empty_view)),
     path("static/<path:path>", login_not_required(serve), {"document_root": settings.STATIC_ROOT}),
     *i18n_patterns(
         path("", views.start, name="start"),
         path("async/", login_not_required(views.start_async)),
-        path("ask/function/<int:year>/", views.as_function),
-        path("ask/class/<int:year>/", views.AsClass.as_view()),
-        path("ask/async/<int:year>/", views.as_async),
-        path("ask/failing/<int:year>/", views.that_fails_then),
-        path("ask/broken/<int:year>/", views.with_an_ask_that_fails),
-        path("delete-me/", views.delete_me),
-        path("delete-me/in-vain/", views.delete_me_in_vain),
+        path("ask/function/<int:year>/", views.function_view),
+        path("ask/class/<int:year>/", views.ClassView.as_view()),
+        path("ask/async/<int:year>/", views.async_view),
+        path("ask/failing/<int:year>/", views.late_failing_view),
+        path("ask/broken/<int:year>/", views.failing_view),
+        path("delete-me/", views.delete_view),
+        path("delete-me/in-vain/", views.rolled_back_delete_view),
         path("sign-in/", LoginView.as_view(), name="login"),
         path("sign-out/", LogoutView.as_view(), name="logout"),
         path("admin/", admin.site.urls),

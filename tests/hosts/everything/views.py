@@ -1,4 +1,4 @@
-"""Views of every kind that ask for something slow."""
+"""Views of every kind that enqueue a job."""
 
 from django.db import transaction
 from django.http import HttpResponse
@@ -19,67 +19,67 @@ def start(request):
 @transaction.non_atomic_requests("default")
 @transaction.non_atomic_requests("elsewhere")
 async def start_async(request):
-    """The same, for a user whom nobody has looked at."""
+    """The same as an async view, where the user is not loaded."""
     return render(request, "start.html")
 
 
-def nothing(request):
+def empty_view(request):
     return HttpResponse(status=204)
 
 
-def ask(request, year):
-    """Return what asks for the export of a year, with a row beside the job."""
+def export_function(request, year):
+    """Return a function that enqueues the export of a year and creates a row beside the job."""
 
-    def run():
+    def enqueue():
         Export.objects.create(owner_id=request.user.pk, year=year)
         return export.using(title=f"Export {year}").enqueue(year)
 
-    return run
+    return enqueue
 
 
-def as_function(request, year):
-    return accepted(request, ask(request, year))
+def function_view(request, year):
+    return accepted(request, export_function(request, year))
 
 
-class AsClass(View):
+class ClassView(View):
     def post(self, request, year):
-        return accepted(request, ask(request, year))
+        return accepted(request, export_function(request, year))
 
 
 @transaction.non_atomic_requests("default")
 @transaction.non_atomic_requests("elsewhere")
-async def as_async(request, year):
+async def async_view(request, year):
     await request.auser()
     return await aaccepted(request, lambda: export_at_once.enqueue(year))
 
 
-def that_fails_then(request, year):
-    """Asks, and then does not get to the end."""
-    accepted(request, ask(request, year))
+def late_failing_view(request, year):
+    """Enqueue a job, then fail."""
+    accepted(request, export_function(request, year))
     raise ZeroDivisionError
 
 
 @transaction.non_atomic_requests("default")
 @transaction.non_atomic_requests("elsewhere")
-def with_an_ask_that_fails(request, year):
-    """Without a transaction of the request's own."""
+def failing_view(request, year):
+    """Fail while enqueueing, without a transaction of the request."""
 
-    def run():
-        ask(request, year)()
+    def enqueue():
+        export_function(request, year)()
         raise ZeroDivisionError
 
-    return accepted(request, run)
+    return accepted(request, enqueue)
 
 
-def delete_me(request):
+def delete_view(request):
     request.user.delete()
     return render(request, "start.html")
 
 
 @transaction.non_atomic_requests("default")
 @transaction.non_atomic_requests("elsewhere")
-def delete_me_in_vain(request):
-    """A transaction of the people's database alone, which is rolled back."""
+def rolled_back_delete_view(request):
+    """Delete the user in a transaction that is rolled back."""
     with transaction.atomic():
         request.user.delete()
         transaction.set_rollback(True)

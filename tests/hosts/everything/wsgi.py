@@ -1,4 +1,4 @@
-"""A WSGI server of the standard library, behind what a proxy would do: python -m tests.hosts.everything.wsgi PORT"""
+"""A WSGI server of the standard library below a script name: python -m tests.hosts.everything.wsgi PORT"""
 
 import os
 import sys
@@ -14,8 +14,8 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-def mounted(application):
-    """Serve it below the script name, which a WSGI application is not sent as a part of the path."""
+def mount_below_script_name(application):
+    """Set SCRIPT_NAME and remove it from the path, as a proxy does."""
 
     def serve(environ, start_response):
         environ["SCRIPT_NAME"] = SCRIPT_NAME
@@ -27,5 +27,5 @@ def mounted(application):
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.hosts.everything.settings")
-    application = mounted(get_wsgi_application())
+    application = mount_below_script_name(get_wsgi_application())
     make_server("127.0.0.1", int(sys.argv[1]), application, Server).serve_forever()
