@@ -1,9 +1,9 @@
-"""The site's application under measurement."""
+"""The site's application, with the paths that benchmarks call."""
 
 from notifications.asgi import get_asgi_application
 
-ours = get_asgi_application()
+site = get_asgi_application()
 
-from bench.telling import measured  # noqa: E402  (the apps are ready now)
+from bench.telling import measured  # noqa: E402  (after Django is set up)
 
-application = measured(ours)
+application = measured(site)

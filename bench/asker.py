@@ -1,8 +1,9 @@
-"""Asks one queue for jobs, in a process of its own, as the web processes of a site do.
+"""Enqueue jobs in one queue, in a separate process, as the web processes of a site do.
 
-``python -m bench.asker MODULE``: lines like ``["enqueue", 100]`` call functions of the module; each is answered by a
-line with what it returned, its seconds and its CPU seconds. Every module has ``prepare()``, ``enqueue(n)``,
-``enqueue_in_bulk(n)``, ``ask(port)`` and ``counts()``; some have ``enqueue_seconds(n)`` and ``fill(n)``.
+``python -m bench.asker MODULE``: lines like ``["enqueue", 100]`` on standard input call functions of the module; each
+response is a line with the return value, the seconds and the CPU seconds. Every module has ``prepare()``,
+``enqueue(n)``, ``enqueue_in_bulk(n)``, ``ask(port)`` and ``counts()``; some have
+``enqueue_seconds(n)`` and ``fill(n)``.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ def main() -> None:
 
         django.setup()
     module = import_module(sys.argv[1])
-    answers, sys.stdout = sys.stdout, sys.stderr
+    responses, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         name, *args = json.loads(line)
         start, cpu = time.perf_counter(), time.process_time()
         value = call(module, name, args)
-        took = time.perf_counter() - start, time.process_time() - cpu
-        print(json.dumps([value, *took]), file=answers, flush=True)
+        elapsed = time.perf_counter() - start, time.process_time() - cpu
+        print(json.dumps([value, *elapsed]), file=responses, flush=True)
 
 
 def call(module: Any, name: str, args: list[Any]) -> Any:

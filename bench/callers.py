@@ -1,4 +1,4 @@
-"""The clients that ``bench.outbound`` compares, each in a process of its own.
+"""The clients that ``bench.outbound`` compares, each in its own process.
 
 ``python -m bench.callers NAME IN_FLIGHT SECONDS PORT`` prints requests, seconds and CPU seconds as JSON.
 """
@@ -18,12 +18,12 @@ Call = Callable[[str], Awaitable[bytes | None]]
 
 
 @asynccontextmanager
-async def ours(at_once: int, place: str) -> AsyncIterator[Call]:
+async def ours(at_once: int, address: str) -> AsyncIterator[Call]:
     from django.conf import settings
 
     settings.configure(
         NOTIFICATIONS={
-            "OUTBOUND_ALLOW": [place],
+            "OUTBOUND_ALLOW": [address],
             "OUTBOUND_PER_HOST": at_once,
             "OUTBOUND_TOTAL": at_once,
         }
@@ -37,7 +37,7 @@ async def ours(at_once: int, place: str) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def aiohttp(at_once: int, place: str) -> AsyncIterator[Call]:
+async def aiohttp(at_once: int, address: str) -> AsyncIterator[Call]:
     from aiohttp import ClientSession, TCPConnector
 
     async with ClientSession(connector=TCPConnector(limit=0)) as session:
@@ -50,10 +50,10 @@ async def aiohttp(at_once: int, place: str) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def httpx(at_once: int, place: str) -> AsyncIterator[Call]:
+async def httpx(at_once: int, address: str) -> AsyncIterator[Call]:
     from httpx import AsyncClient, Limits
 
-    # Its default, with all of them kept: with more connections it becomes far slower.
+    # The default number, all of them kept. With more connections httpx becomes far slower.
     limits = Limits(max_connections=100, max_keepalive_connections=100)
     async with AsyncClient(limits=limits, timeout=60) as client:
 
@@ -64,7 +64,7 @@ async def httpx(at_once: int, place: str) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def niquests(at_once: int, place: str) -> AsyncIterator[Call]:
+async def niquests(at_once: int, address: str) -> AsyncIterator[Call]:
     from niquests import AsyncSession
 
     async with AsyncSession(pool_connections=4, pool_maxsize=at_once) as session:
@@ -79,12 +79,12 @@ CALLERS = {"bare aiohttp": aiohttp, "ours": ours, "niquests": niquests, "httpx":
 
 
 async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[str, float]:
-    """Call as often as it goes for some CPU seconds, three times each at least, after one to open the connections."""
+    """Call as often as possible for some CPU seconds, at least three times each, after one to open the connections."""
     done, ends = 0, float("inf")
     ready = asyncio.Barrier(at_once)
     before: tuple[float, float] = (0.0, 0.0)
 
-    async def one(call: Call, number: int) -> None:
+    async def run_caller(call: Call, number: int) -> None:
         nonlocal done, ends, before
         assert await call(f"http://127.0.0.1:{port}/prices?day=0") == BODY
         if await ready.wait() == at_once - 1:
@@ -96,7 +96,7 @@ async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[st
             done += 1
 
     async with CALLERS[name](at_once, f"127.0.0.1:{port}") as call:
-        await asyncio.gather(*[one(call, number) for number in range(at_once)])
+        await asyncio.gather(*[run_caller(call, number) for number in range(at_once)])
     return {
         "requests": done,
         "seconds": time.perf_counter() - before[0],

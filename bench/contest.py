@@ -1,4 +1,4 @@
-"""A queue under measurement: the process that asks, its workers, and what they cost."""
+"""A queue that is measured: the process that enqueues, the workers, and their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PYTHON = sys.executable
-TICKS = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-class Answer(NamedTuple):
+class Result(NamedTuple):
     value: Any
     seconds: float
     cpu: float
@@ -26,14 +26,14 @@ class Answer(NamedTuple):
 
 @dataclass(kw_only=True)
 class Queue:
-    """``workers(processes, concurrency)`` are the commands that make that many worker processes."""
+    """``workers(processes, concurrency)`` returns the commands that start the worker processes."""
 
     name: str
     module: str
     environment: dict[str, str]
     workers: Callable[[int, int], list[list[str]]]
     measures: set[str]
-    #: Jobs of a round: a few seconds' worth.
+    #: Jobs in a round, enough for a few seconds.
     jobs: int = 0
     pickups: int = 200
 
@@ -42,8 +42,8 @@ class Queue:
         self._asker: subprocess.Popen[str] | None = None
         self._log = tempfile.NamedTemporaryFile(prefix="bench-", suffix=".log")  # noqa: SIM115
 
-    def call(self, name: str, *args: Any) -> Answer:
-        """Call a function of the module in the process that asks."""
+    def call(self, name: str, *args: Any) -> Result:
+        """Call a function of the module in the process that enqueues."""
         if self._asker is None:
             command = [PYTHON, "-m", "bench.asker", self.module]
             self._asker = self._start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -51,11 +51,11 @@ class Queue:
         self._asker.stdin.write(json.dumps([name, *args]) + "\n")
         self._asker.stdin.flush()
         if not (line := self._asker.stdout.readline()):
-            raise RuntimeError(f"{self.name}: {name} failed.\n{self.said()}")
-        return Answer(*json.loads(line))
+            raise RuntimeError(f"{self.name}: {name} failed.\n{self.read_log()}")
+        return Result(*json.loads(line))
 
-    def said(self) -> str:
-        """Return the end of what its processes said."""
+    def read_log(self) -> str:
+        """Return the end of the processes' output."""
         return Path(self._log.name).read_text()[-3000:]
 
     def end(self) -> None:
@@ -65,7 +65,7 @@ class Queue:
 
     @contextlib.contextmanager
     def working(self, processes: int = 1, concurrency: int = 100) -> Iterator[Workers]:
-        """Run workers meanwhile."""
+        """Run workers during the block."""
         started = [self._start(command) for command in self.workers(processes, concurrency)]
         try:
             yield Workers([process.pid for process in started])
@@ -79,23 +79,23 @@ class Queue:
                     process.kill()
                     process.wait()
 
-    def _start(self, command: list[str], **how: Any) -> subprocess.Popen[Any]:
-        how = {"stdout": self._log, "stderr": self._log, **how}
-        return subprocess.Popen(command, env=self.environment, **how)
+    def _start(self, command: list[str], **options: Any) -> subprocess.Popen[Any]:
+        options = {"stdout": self._log, "stderr": self._log, **options}
+        return subprocess.Popen(command, env=self.environment, **options)
 
 
 class Workers:
-    """The processes of started workers, with those that they start themselves."""
+    """The processes of workers, with their child processes."""
 
     def __init__(self, pids: list[int]) -> None:
         self.pids = pids
 
     def cpu(self) -> float:
-        """Return the CPU seconds used until now."""
-        return sum(sum(map(int, fields[11:13])) for _, fields in self._all()) / TICKS
+        """Return the CPU seconds that they have used."""
+        return sum(sum(map(int, fields[11:13])) for _, fields in self._all()) / TICKS_PER_SECOND
 
     def memory(self) -> float:
-        """Return the greatest resident memory until now, in MB."""
+        """Return the sum of their peak resident memory in MB."""
         peaks = 0
         for pid, _ in self._all():
             status = Path(f"/proc/{pid}/status").read_text()
@@ -103,12 +103,12 @@ class Workers:
         return peaks / 1024
 
     def _all(self) -> list[tuple[int, list[str]]]:
-        family, found = set(self.pids), []
+        pids, found = set(self.pids), []
         for pid in sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
             with contextlib.suppress(OSError):
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                if pid in family or int(fields[1]) in family:
-                    family.add(pid)
+                if pid in pids or int(fields[1]) in pids:
+                    pids.add(pid)
                     found.append((pid, fields))
         return found
 
@@ -124,23 +124,25 @@ def drain(
     queue: Queue,
     workers: Workers,
     number: int,
-    begun: Callable[[], None] = lambda: None,
+    on_start: Callable[[], None] = lambda: None,
     *,
     skip: float = 0.05,
 ) -> Drained:
-    """Wait until all jobs are done; the start of the workers and the first ``skip`` of the jobs are left out."""
-    patience = time.monotonic() + 180
+    """Wait until all jobs are done; return figures without the workers' start and the first ``skip`` of the jobs."""
+    give_up_at = time.monotonic() + 180
     first: tuple[float, float, int] | None = None
     while True:
         queued, running = queue.call("counts").value
         now = time.perf_counter()
         if first is None and queued < number * (1 - skip):
-            begun()
+            on_start()
             first = now, workers.cpu(), queued + running
         if first and not queued and not running:
             break
-        if time.monotonic() > patience:
-            raise RuntimeError(f"{queue.name}: {queued} jobs wait after 180 s.\n{queue.said()}")
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(
+                f"{queue.name}: {queued} jobs are still queued after 180 s.\n{queue.read_log()}"
+            )
         time.sleep(0.02)
-    took, done = now - first[0], first[2]
-    return Drained(done / took, (workers.cpu() - first[1]) / done * 1e6, took, workers.memory())
+    elapsed, done = now - first[0], first[2]
+    return Drained(done / elapsed, (workers.cpu() - first[1]) / done * 1e6, elapsed, workers.memory())

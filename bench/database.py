@@ -1,16 +1,16 @@
-"""The database of a process that asks: Django's, by its settings."""
+"""The database of the process that enqueues, from Django's settings."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-#: A user may have 1,000 active jobs.
+#: Enough for the limit of 1,000 active jobs of a user.
 USERS = 100
 
 
 def prepare() -> None:
-    """Make tables and users."""
+    """Create tables and users."""
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
 

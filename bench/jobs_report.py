@@ -1,28 +1,28 @@
-"""Figures as a table in Markdown and as a picture."""
+"""Figures as a table in Markdown and as a chart."""
 
 from __future__ import annotations
 
 import statistics
 from html import escape
 
-#: Measures in the picture, and whether more is better.
-DRAWN = {
+#: Measures in the chart, and whether more is better.
+CHARTED = {
     "jobs/s, 2 processes": True,
     "jobs/s beside 4 writers": True,
-    "asked for, one by one, /s": True,
-    "asked for, in bulk, /s": True,
+    "enqueued one by one, /s": True,
+    "enqueued in bulk, /s": True,
     "pickup p50, ms": False,
 }
 WIDTH, LEFT, BAR, GAP = 760, 225, 18, 6
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> tuple[str, str]:
-    """Return the table and the picture (SVG) of the medians."""
+    """Return the table and the chart (SVG) of the medians."""
     medians = {
         measure: {queue: statistics.median(values) for queue, values in of.items()}
         for measure, of in figures.items()
     }
-    return table(figures, medians), picture(medians)
+    return table(figures, medians), draw_chart(medians)
 
 
 def table(figures: dict[str, dict[str, list[float]]], medians: dict[str, dict[str, float]]) -> str:
@@ -33,16 +33,16 @@ def table(figures: dict[str, dict[str, list[float]]], medians: dict[str, dict[st
         for name in names:
             values = figures[measure].get(name, [])
             worst = min(values, default=0) if is_rate(measure) else max(values, default=0)
-            spread = f" (worst {short(worst)})" if len(values) > 1 else ""
-            cells.append(short(of[name]) + spread if name in of else "")
+            spread = f" (worst {format_value(worst)})" if len(values) > 1 else ""
+            cells.append(format_value(of[name]) + spread if name in of else "")
         lines.append(f"| {measure} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def picture(medians: dict[str, dict[str, float]]) -> str:
-    """Draw one group of bars for each measure, each on a scale of its own, with the figure at the end of the bar."""
+def draw_chart(medians: dict[str, dict[str, float]]) -> str:
+    """Draw a group of bars for each measure, each with its own scale, and the figure at the end of the bar."""
     parts, y = [], 0
-    for measure, more in DRAWN.items():
+    for measure, more in CHARTED.items():
         of = medians.get(measure)
         if not of:
             continue
@@ -59,7 +59,7 @@ def picture(medians: dict[str, dict[str, float]]) -> str:
             parts += [
                 f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end" dy="0.35em">{escape(name)}</text>',
                 f'<rect{mine} x="{LEFT}" y="{y}" width="{max(length, 1):.1f}" height="{BAR}"/>',
-                f'<text x="{LEFT + max(length, 1) + 8:.1f}" y="{middle}" dy="0.35em">{short(value)}</text>',
+                f'<text x="{LEFT + max(length, 1) + 8:.1f}" y="{middle}" dy="0.35em">{format_value(value)}</text>',
             ]
             y += BAR + GAP
     return (
@@ -74,11 +74,10 @@ def picture(medians: dict[str, dict[str, float]]) -> str:
 
 
 def is_rate(measure: str) -> bool:
-    """Return whether more is better."""
     return measure.startswith("jobs/s") or measure.endswith("/s")
 
 
-def short(value: float) -> str:
+def format_value(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -1,10 +1,10 @@
-"""From asking for a job to its frames on a browser's socket, on SQLite: web and worker in one process, and in two.
+"""Measure the time from enqueueing a job to its frames on a socket, with web and worker in one process or two.
 
 ``python -m bench.latency [--jobs 200] [--rounds 5] [--sockets 1]``
 
-A view enqueues a job that does nothing; the times on one clock are those of the call of ``enqueue``, of the first frame
-that shows the job, and of the frame with its notification. Jobs are asked for one at a time, 30 ms apart. The two
-arrangements take turns; every figure is the median of the rounds.
+A view enqueues an empty job on SQLite. The times are those of the call of ``enqueue``, of the first frame with the job,
+and of the frame with its notification, on one clock. Jobs are enqueued one at a time, 30 ms apart. The two arrangements
+alternate; every figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ from bench.site import fresh
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--jobs", type=int, default=200)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--sockets", type=int, default=1)
-    told = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sockets", type=int, default=1)
+    arguments = parser.parse_args()
     rounds: dict[int, list[list[float]]] = {1: [], 2: []}
-    # Each round in a process of its own: Django is set up on one database in a process.
+    # Each round has its own process, because a process can set up Django with one database only.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for _ in range(told.rounds):
+        for _ in range(arguments.rounds):
             for processes in rounds:
-                rounds[processes].append(pool.apply(one_round, (processes, told.jobs, told.sockets)))
+                rounds[processes].append(
+                    pool.apply(one_round, (processes, arguments.jobs, arguments.sockets))
+                )
     print(
-        f"ms from enqueue to a frame on the socket, SQLite, {told.sockets} sockets, {told.jobs} jobs a round"
+        f"ms from enqueue to a frame on the socket, SQLite, {arguments.sockets} sockets, {arguments.jobs} jobs a round"
     )
     print(f"{'processes':>10} {'first p50':>10} {'first p99':>10} {'done p50':>10} {'done p99':>10}")
     for processes, figures in rounds.items():
@@ -60,17 +62,17 @@ def one_round(processes: int, jobs: int, sockets: int) -> list[float]:
         commands.append(["manage.py", "run_jobs"])
     running = [subprocess.Popen([sys.executable, *command], **quiet) for command in commands]
     try:
-        first, done = asyncio.run(ask(f"http://127.0.0.1:{port}", session(), jobs, sockets))
+        first, done = asyncio.run(run_jobs(f"http://127.0.0.1:{port}", create_session(), jobs, sockets))
     finally:
         for process in running:
             process.terminate()
         for process in running:
             process.wait(30)
         shutil.rmtree(folder)
-    return [at(first, 0.5), at(first, 0.99), at(done, 0.5), at(done, 0.99)]
+    return [percentile(first, 0.5), percentile(first, 0.99), percentile(done, 0.5), percentile(done, 0.99)]
 
 
-def session() -> str:
+def create_session() -> str:
     """Sign a user in and return the key of the session."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
     from django.contrib.sessions.backends.db import SessionStore
@@ -86,36 +88,39 @@ def session() -> str:
     return store.session_key
 
 
-async def ask(base: str, session_key: str, jobs: int, sockets: int) -> tuple[list[float], list[float]]:
+async def run_jobs(base: str, session_key: str, jobs: int, sockets: int) -> tuple[list[float], list[float]]:
     """Return the times (ms) to the first frame, and to the notification, of each job on each socket."""
     first: dict[tuple[int, str], float] = {}
-    told: dict[tuple[int, str], float] = {}
-    asked: dict[str, float] = {}
+    notified_at: dict[tuple[int, str], float] = {}
+    enqueued_at: dict[str, float] = {}
     arrived = asyncio.Event()
     async with aiohttp.ClientSession(cookies={"sessionid": session_key}) as http:
-        await answering(http, base)
+        await wait_until_ready(http, base)
         listening = [
-            asyncio.create_task(listen(http, base, number, first, told, arrived)) for number in range(sockets)
+            asyncio.create_task(listen(http, base, number, first, notified_at, arrived))
+            for number in range(sockets)
         ]
         await asyncio.sleep(2)
         for number in range(jobs + 10):
             async with http.post(f"{base}/ask/") as response:
                 answer = await response.json()
-            if number >= 10:  # the first ones warm up
-                asked[answer["id"]] = answer["asked_at"]
-            while (0, answer["id"]) not in told:
+            if number >= 10:  # The first ones are a warm-up.
+                enqueued_at[answer["id"]] = answer["asked_at"]
+            while (0, answer["id"]) not in notified_at:
                 arrived.clear()
                 await arrived.wait()
             await asyncio.sleep(0.03)
         for task in listening:
             task.cancel()
     return (
-        [(at - asked[id]) * 1000 for (_, id), at in first.items() if id in asked],
-        [(at - asked[id]) * 1000 for (_, id), at in told.items() if id in asked],
+        [(at - enqueued_at[id]) * 1000 for (_, id), at in first.items() if id in enqueued_at],
+        [(at - enqueued_at[id]) * 1000 for (_, id), at in notified_at.items() if id in enqueued_at],
     )
 
 
-async def listen(http, base: str, number: int, first: dict, told: dict, arrived: asyncio.Event) -> None:
+async def listen(
+    http, base: str, number: int, first: dict, notified_at: dict, arrived: asyncio.Event
+) -> None:
     async with http.ws_connect(
         f"{base}/ws/notifications/", headers={"Origin": base}, protocols=["notifications.v1"]
     ) as ws:
@@ -129,19 +134,19 @@ async def listen(http, base: str, number: int, first: dict, told: dict, arrived:
                 if item["kind"] == "job":
                     first.setdefault((number, item["id"]), now)
                 else:
-                    told.setdefault((number, item["job"]), now)
+                    notified_at.setdefault((number, item["job"]), now)
                     arrived.set()
 
 
-async def answering(http, base: str) -> None:
-    """Wait until the server answers, at most 30 s."""
+async def wait_until_ready(http, base: str) -> None:
+    """Wait until the server responds, at most 30 s."""
     for _ in range(300):
         try:
             async with http.get(f"{base}/accounts/login/"):
                 return
         except aiohttp.ClientConnectionError:
             await asyncio.sleep(0.1)
-    raise SystemExit(f"{base} does not answer.")
+    raise SystemExit(f"{base} does not respond.")
 
 
 def free_port() -> int:
@@ -150,7 +155,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def at(values: list[float], part: float) -> float:
+def percentile(values: list[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 

@@ -1,4 +1,4 @@
-"""Ours: each job has an owner, who is told when it is done, in numbered order."""
+"""This app: each job has an owner, who gets a numbered notification when it is done."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ask(port: int) -> None:
 
 
 def counts() -> tuple[int, int]:
-    """Return how many jobs are queued and how many run."""
+    """Return the numbers of queued and of running jobs."""
     ((queued,),) = execute(
         "SELECT count(*) FROM notifications_job WHERE state = 'queued' AND run_after IS NULL"
     )
@@ -48,13 +48,13 @@ def counts() -> tuple[int, int]:
 
 
 def fill(number: int) -> None:
-    """Add finished jobs and their notifications, read and archived."""
+    """Insert finished jobs and their read notifications."""
     from django.db import connection
 
-    lite = connection.vendor == "sqlite"
+    is_sqlite = connection.vendor == "sqlite"
     numbers = f"WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {number}) "
-    # As version 7 makes them of a year ago: in the order of their time.
-    id = "printf('018f%028x', n)" if lite else "('018f' || lpad(to_hex(n), 28, '0'))::uuid"
+    # Like UUIDs of version 7 from a year ago, in the order of their time.
+    id = "printf('018f%028x', n)" if is_sqlite else "('018f' || lpad(to_hex(n), 28, '0'))::uuid"
     user = f"{users()[0]} + n % {USERS}"
     execute(
         "INSERT INTO notifications_job (id, user_id, seq, version, task_path, args, kwargs, backend, queue_name, "
@@ -62,17 +62,17 @@ def fill(number: int) -> None:
         "idempotency_key, idempotency_hash, concurrency_key, cancelled_by_other, created_at, queued_at, started_at, "
         f"finished_at) {numbers} SELECT {id}, {user}, 2 * ((n - 1) / {USERS}) + 1, 3, 'bench.tasks.nothing', "
         "'[1]', '{}', 'default', 'default', 0, 'succeeded', 1, 3, 1, '', 'null', 'Nothing', '', 'en', "
-        f"'', '', '', '', {'0' if lite else 'false'}, {', '.join(['CURRENT_TIMESTAMP'] * 4)} FROM n"
+        f"'', '', '', '', {'0' if is_sqlite else 'false'}, {', '.join(['CURRENT_TIMESTAMP'] * 4)} FROM n"
     )
     execute(
         "INSERT INTO notifications_notification (id, user_id, seq, raised, counted, level, category, title, body, url, "
         f"job, data, key, created_at, read_at) {numbers} SELECT {id}, {user}, 2 * ((n - 1) / {USERS}) + 2, "
-        f"2 * ((n - 1) / {USERS}) + 2, {'0' if lite else 'false'}, 'success', 'job', 'Nothing', 'Done.', '', {id}, "
-        "'{}', 'job', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP FROM n"
+        f"2 * ((n - 1) / {USERS}) + 2, {'0' if is_sqlite else 'false'}, 'success', 'job', 'Nothing', 'Done.', '', "
+        f"{id}, '{{}}', 'job', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP FROM n"
     )
     execute(
         "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
-        f"SELECT user_id, max(seq), 0, 0, 0 FROM notifications_notification WHERE {'1' if lite else 'true'} "
+        f"SELECT user_id, max(seq), 0, 0, 0 FROM notifications_notification WHERE {'1' if is_sqlite else 'true'} "
         "GROUP BY user_id"
     )
     execute("ANALYZE")

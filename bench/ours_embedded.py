@@ -1,4 +1,4 @@
-"""Ours with the worker in the process that asks, as the site's server runs it in development."""
+"""This app with the worker in the process that enqueues, as the site's server runs it in development."""
 
 from __future__ import annotations
 

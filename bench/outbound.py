@@ -1,11 +1,11 @@
-"""Calls to an API on loopback: ours beside bare aiohttp, httpx and niquests, all in one run on one machine.
+"""Compare outbound calls with bare aiohttp, httpx and niquests, with an API on loopback, in one run on one machine.
 
 ``python -m bench.outbound [--rounds 5] [--seconds 2] [--at-once 16,128,512] [--out FOLDER]``
 
-Ours is ``outbound.get`` as everybody calls it: guard, deadline, size cap, retries, circuit and places on. Each client
-runs in a fresh process on asyncio's own event loop, keeps its connections, and reads a body of 34 bytes; they take
-turns in each round, for some seconds of their own CPU time, and a figure is the median of the rounds. Requests are
-counted per second of the clock, and per second of CPU time, which other work on the machine disturbs less.
+This app's client (``ours``) is ``outbound.get`` with its defaults: guard, deadline, size limit, retries, circuits and
+slots. Each client runs in a new process on asyncio's own event loop, keeps its connections, and reads a body of 34
+bytes. They alternate in each round, for some seconds of their own CPU time, and a figure is the median of the rounds.
+Requests are counted per second, and per second of CPU time, which other work on the machine disturbs less.
 Needs ``bench/requirements.txt``.
 """
 
@@ -20,18 +20,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.callers import CALLERS
-from bench.outbound_report import Figures, picture, table
+from bench.outbound_report import Figures, draw_chart, table
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=2.0, help="of CPU time, for each client and round")
-    options.add_argument("--at-once", default="16,128,512")
-    options.add_argument("--out", type=Path, help="a folder for outbound.json, outbound.md and outbound.svg")
-    told = options.parse_args()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of CPU time, for each client and round")
+    parser.add_argument("--at-once", default="16,128,512")
+    parser.add_argument("--out", type=Path, help="a folder for outbound.json, outbound.md and outbound.svg")
+    arguments = parser.parse_args()
     if missing := [name for name in ("httpx", "niquests") if find_spec(name) is None]:
         raise SystemExit(f"{', '.join(missing)}: not installed. pip install -r bench/requirements.txt")
     figures: Figures = defaultdict(list)
@@ -41,27 +41,27 @@ def main() -> None:
         try:
             assert upstream.stdout
             port = upstream.stdout.readline().strip()
-            for _ in range(told.rounds):
-                for at_once in map(int, told.at_once.split(",")):
+            for _ in range(arguments.rounds):
+                for at_once in map(int, arguments.at_once.split(",")):
                     for name in CALLERS:
-                        figures[name, at_once].append(measured(name, at_once, told.seconds, port))
+                        figures[name, at_once].append(measure(name, at_once, arguments.seconds, port))
         finally:
             upstream.kill()
     print(table(figures))
-    if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         everything = [
             {"client": name, "at once": at_once, "rounds": of} for (name, at_once), of in figures.items()
         ]
-        (told.out / "outbound.json").write_text(json.dumps(everything, indent=1))
-        (told.out / "outbound.md").write_text(table(figures))
-        (told.out / "outbound.svg").write_text(picture(figures))
+        (arguments.out / "outbound.json").write_text(json.dumps(everything, indent=1))
+        (arguments.out / "outbound.md").write_text(table(figures))
+        (arguments.out / "outbound.svg").write_text(draw_chart(figures))
 
 
-def measured(name: str, at_once: int, seconds: float, port: str) -> dict[str, float]:
+def measure(name: str, at_once: int, seconds: float, port: str) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.callers", name, str(at_once), str(seconds), port]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    found = json.loads(ran.stdout)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    found = json.loads(completed.stdout)
     figures = {
         key: found["requests"] / found[of] for key, of in (("a second", "seconds"), ("a CPU second", "cpu"))
     }

@@ -1,4 +1,4 @@
-"""The figures of ``bench.outbound`` as a table in Markdown and as a picture."""
+"""The figures of ``bench.outbound`` as a table in Markdown and as a chart."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WIDTH, LEFT, BAR, GAP = 760, 130, 18, 6
 
 
 def table(figures: Figures) -> str:
-    """Return requests a second, a CPU second, and how they compare with bare aiohttp and httpx by CPU."""
+    """Return requests per second and per CPU second, and their ratios to bare aiohttp and httpx."""
     lines = [
-        "| at once | client | requests/s | requests/CPU s (lowest to highest) | of bare aiohttp | times httpx |",
+        "| concurrent calls | client | requests/s | requests/CPU s (min to max) | of bare aiohttp | times httpx |",
         "|---:|---|---:|---:|---:|---:|",
     ]
     for at_once in sizes(figures):
@@ -28,7 +28,7 @@ def table(figures: Figures) -> str:
 
 
 def ratio(figures: Figures, name: str, other: str, at_once: int) -> float:
-    """The median of the rounds' own ratios: in a round both had about the same machine."""
+    """Return the median of the ratios of each round, in which both had about the same load on the machine."""
     pairs = zip(figures[name, at_once], figures[other, at_once], strict=True)
     return statistics.median(one["a CPU second"] / two["a CPU second"] for one, two in pairs)
 
@@ -45,14 +45,14 @@ def sizes(figures: Figures) -> list[int]:
     return list(dict.fromkeys(at_once for _, at_once in figures))
 
 
-def picture(figures: Figures) -> str:
-    """Draw one group of bars for each number of calls at once, all on one scale."""
+def draw_chart(figures: Figures) -> str:
+    """Draw a group of bars for each number of concurrent calls, all with one scale."""
     most = max(median(figures, name, at_once, "a CPU second") for name, at_once in figures)
     parts, y = [], 0
     for at_once in sizes(figures):
         y += 30
         parts.append(
-            f'<text class="head" x="0" y="{y}">{at_once} calls at once: requests per CPU second</text>'
+            f'<text class="head" x="0" y="{y}">{at_once} concurrent calls: requests per CPU second</text>'
         )
         y += 12
         for name in names(figures):

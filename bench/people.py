@@ -1,4 +1,4 @@
-"""Users who are signed in."""
+"""Signed-in users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 def signed_in(count: int) -> list[tuple[int, str]]:
-    """Make so many users with a session each, and return their keys and the sessions' keys."""
+    """Create users with a session each; return their keys and the keys of the sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
     from django.contrib.sessions.backends.db import SessionStore
     from django.db import connections

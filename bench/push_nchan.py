@@ -1,10 +1,10 @@
-"""What a push costs beside Nchan, a publisher written in C for nginx, by turns on one machine.
+"""Compare the cost of a push with Nchan, a publisher written in C for nginx, alternating on one machine.
 
 ``python -m bench.push_nchan [--rounds 3] [--sockets 1000,5000] [--servers uvicorn,daphne]``
 
 One user has all sockets and each message goes to all of them, as in the ``crowd`` of ``bench.push``. CPU is that of the
-server process for each delivered message. Nchan has no database, no users and no replay by position: it is what a push
-costs at least. It needs nginx with the module (Debian: libnginx-mod-nchan).
+server process for each delivered message. Nchan has no database, no users and no replay by position: it is a lower
+bound for the cost of a push. It needs nginx with the module (Debian: libnginx-mod-nchan).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any
 
 from bench.clients import Clients
 from bench.latency import free_port
-from bench.push import apart, machine
+from bench.push import machine, run_in_process
 from bench.push_round import DELIVERIES, Measure, one_round
 from bench.serving import Server
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-#: As many bytes as the frame of a notification.
+#: As long as the frame of a notification.
 FILLER = "x" * 420
 CONFIG = """
 load_module {module};
@@ -86,8 +86,8 @@ class Nchan(Server):
         if not path.startswith("tell/"):
             return super().get(path, within)
         item = {"title": str(time.time()), "body": "12,400 rows", "url": "/exports/7/", "filler": FILLER}
-        with urllib.request.urlopen(url, json.dumps(item).encode(), within) as answer:
-            return answer.read()
+        with urllib.request.urlopen(url, json.dumps(item).encode(), within) as response:
+            return response.read()
 
 
 def nchan_round(crowd: int) -> dict[str, float]:
@@ -104,27 +104,27 @@ def nchan_round(crowd: int) -> dict[str, float]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--sockets", default="1000,5000")
-    options.add_argument("--servers", default="uvicorn,daphne")
-    chosen = options.parse_args()
-    crowds = [int(size) for size in chosen.sockets.split(",")]
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sockets", default="1000,5000")
+    parser.add_argument("--servers", default="uvicorn,daphne")
+    arguments = parser.parse_args()
+    crowds = [int(size) for size in arguments.sockets.split(",")]
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     found: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
-    for number in range(chosen.rounds):
+    for number in range(arguments.rounds):
         for crowd in crowds:
-            for server in [*chosen.servers.split(","), "nchan"]:
+            for server in [*arguments.servers.split(","), "nchan"]:
                 if server == "nchan":
-                    figures = apart(nchan_round, crowd)
+                    figures = run_in_process(nchan_round, crowd)
                 else:
-                    figures = apart(one_round, server, "", "ours", crowd)[1][f"crowd {crowd}"]
+                    figures = run_in_process(one_round, server, "", "ours", crowd)[1][f"crowd {crowd}"]
                 found[crowd, server].append(figures)
                 print(f"round {number + 1}: {crowd} {server} {figures['CPU us']:.1f} us", file=sys.stderr)
-    print(machine(), f"Medians (worst) of {chosen.rounds}, about {DELIVERIES} deliveries each.", sep="\n")
+    print(machine(), f"Medians (worst) of {arguments.rounds}, about {DELIVERIES} deliveries each.", sep="\n")
     print("\n| sockets | server | CPU us | times Nchan | p50 ms | p99 ms |\n|---|---|---|---|---|---|")
     for (crowd, server), rounds in found.items():
         least = statistics.median(one["CPU us"] for one in found[crowd, "nchan"])

@@ -1,4 +1,4 @@
-"""The figures of ``bench.push`` as a table and as a picture."""
+"""The figures of ``bench.push`` as a table and as a chart."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ COLUMNS = (
     "queries each",
     "session and user",
 )
-#: What is compared: how many times ours stock's CPU is, and how many times as fast ours is.
+#: The ratios in the table: stock's CPU to this app's, and this app's connections to stock's.
 RATIOS = (("CPU us", "stock", "ours"), ("connections/s", "ours", "stock"))
 INK, QUIET, GRID = "#1f2430", "#667085", "#e4e7ec"
-COLOURS = {"ours": "#0f6fde", "stock": "#c2410c"}
+COLORS = {"ours": "#0f6fde", "stock": "#c2410c"}
 DASHES = {"memory": "", "redis": "6 4"}
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 920, 400, 64, 64, 56, 190
 
 
 class Figures:
-    """``add`` what each round found; ``text`` is the table of medians."""
+    """The figures of all rounds; ``text()`` returns the table of medians."""
 
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def plot(figures: Figures) -> str:
     lines = {}
     for server in servers:
         for layer in figures.names("layer"):
-            for way in COLOURS:
+            for way in COLORS:
                 values = [figures.median(server, layer, way, f"crowd {size}", "CPU us") for size in sizes]
                 points = [(size, value) for size, value in zip(sizes, values, strict=True) if value]
                 if points:
@@ -139,15 +139,15 @@ def plot(figures: Figures) -> str:
             path = " ".join(f"{x(at, size):.1f},{y(value):.1f}" for size, value in points)
             dash = f' stroke-dasharray="{DASHES[layer]}"' if DASHES[layer] else ""
             out.append(
-                f'<polyline points="{path}" fill="none" stroke="{COLOURS[way]}" stroke-width="2"{dash}/>'
+                f'<polyline points="{path}" fill="none" stroke="{COLORS[way]}" stroke-width="2"{dash}/>'
             )
             out += [
-                f'<circle cx="{x(at, size):.1f}" cy="{y(value):.1f}" r="3" fill="{COLOURS[way]}"/>'
+                f'<circle cx="{x(at, size):.1f}" cy="{y(value):.1f}" r="3" fill="{COLORS[way]}"/>'
                 for size, value in points
             ]
-            level = max(end, level + 17)  # labels do not overlap
+            level = max(end, level + 17)  # So that labels do not overlap.
             label = f"{way}, {layer}: {points[-1][1]:,.0f}"
-            out.append(_text(x(at, sizes[-1]) + 10, level + 4, label, COLOURS[way]))
+            out.append(_text(x(at, sizes[-1]) + 10, level + 4, label, COLORS[way]))
     return "\n".join([*out, "</svg>\n"])
 
 

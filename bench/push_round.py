@@ -1,4 +1,4 @@
-"""One round of ``bench.push``: a fresh server, and what is done with it."""
+"""One round of ``bench.push``: the measurements with a new server."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from bench.clients import Client, Clients
 from bench.serving import Server
 
 PEOPLE = 1000
-#: Deliveries that a round of a crowd measures, about, and the seconds after which no further message is told: a stock
+#: The approximate deliveries in a round with many sockets, and the time after which no further message is sent: a stock
 #: server takes longer for a single one to 8,000 sockets.
 DELIVERIES = 40_000
-ENOUGH = 20.0
-#: Messages to all people, and seconds of steady telling.
-TO_ALL = 5
-STEADY = 10.0
+MAX_SENDING_SECONDS = 20.0
+#: Messages to all users, and the duration and rate of messages to users in turn.
+MESSAGES_TO_ALL = 5
+STEADY_SECONDS = 10.0
 STEADY_RATE = 100.0
-#: Storms of which the median counts, and messages that are missed before a further one.
+#: Reconnects of all users, whose median counts, and the missed messages before another one.
 STORMS = 3
-MISSED = 5
-#: Seconds between two messages to a crowd.
-PAUSE = 0.02
+MISSED_MESSAGES = 5
+#: Between two messages to many sockets.
+PAUSE_SECONDS = 0.02
 PATHS = {"ours": "/ws/notifications/", "stock": "/ws/stock/", "nchan": "/ws/nchan/"}
 APPLICATIONS = {"ours": "bench.asgi:application", "stock": "bench.stock:application"}
 
 
 def one_round(server: str, redis: str, way: str, crowd: int) -> tuple[dict, dict[str, dict[str, float]]]:
-    """Return how the server was set up, and the figures by name: of a crowd of that many sockets, or (0) of people."""
-    # Only now, in the process of this round.
+    """Return the setup of the server and the figures: of one user with `crowd` sockets, or with 0 of many users."""
+    # Imported in the process of this round.
     from bench.people import signed_in
     from bench.site import fresh
 
@@ -43,13 +43,13 @@ def one_round(server: str, redis: str, way: str, crowd: int) -> tuple[dict, dict
     folder = fresh()
     os.environ["BENCH_LAYER"] = redis
     people = signed_in(1 if crowd else PEOPLE)
-    # Two cores at least: the server has one, everybody else another.
+    # With two cores the server has one, all clients the other.
     clients = Clients(cores[1] if len(cores) > 1 else None)
     try:
         with Server(server, cores[0] if len(cores) > 1 else None, APPLICATIONS[way]) as running:
             measure, setup = Measure(running, clients, way), running.get("setup/")
             found = measure.crowd(crowd, people) if crowd else measure.people(people, alone=not redis)
-            clients.stop()  # before the server: they would complain of its end
+            clients.stop()  # Before the server: clients raise an error when it ends.
             return setup, found
     finally:
         clients.stop()
@@ -57,13 +57,13 @@ def one_round(server: str, redis: str, way: str, crowd: int) -> tuple[dict, dict
 
 
 class Measure:
-    """What is done with one server."""
+    """The measurements with one server."""
 
     def __init__(self, server: Server, clients: Clients, way: str) -> None:
         self.server = server
         self.clients = clients
         self.way = way
-        server.get(f"tell/{way}")  # whatever is imported and made at first use is there now
+        server.get(f"tell/{way}")  # A warm-up of lazy imports.
 
     def crowd(self, size: int, people: list[tuple[int, str]]) -> dict[str, dict[str, float]]:
         held = self.connect(people * size)
@@ -72,31 +72,33 @@ class Measure:
 
     def people(self, people: list[tuple[int, str]], alone: bool) -> dict[str, dict[str, float]]:
         held = self.connect(people)
-        found = {"all": self.tell(len(people), TO_ALL) | {"KB a socket": held}}
-        found["steady"] = self.steady(lambda: self.server.get(f"tell/keep-{self.way}?{STEADY_RATE},{STEADY}"))
+        found = {"all": self.tell(len(people), MESSAGES_TO_ALL) | {"KB a socket": held}}
+        found["steady"] = self.steady(
+            lambda: self.server.get(f"tell/keep-{self.way}?{STEADY_RATE},{STEADY_SECONDS}")
+        )
         if self.way == "ours" and alone:
-            command = [sys.executable, "-m", "bench.telling", str(STEADY_RATE), str(STEADY)]
+            command = [sys.executable, "-m", "bench.telling", str(STEADY_RATE), str(STEADY_SECONDS)]
             found["steady-2"] = self.steady(lambda: subprocess.Popen(command))
         for what, first in (("storm", False), ("first", True)):
             storms = [self.storm(people, first=first) for _ in range(STORMS)]
             found[what] = {name: statistics.median(storm[name] for storm in storms) for name in storms[0]}
         if self.way == "ours":
-            found[f"storm-{MISSED}"] = self.storm(people, missed=MISSED)
+            found[f"storm-{MISSED_MESSAGES}"] = self.storm(people, missed=MISSED_MESSAGES)
         return found
 
     def connect(self, people: list[tuple[int, str]]) -> float:
-        """Connect these, and return KB of memory for each, once everything is quiet."""
+        """Connect users, and return the KB of memory for each once the server is idle."""
         empty = self.server.memory()
         self.clients.open(self.server.port, self.as_clients(people, [("", 0)] * len(people)))
         time.sleep(3)
-        self.server.rest()
+        self.server.wait_until_idle()
         return (self.server.memory() - empty) / len(people)
 
     def tell(self, sockets: int, messages: int) -> dict[str, float]:
-        before, until = self.server.cpu(), time.monotonic() + ENOUGH
+        before, until = self.server.cpu(), time.monotonic() + MAX_SENDING_SECONDS
         times, told = self.tell_once(sockets), 1
-        if time.monotonic() < until:  # that one has warmed up, and does not count
-            before, until = self.server.cpu(), time.monotonic() + ENOUGH
+        if time.monotonic() < until:  # The first message was a warm-up and does not count.
+            before, until = self.server.cpu(), time.monotonic() + MAX_SENDING_SECONDS
             times, told = array("d"), 0
         while told < messages and time.monotonic() < until:
             times += self.tell_once(sockets)
@@ -106,16 +108,16 @@ class Measure:
     def tell_once(self, sockets: int) -> array:
         self.server.get(f"tell/{self.way}")
         times = self.clients.arrived(sockets, within=120)
-        time.sleep(PAUSE)
+        time.sleep(PAUSE_SECONDS)
         return times
 
     def steady(self, start) -> dict[str, float]:
         before = self.server.cpu()
         started = start()
-        times = self.clients.arrived(int(STEADY_RATE * STEADY), within=STEADY + 20)
+        times = self.clients.arrived(int(STEADY_RATE * STEADY_SECONDS), within=STEADY_SECONDS + 20)
         if isinstance(started, subprocess.Popen):
             started.wait()
-        return summary(self.server.cpu() - before, times, int(STEADY_RATE * STEADY))
+        return summary(self.server.cpu() - before, times, int(STEADY_RATE * STEADY_SECONDS))
 
     def storm(self, people: list[tuple[int, str]], missed: int = 0, first: bool = False) -> dict[str, float]:
         positions = [("", 0)] * len(people) if first else self.clients.positions()
@@ -124,11 +126,11 @@ class Measure:
         for _ in range(missed):
             self.server.get(f"tell/{self.way}")
         time.sleep(1)
-        self.server.rest()
+        self.server.wait_until_idle()
         asked, before = self.server.get("setup/")["queries"], self.server.cpu()
         seconds = self.clients.open(self.server.port, again)
         spent = self.server.cpu() - before
-        time.sleep(4)  # ours reads the sessions of who has joined once more, 2 s later
+        time.sleep(4)  # This app reads the sessions of new connections once more 2 s later.
         now = self.server.get("setup/")["queries"]
         queries = {name: now[name] - asked.get(name, 0) for name in now}
         return {

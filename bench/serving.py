@@ -1,4 +1,4 @@
-"""A server under measurement: started fresh, pinned to a core, asked what it runs on, what it spent and holds."""
+"""A server that is measured: newly started, pinned to a core, with its CPU time and memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from bench.latency import free_port
 
-#: With room for all who knock at once: Daphne lets 50 wait else, and the kernel repeats the others' a second later. And
-#: with time for handshakes: Daphne gives them 5 s, which is too little for thousands of stock sockets.
+#: With a large backlog: Daphne's default is 50, and the kernel repeats others a second later. And with a long
+#: timeout for handshakes: Daphne's 5 s are too short for thousands of stock sockets.
 DAPHNE = ["-v", "0", "-e", "tcp:{port}:interface=127.0.0.1:backlog=2048", "--websocket_connect_timeout", "60"]
 SERVERS = {
     "daphne": ["-m", "daphne", *DAPHNE, "{application}"],
@@ -26,7 +26,7 @@ SERVERS = {
 
 
 class Server:
-    """``with Server("daphne", core=0) as server``: what it inherits from the environment is how it is set up."""
+    """``with Server("daphne", core=0) as server``. The environment configures it."""
 
     def __init__(self, name: str, core: int | None, application: str = "bench.asgi:application") -> None:
         self.port = free_port()
@@ -52,21 +52,21 @@ class Server:
         self._errors.close()
 
     def get(self, path: str, within: float = 120.0) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=within) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=within) as response:
+            return json.load(response)
 
     def cpu(self) -> float:
-        """Seconds that the process has computed (user and system), all threads, to the nanosecond."""
+        """Return the CPU seconds of the process (user and system, all threads), to the nanosecond."""
         # The clock of another process, as clock_getcpuclockid(3) names it.
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def memory(self) -> float:
-        """Resident memory of the process, KB."""
+        """Return the resident memory of the process in KB."""
         with open(f"/proc/{self._process.pid}/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
-    def rest(self, within: float = 30.0) -> None:
-        """Wait until it computes less than a tenth of the time."""
+    def wait_until_idle(self, within: float = 30.0) -> None:
+        """Wait until the process uses less than a tenth of a core."""
         until = time.monotonic() + within
         busy = 1.0
         while busy > 0.1 and time.monotonic() < until:
@@ -83,17 +83,17 @@ class Server:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
         self._errors.seek(0)
-        raise SystemExit(f"The server does not answer.\n{self._errors.read().decode()[-2000:]}")
+        raise SystemExit(f"The server does not respond.\n{self._errors.read().decode()[-2000:]}")
 
 
 class Redis:
-    """A Redis that keeps nothing, for the layers that need one."""
+    """A Redis server without persistence."""
 
     def __init__(self) -> None:
         port = free_port()
         program = shutil.which("redis-server")
         if program is None:
-            raise SystemExit("There is no redis-server; leave the layer out: --layers memory")
+            raise SystemExit("redis-server is not installed. Skip the layer: --layers memory")
         self.url = f"redis://127.0.0.1:{port}/0"
         self._folder = Path(tempfile.mkdtemp(prefix="bench-redis-"))
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]

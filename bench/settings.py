@@ -1,4 +1,4 @@
-"""The site's settings, with the addresses that measurements ask, any number of sockets, and a layer of their choice."""
+"""The site's settings, with the URLs of the benchmarks, any number of sockets, and a configurable channel layer."""
 
 import os
 
@@ -18,4 +18,4 @@ if os.environ.get("BENCH_LAYER"):
         }
     }
 NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000, "JOBS_PER_MINUTE": 1_000_000}  # noqa: F405
-NOTIFICATIONS["ACTIVE_JOBS_PER_USER"] = 1_000_000  # all jobs may be of one owner
+NOTIFICATIONS["ACTIVE_JOBS_PER_USER"] = 1_000_000  # All jobs may have one owner.

@@ -1,4 +1,4 @@
-"""A fresh site in a temporary folder, on SQLite with the options that ``make run`` uses."""
+"""A new site in a temporary folder, on SQLite with the options of ``make run``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def fresh() -> Path:
-    """Set Django up on an empty migrated database and return its folder. Child processes find the same one."""
+    """Set up Django with an empty migrated database and return its folder. Child processes use the same database."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     os.environ.update(
         DJANGO_SETTINGS_MODULE="bench.settings",

@@ -1,11 +1,11 @@
-"""What Channels' own documentation shows: a consumer that joins its user's group and sends what comes, in the
-stack of an ``asgi.py``. A server of its own, without anything that ours does to one."""
+"""The consumer of Channels' documentation, which joins its user's group and sends what it receives, in the stack of its
+``asgi.py``. It runs in its own server, which does not run this app."""
 
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402  (the apps are ready now)
+from channels.auth import AuthMiddlewareStack  # noqa: E402  (after Django is set up)
 from channels.generic.websocket import AsyncJsonWebsocketConsumer  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402

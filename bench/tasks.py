@@ -1,8 +1,8 @@
-"""Tasks that do nothing, to measure what is around them. With Django's own ``@task``: any backend runs them."""
+"""Tasks that do nothing, to measure the queues. They use Django's own ``@task``, so that any backend runs them."""
 
 import asyncio
 
-from bench.pickups import say
+from bench.pickups import report_start
 from notifications.api import task
 
 
@@ -13,22 +13,22 @@ async def nothing(number: int) -> None:
 
 @task
 def nothing_sync(number: int) -> None:
-    """Return at once: for workers that run one job at a time, which an event loop for each would slow down."""
+    """Return at once. For workers that run one job at a time, and would need an event loop for each."""
 
 
 @task
 async def second(number: int) -> None:
-    """Wait for somebody else, as a call of an upstream does."""
+    """Wait, like a call of an upstream."""
     await asyncio.sleep(1)
 
 
 @task
 async def here(port: int) -> None:
-    """Say to ``port`` when this began."""
-    say(port)
+    """Report the start to ``port``."""
+    report_start(port)
 
 
 @task
 def here_sync(port: int) -> None:
     """The same, for workers that run one job at a time."""
-    say(port)
+    report_start(port)

@@ -1,6 +1,6 @@
-"""Telling users something, ours and stock, inside the server or from another process; and how the server is set up.
+"""Send messages to users, with this app or with stock, in the server or from another process; describe the server.
 
-``python -m bench.telling RATE SECONDS`` tells everybody in turn, so many notifications a second in all.
+``python -m bench.telling RATE SECONDS`` notifies all users in turn, RATE notifications a second in all.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _tasks: set[asyncio.Task] = set()
 
 
 def measured(application: Any) -> Any:
-    """Return an ASGI application with the paths under ``/tell/`` before it. From now on queries are counted, and what
-    is loaded is out of the garbage collector's way, as the site has it."""
+    """Return an ASGI application that also handles ``/tell/``; start to count queries, and freeze loaded objects
+    for the garbage collector, as the site does."""
 
     async def with_telling(scope, receive, send):
         if scope["type"] != "http" or not scope["path"].startswith("/tell/"):
             return await application(scope, receive, send)
-        # Past Django: what a request of the measurement itself costs is no cost of the push.
+        # Without Django, because the request of the benchmark is not a cost of the push.
         numbers = scope["query_string"].decode().split(",")
         await tell(scope["path"].removeprefix("/tell/"), *map(float, filter(None, numbers)))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -44,37 +44,37 @@ def measured(application: Any) -> Any:
 
 
 async def tell(path: str, rate: float = 0.0, seconds: float = 0.0) -> None:
-    """Do what a path under ``/tell/`` says: ``ours`` and ``stock`` tell everybody at once, ``keep-…`` all in turn,
-    so many a second in all, so many seconds long."""
+    """Handle a path under ``/tell/``: ``ours`` and ``stock`` send to all users at once, ``keep-…`` to all in turn, at a
+    rate for some seconds."""
     if path == "ours":
-        await asyncio.to_thread(tell_everybody)
+        await asyncio.to_thread(notify_all)
     elif path == "stock":
-        await _send(await asyncio.to_thread(_everybody), str(time.time()))
+        await _send(await asyncio.to_thread(_all_users), str(time.time()))
     elif path == "keep-ours":
-        threading.Thread(target=keep_telling, args=(rate, seconds), daemon=True).start()
+        threading.Thread(target=notify_in_turn, args=(rate, seconds), daemon=True).start()
     elif path == "keep-stock":
-        task = asyncio.create_task(_keep_sending(rate, seconds))
+        task = asyncio.create_task(_send_in_turn(rate, seconds))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
 
 
-def tell_everybody() -> None:
-    """One notification to everybody; its title is the time before it was written."""
+def notify_all() -> None:
+    """Notify all users; the title is the time before the row is written."""
     from notifications.api import notify
 
-    notify(_everybody(), str(time.time()), body="12,400 rows", url="/exports/7/")
+    notify(_all_users(), str(time.time()), body="12,400 rows", url="/exports/7/")
 
 
-def keep_telling(rate: float, seconds: float) -> None:
+def notify_in_turn(rate: float, seconds: float) -> None:
     from notifications.api import notify
 
-    for user, wait in _paced(_everybody(), rate, seconds):
+    for user, wait in _schedule(_all_users(), rate, seconds):
         time.sleep(wait)
         notify(user, str(time.time()), body="12,400 rows", url="/exports/7/")
 
 
 async def setup(request: HttpRequest) -> JsonResponse:
-    """What runs here: server, loop, parsers, layer, garbage collection; and how often each table was queried."""
+    """Return the setup of the server: loop, parsers, layer, garbage collection; and the queries of each table."""
     from channels.layers import get_channel_layer
 
     loop = type(asyncio.get_running_loop())
@@ -95,7 +95,7 @@ async def setup(request: HttpRequest) -> JsonResponse:
 
 
 def count_queries() -> None:
-    """Count each statement that Django runs in this process from now on, on every connection, by verb and table."""
+    """Count the statements of this process from now on, on every connection, by verb and table."""
     from django.db.backends.signals import connection_created
 
     def count(execute, sql: str, params: Any, many: bool, context: dict) -> Any:
@@ -104,21 +104,21 @@ def count_queries() -> None:
         queries[f"{words[0]} {table}"] += 1
         return execute(sql, params, many, context)
 
-    def connected(connection, **kwargs) -> None:
+    def add_wrapper(connection, **kwargs) -> None:
         if count not in connection.execute_wrappers:
             connection.execute_wrappers.append(count)
 
-    connection_created.connect(connected, weak=False)
+    connection_created.connect(add_wrapper, weak=False)
 
 
-async def _keep_sending(rate: float, seconds: float) -> None:
-    for user, wait in _paced(await asyncio.to_thread(_everybody), rate, seconds):
+async def _send_in_turn(rate: float, seconds: float) -> None:
+    for user, wait in _schedule(await asyncio.to_thread(_all_users), rate, seconds):
         await asyncio.sleep(wait)
         await _send([user], str(time.time()))
 
 
-def _paced(users: list[int], rate: float, seconds: float) -> Iterator[tuple[int, float]]:
-    """Users in turn, and how long to wait before each is told."""
+def _schedule(users: list[int], rate: float, seconds: float) -> Iterator[tuple[int, float]]:
+    """Yield users in turn, with the seconds to wait before each."""
     start = time.monotonic()
     for number, user in enumerate(cycle(users)):
         due = start + number / rate
@@ -135,7 +135,7 @@ async def _send(users: list[int], at: str) -> None:
         await get_channel_layer().group_send(f"user-{user}", {"type": "note", "item": item})
 
 
-def _everybody() -> list[int]:
+def _all_users() -> list[int]:
     from django.contrib.auth import get_user_model
 
     return list(get_user_model().objects.order_by("pk").values_list("pk", flat=True))
@@ -145,4 +145,4 @@ if __name__ == "__main__":
     import django
 
     django.setup()
-    keep_telling(float(sys.argv[1]), float(sys.argv[2]))
+    notify_in_turn(float(sys.argv[1]), float(sys.argv[2]))

@@ -1,11 +1,11 @@
-"""An upstream for ``bench.outbound`` that costs little: it answers each request with the same small JSON."""
+"""A fast upstream for ``bench.outbound``, which sends the same small JSON for each request."""
 
 from __future__ import annotations
 
 import asyncio
 
 BODY = b'{"price": 12.5, "currency": "EUR"}'
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
     len(BODY),
     BODY,
 )
@@ -14,11 +14,11 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.rest = b""
+        self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
-        *requests, self.rest = (self.rest + data).split(b"\r\n\r\n")
-        self.transport.write(ANSWER * len(requests))  # type: ignore[attr-defined]
+        *requests, self.buffer = (self.buffer + data).split(b"\r\n\r\n")
+        self.transport.write(RESPONSE * len(requests))  # type: ignore[attr-defined]
 
 
 async def serve() -> None:

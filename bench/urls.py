@@ -1,4 +1,4 @@
-"""The site, what measurements ask, and a view that says how the server is set up."""
+"""The URLs of the site and of the benchmarks."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""What is asked of the measured site: a job that does nothing, and beside it a row as any Django view saves it."""
+"""The views that benchmarks call: they enqueue an empty job, or save one row like a plain Django view."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ async def aask_accepted(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def row(request: HttpRequest) -> JsonResponse:
-    return said(Report.objects.create(**columns(request.user)))
+    return make_response(Report.objects.create(**make_fields(request.user)))
 
 
 @csrf_exempt
 async def arow(request: HttpRequest) -> JsonResponse:
-    return said(await Report.objects.acreate(**columns(await request.auser())))
+    return make_response(await Report.objects.acreate(**make_fields(await request.auser())))
 
 
-def columns(user: Any) -> dict[str, Any]:
+def make_fields(user: Any) -> dict[str, Any]:
     return {"owner": user, "title": "A report", "urls": [], "size": 0}
 
 
-def said(report: Report) -> JsonResponse:
+def make_response(report: Report) -> JsonResponse:
     return JsonResponse(
         {"id": report.pk, "title": report.title, "url": report.get_absolute_url()}, status=201
     )

@@ -1,6 +1,6 @@
-"""A neighbour that writes a small transaction every 5 ms; prints its waits (ms).
+"""Write a small transaction every 5 ms, and print the durations in ms.
 
-From the first line of its input until the second.
+It starts at the first line of standard input and stops at the second.
 """
 
 import json
@@ -19,10 +19,10 @@ def main() -> None:
     me = users.objects.earliest("pk").pk
     users.objects.filter(pk=me).update(last_name="ready")
     sys.stdin.readline()
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
     waits = []
-    while not ended.wait(0.005):
+    while not stopped.wait(0.005):
         start = time.perf_counter()
         users.objects.filter(pk=me).update(last_name=str(len(waits) % 1000))
         waits.append((time.perf_counter() - start) * 1000)

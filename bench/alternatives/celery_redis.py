@@ -6,7 +6,7 @@ import os
 
 from celery import Celery, group
 
-from bench.pickups import say
+from bench.pickups import report_start
 
 REDIS = os.environ["REDIS_URL"]
 
@@ -20,7 +20,7 @@ def nothing(number: int) -> None:
 
 @app.task
 def here(port: int) -> None:
-    say(port)
+    report_start(port)
 
 
 def prepare() -> None:

@@ -8,7 +8,7 @@ import os
 import psycopg
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
-from bench.pickups import say
+from bench.pickups import report_start
 
 DATABASE = os.environ["DATABASE_URL"]
 
@@ -27,7 +27,7 @@ async def second(number: int) -> None:
 
 @app.task
 async def here(port: int) -> None:
-    say(port)
+    report_start(port)
 
 
 def prepare() -> None:
