@@ -11,9 +11,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.diagnosis import database, processes
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
+from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount

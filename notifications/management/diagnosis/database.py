@@ -12,8 +12,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.transactions import begins_with_lock, connection, database
-from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.jobs.transitions.guards import database_now
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Job, Notification
 from notifications.streams import recount
 

@@ -16,7 +16,6 @@ from notifications import times
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
-from notifications.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, unserved_jobs
@@ -24,6 +23,7 @@ from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Job, Worker
 from notifications.realtime import doorbell
 from notifications.realtime.auth import origin

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.diagnosis import database, processes
-from notifications.diagnosis.finding import ERROR, Finding
+from notifications.management.diagnosis import database, processes
+from notifications.management.diagnosis.finding import ERROR, Finding
 
 
 def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Finding]:
