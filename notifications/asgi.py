@@ -12,8 +12,9 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications import request_limits, traces
+from notifications import request_limits
 from notifications.http import server_task
+from notifications.jobs import traces
 from notifications.realtime.servers import daphne as daphne_server
 from notifications.realtime.servers import daphne_writer, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server

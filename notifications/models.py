@@ -109,25 +109,14 @@ class Notification(models.Model):
                 name="notifications_n_archived",
             ),
             # Each notification is in one of these partitions: see streams/listing.py.
-            models.Index(
-                fields=["user", "raised"],
-                condition=Q(read_at__isnull=True, archived_at__isnull=True),
-                name="notifications_n_inbox_unread",
-            ),
-            models.Index(
-                fields=["user", "raised"],
-                condition=Q(read_at__isnull=False, archived_at__isnull=True),
-                name="notifications_n_inbox_read",
-            ),
-            models.Index(
-                fields=["user", "raised"],
-                condition=Q(read_at__isnull=True, archived_at__isnull=False),
-                name="notifications_n_arch_unread",
-            ),
-            models.Index(
-                fields=["user", "raised"],
-                condition=Q(read_at__isnull=False, archived_at__isnull=False),
-                name="notifications_n_arch_read",
+            *(
+                models.Index(
+                    fields=["user", "raised"],
+                    condition=Q(read_at__isnull=is_unread, archived_at__isnull=in_inbox),
+                    name=f"notifications_n_{'inbox' if in_inbox else 'arch'}_{'unread' if is_unread else 'read'}",
+                )
+                for in_inbox in (True, False)
+                for is_unread in (True, False)
             ),
         ]
 
@@ -183,7 +172,7 @@ class Job(models.Model):
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")
-    trace = models.CharField(max_length=800, blank=True, default="")  # see traces.serialize
+    trace = models.CharField(max_length=800, blank=True, default="")  # see jobs/traces.py
     idempotency_key = models.CharField(max_length=200, blank=True, default="")
     idempotency_hash = models.CharField(max_length=64, blank=True, default="")
     idempotency_expires_at = MomentField(null=True, blank=True)

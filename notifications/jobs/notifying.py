@@ -33,7 +33,7 @@ SILENT_HOST_CODE = {RECORDING, "receiver of notification_recorded", HOOK}
 MAX_LOSSES = 2
 
 
-class TransactionLost(TransactionManagementError):
+class RecordingTransactionLost(TransactionManagementError):
     """A receiver has ended or broken the transaction that it was called in."""
 
 
@@ -41,15 +41,15 @@ def notify(users: Any, title: Any, **fields: Any) -> list[UUID]:
     """Create notifications and send their signals. See ``notifications.api.notify``."""
     has_receivers = notification_recording.receivers or notification_recorded.receivers
     sends = has_receivers and host_code.current.get() not in SILENT_HOST_CODE
-    return inbox.create_notifications(users, title, signals=SignalSender() if sends else None, **fields)
+    return inbox.create_notifications(users, title, signals=NotifySignals() if sends else None, **fields)
 
 
-class SignalSender:
-    """Sends the signals of one call of ``notify()``: see ``inbox.SignalSender``.
+class NotifySignals:
+    """Sends the signals of one call of ``notify()``: see ``inbox.CreationSignals``.
 
     A receiver that raises undoes what receivers wrote for its notification, nothing else. A transaction of the app's
     own that a receiver loses is begun again, without the receivers at last. One of the caller's cannot be: then
-    ``TransactionLost`` is raised, because Django would end the caller's block without an error and nothing stored.
+    ``RecordingTransactionLost`` is raised, because Django would leave the caller's block without an error.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class SignalSender:
         while True:
             try:
                 return write()
-            except TransactionLost:
+            except RecordingTransactionLost:
                 self._losses += 1
                 connection().close()
 
@@ -118,9 +118,9 @@ def _call(
     return True
 
 
-def _lost(name: str) -> TransactionLost:
+def _lost(name: str) -> RecordingTransactionLost:
     logger.error("Host code lost the transaction: %s %s", RECORDING, name)
-    return TransactionLost(
+    return RecordingTransactionLost(
         f"{name} has ended or broken the transaction in which notification_recording was sent. "
         "A receiver must neither close the connection nor roll back."
     )

@@ -45,7 +45,7 @@ VERBS = {
 }
 
 
-class SignalSender(Protocol):
+class CreationSignals(Protocol):
     """Sends the signals of notifications that are created; the receivers are the host's."""
 
     def record(self, write: Callable[[], T]) -> T:
@@ -59,7 +59,7 @@ class SignalSender(Protocol):
 
 
 def create_notifications(
-    users: Any, title: Any, *, signals: SignalSender | None = None, **fields: Any
+    users: Any, title: Any, *, signals: CreationSignals | None = None, **fields: Any
 ) -> list[uuid.UUID]:
     """Insert one notification for each user, and have them numbered. See ``notifications.api.notify``.
 
@@ -137,13 +137,13 @@ def _user_key(user: Any) -> Any:
         raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 
 
-def _insert(rows: list[Notification], signals: SignalSender | None) -> None:
+def _insert(rows: list[Notification], signals: CreationSignals | None) -> None:
     Notification.objects.using(connection().alias).bulk_create(rows, batch_size=MAX_ROWS_PER_TRANSACTION)
     if signals:
         signals.send_recording(rows)
 
 
-def _create_chunk(rows: list[Notification], signals: SignalSender | None, more_follows: bool) -> None:
+def _create_chunk(rows: list[Notification], signals: CreationSignals | None, more_follows: bool) -> None:
     users = {row.user_id for row in rows}
 
     def insert() -> bool:

@@ -9,8 +9,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from notifications import outbound, traces
+from notifications import outbound
 from notifications.asgi import Application
+from notifications.jobs import traces
 from notifications.outbound import telemetry
 
 from .upstream import Upstream

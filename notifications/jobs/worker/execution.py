@@ -16,10 +16,9 @@ from uuid import UUID
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.utils import translation
 
-from notifications import traces
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import results
+from notifications.jobs import results, traces
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import set_running_job
 from notifications.jobs.policies import policy_of
