@@ -149,7 +149,7 @@ class TestAccepted:
         response = accepted(request, tasks.noop.using(url=url).enqueue)
         assert (response.status_code, response["Location"]) == (303, location.format(Job.objects.get().id))
 
-    def test_what_ask_does_is_one_transaction(self, demo, request_of):
+    def test_the_function_runs_in_one_transaction(self, demo, request_of):
         """Neither the project's row nor the job is there without the other."""
 
         def ask():
@@ -162,8 +162,8 @@ class TestAccepted:
         assert not Job.objects.exists()
         assert get_user_model().objects.count() == 1
 
-    def test_what_ask_must_return(self, demo, request_of):
-        with pytest.raises(TypeError, match=r"ask returned 5. It must return what enqueue\(\) returned"):
+    def test_the_function_must_return_a_result(self, demo, request_of):
+        with pytest.raises(TypeError, match=r"accepted\(\) returned 5. It must return what enqueue\(\) returned"):
             accepted(request_of(demo), lambda: 5)
 
     def test_too_many_jobs(self, demo, request_of, settings):

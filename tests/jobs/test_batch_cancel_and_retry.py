@@ -1,0 +1,182 @@
+"""Cancel and retry batches, and single jobs of batches."""
+
+import json
+import uuid
+
+import pytest
+
+from notifications.api import batch, join
+from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
+from notifications.jobs.transitions import (
+    batch_completion,
+    manual,
+    queueing,
+)
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.jobs import batch_tasks, tasks
+from tests.jobs.batch_rows import claim_all, end, jobs_of, row
+from tests.jobs.conftest import notifications_of, until_done
+from tests.support.waiting import wait_until
+
+ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+
+
+def test_to_cancel_a_batch_is_to_cancel_its_jobs(start_worker, gate, demo):
+    """Queued ones at once, running ones when they let themselves be ended; then the batch is cancelled too."""
+    start_worker(concurrency=2)
+    with batch(owner=demo) as b:
+        results = [tasks.hold.enqueue(number) for number in range(5)]
+    wait_until(lambda: len(tasks.held) == 2, what="two to run")
+    assert manual.cancel([b.id], by=demo.pk) == {b.id: "asked"}
+    with pytest.raises(JobCancelled):
+        join(b, timeout=20)
+    assert {job.state for job in until_done(*results)} == {"cancelled"}
+    assert sorted(tasks.seen) == ["cancelled 0", "cancelled 1"]
+    assert notifications_of(demo) == []
+
+
+def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
+    """Its owner is told if it was somebody else."""
+    with batch(owner=demo, title="Mine") as b:
+        for _ in range(3):
+            tasks.noop.enqueue()
+    manual.cancel([b.id], by=None)
+    assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
+    assert [(note.title, note.level) for note in notifications_of(demo)] == [("Mine", "warning")]
+
+
+def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
+    """It was asked to end, its worker stopped, and its queue is paused: nobody claims it."""
+    with batch(owner=demo) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    manual.cancel([b.id], by=demo.pk)
+    queueing.release([job])
+    assert Job.objects.get(id=job.id).state == "queued"
+    manual.resume_batch_cancellations()
+    assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
+
+
+def test_what_was_done_before_stays_done(demo, transactional_db):
+    """All had succeeded when it was cancelled: a result that is stored first wins."""
+    with batch(owner=demo) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    manual.cancel([b.id], by=demo.pk)
+    end(job)
+    assert row(b).state == "succeeded"
+
+
+def test_jobs_that_are_cancelled_alone(demo, transactional_db):
+    """The batch was not: it has failed, and says how many were."""
+    with batch(owner=demo) as b:
+        first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
+    manual.cancel([uuid.UUID(first.id)])
+    run_jobs()
+    assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 was cancelled."
+    with batch(owner=demo) as b:
+        last = tasks.noop.enqueue()
+    manual.cancel([uuid.UUID(last.id)])
+    assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
+
+
+def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeypatch):
+    """Killed after the batch was marked and before its jobs were cancelled."""
+    with batch(owner=demo) as b:
+        with batch():
+            tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    monkeypatch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
+    manual.cancel([b.id], by=demo.pk)
+    monkeypatch.undo()
+    assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
+    manual.resume_batch_cancellations()
+    assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
+    assert notifications_of(demo) == []
+
+
+def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
+    """Its jobs that succeeded stay as they are; the newer word replaces the older one."""
+    with batch(owner=demo) as b:
+        well, again = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
+    with pytest.raises(JobFailed):
+        join(b, timeout=20)
+    before = row(b)
+    assert manual.retry([b.id]) == [b.id]
+    assert join(b, timeout=20) == {**ALL, "succeeded": 2}
+    job = row(b)
+    assert (job.attempt, job.max_attempts, job.error) == (2, 2, None)
+    assert (job.fence, job.version > before.version, job.seq > before.seq) == (1, True, True)
+    assert Job.objects.get(id=well.id).attempt == 1
+    assert Job.objects.get(id=again.id).attempt == 2
+    first, second = notifications_of(demo)
+    assert (first.level, first.archived_at is None) == ("error", False)
+    assert (second.level, second.archived_at is None) == ("success", True)
+
+
+def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
+    with batch(owner=demo) as outer:
+        with batch() as inner:
+            failing = tasks.fail.enqueue()
+        tasks.noop.enqueue()
+    run_jobs()
+    assert row(outer).state == row(inner).state == "failed"
+    Job.objects.filter(id=failing.id).update(task_path=tasks.noop.module_path, args="[]")
+    assert manual.retry([outer.id]) == [outer.id]
+    assert (row(outer).state, row(inner).state, row(outer).progress_current) == ("running", "running", 1)
+    run_jobs()
+    assert row(outer).state == row(inner).state == "succeeded"
+    assert manual.retry([outer.id]) == []
+
+
+def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_db):
+    """Their owner is told anew: what they were told before holds no longer."""
+    with batch(owner=demo, title="Outer") as outer:
+        with batch(title="Inner") as inner:
+            failing = tasks.fail.enqueue()
+            tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("failed", "failed")
+    Job.objects.filter(id=failing.id).update(task_path="tests.jobs.tasks.noop")
+    assert manual.retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
+    assert (row(inner).state, row(outer).state) == ("running", "running")
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
+    assert [(note.level, bool(note.archived_at)) for note in notifications_of(demo)] == [
+        ("error", True),
+        ("success", False),
+    ]
+
+
+def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
+    """Where its owner may have no more active jobs, nothing of it is queued."""
+    with batch(owner=demo) as b:
+        tasks.fail.enqueue()
+    run_jobs()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
+    tasks.noop.using(owner=demo).enqueue()
+    with pytest.raises(TooManyJobs):
+        manual.retry([b.id])
+    assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
+
+
+def test_a_job_tried_again_while_its_batch_is_settled(demo, transactional_db, monkeypatch):
+    """Between the look for active ones and the count: a batch that succeeded without it would be final."""
+    with batch(owner=demo) as b:
+        tasks.noop.enqueue(), tasks.noop.enqueue()
+    first, last = claim_all()
+    end(first, well=False)
+    forget = batch_completion._forget
+
+    def retried_first(id):
+        forget(id)
+        manual.retry([first.id])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_completion, "_forget", retried_first)
+        end(last)
+    assert row(b).state == "running"
+    run_jobs()
+    assert json.loads(row(b).result) == {**ALL, "succeeded": 2}

@@ -1,0 +1,196 @@
+"""What a batch reports: the notification at its end, and its progress."""
+
+import json
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from notifications.api import batch
+from notifications.jobs.transitions import (
+    batch_completion,
+    finishing,
+    outcomes,
+)
+from notifications.models import Job, Notification
+from notifications.signals import rung
+from notifications.testing import connect, run_jobs
+from tests.jobs import batch_tasks, tasks
+from tests.jobs.batch_rows import claim_all, end, row
+from tests.jobs.conftest import notifications_of
+
+ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+
+
+@pytest.fixture
+def other(db):
+    return get_user_model().objects.create_user("other")
+
+
+@pytest.fixture
+def always_report(monkeypatch):
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fails", [False, True])
+def test_words_of_ones_own(demo, fails):
+    with batch(owner=demo, title="Mine", notify=batch_tasks.words):
+        (tasks.fail if fails else tasks.noop).enqueue()
+    run_jobs()
+    (note,) = notifications_of(demo)
+    assert (note.title, note.body) == (
+        ("Mine: failed", "1 of 1 failed.") if fails else ("Mine: succeeded", str({**ALL, "succeeded": 1}))
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("notify", [False, batch_tasks.silence])
+def test_silence(demo, notify):
+    with batch(owner=demo, notify=notify) as b:
+        tasks.noop.enqueue()
+    run_jobs()
+    assert row(b).state == "succeeded"
+    assert notifications_of(demo) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_words_that_a_later_version_does_not_have(demo, caplog):
+    with batch(owner=demo, title="Old", notify=batch_tasks.words):
+        tasks.noop.enqueue()
+    Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
+    run_jobs()
+    assert [note.title for note in notifications_of(demo)] == ["Old"]
+    assert "Could not import the notify function of batch" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
+def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
+    """Not a function, or in a module that this process cannot import: no other batch waits for that."""
+    (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    for title, words in (("One", path), ("Two", "tests.jobs.batch_tasks.words")):
+        with batch(owner=demo, title=title) as b:
+            pass
+        Job.objects.filter(id=b.id).update(
+            kwargs=json.dumps({"notify": words}), state="running", seq=0, finished_at=None
+        )
+    Notification.objects.all().delete()
+    finishing.finish_remaining_batches()
+    assert {note.title for note in notifications_of(demo)} == {"One", "Two: succeeded"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_words_that_end_the_process(demo, caplog):
+    """The default ones are in their place."""
+    with batch(owner=demo, title="Any", notify=batch_tasks.leave) as b:
+        tasks.noop.enqueue()
+    run_jobs()
+    assert row(b).state == "succeeded"
+    assert [note.title for note in notifications_of(demo)] == ["Any"]
+    assert "Host code failed: notify function of notifications.jobs.batches.batch" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
+    """It is over all the same, and so are the others."""
+    of_batch = outcomes.of_batch
+
+    def fail_for_one(job, *args, **counts):
+        if job.title == "One":
+            raise RuntimeError("no words")
+        return of_batch(job, *args, **counts)
+
+    monkeypatch.setattr(outcomes, "of_batch", fail_for_one)
+    for title in ("One", "Two"):
+        with batch(owner=demo, title=title):
+            tasks.noop.enqueue()
+    run_jobs()
+    assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
+    assert [note.title for note in notifications_of(demo)] == ["Two"]
+    assert "Could not make the outcome of batch" in caplog.text
+
+
+def test_the_progress_of_the_whole(demo, always_report, transactional_db):
+    """Each end moves it, with a ring for the owner; failures are counted in its words."""
+    with batch(owner=demo) as b:
+        for _ in range(4):
+            tasks.noop.enqueue()
+    heard, seen = [], []
+
+    def hear(users, **kwargs):
+        heard.extend(users)
+
+    rung.connect(hear)
+    try:
+        for number, job in enumerate(claim_all()):
+            heard.clear()
+            end(job, well=number != 1)
+            state = row(b)
+            seen.append((state.progress_current, state.progress_message, state.state, heard == [demo.pk]))
+    finally:
+        rung.disconnect(hear)
+    assert seen[:3] == [
+        (1, "", "running", True),
+        (2, "1 failed", "running", True),
+        (3, "1 failed", "running", True),
+    ]
+    assert seen[3][:3] == (4, "", "failed")
+
+
+def test_a_browser_sees_it_move(demo, always_report, transactional_db):
+    """One job in its list, whose progress counts the others, and one notification."""
+    with connect(demo) as client:
+        with batch(owner=demo) as b:
+            for _ in range(3):
+                tasks.noop.enqueue()
+        for number, job in enumerate(claim_all()):
+            item = client.until(
+                lambda client, number=number: next(
+                    (item for item in client.jobs.values() if item["progress"]["current"] == number), None
+                )
+            )
+            assert (item["id"], item["state"], item["progress"]["total"]) == (str(b.id), "running", 3)
+            end(job)
+        assert client.notification("3 jobs")["job"] == str(b.id)
+        assert client.jobs.keys() == {str(b.id)}
+        assert client.unread == 1
+
+
+def test_progress_never_goes_back(demo, always_report, transactional_db, monkeypatch):
+    """Of two who report at a time, the one who counted less comes later."""
+    with batch(owner=demo) as b:
+        for _ in range(3):
+            tasks.noop.enqueue()
+    first, second, _ = claim_all()
+    counts, early = batch_completion._count_states, []
+
+    def count_too_early(id):
+        found = counts(id)
+        if not early:
+            early.append(found)
+            end(second)
+        return found
+
+    monkeypatch.setattr(batch_completion, "_count_states", count_too_early)
+    end(first)
+    assert sum(early[0][state] for state in ("succeeded",)) == 1
+    assert row(b).progress_current == 2
+
+
+def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
+    """Not for each job, but the last word is in time: a worker looks at it within a second."""
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
+    with batch(owner=demo) as b:
+        for _ in range(4):
+            tasks.noop.enqueue()
+    claimed = claim_all()
+    for job in claimed[:3]:
+        end(job)
+    assert row(b).progress_current == 1
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    finishing.finish_remaining_batches()
+    assert row(b).progress_current == 3
+    end(claimed[3])
+    assert b.id not in batch_completion._stored_at
+    assert b.id not in batch_completion._with_unstored_progress
