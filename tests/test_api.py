@@ -163,7 +163,9 @@ class TestAccepted:
         assert get_user_model().objects.count() == 1
 
     def test_the_function_must_return_a_result(self, demo, request_of):
-        with pytest.raises(TypeError, match=r"accepted\(\) returned 5. It must return what enqueue\(\) returned"):
+        with pytest.raises(
+            TypeError, match=r"accepted\(\) returned 5. It must return what enqueue\(\) returned"
+        ):
             accepted(request_of(demo), lambda: 5)
 
     def test_too_many_jobs(self, demo, request_of, settings):
