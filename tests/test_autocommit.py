@@ -23,12 +23,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 @pytest.fixture
-def ada(django_user_model):
-    return django_user_model.objects.create_user("ada")
-
-
-@pytest.fixture
-def by_itself(ada, monkeypatch):
+def by_itself(user, monkeypatch):
     """AUTOCOMMIT = False: new connections have it off, and nothing turns it on."""
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
@@ -52,32 +47,32 @@ def elsewhere(work):
     return found[0]
 
 
-def test_jobs_and_notifications_are_in_the_transaction(by_itself, ada):
+def test_jobs_and_notifications_are_in_the_transaction(by_itself, user):
     """Nobody sees them before the commit; then each process that looks numbers them and runs them."""
-    tasks.noop.using(owner=ada).enqueue()
-    tasks.noop.using(owner=ada, key="once").enqueue()
-    notify(ada, "Hello")
+    tasks.noop.using(owner=user).enqueue()
+    tasks.noop.using(owner=user, key="once").enqueue()
+    notify(user, "Hello")
     if connection.vendor == "postgresql":
         assert elsewhere(lambda: Job.objects.count() + Notification.objects.count()) == 0
     transaction.commit()
     assert elsewhere(Job.objects.count) == 2
     elsewhere(streams.number_pending)
-    assert elsewhere(lambda: changes.position(ada.pk).unread) == 1
+    assert elsewhere(lambda: changes.position(user.pk).unread) == 1
     if connection.vendor == "postgresql":
-        tasks.noop.using(owner=ada).enqueue()
-        notify(ada, "Never")
+        tasks.noop.using(owner=user).enqueue()
+        notify(user, "Never")
         transaction.rollback()
     assert (Job.objects.count(), Notification.objects.count()) == (2, 1)
 
 
-def test_changes_are_in_the_transaction(by_itself, ada):
+def test_changes_are_in_the_transaction(by_itself, user):
     """Marking and cancelling take part in it, as nothing tells of its end."""
-    notify(ada, "Hello")
-    job = tasks.noop.using(owner=ada).enqueue()
+    notify(user, "Hello")
+    job = tasks.noop.using(owner=user).enqueue()
     transaction.commit()
     elsewhere(streams.number_pending)
-    inbox.mark(ada.pk, "read", 1)
-    manual.cancel([job.id], by=ada.pk)
+    inbox.mark(user.pk, "read", 1)
+    manual.cancel([job.id], by=user.pk)
     if connection.vendor == "postgresql":
         assert elsewhere(Notification.objects.filter(read_at=None).count) == 1
     transaction.commit()
@@ -86,9 +81,9 @@ def test_changes_are_in_the_transaction(by_itself, ada):
     assert connection.run_on_commit == []
 
 
-def test_threads_of_the_app_commit(by_itself, ada):
+def test_threads_of_the_app_commit(by_itself, user):
     """A worker's, say."""
-    job = tasks.noop.using(owner=ada).enqueue()
+    job = tasks.noop.using(owner=user).enqueue()
     transaction.commit()
     elsewhere(run_jobs)
     transaction.commit()
@@ -101,11 +96,11 @@ def test_receivers_on_threads_of_the_app_leave_nothing_open(by_itself, caplog):
     assert "Host code left a transaction open" not in caplog.text
 
 
-def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, ada):
+def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, user):
     """What the caller has written in it is lost, so the caller must hear of it."""
     if connection.vendor != "postgresql":
         pytest.skip("On SQLite Django commits each atomic block.")
-    job = tasks.noop.using(owner=ada).enqueue()
+    job = tasks.noop.using(owner=user).enqueue()
     transaction.commit()
 
     def close(**kwargs):
@@ -113,7 +108,7 @@ def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, ada)
 
     notification_recording.connect(close)
     try:
-        notify(ada, "Written before")
+        notify(user, "Written before")
         manual.cancel([job.id])
         with pytest.raises(Error):
             transaction.commit()
@@ -123,14 +118,14 @@ def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, ada)
     assert (Job.objects.get().state, Notification.objects.count()) == ("queued", 0)
 
 
-def test_autocommit_off_for_a_while(ada):
+def test_autocommit_off_for_a_while(user):
     """What is put off to the commit comes when autocommit is on again; a rollback takes it along."""
     transaction.set_autocommit(False)
     try:
         if connection.vendor == "postgresql":
-            notify(ada, "Never")
+            notify(user, "Never")
             transaction.rollback()
-        notify(ada, "Hello")
+        notify(user, "Hello")
         transaction.commit()
     finally:
         transaction.set_autocommit(True)

@@ -16,15 +16,7 @@ from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_orderly
 from tests.support.claims import claim_rows
 
-
-@pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
-def other(transactional_db):
-    return get_user_model().objects.create_user("bob")
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def fill(user):
@@ -45,17 +37,17 @@ def everything_of(key):
     ]
 
 
-def test_a_deleted_users_rows_are_purged(user, other):
+def test_a_deleted_users_rows_are_purged(user, other_user):
     """All of them, and nobody else's."""
     fill(user)
-    fill(other)
+    fill(other_user)
     key = user.pk
     user.delete()
     assert everything_of(key) == []
     assert Attempt.objects.count() == 1
-    assert len(everything_of(other.pk)) == 255
-    streams.number([other.pk])
-    assert_orderly([other])
+    assert len(everything_of(other_user.pk)) == 255
+    streams.number([other_user.pk])
+    assert_orderly([other_user])
 
 
 def test_only_after_the_commit(user):
@@ -69,7 +61,7 @@ def test_only_after_the_commit(user):
     assert len(everything_of(key)) == 255
 
 
-def test_several_at_once(user, other):
+def test_several_at_once(user, other_user):
     """A queryset's delete is one too."""
     fill(user)
     get_user_model().objects.all().delete()

@@ -5,7 +5,6 @@ import uuid
 from io import StringIO
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
@@ -22,11 +21,6 @@ from tests.support.claims import claim_rows
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def ada(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
 def run(*words):
     out = StringIO()
     call_command("jobs", *map(str, words), stdout=out)
@@ -38,8 +32,8 @@ def objects(*words):
 
 
 class TestList:
-    def test_newest_first_with_what_went_wrong(self, ada):
-        failed = tasks.fail_for_owner.using(owner=ada, title="Import\nof rows").enqueue("No file")
+    def test_newest_first_with_what_went_wrong(self, user):
+        failed = tasks.fail_for_owner.using(owner=user, title="Import\nof rows").enqueue("No file")
         run_jobs()
         queued = tasks.noop.using(queue_name="mail").enqueue()
         queues.pause("mail")
@@ -48,8 +42,8 @@ class TestList:
             f"{failed.id}  failed     1/3  Import of rows | No file",
         ]
 
-    def test_filters(self, ada):
-        mine = tasks.noop.using(owner=ada).enqueue().id
+    def test_filters(self, user):
+        mine = tasks.noop.using(owner=user).enqueue().id
         run_jobs()
         mail = tasks.noop.using(queue_name="mail").enqueue().id
         assert mine in run("list", "--user", "ada") and mail not in run("list", "--user", "ada")
@@ -58,13 +52,13 @@ class TestList:
         assert run("list", "--state", "failed") == ""
         assert len(run("list", "--limit", 1).splitlines()) == 1
 
-    def test_json(self, ada):
+    def test_json(self, user):
         """The item of the API, and what operators ask for; one a line."""
-        id = tasks.noop.using(owner=ada, priority=7, concurrency_key="x").enqueue().id
+        id = tasks.noop.using(owner=user, priority=7, concurrency_key="x").enqueue().id
         (item,) = objects("list")
         assert (item["id"], item["state"], item["kind"]) == (id, "queued", "job")
         assert (item["user"], item["queue"], item["priority"], item["concurrency_key"]) == (
-            str(ada.pk),
+            str(user.pk),
             "default",
             7,
             "x",
@@ -85,9 +79,9 @@ class TestList:
 
 
 class TestShow:
-    def test_everything_about_a_job(self, ada):
+    def test_everything_about_a_job(self, user):
         """With each attempt and what it raised: the command is for staff."""
-        id = tasks.busy_sync.using(owner=ada, title="Report").enqueue(9).id
+        id = tasks.busy_sync.using(owner=user, title="Report").enqueue(9).id
         for _ in range(2):
             run_jobs()
             Job.objects.filter(state="queued").update(run_after=None)
@@ -109,8 +103,8 @@ class TestShow:
 
 
 class TestByHand:
-    def test_cancel(self, ada):
-        queued, running = (tasks.noop.using(owner=ada).enqueue().id for _ in range(2))
+    def test_cancel(self, user):
+        queued, running = (tasks.noop.using(owner=user).enqueue().id for _ in range(2))
         Job.objects.filter(id=running).update(priority=1)
         claim_rows(uuid7(), 1)
         assert run("cancel", queued, running).splitlines() == [
@@ -120,13 +114,13 @@ class TestByHand:
         assert Job.objects.get(id=queued).cancelled_by_other, "An operator is not the owner."
         assert objects("cancel", running) == [{"id": running, "became": "asked"}]
 
-    def test_retry(self, ada):
-        id = tasks.fail.using(owner=ada).enqueue().id
+    def test_retry(self, user):
+        id = tasks.fail.using(owner=user).enqueue().id
         run_jobs()
         assert run("retry", id) == f"{id} queued again\n"
         assert Job.objects.get().state == "queued"
 
-    def test_what_cannot_be_done(self, ada):
+    def test_what_cannot_be_done(self, user):
         """The rest is done; exit code 1 says which was not, and why."""
         done, queued = tasks.noop.enqueue().id, None
         run_jobs()
@@ -140,10 +134,10 @@ class TestByHand:
             run("cancel", done, queued)
         assert Job.objects.get(id=queued).state == "cancelled"
 
-    def test_too_many(self, ada, settings):
-        id = tasks.noop.using(owner=ada).enqueue().id
+    def test_too_many(self, user, settings):
+        id = tasks.noop.using(owner=user).enqueue().id
         manual.cancel([uuid.UUID(id)])
-        tasks.noop.using(owner=ada).enqueue()
+        tasks.noop.using(owner=user).enqueue()
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         with pytest.raises(CommandError, match="Not all jobs were queued again: the owner has too many"):
             run("retry", id)

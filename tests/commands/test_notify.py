@@ -4,17 +4,13 @@ import uuid
 from io import StringIO
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from notifications.models import Notification
 from notifications.streams import inbox
 
-
-@pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def run(*arguments):

@@ -5,7 +5,6 @@ import json
 import re
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
 from notifications import streams
@@ -17,11 +16,6 @@ from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_user("ada")
 
 
 def watch(*args):

@@ -5,7 +5,6 @@ import time
 from contextlib import closing
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -16,10 +15,7 @@ from notifications.models import Notification, Stream
 from tests.data.conftest import Elsewhere, scalar
 from tests.data.shapes import assert_orderly
 
-
-@pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

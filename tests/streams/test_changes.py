@@ -1,7 +1,6 @@
 """Reading: positions, what was missed, snapshots, active jobs; in few queries, by indexes."""
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -11,16 +10,6 @@ from notifications.streams import changes, inbox
 from tests.realtime import rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
-def other():
-    return get_user_model().objects.create_user("bob")
 
 
 def seqs(missed):
@@ -43,18 +32,18 @@ def test_the_position_has_head_and_unread_of_one_moment(user):
     assert len(queries) == 1
 
 
-def test_each_cursor_of_each_user_gets_what_followed_it(user, other):
+def test_each_cursor_of_each_user_gets_what_followed_it(user, other_user):
     """Several cursors of one user, and several users, in four queries."""
     rows.notices(user, 5)
     rows.finish(rows.job(user))
-    rows.notices(other, 2)
+    rows.notices(other_user, 2)
     with CaptureQueriesContext(connection) as queries:
-        found = changes.read_missed({user.pk: [0, 4, 6], other.pk: [1]})
+        found = changes.read_missed({user.pk: [0, 4, 6], other_user.pk: [1]})
     assert {key: seqs(missed) for key, missed in found.items()} == {
         (user.pk, 0): [1, 2, 3, 4, 5, 6],
         (user.pk, 4): [5, 6],
         (user.pk, 6): [],
-        (other.pk, 1): [2],
+        (other_user.pk, 1): [2],
     }
     assert not any(missed.reset or missed.cut for missed in found.values())
     assert found[user.pk, 0].position.head == 6
@@ -127,15 +116,15 @@ def test_a_snapshot_ends_at_its_head(user):
     assert [row.raised for row in changes.read_snapshot(user.pk, 6)] == [1, 2, 3, 6]
 
 
-def test_snapshots_of_many_users_are_those_of_each(user, other):
+def test_snapshots_of_many_users_are_those_of_each(user, other_user):
     """At heads of their own, in one query for 20 users; without one where nothing was numbered yet."""
     rows.notices(user, 60)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
     inbox.mark(user.pk, "read", 30)
     inbox.mark(user.pk, "archive", 20)
-    rows.notices(other, 3)
-    heads = {user.pk: 61, other.pk: 2, 12345: 0}
+    rows.notices(other_user, 3)
+    heads = {user.pk: 61, other_user.pk: 2, 12345: 0}
     with CaptureQueriesContext(connection) as queries:
         found = changes.read_snapshots(heads)
     assert len(queries) == 1
@@ -146,23 +135,23 @@ def test_snapshots_of_many_users_are_those_of_each(user, other):
     assert changes.read_snapshots({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
 
 
-def test_who_waits_for_a_number_is_found(user, other):
+def test_who_waits_for_a_number_is_found(user, other_user):
     """Only those, of both kinds of rows."""
     inbox.build_notification(user.pk, "left").save()
-    assert changes.find_unnumbered_users([user.pk, other.pk]) == [user.pk]
+    assert changes.find_unnumbered_users([user.pk, other_user.pk]) == [user.pk]
     streams.number([user.pk])
-    assert changes.find_unnumbered_users([user.pk, other.pk]) == []
+    assert changes.find_unnumbered_users([user.pk, other_user.pk]) == []
 
 
-def test_active_jobs_are_the_hundred_queued_last(user, other):
+def test_active_jobs_are_the_hundred_queued_last(user, other_user):
     """Newest first, of each user; finished ones are not among them."""
     made = rows.jobs(user, 105)
     rows.finish(made[-1])
-    theirs = rows.jobs(other, 2)
-    versions = changes.read_active_versions([user.pk, other.pk])
+    theirs = rows.jobs(other_user, 2)
+    versions = changes.read_active_versions([user.pk, other_user.pk])
     jobs = changes.read_active_jobs([id for mine in versions.values() for id in mine])
     assert [jobs[id].pk for id in versions[user.pk]] == [job.pk for job in made[-2:3:-1]]
-    assert [jobs[id].pk for id in versions[other.pk]] == [theirs[1].pk, theirs[0].pk]
+    assert [jobs[id].pk for id in versions[other_user.pk]] == [theirs[1].pk, theirs[0].pk]
 
 
 def test_sums_move_with_every_change_of_an_active_job(user):

@@ -19,15 +19,7 @@ from notifications.models import Notification, Stream
 from notifications.streams import inbox
 from tests.data.shapes import assert_orderly, position, titles
 
-
-@pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
-def other(transactional_db):
-    return get_user_model().objects.create_user("bob")
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_everything_that_can_be_said(user):
@@ -71,15 +63,15 @@ async def test_from_async_code(user):
         lambda ada, bob: get_user_model().objects.filter(pk=ada.pk),
     ],
 )
-def test_one_user(named, user, other):
+def test_one_user(named, user, other_user):
     """A user, a key, or something with them in it, each once."""
-    assert len(notify(named(user, other), "Hello")) == 1
-    assert (position(user), position(other)) == ((1, 1), (0, 0))
+    assert len(notify(named(user, other_user), "Hello")) == 1
+    assert (position(user), position(other_user)) == ((1, 1), (0, 0))
 
 
-def test_the_ids_are_in_the_order_of_the_users(user, other):
+def test_the_ids_are_in_the_order_of_the_users(user, other_user):
     """Whatever order they are inserted in."""
-    for people in ([user, other], [other, user]):
+    for people in ([user, other_user], [other_user, user]):
         ids = notify(people, "Hello")
         assert [Notification.objects.get(pk=id).user for id in ids] == people
 
@@ -199,11 +191,11 @@ def test_reading_needs_no_number(user):
     assert position(user) == (2, 0)
 
 
-def test_reading_by_ids_that_are_not_there(user, other):
+def test_reading_by_ids_that_are_not_there(user, other_user):
     """They are ignored, and so are others'."""
-    (theirs,) = notify(other, "theirs")
+    (theirs,) = notify(other_user, "theirs")
     assert inbox.mark(user.pk, "read", 10, [theirs, uuid.uuid4()]) is False
-    assert (position(user), position(other)) == ((0, 0), (1, 1))
+    assert (position(user), position(other_user)) == ((0, 0), (1, 1))
 
 
 def test_reading_leaves_the_archived_uncounted(user):

@@ -22,11 +22,6 @@ from tests.support.claims import claim_rows
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_user("ada")
-
-
 def age(model, days, **which):
     """Make rows look as if they were archived, or finished, days ago."""
     field = "archived_at" if model is Notification else "finished_at"
