@@ -7,14 +7,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 
 
-class Clock:
+class HubClock:
     """Call ``handle_tick(ticks)`` once per second, with the number of ticks so far, until ``stop()``."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, handle_tick: Callable[[int], None]) -> None:
@@ -29,7 +29,7 @@ class Clock:
 
     def run_in(
         self,
-        pool: Pool,
+        pool: ThreadPool,
         function: Callable[..., Any],
         *args: Any,
         error_message: str,

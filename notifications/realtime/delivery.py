@@ -15,7 +15,7 @@ from typing import Any
 from django.db import Error as DatabaseFault
 
 from notifications.realtime.frames import Frame
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
     ChangeRange,
     ReadRequest,
@@ -44,8 +44,8 @@ class Delivery:
         loop: asyncio.AbstractEventLoop,
         users: WatchedUsers,
         *,
-        read_pool: Pool,
-        write_pool: Pool,
+        read_pool: ThreadPool,
+        write_pool: ThreadPool,
         handle_guards: Callable[[dict[Any, int]], None],
     ) -> None:
         self._loop = loop

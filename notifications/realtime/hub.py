@@ -1,7 +1,7 @@
 """The hub: connects the doorbell and the position check with the clients of this process.
 
 There is one hub per event loop of a server. ``Delivery`` reads and sends what changed, ``SessionLookup`` authenticates
-handshakes, ``SessionChecker`` closes clients that have signed out, and ``Clock`` calls the periodic work.
+handshakes, ``SessionChecker`` closes clients that have signed out, and ``HubClock`` calls the periodic work.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from notifications.jobs.claiming import stranded
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
-from notifications.realtime.clock import Clock
+from notifications.realtime.clock import HubClock
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.delivery import Delivery
-from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, Pool
+from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.position_check import PositionCheck, check_positions
 from notifications.realtime.subscriber import Subscriber
 from notifications.realtime.watched_users import WatchedUsers
@@ -42,10 +42,10 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.query_pool = Pool("hub", 2)
-        self.auth_pool = Pool("auth", 2)
+        self.query_pool = ThreadPool("hub", 2)
+        self.auth_pool = ThreadPool("auth", 2)
         # Separate, because writes may wait for a lock for as long as the database allows; handshakes must not.
-        self.write_pool = Pool("numbers", 1)
+        self.write_pool = ThreadPool("numbers", 1)
         self.session_lookup = SessionLookup(self.auth_pool)
         self.users = WatchedUsers()
         #: Tasks of requests that wait for a job. They are answered when the server stops.
@@ -60,7 +60,7 @@ class Hub:
             write_pool=self.write_pool,
             handle_guards=self._handle_guards,
         )
-        self._clock = Clock(loop, self._handle_tick)
+        self._clock = HubClock(loop, self._handle_tick)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
         """Register a subscriber. Its position must be read after this, or changes in between would be lost.

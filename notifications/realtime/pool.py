@@ -20,7 +20,7 @@ from notifications.db.threads import DaemonExecutor
 SHUTDOWN_TIMEOUT_SECONDS = 2.0
 
 
-class Pool:
+class ThreadPool:
     """``await pool.run(function, …)`` calls a function in one of ``size`` daemon threads, started when needed."""
 
     def __init__(self, name: str, size: int) -> None:

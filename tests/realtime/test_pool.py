@@ -7,14 +7,14 @@ import pytest
 from django.db import connection, connections
 
 from notifications.db.threads import NoThread
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 async def pool():
-    pool = Pool("under-test", 2)
+    pool = ThreadPool("under-test", 2)
     yield pool
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
@@ -88,7 +88,7 @@ async def test_thread_survives_closed_loop(pool):
 @pytest.mark.django_db(transaction=True)
 async def test_connections_are_replaced_periodically(monkeypatch):
     """They are kept between calls, but not for ever: a moved server or a replaced file is noticed."""
-    pool = Pool("under-test", 1)
+    pool = ThreadPool("under-test", 1)
     from notifications.db import threads
 
     def use():
@@ -108,7 +108,7 @@ def test_idle_pool_closes_connections(transactional_db, monkeypatch):
     monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
 
     async def ask():
-        pool = Pool("under-test", 1)
+        pool = ThreadPool("under-test", 1)
         await pool.run(lambda: connection.ensure_connection())
         wrapper = await pool.run(lambda: connections["default"])
         await asyncio.to_thread(

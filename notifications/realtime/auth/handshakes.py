@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from notifications.realtime.auth.sessions import read_users
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 
 MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two queries, so that under load each one resolves many sessions.
@@ -19,7 +19,7 @@ Batch = list[tuple[str | None, asyncio.Future]]
 class SessionLookup:
     """Resolve session keys to users. A single one is read immediately; under load they wait up to 20 ms for a batch."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ThreadPool) -> None:
         self.pool = pool
         self._waiting: Batch = []
         self._running_queries = 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_deleted
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 from notifications.realtime.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class SessionChecker:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        pool: Pool,
+        pool: ThreadPool,
         find_subscribers: Callable[[Iterable[Any]], list[Subscriber]],
     ) -> None:
         self._loop = loop

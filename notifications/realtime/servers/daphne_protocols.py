@@ -36,7 +36,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def install() -> None:
-    """Let Daphne use ``BoundedRequest`` and ``BoundedWebSocket`` for new connections."""
+    """Let Daphne use ``BoundedRequest`` and ``BoundedDaphneWebSocket`` for new connections."""
     methods = ["gotLength", "handleContentChunk", "requestReceived", "process"]
     if has_methods(http_protocol.WebRequest, methods, "Requests are not limited on this Daphne: %s"):
         http_protocol.WebRequest = BoundedRequest
@@ -44,7 +44,7 @@ def install() -> None:
     if has_methods(
         ws_protocol.WebSocketProtocol, methods, "WebSocket frames are not limited on this Daphne: %s"
     ):
-        ws_protocol.WebSocketFactory.protocol = BoundedWebSocket
+        ws_protocol.WebSocketFactory.protocol = BoundedDaphneWebSocket
 
 
 class BoundedRequest(http_protocol.WebRequest):
@@ -193,7 +193,7 @@ def _receive_from(body_file: Any, receive: Receive) -> Receive:
     return receive_body
 
 
-class BoundedWebSocket(ws_protocol.WebSocketProtocol):
+class BoundedDaphneWebSocket(ws_protocol.WebSocketProtocol):
     """A WebSocket that is dropped when it exceeds the limits of ``FrameCounter``."""
 
     def makeConnection(self, transport: Any) -> None:

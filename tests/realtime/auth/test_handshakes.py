@@ -7,7 +7,7 @@ import pytest
 
 from notifications.realtime.auth import handshakes
 from notifications.realtime.auth.handshakes import SessionLookup
-from notifications.realtime.pool import Pool
+from notifications.realtime.pool import ThreadPool
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def queries(monkeypatch):
 
 @pytest.fixture
 async def lookup(queries):
-    pool = Pool("test-handshakes", 2)
+    pool = ThreadPool("test-handshakes", 2)
     yield SessionLookup(pool)
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
