@@ -22,8 +22,8 @@ from tests.support.waiting import wait_until
 ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
-def test_to_cancel_a_batch_is_to_cancel_its_jobs(start_worker, gate, demo):
-    """Queued ones at once, running ones when they let themselves be ended; then the batch is cancelled too."""
+def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, demo):
+    """Queued jobs at once, running jobs when their tasks end. Then the batch is cancelled."""
     start_worker(concurrency=2)
     with batch(owner=demo) as b:
         results = [tasks.hold.enqueue(number) for number in range(5)]
@@ -37,7 +37,7 @@ def test_to_cancel_a_batch_is_to_cancel_its_jobs(start_worker, gate, demo):
 
 
 def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
-    """Its owner is told if it was somebody else."""
+    """Its owner is notified if a different user cancelled it."""
     with batch(owner=demo, title="Mine") as b:
         for _ in range(3):
             tasks.noop.enqueue()
@@ -46,8 +46,8 @@ def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
     assert [(note.title, note.level) for note in notifications_of(demo)] == [("Mine", "warning")]
 
 
-def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
-    """It was asked to end, its worker stopped, and its queue is paused: nobody claims it."""
+def test_a_released_job_is_cancelled_too(demo, transactional_db):
+    """Its cancellation was requested, its worker stopped, and its queue is paused, so no worker claims it."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
@@ -58,8 +58,8 @@ def test_one_that_its_worker_gave_back_is_cancelled_too(demo, transactional_db):
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
-def test_what_was_done_before_stays_done(demo, transactional_db):
-    """All had succeeded when it was cancelled: a result that is stored first wins."""
+def test_cancelling_a_batch_whose_jobs_are_done(demo, transactional_db):
+    """The batch has succeeded: results that are stored first win."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
@@ -68,8 +68,8 @@ def test_what_was_done_before_stays_done(demo, transactional_db):
     assert row(b).state == "succeeded"
 
 
-def test_jobs_that_are_cancelled_alone(demo, transactional_db):
-    """The batch was not: it has failed, and says how many were."""
+def test_cancelling_single_jobs(demo, transactional_db):
+    """The batch fails, and its error counts the cancelled jobs."""
     with batch(owner=demo) as b:
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
     manual.cancel([uuid.UUID(first.id)])
@@ -81,8 +81,8 @@ def test_jobs_that_are_cancelled_alone(demo, transactional_db):
     assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
 
 
-def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeypatch):
-    """Killed after the batch was marked and before its jobs were cancelled."""
+def test_an_interrupted_cancellation_is_completed(demo, transactional_db, monkeypatch):
+    """The process was killed after the batch was marked and before its jobs were cancelled."""
     with batch(owner=demo) as b:
         with batch():
             tasks.noop.enqueue()
@@ -96,8 +96,8 @@ def test_cancelling_that_was_interrupted_goes_on(demo, transactional_db, monkeyp
     assert notifications_of(demo) == []
 
 
-def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
-    """Its jobs that succeeded stay as they are; the newer word replaces the older one."""
+def test_retrying_a_batch_retries_its_failed_jobs(worker, demo, tmp_path):
+    """Its succeeded jobs stay as they are. The new notification replaces the old one."""
     with batch(owner=demo) as b:
         well, again = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
     with pytest.raises(JobFailed):
@@ -115,7 +115,7 @@ def test_to_retry_a_batch_is_to_retry_what_failed(worker, demo, tmp_path):
     assert (second.level, second.archived_at is None) == ("success", True)
 
 
-def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
+def test_retrying_nested_batches(demo, transactional_db):
     with batch(owner=demo) as outer:
         with batch() as inner:
             failing = tasks.fail.enqueue()
@@ -130,8 +130,8 @@ def test_a_batch_of_batches_is_tried_again(demo, transactional_db):
     assert manual.retry([outer.id]) == []
 
 
-def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_db):
-    """Their owner is told anew: what they were told before holds no longer."""
+def test_retrying_a_single_job_reopens_its_batches(demo, transactional_db):
+    """Their owner is notified again, because the first outcome no longer holds."""
     with batch(owner=demo, title="Outer") as outer:
         with batch(title="Inner") as inner:
             failing = tasks.fail.enqueue()
@@ -150,8 +150,7 @@ def test_a_job_tried_again_alone_has_its_batches_run_again(demo, transactional_d
     ]
 
 
-def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
-    """Where its owner may have no more active jobs, nothing of it is queued."""
+def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(demo, settings, transactional_db):
     with batch(owner=demo) as b:
         tasks.fail.enqueue()
     run_jobs()
@@ -162,8 +161,8 @@ def test_a_batch_is_not_tried_again_by_half(demo, settings, transactional_db):
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
-def test_a_job_tried_again_while_its_batch_is_settled(demo, transactional_db, monkeypatch):
-    """Between the look for active ones and the count: a batch that succeeded without it would be final."""
+def test_a_retry_while_its_batch_ends(demo, transactional_db, monkeypatch):
+    """Between the check for active jobs and the count: a batch that succeeded without the job would be final."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue(), tasks.noop.enqueue()
     first, last = claim_all()

@@ -31,16 +31,16 @@ ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
-def nobody_settles():
-    """As if every process died after its jobs were stored and before their batch was settled, until it is called."""
+def no_completion():
+    """Processes that die after storing jobs and before ending their batch, until the value is called."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finishing, "finish_batches", lambda batches: None)
         patch.setattr(manual, "finish_batches", lambda batches: None)
         yield patch.undo
 
 
-def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
-    """Both see that nothing is active any more; one of them ends the batch."""
+def test_two_processes_finish_the_last_jobs(demo, transactional_db):
+    """Both see that no job is active, and one of them ends the batch."""
     with batch(owner=demo) as b:
         for _ in range(2):
             tasks.noop.enqueue()
@@ -64,8 +64,8 @@ def test_two_who_finish_the_last_ones_at_once(demo, transactional_db):
     assert batch_completion.collect_outcomes([b.id]) == []
 
 
-def test_threads_that_finish_jobs_of_one_batch(demo, transactional_db):
-    """Round after round, at the same moment: it is always ended, and told once."""
+def test_threads_finish_jobs_of_one_batch(demo, transactional_db):
+    """At the same moment, in many rounds: the batch always ends, with one notification."""
     batches = []
     for _ in range(15):
         with batch(owner=demo) as b:
@@ -93,8 +93,8 @@ def test_threads_that_finish_jobs_of_one_batch(demo, transactional_db):
     assert sorted(note.job for note in notifications_of(demo)) == sorted(b.id for b in batches)
 
 
-def test_nobody_settled(demo, nobody_settles, transactional_db):
-    """Killed between the last job and the end of the batch: whoever keeps house ends it."""
+def test_maintenance_ends_an_interrupted_batch(demo, no_completion, transactional_db):
+    """The process was killed between the last job and the end of the batch."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     with batch(owner=demo) as running:
@@ -102,7 +102,7 @@ def test_nobody_settled(demo, nobody_settles, transactional_db):
     first, second = claim_all()
     end(first)
     assert row(b).state == "running"
-    nobody_settles()
+    no_completion()
     finishing.finish_remaining_batches()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
@@ -111,17 +111,17 @@ def test_nobody_settled(demo, nobody_settles, transactional_db):
     assert row(running).state == "succeeded"
 
 
-def test_a_worker_settles_what_was_left(demo, nobody_settles, transactional_db, start_worker):
+def test_a_worker_ends_interrupted_batches(demo, no_completion, transactional_db, start_worker):
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     end(*claim_all())
-    nobody_settles()
+    no_completion()
     start_worker()
     assert join(b, timeout=20) == {**ALL, "succeeded": 1}
 
 
-def test_a_worker_goes_on_cancelling(demo, transactional_db, start_worker):
-    """Whoever cancelled was killed after the batch was marked: its jobs are held back, and cancelled by a worker."""
+def test_a_worker_completes_a_cancellation(demo, transactional_db, start_worker):
+    """The process that cancelled was killed after it had marked the batch."""
     with batch(owner=demo) as b:
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     with pytest.MonkeyPatch.context() as patch:
@@ -132,7 +132,7 @@ def test_a_worker_goes_on_cancelling(demo, transactional_db, start_worker):
         join(b, timeout=20)
 
 
-def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkeypatch, caplog):
+def test_an_error_at_the_end_of_a_batch_loses_no_outcome(demo, transactional_db, monkeypatch, caplog):
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
@@ -144,16 +144,16 @@ def test_an_error_while_settling_loses_no_outcome(demo, transactional_db, monkey
     assert row(b).state == "succeeded"
 
 
-def test_a_batch_has_no_worker_to_lose(demo, transactional_db):
-    """It runs without one, and is not taken away from anybody."""
+def test_a_running_batch_is_not_reaped(demo, transactional_db):
+    """It has no worker that could be lost."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     assert reaping.reap_jobs([uuid.uuid4()]) == 0
     assert row(b).state == "running"
 
 
-def test_nested(demo, transactional_db):
-    """A batch inside a batch is one of its jobs, with a result of its own, and tells nobody."""
+def test_a_nested_batch(demo, transactional_db):
+    """It is one of the jobs of the outer batch, with a result of its own and no notification."""
     with batch(owner=demo, title="Outer") as outer:
         tasks.echo.enqueue(1)
         with batch(title="Inner") as inner:

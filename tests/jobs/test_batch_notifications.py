@@ -33,7 +33,7 @@ def always_report(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fails", [False, True])
-def test_words_of_ones_own(demo, fails):
+def test_a_notify_function(demo, fails):
     with batch(owner=demo, title="Mine", notify=batch_tasks.words):
         (tasks.fail if fails else tasks.noop).enqueue()
     run_jobs()
@@ -45,7 +45,7 @@ def test_words_of_ones_own(demo, fails):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("notify", [False, batch_tasks.silence])
-def test_silence(demo, notify):
+def test_no_notification(demo, notify):
     with batch(owner=demo, notify=notify) as b:
         tasks.noop.enqueue()
     run_jobs()
@@ -54,7 +54,7 @@ def test_silence(demo, notify):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_words_that_a_later_version_does_not_have(demo, caplog):
+def test_a_notify_function_that_no_longer_exists(demo, caplog):
     with batch(owner=demo, title="Old", notify=batch_tasks.words):
         tasks.noop.enqueue()
     Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
@@ -65,8 +65,8 @@ def test_words_that_a_later_version_does_not_have(demo, caplog):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
-def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
-    """Not a function, or in a module that this process cannot import: no other batch waits for that."""
+def test_a_notify_function_that_cannot_be_imported(demo, path, tmp_path, monkeypatch):
+    """It is no function, or its module raises. Other batches are not affected."""
     (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
     for title, words in (("One", path), ("Two", "tests.jobs.batch_tasks.words")):
@@ -81,8 +81,8 @@ def test_words_that_cannot_be_had(demo, path, tmp_path, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_words_that_end_the_process(demo, caplog):
-    """The default ones are in their place."""
+def test_a_notify_function_that_exits(demo, caplog):
+    """The default notification is created."""
     with batch(owner=demo, title="Any", notify=batch_tasks.leave) as b:
         tasks.noop.enqueue()
     run_jobs()
@@ -92,8 +92,8 @@ def test_words_that_end_the_process(demo, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
-    """It is over all the same, and so are the others."""
+def test_a_notification_that_cannot_be_built(demo, monkeypatch, caplog):
+    """The batch ends all the same, and so do others."""
     of_batch = outcomes.of_batch
 
     def fail_for_one(job, *args, **counts):
@@ -111,8 +111,8 @@ def test_one_whose_outcome_cannot_be_told(demo, monkeypatch, caplog):
     assert "Could not make the outcome of batch" in caplog.text
 
 
-def test_the_progress_of_the_whole(demo, always_report, transactional_db):
-    """Each end moves it, with a ring for the owner; failures are counted in its words."""
+def test_progress(demo, always_report, transactional_db):
+    """Each end of a job advances it and rings for the owner. Its message counts failures."""
     with batch(owner=demo) as b:
         for _ in range(4):
             tasks.noop.enqueue()
@@ -138,8 +138,8 @@ def test_the_progress_of_the_whole(demo, always_report, transactional_db):
     assert seen[3][:3] == (4, "", "failed")
 
 
-def test_a_browser_sees_it_move(demo, always_report, transactional_db):
-    """One job in its list, whose progress counts the others, and one notification."""
+def test_progress_in_the_browser(demo, always_report, transactional_db):
+    """The client has one job, whose progress counts the jobs of the batch, and one notification."""
     with connect(demo) as client:
         with batch(owner=demo) as b:
             for _ in range(3):
@@ -157,8 +157,8 @@ def test_a_browser_sees_it_move(demo, always_report, transactional_db):
         assert client.unread == 1
 
 
-def test_progress_never_goes_back(demo, always_report, transactional_db, monkeypatch):
-    """Of two who report at a time, the one who counted less comes later."""
+def test_progress_never_decreases(demo, always_report, transactional_db, monkeypatch):
+    """Of two concurrent writers the one with the smaller count writes last."""
     with batch(owner=demo) as b:
         for _ in range(3):
             tasks.noop.enqueue()
@@ -178,8 +178,8 @@ def test_progress_never_goes_back(demo, always_report, transactional_db, monkeyp
     assert row(b).progress_current == 2
 
 
-def test_progress_is_written_now_and_then(demo, transactional_db, monkeypatch):
-    """Not for each job, but the last word is in time: a worker looks at it within a second."""
+def test_progress_is_throttled(demo, transactional_db, monkeypatch):
+    """It is not written for each job. A worker writes the last count within a second."""
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
     with batch(owner=demo) as b:
         for _ in range(4):

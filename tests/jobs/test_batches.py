@@ -28,8 +28,8 @@ def other(db):
     return get_user_model().objects.create_user("other")
 
 
-def test_one_word_for_all(worker, demo):
-    """Many jobs, one notification, and one result that counts them."""
+def test_one_notification_and_one_result(worker, demo):
+    """The result counts the jobs."""
     with batch(owner=demo, title="Numbers", url="/numbers/") as b:
         for number in range(5):
             tasks.echo.enqueue(number)
@@ -50,14 +50,14 @@ def test_one_word_for_all(worker, demo):
     ]
 
 
-async def test_async(event_loop_database, start_worker):
+async def test_abatch(event_loop_database, start_worker):
     await asyncio.to_thread(start_worker)
     async with abatch() as b:
         await asyncio.gather(*(tasks.echo.aenqueue(number) for number in range(5)))
     assert await ajoin(b, timeout=20) == {**ALL, "succeeded": 5}
 
 
-def test_what_failed_is_counted(worker, demo):
+def test_failed_jobs_are_counted(worker, demo):
     with batch(owner=demo) as b:
         for task in (tasks.noop, tasks.fail, tasks.fail_sync):
             task.enqueue()
@@ -73,7 +73,7 @@ def test_what_failed_is_counted(worker, demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_of_one_is_in_the_singular(demo):
+def test_the_title_of_a_batch_of_one_job(demo):
     with batch(owner=demo):
         tasks.noop.enqueue()
     run_jobs()
@@ -81,7 +81,7 @@ def test_a_batch_of_one_is_in_the_singular(demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_can_be_waited_for_one_by_one(worker):
+def test_single_jobs_can_be_joined(worker):
     with batch() as b:
         results = [tasks.echo.enqueue(number) for number in range(3)]
     assert [join(result, timeout=20) for result in results] == [0, 1, 2]
@@ -114,7 +114,7 @@ def test_nothing_is_inserted_before_the_end():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_task_enqueued_is_sent_when_they_are_there():
+def test_task_enqueued_is_sent_after_the_insert():
     seen = []
 
     def receive(task_result, **kwargs):
@@ -130,7 +130,7 @@ def test_task_enqueued_is_sent_when_they_are_there():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_callers_rollback_leaves_nothing(demo):
+def test_a_rollback_removes_batch_and_jobs(demo):
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         with batch(owner=demo):
             tasks.noop.enqueue()
@@ -140,7 +140,7 @@ def test_a_callers_rollback_leaves_nothing(demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_ring_comes_with_the_commit(demo):
+def test_rings_are_sent_at_the_commit(demo):
     heard = []
 
     def hear(users, queue, **kwargs):
@@ -158,7 +158,7 @@ def test_a_ring_comes_with_the_commit(demo):
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_an_empty_batch_is_done_at_once(demo, transactional_db, inside):
+def test_an_empty_batch_is_done_immediately(demo, transactional_db, inside):
     """No worker is needed, in a transaction or without one."""
     with transaction.atomic() if inside else nullcontext(), batch(owner=demo, title="Nothing") as b:
         pass
@@ -168,7 +168,7 @@ def test_an_empty_batch_is_done_at_once(demo, transactional_db, inside):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_is_entered_once():
+def test_a_batch_can_be_entered_once():
     b = batch()
     with b, pytest.raises(RuntimeError, match=r"A batch can be entered once. Create a new one."):
         b.__enter__()
@@ -176,8 +176,8 @@ def test_a_batch_is_entered_once():
         pass
 
 
-async def test_what_goes_on_after_the_block_is_told_so(event_loop_database):
-    """It would be in no batch, and nobody would know."""
+async def test_enqueueing_after_the_block_is_refused(event_loop_database):
+    """The job would silently be in no batch."""
     go = asyncio.Event()
 
     async def straggle():
@@ -205,13 +205,13 @@ async def test_what_goes_on_after_the_block_is_told_so(event_loop_database):
         ({"notify": 1}, TypeError, "or a function at the top level of a module"),
     ],
 )
-def test_what_cannot_be_a_batch(options, error, words):
+def test_invalid_options(options, error, words):
     with pytest.raises(error, match=words):
         batch(**options)
 
 
-def test_as_the_answer_to_a_request(demo, rf, transactional_db):
-    """`ask` makes a batch: its row is the job that is accepted, owned by who asks."""
+def test_accepted_with_a_batch(demo, rf, transactional_db):
+    """The batch is the job of the response, and the user of the request owns it."""
     request = rf.post("/", HTTP_ACCEPT="application/json")
     request.user = demo
 
@@ -232,8 +232,8 @@ def test_as_the_answer_to_a_request(demo, rf, transactional_db):
     assert asyncio.iscoroutinefunction(aaccepted)
 
 
-def test_jobs_work_for_the_owner_of_their_batch(demo, transactional_db):
-    """What they enqueue is the owner's, from batches in batches too; they themselves are nobody's."""
+def test_jobs_inherit_the_owner_for_what_they_enqueue(demo, transactional_db):
+    """Also in nested batches. They themselves have no owner."""
     with batch(owner=demo, title="Outer"):
         tasks.ask_child.enqueue()
         with batch(title="Inner"):
@@ -244,14 +244,14 @@ def test_jobs_work_for_the_owner_of_their_batch(demo, transactional_db):
     assert sorted(note.title for note in notifications_of(demo)) == ["Noop", "Noop", "Outer"]
 
 
-def test_a_batch_made_by_a_job(worker, demo):
+def test_a_batch_inside_a_job(worker, demo):
     """It has the owner of the job, which waits for it."""
     result = batch_tasks.batch_in_a_job.using(owner=demo).enqueue(3)
     assert join(result, timeout=20) == {**ALL, "succeeded": 3}
     assert sorted(note.title for note in notifications_of(demo)) == ["Batch in a job", "Inner"]
 
 
-def test_a_job_of_somebody_in_a_batch_tells_nobody(demo, other, transactional_db):
+def test_a_job_with_an_owner_in_a_batch(demo, other, transactional_db):
     with batch(owner=demo):
         tasks.noop.using(owner=other).enqueue()
     assert Job.objects.filter(user=other).count() == 1
@@ -260,8 +260,8 @@ def test_a_job_of_somebody_in_a_batch_tells_nobody(demo, other, transactional_db
     assert len(notifications_of(demo)) == 1
 
 
-def test_what_limits_the_jobs_of_somebody_limits_those_of_a_batch(demo, other, transactional_db):
-    """{owner} in a concurrency key is the owner of the batch; the batch itself takes no place in its queue."""
+def test_the_owner_in_a_concurrency_key(demo, other, transactional_db):
+    """{owner} is the owner of the batch."""
     with batch(owner=demo), batch():
         tasks.one_an_owner.enqueue()
     with requester(other), batch(owner=demo):
@@ -270,7 +270,7 @@ def test_what_limits_the_jobs_of_somebody_limits_those_of_a_batch(demo, other, t
     assert list(keys) == [f"report:{demo.pk}", f"report:{other.pk}"]
 
 
-def test_a_batch_takes_no_place_in_its_queue(demo, settings, start_worker):
+def test_a_batch_does_not_count_against_the_limit_of_its_queue(demo, settings, start_worker):
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
@@ -279,7 +279,7 @@ def test_a_batch_takes_no_place_in_its_queue(demo, settings, start_worker):
 
 
 def test_the_limit_of_active_jobs(demo, other, settings, transactional_db):
-    """A batch counts as one, whatever is in it; jobs of somebody count as theirs."""
+    """A batch counts as one job of its owner. Jobs with an owner count for that owner."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
         with batch(owner=demo):
@@ -306,8 +306,8 @@ def test_no_worker_claims_a_batch(demo, transactional_db):
     assert row(b).worker is None
 
 
-def test_ten_thousand(start_worker, demo):
-    """Of which one in five fails: the counts add up, and there is one notification."""
+def test_ten_thousand_jobs(start_worker, demo):
+    """One in five fails: the counts add up, and there is one notification."""
     start_worker()
     with batch(owner=demo, title="Many") as b:
         for number in range(10_000):
