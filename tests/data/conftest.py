@@ -9,8 +9,8 @@ from django.db import connection, connections, transaction
 from tests.data import ledger
 from tests.support.waiting import wait_until
 
-#: Seconds after which a step that should end has hung.
-PATIENCE = 60
+#: Seconds after which a step counts as hung.
+STEP_TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class Elsewhere:
 
     def do(self, work, *args, **kwargs):
         """Run a step and return what it returns."""
-        return self.start(work, *args, **kwargs).result(PATIENCE)
+        return self.start(work, *args, **kwargs).result(STEP_TIMEOUT_SECONDS)
 
     def start(self, work, *args, **kwargs):
         """Begin a step and return its future."""

@@ -137,7 +137,7 @@ def test_a_host_that_locks_the_user_stalls_nobody(lock, elsewhere, user):
     host.begin()
     table = get_user_model()._meta.db_table
     host.do(scalar, f"SELECT id FROM {table} WHERE id = %s {lock}", user.pk)
-    with limited_patience():
+    with lock_timeout():
         notify(user, "note")
         with transaction.atomic():
             notify(user, "another")
@@ -151,7 +151,7 @@ def test_deleting_a_user_who_is_being_notified(elsewhere, user):
     writer = elsewhere()
     writer.begin()
     writer.do(notify, user, "note")
-    with limited_patience():
+    with lock_timeout():
         user.delete()
     writer.commit()
     assert get_user_model().objects.count() == 0
@@ -175,7 +175,7 @@ def test_a_row_held_for_long_is_an_error_to_the_reader_only(elsewhere, user, mon
     holder.do(lambda: Notification.objects.select_for_update().get(pk=id))
     reading = reader.start(inbox.mark, user.pk, "read", 1)
     reader.wait_until_blocked()
-    with limited_patience():
+    with lock_timeout():
         notify(user, "meanwhile")
     assert position(user) == (2, 2)
     with pytest.raises(psycopg.errors.LockNotAvailable) as raised:
@@ -234,7 +234,7 @@ def deadlocks(transactional_db):
     return since
 
 
-class limited_patience:
+class lock_timeout:
     """Fail instead of waiting for a lock."""
 
     def __enter__(self):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.database_law
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
 STEPS = 40
 #: Seconds within which everybody knows everything once nothing happens any more.
-PATIENCE = 70
+DELIVERY_TIMEOUT_SECONDS = 70
 
 devices = st.integers(0, 3)
 whose = st.integers(1, 3)  # bits: the first user, the second, both
@@ -207,7 +207,7 @@ class Delivery(RuleBasedStateMachine):
         """Nothing happens any more, and everybody is connected: soon all hold what the rows are."""
         self.fate = "lost"
         self.late.clear()
-        for _ in range(PATIENCE):
+        for _ in range(DELIVERY_TIMEOUT_SECONDS):
             for device in self.devices:
                 device.hear_answer()
                 device.connect()
