@@ -14,8 +14,8 @@ from tests.realtime import rows
 from tests.realtime.conftest import blocked, in_thread, until
 
 
-async def hear_change(socket, title):
-    """The change with this title; jobs and beats do not come here."""
+async def receive_change(socket, title):
+    """Return the next frame, a change with this title."""
     frame = await socket.receive("change")
     assert [item["title"] for item in frame["items"]] == [title]
     return frame
@@ -23,7 +23,7 @@ async def hear_change(socket, title):
 
 async def send_one(socket, user, title):
     await in_thread(notify, user, title)
-    return await hear_change(socket, title)
+    return await receive_change(socket, title)
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16])
@@ -327,7 +327,7 @@ async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monke
         await in_thread(notify, user, "two")
         await until(lambda: hub.current_hub().subscribers()[0].position == 2)
     for title in ("one", "two"):
-        await hear_change(socket, title)
+        await receive_change(socket, title)
     assert short == ["open"]
     await in_thread(notify, user, "three")
     await until(lambda: len(short) == 2)
