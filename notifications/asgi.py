@@ -12,11 +12,11 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications import request_limits
 from notifications.http import server_task
 from notifications.jobs import traces
+from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
-from notifications.realtime.servers import daphne_writer, uvicorn_writer
+from notifications.realtime.servers import daphne_writer, request_limits, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
@@ -46,7 +46,7 @@ class Application:
         self.websocket_routes = websocket_urlpatterns
         self.has_prepared_server = False
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             if uvicorn := uvicorn_server.running_server():
                 uvicorn_server.use_bounded_protocols(uvicorn)
@@ -74,7 +74,7 @@ class Application:
         await receive()
         await send({"type": "websocket.close", "code": 4404})
 
-    async def handle_lifespan(self, receive, send) -> None:
+    async def handle_lifespan(self, receive: Receive, send: Send) -> None:
         """Close the hub, and with it all clients' connections, when the server announces its shutdown.
 
         Nothing depends on it: some servers have no lifespan events.
@@ -92,7 +92,7 @@ class Application:
                 return
 
 
-def path_below_root(scope: dict) -> str:
+def path_below_root(scope: dict[str, Any]) -> str:
     """Return the path of a request without the script name of the server or of ``FORCE_SCRIPT_NAME``."""
     path = scope["path"]
     for prefix in (scope.get("root_path") or "", django_settings.FORCE_SCRIPT_NAME or ""):

@@ -6,6 +6,8 @@ by, the streams of that user. Rows of a deleted user are purged after the commit
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -17,7 +19,7 @@ from notifications.ids import uuid7
 from notifications.times import MomentField
 
 
-def _user(**options):
+def _user(**options: Any) -> Any:
     options = {"related_name": "+", "db_index": False, **options}
     return models.ForeignKey(
         settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, verbose_name=_("user"), **options

@@ -180,7 +180,7 @@ def on_commit(work: Callable[[], object]) -> None:
         db.run_on_commit.append((set(db.savepoint_ids), call, True))
     else:
         try:
-            call()
+            call()  # type: ignore[no-untyped-call]
         except Exception:
             logger.exception("Could not run a callback after a change")
 

@@ -21,9 +21,9 @@ from notifications.http.wait_slots import WaitSlot, require_wait_slot
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
 from notifications.realtime.auth.sessions import authenticating_session_key
+from notifications.realtime.servers.request_limits import header
 from notifications.realtime.transports.poll import Poll
 from notifications.realtime.transports.sse import EventStream
-from notifications.request_limits import header
 from notifications.validators import MAX_INTEGER
 
 

@@ -26,7 +26,7 @@ from .errors import (
 )
 from .overview import state
 from .response import Response
-from .streaming import Stream
+from .streaming import ResponseStream
 
 __all__ = [
     "TEMPORARY",
@@ -36,7 +36,7 @@ __all__ = [
     "OutboundError",
     "Refused",
     "Response",
-    "Stream",
+    "ResponseStream",
     "TimedOut",
     "TooLarge",
     "Unavailable",

@@ -11,7 +11,7 @@ from .attempts import send_with_redirects
 from .body import Form
 from .request import Headers, RequestOptions, build_request
 from .response import Response
-from .streaming import Stream
+from .streaming import ResponseStream
 
 
 async def request(
@@ -59,7 +59,7 @@ async def request(
 
 
 @asynccontextmanager
-async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> AsyncIterator[Stream]:
+async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> AsyncIterator[ResponseStream]:
     """Send a request and read the response's body while it arrives, for bodies too large for memory.
 
     >>> async with outbound.stream("GET", url) as response:
@@ -76,7 +76,7 @@ async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> As
     with events.reported(call), call:
         exchange = await send_with_redirects(call, built, read_body=False)
         try:
-            yield Stream(call, exchange)
+            yield ResponseStream(call, exchange)
         except BaseException as exc:
             exchange.end(exc)
             raise

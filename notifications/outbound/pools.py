@@ -16,7 +16,7 @@ from .sockets import make_guarded_socket, make_socket
 _LOOP_ATTRIBUTE = "_notifications_outbound"
 
 
-class Pool:
+class ConnectionPool:
     """The connections of one event loop.
 
     There are two sets: guarded ones, whose sockets are checked, and those that the allow list or ``guard=False``
@@ -41,21 +41,21 @@ class Pool:
             await self._transports.popitem()[1].close()
 
 
-def get_pool() -> Pool:
+def get_pool() -> ConnectionPool:
     """Return the pool of the running event loop.
 
     The loop owns it, as an attribute. A reference from this module would keep both alive.
     """
     loop = asyncio.get_running_loop()
-    pool: Pool | None = getattr(loop, _LOOP_ATTRIBUTE, None)
+    pool: ConnectionPool | None = getattr(loop, _LOOP_ATTRIBUTE, None)
     if pool is None:
-        pool = Pool()
+        pool = ConnectionPool()
         setattr(loop, _LOOP_ATTRIBUTE, pool)
         _close_with_loop(loop, pool)
     return pool
 
 
-def _close_with_loop(loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+def _close_with_loop(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:
     """Replace ``loop.close()`` by a function that closes the pool first, while the loop can still run."""
     close_loop = loop.close
 
@@ -72,7 +72,7 @@ def _close_with_loop(loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
     loop.close = close  # type: ignore[method-assign]
 
 
-def _run_close(loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+def _run_close(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

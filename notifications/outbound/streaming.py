@@ -12,7 +12,7 @@ from .call import Call
 from .exchange import Exchange
 
 
-class Stream:
+class ResponseStream:
     """The head of a response, and its body in chunks: ``async for chunk in response``, once.
 
     ``status``, ``url``, ``headers``, ``attempts`` and ``history`` are those of ``Response``.

@@ -44,7 +44,7 @@ class HubClock:
             return
         self._running.add(function)
 
-        def on_done(future: asyncio.Future) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             self._running.discard(function)
             if exc := future.exception():
                 logger.log(level, error_message, exc)

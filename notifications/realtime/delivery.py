@@ -100,7 +100,7 @@ class Delivery:
             return
         self._is_reading = True
 
-        def on_done(future: asyncio.Future) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             self._is_reading = False
             try:
                 result = future.result()
@@ -198,7 +198,7 @@ class Delivery:
         subscribers, self._unnumbered = self._unnumbered, set()
         self._is_numbering = True
 
-        def on_done(future: asyncio.Future) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             self._is_numbering = False
             if exc := future.exception():
                 logger.info("Could not number changes before a snapshot: %s", exc)

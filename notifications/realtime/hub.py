@@ -120,7 +120,7 @@ class Hub:
         for thread in [*self.query_pool.close(), *self.auth_pool.close(), *self.write_pool.close()]:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _handle_ring_in_thread(self, users: frozenset, queue: bool) -> None:
+    def _handle_ring_in_thread(self, users: frozenset[Any], queue: bool) -> None:
         # The loop may have been closed without close(); the next hub of this process then ends this one.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._handle_ring, users)

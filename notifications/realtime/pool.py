@@ -28,7 +28,7 @@ class ThreadPool:
         self.size = size
         self._executor = self._make_executor()
 
-    def run(self, function: Callable[..., Any], *args: Any) -> asyncio.Future:
+    def run(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Return a future of the running loop with the result or error of ``function(*args)``.
 
         Never raises: if no thread can be started, the future fails with ``NoThread``. So a caller that has marked the
@@ -60,12 +60,12 @@ def _run_with_deadlines(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _forward_result(future: asyncio.Future, call: Future[Any]) -> None:
+def _forward_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
         future.get_loop().call_soon_threadsafe(_set_result, future, call)
 
 
-def _set_result(future: asyncio.Future, call: Future[Any]) -> None:
+def _set_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
     if future.cancelled():
         return
     error = call.exception()

@@ -245,7 +245,7 @@ def _read_far(user: Any, cursor: int, head: int) -> list[Notification | Job]:
     return sorted(found, key=attrgetter("seq"))[: MAX_ROWS_PER_READ + 1]
 
 
-def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple]]:
+def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Yield the rows of a query whose first column is the user, as (user key, the other columns)."""
     db = connection()
     sql = sql.format(stream=_table(Stream), notification=_table(Notification), job=_table(Job))

@@ -10,7 +10,7 @@ from notifications.http.negotiation import (
     prefers_async,
     wait_seconds,
 )
-from notifications.request_limits import MAX_HEADER_BYTES, header
+from notifications.realtime.servers.request_limits import MAX_HEADER_BYTES, header
 
 MEDIA_TYPES = ["text/html", "application/json"]
 

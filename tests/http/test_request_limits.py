@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from notifications import request_limits
-from notifications.request_limits import MAX_HEADER_BYTES
+from notifications.realtime.servers import request_limits
+from notifications.realtime.servers.request_limits import MAX_HEADER_BYTES
 
 
 async def call(*headers, pieces=(b"",)):

@@ -11,7 +11,7 @@ from django.db import connections
 from django.utils import timezone
 
 from notifications.jobs import awaited
-from notifications.jobs.worker.worker import Worker
+from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
@@ -96,7 +96,7 @@ class LocalWorker:
     """A worker with its own event loop on a thread. stop() raises what its run() raised."""
 
     def __init__(self, *, listen=doorbell.listen, **options):
-        self.worker = Worker(listen=listen, **options)
+        self.worker = JobWorker(listen=listen, **options)
         self.id = self.worker.lease.worker
         self.error = None
         self.thread = threading.Thread(target=self._run, name="worker under test")

@@ -33,7 +33,7 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
 
 class Answers:
-    """Instead of a Pool: the work is done at once, and its answer comes `delay` seconds later.
+    """Instead of a ThreadPool: the work is done at once, and its answer comes `delay` seconds later.
 
     What changes in between is what a look under way does not see.
     """

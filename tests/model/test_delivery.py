@@ -292,7 +292,7 @@ def listen(callback):
 def test_every_copy_converges(transactional_db, monkeypatch):
     """Drops, duplicates, late frames, reconnects, restores, reading, archiving, keys, pruning, jobs: no schedule that
     Hypothesis finds leaves a client with another copy, or with a hole at any moment."""
-    monkeypatch.setattr(hub, "Pool", Answers)
+    monkeypatch.setattr(hub, "ThreadPool", Answers)
     monkeypatch.setattr(hub.doorbell, "listen", listen)
     Answers.open()
     try:

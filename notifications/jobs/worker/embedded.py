@@ -35,7 +35,7 @@ _is_exiting = threading.Event()
 def start(listen: Callable[..., Any] | None = None) -> None:
     """Start the embedded worker, once in each process; a forked child starts its own. Raises ``NoThread``."""
     global _process, _worker, _thread, _is_exiting
-    from notifications.jobs.worker.worker import Worker
+    from notifications.jobs.worker.worker import JobWorker
 
     with _lock:
         if _process == os.getpid():
@@ -44,7 +44,7 @@ def start(listen: Callable[..., Any] | None = None) -> None:
             os.register_at_fork(after_in_child=lambda: _after_fork(listen))
             atexit.register(stop)
         _is_exiting = threading.Event()
-        _worker = Worker(listen=listen)
+        _worker = JobWorker(listen=listen)
         _thread = start_thread(_run, "notifications-worker", listen)
         _process = os.getpid()
 
@@ -68,7 +68,7 @@ def _after_fork(listen: Callable[..., Any] | None) -> None:
 
 def _run(listen: Callable[..., Any] | None) -> None:
     global _worker
-    from notifications.jobs.worker.worker import Worker
+    from notifications.jobs.worker.worker import JobWorker
 
     if _is_exiting.wait(START_DELAY_SECONDS):
         return
@@ -82,4 +82,4 @@ def _run(listen: Callable[..., Any] | None) -> None:
             connections.close_all()
         if _is_exiting.wait(RESTART_SECONDS):
             return
-        _worker = Worker(listen=listen)
+        _worker = JobWorker(listen=listen)

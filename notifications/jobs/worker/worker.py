@@ -39,7 +39,7 @@ STOP_MARGIN_SECONDS = 2.0
 MIN_SIGNALS_GRACE_SECONDS = 2.0
 
 
-class Worker:
+class JobWorker:
     """Runs jobs in the event loop that awaits ``run()``, until ``stop()``.
 
     ``listen``

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from notifications.db.transactions import turn_autocommit_on
-from notifications.management.diagnosis import ERROR, Finding, database, diagnose
+from notifications.management.diagnosis import database, diagnose
+from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.streams.recount import find_wrong_counts, recount
 
 

@@ -13,7 +13,7 @@ MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two queries, so that under load each one resolves many sessions.
 QUERY_INTERVAL_SECONDS = 0.02
 
-Batch = list[tuple[str | None, asyncio.Future]]
+Batch = list[tuple[str | None, asyncio.Future[Any]]]
 
 
 class SessionLookup:
@@ -52,7 +52,7 @@ class SessionLookup:
         session_keys = {session_key for session_key, _ in batch if session_key}
         self.pool.run(read_users, session_keys).add_done_callback(partial(self._settle, batch))
 
-    def _settle(self, batch: Batch, query: asyncio.Future) -> None:
+    def _settle(self, batch: Batch, query: asyncio.Future[Any]) -> None:
         self._running_queries -= 1
         error = query.exception()
         if error and len(batch) > 1:

@@ -70,7 +70,7 @@ class SessionChecker:
     def check_deleted(self, users: list[Any]) -> None:
         """Check the subscribers of those of these user keys that do not exist any more."""
 
-        def on_done(future: asyncio.Future) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             if exc := future.exception():
                 logger.warning("Could not find deleted users: %s", exc)
             else:
@@ -86,7 +86,7 @@ class SessionChecker:
             self._check_batch(connected[start : start + MAX_SESSIONS_PER_QUERY])
 
     def _check_batch(self, subscribers: list[Subscriber]) -> None:
-        def on_done(future: asyncio.Future) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             if exc := future.exception():
                 logger.warning("Could not check sessions: %s", exc)
                 self._retry(subscribers)

@@ -23,7 +23,7 @@ from notifications.signals import rung
 logger = logging.getLogger(__name__)
 
 #: Called with user keys and whether the job queue has something new, from any thread. It must not block.
-Callback = Callable[[frozenset, bool], None]
+Callback = Callable[[frozenset[Any], bool], None]
 
 #: Seconds for which rings are collected into one call.
 COALESCE_SECONDS = 0.005

@@ -252,7 +252,9 @@ class LayerPublisher:
 class InlineResolverLoop(asyncio.SelectorEventLoop):
     """Resolve host names in the loop's thread: at interpreter exit, when the last rings are sent, executors fail."""
 
-    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+    async def getaddrinfo(  # type: ignore[override]
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         return socket.getaddrinfo(host, port, family, type, proto, flags)
 
 

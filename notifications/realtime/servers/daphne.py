@@ -24,7 +24,7 @@ def server_of(send: Any) -> Any | None:
     return server if type(server).__module__ == "daphne.server" else None
 
 
-def with_server_root_path(scope: dict, server: Any) -> dict:
+def with_server_root_path(scope: dict[str, Any], server: Any) -> dict[str, Any]:
     """Return the scope with the root path of the server's configuration.
 
     Daphne takes it from the request header ``Daphne-Root-Path``, so a client could prefix every link of a response.
@@ -83,7 +83,7 @@ def share_options(send: Any) -> None:
     factory.protocol = type(protocol.__name__, (protocol,), attributes)
 
 
-def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable]) -> None:
+def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable[Any]]) -> None:
     """Await ``close_clients()`` before Daphne cancels its applications and closes its connections."""
     from twisted.internet import reactor as installed_reactor
     from twisted.internet.defer import Deferred
@@ -106,7 +106,7 @@ def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable]) ->
 def _take_cancellation(reactor: Any, server: Any) -> Callable[[], Any] | None:
     """Remove the trigger by which Daphne cancels its applications at shutdown, and return the function it calls."""
     try:
-        trigger: tuple = ("before", server.kill_all_applications, (), {})
+        trigger: tuple[Any, ...] = ("before", server.kill_all_applications, (), {})
         reactor.removeSystemEventTrigger(("shutdown", trigger))
     except (AttributeError, ValueError, KeyError) as exc:
         log_fallback("Waiting requests are cancelled at shutdown on this Daphne: %s", repr(exc))

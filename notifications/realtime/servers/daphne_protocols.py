@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from daphne import http_protocol, ws_protocol
 from twisted.web.http import HTTPChannel
 
 from notifications.problems import Problem
+from notifications.realtime.asgi_types import Receive
 from notifications.realtime.servers.fallbacks import has_methods
+from notifications.realtime.servers.request_limits import (
+    LINGER_SECONDS,
+    body_too_large,
+    is_too_large,
+    refusal,
+)
 from notifications.realtime.servers.websocket_frames import FrameCounter
-from notifications.request_limits import LINGER_SECONDS, body_too_large, is_too_large, refusal
 
 logger = logging.getLogger("notifications")
 
@@ -32,11 +37,9 @@ CHUNKS_PER_READ = 64
 #: Bytes of a body in one message to the application, read from the file on disk.
 BODY_CHUNK_BYTES = 64 * 1024
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-
 
 def install() -> None:
-    """Let Daphne use ``BoundedRequest`` and ``BoundedDaphneWebSocket`` for new connections."""
+    """Let Daphne use ``BoundedRequest`` and ``DaphneWebSocket`` for new connections."""
     methods = ["gotLength", "handleContentChunk", "requestReceived", "process"]
     if has_methods(http_protocol.WebRequest, methods, "Requests are not limited on this Daphne: %s"):
         http_protocol.WebRequest = BoundedRequest
@@ -44,7 +47,7 @@ def install() -> None:
     if has_methods(
         ws_protocol.WebSocketProtocol, methods, "WebSocket frames are not limited on this Daphne: %s"
     ):
-        ws_protocol.WebSocketFactory.protocol = BoundedDaphneWebSocket
+        ws_protocol.WebSocketFactory.protocol = DaphneWebSocket
 
 
 class BoundedRequest(http_protocol.WebRequest):
@@ -165,7 +168,7 @@ class BodyFromDisk:
     def __init__(self, application: Any) -> None:
         self.application = application
 
-    async def __call__(self, scope: dict, receive: Receive, send: Any) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Any) -> None:
         (protocol,) = send.args
         body_file = getattr(protocol, "body_file", None)
         if body_file is None:
@@ -193,7 +196,7 @@ def _receive_from(body_file: Any, receive: Receive) -> Receive:
     return receive_body
 
 
-class BoundedDaphneWebSocket(ws_protocol.WebSocketProtocol):
+class DaphneWebSocket(ws_protocol.WebSocketProtocol):
     """A WebSocket that is dropped when it exceeds the limits of ``FrameCounter``."""
 
     def makeConnection(self, transport: Any) -> None:

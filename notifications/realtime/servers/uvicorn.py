@@ -23,7 +23,7 @@ def running_server() -> Any | None:
 
 
 def use_bounded_protocols(server: Any) -> None:
-    """Let the server use ``BoundedHttp`` and ``BoundedWebSocket`` for new connections.
+    """Let the server use ``BoundedHttp`` and ``UvicornWebSocket`` for new connections.
 
     They replace only the classes that they extend, not those of other implementations (``--http``, ``--ws``).
     """
@@ -36,11 +36,11 @@ def use_bounded_protocols(server: Any) -> None:
             server.config.http_protocol_class = BoundedHttp
     websocket_class = getattr(server.config, "ws_protocol_class", None)
     if getattr(websocket_class, "__name__", "") == "WebSocketsSansIOProtocol":
-        from notifications.realtime.servers.uvicorn_websocket import BoundedWebSocket
+        from notifications.realtime.servers.uvicorn_websocket import UvicornWebSocket
 
         methods = ("data_received", "send_receive_event_to_app", "handle_parser_exception")
         if has_methods(websocket_class, methods, "WebSocket frames are not limited on this uvicorn: %s"):
-            server.config.ws_protocol_class = BoundedWebSocket
+            server.config.ws_protocol_class = UvicornWebSocket
 
 
 def probe_silent_clients(server: Any) -> None:
@@ -54,7 +54,7 @@ def probe_silent_clients(server: Any) -> None:
                     listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable]) -> None:
+def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable[Any]]) -> None:
     """Await ``close_clients()`` before the server closes its connections."""
     shutdown = getattr(server, "shutdown", None)
     if not callable(shutdown):

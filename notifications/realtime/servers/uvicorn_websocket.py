@@ -13,7 +13,7 @@ from notifications.realtime.servers.websocket_frames import FrameCounter
 logger = logging.getLogger("notifications")
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class UvicornWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is closed when a client exceeds the limits of ``FrameCounter``.
 
     It also answers a handshake with a header line over 8 KiB, which uvicorn 0.54 leaves open, and closes with 1007 for

@@ -109,7 +109,7 @@ def _compare(protocol_class: Any) -> str | None:
     return None
 
 
-def _run_without_waiting(coroutine: Coroutine) -> None:
+def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> None:
     with contextlib.suppress(StopIteration):
         coroutine.send(None)
         raise RuntimeError("send() waits although the transport takes everything.")

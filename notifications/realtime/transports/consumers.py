@@ -15,6 +15,7 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 
 from notifications.realtime import close_reasons
+from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.auth import page_user
 from notifications.realtime.auth.origin import is_allowed
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
@@ -30,7 +31,7 @@ SUBPROTOCOL = "notifications.v1"
 FLUSH_TIMEOUT_SECONDS = 1.0
 
 
-async def notifications_socket(scope, receive, send) -> None:
+async def notifications_socket(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one WebSocket with the subprotocol ``notifications.v1``."""
     if (await receive())["type"] != "websocket.connect":
         return
@@ -39,7 +40,7 @@ async def notifications_socket(scope, receive, send) -> None:
         await _serve(socket, receive)
 
 
-async def _accept(scope, receive, send) -> Socket | None:
+async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     daphne.share_options(send)
     request = _build_request(scope)
     subprotocols = scope.get("subprotocols") or []
@@ -64,7 +65,7 @@ async def _accept(scope, receive, send) -> Socket | None:
     return socket
 
 
-async def _serve(socket: Socket, receive) -> None:
+async def _serve(socket: Socket, receive: Receive) -> None:
     try:
         while (message := await receive())["type"] == "websocket.receive":
             socket.receive(message.get("text"), message.get("bytes"))
@@ -83,7 +84,7 @@ async def _serve(socket: Socket, receive) -> None:
             socket.send_task.cancel()
 
 
-async def _refuse(bye: Bye, receive, send) -> None:
+async def _refuse(bye: Bye, receive: Receive, send: Send) -> None:
     """Close an accepted connection that has not joined the hub, and wait until it ends."""
     await send({"type": "websocket.send", "text": bye.encode()})
     await send({"type": "websocket.close", "code": bye.code})
@@ -93,7 +94,7 @@ async def _refuse(bye: Bye, receive, send) -> None:
                 pass
 
 
-async def _authenticate(hub: Hub, scope, request: ASGIRequest) -> tuple[Any, str | None, Bye | None]:
+async def _authenticate(hub: Hub, scope: Scope, request: ASGIRequest) -> tuple[Any, str | None, Bye | None]:
     """Return the user key and the session key of a handshake, or the reason to refuse it."""
     try:
         if "user" in scope:  # set by the project's middleware
@@ -106,7 +107,7 @@ async def _authenticate(hub: Hub, scope, request: ASGIRequest) -> tuple[Any, str
     return user, session_key, None if user is not None else close_reasons.SIGNED_OUT
 
 
-async def _authenticate_by_middleware(hub: Hub, scope) -> tuple[Any, str | None, Bye | None]:
+async def _authenticate_by_middleware(hub: Hub, scope: Scope) -> tuple[Any, str | None, Bye | None]:
     user = scope["user"]
     if user is None or not user.is_authenticated or not user.is_active:
         return None, None, close_reasons.SIGNED_OUT
@@ -119,7 +120,7 @@ async def _authenticate_by_middleware(hub: Hub, scope) -> tuple[Any, str | None,
     return user.pk, session_key, None
 
 
-def _build_request(scope) -> ASGIRequest:
+def _build_request(scope: Scope) -> ASGIRequest:
     """Return the handshake as a Django request, which applies the settings for hosts, proxies and cookies."""
     scheme = {"wss": "https", "https": "https"}.get(scope.get("scheme", "ws"), "http")
     return ASGIRequest(
@@ -127,5 +128,5 @@ def _build_request(scope) -> ASGIRequest:
     )
 
 
-def _header_values(scope, name: bytes) -> list[bytes]:
+def _header_values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope.get("headers", ()) if key.lower() == name]

@@ -65,7 +65,7 @@ class Socket(Subscriber):
         hub: HubProtocol,
         user: Any,
         session_key: str | None,
-        send: Callable[[dict], Awaitable],
+        send: Callable[[dict[str, Any]], Awaitable[Any]],
         write: Callable[[bytes], bool] | None = None,
     ) -> None:
         """``write`` sends an encoded WebSocket frame past the ASGI ``send``; it returns False if it cannot now."""
@@ -93,7 +93,7 @@ class Socket(Subscriber):
         self.outbox: list[
             str | int
         ] = []  # texts that the server has not taken yet, then perhaps a close code
-        self.send_task: asyncio.Task | None = (
+        self.send_task: asyncio.Task[Any] | None = (
             None  # while the outbox is not empty; frames must not overtake it
         )
 
@@ -248,7 +248,7 @@ class Socket(Subscriber):
 
 if sys.version_info >= (3, 12):
 
-    def start_eagerly(coroutine: Coroutine) -> asyncio.Task:
+    def start_eagerly(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine as a task, its first step immediately: servers usually take a message without waiting."""
         return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
 

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications.jobs.worker.worker import Worker as JobWorker
+from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done

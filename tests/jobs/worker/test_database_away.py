@@ -8,7 +8,7 @@ from django.db import OperationalError, transaction
 
 from notifications.compat import task_started
 from notifications.jobs.transitions import claims, reaping
-from notifications.jobs.worker.worker import Worker as JobWorker
+from notifications.jobs.worker.worker import JobWorker
 from notifications.models import Job
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done

@@ -9,7 +9,7 @@ from notifications.realtime.servers import fallbacks, uvicorn_writer
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
-BoundedWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_websocket").BoundedWebSocket
+UvicornWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_websocket").UvicornWebSocket
 Real = websockets_sansio_impl.WebSocketsSansIOProtocol
 
 
@@ -35,7 +35,7 @@ async def use_missing_attribute(self, message):
     await Real.send(self, {**message, "type": self.kind_of_message})
 
 
-@pytest.mark.parametrize("protocol_class", [Real, BoundedWebSocket])
+@pytest.mark.parametrize("protocol_class", [Real, UvicornWebSocket])
 def test_the_installed_uvicorn_is_supported(protocol_class):
     """Both ways send the same bytes, also on the class that limits frames."""
     assert uvicorn_writer.is_supported(protocol_class)

@@ -23,7 +23,7 @@ SERVERS = {
             "--port",
             "{port}",
             "--ws",
-            "notifications.realtime.servers.uvicorn_websocket:BoundedWebSocket",
+            "notifications.realtime.servers.uvicorn_websocket:UvicornWebSocket",
         ),
         "tests.realtime.bodies:application",
     ),

@@ -39,13 +39,13 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
     return None
 
 
-async def call_bounded(application: Any, scope: dict, receive: Any, send: Any) -> None:
+async def call_bounded(application: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Call an ASGI application unless the request is refused. Count a body without Content-Length as it arrives."""
     problem = refusal(scope["headers"])
     received_bytes = 0
     has_more_body = True
 
-    async def receive_counted() -> dict:
+    async def receive_counted() -> dict[str, Any]:
         nonlocal problem, received_bytes, has_more_body
         message = await receive()
         has_more_body = message.get("more_body", False)
