@@ -52,10 +52,8 @@ class Stream(models.Model):
         default_permissions = ("view",)
         indexes = [
             models.Index(
-                fields=["user"],
-                condition=Q(read_up_to__isnull=False),
-                name="notifications_stream_reading",
-            ),
+                fields=["user"], condition=Q(read_up_to__isnull=False), name="notifications_stream_reading"
+            )
         ]
 
     def __str__(self) -> str:
