@@ -24,7 +24,8 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
     """Return a function that writes a frame to the open WebSocket of this ASGI ``send``.
 
     It returns False if the frame must go the ordinary way, because the connection is closing or has data buffered.
-    Returns None if all frames must: with another server, TLS, compression, or a Daphne that failed the comparison.
+    Returns None if all frames must: with another server, TLS, compression, a lost connection, or a Daphne that failed
+    the comparison.
     """
     if server_of(send) is None:
         return None
@@ -33,6 +34,8 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
         transport = protocol.transport
         is_plain_tcp = type(transport).__module__ == "twisted.internet.tcp" and not transport.TLS
         if not is_plain_tcp or protocol._perMessageCompress or not is_supported():
+            return None
+        if not transport.connected:  # the client has disconnected, and Twisted has deleted the socket
             return None
         write = _make_writer(protocol, transport)
         write(b"")  # writes nothing, but uses every attribute that a frame needs

@@ -155,8 +155,10 @@ def test_twisted_writes_what_the_kernel_did_not_take(takes, sent):
 )
 def test_direct_write_is_refused(changes):
     """Frames must not overtake buffered data; Twisted handles lost connections."""
-    transport = Transport(**changes)
-    assert make_writer(transport)(HELLO) is False
+    transport = Transport()
+    write = make_writer(transport)
+    transport.__dict__.update(changes)
+    assert write(HELLO) is False
     assert (transport.sent, transport.buffered) == (b"", b"")
 
 
@@ -182,6 +184,15 @@ def test_no_direct_writes(of_transport, of_protocol):
     if "__class__" in of_transport:
         transport = type("Elsewhere", (Transport,), {"__module__": "elsewhere"})()
     assert make_writer(transport, **of_protocol) is None
+
+
+def test_lost_connection_is_not_a_fallback(caplog):
+    """Twisted deletes the socket of a client that disconnects during the handshake. The log must not blame Daphne."""
+    fallbacks.log_fallback.cache_clear()
+    transport = Transport(connected=False)
+    del transport.socket
+    assert make_writer(transport) is None
+    assert caplog.messages == []
 
 
 def test_missing_attribute_is_logged(caplog):
