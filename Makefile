@@ -1,13 +1,13 @@
 # make run        start the site (http://127.0.0.1:8000, other address: HOST, PORT)
-# make worker     run jobs in a process of their own, beside EMBEDDED_WORKER=0 make run
-# make test       the tests, in parallel, all but the long ones; ARGS="-k word" chooses
-# make test-slow  the long ones: kills, crowds, models, the built wheel
-# make faults     kill, freeze and cut everything at random points (FAULT_ROUNDS=100 each), slow test vectors
+# make worker     run jobs in a separate process, beside EMBEDDED_WORKER=0 make run
+# make test       run all tests but the long ones, in parallel; ARGS="-k word" selects
+# make test-slow  run the long tests: killed processes, thousands of clients, models, the built wheel
+# make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
-# make lint       format, lint and types, as they must be before a commit
-# make lint-js    the same for the browser client (Biome and TypeScript); needs npm
-# make types      type checks of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
-# make help       this list
+# make lint       check format, lint, types and imports, as required before a commit
+# make lint-js    lint and check types of the browser client (Biome and TypeScript); needs npm
+# make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
+# make help       print this list
 
 .PHONY: run worker test test-slow faults docs lint lint-js types help venv-dev
 
@@ -15,7 +15,7 @@ run:
 	@tools/venv .venv requirements.txt
 	@DEBUG=$${DEBUG-1} exec .venv/bin/python manage.py serve
 
-# Before the first `make run` has left its record in var/, a worker that is told nothing is in development too.
+# Without SECRET_KEY, DEBUG and var/development.json, which `make run` writes, the worker is in development too.
 worker:
 	@tools/venv .venv requirements.txt
 	@[ -n "$${SECRET_KEY+given}$${DEBUG+given}" ] || [ -f var/development.json ] || export DEBUG=1; exec .venv/bin/python manage.py work

@@ -14,6 +14,7 @@ from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
 
 REFERENCE = DOCS / "reference"
+CLIENT = ROOT / "notifications/static/notifications"
 
 
 def table_rows(page, heading):
@@ -90,6 +91,54 @@ def test_every_template_tag_is_documented():
     """One row for each tag of the library."""
     rows = re.findall(r"^\| `\{% (\w+) %\}` \|", (REFERENCE / "template-tags.md").read_text(), re.M)
     assert set(rows) == {*register.tags, *register.filters}
+
+
+def first_cells(heading):
+    """Return the quoted names in the first cells of the tables below a heading of the page on JavaScript."""
+    cells = re.findall(r"^\| (.*?) \|", section("reference/javascript.md", heading), re.M)
+    return {name for cell in cells for name in re.findall(r"`\"?([\w:-]+)", cell)}
+
+
+def class_body(module, name):
+    """Return the source of a class of the browser client."""
+    source = (CLIENT / module).read_text()
+    return re.search(rf"^export class {name}\b.*?^}}", source, re.M | re.S)[0]
+
+
+def test_every_event_and_attribute_of_the_elements_is_documented():
+    """What the modules dispatch, and what <notifications-progress> reads, except for labels of its parts."""
+    sources = "".join(path.read_text() for path in CLIENT.glob("*.js"))
+    progress = (CLIENT / "progress.js").read_text()
+    events = set(re.findall(r'CustomEvent\("(notifications:[\w-]+)"', sources))
+    attributes = set(re.findall(r'this\.(?:get|has)Attribute\("([\w-]+)"', progress))
+    assert first_cells("Elements") == events | attributes
+
+
+def test_every_member_of_the_objects_in_a_page_is_documented():
+    """The properties of a job handle and of a problem, what `notifications.ready` gives, the states of a client."""
+    handle = class_body("jobs.js", "JobHandle")
+    members = set(
+        re.findall(r"^    this\.(\w+) = |^  get (\w+)\(", handle.partition("  /**\n   * Called by")[0], re.M)
+    )
+    names = {name for pair in members for name in pair if name}
+    assert first_cells("Job handles") == names | {"on", "type", "progress", "change", "done"}
+
+    problem = class_body("requests.js", "Problem")
+    assert first_cells("Problem") == {*re.findall(r"^    this\.(\w+) = ", problem, re.M), "message"}
+
+    [returned] = re.findall(r"return \{ (client, .*) \};", (CLIENT / "notifications.js").read_text())
+    assert first_cells("The entry point") == set(re.findall(r"(\w+)(?::|,)", returned))
+
+    client = (CLIENT / "client.js").read_text()
+    states = set(re.findall(r'"(\w+)"', re.search(r'"state" \(detail: (.*?)\)', client, re.S)[1]))
+    methods = set(re.findall(r"^  (\w+)\(.*\{$", class_body("client.js", "Client"), re.M)) - {"constructor"}
+    assert states | methods - {"merge"} <= first_cells("The client")
+
+
+def test_every_property_of_the_style_sheet_is_documented():
+    """The custom properties that it reads."""
+    used = set(re.findall(r"var\((--notifications-[\w-]+)", (CLIENT / "notifications.css").read_text()))
+    assert first_cells("Properties of the style sheet") == used
 
 
 def test_every_command_is_documented():
