@@ -20,6 +20,7 @@ from notifications.db.transactions import (
 )
 from notifications.jobs.claiming.lanes import lane_at
 from notifications.jobs.enqueueing import active_limit
+from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, outcomes
 from notifications.jobs.transitions.finishing import finish_batches, send_signals
@@ -27,7 +28,6 @@ from notifications.jobs.transitions.guards import database_now, guarded_update, 
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.transaction_receivers import (
-    TransactionLost,
     reset_lost_connection,
     retry_lost_transaction,
 )

@@ -13,6 +13,7 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
+from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.guards import insert_attempts, read_guards, update_locked_rows
@@ -20,7 +21,6 @@ from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.transaction_receivers import (
-    TransactionLost,
     call_receivers,
     reset_lost_connection,
     retry_lost_transaction,

@@ -1,8 +1,8 @@
-"""Call the receivers of ``notification_recording``, the project's code inside the transaction that records outcomes.
+"""Call the receivers of ``notification_recording`` inside the transaction that records outcomes.
 
-No receiver may keep an outcome from being stored. If a receiver raises, what receivers wrote for its job is rolled
-back. If it ends or breaks the transaction, or holds it for too long, ``TransactionLost`` is raised: then the outcomes
-of the group are recorded one by one, and its own job, after ``MAX_LOSSES``, without receivers.
+No receiver may keep an outcome from being stored. If it loses the transaction, or holds it for too long,
+``TransactionLost`` is raised: then the outcomes of the group are recorded one by one, and its own job, after
+``MAX_LOSSES``, without receivers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from notifications.db import transactions
 from notifications.db.threads import current_call
 from notifications.db.transactions import connection
-from notifications.jobs import host_code
+from notifications.jobs.recording_receivers import (
+    MAX_LOSSES,
+    RECORDING,
+    RecordingReceivers,
+    TransactionLost,
+)
 from notifications.jobs.transitions import signal_queue
 from notifications.models import Job
 from notifications.signals import notification_recording
@@ -42,32 +45,15 @@ T = TypeVar("T")
 RECEIVER_TIMEOUT_SECONDS = 5.0
 #: Seconds that all receivers may take for a group before its outcomes are recorded one by one.
 GROUP_TIMEOUT_SECONDS = 1.0
-#: Times that receivers may lose the transaction of one job. A restart of the database server may be the cause of one.
-MAX_LOSSES = 2
 #: Hanging calls, each on a thread of its own, from which on no receiver is called until one returns. One less than the
 #: threads that an executor replaces.
 MAX_HANGING_CALLS = 3
 MAX_REMEMBERED_JOBS = 1_000
 
-_CALLER = "receiver of notification_recording"
-
 #: How often receivers lost the transaction of a job, by its id and fence.
 _losses: dict[tuple[UUID, int], int] = {}
 #: The names of the receivers in calls that took too long and have not returned yet.
 _hanging: list[str] = []
-
-
-class TransactionLost(Exception):
-    """A receiver ended, broke or held up the transaction that it was called in, which is rolled back.
-
-    ``is_abandoned``
-        The receiver's thread was replaced, and the result of the call on it is not used.
-    ``is_callers``
-        The transaction also had writes of a caller, so it cannot be begun again here.
-    """
-
-    is_abandoned = False
-    is_callers = False
 
 
 def call_receivers(outcomes: Sequence[Outcome]) -> None:
@@ -119,86 +105,52 @@ def reset_lost_connection(exc: TransactionLost) -> None:
 
 
 def _call_for(outcome: Outcome, db: BaseDatabaseWrapper, timeout: _ReceiverTimeout | None) -> None:
-    """Call the receivers for one job inside a savepoint, which is rolled back if one raises."""
     job = outcome.job
     if _losses.get((job.id, job.fence), 0) >= MAX_LOSSES:
         logger.error("Recording without receivers of notification_recording: job %s", job.id)
         return
-    hooks = len(db.run_on_commit)
-    name = ""
-    try:
-        with transaction.atomic(using=db.alias):
-            depth = len(db.atomic_blocks)
-            for receiver in host_code.receivers_of(notification_recording, Job):
-                name = host_code.name_of(receiver)
-                if len(_hanging) >= MAX_HANGING_CALLS:
-                    logger.error("Host code is not called while %s hang: %s, job %s", _hanging, name, job.id)
-                elif not _call(receiver, name, outcome, timeout, db, depth):
-                    transaction.set_rollback(True, using=db.alias)
-                    break
-    except BaseException as exc:
-        # A failed statement whose error the receiver caught may have broken only the savepoint.
-        if not isinstance(exc, DatabaseError) or db.needs_rollback or db.closed_in_transaction:
-            raise _lost(job, name, timeout) from exc
-        logger.error("Host code failed: %s %s, job %s", _CALLER, name, job.id, exc_info=exc)
-    if db.needs_rollback or db.closed_in_transaction:
-        raise _lost(job, name, timeout)
-    for position, (sids, hook, _) in enumerate(db.run_on_commit[hooks:], hooks):
-        if (
-            getattr(hook, "__module__", "") != transactions.__name__
-        ):  # hooks of the app itself stay as they are
-            db.run_on_commit[position] = (sids, _guarded(hook), True)
+    _JobReceivers(outcome, timeout).call(db)
 
 
-def _call(
-    receiver: Callable[..., Any],
-    name: str,
-    outcome: Outcome,
-    timeout: _ReceiverTimeout | None,
-    db: BaseDatabaseWrapper,
-    depth: int,
-) -> bool:
-    """Call one receiver; return whether what it wrote can be kept."""
-    job = outcome.job
-    try:
-        with (
-            timeout.watching(name, job) if timeout else nullcontext(),
-            host_code.restored_connections(_CALLER, name, db),
-        ):
-            receiver(signal=notification_recording, sender=Job, notification=outcome.notification, job=job)
-    except BaseException:
-        logger.exception("Host code failed: %s %s, job %s", _CALLER, name, job.id)
+class _JobReceivers(RecordingReceivers):
+    """The receivers for the notification of one job, each of which may take ``RECEIVER_TIMEOUT_SECONDS``."""
+
+    def __init__(self, outcome: Outcome, timeout: _ReceiverTimeout | None) -> None:
+        self._finished_job = job = outcome.job
+        super().__init__(outcome.notification, f"job {job.id}", Job, job)
+        self._timeout = timeout
+
+    def may_call(self, name: str) -> bool:
+        if len(_hanging) < MAX_HANGING_CALLS:
+            return True
+        logger.error("Host code is not called while %s hang: %s, %s", _hanging, name, self.subject)
         return False
-    if not host_code.roll_back_to(db, depth):
-        logger.error("Host code left a transaction open, which is rolled back: %s %s", _CALLER, name)
-        return False
-    return not (timeout and timeout.has_passed)
 
+    def limit_time(self, name: str) -> AbstractContextManager[None]:
+        return self._timeout.watching(name, self._finished_job) if self._timeout else nullcontext()
 
-def _lost(job: Job, name: str, timeout: _ReceiverTimeout | None) -> TransactionLost:
-    """Return the error for a lost transaction, and count the loss for the job."""
-    error = TransactionLost(f"{name} lost the transaction of job {job.id}.")
-    if timeout and timeout.has_passed:
-        error.is_abandoned = timeout.is_abandoned
-        return error
-    _remember(job, _losses.get((job.id, job.fence), 0) + 1)
-    logger.error("Host code lost the transaction: %s %s, job %s", _CALLER, name, job.id)
-    return error
+    def has_timed_out(self) -> bool:
+        return self._timeout is not None and self._timeout.has_passed
+
+    def lost(self, name: str) -> TransactionLost:
+        """Return the error for a lost transaction, and count the loss for the job."""
+        job = self._finished_job
+        if self._timeout and self._timeout.has_passed:  # which is logged and counted already
+            error = TransactionLost(f"{name} lost the transaction of {self.subject}.")
+            error.is_abandoned = self._timeout.is_abandoned
+            return error
+        _remember(job, _losses.get((job.id, job.fence), 0) + 1)
+        return super().lost(name)
+
+    def guard_hook(self, hook: Callable[[], object]) -> Callable[[], None]:
+        call = super().guard_hook(hook)
+        return lambda: signal_queue.send_later(call)
 
 
 def _remember(job: Job, losses: int) -> None:
     if len(_losses) >= MAX_REMEMBERED_JOBS:
         _losses.clear()
     _losses[job.id, job.fence] = losses
-
-
-def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
-    """Return a commit hook that calls ``hook`` as receivers are called after a commit."""
-
-    def call() -> None:
-        signal_queue.send_later(lambda: host_code.call("on_commit hook", hook))
-
-    return call
 
 
 class _ReceiverTimeout:
@@ -258,7 +210,7 @@ class _ReceiverTimeout:
         logger.error(
             "Host code takes longer than %g s: %s %s, job %s. Its stack:\n%s",
             RECEIVER_TIMEOUT_SECONDS,
-            _CALLER,
+            RECORDING,
             name,
             job.id,
             "".join(traceback.format_stack(frame, limit=10)) if frame else "",

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.jobs.transitions.outcomes import Outcome
-from notifications.jobs.transitions.transaction_receivers import TransactionLost
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.writer import Writer
 
