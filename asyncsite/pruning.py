@@ -1,5 +1,7 @@
 """Delete reports that are past their retention."""
 
+from itertools import islice
+
 from django.conf import settings
 from django.utils import timezone
 
@@ -13,13 +15,14 @@ def prune_reports(retention=None, limit=None):
     ``retention``
         A timedelta. Reports that are older are deleted, unless their job is active. Default: REPORT_RETENTION.
     ``limit``
-        The number of reports to look at. Default: all.
+        The number of reports to delete. Default: all.
 
     Each report is deleted in its own transaction, which holds SQLite's lock for at most 1,000 calls.
     """
     before = timezone.now() - (settings.REPORT_RETENTION if retention is None else retention)
-    old = Report.objects.filter(created_at__lt=before).order_by("created_at").only("job_id")[:limit]
-    deleted = [report for report in old if not has_active_job(report)]
-    for report in deleted:
-        Report.objects.filter(pk=report.pk).delete()
-    return len(deleted)
+    old = Report.objects.filter(created_at__lt=before).order_by("created_at").only("job_id")
+    inactive = (report for report in old if not has_active_job(report))
+    ids = [report.pk for report in islice(inactive, limit)]
+    for id in ids:
+        Report.objects.filter(pk=id).delete()
+    return len(ids)

@@ -56,6 +56,15 @@ def test_an_old_report_with_an_active_job_stays(make_old_report, demo, upstream)
     assert prune_reports() == 1
 
 
+def test_active_reports_do_not_count_toward_the_limit(make_old_report, demo, upstream):
+    """If the oldest reports are active, younger ones are deleted all the same."""
+    enqueue_report(demo, [upstream.url("/ok")])
+    Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
+    make_old_report(100)
+    assert prune_reports(limit=1) == 1
+    assert Report.objects.get().owner == demo
+
+
 def test_the_command_deletes_reports_too(make_old_report, capsys):
     """--days applies to them."""
     make_old_report(91), make_old_report(10)

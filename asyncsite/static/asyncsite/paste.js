@@ -1,6 +1,6 @@
 /**
  * Validates the form for a new report while the user types: counts the URLs in the text box and in a text file, and
- * names the lines that are not URLs. The server validates again by the same rules (pasted.py).
+ * names the lines that are not URLs. The server validates again by the same rules (url_list.py).
  */
 
 const MAX_URLS = 1000;
