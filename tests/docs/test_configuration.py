@@ -1,5 +1,7 @@
 """Configuration files in the documentation, and the hooks of pre-commit, are valid and agree with the code."""
 
+import importlib
+import re
 import shutil
 import subprocess
 
@@ -34,6 +36,15 @@ def test_the_time_to_stop_a_worker_is_longer_than_its_grace():
     [compose] = blocks(DOCS / "how-to/containers.md", "yaml")
     worker = yaml.safe_load(compose)["services"]["worker"]
     assert int(worker["stop_grace_period"].removesuffix("s")) > DEFAULTS["GRACE"]
+
+
+def test_the_protocol_classes_for_uvicorn_exist():
+    """Those that the page on servers gives to `--ws` and `--http`, and that uvicorn imports."""
+    page = (DOCS / "how-to/servers.md").read_text()
+    options = re.findall(r"--(ws|http) ([\w.]+):(\w+)", page)
+    assert [option for option, _, _ in options] == ["ws", "http"]
+    for _, module, name in options:
+        assert hasattr(importlib.import_module(module), name)
 
 
 def test_pre_commit_runs_the_parts_of_make_lint():
