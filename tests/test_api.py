@@ -111,7 +111,7 @@ class TestNotify:
 
     @pytest.mark.parametrize("nobody", [None, AnonymousUser()])
     def test_nobody(self, nobody):
-        with pytest.raises(ValueError, match=r"cannot be notified\. Pass a saved user"):
+        with pytest.raises(ValueError, match=r"is not a saved user\. Pass a saved user"):
             notify(nobody, "Hello")
 
     @pytest.mark.django_db(transaction=True)

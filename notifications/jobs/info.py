@@ -43,7 +43,7 @@ class JobInfo:
     ``result``
         What the task returned, if the job succeeded, else None.
     ``error``
-        Why the job failed, a dict with ``type``, ``title`` and ``detail``, else None.
+        Why the job failed or was cancelled, a dict with ``type``, ``title`` and ``detail``, else None.
     ``run_after``, ``created_at``, ``started_at``, ``finished_at``, ``cancel_requested_at``
         Aware datetimes in UTC. All but ``created_at`` may be None. ``started_at`` is that of the latest attempt.
     """

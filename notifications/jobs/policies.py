@@ -29,7 +29,7 @@ class FinishedJob:
     ``result``
         What the task returned, if it succeeded, else None.
     ``error``
-        Why the job failed, a dict with ``type``, ``title`` and ``detail``, else None.
+        Why the job failed or was cancelled, a dict with ``type``, ``title`` and ``detail``, else None.
     """
 
     id: UUID

@@ -123,14 +123,10 @@ def user_keys_of(users: Any) -> list[Any]:
 
 def _user_key(user: Any) -> Any:
     if user is None or isinstance(user, AnonymousUser) or getattr(user, "pk", user) is None:
-        raise ValueError(
-            f"{user!r} cannot be notified. Pass a saved user, its primary key, or an iterable of either."
-        )
+        raise ValueError(f"{user!r} is not a saved user. Pass a saved user or its primary key.")
     field: Any = Notification._meta.get_field("user")
     if isinstance(user, Model) and not isinstance(user, field.related_model):
-        raise TypeError(
-            f"{user!r} is not a user. Pass a saved user, its primary key, or an iterable of either."
-        )
+        raise TypeError(f"{user!r} is not a user. Pass a saved user or its primary key.")
     try:
         return field.target_field.to_python(getattr(user, "pk", user))
     except ValidationError as exc:

@@ -18,6 +18,7 @@ from notifications.api import (
     release_connections,
 )
 from notifications.exceptions import JobDoesNotExist
+from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -58,6 +59,13 @@ class TestGetJob:
         assert (job.state, job.is_done, job.result) == ("failed", True, None)
         assert set(job.error) == {"type", "title", "detail"}
 
+    @pytest.mark.django_db(transaction=True)
+    def test_cancelled(self):
+        enqueued = tasks.noop.enqueue()
+        manual.cancel([UUID(enqueued.id)])
+        job = get_job(enqueued.id)
+        assert (job.state, job.is_done, job.error["type"]) == ("cancelled", True, "cancelled")
+
     @pytest.mark.parametrize("id", [UNKNOWN_ID, str(UNKNOWN_ID), "not a UUID"])
     def test_an_unknown_id(self, id):
         with pytest.raises(JobDoesNotExist, match=str(id)):
@@ -90,6 +98,12 @@ class TestJobsOf:
     def test_a_wrong_limit(self, user, limit):
         with pytest.raises(ValueError, match=r"It must be an integer of 1 or more\."):
             jobs_of(user, limit=limit)
+
+    def test_what_is_not_a_user(self):
+        with pytest.raises(
+            ValueError, match=r"None is not a saved user\. Pass a saved user or its primary key\."
+        ):
+            jobs_of(None)
 
 
 @pytest.mark.django_db(transaction=True)
