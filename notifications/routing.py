@@ -1,4 +1,6 @@
-"""The URL pattern of the WebSocket, for projects that configure Channels themselves::
+"""The URL pattern of the WebSocket, for projects that configure Channels themselves.
+
+::
 
     from channels.routing import ProtocolTypeRouter, URLRouter
     from notifications.routing import websocket_urlpatterns

@@ -1,0 +1,1 @@
+"""The two databases, SQLite and PostgreSQL: transactions, threads with connections, and rows in bulk."""

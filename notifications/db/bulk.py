@@ -126,7 +126,7 @@ def update(
     assignments: Sequence[str] = (),
     condition: str = "",
 ) -> None:
-    """Update rows that this transaction has locked. (PostgreSQL updates them in any order.)
+    """Update rows that this transaction has locked, because PostgreSQL updates them in any order.
 
     Each of ``rows`` has the new values of ``columns``, then the values that the columns in ``where`` must have, as
     parameters for the database. ``assignments`` like ``"version = version + 1"`` and a ``condition`` like

@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key`` of a request: within 24 hours, an equal request with the same key gets the same job."""
+"""The ``Idempotency-Key`` of a request: an equal request with the same key gets the same job for 24 hours."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class IdempotencyKey:
         if job is not None and job.idempotency_hash != self.request_hash:
             raise Problem(
                 422,
-                "This Idempotency-Key was used for a different request within the last 24 hours. "
+                "This Idempotency-Key was used for a different request within the last "
+                f"{unique.KEY_LIFETIME_HOURS} hours. "
                 "Send that request unchanged to repeat it, or this one with a new key.",
             )
         return job

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from notifications.jobs.enqueueing.owners import caller_key, running_job
+from notifications.jobs.enqueueing.owners import caller_key, running_attempt
 
 from . import telemetry
 from .body import read
@@ -17,7 +17,7 @@ from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
 from .config import get_config
 from .errors import BadResponse, OutboundError
-from .guard import Forbidden, ForbiddenAddress, check
+from .guard import Forbidden, ForbiddenAddress, is_allow_listed, refuse_forbidden
 from .pools import get_pool
 from .redirects import REDIRECT_STATUSES
 from .request import Request
@@ -159,13 +159,15 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
     """
     origin, config, caller = request.target.origin, get_config(), caller_key()
     try:
-        is_guarded = call.guard and not check(request.target, config)
+        is_guarded = call.guard and not is_allow_listed(request.target, config)
+        if is_guarded:
+            refuse_forbidden(request.target, config)
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"
         half = call.seconds_left / 2
         if not slots.try_acquire(origin, config.per_host, config.total):
-            await slots.acquire(origin, config.per_host, config.total, running_job(), half)
+            await slots.acquire(origin, config.per_host, config.total, running_attempt(), half)
     except Forbidden as exc:
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from yarl import URL
 
 from .addresses import describe_reserved
-from .config import OutboundConfig, get_config
+from .config import OutboundConfig
 
 MAX_URL_CHARACTERS = 8000  # RFC 9110, section 4.1: recipients should support at least this length.
 
@@ -38,7 +38,7 @@ class Forbidden(Exception):
 
 
 class ForbiddenAddress(OSError):
-    """The address to connect to is not public. An OSError, so that aiohttp passes it on as ``os_error``."""
+    """The address to connect to is not public. An OSError, so that aiohttp carries it as ``os_error``."""
 
     def __init__(self, reason: str) -> None:
         # The same text for all reasons: aiohttp merges the errors of several attempts into an OSError if they differ.
@@ -61,7 +61,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A URL that is called, as an object and as text, and its endpoint."""
+    """A URL to call, as an object and as text, and its endpoint."""
 
     url: URL
     text: str
@@ -85,7 +85,7 @@ def parse(text: str) -> Target:
     """Parse an absolute http or https URL; raise Forbidden for any other text.
 
     yarl's parser decides: the URL object that it returns is the one that aiohttp connects to, so that two parsers
-    cannot disagree. The patterns before and after it only refuse.
+    cannot disagree. The patterns can only reject a URL; they never change which host is called.
     """
     if len(text) > MAX_URL_CHARACTERS:
         raise Forbidden(f"it is longer than {MAX_URL_CHARACTERS:,} characters")
@@ -107,7 +107,7 @@ def parse(text: str) -> Target:
     return Target(url=url, text=str(url), endpoint=endpoint)
 
 
-def resolve(base: Target, location: str) -> Target:
+def join_location(base: Target, location: str) -> Target:
     """Parse a ``Location`` relative to ``base`` (RFC 3986, section 5); raise Forbidden as ``parse`` does."""
     if len(location) > MAX_URL_CHARACTERS or _UNSAFE_CHARACTER.search(location):
         return parse(location)
@@ -122,20 +122,21 @@ def resolve(base: Target, location: str) -> Target:
     return parse(joined)
 
 
-def check(target: Target, config: OutboundConfig | None = None) -> bool:
-    """Return whether the allow list permits ``target``; raise Forbidden if its port or address is not allowed.
+def is_allow_listed(target: Target, config: OutboundConfig) -> bool:
+    """Return whether ``OUTBOUND_ALLOW`` has the host and port that are written in the URL.
 
-    An entry of ``OUTBOUND_ALLOW`` permits exactly the host and port that are written in the URL, and no name that
-    resolves to that address. ``config``: the settings, to read them only once for a call.
+    A name that resolves to an address in the list is not permitted by it.
     """
-    endpoint, config = target.endpoint, config or get_config()
-    if config.allow and (endpoint.host, endpoint.port) in _allowed_endpoints(config.allow):
-        return True
-    if endpoint.port not in config.ports:
+    allowed = config.allow and _allowed_endpoints(config.allow)
+    return bool(allowed) and (target.host, target.port) in allowed
+
+
+def refuse_forbidden(target: Target, config: OutboundConfig) -> None:
+    """Raise Forbidden for a port that is not open to calls, and for an address that is not public."""
+    if target.port not in config.ports:
         raise Forbidden("its port is not allowed")
-    if endpoint.is_ip_address and describe_reserved(endpoint.host):
+    if target.endpoint.is_ip_address and describe_reserved(target.host):
         raise Forbidden(NOT_PUBLIC)
-    return False
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,7 @@
-"""Idempotency keys, by which a server recognizes a request that it has already received
-(https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/)."""
+"""Idempotency keys, by which a server recognizes a request that it has already received.
+
+See https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import re
 from hashlib import sha256
 from uuid import uuid4, uuid5
 
-from notifications.jobs.enqueueing.owners import running_job
+from notifications.jobs.enqueueing.owners import running_attempt
 
 HEADER = "Idempotency-Key"
 
@@ -24,9 +26,9 @@ def make_key(option: str | bool, method: str, url: str, body: bytes | None) -> s
                 f"idempotency_key is {option!r}. It must be True or 1 to 200 visible ASCII characters."
             )
         return option
-    attempt = running_job()
+    attempt = running_attempt()
     if attempt is None:
         return str(uuid4())
     request = f"{method} {url} {sha256(body or b'').hexdigest()}"
     attempt.request_counts[request] += 1
-    return str(uuid5(attempt.job, f"{request} {attempt.request_counts[request]}"))
+    return str(uuid5(attempt.job_id, f"{request} {attempt.request_counts[request]}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from .guard import Forbidden, resolve
+from .guard import Forbidden, join_location
 from .request import Request
 
 MAX_REDIRECTS = 5
@@ -24,7 +24,7 @@ def follow(request: Request, status: int, location: str) -> Request:
     303 becomes GET, and so does POST after 301 and 302; the body and the headers about it are then dropped.
     To another origin (scheme, host, port) only CROSS_ORIGIN_HEADERS are sent. https never leads to http.
     """
-    target = resolve(request.target, location)
+    target = join_location(request.target, location)
     if request.target.url.scheme == "https" and target.url.scheme == "http":
         raise Forbidden("it would leave https for http")
     headers = CIMultiDict(request.headers)

@@ -67,10 +67,10 @@ _OriginQueues = OrderedDict[Hashable, _CallerQueue]
 
 
 class Slots:
-    """Slots for calls. Origins take turns, and the callers of an origin do, so that a job with a thousand calls does
-    not delay the single call of another.
+    """Slots for calls.
 
-    All methods may be called from any thread and any event loop.
+    Origins take turns, and so do the callers of an origin: a job with a thousand calls does not delay the single call
+    of another. All methods may be called from any thread and any event loop.
     """
 
     def __init__(self) -> None:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from notifications.realtime.client_limits import (
+    ACK_TIMEOUT_SECONDS,
+    HELLO_TIMEOUT_SECONDS,
+    MAX_CLIENT_FRAME_BYTES,
+    RATE_FRAMES,
+    RATE_SECONDS,
+    RATE_SYNCS,
+)
 from notifications.serializers import encode
 
 
@@ -65,16 +73,16 @@ SIGNED_OUT = Bye(
 NO_HELLO = Bye(
     code=4408,
     reason="no_hello",
-    detail="The client sent no hello within 10 seconds.",
+    detail=f"The client sent no hello within {HELLO_TIMEOUT_SECONDS:g} seconds.",
     reconnect_after_ms=RECONNECT_SOON_MS,
 )
 TOO_SLOW = Bye(
     code=4408,
     reason="too_slow",
-    detail="A requested ack is 30 seconds late.",
+    detail=f"A requested ack is {ACK_TIMEOUT_SECONDS:g} seconds late.",
     reconnect_after_ms=RECONNECT_SOON_MS,
 )
-TOO_BIG = Bye(code=4409, reason="too_big", detail="A frame may have at most 4096 bytes.")
+TOO_BIG = Bye(code=4409, reason="too_big", detail=f"A frame may have at most {MAX_CLIENT_FRAME_BYTES} bytes.")
 TOO_MANY_SOCKETS = Bye(
     code=4429,
     reason="too_many_sockets",
@@ -84,13 +92,13 @@ TOO_MANY_SOCKETS = Bye(
 TOO_MANY_FRAMES = Bye(
     code=4429,
     reason="too_many_frames",
-    detail="A client may send at most 60 frames in 10 seconds.",
+    detail=f"A client may send at most {RATE_FRAMES} frames in {RATE_SECONDS:g} seconds.",
     reconnect_after_ms=RECONNECT_LATER_MS,
 )
 TOO_MANY_SYNCS = Bye(
     code=4429,
     reason="too_many_syncs",
-    detail="A client may send at most 10 syncs in 10 seconds.",
+    detail=f"A client may send at most {RATE_SYNCS} syncs in {RATE_SECONDS:g} seconds.",
     reconnect_after_ms=RECONNECT_LATER_MS,
 )
 BAD_JSON = Bye(code=4400, reason="bad_json", detail="A frame must be a text message of valid JSON.")

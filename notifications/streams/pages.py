@@ -37,8 +37,10 @@ def read_stream_position(user: Any) -> StreamPosition:
 
 
 def read_inbox_page(user: Any, seq: int, after: int | None = None) -> InboxPage:
-    """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``; ``after`` is the
-    ``raised`` of the last one of the previous page."""
+    """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``.
+
+    ``after`` is the ``raised`` of the last one of the previous page.
+    """
     rows = listing.read_newest(user, PAGE_SIZE + 1, head=seq, after=after)
     return InboxPage(
         rows=rows[:PAGE_SIZE], after=rows[PAGE_SIZE - 1].raised if len(rows) > PAGE_SIZE else None

@@ -10,7 +10,7 @@ import pytest
 
 from notifications import outbound
 from notifications.api import requester
-from notifications.jobs.enqueueing.owners import set_running_job
+from notifications.jobs.enqueueing.owners import enter_attempt
 from notifications.outbound import circuits as module
 from notifications.outbound import pools
 from notifications.outbound.circuits import (
@@ -247,7 +247,7 @@ async def test_caller_of_a_job(upstream):
     """The owner of a job is the caller, also in asyncio tasks that the job starts."""
 
     async def job(owner, path):
-        set_running_job(owner)
+        enter_attempt(owner)
         return await asyncio.gather(
             *[outbound.get(upstream.url(path), retries=0) for _ in range(MIN_FAILURES + 1)],
             return_exceptions=True,

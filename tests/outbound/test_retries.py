@@ -222,7 +222,7 @@ async def test_keys_in_a_job(upstream, db):
     """Another attempt at a job sends the same keys, also for equal concurrent requests; another job does not."""
 
     async def attempt(job):
-        owners.set_running_job(None, job)
+        owners.enter_attempt(None, job)
         posts = [outbound.post(upstream.url("/ok"), json=body, idempotency_key=True) for body in (1, 1, 2)]
         upstream.requests.clear()
         await asyncio.gather(*posts)

@@ -193,7 +193,7 @@ async def test_jobs_take_turns(upstream, allow):
     allow(upstream.address, OUTBOUND_PER_HOST=1)
 
     async def job():
-        owners.set_running_job(None, uuid4())
+        owners.enter_attempt(None, uuid4())
         await asyncio.gather(*[outbound.get(upstream.url("/slow/0.01")) for _ in range(20)])
 
     working = asyncio.create_task(job())

@@ -8,6 +8,7 @@ from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.negotiation import MAX_WAIT_SECONDS
 from notifications.http.openapi.schemas import ID, ref, string
 from notifications.http.parsing import MAX_BODY_BYTES
+from notifications.jobs.enqueueing.unique import KEY_LIFETIME_HOURS
 from notifications.validators import MAX_KEY_LENGTH
 
 #: A node of the OpenAPI document.
@@ -93,7 +94,8 @@ PARAMETERS: Part = {
     "IdempotencyKey": header_parameter(
         "Idempotency-Key",
         string(MAX_KEY_LENGTH, minLength=1, pattern="^[!-~]+$"),
-        "An equal request with the same key within 24 hours gets the same job. A different request gets 422.",
+        f"An equal request with the same key within {KEY_LIFETIME_HOURS} hours gets the same job. "
+        "A different request gets 422.",
     ),
 }
 

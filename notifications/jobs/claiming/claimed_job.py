@@ -12,8 +12,8 @@ from notifications.models import Job
 if TYPE_CHECKING:
     from notifications.compat import TaskResult
 
-#: A job's id and the fence of one claim. A worker may hold two claims of one job: the first one passed its deadline
-#: while its task refused to end, and the same worker claimed the job again.
+#: A job's id and the fence of one claim. A worker may hold two claims of one job: after the
+#: deadline of the first one, whose sync task could not be stopped, the same worker claimed the job again.
 Claim = tuple[UUID, int]
 
 
@@ -21,25 +21,24 @@ Claim = tuple[UUID, int]
 class ClaimedJob:
     """The row of a claimed job, and what its worker knows beyond the row.
 
-    The path of each job: ``claim_jobs()`` makes one of these for each row, ``prepare_claimed_jobs()`` completes it,
-    and an ``Execution`` holds it until the outcome is recorded. That is thousands of jobs a second, so it has slots: to
-    make one takes 0.3 µs of the 100 µs or so that a job takes.
+    ``claim_jobs()`` makes one for each row, ``prepare_claimed_jobs()`` completes it, and an ``Execution`` holds it
+    until the outcome is recorded. It is created for each job, so it uses ``__slots__`` (0.3 µs).
 
-    ``known_until``
-        Until when a worker must know the job's task, or the job fails; None unless a worker has requeued the job
-        because it does not know the task. While such a job is queued, its ``deadline`` column holds this time; a claim
-        replaces it with the deadline of the claim.
+    ``fail_if_unknown_after``
+        When the job fails if still no worker can import its task; None unless a worker has requeued it for that reason.
+        The ``deadline`` column holds this time while such a job is queued; a claim replaces it.
     ``owner``
-        The key of the user for whom the job works: its own user, or else the owner of its batch.
+        The primary key of the owner of the job, or else of its batch.
     ``task_result``
         The TaskResult in the context of a task with ``takes_context=True``. None if nothing needs it.
     """
 
     row: Job
-    known_until: datetime | None = None
+    fail_if_unknown_after: datetime | None = None
     owner: Any = None
     task_result: TaskResult | None = None
 
 
 def claim_of(job: Job) -> Claim:
+    """Return the claim that the row of a claimed job stands for."""
     return job.id, job.fence

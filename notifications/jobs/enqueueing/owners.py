@@ -1,4 +1,4 @@
-"""The owner of a job: the user who may see it and is notified of its end.
+"""The owner of a job is the user who may see it and is notified of its end.
 
 The first of these that is set: ``.using(owner=…)``, the user of the request given to ``accepted``, ``with
 requester(user)``, the owner of the job that enqueues it. Otherwise the job has no owner.
@@ -21,17 +21,19 @@ _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
 
 
-class RunningJob:
-    """The attempt that runs in a context: the id of its ``job``, and how often it has sent each outbound request."""
+class RunningAttempt:
+    """The attempt that runs in a context: the id of its job, and how often it has sent each outbound request."""
 
-    __slots__ = ("job", "request_counts")
+    __slots__ = ("job_id", "request_counts")
 
-    def __init__(self, job: UUID) -> None:
-        self.job = job
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
         self.request_counts: Counter[str] = Counter()
 
 
-_running_job: ContextVar[RunningJob | None] = ContextVar("notifications_running_job", default=None)
+_running_attempt: ContextVar[RunningAttempt | None] = ContextVar(
+    "notifications_running_attempt", default=None
+)
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def owner_from_request(user: Any) -> Iterator[None]:
 
 
 def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
-    """Return, by the ids of jobs inside batches that have no user themselves, the key of their batch's owner."""
+    """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
     from notifications.db.transactions import database
     from notifications.models import Job
 
@@ -75,17 +77,17 @@ def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
     return found
 
 
-def set_running_job(key: Any, job: UUID | None = None) -> None:
-    """Make a job's owner (key) the owner of what this context enqueues, instead of the users set by the caller."""
+def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> None:
+    """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count."""
     _request_user.set(None)
     _requester.set(None)
-    _job_owner.set(key)
-    _running_job.set(RunningJob(job) if job else None)
+    _job_owner.set(owner_id)
+    _running_attempt.set(RunningAttempt(job_id) if job_id else None)
 
 
-def running_job() -> RunningJob | None:
+def running_attempt() -> RunningAttempt | None:
     """Return the attempt that runs in this context, or that started this asyncio task, or None."""
-    return _running_job.get()
+    return _running_attempt.get()
 
 
 def owner_key(owner: Any = None) -> Any:
@@ -102,7 +104,7 @@ def owner_key(owner: Any = None) -> Any:
 
 
 def caller_key() -> Any:
-    """Return the key of the user for whom this context runs, or None, without the checks of ``owner_key``."""
+    """Return the primary key of the user for whom this context runs, or None. For grouping only: it is not checked."""
     for user in (_request_user.get(), _requester.get()):
         if user is not None:
             try:

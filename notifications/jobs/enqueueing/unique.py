@@ -1,4 +1,4 @@
-"""Jobs with a key: enqueued again within a day by the same owner, a key stands for the same job."""
+"""Jobs with a key: a key that the same owner enqueues again within ``KEY_LIFETIME`` stands for the same job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from notifications.exceptions import IdempotencyKeyConflict
 from notifications.models import Job
 from notifications.validators import MAX_KEY_LENGTH
 
-KEY_LIFETIME = timedelta(hours=24)
+KEY_LIFETIME_HOURS = 24
+KEY_LIFETIME = timedelta(hours=KEY_LIFETIME_HOURS)
 #: How often an insertion is tried that violates the unique constraint of keys.
 MAX_INSERT_TRIES = 3
 

@@ -138,8 +138,11 @@ def _claim_in_one_statement(
     )
     db = connection()
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
-    known_until = {job.id: times.from_db(row[-1], db) for job, row in zip(jobs, rows, strict=True) if row[-1]}
+    fail_if_unknown_after = {
+        job.id: times.from_db(row[-1], db) for job, row in zip(jobs, rows, strict=True) if row[-1]
+    }
     streams.ring(job.user_id for job in jobs)
     return [
-        ClaimedJob(job, known_until.get(job.id), job.user_id) for job in candidates.first_jobs(jobs, limit)
+        ClaimedJob(job, fail_if_unknown_after.get(job.id), job.user_id)
+        for job in candidates.first_jobs(jobs, limit)
     ]

@@ -65,16 +65,18 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     # Counted from the first worker: created_at and queued_at would include the delay of a job for later, and run_after
     # moves with each requeue.
     now = database_now()
-    known_until = claimed.known_until or now + timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
-    if known_until < now:
+    fail_if_unknown_after = claimed.fail_if_unknown_after or now + timedelta(
+        seconds=UNKNOWN_TASK_FAILS_SECONDS
+    )
+    if fail_if_unknown_after < now:
         return False
     job = claimed.row
 
     def write() -> None:
-        # The deadline column of a queued job holds known_until: see ClaimedJob.
+        # The deadline column of a queued job holds fail_if_unknown_after: see ClaimedJob.
         guarded_update(
             "state='queued', worker=NULL, deadline=%s, attempt=attempt-1, version=version+1, run_after=%s",
-            [((known_until, now + timedelta(seconds=REQUEUE_DELAY_SECONDS)), job)],
+            [((fail_if_unknown_after, now + timedelta(seconds=REQUEUE_DELAY_SECONDS)), job)],
         )
         streams.ring([job.user_id])
 

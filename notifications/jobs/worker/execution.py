@@ -20,7 +20,7 @@ from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
 from notifications.jobs import results, traces
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.enqueueing.owners import set_running_job
+from notifications.jobs.enqueueing.owners import enter_attempt
 from notifications.jobs.policies import policy_of
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.outcomes import Outcome
@@ -102,7 +102,7 @@ class Execution:
         policy = policy_of(task.func)
         set_current_execution(self)
         self.sync_threads, self.database_thread = sync_threads, database_thread
-        set_running_job(self.claimed.owner, job.id)
+        enter_attempt(self.claimed.owner, job.id)
         traces.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)

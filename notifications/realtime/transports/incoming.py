@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from notifications.realtime import close_reasons
+from notifications.realtime.client_limits import MAX_CLIENT_FRAME_BYTES
 from notifications.realtime.close_reasons import ProtocolViolation
 
-MAX_FRAME_BYTES = 4096
 #: Nested arrays and objects. The frames of the protocol have a depth of 1.
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
@@ -21,10 +21,10 @@ def parse_frame(text: str | None, data: bytes | None, *, has_hello: bool) -> dic
     ``has_hello`` says whether the client has sent its hello. Raises ``ProtocolViolation``.
     """
     if text is None:
-        is_too_big = len(data or b"") > MAX_FRAME_BYTES
+        is_too_big = len(data or b"") > MAX_CLIENT_FRAME_BYTES
         raise ProtocolViolation(close_reasons.TOO_BIG if is_too_big else close_reasons.BAD_JSON)
-    if len(text) > MAX_FRAME_BYTES or (
-        not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_FRAME_BYTES
+    if len(text) > MAX_CLIENT_FRAME_BYTES or (
+        not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_CLIENT_FRAME_BYTES
     ):
         raise ProtocolViolation(close_reasons.TOO_BIG)
     try:

@@ -14,6 +14,13 @@ from random import randrange
 from typing import Any
 
 from notifications.realtime import close_reasons, frames
+from notifications.realtime.client_limits import (
+    ACK_TIMEOUT_SECONDS,
+    HELLO_TIMEOUT_SECONDS,
+    RATE_FRAMES,
+    RATE_SECONDS,
+    RATE_SYNCS,
+)
 from notifications.realtime.close_reasons import Bye, ProtocolViolation
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 from notifications.realtime.subscriber import HubProtocol, Subscriber
@@ -25,12 +32,6 @@ WINDOW_BYTES = 256 * 1024
 #: An acknowledgment is requested at the latest after so many frames or bytes, and must arrive within the timeout.
 MAX_FRAMES_BETWEEN_ACKS = 16
 MAX_BYTES_BETWEEN_ACKS = 64 * 1024
-ACK_TIMEOUT_SECONDS = 30.0
-HELLO_TIMEOUT_SECONDS = 10.0
-#: Limits on what a client sends within ``RATE_SECONDS``.
-RATE_SECONDS = 10.0
-RATE_FRAMES = 60
-RATE_SYNCS = 10
 #: Seconds for the closing handshake, after which the connection is dropped.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
