@@ -48,7 +48,7 @@ def is_damage(exc: Exception) -> bool:
 @lru_cache(maxsize=1_000)
 def log_damage(what: str, error: str) -> None:
     """Log, once in this process, that a row cannot be read or sent as it is."""
-    logger.warning("Damaged row, replaced a value by its default: %s: %s", what, error)
+    logger.warning("Damaged row: %s: %s", what, error)
 
 
 def _read_row(model: type[M], columns: Sequence[str], id: Any) -> M | None:

@@ -107,7 +107,7 @@ def read_changes(request: ReadRequest) -> ReadResult:
         except Exception as exc:
             if isinstance(exc, DatabaseFault) and not is_damage(exc):
                 raise
-            log_damage(f"stream {user}", f"{type(exc).__name__}: {exc}")
+            log_damage(f"a row of stream {user}", f"{type(exc).__name__}: {exc}")
             result.failed_users.add(user)
     return result
 
