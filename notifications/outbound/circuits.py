@@ -241,9 +241,8 @@ class OriginCircuits:
             own = self._add_circuit(caller)
         elif has_failed is False and own is None:
             self._rotate_window()
-            self._successes[caller] += (
-                1  # Without the lock: a success that two threads count as one does no harm.
-            )
+            # Without the lock: a success that two threads count as one does no harm.
+            self._successes[caller] += 1
         if own:
             own.record(is_probe=is_probe, has_failed=has_failed)
             if is_probe and own.state == "closed":

@@ -115,9 +115,8 @@ class Lookups:
         """Forget all lookups: their threads do not survive a fork."""
         self._lock = threading.Lock()
         self._by_host: dict[str, _Lookup] = {}
-        self._waiting: OrderedDict[str, deque[_Lookup]] = (
-            OrderedDict()
-        )  # by domain, in the order of their turns
+        # By domain, in the order of their turns.
+        self._waiting: OrderedDict[str, deque[_Lookup]] = OrderedDict()
         self._running: set[_Lookup] = set()
         self._running_by_domain: Counter[str] = Counter()
 

@@ -104,9 +104,8 @@ class Delivery:
             self._is_reading = False
             try:
                 result = future.result()
-            except (
-                Exception
-            ) as exc:  # retried after any error: without a new ring nothing else would read again
+            except Exception as exc:
+                # Retried after any error: without a new ring nothing else would read again.
                 logger.warning("Could not read changes: %s", exc, exc_info=not isinstance(exc, DatabaseFault))
                 self._changed_users |= changed
                 self._behind |= {subscriber for subscriber in behind if not subscriber.is_closed}

@@ -192,9 +192,8 @@ class LayerPublisher:
                 except NoThread as exc:  # the next call tries again
                     logger.warning("Could not ring other processes: %s", exc)
             elif self._loop:
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # between two loops; the next one begins with these users
+                # RuntimeError: between two loops. The next one begins with these users.
+                with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._wakeup.set)
 
     def stop(self) -> None:

@@ -79,9 +79,8 @@ class Socket(Subscriber):
         self.last_n = 0
         self.sent_bytes = 0
         self.acked_bytes = 0
-        self.unacked_ends: list[
-            int
-        ] = []  # sent_bytes after each frame that is not acknowledged, oldest first
+        # sent_bytes after each frame that is not acknowledged, oldest first.
+        self.unacked_ends: list[int] = []
         # The frame number or byte count at which the next ack is requested. The first is random: sockets that get the
         # same frames must not all acknowledge at the same moment.
         self.next_ack_n = 1 + randrange(MAX_FRAMES_BETWEEN_ACKS)
@@ -91,12 +90,10 @@ class Socket(Subscriber):
         self.next_beat_at = now + frames.BEAT_INTERVAL_SECONDS
         self.frame_times: list[float] = []
         self.sync_times: list[float] = []
-        self.outbox: list[
-            str | int
-        ] = []  # texts that the server has not taken yet, then perhaps a close code
-        self.send_task: asyncio.Task[Any] | None = (
-            None  # while the outbox is not empty; frames must not overtake it
-        )
+        # Texts that the server has not taken yet, then perhaps a close code.
+        self.outbox: list[str | int] = []
+        # Runs while the outbox is not empty. Direct writes must not overtake it.
+        self.send_task: asyncio.Task[Any] | None = None
 
     def receive(self, text: str | None, data: bytes | None) -> None:
         """Handle a message of the client. Closes the connection if the message violates the protocol."""
