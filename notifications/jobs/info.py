@@ -132,10 +132,21 @@ def _rows() -> Any:
 def _info(job: Job) -> JobInfo:
     return JobInfo(
         owner_id=job.user_id,
-        result=None if job.result is None else json.loads(job.result),
-        error=None if job.error is None else json.loads(job.error),
+        result=_decode(job, job.result),
+        error=_decode(job, job.error),
         **{name: getattr(job, name) for name in _COPIED},
     )
+
+
+def _decode(job: Job, text: str | None) -> Any:
+    """Return the value of a JSON column; None for one that another program has damaged, which the log names."""
+    from notifications.db.damaged_rows import log_damage
+
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        log_damage(f"job {job.id}", f"{type(exc).__name__}: {exc}")
+        return None
 
 
 def _uuid(id: Any) -> UUID | None:

@@ -3,15 +3,19 @@
 Each makes only what is missing. Django's own AddIndexConcurrently needs psycopg also on SQLite.
 """
 
+import logging
 import time
 from contextlib import contextmanager
 
 from django.db import migrations
 from django.db.transaction import atomic
 
+logger = logging.getLogger("notifications")
+
 #: Number of the advisory lock that an operation holds on PostgreSQL.
 ADVISORY_LOCK = 7_214_550_902
 POLL_INTERVAL_SECONDS = 0.1
+POLLS_BETWEEN_LOGS = 100
 
 
 class AddField(migrations.AddField):
@@ -124,7 +128,15 @@ def exclusively(schema_editor):
     else:
         # Not pg_advisory_lock(): a waiting statement keeps its snapshot, for which CREATE INDEX CONCURRENTLY of the
         # process that holds the lock would wait.
+        polls = 0
         while not advisory_lock(db, "pg_try_advisory_lock"):
+            polls += 1
+            if polls % POLLS_BETWEEN_LOGS == 0:
+                logger.warning(
+                    "Waiting for another process that migrates database %s. Through a pooler in transaction mode "
+                    "migrate cannot run: connect to PostgreSQL itself.",
+                    db.alias,
+                )
             time.sleep(POLL_INTERVAL_SECONDS)
         try:
             yield

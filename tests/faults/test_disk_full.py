@@ -57,7 +57,7 @@ def test_full_disk(engine, disk):
         filler = fill_disk(disk)
         engine.open_gate()
         worker.wait_until(
-            lambda log_start=log_start: "outcomes wait" in worker.output[log_start:],
+            lambda log_start=log_start: "Could not record" in worker.output[log_start:],
             what="the worker to find the disk full",
         )
         filler.unlink()

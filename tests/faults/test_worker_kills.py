@@ -245,7 +245,7 @@ def test_postgresql_refuses_connections(workers):
         server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         workers.gate.touch()
-        worker.wait_for_line("outcomes wait")
+        worker.wait_for_line("Could not record")
         server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
     wait_until_all(workers, "succeeded")
     assert read_jobs(workers) == [("succeeded", 1)] * 3

@@ -59,6 +59,14 @@ class TestGetJob:
         assert (job.state, job.is_done, job.result) == ("failed", True, None)
         assert set(job.error) == {"type", "title", "detail"}
 
+    def test_damaged(self, caplog):
+        """A row that another program has changed is read without what cannot be read of it."""
+        enqueued = tasks.add.enqueue(1, 2)
+        Job.objects.update(result="{", error="[" * 100_000)
+        job = get_job(enqueued.id)
+        assert (job.result, job.error) == (None, None)
+        assert f"Damaged row: job {enqueued.id}" in caplog.text
+
     @pytest.mark.django_db(transaction=True)
     def test_cancelled(self):
         enqueued = tasks.noop.enqueue()

@@ -180,7 +180,7 @@ class Delivery(RuleBasedStateMachine):
             device.cut()
         if here := hub._hubs.pop(self.loop, None):
             here._clock.stop()
-            here.end()
+            here.end_threads()
 
     # What must be true
 

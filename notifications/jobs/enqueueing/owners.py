@@ -99,7 +99,10 @@ def owner_key(owner: Any = None) -> Any:
 
     for user in (owner, _request_user.get(), _requester.get(), _job_owner.get()):
         if user is not None and not getattr(user, "is_anonymous", False):
-            return user_keys_of(user)[0]
+            keys = user_keys_of(user)
+            if len(keys) != 1:
+                raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
+            return keys[0]
     return None
 
 

@@ -110,7 +110,7 @@ class Command(BaseCommand):
             "Not before": None if job.done else serializers.format_time(job.run_after),
             "Started": serializers.format_time(job.started_at),
             "Finished": serializers.format_time(job.finished_at),
-            "Cancelling": serializers.format_time(job.cancel_requested_at),
+            "Cancellation": serializers.format_time(job.cancel_requested_at),
         }
         for name, value in facts.items():
             if value not in (None, ""):

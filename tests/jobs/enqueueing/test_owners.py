@@ -60,6 +60,12 @@ def test_an_anonymous_user_is_skipped(users, rf):
         assert owner_of(tasks.noop.using(owner=AnonymousUser()).enqueue()) == users[0].pk
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_owner_is_one_user(users, count):
+    with pytest.raises(ValueError, match=f"one user, not {count}"):
+        tasks.noop.using(owner=users[:count]).enqueue()
+
+
 def test_requester_ends_with_its_block(users):
     with requester(users[0]):
         with requester(users[1]):
