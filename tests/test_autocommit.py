@@ -106,9 +106,9 @@ def test_a_transaction_that_a_receiver_breaks_is_not_begun_again(by_itself, user
     def close(**kwargs):
         connection.connection.close()
 
+    notify(user, "Written before")
     notification_recording.connect(close)
     try:
-        notify(user, "Written before")
         manual.cancel([job.id])
         with pytest.raises(Error):
             transaction.commit()

@@ -415,21 +415,21 @@ def rows_read(work):
         finally:
             connection.connection.set_progress_handler(None, 10)
         return len(steps) * 10
-    asked = []
+    row_counts = []
 
     def measure(execute, sql, params, many, context):
-        told = sql.replace(f"{ISOLATION}; ", "")
-        if re.match("SELECT|UPDATE|WITH", told) and "notifications_job" in told:
+        statement = sql.replace(f"{ISOLATION}; ", "").strip()
+        if re.match("SELECT|UPDATE|WITH", statement) and "notifications_job" in statement:
             db = connection.connection
             with db.transaction(force_rollback=True), db.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {told}", params)
-                asked.append(rows_of(cursor.fetchone()[0][0]["Plan"]))
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
+                row_counts.append(rows_of(cursor.fetchone()[0][0]["Plan"]))
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(measure):
         work()
-    assert asked
-    return sum(asked)
+    assert row_counts
+    return sum(row_counts)
 
 
 def rows_of(plan):
@@ -589,7 +589,7 @@ def test_a_scan_is_seen(crowded):
 
 
 def can_scan(sql):
-    return re.match(r"SELECT|UPDATE|DELETE|WITH", sql) and "notifications_" in sql and "WHERE 0" not in sql
+    return re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)", sql) and "notifications_" in sql and "WHERE 0" not in sql
 
 
 def explain(sql):
