@@ -589,7 +589,9 @@ def test_a_scan_is_seen(crowded):
 
 
 def can_scan(sql):
-    return re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)", sql) and "notifications_" in sql and "WHERE 0" not in sql
+    return (
+        re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)", sql) and "notifications_" in sql and "WHERE 0" not in sql
+    )
 
 
 def explain(sql):
