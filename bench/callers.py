@@ -18,7 +18,7 @@ Call = Callable[[str], Awaitable[bytes | None]]
 
 
 @asynccontextmanager
-async def ours(at_once: int, address: str) -> AsyncIterator[Call]:
+async def this_client(at_once: int, address: str) -> AsyncIterator[Call]:
     from django.conf import settings
 
     settings.configure(
@@ -75,7 +75,7 @@ async def niquests(at_once: int, address: str) -> AsyncIterator[Call]:
         yield call
 
 
-CALLERS = {"bare aiohttp": aiohttp, "ours": ours, "niquests": niquests, "httpx": httpx}
+CALLERS = {"bare aiohttp": aiohttp, "ours": this_client, "niquests": niquests, "httpx": httpx}
 
 
 async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[str, float]:

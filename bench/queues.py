@@ -59,7 +59,7 @@ def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
     """
     on = {"SQLite": places.sqlite, "PostgreSQL": places.postgres}
     for name, place in on.items():
-        yield from there(f"ours, {name}", place, ours)
+        yield from there(f"ours, {name}", place, this_app)
     if not finished:
         yield from there("ours, SQLite, embedded", places.sqlite, embedded)
     for name, place in on.items():
@@ -81,7 +81,7 @@ def there(name: str, place: Callable[[], str], make: Callable, *, needs: str = "
     yield make(name, url)
 
 
-def ours(name: str, url: str) -> Queue:
+def this_app(name: str, url: str) -> Queue:
     return Queue(
         name=name,
         module="bench.ours",

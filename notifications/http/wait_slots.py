@@ -10,7 +10,7 @@ from notifications.problems import Problem
 
 #: Waiting requests (long polls and event streams) of one user in one process.
 MAX_WAITING_REQUESTS = 4
-#: Seconds after which a client is told to retry when all slots of its user are taken.
+#: The ``Retry-After`` of a response when all wait slots of a user are taken.
 RETRY_AFTER_SECONDS = 5
 
 _lock = threading.Lock()

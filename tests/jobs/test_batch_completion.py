@@ -1,4 +1,4 @@
-"""The end of batches: after their last job, whoever records it, and of nested batches."""
+"""The end of batches: after their last job, in any process, and of nested batches."""
 
 import json
 import threading

@@ -27,8 +27,10 @@ from notifications.models import Job
 
 CHECK_VALID_SECONDS = 0.25
 MAX_CACHED_USERS = 10_000
-#: True if a user has at most so many active jobs.
-_HAS_AT_MOST = "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
+#: True if a user has no more active jobs than the second parameter says.
+_IS_WITHIN_LIMIT = (
+    "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
+)
 _COUNT = (
     "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
 )
@@ -56,7 +58,7 @@ def insert_within_limit(job: Job) -> None:
         return
 
     def insert_if_at_most(active_jobs: int) -> bool:
-        condition, params = _HAS_AT_MOST + rate_condition, [to_db(user), active_jobs, *rate_params]
+        condition, params = _IS_WITHIN_LIMIT + rate_condition, [to_db(user), active_jobs, *rate_params]
         return bulk.insert_one(job, condition=condition, params=params)
 
     allowance = limit // 16

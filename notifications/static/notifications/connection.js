@@ -159,7 +159,7 @@ export class Connection {
 
   /**
    * @param {number} code
-   * @param {number} requestedMs what the server asked for, or 0
+   * @param {number} requestedMs the delay that the server requested, or 0
    */
   #reconnectDelay(code, requestedMs) {
     const { random } = this.#options;
