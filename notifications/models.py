@@ -138,11 +138,14 @@ class Job(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
 
     class Lane(models.TextChoices):
-        """The kind of slot that a worker needs to claim the job: see ``jobs/claiming/lanes.py``."""
+        """Who may claim the job, and the kind of slot that a worker needs for it: see ``jobs/claiming/lanes.py``."""
 
         ASYNC = "async", _("Async")
         SYNC = "sync", _("Sync")
         SUSPECT = "suspect", _("Suspect")
+        ENGINE = "engine", _("For an engine")
+        HANDED = "handed", _("Handed to an engine")
+        OBSERVED = "observed", _("Observed")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = _user(null=True, blank=True)
@@ -155,6 +158,10 @@ class Job(models.Model):
     queue_name = models.CharField(_("queue"), max_length=100)
     # The default in the database is for rows that a previous version of the app inserts during a rolling deploy.
     lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
+    #: While the job is in the lane "handed": when its id is handed to the engine again.
+    hand_over_at = MomentField(null=True, blank=True, editable=False)
+    #: How often its id was handed to an engine.
+    handovers = models.PositiveIntegerField(_("handed over"), default=0, db_default=0, editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -225,6 +232,11 @@ class Job(models.Model):
             ),
             models.Index(
                 fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
+            ),
+            models.Index(
+                fields=["hand_over_at", "id"],
+                condition=Q(state="queued", lane="handed"),
+                name="notifications_job_handed",
             ),
             models.Index(
                 fields=["finished_at"],

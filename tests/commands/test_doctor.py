@@ -156,7 +156,7 @@ def test_a_table_is_missing(monkeypatch):
         },
     )
     found = diagnose(failed=["tables"])
-    assert list(found)[-1] == "tables" and "notifications.0002_job_lanes" in found["tables"]["message"]
+    assert list(found)[-1] == "tables" and "notifications.0003_job_engines" in found["tables"]["message"]
     with pytest.raises(CommandError, match=r"Nothing was corrected.*manage.py migrate"):
         call_command("doctor", "--recount")
 

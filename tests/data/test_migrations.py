@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.ids import uuid7
 from notifications.migrations import _operations
 
-FIRST, LATEST = "0001_streams", "0002_job_lanes"
+FIRST, LATEST = "0001_streams", "0003_job_engines"
 
 #: The indexes that have got the lane of a job, and what the index before it had.
 LANE_INDEXES = ("notifications_job_ready", "notifications_job_queued", "notifications_job_keyed")
