@@ -1,4 +1,4 @@
-"""What Django's Tasks API promises, kept by our backend; the points are those of Django's own tests of backends."""
+"""The backend behaves as Django's Tasks API documents; the cases are those of Django's own backend tests."""
 
 import dataclasses
 import pickle
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
@@ -33,11 +33,11 @@ BOTH = pytest.mark.parametrize("task", [tasks.noop, tasks.noop_sync], ids=["asyn
 
 
 @pytest.fixture
-def heard():
-    """heard(signal): what a signal is sent with from now on, as a growing list."""
+def record_calls():
+    """record_calls(signal, *names) returns a list to which each later call adds its sender and the named arguments."""
     connected = []
 
-    def listen(signal, *names):
+    def record(signal, *names):
         calls = []
 
         def receive(sender, **kwargs):
@@ -47,13 +47,13 @@ def heard():
         connected.append((signal, receive))
         return calls
 
-    yield listen
+    yield record
     for signal, receive in connected:
         signal.disconnect(receive)
 
 
-def test_the_backend_is_ours_and_can_do_everything():
-    """All four capability flags of Django are true, and its check has nothing to say."""
+def test_the_default_backend_supports_every_feature():
+    """All four capability flags of Django are true, and its check reports nothing."""
     backend = task_backends["default"]
     assert isinstance(backend, JobBackend)
     assert backend.supports_defer and backend.supports_async_task
@@ -77,7 +77,7 @@ def test_enqueue_returns_a_result_that_is_ready(task):
 
 @pytest.mark.django_db(transaction=True)
 @BOTH
-async def test_aenqueue_does_the_same(task, event_loop_database):
+async def test_aenqueue_returns_a_result_that_is_ready(task, event_loop_database):
     result = await task.aenqueue(1, two=3)
     assert result.status == TaskResultStatus.READY
     assert (result.args, result.kwargs) == ([1], {"two": 3})
@@ -88,11 +88,11 @@ async def test_aenqueue_does_the_same(task, event_loop_database):
 
 
 @BOTH
-def test_a_result_that_ran(task):
-    """A success has every time, one attempt, and one worker."""
+def test_the_result_of_a_successful_job(task):
+    """It has all times, one attempt and one worker."""
     result = task.enqueue(1, two=3)
     run_jobs()
-    assert result.status == TaskResultStatus.READY, "A result changes when it is refreshed, not before."
+    assert result.status == TaskResultStatus.READY, "A result object changes only when it is refreshed."
     result.refresh()
     assert result.status == TaskResultStatus.SUCCESSFUL
     assert result.is_finished
@@ -120,8 +120,8 @@ def test_return_value():
         (tasks.slow, TimeoutError),
     ],
 )
-def test_errors(task, exception):
-    """A failure has the class and the traceback of what was raised, and no return value."""
+def test_the_result_of_a_failed_job(task, exception):
+    """It has the class and traceback of the exception, and no return value."""
     result = task.enqueue()
     run_jobs()
     result.refresh()
@@ -135,7 +135,7 @@ def test_errors(task, exception):
     assert result.enqueued_at <= result.started_at <= result.finished_at
 
 
-def test_a_result_that_cannot_be_stored_is_a_failure():
+def test_a_return_value_that_is_not_json_fails_the_job():
     result = tasks.not_json.enqueue("object")
     run_jobs()
     result.refresh()
@@ -146,8 +146,8 @@ def test_a_result_that_cannot_be_stored_is_a_failure():
 @pytest.mark.parametrize(
     ("kind", "value"), [("bytes", "text"), ("mapping", {"a": [1, 2]}), ("sequence", [0, 1])]
 )
-def test_a_result_is_what_json_makes_of_it(kind, value):
-    """As of arguments, and with Django's own backends."""
+def test_return_values_are_converted_to_json(kind, value):
+    """Arguments are converted in the same way, and so are both by Django's own backends."""
     result = tasks.almost_json.enqueue(kind)
     run_jobs()
     result.refresh()
@@ -155,7 +155,7 @@ def test_a_result_is_what_json_makes_of_it(kind, value):
 
 
 @pytest.mark.parametrize("argument", [datetime(2030, 1, 1), object(), {1, 2}])
-def test_arguments_that_are_no_json(argument):
+def test_arguments_that_are_not_json(argument):
     with pytest.raises(TypeError, match="Unsupported type"):
         tasks.noop.enqueue(argument)
     assert not Job.objects.exists()
@@ -171,7 +171,7 @@ def test_arguments_that_are_no_json(argument):
     ],
 )
 def test_arguments_that_cannot_be_stored(argument, words):
-    """The error says what is wrong, and nothing is enqueued."""
+    """The error states the problem, and nothing is enqueued."""
     with pytest.raises(ValueError, match=words):
         tasks.noop.enqueue(argument)
     with pytest.raises(ValueError, match=words):
@@ -180,34 +180,34 @@ def test_arguments_that_cannot_be_stored(argument, words):
 
 
 @pytest.mark.parametrize("id", ["123", "", "01920000-0000-7000-8000-000000000000"])
-def test_a_result_that_is_not_there(id):
+def test_get_result_of_an_unknown_id(id):
     with pytest.raises(TaskResultDoesNotExist):
         tasks.noop.get_result(id)
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_result_that_is_not_there_async(event_loop_database):
+async def test_aget_result_of_an_unknown_id(event_loop_database):
     with pytest.raises(TaskResultDoesNotExist):
         await tasks.noop.aget_result("123")
 
 
-def test_the_result_of_another_task():
+def test_get_result_of_another_task():
     result = tasks.noop.enqueue()
     with pytest.raises(Exception, match="Task does not match") as raised:
         tasks.noop_sync.get_result(result.id)
     assert type(raised.value).__name__ == "TaskResultMismatch"
 
 
-def test_the_result_of_a_task_that_is_gone():
+def test_get_result_of_a_task_that_no_longer_exists():
     result = tasks.noop.enqueue()
     Job.objects.update(task_path="tests.jobs.tasks.no_such_task")
     with pytest.raises(TaskResultDoesNotExist):
         tasks.noop.get_result(result.id)
 
 
-@pytest.mark.parametrize("field", [{"queue_name": "gone"}, {"backend": "default", "priority": 5}])
+@pytest.mark.parametrize("field", [{"queue_name": "removed"}, {"backend": "default", "priority": 5}])
 def test_a_result_is_read_after_the_settings_changed(field, settings):
-    """A queue that left the settings does not hide what became of a job."""
+    """The result of a job can be read, and the job is executed, after its queue was removed from the settings."""
     result = tasks.noop.using(**field).enqueue()
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
     assert tasks.noop.get_result(result.id).status == TaskResultStatus.READY
@@ -217,22 +217,22 @@ def test_a_result_is_read_after_the_settings_changed(field, settings):
 
 
 def test_priority_and_run_after():
-    """What .using() says is kept with the job, and read back with its result."""
+    """Options of .using() are stored with the job and read back with its result."""
     later = timezone.now() + timedelta(hours=1)
     result = tasks.noop.using(priority=7, run_after=later, queue_name="reports").enqueue()
-    again = tasks.noop.get_result(result.id)
-    assert (again.task.priority, again.task.run_after, again.task.queue_name) == (7, later, "reports")
+    stored = tasks.noop.get_result(result.id)
+    assert (stored.task.priority, stored.task.run_after, stored.task.queue_name) == (7, later, "reports")
     assert run_jobs() == 0
 
 
-def test_higher_priority_first_then_the_oldest():
-    order = [tasks.noop.using(priority=priority).enqueue().id for priority in (0, 10, -100, 10, 100)]
+def test_jobs_run_by_priority_then_by_age():
+    ids = [tasks.noop.using(priority=priority).enqueue().id for priority in (0, 10, -100, 10, 100)]
     run_jobs()
-    ran = [str(id) for id in Job.objects.order_by("started_at").values_list("id", flat=True)]
-    assert ran == [order[4], order[1], order[3], order[0], order[2]]
+    executed = [str(id) for id in Job.objects.order_by("started_at").values_list("id", flat=True)]
+    assert executed == [ids[4], ids[1], ids[3], ids[0], ids[2]]
 
 
-def test_run_after_that_is_over():
+def test_run_after_in_the_past():
     result = tasks.noop.using(run_after=timezone.now() - timedelta(seconds=1)).enqueue()
     assert run_jobs() == 1
     result.refresh()
@@ -250,8 +250,8 @@ def test_naive_run_after():
         tasks.noop.using(run_after=datetime(2030, 1, 1))
 
 
-def test_queue_that_the_settings_do_not_name(settings):
-    """Checked by .using(), and again by enqueue, sync and async."""
+def test_queue_that_is_not_in_the_settings(settings):
+    """.using() refuses it, and enqueue() checks again, because the settings may have changed since."""
     task = tasks.noop.using(queue_name="reports")
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
     with pytest.raises(InvalidTask, match="Queue 'reports' is not valid for backend"):
@@ -276,7 +276,7 @@ def test_unknown_backend():
 
 
 def test_a_task_declared_for_another_backend(settings):
-    """It knows nothing of owners and titles, and can be handed to this backend all the same."""
+    """It has no owner and no title of its own, and can be enqueued on this backend nevertheless."""
     module = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
     settings.TASKS = {
         "default": {"BACKEND": f"{module}.backends.immediate.ImmediateBackend", "QUEUES": []},
@@ -289,8 +289,8 @@ def test_a_task_declared_for_another_backend(settings):
     assert Job.objects.get(id=result.id).title == "Noop"
 
 
-def test_context():
-    """A task with a context reads its own result, running in its first attempt, and reports its progress."""
+def test_context_of_a_sync_task():
+    """The context has the result of the running job, the number of the attempt, and reports progress."""
     result = tasks.context_sync.enqueue()
     run_jobs()
     result.refresh()
@@ -304,7 +304,7 @@ def test_context():
     assert (job.progress_current, job.progress_total, job.progress_message) == (1, 2, "half")
 
 
-def test_context_async():
+def test_context_of_an_async_task():
     result = tasks.context_async.enqueue("x")
     run_jobs()
     result.refresh()
@@ -312,12 +312,12 @@ def test_context_async():
 
 
 @pytest.mark.parametrize("task", [tasks.noop, tasks.fail])
-def test_signals(task, heard):
-    """task_enqueued, task_started and task_finished are sent once each, with a TaskResult of that moment."""
+def test_signals(task, record_calls):
+    """task_enqueued, task_started and task_finished are sent once each, with the TaskResult as it is at that time."""
     enqueued, started, finished = (
-        heard(signal, "task_result") for signal in (task_enqueued, task_started, task_finished)
+        record_calls(signal, "task_result") for signal in (task_enqueued, task_started, task_finished)
     )
-    ended = heard(job_finished, "job")
+    ended = record_calls(job_finished, "job")
     result = task.enqueue()
     assert [(sender, sent.id, sent.status) for sender, sent in enqueued] == [(JobBackend, result.id, "READY")]
     assert started == finished == []
@@ -333,7 +333,7 @@ def test_signals(task, heard):
     ]
 
 
-def test_a_receiver_that_raises_costs_nothing():
+def test_a_receiver_that_raises_affects_no_job():
     def broken(**kwargs):
         raise RuntimeError("no")
 
@@ -342,21 +342,21 @@ def test_a_receiver_that_raises_costs_nothing():
         signal.connect(broken)
     try:
         result = tasks.noop.enqueue()
-        with batch() as inside:
+        with batch() as b:
             tasks.noop.enqueue()
         run_jobs()
     finally:
         for signal in signals:
             signal.disconnect(broken)
-    for one in (result, inside.result):
-        one.refresh()
-        assert one.status == TaskResultStatus.SUCCESSFUL
+    for finished in (result, b.result):
+        finished.refresh()
+        assert finished.status == TaskResultStatus.SUCCESSFUL
 
 
 @pytest.mark.django_db(transaction=True)
-def test_enqueue_is_part_of_the_transaction(heard):
+def test_enqueue_is_part_of_the_transaction(record_calls):
     """The ring comes after the commit. A rollback leaves neither a row nor a ring."""
-    rings = heard(rung, "queue")
+    rings = record_calls(rung, "queue")
     with transaction.atomic():
         tasks.noop.enqueue()
         assert not rings
@@ -369,7 +369,7 @@ def test_enqueue_is_part_of_the_transaction(heard):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_savepoint_takes_its_job_along():
+def test_a_savepoint_that_is_rolled_back_removes_its_job():
     with transaction.atomic():
         kept = tasks.noop.enqueue()
         with pytest.raises(RuntimeError), transaction.atomic():
@@ -379,15 +379,15 @@ def test_a_savepoint_takes_its_job_along():
 
 
 def test_enqueue_is_one_insert(django_assert_num_queries, demo):
-    """In the caller's transaction: the row, if the owner may have one more, and on SQLite the ring."""
-    with transaction.atomic(), django_assert_num_queries(1 + _rings()):
+    """One statement inserts the job and checks the owner's limit; on SQLite another one inserts the ring."""
+    with transaction.atomic(), django_assert_num_queries(1 + ring_statements()):
         tasks.noop.enqueue()
-    with transaction.atomic(), django_assert_num_queries(1 + _rings()):
+    with transaction.atomic(), django_assert_num_queries(1 + ring_statements()):
         tasks.noop.using(owner=demo).enqueue()
 
 
 def test_too_many_active_jobs(settings, demo):
-    """The limit is a user's; done jobs do not count."""
+    """The limit is per user, and finished jobs do not count."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
         tasks.noop.using(owner=demo).enqueue()
@@ -399,14 +399,13 @@ def test_too_many_active_jobs(settings, demo):
 
 
 def test_pickling(demo):
-    """A task and a result survive, with what .using() said."""
+    """A task keeps its options of .using(), and a result its fields."""
     task = tasks.noop.using(owner=demo.pk, title="Mine", url="/x/", priority=3)
     assert pickle.loads(pickle.dumps(task)) == task
     result = task.enqueue()
     assert pickle.loads(pickle.dumps(result)) == result
 
 
-def _rings():
-    from django.db import connection
-
+def ring_statements():
+    """Return how many statements ring: one on SQLite, none on PostgreSQL."""
     return connection.vendor == "sqlite"

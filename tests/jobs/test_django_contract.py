@@ -1,4 +1,4 @@
-"""The points of Django's own tests of tasks and backends that are not in test_backend.py, held by ours."""
+"""The cases of Django's own tests of tasks and backends that are not in test_backend.py."""
 
 import dataclasses
 import logging
@@ -51,7 +51,7 @@ class TestTask:
         assert (plain.priority, plain.queue_name, plain.backend) == (0, "default", "default")
         assert (plain.run_after, plain.takes_context) == (None, False)
 
-    def test_what_the_decorator_says(self):
+    def test_options_of_the_decorator(self):
         assert (tasks.of_reports.priority, tasks.of_reports.queue_name) == (5, "reports")
         result = tasks.of_reports.enqueue()
         row = Job.objects.get(id=result.id)
@@ -61,25 +61,25 @@ class TestTask:
         assert tasks.noop.name == "noop"
         assert tasks.noop.module_path == "tests.jobs.tasks.noop"
 
-    def test_it_is_frozen(self):
+    def test_a_task_is_frozen(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
             tasks.noop.priority = 3
 
     @pytest.mark.parametrize("task", [tasks.add, tasks.add.using(priority=3)])
-    def test_called_directly_it_is_its_function(self, task):
+    def test_call_runs_the_function_and_enqueues_nothing(self, task):
         assert task.call(1, b=2) == 3
         assert task.func(1, 2) == 3
         assert not Job.objects.exists()
 
-    async def test_called_directly_async(self):
+    async def test_acall_of_async_and_sync_tasks(self):
         assert await tasks.echo.acall("x") == "x"
         assert await tasks.add.acall(1, 2) == 3
 
     def test_call_of_an_async_task(self):
         assert tasks.echo.call("x") == "x"
 
-    def test_only_functions_of_modules_are_tasks(self):
-        """A worker must find it by its path."""
+    def test_only_functions_at_module_level_are_tasks(self):
+        """A worker imports the function by its path."""
 
         async def local():
             pass
@@ -88,11 +88,11 @@ class TestTask:
             with pytest.raises(InvalidTask, match="must be defined at a module level"):
                 task(function)
 
-    def test_a_context_that_is_not_taken(self):
+    def test_takes_context_without_a_context_argument(self):
         with pytest.raises(InvalidTask, match="does not have a first argument of 'context'"):
             task(takes_context=True)(tasks.echo.func)
 
-    def test_run_after_is_not_for_the_decorator(self):
+    def test_the_decorator_refuses_run_after(self):
         with pytest.raises(TypeError):
             task(run_after=timezone.now())(tasks.echo.func)
 
@@ -107,32 +107,32 @@ class TestTask:
 
 
 class TestUsing:
-    def test_it_makes_another_task(self):
+    def test_it_returns_a_changed_copy(self):
         later = timezone.now() + timedelta(days=1)
         other = tasks.noop.using(priority=9, queue_name="reports", run_after=later)
         assert (other.priority, other.queue_name, other.run_after) == (9, "reports", later)
         assert (tasks.noop.priority, tasks.noop.queue_name, tasks.noop.run_after) == (0, "default", None)
         assert other.func is tasks.noop.func and type(other) is JobTask
 
-    def test_one_after_the_other(self):
-        """What was said before stays."""
+    def test_calls_can_be_chained(self):
+        """Each call keeps the options of earlier ones that it does not name."""
         other = tasks.noop.using(priority=9).using(queue_name="reports").using(title="x").using(priority=1)
         assert (other.priority, other.queue_name, other.options.title) == (1, "reports", "x")
 
     @pytest.mark.parametrize("priority", [-100, 0, 100])
-    def test_the_bounds_of_priority(self, priority):
+    def test_valid_priorities(self, priority):
         assert tasks.noop.using(priority=priority).enqueue().task.priority == priority
 
     @pytest.mark.parametrize("priority", [-101, 101, 10**10, 0.5])
-    def test_beyond_them(self, priority):
+    def test_invalid_priorities(self, priority):
         with pytest.raises(InvalidTask):
             tasks.noop.using(priority=priority)
 
-    def test_a_time_of_another_zone(self):
-        """Kept to the microsecond, whatever zone it was told in."""
-        told = datetime(2040, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
-        result = tasks.noop.using(run_after=told).enqueue()
-        assert tasks.noop.get_result(result.id).task.run_after == told
+    def test_run_after_keeps_microseconds_and_the_instant(self):
+        """A time in UTC is read back as the same instant, whatever the current time zone is."""
+        run_after = datetime(2040, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+        result = tasks.noop.using(run_after=run_after).enqueue()
+        assert tasks.noop.get_result(result.id).task.run_after == run_after
 
 
 class TestEnqueue:
@@ -142,39 +142,39 @@ class TestEnqueue:
         assert result.task == task and result.backend == "default"
         assert isinstance(result.id, str) and Job.objects.filter(id=result.id).exists()
 
-    def test_arguments_are_what_json_makes_of_them(self):
+    def test_arguments_are_converted_to_json(self):
         result = tasks.noop.enqueue((1, 2), {"a": (3,)}, key={"b": None, "c": 1.5, "d": True})
         assert result.args == [[1, 2], {"a": [3]}]
         assert result.kwargs == {"key": {"b": None, "c": 1.5, "d": True}}
         assert tasks.noop.get_result(result.id).args == result.args
 
     def test_bytes(self):
-        """Valid UTF-8 becomes text, as in Django; anything else is refused."""
+        """Valid UTF-8 is decoded, as in Django; other bytes are refused."""
         assert tasks.noop.enqueue(b"text").args == ["text"]
         with pytest.raises(ValueError):
             tasks.noop.enqueue(b"\x80")
         assert Job.objects.count() == 1
 
     @pytest.mark.django_db(transaction=True)
-    async def test_async_in_the_same_words(self, event_loop_database):
+    async def test_aenqueue_checks_and_converts_in_the_same_way(self, event_loop_database):
         with pytest.raises(TypeError):
             await tasks.noop.aenqueue(object())
         result = await tasks.noop.using(priority=3).aenqueue((1,))
         assert (result.args, result.task.priority) == ([[1]], 3)
 
-    def test_the_backend_checks_what_it_is_given(self, settings):
-        """Also what was valid when it was declared."""
+    def test_enqueue_validates_the_task_again(self, settings):
+        """Its queue may have been removed from the settings since the task was declared."""
         declared = tasks.noop.using(queue_name="reports")
         settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
         with pytest.raises(InvalidTask):
             task_backends["default"].enqueue(declared, [], {})
 
-    def test_it_is_not_run_by_enqueueing(self):
+    def test_enqueueing_does_not_execute_the_task(self):
         result = tasks.fail.enqueue()
         result.refresh()
         assert (result.status, result.is_finished) == (TaskResultStatus.READY, False)
 
-    def test_it_returns_at_once_in_a_transaction_that_is_rolled_back(self):
+    def test_a_rollback_removes_the_job(self):
         with pytest.raises(RuntimeError), transaction.atomic():
             result = tasks.noop.enqueue()
             assert tasks.noop.get_result(result.id) == result
@@ -184,8 +184,8 @@ class TestEnqueue:
 
 
 class TestResults:
-    def test_the_whole_life_of_one(self, worker, gate):
-        """READY, RUNNING and SUCCESSFUL, each with its times; seen by refresh(), and only then."""
+    def test_the_states_of_a_result(self, worker, gate):
+        """READY, RUNNING and SUCCESSFUL, each with its times. A result object changes only by refresh()."""
         result = tasks.hold.enqueue("x")
         until_state(result, "running")
         assert result.status == TaskResultStatus.READY
@@ -206,7 +206,7 @@ class TestResults:
         )
 
     @pytest.mark.django_db(transaction=True)
-    async def test_async(self, event_loop_database):
+    async def test_async_methods(self, event_loop_database):
         from asgiref.sync import sync_to_async
 
         result = await tasks.add.aenqueue(1, 2)
@@ -216,22 +216,22 @@ class TestResults:
         assert await tasks.add.aget_result(result.id) == result
         assert await task_backends["default"].aget_result(result.id) == result
 
-    def test_the_backend_gives_it_too(self):
+    def test_get_result_of_the_backend(self):
         result = tasks.noop.enqueue()
         assert task_backends["default"].get_result(result.id) == result
 
     def test_a_result_of_another_backend(self, settings):
-        """Each alias has its own jobs."""
+        """Each alias has jobs of its own."""
         settings.TASKS = {**settings.TASKS, "other": {**settings.TASKS["default"]}}
         result = tasks.noop.using(backend="other").enqueue()
         assert result.backend == "other"
         assert task_backends["other"].get_result(result.id).id == result.id
         with pytest.raises(TaskResultDoesNotExist):
             task_backends["default"].get_result(result.id)
-        assert run_jobs() == 1, "Workers run the jobs of all backends of ours."
+        assert run_jobs() == 1, "Workers execute the jobs of all aliases of JobBackend."
 
-    def test_each_attempt(self, gate):
-        """attempts counts them, errors and worker_ids have one each, and started_at is the first one's."""
+    def test_attempts_are_counted(self, gate):
+        """Each failed attempt has an error, each attempt a worker id, and started_at is that of the first one."""
         result = tasks.attempts_so_far.enqueue("v")
         for _ in range(3):
             run_jobs()
@@ -241,21 +241,21 @@ class TestResults:
         assert (result.attempts, len(result.errors), len(result.worker_ids)) == (3, 2, 3)
         assert result.started_at < result.last_attempted_at <= result.finished_at
 
-    def test_an_exception_that_is_no_json(self):
+    def test_an_exception_that_is_not_json(self):
         result = tasks.fail_with_what_is_no_json.enqueue()
         run_jobs()
         result.refresh()
         assert result.errors[0].exception_class is tasks.NotSerializable
         assert "raise NotSerializable" in result.errors[0].traceback
 
-    def test_a_class_of_exceptions_that_is_gone(self):
-        """The path is kept; importing it is the reader's risk, as in Django."""
+    def test_an_exception_class_that_is_not_an_exception(self):
+        """The path is stored, and reading exception_class raises ValueError, as in Django."""
         error = TaskError(exception_class_path="tests.jobs.tasks.noop", traceback="")
         with pytest.raises(ValueError, match="does not reference a valid exception"):
             error.exception_class  # noqa: B018
 
     @pytest.mark.parametrize("kind", ["object", "set"])
-    def test_a_value_that_is_no_json(self, kind):
+    def test_a_return_value_that_is_not_json(self, kind):
         result = tasks.not_json.enqueue(kind)
         run_jobs()
         result.refresh()
@@ -264,30 +264,30 @@ class TestResults:
         with pytest.raises(ValueError, match="Task failed"):
             result.return_value  # noqa: B018
 
-    def test_pickling_keeps_what_it_knows(self):
+    def test_pickling_keeps_the_return_value(self):
         result = tasks.add.enqueue(1, 2)
         run_jobs()
         result.refresh()
-        again = pickle.loads(pickle.dumps(result))
-        assert again == result and again.return_value == 3
+        copy = pickle.loads(pickle.dumps(result))
+        assert copy == result and copy.return_value == 3
 
 
 @pytest.fixture
-def heard_errors():
-    """The exception that was being handled when task_finished was sent, by the status of the result."""
-    heard = {}
+def handled_exceptions():
+    """Map the status of each finished job to the exception that was handled when task_finished was sent."""
+    exceptions = {}
 
-    def hear(task_result, **kwargs):
-        heard[task_result.status] = sys.exc_info()[1]
+    def receive(task_result, **kwargs):
+        exceptions[task_result.status] = sys.exc_info()[1]
 
-    task_finished.connect(hear)
-    yield heard
-    task_finished.disconnect(hear)
+    task_finished.connect(receive)
+    yield exceptions
+    task_finished.disconnect(receive)
 
 
 class TestSignals:
-    def test_they_are_logged_as_by_django(self, caplog):
-        """By Django's own receivers: enqueued, running, and how it ended."""
+    def test_django_logs_them(self, caplog):
+        """Django's own receivers log that a job was enqueued, started and finished."""
         with caplog.at_level(logging.DEBUG, LOGGER):
             good, bad = tasks.noop.enqueue(), tasks.fail.enqueue()
             run_jobs()
@@ -300,18 +300,18 @@ class TestSignals:
 
     @pytest.mark.parametrize("task", [tasks.fail, tasks.fail_sync], ids=["async", "sync"])
     @pytest.mark.django_db(transaction=True)
-    def test_finished_is_sent_while_the_exception_is_handled(self, start_worker, heard_errors, caplog, task):
-        """So that error trackers see it, and Django's own line has the traceback, down to the line of the task."""
+    def test_finished_is_sent_while_the_exception_is_handled(self, start_worker, handled_exceptions, caplog, task):
+        """Error trackers then report it, and Django's log line has the traceback down to the function of the task."""
         start_worker()
         until_done(task.enqueue("It is broken"), tasks.noop.enqueue())
-        wait_until(lambda: len(heard_errors) == 2, what="both signals")
-        failed = heard_errors["FAILED"]
+        wait_until(lambda: len(handled_exceptions) == 2, what="both signals")
+        failed = handled_exceptions["FAILED"]
         assert repr(failed) == "ValueError('It is broken')"
         assert traceback.extract_tb(failed.__traceback__)[-1].name == task.func.__name__
-        assert heard_errors["SUCCESSFUL"] is None
+        assert handled_exceptions["SUCCESSFUL"] is None
         wait_until(
             lambda: [record for record in caplog.records if record.name == LOGGER and record.exc_info],
-            what="Django's line",
+            what="Django's log line",
         )
         (logged,) = [record for record in caplog.records if record.exc_info]
         assert (logged.levelname, logged.exc_info[1]) == ("ERROR", failed)
@@ -319,12 +319,12 @@ class TestSignals:
     def test_started_is_sent_for_each_attempt_and_finished_once(self, gate):
         sent = []
 
-        def hear(signal, task_result, **kwargs):
+        def receive(signal, task_result, **kwargs):
             sent.append((signal, task_result.status, task_result.attempts))
 
         signals = (task_enqueued, task_started, task_finished)
         for signal in signals:
-            signal.connect(hear)
+            signal.connect(receive)
         try:
             tasks.attempts_so_far.enqueue()
             for _ in range(3):
@@ -332,7 +332,7 @@ class TestSignals:
                 Job.objects.filter(state="queued").update(run_after=None)
         finally:
             for signal in signals:
-                signal.disconnect(hear)
+                signal.disconnect(receive)
         assert sent == [
             (task_enqueued, "READY", 0),
             *((task_started, "RUNNING", number) for number in (1, 2, 3)),
@@ -342,20 +342,20 @@ class TestSignals:
     def test_the_sender_is_the_backend(self):
         senders = []
 
-        def hear(sender, **kwargs):
+        def receive(sender, **kwargs):
             senders.append(sender)
 
-        task_finished.connect(hear, sender=JobBackend)
+        task_finished.connect(receive, sender=JobBackend)
         try:
             tasks.noop.enqueue()
             run_jobs()
         finally:
-            task_finished.disconnect(hear, sender=JobBackend)
+            task_finished.disconnect(receive, sender=JobBackend)
         assert senders == [JobBackend]
 
 
 class TestBackend:
-    def test_flags(self):
+    def test_capability_flags(self):
         for flag in ("supports_defer", "supports_async_task", "supports_get_result", "supports_priority"):
             assert getattr(JobBackend, flag) is True, flag
         assert issubclass(JobBackend, BaseTaskBackend)
@@ -371,8 +371,8 @@ class TestBackend:
             {"limits": {"a": 1}},
         )
 
-    def test_without_queues_there_is_only_the_default_one(self, settings):
-        """As for every backend of Django: an empty list allows any, none allows "default"."""
+    def test_without_queues_only_the_default_queue_is_allowed(self, settings):
+        """As in Django: an empty list allows every queue, and without the key only "default" is allowed."""
         settings.TASKS = {"default": {"BACKEND": settings.TASKS["default"]["BACKEND"]}}
         assert task_backends["default"].queues == {"default"}
 

@@ -1,4 +1,4 @@
-"""Lanes: sync jobs are claimed for free threads and async ones for free slots; neither waits for the other."""
+"""Lanes: sync jobs are claimed when threads are free, async ones when slots are free; neither blocks the other."""
 
 import uuid
 from collections import Counter
@@ -42,7 +42,7 @@ def claim(limit, **lanes):
 
 class TestWorkers:
     def test_two_workers_share_sync_jobs(self, start_worker):
-        """Each claims as many as it has threads; the others stay in the queue."""
+        """Each claims as many as it has threads; the other jobs stay in the queue."""
         workers = [start_worker(), start_worker()]
         jobs = enqueue(tasks.hold_sync, 70)
         wait_until(lambda: len(tasks.held) == 64, what="64 threads to be taken")
@@ -62,8 +62,8 @@ class TestWorkers:
         until_done(*jobs)
         assert tasks.held == ["first", "high", "low", "low", "low"]
 
-    def test_async_jobs_beside_a_backlog_of_sync_ones(self, start_worker):
-        """The backlog takes no slot beyond the threads."""
+    def test_async_jobs_run_despite_a_backlog_of_sync_jobs(self, start_worker):
+        """Sync jobs occupy no more slots than there are threads."""
         start_worker()
         backlog = enqueue(tasks.hold_sync, 1_000)
         wait_until(lambda: len(tasks.held) == 32, what="all threads to be taken")
@@ -74,8 +74,8 @@ class TestWorkers:
         tasks.gate.set()
         until_done(*backlog[:32])
 
-    def test_sync_jobs_beside_a_backlog_of_async_ones(self, start_worker):
-        """They run by age, although slots are freed one by one; one of higher priority takes the next slot."""
+    def test_sync_jobs_run_despite_a_backlog_of_async_jobs(self, start_worker):
+        """They run in the order of age, although slots become free one by one; higher priority gets the next slot."""
         start_worker(concurrency=4)
         backlog = enqueue(tasks.hold, 1_000)
         wait_until(lambda: len(tasks.held) == 4, what="all slots to be taken")
@@ -87,18 +87,18 @@ class TestWorkers:
         assert late.started_at > job.started_at
 
     @pytest.mark.parametrize("lane", ["sync", "suspect"])
-    def test_async_jobs_in_another_lane(self, start_worker, two_threads, lane):
-        """As after an update of the app or of a task. What the task is in this process counts."""
+    def test_async_jobs_that_are_stored_in_another_lane(self, start_worker, two_threads, lane):
+        """As after an update that changes a task. The worker goes by the task's function, not by the stored lane."""
         jobs = enqueue(tasks.hold if lane == "sync" else tasks.noop, 30)
         Job.objects.update(lane=lane)
         start_worker()
         if lane == "sync":
-            wait_until(lambda: len(tasks.held) == 30, what="all of them to run at once")
+            wait_until(lambda: len(tasks.held) == 30, what="all of them to run concurrently")
             tasks.gate.set()
         until_done(*jobs)
 
-    def test_sync_jobs_in_the_lane_of_async_ones(self, start_worker, two_threads):
-        """They wait in line for a thread; jobs in the sync lane are not claimed meanwhile."""
+    def test_sync_jobs_that_are_stored_in_the_async_lane(self, start_worker, two_threads):
+        """They queue for a thread in the worker, which claims no jobs of the sync lane meanwhile."""
         jobs = enqueue(tasks.hold_sync, 10)
         Job.objects.update(lane="async")
         start_worker()
@@ -109,8 +109,8 @@ class TestWorkers:
         tasks.gate.set()
         until_done(late, *jobs)
 
-    def test_sync_jobs_that_wait_for_others(self, start_worker, two_threads):
-        """They lend their threads to the jobs for which they wait."""
+    def test_sync_jobs_that_join_other_sync_jobs(self, start_worker, two_threads):
+        """While they wait, their threads execute other jobs, so that they cannot block themselves."""
         start_worker()
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(20)]
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
@@ -118,25 +118,25 @@ class TestWorkers:
 
 class TestClaims:
     def test_by_priority_and_age(self):
-        """Over all lanes, within the limit of each."""
-        asked = [
+        """The order is over all lanes, within the limit of each."""
+        enqueued = [
             (tasks.noop_sync if number % 3 else tasks.noop).using(priority=priority).enqueue()
             for priority in (0, 1)
             for number in range(6)
         ]
         jobs = claim(5, **{"async": 5, "sync": 3})
-        assert [str(job.id) for job in jobs] == [asked[number].id for number in (6, 7, 8, 9, 10)][:5]
+        assert [str(job.id) for job in jobs] == [enqueued[number].id for number in (6, 7, 8, 9, 10)][:5]
         assert Counter(job.lane for job in jobs) == {"async": 2, "sync": 3}
         assert [job.lane for job in claim(5, **{"async": 5})] == ["async", "async"]
         assert [job.lane for job in claim(9, sync=9)] == ["sync"] * 5
 
-    @pytest.mark.parametrize("held_back", ["nothing", "queue", "key", "later", "limit"])
-    def test_within_limits(self, settings, held_back):
-        """With several queues, keys and limits no lane hides another one or exceeds its limit."""
-        if held_back == "limit":
+    @pytest.mark.parametrize("restriction", ["none", "queue", "key", "run_after", "limit"])
+    def test_within_limits(self, settings, restriction):
+        """With several queues, keys and limits, each lane is claimed up to its limit and no further."""
+        if restriction == "limit":
             settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
-        options = {"concurrency_key": "k"} if held_back == "key" else {}
-        if held_back == "later":
+        options = {"concurrency_key": "k"} if restriction == "key" else {}
+        if restriction == "run_after":
             options["run_after"] = timezone.now()
         with transaction.atomic():
             for queue in ("default", "reports"):
@@ -145,28 +145,28 @@ class TestClaims:
                 for _ in range(50):
                     tasks.noop.using(queue_name=queue, **options).enqueue()
                     options.pop("concurrency_key", None)
-        if held_back == "queue":
+        if restriction == "queue":
             queues.pause("reports")
         jobs = claim(20, **{"async": 20, "sync": 3, "suspect": 1})
         assert Counter(job.lane for job in jobs) == {"sync": 3, "async": 17}
         assert (
             max(Counter(job.concurrency_key for job in jobs if job.concurrency_key).values(), default=0) <= 1
         )
-        if held_back == "limit":
+        if restriction == "limit":
             assert Counter(job.queue_name for job in jobs)["default"] == 1
 
-    def test_a_retry_by_hand(self):
-        """It puts a job into the lane of its task; it is not a suspect any more."""
+    def test_a_manual_retry(self):
+        """It moves the job to the lane of its task, also when the job was a suspect."""
         result = tasks.noop.enqueue()
         for lane in ("sync", "suspect"):
             Job.objects.update(lane=lane, state="failed")
             manual.retry([uuid.UUID(result.id)])
             assert Job.objects.get(id=result.id).lane == "async"
 
-    def test_an_unknown_task(self):
+    def test_an_unknown_task_is_in_the_sync_lane(self):
         assert lane_at("no.such.task") == "sync"
 
-    def test_batches(self):
+    def test_jobs_of_a_batch_are_in_the_lanes_of_their_tasks(self):
         from notifications.api import batch
 
         with batch():
@@ -177,11 +177,11 @@ class TestClaims:
 
 
 class TestSuspects:
-    """Jobs whose worker was lost, and that may have ended it."""
+    """Jobs whose worker was lost while it ran them: each may be what ended it."""
 
     @pytest.fixture
     def lose(self, live_worker):
-        """lose(task, count) returns jobs that a lost worker ran."""
+        """lose(task, count) enqueues jobs, has a worker claim them, and declares that worker lost."""
 
         def lose(task, count, *args):
             jobs = enqueue(task, count, *args)
@@ -192,7 +192,7 @@ class TestSuspects:
         return lose
 
     def test_a_job_is_a_suspect_until_an_attempt_ends(self, lose):
-        """A release or requeue does not change that; an attempt that raised does."""
+        """A release or requeue keeps the job a suspect; an attempt that raises ends that."""
         lose(tasks.busy, 1, 1)
         for requeue in (
             lambda job: queueing.release([job]),
@@ -214,8 +214,8 @@ class TestSuspects:
         assert Job.objects.get().lane == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
-    def test_one_at_a_time_in_each_worker(self, lose, start_worker, caplog, task):
-        """No other job waits for them, and they end one after the other."""
+    def test_each_worker_runs_one_suspect_at_a_time(self, lose, start_worker, caplog, task):
+        """Other jobs run beside them."""
         suspects = lose(task, 50)
         workers = [start_worker(), start_worker()]
         wait_until(lambda: len(tasks.held) == 2, what="a suspect in each worker")
@@ -225,11 +225,11 @@ class TestSuspects:
         tasks.gate.set()
         assert {(job.state, job.attempt) for job in until_done(*suspects)} == {("succeeded", 2)}
 
-    def test_suspects_that_wait_for_suspects(self, start_worker, live_worker):
-        """One that waits for another one in join() lets that one begin."""
-        dying = live_worker(600)
+    def test_suspects_that_join_suspects(self, start_worker, live_worker):
+        """While a suspect waits in join(), the worker starts the next one."""
+        lost_worker = live_worker(600)
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
-        assert len(claim_rows(dying, 5)) == 5
+        assert len(claim_rows(lost_worker, 5)) == 5
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         assert reaping.reap_jobs() == 5
         start_worker(concurrency=2)
@@ -239,10 +239,10 @@ class TestSuspects:
         }
 
     def test_claims_of_suspects(self, lose):
-        """Within the limit, by age among other jobs."""
-        lost = lose(tasks.noop, 3)
-        fresh = enqueue(tasks.noop, 3)
+        """They are claimed in the order of age among other jobs, up to the limit."""
+        suspects = lose(tasks.noop, 3)
+        others = enqueue(tasks.noop, 3)
         lanes = {"async": 9, "sync": 9, "suspect": 1}
-        assert [str(job.id) for job in claim(9, **lanes)] == [lost[0].id, *(job.id for job in fresh)]
+        assert [str(job.id) for job in claim(9, **lanes)] == [suspects[0].id, *(job.id for job in others)]
         assert claim(9, **{"async": 9}) == []
-        assert [str(job.id) for job in claim(9, **lanes)] == [lost[1].id]
+        assert [str(job.id) for job in claim(9, **lanes)] == [suspects[1].id]
