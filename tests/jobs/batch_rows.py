@@ -12,23 +12,25 @@ from tests.support.claims import claim_rows
 
 
 def row(b):
+    """Return the row of a batch."""
     return Job.objects.get(id=b.id)
 
 
 def jobs_of(b):
+    """Return the jobs of a batch, oldest first."""
     return Job.objects.filter(batch=b.id).order_by("id")
 
 
 def claim_all():
-    worker = uuid.uuid4()
-    return claim_rows(worker, 100)
+    """Claim at most 100 jobs for a new worker, and return them."""
+    return claim_rows(uuid.uuid4(), 100)
 
 
-def end(job, *, well=True):
-    """Finish a claimed job as a worker does."""
+def end(job, *, succeeds=True):
+    """Record that a claimed job succeeded or failed, as a worker does."""
     outcome = (
         outcomes.succeeded(job, DEFAULT_POLICY, 1)
-        if well
+        if succeeds
         else outcomes.failed(job, DEFAULT_POLICY, ValueError("broken"))
     )
     finishing.finish_jobs([outcome])

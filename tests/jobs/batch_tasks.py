@@ -4,21 +4,24 @@ from notifications.api import abatch, ajoin, task
 from tests.jobs import tasks
 
 
-def words(done):
+def describe(done):
+    """Return a notification whose title has the state of the job, and whose body has its result or error."""
     return {"title": f"{done.title}: {done.state}", "body": str(done.result or done.error["detail"])}
 
 
-def silence(done):
-    return None
+def omit(done):
+    """Return None, so that no notification is created."""
+    return
 
 
-def leave(done):
+def raise_exit(done):
+    """Raise SystemExit, which the worker must survive."""
     raise SystemExit
 
 
 @task
 async def batch_in_a_job(count):
-    """A job that makes a batch and waits for it."""
+    """Enqueue a batch of `count` jobs, wait for it and return its counts."""
     async with abatch(title="Inner") as b:
         for number in range(count):
             await tasks.echo.aenqueue(number)
@@ -27,6 +30,7 @@ async def batch_in_a_job(count):
 
 @task
 async def nested_batch_in_a_job():
+    """Enqueue a batch whose only job is in a batch inside it, and wait for the outer one."""
     async with abatch() as b, abatch():
         await tasks.noop.aenqueue()
     return await ajoin(b, timeout=60)
@@ -34,7 +38,7 @@ async def nested_batch_in_a_job():
 
 @task
 async def fail_once(path):
-    """Fails at first; succeeds when it is tried again."""
+    """Fail at the first attempt and succeed at the second one. The file at `path` counts attempts."""
     with open(path, "a+") as file:  # noqa: ASYNC230
         file.write("x")
         if file.tell() == 1:

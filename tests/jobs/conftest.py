@@ -63,7 +63,7 @@ def longest_backoff(monkeypatch):
 
 @pytest.fixture
 def gate():
-    """An event for which the holding tasks wait. It is set after the test, so that none is left."""
+    """An event for which tasks like `hold` wait. It is set after the test, so that all of them end."""
     tasks.gate.clear()
     tasks.held.clear()
     tasks.seen.clear()

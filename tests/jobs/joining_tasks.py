@@ -1,4 +1,4 @@
-"""Tasks that wait for others, for the tests of join; worker processes import them from here too."""
+"""Tasks that wait for jobs, for the tests of join(). Worker processes import them from this module."""
 
 import asyncio
 import threading
@@ -11,32 +11,32 @@ from notifications.api import ajoin, join, policy, task
 from notifications.exceptions import JobCancelled
 from tests.jobs import tasks
 
-#: Counted parents, and how many there were each time.
-alive, most_alive = [], []
-#: Sync parents that wait for the others before they wait for their children.
-together = threading.Barrier(1)
+#: One entry for each counted parent that runs now, and the number of these whenever one starts.
+running_parents, running_counts = [], []
+#: Where parents wait until each has a thread. Tests set the number of parents.
+start_barrier = threading.Barrier(1)
 
 
 @task
 async def parent(value):
-    """Return what a child returned that is enqueued here and waited for."""
+    """Enqueue a child, wait for it and return its result."""
     return await ajoin(await tasks.echo.aenqueue(value), timeout=60)
 
 
 @task
 async def counted_parent(queue):
-    """Leaves how many of its kind there were when it began."""
-    alive.append(1)
-    most_alive.append(len(alive))
+    """Record how many of these parents run, then wait for a child in `queue`."""
+    running_parents.append(1)
+    running_counts.append(len(running_parents))
     try:
         return await ajoin(await tasks.noop.using(queue_name=queue).aenqueue(), timeout=60)
     finally:
-        alive.pop()
+        running_parents.pop()
 
 
 @task(takes_context=True)
 def parent_until_cancelled(context):
-    """Cancelled while it waits: join() ends, and the context says why."""
+    """Wait until cancelled: join() raises JobCancelled, and the context reports the cancellation."""
     try:
         join(tasks.hold.enqueue("child"))
     except JobCancelled:
@@ -55,9 +55,9 @@ def parent_sync_of_sync(value):
 
 
 @task
-def parents_together(value):
-    """All parents begin before the first child is there: each has a thread at that time."""
-    together.wait(30)
+def parent_after_barrier(value):
+    """Wait until all parents have a thread, then enqueue a child and wait for it."""
+    start_barrier.wait(30)
     return join(tasks.add.enqueue(value, 1), timeout=60)
 
 
@@ -91,7 +91,7 @@ async def join_itself(context):
 @task
 @policy(timeout=0.3)
 def parent_out_of_time():
-    """Its time is over while it waits; what its thread does then is seen."""
+    """Time out during join(), and record what join() then raises on the thread."""
     tasks.held.append("parent")
     try:
         join(tasks.hold.enqueue("child"))
@@ -103,7 +103,7 @@ def parent_out_of_time():
 @task
 @policy(timeout=0.2)
 def parent_too_late():
-    """Begins to wait when its time is over, for a job that nobody runs."""
+    """Call join() after the timeout, for a job in a queue that no worker serves."""
     tasks.gate.wait(30)
     try:
         join(tasks.noop.using(queue_name="nowhere").enqueue())

@@ -19,11 +19,11 @@ from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
-ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, demo):
-    """Queued jobs at once, running jobs when their tasks end. Then the batch is cancelled."""
+    """Queued jobs are cancelled immediately, running ones when their tasks end; then the batch is cancelled."""
     start_worker(concurrency=2)
     with batch(owner=demo) as b:
         results = [tasks.hold.enqueue(number) for number in range(5)]
@@ -36,7 +36,7 @@ def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, demo):
     assert notifications_of(demo) == []
 
 
-def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
+def test_a_batch_of_queued_jobs_is_cancelled_immediately(demo, transactional_db):
     """Its owner is notified if a different user cancelled it."""
     with batch(owner=demo, title="Mine") as b:
         for _ in range(3):
@@ -47,7 +47,7 @@ def test_a_batch_of_queued_jobs_is_cancelled_at_once(demo, transactional_db):
 
 
 def test_a_released_job_is_cancelled_too(demo, transactional_db):
-    """Its cancellation was requested, its worker stopped, and its queue is paused, so no worker claims it."""
+    """A worker released it after its cancellation was requested. Maintenance cancels it without another claim."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
@@ -59,7 +59,7 @@ def test_a_released_job_is_cancelled_too(demo, transactional_db):
 
 
 def test_cancelling_a_batch_whose_jobs_are_done(demo, transactional_db):
-    """The batch has succeeded: results that are stored first win."""
+    """The batch succeeds, because the results were stored before the cancellation took effect."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
@@ -99,17 +99,17 @@ def test_an_interrupted_cancellation_is_completed(demo, transactional_db, monkey
 def test_retrying_a_batch_retries_its_failed_jobs(worker, demo, tmp_path):
     """Its succeeded jobs stay as they are. The new notification replaces the old one."""
     with batch(owner=demo) as b:
-        well, again = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
+        good, failing = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
     with pytest.raises(JobFailed):
         join(b, timeout=20)
     before = row(b)
     assert manual.retry([b.id]) == [b.id]
-    assert join(b, timeout=20) == {**ALL, "succeeded": 2}
+    assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 2}
     job = row(b)
     assert (job.attempt, job.max_attempts, job.error) == (2, 2, None)
     assert (job.fence, job.version > before.version, job.seq > before.seq) == (1, True, True)
-    assert Job.objects.get(id=well.id).attempt == 1
-    assert Job.objects.get(id=again.id).attempt == 2
+    assert Job.objects.get(id=good.id).attempt == 1
+    assert Job.objects.get(id=failing.id).attempt == 2
     first, second = notifications_of(demo)
     assert (first.level, first.archived_at is None) == ("error", False)
     assert (second.level, second.archived_at is None) == ("success", True)
@@ -162,20 +162,20 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(demo, settings, t
 
 
 def test_a_retry_while_its_batch_ends(demo, transactional_db, monkeypatch):
-    """Between the check for active jobs and the count: a batch that succeeded without the job would be final."""
+    """The retry comes between the check for active jobs and the count: a batch that succeeds then would be final."""
     with batch(owner=demo) as b:
         tasks.noop.enqueue(), tasks.noop.enqueue()
     first, last = claim_all()
-    end(first, well=False)
+    end(first, succeeds=False)
     forget = batch_completion._forget
 
-    def retried_first(id):
+    def forget_and_retry(id):
         forget(id)
         manual.retry([first.id])
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch_completion, "_forget", retried_first)
+        patch.setattr(batch_completion, "_forget", forget_and_retry)
         end(last)
     assert row(b).state == "running"
     run_jobs()
-    assert json.loads(row(b).result) == {**ALL, "succeeded": 2}
+    assert json.loads(row(b).result) == {**ZERO_COUNTS, "succeeded": 2}

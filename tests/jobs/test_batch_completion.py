@@ -1,4 +1,4 @@
-"""The end of batches: after their last job, in any process, and of nested batches."""
+"""Batches end after their last job, whichever process finishes it, and also when they are nested."""
 
 import json
 import threading
@@ -27,12 +27,15 @@ from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
 
-ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
 def no_completion():
-    """Processes that die after storing jobs and before ending their batch, until the value is called."""
+    """End no batch, as if processes were killed between the last job and the end of its batch.
+
+    The value is a function that ends this.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finishing, "finish_batches", lambda batches: None)
         patch.setattr(manual, "finish_batches", lambda batches: None)
@@ -65,18 +68,18 @@ def test_two_processes_finish_the_last_jobs(demo, transactional_db):
 
 
 def test_threads_finish_jobs_of_one_batch(demo, transactional_db):
-    """At the same moment, in many rounds: the batch always ends, with one notification."""
+    """Four threads finish the jobs of a batch at the same time, 15 times: each batch ends, with one notification."""
     batches = []
     for _ in range(15):
         with batch(owner=demo) as b:
             for _ in range(4):
                 tasks.noop.enqueue()
         batches.append(b)
-        together, errors = threading.Barrier(4), []
+        barrier, errors = threading.Barrier(4), []
 
-        def finish(job, together=together, errors=errors):
+        def finish(job, barrier=barrier, errors=errors):
             try:
-                together.wait(20)
+                barrier.wait(20)
                 end(job)
             except Exception as exc:
                 errors.append(exc)
@@ -117,7 +120,7 @@ def test_a_worker_ends_interrupted_batches(demo, no_completion, transactional_db
     end(*claim_all())
     no_completion()
     start_worker()
-    assert join(b, timeout=20) == {**ALL, "succeeded": 1}
+    assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 1}
 
 
 def test_a_worker_completes_a_cancellation(demo, transactional_db, start_worker):

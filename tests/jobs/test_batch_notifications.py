@@ -1,4 +1,4 @@
-"""What a batch reports: the notification at its end, and its progress."""
+"""The notification of a finished batch, and the progress of a running one."""
 
 import json
 
@@ -18,7 +18,7 @@ from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
 
-ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
@@ -34,17 +34,19 @@ def always_report(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_notify_function(demo, fails):
-    with batch(owner=demo, title="Mine", notify=batch_tasks.words):
+    with batch(owner=demo, title="Mine", notify=batch_tasks.describe):
         (tasks.fail if fails else tasks.noop).enqueue()
     run_jobs()
     (note,) = notifications_of(demo)
     assert (note.title, note.body) == (
-        ("Mine: failed", "1 of 1 failed.") if fails else ("Mine: succeeded", str({**ALL, "succeeded": 1}))
+        ("Mine: failed", "1 of 1 failed.")
+        if fails
+        else ("Mine: succeeded", str({**ZERO_COUNTS, "succeeded": 1}))
     )
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("notify", [False, batch_tasks.silence])
+@pytest.mark.parametrize("notify", [False, batch_tasks.omit])
 def test_no_notification(demo, notify):
     with batch(owner=demo, notify=notify) as b:
         tasks.noop.enqueue()
@@ -55,7 +57,7 @@ def test_no_notification(demo, notify):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_notify_function_that_no_longer_exists(demo, caplog):
-    with batch(owner=demo, title="Old", notify=batch_tasks.words):
+    with batch(owner=demo, title="Old", notify=batch_tasks.describe):
         tasks.noop.enqueue()
     Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
     run_jobs()
@@ -66,14 +68,14 @@ def test_a_notify_function_that_no_longer_exists(demo, caplog):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
 def test_a_notify_function_that_cannot_be_imported(demo, path, tmp_path, monkeypatch):
-    """It is no function, or its module raises. Other batches are not affected."""
+    """The path is not that of a function, or its module raises. Other batches are not affected."""
     (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
-    for title, words in (("One", path), ("Two", "tests.jobs.batch_tasks.words")):
+    for title, notify in (("One", path), ("Two", "tests.jobs.batch_tasks.describe")):
         with batch(owner=demo, title=title) as b:
             pass
         Job.objects.filter(id=b.id).update(
-            kwargs=json.dumps({"notify": words}), state="running", seq=0, finished_at=None
+            kwargs=json.dumps({"notify": notify}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
     finishing.finish_remaining_batches()
@@ -83,7 +85,7 @@ def test_a_notify_function_that_cannot_be_imported(demo, path, tmp_path, monkeyp
 @pytest.mark.django_db(transaction=True)
 def test_a_notify_function_that_exits(demo, caplog):
     """The default notification is created."""
-    with batch(owner=demo, title="Any", notify=batch_tasks.leave) as b:
+    with batch(owner=demo, title="Any", notify=batch_tasks.raise_exit) as b:
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
@@ -93,7 +95,7 @@ def test_a_notify_function_that_exits(demo, caplog):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_notification_that_cannot_be_built(demo, monkeypatch, caplog):
-    """The batch ends all the same, and so do others."""
+    """The batch ends without a notification, and other batches are not affected."""
     of_batch = outcomes.of_batch
 
     def fail_for_one(job, *args, **counts):
@@ -112,30 +114,32 @@ def test_a_notification_that_cannot_be_built(demo, monkeypatch, caplog):
 
 
 def test_progress(demo, always_report, transactional_db):
-    """Each end of a job advances it and rings for the owner. Its message counts failures."""
+    """Each finished job advances the progress and rings for the owner. The message counts failures."""
     with batch(owner=demo) as b:
         for _ in range(4):
             tasks.noop.enqueue()
-    heard, seen = [], []
+    rung_users, reports = [], []
 
-    def hear(users, **kwargs):
-        heard.extend(users)
+    def receive(users, **kwargs):
+        rung_users.extend(users)
 
-    rung.connect(hear)
+    rung.connect(receive)
     try:
         for number, job in enumerate(claim_all()):
-            heard.clear()
-            end(job, well=number != 1)
+            rung_users.clear()
+            end(job, succeeds=number != 1)
             state = row(b)
-            seen.append((state.progress_current, state.progress_message, state.state, heard == [demo.pk]))
+            reports.append(
+                (state.progress_current, state.progress_message, state.state, rung_users == [demo.pk])
+            )
     finally:
-        rung.disconnect(hear)
-    assert seen[:3] == [
+        rung.disconnect(receive)
+    assert reports[:3] == [
         (1, "", "running", True),
         (2, "1 failed", "running", True),
         (3, "1 failed", "running", True),
     ]
-    assert seen[3][:3] == (4, "", "failed")
+    assert reports[3][:3] == (4, "", "failed")
 
 
 def test_progress_in_the_browser(demo, always_report, transactional_db):
@@ -179,7 +183,7 @@ def test_progress_never_decreases(demo, always_report, transactional_db, monkeyp
 
 
 def test_progress_is_throttled(demo, transactional_db, monkeypatch):
-    """It is not written for each job. A worker writes the last count within a second."""
+    """It is not stored for each job. Maintenance of a worker stores the last count later."""
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
     with batch(owner=demo) as b:
         for _ in range(4):

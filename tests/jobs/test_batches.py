@@ -20,7 +20,7 @@ from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import jobs_of, row
 from tests.jobs.conftest import notifications_of, until_state
 
-ALL = {"succeeded": 0, "failed": 0, "cancelled": 0}
+ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_one_notification_and_one_result(worker, demo):
     with batch(owner=demo, title="Numbers", url="/numbers/") as b:
         for number in range(5):
             tasks.echo.enqueue(number)
-    assert join(b, timeout=20) == {**ALL, "succeeded": 5}
+    assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 5}
     (note,) = notifications_of(demo)
     assert (note.title, note.body, note.url, note.level, note.job) == (
         "Numbers",
@@ -54,7 +54,7 @@ async def test_abatch(event_loop_database, start_worker):
     await asyncio.to_thread(start_worker)
     async with abatch() as b:
         await asyncio.gather(*(tasks.echo.aenqueue(number) for number in range(5)))
-    assert await ajoin(b, timeout=20) == {**ALL, "succeeded": 5}
+    assert await ajoin(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 5}
 
 
 def test_failed_jobs_are_counted(worker, demo):
@@ -85,24 +85,24 @@ def test_single_jobs_can_be_joined(worker):
     with batch() as b:
         results = [tasks.echo.enqueue(number) for number in range(3)]
     assert [join(result, timeout=20) for result in results] == [0, 1, 2]
-    assert join(b.result, timeout=20) == {**ALL, "succeeded": 3}
-    assert join(b.id, timeout=20) == {**ALL, "succeeded": 3}
+    assert join(b.result, timeout=20) == {**ZERO_COUNTS, "succeeded": 3}
+    assert join(b.id, timeout=20) == {**ZERO_COUNTS, "succeeded": 3}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_error_inside_enqueues_nothing():
+def test_an_error_in_the_block_enqueues_nothing():
     with pytest.raises(ZeroDivisionError), batch() as b:
         tasks.noop.enqueue()
         1 / 0  # noqa: B018
     assert not Job.objects.exists()
     with pytest.raises(RuntimeError, match=r"The batch is enqueued at the end of its block"):
         b.result  # noqa: B018
-    tasks.noop.enqueue()  # outside the batch again
+    tasks.noop.enqueue()  # the batch has ended
     assert Job.objects.get().batch is None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_inserted_before_the_end():
+def test_nothing_is_inserted_before_the_end_of_the_block():
     with batch(title="Later") as b:
         result = tasks.add.enqueue(1, 2)
         assert (result.status, result.args) == ("READY", [1, 2])
@@ -141,28 +141,28 @@ def test_a_rollback_removes_batch_and_jobs(demo):
 
 @pytest.mark.django_db(transaction=True)
 def test_rings_are_sent_at_the_commit(demo):
-    heard = []
+    rings = []
 
-    def hear(users, queue, **kwargs):
-        heard.append((users, queue))
+    def receive(users, queue, **kwargs):
+        rings.append((users, queue))
 
-    rung.connect(hear)
+    rung.connect(receive)
     try:
         with transaction.atomic():
             with batch(owner=demo):
                 tasks.noop.enqueue()
-            assert heard == []
+            assert rings == []
     finally:
-        rung.disconnect(hear)
-    assert heard == [([demo.pk], True)]
+        rung.disconnect(receive)
+    assert rings == [([demo.pk], True)]
 
 
-@pytest.mark.parametrize("inside", [True, False])
-def test_an_empty_batch_is_done_immediately(demo, transactional_db, inside):
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_an_empty_batch_is_done_immediately(demo, transactional_db, in_transaction):
     """No worker is needed, in a transaction or without one."""
-    with transaction.atomic() if inside else nullcontext(), batch(owner=demo, title="Nothing") as b:
+    with transaction.atomic() if in_transaction else nullcontext(), batch(owner=demo, title="Nothing") as b:
         pass
-    assert join(b) == ALL
+    assert join(b) == ZERO_COUNTS
     (note,) = notifications_of(demo)
     assert (note.title, note.body) == ("Nothing", "All 0 jobs succeeded.")
 
@@ -177,21 +177,21 @@ def test_a_batch_can_be_entered_once():
 
 
 async def test_enqueueing_after_the_block_is_refused(event_loop_database):
-    """The job would silently be in no batch."""
-    go = asyncio.Event()
+    """Otherwise the job would silently be in no batch."""
+    block_ended = asyncio.Event()
 
-    async def straggle():
-        await go.wait()
+    async def enqueue_late():
+        await block_ended.wait()
         await tasks.noop.aenqueue()
 
     async with abatch():
-        straggler = asyncio.create_task(straggle())
+        late = asyncio.create_task(enqueue_late())
         await asyncio.sleep(0)
-    go.set()
+    block_ended.set()
     with pytest.raises(
         RuntimeError, match=r"after the end of its batch.s block. Await what the block has started"
     ):
-        await straggler
+        await late
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,11 @@ async def test_enqueueing_after_the_block_is_refused(event_loop_database):
         ({"title": "x" * 201}, ValueError, "title has 201 characters"),
         ({"url": "javascript:1"}, ValueError, "url is 'javascript:1'"),
         ({"notify": lambda done: None}, TypeError, "or a function at the top level of a module"),
-        ({"notify": "tests.jobs.batch_tasks.words"}, TypeError, "or a function at the top level of a module"),
+        (
+            {"notify": "tests.jobs.batch_tasks.describe"},
+            TypeError,
+            "or a function at the top level of a module",
+        ),
         ({"notify": 1}, TypeError, "or a function at the top level of a module"),
     ],
 )
@@ -211,20 +215,20 @@ def test_invalid_options(options, error, words):
 
 
 def test_accepted_with_a_batch(demo, rf, transactional_db):
-    """The batch is the job of the response, and the user of the request owns it."""
+    """The response describes the batch, and the user of the request owns it."""
     request = rf.post("/", HTTP_ACCEPT="application/json")
     request.user = demo
 
-    def ask():
-        with batch(title="Asked") as b:
+    def enqueue():
+        with batch(title="Accepted") as b:
             tasks.noop.enqueue()
         return b.result
 
-    response = accepted(request, ask)
+    response = accepted(request, enqueue)
     assert response.status_code == 202
     item = json.loads(response.content)
     assert (item["title"], item["state"], item["progress"]) == (
-        "Asked",
+        "Accepted",
         "running",
         {"current": 0, "total": 1, "message": ""},
     )
@@ -232,8 +236,8 @@ def test_accepted_with_a_batch(demo, rf, transactional_db):
     assert asyncio.iscoroutinefunction(aaccepted)
 
 
-def test_jobs_inherit_the_owner_for_what_they_enqueue(demo, transactional_db):
-    """Also in nested batches. They themselves have no owner."""
+def test_jobs_that_jobs_of_a_batch_enqueue_have_its_owner(demo, transactional_db):
+    """The jobs of a batch, nested or not, have no owner themselves."""
     with batch(owner=demo, title="Outer"):
         tasks.ask_child.enqueue()
         with batch(title="Inner"):
@@ -245,9 +249,9 @@ def test_jobs_inherit_the_owner_for_what_they_enqueue(demo, transactional_db):
 
 
 def test_a_batch_inside_a_job(worker, demo):
-    """It has the owner of the job, which waits for it."""
+    """It has the owner of the job that enqueues it and waits for it."""
     result = batch_tasks.batch_in_a_job.using(owner=demo).enqueue(3)
-    assert join(result, timeout=20) == {**ALL, "succeeded": 3}
+    assert join(result, timeout=20) == {**ZERO_COUNTS, "succeeded": 3}
     assert sorted(note.title for note in notifications_of(demo)) == ["Batch in a job", "Inner"]
 
 
@@ -331,8 +335,8 @@ class InATestCase(TestCase):
 
 def test_the_state_of_a_running_batch(worker, gate, demo):
     with batch(owner=demo) as b:
-        held = tasks.hold.enqueue("x")
-    until_state(held, "running")
+        result = tasks.hold.enqueue("x")
+    until_state(result, "running")
     b.result.refresh()
     assert (b.result.status, b.result.attempts) == ("RUNNING", 0)
     gate.set()

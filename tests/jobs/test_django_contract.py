@@ -300,7 +300,9 @@ class TestSignals:
 
     @pytest.mark.parametrize("task", [tasks.fail, tasks.fail_sync], ids=["async", "sync"])
     @pytest.mark.django_db(transaction=True)
-    def test_finished_is_sent_while_the_exception_is_handled(self, start_worker, handled_exceptions, caplog, task):
+    def test_finished_is_sent_while_the_exception_is_handled(
+        self, start_worker, handled_exceptions, caplog, task
+    ):
         """Error trackers then report it, and Django's log line has the traceback down to the function of the task."""
         start_worker()
         until_done(task.enqueue("It is broken"), tasks.noop.enqueue())

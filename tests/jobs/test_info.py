@@ -60,7 +60,7 @@ class TestGetJob:
         assert set(job.error) == {"type", "title", "detail"}
 
     def test_damaged(self, caplog):
-        """A row that another program has changed is read without what cannot be read of it."""
+        """Fields that another program has filled with invalid JSON are read as None, and the row is logged."""
         enqueued = tasks.add.enqueue(1, 2)
         Job.objects.update(result="{", error="[" * 100_000)
         job = get_job(enqueued.id)
@@ -79,7 +79,7 @@ class TestGetJob:
         with pytest.raises(JobDoesNotExist, match=str(id)):
             get_job(id)
 
-    def test_what_is_not_an_id(self):
+    def test_an_id_of_another_type(self):
         with pytest.raises(TypeError, match="must be a UUID or a string, not int"):
             get_job(1)
 
@@ -107,7 +107,7 @@ class TestJobsOf:
         with pytest.raises(ValueError, match=r"It must be an integer of 1 or more\."):
             jobs_of(user, limit=limit)
 
-    def test_what_is_not_a_user(self):
+    def test_none_instead_of_a_user(self):
         with pytest.raises(
             ValueError, match=r"None is not a saved user\. Pass a saved user or its primary key\."
         ):

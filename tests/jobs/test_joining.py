@@ -1,4 +1,4 @@
-"""join() and ajoin(): what they return and raise, and what they hold while they wait."""
+"""join() and ajoin(): results and errors, timeouts, and the connections and threads of waiting calls."""
 
 import asyncio
 import threading
@@ -19,22 +19,22 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
-NEVER = 1_000.0
+LONG_INTERVAL_SECONDS = 1_000.0
 
 
 @pytest.fixture(autouse=True)
-def no_wait_left():
-    """No test leaves a waiting call behind."""
+def check_that_no_call_waits():
+    """Check that no call waits any more at the end of a test."""
     yield
     assert not awaited.waits._awaited
 
 
 @pytest.fixture
 def rings_only(monkeypatch):
-    """The thread reads jobs when a ring arrives, and not by time."""
+    """Have the thread read jobs only when a ring arrives, without polling."""
     wait_until(lambda: awaited.waits._thread is None, what="the thread of another test to end")
-    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", NEVER)
-    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", NEVER)
+    monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", LONG_INTERVAL_SECONDS)
+    monkeypatch.setattr(awaited, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
 
 
 class Waiter(threading.Thread):
@@ -59,7 +59,7 @@ class Waiter(threading.Thread):
 
     def until(self, timeout=20):
         self.join(timeout)
-        assert not self.is_alive(), "It still waits."
+        assert not self.is_alive(), "The call still waits."
         return self.outcome
 
 
@@ -85,8 +85,8 @@ def test_join_returns_what_the_task_returned(worker, kind):
     assert join(job, timeout=20) == 42
 
 
-def test_a_done_job_needs_no_wait(worker):
-    """Neither the thread nor the doorbell is used, and a timeout of 0 is enough."""
+def test_joining_a_finished_job_returns_immediately(worker):
+    """Neither the thread nor the doorbell is used, so that a timeout of 0 suffices."""
     result = tasks.echo.enqueue({"n": 1})
     until_done(result)
     with pytest.MonkeyPatch.context() as patch:
@@ -148,7 +148,7 @@ def test_a_ring_ends_the_wait(rings_only, worker, gate, demo, owned):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_ring_is_made_up_for_by_polling(monkeypatch):
+def test_polling_makes_up_for_a_lost_ring(monkeypatch):
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
@@ -158,51 +158,51 @@ def test_a_lost_ring_is_made_up_for_by_polling(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_rings_for_other_users_do_not_delay_polling(monkeypatch, demo):
-    """On a busy site they never cease. Each has the thread read at once, but only the jobs of its user."""
+    """On a busy site they arrive all the time. For each, the thread reads the jobs of that user only."""
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.2)
-    lost, others = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=demo).enqueue())
+    without_ring, other = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=demo).enqueue())
     wait_until(lambda: all(each.has_user for each in awaited.waits._awaited.values()), what="the first read")
     Job.objects.filter(user=None).update(state="succeeded", result="7")
 
     def ring_until_done():
         awaited.waits._on_ring({demo.pk}, False)
-        return not lost.is_alive()
+        return not without_ring.is_alive()
 
     wait_until(ring_until_done, what="all jobs to be read")
-    assert (lost.outcome, others.outcome) == (7, None)
+    assert (without_ring.outcome, other.outcome) == (7, None)
     Job.objects.filter(user=demo).update(state="succeeded", result="8")
-    assert others.until() == 8
+    assert other.until() == 8
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_ends_before_the_wait_is_registered(rings_only, monkeypatch):
-    """It ends between the read of the call and the subscription to rings: the thread reads it once more."""
+    """It ends between the first read and the subscription to rings, so the thread reads the job once more."""
     result = tasks.noop.enqueue()
     wait_for = awaited.waits.wait_for
 
-    def late(*args):
+    def finish_first(*args):
         finish(result, state="succeeded", result="7")
         return wait_for(*args)
 
-    monkeypatch.setattr(awaited.waits, "wait_for", late)
+    monkeypatch.setattr(awaited.waits, "wait_for", finish_first)
     assert Waiter(result).until() == 7
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_ring_during_the_first_read(rings_only, monkeypatch):
-    """The owner of the job is not known yet, so a ring for any user has the job read again."""
+    """The owner of the job is not known yet, so that after a ring for any user the job is read again."""
     result = tasks.noop.enqueue()
     read_ends, rung = awaited.waits._read_ends, []
 
-    def slow(ids):
+    def finish_during_read(ids):
         found = read_ends(ids)
         if not rung:
             awaited.waits._awaited[uuid.UUID(result.id)].has_user = False
             finish(result, state="succeeded", result="7")
-            rung.append(awaited.waits._on_ring(frozenset({"somebody"}), False))
+            rung.append(awaited.waits._on_ring(frozenset({"another user"}), False))
         return found
 
-    monkeypatch.setattr(awaited.waits, "_read_ends", slow)
+    monkeypatch.setattr(awaited.waits, "_read_ends", finish_during_read)
     assert Waiter(result).until() == 7
 
 
@@ -217,18 +217,18 @@ def test_a_job_that_disappears(rings_only):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_database_outage(monkeypatch, caplog):
-    """The call waits on, and each failed read is logged."""
+    """The call keeps waiting, and each failed read is logged."""
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.01)
     result = tasks.noop.enqueue()
     read_ends, failed = awaited.waits._read_ends, []
 
-    def away(ids):
+    def fail_three_times(ids):
         if len(failed) < 3:
             failed.append(1)
             raise OperationalError("away")
         return read_ends(ids)
 
-    monkeypatch.setattr(awaited.waits, "_read_ends", away)
+    monkeypatch.setattr(awaited.waits, "_read_ends", fail_three_times)
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
     assert waiter.until() == 7
@@ -242,7 +242,7 @@ def test_an_unexpected_exception_is_raised_in_the_waiting_call(monkeypatch):
 
 
 def test_several_calls_wait_for_one_job(worker, gate):
-    """Each gets a value of its own."""
+    """Each call returns a copy of its own."""
     result = tasks.hold.enqueue(["x"])
     waiters = [Waiter(result) for _ in range(5)]
     gate.set()
@@ -260,49 +260,49 @@ def test_the_job_continues_after_a_timeout(worker, gate):
 
 
 async def test_ajoin(event_loop_database, start_worker, gate):
-    """Values, errors and timeouts are those of join()."""
+    """Results, errors and timeouts are those of join()."""
     await in_thread(start_worker)
     assert await ajoin(await tasks.add.aenqueue(40, 2), timeout=20) == 42
     with pytest.raises(JobFailed):
         await ajoin(await tasks.fail.aenqueue(), timeout=20)
     with pytest.raises(JobDoesNotExist):
         await ajoin(uuid.uuid4())
-    held = await tasks.hold.aenqueue("x")
+    result = await tasks.hold.aenqueue("x")
     with pytest.raises(TimeoutError, match=r"was not done within 0.1 s. It continues."):
-        await ajoin(held, timeout=0.1)
+        await ajoin(result, timeout=0.1)
     gate.set()
-    assert await ajoin(held, timeout=20) == "x"
+    assert await ajoin(result, timeout=20) == "x"
 
 
 async def test_cancelling_ajoin_does_not_affect_the_job(event_loop_database, start_worker, gate):
     await in_thread(start_worker)
-    held = await tasks.hold.aenqueue("x")
-    waiter = asyncio.create_task(ajoin(held))
+    result = await tasks.hold.aenqueue("x")
+    waiter = asyncio.create_task(ajoin(result))
     await in_thread(wait_until, lambda: awaited.waits._awaited, what="a call to wait")
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert not awaited.waits._awaited
     gate.set()
-    assert await ajoin(held, timeout=20) == "x"
+    assert await ajoin(result, timeout=20) == "x"
     assert tasks.seen == []
 
 
 async def test_a_timeout_around_ajoin(event_loop_database, start_worker, gate):
     """asyncio.timeout() of the caller raises its own TimeoutError."""
     await in_thread(start_worker)
-    held = await tasks.hold.aenqueue("x")
+    result = await tasks.hold.aenqueue("x")
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(0.1):
-            await ajoin(held, timeout=30)
+            await ajoin(result, timeout=30)
     assert "It continues" not in str(caught.value)
     gate.set()
 
 
 def test_waiting_threads_hold_no_connection(worker, gate):
     """Each closes its connection, and one thread reads for all."""
-    held = tasks.hold.enqueue("x")
-    waiters = [Waiter(held) for _ in range(5)]
+    result = tasks.hold.enqueue("x")
+    waiters = [Waiter(result) for _ in range(5)]
     wait_until(lambda: all(waiter.connection.connection is None for waiter in waiters), what="no connection")
     assert [thread.name for thread in threading.enumerate()].count("notifications-join") == 1
     gate.set()
@@ -312,7 +312,7 @@ def test_waiting_threads_hold_no_connection(worker, gate):
 async def test_a_waiting_request_holds_no_connection(event_loop_database, start_worker, gate):
     """An async view makes its queries in the thread of its request: the connection of that thread is closed."""
     await in_thread(start_worker)
-    held = await tasks.hold.aenqueue("x")
+    result = await tasks.hold.aenqueue("x")
     opened = []
 
     def query():
@@ -322,7 +322,7 @@ async def test_a_waiting_request_holds_no_connection(event_loop_database, start_
     async with ThreadSensitiveContext():
         await sync_to_async(query)()
         assert opened[0].connection is not None
-        waiter = asyncio.create_task(ajoin(held))
+        waiter = asyncio.create_task(ajoin(result))
         await in_thread(wait_until, lambda: awaited.waits._awaited, what="a call to wait")
         assert opened[0].connection is None
         gate.set()

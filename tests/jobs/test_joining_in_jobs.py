@@ -1,4 +1,4 @@
-"""Jobs that wait for jobs: their slots and threads are free meanwhile, so that parents cannot starve their children."""
+"""Jobs that wait for jobs give up their slots and threads meanwhile, so that parents cannot starve their children."""
 
 import threading
 import uuid
@@ -16,7 +16,7 @@ from tests.jobs import batch_tasks, joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
-NEVER = 1_000.0
+LONG_INTERVAL_SECONDS = 1_000.0
 
 
 def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worker, demo):
@@ -29,16 +29,16 @@ def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worke
 
 
 @pytest.mark.parametrize(
-    "task", ["parent_sync", "parent_sync_of_sync", "parents_together", "parent_async_to_sync"]
+    "task", ["parent_sync", "parent_sync_of_sync", "parent_after_barrier", "parent_async_to_sync"]
 )
 def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
-    """As many parents as there are slots and threads wait for jobs that need these."""
-    monkeypatch.setattr(joining_tasks, "together", threading.Barrier(4))
+    """All slots and threads are taken by parents, whose children need slots and threads too."""
+    monkeypatch.setattr(joining_tasks, "start_barrier", threading.Barrier(4))
     worker = start_worker(concurrency=4)
     with transaction.atomic():
         parents = [getattr(joining_tasks, task).enqueue(number) for number in range(8)]
-    more = 0 if task == "parent_sync" else 1
-    assert [join(parent, timeout=60) for parent in parents] == [number + more for number in range(8)]
+    increment = 0 if task == "parent_sync" else 1
+    assert [join(parent, timeout=60) for parent in parents] == [number + increment for number in range(8)]
     # The surplus threads end. Later calls find at most as many threads as there are slots.
     names = {join(tasks.thread_name_sync.enqueue(), timeout=20) for _ in range(20)}
     assert len(names) <= 4
@@ -62,20 +62,22 @@ def test_one_parent_of_many(start_worker):
 
 
 def test_children_run_before_parents_that_have_not_started(start_worker):
-    """Parents are older and would all start first. Each would stay in memory, a sync one with a thread."""
-    joining_tasks.most_alive.clear()
+    """By age alone all parents would start first, and each would keep its memory, a sync one also a thread."""
+    joining_tasks.running_counts.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(20)]
     start_worker(concurrency=2)
     until_done(*parents, timeout=60)
     # The median: on a busy machine a parent may learn late that its child is done, and another parent starts meanwhile.
-    assert median(joining_tasks.most_alive) <= 4
+    assert median(joining_tasks.running_counts) <= 4
 
 
 def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, monkeypatch):
-    """No worker takes the queue of the children: only a few parents per slot start until there is one."""
-    monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
-    joining_tasks.most_alive.clear()
+    """While no worker serves the queue of the children, only a few parents per slot start."""
+    monkeypatch.setattr(
+        "notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
+    )
+    joining_tasks.running_counts.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
     claim_loop, limits = start_worker(concurrency=2, queues=["default"]).worker._claim_loop, []
@@ -93,11 +95,11 @@ def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, monkeypatc
     wait_until(ring_for_claims, what="more claims")
     start_worker(queues=["elsewhere"])
     until_done(*parents, timeout=60)
-    assert 8 <= max(joining_tasks.most_alive) <= 10
+    assert 8 <= max(joining_tasks.running_counts) <= 10
 
 
 def test_workers_of_two_queues_do_not_deadlock(start_worker, monkeypatch):
-    """Each has its maximum of parents, and all of these wait for jobs that only the other worker runs."""
+    """Each runs its maximum of parents, and all of these wait for jobs that only the other worker runs."""
     monkeypatch.setattr("notifications.jobs.worker.capacity.MAX_WAITING_PER_SLOT", 2)
     monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
     with transaction.atomic():
@@ -112,8 +114,10 @@ def test_workers_of_two_queues_do_not_deadlock(start_worker, monkeypatch):
 
 
 def test_jobs_of_nested_batches_run_before_parents(start_worker, monkeypatch):
-    """The maximum of parents wait for batches whose jobs are in batches inside them."""
-    monkeypatch.setattr("notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", NEVER)
+    """The maximum of parents runs, and each waits for a batch whose job is in a batch inside it."""
+    monkeypatch.setattr(
+        "notifications.jobs.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
+    )
     with transaction.atomic():
         parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)
@@ -132,15 +136,15 @@ def test_cancelling_a_sync_parent_ends_its_wait(worker, gate):
 
 
 def test_only_waiting_jobs_give_up_their_slots(start_worker, gate):
-    """Of five jobs that do not wait, two run."""
+    """Of five jobs that do not call join(), two run on two slots."""
     start_worker(concurrency=2)
-    held = [tasks.hold.enqueue(number) for number in range(5)]
+    holding = [tasks.hold.enqueue(number) for number in range(5)]
     parent = joining_tasks.parent.enqueue("x")
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
     assert Job.objects.filter(state="running").count() == 2
     gate.set()
     assert join(parent, timeout=20) == "x"
-    until_done(*held)
+    until_done(*holding)
 
 
 def test_join_is_refused_on_the_shared_database_thread(worker):
@@ -160,7 +164,7 @@ def test_a_job_cannot_wait_for_itself(worker):
 
 
 def test_the_failure_of_a_child_fails_the_parent(worker):
-    """Unless the parent catches it."""
+    """join() raises JobFailed in the parent, which does not catch it here."""
     result = joining_tasks.await_failing.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
@@ -169,7 +173,7 @@ def test_the_failure_of_a_child_fails_the_parent(worker):
 
 
 def test_a_timeout_of_a_sync_parent_ends_its_wait(worker, gate):
-    """Its thread is free for other jobs, although the child still runs."""
+    """The thread becomes free for other jobs, although the child still runs."""
     result = joining_tasks.parent_out_of_time.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
@@ -182,7 +186,7 @@ def test_a_timeout_of_a_sync_parent_ends_its_wait(worker, gate):
 
 
 def test_a_sync_parent_that_begins_to_wait_after_its_timeout(start_worker, gate):
-    """The wait ends at once."""
+    """join() then raises immediately."""
     start_worker(queues=["default"])
     with pytest.raises(JobFailed):
         join(joining_tasks.parent_too_late.enqueue(), timeout=20)

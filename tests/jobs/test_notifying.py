@@ -81,7 +81,7 @@ def test_recorded_is_not_sent_after_a_savepoint_is_rolled_back(user, sent):
 
 @pytest.mark.parametrize("in_transaction", [False, True])
 def test_many_users(users, sent, in_transaction):
-    """Each notification has both signals, in chunks too."""
+    """Both signals are sent for each notification, also when the users are split into chunks."""
     if in_transaction:
         with transaction.atomic():
             notify(users, "note")
@@ -92,8 +92,8 @@ def test_many_users(users, sent, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-async def test_async(event_loop_database, connect):
-    """anotify() sends them too, and receivers may be async."""
+async def test_anotify(event_loop_database, connect):
+    """anotify() sends both signals, and receivers may be async."""
     user = await get_user_model().objects.acreate(username="ada")
     found = []
 
@@ -106,7 +106,7 @@ async def test_async(event_loop_database, connect):
     assert found == ["note", "note"]
 
 
-def test_a_job_that_a_receiver_enqueues_is_as_safe_as_the_notification(user, connect):
+def test_a_receivers_job_is_committed_with_the_notification(user, connect):
     connect(notification_recording, lambda **kwargs: tasks.add.enqueue(1, 2))
     with transaction.atomic():
         notify(user, "undone")
@@ -117,7 +117,7 @@ def test_a_job_that_a_receiver_enqueues_is_as_safe_as_the_notification(user, con
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
-def test_a_receiver_that_raises_undoes_what_it_wrote(user, connect, caplog, in_transaction):
+def test_the_writes_of_a_receiver_that_raises_are_rolled_back(user, connect, caplog, in_transaction):
     def receive(**kwargs):
         tasks.add.enqueue(1, 2)
         raise ValueError("broken receiver")
@@ -144,7 +144,7 @@ def test_a_query_that_fails_leaves_the_callers_transaction_usable(user, connect,
     assert Notification.objects.get().title == "note"
 
 
-def test_a_receiver_that_loses_the_transaction_is_left_out_at_last(user, connect, caplog):
+def test_a_receiver_that_closes_the_connection_twice_is_skipped(user, connect, caplog):
     calls = []
 
     def close(**kwargs):
@@ -158,8 +158,8 @@ def test_a_receiver_that_loses_the_transaction_is_left_out_at_last(user, connect
     assert "Recorded without receivers of notification_recording: 1 notifications" in caplog.text
 
 
-def test_a_receiver_that_loses_the_callers_transaction_is_an_error(user, connect):
-    """Without it the caller's block would end as if it were committed."""
+def test_a_receiver_that_closes_the_callers_connection_raises_an_error(user, connect):
+    """Otherwise the caller's block would end as if it had been committed."""
     connect(notification_recording, lambda **kwargs: connection.close())
     with pytest.raises(TransactionManagementError, match="has ended or broken"), transaction.atomic():
         notify(user, "note")
@@ -178,7 +178,7 @@ def test_a_receiver_of_recorded_that_raises_is_logged(user, connect, caplog):
 
 
 def test_a_commit_hook_of_a_receiver_that_raises_is_logged(user, connect, caplog):
-    """The notification is numbered all the same."""
+    """The notification is numbered nevertheless."""
 
     def fail():
         raise ValueError("broken hook")
@@ -192,7 +192,7 @@ def test_a_commit_hook_of_a_receiver_that_raises_is_logged(user, connect, caplog
 
 
 @pytest.mark.parametrize("signal", [notification_recording, notification_recorded])
-def test_a_receiver_that_notifies_is_not_called_for_that(user, connect, signal):
+def test_a_receiver_that_notifies_is_not_called_for_its_own_notification(user, connect, signal):
     calls = []
 
     def receive(notification, **kwargs):
@@ -205,8 +205,8 @@ def test_a_receiver_that_notifies_is_not_called_for_that(user, connect, signal):
     assert Notification.objects.count() == 2
 
 
-def test_recorded_is_sent_once_for_a_transaction_that_is_tried_again(user, sent, monkeypatch):
-    """After a busy database the transaction begins anew, with its receivers."""
+def test_recorded_is_sent_once_for_a_retried_transaction(user, sent, monkeypatch):
+    """After "database is locked" the transaction is run again, with the receivers of notification_recording."""
     number, failures = streams.number_in_transaction, [1]
 
     def fail_once(keys):

@@ -1,4 +1,4 @@
-"""What a policy decides: words, attempts, time, and whether somebody is told."""
+"""The options of @policy: title, attempts, timeout, concurrency key and notification."""
 
 import pytest
 
@@ -37,20 +37,20 @@ def test_wrong_policies_are_refused(options, error, words):
 
 
 @pytest.mark.django_db
-def test_title_names_arguments():
+def test_a_title_can_contain_arguments():
     assert Job.objects.get(id=tasks.silent.enqueue(7).id).title == "Report 7"
     assert Job.objects.get(id=tasks.silent.enqueue(report_id="x").id).title == "Report x"
 
 
 @pytest.mark.django_db
-def test_title_is_the_functions_name_unless_told():
+def test_the_default_title_is_the_functions_name():
     assert Job.objects.get(id=tasks.noop_sync.enqueue().id).title == "Noop sync"
     assert Job.objects.get(id=tasks.noop.using(title="Mine").enqueue().id).title == "Mine"
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("options", "words"),
     [
         ({"title": "x" * 201}, "title has 201 characters"),
         ({"title": " "}, "title is empty"),
@@ -58,9 +58,9 @@ def test_title_is_the_functions_name_unless_told():
         ({"url": "//evil.example"}, "url is '//evil.example'"),
     ],
 )
-def test_words_out_of_bounds_are_refused(asked, words):
+def test_invalid_titles_and_urls_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
-        tasks.noop.using(**asked).enqueue()
+        tasks.noop.using(**options).enqueue()
     assert not Job.objects.exists()
 
 
@@ -76,7 +76,7 @@ def test_words_out_of_bounds_are_refused(asked, words):
     ],
 )
 def test_a_template_that_names_no_argument_is_refused_at_declaration(name, template, words):
-    """The error names the template and what it may name."""
+    """The error has the template and the names that it may contain."""
 
     def function(report_id):
         pass
@@ -98,7 +98,7 @@ def test_templates_that_can_only_be_checked_with_arguments():
 
 
 class TestDerivedTexts:
-    """What the app makes of user input is stored, whatever it is: an enqueue must not fail because of it."""
+    """Titles and keys with user input are shortened or replaced, so that no input makes an enqueue fail."""
 
     @pytest.mark.parametrize(
         ("prompt", "title"),
@@ -107,7 +107,7 @@ class TestDerivedTexts:
             ("x" * 192, f"Answer: {'x' * 192}"),
         ],
     )
-    def test_a_title_fits(self, db, prompt, title):
+    def test_a_title_is_shortened_to_the_maximum(self, db, prompt, title):
         tasks.answer.enqueue(prompt)
         assert Job.objects.get().title == title
 
@@ -130,8 +130,8 @@ class TestDerivedTexts:
 
 @pytest.mark.django_db
 class TestNotify:
-    def test_default_words(self, demo):
-        """The owner is told with title, success or failure, the job's link, and its key."""
+    def test_the_default_notification(self, demo):
+        """It has the job's title and URL, success or failure, and a key of the job."""
         result = tasks.noop.using(owner=demo, title="Mine", url="/mine/").enqueue()
         failed = tasks.fail.using(owner=demo).enqueue("secret")
         run_jobs()
@@ -140,7 +140,7 @@ class TestNotify:
         assert (good.category, good.key, str(good.job)) == ("job", f"job:{result.id}", result.id)
         assert (bad.title, bad.level) == ("Fail", "error")
         assert bad.url == f"/notifications/jobs/{failed.id}/"
-        assert "secret" not in bad.body, "What a task raises may hold internals."
+        assert "secret" not in bad.body, "The text of an exception may contain internals."
         assert bad.body == "Something went wrong while this was being done."
 
     def test_an_error_that_is_meant_for_its_owner(self, demo):
@@ -148,20 +148,20 @@ class TestNotify:
         run_jobs()
         assert notifications_of(demo)[0].body == "The address is missing."
 
-    def test_silence(self, demo):
+    def test_notify_false(self, demo):
         tasks.silent.using(owner=demo).enqueue(1)
         run_jobs()
         assert notifications_of(demo) == []
         assert Job.objects.get().state == "succeeded"
 
-    def test_a_function_chooses_the_words(self, demo):
+    def test_a_notify_function_returns_the_notification(self, demo):
         tasks.told.using(owner=demo).enqueue("42")
         run_jobs()
         (notification,) = notifications_of(demo)
         assert (notification.title, notification.body) == ("succeeded: Told 42", "42")
         assert (notification.level, notification.data, notification.category) == ("warning", '{"n":1}', "job")
 
-    def test_a_function_chooses_silence(self, demo):
+    def test_a_notify_function_returns_none(self, demo):
         tasks.told.using(owner=demo).enqueue("nothing")
         run_jobs()
         assert notifications_of(demo) == []
@@ -169,15 +169,15 @@ class TestNotify:
     @pytest.mark.parametrize(
         "value", ["raise", "exit", "cancel", "last resort", "broken dict", "wrong name", "too long"]
     )
-    def test_a_function_that_fails(self, demo, value, caplog):
-        """The owner is told in the default words, and the log says why."""
+    def test_a_notify_function_that_fails(self, demo, value, caplog):
+        """The owner gets the default notification, and the failure is logged."""
         tasks.told.using(owner=demo).enqueue(value)
         run_jobs()
         assert [notification.title for notification in notifications_of(demo)] == [f"Told {value}"]
         assert Job.objects.get().state == "succeeded"
         assert "Host code failed: notify function of tests.jobs.tasks.told" in caplog.text
 
-    def test_nobody_is_told_of_a_job_without_an_owner(self):
+    def test_a_job_without_an_owner_makes_no_notification(self):
         from notifications.models import Notification
 
         tasks.noop.enqueue()

@@ -1,4 +1,4 @@
-"""The task class: .using() and what @task and @policy refuse."""
+"""The task class: options of .using(), and options that @task and @policy refuse."""
 
 import pytest
 
@@ -12,26 +12,26 @@ def test_using_changes_a_copy():
     assert (tasks.noop.options.title, tasks.noop.priority) == (None, 0)
 
 
-def test_using_keeps_what_an_earlier_using_said():
-    """Django's names and ours may be said in any order, one after the other."""
+def test_using_keeps_options_of_earlier_calls():
+    """Options of Django and of the app may be given in any order, in several calls."""
     changed = tasks.noop.using(owner=1, title="Mine").using(priority=3).using(url="/x/").using(title="Yours")
     assert (changed.options.owner, changed.options.title, changed.options.url) == (1, "Yours", "/x/")
     assert changed.priority == 3
 
 
-def test_using_without_names_is_an_equal_task():
+def test_using_without_options_returns_an_equal_copy():
     assert tasks.noop.using() == tasks.noop
     assert tasks.noop.using() is not tasks.noop
 
 
-def test_using_refuses_other_names():
+def test_using_refuses_unknown_options():
     with pytest.raises(TypeError, match="colour"):
         tasks.noop.using(colour="red")
 
 
 @pytest.mark.parametrize("name", ["owner", "title", "url", "max_attempts", "timeout", "notify"])
-def test_task_takes_none_of_our_names(name):
-    """Some Django lines would let them through; the error names the place where they belong."""
+def test_task_refuses_options_of_policy_and_using(name):
+    """Some versions of Django ignore unknown options; the error says where these belong."""
     with pytest.raises(
         TypeError, match=rf"@task takes no {name}.*@policy\(...\) below @task.*\.using\(...\)"
     ):

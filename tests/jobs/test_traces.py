@@ -1,4 +1,4 @@
-"""The trace of a request is stored with its jobs, and propagated to what these do."""
+"""The trace of a request is stored with its jobs, and propagated to the requests and jobs that these make."""
 
 import contextvars
 import sys
@@ -26,7 +26,7 @@ def telemetry(request, monkeypatch):
 
 @pytest.mark.parametrize("state", ["a=1,b=2", ""])
 @pytest.mark.parametrize("task", [tasks.carry, tasks.carry_sync])
-def test_from_the_request_to_the_job_and_its_own_jobs(telemetry, task, state):
+def test_a_job_and_the_jobs_it_enqueues_have_the_trace_of_the_request(telemetry, task, state):
     tasks.seen.clear()
     with outbound.tracing({"traceparent": PARENT, "tracestate": state}):
         task.enqueue(then=True)
@@ -42,7 +42,7 @@ def test_the_current_span_is_the_parent():
     """With OpenTelemetry the spans of a job are below the span that enqueued it, whatever the request's headers are."""
     tasks.seen.clear()
     tracer = TracerProvider().get_tracer("tests")
-    with outbound.tracing({"traceparent": PARENT}), tracer.start_as_current_span("ask") as span:
+    with outbound.tracing({"traceparent": PARENT}), tracer.start_as_current_span("enqueue") as span:
         tasks.current_span.enqueue()
     tasks.current_span.enqueue()
     run_jobs()

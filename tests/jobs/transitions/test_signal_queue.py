@@ -63,7 +63,7 @@ def test_a_receiver_that_hangs_delays_no_job(worker, demo, connect_receiver, sig
 
 
 def test_the_order_of_signals(worker, demo, connect_receiver):
-    """Of one job, and from one job to the next: that of the commits."""
+    """Signals are sent in the order of the commits, both those of one job and those of several."""
     received = []
     connect_receiver(
         lambda task_result, **_: received.append((task_result.id, task_result.status)),
@@ -72,10 +72,11 @@ def test_the_order_of_signals(worker, demo, connect_receiver):
     )
     connect_receiver(lambda job, **_: received.append((str(job.id), "job")), job_finished)
     connect_receiver(
-        lambda notification, **_: received.append((str(notification.job), "told")), notification_recorded
+        lambda notification, **_: received.append((str(notification.job), "notification")),
+        notification_recorded,
     )
     ids = [until_done(tasks.noop.using(owner=demo).enqueue())[0].id for _ in range(3)]
-    kinds = ("RUNNING", "SUCCESSFUL", "job", "told")
+    kinds = ("RUNNING", "SUCCESSFUL", "job", "notification")
     wait_until(lambda: len(received) == 12, what="all signals")
     assert received == [(str(id), kind) for id in ids for kind in kinds]
 
@@ -94,7 +95,7 @@ def close_raw_connection():
 
 
 @pytest.mark.parametrize(
-    ("act", "leave"),
+    ("error", "leave"),
     [
         (BaseException("no"), None),
         (KeyboardInterrupt(), None),
@@ -103,58 +104,60 @@ def close_raw_connection():
         (SystemExit(1), close_raw_connection),
     ],
 )
-def test_a_receiver_that_fails_does_not_affect_the_others(worker, demo, connect_receiver, act, leave, caplog):
-    seen = []
+def test_a_receiver_that_fails_does_not_affect_the_others(
+    worker, demo, connect_receiver, error, leave, caplog
+):
+    received = []
 
     def hostile(**kwargs):
         if leave:
             leave()
-        raise act
+        raise error
 
     connect_receiver(hostile, *SIGNALS)
-    connect_receiver(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
+    connect_receiver(lambda job, **_: received.append(Job.objects.get(id=job.id).state), job_finished)
     connect_receiver(
-        lambda notification, **_: seen.append(Notification.objects.get(id=notification.id).title),
+        lambda notification, **_: received.append(Notification.objects.get(id=notification.id).title),
         notification_recorded,
     )
     for _ in range(2):
         until_done(tasks.noop.using(owner=demo, title="Mine").enqueue())
-    wait_until(lambda: seen == ["succeeded", "Mine"] * 2, what="the other receivers")
-    for what in ("task_started", "task_finished", "job_finished", "notification_recorded"):
-        assert f"Host code failed: receiver of {what} tests.jobs.transitions.test_signal_queue" in caplog.text
+    wait_until(lambda: received == ["succeeded", "Mine"] * 2, what="the other receivers")
+    for name in ("task_started", "task_finished", "job_finished", "notification_recorded"):
+        assert f"Host code failed: receiver of {name} tests.jobs.transitions.test_signal_queue" in caplog.text
 
 
 def test_a_receiver_that_cancels_a_job(worker, demo, connect_receiver, caplog):
-    """The signals of the cancelled job are sent inside its call, and the other receivers are called after it."""
+    """The signals of the cancelled job are sent during the call, those of the first job continue after it."""
     later = timezone.now() + timedelta(hours=1)
     other = tasks.noop.using(owner=demo, run_after=later).enqueue()
-    seen = []
+    received = []
 
     def cancel_other(job, **kwargs):
         if str(job.id) != other.id:
             manual.cancel([UUID(other.id)])
 
     connect_receiver(cancel_other, job_finished)
-    connect_receiver(lambda job, **_: seen.append(str(job.id)), job_finished)
+    connect_receiver(lambda job, **_: received.append(str(job.id)), job_finished)
     job = tasks.noop.using(owner=demo).enqueue()
-    wait_until(lambda: len(seen) == 2, what="the receivers of both", timeout=20)
-    assert seen == [other.id, job.id]
+    wait_until(lambda: len(received) == 2, what="the receivers of both", timeout=20)
+    assert received == [other.id, job.id]
     assert "Could not send the signals" not in caplog.text
 
 
 def test_a_receiver_that_reads_leaves_no_transaction_open(worker, connect_receiver, caplog):
-    """Also the first one on its thread, which connects to the database."""
-    seen = []
-    connect_receiver(lambda job, **_: seen.append(Job.objects.get(id=job.id).state), job_finished)
+    """This includes the first receiver on the thread, which connects to the database."""
+    received = []
+    connect_receiver(lambda job, **_: received.append(Job.objects.get(id=job.id).state), job_finished)
     tasks.noop.enqueue()
-    wait_until(lambda: seen == ["succeeded"], what="the receiver")
+    wait_until(lambda: received == ["succeeded"], what="the receiver")
     until_done(tasks.noop.enqueue())
-    wait_until(lambda: len(seen) == 2, what="the receiver")
+    wait_until(lambda: len(received) == 2, what="the receiver")
     assert "Host code left a transaction open" not in caplog.text
 
 
 def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
-    """As to MySQL, whose driver does not tell whether a transaction is open."""
+    """The driver of MySQL, for example, does not report whether a transaction is open."""
     closed = []
     other = SimpleNamespace(
         alias="other",
@@ -175,7 +178,7 @@ def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_signals_at_a_stop(start_worker, demo, connect_receiver, caplog, ends):
-    """They are sent within the grace period; the log counts the jobs of those that are not."""
+    """They are sent within the grace period; a warning counts the jobs whose signals are not."""
     received = []
 
     def receiver(job, **kwargs):
@@ -219,8 +222,8 @@ def test_the_memory_of_the_queue_is_bounded(gate, caplog, monkeypatch):
     assert "Dropped the signals of 12 jobs" in caplog.text
 
 
-def test_elsewhere_they_are_sent_at_once():
-    """In a request that cancels a job, say."""
+def test_outside_a_worker_signals_are_sent_immediately():
+    """For example in a request that cancels a job."""
     done = []
     signal_queue.send_later(lambda: done.append(threading.current_thread()))
     assert done == [threading.current_thread()]
