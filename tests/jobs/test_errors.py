@@ -50,13 +50,13 @@ class TestOpenTransaction:
         after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
         assert {json.loads(job.result) for job in after} == {2}
 
-    def test_its_exception_is_its_error(self, worker, demo):
+    def test_an_exception_of_the_task_is_the_error(self, worker, demo):
         until_done(tasks.leak_and_fail.enqueue())
         assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
         assert json.loads(until_done(tasks.count_users.enqueue())[0].result) == 1
 
     def test_an_async_task_may_handle_it(self, worker, demo):
-        """The call that left it open has raised, and the task may catch that."""
+        """The call that left the transaction open raises, and the task may catch that."""
         (job,) = until_done(tasks.leak_and_go_on.enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", 1)
 
@@ -64,7 +64,7 @@ class TestOpenTransaction:
 class TestBlockedEventLoop:
     @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.subtask_blocks_the_loop])
     def test_the_log_names_the_task(self, worker, demo, caplog, task):
-        """With its stack, while the loop is blocked. The job ends with its own result."""
+        """The warning, with the stack of the task, is logged while the loop is blocked. The job is not affected."""
         result = task.using(owner=demo).enqueue(2)
         message = wait_until(
             lambda: find_message(
@@ -78,7 +78,9 @@ class TestBlockedEventLoop:
         assert "time.sleep(seconds)" in message
         (job,) = until_done(result, tasks.noop.enqueue())[:1]
         assert job.state == "succeeded"
-        wait_until(lambda: find_message(caplog, "The event loop runs again after 2."), what="the end of it")
+        wait_until(
+            lambda: find_message(caplog, "The event loop runs again after 2."), what="the second log line"
+        )
         assert len([record for record in caplog.records if "has been blocked" in record.getMessage()]) == 1
 
     def test_short_blocks_are_not_logged(self, worker, caplog):
@@ -87,7 +89,7 @@ class TestBlockedEventLoop:
         assert not find_message(caplog, "has been blocked")
 
     def test_a_suspended_process_is_not_blocked(self, monkeypatch, caplog):
-        """The watchdog slept as well, as on a laptop that was closed."""
+        """The watchdog was suspended as well, as on a closed laptop."""
         times = iter([0.0, 9.0, 9.2])  # at the start, after the sleep, and when the loop runs again
         instance = watchdog.Watchdog.__new__(watchdog.Watchdog)
         instance._last_heartbeat, instance._log_blocked = 0.0, lambda seconds: logged.append(seconds)
@@ -108,7 +110,7 @@ class TestBlockedEventLoop:
         assert logged == []
 
 
-class TestOutlivesItsJob:
+class TestWorkThatOutlivesItsJob:
     def test_a_process(self, start_worker):
         """Neither the job nor the end of the worker waits for a process that a task started."""
         worker = start_worker()
@@ -123,14 +125,14 @@ class TestOutlivesItsJob:
             os.waitpid(pid, 0)
 
     def test_an_asyncio_task(self, worker, demo, gate):
-        """It runs on, and progress that it reports is not stored."""
+        """It continues to run, and progress that it reports is not stored."""
         (job,) = until_done(tasks.leave_subtask.using(owner=demo).enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", "done")
         gate.set()
-        wait_until(lambda: "child" in tasks.seen, what="the subtask to run on")
+        wait_until(lambda: "child" in tasks.seen, what="the subtask to continue")
         until_done(tasks.noop.enqueue())
-        again = Job.objects.get(id=job.id)
-        assert (again.version, again.progress_current) == (job.version, None)
+        stored = Job.objects.get(id=job.id)
+        assert (stored.version, stored.progress_current) == (job.version, None)
 
     def test_an_asyncio_task_ends_with_the_worker(self, start_worker, gate):
         worker = start_worker()
@@ -141,23 +143,23 @@ class TestOutlivesItsJob:
 
 @pytest.mark.parametrize("task", ["exit_at_once", "exit_at_once_sync"])
 def test_a_task_that_ends_its_process(site, tmp_path, task):
-    """By os._exit(): the job fails when its attempts are used up, and its owner is notified."""
+    """The task calls os._exit(): the job fails after its last attempt, and its owner is notified."""
     site.environment["EMBEDDED_WORKER"] = "0"
-    words = tmp_path / "words"
+    path = tmp_path / "path"
     site.python(
         "from django.contrib.auth import get_user_model\n"
         "from tests.jobs import tasks\n"
         'demo = get_user_model().objects.get(username="demo")\n'
-        f"tasks.{task}.using(owner=demo).enqueue({str(words)!r})\n"
+        f"tasks.{task}.using(owner=demo).enqueue({str(path)!r})\n"
     )
-    most = 2 if task == "exit_at_once" else 1
-    for attempt in range(1, most + 1):
+    max_attempts = 2 if task == "exit_at_once" else 1
+    for attempt in range(1, max_attempts + 1):
         site.start_worker().popen.wait(60)
-        assert len(words.read_text().split()) == attempt
+        assert len(path.read_text().split()) == attempt
     site.start_worker()
     wait_until(lambda: site.rows("SELECT state FROM notifications_job") == [("failed",)], what="the end")
     ((error,),) = site.rows("SELECT error FROM notifications_job")
-    detail = f"The work was interrupted {most} times and is not tried again."
+    detail = f"The work was interrupted {max_attempts} times and is not tried again."
     assert json.loads(error) == {"type": "worker-lost", "title": "Failed", "detail": detail}
     assert site.rows("SELECT body FROM notifications_notification") == [(detail,)]
 

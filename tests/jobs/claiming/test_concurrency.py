@@ -1,4 +1,4 @@
-"""The limits of jobs that run at once, of a concurrency key and of a queue, over all workers."""
+"""Limits of concurrently running jobs, per concurrency key and per queue, over all workers."""
 
 import uuid
 from collections import Counter
@@ -37,7 +37,7 @@ def limit_queues(settings):
 
 @pytest.fixture
 def rings():
-    """A list that gets, for each ring, whether it was one for the queue."""
+    """A list with, for each ring sent during the test, whether it was one for the queue."""
     received = []
 
     def receive(queue, **kwargs):
@@ -53,7 +53,7 @@ def claim(limit=100, **options):
 
 
 def finish(*jobs):
-    """Record that jobs succeeded, as the worker does: again for rows that another claimer had locked."""
+    """Record that jobs succeeded, as the worker does: it tries again rows that another claimer has locked."""
     group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     while group:
         stored, void = recording.record_outcomes(group)
@@ -81,9 +81,9 @@ class TestKeys:
             tasks.one_an_owner.using(owner=demo, priority=5).enqueue()
         tasks.one_an_owner.using(owner=other).enqueue()
         plain = tasks.noop.enqueue()
-        for taken in (3, 0):
+        for count in (3, 0):
             jobs = claim(5)
-            assert len(jobs) == taken
+            assert len(jobs) == count
         assert keys(Job.objects.filter(state="running")) == {
             f"report:{demo.pk}": 1,
             f"report:{other.pk}": 1,
@@ -92,7 +92,7 @@ class TestKeys:
         assert Job.objects.get(id=plain.id).state == "running"
 
     def test_more_full_keys_than_passes(self):
-        """The first count of running jobs closes all of them."""
+        """One count of running jobs finds all full keys, so that one pass skips them."""
         names = [f"key {number}" for number in range(3 * concurrency.MAX_PASSES)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
@@ -104,7 +104,7 @@ class TestKeys:
 
     @pytest.mark.django_db(transaction=True)
     def test_a_claim_that_ends_early_rings(self, rings, monkeypatch):
-        """It ends its transaction, and the ring wakes workers for the jobs that are left."""
+        """After its last pass the claim commits, and its ring wakes workers for the remaining jobs."""
         monkeypatch.setattr(concurrency, "MAX_PASSES", 1)
         with transaction.atomic():
             for name in range(5):
@@ -117,7 +117,7 @@ class TestKeys:
         assert len(claim(100)) == 4
 
     def test_one_job_of_each_of_many_keys(self):
-        """The first job of each key, by priority, and then the job without a key."""
+        """A claim takes the first job of each key, by priority, and then the job without a key."""
         for name in range(3 * concurrency.MAX_PASSES):
             for priority in (0, 1):
                 for _ in range(2):
@@ -132,7 +132,7 @@ class TestKeys:
         assert str(others[-1].id) == plain.id
 
     def test_due_jobs_behind_those_of_a_full_key(self):
-        """With other keys and without a key, with and without run_after."""
+        """Jobs with other keys or none are claimed, with and without run_after, by priority."""
         ago = timezone.now() - timedelta(hours=1)
         for later in (None, ago):
             for _ in range(20):
@@ -156,7 +156,7 @@ class TestKeys:
         assert keys(claim(100)) == {"a": 30, "b": 30}
 
     def test_priority_before_age_within_a_key(self):
-        """Also behind a full key, where the job of lower priority has been due for longer."""
+        """This holds behind a full key too, where a job of lower priority has been due for longer."""
         now = timezone.now()
         for _ in range(2):
             tasks.noop.using(concurrency_key="full", priority=9).enqueue()
@@ -178,14 +178,18 @@ class TestKeys:
         assert keys(claim(5)) == {"site:a": 2, "": 3}
 
     @pytest.mark.django_db(transaction=True)
-    @pytest.mark.parametrize("again", [False, True])
-    def test_the_end_of_a_job_with_a_key_rings_the_queue(self, demo, rings, again):
-        """So does the end of an attempt. The end of a job without a key does not."""
+    @pytest.mark.parametrize("is_retried", [False, True])
+    def test_the_end_of_a_job_with_a_key_rings_the_queue(self, demo, rings, is_retried):
+        """So does a failed attempt that is retried. The end of a job without a key does not."""
         policy = Policy(retry_on=ValueError)
         for key in ("x", ""):
             tasks.noop.using(owner=demo, concurrency_key=key).enqueue()
             (job,) = claim()
-            end = outcomes.failed(job, policy, ValueError()) if again else outcomes.succeeded(job, policy, 1)
+            end = (
+                outcomes.failed(job, policy, ValueError())
+                if is_retried
+                else outcomes.succeeded(job, policy, 1)
+            )
             rings.clear()
             recording.record_outcomes([end])
             assert (True in rings) is bool(key)
@@ -245,8 +249,8 @@ class TestQueues:
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
 
-    def test_queue_and_key(self, limit_queues, demo):
-        """Both limits apply to a job with both."""
+    def test_a_queue_limit_and_a_key_apply_to_the_same_jobs(self, limit_queues, demo):
+        """Of four keys in a queue with a limit of three, one job each of three keys is claimed."""
         limit_queues(reports=3)
         for number in range(4):
             for _ in range(2):
@@ -274,8 +278,8 @@ class TestQueues:
         assert not [message for message in run_checks() if message.id == "notifications.E006"]
 
 
-def test_jobs_without_limits_cost_no_further_query(limit_queues):
-    """A limit of another queue adds none. A key adds a count of running jobs and a second look for jobs.
+def test_jobs_without_limits_need_no_further_query(limit_queues):
+    """A limit of another queue adds no query. A key adds a count of running jobs and a second query for candidates.
 
     PostgreSQL claims jobs without limits by one statement, and falls back to several when it has found a limit.
     """
@@ -299,14 +303,14 @@ def test_jobs_without_limits_cost_no_further_query(limit_queues):
 class TestConcurrentClaims:
     @pytest.mark.parametrize("round", range(4))
     def test_no_limit_is_exceeded(self, limit_queues, round):
-        """Four workers, keys with limits of one and two, a queue with a limit of three: counted after each claim."""
+        """Four workers claim jobs of keys and a queue with limits; after each claim the running jobs are counted."""
         limit_queues(reports=3)
         with transaction.atomic():
             for number in range(60):
                 tasks.two_a_site.enqueue(number % 3)
                 tasks.noop.using(queue_name="reports").enqueue()
                 tasks.noop.using(concurrency_key=f"one {number % 4}").enqueue()
-        broken = []
+        exceeded = []
 
         def work(worker):
             idle = 0
@@ -314,7 +318,7 @@ class TestConcurrentClaims:
                 jobs = claim_rows(worker, 5)
                 running = Job.objects.filter(state="running").values_list("concurrency_key", "queue_name")
                 counted = Counter(key or queue for key, queue in running)
-                broken.extend(
+                exceeded.extend(
                     (name, count)
                     for name, count in counted.items()
                     if count > (3 if name == "reports" else 2 if name.startswith("site") else 1)
@@ -323,21 +327,24 @@ class TestConcurrentClaims:
                 idle = 0 if jobs else idle + 1
 
         run_in_threads(*(partial(work, uuid.uuid4()) for _ in range(4)))
-        assert not broken
-        work(uuid.uuid4())  # jobs that each claimer skipped because another one held their lock
+        assert not exceeded
+        work(uuid.uuid4())  # Jobs that all claimers skipped because another one had locked them.
         assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
 
     def test_two_workers(self, start_worker):
-        """The end of a job in one worker wakes the other."""
+        """The end of a job in one worker wakes the other, which claims the next job of the key."""
         for _ in range(2):
             start_worker(concurrency=20)
         tasks.running_by_site.clear()
         with transaction.atomic():
             results = [tasks.two_a_site.enqueue(number % 3) for number in range(30)]
         assert {job.state for job in until_done(*results)} == {"succeeded"}
-        assert {most for _, most in tasks.seen} <= {1, 2} and len(tasks.seen) == 30
+        assert {running for _, running in tasks.seen} <= {1, 2} and len(tasks.seen) == 30
 
     def test_a_job_that_waits_for_its_retry_does_not_count(self, worker, gate):
         waiting = tasks.busy.using(concurrency_key="x").enqueue(3, 3600)
-        wait_until(lambda: Job.objects.filter(id=waiting.id, attempt=1, state="queued"), what="the pause")
+        wait_until(
+            lambda: Job.objects.filter(id=waiting.id, attempt=1, state="queued"),
+            what="the job to wait for its retry",
+        )
         until_done(tasks.noop.using(concurrency_key="x").enqueue())

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_no_job_of_a_paused_queue_starts():
-    """Jobs of other queues do, and its own when it is resumed."""
+    """Jobs of other queues start. Those of the paused queue start after it is resumed."""
     queues.pause("reports")
     paused, other = tasks.noop.using(queue_name="reports").enqueue(), tasks.noop.enqueue()
     assert run_jobs() == 1
@@ -64,7 +64,7 @@ def test_the_order_over_queues(settings, served):
 
 
 @pytest.mark.parametrize("key", ["", "key"])
-def test_a_queue_paused_between_the_look_and_the_lock(monkeypatch, key):
+def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     """The query that locks the jobs checks again which queues are paused."""
     tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
     names = candidates.claimable_queues()
@@ -101,18 +101,18 @@ def test_a_queue_paused_during_claims(round):
         paused.set()
 
     run_in_threads(pause, claim, claim, claim)
-    claim()  # jobs that one claimer skipped because another one had them locked
+    claim()  # Jobs that all claimers skipped because another one had locked them.
     assert "b" not in after
     assert len(claimed) == len(set(claimed))
-    left = Job.objects.filter(state="queued")
-    assert set(left.values_list("queue_name", flat=True)) <= {"b"}
+    queued = Job.objects.filter(state="queued")
+    assert set(queued.values_list("queue_name", flat=True)) <= {"b"}
     queues.resume("b")
-    waiting = left.count()
-    assert len(claim_rows(uuid.uuid4(), 200)) == min(waiting, 200)
+    count = queued.count()
+    assert len(claim_rows(uuid.uuid4(), 200)) == min(count, 200)
 
 
 def test_many_queues():
-    """The jobs of all of them are found."""
+    """One claim finds the jobs of 600 queues."""
     names = [f"queue {number:03}" for number in range(600)]
     with transaction.atomic():
         for name in names:

@@ -1,4 +1,4 @@
-"""Jobs whose queue no live worker takes: they are found, shown to staff and logged once."""
+"""Jobs in queues that no live worker serves are found, shown to staff and logged once."""
 
 from datetime import timedelta
 
@@ -49,7 +49,7 @@ def test_with_a_worker(waiting, live_worker, queue_names, is_unserved):
 
 
 def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
-    """They wait for their time, or for their queue to be resumed."""
+    """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now())
     assert unserved() == []
     Job.objects.update(run_after=timezone.now() - LONG_WAIT)
@@ -87,13 +87,13 @@ def test_a_server_logs_the_warning(waiting, demo, caplog, monkeypatch):
 
 
 def test_admin_and_command_show_it(waiting, live_worker, admin_client, capsys):
-    words = "waiting for a worker"
-    assert words in admin_client.get("/admin/notifications/job/").text
-    assert words in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
+    text = "waiting for a worker"
+    assert text in admin_client.get("/admin/notifications/job/").text
+    assert text in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
     call_command("jobs", "list")
-    assert words in capsys.readouterr().out
+    assert text in capsys.readouterr().out
     live_worker()
-    answer = admin_client.get("/admin/notifications/job/").text
-    assert words not in answer and "Queued" in answer
+    page = admin_client.get("/admin/notifications/job/").text
+    assert text not in page and "Queued" in page
     call_command("jobs", "list")
-    assert words not in capsys.readouterr().out
+    assert text not in capsys.readouterr().out

@@ -36,7 +36,7 @@ def enqueue(user, times=1):
 
 
 def count_checks(user, times):
-    """Return how many statements check the limit while so many jobs are enqueued."""
+    """Return how many statements check the limit while `times` jobs are enqueued."""
     with CaptureQueriesContext(connection) as queries:
         enqueue(user, times)
     return sum("seq = 0" in query["sql"] for query in queries.captured_queries)
@@ -51,7 +51,7 @@ def test_one_job_above_the_limit_is_refused(set_limit, demo, number):
     assert Job.objects.count() == number
 
 
-def test_below_half_one_check_covers_a_sixteenth(set_limit, demo):
+def test_below_half_of_the_limit_one_check_covers_a_sixteenth_of_it(set_limit, demo):
     set_limit(160)
     assert count_checks(demo, 40) == 4
 
@@ -62,7 +62,7 @@ def test_each_user_is_checked(set_limit, demo):
     assert [count_checks(user, 10) for user in (demo, other)] == [1, 1]
 
 
-def test_above_half_each_insert_checks(set_limit, demo):
+def test_above_half_of_the_limit_each_insert_checks(set_limit, demo):
     set_limit(64)
     enqueue(demo, 40)
     assert count_checks(demo, 10) >= 10
@@ -91,7 +91,7 @@ def test_eight_processes_stay_within_the_limit(set_limit, demo, monkeypatch):
 
 
 def test_a_rollback_does_not_raise_the_limit(set_limit, demo):
-    """Jobs that were inserted without a check, and rolled back, are not given back to the cache."""
+    """The cache still counts jobs that were inserted without a check and then rolled back."""
     set_limit(64)
     with transaction.atomic():
         enqueue(demo, 20)

@@ -54,7 +54,7 @@ def test_an_owner_may_be_a_key_or_lazy(users):
 
 
 def test_an_anonymous_user_is_skipped(users, rf):
-    """The next one in the order of precedence owns the job."""
+    """The next user in the order of precedence owns the job."""
     assert owner_of(enqueue_in_request(rf, AnonymousUser(), tasks.noop.enqueue)) is None
     with requester(users[0]):
         assert owner_of(tasks.noop.using(owner=AnonymousUser()).enqueue()) == users[0].pk
@@ -76,7 +76,7 @@ def test_requester_ends_with_its_block(users):
 
 @pytest.mark.parametrize("parent", [tasks.ask_child, tasks.ask_child_sync])
 def test_children_inherit_the_owner(users, parent):
-    """The thread that ran the jobs keeps nothing of it."""
+    """After the jobs, the thread that ran them has no owner set."""
     result = parent.using(owner=users[0]).enqueue()
     assert run_jobs() == 2
     result.refresh()

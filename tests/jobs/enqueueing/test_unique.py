@@ -1,4 +1,4 @@
-"""Jobs with a key: enqueued again, the key stands for the same job."""
+"""Idempotency keys: to enqueue second with .using(key=…) returns the first job."""
 
 import pickle
 from datetime import timedelta
@@ -31,8 +31,8 @@ def enqueue(*args, task=tasks.echo, key="k", **options):
 
 
 @pytest.mark.parametrize("owned", [True, False])
-def test_enqueued_again_it_is_the_same_job(demo, owned):
-    """Nothing is inserted and no signal is sent."""
+def test_the_second_enqueue_returns_the_first_job(demo, owned):
+    """It inserts nothing and sends no signal."""
     owner = demo if owned else None
     first = enqueue(1, owner=owner)
     received = []
@@ -43,19 +43,19 @@ def test_enqueued_again_it_is_the_same_job(demo, owned):
     for signal in (task_enqueued, rung):
         signal.connect(receive)
     try:
-        again = enqueue(1, owner=owner, title="Another title")
+        second = enqueue(1, owner=owner, title="Another title")
     finally:
         for signal in (task_enqueued, rung):
             signal.disconnect(receive)
-    assert (again.id, again.enqueued_at, again.status) == (first.id, first.enqueued_at, "READY")
+    assert (second.id, second.enqueued_at, second.status) == (first.id, first.enqueued_at, "READY")
     assert Job.objects.count() == 1 and received == []
 
 
 def test_a_done_job_keeps_its_key():
     first = enqueue(7)
     run_jobs()
-    again = enqueue(7)
-    assert (again.id, again.status, again.return_value) == (first.id, "SUCCESSFUL", 7)
+    second = enqueue(7)
+    assert (second.id, second.status, second.return_value) == (first.id, "SUCCESSFUL", 7)
 
 
 def test_each_owner_has_keys_of_their_own(demo, other):

@@ -1,4 +1,4 @@
-"""Claim jobs: which ones, in which order, and what is written."""
+"""Claims: which jobs, in which order, and what they write."""
 
 from datetime import timedelta
 from functools import partial
@@ -41,7 +41,7 @@ def test_a_claim_takes_no_more_than_its_limit(live_worker):
 
 @pytest.mark.parametrize("queue", ["default", "limited"])
 def test_due_jobs_of_low_priority_do_not_hide_others(live_worker, settings, queue):
-    """A job of low priority may wait for ever behind others; jobs that became due after it must not wait for it."""
+    """A job of low priority may wait for a long time. Jobs that become due after it must not wait for it."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 9}}}}
     ago = timezone.now() - timedelta(hours=1)
     plain = tasks.noop.using(queue_name=queue)
@@ -54,37 +54,37 @@ def test_due_jobs_of_low_priority_do_not_hide_others(live_worker, settings, queu
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    ("held_back", "trips"),
+    ("condition", "round_trips"),
     [(None, 1), ("later", 3), ("paused", 3), ("elsewhere", 1), ("limited", 1)],
 )
-def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, held_back, trips):
-    """On PostgreSQL; three where jobs are held back or were scheduled. The order is by priority and age in any case."""
+def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, condition, round_trips):
+    """It is three with a paused queue or scheduled jobs. The order is always by priority, then by age."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite is in the same process.")
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 9}}}}
     ago = timezone.now() - timedelta(seconds=5)
     late = tasks.noop.using(priority=-1).enqueue()
     other = tasks.noop.using(queue_name="reports", priority=9)
-    if held_back in ("paused", "elsewhere"):
+    if condition in ("paused", "elsewhere"):
         other.enqueue()
-    if held_back == "paused":
+    if condition == "paused":
         queues.pause("reports")
     expected = [
-        tasks.noop.using(priority=1, run_after=ago if held_back == "later" else None).enqueue(),
+        tasks.noop.using(priority=1, run_after=ago if condition == "later" else None).enqueue(),
         tasks.noop.enqueue(),
         tasks.noop.enqueue(),
     ]
     worker = live_worker()
     with CaptureQueriesContext(connection) as captured:
-        jobs = claim_rows(worker, 3, queues=["default"] if held_back == "elsewhere" else [])
+        jobs = claim_rows(worker, 3, queues=["default"] if condition == "elsewhere" else [])
     assert [str(job.id) for job in jobs] == [result.id for result in expected]
-    assert len(captured) == trips
+    assert len(captured) == round_trips
     assert Job.objects.get(id=late.id).state == "queued"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_rings_for_the_owners(live_worker, demo):
-    """So that their pages show that the job runs."""
+    """Their pages then show that the job runs."""
     tasks.noop.using(owner=demo).enqueue()
     tasks.noop.enqueue()
     rings = []
@@ -120,7 +120,7 @@ def test_names_of_queues_by_a_moved_clock(db, request):
 
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_claims_share_no_job(live_worker):
-    """Four workers claim at the same time; no job is claimed twice."""
+    """Four workers claim concurrently; no job is claimed twice."""
     for _ in range(100):
         tasks.noop.enqueue()
     claimed = []

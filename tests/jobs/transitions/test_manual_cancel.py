@@ -1,4 +1,4 @@
-"""Cancel jobs by hand: queued, running, and on a worker."""
+"""Manual cancellation of queued jobs and of running ones."""
 
 import json
 import uuid
@@ -58,7 +58,7 @@ def row(id):
 
 class TestQueuedJob:
     def test_it_is_cancelled_immediately(self, demo, received):
-        """It gets a number, and no notification: the owner did it. Its TaskResult is FAILED with JobCancelled."""
+        """It gets a number, but no notification for the owner who cancelled it. Its TaskResult is FAILED."""
         id = enqueue(owner=demo)
         assert manual.cancel([id], by=demo.pk) == {id: "cancelled"}
         job = row(id)
@@ -95,7 +95,7 @@ class TestQueuedJob:
         assert not Notification.objects.exists()
 
     def test_a_job_that_waits_for_a_retry(self, demo):
-        """Its failed attempt stays, and no other attempt is added."""
+        """Its failed attempt is kept, and no other attempt is added."""
         id = enqueue(tasks.busy, 9, owner=demo)
         run_jobs()
         manual.cancel([id], by=demo.pk)
@@ -110,7 +110,7 @@ class TestQueuedJob:
         assert notifications_of(demo) == []
 
     def test_more_jobs_than_one_transaction_takes(self, demo):
-        """Jobs that are done or do not exist are left out."""
+        """Jobs that are done or do not exist are not in the return value."""
         with transaction.atomic():
             ids = [enqueue(owner=demo) for _ in range(230)]
         missing = uuid.uuid4()
@@ -304,8 +304,8 @@ class TestOnWorker:
 
 
 @pytest.mark.parametrize("round", range(4))
-def test_cancelling_against_claiming_and_recording(demo, live_worker, round):
-    """At the same time: each job ends once, is numbered once, and none is left."""
+def test_concurrent_cancelling_claiming_and_recording(demo, live_worker, round):
+    """Each job ends once and is numbered once, and none stays active."""
     with transaction.atomic():
         ids = [enqueue(owner=demo) for _ in range(60)]
     worker = live_worker()
@@ -319,7 +319,7 @@ def test_cancelling_against_claiming_and_recording(demo, live_worker, round):
                 waiting = [outcome for outcome in waiting if outcome not in stored]
 
     run_in_threads(work, partial(manual.cancel, ids, by=demo.pk))
-    work()  # jobs that were skipped because their rows were locked
+    work()  # Jobs that were skipped because their rows were locked.
     jobs = list(Job.objects.all())
     assert {job.state for job in jobs} <= {"succeeded", "cancelled"}
     notes = notifications_of(demo)

@@ -1,4 +1,4 @@
-"""Retry failed and cancelled jobs by hand."""
+"""Manual retries of failed and cancelled jobs."""
 
 import uuid
 from datetime import timedelta
@@ -32,7 +32,7 @@ def row(id):
 class TestRetry:
     @pytest.mark.parametrize("end", ["failed", "cancelled"])
     def test_a_failed_or_cancelled_job_is_queued_again(self, demo, end):
-        """With the same id, a new fence and version, and further attempts. Its Attempt rows are kept."""
+        """It keeps its id and Attempt rows, and gets a new fence, a new version and further attempts."""
         id = enqueue(tasks.fail, owner=demo)
         manual.cancel([id], by=demo.pk) if end == "cancelled" else run_jobs()
         before = row(id)
@@ -74,15 +74,15 @@ class TestRetry:
         assert Job.objects.filter(id=id).values().get() == before
 
     def test_a_late_outcome_of_an_older_claim_is_void(self, demo, live_worker):
-        """A worker that was frozen past its lease holds an old fence."""
+        """A worker that was frozen past its lease has an old fence."""
         id = enqueue(owner=demo)
         (job,) = claim_rows(live_worker(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         manual.retry([id])
         late = outcomes.succeeded(job, DEFAULT_POLICY, "late")
         assert recording.record_outcomes([late]) == ([], [late])
-        (again,) = claim_rows(live_worker(), 1)
-        assert again.fence == job.fence + 2
+        (retried,) = claim_rows(live_worker(), 1)
+        assert retried.fence == job.fence + 2
         assert recording.record_outcomes([late]) == ([], [late])
 
     def test_the_limit_of_active_jobs(self, demo, settings):
@@ -96,10 +96,10 @@ class TestRetry:
         assert manual.retry(ids[:1]) == ids[:1]
 
     def test_a_task_that_does_not_exist(self, demo):
-        """The job is queued all the same: another worker may know its task."""
+        """The job is queued nevertheless, because another worker may know its task."""
         id = enqueue(tasks.fail, owner=demo)
         run_jobs()
-        Job.objects.update(task_path="tests.jobs.tasks.gone")
+        Job.objects.update(task_path="tests.jobs.tasks.removed")
         assert manual.retry([id]) == [id]
 
     def test_it_rings_for_the_workers(self, worker, demo):

@@ -1,4 +1,4 @@
-"""Ends of jobs are written with their numbers where that is possible, and numbered afterwards where not."""
+"""Where possible, outcomes are written together with their seq, not numbered by a later statement."""
 
 import logging
 
@@ -19,15 +19,15 @@ from tests.support.claims import claim_rows
 
 @pytest.fixture
 def statements():
-    """The SQL statements of the test."""
-    seen = []
+    """A list of the SQL statements that the test executes."""
+    executed = []
 
-    def see(execute, sql, params, many, context):
-        seen.extend(sql.split("; "))  # PostgreSQL gets several at once
+    def record(execute, sql, params, many, context):
+        executed.extend(sql.split("; "))  # PostgreSQL gets several in one call.
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(see):
-        yield seen
+    with connection.execute_wrapper(record):
+        yield executed
 
 
 def finish(*jobs):
@@ -42,7 +42,7 @@ def claim(demo, count=1):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_first_ends_are_written_once(demo, statements):
+def test_first_outcomes_are_written_by_one_statement(demo, statements):
     jobs = claim(demo, 3)
     statements.clear()
     finish(*jobs)
@@ -57,7 +57,7 @@ def test_first_ends_are_written_once(demo, statements):
 
 @pytest.mark.django_db(transaction=True)
 def test_no_receiver_runs_while_streams_are_locked(demo, statements):
-    """It may be slow, or wait for rows of a transaction that waits for the stream."""
+    """A receiver may be slow, or wait for rows of a transaction that waits for the stream."""
     (job,) = claim(demo)
     received = []
 
@@ -79,7 +79,7 @@ def test_no_receiver_runs_while_streams_are_locked(demo, statements):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("numbered", [True, False])
 def test_a_notification_with_the_key_of_the_job_is_archived(demo, numbered):
-    """The notification of the end replaces it, also if it had no number yet."""
+    """The notification of the finished job replaces it, also if it has no number yet."""
     (job,) = claim(demo)
     (begun,) = notify(demo, "begun", key=f"job:{job.id}")
     if not numbered:

@@ -1,4 +1,4 @@
-"""Take jobs away from workers that are gone."""
+"""Jobs of lost workers, and jobs past their deadline, are requeued or fail."""
 
 import uuid
 from datetime import timedelta
@@ -87,21 +87,23 @@ class TestReap:
         assert not Worker.objects.exists()
 
     def test_lost_jobs_are_read_in_the_order_of_their_index(self, live_worker, monkeypatch):
-        """By worker and id, whatever the order in which they were lost."""
+        """They are read by worker and id, whatever the order in which they were claimed."""
         for _ in range(6):
             tasks.noop.enqueue()
         workers = [live_worker(-1), live_worker(-1), live_worker(-1)]
         jobs = [claim_one(worker) for worker in workers * 2]
         Job.objects.update(max_attempts=1)
-        taken, finish_jobs = [], finishing.finish_jobs
-        monkeypatch.setattr(finishing, "finish_jobs", lambda group: taken.extend(group) or finish_jobs(group))
+        finished, finish_jobs = [], finishing.finish_jobs
+        monkeypatch.setattr(
+            finishing, "finish_jobs", lambda group: finished.extend(group) or finish_jobs(group)
+        )
         with CaptureQueriesContext(connection) as queries:
             assert reaping.reap_jobs() == 6
-        order = [(outcome.job.worker, outcome.job.id) for outcome in taken]
+        order = [(outcome.job.worker, outcome.job.id) for outcome in finished]
         assert order == sorted((job.worker, job.id) for job in jobs)
         # The order is asserted in the SQL: SQLite uses the index here with any order.
-        (taking,) = {q["sql"] for q in queries if "state" in q["sql"] and "LIMIT 100" in q["sql"]}
-        assert 'ORDER BY "notifications_job"."worker" ASC, "notifications_job"."id" ASC' in taking
+        (select,) = {q["sql"] for q in queries if "state" in q["sql"] and "LIMIT 100" in q["sql"]}
+        assert 'ORDER BY "notifications_job"."worker" ASC, "notifications_job"."id" ASC' in select
 
     def test_the_last_attempt(self, live_worker, demo):
         """The job fails, and its owner is notified."""
@@ -126,7 +128,7 @@ class TestReap:
     def test_a_task_that_does_not_exist(self, live_worker, demo):
         """The notification has the default text."""
         tasks.noop.using(owner=demo).enqueue()
-        Job.objects.update(max_attempts=1, task_path="tests.jobs.tasks.gone")
+        Job.objects.update(max_attempts=1, task_path="tests.jobs.tasks.removed")
         claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         assert len(notifications_of(demo)) == 1

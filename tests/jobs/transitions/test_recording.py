@@ -1,4 +1,4 @@
-"""Record outcomes, under claims that hold and claims that are void."""
+"""Outcomes are recorded for valid claims, and void claims change nothing."""
 
 import threading
 from dataclasses import replace
@@ -29,7 +29,7 @@ def stored(job):
 
 @pytest.mark.parametrize("change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}])
 class TestVoidClaim:
-    """Another worker has claimed the job, or it is done: the holder of the old claim can change nothing."""
+    """Another worker has claimed the job, or the job is done: the worker with the old claim can change nothing."""
 
     @pytest.fixture
     def void_claim(self, live_worker, demo, change):
@@ -67,8 +67,8 @@ class TestVoidClaim:
         running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
 
 
-def test_void_outcomes_do_not_affect_the_rest_of_a_group(live_worker, demo):
-    """Stored and void outcomes are returned apart."""
+def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, demo):
+    """Stored and void outcomes are returned in separate lists."""
     for _ in range(3):
         tasks.noop.using(owner=demo).enqueue()
     jobs = claim_rows(live_worker(), 3)
@@ -109,8 +109,8 @@ def test_a_job_without_an_owner_gets_no_number(live_worker):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("round", range(5))
-def test_recording_against_reaping(live_worker, demo, round):
-    """At the same time: each job is either done with one notification, or queued again with a lost attempt."""
+def test_concurrent_recording_and_reaping(live_worker, demo, round):
+    """Each job is either done with one notification, or queued again with a lost attempt."""
     for _ in range(40):
         tasks.noop.using(owner=demo).enqueue()
     jobs = claim_rows(live_worker(-1), 40)

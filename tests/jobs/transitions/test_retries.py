@@ -36,7 +36,7 @@ def random_backoff(longest_backoff, monkeypatch):
 
 
 def test_a_job_is_retried_until_it_succeeds(demo):
-    """A failed attempt makes no notification. The TaskResult has an error for each one."""
+    """A failed attempt makes no notification. The TaskResult has one error for each failed attempt."""
     result = tasks.busy.using(owner=demo).enqueue(2)
     for attempt in (1, 2):
         assert run_jobs() == 1
@@ -130,7 +130,7 @@ def test_the_backoff_doubles_with_full_jitter(random_backoff):
 def test_the_delay_is_at_least_the_retry_after_of_the_exception(
     random_backoff, retry_after, shortest, longest
 ):
-    """A number of seconds, at most a day. Other values have no effect."""
+    """retry_after is a number of seconds, at most a day. Other values have no effect."""
     delays = [retry_delay(exc=tasks.Busy(retry_after)) for _ in range(100)]
     assert shortest <= min(delays) and max(delays) <= longest
 
@@ -138,12 +138,12 @@ def test_the_delay_is_at_least_the_retry_after_of_the_exception(
 def test_retry_after_is_stored():
     tasks.busy.enqueue(1, 500)
     run_jobs()
-    left = (Job.objects.get().run_after - timezone.now()).total_seconds()
-    assert 490 < left <= 500
+    delay = (Job.objects.get().run_after - timezone.now()).total_seconds()
+    assert 490 < delay <= 500
 
 
-def test_a_retry_sends_no_signal_that_the_job_is_done(demo):
-    """Only its version says that the job changed."""
+def test_a_retry_sends_no_signal_of_a_finished_job(demo):
+    """The attempt sends task_started only, and each change of state raises the version."""
     received = []
 
     def receive(signal, **kwargs):

@@ -73,7 +73,7 @@ def test_no_other_module_writes_the_state_of_a_job():
 
 
 def test_the_transitions_are_found():
-    """Or the search would pass because it finds nothing at all."""
+    """Without this check, the test above would also pass if the search found nothing."""
     modules = {path.stem for path in TRANSITIONS.glob("*.py") if find_state_writes(path.read_text())}
     assert modules >= {"batch_completion", "claims", "manual", "queueing", "reaping", "recording", "running"}
 
@@ -111,5 +111,5 @@ def test_each_way_to_write_is_found(line):
         "Queue.objects.update_or_create(name=name)",
     ],
 )
-def test_reading_is_no_write(line):
+def test_reading_is_not_a_write(line):
     assert find_state_writes(line) == []

@@ -1,4 +1,4 @@
-"""Receivers inside the transaction of outcomes: every outcome is stored, and the log names the receiver."""
+"""Failing receivers of notification_recording: every outcome is stored, and the log names the receiver."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ def roll_back_in_sql(job):
 
 def roll_back_and_fail(job):
     roll_back_in_sql(job)
-    raise RuntimeError("and it is over")
+    raise RuntimeError("after a rollback")
 
 
 def close_connection(job):
@@ -63,7 +63,7 @@ def terminate_backend(job):
 def swallow_broken_statement(job):
     """PostgreSQL then refuses each statement until the savepoint is rolled back."""
     if connection.vendor != "postgresql":
-        raise RuntimeError("On SQLite nothing is broken.")
+        raise RuntimeError("SQLite has no broken transactions.")
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT no_such_column FROM notifications_job")
@@ -98,7 +98,7 @@ def raise_interrupt():
     raise KeyboardInterrupt
 
 
-FAILS = [
+RAISING_ACTS = [
     raises(RuntimeError("no")),
     raises(BaseException("no")),
     raises(KeyboardInterrupt()),
@@ -110,7 +110,7 @@ FAILS = [
     change_autocommit,
     swallow_broken_statement,
 ]
-LOSES = [
+CONNECTION_LOSING_ACTS = [
     roll_back_raw,
     roll_back_in_sql,
     roll_back_and_fail,
@@ -118,7 +118,7 @@ LOSES = [
     close_raw_connection,
     terminate_backend,
 ]
-HANGS = [hang, hang_in_sql]
+HANGING_ACTS = [hang, hang_in_sql]
 
 
 @pytest.fixture
@@ -165,21 +165,23 @@ def mails():
     return Job.objects.filter(title="Mail").count()
 
 
-@pytest.mark.parametrize("act", [*FAILS, *LOSES, *HANGS], ids=lambda act: act.__name__)
+@pytest.mark.parametrize(
+    "act", [*RAISING_ACTS, *CONNECTION_LOSING_ACTS, *HANGING_ACTS], ids=lambda act: act.__name__
+)
 def test_every_outcome_is_stored(worker, demo, hostile, short_timeout, act, caplog):
-    """What receivers wrote for other jobs is stored once, and what they wrote for this job is not."""
+    """Rows that the receiver wrote for other jobs are stored once, and those that it wrote for this job are not."""
     calls = hostile(act)
-    jobs = until_done(*enqueue_ten(demo, "Poison"), timeout=20)  # less than a receiver that hangs would take
+    jobs = until_done(*enqueue_ten(demo, "Poison"), timeout=20)  # less than the 30 s of a hanging receiver
     assert {job.state for job in jobs} == {"succeeded"}
     assert {job.attempt for job in jobs} == {1}
     assert len(notifications_of(demo)) == 10
-    # By then a second mail for a job would exist too.
+    # A second mail for a job would be stored by then.
     wait_until(lambda: mails() == 9, what="nine mails")
     assert not Job.objects.filter(title="never committed").exists()
-    limit = 1 if act in FAILS or act in HANGS else transaction_receivers.MAX_LOSSES
+    limit = 1 if act in RAISING_ACTS or act in HANGING_ACTS else transaction_receivers.MAX_LOSSES
     assert calls["Poison"] == limit
     assert NAME in caplog.text, "The log names the receiver."
-    if act in HANGS:
+    if act in HANGING_ACTS:
         # Either the receiver's timeout or the statement's may pass first: both are 0.5 s.
         reasons = ["Host code takes longer than 0.5 s", "canceling statement due to statement timeout"]
         assert any(reason in caplog.text for reason in reasons[: 2 if act is hang_in_sql else 1])
@@ -197,8 +199,8 @@ def test_two_lost_transactions_of_a_group(worker, demo, hostile):
     assert calls["Poison"] == 2 * transaction_receivers.MAX_LOSSES
 
 
-def test_a_receiver_that_always_hangs_holds_few_threads(worker, demo, hostile, short_timeout):
-    """After that jobs are recorded without receivers, until the hanging calls have returned."""
+def test_a_receiver_that_always_hangs_blocks_few_threads(worker, demo, hostile, short_timeout):
+    """At MAX_HANGING_CALLS, jobs are recorded without receivers until the hanging calls have returned."""
     calls = hostile(hang)
     until_done(*enqueue_ten(demo, *["Poison"] * 6), timeout=20)
     assert calls["Poison"] == transaction_receivers.MAX_HANGING_CALLS
@@ -210,7 +212,7 @@ def test_a_receiver_that_always_hangs_holds_few_threads(worker, demo, hostile, s
 
 
 def test_slow_receivers_of_a_group(worker, demo, hostile, monkeypatch):
-    """If they take long together, outcomes are recorded one by one, and none counts as lost."""
+    """If they exceed the timeout of the group, outcomes are recorded one by one, and no transaction counts as lost."""
     monkeypatch.setattr(transaction_receivers, "GROUP_TIMEOUT_SECONDS", 0.1)
     hostile(lambda job: time.sleep(0.06))
     enqueue_ten(demo, *["Poison"] * 5)
@@ -219,7 +221,7 @@ def test_slow_receivers_of_a_group(worker, demo, hostile, monkeypatch):
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
 def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
-    """They run after the commit. If one raises, the later hooks and signals are not lost."""
+    """They run after the commit. If one raises, later hooks still run and signals are still sent."""
     received = []
 
     def receive(sender, job, **kwargs):
@@ -240,9 +242,11 @@ def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("act", [*FAILS, *LOSES, linger], ids=lambda act: act.__name__)
-def test_cancelling_by_hand(demo, hostile, short_timeout, act, caplog):
-    """A request that cancels many jobs is not broken either; it waits for a slow receiver."""
+@pytest.mark.parametrize(
+    "act", [*RAISING_ACTS, *CONNECTION_LOSING_ACTS, linger], ids=lambda act: act.__name__
+)
+def test_manual_cancellation(demo, hostile, short_timeout, act, caplog):
+    """manual.cancel() cancels all jobs too. It waits for a slow receiver."""
     calls = hostile(act)
     ids = [Job.objects.get(id=result.id).id for result in enqueue_ten(demo, "Poison")]
     results = manual.cancel(ids)
@@ -253,7 +257,7 @@ def test_cancelling_by_hand(demo, hostile, short_timeout, act, caplog):
     assert NAME in caplog.text
 
 
-@pytest.mark.parametrize("act", FAILS, ids=lambda act: act.__name__)
+@pytest.mark.parametrize("act", RAISING_ACTS, ids=lambda act: act.__name__)
 def test_inside_a_test_case(demo, hostile, act, caplog):
     hostile(act)
     results = enqueue_ten(demo, "Poison")

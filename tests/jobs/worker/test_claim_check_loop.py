@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 class TestClaimedByAnotherWorker:
     def test_its_execution_is_cancelled(self, short_intervals, worker, gate):
-        """Its slot is free again, and the row does not change."""
+        """The slot becomes free, and the row does not change."""
         result = tasks.hold.using(title="Taken").enqueue("taken")
         until_state(result, "running")
         other = uuid.uuid4()
@@ -37,14 +37,14 @@ class TestClaimedByAnotherWorker:
         assert notifications_of(demo) == []
 
     def test_the_same_worker_claims_it_again(self, short_intervals, worker, gate, settings, caplog):
-        """The deadline passed while the task refused to end. The end of each claim frees its own slot."""
+        """The job passed its deadline while its task ignored its timeout. Each of both claims frees its own slot."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
         result = tasks.stubborn.enqueue()
         wait_until(lambda: "refused" in tasks.seen, what="the task to refuse its timeout")
         Job.objects.filter(id=result.id).update(deadline=timezone.now() - timedelta(seconds=1))
         wait_until(lambda: tasks.held.count("stubborn") == 2, what="the second attempt")
         until_state(result, "running")
-        tasks.seen.append("let go")
+        tasks.seen.append("let go")  # the first execution ends
         wait_until(lambda: "is void" in caplog.text, what="the outcome of the first claim to be void")
         wait_until(lambda: worker.worker._record_loop.is_empty, what="its outcome to be settled")
         assert len(worker.worker._executions) == 1

@@ -1,4 +1,4 @@
-"""Claim jobs for what is free."""
+"""Jobs are claimed for free slots and threads."""
 
 import threading
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 
 def test_the_deadline_is_that_of_the_task(worker, gate):
-    """The timeout of the task and a minute after the claim, also for a task that is new to the worker."""
+    """It is a minute plus the task's timeout after the claim, also for the first job of the task in a worker."""
     for _ in range(2):
         (job,) = until_done(tasks.slow.enqueue())
         assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
@@ -30,12 +30,12 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, demo, gate, monkeypat
     holding = tasks.hold.using(owner=demo).enqueue()
     wait_until(lambda: tasks.held, what="the slot to be taken")
     claim_loop = worker._claim_loop
-    claim, claimed, go_on = claim_loop._claim, threading.Event(), threading.Event()
+    claim, claimed, may_continue = claim_loop._claim, threading.Event(), threading.Event()
 
     def claim_slowly():
         result = claim()
         claimed.set()
-        assert go_on.wait(60)
+        assert may_continue.wait(60)
         return result
 
     wait_until(lambda: claim_loop._exhausted_lanes, what="the next claim")
@@ -47,7 +47,7 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, demo, gate, monkeypat
     gate.set()
     until_done(holding)
     wait_until(lambda: not worker._executions, what="the slot to be free")
-    go_on.set()
+    may_continue.set()
     until_done(waiting)
 
 

@@ -1,4 +1,4 @@
-"""The database is unavailable, and its answers are lost or late."""
+"""The worker while the database is unavailable, or its responses are lost or late."""
 
 import asyncio
 import threading
@@ -83,7 +83,7 @@ class TestDatabaseAway:
         assert {(job.state, job.attempt, job.fence) for job in jobs} == {("succeeded", 1, 2)}
 
     def test_a_slow_claim(self, short_intervals, start_worker, connect_receiver, caplog):
-        """It takes longer than two checks of claims, for a slow receiver. The claimed jobs run once."""
+        """A slow receiver makes a claim last longer than two checks of claims. The claimed jobs run once."""
         connect_receiver(task_started, lambda **_: time.sleep(0.1))
         worker = start_worker()
         with transaction.atomic():

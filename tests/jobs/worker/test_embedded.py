@@ -42,14 +42,14 @@ def run(site):
 
 
 def test_one_worker_per_process(run, site):
-    """However often it is started. It runs jobs, and releases them when the process ends."""
+    """A second start has no effect. The worker runs jobs, and releases running ones when the process ends."""
     run(
         """
 until(lambda: Worker.objects.count() == 1)
 assert [t.name for t in threading.enumerate()].count("notifications-worker") == 1
 assert all(t.daemon for t in threading.enumerate() if t is not threading.main_thread())
 done(tasks.noop.enqueue())
-left = [tasks.hold.enqueue(), tasks.hold_sync.enqueue()]
+running = [tasks.hold.enqueue(), tasks.hold_sync.enqueue()]
 until(lambda: len(tasks.held) == 2)
 """
     )
@@ -79,7 +79,7 @@ done(tasks.noop.enqueue())
 
 
 def test_a_process_that_a_task_forks_has_no_worker(run):
-    """It is not a server, and a worker in it would claim jobs that end with it."""
+    """It is not a server, and jobs that a worker in it claims would be lost when it ends."""
     run(
         """
 job = done(tasks.fork_and_list_threads.enqueue())
@@ -89,7 +89,7 @@ assert "notifications-worker" not in job.result, job.result
 
 
 def test_it_is_restarted_after_an_error(run):
-    """An error that ends its event loop."""
+    """Here SystemExit ends its event loop."""
     run(
         """
 embedded.RESTART_SECONDS = 0.1
@@ -121,8 +121,8 @@ def test_it_never_starts_in_a_management_command(site):
     )
 
 
-def test_a_server_runs_jobs_without_a_visitor(site):
-    """It starts with the application, not with the first request."""
+def test_a_server_runs_jobs_before_the_first_request(site):
+    """The worker starts with the application."""
     from tests.support.network import is_listening
 
     web = site.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", site.port, "asyncsite.asgi:application")

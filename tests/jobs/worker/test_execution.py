@@ -1,4 +1,4 @@
-"""Whatever a task does, its job gets an outcome, and the worker runs other jobs."""
+"""Each job gets an outcome, whatever its task raises or returns, and the worker runs other jobs."""
 
 import json
 import threading
@@ -72,7 +72,7 @@ def test_a_recursive_result(worker):
     assert json.loads(job.error)["type"] == "result-not-storable"
 
 
-def test_results_are_kept_as_json(worker):
+def test_results_are_stored_as_json(worker):
     value = {"a": [1, 2.5, None, True, "ä\n€😀"], "b": {}, "c": 2**60}
     (job,) = until_done(tasks.echo.enqueue(value))
     assert json.loads(job.result) == value
@@ -116,20 +116,20 @@ def test_an_async_task_that_times_out(worker, demo):
 
 
 def test_a_sync_task_that_times_out(worker, demo, gate):
-    """Its job fails while its thread runs on; progress that it reports later is not stored."""
+    """Its job fails while its thread continues to run; progress that it reports later is not stored."""
     result = tasks.slow_sync.using(owner=demo).enqueue("a")
     (job,) = until_done(result)
     assert json.loads(job.error)["type"] == "timed-out"
     gate.set()
-    wait_until(lambda: tasks.seen == ["late a"], what="the thread to go on")
+    wait_until(lambda: tasks.seen == ["late a"], what="the thread to continue")
     until_done(tasks.noop.enqueue())
-    again = Job.objects.get(id=job.id)
-    assert (again.state, again.version, again.progress_current) == ("failed", job.version, None)
+    stored = Job.objects.get(id=job.id)
+    assert (stored.state, stored.version, stored.progress_current) == ("failed", job.version, None)
     assert len(notifications_of(demo)) == 1
 
 
 def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkeypatch, gate):
-    """It counts from when a sync task gets a thread."""
+    """The timeout of a sync task starts when it gets a thread."""
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     start_worker()
     first = tasks.hold_sync.enqueue("first")
@@ -137,16 +137,17 @@ def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkey
     second = tasks.short_sync.enqueue(0.05)
     claimed_as_async(second)
     waiting = until_state(second, "running")
-    # Longer than the timeout of the second job: counted from its claim it would be over.
+    # Longer than the timeout of the second job, which would be over if it counted from the claim.
     wait_until(
-        lambda: (_now() - waiting.started_at).total_seconds() > 1.3, what="the second's time to pass in line"
+        lambda: (_now() - waiting.started_at).total_seconds() > 1.3,
+        what="the timeout of the second job to pass",
     )
     gate.set()
     assert [job.state for job in until_done(first, second)] == ["succeeded", "succeeded"]
 
 
 def claimed_as_async(result):
-    """Have a sync job claimed although no thread is free, as if its task had been async when it was enqueued."""
+    """Have a sync job claimed while no thread is free, as if its task had been async when it was enqueued."""
     Job.objects.filter(id=result.id).update(lane="async")
 
 
@@ -189,7 +190,7 @@ def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
 
 
 def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate):
-    """Those in line and later ones; no attempt counts."""
+    """Both jobs that wait for a thread and later ones are requeued. Their attempts do not count."""
     monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.db.threads.MAX_THREADS_PER_SLOT", 1)
     start_worker(concurrency=2)
@@ -227,7 +228,7 @@ def test_queries_of_async_tasks_share_connections(worker):
 
 
 def test_each_job_has_its_own_context(worker):
-    """No job sees the contextvars that another one set, sync or async."""
+    """A job, sync or async, does not get the contextvars that another one has set."""
     results = [task.enqueue() for _ in range(10) for task in (tasks.leave_context, tasks.leave_context_sync)]
     assert {json.loads(job.result) for job in until_done(*results)} == {"clean"}
     assert tasks.left_behind.get() == "clean"
@@ -244,7 +245,7 @@ def test_the_language_of_the_owner(worker, demo):
 
 
 def test_a_broken_connection(worker, demo):
-    """The database was restarted: the next job on the thread has a new connection."""
+    """As after a restart of the database, the next job on the thread gets a new connection."""
     until_done(tasks.break_connection.enqueue())
     after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
     assert [json.loads(job.result) for job in after] == [1, 1, 1]
@@ -265,7 +266,7 @@ def test_sync_tasks_run_on_daemon_threads(worker):
 
 
 def test_notify_in_a_job(worker, demo):
-    """A job may send notifications besides its own."""
+    """A task may call notify(), in addition to the notification of its job."""
     until_done(tasks.notify_user.enqueue(demo.pk))
     wait_until(
         lambda: [note.seq for note in notifications_of(demo)] == [1], what="the number of the notification"

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 class TestUnknownTasks:
     def test_it_is_requeued(self, worker, demo):
-        """After half a minute any worker may claim it, one with a newer version of the program for example."""
+        """After half a minute any worker may claim it, for example one with a newer version of the code."""
         before, later = timezone.now(), timezone.now() + timedelta(hours=1)
         result = tasks.noop.using(owner=demo, run_after=later).enqueue()
         Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)

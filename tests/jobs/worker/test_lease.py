@@ -66,7 +66,7 @@ def test_a_lease_is_a_row_that_is_renewed(lease):
 
 
 def test_it_is_renewed_before_it_is_over(lease, settings):
-    """For twice its length it is valid at every moment."""
+    """For twice its length it is valid whenever it is read."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 2}  # a busy machine may be late
     lease.start()
     end = timezone.now() + timedelta(seconds=4)
@@ -85,7 +85,7 @@ def test_a_deleted_row_is_inserted_again(lease):
     """Another worker declared this one lost."""
     lease.start()
     Worker.objects.all().delete()
-    wait_until(lambda: Worker.objects.filter(id=lease.worker).exists(), what="the row to be there again")
+    wait_until(lambda: Worker.objects.filter(id=lease.worker).exists(), what="the row to be inserted again")
 
 
 class TestMayReap:
@@ -182,8 +182,8 @@ class TestDeadNeighbors:
         ["", "{boot} pid:[1] {pid} {started}", "another-boot {namespace} {pid} {started}"],
         ids=["unknown", "another container", "before a reboot"],
     )
-    def test_what_is_no_proof(self, worker_of, process, identity):
-        """Then only the lease decides."""
+    def test_an_identity_that_proves_nothing(self, worker_of, process, identity):
+        """Whether the worker is lost then depends on its lease only."""
         boot, namespace, pid, started = identity_of(process.pid).split()
         worker_of(identity.format(boot=boot, namespace=namespace, pid=pid, started=started))
         process.kill()

@@ -120,10 +120,10 @@ class TestOldestWorker:
         wait_until(lambda: len(pruned) > 20, what="pruning")
         assert len(set(pruned)) == 1
         first.stop()
-        wait_until(lambda: len(set(pruned)) == 2, what="the other one to prune")
+        wait_until(lambda: len(set(pruned)) == 2, what="the other worker to prune")
 
 
-def test_the_database_is_away(prune_often, demo, start_worker, monkeypatch, caplog):
+def test_pruning_after_a_database_outage(prune_often, demo, start_worker, monkeypatch, caplog):
     """Pruning is tried again, and jobs run."""
     calls = []
     prune_chunk = retention.Pruning.prune_chunk
@@ -171,7 +171,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, demo, eve
 
 
 def test_a_worker_marks_an_inbox_as_read(demo, start_worker):
-    """After the process that answered the request has ended."""
+    """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
         inbox.create_notifications(demo, "note")
     marking.save_pending_read(demo.pk, 0, 2)

@@ -20,8 +20,8 @@ def test_progress_and_the_end_of_a_job(worker, demo, gate):
     assert (job.progress_current, job.progress_message, job.version) == (2, "all", 4)
 
 
-def test_the_database_is_away(worker, monkeypatch, gate):
-    """Progress is stored when the database is back, even if the task reports no more."""
+def test_progress_during_a_database_outage(worker, monkeypatch, gate):
+    """It is stored after the outage, even if the task reports nothing more."""
     tries = iter([OperationalError("away"), OperationalError("away")])
     report = running.store_progress
 

@@ -1,4 +1,4 @@
-"""Record outcomes in groups, whatever receivers and the database do."""
+"""Outcomes are recorded in groups, also if receivers raise or the database refuses an outcome."""
 
 import json
 
@@ -43,21 +43,21 @@ class TestReceivers:
         assert not Job.objects.filter(title="never committed").exists()
 
     def test_after_the_commit(self, worker, demo, connect_receiver):
-        """job_finished and notification_recorded see what is committed."""
-        seen = []
+        """Receivers of job_finished and notification_recorded read the committed rows."""
+        received = []
         connect_receiver(
-            job_finished, lambda sender, job, **_: seen.append(("job", Job.objects.get(id=job.id).state))
+            job_finished, lambda sender, job, **_: received.append(("job", Job.objects.get(id=job.id).state))
         )
         connect_receiver(
             notification_recorded,
-            lambda sender, notification, **_: seen.append(
+            lambda sender, notification, **_: received.append(
                 ("notification", Notification.objects.get(id=notification.id).seq)
             ),
         )
         until_done(tasks.noop.using(owner=demo).enqueue())
-        wait_until(lambda: len(seen) == 2, what="both signals")
-        assert [kind for kind, _ in seen] == ["job", "notification"]
-        assert seen[0][1] == "succeeded" and seen[1][1] is not None
+        wait_until(lambda: len(received) == 2, what="both signals")
+        assert [kind for kind, _ in received] == ["job", "notification"]
+        assert received[0][1] == "succeeded" and received[1][1] is not None
 
 
 class TestRefusedByTheDatabase:
@@ -79,8 +79,8 @@ class TestRefusedByTheDatabase:
         assert {job.state for job in jobs[1:]} == {"succeeded"}
         assert len(notifications_of(demo)) == 21
 
-    def test_a_failure_that_is_refused_too(self, short_intervals, worker, monkeypatch):
-        """The job stays running until its deadline. It is not run again, and other jobs are."""
+    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
+        """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
         finish = recording.record_outcomes
 
         def refuse(group):
@@ -93,26 +93,26 @@ class TestRefusedByTheDatabase:
         wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
         until_done(*(tasks.noop.enqueue() for _ in range(3)))
         checks = []
-        held = running.read_claims
-        monkeypatch.setattr(running, "read_claims", lambda worker: checks.append(1) or held(worker))
+        read_claims = running.read_claims
+        monkeypatch.setattr(running, "read_claims", lambda worker: checks.append(1) or read_claims(worker))
         wait_until(lambda: len(checks) > 4, what="several checks of the claims")
         job = Job.objects.get(id=poison.id)
         assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
 
 
 def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):
-    """Other outcomes are recorded without a pause; the locked one is tried again with each of their groups."""
+    """Other outcomes are recorded immediately, and each of their groups tries the locked one again."""
     monkeypatch.setattr("notifications.jobs.worker.record_loop.MAX_RECORD_BATCH", 1)
     monkeypatch.setattr("notifications.jobs.worker.loops.RETRY_INTERVAL_SECONDS", 60)
     finish, tries = recording.record_outcomes, []
 
     def skip(group):
-        if locked and any(outcome.job.title == "Locked" for outcome in group):
+        if is_locked and any(outcome.job.title == "Locked" for outcome in group):
             tries.append(1)
             return [], []
         return finish(group)
 
-    locked = True
+    is_locked = True
     monkeypatch.setattr(recording, "record_outcomes", skip)
     result = tasks.noop.using(title="Locked").enqueue()
     wait_until(lambda: tries, what="the outcome to be skipped")
@@ -120,5 +120,5 @@ def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):
         until_done(*(tasks.noop.enqueue() for _ in range(3)), timeout=40)
     assert len(tries) < 20
     assert Job.objects.get(id=result.id).state == "running"
-    locked = False
+    is_locked = False
     until_done(result, tasks.noop.enqueue(), timeout=40)

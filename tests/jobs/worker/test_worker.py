@@ -1,4 +1,4 @@
-"""The worker: run jobs side by side, and stop gracefully."""
+"""The worker runs jobs concurrently, and shuts down gracefully."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 
 def test_a_job_from_its_claim_to_its_notification(worker, demo):
-    """Its row, its notification and the owner's stream when it has succeeded."""
+    """The row, the notification and the owner's stream have the expected values when the job has succeeded."""
     result = tasks.add.using(owner=demo, title="Sum", url="/sum/").enqueue(40, 2)
     (job,) = until_done(result)
     (note,) = notifications_of(demo)
@@ -80,12 +80,12 @@ class TestGracefulShutdown:
         wait_until(lambda: tasks.held, what="the job to run")
         worker.worker.stop(grace=20)
         worker.call(worker.worker._writer.run(int))  # a claim that was under way has ended
-        left = tasks.noop.enqueue()
+        unclaimed = tasks.noop.enqueue()
         threading.Timer(0.3, gate.set).start()
         worker.thread.join(60)
         assert not worker.thread.is_alive()
         assert Job.objects.get(id=result.id).state == "succeeded"
-        assert Job.objects.get(id=left.id).state == "queued"
+        assert Job.objects.get(id=unclaimed.id).state == "queued"
         assert not Worker.objects.exists()
 
     def test_unfinished_jobs_are_released(self, start_worker, demo, gate):
@@ -133,7 +133,7 @@ class TestGracefulShutdown:
         wait_until(lambda: not running_threads(), what="all threads to end")
 
     def test_an_exception_that_ends_the_loop_releases_no_job(self, start_worker, gate):
-        """One of the jobs may have raised it: its attempt counts, or it would be retried for ever."""
+        """One of the jobs may have raised it. Its attempt counts, because it would otherwise be retried forever."""
         worker = start_worker()
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")

@@ -1,4 +1,4 @@
-"""The thread that writes for a worker."""
+"""The writer: the thread on which a worker claims and records."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ async def test_calls_return_and_raise(writer):
 
 
 async def test_deferred_calls_run_after_the_result(writer):
-    """The rings of a claim, for example, so that the claimed jobs begin before."""
+    """For example, rings of a claim are sent after the claimed jobs have started."""
     gate, done = threading.Event(), []
 
     def later():
@@ -46,8 +46,8 @@ async def test_deferred_calls_run_after_the_result(writer):
     assert done == []
     gate.set()
     assert await writer.run(list, done) == ["later"]
-    call_after_write(lambda: done.append("at once"))
-    assert done == ["later", "at once"]
+    call_after_write(lambda: done.append("immediately"))
+    assert done == ["later", "immediately"]
 
 
 async def test_a_call_that_exits_does_not_end_the_loop(writer):
@@ -60,7 +60,7 @@ async def test_a_call_that_exits_does_not_end_the_loop(writer):
 
 
 async def test_its_connection_is_kept(writer, monkeypatch):
-    """Also where the host closes connections after each request, which is Django's default."""
+    """This holds with CONN_MAX_AGE = 0 too, Django's default, which closes connections after each request."""
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
 
     def identity():
@@ -72,7 +72,7 @@ async def test_its_connection_is_kept(writer, monkeypatch):
 
 
 async def test_it_keeps_no_query_log(writer, settings):
-    """Django resets the log at each request only."""
+    """Django resets the log only at each request, so that it would grow without limit."""
     settings.DEBUG = True
 
     def logged():
@@ -87,18 +87,18 @@ async def test_a_broken_connection_is_replaced(writer):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no server.")
 
-    def break_off():
+    def close_raw_connection():
         connection.ensure_connection()
         connection.connection.close()
 
-    await writer.run(break_off)
+    await writer.run(close_raw_connection)
     with suppress(OperationalError, InterfaceError):
         await writer.run(retrying_atomic, Ring.objects.count)
     assert await writer.run(retrying_atomic, Ring.objects.count) == 0
 
 
-async def test_the_pause_is_bounded(writer, monkeypatch):
-    """A receiver may have held the lock for seconds; other writers need less time than that."""
+async def test_the_pause_after_a_long_transaction_is_bounded(writer, monkeypatch):
+    """A slow receiver may hold the lock for seconds. Other writers do not need as much time after it."""
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
     monkeypatch.setattr("notifications.jobs.worker.writer.NO_WRITERS_AFTER_SECONDS", 60)
@@ -137,18 +137,18 @@ async def test_other_writers_get_the_lock_of_sqlite(writer):
     if connection.vendor != "sqlite":
         pytest.skip("Only SQLite has one lock for all writers.")
 
-    held = []
+    transactions = []
 
     def hold():
         Ring.objects.create()
         time.sleep(0.01)
-        held.append(1)
+        transactions.append(1)
 
     command = [sys.executable, "-c", OTHER_WRITER, str(connection.settings_dict["NAME"])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (it only starts here)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 (Popen does not wait)
         other.stdout.readline()
         while other.poll() is None:
             await writer.run(retrying_atomic, hold)
         assert len(other.stdout.readlines()) == 12
     # Counted in transactions of the writer, because seconds depend on the machine.
-    assert len(held) < 150
+    assert len(transactions) < 150
