@@ -1,4 +1,4 @@
-"""`manage.py doctor`: each failure is found and printed with its remedy, and the exit code is 1."""
+"""`manage.py doctor` finds each failure, prints it with its remedy, and exits with 1."""
 
 import json
 from datetime import timedelta
@@ -35,28 +35,28 @@ def short_timeouts(monkeypatch):
 
 
 def diagnose(*arguments, failed=()):
-    """Return the findings by check. Exactly the checks in ``failed`` must fail."""
+    """Return the findings by check, after checking that exactly the checks in `failed` have failed."""
     out = StringIO()
     if failed:
         with pytest.raises(CommandError, match=f"failed: {', '.join(failed)}.$"):
             call_command("doctor", "--json", *arguments, stdout=out)
     else:
         call_command("doctor", "--json", *arguments, stdout=out)
-    found = {each["check"]: each for each in map(json.loads, out.getvalue().splitlines())}
-    assert tuple(check for check, each in found.items() if each["state"] == "error") == tuple(failed)
-    for each in found.values():
-        assert each["message"] and bool(each["remedy"]) == (each["state"] != "ok"), each
-    return found
+    findings = {finding["check"]: finding for finding in map(json.loads, out.getvalue().splitlines())}
+    assert tuple(check for check, finding in findings.items() if finding["state"] == "error") == tuple(failed)
+    for finding in findings.values():
+        assert finding["message"] and bool(finding["remedy"]) == (finding["state"] != "ok"), finding
+    return findings
 
 
 def test_all_checks_pass(start_worker, ada, monkeypatch):  # noqa: F811
-    """A worker runs the job of the round trip; the same without --json."""
+    """A worker runs the job of the round trip. The output is checked with and without --json."""
     monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 30.0)
     inbox.create_notifications(ada, "Hello")
     start_worker()
-    found = diagnose("--origin", "http://testserver")
-    assert {each["state"] for each in found.values()} == {"ok"}
-    assert list(found)[-1] == "round trip" and found["round trip"]["figures"]["ms"] > 0
+    findings = diagnose("--origin", "http://testserver")
+    assert {finding["state"] for finding in findings.values()} == {"ok"}
+    assert list(findings)[-1] == "round trip" and findings["round trip"]["figures"]["ms"] > 0
     assert Job.objects.get().state == "succeeded"
     out = StringIO()
     call_command("doctor", stdout=out)
@@ -64,21 +64,21 @@ def test_all_checks_pass(start_worker, ada, monkeypatch):  # noqa: F811
 
 
 def test_without_a_worker(live_worker):  # noqa: F811
-    """A warning while no job waits, an error once one has waited. A paused queue does not count."""
-    found = diagnose()
-    assert found["workers"]["state"] == "warning" and "no worker" in found["round trip"]["message"]
+    """It is a warning while no job waits, and an error after one has waited. Paused queues do not count."""
+    findings = diagnose()
+    assert findings["workers"]["state"] == "warning" and "no worker" in findings["round trip"]["message"]
     live_worker(-1)
     id = tasks.noop.enqueue().id
     assert diagnose()["workers"]["figures"]["due"] == 1
     Job.objects.filter(id=id).update(queued_at=timezone.now() - timedelta(seconds=60))
-    found = diagnose(failed=["workers"])
-    assert 60 <= found["workers"]["figures"]["oldest_waits_seconds"] < 120
-    # A job that was queued earlier may be due only now.
-    long_ago, a_moment = timezone.now() - timedelta(hours=1), timezone.now() - timedelta(milliseconds=1)
-    later = tasks.noop.enqueue().id
-    Job.objects.filter(id=later).update(queued_at=long_ago, run_after=a_moment)
+    findings = diagnose(failed=["workers"])
+    assert 60 <= findings["workers"]["figures"]["oldest_waits_seconds"] < 120
+    # A job that was queued an hour ago and became due a millisecond ago has waited for a millisecond.
+    queued_at, run_after = timezone.now() - timedelta(hours=1), timezone.now() - timedelta(milliseconds=1)
+    scheduled = tasks.noop.enqueue().id
+    Job.objects.filter(id=scheduled).update(queued_at=queued_at, run_after=run_after)
     assert 60 <= diagnose(failed=["workers"])["workers"]["figures"]["oldest_waits_seconds"] < 120
-    Job.objects.filter(id=later).delete()
+    Job.objects.filter(id=scheduled).delete()
     Job.objects.filter(id=id).update(run_after=timezone.now() + timedelta(hours=1))
     assert diagnose()["workers"]["figures"]["due"] == 0
     Job.objects.filter(id=id).update(run_after=None)
@@ -86,53 +86,55 @@ def test_without_a_worker(live_worker):  # noqa: F811
     assert diagnose()["workers"]["figures"]["paused"] == ["default"]
 
 
-def test_a_worker_that_does_nothing(live_worker):  # noqa: F811
+def test_a_worker_that_runs_no_job(live_worker):  # noqa: F811
     live_worker(60)
-    found = diagnose("--timeout", "0.1", failed=["round trip"])
-    assert "within 0.1 s" in found["round trip"]["message"]
+    findings = diagnose("--timeout", "0.1", failed=["round trip"])
+    assert "within 0.1 s" in findings["round trip"]["message"]
 
 
 def test_a_worker_of_other_queues(start_worker):  # noqa: F811
-    """The job goes to a queue that a worker takes."""
+    """The job of the round trip is enqueued in a queue that a worker serves."""
     start_worker(queues=["mail"])
     diagnose()
     assert Job.objects.get().queue_name == "mail"
 
 
-def test_a_queue_that_no_worker_takes(live_worker):  # noqa: F811
-    """A live worker takes other queues."""
+def test_a_queue_that_no_worker_serves(live_worker):  # noqa: F811
+    """It is an error although a live worker serves other queues."""
     Worker.objects.filter(id=live_worker(60)).update(queues="mail,reports")
     tasks.noop.using(queue_name="forgotten").enqueue()
     assert diagnose("--timeout", "0.1", failed=["round trip"])["workers"]["state"] == "ok"
     Job.objects.filter(queue_name="forgotten").update(queued_at=timezone.now() - timedelta(seconds=60))
-    found = diagnose("--timeout", "0.1", failed=["workers", "round trip"])
-    assert found["workers"]["message"].startswith("No live worker takes the jobs of forgotten; 1 live")
+    findings = diagnose("--timeout", "0.1", failed=["workers", "round trip"])
+    assert findings["workers"]["message"].startswith("No live worker takes the jobs of forgotten; 1 live")
 
 
 def test_changes_that_no_process_numbers(ada):
     inbox.create_notifications(ada, "Hello")
     Notification.objects.update(seq=None)
-    found = diagnose(failed=["numbering"])
-    assert found["numbering"]["figures"] == {"waiting": 1}
+    findings = diagnose(failed=["numbering"])
+    assert findings["numbering"]["figures"] == {"waiting": 1}
 
 
-@pytest.mark.parametrize("how", ["the stream", "a row"])
-def test_a_wrong_count_is_found_and_corrected(ada, how):
-    """Of that user only. The rows are numbered again, so that browsers get them."""
+@pytest.mark.parametrize("changed", ["stream", "notification"])
+def test_a_wrong_count_is_found_and_corrected(ada, changed):
+    """Only that user's rows are numbered again, so that browsers receive them."""
     bob = get_user_model().objects.create_user("bob")
     inbox.create_notifications([ada, bob], "One")
     inbox.create_notifications(ada, "Two")
-    if how == "the stream":
+    if changed == "stream":
         Stream.objects.filter(user=ada).update(unread=7)
-    else:  # as another program would
+    else:  # As by another program, which does not change the count.
         Notification.objects.filter(user=ada, title="One").update(read_at=timezone.now())
-    found = diagnose(failed=["unread"])
-    right = 2 if how == "the stream" else 1
-    assert found["unread"]["figures"]["wrong"] == {str(ada.pk): [7 if how == "the stream" else 2, right]}
+    findings = diagnose(failed=["unread"])
+    expected = 2 if changed == "stream" else 1
+    assert findings["unread"]["figures"]["wrong"] == {
+        str(ada.pk): [7 if changed == "stream" else 2, expected]
+    }
     head = Stream.objects.get(user=ada).head
     diagnose("--recount")
     stream = Stream.objects.get(user=ada)
-    assert stream.unread == right and stream.head == head + (how == "a row")
+    assert stream.unread == expected and stream.head == head + (changed == "notification")
     assert Stream.objects.get(user=bob).unread == 1
     assert not recount.find_wrong_counts()
 
@@ -144,7 +146,7 @@ def test_pending_rows_are_not_a_wrong_count(ada):
 
 
 def test_a_table_is_missing(monkeypatch):
-    """The later checks do not run."""
+    """The checks after it do not run."""
     from django.db.migrations.recorder import MigrationRecorder
 
     applied = MigrationRecorder.applied_migrations
@@ -155,27 +157,31 @@ def test_a_table_is_missing(monkeypatch):
             key: value for key, value in applied(self).items() if key[1] < "0002" or key[0] != "notifications"
         },
     )
-    found = diagnose(failed=["tables"])
-    assert list(found)[-1] == "tables" and "notifications.0003_job_engines" in found["tables"]["message"]
+    findings = diagnose(failed=["tables"])
+    assert (
+        list(findings)[-1] == "tables" and "notifications.0003_job_engines" in findings["tables"]["message"]
+    )
     with pytest.raises(CommandError, match=r"Nothing was corrected.*manage.py migrate"):
         call_command("doctor", "--recount")
 
 
-def test_the_database_is_away(monkeypatch):
-    def away():
+def test_an_unavailable_database(monkeypatch):
+    def fail():
         raise OperationalError("could not\nconnect")
 
-    monkeypatch.setattr(database, "connection", away)
-    found = diagnose(failed=["database"])
-    assert list(found) == ["versions", "database"] and "could not connect" in found["database"]["message"]
+    monkeypatch.setattr(database, "connection", fail)
+    findings = diagnose(failed=["database"])
+    assert (
+        list(findings) == ["versions", "database"] and "could not connect" in findings["database"]["message"]
+    )
 
 
-def test_clocks(monkeypatch):
+def test_a_clock_difference(monkeypatch):
     monkeypatch.setattr(database, "database_now", lambda: timezone.now() + timedelta(seconds=90))
     assert "+90" in diagnose()["clock"]["message"]
 
 
-def test_a_layer_that_is_away(settings, monkeypatch):
+def test_an_unavailable_channel_layer(settings, monkeypatch):
     monkeypatch.setattr(channel_layer, "TIMEOUT_SECONDS", 0.5)
     settings.CHANNEL_LAYERS = {
         "default": {
@@ -186,7 +192,7 @@ def test_a_layer_that_is_away(settings, monkeypatch):
     assert "RedisChannelLayer" in diagnose(failed=["doorbell"])["doorbell"]["message"]
 
 
-def test_a_layer(settings, redis):
+def test_a_channel_layer(settings, redis):
     settings.CHANNEL_LAYERS = {
         "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis.url]}}
     }
@@ -194,14 +200,14 @@ def test_a_layer(settings, redis):
 
 
 def test_a_renewal_stores_the_overview_of_outbound_calls():
-    held = lease.Lease(queues=(), concurrency=1, load=lambda: 0)
-    held._insert_row()
-    assert held._extend()
+    worker_lease = lease.Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease._insert_row()
+    assert worker_lease._extend()
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0
 
 
 def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
-    """Each worker stores an overview of its calls in its row; an open circuit is named."""
+    """Each worker stores an overview of its calls in its row. The message has the origin of an open circuit."""
     Worker.objects.filter(id=live_worker()).update(outbound=lease._outbound_overview())
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
@@ -210,8 +216,8 @@ def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
         Worker.objects.update(outbound=lease._outbound_overview())
     finally:
         outbound.overview.circuits.reset()
-    found = diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]
-    assert found["state"] == "warning" and "https://api.example.com" in found["message"]
+    finding = diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]
+    assert finding["state"] == "warning" and "https://api.example.com" in finding["message"]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +233,8 @@ def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
 def test_origins(settings, page, state):
     settings.ALLOWED_HOSTS = ["testserver"]
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ORIGINS": ["https://shop.example"]}
-    found = diagnose("--origin", page, failed=["origin"] if state == "error" else [])
-    assert found["origin"]["state"] == state
+    findings = diagnose("--origin", page, failed=["origin"] if state == "error" else [])
+    assert findings["origin"]["state"] == state
 
 
 def test_a_timeout_of_zero():
@@ -237,7 +243,7 @@ def test_a_timeout_of_zero():
 
 
 def test_sqlite_with_default_options(monkeypatch):
-    """The warning has the options to paste."""
+    """The warning has the recommended options."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no such options.")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
@@ -248,7 +254,7 @@ def test_sqlite_with_default_options(monkeypatch):
 
 
 def test_an_index_is_missing():
-    """It was dropped, or a build of PostgreSQL was interrupted. Claims on SQLite name their index."""
+    """It was dropped, or its creation on PostgreSQL was interrupted. Claims on SQLite fail without their index."""
     with connection.cursor() as cursor:
         cursor.execute("DROP INDEX notifications_job_queued")
     try:

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: what it prints, what it does, and its exit codes."""
+"""`manage.py jobs`: the output, the effect and the exit code of each subcommand."""
 
 import json
 import uuid
@@ -15,24 +15,26 @@ from notifications.management.commands.jobs import Command
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.conftest import longest_backoff  # noqa: F401 (a fixture of all tests here)
+from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def run(*words):
+def run(*arguments):
+    """Return what the command prints."""
     out = StringIO()
-    call_command("jobs", *map(str, words), stdout=out)
+    call_command("jobs", *map(str, arguments), stdout=out)
     return out.getvalue()
 
 
-def objects(*words):
-    return [json.loads(line) for line in run(*words, "--json").splitlines()]
+def run_json(*arguments):
+    """Return the objects that the command prints with --json."""
+    return [json.loads(line) for line in run(*arguments, "--json").splitlines()]
 
 
 class TestList:
-    def test_newest_first_with_what_went_wrong(self, user):
+    def test_newest_first_with_errors(self, user):
         failed = tasks.fail_for_owner.using(owner=user, title="Import\nof rows").enqueue("No file")
         run_jobs()
         queued = tasks.noop.using(queue_name="mail").enqueue()
@@ -53,9 +55,9 @@ class TestList:
         assert len(run("list", "--limit", 1).splitlines()) == 1
 
     def test_json(self, user):
-        """The item of the API, and what operators ask for; one a line."""
+        """Each line is the item of the API with further fields for operators."""
         id = tasks.noop.using(owner=user, priority=7, concurrency_key="x").enqueue().id
-        (item,) = objects("list")
+        (item,) = run_json("list")
         assert (item["id"], item["state"], item["kind"]) == (id, "queued", "job")
         assert (item["user"], item["queue"], item["priority"], item["concurrency_key"]) == (
             str(user.pk),
@@ -66,43 +68,43 @@ class TestList:
         assert item["queued_at"].endswith("Z")
 
     @pytest.mark.parametrize(
-        ("words", "says"),
+        ("arguments", "message"),
         [
             (["--limit", "0"], "--limit is 0"),
             (["--limit", str(10**20)], "It must be 1 to 1000000"),
             (["--user", "nobody"], "There is no user 'nobody'"),
         ],
     )
-    def test_values_that_are_wrong(self, words, says):
-        with pytest.raises(CommandError, match=says):
-            run("list", *words)
+    def test_invalid_options(self, arguments, message):
+        with pytest.raises(CommandError, match=message):
+            run("list", *arguments)
 
 
 class TestShow:
     def test_everything_about_a_job(self, user):
-        """With each attempt and what it raised: the command is for staff."""
+        """It shows the exception and traceback of each attempt, because the command is for staff."""
         id = tasks.busy_sync.using(owner=user, title="Report").enqueue(9).id
         for _ in range(2):
             run_jobs()
             Job.objects.filter(state="queued").update(run_after=None)
         text = run("show", id)
-        for words in (
+        for line in (
             "Title:        Report",
             "State:        failed, attempt 2 of 2",
             "Attempt 2: failed",
             "Busy: busy",
         ):
-            assert words in text
-        (shown,) = objects("show", id)
+            assert line in text
+        (shown,) = run_json("show", id)
         assert [attempt["exception"] for attempt in shown["attempts"]] == ["tests.jobs.tasks.Busy"] * 2
         assert "Traceback" in shown["attempts"][0]["traceback"]
 
-    def test_one_that_is_not_there(self):
+    def test_an_unknown_job(self):
         with pytest.raises(CommandError, match=r"There is no job .* may have been pruned; `jobs list`"):
             run("show", uuid.uuid4())
 
 
-class TestByHand:
+class TestCancelAndRetry:
     def test_cancel(self, user):
         queued, running = (tasks.noop.using(owner=user).enqueue().id for _ in range(2))
         Job.objects.filter(id=running).update(priority=1)
@@ -112,7 +114,7 @@ class TestByHand:
             f"{running} cancellation requested",
         ]
         assert Job.objects.get(id=queued).cancelled_by_other, "An operator is not the owner."
-        assert objects("cancel", running) == [{"id": running, "became": "asked"}]
+        assert run_json("cancel", running) == [{"id": running, "became": "asked"}]
 
     def test_retry(self, user):
         id = tasks.fail.using(owner=user).enqueue().id
@@ -120,8 +122,8 @@ class TestByHand:
         assert run("retry", id) == f"{id} queued again\n"
         assert Job.objects.get().state == "queued"
 
-    def test_what_cannot_be_done(self, user):
-        """The rest is done; exit code 1 says which was not, and why."""
+    def test_jobs_in_other_states(self, user):
+        """The error names each job that was not changed, with its state. Other jobs are, and the exit code is 1."""
         done, queued = tasks.noop.enqueue().id, None
         run_jobs()
         queued, missing = tasks.noop.enqueue().id, str(uuid.uuid4())
@@ -134,7 +136,7 @@ class TestByHand:
             run("cancel", done, queued)
         assert Job.objects.get(id=queued).state == "cancelled"
 
-    def test_too_many(self, user, settings):
+    def test_a_retry_above_the_limit_of_active_jobs(self, user, settings):
         id = tasks.noop.using(owner=user).enqueue().id
         manual.cancel([uuid.UUID(id)])
         tasks.noop.using(owner=user).enqueue()
@@ -148,9 +150,9 @@ class TestQueues:
         assert run("pause", "mail") == "Queue mail is paused.\n"
         assert Queue.objects.get().paused_at
         assert run("resume", "mail") == "Queue mail is resumed.\n"
-        assert objects("pause", "mail") == [{"queue": "mail", "paused": True}]
+        assert run_json("pause", "mail") == [{"queue": "mail", "paused": True}]
 
-    def test_a_queue_that_is_not_there(self, settings):
+    def test_an_unknown_queue(self, settings):
         settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
         with pytest.raises(
             CommandError, match=r"There is no queue 'mail'\. The queues in TASKS are: default"
@@ -158,19 +160,19 @@ class TestQueues:
             run("pause", "mail")
 
 
-@pytest.mark.parametrize("words", [[], ["list", "--state", "done"], ["show", "7"], ["cancel"], ["dance"]])
-def test_words_that_it_does_not_know(words, capsys):
-    """Exit code 2, as for every command, and how it is used."""
-    with pytest.raises(SystemExit) as ended:
-        Command().run_from_argv(["manage.py", "jobs", *words])
-    assert ended.value.code == 2
+@pytest.mark.parametrize("arguments", [[], ["list", "--state", "done"], ["show", "7"], ["cancel"], ["dance"]])
+def test_invalid_arguments(arguments, capsys):
+    """It prints its usage and exits with 2, as each command of Django does."""
+    with pytest.raises(SystemExit) as raised:
+        Command().run_from_argv(["manage.py", "jobs", *arguments])
+    assert raised.value.code == 2
     assert "usage: manage.py jobs" in capsys.readouterr().err
 
 
-def test_the_database_is_away(monkeypatch):
-    def away(*args, **kwargs):
+def test_a_database_error(monkeypatch):
+    def fail(*args, **kwargs):
         raise OperationalError("gone away")
 
-    monkeypatch.setattr(manual, "cancel", away)
+    monkeypatch.setattr(manual, "cancel", fail)
     with pytest.raises(CommandError, match=r"Database error: gone away\. Try again"):
         run("cancel", uuid.uuid4())

@@ -1,4 +1,4 @@
-"""manage.py notify: from a terminal to somebody's inbox."""
+"""`manage.py notify` creates a notification for a user."""
 
 import uuid
 from io import StringIO
@@ -20,10 +20,10 @@ def run(*arguments):
 
 
 def test_a_title_is_enough(user):
-    """It prints the id, and the notification is there, numbered."""
-    told = run("ada", "Hello")
+    """It prints the id of a notification that has a seq."""
+    output = run("ada", "Hello")
     row = Notification.objects.get()
-    assert (uuid.UUID(told.strip()), row.user, row.title, row.level, row.seq) == (
+    assert (uuid.UUID(output.strip()), row.user, row.title, row.level, row.seq) == (
         row.pk,
         user,
         "Hello",
@@ -32,22 +32,22 @@ def test_a_title_is_enough(user):
     )
 
 
-def test_everything(user):
-    """Each option is a field."""
-    run("ada", "Hello", "--body", "There", "--url", "/there/", "--level", "warning", "--key", "k")
+def test_options(user):
+    """Each option sets the field of its name."""
+    run("ada", "Hello", "--body", "Text", "--url", "/check/", "--level", "warning", "--key", "k")
     row = Notification.objects.get()
-    assert (row.body, row.url, row.level, row.key) == ("There", "/there/", "warning", "k")
+    assert (row.body, row.url, row.level, row.key) == ("Text", "/check/", "warning", "k")
 
 
-def test_the_key_replaces(user):
-    """As it does from code."""
+def test_a_second_notification_with_the_same_key(user):
+    """It archives the first one, as with notify()."""
     run("ada", "old", "--key", "k")
     run("ada", "new", "--key", "k")
     assert Notification.objects.get(archived_at=None).title == "new"
 
 
-def test_nobody_of_that_name(user):
-    """Says so, and how to go on."""
+def test_an_unknown_user(user):
+    """The error has a remedy."""
     with pytest.raises(CommandError, match=r"There is no user 'bob'\. Check the spelling"):
         run("bob", "Hello")
 
@@ -61,19 +61,19 @@ def test_nobody_of_that_name(user):
         (["Hello", "--level", "fatal"], "invalid choice: 'fatal'"),
     ],
 )
-def test_out_of_bounds(arguments, words, user):
-    """One clear line, and nothing is stored."""
+def test_invalid_values(arguments, words, user):
+    """The error states the problem, and nothing is stored."""
     with pytest.raises(CommandError, match=words):
         run("ada", *arguments)
     assert not Notification.objects.exists()
 
 
-def test_a_busy_database(user, monkeypatch):
-    """One clear line."""
+def test_a_locked_database(user, monkeypatch):
+    """The error states the problem and the remedy, without a traceback."""
 
-    def busy(*args, **kwargs):
+    def fail(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(inbox, "create_notifications", busy)
+    monkeypatch.setattr(inbox, "create_notifications", fail)
     with pytest.raises(CommandError, match=r"Nothing was sent: .*database is locked.* Try again"):
         run("ada", "Hello")

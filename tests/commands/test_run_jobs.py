@@ -1,4 +1,4 @@
-"""manage.py run_jobs."""
+"""`manage.py run_jobs`: its options, and its end by a signal."""
 
 import re
 
@@ -15,23 +15,23 @@ def test_concurrency_must_be_positive(number):
 
 
 @pytest.mark.parametrize("name", ["reprots", ""])
-def test_a_queue_that_the_settings_do_not_know(settings, name):
-    """It would wait for ever for jobs that nobody can ask for."""
+def test_a_queue_that_is_not_in_the_settings(settings, name):
+    """A worker of this queue would wait forever, because no job can be enqueued in it."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default", "reports"]}}
     words = re.escape(f"There is no queue {name!r}. The queues in TASKS are: default, reports.")
     with pytest.raises(CommandError, match=words):
         call_command("run_jobs", "--queue", "reports", "--queue", name)
 
 
-def test_help_names_what_a_signal_does(capsys):
+def test_the_help_describes_sigterm(capsys):
     with pytest.raises(SystemExit):
         call_command("run_jobs", "--help")
     assert "SIGTERM" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("end", ["terminate", "interrupt"])
-def test_it_runs_jobs_until_it_is_told_to_end(site, end):
-    """It says what it does, takes what it is told from the command line, and ends with 0."""
+@pytest.mark.parametrize("signal_method", ["terminate", "interrupt"])
+def test_it_runs_jobs_until_a_signal(site, signal_method):
+    """It obeys --concurrency and --queue, prints its start and end, and exits with 0 after SIGTERM or SIGINT."""
     site.environment["EMBEDDED_WORKER"] = "0"
     worker = site.start_worker("--concurrency", "7", "--queue", "default", "--queue", "reports")
     assert site.rows("SELECT concurrency, queues FROM notifications_worker") == [(7, "default,reports")]
@@ -40,7 +40,7 @@ def test_it_runs_jobs_until_it_is_told_to_end(site, end):
         lambda: site.rows("SELECT state FROM notifications_job ORDER BY id") == [("succeeded",), ("queued",)],
         what="the job of its queue to be done",
     )
-    worker.popen.terminate() if end == "terminate" else worker.interrupt()
+    worker.popen.terminate() if signal_method == "terminate" else worker.interrupt()
     worker.popen.wait(60)
     assert worker.popen.returncode == 0
     assert "runs 7 jobs at a time. Ctrl-C ends it." in worker.output

@@ -1,4 +1,4 @@
-"""A user's stream in the terminal, and a new life of it."""
+"""`manage.py watch` prints a user's stream, and `manage.py new_epoch` begins a new epoch."""
 
 import io
 import json
@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 def watch(*args):
+    """Return the output of one catch-up, and the position at which to resume."""
     out, err = io.StringIO(), io.StringIO()
     call_command("watch", "ada", "--once", *args, stdout=out, stderr=err)
     return out.getvalue(), re.search(r"--since (\S+)$", err.getvalue().strip())[1]
 
 
-def test_what_was_told_is_shown_and_resumed(user):
-    """The end of one watch is where the next begins."""
+def test_notifications_are_shown_and_resumed(user):
+    """With the position that it prints at its end, the next call shows only later changes."""
     inbox.create_notifications(user, "First", body="two\nlines", url="/a/", level="success")
     out, since = watch()
     assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
@@ -40,7 +41,7 @@ def test_what_was_told_is_shown_and_resumed(user):
 
 
 def test_jobs_are_shown(user):
-    """Active ones with their progress, done ones with their end."""
+    """Active jobs are shown with their progress, finished ones with their state."""
     tasks.fail.using(owner=user, title="Broken").enqueue()
     run_jobs()
     tasks.noop.using(owner=user, title="Half").enqueue()
@@ -52,8 +53,8 @@ def test_jobs_are_shown(user):
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)
 
 
-def test_json_is_the_protocol(user):
-    """One sync frame a line."""
+def test_json(user):
+    """Each line is a sync frame of the protocol."""
     inbox.create_notifications(user, "First")
     frame = json.loads(watch("--json")[0])
     assert (frame["op"], frame["reset"], [item["title"] for item in frame["items"]]) == (
@@ -63,33 +64,32 @@ def test_json_is_the_protocol(user):
     )
 
 
-def test_a_new_epoch_starts_anew(user):
-    """What a position of the old one says is not believed."""
+def test_a_position_of_an_earlier_epoch(user):
+    """It starts again from a snapshot."""
     inbox.create_notifications(user, "First")
     out, since = watch()
     before = streams.epoch()
     call_command("new_epoch", stdout=io.StringIO())
     assert streams.epoch() != before
-    out, again = watch("--since", since)
+    out, position = watch("--since", since)
     assert "First" in out
-    assert again.startswith(streams.epoch())
+    assert position.startswith(streams.epoch())
 
 
 @pytest.mark.parametrize("since", ["", "x", "x:", ":1", "x:y", "x:-1", "x:" + "9" * 5000])
-def test_a_broken_position_is_refused(user, since):
-    """In words, with the form it must have."""
+def test_an_invalid_position_is_refused(user, since):
+    """The error has the expected format."""
     with pytest.raises(CommandError, match="EPOCH:SEQ"):
         watch("--since", since)
 
 
-def test_nobody(db):
-    """In words."""
+def test_an_unknown_user(db):
     with pytest.raises(CommandError, match="There is no user 'nobody'"):
         call_command("watch", "nobody")
 
 
-def test_it_follows_and_ends_on_ctrl_c(site):
-    """What another process tells is shown at once; Ctrl-C is no error."""
+def test_it_follows_the_stream_until_ctrl_c(site):
+    """It shows a notification of another process, and exits with 0 after Ctrl-C."""
     watching = site.start("watch", "manage.py", "watch", "demo")
     site.manage("notify", "demo", "Now")
     watching.wait_for_line("Now")

@@ -1,94 +1,93 @@
-"""A model client with a network that loses everything under way when it is cut."""
+"""A client of the model, whose network loses all frames in transit when it is disconnected."""
 
 import asyncio
 import json
 from collections import deque
 
 from notifications import serializers
+from notifications.models import Job
 from notifications.realtime import frames, reader
 from notifications.realtime.transports.consumers import notifications_socket
-from tests.support.follower import Follower
-
-FINAL = (4400, 4401, 4409)
+from tests.support.follower import FINAL_CODES, Follower
 
 
 class Device:
-    """One browser of a user: what it holds outlives its connections."""
+    """One browser of a user. Its `follower` outlives its connections."""
 
     def __init__(self, loop, user):
         self.loop = loop
         self.user = user
         self.follower = Follower()
-        self.line = None
-        self.kept = deque(maxlen=8)  # frames of before, which may come again
-        self.late = None  # an answer over HTTP that is under way, and how often it had been reset then
+        self.connection = None
+        self.recent_frames = deque(maxlen=8)  # may be received a second time
+        self.pending_response = (
+            None  # a sync frame of HTTP, and the number of resets at the time of the request
+        )
 
     def connect(self):
-        if self.line is None:
-            self.line = Line(self.loop, self.user)
-            self.line.up.append(self.follower.hello())
+        if self.connection is None:
+            self.connection = DeviceConnection(self.loop, self.user)
+            self.connection.to_server.append(self.follower.hello())
 
-    def cut(self):
-        if self.line:
-            self.line.cut()
-            self.line = None
+    def disconnect(self):
+        if self.connection:
+            self.connection.close()
+            self.connection = None
 
     def exchange(self, count):
-        """So many messages arrive at each end."""
-        line = self.line
-        if line is None:
+        """Deliver at most `count` messages in each direction."""
+        connection = self.connection
+        if connection is None:
             return
-        for _ in range(min(count, len(line.up))):
-            line.say(line.up.popleft())
+        for _ in range(min(count, len(connection.to_server))):
+            connection.deliver_to_server(connection.to_server.popleft())
         self.loop.settle()
-        for _ in range(min(count, len(line.down))):
-            message = line.down.popleft()
+        for _ in range(min(count, len(connection.to_client))):
+            message = connection.to_client.popleft()
             if message["type"] == "websocket.close":
-                assert message["code"] not in FINAL, f"Closed with {message['code']}, for good."
-                self.line = None
+                assert message["code"] not in FINAL_CODES, f"Closed with the final code {message['code']}."
+                self.connection = None
                 return
             if message["type"] == "websocket.send":
                 self.receive(json.loads(message["text"]))
 
     def receive(self, frame):
-        line = self.line
-        line.check(frame)
+        connection = self.connection
+        connection.check(frame)
         if frame.get("reset"):
-            self.kept.clear()
+            self.recent_frames.clear()
         else:
-            self.kept.append({key: value for key, value in frame.items() if key != "ack"})
-        line.up.extend(self.follower.receive(frame))
-        self.read_jobs()
+            self.recent_frames.append({key: value for key, value in frame.items() if key != "ack"})
+        connection.to_server.extend(self.follower.receive(frame))
+        self.fetch_missing_jobs()
 
-    def again(self, nth):
-        """A frame of before comes once more; its answer is dropped where there is no connection."""
-        if self.kept:
-            answers = self.follower.receive(self.kept[nth % len(self.kept)])
-            if self.line:
-                self.line.up.extend(answers)
-            self.read_jobs()
+    def receive_again(self, nth):
+        """Receive a recent frame a second time. Without a connection, the frames in response are dropped."""
+        if self.recent_frames:
+            responses = self.follower.receive(self.recent_frames[nth % len(self.recent_frames)])
+            if self.connection:
+                self.connection.to_server.extend(responses)
+            self.fetch_missing_jobs()
 
-    def ask(self):
-        """Ask over HTTP; the answer is under way."""
+    def request_sync(self):
+        """Send GET sync/. The response is in transit until receive_response()."""
         follower = self.follower
         text = frames.encode_unnumbered(reader.read_sync(self.user.pk, follower.epoch, follower.cursor).frame)
-        self.late = (json.loads(text), follower.resets)
+        self.pending_response = (json.loads(text), follower.resets)
 
-    def hear_answer(self):
-        if self.late and self.late[1] == self.follower.resets:
-            frame = self.late[0]
+    def receive_response(self):
+        if self.pending_response and self.pending_response[1] == self.follower.resets:
+            frame = self.pending_response[0]
             if frame["reset"]:
-                self.kept.clear()
+                self.recent_frames.clear()
             self.follower.receive(frame)
-            self.read_jobs()
-        self.late = None
+            self.fetch_missing_jobs()
+        self.pending_response = None
 
-    def read_jobs(self):
-        """GET the active jobs that a last sync did not have; what is gone is forgotten."""
-        from notifications.models import Job
-
-        asks, self.follower.paths_to_fetch = self.follower.paths_to_fetch, []
-        for path in asks:
+    def fetch_missing_jobs(self):
+        """GET the active jobs that the last sync did not list, and forget those that do not exist."""
+        paths, self.follower.paths_to_fetch = self.follower.paths_to_fetch, []
+        for path in paths:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
@@ -97,16 +96,16 @@ class Device:
                 del self.follower.jobs[id]
 
 
-class Line:
-    """One connection: `up` and `down` are under way."""
+class DeviceConnection:
+    """One WebSocket. `to_server` and `to_client` are the messages in transit."""
 
     def __init__(self, loop, user):
         self.loop = loop
-        self.up, self.down = deque(), deque()
+        self.to_server, self.to_client = deque(), deque()
         self.incoming = asyncio.Queue()
         self.incoming.put_nowait({"type": "websocket.connect"})
-        self.last = {"n": 0, "seq": None}
-        self.asked = 0  # syncs asked for
+        self.last_n, self.last_seq = 0, None
+        self.requested_syncs = 0
         scope = {
             "type": "websocket",
             "path": "/ws/notifications/",
@@ -118,30 +117,30 @@ class Line:
     async def send(self, message):
         if message["type"] == "websocket.close":
             self.incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
-        self.down.append(message)
+        self.to_client.append(message)
 
-    def say(self, frame):
-        self.asked += frame["op"] == "sync"
+    def deliver_to_server(self, frame):
+        self.requested_syncs += frame["op"] == "sync"
         self.incoming.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
 
-    def cut(self):
-        self.up.clear()
-        self.down.clear()
+    def close(self):
+        self.to_server.clear()
+        self.to_client.clear()
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
         self.loop.settle()
 
     def check(self, frame):
-        """What holds within a connection: n counts, and prev is the seq before it but in an answer to a sync."""
+        """Check that `n` counts frames, `prev` is the last seq unless a sync was requested, and items are ordered."""
         if "n" in frame:
-            assert frame["n"] == self.last["n"] + 1, frame
-            self.last["n"] = frame["n"]
+            assert frame["n"] == self.last_n + 1, frame
+            self.last_n = frame["n"]
         if frame["op"] not in ("sync", "change"):
             return
-        follows = self.last["seq"] is None or frame["prev"] == self.last["seq"]
+        follows = self.last_seq is None or frame["prev"] == self.last_seq
         if not follows and not frame.get("reset"):
-            assert frame["op"] == "sync" and self.asked > 0, (
-                f"{frame['prev']} does not follow {self.last['seq']}."
+            assert frame["op"] == "sync" and self.requested_syncs > 0, (
+                f"{frame['prev']} does not follow {self.last_seq}."
             )
-        self.last["seq"] = frame["seq"]
+        self.last_seq = frame["seq"]
         seqs = [item["raised" if frame.get("reset") else "seq"] for item in frame["items"]]
         assert seqs == sorted(seqs), seqs

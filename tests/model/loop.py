@@ -1,4 +1,4 @@
-"""An event loop whose clock moves only when it is told, and threads that answer after a time on that clock."""
+"""An event loop with a fake clock, and a thread pool whose results arrive after a delay on that clock."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from django.db import connections
 
 
 class FakeLoop(asyncio.SelectorEventLoop):
-    """`settle()` runs what can run now; `advance(seconds)` moves on, and runs what falls due on the way."""
+    """An event loop whose clock moves only by `advance()`."""
 
     now = 1_000_000.0
 
@@ -15,6 +15,7 @@ class FakeLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def settle(self):
+        """Run all callbacks that are due, also those that they schedule."""
         while True:
             self.call_soon(self.stop)
             self.run_forever()
@@ -23,6 +24,7 @@ class FakeLoop(asyncio.SelectorEventLoop):
                 return
 
     def advance(self, seconds):
+        """Advance the clock and run each callback at the time at which it is due."""
         end = self.now + seconds
         self.settle()
         while self._scheduled and self._scheduled[0]._when <= end:
@@ -32,44 +34,44 @@ class FakeLoop(asyncio.SelectorEventLoop):
         self.settle()
 
 
-class Answers:
-    """Instead of a ThreadPool: the work is done at once, and its answer comes `delay` seconds later.
+class DelayedThreadPool:
+    """Replace ThreadPool: a call is executed immediately, and its result arrives `delay_seconds` later.
 
-    What changes in between is what a look under way does not see.
+    Changes in between are not in the result, as with a slow query in production.
     """
 
-    delay = 0.0
-    thread: ThreadPoolExecutor
+    delay_seconds = 0.0
+    executor: ThreadPoolExecutor
 
     def __init__(self, name, size):
         pass
 
     @classmethod
     def open(cls):
-        cls.thread = ThreadPoolExecutor(1)
+        cls.executor = ThreadPoolExecutor(1)
 
     @classmethod
     def end(cls):
-        cls.thread.submit(connections.close_all).result()
-        cls.thread.shutdown()
+        cls.executor.submit(connections.close_all).result()
+        cls.executor.shutdown()
 
     def run(self, work, *args):
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         try:
-            answer, error = self.thread.submit(work, *args).result(), None
+            result, error = self.executor.submit(work, *args).result(), None
         except Exception as exc:
-            answer, error = None, exc
+            result, error = None, exc
 
-        def come():
+        def complete():
             if future.cancelled():
                 return
             if error:
                 future.set_exception(error)
             else:
-                future.set_result(answer)
+                future.set_result(result)
 
-        loop.call_later(self.delay, come)
+        loop.call_later(self.delay_seconds, complete)
         return future
 
     def close(self):

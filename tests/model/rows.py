@@ -1,4 +1,4 @@
-"""What happens to the rows of the model: what writers, workers, people, operators and crashes do."""
+"""The changes of rows in the model, by writers, workers, users, operators and crashes."""
 
 import uuid
 from datetime import timedelta
@@ -18,9 +18,9 @@ from tests.support.claims import claim_rows
 WORKER = uuid.uuid4()
 
 
-def write(users, count, key, fate):
-    """Notify in a host's transaction: "committed", "rolled back", or "killed" between commit and numbering."""
-    if fate == "killed":
+def notify_users(users, count, key, end):
+    """Notify in a transaction that is "committed", "rolled back", or "killed" between its commit and the numbering."""
+    if end == "killed":
         rows = [
             inbox.build_notification(user.pk, f"left {nth}", key=key)
             for nth in range(count)
@@ -31,12 +31,12 @@ def write(users, count, key, fate):
     with transaction.atomic():
         for nth in range(count):
             notify(users, f"note {nth}", key=key)
-        if fate == "rolled back":
+        if end == "rolled back":
             transaction.set_rollback(True)
 
 
-def ask(user):
-    """A job, in a queue of its own."""
+def enqueue_job(user):
+    """Enqueue a job in a queue of its own."""
     row = Job(
         user_id=user.pk,
         task_path="tests.tasks.work",
@@ -47,25 +47,25 @@ def ask(user):
     queueing.enqueue(row)
 
 
-def work(row, how):
-    """The next thing that happens to a job, as far as its state lets it."""
+def advance_job(row, action):
+    """Claim a queued job; apply the action to a running or failed one if its state allows it."""
     if row.state == "queued":
         claim_rows(WORKER, 1, queues=[row.queue_name])
-    elif row.state == "running" and how == "report":
+    elif row.state == "running" and action == "progress":
         row.progress_current = (row.progress_current or 0) + 1
         running.store_progress([row])
-    elif row.state == "running" and how == "give back":
+    elif row.state == "running" and action == "release":
         queueing.release([row])
-    elif row.state == "running" and how == "fail":
+    elif row.state == "running" and action == "fail":
         recording.record_outcomes([outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))])
     elif row.state == "running":
         recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None)])
-    elif row.state == "failed" and how == "retry":
-        retry(row)
+    elif row.state == "failed" and action == "retry":
+        retry_job(row)
 
 
-def retry(row):
-    """As a retry by hand leaves the row."""
+def retry_job(row):
+    """Change the row as a manual retry does."""
     with transaction.atomic():
         Job.objects.filter(pk=row.pk, state="failed").update(
             state="queued",
@@ -81,19 +81,21 @@ def retry(row):
         streams.ring([row.user_id], queue=True)
 
 
-def prune():
+def prune_all():
+    """Delete all archived notifications and finished jobs."""
     retention.prune(timezone.now() + timedelta(seconds=1))
 
 
 def back_up(users):
+    """Return the streams, notifications and jobs of users."""
     return [list(model.objects.filter(user__in=users)) for model in (Stream, Notification, Job)]
 
 
-def restore(users, kept):
-    """The rows as they were, and a new epoch."""
+def restore(users, backup):
+    """Replace the rows of users by those of a backup, and begin a new epoch."""
     with transaction.atomic():
         Attempt.objects.filter(job__in=Job.objects.filter(user__in=users).values("id")).delete()
-        for model, rows in zip((Stream, Notification, Job), kept, strict=True):
+        for model, rows in zip((Stream, Notification, Job), backup, strict=True):
             model.objects.filter(user__in=users).delete()
             model.objects.bulk_create(rows)
     streams.begin_epoch()

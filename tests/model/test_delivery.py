@@ -1,4 +1,4 @@
-"""Whatever happens to rows, rings, server and network: what every client holds converges to the rows.
+"""Random changes of rows with faults of rings, server and network: the items of each client converge to the rows.
 
 MODEL_EXAMPLES=500 python -m pytest tests/model    a long run
 """
@@ -23,170 +23,170 @@ from notifications import serializers, streams
 from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
+from notifications.streams import inbox
 from tests.model import rows
 from tests.model.device import Device
-from tests.model.loop import Answers, FakeLoop
+from tests.model.loop import DelayedThreadPool, FakeLoop
 
 pytestmark = pytest.mark.database_law
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
 STEPS = 40
-#: Seconds within which everybody knows everything once nothing happens any more.
+#: For all clients to be up to date after the last change.
 DELIVERY_TIMEOUT_SECONDS = 70
 
-devices = st.integers(0, 3)
-whose = st.integers(1, 3)  # bits: the first user, the second, both
-rings = st.sampled_from(["heard", "heard", "lost", "doubled", "late"])
+device_numbers = st.integers(0, 3)
+user_bits = st.integers(1, 3)  # the first user, the second, both
+ring_fates = st.sampled_from(["received", "received", "lost", "doubled", "late"])
 
 
 class Delivery(RuleBasedStateMachine):
-    """Two users, three browsers of the first and one of the second, one server."""
+    """A server, two users, three browsers of the first user and one of the second."""
 
-    numbers = 0
+    run_count = 0
 
     def __init__(self):
         super().__init__()
         self.loop = FakeLoop()
-        self.fate = "heard"
-        self.late = []
+        self.ring_fate = "received"
+        self.late_rings = []
         rung.connect(self.ring)
 
-    @initialize(delay=st.sampled_from([0.0, 0.02, 0.7]))
-    def begin(self, delay):
-        Answers.delay = delay
-        Delivery.numbers += 1
+    @initialize(delay_seconds=st.sampled_from([0.0, 0.02, 0.7]))
+    def begin(self, delay_seconds):
+        DelayedThreadPool.delay_seconds = delay_seconds
+        Delivery.run_count += 1
         create = get_user_model().objects.create_user
-        self.users = [create(f"model{Delivery.numbers}-{nth}") for nth in range(2)]
+        self.users = [create(f"model{Delivery.run_count}-{nth}") for nth in range(2)]
         self.devices = [Device(self.loop, self.users[nth // 3]) for nth in range(4)]
-        rows.write(self.users, 3, "", "committed")
+        rows.notify_users(self.users, 3, "", "committed")
         self.backup = rows.back_up(self.users)
-        self.come_to_rest()
+        self.wait_until_converged()
 
     def ring(self, sender, users, **kwargs):
-        """A ring of a commit meets the fate that the rule has chosen."""
-        times = {"heard": 1, "doubled": 2}.get(self.fate, 0)
-        for _ in range(times):
-            self.hear(frozenset(users))
-        if self.fate == "late":
-            self.late.append(frozenset(users))
+        """Deliver a ring, lose it, deliver it twice, or keep it for ring_late()."""
+        for _ in range({"received": 1, "doubled": 2}.get(self.ring_fate, 0)):
+            self.deliver_ring(frozenset(users))
+        if self.ring_fate == "late":
+            self.late_rings.append(frozenset(users))
 
-    def hear(self, users):
-        for heard in tuple(listeners):
-            heard(users, False)
+    def deliver_ring(self, users):
+        for callback in tuple(listeners):
+            callback(users, False)
 
-    # What happens to the rows
+    # Changes of rows
 
-    @rule(bits=whose, count=st.integers(1, 4), key=st.sampled_from(["", "", "k"]), ring=rings)
-    def write(self, bits, count, key, ring):
-        self.change(ring, rows.write, self.some(bits), count, key, "committed")
+    @rule(bits=user_bits, count=st.integers(1, 4), key=st.sampled_from(["", "", "k"]), ring_fate=ring_fates)
+    def notify(self, bits, count, key, ring_fate):
+        self.change(ring_fate, rows.notify_users, self.select_users(bits), count, key, "committed")
 
-    @rule(bits=whose, count=st.integers(1, 4), key=st.sampled_from(["", "k"]))
+    @rule(bits=user_bits, count=st.integers(1, 4), key=st.sampled_from(["", "k"]))
     def kill_between_commit_and_numbering(self, bits, count, key):
-        self.change("lost", rows.write, self.some(bits), count, key, "killed")
+        self.change("lost", rows.notify_users, self.select_users(bits), count, key, "killed")
 
-    @rule(bits=whose)
+    @rule(bits=user_bits)
     def roll_back(self, bits):
-        self.change("heard", rows.write, self.some(bits), 1, "", "rolled back")
+        self.change("received", rows.notify_users, self.select_users(bits), 1, "", "rolled back")
 
     @rule(
-        bits=whose,
+        bits=user_bits,
         verb=st.sampled_from(["read", "unread", "archive", "unarchive"]),
-        back=st.integers(0, 3),
-        ring=rings,
+        distance=st.integers(0, 3),
+        ring_fate=ring_fates,
     )
-    def mark(self, bits, verb, back, ring):
-        for user in self.some(bits):
-            self.mark_up_to(user, verb, back, ring)
+    def mark(self, bits, verb, distance, ring_fate):
+        for user in self.select_users(bits):
+            self.mark_notifications(user, verb, distance, ring_fate)
 
-    @rule(ring=rings)
-    def ask_for_a_job(self, ring):
-        self.change(ring, rows.ask, self.users[0])
+    @rule(ring_fate=ring_fates)
+    def enqueue_job(self, ring_fate):
+        self.change(ring_fate, rows.enqueue_job, self.users[0])
 
     @rule(
         nth=st.integers(0, 5),
-        how=st.sampled_from(["report", "give back", "fail", "finish", "retry"]),
-        ring=rings,
+        action=st.sampled_from(["progress", "release", "fail", "finish", "retry"]),
+        ring_fate=ring_fates,
     )
-    def work(self, nth, how, ring):
+    def advance_job(self, nth, action, ring_fate):
         jobs = list(Job.objects.filter(user=self.users[0]).order_by("id"))
         if jobs:
-            self.change(ring, rows.work, jobs[nth % len(jobs)], how)
+            self.change(ring_fate, rows.advance_job, jobs[nth % len(jobs)], action)
 
-    @rule(archive=st.booleans())
-    def prune(self, archive):
-        """Delete what is done with, and before it perhaps say that all is."""
-        for user in self.users if archive else ():
-            self.mark_up_to(user, "archive", 0, "heard")
-        self.change("heard", rows.prune)
+    @rule(archives_first=st.booleans())
+    def prune(self, archives_first):
+        """Delete archived notifications and finished jobs, perhaps after archiving all notifications."""
+        for user in self.users if archives_first else ():
+            self.mark_notifications(user, "archive", 0, "received")
+        self.change("received", rows.prune_all)
 
     @rule()
     def back_up(self):
         self.backup = rows.back_up(self.users)
 
-    @rule(ring=rings)
-    def restore(self, ring):
-        self.change(ring, rows.restore, self.users, self.backup)
+    @rule(ring_fate=ring_fates)
+    def restore(self, ring_fate):
+        self.change(ring_fate, rows.restore, self.users, self.backup)
 
-    # What happens on the way
+    # Network, time and server
 
-    @rule(nth=devices)
+    @rule(nth=device_numbers)
     def connect(self, nth):
         self.devices[nth].connect()
         self.loop.settle()
 
-    @rule(nth=devices)
-    def cut(self, nth):
-        self.devices[nth].cut()
+    @rule(nth=device_numbers)
+    def disconnect(self, nth):
+        self.devices[nth].disconnect()
 
-    @rule(nth=devices, count=st.integers(1, 30))
+    @rule(nth=device_numbers, count=st.integers(1, 30))
     def exchange(self, nth, count):
         self.devices[nth].exchange(count)
         self.loop.settle()
 
-    @rule(nth=devices, frame=st.integers(0, 7))
-    def come_again(self, nth, frame):
-        self.devices[nth].again(frame)
+    @rule(nth=device_numbers, frame=st.integers(0, 7))
+    def receive_again(self, nth, frame):
+        self.devices[nth].receive_again(frame)
 
-    @rule(nth=devices)
-    def ask_over_http(self, nth):
-        self.devices[nth].ask()
+    @rule(nth=device_numbers)
+    def request_sync(self, nth):
+        self.devices[nth].request_sync()
 
-    @rule(nth=devices)
-    def hear_over_http(self, nth):
-        self.devices[nth].hear_answer()
+    @rule(nth=device_numbers)
+    def receive_response(self, nth):
+        self.devices[nth].receive_response()
 
-    @rule(nth=devices)
+    @rule(nth=device_numbers)
     def ping(self, nth):
         device = self.devices[nth]
-        if device.line:
-            device.line.up.append({"op": "ping"})
+        if device.connection:
+            device.connection.to_server.append({"op": "ping"})
 
-    @precondition(lambda self: self.late)
+    @precondition(lambda self: self.late_rings)
     @rule()
     def ring_late(self):
-        for users in self.late:
-            self.hear(users)
-        self.late.clear()
+        for users in self.late_rings:
+            self.deliver_ring(users)
+        self.late_rings.clear()
         self.loop.settle()
 
     @rule(seconds=st.sampled_from([0.001, 0.01, 0.5, 1, 5, 31, 61]))
-    def pass_time(self, seconds):
-        self.fate = "heard"
+    def advance_clock(self, seconds):
+        self.ring_fate = "received"
         self.loop.advance(seconds)
 
     @rule()
-    def kill_the_server(self):
+    def kill_server(self):
         for device in self.devices:
-            device.cut()
-        if here := hub._hubs.pop(self.loop, None):
-            here._clock.stop()
-            here.end_threads()
+            device.disconnect()
+        if current_hub := hub._hubs.pop(self.loop, None):
+            current_hub._clock.stop()
+            current_hub.end_threads()
 
-    # What must be true
+    # Checks
 
     @invariant()
-    def nobody_has_missed_anything(self):
-        """Every row at a position that a client says it has is held as it is there."""
+    def no_client_misses_a_change(self):
+        """A client has each item whose seq is at most its cursor, in a version that is not older."""
         if not hasattr(self, "devices"):
             return
         epoch = streams.epoch()
@@ -195,86 +195,92 @@ class Delivery(RuleBasedStateMachine):
             if follower.epoch != epoch:
                 continue
             between = {"user": device.user, "seq__gt": follower.complete_after, "seq__lte": follower.cursor}
-            for model, held in ((Notification, follower.notifications), (Job, follower.jobs)):
+            for model, items in ((Notification, follower.notifications), (Job, follower.jobs)):
                 for id, seq in model.objects.filter(**between).values_list("id", "seq"):
-                    assert str(id) in held and held[str(id)]["seq"] >= seq, f"{id} at {seq} was missed."
+                    assert str(id) in items and items[str(id)]["seq"] >= seq, f"{id} at {seq} was missed."
 
     @rule()
     def converge(self):
-        self.come_to_rest()
+        self.wait_until_converged()
 
-    def come_to_rest(self):
-        """Nothing happens any more, and everybody is connected: soon all hold what the rows are."""
-        self.fate = "lost"
-        self.late.clear()
+    def wait_until_converged(self):
+        """Connect all devices, change no row and lose all rings, until the items of each device equal the rows."""
+        self.ring_fate = "lost"
+        self.late_rings.clear()
         for _ in range(DELIVERY_TIMEOUT_SECONDS):
             for device in self.devices:
-                device.hear_answer()
+                device.receive_response()
                 device.connect()
                 device.exchange(1000)
             self.loop.advance(1)
-            if all(not device.line or not device.line.up for device in self.devices) and not self.different():
+            is_idle = all(not device.connection or not device.connection.to_server for device in self.devices)
+            if is_idle and not self.find_differences():
                 break
-        assert not self.different()
+        assert not self.find_differences()
 
-    def different(self):
-        """What the devices hold that is not as the rows are."""
-        wrong = []
-        for number, device in enumerate(self.devices):
-            wrong += [f"device {number}: {what}" for what in differences(device.follower, device.user)]
-        return wrong
+    def find_differences(self):
+        """Return the differences between the items of the devices and the rows."""
+        return [
+            f"device {number}: {difference}"
+            for number, device in enumerate(self.devices)
+            for difference in differences(device.follower, device.user)
+        ]
 
     def teardown(self):
         try:
             if hasattr(self, "devices"):
-                self.come_to_rest()
+                self.wait_until_converged()
         finally:
             rung.disconnect(self.ring)
             if hasattr(self, "devices"):
-                self.kill_the_server()
+                self.kill_server()
             self.loop.settle()
             self.loop.close()
 
-    def mark_up_to(self, user, verb, back, ring):
+    def mark_notifications(self, user, verb, distance, ring_fate):
+        """Mark the notifications up to `distance` below the head."""
         head = Stream.objects.get(pk=user.pk).head
-        self.change(ring, rows.inbox.mark, user.pk, verb, max(0, head - back))
+        self.change(ring_fate, inbox.mark, user.pk, verb, max(0, head - distance))
 
-    def change(self, ring, deed, *args):
-        self.fate = ring
-        deed(*args)
+    def change(self, ring_fate, operation, *args):
+        self.ring_fate = ring_fate
+        operation(*args)
         self.loop.settle()
 
-    def some(self, bits):
+    def select_users(self, bits):
         return [user for nth, user in enumerate(self.users) if bits & (1 << nth)]
 
 
 def differences(follower, user):
+    """Yield the differences between the items of a client and the rows of its user."""
     stream = Stream.objects.filter(pk=user.pk).first() or Stream(user=user)
-    there = (streams.epoch(), stream.head, stream.unread)
-    here = (follower.epoch, follower.cursor, follower.unread)
-    if here != there:
-        yield f"epoch, position and unread are {here}, not {there}"
+    expected = (streams.epoch(), stream.head, stream.unread)
+    actual = (follower.epoch, follower.cursor, follower.unread)
+    if actual != expected:
+        yield f"epoch, position and unread are {actual}, not {expected}"
         return
-    notices = {str(row.pk): row for row in Notification.objects.filter(user=user)}
+    notifications = {str(row.pk): row for row in Notification.objects.filter(user=user)}
     jobs = {str(row.pk): row for row in Job.objects.filter(user=user)}
-    seqs = [row.seq for row in (*notices.values(), *jobs.values()) if row.seq != 0]
-    unread = sum(row.read_at is None and row.archived_at is None for row in notices.values())
+    seqs = [row.seq for row in (*notifications.values(), *jobs.values()) if row.seq != 0]
+    unread = sum(row.read_at is None and row.archived_at is None for row in notifications.values())
     if None in seqs or len(set(seqs)) < len(seqs) or max(seqs, default=0) > stream.head:
         yield f"the numbers are {seqs}, the head is {stream.head}"
     if stream.unread != unread:
         yield f"unread is {stream.unread}, not {unread}"
-    shown = [row for row in notices.values() if row.archived_at is None]
+    shown = [row for row in notifications.values() if row.archived_at is None]
     needed = {str(row.pk) for row in shown} if len(shown) <= 50 else set()
-    needed |= {id for id, row in notices.items() if row.seq is None or row.seq > follower.complete_after}
+    needed |= {
+        id for id, row in notifications.items() if row.seq is None or row.seq > follower.complete_after
+    }
     needed |= {id for id, row in jobs.items() if not row.seq or row.seq > follower.complete_after}
-    held = follower.notifications | follower.jobs
-    if missing := needed - held.keys():
-        yield f"{missing} are not held"
-    for id, item in held.items():
-        row = notices.get(id) or jobs.get(id)
-        if row is None:  # pruned, of which nobody is told
+    items = follower.notifications | follower.jobs
+    if missing := needed - items.keys():
+        yield f"{missing} are missing"
+    for id, item in items.items():
+        row = notifications.get(id) or jobs.get(id)
+        if row is None:  # Clients are not notified of pruned rows.
             if not (item["archived_at"] if item["kind"] == "notification" else item["done"]):
-                yield f"{item} is held, and gone"
+                yield f"{item} exists only in the client, and was not prunable"
         elif item != json.loads(serializers.encode(serializers.serialize(row))):
             yield f"{item} is {serializers.serialize(row)}"
 
@@ -287,14 +293,17 @@ def listen(callback):
     return lambda: listeners.remove(callback)
 
 
-# What is found is made smaller for up to 5 minutes.
+# Hypothesis may shrink a failing example for up to 5 minutes.
 @pytest.mark.timeout(400 + 4 * EXAMPLES)
-def test_every_copy_converges(transactional_db, monkeypatch):
-    """Drops, duplicates, late frames, reconnects, restores, reading, archiving, keys, pruning, jobs: no schedule that
-    Hypothesis finds leaves a client with another copy, or with a hole at any moment."""
-    monkeypatch.setattr(hub, "ThreadPool", Answers)
+def test_all_clients_converge_to_the_rows(transactional_db, monkeypatch):
+    """No client misses a change at any time, and the items of all clients equal the rows at the end.
+
+    Hypothesis chooses notifications with and without keys, marking, pruning, jobs and restores, with lost, doubled and
+    late rings and frames, reconnects and killed servers.
+    """
+    monkeypatch.setattr(hub, "ThreadPool", DelayedThreadPool)
     monkeypatch.setattr(hub.doorbell, "listen", listen)
-    Answers.open()
+    DelayedThreadPool.open()
     try:
         run_state_machine_as_test(
             Delivery,
@@ -307,4 +316,4 @@ def test_every_copy_converges(transactional_db, monkeypatch):
             ),
         )
     finally:
-        Answers.end()
+        DelayedThreadPool.end()
