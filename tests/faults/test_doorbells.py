@@ -69,7 +69,7 @@ def test_redis_restarts_empty(site, broker, backend):
     bell.until(lambda bell: len(bell.process.output.split("rang in")) > rings_before + 20)
     broker.start()
     wait_until_rung_after(ear, time.time())
-    ear.until_heard_again(site, 8)
+    ear.ring_until_received(site, 8)
     # Six digits, because a line of the log may follow without a line break.
     waits = [float(re.match(r" (\d+\.\d{6})", text)[1]) for text in bell.process.output.split("rang in")[1:]]
     assert max(waits) < 4  # The timeout of the layer is 5 s.
@@ -90,7 +90,7 @@ def test_postgresql_restarts(cluster, tmp_path):
         assert "Doorbell works again: PostgreSQL NOTIFY" in ear.process.output
         # Logged once for each reason, not at each retry.
         assert ear.process.output.count("Doorbell interrupted") < 6
-        ear.until_heard_again(site, 8)
+        ear.ring_until_received(site, 8)
     finally:
         site.close()
 
@@ -111,7 +111,7 @@ with connection.cursor() as cursor:
     )
     ear.process.wait_for_line("Doorbell works again")
     ring(postgres_site, "streams.ring([1])")
-    ear.until_heard(1)
+    ear.wait_for_user(1)
 
 
 async def read_notification(socket, title):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.realtime.conftest import ask as asgi  # noqa: F401 (a fixture: requests by ASGI)
+from tests.realtime.conftest import send_request as asgi  # noqa: F401 (a fixture: requests by ASGI)
 
 #: Headers of a browser that loads a page.
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

@@ -1,6 +1,6 @@
-"""An ASGI application of a project's own, behind which Django's applications are loaded; a process serves it.
+"""An ASGI application that does not use Django's handler, with Django set up. The tests serve it in a process.
 
-It answers the size and hash of a body, the pieces in which it came, and what came after it.
+It answers with the hash of the body, the size of its largest piece, and the type of the event after it.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ async def application(scope, receive, send):
         if not message.get("more_body"):
             break
     try:
-        after = (await asyncio.wait_for(receive(), 0.1))["type"]
+        next_event = (await asyncio.wait_for(receive(), 0.1))["type"]
     except TimeoutError:
-        after = None
-    answer = {"hash": digest.hexdigest(), "largest": max(pieces), "after": after}
+        next_event = None
+    summary = {"hash": digest.hexdigest(), "largest": max(pieces), "after": next_event}
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+    await send({"type": "http.response.body", "body": json.dumps(summary).encode()})
 
 
 async def echo(receive, send):

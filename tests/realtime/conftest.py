@@ -1,4 +1,4 @@
-"""An in-memory WebSocket client, and users with sessions."""
+"""An in-memory WebSocket client, a factory of in-memory requests, and users with sessions."""
 
 import asyncio
 import json
@@ -66,8 +66,8 @@ async def connect(transactional_db):
 
 
 @pytest.fixture
-async def ask(transactional_db):
-    """ask(path, user, **options) sends a Request below the API. All requests and the hub are closed after the test."""
+async def send_request(transactional_db):
+    """send_request(path, user, **options) sends a Request below the API. Requests and hub are closed after the test."""
     from tests.realtime.requests import Request
 
     requests = []
@@ -93,7 +93,7 @@ async def user(transactional_db):
 
 
 @pytest.fixture
-async def other(transactional_db):
+async def other_user(transactional_db):
     return await in_thread(get_user_model().objects.create_user, "bob", password="bob")
 
 
@@ -211,15 +211,15 @@ class Socket:
 
 
 @asynccontextmanager
-async def blocked(socket):
-    """Block the server's sends to this socket, as a client does that does not read."""
-    socket.unblocked.clear()
+async def block_sends(client):
+    """Block the server's sends to this socket or request, as a client that does not read does."""
+    client.unblocked.clear()
     yield
-    socket.unblocked.set()
+    client.unblocked.set()
 
 
 async def until(condition):
     """Wait until ``condition()`` is true."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while not condition():  # noqa: ASYNC110 (the condition is anything, there is no event of it)
+        while not condition():  # noqa: ASYNC110 (the condition is arbitrary; no event is set when it becomes true)
             await asyncio.sleep(0.005)

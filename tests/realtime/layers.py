@@ -1,4 +1,4 @@
-"""Channel layers with faults, and one that counts."""
+"""Channel layers that drop, count or duplicate messages."""
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
 

@@ -1,4 +1,4 @@
-"""An ASGI application that says which options a connection to Daphne has copied; a process of its own serves it."""
+"""An ASGI application that sends which options its Daphne connection has copied. The tests serve it in a process."""
 
 import json
 
@@ -12,11 +12,11 @@ async def application(scope, receive, send):
     share_options(send)
     (protocol,) = send.args
     names = WebSocketProtocol.CONFIG_ATTRS
-    found = {
+    report = {
         "copied": [name for name in names if name in vars(protocol)],
         "other": [name for name in names if getattr(protocol, name) != getattr(protocol.factory, name)],
-        "formatted": len(protocol.CONFIG_ATTRS),  # of these autobahn makes its line of debugging
+        "formatted": len(protocol.CONFIG_ATTRS),  # autobahn formats these for its debug log
     }
     await send({"type": "websocket.accept"})
-    await send({"type": "websocket.send", "text": json.dumps(found)})
+    await send({"type": "websocket.send", "text": json.dumps(report)})
     await receive()

@@ -11,7 +11,7 @@ API = "/notifications/api/"
 
 
 class Request:
-    """A request. `wait_for_response()` sets status and headers; then `json()`, or `receive()` for events."""
+    """A sent request. Call `wait_for_response()`, which sets status and headers, then `json()` or `receive()`."""
 
     def __init__(self, path, cookie=None, *, method="GET", headers=None, body=b"", below=API, app=None):
         path, _, query = path.partition("?")

@@ -38,7 +38,7 @@ import time
 from django.db import transaction
 from notifications import streams
 from notifications.realtime.doorbell import channel_layer, postgres
-channel_layer.STOP_TIMEOUT_SECONDS = postgres.STOP_TIMEOUT_SECONDS = 60  # on a busy machine, too
+channel_layer.STOP_TIMEOUT_SECONDS = postgres.STOP_TIMEOUT_SECONDS = 60  # long enough for a busy machine
 at = 0
 {}
 print(at)
@@ -46,7 +46,7 @@ print(at)
 
 
 class ListenerProcess:
-    """A process that listens. `then` is code that it runs after that."""
+    """A process that listens. `then` is code that it runs once it listens."""
 
     def __init__(self, site, then=""):
         self.process = site.start("listener", "-c", LISTEN + then + WAIT)
@@ -54,7 +54,7 @@ class ListenerProcess:
 
     @property
     def calls(self):
-        """Return the calls of its callback: {"pid", "at", "users", "queue"}."""
+        """The recorded calls of its callback, each {"pid", "at", "users", "queue"}."""
         return [json.loads(line) for line in self.process.output.splitlines() if line.startswith("{")]
 
     @property
@@ -64,12 +64,12 @@ class ListenerProcess:
     def until(self, condition, **options):
         return self.process.wait_until(lambda: condition(self), what="rings", **options)
 
-    def until_heard(self, user):
+    def wait_for_user(self, user):
         """Wait for the first call with this user, and return it."""
         return self.until(lambda self: next((call for call in self.calls if user in call["users"]), None))
 
-    def until_heard_again(self, site, user):
-        """Ring until this user arrives: when a transport works again is not known."""
+    def ring_until_received(self, site, user):
+        """Ring until a ring of this user is received, because nothing signals when a transport works again."""
 
         def ring_arrives():
             ring(site, f"streams.ring([{user}])")

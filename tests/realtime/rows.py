@@ -1,4 +1,4 @@
-"""Rows as the app's writers leave them: changed, numbered, rung."""
+"""Functions that write notifications and jobs as the app does, with numbering and rings."""
 
 from datetime import timedelta
 
@@ -12,18 +12,18 @@ from notifications.streams import inbox
 
 
 def notices(user, count, **fields):
-    """Notify a user so often, in one transaction. Returns the ids."""
+    """Create ``count`` notifications of a user in one transaction. Returns their ids."""
     with transaction.atomic():
         return [inbox.create_notifications(user, f"note {number}", **fields)[0] for number in range(count)]
 
 
 def job(user, **fields):
-    """An active job of the user, queued now unless told otherwise."""
+    """Create an active job of the user, by default queued now, and ring. Returns the row."""
     return jobs(user, 1, **fields)[0]
 
 
 def jobs(user, count, **fields):
-    """So many active jobs, each queued later than the one before."""
+    """Create ``count`` active jobs, each queued a millisecond after the one before, and ring. Returns the rows."""
     now = timezone.now()
     rows = [
         Job(
@@ -47,14 +47,14 @@ def jobs(user, count, **fields):
 
 
 def change(row, **fields):
-    """Change an active job, as a claim or its progress does."""
+    """Change an active job, as a claim or a progress report does, and ring."""
     with transaction.atomic():
         Job.objects.filter(pk=row.pk).update(version=F("version") + 1, **fields)
         streams.ring([row.user_id])
 
 
 def finish(row, state="succeeded", **fields):
-    """End a job and number it."""
+    """Finish a job and number the change."""
     with transaction.atomic():
         Job.objects.filter(pk=row.pk).update(
             version=F("version") + 1, state=state, seq=None, finished_at=timezone.now(), **fields
@@ -63,7 +63,7 @@ def finish(row, state="succeeded", **fields):
 
 
 def prune(user, seq):
-    """Delete everything up to ``seq``, as pruning does."""
+    """Delete the user's notifications up to ``seq`` and raise the floor, as pruning does."""
     with transaction.atomic():
         Notification.objects.filter(user=user, seq__lte=seq).delete()
         Stream.objects.filter(pk=user).update(floor=seq)

@@ -1,4 +1,4 @@
-"""The ASGI application in place of Django's: routes, who starts the worker, what a server tells."""
+"""The ASGI application that replaces Django's: its routes, lifespan, and in which processes it starts the worker."""
 
 import asyncio
 import subprocess
@@ -35,20 +35,20 @@ def application():
     ],
 )
 async def test_websocket_path(connect, user, settings, application, path, script_name, root_path, accepted):
-    """Also below a prefix; all others are refused before the handshake."""
+    """The WebSocket path is accepted, with or without a prefix; every other path is refused before the handshake."""
     settings.FORCE_SCRIPT_NAME = script_name
     socket = await connect(user, app=application, path=path, root_path=root_path)
     assert socket.accepted == accepted
 
 
 async def test_route_works_in_channels_router(connect, user):
-    """For projects with an ASGI file of their own."""
+    """websocket_urlpatterns work in a URLRouter, for projects that compose their own ASGI application."""
     socket = await connect(user, app=URLRouter(websocket_urlpatterns))
     await socket.start()
 
 
 async def test_http_is_served_by_django(application, transactional_db):
-    """Requests go to Django as they are."""
+    """HTTP requests are passed to Django unchanged."""
     events, sent = asyncio.Queue(), []
 
     async def send(message):
@@ -62,47 +62,49 @@ async def test_http_is_served_by_django(application, transactional_db):
 
 
 async def test_lifespan_shutdown_closes_clients(connect, user, application):
-    """Lifespan, which uvicorn has and Daphne has not."""
+    """The lifespan shutdown event closes sockets with 4000. uvicorn sends this event, Daphne does not."""
     socket = await connect(user, app=application)
     await socket.start()
     events, answers = asyncio.Queue(), asyncio.Queue()
-    living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+    lifespan = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
     events.put_nowait({"type": "lifespan.startup"})
     assert await answers.get() == {"type": "lifespan.startup.complete"}
     events.put_nowait({"type": "lifespan.shutdown"})
     assert (await socket.receive_bye())["code"] == 4000
     assert await answers.get() == {"type": "lifespan.shutdown.complete"}
-    await living
+    await lifespan
 
 
 async def test_application_can_start_again(application):
-    """On the same loop, as tests of a project do that run the lifespan for each."""
+    """The lifespan can run twice on one event loop, as in a project whose tests run it once per test."""
     for _ in range(2):
         events, answers = asyncio.Queue(), asyncio.Queue()
-        living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+        lifespan = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
         events.put_nowait({"type": "lifespan.startup"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.startup.complete"}
         assert not hub.current_hub().stopping.is_set()
         events.put_nowait({"type": "lifespan.shutdown"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.shutdown.complete"}
         assert hub.current_hub().stopping.is_set()
-        await living
+        await lifespan
 
 
 async def test_fallback_on_uvicorn_is_logged_at_startup(application, monkeypatch, caplog):
-    """Before the first WebSocket."""
-    other = type("Other", (), {})
+    """A uvicorn whose frames cannot be written directly is logged at startup, before the first WebSocket."""
+    unsupported = type("Other", (), {})
     fallbacks.log_fallback.cache_clear()
-    server = SimpleNamespace(config=SimpleNamespace(ws_protocol_class=other, http_protocol_class=other))
+    server = SimpleNamespace(
+        config=SimpleNamespace(ws_protocol_class=unsupported, http_protocol_class=unsupported)
+    )
     monkeypatch.setattr(uvicorn, "running_server", lambda: server)
     events, answers = asyncio.Queue(), asyncio.Queue()
-    living = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
+    lifespan = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
     events.put_nowait({"type": "lifespan.startup"})
     await answers.get()
     assert [line.partition(":")[0] for line in caplog.messages] == [
         "WebSocket frames are not written directly on this uvicorn"
     ]
-    living.cancel()
+    lifespan.cancel()
 
 
 @pytest.mark.parametrize(
@@ -119,20 +121,20 @@ async def test_fallback_on_uvicorn_is_logged_at_startup(application, monkeypatch
     ],
 )
 def test_only_servers_start_the_worker(monkeypatch, arguments, starts):
-    """Not manage.py shell, which may import the ASGI module like anybody."""
+    """Servers start the worker; management commands that import the ASGI module do not, except runserver."""
     monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
     monkeypatch.setattr(sys, "argv", arguments)
     assert asgi.is_server() == starts
 
 
 def test_test_runner_starts_no_worker(monkeypatch):
-    """Whatever it is called."""
+    """A test runner starts no worker, even if its command line looks like a server's."""
     monkeypatch.setattr(sys, "argv", ["/venv/bin/daphne"])
     assert not asgi.is_server()
 
 
 def test_wsgi_starts_no_worker(monkeypatch):
-    """A process of uWSGI or mod_wsgi that imports the ASGI module."""
+    """A WSGI process, such as uWSGI's, that imports the ASGI module starts no worker."""
     monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
     monkeypatch.setattr(sys, "argv", ["uwsgi"])
     monkeypatch.setitem(sys.modules, "uwsgi", sys)
@@ -146,22 +148,24 @@ print([thread.name for thread in threading.enumerate() if "worker" in thread.nam
 """
 
 
-@pytest.mark.parametrize(("how", "starts"), [("manage.py shell", False), ("script", True)])
-def test_the_worker_starts_when_the_application_is_made(site, how, starts):
-    """Without a visitor, in a server; never in a shell."""
+@pytest.mark.parametrize(("process", "starts"), [("manage.py shell", False), ("script", True)])
+def test_worker_starts_with_the_application(site, process, starts):
+    """Importing the application starts the worker in a server, before any request, but not in manage.py shell."""
     site.environment["EMBEDDED_WORKER"] = "1"
-    if how == "script":
+    if process == "script":
         command = [sys.executable, "-c", THREADS]
-        done = subprocess.run(command, env=site.env(), cwd=ROOT, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, done.stderr
-        output = done.stdout
+        completed = subprocess.run(
+            command, env=site.env(), cwd=ROOT, capture_output=True, text=True, timeout=30
+        )
+        assert completed.returncode == 0, completed.stderr
+        output = completed.stdout
     else:
         output = site.python(THREADS)
     assert ("notifications-worker" in output) == starts
 
 
 class Server:
-    """What Daphne's send belongs to."""
+    """The object that Daphne's send function is a method of."""
 
     root_path = "/behind"
 
@@ -173,7 +177,7 @@ Server.__module__ = "daphne.server"
 
 
 def test_daphne_root_path_header_is_ignored():
-    """Other servers' is left as it is."""
+    """On Daphne the root path is the server's own, not that of a request header; other servers are not recognized."""
     server = daphne.server_of(partial(Server().handle_reply))
     scope = {"type": "http", "root_path": "//evil.example"}
     assert daphne.with_server_root_path(scope, server)["root_path"] == "/behind"

@@ -1,4 +1,4 @@
-"""Clients that say where they are: what they missed, or a new start where that cannot be told."""
+"""Clients that connect with a cursor: the changes after it, or a snapshot if the cursor is not valid."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.realtime.conftest import in_thread
 
 
 async def test_missed_changes_follow_the_cursor(connect, user):
-    """A row that changed several times comes once, as it is now, in the order of seq."""
+    """The sync contains each row changed after the cursor once, in its current state, in the order of seq."""
     ids = await in_thread(rows.notices, user, 3)
     await in_thread(inbox.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
     socket = await connect(user)
@@ -29,7 +29,7 @@ async def test_missed_changes_follow_the_cursor(connect, user):
 
 
 async def test_empty_sync_without_missed_changes(connect, user):
-    """P = Q and no items."""
+    """A cursor at the head gets a sync without items, whose prev equals its seq."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
     sync = await socket.start(await in_thread(streams.epoch), 2)
@@ -38,7 +38,7 @@ async def test_empty_sync_without_missed_changes(connect, user):
 
 @pytest.mark.parametrize("seq", [3, 9], ids=["below the floor", "above the head"])
 async def test_invalid_cursor_gets_a_reset(connect, user, seq):
-    """Below what was pruned, or above the head: a snapshot, with prev null."""
+    """A cursor below the floor or above the head gets a snapshot with prev null."""
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
     socket = await connect(user)
@@ -47,7 +47,7 @@ async def test_invalid_cursor_gets_a_reset(connect, user, seq):
 
 
 async def test_cursor_at_the_floor_is_valid(connect, user):
-    """What was pruned was known to whoever is at the floor."""
+    """A cursor that equals the floor gets the changes after it: all pruned rows are at or below it."""
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
     socket = await connect(user)
@@ -56,7 +56,7 @@ async def test_cursor_at_the_floor_is_valid(connect, user):
 
 
 async def test_other_epoch_gets_a_reset(connect, user):
-    """A cursor of another life of the database means nothing here."""
+    """A cursor of another epoch gets a snapshot and the current epoch."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
     sync = await socket.start("another epoch", 1)
@@ -65,7 +65,7 @@ async def test_other_epoch_gets_a_reset(connect, user):
 
 
 async def test_new_epoch_resets_connected_clients(connect, user, monkeypatch):
-    """A restored backup is noticed by the position check, without a ring."""
+    """The position check finds a new epoch, as after a restored backup, without a ring."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     before = (await socket.start())["epoch"]
@@ -79,7 +79,7 @@ async def test_new_epoch_resets_connected_clients(connect, user, monkeypatch):
 
 
 async def test_over_1000_changes_get_a_reset(connect, user):
-    """1,000 behind is caught up in frames of 200, 1,001 is not."""
+    """A client 1,000 changes behind gets them in syncs of at most 200; one 1,001 behind gets a snapshot."""
     await in_thread(rows.notices, user, 1001)
     epoch = await in_thread(streams.epoch)
     far = await connect(user)
@@ -104,7 +104,7 @@ async def test_over_1000_changes_get_a_reset(connect, user):
 
 
 async def test_notifications_and_jobs_are_merged_by_seq(connect, user):
-    """Finished jobs and notifications share the stream, so 200 rows are the 200 lowest of both."""
+    """A sync of 200 rows contains the 200 lowest seqs of notifications and finished jobs together."""
 
     def write():
         for _ in range(105):
@@ -124,7 +124,7 @@ async def test_notifications_and_jobs_are_merged_by_seq(connect, user):
 
 
 async def test_frames_are_cut_by_size(connect, user):
-    """Large rows make more frames, none above 128 KiB, and nothing is lost at the cuts."""
+    """Large rows are split into frames below 128 KiB without losing a row."""
     await in_thread(rows.notices, user, 90, body="ä" * 2000)
     socket = await connect(user)
     await socket.start(await in_thread(streams.epoch), 0)
@@ -136,7 +136,7 @@ async def test_frames_are_cut_by_size(connect, user):
 
 
 async def test_snapshot_has_newest_50_unarchived(connect, user):
-    """Ascending by raised, whatever happened to them since."""
+    """A snapshot has the newest 50 unarchived notifications in the order of raised, also if they changed later."""
     ids = await in_thread(rows.notices, user, 60)
     await in_thread(rows.notices, user, 1, key="same")
     await in_thread(rows.notices, user, 1, key="same")  # archives the one before
@@ -150,7 +150,7 @@ async def test_snapshot_has_newest_50_unarchived(connect, user):
 
 
 async def test_snapshot_is_limited_in_size(connect, user):
-    """The newest ones, as many as fit 64 KiB."""
+    """A snapshot of large rows has the newest ones that fit in 64 KiB."""
     await in_thread(rows.notices, user, 50, body="ä" * 2000)
     socket = await connect(user)
     sync = await socket.start()
@@ -160,7 +160,7 @@ async def test_snapshot_is_limited_in_size(connect, user):
 
 
 async def test_snapshot_numbers_pending_changes(connect, user):
-    """What was committed is shown, also if nobody came to number it."""
+    """A committed row without a seq is numbered and included in the snapshot."""
 
     def leave_unnumbered():
         with transaction.atomic():
@@ -174,7 +174,7 @@ async def test_snapshot_numbers_pending_changes(connect, user):
 
 
 async def test_sync_sets_the_position(connect, user):
-    """Also with an empty frame, and for an earlier position with what followed it."""
+    """A sync frame moves the position: to the head (no items), back (the changes after it), above the head (reset)."""
     await in_thread(rows.notices, user, 3)
     socket = await connect(user)
     await socket.start()
@@ -189,7 +189,7 @@ async def test_sync_sets_the_position(connect, user):
 
 
 async def test_sync_during_catch_up_sets_the_position(connect, user):
-    """The frames that follow go on from there."""
+    """A sync frame sent during the catch-up moves the position, and later frames continue from it."""
     await in_thread(rows.notices, user, 450)
     socket = await connect(user)
     socket.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
@@ -201,7 +201,7 @@ async def test_sync_during_catch_up_sets_the_position(connect, user):
 
 
 async def test_items_and_jobs_in_two_frames(connect, user):
-    """No frame above 128 KiB: the items first, the active jobs in an empty frame that ends the catch-up."""
+    """If items and active jobs exceed 128 KiB, the jobs come in a second frame without items."""
 
     def write():
         rows.notices(user, 30, body="ä" * 2000)

@@ -1,4 +1,4 @@
-"""Rows that another program has written, by SQL say, and that cannot be read or sent: they cost nobody else theirs."""
+"""Rows that another program has damaged, for example by SQL: other rows and other users are still served."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
 
-#: What may stand in `data` instead of an object of JSON.
+#: Texts in the column `data` that are not a JSON object or exceed its limits.
 DATA = {
     "NaN": '{"x":NaN}',
     "infinity": '{"x":-Infinity}',
@@ -28,26 +28,26 @@ DATA = {
 
 
 @pytest.fixture(autouse=True)
-def named_anew():
+def clear_damage_log():
     from notifications.db.damaged_rows import log_damage
 
     log_damage.cache_clear()
 
 
-def spoil(model, pk, column, value):
-    """Write a value as no code of the app would."""
+def damage(model, pk, column, value):
+    """Set a column to a SQL expression, which bypasses the app's validation."""
     with connection.cursor() as cursor:
         id = model._meta.pk.get_db_prep_value(pk, connection)
         cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = {value} WHERE id = %s", [id])
 
 
-def put_spoiled(user, column, value):
-    """A notification that is spoiled before anybody reads it, and one after it."""
+def create_damaged(user, column, value):
+    """Create a notification that is damaged before it is committed, and one after it. Returns the damaged one's id."""
     from django.db import transaction
 
     with transaction.atomic():
         (pk,) = rows.notices(user, 1)
-        spoil(Notification, pk, column, value)
+        damage(Notification, pk, column, value)
         notify(user, "after it")
     return pk
 
@@ -57,46 +57,46 @@ def literal(text):
 
 
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
-async def test_damaged_data_does_not_block_others(connect, user, other, caplog, data):
-    """Its user gets the rest of it, in its place; others get theirs; the log names the row, once."""
-    hers, his = await connect(user), await connect(other)
-    start = (await hers.start())["seq"]
-    await his.start()
+async def test_damaged_data_does_not_block_others(connect, user, other_user, caplog, data):
+    """The row is sent with empty data in its place, other rows and users are unaffected, and one log line names it."""
+    user_socket, other_socket = await connect(user), await connect(other_user)
+    start = (await user_socket.start())["seq"]
+    await other_socket.start()
     with caplog.at_level(logging.WARNING):
-        pk = await in_thread(put_spoiled, user, "data", literal(data))
-        await in_thread(notify, other, "unharmed")
-        assert [item["title"] for item in (await his.receive("change"))["items"]] == ["unharmed"]
-        change = await hers.receive("change")
+        pk = await in_thread(create_damaged, user, "data", literal(data))
+        await in_thread(notify, other_user, "unharmed")
+        assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["unharmed"]
+        change = await user_socket.receive("change")
     assert (change["prev"], change["seq"]) == (start, start + 2)
-    spoiled, after = change["items"]
-    assert (spoiled["id"], spoiled["seq"], spoiled["data"]) == (str(pk), start + 1, {})
-    assert (spoiled["title"], after["title"]) == ("note 0", "after it")
-    again = await connect(user)
-    snapshot = await again.start()
+    damaged_item, after = change["items"]
+    assert (damaged_item["id"], damaged_item["seq"], damaged_item["data"]) == (str(pk), start + 1, {})
+    assert (damaged_item["title"], after["title"]) == ("note 0", "after it")
+    second_socket = await connect(user)
+    snapshot = await second_socket.start()
     assert [item["title"] for item in snapshot["items"]] == ["note 0", "after it"]
     assert sum(str(pk) in record.getMessage() for record in caplog.records) == 1
 
 
-async def test_damaged_data_over_http(ask, user):
-    """Lists, sync, events and long polls answer, with the same item."""
-    pk = await in_thread(put_spoiled, user, "data", literal(DATA["NaN"]))
+async def test_damaged_data_over_http(send_request, user):
+    """Lists, sync, events and long polls respond with the same item."""
+    pk = await in_thread(create_damaged, user, "data", literal(DATA["NaN"]))
     for path in ("notifications/", "sync/", "sync/?epoch=x&seq=0"):
-        request = await (await ask(path, user)).wait_for_response()
+        request = await (await send_request(path, user)).wait_for_response()
         assert request.status == 200
         items = {item["id"]: item for item in (await request.json())["items"]}
         assert items[str(pk)]["data"] == {}
-    request = await (await ask("sync/", user, headers={"Prefer": "wait=5"})).wait_for_response()
+    request = await (await send_request("sync/", user, headers={"Prefer": "wait=5"})).wait_for_response()
     assert request.status == 200
     assert len((await request.json())["items"]) == 2
-    request = await (await ask("events/", user)).wait_for_response()
+    request = await (await send_request("events/", user)).wait_for_response()
     assert await request.receive() == {"retry": "3000"}
     event = await request.receive("sync")
     assert [item["title"] for item in event["data"]["items"]] == ["note 0", "after it"]
 
 
 @pytest.mark.parametrize("error", ["{", '{"detail":NaN}', "[]", '"x"'])
-async def test_damaged_job_error(connect, ask, user, error):
-    """It is shown with a general error, live, in lists, by itself and on its page."""
+async def test_damaged_job_error(connect, send_request, user, error):
+    """A job whose error is damaged has a general error in frames, in lists, in its resource and on its page."""
     socket = await connect(user)
     await socket.start()
     row = await in_thread(rows.job, user)
@@ -105,7 +105,7 @@ async def test_damaged_job_error(connect, ask, user, error):
     (item,) = (await socket.receive("change"))["items"]
     assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", serializers.DAMAGED_ERROR)
     for path in (f"jobs/{row.pk}/", "jobs/"):
-        request = await (await ask(path, user)).wait_for_response()
+        request = await (await send_request(path, user)).wait_for_response()
         assert request.status == 200
         body = await request.json()
         assert body.get("items", [body])[0]["error"] == serializers.DAMAGED_ERROR
@@ -115,22 +115,22 @@ async def test_damaged_job_error(connect, ask, user, error):
 
 @pytest.mark.parametrize("result", ["{", '{"x":NaN}', "nonsense"])
 def test_damaged_job_result(transactional_db, django_user_model, result):
-    """The API says that it is damaged, the page shows it as it is."""
+    """The API responds 409 to a damaged result; the job's page still opens."""
     ada = django_user_model.objects.create_user("ada")
     row = rows.job(ada)
     rows.finish(row, result=result)
     client = Client(raise_request_exception=False)
     client.force_login(ada)
-    answer = client.get(f"/notifications/api/jobs/{row.pk}/result/")
-    assert answer.status_code == 409
-    assert "damaged" in answer.json()["detail"]
+    response = client.get(f"/notifications/api/jobs/{row.pk}/result/")
+    assert response.status_code == 409
+    assert "damaged" in response.json()["detail"]
     assert client.get(f"/notifications/jobs/{row.pk}/").status_code == 200
 
 
 def test_damaged_rows_in_pages_and_the_admin(transactional_db, django_user_model):
-    """Inbox, lists and forms of the admin, and the commands, show what can be shown."""
+    """The inbox and the lists and forms of the admin open although a row is damaged."""
     admin = django_user_model.objects.create_superuser("admin")
-    pk = put_spoiled(admin, "data", literal(DATA["NaN"]))
+    pk = create_damaged(admin, "data", literal(DATA["NaN"]))
     row = rows.job(admin)
     rows.finish(row, "failed", error="{", args="{", kwargs="[")
     client = Client(raise_request_exception=False)
@@ -153,60 +153,62 @@ SQLITE_VALUES = {
 POSTGRES_VALUES = {"created_at": "'infinity'", "read_at": "'-infinity'"}
 
 
-async def test_unreadable_columns(connect, ask, user, other):
-    """What the driver refuses is replaced in this row alone; the rows around it are as they were."""
+async def test_unreadable_columns(connect, send_request, user, other_user):
+    """A value that the database driver cannot read is replaced in its row; the other rows are unchanged."""
     values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
-    hers, his = await connect(user), await connect(other)
-    start = (await hers.start())["seq"]
-    await his.start()
+    user_socket, other_socket = await connect(user), await connect(other_user)
+    start = (await user_socket.start())["seq"]
+    await other_socket.start()
     for number, (column, value) in enumerate(values.items()):
-        pk = await in_thread(put_spoiled, user, column, value)
-        await in_thread(notify, other, f"unharmed {number}")
-        assert [item["title"] for item in (await his.receive("change"))["items"]] == [f"unharmed {number}"]
-        change = await hers.receive("change")
+        pk = await in_thread(create_damaged, user, column, value)
+        await in_thread(notify, other_user, f"unharmed {number}")
+        assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == [
+            f"unharmed {number}"
+        ]
+        change = await user_socket.receive("change")
         assert change["items"][0]["id"] == str(pk)
         assert change["items"][1]["title"] == "after it"
         assert change["seq"] == start + 2 * (number + 1)
     snapshot = await (await connect(user)).start()
     assert len(snapshot["items"]) == 2 * len(values)
-    request = await (await ask("notifications/?limit=2", user)).wait_for_response()
+    request = await (await send_request("notifications/?limit=2", user)).wait_for_response()
     body = await request.json()
     assert (len(body["items"]), body["next"] is None) == (2, len(values) == 1)
     page = await in_thread(open_page, user, "/notifications/")
     assert page.status_code == 200
 
 
-async def test_unreadable_stream_does_not_block_others(connect, user, other, monkeypatch):
-    """Users are looked at one by one then, and its own by the position check as soon as it is mended."""
+async def test_unreadable_stream_does_not_block_others(connect, user, other_user, monkeypatch):
+    """If reading one stream fails, others are read one by one; the failed one is read once it is repaired."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.05)
-    missed, broken, failures = changes.read_missed, True, []
+    read_missed, is_broken, failures = changes.read_missed, True, []
 
     def fail(cursors):
-        if broken and user.pk in cursors:
+        if is_broken and user.pk in cursors:
             failures.append(cursors)
             raise TypeError("'<=' not supported between instances of 'int' and 'str'")
-        return missed(cursors)
+        return read_missed(cursors)
 
-    hers, his = await connect(user), await connect(other)
-    await hers.start()
-    await his.start()
+    user_socket, other_socket = await connect(user), await connect(other_user)
+    await user_socket.start()
+    await other_socket.start()
     monkeypatch.setattr(changes, "read_missed", fail)
-    await in_thread(notify, [user, other], "for both")
-    assert [item["title"] for item in (await his.receive("change"))["items"]] == ["for both"]
-    await in_thread(notify, other, "another")
-    assert [item["title"] for item in (await his.receive("change"))["items"]] == ["another"]
-    await hers.receive_beat_only()
+    await in_thread(notify, [user, other_user], "for both")
+    assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["for both"]
+    await in_thread(notify, other_user, "another")
+    assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["another"]
+    await user_socket.receive_beat_only()
     third = await connect(user)
     third.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
     await third.receive("welcome")
     await until(lambda: len(failures) > 3)
-    broken = False
+    is_broken = False
     assert [item["title"] for item in (await third.receive("sync"))["items"]] == ["for both"]
-    assert [item["title"] for item in (await hers.receive("change"))["items"]] == ["for both"]
+    assert [item["title"] for item in (await user_socket.receive("change"))["items"]] == ["for both"]
 
 
 def test_damaged_job_does_not_block_claims(transactional_db, django_user_model):
-    """It fails when it is begun, and the others run."""
+    """A job with damaged arguments fails when a worker starts it, and the other jobs succeed."""
     from notifications.compat import task_started
     from tests.jobs import tasks
     from tests.jobs.conftest import LocalWorker, until_done
@@ -217,7 +219,7 @@ def test_damaged_job_does_not_block_claims(transactional_db, django_user_model):
     task_started.connect(record_state)
     try:
         damaged, others = tasks.add.enqueue(1, 2), [tasks.add.enqueue(1, number) for number in range(3)]
-        spoil(Job, damaged.id, "args", "'{'")
+        damage(Job, damaged.id, "args", "'{'")
         worker = LocalWorker()
         try:
             states = [job.state for job in until_done(damaged, *others, timeout=30)]
@@ -235,7 +237,7 @@ def open_page(user, path):
 
 
 def test_item_within_limits_is_not_changed():
-    """Nothing is replaced that the app itself may have written."""
+    """Values that the app itself can write are not replaced."""
     row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
     row.data = json.dumps({"x": "\0", "y": 2**53})
     assert json.loads(serializers.encode_item(row)) == serializers.serialize(row)

@@ -1,4 +1,4 @@
-"""Requests on Daphne with TLS, and with HTTP/2, which it speaks where ``h2`` is installed."""
+"""Requests to Daphne over TLS, and over HTTP/2, which Daphne supports if ``h2`` is installed."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def daphne(self_signed_pem, tmp_path):
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 async def test_too_large_body_is_refused(daphne, chunked):
-    """The answer arrives, and one that is not refused has its own."""
+    """A body above the limit gets 413, which reaches the client; a body at the limit gets 200."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     async with aiohttp.ClientSession() as session:
@@ -45,7 +45,7 @@ async def test_too_large_body_is_refused(daphne, chunked):
 
 
 class Server:
-    """What a request asks of Daphne's server."""
+    """The part of Daphne's server that a request uses."""
 
     root_path, request_buffer_size, http_timeout = "", 8192, None
     server_name = proxy_forwarded_address_header = application = None
@@ -60,7 +60,7 @@ class Server:
 
 
 class Stream:
-    """A stream of HTTP/2 as Twisted has it: without a transport, and with gotLength() before the last header."""
+    """Twisted's HTTP/2 stream: it has no transport and calls gotLength() before the last header."""
 
     transport = None
 
@@ -92,7 +92,7 @@ class Stream:
 
 
 def test_http_2_requests_reach_the_application():
-    """Without a body, and with one whose length is not known, or known to be large."""
+    """HTTP/2 requests without a body, and with one of unknown or large length, reach the application."""
     stream = Stream()
     stream.receive(b"GET", length=0)
     for length in (None, 200_000):
@@ -112,7 +112,7 @@ def test_http_2_requests_reach_the_application():
     ids=["body", "content type", "length"],
 )
 def test_http_2_requests_are_refused(settings, chunks, headers, status):
-    """By an answer of their stream, without a word about the connection."""
+    """A refusal is a response of the HTTP/2 stream, without a Connection header, which HTTP/2 forbids."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 1000}
     stream = Stream()
     stream.receive(b"POST", chunks, headers=headers)

@@ -1,4 +1,4 @@
-"""The end of a real server while clients come and wait: each is answered, and nothing keeps the process alive."""
+"""Graceful shutdown of a real server: arriving and waiting requests get a response, and the process exits."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.realtime.servers.test_servers import (
 
 
 class Unfinished:
-    """A request of demo whose last byte is still to be sent: the server knows of it, and no view does."""
+    """A request of demo without its last byte: the server has accepted it, but has not called the view."""
 
     async def send(self, site, session, path, **headers):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", site.port)
@@ -28,17 +28,17 @@ class Unfinished:
     def finish(self):
         self.writer.write(b"x")
 
-    async def answer(self):
-        """Return all that was answered, when the connection is over."""
+    async def read_response(self):
+        """Return the whole response, when the server has closed the connection."""
         text = (await asyncio.wait_for(self.reader.read(), 40)).decode()
         self.writer.close()
         return text
 
 
 async def test_requests_during_shutdown_are_refused(browser_session, session_key, served):  # noqa: F811
-    """Events end with a bye and a poll is answered 503, however late they come: the process does not wait for them."""
+    """Requests that complete during shutdown are answered: events with a bye, polls with 503. The process exits."""
     async with (
-        # On Daphne it holds the goodbye open, because it does not answer its close.
+        # It does not answer the close frame, so that Daphne's shutdown takes long enough for the requests.
         browser_session.ws_connect(
             f"{served.url}/ws/notifications/", headers={"Origin": served.url}, autoclose=False
         ) as silent,
@@ -53,30 +53,30 @@ async def test_requests_during_shutdown_are_refused(browser_session, session_key
         await receive_frame(socket, "bye")
         events.finish()
         poll.finish()
-        text = await events.answer()
+        text = await events.read_response()
         assert "event: bye" in text and '"code":4000' in text, text
-        text = await poll.answer()
+        text = await poll.read_response()
         assert " 503 " in text.partition("\r\n")[0] and "The server is stopping" in text, text
         await asyncio.to_thread(served.web.popen.wait, 60)
 
 
 async def test_waiting_sync_views_are_answered(browser_session, served):  # noqa: F811
-    """202 with the job, also on Daphne, which cancels everything at once."""
+    """At shutdown a waiting sync view responds 202 with the job, also on Daphne, which cancels all requests."""
     token = "t" * 32
     headers = {"Prefer": "wait=20", "X-CSRFToken": token, "Cookie": f"csrftoken={token}"}
     report = {"urls": [f"{served.url}/upstream/ok"]}
 
-    async def ask():
-        async with browser_session.post(f"{served.url}/reports/", json=report, headers=headers) as answer:
-            return answer.status, await answer.json(), answer.headers.get("Preference-Applied")
+    async def post_report():
+        async with browser_session.post(f"{served.url}/reports/", json=report, headers=headers) as response:
+            return response.status, await response.json(), response.headers.get("Preference-Applied")
 
-    # One more than may wait: when that one is answered, the others wait.
-    asked = {asyncio.create_task(ask()) for _ in range(5)}
-    answered, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    assert [one.result()[0] for one in answered] == [202]
+    # One request more than may wait: it is answered immediately, and then the other four wait.
+    requests = {asyncio.create_task(post_report()) for _ in range(5)}
+    answered, waiting = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result()[0] for task in answered] == [202]
     assert len(waiting) == 4
     served.web.popen.terminate()
-    for one in waiting:
-        status, job, applied = await one
+    for task in waiting:
+        status, job, applied = await task
         assert (status, job["state"], applied) == (202, "queued", "wait=20")
     await asyncio.to_thread(served.web.popen.wait, 60)

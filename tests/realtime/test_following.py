@@ -1,4 +1,4 @@
-"""What a connected client is told: the snapshot, what it missed, and what happens from then on."""
+"""Frames to a connected client: the snapshot, live changes, and active jobs."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from tests.realtime.conftest import in_thread
 
 
 async def test_hello_without_position_starts_with_snapshot(connect, user):
-    """Welcome first, then a reset with the newest notifications and no active jobs."""
+    """A hello without a cursor gets a welcome, then a sync with reset and the newest notifications."""
     first, second = [(await in_thread(notify, user, title))[0] for title in ("first", "second")]
     socket = await connect(user)
     socket.send_frame("hello")
@@ -36,7 +36,7 @@ async def test_hello_without_position_starts_with_snapshot(connect, user):
 
 
 async def test_notification_is_pushed(connect, user):
-    """What is recorded while a client is connected comes as one change that follows its position."""
+    """A notification of a connected client's user is sent as one change whose prev is the client's position."""
     socket = await connect(user)
     assert (await socket.start())["seq"] == 0
     [id] = await in_thread(
@@ -65,18 +65,18 @@ async def test_notification_is_pushed(connect, user):
     assert item["created_at"].endswith("Z")
 
 
-async def test_only_the_recipient_gets_it(connect, user, other):
-    """Each socket hears of its own user only."""
-    mine, theirs = await connect(user), await connect(other)
-    await mine.start()
-    await theirs.start()
-    await in_thread(notify, other, "for Bob")
-    assert (await theirs.receive("change"))["items"][0]["title"] == "for Bob"
-    assert (await mine.receive_beat_only())["seq"] == 0
+async def test_only_the_recipient_gets_it(connect, user, other_user):
+    """A socket gets the changes of its own user only."""
+    user_socket, other_socket = await connect(user), await connect(other_user)
+    await user_socket.start()
+    await other_socket.start()
+    await in_thread(notify, other_user, "for Bob")
+    assert (await other_socket.receive("change"))["items"][0]["title"] == "for Bob"
+    assert (await user_socket.receive_beat_only())["seq"] == 0
 
 
 async def test_all_sockets_of_a_user_get_the_same(connect, user):
-    """Two windows hear the same change, equal but for its number."""
+    """Two sockets of a user get equal frames for a change."""
     first, second = await connect(user), await connect(user)
     await first.start()
     await second.start()
@@ -85,7 +85,7 @@ async def test_all_sockets_of_a_user_get_the_same(connect, user):
 
 
 async def test_changes_have_no_gaps(connect, user):
-    """prev is the seq before it, through notifications, reads in other tabs and finished jobs."""
+    """The prev of each change is the seq of the one before, for notifications, marking as read and finished jobs."""
     socket = await connect(user)
     at = (await socket.start())["seq"]
     job = await in_thread(rows.job, user)
@@ -106,7 +106,7 @@ async def test_changes_have_no_gaps(connect, user):
 
 
 async def test_change_of_many_rows_is_sent_as_syncs(connect, user, monkeypatch):
-    """More than one read returns, here 20 rows, is caught up like a gap; then it goes on live."""
+    """A change of more rows than one read returns, here 20, is sent as syncs; later changes are live again."""
     monkeypatch.setattr(changes, "MAX_ROWS_PER_READ", 20)
     socket = await connect(user)
     await socket.start()
@@ -122,7 +122,7 @@ async def test_change_of_many_rows_is_sent_as_syncs(connect, user, monkeypatch):
 
 
 async def test_changes_of_active_jobs_are_sent(connect, user):
-    """Queued, running, progress: each state once, the position stays; the end comes as a change."""
+    """A queued, running or progressing job is sent once per version, at the same position; its end is a change."""
     socket = await connect(user)
     await socket.start()
     job = await in_thread(rows.job, user, title="Check 3 URLs", url="/reports/1/")
@@ -150,13 +150,13 @@ async def test_changes_of_active_jobs_are_sent(connect, user):
 
 
 async def test_only_changed_jobs_are_sent(connect, user):
-    """The others are known already."""
+    """A jobs frame contains only the jobs that changed."""
     socket = await connect(user)
     await socket.start()
     first, second = [await in_thread(rows.job, user) for _ in range(2)]
-    told = []
-    while len(told) < 2:
-        told += (await socket.receive("jobs"))["jobs"]
+    received = []
+    while len(received) < 2:
+        received += (await socket.receive("jobs"))["jobs"]
     await in_thread(rows.change, second, progress_current=5)
     assert [item["id"] for item in (await socket.receive("jobs"))["jobs"]] == [str(second.pk)]
     await in_thread(rows.change, first, progress_current=6)
@@ -164,7 +164,7 @@ async def test_only_changed_jobs_are_sent(connect, user):
 
 
 async def test_first_sync_has_the_active_jobs(connect, user):
-    """The 100 that were queued last, newest first; afterwards only what changes."""
+    """The first sync has the newest active jobs, at most 100 and 48 KiB, newest first."""
     made = await in_thread(rows.jobs, user, 110)
     socket = await connect(user)
     sync = await socket.start()
@@ -176,19 +176,19 @@ async def test_first_sync_has_the_active_jobs(connect, user):
 
 
 async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
-    """While clients come and jobs move all the time, each ends with the last state of every job."""
+    """Clients that connect while a job changes continuously all receive its last version."""
     job = await in_thread(rows.job, user)
 
-    async def move():
+    async def change_repeatedly():
         for step in range(30):
             await in_thread(rows.change, job, progress_current=step)
 
-    moving = asyncio.create_task(move())
+    changing = asyncio.create_task(change_repeatedly())
     started = []
     for _ in range(8):
         socket = await connect(user)
         started.append((socket, (await socket.start())["jobs"][0]["version"]))
-    await moving
+    await changing
     for socket, version in started:
         while version < 31:
             frame = await socket.receive("jobs")
@@ -198,15 +198,15 @@ async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
 
 
 async def test_lost_ring_only_delays(connect, user, monkeypatch):
-    """The position check finds what no ring told of: changes and active jobs."""
+    """Without rings, the position check finds changes and active jobs."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
     monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
     try:
-        await in_thread(notify, user, "unheard")
-        assert (await socket.receive("change"))["items"][0]["title"] == "unheard"
+        await in_thread(notify, user, "without a ring")
+        assert (await socket.receive("change"))["items"][0]["title"] == "without a ring"
         job = await in_thread(rows.job, user)
         assert (await socket.receive("jobs"))["jobs"][0]["id"] == str(job.pk)
         await in_thread(rows.change, job, state="running")
@@ -216,7 +216,7 @@ async def test_lost_ring_only_delays(connect, user, monkeypatch):
 
 
 async def test_pending_changes_are_numbered_every_second(connect, user, monkeypatch):
-    """A row that a killed process left without a number is numbered, and so told, by this one."""
+    """A row that a killed process left without a seq is numbered by another process, and sent."""
     monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
@@ -225,37 +225,37 @@ async def test_pending_changes_are_numbered_every_second(connect, user, monkeypa
 
 
 async def test_failed_read_is_retried(connect, user, monkeypatch):
-    """An error while reading loses nothing."""
+    """If reading changes fails, it is retried, and the change is sent."""
     monkeypatch.setattr("notifications.realtime.delivery.RETRY_SECONDS", 0.05)
     socket = await connect(user)
     await socket.start()
-    real, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]
+    read_missed, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]
 
-    def missed(cursors):
+    def fail_twice(cursors):
         if failures:
             raise failures.pop()
-        return real(cursors)
+        return read_missed(cursors)
 
-    monkeypatch.setattr(changes, "read_missed", missed)
+    monkeypatch.setattr(changes, "read_missed", fail_twice)
     await in_thread(notify, user, "through")
     assert (await socket.receive("change"))["items"][0]["title"] == "through"
     assert not failures
 
 
 async def test_job_that_changes_during_a_read_for_another_client(connect, user, monkeypatch):
-    """Who is live is told of the version that who starts was shown."""
+    """If reading for a new client finds a new version of a job, connected clients are sent it too."""
     job = await in_thread(rows.job, user)
     socket = await connect(user)
     await socket.start()
-    real, moving = changes.read_active_jobs, [job]
+    read_active_jobs, unchanged = changes.read_active_jobs, [job]
 
-    def active_jobs(ids):
-        while moving:
-            rows.change(moving.pop(), state="running")
-        return real(ids)
+    def change_before_read(ids):
+        while unchanged:
+            rows.change(unchanged.pop(), state="running")
+        return read_active_jobs(ids)
 
-    monkeypatch.setattr(changes, "read_active_jobs", active_jobs)
-    monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # it is lost, or comes too late
+    monkeypatch.setattr(changes, "read_active_jobs", change_before_read)
+    monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # the ring is lost or late
     second = await connect(user)
     assert (await second.start())["jobs"][0]["version"] == 2
     assert (await socket.receive("jobs"))["jobs"][0]["version"] == 2

@@ -6,13 +6,13 @@ from notifications.realtime import frames
 
 
 def test_size_is_in_bytes():
-    """Of UTF-8, not characters."""
+    """The size of a frame is that of its UTF-8 bytes, not its number of characters."""
     frame = frames.Frame("jobs", '"ä"}')
     assert frame.size(12) == len(frame.text(12, ack=False).encode())
 
 
 def test_frame_for_http_has_no_number():
-    """Its keys are those of the numbered one, without n."""
+    """A frame for HTTP has the keys of a WebSocket frame except n, and no jobs if they are None."""
     frame = frames.sync("e1", None, 3, 1, ["{}"], [])
     assert json.loads(frames.encode_unnumbered(frame)) == {
         "op": "sync",

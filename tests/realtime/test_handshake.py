@@ -1,4 +1,4 @@
-"""Who is let in: origins, subprotocols, sessions, and how many."""
+"""WebSocket handshakes: origins, subprotocols, authentication, limits and close codes."""
 
 import asyncio
 import threading
@@ -43,12 +43,12 @@ from tests.realtime.conftest import in_thread, sign_in
     ],
 )
 async def test_foreign_origins_are_refused(connect, user, origin):
-    """Missing, null, malformed or foreign, another port or another scheme: refused before the handshake."""
+    """A missing, null, malformed or foreign origin, or one with another port or scheme, is refused."""
     assert not (await connect(user, origin=origin)).accepted
 
 
 async def test_repeated_origin_is_refused(connect, user):
-    """Two that are right are one too many."""
+    """A handshake with two Origin headers is refused, although both are valid."""
     assert not (await connect(user, headers=[(b"origin", b"http://testserver")])).accepted
 
 
@@ -66,7 +66,7 @@ async def test_repeated_origin_is_refused(connect, user):
     ],
 )
 async def test_own_origin_is_accepted(connect, user, settings, origin, host, scheme):
-    """Scheme, host and port as the request has them; the scheme's port may be left out."""
+    """An origin with the scheme, host and port of the request is accepted; the default port may be left out."""
     settings.ALLOWED_HOSTS = ["testserver", "[::1]"]
     socket = await connect(user, origin=origin, host=host, scheme=scheme)
     assert socket.accepted
@@ -74,12 +74,12 @@ async def test_own_origin_is_accepted(connect, user, settings, origin, host, sch
 
 
 async def test_disallowed_host_is_refused(connect, user):
-    """An origin that equals a Host nobody allowed."""
+    """An origin that equals the Host header is refused if ALLOWED_HOSTS does not contain it."""
     assert not (await connect(user, origin="http://evil.example", host=b"evil.example")).accepted
 
 
 async def test_listed_origins_are_accepted(connect, user, settings):
-    """NOTIFICATIONS["ORIGINS"] names others, with their ports."""
+    """Origins listed in NOTIFICATIONS["ORIGINS"] are accepted, with the listed port only."""
     settings.NOTIFICATIONS = {"ORIGINS": ["https://app.example", "capacitor://localhost"]}
     assert (await connect(user, origin="https://app.example")).accepted
     assert (await connect(user, origin="https://app.example:443")).accepted
@@ -89,7 +89,7 @@ async def test_listed_origins_are_accepted(connect, user, settings):
 
 
 async def test_scheme_is_that_of_the_proxy(connect, user, settings):
-    """SECURE_PROXY_SSL_HEADER is obeyed."""
+    """The scheme of the request is the one that SECURE_PROXY_SSL_HEADER gives."""
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     forwarded = [(b"x-forwarded-proto", b"https")]
     assert (await connect(user, origin="https://testserver", headers=forwarded)).accepted
@@ -107,12 +107,13 @@ async def test_scheme_is_that_of_the_proxy(connect, user, settings):
     ],
 )
 async def test_subprotocol_is_selected_when_offered(connect, user, offered, accepted, selected):
-    """None offered is accepted, only others are refused."""
+    """notifications.v1 is selected if offered; offering none is accepted, offering only others is refused."""
     socket = await connect(user, subprotocols=offered)
     assert (socket.accepted, socket.subprotocol) == (accepted, selected)
 
 
-async def refused_as_signed_out(socket):
+async def assert_signed_out(socket):
+    """Assert that the handshake is accepted and followed by bye 4401."""
     assert socket.accepted
     bye = await socket.receive_bye()
     assert bye == {
@@ -126,8 +127,8 @@ async def refused_as_signed_out(socket):
 
 
 async def test_anonymous_client_is_signed_out(connect, transactional_db):
-    """Accepted, then bye 4401, without a hello."""
-    await refused_as_signed_out(await connect())
+    """An anonymous client is accepted and gets bye 4401 without sending hello."""
+    await assert_signed_out(await connect())
 
 
 def session_of(cookie):
@@ -135,16 +136,16 @@ def session_of(cookie):
 
 
 async def test_ended_sessions_are_signed_out(connect, user):
-    """Signed out, expired, the password changed, not active, gone."""
+    """Sessions that have expired, are deleted, or whose user is inactive or has a new password are signed out."""
     cookie = await in_thread(sign_in, user)
     await in_thread(session_of(cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
-    await refused_as_signed_out(await connect(cookie=cookie))
+    await assert_signed_out(await connect(cookie=cookie))
     cookie = await in_thread(sign_in, user)
     await in_thread(session_of(cookie).delete)
-    await refused_as_signed_out(await connect(cookie=cookie))
+    await assert_signed_out(await connect(cookie=cookie))
     cookie = await in_thread(sign_in, user)
     await in_thread(type(user).objects.update, is_active=False)
-    await refused_as_signed_out(await connect(cookie=cookie))
+    await assert_signed_out(await connect(cookie=cookie))
     await in_thread(type(user).objects.update, is_active=True)
     assert (await connect(cookie=cookie)).accepted
 
@@ -153,19 +154,19 @@ async def test_ended_sessions_are_signed_out(connect, user):
         user.save()
 
     await in_thread(change_password)
-    await refused_as_signed_out(await connect(cookie=cookie))
+    await assert_signed_out(await connect(cookie=cookie))
     assert await in_thread(session_of(cookie).exists)
 
 
 async def test_inactive_user_is_signed_out_with_any_backend(connect, user, settings):
-    """Some backends of Django let them sign in."""
+    """An inactive user is signed out, even with a backend of Django that lets inactive users sign in."""
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.AllowAllUsersModelBackend"]
     await in_thread(type(user).objects.update, is_active=False)
-    await refused_as_signed_out(await connect(user))
+    await assert_signed_out(await connect(user))
 
 
 async def test_session_signed_with_fallback_key_is_valid_and_unchanged(connect, user, settings):
-    """The browser could not be told a new name of its session here."""
+    """The session key is not cycled, because a WebSocket cannot set the new cookie."""
     cookie = await in_thread(sign_in, user)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "a new key"
@@ -175,62 +176,65 @@ async def test_session_signed_with_fallback_key_is_valid_and_unchanged(connect, 
     assert await in_thread(session_of(cookie).exists)
 
 
-async def test_page_of_another_user_is_signed_out(connect, user, other):
-    """One that was open before they signed in: its socket would bring it what is theirs."""
+async def test_page_of_another_user_is_signed_out(connect, user, other_user):
+    """A page loaded as another user is signed out: its socket would show it the current user's notifications."""
 
-    def asking(whose):
-        return {"query_string": f"viewer={page_user.make_token(whose.pk)}".encode()}
+    def page_of(viewer):
+        return {"query_string": f"viewer={page_user.make_token(viewer.pk)}".encode()}
 
-    for who in ({"user": user}, {"scope_user": user}):
-        await refused_as_signed_out(await connect(**who, **asking(other)))
-        await (await connect(**who, **asking(user))).start()
+    for options in ({"user": user}, {"scope_user": user}):
+        await assert_signed_out(await connect(**options, **page_of(other_user)))
+        await (await connect(**options, **page_of(user))).start()
 
 
 async def test_user_of_project_middleware(connect, user):
-    """A user in the scope is taken as it is, without a session; an anonymous one is nobody."""
+    """A user that middleware put into the scope needs no session; an anonymous one is signed out."""
     socket = await connect(user=None, scope_user=user)
     assert socket.accepted
     await socket.start()
-    await refused_as_signed_out(await connect(scope_user=AnonymousUser()))
+    await assert_signed_out(await connect(scope_user=AnonymousUser()))
 
 
-async def test_session_of_the_middlewares_user_is_used(connect, user, other):
-    """Then its end is the end of the socket; somebody else's says nothing."""
-    theirs, mine = [SessionStore((await in_thread(sign_in, who)).partition("=")[2]) for who in (other, user)]
-    by_token = await connect(scope_user=user, session=theirs)
-    by_session = await connect(scope_user=user, session=mine)
+async def test_session_of_the_middlewares_user_is_used(connect, user, other_user):
+    """If the session in the scope is that of the user in the scope, its end closes the socket; another's is ignored."""
+    other_session, own_session = [
+        SessionStore((await in_thread(sign_in, owner)).partition("=")[2]) for owner in (other_user, user)
+    ]
+    by_token = await connect(scope_user=user, session=other_session)
+    by_session = await connect(scope_user=user, session=own_session)
     await by_token.start()
     await by_session.start()
-    assert [one.session_key for one in hub.current_hub().subscribers()] == [None, mine.session_key]
+    session_keys = [subscriber.session_key for subscriber in hub.current_hub().subscribers()]
+    assert session_keys == [None, own_session.session_key]
 
 
 async def test_session_that_ends_after_the_middleware(connect, user):
-    """By Channels' own middleware: the user is still in the scope, and nobody is signed in any more."""
+    """A session that ends after Channels' middleware read it is signed out, although its user is in the scope."""
     cookie = await in_thread(sign_in, user)
     session = SessionStore(cookie.partition("=")[2])
     assert await in_thread(session.get, SESSION_KEY) == str(user.pk)
     await in_thread(session_of(cookie).delete)
-    await refused_as_signed_out(await connect(scope_user=user, session=session))
+    await assert_signed_out(await connect(scope_user=user, session=session))
 
 
 async def test_failed_authentication_is_not_a_sign_out(connect, user, monkeypatch):
-    """While the database is away: 4000, and come back within 5 s; 4401 would sign people out."""
+    """An unreachable database closes with 4000 and a reconnect within 5 s; 4401 would sign the user out."""
     cookie = await in_thread(sign_in, user)
 
-    def away(keys):
-        raise OperationalError("the database is away")
+    def fail(keys):
+        raise OperationalError("the database is unreachable")
 
-    monkeypatch.setattr("notifications.realtime.auth.handshakes.read_users", away)
+    monkeypatch.setattr("notifications.realtime.auth.handshakes.read_users", fail)
     bye = await (await connect(cookie=cookie)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000
 
 
-async def test_sockets_per_user_are_limited(connect, user, other, settings):
-    """The newest is closed; others' do not count, and one that ended makes room."""
+async def test_sockets_per_user_are_limited(connect, user, other_user, settings):
+    """The newest socket above the limit is closed; other users' and ended sockets do not count."""
     settings.NOTIFICATIONS = {"SOCKETS_PER_USER": 2}
     first, second = await connect(user), await connect(user)
-    await connect(other)
+    await connect(other_user)
     bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4429, "too_many_sockets", True)
     assert bye["after_ms"] >= 30_000
@@ -241,7 +245,7 @@ async def test_sockets_per_user_are_limited(connect, user, other, settings):
 
 
 async def test_hello_timeout(connect, user, monkeypatch):
-    """no_hello, and nothing is read for who says nothing."""
+    """A client that sends no hello in time gets bye no_hello."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
     bye = await (await connect(user)).receive_bye()
@@ -258,7 +262,7 @@ async def test_hello_timeout(connect, user, monkeypatch):
     ],
 )
 async def test_invalid_first_frame_is_refused(connect, user, text, code, reason):
-    """No reconnect: a correct client never sees it."""
+    """An invalid first frame gets a bye without reconnect: it is a defect of the client."""
     socket = await connect(user)
     socket.send_text(text)
     bye = await socket.receive_bye()
@@ -266,7 +270,7 @@ async def test_invalid_first_frame_is_refused(connect, user, text, code, reason)
 
 
 async def test_second_hello_is_refused(connect, user):
-    """Once is enough: bad_op."""
+    """A second hello gets bye bad_op."""
     socket = await connect(user)
     await socket.start()
     socket.send_frame("hello")
@@ -274,7 +278,7 @@ async def test_second_hello_is_refused(connect, user):
 
 
 async def test_nothing_follows_a_bye(connect, user):
-    """Neither answers to what came behind, nor changes."""
+    """After a bye neither responses to later frames nor changes are sent."""
     socket = await connect(user)
     await socket.start()
     socket.send_bytes(b"{}")
@@ -284,7 +288,7 @@ async def test_nothing_follows_a_bye(connect, user):
 
 
 async def test_disconnected_client_leaves_the_hub(connect, user):
-    """Nothing of the connection is kept."""
+    """When a client disconnects, the hub forgets its subscriber."""
     socket = await connect(user)
     await socket.start()
     socket.disconnect()
@@ -293,28 +297,28 @@ async def test_disconnected_client_leaves_the_hub(connect, user):
 
 
 async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch):
-    """Only those whose session is no longer valid."""
+    """A new guard closes the user's sockets whose session has ended, and no others."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05,))
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
-    stays, goes = await in_thread(sign_in, user), await in_thread(sign_in, user)
-    staying, going = await connect(cookie=stays), await connect(cookie=goes)
-    await staying.start()
-    await going.start()
+    valid_cookie, ended_cookie = await in_thread(sign_in, user), await in_thread(sign_in, user)
+    valid_socket, ended_socket = await connect(cookie=valid_cookie), await connect(cookie=ended_cookie)
+    await valid_socket.start()
+    await ended_socket.start()
 
     def sign_out():
-        session_of(goes).delete()
+        session_of(ended_cookie).delete()
         Stream.objects.get_or_create(pk=user.pk)
         Stream.objects.filter(pk=user.pk).update(guard=F("guard") + 1)
 
     await in_thread(sign_out)
-    bye = await going.receive_bye()
+    bye = await ended_socket.receive_bye()
     assert (bye["code"], bye["reason"]) == (4401, "signed_out")
-    assert (await staying.receive_beat_only())["seq"] == 0
+    assert (await valid_socket.receive_beat_only())["seq"] == 0
 
 
 async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch):
-    """A session that expires ends the socket, though nobody rang."""
+    """An expired session closes the socket at the next periodic check, without a ring."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     cookie = await in_thread(sign_in, user)
@@ -325,7 +329,7 @@ async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch)
 
 
 async def test_server_shutdown_sends_reconnect_delay(connect, user):
-    """4000 with some jitter, at most 5 s; the same where the server cancels the application."""
+    """At shutdown clients get 4000 and a delay of at most 5 s, also if the server cancels the application."""
     closed, cancelled = await connect(user), await connect(user)
     await closed.start()
     await cancelled.start()
@@ -339,16 +343,16 @@ async def test_server_shutdown_sends_reconnect_delay(connect, user):
 
 
 async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
-    """Numbering that waits for a lock, of leftovers and before a snapshot, takes no thread of those who are let in."""
+    """Handshakes are answered while periodic numbering and the numbering before a snapshot wait for locks."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.01)
-    held, waiting = threading.Event(), threading.Semaphore(0)
+    lock_released, waiting = threading.Event(), threading.Semaphore(0)
 
-    def wait_for_a_lock(*args):
+    def wait_for_lock(*args):
         waiting.release()
-        held.wait(20)
+        lock_released.wait(20)
 
-    monkeypatch.setattr(hub.streams, "number_pending", wait_for_a_lock)
-    monkeypatch.setattr(delivery, "number_if_needed", wait_for_a_lock)
+    monkeypatch.setattr(hub.streams, "number_pending", wait_for_lock)
+    monkeypatch.setattr(delivery, "number_if_needed", wait_for_lock)
     try:
         first = await connect(user)
         await asyncio.to_thread(waiting.acquire, timeout=10)
@@ -360,4 +364,4 @@ async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
         third.send_frame("hello", epoch=None, seq=None)
         assert (await third.receive())["op"] == "welcome"
     finally:
-        held.set()
+        lock_released.set()

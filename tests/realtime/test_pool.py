@@ -1,4 +1,4 @@
-"""The threads on which a hub asks the database."""
+"""The thread pool in which a hub reads the database."""
 
 import asyncio
 import threading
@@ -20,17 +20,17 @@ async def pool():
         await asyncio.to_thread(thread.join, 5)
 
 
-def names():
+def thread_names():
     return [thread.name for thread in threading.enumerate() if "under-test" in thread.name]
 
 
 async def test_concurrency_is_limited_to_the_size(pool):
-    """Two threads, started when they are needed, and in each loop's own future what the call returned or raised."""
+    """A pool of size 2 starts up to two threads as needed; futures have the result or error of their call."""
     assert await pool.run(int, "7") == 7
-    assert len(names()) == 1
+    assert len(thread_names()) == 1
     gate = threading.Event()
     calls = [pool.run(gate.wait, 30) for _ in range(3)]
-    assert len(names()) == 2
+    assert len(thread_names()) == 2
     gate.set()
     assert await asyncio.gather(*calls) == [True] * 3
     with pytest.raises(ValueError, match="invalid literal"):
@@ -38,7 +38,7 @@ async def test_concurrency_is_limited_to_the_size(pool):
 
 
 async def test_call_without_thread_fails(pool, monkeypatch):
-    """The error is in the future, so that whoever counts on its end hears of it."""
+    """If no thread can be started, the future fails, so that a caller that waits for its end continues."""
     ran = []
     scarcity = fail_thread_starts(monkeypatch)
     future = pool.run(ran.append, "refused")
@@ -50,19 +50,19 @@ async def test_call_without_thread_fails(pool, monkeypatch):
 
 
 async def test_thread_survives_errors(pool):
-    """Also what is no Exception."""
+    """A thread survives any error of a call, including a BaseException."""
 
-    def leave():
+    def exit_thread():
         raise SystemExit
 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="SystemExit"):
-            await pool.run(leave)
+            await pool.run(exit_thread)
     assert await pool.run(int) == 0
 
 
 async def test_closed_pool_runs_calls(pool):
-    """A request may ask at the very end of the server; its threads end with the next close."""
+    """A closed pool still runs calls, as of requests during shutdown; the next close ends the new threads."""
     assert await asyncio.gather(*(pool.run(int) for _ in range(4))) == [0] * 4
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
@@ -71,23 +71,23 @@ async def test_closed_pool_runs_calls(pool):
 
 
 async def test_thread_survives_closed_loop(pool):
-    """The answer to a call whose loop has gone is dropped."""
+    """The result of a call whose event loop has closed is dropped, and the thread continues."""
     gate = threading.Event()
 
-    def leave():
-        async def ask():
+    def start_call_and_close_loop():
+        async def start_call():
             pool.run(gate.wait, 30)
 
-        asyncio.run(ask())
+        asyncio.run(start_call())
 
-    await asyncio.to_thread(leave)
+    await asyncio.to_thread(start_call_and_close_loop)
     gate.set()
     assert await pool.run(int) == 0
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_connections_are_replaced_periodically(monkeypatch):
-    """They are kept between calls, but not for ever: a moved server or a replaced file is noticed."""
+    """Connections are kept between calls but replaced periodically, so that a replaced database is noticed."""
     pool = ThreadPool("under-test", 1)
     from notifications.db import threads
 
@@ -104,10 +104,10 @@ async def test_connections_are_replaced_periodically(monkeypatch):
 
 
 def test_idle_pool_closes_connections(transactional_db, monkeypatch):
-    """A few seconds after its last call."""
+    """An idle thread closes its connection IDLE_SECONDS after its last call."""
     monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
 
-    async def ask():
+    async def run_and_wait():
         pool = ThreadPool("under-test", 1)
         await pool.run(lambda: connection.ensure_connection())
         wrapper = await pool.run(lambda: connections["default"])
@@ -117,4 +117,4 @@ def test_idle_pool_closes_connections(transactional_db, monkeypatch):
         for thread in pool.close():
             await asyncio.to_thread(thread.join, 5)
 
-    asyncio.run(ask())
+    asyncio.run(run_and_wait())

@@ -1,9 +1,9 @@
-"""An ASGI application that sends numbered texts, each second one by the short way; a process of its own serves it."""
+"""An ASGI application that sends numbered texts, every second one by a direct write. Tests serve it in a process."""
 
 from notifications.realtime.servers import daphne_writer, uvicorn_writer
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
-#: What it sends: short, long, and all together more than the kernel takes.
+#: The sizes of the texts: at the limits of the frame's length fields, and together more than the kernel buffers.
 SIZES = (1, 125, 126, 65_535, 65_536, 1_000_000, 10) * 16
 
 
@@ -16,12 +16,12 @@ async def application(scope, receive, send):
     await send({"type": "websocket.accept"})
     write = daphne_writer.writer_of(send) or uvicorn_writer.writer_of(send)
     await send({"type": "websocket.send", "text": str(write is not None)})
-    await receive()  # the client has begun to read nothing
+    await receive()  # the client does not read from now on
     for number in range(len(SIZES)):
         if not (write and number % 2 and write(encode_text_frame(text(number).encode()))):
             await send({"type": "websocket.send", "text": text(number)})
-    await receive()  # the client has read all: from the close on, Daphne gives it less than a second
+    await receive()  # the client has read all; after a close Daphne would drop unread data within a second
     await send({"type": "websocket.close", "code": 4000})
     await receive()
-    # It is closed: nothing can be written, and nothing fails.
+    # After the close, a direct write is refused and raises no error.
     assert not (write and write(encode_text_frame(b"too late")))

@@ -1,4 +1,4 @@
-"""Handshakes that come at the same time are authenticated in batches."""
+"""Concurrent handshakes are authenticated in batches."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from notifications.realtime.pool import ThreadPool
 
 @pytest.fixture
 def queries(monkeypatch):
-    """The session keys of each query. A key that ends with a number signs in the user of this number."""
+    """The session keys of each query. The key "s7" belongs to user 7; "broken" raises an error."""
     queries = []
 
     def read_users(session_keys):
@@ -34,14 +34,14 @@ async def lookup(queries):
 
 
 async def test_handshakes_under_load_are_batched(lookup, queries):
-    """Each gets its own user, with few queries."""
-    keys = [*(f"s{number}" for number in range(250)), None, "stranger", "s7"]
+    """Concurrent handshakes get their own user each, with one query per 100 sessions."""
+    keys = [*(f"s{number}" for number in range(250)), None, "unknown", "s7"]
     assert await asyncio.gather(*map(lookup.resolve, keys)) == [*range(250), None, None, 7]
     assert [len(query) for query in queries] == [1, 100, 100, 51]
 
 
 async def test_failed_lookup_does_not_affect_others(lookup):
-    """Only the handshake of the failing backend gets the error."""
+    """A lookup that fails raises the error in its own handshake only."""
     keys = ["s1", "s2", "broken", "s3", "s4"]
     results = await asyncio.gather(*map(lookup.resolve, keys), return_exceptions=True)
     assert isinstance(results.pop(2), ConnectionError)
@@ -49,7 +49,7 @@ async def test_failed_lookup_does_not_affect_others(lookup):
 
 
 async def test_cancelled_handshake_does_not_affect_others(lookup):
-    """It may be cancelled during its query."""
+    """A handshake that is cancelled during its query does not affect the others of the batch."""
     tasks = [asyncio.ensure_future(lookup.resolve(f"s{number}")) for number in range(4)]
     await asyncio.sleep(0)
     tasks[0].cancel()
@@ -58,7 +58,7 @@ async def test_cancelled_handshake_does_not_affect_others(lookup):
 
 
 async def test_hanging_lookup_does_not_block_others(lookup, monkeypatch):
-    """The pool has a second thread."""
+    """While one lookup hangs, others run on the pool's second thread."""
     read_users, resumed = handshakes.read_users, threading.Event()
 
     def hang(session_keys):

@@ -1,4 +1,4 @@
-"""Who is no longer signed in is sent away, in whatever way they are connected, and is sent nothing after it."""
+"""Clients whose session has ended are closed on every transport, and are sent nothing afterwards."""
 
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -17,15 +17,15 @@ from notifications.realtime.auth import handshakes, session_checker, sessions
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
-from tests.realtime.conftest import blocked, in_thread, sign_in, until
+from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
-#: The law's own, before they are made short.
-AFTER_GUARD = session_checker.GUARD_DELAYS_SECONDS
+#: The real delays, before a fixture shortens them.
+REAL_GUARD_DELAYS_SECONDS = session_checker.GUARD_DELAYS_SECONDS
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Seconds are short, and sessions are read for no other reason than a test's own."""
+def shorten_delays(monkeypatch):
+    """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     monkeypatch.setattr(session_checker, "GUARD_DELAYS_SECONDS", (0.05, 0.2))
@@ -39,23 +39,26 @@ def session_of(cookie):
 class Browser:
     """A session with a socket, events and a long poll."""
 
-    async def open(self, connect, ask, user):
+    async def open(self, connect, send_request, user):
         before = len(hub.current_hub().subscribers())
         self.cookie = await in_thread(sign_in, user)
         self.socket = await connect(cookie=self.cookie)
         await self.socket.start()
-        self.events = await ask("events/", cookie=self.cookie)
+        self.events = await send_request("events/", cookie=self.cookie)
         await self.events.start()
-        self.poll = await ask(
+        self.poll = await send_request(
             "sync/", cookie=self.cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"}
         )
         await until(
-            lambda: [one.is_synced for one in hub.current_hub().subscribers()] == [True] * (before + 3)
+            lambda: (
+                [subscriber.is_synced for subscriber in hub.current_hub().subscribers()]
+                == [True] * (before + 3)
+            )
         )
         return self
 
-    async def is_sent_away(self):
-        """4401, and nothing after it."""
+    async def assert_signed_out(self):
+        """Assert that each client gets 4401 or 401, and nothing after it."""
         bye = await self.socket.receive_bye()
         assert (bye["code"], bye["reason"], bye["reconnect"]) == (4401, "signed_out", False)
         event = await self.events.receive("bye")
@@ -63,23 +66,28 @@ class Browser:
         assert await self.events.receive() is None
         assert (await self.poll.wait_for_response()).status == 401
 
-    async def stays(self):
+    async def assert_connected(self):
+        """Assert that no client is closed."""
         await self.socket.receive_beat_only()
         assert not self.events.task.done() and not self.poll.task.done()
 
 
 @pytest.fixture
-async def browser(connect, ask, user):
-    """Of a user who was told something once: there is a stream."""
+async def browser(connect, send_request, user):
+    """The browser of a user with a notification, who therefore has a stream."""
     await in_thread(notify, user, "note")
-    return await Browser().open(connect, ask, user)
+    return await Browser().open(connect, send_request, user)
 
 
-def count_readings(monkeypatch):
-    """A list that grows with every reading of sessions, by its claims."""
-    read, real = [], sessions.check_sign_ins
-    monkeypatch.setattr(session_checker, "check_sign_ins", lambda claims: read.append(claims) or real(claims))
-    return read
+def record_checks(monkeypatch):
+    """Return a list to which each check of sessions appends its arguments."""
+    checks, check_sign_ins = [], sessions.check_sign_ins
+    monkeypatch.setattr(
+        session_checker,
+        "check_sign_ins",
+        lambda sign_ins: checks.append(sign_ins) or check_sign_ins(sign_ins),
+    )
+    return checks
 
 
 def sign_out(cookie):
@@ -98,43 +106,43 @@ def deactivate(user):
     user.save()
 
 
-async def test_sign_out_closes_only_its_session(connect, ask, user, browser):
-    """Another session of the same user stays."""
-    other = await Browser().open(connect, ask, user)
+async def test_sign_out_closes_only_its_session(connect, send_request, user, browser):
+    """A sign-out closes the clients of its session; another session of the same user stays open."""
+    other_browser = await Browser().open(connect, send_request, user)
     await in_thread(sign_out, browser.cookie)
-    await browser.is_sent_away()
-    await other.stays()
+    await browser.assert_signed_out()
+    await other_browser.assert_connected()
 
 
 async def test_session_that_ends_after_the_guard_change(browser, user, monkeypatch):
-    """The signal comes first, and the first reading may still find the session: there is a second one."""
-    assert AFTER_GUARD == (0.5, 2.0)
-    real, read = sessions.check_sign_ins, []
+    """A second check finds a session that was deleted after the first: the sign-out signal precedes the deletion."""
+    assert REAL_GUARD_DELAYS_SECONDS == (0.5, 2.0)
+    check_sign_ins, results = sessions.check_sign_ins, []
 
-    def read_before_the_end(claims):
-        found = real(claims)
-        if not read:
+    def check_before_deletion(sign_ins):
+        are_valid = check_sign_ins(sign_ins)
+        if not results:
             session_of(browser.cookie).delete()
-        read.append(found)
-        return found
+        results.append(are_valid)
+        return are_valid
 
-    monkeypatch.setattr(session_checker, "check_sign_ins", read_before_the_end)
+    monkeypatch.setattr(session_checker, "check_sign_ins", check_before_deletion)
     await in_thread(user_logged_out.send, type(user), request=None, user=user)
-    await browser.is_sent_away()
-    assert read == [[True] * 3, [False] * 3]
+    await browser.assert_signed_out()
+    assert results == [[True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize("end", [change_password, deactivate])
-async def test_password_change_and_deactivation_close_all_sessions(connect, ask, user, browser, end):
-    """A changed password, and a user who is not active any more."""
-    second = await Browser().open(connect, ask, user)
+async def test_password_change_and_deactivation_close_all_sessions(connect, send_request, user, browser, end):
+    """A changed password and a deactivation close all sessions of the user."""
+    second = await Browser().open(connect, send_request, user)
     await in_thread(end, user)
-    await browser.is_sent_away()
-    await second.is_sent_away()
+    await browser.assert_signed_out()
+    await second.assert_signed_out()
 
 
 async def test_deleted_user_is_closed(browser, user):
-    """All their sessions end. Until then they are shown that nothing is left."""
+    """All clients of a deleted user are closed; before that they may get a reset without items."""
     await in_thread(user.delete)
     frames = [await browser.socket.receive()]
     while frames[-1]["op"] != "bye":
@@ -151,7 +159,7 @@ async def test_deleted_user_is_closed(browser, user):
 
 @pytest.mark.parametrize("rings", [True, False])
 async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings):
-    """No guard moves, before or after it: sessions are read when it rings, or when the user is missed."""
+    """A deleted user without a stream, so without a guard, is found by a ring or by the position check."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     socket = await connect(user)
     await socket.start()
@@ -164,29 +172,31 @@ async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch,
 
 
 async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch):
-    """They have no stream and no guard. Their sessions are read when they have come, not with every check."""
+    """The sessions of users without a stream are checked once after they connect, not at each position check."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
-    read, looked, real = count_readings(monkeypatch), [], sessions.find_deleted
-    monkeypatch.setattr(session_checker, "find_deleted", lambda users: looked.append(users) or real(users))
+    checks, searches, find_deleted = record_checks(monkeypatch), [], sessions.find_deleted
+    monkeypatch.setattr(
+        session_checker, "find_deleted", lambda users: searches.append(users) or find_deleted(users)
+    )
     socket = await connect(user)
     await socket.start()
-    await until(lambda: read and len(looked) > 20)
-    assert len(read) == 1
+    await until(lambda: checks and len(searches) > 20)
+    assert len(checks) == 1
     await socket.receive_beat_only()
 
 
 async def test_expired_session_is_closed(browser, monkeypatch):
-    """One that expires is found when all are read, every 60 s."""
+    """An expired session is found by the periodic check of all sessions."""
     await in_thread(session_of(browser.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
-    await browser.stays()
+    await browser.assert_connected()
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
-    await browser.is_sent_away()
+    await browser.assert_signed_out()
 
 
 @contextmanager
 def no_rings(monkeypatch):
-    """Whatever rings is lost, by every way."""
+    """Drop all rings, of this process and of others."""
     rung.disconnect(dispatch_uid="notifications.doorbell")
     monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
     try:
@@ -196,36 +206,36 @@ def no_rings(monkeypatch):
 
 
 async def test_sign_out_with_lost_ring(browser, user, monkeypatch):
-    """The position check sees the guard."""
+    """Without a ring, the position check finds the new guard."""
     with no_rings(monkeypatch):
         await in_thread(change_password, user)
-        await browser.is_sent_away()
+        await browser.assert_signed_out()
 
 
-@pytest.mark.parametrize("says_hello", [True, False])
-@pytest.mark.parametrize("somebody_is_there", [True, False])
-async def test_session_that_ends_before_joining(connect, user, monkeypatch, somebody_is_there, says_hello):
-    """The guard had moved when the hub saw it first: the session is read once more."""
+@pytest.mark.parametrize("sends_hello", [True, False])
+@pytest.mark.parametrize("has_other_socket", [True, False])
+async def test_session_that_ends_before_joining(connect, user, monkeypatch, has_other_socket, sends_hello):
+    """A session that ends between its authentication and the hub's first read of the guard is checked again."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
-    if somebody_is_there:
+    if has_other_socket:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
-    real = handshakes.read_users
+    read_users = handshakes.read_users
 
-    def signed_in_and_out(keys):
-        who = real(keys)
+    def read_then_sign_out(keys):
+        users = read_users(keys)
         sign_out(cookie)
-        return who
+        return users
 
-    monkeypatch.setattr(handshakes, "read_users", signed_in_and_out)
+    monkeypatch.setattr(handshakes, "read_users", read_then_sign_out)
     socket = await connect(cookie=cookie)
-    if says_hello:
+    if sends_hello:
         await socket.start()
     assert (await socket.receive_bye())["code"] == 4401
 
 
 async def test_sign_out_before_hello(connect, user, monkeypatch):
-    """Nothing was read for the user yet, so no guard is known that could have moved."""
+    """A session that ends before hello is closed, although the hub has not read the user's guard yet."""
     monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     cookie = await in_thread(sign_in, user)
@@ -234,24 +244,26 @@ async def test_sign_out_before_hello(connect, user, monkeypatch):
     assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_pending_frames_are_dropped_at_sign_out(connect, ask, user):
-    """What the server had not taken yet is dropped."""
+async def test_pending_frames_are_dropped_at_sign_out(connect, send_request, user):
+    """Frames that the server has not accepted when the session ends are dropped."""
     cookie = await in_thread(sign_in, user)
-    socket, events = await connect(cookie=cookie), await ask("events/", cookie=cookie)
+    socket, events = await connect(cookie=cookie), await send_request("events/", cookie=cookie)
     await socket.start()
     await events.start()
-    async with blocked(socket), blocked(events):
+    async with block_sends(socket), block_sends(events):
         for number in range(5):
             await in_thread(notify, user, f"secret {number}")
             await until(
-                lambda seq=number + 1: all(one.position == seq for one in hub.current_hub().subscribers())
+                lambda seq=number + 1: all(
+                    subscriber.position == seq for subscriber in hub.current_hub().subscribers()
+                )
             )
         await in_thread(sign_out, cookie)
         await until(lambda: not hub.current_hub().subscribers())
     frames = [await socket.receive()]
     while frames[-1]["op"] != "bye":
         frames.append(await socket.receive())
-    assert len(frames) <= 2  # the one that the server was taking, and the bye
+    assert len(frames) <= 2  # the frame that was being sent, and the bye
     names = []
     while event := await events.receive():
         names.append(event["event"])
@@ -259,47 +271,47 @@ async def test_pending_frames_are_dropped_at_sign_out(connect, ask, user):
 
 
 async def test_database_outage_closes_no_session(browser, user, monkeypatch):
-    """It is asked again until it answers, and then the word counts."""
+    """If the database fails, the check is retried and closes no session until it succeeds."""
     monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
-    real, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
+    real_check, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
 
-    def check_sign_ins(claims):
+    def fail_four_times(sign_ins):
         if failures:
             raise failures.pop()
-        return real(claims)
+        return real_check(sign_ins)
 
-    monkeypatch.setattr(session_checker, "check_sign_ins", check_sign_ins)
+    monkeypatch.setattr(session_checker, "check_sign_ins", fail_four_times)
     await in_thread(sign_out, browser.cookie)
-    await browser.is_sent_away()
+    await browser.assert_signed_out()
     assert not failures
 
 
-async def test_users_of_project_middleware(connect, user, other, monkeypatch):
-    """Without a session the user counts: they stay while they are active."""
-    read = count_readings(monkeypatch)
-    first, second = await connect(scope_user=user), await connect(scope_user=other)
+async def test_users_of_project_middleware(connect, user, other_user, monkeypatch):
+    """Clients of middleware without a session stay connected as long as their user is active."""
+    checks = record_checks(monkeypatch)
+    first, second = await connect(scope_user=user), await connect(scope_user=other_user)
     await first.start()
     await second.start()
     await in_thread(change_password, user)
-    await until(lambda: sum(claim.user == user.pk for claims in read for claim in claims) >= 2)
+    await until(lambda: sum(sign_in.user == user.pk for sign_ins in checks for sign_in in sign_ins) >= 2)
     await first.receive_beat_only()
     await in_thread(deactivate, user)
     assert (await first.receive_bye())["code"] == 4401
     await second.receive_beat_only()
 
 
-async def test_sessions_are_read_with_two_queries(connect, user, django_assert_num_queries):
-    """Two for a hundred, where sessions are in Django's own table."""
-    people = [await in_thread(get_user_model().objects.create_user, f"user {number}") for number in range(20)]
-    cookies = [await in_thread(sign_in, person) for person in people]
+async def test_sessions_are_read_with_two_queries(connect, django_assert_num_queries):
+    """Checking many sessions in Django's own table takes two queries."""
+    users = [await in_thread(get_user_model().objects.create_user, f"user {number}") for number in range(20)]
+    cookies = [await in_thread(sign_in, user) for user in users]
     await in_thread(session_of(cookies[3]).delete)
-    claims = [
-        sessions.SignIn(user=person.pk, session_key=cookie.partition("=")[2])
-        for person, cookie in zip(people, cookies, strict=True)
+    sign_ins = [
+        sessions.SignIn(user=user.pk, session_key=cookie.partition("=")[2])
+        for user, cookie in zip(users, cookies, strict=True)
     ]
 
-    def read():
+    def check():
         with django_assert_num_queries(2):
-            return sessions.check_sign_ins(claims)
+            return sessions.check_sign_ins(sign_ins)
 
-    assert await in_thread(read) == [number != 3 for number in range(20)]
+    assert await in_thread(check) == [number != 3 for number in range(20)]

@@ -1,4 +1,4 @@
-"""The channel layer as transport between processes: what layers forget, lose, or share with the project."""
+"""The channel layer as the doorbell's transport: lost groups, dropped messages, and layers shared with the project."""
 
 import asyncio
 import logging
@@ -29,8 +29,8 @@ def empty_redis():
 
 
 @pytest.fixture
-def use(settings):
-    """use(backend, **config): set the project's channel layer."""
+def configure_layer(settings):
+    """configure_layer(backend, **config): set the project's channel layer."""
 
     def configure(backend, **config):
         settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
@@ -87,16 +87,16 @@ class BlackHole(Listener):
     ],
 )
 def test_configured_path_is_of_a_layer_between_processes(settings, configured, path):
-    """An in-memory layer reaches no other process; the database is used then."""
+    """The path is empty for an in-memory layer, which reaches no other process: the database is used instead."""
     settings.CHANNEL_LAYERS = configured
     assert channel_layer.configured_path() == path
 
 
 @pytest.mark.parametrize("backend", [CORE, PUBSUB])
-def test_publish_never_blocks(use, backend):
-    """A broker that does not answer blocks neither callers nor, for long, process exit. Pending users are bounded."""
+def test_publish_never_blocks(configure_layer, backend):
+    """A broker that does not respond blocks no caller and delays exit only briefly; pending users are bounded."""
     with BlackHole() as hole:
-        use(backend, hosts=[f"redis://127.0.0.1:{hole.port}"])
+        configure_layer(backend, hosts=[f"redis://127.0.0.1:{hole.port}"])
         publisher, started = LayerPublisher("me"), time.monotonic()
         for start in range(0, 20_000, 100):
             publisher.publish(range(start, start + 100), False)
@@ -111,19 +111,19 @@ def test_publish_never_blocks(use, backend):
         hole.stopping.set()
 
 
-def test_a_burst_is_not_lost(use, start_listener, publisher, empty_redis):
-    """The core layer holds 100 messages per process and drops the rest."""
-    use(CORE, hosts=[empty_redis.url])
+def test_a_burst_is_not_lost(configure_layer, start_listener, publisher, empty_redis):
+    """1,000 rings in a row all arrive, although the core layer keeps only 100 messages per process."""
+    configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
     for user in range(1000):
         publisher.publish([user], False)
     wait_until(lambda: set(listener.users) == set(range(1000)))
 
 
-def test_rings_within_5_ms_are_combined(use, start_listener, publisher, empty_redis, monkeypatch):
-    """They are sent in one message."""
+def test_rings_within_5_ms_are_combined(configure_layer, start_listener, publisher, empty_redis, monkeypatch):
+    """Rings within COALESCE_SECONDS are sent in one message."""
     monkeypatch.setattr(layers.Counting, "sent", 0)
-    use("tests.realtime.layers.Counting", hosts=[empty_redis.url])
+    configure_layer("tests.realtime.layers.Counting", hosts=[empty_redis.url])
     listener = start_listener()
     started = time.monotonic()
     for user in range(500):
@@ -133,9 +133,9 @@ def test_rings_within_5_ms_are_combined(use, start_listener, publisher, empty_re
     assert layers.Counting.sent < (time.monotonic() - started) / channel_layer.COALESCE_SECONDS + 2
 
 
-def test_the_project_may_read_its_layer_at_the_same_time(use, start_listener, publisher, empty_redis):
-    """channels_redis refuses two loops on one layer, so the doorbell has an instance of its own."""
-    use(CORE, hosts=[empty_redis.url])
+def test_project_can_receive_on_the_same_layer(configure_layer, start_listener, publisher, empty_redis):
+    """The doorbell has its own layer instance, because channels_redis refuses two event loops on one instance."""
+    configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
 
     async def receive():
@@ -151,10 +151,10 @@ def test_the_project_may_read_its_layer_at_the_same_time(use, start_listener, pu
     assert asyncio.run(receive()) == {"type": "chat"}
 
 
-def test_group_is_joined_again(use, start_listener, publisher, empty_redis, monkeypatch, caplog):
-    """A flushed Redis has no groups any more, and reports no error."""
+def test_group_is_joined_again(configure_layer, start_listener, publisher, empty_redis, monkeypatch, caplog):
+    """After a flush of Redis, which removes groups without an error, the self-check joins the group again."""
     monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 1.0)
-    use(CORE, hosts=[empty_redis.url])
+    configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
     flush(empty_redis)
 
@@ -166,9 +166,9 @@ def test_group_is_joined_again(use, start_listener, publisher, empty_redis, monk
     assert "Doorbell interrupted" not in caplog.text
 
 
-def test_first_ring_after_a_broker_restart_arrives(use, start_listener, publisher, empty_redis):
-    """Although the publisher's connection is dead."""
-    use(CORE, hosts=[empty_redis.url])
+def test_first_ring_after_a_broker_restart_arrives(configure_layer, start_listener, publisher, empty_redis):
+    """The first ring after a broker restart arrives, although the publisher's connection is dead."""
+    configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
     publisher.publish([1], False)
     wait_until(lambda: listener.users == [1])
@@ -187,29 +187,29 @@ def flush(server):
         client.flushall()
 
 
-def test_failed_self_check_reconnects(use, start_listener, empty_redis, monkeypatch, caplog):
-    """A layer that drops everything is logged and retried."""
+def test_failed_self_check_reconnects(configure_layer, start_listener, empty_redis, monkeypatch, caplog):
+    """A layer that drops the self-check message is logged and reconnected."""
     monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 0.05)
-    use("tests.realtime.layers.Dropping", hosts=[empty_redis.url])
+    configure_layer("tests.realtime.layers.Dropping", hosts=[empty_redis.url])
     with caplog.at_level(logging.INFO):
         start_listener()
         wait_until(lambda: "to itself was not delivered" in caplog.text)
         wait_until(lambda: "Doorbell works again: channel layer (receiving)" in caplog.text)
 
 
-def test_layer_that_cannot_be_imported_is_logged_once(use, start_listener, caplog, monkeypatch):
-    """With the reason, and not for each retry."""
+def test_layer_that_cannot_be_imported_is_logged_once(configure_layer, start_listener, caplog, monkeypatch):
+    """A layer that cannot be imported is logged with the reason once, not at each retry."""
     attempts, make_layer = [], channel_layer.make_layer
     monkeypatch.setattr(channel_layer, "make_layer", lambda: attempts.append(1) or make_layer())
-    use("no.such.Layer")
+    configure_layer("no.such.Layer")
     start_listener(wait=False)
     wait_until(lambda: len(attempts) == 4)
     assert caplog.text.count("Cannot import BACKEND 'no.such.Layer'") == 1
 
 
-def test_messages_of_others_in_the_group_are_ignored(use, start_listener, publisher, empty_redis):
-
-    use(PUBSUB, hosts=[empty_redis.url])
+def test_foreign_messages_in_the_group_are_ignored(configure_layer, start_listener, publisher, empty_redis):
+    """Messages of another type or with invalid users do not reach the callback."""
+    configure_layer(PUBSUB, hosts=[empty_redis.url])
     listener = start_listener()
 
     async def send():
@@ -222,11 +222,11 @@ def test_messages_of_others_in_the_group_are_ignored(use, start_listener, publis
     wait_until(lambda: listener.users == [2])
 
 
-def test_stop_leaves_the_group(use, start_listener, empty_redis):
-    """And ends the thread."""
+def test_stop_leaves_the_group(configure_layer, start_listener, empty_redis):
+    """Stopping the listener leaves the group and ends its thread."""
     import redis
 
-    use(CORE, hosts=[empty_redis.url])
+    configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
     with redis.Redis.from_url(empty_redis.url) as client:
         assert client.zcard(f"asgi:group:{channel_layer.GROUP}") == 1
@@ -235,10 +235,10 @@ def test_stop_leaves_the_group(use, start_listener, empty_redis):
     assert not listener._thread.is_alive()
 
 
-def test_idle_publisher_thread_ends(use, publisher, start_listener, empty_redis, monkeypatch):
-    """The next ring starts another one."""
+def test_idle_publisher_thread_ends(configure_layer, publisher, start_listener, empty_redis, monkeypatch):
+    """An idle publisher's thread ends, and the next ring starts a new one."""
     monkeypatch.setattr(channel_layer, "IDLE_SECONDS", 0.05)
-    use(PUBSUB, hosts=[empty_redis.url])
+    configure_layer(PUBSUB, hosts=[empty_redis.url])
     listener = start_listener()
     for user in (1, 2):
         publisher.publish([user], False)
@@ -247,7 +247,7 @@ def test_idle_publisher_thread_ends(use, publisher, start_listener, empty_redis,
 
 
 def test_transport_is_logged_once(settings, caplog, empty_redis):
-    """The channel layer takes precedence over the database."""
+    """The chosen transport is logged once; the channel layer takes precedence over the database."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": [empty_redis.url]}}}
     with caplog.at_level(logging.INFO):
         bell = Doorbell()
@@ -258,5 +258,5 @@ def test_transport_is_logged_once(settings, caplog, empty_redis):
 
 
 def test_messages_of_the_layer_have_its_type():
-    """Channels consumers dispatch on it."""
+    """Messages have a type, by which Channels consumers dispatch."""
     assert next(build_messages("me", [1], False))["type"] == "doorbell"

@@ -51,21 +51,21 @@ def user(transactional_db):
 
 @pytest.fixture
 def as_other_process(monkeypatch):
-    """Rings of this process look like those of another one: not signaled here, and with another origin."""
+    """Rings of this process look like another process's: they send no local signal and have another origin."""
     monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
     monkeypatch.setattr(streams.rings, "process_number", lambda: ids.process_number() + 1)
 
 
 def test_callbacks_are_called_after_commit(calls, user):
-    """Not while the transaction is open, and not after a rollback."""
-    other = get_user_model().objects.create_user("bob")
+    """Callbacks are called after the commit, not in the transaction and not after a rollback."""
+    other_user = get_user_model().objects.create_user("bob")
     with transaction.atomic():
         streams.ring([user.pk])
         time.sleep(0.05)
         assert not calls
     wait_until(lambda: calls.users == {user.pk})
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        streams.ring([other.pk])
+        streams.ring([other_user.pk])
         raise ZeroDivisionError
     streams.ring([], queue=True)
     wait_until(lambda: any(queue for _, _, queue in calls))
@@ -73,7 +73,7 @@ def test_callbacks_are_called_after_commit(calls, user):
 
 
 def test_rings_within_5_ms_are_combined(calls):
-    """The first one is dispatched immediately."""
+    """The first ring is dispatched immediately, later ones together within COALESCE_SECONDS."""
     started = time.monotonic()
     doorbell.ring([1])
     assert calls.users == {1}
@@ -85,7 +85,7 @@ def test_rings_within_5_ms_are_combined(calls):
 
 
 def test_failing_callback_does_not_affect_others(calls, caplog):
-    """The error is logged."""
+    """If a callback fails, the error is logged and the other callbacks are called."""
 
     def fails(users, queue):
         raise RuntimeError("no")
@@ -98,6 +98,7 @@ def test_failing_callback_does_not_affect_others(calls, caplog):
 
 
 def test_stop_ends_calls_and_listener(transactional_db):
+    """After stop() the callback is not called, and the listener has ended."""
     calls, bell = Calls(), Doorbell()
     stop = bell.listen(calls)
     stop()
@@ -108,7 +109,7 @@ def test_stop_ends_calls_and_listener(transactional_db):
 
 @on_sqlite
 def test_rings_of_other_processes_arrive(calls, user, as_other_process):
-    """Users and the queue flag arrive in one call."""
+    """A ring of another process arrives with its users and queue flag in one call."""
     streams.ring([user.pk], queue=True)
     wait_until(lambda: calls.users == {user.pk})
     assert calls[0][2]
@@ -117,7 +118,7 @@ def test_rings_of_other_processes_arrive(calls, user, as_other_process):
 @on_sqlite
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
 def test_inotify_wakes_the_listener(transactional_db, user, as_other_process, monkeypatch):
-    """With polling alone the ring would arrive after 10 minutes."""
+    """inotify wakes the listener; with polling alone the ring would arrive after 10 minutes."""
     monkeypatch.setattr(sqlite, "IDLE_POLL_INTERVAL_SECONDS", 600)
     calls = Calls()
     stop = listen(calls)
@@ -132,7 +133,7 @@ def test_inotify_wakes_the_listener(transactional_db, user, as_other_process, mo
 
 @on_sqlite
 def test_without_inotify_the_file_is_polled(transactional_db, user, as_other_process, monkeypatch):
-    """As on other systems, or when the system user has too many inotify instances."""
+    """Without inotify, as on other systems or above the limit of instances, rings are found by polling."""
 
     def refuse(paths):
         raise OSError(errno.EMFILE, "Too many open files")
@@ -148,7 +149,7 @@ def test_without_inotify_the_file_is_polled(transactional_db, user, as_other_pro
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
 def test_inotify_skips_missing_files_and_raises_other_errors(tmp_path, monkeypatch):
-    """An error closes the file descriptor."""
+    """Missing files are skipped; any other error is raised, and the file descriptor is closed."""
     existing = tmp_path / "existing"
     existing.touch()
     closed = []
@@ -166,6 +167,7 @@ def test_inotify_skips_missing_files_and_raises_other_errors(tmp_path, monkeypat
 
 @on_sqlite
 def test_listener_leaks_no_file_descriptors(transactional_db):
+    """Starting and stopping the listener repeatedly leaves no file descriptors open."""
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
         stop = listen(Calls())
@@ -176,7 +178,7 @@ def test_listener_leaks_no_file_descriptors(transactional_db):
 
 @on_sqlite
 def test_rings_of_this_process_arrive_once(calls, user):
-    """Although they are in the file as well."""
+    """A ring of this process arrives once, although it is also in the file."""
     with transaction.atomic():
         streams.ring([user.pk])
     assert calls.users == {user.pk}
@@ -194,7 +196,7 @@ def latest_ring_id():
 
 @on_sqlite
 def test_replaced_file_is_watched(calls, user, monkeypatch):
-    """As after a backup is restored: another file with the same name."""
+    """A file that replaces the database, as a restored backup does, is watched from then on."""
     monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
     path = connection.settings_dict["NAME"]
     copy = f"{path}.copy"
@@ -205,7 +207,7 @@ def test_replaced_file_is_watched(calls, user, monkeypatch):
     first = listener.file_id
     os.replace(copy, path)
     wait_until(lambda: listener.file_id not in (None, first))
-    # No connection of this process may stay at the old file, including that of the thread of async tests.
+    # No connection of this process may keep the old file open, including that of the async tests' thread.
     connection.close()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
     key = Ring._meta.get_field("user").get_db_prep_value(user.pk, connection)
@@ -216,7 +218,7 @@ def test_replaced_file_is_watched(calls, user, monkeypatch):
 
 @on_sqlite
 def test_listener_survives_errors(calls, user, as_other_process, monkeypatch, caplog):
-    """As of a busy or broken database."""
+    """The listener logs an error of the database and continues."""
     monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
     read_rings, failures = doorbell._listener._read_rings, [sqlite3.OperationalError("database is locked")]
 
@@ -237,7 +239,7 @@ def test_listener_survives_errors(calls, user, as_other_process, monkeypatch, ca
 
 
 def test_rings_from_many_threads_all_arrive(calls):
-    """None is lost between two dispatches."""
+    """Rings from several threads at once all arrive, also those between two dispatches."""
 
     def ring(start):
         for user in range(start, start + 100):
@@ -248,13 +250,13 @@ def test_rings_from_many_threads_all_arrive(calls):
         thread.start()
     for thread in threads:
         thread.join()
-    everyone = {1000 * number + user for number in range(1, 6) for user in range(100)}
-    wait_until(lambda: calls.users >= everyone)
+    all_users = {1000 * number + user for number in range(1, 6) for user in range(100)}
+    wait_until(lambda: calls.users >= all_users)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_process_receives_its_own_rings(transactional_db):
-    """It has none of the parent's threads, and an origin of its own."""
+    """A forked process receives its own rings: it starts its own threads and has its own origin."""
     bell = doorbell
     stop = bell.listen(Calls())
     parent = ids.process_number()

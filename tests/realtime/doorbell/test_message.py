@@ -30,7 +30,7 @@ def round_trip(users, queue=False):
 
 
 def test_keys_keep_their_type(set_key_field):
-    """Integers, UUIDs and text in any alphabet travel as strings."""
+    """Keys that are integers, UUIDs or any text keep their type, although messages contain strings."""
     assert round_trip([1, 2**40]) == ({1, 2**40}, 0)
     set_key_field(UUIDField())
     users = {uuid.uuid4() for _ in range(1200)}
@@ -40,7 +40,7 @@ def test_keys_keep_their_type(set_key_field):
 
 
 def test_messages_are_small(set_key_field):
-    """At most 500 users and the size limit of NOTIFY. A key that is too long is left out."""
+    """A message has at most 500 users and fits NOTIFY's 8,000 bytes. A key that is too long is left out."""
     assert [len(message["users"]) for message in build_messages("me", range(1001), False)] == [500, 500, 1]
     set_key_field(CharField())
     users = [f"{number}-{'ж' * 250}" for number in range(200)]
@@ -49,8 +49,8 @@ def test_messages_are_small(set_key_field):
     assert [user for message in sent for user in message["users"]] == users
 
 
-def test_the_queue_alone_is_a_message():
-    """Also without users, and in one message only where there are many."""
+def test_queue_flag_is_sent_once():
+    """The queue flag is sent also without users, and in only one of several messages."""
     assert round_trip([], queue=True) == (set(), 1)
     assert round_trip(range(2000), queue=True)[1] == 1
 
@@ -70,5 +70,5 @@ def test_the_queue_alone_is_a_message():
     ],
 )
 def test_other_messages_are_ignored(message):
-    """Messages of other projects on the broker, keys of another type, and messages of this process."""
+    """Invalid messages, keys of another type, and messages of this process are ignored."""
     assert parse_message(message, "me") is None

@@ -1,4 +1,4 @@
-"""PostgreSQL as transport between processes: when NOTIFY is sent, and on which connection LISTEN runs."""
+"""PostgreSQL as the doorbell's transport: when NOTIFY is sent, and on which connection LISTEN runs."""
 
 from tests.realtime.ringing import ListenerProcess, ring
 
@@ -6,7 +6,7 @@ LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN notific
 
 
 def test_notify_is_sent_after_the_commit(postgres_site):
-    """As a statement of its own: inside the transaction it would serialize all commits of the database."""
+    """NOTIFY is a separate statement after the commit: inside the transaction it would serialize all commits."""
     order = """
 from django.db import connection
 from notifications.realtime.doorbell import postgres
@@ -27,7 +27,7 @@ assert order == ["end", "notify [1]"], order
 
 
 def test_rings_in_quick_succession_are_combined(postgres_site):
-    """The first is sent on the connection that committed, the others by a thread, also at process exit."""
+    """The first ring is sent on the committing connection; a thread sends the others together, also at process exit."""
     listener = ListenerProcess(postgres_site)
     code = """
 from django.db import connections
@@ -46,7 +46,10 @@ assert used == [connections["default"]], used
 
 
 def test_publisher_thread_closes_its_connection(postgres_site):
-    """Otherwise the project's test runner could not drop its database. Later rings are sent all the same."""
+    """The idle publisher closes its connection, which would keep a test runner from dropping the database.
+
+    Later rings open a new one.
+    """
     again = """
 import threading
 from django.db import connection
@@ -70,7 +73,7 @@ for _ in range(2):
 
 
 def test_broken_connection_loses_a_ring_only(postgres_site):
-    """The commit stands, and the next request gets a new connection."""
+    """If the connection breaks before NOTIFY, the commit stands and the next use opens a new connection."""
     broken = """
 from django.db import connection
 from django.contrib.auth import get_user_model
@@ -94,7 +97,7 @@ other.close()
 
 
 def test_foreign_payloads_are_ignored(postgres_site):
-    """Any user of the database can send anything on its channels."""
+    """Payloads that are not rings are ignored: any database user can send on any channel."""
     listener = ListenerProcess(postgres_site)
     texts = ["", "no json", "[1]", '{"type": "doorbell", "users": ["x"]}', "\\u0000"]
     ring(
@@ -107,13 +110,13 @@ with connection.cursor() as cursor:
 streams.ring([2])
 """,
     )
-    listener.until_heard(2)
+    listener.wait_for_user(2)
     assert listener.users == {2}
     assert "Doorbell interrupted" not in listener.process.output
 
 
 def test_connection_is_closed_with_the_last_callback(postgres_site):
-    """A process has one connection for all callbacks, and none without a callback."""
+    """A process listens on one connection for all callbacks, and closes it with the last callback."""
     code = """
 import threading
 from django.db import connection
@@ -140,7 +143,7 @@ assert not listener._thread.is_alive()
 
 
 def test_connection_is_not_taken_from_the_pool(postgres_site):
-    """The project's pool may be as small as one connection."""
+    """The listener's connection is not taken from the project's pool, which may have only one connection."""
     pooled = """
 from django.db import connection, connections
 from notifications.realtime import doorbell

@@ -24,7 +24,7 @@ def joined_site(request):
     site = request.getfixturevalue("site")
     if request.param == "sqlite":
         if site.database_url.startswith("postgres"):
-            pytest.skip("rings by the file are SQLite's own")
+            pytest.skip("needs a SQLite file")
     else:
         redis = request.getfixturevalue("redis")
         site.environment["TEST_CHANNEL_LAYERS"] = json.dumps(layers(request.param, redis.url))
@@ -32,9 +32,9 @@ def joined_site(request):
 
 
 def test_rings_reach_other_processes_after_the_commit(joined_site):
-    """All users, also more than fit one message, and the queue flag; nothing of a rolled-back transaction.
+    """Committed rings of a process that exits immediately reach another process, rolled-back rings do not.
 
-    The ringing process exits immediately.
+    The users may need several messages; the queue flag arrives once.
     """
     listener = ListenerProcess(joined_site)
     committed_after = ring(
@@ -46,7 +46,7 @@ with transaction.atomic():
     at = time.time()
 """,
     )
-    first = listener.until_heard(1)
+    first = listener.wait_for_user(1)
     assert first["queue"]
     assert committed_after <= first["at"]
 
@@ -67,16 +67,16 @@ except ZeroDivisionError:
 
 
 def test_own_rings_arrive_once(joined_site):
-    """Each transport also delivers a process's own messages, which must be ignored."""
+    """A process receives its own ring once, although each transport delivers its own messages too."""
     listener = ListenerProcess(joined_site, then="streams.ring([5])")
-    listener.until_heard(5)
+    listener.wait_for_user(5)
     ring(joined_site, "streams.ring([6])")
-    listener.until_heard(6)
+    listener.wait_for_user(6)
     assert sum(5 in call["users"] for call in listener.calls) == 1
 
 
 def test_forked_process_listens_and_rings(joined_site):
-    """With a connection and threads of its own. The parent keeps listening."""
+    """A forked process listens and rings with its own connection and threads, and the parent keeps listening."""
     code = """
 child = os.fork()
 if not child:
@@ -95,7 +95,7 @@ if not child:
 
 
 def test_worker_is_woken_and_outcome_rings(joined_site):
-    """An enqueue in one process starts a job in another, and its outcome rings a third one, without polling."""
+    """Without polling, an enqueue wakes a worker in another process, and the outcome rings a third process."""
     joined_site.environment |= {"EMBEDDED_WORKER": "0", "TEST_RINGS_ONLY": "1"}
     joined_site.start_worker().wait_for_line(LISTENING)
     listener = ListenerProcess(joined_site)

@@ -1,4 +1,4 @@
-"""Direct writes to WebSockets on real Daphne and uvicorn servers, and adapters on a Daphne that differs."""
+"""Direct writes to WebSockets on real Daphne and uvicorn, and the adapters on an unsupported version of Daphne."""
 
 import asyncio
 import os
@@ -34,9 +34,9 @@ def served(request, tmp_path):
 
 @pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
 async def test_direct_and_ordinary_writes_stay_in_order(served, compress):
-    """A client that reads late gets all texts, whole and in order, then the close.
+    """A client that reads late gets all texts, complete and in order, then the close.
 
-    With compression, which uvicorn offers, all of them go the ordinary way.
+    With compression, which uvicorn offers, none is written directly.
     """
     name, port, process = served
     async with (
@@ -56,34 +56,34 @@ async def test_direct_and_ordinary_writes_stay_in_order(served, compress):
 
 @pytest.mark.parametrize("verbosity", [1, 2])
 async def test_connections_share_options(tmp_path, verbosity):
-    """All but the first, with the same values; none if Twisted's log is written."""
+    """Connections after the first copy no options and have the same values; with Twisted's debug log all copy them."""
     pytest.importorskip("daphne")
     port = free_port()
     command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", str(verbosity)]
     process = Process(
         [*command, "tests.realtime.options:application"], log=tmp_path / "server.log", env=dict(os.environ)
     )
-    found = []
+    reports = []
     try:
         process.wait_until(lambda: is_listening(port), what="the server to listen")
         async with aiohttp.ClientSession() as session:
             for _ in range(3):
                 async with session.ws_connect(f"ws://127.0.0.1:{port}/", compress=15) as socket:
-                    found.append(await socket.receive_json(timeout=10))
+                    reports.append(await socket.receive_json(timeout=10))
     finally:
         process.stop()
-    copied = [len(one["copied"]) for one in found]
+    copied = [len(report["copied"]) for report in reports]
     assert copied[0] > 0
     assert copied[1:] == ([0, 0] if verbosity == 1 else copied[:1] * 2)
-    assert [one["formatted"] for one in found] == copied
-    assert [one["other"] for one in found] == [[]] * 3
+    assert [report["formatted"] for report in reports] == copied
+    assert [report["other"] for report in reports] == [[]] * 3
 
 
 HELLO = b"\x81\x05Hello"
 
 
 class Transport:
-    """Twisted's transport of a TCP connection, as far as it is used, with ``changes``."""
+    """The part of Twisted's TCP transport that the writer uses, with ``changes`` to its attributes."""
 
     __module__ = "twisted.internet.tcp"
     TLS = disconnecting = False
@@ -109,7 +109,7 @@ class Transport:
 
 
 class Protocol:
-    """Autobahn's protocol of an open WebSocket, with ``changes``."""
+    """The part of autobahn's protocol of an open WebSocket that the writer uses, with ``changes``."""
 
     STATE_OPEN = state = 3
     _perMessageCompress = None
@@ -121,7 +121,7 @@ class Protocol:
 
 
 class Server:
-    """Daphne's server."""
+    """Stands in for Daphne's server."""
 
     async def handle_reply(self, protocol, message):
         raise AssertionError("not called")
@@ -136,7 +136,7 @@ def make_writer(transport, **changes):
 
 @pytest.mark.parametrize(("takes", "sent"), [(4, 4), (BlockingIOError(), 0)], ids=str)
 def test_twisted_writes_what_the_kernel_did_not_take(takes, sent):
-    """The rest of the frame, without a repetition."""
+    """Bytes that the kernel did not accept are passed to Twisted, without repeating any."""
     transport = Transport(kernel_takes=takes)
     assert make_writer(transport)(HELLO) is True
     assert (transport.sent, transport.buffered) == (HELLO[:sent], HELLO[sent:])
@@ -154,7 +154,7 @@ def test_twisted_writes_what_the_kernel_did_not_take(takes, sent):
     ids=str,
 )
 def test_direct_write_is_refused(changes):
-    """Frames must not overtake buffered data; Twisted handles lost connections."""
+    """A direct write is refused while data is buffered, which it would overtake, or if the connection is lost."""
     transport = Transport()
     write = make_writer(transport)
     transport.__dict__.update(changes)
@@ -163,6 +163,7 @@ def test_direct_write_is_refused(changes):
 
 
 def test_nothing_is_written_while_closing():
+    """A direct write is refused after the WebSocket's close has begun."""
     transport = Transport()
     write = make_writer(transport, state=2)
     assert write(HELLO) is False
@@ -179,7 +180,7 @@ def test_nothing_is_written_while_closing():
     ids=["tls", "compressed", "another transport"],
 )
 def test_no_direct_writes(of_transport, of_protocol):
-    """Encryption and compression must see every message."""
+    """There are no direct writes with TLS, compression or an unknown transport, which must process each message."""
     transport = Transport(**{key: value for key, value in of_transport.items() if key != "__class__"})
     if "__class__" in of_transport:
         transport = type("Elsewhere", (Transport,), {"__module__": "elsewhere"})()
@@ -187,7 +188,7 @@ def test_no_direct_writes(of_transport, of_protocol):
 
 
 def test_lost_connection_is_not_a_fallback(caplog):
-    """Twisted deletes the socket of a client that disconnects during the handshake. The log must not blame Daphne."""
+    """A client that disconnects in the handshake, whose socket Twisted deletes, is not logged as a fallback."""
     fallbacks.log_fallback.cache_clear()
     transport = Transport(connected=False)
     del transport.socket
@@ -196,7 +197,7 @@ def test_lost_connection_is_not_a_fallback(caplog):
 
 
 def test_missing_attribute_is_logged(caplog):
-    """Messages then go the ordinary way."""
+    """If Twisted's transport lacks a private attribute, there are no direct writes, and the log names it."""
     assert daphne_writer.writer_of(make_writer) is None
     fallbacks.log_fallback.cache_clear()
     transport = Transport()
@@ -213,7 +214,7 @@ def test_missing_attribute_is_logged(caplog):
     ids=["none", "one", "server"],
 )
 def test_options_are_copied_on_another_daphne(verbosity, options):
-    """If an option or an attribute is missing, each connection copies the options."""
+    """If Daphne lacks an option or attribute, its protocol class is not replaced, so each connection copies options."""
     protocol = type("WebSocketProtocol", (), {"CONFIG_ATTRS": ("a", "b"), "__module__": "daphne.ws_protocol"})
     server = Server()
     server.ws_factory = SimpleNamespace(protocol=protocol, **options)
@@ -227,6 +228,7 @@ def test_options_are_copied_on_another_daphne(verbosity, options):
 
 
 async def test_refused_handshake_shares_options_too():
+    """A handshake that is refused also makes later connections share options."""
     replies = []
 
     class Refusing(Server):

@@ -1,4 +1,4 @@
-"""Bodies and frames on a real Daphne that serves a project's own ASGI application."""
+"""Request bodies and headers on a real Daphne that serves an ASGI application without Django's handler."""
 
 import contextlib
 import hashlib
@@ -35,16 +35,16 @@ def daphne(tmp_path_factory):
 
 
 def exchange(port, head, *parts):
-    """Send the lines of a request and its body; return what is answered until the server closes."""
+    """Send the head and body of a request. Returns all bytes received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall("\r\n".join([*head, "Host: a", "", ""]).encode("latin-1"))
         with contextlib.suppress(ConnectionError):
             for part in parts:
                 client.sendall(part)
-        answer = b""
-        while some := client.recv(65536):
-            answer += some
-    return answer
+        response = b""
+        while data := client.recv(65536):
+            response += data
+    return response
 
 
 def chunk(data):
@@ -60,35 +60,35 @@ async def pieces(body):
 @pytest.mark.parametrize("size", [0, 1, 99_999, 100_000, 2 * 65_536, 999_999, MAX_BODY_BYTES])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 async def test_bodies_arrive_whole(daphne, size, chunked):
-    """Also those that come from disk, where one ends with a piece, and a request that follows on the connection."""
+    """Bodies arrive complete, also from disk, at multiples of the piece size, and twice on one connection."""
     body = os.urandom(size)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         for _ in range(2):
             data = pieces(body) if chunked else body
             async with session.post(f"http://127.0.0.1:{daphne}/", data=data, headers=FORM) as response:
-                answer = await response.json(content_type=None)
-            assert answer["hash"] == hashlib.sha256(body).hexdigest()
-            assert answer["largest"] <= 65_536
-            assert answer["after"] is None
+                summary = await response.json(content_type=None)
+            assert summary["hash"] == hashlib.sha256(body).hexdigest()
+            assert summary["largest"] <= 65_536
+            assert summary["after"] is None
 
 
 def test_too_large_body_is_refused_by_its_length(daphne):
-    """413 by its length, also to a client that waits for 100 Continue, and to one that sends on."""
+    """A Content-Length above the limit gets 413, whether the client waits for 100 Continue or sends the body."""
     head = ["POST / HTTP/1.1", f"Content-Length: {MAX_BODY_BYTES + 1}"]
-    for answer in (
+    for response in (
         exchange(daphne, [*head, "Expect: 100-continue"]),
         exchange(daphne, head),
         exchange(daphne, head, b"x" * (MAX_BODY_BYTES + 1)),
     ):
-        assert answer.startswith(b"HTTP/1.1 413 ") and b"application/problem+json" in answer
-        assert answer.count(b"HTTP/1.1") == 1 and b"100 Continue" not in answer
+        assert response.startswith(b"HTTP/1.1 413 ") and b"application/problem+json" in response
+        assert response.count(b"HTTP/1.1") == 1 and b"100 Continue" not in response
 
 
 def test_too_large_chunked_body_is_refused(daphne):
-    """Before its end."""
+    """A chunked body gets 413 as soon as it exceeds the limit, before its end."""
     chunks = chunk(b"x" * 100_000) * 11
-    answer = exchange(daphne, ["POST / HTTP/1.1", "Transfer-Encoding: chunked"], chunks)
-    assert answer.startswith(b"HTTP/1.1 413 ") and answer.count(b"HTTP/1.1") == 1
+    response = exchange(daphne, ["POST / HTTP/1.1", "Transfer-Encoding: chunked"], chunks)
+    assert response.startswith(b"HTTP/1.1 413 ") and response.count(b"HTTP/1.1") == 1
 
 
 HANDSHAKE = [
@@ -110,14 +110,14 @@ HANDSHAKE = [
     ids=["protocol", "root path of a handshake", "root path", "length", "chunks", "content type"],
 )
 def test_malformed_headers_get_400(daphne, head):
-    """And leave no traceback."""
+    """Malformed headers get 400; the server's fixture checks that the log has no traceback."""
     if "Connection: close" not in head:
         head = [line for line in head if line != "Connection: Upgrade"] + ["Connection: Upgrade, close"]
     assert exchange(daphne, head).startswith(b"HTTP/1.1 400 ")
 
 
 def test_form_is_not_parsed_by_twisted(daphne):
-    """Not by Twisted, which would answer a broken multipart body itself."""
+    """A malformed multipart body reaches the application; Twisted would parse it and respond itself."""
     request = Request(
         f"http://127.0.0.1:{daphne}/",
         data=b"no parts",

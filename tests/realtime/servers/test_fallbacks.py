@@ -1,4 +1,4 @@
-"""Adapters check the installed server, and log it when the server's own code runs instead."""
+"""Adapters check that they support the installed server, and log when its own code runs instead."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from notifications.realtime.servers import daphne, daphne_writer, fallbacks, uvi
 
 @pytest.fixture(autouse=True)
 def clear_caches():
-    """Each test compares and logs again."""
+    """Clear the caches of logged fallbacks and of the check, so that each test checks and logs again."""
     caches = (fallbacks.log_fallback, daphne_writer.is_supported)
     for cache in caches:
         cache.cache_clear()
@@ -19,21 +19,21 @@ def clear_caches():
 
 
 def test_a_fallback_is_logged_once(caplog):
-    """Once per reason, not for each connection."""
+    """A fallback is logged once per reason, not for each connection."""
     for reason in ("one", "one", "two"):
         fallbacks.log_fallback("Something is not adapted: %s", reason)
     assert caplog.messages == ["Something is not adapted: one", "Something is not adapted: two"]
 
 
 def test_installed_daphne_is_supported(caplog):
-    """Direct writes send the same bytes as autobahn and Twisted."""
+    """On the installed Daphne, direct writes send the same bytes as autobahn and Twisted."""
     pytest.importorskip("daphne")
     assert daphne_writer.is_supported()
     assert caplog.messages == []
 
 
 def test_installed_daphne_is_limited(caplog):
-    """All methods that the limits override exist."""
+    """The installed Daphne has all methods that the bounded protocols override."""
     http_protocol = pytest.importorskip("daphne.http_protocol")
     daphne.use_bounded_protocols()
     assert http_protocol.WebRequest.__name__ == "BoundedRequest"
@@ -41,7 +41,7 @@ def test_installed_daphne_is_limited(caplog):
 
 
 def test_daphne_that_encodes_differently_is_not_written_to(monkeypatch, caplog):
-    """A server that sends other bytes than a direct write."""
+    """A Daphne that sends other bytes than a direct write is not supported."""
     websocket_class = pytest.importorskip("daphne.ws_protocol").WebSocketFactory.protocol
     monkeypatch.setattr(websocket_class, "sendMessage", lambda self, payload, binary: self.sendData(b"other"))
     assert not daphne_writer.is_supported()
@@ -52,7 +52,7 @@ def test_daphne_that_encodes_differently_is_not_written_to(monkeypatch, caplog):
 
 
 def test_daphne_without_an_attribute_is_not_written_to(monkeypatch, caplog):
-    """A server whose private names have changed."""
+    """A Daphne whose private attributes have changed is not supported."""
     abstract = pytest.importorskip("twisted.internet.abstract")
     monkeypatch.delattr(abstract.FileDescriptor, "dataBuffer")
     assert not daphne_writer.is_supported()
@@ -61,7 +61,7 @@ def test_daphne_without_an_attribute_is_not_written_to(monkeypatch, caplog):
 
 
 def test_daphne_with_another_shutdown(monkeypatch, caplog):
-    """Clients are closed all the same."""
+    """On a Daphne with another shutdown, clients are still closed, and the log says what is missing."""
     pytest.importorskip("daphne")
     from twisted.internet import reactor
 
@@ -74,7 +74,7 @@ def test_daphne_with_another_shutdown(monkeypatch, caplog):
 
 
 def test_uvicorn_with_another_shutdown(caplog):
-    """The server starts, and closes connections in its own way."""
+    """On a uvicorn with another shutdown, the server starts, and the log says what is missing."""
     uvicorn.call_before_shutdown(SimpleNamespace(), None)
     assert caplog.messages == [
         "Clients are disconnected without a reason at shutdown on this uvicorn: no shutdown()."
@@ -83,7 +83,7 @@ def test_uvicorn_with_another_shutdown(caplog):
 
 @pytest.mark.parametrize("has_all_methods", [True, False])
 def test_uvicorn_with_another_protocol(has_all_methods, caplog):
-    """A class without the methods that are overridden stays."""
+    """A protocol class without the overridden methods is kept, and the log names them."""
     httptools_impl = pytest.importorskip("uvicorn.protocols.http.httptools_impl")
     changed = type("HttpToolsProtocol", (), {"data_received": lambda self, data: None})
     http_class = httptools_impl.HttpToolsProtocol if has_all_methods else changed

@@ -1,4 +1,4 @@
-"""The socket on real servers, with writers in other processes."""
+"""WebSockets, event streams and long polls on real servers, with writers in other processes."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def served(request, site):
 
 @pytest.fixture
 def rings_only(site):
-    """To be asked for before `served`: its process looks for nothing by itself."""
+    """The server finds changes by rings only, without polling. Request this fixture before `served`."""
     site.environment["TEST_RINGS_ONLY"] = "1"
 
 
@@ -63,7 +63,7 @@ SYNC = "/notifications/api/sync/"
 
 
 class Events:
-    """The events of a response: receive_frame() returns the data of the next one, None at the end."""
+    """The events of a response: receive() returns the data of the next one, None at the end."""
 
     def __init__(self, response):
         assert (response.status, response.content_type) == (200, "text/event-stream")
@@ -106,7 +106,7 @@ async def start(socket, epoch=None, seq=None):
 
 
 async def test_notification_of_another_process_is_pushed(browser_session, served):
-    """A command in another process notifies; the socket hears of it within the position check at the latest."""
+    """A notification that a command creates in another process is sent to the socket."""
     async with open_socket(browser_session, served) as socket:
         assert socket.protocol == "notifications.v1"
         await start(socket)
@@ -116,7 +116,7 @@ async def test_notification_of_another_process_is_pushed(browser_session, served
 
 
 async def test_anonymous_socket_gets_4401(served):
-    """The handshake is accepted, so that a browser can see why: bye 4401, then the close with that code."""
+    """The handshake is accepted and closed with 4401: browsers do not expose why a handshake was refused."""
     async with aiohttp.ClientSession() as session, open_socket(session, served) as socket:
         bye = await receive_frame(socket, "bye")
         assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (
@@ -135,7 +135,7 @@ async def test_anonymous_socket_gets_4401(served):
     [("/ws/notifications/", "http://evil.example"), ("/ws/elsewhere/", None), ("/", None)],
 )
 async def test_foreign_pages_and_other_paths_are_refused(browser_session, served, path, origin):
-    """403 or 404, and never 500."""
+    """Handshakes from foreign origins and on other paths are refused with 403 or 404."""
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         async with open_socket(browser_session, served, path, Origin=origin or served.url):
             pass
@@ -143,7 +143,7 @@ async def test_foreign_pages_and_other_paths_are_refused(browser_session, served
 
 
 async def test_server_shutdown_sends_bye(browser_session, served):
-    """After SIGTERM: bye 4000 to sockets and events, a long poll is answered, and the process ends."""
+    """After SIGTERM sockets and events get bye 4000, a long poll gets its response, and the process exits."""
     async with (
         browser_session.get(f"{served.url}{EVENTS}") as response,
         open_socket(browser_session, served) as socket,
@@ -156,24 +156,24 @@ async def test_server_shutdown_sends_bye(browser_session, served):
         headers = {"Prefer": "wait=20", "If-None-Match": etag}
         waiting = asyncio.create_task(browser_session.get(f"{served.url}{SYNC}", headers=headers))
         await events.receive("sync")
-        await asyncio.sleep(1.5)  # the poll is on its way; nothing says when it waits
+        await asyncio.sleep(1.5)  # nothing signals to this process that the poll has begun to wait
         before = time.monotonic()
         served.web.popen.terminate()
-        for one in (socket, second):
-            bye = await receive_frame(one, "bye")
+        for closing in (socket, second):
+            bye = await receive_frame(closing, "bye")
             assert (bye["code"], bye["reconnect"]) == (4000, True)
             assert 0 < bye["after_ms"] <= 5000
-            await one.receive()
-            assert one.close_code == 4000
+            await closing.receive()
+            assert closing.close_code == 4000
         assert (await events.receive("bye"))["code"] == 4000
         assert await events.receive() is None
         assert (await waiting).status == 304
         await asyncio.to_thread(served.web.popen.wait, 60)
-        assert time.monotonic() - before < 15  # sooner than the poll would be answered by itself
+        assert time.monotonic() - before < 15  # less than the poll's 20 seconds
 
 
 async def test_root_path_header_does_not_change_links(browser_session, served):
-    """Daphne would take the root path of the whole site from a request's header."""
+    """The header Daphne-Root-Path, from which Daphne would set the root path, does not change links."""
     headers = {"Daphne-Root-Path": "//evil.example"}
     async with browser_session.get(
         f"{served.url}/admin/", headers=headers, allow_redirects=False
@@ -195,11 +195,9 @@ for number in range(20):
 """
 
 
-@pytest.mark.skipif(
-    "postgres" in os.environ.get("DATABASE_URL", ""), reason="rings by the file are SQLite's own"
-)
+@pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
 async def test_rings_between_processes_on_sqlite(rings_only, browser_session, served):
-    """What another process commits reaches the client by rings alone."""
+    """On SQLite, changes of another process reach the client by rings, without polling."""
     async with open_socket(browser_session, served) as socket:
         await start(socket)
         await asyncio.to_thread(served.web.wait_for_line, LISTENING)
@@ -215,7 +213,7 @@ async def test_rings_between_processes_on_sqlite(rings_only, browser_session, se
 
 
 async def test_event_streams_and_polls_get_changes_of_other_processes(browser_session, served):
-    """What a command in another process notifies comes as an event, and ends a long poll."""
+    """A notification of another process is sent as an event and ends a long poll; Last-Event-ID resumes after it."""
     async with browser_session.get(f"{served.url}{EVENTS}") as response:
         events = Events(response)
         await events.receive("sync")
@@ -225,9 +223,9 @@ async def test_event_streams_and_polls_get_changes_of_other_processes(browser_se
         await asyncio.to_thread(served.manage, "notify", "demo", "Hello")
         change = await events.receive("change")
         assert [item["title"] for item in change["items"]] == ["Hello"]
-        answer = await (await poll).json()
-        assert answer["seq"] == change["seq"]
-    # From where it was left, without what is known.
+        frame = await (await poll).json()
+        assert frame["seq"] == change["seq"]
+    # The stream resumes after the last event.
     await asyncio.to_thread(served.manage, "notify", "demo", "meanwhile")
     async with browser_session.get(f"{served.url}{EVENTS}", headers={"Last-Event-ID": events.id}) as response:
         sync = await Events(response).receive("sync")
@@ -235,13 +233,13 @@ async def test_event_streams_and_polls_get_changes_of_other_processes(browser_se
 
 
 async def test_anonymous_event_stream_gets_204(served):
-    """Which ends an EventSource for good."""
+    """An anonymous event stream gets 204, after which an EventSource does not reconnect."""
     async with aiohttp.ClientSession() as session, session.get(f"{served.url}{EVENTS}") as response:
         assert response.status == 204
 
 
 async def test_disconnected_client_frees_its_slot(browser_session, served):
-    """The server notices that a client has gone: events and long polls do not pile up, and a fifth is refused."""
+    """A fifth long poll is refused, and the four waiting ones free their slots when their clients disconnect."""
     headers = {"Prefer": "wait=20", "If-None-Match": "*"}
     for _ in range(3):
         polls = {
@@ -252,24 +250,24 @@ async def test_disconnected_client_frees_its_slot(browser_session, served):
         for poll in polls:
             poll.cancel()
         await asyncio.wait(polls)
-        await until_served(browser_session, served)
+        await wait_for_free_slots(browser_session, served)
 
 
-async def until_served(session, served):
-    """Until there is room for four again."""
+async def wait_for_free_slots(session, served):
+    """Wait until four event streams are accepted at once."""
     async with asyncio.timeout(40):
         while True:
-            asked = [await session.get(f"{served.url}{EVENTS}") for _ in range(4)]
-            statuses = [one.status for one in asked]
-            for one in asked:
-                one.close()
+            responses = [await session.get(f"{served.url}{EVENTS}") for _ in range(4)]
+            statuses = [response.status for response in responses]
+            for response in responses:
+                response.close()
             if statuses == [200] * 4:
                 return
             assert set(statuses) <= {200, 429}
 
 
 async def test_memory_of_stuck_reader_is_bounded(browser_session, served):
-    """However much comes: the response ends, and what was kept for it is what it had room for."""
+    """The response to a client that does not read ends at the size limit, and the client resumes after it."""
     async with browser_session.get(f"{served.url}{EVENTS}") as response:
         events = Events(response)
         await events.receive("sync")
@@ -294,37 +292,38 @@ for number in range(400):
 """
 
 
-async def test_waiting_holds_neither_a_connection_nor_a_thread(served):
-    """Twelve requests of three users wait: the server has no more of either than with one."""
+async def test_waiting_requests_use_no_connection_and_no_thread(served):
+    """Twelve waiting requests of three users add no thread and no database connection each."""
     async with aiohttp.ClientSession() as session:
-        people, streams = {}, []
+        headers_of, streams = {}, []
         for name in ("demo", "other", "admin"):
             key = (await asyncio.to_thread(served.python, SESSION.format(name=name))).split()[-1]
-            people[name] = {"Cookie": f"sessionid={key}"}
+            headers_of[name] = {"Cookie": f"sessionid={key}"}
 
         async def wait(name):
-            stream = await session.get(f"{served.url}{EVENTS}", headers=people[name])
+            stream = await session.get(f"{served.url}{EVENTS}", headers=headers_of[name])
             streams.append(stream)
             await Events(stream).receive("sync")
             return asyncio.create_task(
                 session.get(
-                    f"{served.url}{SYNC}", headers={**people[name], "Prefer": "wait=20", "If-None-Match": "*"}
+                    f"{served.url}{SYNC}",
+                    headers={**headers_of[name], "Prefer": "wait=20", "If-None-Match": "*"},
                 )
             )
 
         polls = [await wait("demo")]
-        await until_steady(served)
-        before = held(served)
+        await wait_until_steady(served)
+        before = count_threads_and_connections(served)
         for name in ("demo", "other", "other", "admin", "admin"):
             polls.append(await wait(name))
-        for name in people:
+        for name in headers_of:
             refused = await session.get(
-                f"{served.url}{SYNC}", headers={**people[name], "Prefer": "wait=1", "If-None-Match": "*"}
+                f"{served.url}{SYNC}", headers={**headers_of[name], "Prefer": "wait=1", "If-None-Match": "*"}
             )
             assert refused.status == 429
-        await until_steady(served)
-        threads, connections = held(served)
-        # The threads of the hub and of the server come as they are needed.
+        await wait_until_steady(served)
+        threads, connections = count_threads_and_connections(served)
+        # The pools of the hub and of the server may each have started threads since.
         assert threads <= before[0] + 3
         assert connections <= before[1] + 3
         assert not any(poll.done() for poll in polls)
@@ -335,8 +334,8 @@ async def test_waiting_holds_neither_a_connection_nor_a_thread(served):
             stream.close()
 
 
-def held(served):
-    """(threads of the server, connections of it to the database)"""
+def count_threads_and_connections(served):
+    """Return the number of the server's threads and of its connections to the database."""
     process = f"/proc/{served.web.pid}"
     if served.database_url.startswith("sqlite"):
         name = served.database_url.removeprefix("sqlite:///")
@@ -348,28 +347,28 @@ def held(served):
     return len(os.listdir(f"{process}/task")), rows[0][0]
 
 
-async def until_steady(served):
-    """Until nothing has changed for a second."""
+async def wait_until_steady(served):
+    """Wait until the numbers of threads and connections have not changed for a second."""
     last, since = None, time.monotonic()
     async with asyncio.timeout(60):
         while time.monotonic() - since < 1:
-            now = await asyncio.to_thread(held, served)
+            now = await asyncio.to_thread(count_threads_and_connections, served)
             if now != last:
                 last, since = now, time.monotonic()
             await asyncio.sleep(0.1)
 
 
 async def test_sign_out_closes_every_transport_within_5_seconds(browser_session, session_key, served):
-    """In this process or another: 4401 to sockets and events, 401 to a long poll; another session stays."""
+    """After a sign-out in another process sockets and events get 4401, a long poll 401; another session stays open."""
     key = (await asyncio.to_thread(served.python, SESSION.format(name="demo"))).split()[-1]
     async with (
-        aiohttp.ClientSession(cookies={"sessionid": key}) as other,
+        aiohttp.ClientSession(cookies={"sessionid": key}) as other_session,
         open_socket(browser_session, served) as socket,
-        open_socket(other, served) as stays,
+        open_socket(other_session, served) as other_socket,
         browser_session.get(f"{served.url}{EVENTS}") as response,
     ):
         await start(socket)
-        await start(stays)
+        await start(other_socket)
         events = Events(response)
         await events.receive("sync")
         headers = {"Prefer": "wait=20", "If-None-Match": "*"}
@@ -382,8 +381,8 @@ async def test_sign_out_closes_every_transport_within_5_seconds(browser_session,
         assert (await poll).status == 401
         assert time.monotonic() - before < 5
         assert (await browser_session.get(f"{served.url}{EVENTS}")).status == 204
-        await stays.send_json({"op": "ping"})
-        await receive_frame(stays, "beat")
+        await other_socket.send_json({"op": "ping"})
+        await receive_frame(other_socket, "beat")
 
 
 SIGN_OUT = """

@@ -1,4 +1,4 @@
-"""Handshakes on a real uvicorn to which its own class gives no answer."""
+"""Handshakes on a real uvicorn to which its own protocol class does not respond."""
 
 import contextlib
 import socket
@@ -13,32 +13,32 @@ pytest.importorskip("uvicorn")
 
 @pytest.fixture
 def uvicorn(site):
-    """A site on uvicorn, started as any project is."""
+    """A site on uvicorn, started with uvicorn's ordinary command."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.web = site.start("web", "-m", "uvicorn", "--port", site.port, "asyncsite.asgi:application")
     site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
     return site
 
 
-def answer(site, *parts):
-    """What is answered before the server closes."""
+def exchange(site, *parts):
+    """Send bytes and return what is received until the server closes the connection."""
     received = b""
     with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
         for part in parts:
             client.sendall(part)
         with contextlib.suppress(ConnectionResetError):
-            while some := client.recv(65536):
-                received += some
+            while data := client.recv(65536):
+                received += data
     return received
 
 
 def test_handshake_with_long_header_line_gets_431(uvicorn):
-    """431, whichever header it is; others are as before."""
+    """A header line above the limit gets 431, whichever header it is; one below the limit is accepted."""
     target = Target(port=uvicorn.port)
     for name in ("Cookie", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "X-Other"):
-        refused = answer(uvicorn, handshake(target, f"{name}: {'a' * 8_200}"))
+        refused = exchange(uvicorn, handshake(target, f"{name}: {'a' * 8_200}"))
         assert refused.startswith(b"HTTP/1.1 431 "), (name, refused)
-    # Nobody is signed in: a handshake is accepted, and the end is said behind it.
+    # The client is not signed in: its handshake is accepted, then it gets the bye signed_out.
     close = frame(8, b"\x03\xe8")
-    assert b"signed_out" in answer(uvicorn, handshake(target, f"X-Other: {'a' * 8_000}"), close)
+    assert b"signed_out" in exchange(uvicorn, handshake(target, f"X-Other: {'a' * 8_000}"), close)
     assert "Traceback" not in uvicorn.log()

@@ -1,4 +1,4 @@
-"""Direct writes to the WebSockets of uvicorn, which are compared with the ordinary way and not used if they differ."""
+"""Direct writes to uvicorn's WebSockets, which are not used if uvicorn's send() would send other bytes."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ async def use_missing_attribute(self, message):
 
 @pytest.mark.parametrize("protocol_class", [Real, UvicornWebSocket])
 def test_the_installed_uvicorn_is_supported(protocol_class):
-    """Both ways send the same bytes, also on the class that limits frames."""
+    """Direct writes and uvicorn's send() send the same bytes, also on the class that limits frames."""
     assert uvicorn_writer.is_supported(protocol_class)
 
 
@@ -56,12 +56,12 @@ def test_the_installed_uvicorn_is_supported(protocol_class):
     ids=["nothing", "other bytes", "waiting", "missing attribute", "another class"],
 )
 def test_another_uvicorn_is_not_supported(caplog, changes, problem):
-    """The log gives the reason, once."""
+    """An unsupported uvicorn is logged once, with the reason."""
     fallbacks.log_fallback.cache_clear()
-    other = build_class(**changes)
+    changed = build_class(**changes)
     with caplog.at_level(logging.WARNING):
-        assert not uvicorn_writer.is_supported(other)
-        assert not uvicorn_writer.is_supported(other)
+        assert not uvicorn_writer.is_supported(changed)
+        assert not uvicorn_writer.is_supported(changed)
     (line,) = caplog.messages
     assert line.startswith("WebSocket frames are not written directly on this uvicorn: ")
     assert problem in line
@@ -91,7 +91,7 @@ def build_protocol(transport, protocol_class=Real, extensions=()):
 
 
 def test_frame_is_not_copied():
-    """All transports get the same object."""
+    """A frame is passed to the transport without a copy, so that all connections share one object."""
     frame, transport = encode_text_frame(b"Hello"), Transport()
     assert uvicorn_writer.writer_of(build_protocol(transport).send)(frame) is True
     assert transport.sent[0] is frame
@@ -99,14 +99,14 @@ def test_frame_is_not_copied():
 
 @pytest.mark.parametrize("state", [{"buffered": 1}, {"closing": True}], ids=str)
 def test_direct_write_is_refused(state):
-    """Frames must not overtake buffered data, and the ordinary way bounds the buffer."""
+    """A direct write is refused while data is buffered, which it would overtake, or while closing."""
     transport = Transport(**state)
     assert uvicorn_writer.writer_of(build_protocol(transport).send)(b"frame") is False
     assert transport.sent == []
 
 
 def test_nothing_is_written_after_the_close():
-    """Also before the client has answered it."""
+    """A direct write is refused after the close is sent, also before the client has answered it."""
     transport = Transport()
     protocol = build_protocol(transport)
     write = uvicorn_writer.writer_of(protocol.send)
@@ -116,7 +116,7 @@ def test_nothing_is_written_after_the_close():
 
 
 def test_no_direct_writes():
-    """Compression must see every message; other servers and wrapped functions have no transport."""
+    """There are no direct writes with compression, on changed classes, on other servers or for wrapped functions."""
     transport = Transport()
     assert uvicorn_writer.writer_of(build_protocol(transport, extensions=["deflate"]).send) is None
     assert uvicorn_writer.writer_of(build_protocol(transport, build_class(send=send_nothing)).send) is None

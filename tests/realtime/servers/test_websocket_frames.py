@@ -1,4 +1,4 @@
-"""Frames that no consumer sees, on real servers: what any client needs passes, and a flood ends the connection."""
+"""Limits on control frames and fragments, which servers do not pass to the application, on real servers."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def server(request, tmp_path_factory):
 
 
 class Client:
-    """A WebSocket of bare frames."""
+    """A WebSocket client that sends raw frames."""
 
     def __init__(self, port, *headers):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -59,16 +59,16 @@ class Client:
         self.head = self.until(b"\r\n\r\n")
 
     def until(self, ending):
-        """What came up to some bytes; without them up to the end of the connection."""
+        """Return the received bytes up to ``ending``, or all of them if the connection ends before."""
         while ending not in self.data:
             try:
-                some = self.socket.recv(65536)
+                data = self.socket.recv(65536)
             except ConnectionError:
-                some = b""
-            if not some:
-                rest, self.data = self.data, b""
-                return rest
-            self.data += some
+                data = b""
+            if not data:
+                remaining, self.data = self.data, b""
+                return remaining
+            self.data += data
         found, _, self.data = self.data.partition(ending)
         return found + ending
 
@@ -86,7 +86,7 @@ def client(server):
 
 
 def test_client_within_the_limits_is_served(client):
-    """The most that are allowed: pings, fragments, and a message after each."""
+    """The maximum number of pings and of fragments is accepted, and messages after them are answered."""
     client.send(frame(PING, b"p") * websocket_frames.MAX_CONTROL_FRAMES + frame(TEXT, b"first"))
     assert client.until(b"first").count(b"\x8a\x01p") == websocket_frames.MAX_CONTROL_FRAMES
     for word in (b"second", b"third"):
@@ -107,7 +107,7 @@ def test_client_within_the_limits_is_served(client):
     ids=["pings", "pongs", "fragments"],
 )
 def test_too_many_frames_drop_the_connection(client, flood):
-    """Without an answer to what comes behind it."""
+    """One frame above a limit ends the connection, and later frames are not processed."""
     client.send(flood)
     assert b"behind" not in client.until(b"never")
 
@@ -118,7 +118,7 @@ def test_too_many_frames_drop_the_connection(client, flood):
     ids=["whole", "in fragments"],
 )
 def test_invalid_utf8_closes_the_connection(client, text):
-    """Without a traceback in the log, of which the server's fixture makes sure."""
+    """Invalid UTF-8 closes the connection; the server's fixture checks that the log has no traceback."""
     client.send(frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\xa4"))
     assert client.until(b"\xc3\xa4")
     client.send(text + text + frame(TEXT, b"behind"))
@@ -126,7 +126,7 @@ def test_invalid_utf8_closes_the_connection(client, text):
 
 
 def test_invalid_utf8_after_the_close_is_dropped(client):
-    """The close of the client ends the connection, without a traceback in the log."""
+    """Invalid UTF-8 after the server's close is dropped, and the client's close ends the connection."""
     client.send(frame(TEXT, b"close"))
     assert client.until(b"\x88\x02\x0f\xa0")
     client.send(frame(TEXT, b"\xff") + frame(CLOSE, b"\x0f\xa0"))
@@ -134,7 +134,7 @@ def test_invalid_utf8_after_the_close_is_dropped(client):
 
 
 def test_fragments_of_a_large_message_are_not_counted():
-    """Many clients send one in pieces of their buffer, of 4 KiB, say; the server bounds its size."""
+    """Only small fragments are counted: clients may send a large message in pieces, and its size has its own limit."""
     counter = FrameCounter()
     size = websocket_frames.MIN_FRAGMENT_BYTES
     assert counter.allows(TEXT, size, is_closing=False)
@@ -147,7 +147,7 @@ def test_fragments_of_a_large_message_are_not_counted():
 
 
 def test_frames_after_the_close_are_limited():
-    """What was under way, and the close of the client."""
+    """After the close a few frames that were already sent are accepted, and the client's close always is."""
     counter = FrameCounter()
     for _ in range(websocket_frames.MAX_FRAMES_AFTER_CLOSE):
         assert counter.allows(TEXT, 1, is_closing=True)
@@ -156,7 +156,7 @@ def test_frames_after_the_close_are_limited():
 
 
 def test_count_of_control_frames_is_reset(monkeypatch):
-    """A client that sends some for days is none that floods."""
+    """The count of control frames starts again after CONTROL_FRAMES_SECONDS."""
     now = [1000.0]
     monkeypatch.setattr(websocket_frames.time, "monotonic", lambda: now[0])
     counter = FrameCounter()

@@ -1,4 +1,4 @@
-"""What clients may send, and the reason of the refusal when they send something else."""
+"""Validation of the frames that clients send, and the reason of each refusal."""
 
 import pytest
 
@@ -40,7 +40,7 @@ from notifications.realtime.transports.incoming import parse_frame
     ],
 )
 def test_invalid_frames(text, reason):
-    """Checked in this order: size, JSON, object, op, values."""
+    """Frames are checked in this order: size, JSON, object, op, values."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(text, None, has_hello=True)
     assert refused.value.bye.reason == reason
@@ -59,7 +59,7 @@ def test_invalid_frames(text, reason):
     ],
 )
 def test_first_frame_must_be_hello(text, reason):
-    """The op comes before the order of frames, and that before values."""
+    """The first frame must be hello; the op is checked before that, and values after it."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(text, None, has_hello=False)
     assert refused.value.bye.reason == reason
@@ -67,7 +67,7 @@ def test_first_frame_must_be_hello(text, reason):
 
 @pytest.mark.parametrize(("data", "reason"), [(b'{"op":"ping"}', "bad_json"), (b"\0" * 4097, "too_big")])
 def test_binary_frames_are_refused(data, reason):
-    """Size comes first here too."""
+    """Binary frames are refused; their size is checked first."""
     with pytest.raises(ProtocolViolation) as refused:
         parse_frame(None, data, has_hello=True)
     assert refused.value.bye.reason == reason
@@ -84,12 +84,12 @@ def test_binary_frames_are_refused(data, reason):
     ],
 )
 def test_valid_frames(text):
-    """Keys that are not known are ignored, also where brackets are only text."""
+    """Unknown keys are ignored, and brackets in strings do not count as nesting."""
     assert parse_frame(text, None, has_hello=False)["op"] == "hello"
 
 
 def test_frame_of_4096_bytes_is_accepted():
-    """The limit itself is allowed."""
+    """A frame of exactly the maximum size is accepted."""
     text = '{"op":"ping","x":""}'
     text = text.replace('""', '"' + "a" * (4096 - len(text)) + '"')
     assert len(text) == 4096

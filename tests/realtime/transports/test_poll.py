@@ -1,4 +1,4 @@
-"""Asking sync/ and waiting for something new: a long poll."""
+"""Long polls: requests of sync/ that wait for a change."""
 
 import time
 
@@ -18,7 +18,7 @@ WAIT = {"Prefer": "wait=10"}
 
 @pytest.fixture
 def client(user):
-    """A browser of the user that asks by WSGI, which never waits."""
+    """A client of Django's WSGI handler, on which requests never wait; client.sync(query) requests sync/."""
     client = Client()
 
     def sync(query="", **headers):
@@ -29,43 +29,46 @@ def client(user):
 
 
 @pytest.fixture
-async def here(ask, user):
-    """Where the user's stream is: its epoch, seq and entity tag, and a cookie to ask with."""
+async def cursor(send_request, user):
+    """The epoch, seq and ETag of the user's stream after two notifications, and a cookie for requests."""
     await in_thread(rows.notices, user, 2)
     cookie = await in_thread(sign_in, user)
-    asked = await (await ask("sync/", cookie=cookie)).wait_for_response()
-    frame = await asked.json()
-    return Here(frame["epoch"], frame["seq"], asked.headers["etag"], cookie)
+    response = await (await send_request("sync/", cookie=cookie)).wait_for_response()
+    frame = await response.json()
+    return Cursor(frame["epoch"], frame["seq"], response.headers["etag"], cookie)
 
 
-class Here:
+class Cursor:
+    """A position, and the query and headers of a request that waits for changes after it."""
+
     def __init__(self, epoch, seq, etag, cookie):
         self.epoch, self.seq, self.etag, self.cookie = epoch, seq, etag, cookie
         self.query = f"sync/?epoch={epoch}&seq={seq}"
-        self.knowing = {**WAIT, "If-None-Match": etag}
+        self.wait_headers = {**WAIT, "If-None-Match": etag}
 
 
-async def waiting(count=1):
-    await until(lambda: sum(one.is_synced for one in hub.current_hub().subscribers()) == count)
+async def wait_for_waiting_poll():
+    """Wait until one poll waits for changes."""
+    await until(lambda: sum(subscriber.is_synced for subscriber in hub.current_hub().subscribers()) == 1)
 
 
 class TestTags:
     def test_etag_is_stable_without_changes(self, client, user):
-        """304 without a body; also weak, in a list, and for any."""
+        """Without changes the ETag is the same, and If-None-Match gets 304; it may be weak, in a list, or "*"."""
         client.force_login(user)
         notify(user, "note")
         first = client.sync()
         tag = first["ETag"]
         assert tag.startswith('"')
-        for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-            again = client.sync(If_None_Match=known)
-            assert (again.status_code, again.content, again["ETag"]) == (304, b"", tag)
-            assert again["Cache-Control"] == "no-store"
+        for if_none_match in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            response = client.sync(If_None_Match=if_none_match)
+            assert (response.status_code, response.content, response["ETag"]) == (304, b"", tag)
+            assert response["Cache-Control"] == "no-store"
         assert client.sync(If_None_Match='"other"').status_code == 200
         assert client.sync(If_None_Match="no tag").status_code == 200
 
     def test_etag_does_not_depend_on_the_cursor(self, client, user):
-        """It is of where the frame leads: what a client has after it."""
+        """The ETag is that of the position after the frame, whichever cursor the request has."""
         client.force_login(user)
         rows.notices(user, 3)
         first = client.sync()
@@ -73,7 +76,7 @@ class TestTags:
             assert client.sync(f"?epoch={first.json()['epoch']}&seq={seq}")["ETag"] == first["ETag"]
 
     def test_etag_changes_with_jobs_and_head(self, client, user):
-        """Every change of an active job counts, and every position."""
+        """Each change of an active job and each new seq changes the ETag."""
         client.force_login(user)
         tags = [client.sync()["ETag"]]
         job = rows.job(user)
@@ -86,105 +89,111 @@ class TestTags:
         tags.append(client.sync()["ETag"])
         assert len(set(tags)) == 5
 
-    def test_etag_differs_between_users(self, client, user, other):
-        """Whoever signs in after somebody else is not told that nothing has changed."""
+    def test_etag_differs_between_users(self, client, user, other_user):
+        """ETags differ between users, so that a browser in which another user signs in gets no 304."""
         client.force_login(user)
-        mine = client.sync()["ETag"]
-        client.force_login(other)
-        assert client.sync()["ETag"] != mine
+        first = client.sync()["ETag"]
+        client.force_login(other_user)
+        assert client.sync()["ETag"] != first
 
     def test_etag_of_a_partial_sync(self, client, user):
-        """What a client has after the first of several frames is not what there is: asked on, it gets the rest."""
+        """The ETag of the first of several frames is not that of the head, so a request with it gets the next frame."""
         client.force_login(user)
         rows.notices(user, 250)
         epoch = streams.epoch()
         part = client.sync(f"?epoch={epoch}&seq=0")
         assert part.json()["more"]
-        rest = client.sync(f"?epoch={epoch}&seq=200", If_None_Match=part["ETag"])
-        assert (rest.status_code, rest.json()["seq"]) == (200, 250)
+        second = client.sync(f"?epoch={epoch}&seq=200", If_None_Match=part["ETag"])
+        assert (second.status_code, second.json()["seq"]) == (200, 250)
 
     def test_wsgi_does_not_wait(self, client, user):
-        """wait counts as 0 there."""
+        """On WSGI "Prefer: wait" has no effect."""
         client.force_login(user)
         before = time.monotonic()
-        answer = client.sync(Prefer="wait=20", If_None_Match=client.sync()["ETag"])
-        assert answer.status_code == 304 and "Preference-Applied" not in answer
+        response = client.sync(Prefer="wait=20", If_None_Match=client.sync()["ETag"])
+        assert response.status_code == 304 and "Preference-Applied" not in response
         assert time.monotonic() - before < 15
 
 
-async def test_poll_waits_for_a_change(ask, user, here):
-    """And answers with what followed, its new tag, and that it waited."""
-    for headers in (here.knowing, WAIT):
-        asked = await ask(here.query, cookie=here.cookie, headers=headers)
-        await waiting()
+async def test_poll_waits_for_a_change(send_request, user, cursor):
+    """A poll waits for a change and responds with it, a new ETag and Preference-Applied."""
+    for headers in (cursor.wait_headers, WAIT):
+        request = await send_request(cursor.query, cookie=cursor.cookie, headers=headers)
+        await wait_for_waiting_poll()
         await in_thread(notify, user, "new")
-        frame = await (await asked.wait_for_response()).json()
-        assert (asked.status, frame["prev"], frame["seq"]) == (200, here.seq, here.seq + 1)
+        frame = await (await request.wait_for_response()).json()
+        assert (request.status, frame["prev"], frame["seq"]) == (200, cursor.seq, cursor.seq + 1)
         assert [item["title"] for item in frame["items"]] == ["new"]
-        assert asked.headers["preference-applied"] == "wait=10"
-        assert asked.headers["etag"] != here.etag
-        here.seq, here.query = frame["seq"], f"sync/?epoch={here.epoch}&seq={frame['seq']}"
-        here.knowing["If-None-Match"] = asked.headers["etag"]
+        assert request.headers["preference-applied"] == "wait=10"
+        assert request.headers["etag"] != cursor.etag
+        cursor.seq, cursor.query = frame["seq"], f"sync/?epoch={cursor.epoch}&seq={frame['seq']}"
+        cursor.wait_headers["If-None-Match"] = request.headers["etag"]
 
 
-async def test_poll_waits_for_an_active_job(ask, user, here):
-    """Each of its changes is an answer, with the job as it is."""
-    asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-    await waiting()
+async def test_poll_waits_for_an_active_job(send_request, user, cursor):
+    """A poll gets a response at each change of an active job, with the current state of the job."""
+    request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
+    await wait_for_waiting_poll()
     job = await in_thread(rows.job, user)
-    assert len((await (await asked.wait_for_response()).json())["jobs"]) == 1
-    here.knowing["If-None-Match"] = asked.headers["etag"]
-    asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-    await waiting()
+    assert len((await (await request.wait_for_response()).json())["jobs"]) == 1
+    cursor.wait_headers["If-None-Match"] = request.headers["etag"]
+    request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
+    await wait_for_waiting_poll()
     await in_thread(rows.change, job, state="running")
-    assert [job["state"] for job in (await (await asked.wait_for_response()).json())["jobs"]] == ["running"]
+    assert [job["state"] for job in (await (await request.wait_for_response()).json())["jobs"]] == ["running"]
 
 
-async def test_missed_changes_are_returned_immediately(ask, user, here):
-    """A client that names no tag and is behind, or nowhere, does not wait; nor does one with another tag."""
-    for query in (f"sync/?epoch={here.epoch}&seq={here.seq - 1}", "sync/", "sync/?epoch=other&seq=2"):
-        asked = await (await ask(query, cookie=here.cookie, headers=WAIT)).wait_for_response(5)
-        assert (asked.status, (await asked.json())["seq"]) == (200, here.seq)
-    asked = await ask(here.query, cookie=here.cookie, headers={**WAIT, "If-None-Match": '"other"'})
-    frame = await (await asked.wait_for_response(5)).json()
-    assert (frame["items"], asked.headers["etag"]) == ([], here.etag)
+async def test_missed_changes_are_returned_immediately(send_request, user, cursor):
+    """A request with an old, missing or invalid cursor, or with another ETag, does not wait."""
+    for query in (f"sync/?epoch={cursor.epoch}&seq={cursor.seq - 1}", "sync/", "sync/?epoch=other&seq=2"):
+        request = await (await send_request(query, cookie=cursor.cookie, headers=WAIT)).wait_for_response(5)
+        assert (request.status, (await request.json())["seq"]) == (200, cursor.seq)
+    request = await send_request(
+        cursor.query, cookie=cursor.cookie, headers={**WAIT, "If-None-Match": '"other"'}
+    )
+    frame = await (await request.wait_for_response(5)).json()
+    assert (frame["items"], request.headers["etag"]) == ([], cursor.etag)
 
 
-async def test_known_etag_waits_from_any_cursor(ask, user, here):
-    """With the tag it says that it has what there is, also where it asks for a snapshot."""
-    asked = await ask("sync/", cookie=here.cookie, headers=here.knowing)
-    await waiting()
+async def test_known_etag_waits_from_any_cursor(send_request, user, cursor):
+    """A request with the current ETag waits, even if it has no cursor and so gets a snapshot."""
+    request = await send_request("sync/", cookie=cursor.cookie, headers=cursor.wait_headers)
+    await wait_for_waiting_poll()
     await in_thread(notify, user, "new")
-    frame = await (await asked.wait_for_response()).json()
+    frame = await (await request.wait_for_response()).json()
     assert (frame["reset"], len(frame["items"])) == (True, 3)
 
 
-async def test_poll_timeout(ask, user, here):
-    """304 for who knows what there is, else the frame; not before."""
+async def test_poll_timeout(send_request, user, cursor):
+    """After the timeout a request with the current ETag gets 304; one without an ETag gets a frame without items."""
     before = time.monotonic()
-    asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=1"})
-    await asked.wait_for_response()
-    assert (asked.status, await asked.read_body()) == (304, b"")
-    assert (asked.headers["etag"], asked.headers["preference-applied"]) == (here.etag, "wait=1")
+    request = await send_request(
+        cursor.query, cookie=cursor.cookie, headers={**cursor.wait_headers, "Prefer": "wait=1"}
+    )
+    await request.wait_for_response()
+    assert (request.status, await request.read_body()) == (304, b"")
+    assert (request.headers["etag"], request.headers["preference-applied"]) == (cursor.etag, "wait=1")
     assert time.monotonic() - before >= 1
-    asked = await ask(here.query, cookie=here.cookie, headers={"Prefer": "wait=1"})
-    frame = await (await asked.wait_for_response()).json()
-    assert (asked.status, frame["prev"], frame["seq"], frame["items"]) == (200, here.seq, here.seq, [])
+    request = await send_request(cursor.query, cookie=cursor.cookie, headers={"Prefer": "wait=1"})
+    frame = await (await request.wait_for_response()).json()
+    assert (request.status, frame["prev"], frame["seq"], frame["items"]) == (200, cursor.seq, cursor.seq, [])
     assert hub.current_hub().subscribers() == []
 
 
-async def test_partial_sync_is_returned_immediately(ask, user, here):
-    """Nobody waits with a rest in the server, and no frame begins elsewhere than was asked."""
+async def test_partial_sync_is_returned_immediately(send_request, user, cursor):
+    """A request whose changes need several frames does not wait, and each frame begins at the requested cursor."""
     await in_thread(rows.notices, user, 300)
-    query = f"sync/?epoch={here.epoch}&seq=0"
-    part = await (await ask(query, cookie=here.cookie, headers=WAIT)).wait_for_response(5)
+    query = f"sync/?epoch={cursor.epoch}&seq=0"
+    part = await (await send_request(query, cookie=cursor.cookie, headers=WAIT)).wait_for_response(5)
     assert (await part.json())["more"]
     tags = {"If-None-Match": part.headers["etag"], **WAIT}
-    assert (await (await ask(query, cookie=here.cookie, headers=tags)).wait_for_response(5)).status == 304
-    rest = await (
-        await ask(query.replace("seq=0", "seq=200"), cookie=here.cookie, headers=tags)
+    assert (
+        await (await send_request(query, cookie=cursor.cookie, headers=tags)).wait_for_response(5)
+    ).status == 304
+    last = await (
+        await send_request(query.replace("seq=0", "seq=200"), cookie=cursor.cookie, headers=tags)
     ).wait_for_response(5)
-    assert [(await rest.json())[key] for key in ("prev", "seq", "more")] == [200, 302, False]
+    assert [(await last.json())[key] for key in ("prev", "seq", "more")] == [200, 302, False]
 
 
 @pytest.mark.parametrize(
@@ -204,95 +213,102 @@ async def test_partial_sync_is_returned_immediately(ask, user, here):
         ("waiting=1", None),
     ],
 )
-async def test_prefer_header(ask, here, prefer, applied):
-    """A number of seconds; what is none is ignored."""
-    asked = await ask(
-        here.query,
-        cookie=here.cookie,
-        headers={"If-None-Match": here.etag, "Prefer": prefer.encode().decode("latin-1")},
+async def test_prefer_header(send_request, cursor, prefer, applied):
+    """Prefer: wait takes an integer of seconds; other values are ignored."""
+    request = await send_request(
+        cursor.query,
+        cookie=cursor.cookie,
+        headers={"If-None-Match": cursor.etag, "Prefer": prefer.encode().decode("latin-1")},
     )
-    await asked.wait_for_response()
-    assert (asked.status, asked.headers.get("preference-applied")) == (304, applied)
+    await request.wait_for_response()
+    assert (request.status, request.headers.get("preference-applied")) == (304, applied)
 
 
-async def test_wait_is_limited_to_20_seconds(ask, user, here):
-    """Whatever was asked for."""
-    asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=99999999999"})
-    await waiting()
+async def test_wait_is_limited_to_20_seconds(send_request, user, cursor):
+    """A longer wait is reduced to 20 seconds, which Preference-Applied names."""
+    request = await send_request(
+        cursor.query, cookie=cursor.cookie, headers={**cursor.wait_headers, "Prefer": "wait=99999999999"}
+    )
+    await wait_for_waiting_poll()
     await in_thread(notify, user, "new")
-    assert (await asked.wait_for_response()).headers["preference-applied"] == "wait=20"
+    assert (await request.wait_for_response()).headers["preference-applied"] == "wait=20"
 
 
-async def test_change_between_read_and_wait_is_not_missed(ask, user, here, monkeypatch):
-    """It registers first and reads then: what is committed while it reads is an answer."""
-    real, raced = changes.read_active_versions, []
+async def test_change_between_read_and_wait_is_not_missed(send_request, user, cursor, monkeypatch):
+    """A poll registers before it reads, so a change that is committed while it reads ends the wait."""
+    read_active_versions, written = changes.read_active_versions, []
 
-    def race(users):
-        found = real(users)
-        if not raced:
-            raced.append(notify(user, "in between"))
-        return found
+    def read_then_notify(users):
+        versions = read_active_versions(users)
+        if not written:
+            written.append(notify(user, "in between"))
+        return versions
 
-    monkeypatch.setattr(changes, "read_active_versions", race)
-    asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-    frame = await (await asked.wait_for_response(5)).json()
+    monkeypatch.setattr(changes, "read_active_versions", read_then_notify)
+    request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
+    frame = await (await request.wait_for_response(5)).json()
     assert [item["title"] for item in frame["items"]] == ["in between"]
 
 
-async def test_reads_for_other_clients_do_not_hide_a_change(ask, connect, user, here):
+async def test_reads_for_other_clients_do_not_hide_a_change(send_request, connect, user, cursor):
     """A poll and a socket of the same user each get every change of a job."""
     job = await in_thread(rows.job, user)
-    socket = await connect(cookie=here.cookie)
+    socket = await connect(cookie=cursor.cookie)
     await socket.start()
-    etag = (await (await ask(here.query, cookie=here.cookie)).wait_for_response()).headers["etag"]
+    response = await (await send_request(cursor.query, cookie=cursor.cookie)).wait_for_response()
+    etag = response.headers["etag"]
     for version in range(2, 12):
-        asked = await ask(
-            here.query, cookie=here.cookie, headers={"Prefer": "wait=10", "If-None-Match": etag}
+        request = await send_request(
+            cursor.query, cookie=cursor.cookie, headers={"Prefer": "wait=10", "If-None-Match": etag}
         )
         await in_thread(rows.change, job, progress_current=version)
-        frame = await (await asked.wait_for_response(5)).json()
+        frame = await (await request.wait_for_response(5)).json()
         assert frame["jobs"][0]["version"] == version
-        etag = asked.headers["etag"]
+        etag = request.headers["etag"]
         assert (await socket.receive("jobs"))["jobs"][0]["version"] == version
 
 
-async def test_disconnected_client_leaves_the_hub(ask, here):
-    """Its place is free, and nothing of it is kept."""
+async def test_disconnected_client_leaves_the_hub(send_request, cursor):
+    """When a client disconnects, the hub forgets its subscriber, and the slot is free."""
     for _ in range(6):
-        asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-        await waiting()
-        asked.disconnect()
-        await asked.wait_until_closed()
+        request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
+        await wait_for_waiting_poll()
+        request.disconnect()
+        await request.wait_until_closed()
         assert hub.current_hub().subscribers() == []
 
 
-async def test_server_shutdown_ends_the_wait(ask, here):
-    """As if it were over."""
-    asked = await ask(here.query, cookie=here.cookie, headers=here.knowing)
-    await waiting()
+async def test_server_shutdown_ends_the_wait(send_request, cursor):
+    """A shutdown ends the wait with 304, as a timeout does."""
+    request = await send_request(cursor.query, cookie=cursor.cookie, headers=cursor.wait_headers)
+    await wait_for_waiting_poll()
     await hub.close_current_hub()
-    assert (await asked.wait_for_response()).status == 304
+    assert (await request.wait_for_response()).status == 304
 
 
-async def test_database_outage_during_the_wait(ask, user, here, monkeypatch):
-    """What was never read is 503 when the wait is over."""
+async def test_database_outage_during_the_wait(send_request, user, cursor, monkeypatch):
+    """If no read succeeded during the wait, the response is 503 with Retry-After."""
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
 
-    def away(*args):
+    def fail(*args):
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(changes, "read_missed", away)
-    asked = await ask(here.query, cookie=here.cookie, headers={**here.knowing, "Prefer": "wait=1"})
-    assert (await asked.wait_for_response()).status == 503
-    assert "retry-after" in asked.headers
+    monkeypatch.setattr(changes, "read_missed", fail)
+    request = await send_request(
+        cursor.query, cookie=cursor.cookie, headers={**cursor.wait_headers, "Prefer": "wait=1"}
+    )
+    assert (await request.wait_for_response()).status == 503
+    assert "retry-after" in request.headers
 
 
-async def test_poll_returns_the_same_frame_as_sync(ask, user, here):
-    """Equal, byte for byte."""
+async def test_poll_returns_the_same_frame_as_sync(send_request, user, cursor):
+    """With and without "Prefer: wait" the body is equal byte for byte."""
     await in_thread(rows.job, user)
-    plain = await (await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie)).wait_for_response()
+    plain = await (
+        await send_request(f"sync/?epoch={cursor.epoch}&seq=1", cookie=cursor.cookie)
+    ).wait_for_response()
     waited = await (
-        await ask(f"sync/?epoch={here.epoch}&seq=1", cookie=here.cookie, headers=WAIT)
+        await send_request(f"sync/?epoch={cursor.epoch}&seq=1", cookie=cursor.cookie, headers=WAIT)
     ).wait_for_response()
     assert await plain.read_body() == await waited.read_body()
     assert plain.headers["etag"] == waited.headers["etag"]
@@ -300,6 +316,6 @@ async def test_poll_returns_the_same_frame_as_sync(ask, user, here):
 
 
 def test_etag_is_opaque_and_quoted():
-    """A header's worth, whatever the position."""
+    """An ETag is a quoted string of 34 characters, for any position."""
     tag = reader.etag("ada", "e" * 50, 2**53, {timezone.now(): 1})
     assert len(tag) == 34 and tag[0] == tag[-1] == '"'

@@ -1,4 +1,4 @@
-"""Server-Sent Events: what an EventSource gets, from where it begins, and when a response ends."""
+"""Server-Sent Events: events, start positions, and the end of a response."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.realtime import clock, hub
 from notifications.realtime.transports import sse
 from tests.realtime import rows
-from tests.realtime.conftest import blocked, in_thread, sign_in, until
+from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
 ALL_MIDDLEWARE = [
     "django.middleware.gzip.GZipMiddleware",
@@ -23,27 +23,27 @@ ALL_MIDDLEWARE = [
 ]
 
 
-async def test_each_frame_is_an_event(ask, connect, user):
-    """Named after its op, with the data that a socket gets but no n; no welcome; only sync and change have an id."""
+async def test_each_frame_is_an_event(send_request, connect, user):
+    """Events are named by op and have a socket's data without n; only sync and change have an id."""
     await in_thread(notify, user, "before")
     job = await in_thread(rows.job, user)
-    events, socket = await ask("events/", user), await connect(user)
+    events, socket = await send_request("events/", user), await connect(user)
     sync = await events.start()
     epoch = await in_thread(streams.epoch)
     expected = await socket.start()
     assert sync["id"] == f"{epoch}:1"
     assert sync["data"] == {key: value for key, value in expected.items() if key != "n"}
     assert (sync["data"]["op"], sync["data"]["reset"], len(sync["data"]["jobs"])) == ("sync", True, 1)
-    for act, args, op in [(rows.change, (job,), "jobs"), (notify, (user, "x\ny\r\u2028ä"), "change")]:
-        await in_thread(act, *args, **({"state": "running"} if op == "jobs" else {}))
+    for write, args, op in [(rows.change, (job,), "jobs"), (notify, (user, "x\ny\r\u2028ä"), "change")]:
+        await in_thread(write, *args, **({"state": "running"} if op == "jobs" else {}))
         expected, event = await socket.receive(op), await events.receive(op)
         assert event["data"] == {key: value for key, value in expected.items() if key not in ("n", "ack")}
         assert event.get("id") == (f"{epoch}:2" if op == "change" else None)
 
 
-async def test_headers_prevent_caching_and_buffering(ask, user):
-    """Neither a cache stores it nor nginx buffers it."""
-    events = await (await ask("events/", user)).wait_for_response()
+async def test_headers_prevent_caching_and_buffering(send_request, user):
+    """The headers forbid caches to store the response and nginx to buffer it."""
+    events = await (await send_request("events/", user)).wait_for_response()
     assert events.headers["cache-control"] == "no-store"
     assert events.headers["x-accel-buffering"] == "no"
     assert "Cookie" in events.headers["vary"]
@@ -70,49 +70,49 @@ async def test_headers_prevent_caching_and_buffering(ask, user):
         ("?epoch={epoch}&seq=1", "{epoch}:99999999999999999999999", 1),
     ],
 )
-async def test_start_position(ask, user, query, last, prev):
-    """Last-Event-ID wins over the query, and a broken one counts as none."""
+async def test_start_position(send_request, user, query, last, prev):
+    """Last-Event-ID takes precedence over the query; an invalid one is ignored."""
     await in_thread(rows.notices, user, 3)
     epoch = await in_thread(streams.epoch)
     headers = {"Last-Event-ID": last.format(epoch=epoch)} if last is not None else {}
-    sync = await (await ask(f"events/{query.format(epoch=epoch)}", user, headers=headers)).start()
+    sync = await (await send_request(f"events/{query.format(epoch=epoch)}", user, headers=headers)).start()
     assert (sync["data"]["prev"], sync["data"]["seq"], sync["data"]["reset"]) == (prev, 3, prev is None)
     assert sync["id"] == f"{epoch}:3"
 
 
-async def test_invalid_position_in_query(ask, user):
-    """422 that names the field."""
-    events = await (await ask("events/?seq=x&epoch=e", user)).wait_for_response()
+async def test_invalid_position_in_query(send_request, user):
+    """An invalid seq in the query gets 422 with the name of the field."""
+    events = await (await send_request("events/?seq=x&epoch=e", user)).wait_for_response()
     assert (events.status, (await events.json())["errors"][0]["field"]) == (422, "seq")
 
 
-async def test_long_catch_up_has_several_events(ask, user, monkeypatch):
-    """Each with the id from which the next would follow."""
+async def test_long_catch_up_has_several_events(send_request, user, monkeypatch):
+    """A catch-up of several frames has one event each, with the id to resume from."""
     await in_thread(rows.notices, user, 450)
     epoch = await in_thread(streams.epoch)
-    events = await (await ask(f"events/?epoch={epoch}&seq=0", user)).wait_for_response()
+    events = await (await send_request(f"events/?epoch={epoch}&seq=0", user)).wait_for_response()
     await events.receive()
-    heard = [await events.receive("sync") for _ in range(3)]
-    assert [(event["id"], event["data"]["more"]) for event in heard] == [
+    received = [await events.receive("sync") for _ in range(3)]
+    assert [(event["id"], event["data"]["more"]) for event in received] == [
         (f"{epoch}:200", True),
         (f"{epoch}:400", True),
         (f"{epoch}:450", False),
     ]
 
 
-async def test_anonymous_client(ask, transactional_db):
-    """204, which ends an EventSource for good."""
-    events = await (await ask("events/")).wait_for_response()
+async def test_anonymous_client(send_request, transactional_db):
+    """An anonymous client gets 204, after which an EventSource does not reconnect."""
+    events = await (await send_request("events/")).wait_for_response()
     assert (events.status, await events.read_body()) == (204, b"")
     assert events.headers["cache-control"] == "no-store"
 
 
-async def test_method_not_allowed(ask, user):
-    """405 for who is signed in, 401 for who is not; HEAD is answered and does not wait."""
-    events = await (await ask("events/", user, method="POST")).wait_for_response()
+async def test_method_not_allowed(send_request, user):
+    """POST gets 405 if signed in, else 401; HEAD gets the headers without waiting."""
+    events = await (await send_request("events/", user, method="POST")).wait_for_response()
     assert (events.status, events.headers["allow"]) == (405, "GET, HEAD")
-    assert (await (await ask("events/", method="POST")).wait_for_response()).status == 401
-    head = await (await ask("events/", user, method="HEAD")).wait_for_response()
+    assert (await (await send_request("events/", method="POST")).wait_for_response()).status == 401
+    head = await (await send_request("events/", user, method="HEAD")).wait_for_response()
     assert (head.status, await head.read_body(), head.headers["content-type"]) == (
         200,
         b"",
@@ -120,72 +120,74 @@ async def test_method_not_allowed(ask, user):
     )
 
 
-async def test_database_outage(ask, user, monkeypatch):
-    """503, and never 204: that would sign people out."""
+async def test_database_outage(send_request, user, monkeypatch):
+    """An unreachable database gets 503, not 204, which would stop the EventSource."""
 
-    def away(*args):
+    def fail(*args):
         raise OperationalError("gone")
 
     cookie = await in_thread(sign_in, user)
-    monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", away)
-    events = await (await ask("events/", cookie=cookie)).wait_for_response()
+    monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", fail)
+    events = await (await send_request("events/", cookie=cookie)).wait_for_response()
     assert (events.status, events.headers["retry-after"]) == (503, "2")
 
 
 def test_wsgi_is_not_supported(transactional_db):
-    """501, with what to do instead."""
+    """On WSGI the response is 501, and its detail names sync/ as the alternative."""
     client = Client()
     client.force_login(get_user_model().objects.create_user("ada"))
-    answer = client.get("/notifications/api/events/")
-    assert (answer.status_code, answer["Content-Type"]) == (501, "application/problem+json")
-    assert "sync/" in answer.json()["detail"]
+    response = client.get("/notifications/api/events/")
+    assert (response.status_code, response["Content-Type"]) == (501, "application/problem+json")
+    assert "sync/" in response.json()["detail"]
 
 
-async def test_project_with_other_settings(ask, user, settings, monkeypatch):
-    """ATOMIC_REQUESTS, middleware that demands sign-in or compresses: events still come at once."""
+async def test_project_with_other_settings(send_request, user, settings, monkeypatch):
+    """Events are sent immediately, also with ATOMIC_REQUESTS and middleware that requires login or compresses."""
     settings.MIDDLEWARE = ALL_MIDDLEWARE
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
-    events = await ask("events/", user, headers={"Accept-Encoding": "gzip"})
+    events = await send_request("events/", user, headers={"Accept-Encoding": "gzip"})
     await events.start()
     await in_thread(notify, user, "now")
     assert (await events.receive("change"))["data"]["items"][0]["title"] == "now"
-    assert (await (await ask("events/")).wait_for_response()).status == 204
-    assert (await (await ask("sync/", user)).wait_for_response()).status == 200
+    assert (await (await send_request("events/")).wait_for_response()).status == 204
+    assert (await (await send_request("sync/", user)).wait_for_response()).status == 200
 
 
-async def test_comments_keep_the_connection_open(ask, user, monkeypatch):
-    """Every 15 s by the clock; nothing else is a beat."""
+async def test_comments_keep_the_connection_open(send_request, user, monkeypatch):
+    """A comment is sent every 15 seconds, which keeps proxies from closing the connection."""
     assert sse.COMMENT_INTERVAL_SECONDS == 15
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
-    events = await ask("events/", user)
+    events = await send_request("events/", user)
     await events.wait_for_response()
     assert await events.receive() == {"retry": "3000"}
-    # On a busy machine the first one may come before the catch-up is read.
-    heard = [await events.receive() for _ in range(4)]
-    assert sum(event.get("event") == "sync" for event in heard) == 1
-    assert [event for event in heard if "event" not in event] == [{"comment": ""}] * 3
+    # On a busy machine the first comment may come before the sync.
+    received = [await events.receive() for _ in range(4)]
+    assert sum(event.get("event") == "sync" for event in received) == 1
+    assert [event for event in received if "event" not in event] == [{"comment": ""}] * 3
 
 
-async def test_response_ends_after_5_minutes(ask, user, monkeypatch):
-    """Without a bye: the client comes back by itself."""
+async def test_response_ends_after_5_minutes(send_request, user, monkeypatch):
+    """A response ends after 5 minutes without a bye, so that the EventSource reconnects."""
     assert sse.MAX_RESPONSE_SECONDS == 300
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
-    events = await ask("events/", user)
+    events = await send_request("events/", user)
     await events.start()
     assert await events.receive() is None
     await events.wait_until_closed()
     assert hub.current_hub().subscribers() == []
 
 
-async def test_response_ends_after_256_kib(ask, user):
-    """And whoever comes back with the last id gets the rest."""
+async def test_response_ends_after_256_kib(send_request, user):
+    """A response ends after 256 KiB, and a client that reconnects with the last id gets the rest."""
     await in_thread(rows.notices, user, 200, body="ä" * 2000)
     epoch = await in_thread(streams.epoch)
-    seen, last, responses = [], f"{epoch}:0", 0
-    while len(seen) < 200:
-        events = await (await ask("events/", user, headers={"Last-Event-ID": last})).wait_for_response()
+    received, last_id, responses = [], f"{epoch}:0", 0
+    while len(received) < 200:
+        events = await (
+            await send_request("events/", user, headers={"Last-Event-ID": last_id})
+        ).wait_for_response()
         responses += 1
         await events.receive()
         sizes = []
@@ -195,24 +197,24 @@ async def test_response_ends_after_256_kib(ask, user):
             if event is None:
                 break
             sizes.append(before)
-            last = event.get("id", last)
-            seen += [item["seq"] for item in event["data"]["items"]]
-            if len(seen) == 200:
+            last_id = event.get("id", last_id)
+            received += [item["seq"] for item in event["data"]["items"]]
+            if len(received) == 200:
                 break
         assert sizes[-1] <= 256 * 1024
-        if len(seen) < 200:
+        if len(received) < 200:
             assert events.size > 256 * 1024
             assert events.size < (256 + 128) * 1024 + 1000
-    assert seen == list(range(1, 201))
+    assert received == list(range(1, 201))
     assert responses == 3
 
 
-async def test_pending_events_of_slow_client_are_bounded(ask, user):
-    """What waits for the server to take it stays within the bound, whatever comes."""
-    events = await ask("events/", user)
+async def test_pending_events_of_slow_client_are_bounded(send_request, user):
+    """Events that the server has not accepted are bounded in size; above the bound the response ends."""
+    events = await send_request("events/", user)
     await events.start()
     stream = hub.current_hub().subscribers()[0]
-    async with blocked(events):
+    async with block_sends(events):
         for _ in range(12):
             await in_thread(rows.notices, user, 20, body="b" * 2000)
             await until(lambda: stream.is_closed or stream.position % 20 == 0)
@@ -224,33 +226,33 @@ async def test_pending_events_of_slow_client_are_bounded(ask, user):
     assert last < 240
 
 
-async def test_stuck_client_is_dropped(ask, user, monkeypatch):
-    """An ended response that cannot be sent is given up."""
+async def test_stuck_client_is_dropped(send_request, user, monkeypatch):
+    """A response that has ended but whose rest cannot be sent is dropped after a timeout."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "MAX_RESPONSE_SECONDS", 0.2)
     monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
-    events = await ask("events/", user)
+    events = await send_request("events/", user)
     await events.start()
-    async with blocked(events):
+    async with block_sends(events):
         await in_thread(notify, user, "not taken")
         await events.wait_until_closed()
-    events = await ask("events/", user)
+    events = await send_request("events/", user)
     await events.start()
 
 
-async def test_disconnected_client_leaves_the_hub(ask, user):
-    """Nothing of the request is kept, and its place is free."""
+async def test_disconnected_client_leaves_the_hub(send_request, user):
+    """When a client disconnects, the hub forgets its subscriber, and the slot is free."""
     for _ in range(6):
-        events = await ask("events/", user)
+        events = await send_request("events/", user)
         await events.start()
         events.disconnect()
         await events.wait_until_closed()
         assert hub.current_hub().subscribers() == []
 
 
-async def test_server_shutdown(ask, user):
-    """bye 4000, with when to come back, then the end."""
-    events = await ask("events/", user)
+async def test_server_shutdown(send_request, user):
+    """At shutdown a client gets bye 4000 with a reconnect delay, and the response ends."""
+    events = await send_request("events/", user)
     await events.start()
     await hub.close_current_hub()
     bye = await events.receive("bye")
@@ -259,20 +261,20 @@ async def test_server_shutdown(ask, user):
     assert await events.receive() is None
 
 
-async def test_event_stream_is_not_counted_as_socket(ask, connect, user, settings):
-    """Events do not count for the sockets of a user, nor sockets for them."""
+async def test_event_stream_is_not_counted_as_socket(send_request, connect, user, settings):
+    """Event streams and WebSockets of a user have separate limits."""
     settings.NOTIFICATIONS = {"SOCKETS_PER_USER": 1}
     for _ in range(3):
-        await (await ask("events/", user)).start()
+        await (await send_request("events/", user)).start()
     socket = await connect(user)
     await socket.start()
     assert (await (await connect(user)).receive_bye())["reason"] == "too_many_sockets"
-    await (await ask("events/", user)).start()
+    await (await send_request("events/", user)).start()
 
 
-async def test_changes_are_followed_without_a_gap(ask, user):
-    """While rows are written all the time, prev of each event is the seq before it."""
-    events = await ask("events/", user)
+async def test_changes_are_followed_without_a_gap(send_request, user):
+    """While rows are written continuously, the prev of each event is the seq of the one before."""
+    events = await send_request("events/", user)
     seq = (await events.start())["data"]["seq"]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(in_thread(lambda: [rows.notices(user, 1) for _ in range(40)]))

@@ -1,4 +1,4 @@
-"""Acks, the window, lagging, and what bounds the memory of a client that does not read."""
+"""WebSocket flow control: acknowledgments, the window, rate limits, and clients that do not read."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from notifications.realtime import clock, hub
 from notifications.realtime.servers import daphne_writer
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
-from tests.realtime.conftest import blocked, in_thread, until
+from tests.realtime.conftest import block_sends, in_thread, until
 
 
 async def receive_change(socket, title):
@@ -21,19 +21,20 @@ async def receive_change(socket, title):
     return frame
 
 
-async def send_one(socket, user, title):
+async def notify_and_receive(socket, user, title):
+    """Notify the user and return the change that the socket receives."""
     await in_thread(notify, user, title)
     return await receive_change(socket, title)
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16])
 async def test_every_16th_frame_requests_an_ack(connect, user, set_first_ack, first):
-    """n counts welcome, sync, change and jobs; ack is absent otherwise."""
+    """Every 16th numbered frame (welcome, sync, change, jobs) has "ack": true; the others have no ack."""
     set_first_ack(first)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 49):
-        frame = await send_one(socket, user, f"note {number}")
+        frame = await notify_and_receive(socket, user, f"note {number}")
         assert frame["n"] == number
     for number, text in enumerate(socket.raw, 1):
         frame = json.loads(text)
@@ -44,23 +45,22 @@ async def test_every_16th_frame_requests_an_ack(connect, user, set_first_ack, fi
 
 
 async def test_first_requested_ack_is_random(connect, user, set_first_ack):
-    """With each of the first 16 frames, so that sockets that all get the same frames do not all ack at once."""
+    """The first ack is requested with a random one of 16 frames, so that not all sockets acknowledge at once."""
     set_first_ack(None)
     await connect(user)
-    mine = hub.current_hub().subscribers()[0]
-    found = set()
+    subscriber = hub.current_hub().subscribers()[0]
+    numbers = set()
     for _ in range(1000):
-        one = websocket.Socket(mine.hub, user.pk, None, mine.send)
-        found.add(one.next_ack_n)
-    assert found == set(range(1, 17))
+        numbers.add(websocket.Socket(subscriber.hub, user.pk, None, subscriber.send).next_ack_n)
+    assert numbers == set(range(1, 17))
 
 
 async def test_ack_is_requested_after_64_kib(connect, user):
-    """Bytes of the whole text, counted anew after each ask."""
+    """An ack is requested after 64 KiB of frames since the last request."""
     socket = await connect(user)
     await socket.start()
     for number in range(60):
-        await send_one(socket, user, f"note {number}") if number % 7 == 0 else await in_thread(
+        await notify_and_receive(socket, user, f"note {number}") if number % 7 == 0 else await in_thread(
             rows.notices, user, 3, body="ä" * 2000
         )
         if number % 7:
@@ -69,35 +69,35 @@ async def test_ack_is_requested_after_64_kib(connect, user):
     total = count = 0
     for text in socket.raw:
         total, count = total + len(text.encode()), count + 1
-        asked = '"ack":true' in text[:40]
-        assert asked == (total >= 64 * 1024 or count == 16), (total, count)
-        if asked:
+        is_requested = '"ack":true' in text[:40]
+        assert is_requested == (total >= 64 * 1024 or count == 16), (total, count)
+        if is_requested:
             total = count = 0
 
 
 async def test_full_window_stops_live_frames_until_an_ack(connect, user):
-    """After 64 frames nothing but beats is sent; the ack is answered by sync frames from the position."""
+    """After 64 unacknowledged frames only beats are sent; an ack is answered with a sync from the position."""
     socket = await connect(user)
     await socket.start()
     for number in range(3, 65):
-        await send_one(socket, user, f"note {number}")
+        await notify_and_receive(socket, user, f"note {number}")
     missed = [f"missed {number}" for number in range(3)]
     for title in missed:
         await in_thread(notify, user, title)
     job = await in_thread(rows.job, user)
-    mine = hub.current_hub().subscribers()[0]
-    await until(lambda: mine.needs_sync)
+    subscriber = hub.current_hub().subscribers()[0]
+    await until(lambda: subscriber.needs_sync)
     assert (await socket.receive_beat_only())["seq"] == 62
     socket.send_frame("ack", n=16)
     sync = await socket.receive("sync")
     assert (sync["n"], sync["prev"], sync["seq"], sync["reset"]) == (65, 62, 65, False)
     assert [item["title"] for item in sync["items"]] == missed
     assert [item["id"] for item in sync["jobs"]] == [str(job.pk)]
-    assert (await send_one(socket, user, "live again"))["prev"] == 65
+    assert (await notify_and_receive(socket, user, "live again"))["prev"] == 65
 
 
 async def test_jobs_frame_without_room_is_replaced_by_sync(connect, user):
-    """Active jobs are in the sync that follows the ack, as they are then."""
+    """A jobs frame that exceeds the window is dropped; the sync after the next ack has the current jobs."""
     socket = await connect(user)
     await socket.start()
     job = await in_thread(rows.job, user)
@@ -114,23 +114,23 @@ async def test_jobs_frame_without_room_is_replaced_by_sync(connect, user):
 
 
 async def test_window_is_limited_to_256_kib(connect, user):
-    """Large frames fill it before 64 of them are sent."""
+    """Large frames fill the window at 256 KiB, before 64 of them are sent."""
     socket = await connect(user)
     await socket.start()
     for _ in range(6):
         await in_thread(rows.notices, user, 12, body="ä" * 2000)
-    mine = hub.current_hub().subscribers()[0]
-    await until(lambda: mine.needs_sync)
+    subscriber = hub.current_hub().subscribers()[0]
+    await until(lambda: subscriber.needs_sync)
     sent = 0
     while not socket.outgoing.empty():
         await socket.receive()
     sent = sum(len(text.encode()) for text in socket.raw)
     assert 200 * 1024 < sent <= 256 * 1024
-    assert (mine.sent_bytes, mine.acked_bytes) == (sent, 0)
+    assert (subscriber.sent_bytes, subscriber.acked_bytes) == (sent, 0)
 
 
 async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
-    """A frame larger than the window goes when nothing is outstanding."""
+    """A frame larger than the window is sent if nothing is unacknowledged."""
     monkeypatch.setattr(websocket, "WINDOW_BYTES", 1000)
     socket = await connect(user)
     await in_thread(rows.notices, user, 20)
@@ -141,24 +141,24 @@ async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
 
 
 async def test_old_ack_has_no_effect(connect, user):
-    """Not higher than before: no effect; it counts as a frame all the same."""
+    """An ack that is not higher than the last one changes nothing."""
     socket = await connect(user)
     await socket.start()
-    mine = hub.current_hub().subscribers()[0]
+    subscriber = hub.current_hub().subscribers()[0]
     socket.send_frame("ack", n=2)
-    await until(lambda: mine.unacked_ends == [])
+    await until(lambda: subscriber.unacked_ends == [])
     for number in range(3):
-        await send_one(socket, user, f"note {number}")
-    before = (mine.unacked_ends.copy(), mine.acked_bytes)
+        await notify_and_receive(socket, user, f"note {number}")
+    before = (subscriber.unacked_ends.copy(), subscriber.acked_bytes)
     assert before == ([*accumulate(map(len, socket.raw))][2:], sum(map(len, socket.raw[:2])))
     for n in (2, 1, 0):
         socket.send_frame("ack", n=n)
     await socket.receive_beat_only()
-    assert (mine.unacked_ends, mine.acked_bytes) == before
+    assert (subscriber.unacked_ends, subscriber.acked_bytes) == before
 
 
 async def test_ack_above_last_frame_is_refused(connect, user):
-    """bad_ack."""
+    """An ack of a frame that was not sent gets bye bad_ack."""
     socket = await connect(user)
     await socket.start()
     socket.send_frame("ack", n=3)
@@ -167,14 +167,14 @@ async def test_ack_above_last_frame_is_refused(connect, user):
 
 
 async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
-    """too_slow, also when a later frame was asked for since; a client that acks stays."""
+    """A client that does not acknowledge in time gets bye too_slow; one that does stays connected."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.3)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
     await quick.start()
     for number in range(3, 18):
-        await send_one(slow, user, f"note {number}")
+        await notify_and_receive(slow, user, f"note {number}")
         quick.ack_if_requested(await quick.receive("change"))
     bye = await slow.receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "too_slow", True)
@@ -182,37 +182,37 @@ async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
 
 
 async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
-    """The first in time does not excuse the second."""
+    """An ack in time does not extend the deadline of the next requested ack."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 7):
-        await send_one(socket, user, f"note {number}")
+        await notify_and_receive(socket, user, f"note {number}")
     socket.send_frame("ack", n=3)
     assert (await socket.receive_bye())["reason"] == "too_slow"
 
 
 async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch):
-    """With the position, to which everything was sent before."""
+    """Beats have the position up to which changes were sent, and continue while the window is full."""
     monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
     monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
     await socket.start()
     assert (await socket.receive("beat"))["seq"] == 0
-    await in_thread(notify, user, "seen")
+    await in_thread(notify, user, "sent")
     while (await socket.receive())["op"] == "beat":
         pass
-    await in_thread(notify, user, "not seen")
+    await in_thread(notify, user, "not sent")
     await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
     for _ in range(3):
         assert await socket.receive() == {"op": "beat", "seq": 1}
 
 
 async def test_ping_before_first_sync_is_answered_after_it(connect, user):
-    """Several share one beat."""
+    """Pings before the first sync are answered with one beat after it."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
     socket.send_frame("hello")
@@ -224,20 +224,22 @@ async def test_ping_before_first_sync_is_answered_after_it(connect, user):
 
 
 async def test_slow_client_is_bounded_and_delays_no_other(connect, user):
-    """A socket that takes nothing: the others go on, and what waits for it stays within the window."""
+    """A client that does not read delays no other, and its pending frames are bounded by the window."""
     stuck, quick = await connect(user), await connect(user)
     await stuck.start()
     await quick.start()
-    mine = next(
-        one for one in hub.current_hub().subscribers() if one.last_n == 2 and one.send.__self__ is stuck
+    stuck_subscriber = next(
+        subscriber
+        for subscriber in hub.current_hub().subscribers()
+        if subscriber.last_n == 2 and subscriber.send.__self__ is stuck
     )
-    async with blocked(stuck):
+    async with block_sends(stuck):
         for number in range(100):
-            quick.ack_if_requested(await send_one(quick, user, f"note {number}"))
+            quick.ack_if_requested(await notify_and_receive(quick, user, f"note {number}"))
             stuck.send_frame("ping") if number % 20 == 0 else None
-        await until(lambda: mine.needs_sync)
-        # A beat between two frames at most.
-        assert len(mine.outbox) <= 2 * websocket.WINDOW_FRAMES
+        await until(lambda: stuck_subscriber.needs_sync)
+        # At most one beat between two frames.
+        assert len(stuck_subscriber.outbox) <= 2 * websocket.WINDOW_FRAMES
     frames = []
     while len(frames) < 62:
         frame = await stuck.receive()
@@ -246,7 +248,7 @@ async def test_slow_client_is_bounded_and_delays_no_other(connect, user):
 
 
 async def test_stuck_client_is_dropped(connect, user, monkeypatch):
-    """A bye that cannot be sent does not keep the connection: the application ends."""
+    """If a bye cannot be sent, the application ends after a timeout."""
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_SECONDS", 0.1)
     socket = await connect(user)
     await socket.start()
@@ -258,7 +260,7 @@ async def test_stuck_client_is_dropped(connect, user, monkeypatch):
 
 @pytest.mark.parametrize("count", [60, 61])
 async def test_rate_limit_of_frames(connect, user, count):
-    """The 61st is too many, hello counts."""
+    """60 frames are accepted, including hello; the 61st gets bye too_many_frames."""
     socket = await connect(user)
     await socket.start()
     for _ in range(count - 1):
@@ -274,7 +276,7 @@ async def test_rate_limit_of_frames(connect, user, count):
 
 
 async def test_requested_acks_do_not_count(connect, user, monkeypatch):
-    """A client that is sent much may ack much."""
+    """Acks that the server requested do not count for the rate limit of frames."""
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 1)
     monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
@@ -282,14 +284,14 @@ async def test_requested_acks_do_not_count(connect, user, monkeypatch):
     socket.send_frame("ack", n=1)
     socket.send_frame("ack", n=2)
     for number in range(5):
-        socket.ack_if_requested(await send_one(socket, user, f"note {number}"))
+        socket.ack_if_requested(await notify_and_receive(socket, user, f"note {number}"))
     await socket.receive_beat_only()
     socket.send_frame("ack", n=1)
     assert (await socket.receive_bye())["reason"] == "too_many_frames"
 
 
 async def test_rate_limits_expire(connect, user, monkeypatch):
-    """Only the last ten seconds count."""
+    """Frames older than RATE_SECONDS do not count."""
     monkeypatch.setattr(websocket, "RATE_SECONDS", 0.05)
     monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
     socket = await connect(user)
@@ -300,7 +302,7 @@ async def test_rate_limits_expire(connect, user, monkeypatch):
 
 
 async def test_rate_limit_of_syncs(connect, user):
-    """The eleventh is too many."""
+    """Ten syncs are accepted; the eleventh gets bye too_many_syncs."""
     socket = await connect(user)
     await socket.start()
     for _ in range(10):
@@ -313,22 +315,24 @@ async def test_rate_limit_of_syncs(connect, user):
 
 
 async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monkeypatch):
-    """Frames have a short way at a server that offers one, but not past a frame that the server has not taken yet."""
-    short = []
+    """A frame is not written directly while the server has not accepted an earlier one."""
+    direct_writes = []
     monkeypatch.setattr(
-        daphne_writer, "writer_of", lambda send: lambda frame: bool(short) and (short.append(frame) or True)
+        daphne_writer,
+        "writer_of",
+        lambda send: lambda frame: bool(direct_writes) and (direct_writes.append(frame) or True),
     )
     socket = await connect(user)
     await socket.start()
-    async with blocked(socket):
+    async with block_sends(socket):
         await in_thread(notify, user, "one")
         await until(lambda: hub.current_hub().subscribers()[0].position == 1)
-        short.append("open")
+        direct_writes.append("open")
         await in_thread(notify, user, "two")
         await until(lambda: hub.current_hub().subscribers()[0].position == 2)
     for title in ("one", "two"):
         await receive_change(socket, title)
-    assert short == ["open"]
+    assert direct_writes == ["open"]
     await in_thread(notify, user, "three")
-    await until(lambda: len(short) == 2)
-    assert json.loads(short[1][4:])["items"][0]["title"] == "three"
+    await until(lambda: len(direct_writes) == 2)
+    assert json.loads(direct_writes[1][4:])["items"][0]["title"] == "three"
