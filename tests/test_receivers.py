@@ -13,7 +13,7 @@ from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from tests.data.rows import job, unnumbered
-from tests.data.shapes import assert_orderly
+from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,7 +47,7 @@ def test_a_deleted_users_rows_are_purged(user, other_user):
     assert Attempt.objects.count() == 1
     assert len(everything_of(other_user.pk)) == 255
     streams.number([other_user.pk])
-    assert_orderly([other_user])
+    assert_consistent([other_user])
 
 
 def test_only_after_the_commit(user):

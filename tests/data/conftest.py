@@ -1,4 +1,4 @@
-"""Users, connections that are driven step by step, and an account of every number ever given."""
+"""Users, connections that tests drive step by step, and a record of every seq ever assigned."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,7 @@ from django.db import connection, connections, transaction
 from tests.data import ledger
 from tests.support.waiting import wait_until
 
-#: Seconds after which a step counts as hung.
+#: A step that takes longer fails the test.
 STEP_TIMEOUT_SECONDS = 60
 
 
@@ -20,53 +20,53 @@ def user(transactional_db):
 
 @pytest.fixture
 def users(transactional_db):
-    """users(n) makes that many users and returns their keys."""
+    """users(count) creates users and returns their keys."""
 
     def make(count):
-        made = [get_user_model()(username=f"user{number}") for number in range(count)]
-        return sorted(row.pk for row in get_user_model().objects.bulk_create(made))
+        rows = [get_user_model()(username=f"user{number}") for number in range(count)]
+        return sorted(row.pk for row in get_user_model().objects.bulk_create(rows))
 
     return make
 
 
 @pytest.fixture
 def on_postgresql(transactional_db):
-    """Only where rows are locked one by one."""
+    """Skip the test on SQLite, which locks the whole file instead of rows."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has one lock for the whole file. Run with --database postgres.")
 
 
 @pytest.fixture
 def on_sqlite(transactional_db):
-    """Only where one lock is for the whole file."""
+    """Skip the test on PostgreSQL, which locks rows instead of the whole database."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL locks rows.")
 
 
 @pytest.fixture
-def given(transactional_db):
-    """given(user) lists all numbers ever given to rows of a user, ascending."""
+def assigned_seqs(transactional_db):
+    """assigned_seqs(user) lists all seqs ever assigned to rows of a user, ascending."""
     ledger.open_ledger()
-    yield ledger.given
+    yield ledger.assigned_seqs
     ledger.close_ledger()
 
 
 @pytest.fixture
-def elsewhere(given):
-    """elsewhere() is another connection to the database, driven step by step. Its locks end before the ledger does."""
-    made = []
+def open_connection(assigned_seqs):
+    """open_connection() returns a new OtherConnection. They are closed before the ledger is dropped, which locks."""
+    opened = []
 
-    def another():
-        made.append(Elsewhere())
-        return made[-1]
+    def make():
+        opened.append(OtherConnection())
+        return opened[-1]
 
-    yield another
-    for connected in made:
-        connected.close()
+    yield make
+    for other_connection in opened:
+        other_connection.close()
 
 
-class Elsewhere:
-    """A thread with a connection of its own: do() a step, start() one that may have to wait."""
+class OtherConnection:
+    """A thread with its own connection: do() runs a step, start() begins one that may have to wait for a lock."""
 
     def __init__(self):
         self._thread = ThreadPoolExecutor(1)
@@ -74,7 +74,7 @@ class Elsewhere:
         self.backend = self.do(backend_id)
 
     def do(self, work, *args, **kwargs):
-        """Run a step and return what it returns."""
+        """Run a step and return its result."""
         return self.start(work, *args, **kwargs).result(STEP_TIMEOUT_SECONDS)
 
     def start(self, work, *args, **kwargs):
@@ -82,7 +82,7 @@ class Elsewhere:
         return self._thread.submit(work, *args, **kwargs)
 
     def begin(self):
-        """Open a transaction, as a host does."""
+        """Open a transaction, as code of a project does."""
 
         def enter():
             self._block = transaction.atomic()
@@ -101,7 +101,7 @@ class Elsewhere:
         self.do(leave)
 
     def wait_until_blocked(self):
-        """Wait until the step that was started waits for a lock (PostgreSQL)."""
+        """Wait until the started step waits for a lock (PostgreSQL)."""
         sql = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
         wait_until(lambda: scalar(sql, self.backend), what="the other connection to wait for a lock")
 

@@ -1,6 +1,6 @@
-"""Triggers that write down every number as it is given, in the transaction that gives it.
+"""Triggers that record every seq in the transaction that assigns it.
 
-Rows carry only their last number, so a hole, or a number given twice, would leave no trace in them.
+Rows have only their last seq, so a gap or a seq that was assigned twice cannot be seen in them.
 """
 
 from django.db import connection
@@ -9,41 +9,41 @@ TABLES = ("notifications_notification", "notifications_job")
 
 
 def open_ledger():
-    _run("CREATE TABLE given (user_id bigint, seq bigint, row_id varchar(36))")
-    _run("CREATE INDEX given_by_user ON given (user_id, seq)")
-    insert = "INSERT INTO given (user_id, seq, row_id) VALUES (NEW.user_id, NEW.seq, NEW.id)"
+    _run("CREATE TABLE assigned_seq (user_id bigint, seq bigint, row_id varchar(36))")
+    _run("CREATE INDEX assigned_seq_by_user ON assigned_seq (user_id, seq)")
+    insert = "INSERT INTO assigned_seq (user_id, seq, row_id) VALUES (NEW.user_id, NEW.seq, NEW.id)"
     if connection.vendor == "postgresql":
         _run(
-            f"CREATE FUNCTION give() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {insert}; RETURN NULL; END $$"
+            f"CREATE FUNCTION record_seq() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {insert}; RETURN NULL; END $$"
         )
     for name, table, event in _triggers():
         when = f"AFTER {event} ON {table} FOR EACH ROW WHEN (NEW.seq > 0)"
         if connection.vendor == "sqlite":
             _run(f"CREATE TRIGGER {name} {when} BEGIN {insert}; END")
         else:
-            _run(f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION give()")
+            _run(f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION record_seq()")
 
 
 def close_ledger():
     for name, table, _ in _triggers():
         _run(f"DROP TRIGGER {name}" + (f" ON {table}" if connection.vendor == "postgresql" else ""))
     if connection.vendor == "postgresql":
-        _run("DROP FUNCTION give()")
-    _run("DROP TABLE given")
+        _run("DROP FUNCTION record_seq()")
+    _run("DROP TABLE assigned_seq")
 
 
-def given(user):
-    """All numbers ever given to rows of a user (key), ascending: a hole or one given twice shows."""
+def assigned_seqs(user):
+    """Return all seqs ever assigned to rows of a user (a key), ascending, with gaps and duplicates."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT seq FROM given WHERE user_id = %s ORDER BY seq", [user])
+        cursor.execute("SELECT seq FROM assigned_seq WHERE user_id = %s ORDER BY seq", [user])
         return [seq for (seq,) in cursor.fetchall()]
 
 
 def _triggers():
-    """Name, table and event of each: most rows get a number later, what a worker tells is inserted with one."""
+    """Yield the name, table and event of each trigger: rows get a seq by an update, or are inserted with one."""
     for table in TABLES:
-        yield f"give_{table}", table, "UPDATE OF seq"
-        yield f"give_new_{table}", table, "INSERT"
+        yield f"record_seq_{table}", table, "UPDATE OF seq"
+        yield f"record_new_seq_{table}", table, "INSERT"
 
 
 def _run(sql):

@@ -1,8 +1,8 @@
-"""A process of the crowd: follows all users, as a server does, and looks at every number while it is given.
+"""A reader process of the stress tests: follows the streams of all users, as a server does, and checks the ledger.
 
     python -m tests.data.reader STOP USER…
 
-Ends when the file STOP is there, after a last look, and prints what it holds: {"user": {"id": seq}}.
+When the file STOP exists, it checks once more, prints the received rows as {"user": {"id": seq}}, and exits.
 """
 
 import json
@@ -14,50 +14,53 @@ import django
 from django.db import connection
 
 
-def follow(user, cursor, held):
-    """Read on from ``cursor``, as a client is told, and return the new one."""
+def follow(user, cursor, received):
+    """Read the changes after ``cursor`` into ``received``, as a client does. Returns the new cursor."""
     while True:
         missed = changes.read_missed({user: [cursor]})[user, cursor]
-        assert not missed.reset, f"{user}: the head went back below {cursor}."
+        assert not missed.reset, f"{user}: the head is below the cursor {cursor}."
         for row in missed.rows:
             assert cursor < row.seq <= missed.position.head
-            assert row.seq > held.get(str(row.pk), 0), f"{row.pk} came again as {row.seq}."
-            held[str(row.pk)] = row.seq
+            assert row.seq > received.get(str(row.pk), 0), f"{row.pk} was read again with seq {row.seq}."
+            received[str(row.pk)] = row.seq
         if not missed.cut:
             return max(cursor, missed.position.head)
         cursor = missed.rows[-1].seq
 
 
-def look_at_the_ledger(user):
-    """Head first, then the numbers up to it: all of them are there, each once."""
+def check_ledger(user):
+    """Read the head, then the assigned seqs up to it: each must exist exactly once, without a gap above the head."""
     head, _ = position(user)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*), count(DISTINCT seq) FROM given WHERE user_id = %s AND seq <= %s", [user, head]
+            "SELECT count(*), count(DISTINCT seq) FROM assigned_seq WHERE user_id = %s AND seq <= %s",
+            [user, head],
         )
-        assert cursor.fetchone() == (head, head), f"{user}: not every number up to the head {head} is there."
-        cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM given WHERE user_id = %s", [user])
+        assert cursor.fetchone() == (head, head), (
+            f"{user}: not every seq up to the head {head} is assigned once."
+        )
+        cursor.execute("SELECT count(*), coalesce(max(seq), 0) FROM assigned_seq WHERE user_id = %s", [user])
         count, last = cursor.fetchone()
-        assert count == last, f"{user}: {last} is there before one that precedes it."
+        assert count == last, f"{user}: seq {last} is assigned before a lower one."
 
 
 def main(stop, *users):
     users = [int(user) for user in users]
     cursors = dict.fromkeys(users, 0)
-    held = {user: {} for user in users}
-    looks = 0
+    received = {user: {} for user in users}
+    rounds = 0
     while True:
-        last = os.path.exists(stop)
+        is_last_round = os.path.exists(stop)
         for user in users:
-            cursors[user] = follow(user, cursors[user], held[user])
-            look_at_the_ledger(user)
-        looks += 1
-        if last:
+            cursors[user] = follow(user, cursors[user], received[user])
+            check_ledger(user)
+        rounds += 1
+        if is_last_round:
             break
         time.sleep(0.003)
     connection.close()
-    print(f"{looks} looks", file=sys.stderr)
-    print(json.dumps(held))
+    print(f"{rounds} rounds", file=sys.stderr)
+    print(json.dumps(received))
 
 
 if __name__ == "__main__":
@@ -66,6 +69,6 @@ if __name__ == "__main__":
     from notifications.streams import changes
     from tests.data.shapes import position
 
-    # However far it falls behind on a busy machine, it reads everything.
+    # On a busy machine it may fall far behind, and must still read every change.
     changes.MAX_ROWS_BEHIND = 10**9
     main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Rows in the states that numbering meets."""
+"""Functions that create rows in the states that numbering has to handle."""
 
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, queueing, recording
@@ -8,14 +8,14 @@ from tests.support.claims import claim_rows
 
 
 def unnumbered(user, count, **fields):
-    """Committed notifications without a number, as a process leaves them that is killed after its commit."""
+    """Create committed notifications without a seq, as a process killed after its commit leaves them. Returns ids."""
     rows = [inbox.build_notification(user, f"left {number}", **fields) for number in range(count)]
     Notification.objects.bulk_create(rows)
     return [row.pk for row in rows]
 
 
 def job(user, **fields):
-    """A queued job of a user (None: of nobody)."""
+    """Enqueue a job of a user, or without an owner (None). Returns the row."""
     row = Job(
         user_id=getattr(user, "pk", user),
         task_path="tests.tasks.nothing",

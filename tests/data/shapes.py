@@ -1,39 +1,39 @@
-"""What must be true of the rows, whatever happened before."""
+"""Assertions and queries about the rows and streams of users."""
 
 from notifications.models import Job, Notification, Stream
 
 
-def assert_orderly(users):
-    """Nothing waits; head is the greatest number; each number once; unread is what can be counted."""
+def assert_consistent(users):
+    """Assert that no row lacks a seq, seqs are unique, and head and unread of each stream match the rows."""
     for user in users:
-        notices = Notification.objects.filter(user=user)
+        notifications = Notification.objects.filter(user=user)
         finished = Job.objects.filter(user=user).exclude(seq=0)
-        seqs = [*notices.values_list("seq", flat=True), *finished.values_list("seq", flat=True)]
-        assert None not in seqs, f"Rows of {user} wait for a number."
-        assert len(set(seqs)) == len(seqs), f"A number of {user} stands on two rows."
+        seqs = [*notifications.values_list("seq", flat=True), *finished.values_list("seq", flat=True)]
+        assert None not in seqs, f"Rows of {user} have no seq."
+        assert len(set(seqs)) == len(seqs), f"Two rows of {user} have the same seq."
         stream = Stream.objects.filter(pk=user).first() or Stream(pk=user)
-        assert stream.head == max(seqs, default=0), f"The head of {user} is not the last number."
-        raised = list(notices.values_list("raised", flat=True))
-        assert len(set(raised)) == len(raised), f"Two notifications of {user} were raised at once."
-        assert all(0 < row.raised <= row.seq for row in notices)
-        open_rows = notices.filter(read_at=None, archived_at=None)
-        assert stream.unread == open_rows.count(), f"unread of {user} has drifted."
-        assert set(notices.filter(counted=True)) == set(open_rows)
+        assert stream.head == max(seqs, default=0), f"The head of {user} is not the greatest seq."
+        raised = list(notifications.values_list("raised", flat=True))
+        assert len(set(raised)) == len(raised), f"Two notifications of {user} have the same raised."
+        assert all(0 < row.raised <= row.seq for row in notifications)
+        open_rows = notifications.filter(read_at=None, archived_at=None)
+        assert stream.unread == open_rows.count(), f"unread of {user} is not the number of unread rows."
+        assert set(notifications.filter(counted=True)) == set(open_rows)
 
 
 def seqs(user):
-    """The numbers of a user's notifications, in the order they were inserted."""
+    """Return the seqs of a user's notifications in the order of their ids."""
     return list(Notification.objects.filter(user=user).order_by("id").values_list("seq", flat=True))
 
 
-def titles(user, **which):
-    """The titles of a user's notifications by number."""
+def titles(user, **filters):
+    """Return the titles of a user's notifications in the order of seq."""
     return list(
-        Notification.objects.filter(user=user, **which).order_by("seq").values_list("title", flat=True)
+        Notification.objects.filter(user=user, **filters).order_by("seq").values_list("title", flat=True)
     )
 
 
 def position(user):
-    """Head and unread of a user."""
+    """Return the head and unread of a user's stream."""
     stream = Stream.objects.filter(pk=user).first()
     return (stream.head, stream.unread) if stream else (0, 0)

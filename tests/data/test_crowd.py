@@ -1,7 +1,7 @@
-"""Many processes write, change their minds and are killed, others follow: the law holds all the time.
+"""A stress test: processes write, roll back and are killed while others read, and streams stay consistent.
 
 STRESS_SECONDS=600 python -m pytest tests/data/test_crowd.py --database postgres    a long run
-STRESS_SEED=…                                                                       the deeds of a failed one
+STRESS_SEED=…                                                                       repeat the actions of a failed run
 """
 
 import json
@@ -15,7 +15,7 @@ from django.db import connection
 from notifications import streams
 from notifications.models import Job, Notification
 from tests.data.conftest import scalar
-from tests.data.shapes import assert_orderly
+from tests.data.shapes import assert_consistent
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
@@ -26,16 +26,18 @@ WRITERS, READERS, USERS = 4, 2, 4
 
 
 @pytest.mark.timeout(SECONDS + 180)
-def test_a_crowd_of_writers_and_readers(users, given, tmp_path):
-    """No reader sees n+1 before n, no number is given twice or left out, nothing committed is lost or left without a
-    number, nothing rolled back is there, and no deadlock is met."""
-    people = [str(user) for user in users(USERS)]
+def test_killed_writers_and_concurrent_readers(users, assigned_seqs, tmp_path):
+    """Readers see seqs in order without gaps; committed rows are kept and numbered, rolled-back ones are not there.
+
+    No seq is assigned twice, and no deadlock occurs.
+    """
+    user_keys = [str(user) for user in users(USERS)]
     seed = os.environ.get("STRESS_SEED") or str(random.randrange(10**6))
     stop, journal = tmp_path / "stop", tmp_path / "journal"
     deadlocks = count_deadlocks()
-    readers = [start(tmp_path / f"reader{nth}.log", "reader", stop, *people) for nth in range(READERS)]
+    readers = [start(tmp_path / f"reader{nth}.log", "reader", stop, *user_keys) for nth in range(READERS)]
     writers = [
-        start(tmp_path / f"writer{nth}.log", "writer", f"{seed}-{nth}", SECONDS, journal, *people)
+        start(tmp_path / f"writer{nth}.log", "writer", f"{seed}-{nth}", SECONDS, journal, *user_keys)
         for nth in range(WRITERS)
     ]
     try:
@@ -51,19 +53,21 @@ def test_a_crowd_of_writers_and_readers(users, given, tmp_path):
         for process in (*writers, *readers):
             process.stop()
 
-    assert_orderly(people)
-    for user in people:
-        numbers = given(user)
-        assert numbers == list(range(1, len(numbers) + 1)), f"STRESS_SEED={seed}"
-    there = {str(pk) for model in (Notification, Job) for pk in model.objects.values_list("pk", flat=True)}
-    known = journal.read_text().split()
-    assert {id[1:] for id in known if id[0] == "+"} <= there
-    assert there.isdisjoint(id[1:] for id in known if id[0] == "-")
-    final = {user: numbers_by_id(user) for user in people}
+    assert_consistent(user_keys)
+    for user in user_keys:
+        seqs = assigned_seqs(user)
+        assert seqs == list(range(1, len(seqs) + 1)), f"STRESS_SEED={seed}"
+    stored = {str(pk) for model in (Notification, Job) for pk in model.objects.values_list("pk", flat=True)}
+    entries = journal.read_text().split()
+    assert {entry[1:] for entry in entries if entry[0] == "+"} <= stored
+    assert stored.isdisjoint(entry[1:] for entry in entries if entry[0] == "-")
+    final = {user: seqs_by_id(user) for user in user_keys}
     for process in readers:
         assert json.loads(process.output.splitlines()[-1]) == final, f"STRESS_SEED={seed}"
     assert count_deadlocks() == deadlocks
-    assert sum(len(given(user)) for user in people) > 100, "Too little has happened to prove anything."
+    assert sum(len(assigned_seqs(user)) for user in user_keys) > 100, (
+        "Too few seqs were assigned for the test to be meaningful."
+    )
 
 
 def start(log, name, *arguments):
@@ -73,17 +77,17 @@ def start(log, name, *arguments):
 
 
 def database_url():
-    """The database of this test, as DATABASE_URL says it."""
-    told = connection.settings_dict
+    """Return the DATABASE_URL of the test database."""
+    parameters = connection.settings_dict
     if connection.vendor == "sqlite":
-        return f"sqlite:///{told['NAME']}"
-    return f"postgres://{told['USER']}@{told['HOST']}:{told['PORT']}/{told['NAME']}"
+        return f"sqlite:///{parameters['NAME']}"
+    return f"postgres://{parameters['USER']}@{parameters['HOST']}:{parameters['PORT']}/{parameters['NAME']}"
 
 
-def numbers_by_id(user):
-    """What a client holds that has followed from the beginning."""
-    rows = [Notification.objects.filter(user=user), Job.objects.filter(user=user).exclude(seq=0)]
-    return {str(pk): seq for some in rows for pk, seq in some.values_list("pk", "seq")}
+def seqs_by_id(user):
+    """Return the rows of a client that has read the stream from its beginning, as {id: seq}."""
+    querysets = [Notification.objects.filter(user=user), Job.objects.filter(user=user).exclude(seq=0)]
+    return {str(pk): seq for queryset in querysets for pk, seq in queryset.values_list("pk", "seq")}
 
 
 def count_deadlocks():

@@ -1,4 +1,4 @@
-"""The epoch: one for all processes, another one after a failover that lost commits."""
+"""The epoch: the same for all processes, and a new one after a failover that lost commits or a restored backup."""
 
 import re
 import uuid
@@ -13,12 +13,12 @@ from tests.data.conftest import scalar
 pytestmark = pytest.mark.database_law
 
 
-def test_it_is_made_once_and_stays(transactional_db):
-    """The first who asks makes it; a lower-case uuid, with the timeline of the log on PostgreSQL."""
+def test_epoch_is_created_once(transactional_db):
+    """The first read creates the epoch: a lower-case UUID, with the timeline of the WAL on PostgreSQL."""
     first = streams.epoch()
     assert streams.epoch() == first
-    told, timeline = first[:36], first[36:]
-    assert uuid.UUID(told) == Epoch.objects.get().value
+    value, timeline = first[:36], first[36:]
+    assert uuid.UUID(value) == Epoch.objects.get().value
     if connection.vendor == "sqlite":
         assert timeline == ""
     else:
@@ -26,30 +26,30 @@ def test_it_is_made_once_and_stays(transactional_db):
         assert int(timeline[1:], 16) == scalar("SELECT timeline_id FROM pg_control_checkpoint()")
 
 
-def test_two_who_make_it_at_once_get_the_same(elsewhere, on_postgresql):
-    """The second waits for the first, and takes what that one made."""
-    first, second = elsewhere(), elsewhere()
+def test_concurrent_transactions_get_the_same_epoch(open_connection, on_postgresql):
+    """Of two transactions that create the epoch, the second waits for the first and reads its epoch."""
+    first, second = open_connection(), open_connection()
     first.begin()
-    made = first.do(streams.epoch)
-    other = second.start(streams.epoch)
+    created = first.do(streams.epoch)
+    reading = second.start(streams.epoch)
     second.wait_until_blocked()
     first.commit()
-    assert other.result(60) == made
+    assert reading.result(60) == created
 
 
-def test_one_that_was_rolled_back_was_never_there(elsewhere, on_postgresql):
-    """The second makes its own."""
-    first, second = elsewhere(), elsewhere()
+def test_rolled_back_epoch_is_not_used(open_connection, on_postgresql):
+    """If the transaction that creates the epoch is rolled back, the waiting one creates another."""
+    first, second = open_connection(), open_connection()
     first.begin()
-    never = first.do(streams.epoch)
-    other = second.start(streams.epoch)
+    rolled_back = first.do(streams.epoch)
+    reading = second.start(streams.epoch)
     second.wait_until_blocked()
     first.roll_back()
-    assert other.result(60) == streams.epoch() != never
+    assert reading.result(60) == streams.epoch() != rolled_back
 
 
-def test_a_new_life_is_another_epoch(transactional_db):
-    """Whoever restores a backup replaces the row."""
+def test_replaced_row_is_another_epoch(transactional_db):
+    """A replaced row, as after a restored backup, is another epoch."""
     before = streams.epoch()
     Epoch.objects.update(value=uuid.uuid4())
     assert streams.epoch() != before

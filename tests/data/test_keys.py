@@ -1,4 +1,4 @@
-"""A newer notification with the same key archives the unread older ones, as it is numbered."""
+"""Keys: when a notification is numbered, older unread ones of the user with the same key are archived."""
 
 import pytest
 from django.db import connection, transaction
@@ -10,34 +10,34 @@ from notifications.streams import inbox
 from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
-from tests.data.shapes import assert_orderly, position, titles
+from tests.data.shapes import assert_consistent, position, titles
 
 pytestmark = pytest.mark.database_law
 
 
-def test_the_older_one_is_archived(user, given):
-    """It moves on as any changed row does; raised stays, and only the newer one counts."""
+def test_older_notification_is_archived(user, assigned_seqs):
+    """The older one is archived with a new seq and the same raised, and only the newer one counts as unread."""
     (older,) = notify(user, "half done", key="export")
     (newer,) = notify(user, "done", key="export")
     older, newer = (Notification.objects.get(pk=id) for id in (older, newer))
     assert (older.raised, older.seq, older.archived_at is None) == (1, 2, False)
     assert (newer.raised, newer.seq, newer.archived_at) == (3, 3, None)
     assert position(user) == (3, 1)
-    assert given(user.pk) == [1, 2, 3]
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == [1, 2, 3]
+    assert_consistent([user])
 
 
-def test_one_that_was_read_stays(user):
-    """What was seen is history, and is left where it is."""
-    (seen,) = notify(user, "seen", key="export")
+def test_read_notification_is_not_archived(user):
+    """An older notification that was read is not archived."""
+    (read,) = notify(user, "read", key="export")
     inbox.mark(user.pk, "read", 1)
     notify(user, "new", key="export")
-    assert Notification.objects.get(pk=seen).archived_at is None
-    assert titles(user, archived_at=None) == ["seen", "new"]
+    assert Notification.objects.get(pk=read).archived_at is None
+    assert titles(user, archived_at=None) == ["read", "new"]
 
 
-def test_other_keys_and_other_users_stay(users):
-    """A key means something for one user only, and no key is no key."""
+def test_other_keys_and_other_users_are_not_archived(users):
+    """Notifications with another key, without a key, or of another user are not archived."""
     first, second = users(2)
     for owner, key in ((first, "a"), (first, "b"), (first, ""), (second, "a")):
         notify(owner, f"{key or 'no key'}", key=key)
@@ -45,58 +45,60 @@ def test_other_keys_and_other_users_stay(users):
     notify(first, "also no key")
     assert titles(first, archived_at=None) == ["b", "no key", "newer", "also no key"]
     assert titles(second, archived_at=None) == ["a"]
-    assert_orderly([first, second])
+    assert_consistent([first, second])
 
 
-def test_several_of_one_transaction(user, given):
-    """Of those that are numbered together the last one stays, and only it counts."""
+def test_same_key_in_one_transaction(user, assigned_seqs):
+    """Of several notifications of one transaction with the same key, all but the last are archived."""
     notify(user, "before", key="k")
     with transaction.atomic():
         for number in range(3):
             notify(user, f"note {number}", key="k")
     assert titles(user, archived_at=None) == ["note 2"]
     assert position(user)[1] == 1
-    assert given(user.pk) == list(range(1, position(user)[0] + 1))
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == list(range(1, position(user)[0] + 1))
+    assert_consistent([user])
 
 
-def test_more_than_one_pass_of_the_same_key(user, given):
-    """What was numbered by the pass before is archived by the next one."""
+def test_same_key_in_several_passes(user, assigned_seqs):
+    """Notifications numbered by one pass are archived by the next pass that numbers the same key."""
     unnumbered(user.pk, 450, key="k")
     streams.number_pending()
     assert titles(user, archived_at=None) == ["left 449"]
-    assert given(user.pk) == list(range(1, position(user)[0] + 1))
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == list(range(1, position(user)[0] + 1))
+    assert_consistent([user])
 
 
-def test_an_older_one_that_waits_for_its_own_number(user, given):
-    """It was changed meanwhile and is numbered once, archived."""
+def test_older_notification_without_seq(user, assigned_seqs):
+    """An older notification that itself waits for a seq is archived and numbered once."""
     (older,) = notify(user, "older", key="k")
     Notification.objects.filter(pk=older).update(seq=None)
     notify(user, "newer", key="k")
     assert titles(user, archived_at=None) == ["newer"]
-    assert given(user.pk) == [1, 2, 3]
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == [1, 2, 3]
+    assert_consistent([user])
 
 
-def test_one_committed_late_is_the_newer(elsewhere, user, on_postgresql):
-    """The order of commits counts, not the order of ids."""
-    slow = elsewhere()
+def test_last_committed_is_the_newer(open_connection, user, on_postgresql):
+    """The notification that is committed last is the newer one, even if its id is lower."""
+    slow = open_connection()
     slow.begin()
     slow.do(notify, user, "began first", key="k")
     notify(user, "committed first", key="k")
     slow.commit()
     assert titles(user, archived_at=None) == ["began first"]
-    assert_orderly([user])
+    assert_consistent([user])
 
 
 @pytest.mark.parametrize("ending", ["commit", "roll_back"])
-def test_a_locked_older_row_keeps_the_newer_one_waiting(ending, elsewhere, user, given, on_postgresql):
-    """Numbering waits for no row: the new one keeps its NULL, everything else goes on, and later both are numbered."""
+def test_locked_older_row_delays_only_the_newer_one(
+    ending, open_connection, user, assigned_seqs, on_postgresql
+):
+    """While the older row is locked, the newer one stays unnumbered and all others are numbered; later both are."""
     (older,) = notify(user, "older", key="k")
-    holder = elsewhere()
+    holder = open_connection()
     holder.begin()
-    holder.do(hold, older)
+    holder.do(lock_row, older)
     (newer,) = notify(user, "newer", key="k")
     notify(user, "other")
     assert Notification.objects.get(pk=newer).seq is None
@@ -104,33 +106,35 @@ def test_a_locked_older_row_keeps_the_newer_one_waiting(ending, elsewhere, user,
     getattr(holder, ending)()
     streams.number_pending()
     assert titles(user, archived_at=None) == ["other", "newer"]
-    assert given(user.pk) == [1, 2, 3, 4]
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == [1, 2, 3, 4]
+    assert_consistent([user])
 
 
-def test_whoever_reads_the_older_row_numbers_both(elsewhere, user, on_postgresql):
-    """Reading holds the row while the newer one is numbered; afterwards nothing waits, and both are told."""
+def test_older_row_is_marked_as_read_during_numbering(open_connection, user, on_postgresql):
+    """Marking the older row as read while the newer one is numbered leaves neither without a seq."""
     (older,) = notify(user, "older", key="k")
-    numbering, reader = elsewhere(), elsewhere()
+    numbering, reader = open_connection(), open_connection()
     numbering.begin()
     numbering.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
     reading = reader.start(inbox.mark, user.pk, "read", 1)
-    reader.wait_until_blocked()  # it has marked the row, and waits for the stream
-    assert numbering.do(notify_here, user, "newer") is None
+    reader.wait_until_blocked()  # it has locked and marked the row, and waits for the stream
+    assert numbering.do(notify_in_transaction, user, "newer") is None
     numbering.commit()
     reading.result(60)
     assert titles(user, archived_at=None) == ["older", "newer"]
     assert Notification.objects.get(pk=older).read_at is not None
-    assert_orderly([user])
+    assert_consistent([user])
 
 
-def test_many_waiting_for_one_locked_row_stall_nobody(elsewhere, users, given, on_postgresql):
-    """However many wait for it: other notifications, and other users, get their numbers."""
+def test_many_rows_that_wait_for_a_locked_row_delay_no_others(
+    open_connection, users, assigned_seqs, on_postgresql
+):
+    """250 notifications that wait for one locked row delay neither other notifications nor other users."""
     first, second = users(2)
     (older,) = notify(first, "older", key="k")
-    holder = elsewhere()
+    holder = open_connection()
     holder.begin()
-    holder.do(hold, older)
+    holder.do(lock_row, older)
     unnumbered(first, 250, key="k")
     unnumbered(first, 1)
     unnumbered(second, 1)
@@ -140,17 +144,17 @@ def test_many_waiting_for_one_locked_row_stall_nobody(elsewhere, users, given, o
     holder.roll_back()
     streams.number_pending()
     assert titles(first, archived_at=None) == ["left 0", "left 249"]
-    assert given(first) == list(range(1, position(first)[0] + 1))
-    assert_orderly([first, second])
+    assert assigned_seqs(first) == list(range(1, position(first)[0] + 1))
+    assert_consistent([first, second])
 
 
-def hold(id):
-    """Lock a row as a host might."""
+def lock_row(id):
+    """Lock a row, as code of a project might."""
     Notification.objects.select_for_update().get(pk=id)
 
 
-def notify_here(user, title):
-    """Insert and number in the open transaction, as a finish does. Returns the number that it got."""
+def notify_in_transaction(user, title):
+    """Insert and number in the open transaction, as recording an outcome does. Returns the seq of the row."""
     row = inbox.build_notification(user.pk, title, key="k")
     row.save(force_insert=True)
     streams.number_in_transaction([user.pk])

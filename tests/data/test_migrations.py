@@ -1,4 +1,4 @@
-"""Migrations of tables that are large where the app is in use."""
+"""Migrations of an installation with large tables."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,9 +14,9 @@ from notifications.migrations import _operations
 
 FIRST, LATEST = "0001_streams", "0003_job_engines"
 
-#: The indexes that have got the lane of a job, and what the index before it had.
+#: The indexes of jobs that 0002_job_lanes rebuilds with the column lane.
 LANE_INDEXES = ("notifications_job_ready", "notifications_job_queued", "notifications_job_keyed")
-#: The indexes that are new: the table, and the first column (None: an expression).
+#: The indexes that 0002_job_lanes adds, with their table and first column (None: an expression).
 NEW_INDEXES = {
     "notifications_n_inbox_unread": ("notifications_notification", "user_id"),
     "notifications_n_inbox_read": ("notifications_notification", "user_id"),
@@ -65,29 +65,29 @@ def former_records(transactional_db):
         recorder.record_unapplied("notifications", name)
 
 
-def test_indexes_of_large_tables_are_made_without_a_lock(on_postgresql, capsys):
-    """Writers do not wait for them, and an index is dropped after its replacement is made."""
+def test_indexes_of_large_tables_are_created_concurrently(on_postgresql, capsys):
+    """Indexes are created and dropped concurrently, without blocking writers, and replaced before they are dropped."""
     for name in ("0002_job_lanes", LATEST):
         call_command("sqlmigrate", "notifications", name, verbosity=0)
     lines = [line for line in capsys.readouterr().out.splitlines() if "INDEX" in line]
-    made = [line for line in lines if line.startswith("CREATE INDEX")]
-    assert len(made) == len(LANE_INDEXES) + len(NEW_INDEXES) + 1  # and that of handed jobs
-    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in made)
+    created = [line for line in lines if line.startswith("CREATE INDEX")]
+    assert len(created) == len(LANE_INDEXES) + len(NEW_INDEXES) + 1  # and the index of handed jobs
+    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in created)
     dropped = [line for line in lines if line.startswith("DROP INDEX")]
     assert all(line.startswith("DROP INDEX CONCURRENTLY") for line in dropped)
     partitions = [line for line in lines if "notifications_n_" in line]
     assert [line.split()[0] for line in partitions] == ["CREATE"] * 5 + ["DROP"] * 4
 
 
-def test_a_database_of_an_unreleased_version_goes_on(migrated_to_first, former_records):
-    """One that was at 0006, whose schema is that of the first migration now."""
+def test_database_of_an_unreleased_version_is_migrated(migrated_to_first, former_records):
+    """A database of an unreleased version at 0006, which has the schema of the present first migration, is migrated."""
     former_records(FORMER_FIRST)
     migrate(LATEST)
     assert_latest()
 
 
-def test_a_database_that_has_all_of_it_already_is_not_changed(transactional_db, former_records):
-    """One of an unreleased version at 0010: no index is dropped, not even to be made again."""
+def test_database_with_the_latest_schema_is_not_changed(transactional_db, former_records):
+    """On a database of an unreleased version at 0010, which has all columns and indexes, none is changed."""
     former_records([*FORMER_FIRST, *FORMER_LATEST])
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("notifications", LATEST)
@@ -100,8 +100,8 @@ def test_a_database_that_has_all_of_it_already_is_not_changed(transactional_db, 
 
 
 @pytest.mark.parametrize("step", ["column", "lane index", "index", "last column"])
-def test_a_migration_that_was_interrupted_is_run_again(migrated_to_first, step):
-    """What is there already does not stop it."""
+def test_interrupted_migration_can_be_run_again(migrated_to_first, step):
+    """An interrupted migration can be run again: columns and indexes that exist already are no error."""
     assert not any("lane" in columns_of("notifications_job", name) for name in LANE_INDEXES)
     with connection.cursor() as cursor:
         if step != "last column":
@@ -121,8 +121,8 @@ def test_a_migration_that_was_interrupted_is_run_again(migrated_to_first, step):
     assert_latest()
 
 
-def test_going_back_that_was_interrupted_is_run_again(transactional_db):
-    """What is missing already does not stop it."""
+def test_interrupted_reverse_migration_can_be_run_again(transactional_db):
+    """An interrupted reverse migration can be run again: indexes that are already dropped are no error."""
     try:
         with connection.cursor() as cursor:
             for name in NEW_INDEXES:
@@ -133,8 +133,8 @@ def test_going_back_that_was_interrupted_is_run_again(transactional_db):
     assert_latest()
 
 
-def test_two_processes_that_migrate_at_once(migrated_to_first, monkeypatch):
-    """Neither drops what the other one builds, and each index is there in the end."""
+def test_two_processes_migrate_concurrently(migrated_to_first, monkeypatch):
+    """Two processes that migrate concurrently do not drop each other's indexes, and all indexes exist afterwards."""
     monkeypatch.setattr(_operations, "POLL_INTERVAL_SECONDS", 0.01)
 
     def migrate_and_close():
@@ -144,13 +144,13 @@ def test_two_processes_that_migrate_at_once(migrated_to_first, monkeypatch):
             connections.close_all()
 
     with ThreadPoolExecutor(2) as threads:
-        for process in [threads.submit(migrate_and_close) for _ in range(2)]:
-            process.result(60)
+        for migration in [threads.submit(migrate_and_close) for _ in range(2)]:
+            migration.result(60)
     assert_latest()
 
 
-def test_an_index_whose_build_was_interrupted_is_built_again(on_postgresql, migrated_to_first):
-    """PostgreSQL keeps it as invalid, and no query uses it."""
+def test_index_with_interrupted_build_is_built_again(on_postgresql, migrated_to_first):
+    """An index whose build was interrupted, which PostgreSQL keeps as invalid and unused, is built again."""
     name = "notifications_n_inbox_unread"
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE INDEX {name} ON notifications_notification (title)")
@@ -160,7 +160,7 @@ def test_an_index_whose_build_was_interrupted_is_built_again(on_postgresql, migr
 
 
 def test_jobs_of_older_versions_have_a_lane(migrated_to_first):
-    """Those that were there before, and those that are inserted during a rolling deploy."""
+    """Jobs that an older version inserted, before the migration or during a rolling deploy, get the lane sync."""
     insert_job_without_lane(1)
     migrate(LATEST)
     insert_job_without_lane(2)
@@ -171,7 +171,7 @@ def test_jobs_of_older_versions_have_a_lane(migrated_to_first):
 
 
 def insert_job_without_lane(number):
-    """Insert a job as a version does that does not know of lanes."""
+    """Insert a job as a version without lanes does."""
     texts = ("progress_message", "url", "language", "trace", "idempotency_key", "idempotency_hash")
     row = {
         "id": uuid7() if connection.vendor == "postgresql" else uuid7().hex,
@@ -182,20 +182,20 @@ def insert_job_without_lane(number):
         "cancelled_by_other": False,
     }
     with connection.cursor() as cursor:
-        marks = ", ".join(["%s"] * len(row))
+        placeholders = ", ".join(["%s"] * len(row))
         cursor.execute(
-            f"INSERT INTO notifications_job ({', '.join(row)}) VALUES ({marks})", list(row.values())
+            f"INSERT INTO notifications_job ({', '.join(row)}) VALUES ({placeholders})", list(row.values())
         )
 
 
 def assert_latest():
-    """Every index is there with its columns, and nothing is left of the steps between."""
+    """Assert that every index exists with its columns, and that no temporary or invalid index is left."""
     assert [columns_of("notifications_job", name).index("lane") for name in LANE_INDEXES] == [0, 1, 1]
     assert not any(columns_of("notifications_job", f"{name}_new") for name in LANE_INDEXES)
     for name, (table, column) in NEW_INDEXES.items():
-        found = columns_of(table, name)
-        assert found is not None, name
-        assert found[:1] == ([column] if column else []) or found[0] is None, name
+        columns = columns_of(table, name)
+        assert columns is not None, name
+        assert columns[:1] == ([column] if column else []) or columns[0] is None, name
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
@@ -204,8 +204,8 @@ def assert_latest():
 
 def columns_of(table, index):
     with connection.cursor() as cursor:
-        found = connection.introspection.get_constraints(cursor, table)
-    return found[index]["columns"] if index in found else None
+        constraints = connection.introspection.get_constraints(cursor, table)
+    return constraints[index]["columns"] if index in constraints else None
 
 
 def migrate(name):

@@ -1,4 +1,4 @@
-"""Numbering in one process: what gets which number, when, and what the stream says about it."""
+"""Numbering in one process: seqs of rows, and the head and unread of streams."""
 
 import pytest
 from django.db import connection, transaction
@@ -13,62 +13,63 @@ from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
 from notifications.streams import inbox, numbering
 from tests.data.rows import finish_job, job, unnumbered
-from tests.data.shapes import assert_orderly, position, seqs, titles
+from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.database_law
 
 
-def locks_of(queries):
+def lock_queries(queries):
+    """Return the captured queries that lock streams."""
     return [query for query in queries.captured_queries if "ON CONFLICT (user_id)" in query["sql"]]
 
 
-def test_notifications_are_numbered_in_order(user, given):
-    """Each one takes the next number; head and unread follow."""
+def test_notifications_are_numbered_in_order(user, assigned_seqs):
+    """Each notification gets the next seq, and head and unread are increased."""
     for number in range(3):
         notify(user, f"note {number}")
     assert seqs(user) == [1, 2, 3]
     assert position(user) == (3, 3)
-    assert given(user.pk) == [1, 2, 3]
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == [1, 2, 3]
+    assert_consistent([user])
 
 
-def test_streams_of_users_are_their_own(users):
-    """The same call gives each user a number of their own stream."""
+def test_each_user_has_a_separate_stream(users):
+    """A notification of several users gets a seq of each user's own stream."""
     first, second = users(2)
     notify(first, "before")
     notify([second, first, second], "both")
     assert (position(first), position(second)) == ((2, 2), (1, 1))
-    assert_orderly([first, second])
+    assert_consistent([first, second])
 
 
-def test_finished_jobs_and_notifications_share_one_sequence(user, given):
-    """A job is no part of the stream until it is done; then it and its notification take two numbers."""
+def test_finished_jobs_and_notifications_share_one_sequence(user, assigned_seqs):
+    """A job gets no seq until it is finished; then it and its notification get two seqs of one stream."""
     notify(user, "before")
-    done = job(user)
-    assert (done.seq, position(user)) == (0, (1, 1))
-    finish_job(done, uuid7())
-    done.refresh_from_db()
-    told = Notification.objects.get(job=done.pk)
-    assert sorted([done.seq, told.seq]) == [2, 3]
-    assert given(user.pk) == [1, 2, 3]
-    assert_orderly([user])
+    row = job(user)
+    assert (row.seq, position(user)) == (0, (1, 1))
+    finish_job(row, uuid7())
+    row.refresh_from_db()
+    notification = Notification.objects.get(job=row.pk)
+    assert sorted([row.seq, notification.seq]) == [2, 3]
+    assert assigned_seqs(user.pk) == [1, 2, 3]
+    assert_consistent([user])
 
 
-def test_a_job_of_nobody_has_no_number(transactional_db):
-    """Without an owner there is no stream; the leftovers are not disturbed by it."""
+def test_job_without_owner_has_no_seq(transactional_db):
+    """A finished job without an owner has no seq and no stream, and numbering pending rows ignores it."""
     worker = uuid7()
-    nobodys = job(None)
+    row = job(None)
     claim_rows(worker, 1)
-    nobodys.refresh_from_db()
-    recording.record_outcomes([outcomes.succeeded(nobodys, DEFAULT_POLICY, None)])
+    row.refresh_from_db()
+    recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None)])
     streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()
 
 
-def test_reading_moves_the_row_and_keeps_raised(user, given):
-    """A changed row takes a new number; the one that it was raised at stays."""
+def test_marking_as_read_changes_seq_but_not_raised(user, assigned_seqs):
+    """A notification that is marked as read gets a new seq, and its raised does not change."""
     first, second = (notify(user, title)[0] for title in ("first", "second"))
     assert inbox.mark(user.pk, "read", 2, [first]) is False
     row = Notification.objects.get(pk=first)
@@ -76,50 +77,50 @@ def test_reading_moves_the_row_and_keeps_raised(user, given):
     assert row.read_at is not None
     assert Notification.objects.get(pk=second).seq == 2
     assert position(user) == (3, 1)
-    assert given(user.pk) == [1, 2, 3]
+    assert assigned_seqs(user.pk) == [1, 2, 3]
 
 
-def test_a_pass_is_bounded_and_repeated(user, given):
-    """More rows than one pass takes are numbered by several short transactions, in the order of their ids."""
+def test_many_rows_are_numbered_in_several_passes(user, assigned_seqs):
+    """More rows than one pass takes are numbered in several short transactions, in the order of their ids."""
     unnumbered(user.pk, 450)
     with CaptureQueriesContext(connection) as queries:
         streams.number([user.pk])
-    transactions = locks_of(queries)
+    transactions = lock_queries(queries)
     assert len(transactions) == (5 if connection.vendor == "sqlite" else 3)
     assert seqs(user) == list(range(1, 451))
-    assert_orderly([user])
+    assert_consistent([user])
 
 
-def test_many_users_are_locked_a_hundred_at_a_time_in_order(users, monkeypatch):
-    """No transaction holds more than a hundred streams, and all processes take them in one order."""
-    everybody = users(250)
+def test_streams_are_locked_in_chunks_and_in_order(users, monkeypatch):
+    """A transaction locks at most 100 streams, in the order of their keys, whatever order the caller gives."""
+    user_keys = users(250)
     locked = []
-    really = numbering.Pass.lock_streams
+    lock_streams = numbering.Pass.lock_streams
 
-    def lock_streams(self):
+    def record_and_lock(self):
         locked.append(list(self.users))
-        really(self)
+        lock_streams(self)
 
-    monkeypatch.setattr(numbering.Pass, "lock_streams", lock_streams)
-    unnumbered(everybody[0], 1)
-    streams.number(reversed(everybody))
-    assert [len(some) for some in locked] == [100, 100, 50]
-    assert [user for some in locked for user in some] == everybody
+    monkeypatch.setattr(numbering.Pass, "lock_streams", record_and_lock)
+    unnumbered(user_keys[0], 1)
+    streams.number(reversed(user_keys))
+    assert [len(chunk) for chunk in locked] == [100, 100, 50]
+    assert [user for chunk in locked for user in chunk] == user_keys
 
 
-def test_leftovers_numbers_what_others_left(users, given):
-    """Whatever waits, of whichever user, is numbered without being told of."""
+def test_pending_rows_of_all_users_are_numbered(users, assigned_seqs):
+    """number_pending() numbers the pending rows of all users."""
     first, second = users(2)
     unnumbered(first, 250)
     unnumbered(second, 3)
     streams.number_pending()
     assert (position(first), position(second)) == ((250, 250), (3, 3))
-    assert given(first) == list(range(1, 251))
-    assert_orderly([first, second])
+    assert assigned_seqs(first) == list(range(1, 251))
+    assert_consistent([first, second])
 
 
-def test_leftovers_without_any_costs_one_statement(user):
-    """Each process asks every second: with nothing to do it writes nothing and locks nothing."""
+def test_numbering_without_pending_rows_takes_one_statement(user):
+    """Without pending rows, number_pending(), which each process calls every second, takes one SELECT."""
     notify(user, "numbered")
     with CaptureQueriesContext(connection) as queries:
         streams.number_pending()
@@ -128,27 +129,27 @@ def test_leftovers_without_any_costs_one_statement(user):
     assert reads[0].startswith("SELECT")
 
 
-def test_numbering_nobody_does_nothing(transactional_db):
-    """An empty set of users is no error."""
+def test_numbering_no_users_does_nothing(transactional_db):
+    """Numbering no users executes no query and raises no error."""
     with CaptureQueriesContext(connection) as queries:
         streams.number([])
         assert streams.number_in_transaction([]) is False
     assert not queries.captured_queries
 
 
-def test_unread_counts_what_is_numbered_and_open(user):
-    """Reading twice, and reading what is archived, takes nothing away twice."""
+def test_unread_is_decreased_once_per_row(user):
+    """Marking a row as read twice, or an archived row, does not decrease unread again."""
     for number in range(4):
         notify(user, f"note {number}", key="progress" if number > 1 else "")
-    assert position(user)[1] == 3  # the third was replaced by the fourth
+    assert position(user)[1] == 3  # the fourth has archived the third, which has the same key
     for _ in range(2):
         inbox.mark(user.pk, "read", position(user)[0])
         assert position(user)[1] == 0
-    assert_orderly([user])
+    assert_consistent([user])
 
 
-def test_a_rolled_back_numbering_gives_nothing(user, given, monkeypatch):
-    """Rows and stream are of one transaction: where it fails, the next one gives the same numbers."""
+def test_failed_numbering_is_rolled_back(user, assigned_seqs, monkeypatch):
+    """If numbering fails, rows and stream are rolled back together, and the next attempt assigns the same seqs."""
     notify(user, "before")
     unnumbered(user.pk, 2)
     with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
@@ -156,32 +157,32 @@ def test_a_rolled_back_numbering_gives_nothing(user, given, monkeypatch):
         streams.number([user.pk])
     assert (position(user), seqs(user)) == ((1, 1), [1, None, None])
     streams.number_pending()
-    assert given(user.pk) == [1, 2, 3]
+    assert assigned_seqs(user.pk) == [1, 2, 3]
     assert titles(user) == ["before", "left 0", "left 1"]
 
 
 def test_ring_follows_the_commit(user):
-    """Who has news is said once it can be read: in this process by a signal, on SQLite to others by a row."""
-    heard = []
+    """Rings are sent after the commit: to this process by a signal, and on SQLite to others by a row."""
+    rings = []
 
-    def hear(users, queue, **kwargs):
-        heard.append((users, queue, position(user)))
+    def record_ring(users, queue, **kwargs):
+        rings.append((users, queue, position(user)))
 
-    rung.connect(hear)
+    rung.connect(record_ring)
     try:
         with transaction.atomic():
             notify(user, "later")
-            assert heard == []
+            assert rings == []
         notify(user, "now")
     finally:
-        rung.disconnect(hear)
-    assert heard == [([user.pk], False, (1, 1)), ([user.pk], False, (2, 2))]
+        rung.disconnect(record_ring)
+    assert rings == [([user.pk], False, (1, 1)), ([user.pk], False, (2, 2))]
     rows = [(user.pk, process_number())] * (2 if connection.vendor == "sqlite" else 0)
     assert list(Ring.objects.values_list("user", "origin")) == rows
 
 
-def test_rings_are_kept_within_bounds(on_sqlite, monkeypatch):
-    """The last rings are kept, old ones go."""
+def test_number_of_rings_is_limited(on_sqlite, monkeypatch):
+    """Only the newest MAX_RINGS_KEPT rings are kept."""
     monkeypatch.setattr(streams.rings, "MAX_RINGS_KEPT", 10)
     for user in range(1, 41):
         streams.ring([user])

@@ -1,4 +1,7 @@
-"""SQLite's lock is unfair: whoever writes much holds it for 100 rows, and then leaves it as long as it was held."""
+"""Pauses between bulk writes on SQLite: its lock is unfair, so it is released for as long as it was held.
+
+A transaction writes at most 100 rows.
+"""
 
 import time
 from functools import partial
@@ -18,73 +21,73 @@ from tests.data.rows import job, unnumbered
 
 pytestmark = pytest.mark.database_law
 
-#: More than two chunks.
+#: Rows to write: more than two chunks.
 MANY = 250
 
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """pauses(count) begins to note, at each pause, how many rows count() finds, and whether the lock was held."""
+    """pauses(count) returns a list to which each pause appends count(). A pause in a transaction fails the test."""
     sleep = time.sleep
 
-    def begin(count):
-        noted = [count()]
+    def record(count):
+        counts = [count()]
 
         def pause(seconds):
             assert not connection.in_atomic_block
             assert seconds >= transactions.MIN_LOCK_PAUSE_SECONDS
-            noted.append(count())
+            counts.append(count())
             sleep(seconds)
 
         monkeypatch.setattr(transactions.time, "sleep", pause)
-        return noted
+        return counts
 
-    return begin
+    return record
 
 
-def test_paced(on_sqlite, pauses):
-    """As long as the lock was held, at least 5 ms, and only if something follows."""
-    began = []
+def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, pauses):
+    """fair_atomic() pauses for as long as the lock was held, if more work follows, and not inside a transaction."""
+    starts = []
 
-    def hold(seconds, result):
-        began.append(time.monotonic())
-        while time.monotonic() < began[-1] + seconds:
+    def hold_lock(seconds, result):
+        starts.append(time.monotonic())
+        while time.monotonic() < starts[-1] + seconds:
             pass
         return result
 
-    noted = pauses(lambda: time.monotonic() - began[-1] if began else 0)
-    assert transactions.fair_atomic(partial(hold, 0, 0)) == 0
-    assert len(noted) == 1
-    assert transactions.fair_atomic(partial(hold, 0.05, 7)) == 7
-    assert time.monotonic() - began[-1] >= 0.1
-    assert transactions.fair_atomic(partial(hold, 0, 0), more_follows=True) == 0
-    assert len(noted) == 3
+    durations = pauses(lambda: time.monotonic() - starts[-1] if starts else 0)
+    assert transactions.fair_atomic(partial(hold_lock, 0, 0)) == 0
+    assert len(durations) == 1
+    assert transactions.fair_atomic(partial(hold_lock, 0.05, 7)) == 7
+    assert time.monotonic() - starts[-1] >= 0.1
+    assert transactions.fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
+    assert len(durations) == 3
     with transactions.transaction.atomic():
-        transactions.fair_atomic(partial(hold, 0, 1))
-    assert len(noted) == 3
+        transactions.fair_atomic(partial(hold_lock, 0, 1))
+    assert len(durations) == 3
 
 
-def unread():
+def count_unread():
     return Notification.objects.filter(read_at=None).count()
 
 
-def read_in_the_page(user):
+def mark_in_the_page(user):
     client = Client()
     client.force_login(user)
     assert client.post(reverse("notifications:inbox-read"), {"up_to": "9999"}).status_code == 303
 
 
-def waiting():
+def count_unnumbered():
     return Notification.objects.filter(seq=None).count()
 
 
-def everything():
+def count_rows():
     return Notification.objects.count() + Job.objects.count()
 
 
 def number_streams(user):
-    for other in range(user.pk + 1, user.pk + MANY):
-        unnumbered(other, 1)
+    for other_user in range(user.pk + 1, user.pk + MANY):
+        unnumbered(other_user, 1)
     streams.number(range(user.pk + 1, user.pk + MANY))
 
 
@@ -94,40 +97,40 @@ def prune(user):
     retention.prune(timezone.now())
 
 
-WAYS = {
-    "marking": (lambda user: inbox.mark(user.pk, "read", 9999), unread),
-    "marking in the page": (read_in_the_page, unread),
-    "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], waiting),
-    "numbering many users": (number_streams, waiting),
-    "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], waiting),
-    "purging": (lambda user: purging.purge(user.pk), everything),
-    "pruning": (prune, everything),
-    "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), everything),
+WRITES = {
+    "marking": (lambda user: inbox.mark(user.pk, "read", 9999), count_unread),
+    "marking in the page": (mark_in_the_page, count_unread),
+    "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], count_unnumbered),
+    "numbering many users": (number_streams, count_unnumbered),
+    "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], count_unnumbered),
+    "purging": (lambda user: purging.purge(user.pk), count_rows),
+    "pruning": (prune, count_rows),
+    "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), count_rows),
 }
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_the_lock_is_left_to_others(on_sqlite, user, pauses, monkeypatch, name):
-    """Between two pauses at most 100 rows are written, and after the last one too."""
+@pytest.mark.parametrize("name", WRITES)
+def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name):
+    """At most 100 rows are written between two pauses, and after the last one."""
     monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
-    way, count = WAYS[name]
+    write, count = WRITES[name]
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     for _ in range(3):
         job(user)
-    noted = pauses(count)
-    way(user)
-    noted.append(count())
-    if count is waiting:
-        noted[0] = max(noted)
-    steps = [abs(after - before) for before, after in pairwise(noted)]
+    counts = pauses(count)
+    write(user)
+    counts.append(count())
+    if count is count_unnumbered:
+        counts[0] = max(counts)
+    steps = [abs(after - before) for before, after in pairwise(counts)]
     assert len(steps) > 2
-    assert max(steps) <= 100, noted
+    assert max(steps) <= 100, counts
     assert Stream.objects.filter(pk=user.pk).exists() == (name != "purging")
 
 
-def test_all_that_is_marked_has_its_number(on_sqlite, user):
-    """Chunk after chunk, and what the answer says is true of all."""
+def test_all_marked_rows_are_numbered(on_sqlite, user):
+    """Rows that mark() changes in several chunks all have a seq and are counted when it returns False."""
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     assert inbox.mark(user.pk, "read", 9999) is False
@@ -135,12 +138,12 @@ def test_all_that_is_marked_has_its_number(on_sqlite, user):
     assert Stream.objects.get().unread == 0
 
 
-def test_marking_says_whether_there_is_more(transactional_db, user, monkeypatch):
-    """After as many as one call takes."""
+def test_mark_returns_whether_rows_remain(transactional_db, user, monkeypatch):
+    """mark() returns True after MAX_MARKED_ROWS rows if more remain, and False once all are marked."""
     monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 150)
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     assert inbox.mark(user.pk, "read", 9999) is True
-    assert unread() == MANY - 150
+    assert count_unread() == MANY - 150
     assert inbox.mark(user.pk, "read", 9999) is False
-    assert (unread(), waiting(), Stream.objects.get().unread) == (0, 0, 0)
+    assert (count_unread(), count_unnumbered(), Stream.objects.get().unread) == (0, 0, 0)

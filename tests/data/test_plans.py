@@ -1,4 +1,4 @@
-"""No query scans: what is asked often finds its rows by an index, however many others there are."""
+"""Query plans: frequent queries find their rows by an index and read few others, however large the tables are."""
 
 import re
 from datetime import timedelta
@@ -23,15 +23,15 @@ from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.database_law
 
-#: Users with streams; so many of them have so many notifications and finished jobs each.
-STREAMS, USERS, EACH = 20_000, 1_000, 100
-#: Partial indexes that hold only what waits or runs. Reading one of them whole is no scan.
-SMALL = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|running)"
-#: Tables with a row a process, or one row at all.
-FEW = "worker|epoch|queue"
+#: Streams; users with notifications and finished jobs; and the number of each per user.
+STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
+#: Partial indexes of unnumbered, queued or running rows only. Reading all of such an index is not counted as a scan.
+SMALL_INDEXES = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|running)"
+#: Tables with one row per process or queue, or a single row.
+SMALL_TABLES = "worker|epoch|queue"
 
-#: How a plan says that jobs for later are looked up by their time.
-LOOK_UPS = {
+#: Lines of a plan that looks up delayed jobs by their time.
+LOOKUP_PATTERNS = {
     "sqlite": [
         r"SEARCH notifications_job USING INDEX notifications_job_queued "
         r"\(queue_name=\? AND lane=\? AND run_after<\?\)"
@@ -47,8 +47,8 @@ ID = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "gen_random_uuid()"}
 
 
 @pytest.fixture
-def crowded(transactional_db):
-    """Many users, each with many notifications and finished jobs. No user row is needed: nothing refers to one."""
+def large_tables(transactional_db):
+    """Many notifications and finished jobs of many users. The users have no rows, because no foreign key is checked."""
     notice = {
         "id": ID[connection.vendor],
         "user_id": f"i % {USERS} + 1",
@@ -100,11 +100,17 @@ def crowded(transactional_db):
         "ended_at": notice["created_at"],
         **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
     }
-    stream = {"user_id": "i", "head": str(2 * EACH), "floor": "0", "unread": str(EACH // 2), "guard": "0"}
+    stream = {
+        "user_id": "i",
+        "head": str(2 * ROWS_PER_USER),
+        "floor": "0",
+        "unread": str(ROWS_PER_USER // 2),
+        "guard": "0",
+    }
     with connection.cursor() as cursor:
         for table, columns, count in (
-            ("notification", notice, USERS * EACH),
-            ("job", job, USERS * EACH),
+            ("notification", notice, USERS * ROWS_PER_USER),
+            ("job", job, USERS * ROWS_PER_USER),
             ("attempt", attempt, STREAMS),
             ("stream", stream, STREAMS),
             ("ring", {"user_id": "i"}, 5_000),
@@ -121,12 +127,12 @@ def number_a_few(user):
 
 
 def number_many_users(user):
-    for one in range(1, 21):
-        unnumbered(one, 2, key="k2")
+    for other_user in range(1, 21):
+        unnumbered(other_user, 2, key="k2")
     streams.number(range(1, 201))
 
 
-def leave_a_few(user):
+def number_pending(user):
     unnumbered(user, 3)
     streams.number_pending()
 
@@ -137,7 +143,7 @@ def run_a_job(user):
     candidates.claimable_queues()
     jobs = claim_rows(uuid7(), 2)
     running.store_progress(jobs)
-    recording.record_outcomes([outcomes.succeeded(one, DEFAULT_POLICY, None) for one in jobs])
+    recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None) for row in jobs])
 
 
 def run_limited_jobs(user):
@@ -156,13 +162,13 @@ def cancel_and_retry(user):
     manual.retry(ids)
 
 
-def ask_once(user):
+def enqueue_with_key(user):
     for _ in range(2):
         for owner in (user, None):
             job(owner, idempotency_key="key", idempotency_hash="hash")
 
 
-def look_for_lost_jobs(user):
+def reap_no_jobs(user):
     job(user)
     now = timezone.now()
     alive = Worker.objects.create(
@@ -173,14 +179,14 @@ def look_for_lost_jobs(user):
     assert reaping.reap_jobs([uuid7()]) == 0
 
 
-def be_shown_active_jobs(user):
+def read_active_jobs(user):
     for _ in range(3):
         job(user)
     changes.read_active_jobs(changes.read_active_versions([user])[user])
     changes.read_active_sums([user])
 
 
-def wait_in_vain(user):
+def warn_of_unserved_jobs(user):
     job(user)
     Worker.objects.all().delete()
     stranded.warn_of_unserved_jobs()
@@ -191,36 +197,40 @@ def unarchive(user):
     inbox.mark(user, "unarchive", 90)
 
 
-WAYS = {
+OPERATIONS = {
     "numbering": number_a_few,
     "numbering many": number_many_users,
-    "leftovers": leave_a_few,
-    "no leftovers": lambda user: streams.number_pending(),
-    "reading": lambda user: inbox.mark(user, "read", 90),
-    "reading some": lambda user: inbox.mark(user, "read", 90, some_ids(user)),
-    "catch-up": lambda user: changes.read_missed({user: [2 * EACH - 10]}),
+    "numbering pending": number_pending,
+    "numbering none": lambda user: streams.number_pending(),
+    "marking as read": lambda user: inbox.mark(user, "read", 90),
+    "marking some as read": lambda user: inbox.mark(user, "read", 90, some_ids(user)),
+    "catch-up": lambda user: changes.read_missed({user: [2 * ROWS_PER_USER - 10]}),
     "long catch-up": lambda user: changes.read_missed({user: [-10]}),
-    "catch-up of many": lambda user: changes.read_missed({one: [2 * EACH - 2] for one in range(1, 41)}),
-    "snapshot": lambda user: changes.read_snapshot(user, 2 * EACH),
-    "snapshots": lambda user: changes.read_snapshots({user: 2 * EACH, user + 1: 2 * EACH}),
-    "what waits": lambda user: changes.find_unnumbered_users([user]),
-    "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 60),
-    "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * EACH, 4),
-    "a page of the archive": lambda user: listing.read_newest(user, 51, head=2 * EACH, archived=True),
-    "a page of the unread": lambda user: listing.read_newest(
-        user, 51, head=2 * EACH, read=False, category=""
+    "catch-up of many": lambda user: changes.read_missed(
+        {key: [2 * ROWS_PER_USER - 2] for key in range(1, 41)}
     ),
-    "reading none": lambda user: inbox.mark(user, "unread", 90),
+    "snapshot": lambda user: changes.read_snapshot(user, 2 * ROWS_PER_USER),
+    "snapshots": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER, user + 1: 2 * ROWS_PER_USER}),
+    "unnumbered users": lambda user: changes.find_unnumbered_users([user]),
+    "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
+    "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
+    "a page of the archive": lambda user: listing.read_newest(
+        user, 51, head=2 * ROWS_PER_USER, archived=True
+    ),
+    "a page of the unread": lambda user: listing.read_newest(
+        user, 51, head=2 * ROWS_PER_USER, read=False, category=""
+    ),
+    "marking none as unread": lambda user: inbox.mark(user, "unread", 90),
     "archiving": lambda user: inbox.mark(user, "archive", 90),
     "unarchiving": unarchive,
     "running a job": run_a_job,
-    "losing no worker": look_for_lost_jobs,
+    "reaping no jobs": reap_no_jobs,
     "purging": lambda user: purging.purge(user),
-    "active jobs": be_shown_active_jobs,
+    "active jobs": read_active_jobs,
     "limited jobs": run_limited_jobs,
-    "by hand": cancel_and_retry,
-    "jobs that wait in vain": wait_in_vain,
-    "keys": ask_once,
+    "cancelling and retrying": cancel_and_retry,
+    "unserved jobs": warn_of_unserved_jobs,
+    "idempotency keys": enqueue_with_key,
 }
 
 
@@ -228,48 +238,48 @@ def some_ids(user):
     return list(Notification.objects.filter(user=user).values_list("pk", flat=True)[:3])
 
 
-def test_no_query_scans(crowded, monkeypatch):
-    """Each statement on a table with many rows uses an index."""
+def test_no_query_scans(large_tables, monkeypatch):
+    """Each statement of frequent operations on a large table uses an index."""
     monkeypatch.setattr(changes.Position, "follows", lambda self, cursor: True)
-    wrong = {}
-    for user, (name, way) in enumerate(WAYS.items(), start=500):
+    scanning = {}
+    for user, (name, operation) in enumerate(OPERATIONS.items(), start=500):
         with CaptureQueriesContext(connection) as queries:
-            way(user)
-        sent = [sql for query in queries.captured_queries for sql in query["sql"].split("; ")]
-        asked = dict.fromkeys(sql for sql in sent if can_scan(sql))
-        assert asked, f"{name} has asked nothing."
-        wrong |= {f"{name}: {sql[:700]}": scans for sql in asked if (scans := scans_of(explain(sql)))}
-    assert not wrong, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in wrong.items())
+            operation(user)
+        statements = [sql for query in queries.captured_queries for sql in query["sql"].split("; ")]
+        explained = dict.fromkeys(sql for sql in statements if can_scan(sql))
+        assert explained, f"{name} has executed no query."
+        scanning |= {f"{name}: {sql[:700]}": scans for sql in explained if (scans := scans_of(explain(sql)))}
+    assert not scanning, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in scanning.items())
 
 
-def test_looking_for_users_that_are_gone_reads_pages(crowded):
-    """Some streams at a time, by their key."""
+def test_deleted_users_are_searched_in_chunks(large_tables):
+    """Deleted users are searched in chunks of streams, by the index of their key."""
     with CaptureQueriesContext(connection) as queries:
-        assert len([user for some in purging.find_deleted_users() for user in some]) == STREAMS
-    first, *others = [
+        assert len([user for chunk in purging.find_deleted_users() for user in chunk]) == STREAMS
+    first, *later = [
         query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
     ]
     assert "LIMIT" in first
-    assert len(others) == STREAMS // purging.MAX_STREAMS_PER_CHUNK
-    assert [sql for sql in others if scans_of(explain(sql)) or "LIMIT" not in sql] == []
+    assert len(later) == STREAMS // purging.MAX_STREAMS_PER_CHUNK
+    assert [sql for sql in later if scans_of(explain(sql)) or "LIMIT" not in sql] == []
 
 
-def test_pruning_sorts_no_backlog(crowded):
-    """It chooses the oldest by an index, however many are old: SQLite's lock is held meanwhile."""
+def test_pruning_does_not_sort(large_tables):
+    """Pruning selects the oldest rows by an index, without sorting all old ones while it holds SQLite's lock."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
         cursor.execute("ANALYZE")
     for model, ended in retention.END_COLUMNS:
         with transaction.atomic(), CaptureQueriesContext(connection) as queries:
             assert retention._prune_chunk(model, ended, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
-        asked = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
-        assert [scans for sql in asked if (scans := scans_of(explain(sql)))] == []
-        (choosing,) = [sql for sql in asked if f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}" in sql]
-        assert not re.search("TEMP B-TREE|Sort", explain(choosing)), explain(choosing)
+        statements = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
+        assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
+        (selection,) = [sql for sql in statements if f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}" in sql]
+        assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)
 
 
-def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_queries):
-    """However many there are: a worker looks at each ring."""
+def test_claimable_queues_reads_no_delayed_jobs(large_tables, django_assert_num_queries):
+    """The query for claimable queues, which a worker executes at each ring, reads no delayed jobs."""
     with connection.cursor() as cursor:
         later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
             connection.vendor == "postgresql"
@@ -281,18 +291,18 @@ def test_looking_for_jobs_reads_none_for_later(crowded, django_assert_num_querie
     with django_assert_num_queries(1) as queries:
         assert not candidates.claimable_queues()
     (query,) = queries.captured_queries
-    for line in LOOK_UPS[connection.vendor]:
+    for line in LOOKUP_PATTERNS[connection.vendor]:
         assert re.search(line, explain(query["sql"])), explain(query["sql"])
 
 
-#: Jobs that wait and may not begin, and what claims may read beside them: rows, or steps of SQLite's machine.
-BACKLOG, READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
+#: Queued jobs that cannot be claimed, and the most that a claim may read: rows, or steps of SQLite's virtual machine.
+BACKLOG, MAX_READ = 10_000, {"sqlite": 40_000, "postgresql": 1_000}
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
 @pytest.mark.parametrize("held_back", ["paused", "of another worker", "full", "of a full key"])
-def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, later):
-    """What may not begin is not read; also where the statistics are those of an idle hour."""
+def test_claim_does_not_read_the_backlog(large_tables, settings, monkeypatch, held_back, later):
+    """A claim does not read the backlog of jobs that cannot be claimed, also with the statistics of empty queues."""
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(claim_queries, name, 20)
     key = "key" if held_back == "of a full key" else ""
@@ -310,61 +320,63 @@ def test_a_claim_walks_no_backlog(crowded, settings, monkeypatch, held_back, lat
         if analyzed:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
-        few = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
-        asked = [queued_job(queue_name=name, priority=priority) for name, priority in few]
-        Job.objects.bulk_create(asked)
-        assert rows_read(lambda: candidates.claimable_queues(served)) < READ[connection.vendor]
+        queues_and_priorities = [("held" if key else "default", 7), ("other", 3), *[("default", 0)] * 60]
+        claimable = [
+            queued_job(queue_name=name, priority=priority) for name, priority in queues_and_priorities
+        ]
+        Job.objects.bulk_create(claimable)
+        assert rows_read(lambda: candidates.claimable_queues(served)) < MAX_READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):
             claimed += claim_rows(uuid7(), 100, queues=served)
 
-        assert rows_read(claim) < READ[connection.vendor]
-        assert claimed == asked
-        assert rows_read(lambda: claim_rows(uuid7(), 10, queues=served)) < READ[connection.vendor]
+        assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == claimable
+        assert rows_read(lambda: claim_rows(uuid7(), 10, queues=served)) < MAX_READ[connection.vendor]
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
 @pytest.mark.parametrize(
-    ("waits", "looked_for"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
+    ("queued_lane", "claimed_lane"), [("sync", "async"), ("async", "sync"), ("suspect", "async")]
 )
-def test_a_claim_walks_no_other_lane(crowded, monkeypatch, waits, looked_for, held_back):
-    """A backlog of sync jobs is not read where async ones are looked for, and the other way round; later ones too."""
+def test_claim_does_not_read_other_lanes(large_tables, monkeypatch, queued_lane, claimed_lane, held_back):
+    """A claim for one lane does not read the backlog of another lane, delayed jobs included."""
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(claim_queries, name, 20)
     if held_back == "paused":
         queues.pause("other")
     if held_back == "of a full key":
-        queued_job(concurrency_key="full", lane=looked_for).save()
+        queued_job(concurrency_key="full", lane=claimed_lane).save()
         assert len(claim_rows(uuid7(), 1)) == 1
-        queued_job(concurrency_key="full", lane=looked_for, priority=9).save()
+        queued_job(concurrency_key="full", lane=claimed_lane, priority=9).save()
     Job.objects.bulk_create(
-        [queued_job(lane=waits, priority=5, later=bool(number % 2)) for number in range(BACKLOG)]
+        [queued_job(lane=queued_lane, priority=5, later=bool(number % 2)) for number in range(BACKLOG)]
     )
-    lanes = {looked_for: 10}
+    lanes = {claimed_lane: 10}
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
-        asked = [queued_job(lane=looked_for) for _ in range(3)]
-        Job.objects.bulk_create(asked)
-        assert rows_read(lambda: candidates.claimable_queues(lanes=lanes)) < READ[connection.vendor]
+        claimable = [queued_job(lane=claimed_lane) for _ in range(3)]
+        Job.objects.bulk_create(claimable)
+        assert rows_read(lambda: candidates.claimable_queues(lanes=lanes)) < MAX_READ[connection.vendor]
         claimed = []
 
         def claim(claimed=claimed):
             claimed += claim_rows(uuid7(), 10, lanes=lanes)
 
         for _ in range(2):
-            assert rows_read(claim) < READ[connection.vendor]
-        assert claimed == asked
-    # Both at once, of the backlog no more than may be.
-    both = {looked_for: 10, waits: 2}
-    assert rows_read(lambda: claim_rows(uuid7(), 10, lanes=both)) < READ[connection.vendor]
-    assert Job.objects.filter(lane=waits, state="running").count() == 2
+            assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == claimable
+    # A claim for both lanes reads no more of the backlog than it claims.
+    both_lanes = {claimed_lane: 10, queued_lane: 2}
+    assert rows_read(lambda: claim_rows(uuid7(), 10, lanes=both_lanes)) < MAX_READ[connection.vendor]
+    assert Job.objects.filter(lane=queued_lane, state="running").count() == 2
 
 
-def test_what_others_wait_for_is_looked_up(crowded):
-    """By its ids and batches, whatever else waits: nothing of that is read."""
+def test_awaited_jobs_are_looked_up(large_tables):
+    """Jobs that others wait for are claimed by their ids and batches, without reading the backlog."""
     Job.objects.bulk_create([queued_job(priority=5) for _ in range(BACKLOG)])
     queues.pause("held")
     for analyzed in (False, True):
@@ -372,27 +384,28 @@ def test_what_others_wait_for_is_looked_up(crowded):
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
         batch = uuid7()
-        asked = [queued_job(queue_name="default", batch=batch, priority=-number) for number in range(2)]
-        asked.append(queued_job(queue_name="default", later=True, priority=-2))
-        for row in asked:
+        awaited = [queued_job(queue_name="default", batch=batch, priority=-number) for number in range(2)]
+        awaited.append(queued_job(queue_name="default", later=True, priority=-2))
+        for row in awaited:
             row.save()
-        claimed, among = [], Q(id__in=[asked[2].pk]) | Q(batch__in=[batch])
+        claimed, among = [], Q(id__in=[awaited[2].pk]) | Q(batch__in=[batch])
 
         def claim(claimed=claimed, among=among):
             claimed += claim_rows(uuid7(), 10, among=among)
 
-        assert rows_read(claim) < READ[connection.vendor]
-        assert claimed == asked
+        assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == awaited
 
 
-def test_a_walk_is_seen(crowded):
-    """The test above proves nothing unless looking at each of them fails it."""
+def test_reading_the_backlog_is_detected(large_tables):
+    """rows_read() exceeds the limit if a query reads the whole backlog: otherwise the tests above prove nothing."""
     Job.objects.bulk_create([queued_job() for _ in range(BACKLOG)])
-    walk = Job.objects.filter(state="queued", run_after=None, title="x").order_by("-priority", "id")
-    assert rows_read(lambda: list(walk)) > READ[connection.vendor]
+    whole_backlog = Job.objects.filter(state="queued", run_after=None, title="x").order_by("-priority", "id")
+    assert rows_read(lambda: list(whole_backlog)) > MAX_READ[connection.vendor]
 
 
 def queued_job(*, later=False, **fields):
+    """Build an unsaved queued job. If ``later``, its delay has ended an hour ago."""
     now = timezone.now()
     return Job(
         task_path="tests.tasks.nothing",
@@ -406,7 +419,7 @@ def queued_job(*, later=False, **fields):
 
 
 def rows_read(work):
-    """What is read by the statements of ``work``: rows of jobs, or on SQLite steps of its machine."""
+    """Return how many rows of jobs ``work()`` reads on PostgreSQL, or how many steps SQLite's virtual machine takes."""
     if connection.vendor == "sqlite":
         steps = []
         connection.connection.set_progress_handler(lambda: steps.append(1), 10)
@@ -433,15 +446,15 @@ def rows_read(work):
 
 
 def rows_of(plan):
-    """The rows of jobs that a plan has read, those that it left out again too."""
+    """Return the number of job rows that an executed plan has read, including those that it filtered out."""
     names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
     own = sum(plan.get(name, 0) for name in names) * plan["Actual Loops"]
     read = own if plan.get("Relation Name") == "notifications_job" else 0
     return read + sum(rows_of(part) for part in plan.get("Plans", ()))
 
 
-def test_what_has_a_key_is_looked_up_by_it(crowded):
-    """Whatever else is in the inboxes: a keyed notification costs the same in a large one."""
+def test_keys_are_looked_up_by_index(large_tables):
+    """Older notifications with the same key are found by the index of keys, however large the inbox is."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_notification SET read_at = NULL")
         cursor.execute("ANALYZE")
@@ -450,37 +463,37 @@ def test_what_has_a_key_is_looked_up_by_it(crowded):
             unnumbered(user, 1, key=f"k{user % 50}")
         with CaptureQueriesContext(connection) as queries:
             streams.number(users)
-        asked = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
-        assert asked
-        for sql in asked:
+        statements = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+        assert statements
+        for sql in statements:
             assert "notifications_n_open_key" in explain(sql), explain(sql)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_finish_looks_up_its_keys_before_anybody_has_counted_the_rows(django_user_model):
-    """A planner that knows of no rows would rather read the keys of everybody."""
+def test_outcome_looks_up_keys_by_user_without_statistics(django_user_model):
+    """Without statistics of rows, recording an outcome looks up keys by user; the planner would read all keys."""
     users = django_user_model.objects.bulk_create([django_user_model(username=f"user{n}") for n in range(50)])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     for user in users:
-        notify(user, "Told", key=f"job:{uuid7()}")
-    told = list(Notification.objects.all())
+        notify(user, "Done", key=f"job:{uuid7()}")
+    rows = list(Notification.objects.all())
     with CaptureQueriesContext(connection) as queries, connection.cursor() as cursor:
-        cursor.execute(*streams._replaces_unread(told))
+        cursor.execute(*streams._replaces_unread(rows))
         assert bool(cursor.fetchone()[0])
     plan = explain(queries.captured_queries[0]["sql"])
     assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
 
 
-#: Notifications of one user, and what a page or a look-up of them may read: pages of PostgreSQL, steps of SQLite.
-MANY = 20_000
-A_PAGE = {"sqlite": 3_000, "postgresql": 60}
-A_LOOK_UP = {"sqlite": 300, "postgresql": 12}
+#: Notifications of one user, and the most that a page or a lookup of them may read: PostgreSQL's pages, SQLite's steps.
+INBOX_SIZE = 20_000
+MAX_READ_PER_PAGE = {"sqlite": 3_000, "postgresql": 60}
+MAX_READ_PER_LOOKUP = {"sqlite": 300, "postgresql": 12}
 
 
 @pytest.fixture
 def full_inbox(request, transactional_db):
-    """One user with many notifications that came after the last ANALYZE, if there was one."""
+    """A user whose many notifications were inserted after the last ANALYZE, or without any ANALYZE."""
     table = "notifications_notification"
     notice = {
         "id": ID[connection.vendor],
@@ -494,23 +507,23 @@ def full_inbox(request, transactional_db):
         "key": f"'job:' || {ID[connection.vendor]}",
         "created_at": "'2026-01-01 00:00:00+00:00'" + "::timestamptz" * (connection.vendor == "postgresql"),
     }
-    counted = getattr(request, "param", "nothing")
+    analyzed = getattr(request, "param", "nothing")
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
             cursor.execute(f"DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
-        if counted == "others":
-            for other in range(100):
-                notify(other + 1, "Told", key=f"job:{uuid7()}")
-        if counted != "nothing":
+        if analyzed == "others":
+            for number in range(100):
+                notify(number + 1, "Done", key=f"job:{uuid7()}")
+        if analyzed != "nothing":
             cursor.execute("ANALYZE")
-        numbers = NUMBERS[connection.vendor].format(MANY)
+        numbers = NUMBERS[connection.vendor].format(INBOX_SIZE)
         cursor.execute(
             f"INSERT INTO {table} ({', '.join(notice)}) {numbers} SELECT {', '.join(notice.values())} FROM n"
         )
         cursor.execute(
             "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES (500, %s, 0, %s, 0)",
-            [MANY, MANY],
+            [INBOX_SIZE, INBOX_SIZE],
         )
     yield 500
     if connection.vendor == "postgresql":
@@ -522,50 +535,50 @@ def full_inbox(request, transactional_db):
 def test_keys_are_looked_up_without_statistics(full_inbox):
     """Recording an outcome reads the notifications with its key, not the inbox of its owner.
 
-    Before the first ANALYZE PostgreSQL takes each partial index for one that holds next to nothing.
+    Before the first ANALYZE PostgreSQL assumes that each partial index is nearly empty.
     """
-    new = [inbox.build_notification(full_inbox, "Told", key=f"job:{uuid7()}") for _ in range(50)]
-    assert pages_read(*streams._replaces_unread(new)) < 50 * A_LOOK_UP[connection.vendor]
+    new = [inbox.build_notification(full_inbox, "Done", key=f"job:{uuid7()}") for _ in range(50)]
+    assert pages_read(*streams._replaces_unread(new)) < 50 * MAX_READ_PER_LOOKUP[connection.vendor]
     unnumbered(full_inbox, 1, key=new[0].key)
     with CaptureQueriesContext(connection) as queries:
         streams.number([full_inbox])
-    asked = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
-    assert asked
-    assert max(pages_read(sql) for sql in asked) < A_LOOK_UP[connection.vendor]
+    statements = [query["sql"] for query in queries.captured_queries if " key IN (" in query["sql"]]
+    assert statements
+    assert max(pages_read(sql) for sql in statements) < MAX_READ_PER_LOOKUP[connection.vendor]
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_deep_page_costs_as_much_as_the_first(full_inbox, analyzed):
-    """What is newer than the page is not read. The inbox and the API read the same way."""
+def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
+    """A late page of the inbox reads none of the newer rows. The inbox and the API use the same query."""
     if analyzed:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        assert pages.read_inbox_page(full_inbox, MANY, after=1_000).rows[0].raised == 999
+        assert pages.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
     (page,) = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
-    assert pages_read(page) < A_PAGE[connection.vendor]
+    assert pages_read(page) < MAX_READ_PER_PAGE[connection.vendor]
 
 
-def test_one_that_was_archived_by_mistake_is_looked_up(full_inbox):
-    """Taking it back reads what came after it, and not the whole inbox."""
+def test_unarchiving_does_not_read_the_whole_inbox(full_inbox):
+    """Unarchiving searches newer rows with the same key, and reads only the rows after it, not the whole inbox."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    last = Notification.objects.get(user=full_inbox, raised=MANY)
-    inbox.mark(full_inbox, "archive", MANY, [last.pk])
+    last = Notification.objects.get(user=full_inbox, raised=INBOX_SIZE)
+    inbox.mark(full_inbox, "archive", INBOX_SIZE, [last.pk])
     with CaptureQueriesContext(connection) as queries:
-        inbox.mark(full_inbox, "unarchive", MANY, [last.pk])
+        inbox.mark(full_inbox, "unarchive", INBOX_SIZE, [last.pk])
     reads = [query["sql"] for query in queries.captured_queries if "SELECT" in query["sql"]]
     assert len([sql for sql in reads if "MAX(" in sql]) == 1
-    # As it was before the change, or nothing would be found.
+    # Restore the state before unarchiving, so that the measured query finds the row.
     Notification.objects.filter(pk=last.pk).update(archived_at=timezone.now())
     with transaction.atomic():
-        assert max(pages_read(sql) for sql in reads if "MAX(" in sql) < A_PAGE[connection.vendor]
+        assert max(pages_read(sql) for sql in reads if "MAX(" in sql) < MAX_READ_PER_PAGE[connection.vendor]
 
 
 def pages_read(sql, params=None):
-    """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's machine takes."""
+    """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's virtual machine takes."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
@@ -581,8 +594,8 @@ def pages_read(sql, params=None):
         return len(steps) * 10
 
 
-def test_a_scan_is_seen(crowded):
-    """The test above proves nothing unless a query without an index fails it."""
+def test_scan_is_detected(large_tables):
+    """scans_of() detects a query without an index: otherwise test_no_query_scans proves nothing."""
     for tail in ("WHERE title = 'x'", "WHERE title = 'x' ORDER BY id"):
         for table in ("notifications_notification", "notifications_job"):
             assert scans_of(explain(f"SELECT id FROM {table} {tail}")), (table, tail)
@@ -595,19 +608,19 @@ def can_scan(sql):
 
 
 def explain(sql):
-    how = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    keyword = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
-        cursor.execute(f"{how} {sql}")
+        cursor.execute(f"{keyword} {sql}")
         return "\n".join(str(row[-1]) for row in cursor.fetchall())
 
 
 def scans_of(plan):
-    """Lines of a plan that read a table, or an index of a whole table, from one end to the other."""
+    """Return the lines of a plan that scan a whole table or a whole index of one."""
     if connection.vendor == "sqlite":
-        found = re.findall(rf"SCAN (?:r|notifications_(?!{FEW})\w+)\b.*", plan)
-        return [line for line in found if not re.search(SMALL, line)]
-    found = re.findall(rf"Seq Scan on notifications_(?!{FEW}).*", plan)
-    indexed = re.findall(rf"(Index.* Scan.* using (\S+) on notifications_(?!{FEW}).*)\n?(.*)", plan)
-    return found + [
-        line for line, name, below in indexed if "Cond:" not in below and not re.search(SMALL, name)
+        scans = re.findall(rf"SCAN (?:r|notifications_(?!{SMALL_TABLES})\w+)\b.*", plan)
+        return [line for line in scans if not re.search(SMALL_INDEXES, line)]
+    scans = re.findall(rf"Seq Scan on notifications_(?!{SMALL_TABLES}).*", plan)
+    indexed = re.findall(rf"(Index.* Scan.* using (\S+) on notifications_(?!{SMALL_TABLES}).*)\n?(.*)", plan)
+    return scans + [
+        line for line, name, below in indexed if "Cond:" not in below and not re.search(SMALL_INDEXES, name)
     ]

@@ -1,4 +1,4 @@
-"""Inside a caller's transaction: only inserts, numbered once after its commit, and nothing after a rollback."""
+"""Calls inside a caller's transaction: rows are inserted, numbered once after the commit, and gone after a rollback."""
 
 import pytest
 from django.db import connection, transaction
@@ -10,27 +10,27 @@ from notifications.models import Job, Notification, Ring, Stream
 from notifications.signals import rung
 from notifications.streams import inbox
 from tests.data.rows import job
-from tests.data.shapes import assert_orderly, position, seqs, titles
-from tests.data.test_numbering import locks_of
+from tests.data.shapes import assert_consistent, position, seqs, titles
+from tests.data.test_numbering import lock_queries
 
 pytestmark = pytest.mark.database_law
 
 
 @pytest.fixture
-def heard(transactional_db):
-    """Every ring of this process: (users, queue)."""
-    rings = []
+def rings(transactional_db):
+    """The rings of this process, each (users, queue)."""
+    received = []
 
-    def hear(users, queue, **kwargs):
-        rings.append((users, queue))
+    def record_ring(users, queue, **kwargs):
+        received.append((users, queue))
 
-    rung.connect(hear)
-    yield rings
-    rung.disconnect(hear)
+    rung.connect(record_ring)
+    yield received
+    rung.disconnect(record_ring)
 
 
-def test_a_rollback_leaves_nothing(user, given, heard):
-    """No row, no ring, no number, and no stream either, also when more is numbered on the same connection."""
+def test_rollback_leaves_nothing(user, assigned_seqs, rings):
+    """A rollback leaves no row, ring, seq or stream, also if others are numbered on the connection afterwards."""
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         notify(user, "never")
         job(user)
@@ -38,39 +38,39 @@ def test_a_rollback_leaves_nothing(user, given, heard):
         raise ZeroDivisionError
     with transaction.atomic():
         streams.number([user.pk + 1])
-    assert heard == []
+    assert rings == []
     for model in (Notification, Job, Ring):
         assert not model.objects.exists(), model
     assert not Stream.objects.filter(pk=user.pk).exists()
-    assert given(user.pk) == []
+    assert assigned_seqs(user.pk) == []
     notify(user, "first")
     assert seqs(user) == [1]
 
 
-def test_nothing_is_locked_or_numbered_before_the_commit(user, heard):
-    """The caller's transaction only inserts."""
+def test_nothing_is_locked_or_numbered_before_the_commit(user, rings):
+    """In the caller's transaction rows are only inserted; streams are locked after the commit."""
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         notify(user, "note")
         assert seqs(user) == [None]
     statements = [query["sql"].split()[0] for query in queries.captured_queries]
     assert set(statements) <= {"INSERT", "SELECT", "SAVEPOINT", "RELEASE"}
-    assert not locks_of(queries)
+    assert not lock_queries(queries)
     assert seqs(user) == [1]
-    assert heard == [([user.pk], False)]
+    assert rings == [([user.pk], False)]
 
 
-def test_a_transaction_is_numbered_once(user, heard):
-    """Fifty calls make one numbering and one ring."""
+def test_transaction_is_numbered_once(user, rings):
+    """50 calls in one transaction cause one numbering and one ring."""
     with CaptureQueriesContext(connection) as queries, transaction.atomic():
         for number in range(50):
             notify(user, f"note {number}")
-    assert len(locks_of(queries)) == 1
-    assert heard == [([user.pk], False)]
-    assert_orderly([user])
+    assert len(lock_queries(queries)) == 1
+    assert rings == [([user.pk], False)]
+    assert_consistent([user])
 
 
-def test_a_savepoint_rolled_back_takes_its_own_along(users, given):
-    """What was asked for around it is numbered all the same: before, inside and after it, for whichever user."""
+def test_rolled_back_savepoint(users, assigned_seqs):
+    """A savepoint that is rolled back does not affect the numbering of rows written before and after it."""
     first, second, third = users(3)
     with transaction.atomic():
         with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -83,12 +83,12 @@ def test_a_savepoint_rolled_back_takes_its_own_along(users, given):
             notify([first, third], "never again")
             raise ZeroDivisionError
     assert (titles(first), titles(second), titles(third)) == (["kept"], [], ["kept too"])
-    assert given(first) == given(third) == [1]
-    assert_orderly([first, second, third])
+    assert assigned_seqs(first) == assigned_seqs(third) == [1]
+    assert_consistent([first, second, third])
 
 
-def test_a_first_savepoint_rolled_back_at_the_end(user):
-    """The callback that was registered first is gone; the others number what they have to."""
+def test_rolled_back_savepoint_with_the_first_callback(user):
+    """If the savepoint with the first on_commit callback is rolled back, later rows are still numbered."""
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -101,19 +101,19 @@ def test_a_first_savepoint_rolled_back_at_the_end(user):
     assert (titles(user), seqs(user)) == (["instead"], [1])
 
 
-def test_a_hook_of_the_host_that_raises_loses_nothing(user, given):
-    """Django drops the hooks after one that raises: the leftovers of the next second make up for it."""
+def test_callback_of_the_project_that_raises(user, assigned_seqs):
+    """If a project's on_commit callback raises, Django drops later ones; the periodic numbering does their work."""
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         transaction.on_commit(lambda: 1 / 0)
         notify(user, "note")
     assert seqs(user) == [None]
     streams.number_pending()
-    assert given(user.pk) == [1]
-    assert_orderly([user])
+    assert assigned_seqs(user.pk) == [1]
+    assert_consistent([user])
 
 
-def test_a_hook_after_a_lost_one_is_not_confused(users):
-    """The next transaction of the same connection numbers its own."""
+def test_transaction_after_a_dropped_callback(users):
+    """After a dropped callback, the next transaction of the connection numbers its own rows."""
     first, second = users(2)
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         transaction.on_commit(lambda: 1 / 0)
@@ -122,26 +122,26 @@ def test_a_hook_after_a_lost_one_is_not_confused(users):
         notify(second, "note")
     assert seqs(second) == [1]
     streams.number_pending()
-    assert_orderly([first, second])
+    assert_consistent([first, second])
 
 
-def test_a_numbering_that_fails_after_the_commit_is_the_apps_own_affair(user, monkeypatch, caplog):
-    """The caller has committed: nothing is raised at them, the failure is logged, and the next second mends it."""
+def test_failed_numbering_after_the_commit_is_logged(user, monkeypatch, caplog):
+    """If numbering fails after the commit, the error is logged, not raised, and the periodic numbering retries it."""
     with monkeypatch.context() as broken:
         broken.setattr(streams, "number_in_transaction", lambda users: 1 / 0)
-        done = []
+        calls = []
         with transaction.atomic():
             notify(user, "note")
-            transaction.on_commit(lambda: done.append(True))
-    assert done == [True]
+            transaction.on_commit(lambda: calls.append(True))
+    assert calls == [True]
     assert "ZeroDivisionError" in caplog.text
     assert seqs(user) == [None]
     streams.number_pending()
-    assert_orderly([user])
+    assert_consistent([user])
 
 
-def test_reading_inside_a_transaction_is_put_off(user):
-    """A change of existing rows would lock them: it waits until the caller's transaction is over."""
+def test_marking_in_a_transaction_runs_after_the_commit(user):
+    """Marking as read in a transaction is executed after the commit, because it would lock rows until then."""
     notify(user, "note")
     with transaction.atomic():
         assert inbox.mark(user.pk, "read", 1) is False
@@ -150,8 +150,8 @@ def test_reading_inside_a_transaction_is_put_off(user):
     assert position(user) == (2, 0)
 
 
-def test_reading_inside_a_transaction_that_is_rolled_back(user):
-    """Nothing was read."""
+def test_marking_in_a_transaction_that_is_rolled_back(user):
+    """Marking as read in a transaction that is rolled back changes nothing."""
     notify(user, "note")
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         inbox.mark(user.pk, "read", 1)
@@ -160,9 +160,9 @@ def test_reading_inside_a_transaction_that_is_rolled_back(user):
     assert position(user) == (1, 1)
 
 
-def test_a_user_made_in_the_same_transaction(transactional_db, django_user_model):
-    """Signing up and being welcomed is one transaction."""
+def test_user_created_in_the_same_transaction(transactional_db, django_user_model):
+    """A user who is created in the same transaction can be notified."""
     with transaction.atomic():
-        made = django_user_model.objects.create_user("new")
-        notify(made, "Welcome")
-    assert position(made) == (1, 1)
+        user = django_user_model.objects.create_user("new")
+        notify(user, "Welcome")
+    assert position(user) == (1, 1)

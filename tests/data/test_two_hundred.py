@@ -1,4 +1,4 @@
-"""Two hundred transactions at once on the same five users: in any order, asleep in the middle, undone at the end."""
+"""A stress test: 200 concurrent transactions for five users, with pauses, and some of them rolled back."""
 
 import json
 import os
@@ -13,30 +13,30 @@ from django.db import connections, transaction
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
-from tests.data.shapes import assert_orderly
-from tests.data.test_crowd import count_deadlocks, numbers_by_id, start
+from tests.data.shapes import assert_consistent
+from tests.data.test_crowd import count_deadlocks, seqs_by_id, start
 
 pytestmark = pytest.mark.database_law
 
 TRANSACTIONS, USERS = 200, 5
 
 
-class Undone(Exception):
-    pass
+class RollBack(Exception):
+    """Raised to roll a transaction or savepoint back."""
 
 
 @pytest.mark.timeout(180)
-def test_two_hundred_transactions_at_once(users, given, tmp_path):
-    """All commit or undo what they wrote; readers never see n+1 before n; no hole, no deadlock, nothing left."""
-    people = users(USERS)
+def test_two_hundred_concurrent_transactions(users, assigned_seqs, tmp_path):
+    """Exactly the committed rows exist, readers see seqs in order without gaps, and no deadlock occurs."""
+    user_keys = users(USERS)
     seed = os.environ.get("STRESS_SEED") or str(random.randrange(10**6))
     stop, deadlocks = tmp_path / "stop", count_deadlocks()
-    readers = [start(tmp_path / f"reader{nth}.log", "reader", stop, *map(str, people)) for nth in range(2)]
-    together = threading.Barrier(TRANSACTIONS)
+    readers = [start(tmp_path / f"reader{nth}.log", "reader", stop, *map(str, user_keys)) for nth in range(2)]
+    barrier = threading.Barrier(TRANSACTIONS)
     try:
         with ThreadPoolExecutor(TRANSACTIONS) as threads:
-            ended = list(
-                threads.map(lambda nth: transact(f"{seed} {nth}", together, people), range(TRANSACTIONS))
+            results = list(
+                threads.map(lambda nth: transact(f"{seed} {nth}", barrier, user_keys), range(TRANSACTIONS))
             )
         streams.number_pending()
         stop.touch()
@@ -47,42 +47,42 @@ def test_two_hundred_transactions_at_once(users, given, tmp_path):
         for process in readers:
             process.stop()
 
-    assert_orderly(people)
-    for user in people:
-        numbers = given(user)
-        assert numbers == list(range(1, len(numbers) + 1)), f"STRESS_SEED={seed}"
-    committed = {id for kept, _ in ended for id in kept}
-    undone = {id for _, lost in ended for id in lost}
-    assert len(committed) > TRANSACTIONS and len(undone) > TRANSACTIONS
+    assert_consistent(user_keys)
+    for user in user_keys:
+        seqs = assigned_seqs(user)
+        assert seqs == list(range(1, len(seqs) + 1)), f"STRESS_SEED={seed}"
+    committed = {id for ids, _ in results for id in ids}
+    rolled_back = {id for _, ids in results for id in ids}
+    assert len(committed) > TRANSACTIONS and len(rolled_back) > TRANSACTIONS
     assert set(Notification.objects.values_list("pk", flat=True)) == committed, f"STRESS_SEED={seed}"
-    final = {str(user): numbers_by_id(user) for user in people}
+    final = {str(user): seqs_by_id(user) for user in user_keys}
     for process in readers:
         assert json.loads(process.output.splitlines()[-1]) == final, f"STRESS_SEED={seed}"
     assert count_deadlocks() == deadlocks
 
 
-def transact(seed, together, people):
-    """One transaction: (ids that stayed, ids that were undone)."""
+def transact(seed, barrier, user_keys):
+    """Run one transaction with random savepoints. Returns (committed ids, rolled-back ids)."""
     chance = random.Random(seed)
-    kept, lost = [], []
+    committed, rolled_back = [], []
     try:
         connections["default"].ensure_connection()
-        together.wait(60)
+        barrier.wait(60)
         with transaction.atomic():
-            for user in chance.sample(people, chance.randint(1, USERS)):
+            for user in chance.sample(user_keys, chance.randint(1, USERS)):
                 try:
                     with transaction.atomic():
-                        made = notify(user, "note", key=chance.choice(["", "", "k"]))
+                        ids = notify(user, "note", key=chance.choice(["", "", "k"]))
                         time.sleep(chance.random() * 0.01)
                         if chance.random() < 0.2:
-                            raise Undone
-                    kept += made
-                except Undone:
-                    lost += made
+                            raise RollBack
+                    committed += ids
+                except RollBack:
+                    rolled_back += ids
             if chance.random() < 0.4:
-                raise Undone
-    except Undone:
-        kept, lost = [], kept + lost
+                raise RollBack
+    except RollBack:
+        committed, rolled_back = [], committed + rolled_back
     finally:
         connections.close_all()
-    return kept, lost
+    return committed, rolled_back

@@ -1,4 +1,4 @@
-"""Keys of users in a type of the host's own: another one in Python than in the database, made from one of Django's."""
+"""User keys of a project's own field type, whose values differ between Python and the database."""
 
 import pytest
 from django.db import connection, connections
@@ -17,8 +17,8 @@ from tests.support.claims import claim_rows
 pytestmark = pytest.mark.database_law
 
 
-class Disguised(BigAutoField):
-    """5 in the database is 1005 here; it is sent as a text, which is no number to those who compare."""
+class OffsetKeyField(BigAutoField):
+    """A key whose value in Python is 1000 higher than in the database, and which is sent to the database as text."""
 
     def get_db_prep_value(self, value, connection, prepared=False):
         return None if value is None else str(int(value) - 1000)
@@ -28,26 +28,29 @@ class Disguised(BigAutoField):
 
 
 @pytest.fixture
-def disguised(monkeypatch):
-    def forget():
+def custom_user_key(monkeypatch):
+    """Users have keys of type OffsetKeyField."""
+
+    def clear_caches():
         user_keys._are_plain_integers.cache_clear()
         for name in ("_notifications_adapters", "_notifications_converters"):
             connections["default"].__dict__.pop(name, None)
 
-    monkeypatch.setattr(Stream._meta.pk.target_field, "__class__", Disguised)
-    forget()
+    monkeypatch.setattr(Stream._meta.pk.target_field, "__class__", OffsetKeyField)
+    clear_caches()
     yield
     monkeypatch.undo()
-    forget()
+    clear_caches()
 
 
-def test_jobs_and_notifications_get_their_numbers(disguised, user):
+def test_rows_are_numbered_with_custom_user_keys(custom_user_key, user):
+    """Jobs and notifications of users with custom keys are claimed, recorded and numbered."""
     assert user.pk > 1000
     tasks.noop.using(owner=user).enqueue()
     (job,) = claim_rows(bulk.new(Job).id, 1)
     assert job.user_id == user.pk
     recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None)])
-    notify(user, "told")
+    notify(user, "note")
     unnumbered(user.pk, 1)
     streams.number_pending()
     assert Job.objects.get().seq == 1

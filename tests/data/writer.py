@@ -1,9 +1,9 @@
-"""A process of the crowd: writes whatever a host or a worker may write, and dies now and then, at the worst places.
+"""A writer process of the stress test: writes as projects and workers do, and kills itself at critical points.
 
     python -m tests.data.writer SEED SECONDS JOURNAL USER…
 
-Each life is a fork, so that a death costs milliseconds. The journal says of each row whether its transaction was
-committed (+) or rolled back (-), as far as the writer has lived to know.
+Each child is a fork, so that a kill costs milliseconds. The journal has a line for each row whose transaction the
+child knows to be committed (+) or rolled back (-).
 """
 
 import os
@@ -17,169 +17,171 @@ import django
 from django.db import connection, transaction
 
 
-class Undone(Exception):
-    pass
+class RollBack(Exception):
+    """Raised to roll a transaction or savepoint back."""
 
 
-class Life:
-    """One life: random deeds until the last one, which is a death or a natural end."""
+class WriterProcess:
+    """A forked process: executes random actions, then kills itself or exits."""
 
-    def __init__(self, chance, journal, users, until):
-        self.chance = chance
+    def __init__(self, random, journal, users, until):
+        self.random = random
         self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.users = users
         self.until = until
-        self.ticked = 0.0
+        self.numbered_at = 0.0
 
-    def live(self):
-        deeds = [
-            *[self.tell] * 4,
+    def run(self):
+        actions = [
+            *[self.notify_users] * 4,
             *[self.transact] * 4,
             *[self.read] * 3,
             *[self.work] * 3,
-            self.spoil_the_hooks,
-            self.hold_a_row,
-            self.number_for_nothing,
+            self.raise_in_callback,
+            self.hold_row_lock,
+            self.number_some_users,
         ]
-        deaths = [
-            self.die_in_a_transaction,
-            self.die_before_numbering,
-            self.die_while_numbering,
-            self.die_with_the_streams,
-            self.end,
+        endings = [
+            self.kill_in_transaction,
+            self.kill_before_numbering,
+            self.kill_during_numbering,
+            self.kill_with_locked_streams,
+            self.close,
         ]
-        for _ in range(self.chance.randint(3, 20)):
+        for _ in range(self.random.randint(3, 20)):
             if time.monotonic() > self.until:
                 return
-            self.chance.choice(deeds)()
-            if time.monotonic() - self.ticked > 0.3:
+            self.random.choice(actions)()
+            if time.monotonic() - self.numbered_at > 0.3:
                 streams.number_pending()
-                self.ticked = time.monotonic()
-            time.sleep(self.chance.random() * 0.004)
-        self.chance.choice(deaths)()
+                self.numbered_at = time.monotonic()
+            time.sleep(self.random.random() * 0.004)
+        self.random.choice(endings)()
 
-    def tell(self):
-        self.note("+", notify(self.some(), "told", **self.fields()))
+    def notify_users(self):
+        self.note("+", notify(self.sample_users(), "note", **self.fields()))
 
     def transact(self):
-        """Several notifications and jobs with savepoints, some of them rolled back, like the whole now and then."""
-        done, undone = [], []
+        """Write notifications and jobs in savepoints, and randomly roll back savepoints or the whole transaction."""
+        committed, rolled_back = [], []
         try:
             with transaction.atomic():
-                for _ in range(self.chance.randint(1, 5)):
-                    inner = []
+                for _ in range(self.random.randint(1, 5)):
+                    ids = []
                     try:
                         with transaction.atomic():
-                            inner += self.write()
-                            if self.chance.random() < 0.3:
-                                raise Undone
-                        done += inner
-                    except Undone:
-                        undone += inner
-                if self.chance.random() < 0.3:
-                    raise Undone
-        except Undone:
-            undone += done
-            done = []
-        self.note("+", done)
-        self.note("-", undone)
+                            ids += self.write()
+                            if self.random.random() < 0.3:
+                                raise RollBack
+                        committed += ids
+                    except RollBack:
+                        rolled_back += ids
+                if self.random.random() < 0.3:
+                    raise RollBack
+        except RollBack:
+            rolled_back += committed
+            committed = []
+        self.note("+", committed)
+        self.note("-", rolled_back)
 
     def write(self):
-        ids = notify(self.some(), "written", **self.fields())
-        if self.chance.random() < 0.3:
-            ids.append(rows.job(self.chance.choice(self.users)).pk)
+        ids = notify(self.sample_users(), "written", **self.fields())
+        if self.random.random() < 0.3:
+            ids.append(rows.job(self.random.choice(self.users)).pk)
         return ids
 
     def read(self):
-        user = self.chance.choice(self.users)
-        inbox.mark(user, "read", self.chance.randint(0, position(user)[0]))
+        user = self.random.choice(self.users)
+        inbox.mark(user, "read", self.random.randint(0, position(user)[0]))
 
     def work(self):
-        """Enqueue, claim and finish, as a worker does; what it claims may be another's job."""
-        for _ in range(self.chance.randint(1, 3)):
-            self.note("+", [rows.job(self.chance.choice(self.users)).pk])
+        """Enqueue, claim and finish jobs, as a worker does. The claimed jobs may be those of another writer."""
+        for _ in range(self.random.randint(1, 3)):
+            self.note("+", [rows.job(self.random.choice(self.users)).pk])
         claimed = claim_rows(uuid7(), 5)
         stored, _ = recording.record_outcomes(
             [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in claimed]
         )
         self.note("+", [outcome.notification.pk for outcome in stored])
 
-    def spoil_the_hooks(self):
-        """A host's hook that raises takes our later ones with it."""
+    def raise_in_callback(self):
+        """Raise in an on_commit callback of the project, after which Django drops the app's callbacks."""
 
-        def spoil():
-            raise Undone
+        def raise_error():
+            raise RollBack
 
         try:
             with transaction.atomic():
-                transaction.on_commit(spoil)
+                transaction.on_commit(raise_error)
                 ids = self.write()
-        except Undone:
+        except RollBack:
             self.note("+", ids)
 
-    def hold_a_row(self):
-        """A host that locks a row for a while and changes its mind."""
+    def hold_row_lock(self):
+        """Lock a notification for a while and roll back, as code of a project may."""
         with transaction.atomic():
-            row = Notification.objects.filter(user=self.chance.choice(self.users)).order_by("?").first()
+            row = Notification.objects.filter(user=self.random.choice(self.users)).order_by("?").first()
             if row:
                 Notification.objects.select_for_update().get(pk=row.pk)
-                time.sleep(self.chance.random() * 0.03)
+                time.sleep(self.random.random() * 0.03)
             transaction.set_rollback(True)
 
-    def number_for_nothing(self):
-        streams.number(self.some())
+    def number_some_users(self):
+        streams.number(self.sample_users())
 
-    def die_in_a_transaction(self):
+    def kill_in_transaction(self):
         with transaction.atomic():
             ids = self.write()
             self.note("-", ids)
-            self.die()
+            self.kill()
 
-    def die_before_numbering(self):
-        """Committed, and gone before our own hook."""
+    def kill_before_numbering(self):
+        """Commit, and kill the process before the app's on_commit callback."""
         ids = []
 
-        def die():
+        def note_and_kill():
             self.note("+", ids)
-            self.die()
+            self.kill()
 
         with transaction.atomic():
-            transaction.on_commit(die)
+            transaction.on_commit(note_and_kill)
             ids += self.write()
 
-    def die_while_numbering(self):
-        self.die_after("write")
+    def kill_during_numbering(self):
+        self.kill_after("write")
 
-    def die_with_the_streams(self):
-        self.die_after("lock_streams")
+    def kill_with_locked_streams(self):
+        self.kill_after("lock_streams")
 
-    def die_after(self, step):
-        really = getattr(numbering.Pass, step)
+    def kill_after(self, step):
+        """Kill the process after a step of numbering."""
+        original = getattr(numbering.Pass, step)
 
-        def last(numbering, *args):
-            really(numbering, *args)
-            self.die()
+        def run_and_kill(numbering, *args):
+            original(numbering, *args)
+            self.kill()
 
-        setattr(numbering.Pass, step, last)
+        setattr(numbering.Pass, step, run_and_kill)
         ids = []
         with transaction.atomic():
             transaction.on_commit(lambda: self.note("+", ids))
             ids += self.write()
 
-    def end(self):
+    def close(self):
         connection.close()
 
-    def die(self):
+    def kill(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def some(self):
-        """Some users in any order."""
-        return self.chance.sample(self.users, self.chance.randint(1, len(self.users)))
+    def sample_users(self):
+        """Return a random selection of users in random order."""
+        return self.random.sample(self.users, self.random.randint(1, len(self.users)))
 
     def fields(self):
-        return {"key": self.chance.choice(["", "", "a", "b"])}
+        return {"key": self.random.choice(["", "", "a", "b"])}
 
     def note(self, sign, ids):
+        """Write to the journal that the rows are committed (+) or rolled back (-)."""
         os.write(self.journal, "".join(f"{sign}{id}\n" for id in ids).encode())
 
 
@@ -194,12 +196,14 @@ def main(seed, seconds, journal, *users):
                 sys.exit(1)
             continue
         try:
-            Life(random.Random(f"{seed} {number}"), journal, [int(user) for user in users], until).live()
+            WriterProcess(
+                random.Random(f"{seed} {number}"), journal, [int(user) for user in users], until
+            ).run()
         except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    print(f"{number} lives")
+    print(f"{number} processes")
 
 
 if __name__ == "__main__":

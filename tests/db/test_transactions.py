@@ -12,8 +12,8 @@ from notifications.api import notify
 from notifications.db import transactions
 from notifications.db.transactions import begin_with_write, execute_one, on_commit, retrying_atomic
 from notifications.models import Notification, Stream
-from tests.data.conftest import Elsewhere, scalar
-from tests.data.shapes import assert_orderly
+from tests.data.conftest import OtherConnection, scalar
+from tests.data.shapes import assert_consistent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -149,7 +149,7 @@ def test_a_deferred_host_waits_for_the_lock(deferred, user):
     """Our transactions begin with a write: beside a writer they wait, also where reading first would fail at once."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        waiting = Elsewhere()
+        waiting = OtherConnection()
         try:
             going = waiting.start(
                 retrying_atomic, lambda: (Stream.objects.count(), Stream.objects.create(user_id=7))
@@ -176,7 +176,7 @@ def test_begin_with_a_write_takes_the_lock(deferred, user):
 
 def test_writers_on_a_deferred_host(deferred, user):
     """Several at once: nobody fails, nothing is lost."""
-    writers = [Elsewhere() for _ in range(4)]
+    writers = [OtherConnection() for _ in range(4)]
     try:
         going = [writer.start(lambda: [notify(user, "note") for _ in range(25)]) for writer in writers]
         for one in going:
@@ -185,7 +185,7 @@ def test_writers_on_a_deferred_host(deferred, user):
         for writer in writers:
             writer.close()
     assert Notification.objects.count() == 100
-    assert_orderly([user])
+    assert_consistent([user])
 
 
 def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_host_that_has_every_statement_prepared(user, monkeypatch):
             assert scalar("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql") > 0
         finally:
             connection.close()
-    assert_orderly([user])
+    assert_consistent([user])
 
 
 def test_a_deadlock_with_the_host_is_tried_again(user):
@@ -210,7 +210,7 @@ def test_a_deadlock_with_the_host_is_tried_again(user):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has one lock.")
     first, second = (Stream.objects.create(user_id=key).user_id for key in (101, 102))
-    host = Elsewhere()
+    host = OtherConnection()
     try:
         host.begin()
         host.do(Stream.objects.filter(pk=second).update, floor=1)

@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import inbox
-from tests.data.conftest import Elsewhere
+from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem
@@ -229,7 +229,7 @@ class TestMark:
         if connection.vendor != "postgresql":
             pytest.skip("SQLite has no locks on rows. Run with --database postgres.")
         (id,) = notify(user, "held")
-        other_transaction = Elsewhere()
+        other_transaction = OtherConnection()
         try:
             other_transaction.begin()
             other_transaction.do(lambda: Notification.objects.select_for_update().get(pk=id))
