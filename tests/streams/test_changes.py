@@ -1,4 +1,4 @@
-"""Reading: positions, what was missed, snapshots, active jobs; in few queries, by indexes."""
+"""Reads of streams: positions, missed changes, snapshots and active jobs, with few queries that use indexes."""
 
 import pytest
 from django.db import connection, transaction
@@ -16,24 +16,22 @@ def seqs(missed):
     return [row.seq for row in missed.rows]
 
 
-def test_a_stream_that_does_not_exist_is_at_nought(user):
-    """Nobody has to make one first."""
+def test_missing_stream_is_at_position_0(user):
+    """A user without a stream is at position 0; no row has to be created first."""
     assert changes.position(user.pk) == changes.Position(head=0, floor=0, unread=0, guard=-1)
 
 
-def test_the_position_has_head_and_unread_of_one_moment(user):
-    """In one query."""
+def test_position_is_read_by_one_query(user):
+    """Head and unread are read by one query, so that they belong to the same moment."""
     rows.notices(user, 3)
     inbox.mark(user.pk, "read", 1)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert changes.position(user.pk) == changes.Position(head=4, unread=2)
     assert len(queries) == 1
 
 
-def test_each_cursor_of_each_user_gets_what_followed_it(user, other_user):
-    """Several cursors of one user, and several users, in four queries."""
+def test_missed_changes_of_several_cursors_and_users(user, other_user):
+    """Several cursors of several users each get the changes after them, with four queries in total."""
     rows.notices(user, 5)
     rows.finish(rows.job(user))
     rows.notices(other_user, 2)
@@ -50,16 +48,16 @@ def test_each_cursor_of_each_user_gets_what_followed_it(user, other_user):
     assert len(queries) == 4
 
 
-def test_nothing_new_costs_one_query(user):
-    """Most looks find that somebody is where the stream is."""
+def test_cursor_at_the_head_costs_one_query(user):
+    """A cursor at the head, the usual case, costs one query."""
     rows.notices(user, 1)
     with CaptureQueriesContext(connection) as queries:
         assert seqs(changes.read_missed({user.pk: [1]})[user.pk, 1]) == []
     assert len(queries) == 1
 
 
-def test_at_most_two_hundred_rows_are_kept_and_the_cut_is_told(user):
-    """Exactly 200 are not cut, 201 are; 1,001 behind is a reset."""
+def test_missed_changes_are_cut_after_200_rows(user):
+    """Up to 200 rows are returned uncut, more are cut after 200, and a cursor 1,001 behind gets a reset."""
     rows.notices(user, 1001)
     found = changes.read_missed({user.pk: [0, 1, 800, 801]})
     assert found[user.pk, 0].reset
@@ -69,22 +67,22 @@ def test_at_most_two_hundred_rows_are_kept_and_the_cut_is_told(user):
     assert (seqs(found[user.pk, 801]), found[user.pk, 801].cut) == (list(range(802, 1002)), False)
 
 
-def test_a_cursor_above_the_head_or_below_the_floor_is_a_reset(user):
-    """Not followed, and no rows are read for it."""
+def test_cursor_above_the_head_or_below_the_floor_is_a_reset(user):
+    """A cursor above the head or below the floor gets a reset; one at the floor does not."""
     rows.notices(user, 5)
     rows.prune(user.pk, 3)
     found = changes.read_missed({user.pk: [2, 3, 6]})
     assert [found[user.pk, cursor].reset for cursor in (2, 3, 6)] == [True, False, True]
 
 
-def test_what_is_pruned_while_it_is_read_is_a_reset(user, monkeypatch):
-    """The floor is read again after the rows, so nothing is skipped silently."""
+def test_rows_pruned_during_the_read_cause_a_reset(user, monkeypatch):
+    """Rows that are pruned during the read cause a reset, because the floor is read again after them."""
     rows.notices(user, 5)
-    near = changes._read_near
+    read_near = changes._read_near
 
     def prune_first(*args):
         rows.prune(user.pk, 3)
-        return near(*args)
+        return read_near(*args)
 
     monkeypatch.setattr(changes, "_read_near", prune_first)
     found = changes.read_missed({user.pk: [1, 4]})
@@ -92,23 +90,23 @@ def test_what_is_pruned_while_it_is_read_is_a_reset(user, monkeypatch):
     assert seqs(found[user.pk, 4]) == [5]
 
 
-def test_what_moves_past_the_head_meanwhile_is_left_for_the_next_read(user, monkeypatch):
-    """Rows up to the head that was read first, never one above it."""
+def test_rows_above_the_head_are_left_for_the_next_read(user, monkeypatch):
+    """A row that moves past the head during the read is not returned: only rows up to that head are."""
     rows.notices(user, 3)
-    near = changes._read_near
+    read_near = changes._read_near
 
     def write_first(*args):
         rows.notices(user, 1)
         inbox.mark(user.pk, "read", 1)
-        return near(*args)
+        return read_near(*args)
 
     monkeypatch.setattr(changes, "_read_near", write_first)
     missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
     assert (seqs(missed), missed.position.head) == ([2, 3], 3)
 
 
-def test_a_snapshot_ends_at_its_head(user):
-    """By raised, ascending; archived ones and those raised later are left out."""
+def test_snapshot_ends_at_its_head(user):
+    """A snapshot contains rows in the order of raised, without archived ones and those raised after the given head."""
     rows.notices(user, 3)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
@@ -116,8 +114,8 @@ def test_a_snapshot_ends_at_its_head(user):
     assert [row.raised for row in changes.read_snapshot(user.pk, 6)] == [1, 2, 3, 6]
 
 
-def test_snapshots_of_many_users_are_those_of_each(user, other_user):
-    """At heads of their own, in one query for 20 users; without one where nothing was numbered yet."""
+def test_snapshots_of_several_users_take_one_query(user, other_user):
+    """Snapshots of several users at different heads equal the single ones, and take one query."""
     rows.notices(user, 60)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
@@ -135,27 +133,27 @@ def test_snapshots_of_many_users_are_those_of_each(user, other_user):
     assert changes.read_snapshots({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
 
 
-def test_who_waits_for_a_number_is_found(user, other_user):
-    """Only those, of both kinds of rows."""
+def test_users_with_unnumbered_rows_are_found(user, other_user):
+    """find_unnumbered_users() returns only the users with rows that have no seq."""
     inbox.build_notification(user.pk, "left").save()
     assert changes.find_unnumbered_users([user.pk, other_user.pk]) == [user.pk]
     streams.number([user.pk])
     assert changes.find_unnumbered_users([user.pk, other_user.pk]) == []
 
 
-def test_active_jobs_are_the_hundred_queued_last(user, other_user):
-    """Newest first, of each user; finished ones are not among them."""
-    made = rows.jobs(user, 105)
-    rows.finish(made[-1])
-    theirs = rows.jobs(other_user, 2)
+def test_active_jobs_are_the_100_queued_last(user, other_user):
+    """The active jobs of each user are the 100 queued last, newest first, without finished ones."""
+    created = rows.jobs(user, 105)
+    rows.finish(created[-1])
+    others = rows.jobs(other_user, 2)
     versions = changes.read_active_versions([user.pk, other_user.pk])
-    jobs = changes.read_active_jobs([id for mine in versions.values() for id in mine])
-    assert [jobs[id].pk for id in versions[user.pk]] == [job.pk for job in made[-2:3:-1]]
-    assert [jobs[id].pk for id in versions[other_user.pk]] == [theirs[1].pk, theirs[0].pk]
+    jobs = changes.read_active_jobs([id for versions_by_id in versions.values() for id in versions_by_id])
+    assert [jobs[id].pk for id in versions[user.pk]] == [job.pk for job in created[-2:3:-1]]
+    assert [jobs[id].pk for id in versions[other_user.pk]] == [others[1].pk, others[0].pk]
 
 
-def test_sums_move_with_every_change_of_an_active_job(user):
-    """So that the position check sees what no ring told."""
+def test_sums_change_with_every_change_of_an_active_job(user):
+    """Each change of an active job changes the sums, by which the position check finds it without a ring."""
     assert changes.read_active_sums([user.pk]) == {}
     job = rows.job(user)
     first = changes.read_active_sums([user.pk])
@@ -166,16 +164,16 @@ def test_sums_move_with_every_change_of_an_active_job(user):
     assert (first, second, third) == ({user.pk: (1, 1)}, {user.pk: (1, 2)}, {user.pk: (2, 3)})
 
 
-def test_inside_a_transaction_the_callers_own_rows_are_seen(user):
-    """Reading uses the connection of the thread."""
+def test_uncommitted_rows_of_the_caller_are_visible(user):
+    """Reads use the thread's connection, so that a caller's uncommitted rows are visible to it."""
     with transaction.atomic():
         Stream.objects.create(pk=user.pk, head=7)
         assert changes.position(user.pk).head == 7
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="the plan is read as SQLite tells it")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="parses SQLite's query plans")
 def test_no_query_scans(user):
-    """Each finds its rows by an index, however many others there are."""
+    """Each query of this module finds its rows by an index."""
     rows.notices(user, 3)
     rows.finish(rows.job(user))
     rows.job(user)

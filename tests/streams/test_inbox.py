@@ -1,4 +1,4 @@
-"""Notifications: who is told, in which words, and what is marked as read."""
+"""Creating notifications, and marking them as read, unread, archived and unarchived."""
 
 import threading
 import time
@@ -17,13 +17,13 @@ from notifications import streams
 from notifications.api import anotify, notify
 from notifications.models import Notification, Stream
 from notifications.streams import inbox
-from tests.data.shapes import assert_orderly, position, titles
+from tests.data.shapes import assert_consistent, position, titles
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_everything_that_can_be_said(user):
-    """Each field is stored as it was given."""
+def test_all_fields(user):
+    """All fields of notify() are stored unchanged."""
     fields = {
         "body": "12,400 rows",
         "url": "/exports/7/",
@@ -39,51 +39,51 @@ def test_everything_that_can_be_said(user):
 
 
 def test_a_title_is_enough(user):
-    """The rest has defaults that can be shown."""
+    """A title is the only required field; the others have defaults."""
     notify(user, "Hello")
     row = Notification.objects.get()
     assert (row.body, row.url, row.level, row.category, row.key, row.data) == ("", "", "info", "", "", "{}")
 
 
 async def test_from_async_code(user):
-    """anotify() is notify()."""
+    """anotify() creates a notification from async code."""
     (id,) = await anotify(user, "Hello", level="warning")
     assert await Notification.objects.filter(pk=id, level="warning").aexists()
 
 
 @pytest.mark.parametrize(
-    "named",
+    "users_of",
     [
         lambda ada, bob: ada,
         lambda ada, bob: ada.pk,
         lambda ada, bob: str(ada.pk),
         lambda ada, bob: [ada],
         lambda ada, bob: SimpleLazyObject(lambda: ada),
-        lambda ada, bob: (person for person in [ada, ada, ada.pk]),
+        lambda ada, bob: (item for item in [ada, ada, ada.pk]),
         lambda ada, bob: get_user_model().objects.filter(pk=ada.pk),
     ],
 )
-def test_one_user(named, user, other_user):
-    """A user, a key, or something with them in it, each once."""
-    assert len(notify(named(user, other_user), "Hello")) == 1
+def test_one_user(users_of, user, other_user):
+    """notify() accepts a user, a key, or an iterable of them, and notifies each user once."""
+    assert len(notify(users_of(user, other_user), "Hello")) == 1
     assert (position(user), position(other_user)) == ((1, 1), (0, 0))
 
 
 def test_the_ids_are_in_the_order_of_the_users(user, other_user):
-    """Whatever order they are inserted in."""
-    for people in ([user, other_user], [other_user, user]):
-        ids = notify(people, "Hello")
-        assert [Notification.objects.get(pk=id).user for id in ids] == people
+    """The returned ids are in the order of the users."""
+    for users in ([user, other_user], [other_user, user]):
+        ids = notify(users, "Hello")
+        assert [Notification.objects.get(pk=id).user for id in ids] == users
 
 
-def test_nobody(transactional_db):
-    """An empty list is no error."""
+def test_no_users(transactional_db):
+    """An empty list of users creates nothing and raises no error."""
     assert notify([], "Hello") == []
     assert not Stream.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("who", "error", "words"),
+    ("invalid_user", "error", "message"),
     [
         (None, ValueError, "Pass a saved user"),
         ([None], ValueError, "Pass a saved user"),
@@ -93,15 +93,17 @@ def test_nobody(transactional_db):
         (lambda: Group.objects.create(name="staff"), TypeError, "is not a user"),
     ],
 )
-def test_somebody_who_cannot_be_notified(who, error, words, user):
-    """A fact and a remedy, and nothing is stored: neither for a name, nor for a row of another model."""
-    with pytest.raises(error, match=words):
-        notify(who() if callable(who) and not isinstance(who, type) else who, "Hello")
+def test_invalid_user(invalid_user, error, message, user):
+    """An unsaved, anonymous or missing user, a name, or a row of another model is refused, and nothing is stored."""
+    if callable(invalid_user) and not isinstance(invalid_user, type):
+        invalid_user = invalid_user()
+    with pytest.raises(error, match=message):
+        notify(invalid_user, "Hello")
     assert not Notification.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "words"),
+    ("fields", "error", "message"),
     [
         ({"title": ""}, ValueError, "title is empty"),
         ({"title": " "}, ValueError, "title is empty"),
@@ -119,69 +121,69 @@ def test_somebody_who_cannot_be_notified(who, error, words, user):
         ({"data": {"x": object()}}, TypeError, "data cannot be written as JSON"),
     ],
 )
-def test_out_of_bounds(fields, error, words, user):
-    """Refused when written, so that whatever is stored can be sent."""
-    with pytest.raises(error, match=words):
+def test_invalid_fields(fields, error, message, user):
+    """Invalid or too long fields are refused before they are stored, so that every stored row can be sent."""
+    with pytest.raises(error, match=message):
         notify(user, **{"title": "Hello", **fields})
     assert not Notification.objects.exists()
 
 
-def test_one_of_many_that_is_refused_refuses_all(user):
-    """Everything is checked before anything is written."""
+def test_one_invalid_user_refuses_all(user):
+    """If one of several users is invalid, no notification is created."""
     with pytest.raises(ValueError, match="Pass a saved user"):
         notify([user, None], "Hello")
     assert not Notification.objects.exists()
 
 
 def test_lazy_texts(user):
-    """A translation is stored in the language that is active now."""
+    """A lazy translation is stored as text in the active language."""
     notify(user, gettext_lazy("Hello"))
     assert titles(user) == ["Hello"]
 
 
 def test_many_users(transactional_db):
-    """In chunks, each a short transaction of its own."""
-    people = get_user_model().objects.bulk_create(
+    """250 users, who are notified in several transactions, each get one notification and its seq."""
+    users = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(250)
     )
-    ids = notify(people, "Maintenance at 22:00")
+    ids = notify(users, "Maintenance at 22:00")
     assert len(set(ids)) == 250
     assert Notification.objects.count() == 250
-    assert_orderly(people)
+    assert_consistent(users)
 
 
-def test_many_users_leave_the_lock_to_others(transactional_db, monkeypatch):
-    """SQLite's lock is unfair: between two chunks it is free as long as it was held, at least 5 ms."""
+def test_many_users_do_not_block_other_writers(transactional_db, monkeypatch):
+    """While many users are notified, another thread can write: SQLite's lock is released between two chunks."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL needs no pauses.")
     monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 5)
-    people = get_user_model().objects.bulk_create(
+    users = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(300)
     )
-    others, going = [], threading.Event()
+    durations, is_running = [], threading.Event()
 
     def write():
-        going.wait()
-        while going.is_set():
-            began = time.monotonic()
+        is_running.wait()
+        while is_running.is_set():
+            started = time.monotonic()
             Stream.objects.filter(pk=0).update(floor=0)
-            others.append(time.monotonic() - began)
+            durations.append(time.monotonic() - started)
         connections.close_all()
 
     thread = threading.Thread(target=write)
     thread.start()
-    going.set()
+    is_running.set()
     try:
-        notify(people, "Maintenance at 22:00")
+        notify(users, "Maintenance at 22:00")
     finally:
-        going.clear()
+        is_running.clear()
         thread.join()
-    assert len(others) > 100
-    assert sorted(others)[len(others) // 2] < 0.1
+    assert len(durations) > 100
+    assert sorted(durations)[len(durations) // 2] < 0.1
 
 
-def test_reading_needs_no_number(user):
-    """Marking what somebody else marks at the same moment is no error, and numbers nothing twice."""
+def test_marking_as_read_twice(user):
+    """Marking rows as read a second time raises no error and assigns no seq."""
     notify(user, "note")
     with transaction.atomic():
         inbox.mark(user.pk, "read", 1)
@@ -191,41 +193,41 @@ def test_reading_needs_no_number(user):
     assert position(user) == (2, 0)
 
 
-def test_reading_by_ids_that_are_not_there(user, other_user):
-    """They are ignored, and so are others'."""
-    (theirs,) = notify(other_user, "theirs")
-    assert inbox.mark(user.pk, "read", 10, [theirs, uuid.uuid4()]) is False
+def test_marking_by_unknown_ids(user, other_user):
+    """Ids that do not exist or belong to another user are ignored."""
+    (id,) = notify(other_user, "for another user")
+    assert inbox.mark(user.pk, "read", 10, [id, uuid.uuid4()]) is False
     assert (position(user), position(other_user)) == ((0, 0), (1, 1))
 
 
-def test_reading_leaves_the_archived_uncounted(user):
-    """An archived row that is read takes nothing from unread."""
+def test_marking_archived_rows_as_read(user):
+    """Marking an archived row as read does not decrease unread."""
     notify(user, "old", key="k")
     notify(user, "new", key="k")
     inbox.mark(user.pk, "read", 1)
     assert position(user)[1] == 1
-    assert_orderly([user])
+    assert_consistent([user])
 
 
 @pytest.mark.parametrize("verb", inbox.VERBS)
-def test_every_verb_touches_only_what_is_not_so_already(user, verb):
-    """Each row it touches gets a new seq, and its field; a second call finds nothing to do."""
+def test_verbs_change_only_rows_without_their_effect(user, verb):
+    """A verb sets the field and a new seq of the rows that it changes; a second call changes nothing."""
     for title in ("a", "b", "c"):
         inbox.create_notifications(user, title)
     field, sets = inbox.VERBS[verb]
     if not sets:
         Notification.objects.update(**{field: timezone.now()})
     inbox.mark(user.pk, verb, 2)
-    found = dict(Notification.objects.values_list("title", field))
-    assert [found[title] is not None for title in "abc"] == [sets, sets, not sets]
+    values = dict(Notification.objects.values_list("title", field))
+    assert [values[title] is not None for title in "abc"] == [sets, sets, not sets]
     head = Stream.objects.get(user=user).head
     assert head == 5
     inbox.mark(user.pk, verb, 2)
     assert Stream.objects.get(user=user).head == head
 
 
-def test_unread_and_unarchive_bring_a_row_back_into_the_count(user):
-    """``unread`` counts what is neither read nor archived."""
+def test_unread_and_unarchive_increase_the_count(user):
+    """The unread count includes the rows that are neither read nor archived, also after unread and unarchive."""
     inbox.create_notifications(user, "a")
     counts = []
     for verb in ("read", "unread", "archive", "unarchive"):
@@ -234,21 +236,21 @@ def test_unread_and_unarchive_bring_a_row_back_into_the_count(user):
     assert counts == [0, 1, 0, 1]
 
 
-def test_a_superseded_row_is_not_unarchived(user):
-    """The newer one with its key stands for it; one without a newer one comes back."""
+def test_superseded_row_is_not_unarchived(user):
+    """Unarchiving leaves a row archived if a newer one has the same key."""
     inbox.create_notifications(user, "older", key="k")
     inbox.create_notifications(user, "newer", key="k")
-    inbox.create_notifications(user, "alone", key="other")
+    inbox.create_notifications(user, "another", key="other")
     inbox.mark(user.pk, "archive", 10**6)
     inbox.mark(user.pk, "unarchive", 10**6)
-    back = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
-    assert back == {"newer", "alone"}
+    unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
+    assert unarchived == {"newer", "another"}
 
 
 def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
     """Newer rows with the same keys are found by one statement, not by one for each row."""
 
-    def statements(rows, fields):
+    def count_statements(rows, fields):
         inbox.mark(user.pk, "archive", 10**6)
         ids = [inbox.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
         inbox.mark(user.pk, "archive", 10**6, ids)
@@ -259,12 +261,13 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
         assert not [sql for sql in reads if "EXISTS" in sql]
         return len(reads)
 
-    without_keys = statements(60, lambda number: {})
-    assert statements(60, lambda number: {"key": f"k{number}"}) == without_keys + 1
-    assert statements(2, lambda number: {"key": f"other{number}"}) == without_keys + 1
+    without_keys = count_statements(60, lambda number: {})
+    assert count_statements(60, lambda number: {"key": f"k{number}"}) == without_keys + 1
+    assert count_statements(2, lambda number: {"key": f"other{number}"}) == without_keys + 1
 
 
-def test_unarchiving_passes_over_more_superseded_rows_than_one_transaction_takes(user, monkeypatch):
+def test_unarchiving_skips_many_superseded_rows(user, monkeypatch):
+    """Unarchiving reaches rows behind more superseded ones than one transaction reads."""
     monkeypatch.setattr(inbox, "MAX_ROWS_PER_TRANSACTION", 3)
     monkeypatch.setattr(inbox, "MAX_MARKED_ROWS", 3)
     for _ in range(7):
@@ -277,20 +280,23 @@ def test_unarchiving_passes_over_more_superseded_rows_than_one_transaction_takes
     assert unarchived == {"newest", "another"}
 
 
-def test_a_database_that_is_busy_after_the_rows_are_stored(transactional_db, monkeypatch, caplog):
-    """They are sent: an error would have them sent twice. They get their number later."""
-    people = get_user_model().objects.bulk_create(
+def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
+    """If numbering fails after the rows are committed, notify() raises no error, and they are numbered later.
+
+    After an error the caller would notify again.
+    """
+    users = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(250)
     )
 
-    def busy(*args, **kwargs):
+    def fail(*args, **kwargs):
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(streams, "number_in_transaction", lambda users: True)
-    monkeypatch.setattr(streams, "number", busy)
-    assert len(notify(people, "Hello")) == 250
+    monkeypatch.setattr(streams, "number", fail)
+    assert len(notify(users, "Hello")) == 250
     assert Notification.objects.count() == 250
     assert "Could not number notifications" in caplog.text
     monkeypatch.undo()
     streams.number_pending()
-    assert_orderly(people)
+    assert_consistent(users)

@@ -1,4 +1,4 @@
-"""Only modules of ``streams/`` write streams: a writer elsewhere would break the lock order and lose numbers."""
+"""Only modules of ``streams/`` write streams: a writer in another folder could break the lock order and lose seqs."""
 
 import ast
 import re
@@ -22,13 +22,13 @@ WRITE = re.compile(
 
 
 def writes_of(source):
-    """Return the lines of a module that write streams, or use the model for more than its fields and its database."""
+    """Return the numbers of the lines that write streams, or use the model for more than its fields and database."""
     tree = ast.parse(source)
     parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-    found = []
+    lines = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and WRITE.search(node.value):
-            found.append(node.lineno)
+            lines.append(node.lineno)
         is_model = (isinstance(node, ast.Name) and node.id == "Stream") or (
             isinstance(node, ast.Attribute) and node.attr == "Stream"
         )
@@ -37,17 +37,18 @@ def writes_of(source):
             is_field_access = isinstance(parent, ast.Attribute) and parent.attr == "_meta"
             is_routing = isinstance(parent, ast.Call) and ast.unparse(parent.func) == "router.db_for_write"
             if not (is_field_access or is_routing):
-                found.append(node.lineno)
-    return found
+                lines.append(node.lineno)
+    return lines
 
 
 def imports_model(source):
-    """Whether ``Stream`` in a module is the model, and not a class of another package of that name."""
+    """Return whether a module imports the model ``Stream``, and not a class of another package with that name."""
     return re.search(r"notifications\.models import [^\n]*\bStream\b|import models", source) is not None
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_package_streams_writes_streams(path):
+    """No module outside of ``streams/`` writes streams."""
     source = path.read_text()
     if "notifications_stream" in source or imports_model(source):
         assert writes_of(source) == []
@@ -65,7 +66,8 @@ def test_only_the_package_streams_writes_streams(path):
         "models.Stream.objects.create(user_id=1)",
     ],
 )
-def test_a_writer_is_found(line):
+def test_write_is_found(line):
+    """writes_of() finds SQL and uses of the model that write streams."""
     assert writes_of(line) == [1]
 
 
@@ -78,5 +80,6 @@ def test_a_writer_is_found(line):
         "Stream._meta.pk.target_field",
     ],
 )
-def test_what_does_not_write_is_not_found(line):
+def test_read_is_not_found(line):
+    """writes_of() ignores reads, and the statement that only takes SQLite's lock."""
     assert writes_of(line) == []

@@ -1,4 +1,4 @@
-"""What is old and done with goes; whoever has not seen it is told to start anew."""
+"""Retention: old archived notifications and finished jobs are deleted, and cursors below the floor get a reset."""
 
 from datetime import timedelta
 
@@ -22,14 +22,14 @@ from tests.support.claims import claim_rows
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
-def age(model, days, **which):
-    """Make rows look as if they were archived, or finished, days ago."""
+def age(model, days, **filters):
+    """Set the time at which rows were archived or finished to ``days`` ago."""
     field = "archived_at" if model is Notification else "finished_at"
-    model.objects.filter(**which).update(**{field: timezone.now() - timedelta(days=days)})
+    model.objects.filter(**filters).update(**{field: timezone.now() - timedelta(days=days)})
 
 
-def test_only_archived_notifications_past_retention_go(user):
-    """Unread, read, and freshly archived ones stay, however old."""
+def test_only_notifications_archived_before_the_limit_are_deleted(user):
+    """Only notifications archived before the limit are deleted; unread, read and recently archived ones are kept."""
     for title in ("old", "fresh", "read", "unread"):
         inbox.create_notifications(user, title)
     Notification.objects.filter(title="read").update(read_at=timezone.now() - timedelta(days=99))
@@ -41,8 +41,8 @@ def test_only_archived_notifications_past_retention_go(user):
     assert set(Notification.objects.values_list("title", flat=True)) == {"fresh", "read", "unread"}
 
 
-def test_the_floor_is_the_greatest_seq_that_went(user):
-    """A cursor below it starts anew; one at it is followed."""
+def test_floor_is_the_greatest_deleted_seq(user):
+    """The floor is the greatest deleted seq: a cursor below it gets a reset, one at it the changes after it."""
     for title in ("one", "two", "three"):
         inbox.create_notifications(user, title)
     age(Notification, 31, title__in=["one", "two"])
@@ -55,8 +55,8 @@ def test_the_floor_is_the_greatest_seq_that_went(user):
     assert [row.title for row in found[user.pk, 2].rows] == ["three"]
 
 
-def test_finished_jobs_go_with_their_attempts(user):
-    """Active ones stay; jobs of nobody go too."""
+def test_finished_jobs_are_deleted_with_their_attempts(user):
+    """Finished jobs are deleted with their attempts, also those without an owner; active jobs are kept."""
     tasks.add.using(owner=user).enqueue(1, 2)
     tasks.add.enqueue(1, 2)
     tasks.fail.using(owner=user).enqueue()
@@ -71,8 +71,8 @@ def test_finished_jobs_go_with_their_attempts(user):
     assert Stream.objects.get(user=user).floor > 0
 
 
-def test_jobs_of_a_batch_go_after_it(user):
-    """It counts them when it ends, also when it is tried again."""
+def test_jobs_of_a_batch_are_kept_until_it_is_deleted(user):
+    """Jobs of a batch are not deleted before the batch, which counts them when it ends."""
     with batch(owner=user) as b:
         for number in range(3):
             tasks.add.enqueue(number, 1)
@@ -91,8 +91,8 @@ def test_jobs_of_a_batch_go_after_it(user):
     assert retention.prune(before) == 4
 
 
-def test_a_key_is_kept_for_its_time(user):
-    """Whatever the retention: the same again is the same job."""
+def test_job_is_kept_until_its_idempotency_key_expires(user):
+    """A job is kept until its idempotency key expires, whatever the retention is."""
     first = tasks.add.using(owner=user, key="k").enqueue(1, 2)
     run_jobs()
     assert retention.prune(timezone.now()) == 0
@@ -101,8 +101,8 @@ def test_a_key_is_kept_for_its_time(user):
     assert retention.prune(timezone.now()) == 1
 
 
-def test_what_waits_for_its_number_stays(user):
-    """Its change has not been seen by anybody yet."""
+def test_unnumbered_rows_are_kept(user):
+    """A row without a seq is kept, because no client has received its change."""
     inbox.create_notifications(user, "changed")
     age(Notification, 31)
     Notification.objects.update(seq=None)
@@ -111,8 +111,8 @@ def test_what_waits_for_its_number_stays(user):
     assert Notification.objects.exists()
 
 
-def test_more_than_a_chunk_goes(user):
-    """Chunk after chunk, until nothing is left."""
+def test_rows_are_deleted_in_chunks(user):
+    """More rows than one chunk are deleted in several chunks."""
     for number in range(retention.MAX_ROWS_PER_TRANSACTION * 2 + 5):
         inbox.create_notifications(user, str(number))
     age(Notification, 31)
@@ -120,8 +120,8 @@ def test_more_than_a_chunk_goes(user):
     assert retention.prune(timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION * 2 + 5
 
 
-def test_the_command_says_what_it_did(user, capsys):
-    """``--days`` replaces the retention of the settings."""
+def test_command_prints_the_number_of_deleted_rows(user, capsys):
+    """The command prints the number of deleted rows; ``--days`` overrides the retention of the settings."""
     inbox.create_notifications(user, "old")
     age(Notification, 2)
     call_command(Command())
@@ -131,58 +131,58 @@ def test_the_command_says_what_it_did(user, capsys):
         call_command(Command(), days=-1)
 
 
-def test_what_is_restored_meanwhile_stays(user, monkeypatch):
-    """A row is asked again whether it is old, when it is locked."""
+def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):
+    """A row that is unarchived before it is locked is kept, because its age is checked again."""
     inbox.create_notifications(user, "old")
     age(Notification, 31)
     lock = retention._lock
 
-    def restored_first(old, ids):
+    def unarchive_first(old, ids):
         if old.model is Notification and ids:
             Notification.objects.update(archived_at=None)
         return lock(old, ids)
 
-    monkeypatch.setattr(retention, "_lock", restored_first)
+    monkeypatch.setattr(retention, "_lock", unarchive_first)
     assert retention.prune(timezone.now()) == 0
     assert Notification.objects.exists()
 
 
-def test_users_that_do_not_exist_any_more(user, monkeypatch):
-    """Whatever a killed process, or a job that notified later, left of them."""
+def test_rows_of_deleted_users_are_deleted(user, monkeypatch):
+    """Rows of deleted users, which a killed process or a later notification left, are deleted."""
     monkeypatch.setattr(purging, "MAX_STREAMS_PER_CHUNK", 2)
-    people = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
-    for person in people:
-        inbox.create_notifications(person, "note")
-    tasks.add.using(owner=people[0]).enqueue(1, 2)
-    gone = [people[0].pk, people[3].pk, people[4].pk]
-    get_user_model()._base_manager.filter(pk__in=gone)._raw_delete("default")
+    users = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
+    for owner in users:
+        inbox.create_notifications(owner, "note")
+    tasks.add.using(owner=users[0]).enqueue(1, 2)
+    deleted = [users[0].pk, users[3].pk, users[4].pk]
+    get_user_model()._base_manager.filter(pk__in=deleted)._raw_delete("default")
 
     assert retention.prune(timezone.now() - timedelta(days=30)) == 4
 
-    kept = {people[1].pk, people[2].pk}
+    kept = {users[1].pk, users[2].pk}
     assert set(Stream.objects.values_list("user_id", flat=True)) == kept
     assert set(Notification.objects.values_list("user_id", flat=True)) == kept
     assert not Job.objects.exists()
 
 
-def test_users_that_a_manager_hides_are_there(user, monkeypatch):
-    """A host may hide whom it closed."""
+def test_hidden_users_are_not_deleted_users(user, monkeypatch):
+    """Users whom a project's manager hides are not treated as deleted."""
 
-    class Hidden(Manager):
+    class HidingManager(Manager):
         def get_queryset(self):
             return super().get_queryset().none()
 
-    hidden = Hidden()
-    hidden.model = get_user_model()
+    manager = HidingManager()
+    manager.model = get_user_model()
     for name in ("default_manager", "base_manager"):
-        monkeypatch.setattr(get_user_model()._meta, name, hidden)
+        monkeypatch.setattr(get_user_model()._meta, name, manager)
     inbox.create_notifications(user.pk, "note")
     assert not any(purging.find_deleted_users())
     assert Notification.objects.exists()
 
 
 def test_users_of_another_database(user, monkeypatch):
-    """Nobody can tell from here who exists."""
+    """If users are in another database, no user is treated as deleted, because this one cannot tell."""
     inbox.create_notifications(user, "note")
     monkeypatch.setattr(purging.router, "db_for_write", lambda model: "elsewhere")
     monkeypatch.setattr(purging, "database", lambda: "default")
