@@ -1,4 +1,4 @@
-"""Real servers under test, each with a driver."""
+"""Real servers under test, each with a driver that executes actions of vectors in the site."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ SERVERS = {
 
 @pytest.fixture(params=SERVERS)
 async def served(request, site):
-    """A server whose waits of the protocol (10 and 30 s) are divided by SPEEDUP of the test module."""
+    """A server whose protocol timeouts (10 and 30 s) are divided by SPEEDUP of the test module."""
     pytest.importorskip(request.param)
     speedup = getattr(request.module, "SPEEDUP", 1)
     site.environment |= {"EMBEDDED_WORKER": "0", "CONFORMANCE_SPEEDUP": str(speedup)}

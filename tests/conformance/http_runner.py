@@ -13,7 +13,7 @@ API = "/notifications/api/"
 
 
 class HttpRun(Run):
-    """One vector, with its own users and requests."""
+    """The run of one vector, with its own users and requests."""
 
     async def run(self, steps):
         self.requests = {}
@@ -50,10 +50,10 @@ class HttpRun(Run):
         timeout = step.get("within_s", FRAME_TIMEOUT_SECONDS)
         try:
             async with asyncio.timeout(timeout + FRAME_TIMEOUT_SECONDS):
-                found = await self.find_differences(request, step)
+                found_differences = await self.find_differences(request, step)
         except TimeoutError:
             raise AssertionError(f"nothing received within {timeout + FRAME_TIMEOUT_SECONDS} s") from None
-        assert not found, "; ".join(found)
+        assert not found_differences, "; ".join(found_differences)
         assert time.monotonic() - started >= step.get("from_s", 0), "too early"
         assert time.monotonic() - started <= timeout, "too late"
 
@@ -67,15 +67,16 @@ class HttpRun(Run):
             actual, expected = await request.read_rest(), step["rest"]
         else:
             actual, expected = await request.count_events(), {"events": 0}
-        return list(differences(actual, expected, self.values, "it"))
+        return list(differences(actual, expected, self.values, "response"))
 
     def join(self, value):
+        """Substitute variables; join a list such as [epoch, seq] to "epoch:seq", the form of a header."""
         value = self.substitute(value)
         return ":".join(map(str, value)) if isinstance(value, list) else value
 
 
 class Request:
-    """A GET request, which starts at once."""
+    """A GET request, which starts immediately."""
 
     def __init__(self, response):
         self.task = asyncio.ensure_future(response)
@@ -100,13 +101,14 @@ class Request:
         raise AssertionError("the response has ended")
 
     async def read_rest(self):
-        """Return the size of the complete response in bytes, and the id of its last event."""
+        """Read the response to its end. Returns its size in bytes and the id of its last event."""
         id = None
         while (event := await self.read_block()) is not None:
             id = event.get("id", id)
         return {"bytes": self.size, "id": id}
 
     async def count_events(self):
+        """Read the response to its end. Returns its number of events."""
         count = 0
         while (event := await self.read_block()) is not None:
             count += "data" in event

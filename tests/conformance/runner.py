@@ -10,7 +10,7 @@ from tests.conformance.rawsocket import RawSocket
 CONCURRENT_VECTORS = 12
 #: Actions that affect all users. Vectors with them run one after the other, after the rest.
 GLOBAL_ACTIONS = {"prune", "restore"}
-#: The actions of vectors that take a job, and the functions of tests/support/site_actions.py that do them.
+#: The actions of vectors on a job, and the functions of tests/support/site_actions.py that execute them.
 JOB_ACTIONS = {
     "start": "claim_job",
     "progress": "store_progress",
@@ -59,7 +59,7 @@ def has_global_action(steps):
 
 
 class Served:
-    """A server under test: its URL, its driver, and by how much its waits are shorter than those of the protocol."""
+    """A server under test: its URL, its driver, and the factor by which the protocol's timeouts are divided."""
 
     def __init__(self, url, driver, speedup=1.0):
         self.url = url
@@ -84,12 +84,12 @@ class Served:
 
 
 class Run:
-    """One vector, with its own users and sockets."""
+    """The run of one vector, with its own users and sockets."""
 
     def __init__(self, served, me, other):
         self.served = served
         self.users = {"me": me, "other": other}
-        self.values = {}  # of the $names in the vector
+        self.values = {}  # the values of the vector's $names
         self.sockets = {}
 
     async def run(self, steps):
@@ -150,13 +150,13 @@ class Run:
             self.note_ack(socket, frame, step["hear"])
             if not any(not list(differences(frame, pattern, {})) for pattern in skipped):
                 break
-        found = list(differences(frame, step["hear"], self.values))
-        assert not found, "; ".join(found)
+        found_differences = list(differences(frame, step["hear"], self.values))
+        assert not found_differences, "; ".join(found_differences)
         assert time.monotonic() - started >= step.get("from_s", 0) / speedup, "too early"
         assert time.monotonic() - started <= step.get("within_s", FRAME_TIMEOUT_SECONDS), "too late"
 
     def note_ack(self, socket, frame, pattern):
-        """Remember which frame requests an ack, and remove the first request of a socket: it comes at random."""
+        """Record which frame requests an ack, and remove a socket's first request, whose position is random."""
         if frame.get("ack") is True:
             self.values["asked"] = frame["n"]
             if not socket.has_ack_request and "ack" not in pattern:

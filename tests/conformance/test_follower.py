@@ -1,4 +1,4 @@
-"""The client vectors of docs/reference/protocol, run against the client of other tests."""
+"""The client vectors of docs/reference/protocol, run against tests/support/follower.py."""
 
 import pytest
 
@@ -9,7 +9,7 @@ VECTORS = vectors.load("client.json")["vectors"]
 
 
 class Run:
-    """One vector, without a network and without a clock. Its methods are the steps."""
+    """The run of one vector, without network and clock. Its methods have the names of the steps."""
 
     def __init__(self, start):
         self.follower = Follower(**start)

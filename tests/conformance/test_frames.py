@@ -28,7 +28,7 @@ async def receive_frame(socket):
     return json.loads(text)
 
 
-async def say_hello(socket):
+async def send_hello(socket):
     socket.send(b'{"op":"hello"}')
     assert [(await receive_frame(socket))["op"] for _ in range(2)] == ["welcome", "sync"]
 
@@ -55,7 +55,7 @@ async def check_refused(served, session, vector):
     """The bye frame has code and reason, the close has the code, and no frame comes between."""
     socket = await served.open(session)
     if vector.get("greeted", True):
-        await say_hello(socket)
+        await send_hello(socket)
     send_vector(socket, vector)
     bye = await receive_frame(socket)
     expected = {"op": "bye", "code": vector["code"], "reason": vector["reason"], "reconnect": False}
@@ -66,10 +66,10 @@ async def check_refused(served, session, vector):
 
 
 async def check_accepted(served, session, vector):
-    """The response has this op (None: there is none), and the connection stays open."""
+    """The response has the op of the vector (None: there is no response), and the connection stays open."""
     socket = await served.open(session)
     if vector.get("greeted", True):
-        await say_hello(socket)
+        await send_hello(socket)
     send_vector(socket, vector)
     if vector["op"]:
         assert (await receive_frame(socket))["op"] == vector["op"]
@@ -81,9 +81,9 @@ async def check_accepted(served, session, vector):
 
 
 async def check_broken(served, session, vector):
-    """A violation of RFC 6455 closes the connection in the server's way, without a frame of the protocol."""
+    """A violation of RFC 6455 closes the connection; the server may send the bye of the vector before."""
     socket = await served.open(session)
-    await say_hello(socket)
+    await send_hello(socket)
     for frame in vector["frames"]:
         hex = frame["hex"]
         payload = bytes.fromhex(hex if isinstance(hex, str) else hex[0] * hex[1])
@@ -97,7 +97,7 @@ async def check_broken(served, session, vector):
 
 
 async def check_handshake(served, session, vector):
-    """The response is 101 and the subprotocol, or the status of the refusal."""
+    """The handshake gets 101 and the expected subprotocol, or one of the expected error statuses."""
     origin = served.url
     names = {"$origin": origin, "$https_origin": origin.replace("http", "https"), "$ORIGIN": origin.upper()}
 
@@ -117,7 +117,7 @@ async def check_handshake(served, session, vector):
     assert [line.split(": ")[1] for line in chosen] == (
         [vector["subprotocol"]] if vector["subprotocol"] else []
     )
-    await say_hello(socket)
+    await send_hello(socket)
     socket.close()
 
 
@@ -130,7 +130,7 @@ CHECKS = {
 
 
 def test_number_of_vectors():
-    """At least 60 kinds of bad frames, each with a unique name."""
+    """There are at least 60 vectors of refused frames, and names are unique."""
     for kind in CHECKS:
         names = vectors.names(FRAMES[kind])
         assert len(set(names)) == len(names)
@@ -139,10 +139,10 @@ def test_number_of_vectors():
 
 @pytest.mark.timeout(120)
 async def test_bad_frames_do_not_affect_others(served):
-    """Each vector passes, and another connection receives its own notification and nothing else."""
+    """Each vector passes, and another connection meanwhile receives only its own notification."""
     bystander, *users = await served.call("create_users", count=1 + CONCURRENT_CONNECTIONS)
     bystander_socket = await served.open(bystander["sessions"][0])
-    await say_hello(bystander_socket)
+    await send_hello(bystander_socket)
     failures, remaining = [], [(kind, vector) for kind in CHECKS for vector in FRAMES[kind]]
 
     async def run_vectors(user):
@@ -166,11 +166,11 @@ async def test_bad_frames_do_not_affect_others(served):
 
 
 async def test_slow_close(served):
-    """The server waits for the close of a slow client. A reset could overtake the code."""
+    """The server waits for a slow client's close: closing earlier could send a reset, which can discard the code."""
     (user,) = await served.call("create_users", count=1)
     socket = await served.open(user["sessions"][0])
     socket.send(b"{")
-    await asyncio.sleep(2.5)  # receive() would respond.
+    await asyncio.sleep(2.5)  # receive() would answer the close.
     assert not socket.transport.is_closing()
     assert json.loads(await socket.receive())["reason"] == "bad_json"
     assert await socket.receive() == 4400

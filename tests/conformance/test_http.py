@@ -11,6 +11,6 @@ VECTORS = vectors.load_for_servers("http.json")
 
 @pytest.mark.timeout(180)
 async def test_http_vectors(served):
-    """Every response and every event is as the vectors expect."""
+    """Each response and event matches the pattern of its vector."""
     failures = await run_all(served, VECTORS, HttpRun)
     assert not failures, failures

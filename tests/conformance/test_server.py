@@ -11,6 +11,6 @@ SPEEDUP = 5
 
 @pytest.mark.timeout(180)
 async def test_server_vectors(served):
-    """Every frame is as the vectors expect."""
+    """Each frame matches the pattern of its vector."""
     failures = await run_all(served, VECTORS, Run)
     assert not failures, failures
