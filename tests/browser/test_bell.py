@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
-    """The regions for toasts are in the HTML too. The inbox marks all as read with a form."""
+    """The HTML also has the regions for toasts. A form of the inbox marks all notifications as read."""
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")
     plain = new_page(java_script_enabled=False)
     plain.goto(f"{site_server.url}/accounts/login/")
@@ -95,7 +95,7 @@ def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_ser
 
 
 def test_a_list_that_cannot_be_loaded_offers_a_retry(site_server, new_page):
-    """The request fails once: the list shows an error and a button, and then loads."""
+    """After a failed request the list shows an error and a button, which loads it."""
     site_server.manage("notify", "demo", "Hello")
     page = new_page(errors=False)
     visit(page, site_server.url, "/reports/")
@@ -154,9 +154,9 @@ def test_signing_out_in_one_tab_clears_the_others(site_server, new_page):
     expect(find_bell(page, 0)).to_be_visible()
 
 
-@pytest.mark.parametrize("woken_by", ["another tab", "focus"])
-def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new_page, woken_by):
-    """Without a reload: at once if the other tab is connected, otherwise on focus."""
+@pytest.mark.parametrize("trigger", ["another tab", "focus"])
+def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new_page, trigger):
+    """It does so without a reload: immediately if the other tab connects, otherwise on focus."""
     page = new_page()
     visit(page, site_server.url, "/reports/")
     page.evaluate("window.isFirstLoad = true")
@@ -165,7 +165,7 @@ def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new
     wait_until_live(other)
     other.get_by_role("button", name="Sign out").click()
     wait_for_state(page, "signed_out")
-    if woken_by == "another tab":
+    if trigger == "another tab":
         sign_in(other, site_server.url)
     else:
         sign_in_over_http(page.context, site_server.url)
@@ -178,7 +178,7 @@ def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new
 
 
 def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, page):
-    """The page reads it when its user is signed in again."""
+    """The page reads the job after its user has signed in again."""
     sign_in(page, site_server.url)
     create_report(page, site_server.url, [f"{site_server.url}/upstream/slow?s=5"], "Slow")
     wait_until_live(page)
@@ -192,7 +192,7 @@ def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, pa
 
 
 def sign_in_over_http(context, site_url, name="demo"):
-    """Sign in without a page that connects."""
+    """Sign in by HTTP requests, so that no page connects."""
     address = f"{site_url}/accounts/login/"
     context.request.get(address)
     post_form(context, address, username=name, password=name)
@@ -205,7 +205,7 @@ def post_form(context, address, **fields):
 
 
 def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):
-    """The second tab gets all frames without one, and connects when the first is closed."""
+    """The second tab receives all frames without a socket, and connects when the first one is closed."""
     first = new_page()
     sockets = {"first": [], "second": []}
     visit(first, site_server.url, "/reports/")
@@ -255,7 +255,7 @@ def test_more_than_1000_are_marked_as_read(site_server, page):
 
 
 def test_an_open_page_shows_and_marks_nothing_of_a_user_who_signs_in_later(site_server, proxy, new_page):
-    """The connection is cut, the session of the browser becomes another user's, and the connection is restored."""
+    """During an outage of the connection, another user signs in in the same browser."""
     site = site_server
     page, other_page = new_page(errors=False), new_page()
     visit(page, proxy.url, "/check/")

@@ -12,7 +12,7 @@ from tests.support.browser import sign_in
 
 pytestmark = pytest.mark.browser
 
-MANY = """
+CREATE_30_NOTIFICATIONS = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
 user = get_user_model().objects.get(username="demo")
@@ -21,8 +21,8 @@ for n in range(1, 31): notify(user, f"Number {n}", url="/check/")
 
 
 def test_inbox_without_javascript(site_server, new_page):
-    """Newest first, 25 per page, marked by forms. Without a session it redirects to the sign-in and back."""
-    site_server.python(MANY)
+    """It lists 25 notifications per page, newest first, with forms that mark them, and requires a sign-in."""
+    site_server.python(CREATE_30_NOTIFICATIONS)
     page = new_page(java_script_enabled=False)
     page.goto(f"{site_server.url}/notifications/")
     assert "/accounts/login/?next=/notifications/" in page.url
@@ -64,8 +64,8 @@ def test_an_open_inbox_is_updated_without_moving(site_server, new_page):
 
 
 def test_the_inbox_shows_the_end_of_marking_in_the_background(site_server, new_page):
-    """The text changes in its place, so nothing below moves."""
-    site_server.python(MANY)
+    """The text changes in place, so that the list below does not move."""
+    site_server.python(CREATE_30_NOTIFICATIONS)
     page = new_page()
     visit(page, site_server.url, "/notifications/")
     note = page.locator(".notifications-page").get_by_role("status")
@@ -98,7 +98,7 @@ ENQUEUE = """async (urls) => {
 
 
 def test_a_script_enqueues_and_awaits_a_job_that_the_job_page_shows(site_server, new_page):
-    """ask() settles `accepted` and `result`, although another tab has the socket."""
+    """`accepted` and `result` of ask() are resolved, although another tab has the socket."""
     site = site_server
     page = new_page()
     visit(page, site.url, "/check/")
@@ -146,8 +146,8 @@ def test_the_job_page_of_another_user_is_404(site_server, new_page):
     assert other_page.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
 
 
-def test_a_policy_that_requires_nonces(site_server, new_page):
-    """Modules that the entry module imports are allowed by its nonce."""
+def test_a_content_security_policy_with_nonces(site_server, new_page):
+    """The nonce of the entry module allows the modules that it imports."""
     page = new_page(errors=False)  # Chromium forbids sockets to loopback in a page that a test has changed.
     sign_in(page, site_server.url)
 
@@ -164,9 +164,9 @@ def test_a_policy_that_requires_nonces(site_server, new_page):
 
 
 def test_the_client_polls_without_websockets(site_server, new_page):
-    """A notification arrives within one interval, and the bell's own changes at once."""
+    """A notification arrives within one interval. Changes that the page itself makes are shown immediately."""
     page = new_page(errors=False)
-    page.add_init_script("window.WebSocket = class { constructor() { throw new Error('none here'); } }")
+    page.add_init_script("window.WebSocket = class { constructor() { throw new Error('no WebSocket'); } }")
     sign_in(page, site_server.url)
     page.goto(f"{site_server.url}/check/")
     page.wait_for_function("async () => (await window.notifications?.ready)?.client.state === 'polling'")
@@ -194,7 +194,7 @@ def submit_sign_in(page):
 
 
 def test_progress_continues_with_a_job_that_is_retried(site_server, page):
-    """On a page that does not reload, the element shows the failure, and then the second attempt."""
+    """Without a reload, <notifications-progress> shows the failure and then the second attempt."""
     visit(page, site_server.url, "/check/")
     job = site_server.python(
         "from django.contrib.auth import get_user_model\n"

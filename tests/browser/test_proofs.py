@@ -31,7 +31,7 @@ def read_job(site):
 
 
 def test_a_report_notifies_on_another_page_and_opens_from_the_bell(site_server, new_page):
-    """Toast and count appear on the page that the user has gone to. Another user gets nothing."""
+    """The toast and the unread count appear on the page that the user visits meanwhile, and not for another user."""
     site = site_server
     page, other_user = new_page(), new_page()
     visit(other_user, site.url, "/reports/", username="other")
@@ -64,7 +64,7 @@ def test_a_report_notifies_on_another_page_and_opens_from_the_bell(site_server, 
 
 
 def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_page):
-    """SIGKILL of the worker in the middle. A second one finishes, and the page shows attempt 2."""
+    """The worker is killed during the job. A second worker finishes it, and the page shows attempt 2."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.start_web()
     page, other_page = new_page(), new_page()
@@ -92,7 +92,7 @@ def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_pag
 
 
 def test_a_page_survives_a_killed_web_server(site, new_page):
-    """SIGKILL of the web process in the middle. The open page reconnects by itself and shows the result."""
+    """The web process is killed during the job. The open page reconnects by itself and shows the result."""
     site.environment["EMBEDDED_WORKER"] = "0"
     site.start_web()
     site.start_worker()
@@ -133,7 +133,7 @@ def test_a_job_that_ends_during_an_outage_notifies_after_it(site_server, proxy, 
     expect_unread(page, 2)
     wait_until(
         lambda: read_toast_count(page) >= 2, what="the second toast"
-    )  # The first may have disappeared by then.
+    )  # The first toast may have disappeared by then.
     assert read_toast_count(page) == 2
 
 

@@ -37,22 +37,22 @@ def test_more_than_three_become_a_summary(site_server, page):
 
 
 def test_errors_stay_and_other_toasts_disappear(site_server, page):
-    """An error is in the alert region. The others disappear after 8 s, unless hovered. Escape dismisses."""
+    """Errors are in the alert region. Other toasts disappear after 8 s, unless hovered. Escape dismisses a toast."""
     visit(page, site_server.url, "/reports/")
     page.clock.install()
     page.get_by_label("Title").focus()
-    notify(site_server, "notify(user, 'Went wrong', level='error')", "notify(user, 'All well')")
+    notify(site_server, "notify(user, 'Went wrong', level='error')", "notify(user, 'All info_toast')")
     page.clock.run_for(500)
     expect(page.get_by_role("alert").get_by_text("Went wrong")).to_be_visible()
-    expect(page.locator("notifications-toasts [role=status]").get_by_text("All well")).to_be_visible()
+    expect(page.locator("notifications-toasts [role=status]").get_by_text("All info_toast")).to_be_visible()
     expect(page.get_by_label("Title")).to_be_focused()
-    well = find_toasts(page).filter(has_text="All well")
-    well.hover()
+    info_toast = find_toasts(page).filter(has_text="All info_toast")
+    info_toast.hover()
     page.clock.run_for(60_000)
-    expect(well).to_be_visible()
+    expect(info_toast).to_be_visible()
     page.mouse.move(0, 0)
     page.clock.run_for(9_000)
-    expect(well).to_have_count(0)
+    expect(info_toast).to_have_count(0)
     expect(find_toasts(page)).to_have_count(1)
     page.keyboard.press("Escape")
     expect(find_toasts(page)).to_have_count(0)
@@ -69,7 +69,7 @@ def test_dismissing_does_not_mark_as_read(site_server, page):
 
 
 def test_once_per_browser(site_server, new_page):
-    """One of two tabs shows it, and the next page does not show it again."""
+    """One of two tabs shows the toast, and the next page does not show it again."""
     first = new_page()
     visit(first, site_server.url, "/reports/")
     second = first.context.new_page()
@@ -81,7 +81,7 @@ def test_once_per_browser(site_server, new_page):
     for page in (first, second):
         expect_unread(page, 1)
     first.wait_for_function("JSON.stringify({ ...localStorage }).includes(':shown')")
-    first.wait_for_timeout(300)  # A second toast would be shown by now: they are batched for 100 ms.
+    first.wait_for_timeout(300)  # Toasts are batched for 100 ms, so a second one would be visible by now.
     assert read_toast_count(first) + read_toast_count(second) == 1
     first.goto(f"{site_server.url}/check/")
     wait_until_live(first)
@@ -92,7 +92,7 @@ def test_once_per_browser(site_server, new_page):
 
 
 def test_a_notification_between_two_pages_becomes_a_toast_on_the_second(site_server, page):
-    """It is raised after the first page was left, and counted in the HTML of the second."""
+    """It is created after the browser left the first page, and is in the unread count of the second page's HTML."""
     visit(page, site_server.url, "/reports/")
     page.goto("about:blank")
     notify(site_server, "notify(user, 'On the way')")
@@ -102,7 +102,7 @@ def test_a_notification_between_two_pages_becomes_a_toast_on_the_second(site_ser
 
 
 def test_reading_on_another_device_removes_the_toast(site_server, new_page):
-    """Its error toast would stay otherwise."""
+    """Without that, an error toast would stay."""
     page, other_device = new_page(), new_page()
     visit(page, site_server.url, "/reports/")
     visit(other_device, site_server.url, "/reports/")

@@ -1,4 +1,4 @@
-"""Batches over several workers: one is killed before it completes the batch, or workers share the jobs."""
+"""Batches on several workers: one worker is killed before it completes the batch, or several share the jobs."""
 
 import json
 import signal
@@ -61,7 +61,7 @@ def test_worker_killed_before_the_batch_is_completed(workers):
 
 
 def test_two_workers_on_one_batch(workers):
-    """Two workers execute a batch and one of them completes it, although a third is killed."""
+    """Two workers execute a batch and one of them completes it, after a third one was killed."""
     for _ in range(2):
         workers.start_worker("--concurrency", "8")
     victim = workers.start_worker("--concurrency", "8")

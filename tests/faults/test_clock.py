@@ -1,4 +1,4 @@
-"""The wall clock of the host and of the database is shifted: jobs are late, none is lost."""
+"""The wall clocks of the host and of the database are shifted: jobs may be late, and none is lost."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -29,23 +29,23 @@ def engine(site, tmp_path):
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_shifted_clock(engine):
-    """Running jobs continue beyond every lease and back; the same workers execute new ones."""
+    """Running jobs continue although the shift exceeds the lease, in both directions. The workers run new jobs."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
-    moves = [2 * MINUTE, -2 * MINUTE, -HOUR, 0]
-    moves += [engine.rng.choice([-1, 1]) * engine.rng.uniform(LEASE, 4 * MINUTE) for _ in range(ROUNDS // 5)]
+    shifts = [2 * MINUTE, -2 * MINUTE, -HOUR, 0]
+    shifts += [engine.rng.choice([-1, 1]) * engine.rng.uniform(LEASE, 4 * MINUTE) for _ in range(ROUNDS // 5)]
     waiting_jobs = [
         job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, WAITING_JOBS)
     ]
     engine.wait_until_started(waiting_jobs)
-    for to in moves:
-        shift_clocks(engine, to)
+    for seconds in shifts:
+        shift_clocks(engine, seconds)
         engine.wait_until_all_done(engine.enqueue("work", 3, args=[0]))
         wait_until(
             lambda: do_all_hold_leases(engine),
             timeout=TIMEOUT_SECONDS,
             what="every worker to hold a lease again",
         )
-        print(f"shifted by {to:+.0f} s")
+        print(f"shifted by {seconds:+.0f} s")
     engine.open_gate()
     engine.wait_until_done()
     assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
@@ -54,7 +54,7 @@ def test_shifted_clock(engine):
 
 
 def test_clock_shifted_by_a_day(engine):
-    """Jobs whose deadline has passed are started again and end once. Jobs for later are done."""
+    """Jobs past their deadline are started again and end once. Scheduled jobs become due and are executed."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
     waiting_jobs = [
         job for task in ("wait_for_gate", "wait_for_gate_sync") for job in engine.enqueue(task, WAITING_JOBS)
@@ -76,7 +76,7 @@ def test_clock_shifted_by_a_day(engine):
 
 
 def shift_clocks(engine, seconds):
-    """Set the clocks of the host and of the database one after the other: they never change at the same moment."""
+    """Set the clocks of the host and of the database in random order: in production they never change together."""
     moves = [lambda: set_clock(engine.clock, seconds)]
     if not engine.site.database_url.startswith("sqlite"):
         moves.append(lambda: execute(engine.site, f"UPDATE shifted.clock SET seconds = {seconds}"))

@@ -1,4 +1,4 @@
-"""Many jobs of which one in twenty does not succeed: all counts are consistent."""
+"""Of many jobs one in twenty does not succeed: all counts are consistent."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ def engine(site):
 
 @pytest.mark.timeout(600)
 def test_consistent_counts(engine):
-    """States, results, errors, attempts, notifications, unread counts and numbers of 10,000 jobs (short: 1,000)."""
+    """States, results, errors, attempts, notifications, unread counts and seqs of 10,000 jobs (short form: 1,000)."""
     kinds = {number: FAILING_TASKS[number // 20 % len(FAILING_TASKS)] for number in range(0, JOBS, 20)}
     for _ in range(2):
         engine.site.start_worker()
@@ -38,7 +38,7 @@ def test_consistent_counts(engine):
             ),
             timeout=300,
             every=0.2,
-            what="all of these to be canceled",
+            what="all jobs of this task to be canceled",
         )
     engine.wait_until_done(timeout=300)
     jobs = engine.jobs()

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes under load and is down for longer than a lease: jobs are late, none is lost or runs twice."""
+"""PostgreSQL crashes under load and is down for longer than a lease: no job is lost or executed twice."""
 
 import time
 
@@ -9,7 +9,7 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-# It has its own cluster, whatever the database of the run is.
+# The test starts its own cluster, whatever the database of the test run is.
 pytestmark = pytest.mark.delivery
 
 LEASE, WORKERS, WAITING_JOBS = 3, 3, 9
@@ -30,7 +30,7 @@ def engine(tmp_path):
 def test_postgresql_crash(engine):
     """The workers continue with their jobs, although every lease has ended.
 
-    Every other time PostgreSQL is started again at once.
+    In every other round PostgreSQL is started again immediately.
     """
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
     for number in range(ROUNDS // 5 or 1):
@@ -44,7 +44,7 @@ def test_postgresql_crash(engine):
         wait_until(
             lambda enqueued=enqueued: engine.effects("done", jobs=enqueued[0]),
             timeout=TIMEOUT_SECONDS,
-            what="the load to begin",
+            what="the first jobs to be done",
         )
         time.sleep(engine.rng.random() * 0.3)
         engine.cluster.crash()

@@ -91,7 +91,7 @@ def open_unread_socket(site, session):
 
 
 def open_unread_events(site, session):
-    """Open an event stream and read its first event, and no more until read_rest()."""
+    """Open an event stream and read its first event, and no more until read_response()."""
     client = open_connection(site, "/notifications/api/events/", session, "Connection: close")
     head = b""
     while b'"op":"sync"' not in head:
@@ -99,7 +99,7 @@ def open_unread_events(site, session):
     return client
 
 
-def read_rest(client):
+def read_response(client):
     """Return the number of bytes up to the end of the response."""
     size = 0
     client.settimeout(30)
@@ -109,7 +109,7 @@ def read_rest(client):
 
 
 async def follow(site, session, count, has_snapshot):
-    """Follow as a client that reads; return the titles in the order of their arrival."""
+    """Read frames until `count` notifications have arrived; return their titles in the order of arrival."""
     titles = []
     async with (
         aiohttp.ClientSession(cookies={"sessionid": session}) as http,
@@ -128,7 +128,7 @@ async def follow(site, session, count, has_snapshot):
 
 
 def notify_and_measure(site, session, names, count):
-    """Notify users while "other" follows; return by how many KB the memory of the server grew."""
+    """Notify users while the user "other" reads all frames; return by how many KB the memory of the server grew."""
 
     async def run():
         has_snapshot = asyncio.Event()
@@ -178,7 +178,7 @@ def test_unread_events(server):
             open_unread_events(server, unread_session) for unread_session in unread_sessions for _ in range(4)
         ]
         grown = notify_and_measure(server, session, names, 600)
-        sizes = [read_rest(client) for client in clients]
+        sizes = [read_response(client) for client in clients]
     finally:
         for client in clients:
             client.close()

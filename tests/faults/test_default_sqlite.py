@@ -1,7 +1,7 @@
-"""A project that reads and then writes in one transaction, beside a worker on the same SQLite file.
+"""A project that reads and then writes in one transaction, while a worker uses the same SQLite file.
 
-With Django's default options a transaction that has read cannot wait for the lock of another writer: SQLite refuses it
-at once. The test prints how often. With the options of the quick start it waits instead.
+With Django's default options a transaction that has read cannot wait for the lock of another writer: SQLite refuses
+its write immediately. The test prints how often. With the options of the quick start the transaction waits.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def engine(request, site):
 
 @pytest.mark.parametrize("jobs", [0, 2_000])
 def test_read_then_write(engine, jobs):
-    """With the recommended options no transaction fails; with both, all jobs are done."""
+    """With the recommended options no transaction fails. With both kinds of options all jobs are executed."""
     if jobs:
         engine.enqueue("noop", jobs)
     engine.site.start_worker()

@@ -1,12 +1,12 @@
-"""Random faults: all committed notifications reach all clients of their users, once and in order.
+"""With random faults, all committed notifications reach all clients of their users, once and in order.
 
     FAULT_ROUNDS=100 python -m pytest tests/faults/test_delivery.py     rounds for each database or broker
     FAULT_KINDS=kill_web,rings_lost                                     only these faults
     FAULT_SEED=…                                                        repeat the choices of a failed run
 
-A round is a burst of writes with one fault in the middle. After it each client (WebSocket, events, long poll) must have
-received all that was committed, nothing that was rolled back and nothing twice, in the order of `raised`, and have the
-items that GET notifications/ returns.
+A round is a burst of writes with one fault in the middle. After it each client (WebSocket, event stream, long poll)
+must have received all committed notifications, none that was rolled back and none twice, in the order of `raised`, and
+have the items that GET notifications/ returns.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 KINDS = set(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
 USER_COUNT, WRITES_PER_ROUND = 3, 30
-#: For all clients to be up to date after a fault is repaired. The position check takes 5 s of it.
+#: The maximum time until all clients are up to date after a fault. The position check takes up to 5 s of it.
 CONVERGENCE_SECONDS = 40
 
 COMMON_FAULTS = (
@@ -50,7 +50,7 @@ LAYERS = {
 
 @pytest.fixture(params=DEPLOYMENTS)
 def deployment(request, tmp_path):
-    """A site with this database or broker, which no other test uses because they are crashed."""
+    """A site with its own database or broker, because the test crashes them."""
     faults, share = DEPLOYMENTS[request.param]
     if KINDS.isdisjoint(faults) and KINDS:
         pytest.skip("FAULT_KINDS has no fault of this deployment.")
@@ -69,7 +69,7 @@ def deployment(request, tmp_path):
 
 @pytest.mark.timeout(180 + 60 * ROUNDS)
 async def test_committed_notifications_reach_all_clients_once(deployment):
-    """Faults in random order, each kind at least once."""
+    """Each kind of fault occurs at least once, in random order."""
     print(f"FAULT_SEED={SEED}")
     await deployment.start()
     audience = Audience(deployment, await deployment.call("create_users", count=USER_COUNT))

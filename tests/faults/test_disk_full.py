@@ -33,7 +33,7 @@ def disk(tmp_path):
 @pytest.fixture
 def engine(site, disk, tmp_path):
     if not site.database_url.startswith("sqlite"):
-        pytest.skip("The disk is SQLite's.")
+        pytest.skip("Only the database file of SQLite is on this disk.")
     shutil.copy(site.database_url.removeprefix("sqlite:///"), disk / "site.sqlite3")
     small = Site(tmp_path, f"sqlite:///{disk / 'site.sqlite3'}")
     engine = Engine(small, "disk", lease=4)
@@ -44,7 +44,7 @@ def engine(site, disk, tmp_path):
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_full_disk(engine, disk):
-    """Outcomes and claims wait. With space again each job ends with one notification, and none ran twice."""
+    """Outcomes and claims wait for space. Then each job ends with one notification, and none has run twice."""
     worker = engine.site.start_worker()
     for number in range(ROUNDS // 10 or 1):
         log_start = len(worker.output)
@@ -73,9 +73,9 @@ def test_full_disk(engine, disk):
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_full_database_file(site, tmp_path):
-    """The same without a small disk: SQLite itself reports that the disk is full."""
+    """The same with a limited database file: SQLite reports that the disk is full."""
     if not site.database_url.startswith("sqlite"):
-        pytest.skip("The file is SQLite's.")
+        pytest.skip("Only SQLite has a database file that the test can limit.")
     full = tmp_path / "full"
     engine = Engine(site, "pages", lease=4, FAULT_FULL=str(full))
     try:

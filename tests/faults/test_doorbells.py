@@ -1,4 +1,4 @@
-"""Brokers and databases that restart, and layers that lose or duplicate messages: no process of the site restarts."""
+"""Brokers and databases restart, and layers lose or duplicate messages. Processes of the site need no restart."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.support.site import Sites
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 
-#: Rings until it is stopped. Django closes broken connections between two requests.
+#: Code of a process that rings until it is stopped. Like Django between two requests, it closes broken connections.
 RING_FOREVER = """
 from django.db import Error, close_old_connections
 while True:
@@ -54,50 +54,52 @@ def use_layer(site, backend, url):
     site.environment["TEST_CHANNEL_LAYERS"] = json.dumps(layer)
 
 
-def wait_until_rung_after(ear, since):
-    ear.until(lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls))
+def wait_until_rung_after(listener, since):
+    listener.until(lambda listener: any(7 in call["users"] and call["at"] > since for call in listener.calls))
 
 
 @pytest.mark.parametrize("backend", [CORE, PUBSUB])
 def test_redis_restarts_empty(site, broker, backend):
     """Rings are received again, and callers do not wait while Redis is down."""
     use_layer(site, backend, broker.url)
-    ear, bell = ListenerProcess(site), ListenerProcess(site, then=RING_FOREVER)
-    wait_until_rung_after(ear, 0)
+    listener, ringer = ListenerProcess(site), ListenerProcess(site, then=RING_FOREVER)
+    wait_until_rung_after(listener, 0)
     broker.kill()
-    rings_before = len(bell.process.output.split("rang in"))
-    bell.until(lambda bell: len(bell.process.output.split("rang in")) > rings_before + 20)
+    count_before = len(ringer.process.output.split("rang in"))
+    ringer.until(lambda ringer: len(ringer.process.output.split("rang in")) > count_before + 20)
     broker.start()
-    wait_until_rung_after(ear, time.time())
-    ear.ring_until_received(site, 8)
-    # Six digits, because a line of the log may follow without a line break.
-    waits = [float(re.match(r" (\d+\.\d{6})", text)[1]) for text in bell.process.output.split("rang in")[1:]]
+    wait_until_rung_after(listener, time.time())
+    listener.ring_until_received(site, 8)
+    # The pattern ends after six digits, because a log line may follow without a line break.
+    waits = [
+        float(re.match(r" (\d+\.\d{6})", text)[1]) for text in ringer.process.output.split("rang in")[1:]
+    ]
     assert max(waits) < 4  # The timeout of the layer is 5 s.
-    assert ear.process.running and bell.process.running
+    assert listener.process.running and ringer.process.running
 
 
 def test_postgresql_restarts(cluster, tmp_path):
     """Listeners listen again on a new connection, and log it."""
     site = Sites(tmp_path, cluster).make()
     try:
-        ear = ListenerProcess(site)
+        listener = ListenerProcess(site)
         ListenerProcess(site, then=RING_FOREVER)
-        wait_until_rung_after(ear, 0)
+        wait_until_rung_after(listener, 0)
         cluster.crash()
-        ear.process.wait_for_line("Doorbell interrupted, retrying: PostgreSQL NOTIFY")
+        listener.process.wait_for_line("Doorbell interrupted, retrying: PostgreSQL NOTIFY")
         cluster.start()
-        wait_until_rung_after(ear, time.time())
-        assert "Doorbell works again: PostgreSQL NOTIFY" in ear.process.output
+        wait_until_rung_after(listener, time.time())
+        assert "Doorbell works again: PostgreSQL NOTIFY" in listener.process.output
         # Logged once for each reason, not at each retry.
-        assert ear.process.output.count("Doorbell interrupted") < 6
-        ear.ring_until_received(site, 8)
+        assert listener.process.output.count("Doorbell interrupted") < 6
+        listener.ring_until_received(site, 8)
     finally:
         site.close()
 
 
 def test_terminated_listening_connection(postgres_site):
-    """A new connection is made at once."""
-    ear = ListenerProcess(postgres_site)
+    """The listener connects again immediately."""
+    listener = ListenerProcess(postgres_site)
     ring(
         postgres_site,
         """
@@ -109,9 +111,9 @@ with connection.cursor() as cursor:
     )
 """,
     )
-    ear.process.wait_for_line("Doorbell works again")
+    listener.process.wait_for_line("Doorbell works again")
     ring(postgres_site, "streams.ring([1])")
-    ear.wait_for_user(1)
+    listener.wait_for_user(1)
 
 
 async def read_notification(socket, title):
@@ -150,7 +152,7 @@ async def open_synced_socket(site):
     return socket, session.close
 
 
-async def test_layer_that_loses_everything(site, redis):
+async def test_layer_that_loses_all_messages(site, redis):
     """The position check finds the changes."""
     use_layer(site, "tests.realtime.layers.Dropping", redis.url)
     socket, close = await open_synced_socket(site)
@@ -161,8 +163,8 @@ async def test_layer_that_loses_everything(site, redis):
     await close()
 
 
-async def test_layer_that_duplicates_everything(site, redis):
-    """Each change is one frame: a ring has no content."""
+async def test_layer_that_duplicates_all_messages(site, redis):
+    """Each change is sent in one frame, because the content of a frame does not come from the ring."""
     use_layer(site, "tests.realtime.layers.Doubling", redis.url)
     site.environment["TEST_RINGS_ONLY"] = "1"
     socket, close = await open_synced_socket(site)
@@ -179,7 +181,7 @@ async def test_layer_that_duplicates_everything(site, redis):
 
 @pytest.mark.parametrize("transport", ["postgres", CORE, PUBSUB])
 async def test_outcome_reaches_another_process(request, redis, transport):
-    """By rings alone, without the position check."""
+    """Rings suffice for that, without the position check."""
     site = request.getfixturevalue("postgres_site" if transport == "postgres" else "site")
     if transport != "postgres":
         use_layer(site, transport, redis.url)

@@ -1,4 +1,4 @@
-"""Workers are frozen past their lease, again and again: they cannot change jobs that others took over."""
+"""Workers are repeatedly frozen past their lease: they cannot change jobs that other workers have taken over."""
 
 import signal
 import sqlite3
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 #: The lease in seconds, and the short jobs that run while a worker is frozen.
 LEASE, SHORT_JOBS = 2, 6
-#: Transactions open for so long belong to a frozen worker.
+#: Counts transactions that are open for longer than those of a running worker.
 STUCK_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '0.5 seconds'
@@ -33,9 +33,9 @@ def engine(site):
 
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_frozen_worker(engine):
-    """SIGSTOP, another worker takes over, SIGCONT: one outcome, one notification, and no write of the stale worker.
+    """A frozen worker's job has one outcome and one notification, and the worker writes nothing after SIGCONT.
 
-    In every other round the job still runs at the other worker when the stale one continues. One job waits at a time,
+    In every other round the job still runs in the other worker when the stale one continues. One job waits at a time,
     because a worker runs at most one job of a lost worker.
     """
     workers = [engine.site.start_worker(), engine.site.start_worker()]
@@ -44,7 +44,7 @@ def test_frozen_worker(engine):
         started = engine.wait_until_started(waiting_jobs)
         engine.enqueue("work", SHORT_JOBS, args=[0.01])
         engine.enqueue("work_sync", SHORT_JOBS, args=[0.01])
-        # Each worker must continue with its new lease, and take over in its turn.
+        # Each worker is frozen and takes over in turn, so that both must continue with a new lease.
         frozen, other = workers if (number + number // 2) % 2 else workers[::-1]
         if not (taken_over := {effect.job for effect in started if effect.pid == frozen.pid}):
             frozen, other, taken_over = other, frozen, set(waiting_jobs)
@@ -89,7 +89,7 @@ def test_frozen_worker(engine):
 
 
 def freeze_outside_transactions(engine, worker):
-    """Freeze a worker at a random moment, again if it holds a lock that would stop the others."""
+    """Freeze a worker at a random moment, and try again if it holds a lock that would block the others."""
     while True:
         time.sleep(engine.rng.random() * 0.2)
         worker.popen.send_signal(signal.SIGSTOP)
@@ -139,7 +139,7 @@ def wait_until_noticed(worker, log_start, ids):
 
 
 def read_rows(engine, ids):
-    """Return every column of these jobs and of the rows about them."""
+    """Return all columns of these jobs, and of their notifications and attempts."""
     keys = {text for id in ids for text in (id, uuid.UUID(id).hex)}
     return {
         table: [row for row in rows if keys & set(map(str, row))]

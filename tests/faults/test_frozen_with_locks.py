@@ -1,4 +1,4 @@
-"""A worker is frozen in a transaction, with rows and a stream locked: the others continue."""
+"""A worker is frozen in a transaction that has locked rows and a stream: other workers continue."""
 
 import signal
 
@@ -20,8 +20,8 @@ def engine(site):
     engine.close()
 
 
-def test_others_continue(engine):
-    """The server ends its transaction and another worker executes its job; later it notices and continues to work."""
+def test_other_workers_continue(engine):
+    """PostgreSQL ends the transaction and another worker executes the job. After SIGCONT the worker works again."""
     frozen = engine.start_worker(fault=f"SIGSTOP after {INSERT.format('stream')}")
     (first,) = engine.enqueue("work", args=[0])
     frozen.wait_until(lambda: is_stopped(frozen.pid), what="the worker to freeze")

@@ -1,4 +1,4 @@
-"""Code of the project misbehaves in every way inside the worker that calls it: no job and no worker is affected."""
+"""Receivers and policy functions of a project misbehave in a worker: other jobs and the worker are not affected."""
 
 import pytest
 
@@ -12,7 +12,7 @@ QUICK = [way for way in WAYS if way not in SLOW_WAYS]
 
 @pytest.fixture
 def engine(site):
-    # With a long lease, so that its end cannot make the test pass.
+    # The lease is long, so that the test cannot pass only because a lease ends.
     engine = Engine(site, "hostile", DJANGO_SETTINGS_MODULE="tests.faults.support.hostile_settings")
     yield engine
     engine.close()
@@ -20,7 +20,7 @@ def engine(site):
 
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_hostile_code_affects_no_job(engine):
-    """Every job ends once with one notification, other receivers are called, and both workers stop as usual."""
+    """Every job ends once with one notification, other receivers are called, and both workers shut down gracefully."""
     workers = [engine.site.start_worker() for _ in range(2)]
     normal_jobs = []
     for number in range(ROUNDS // 5 or 1):
@@ -48,7 +48,7 @@ def test_hostile_code_affects_no_job(engine):
 
 
 def choose_misbehaviors(rng):
-    """Return (place, way) pairs in random order: each way and each place once, or in the long form all combinations."""
+    """Return (place, way) pairs in random order: all combinations in the long form, else each place and each way."""
     if ROUNDS:
         chosen = [(place, way) for place in SIGNALS for way in QUICK]
     else:

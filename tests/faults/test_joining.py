@@ -1,4 +1,4 @@
-"""join() in separate processes: a script waits for jobs of workers, and is woken by a ring."""
+"""join() in separate processes: a script waits for jobs of workers, and their rings end the wait."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-#: A script that polls only when it begins to wait, and then relies on rings.
+#: A script that reads the job when it begins to wait, and afterwards only after a ring.
 SCRIPT = """
 import threading, time, django
 django.setup()
@@ -44,20 +44,20 @@ def test_script_joins_a_job(workers, tmp_path, function, owner):
     wait = "join(result)" if function == "join" else "__import__('asyncio').run(ajoin(result))"
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'words')!r}, {gate!r})\n"
+        f"result = tasks.write_and_wait.using(owner={owner}).enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
         f"print('got', {wait})",
         function,
     )
     worker = workers.start_worker()
     script.wait_for_line("listening")
-    wait_until((tmp_path / "words").exists, what="the job to begin")
+    wait_until((tmp_path / "started_file").exists, what="the job to start")
     (tmp_path / "gate").touch()
     script.popen.wait(60)
     assert f"got {worker.pid}" in script.output
 
 
 def test_parents_and_children_over_two_workers(workers):
-    """Sync and async parents use every slot and thread of both workers, with children on any."""
+    """Sync and async parents occupy every slot and thread of both workers, whose jobs include the children."""
     for _ in range(2):
         workers.start_worker("--concurrency", "4")
     script = start_script(
@@ -75,15 +75,15 @@ def test_worker_of_the_child_is_killed(workers, tmp_path):
     gate = str(tmp_path / "gate")
     script = start_script(
         workers,
-        f"result = tasks.write_and_wait.enqueue({str(tmp_path / 'words')!r}, {gate!r})\n"
+        f"result = tasks.write_and_wait.enqueue({str(tmp_path / 'started_file')!r}, {gate!r})\n"
         "print('got', join(result, timeout=60))",
     )
-    words = tmp_path / "words"
+    started_file = tmp_path / "started_file"
     first = workers.start_worker()
-    wait_until(words.exists, what="the job to begin")
+    wait_until(started_file.exists, what="the job to start")
     first.kill()
     second = workers.start_worker()
-    wait_until(lambda: len(words.read_text().split()) == 2, what="the job to begin again")
+    wait_until(lambda: len(started_file.read_text().split()) == 2, what="the job to start again")
     (tmp_path / "gate").touch()
     script.popen.wait(60)
     assert f"got {second.pid}" in script.output

@@ -1,4 +1,4 @@
-"""The database commits, and the worker does not receive the response: no job is left over or executed twice."""
+"""The database commits, and the worker does not receive the response: no job is lost or executed twice."""
 
 import pytest
 
@@ -8,14 +8,14 @@ from tests.faults.support.statement_faults import CLAIM, OUTCOME
 
 @pytest.fixture
 def engine(site):
-    engine = Engine(site, "answers")  # No lease ends: the worker notices by itself.
+    engine = Engine(site, "answers")  # No lease ends during the test: the worker itself finds the jobs.
     yield engine
     engine.close()
 
 
 @pytest.mark.parametrize("statement", [CLAIM, OUTCOME], ids=["claim", "outcome"])
 def test_lost_commit_response(engine, statement):
-    """Jobs claimed by such a commit return to the queue; an outcome stored by it is not stored again."""
+    """Jobs that such a commit has claimed are released. An outcome that it has stored is not stored again."""
     worker = engine.start_worker(fault=f"LOSE_RESPONSE after {statement}")
     jobs = engine.enqueue("work", 3, args=[0])
     engine.wait_until_done()

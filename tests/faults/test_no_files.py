@@ -1,4 +1,4 @@
-"""A server and a worker cannot open files for a while: no connection, no socket. Afterwards everything continues."""
+"""A server and a worker cannot open files or connections for a while. Afterwards both continue."""
 
 import asyncio
 import re
@@ -36,13 +36,13 @@ def engine(site):
 @pytest.mark.parametrize("server", SERVERS if ROUNDS else SERVERS[1:], ids=lambda server: server[0])
 @pytest.mark.timeout(240 + 20 * ROUNDS)
 async def test_no_files(engine, server):
-    """Connected clients receive everything, on the same or a new connection; each job ends once."""
+    """Connected clients receive all changes, on the same or a new connection, and each job ends once."""
     site = engine.site
     name, *arguments = server
     arguments = [argument.format(port=site.port) for argument in arguments]
     web = site.start("web", "-m", name, *arguments, "asyncsite.asgi:application")
     worker = site.start_worker()
-    for task in ("work", "work_sync"):  # So that their modules are imported, which opens files.
+    for task in ("work", "work_sync"):  # Imports their modules now, because an import opens files.
         await asyncio.to_thread(engine.enqueue, task, args=[0])
     await asyncio.to_thread(engine.wait_until_done)
     await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")

@@ -1,4 +1,4 @@
-"""Workers are killed at random points, while they claim, execute, record and take over: nothing is lost or doubled."""
+"""Workers are killed while they claim, execute, record and take over jobs: no job is lost or notified twice."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 #: Workers at a time, jobs enqueued in a round, and the last statement at which a worker may die.
 WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 12, 150
-#: A worker is killed from outside within this time, or after this time if it has not reached its statement.
+#: The maximum time until a worker is killed from outside, without and with a statement at which it should die.
 MAX_LIFE_SECONDS, STATEMENT_TIMEOUT_SECONDS = 0.6, 4.0
 #: Statements at which a worker dies in the first test.
 MOMENTS = (
@@ -37,7 +37,7 @@ def engine(site):
 
 
 def test_kills_at_the_worst_moments(engine):
-    """Around the claim, the outcome, its notification, a job of a receiver, and the numbers: all or nothing."""
+    """A worker dies before or after the claim, the outcome, its notification, a receiver's job or the numbering."""
     for moment in MOMENTS:
         worker = engine.start_worker(fault=f"SIGKILL {moment}")
         engine.enqueue("work", 3, args=[0])
@@ -95,13 +95,13 @@ def start_worker(engine):
 
 
 def wait_for_death(engine, fault, process):
-    """Wait until the worker has died at its statement, or kill it: while it works, one in ten while it starts."""
+    """Wait until the worker has died at its statement, or kill it while it works; kill one in ten while it starts."""
     dies_at_start = engine.rng.random() < 0.1
     if not dies_at_start:
         wait_until(
             lambda: "runs" in process.output or not process.running,
             timeout=TIMEOUT_SECONDS,
-            what="the worker to begin",
+            what="the worker to start",
         )
     until = time.monotonic() + (
         STATEMENT_TIMEOUT_SECONDS if fault else MAX_LIFE_SECONDS * engine.rng.random()
@@ -115,7 +115,7 @@ def wait_for_death(engine, fault, process):
 
 
 def assert_convergence(engine):
-    """Check that with a live worker every job ends, although no lease does."""
+    """Check that with a live worker every job ends, although no lease has ended."""
     worker = engine.site.start_worker()
     engine.wait_until_done()
     engine.assert_invariants()
@@ -123,7 +123,7 @@ def assert_convergence(engine):
     done = Counter(effect.job for effect in engine.effects("done"))
     for job in engine.jobs():
         if job.state == "succeeded":
-            assert done[job.id], f"{job} has no effect."
+            assert done[job.id], f"{job} succeeded without the effect of its task."
         else:
             assert (job.attempt, json.loads(job.error)["type"]) == (job.max_attempts, "worker-lost"), job
         assert started[job.id] <= job.attempt, job

@@ -1,4 +1,4 @@
-"""Workers at full load on SQLite leave the lock to ordinary requests that write: none of them fails."""
+"""Workers at full load on SQLite release its lock often enough that no request that writes fails."""
 
 import statistics
 import threading

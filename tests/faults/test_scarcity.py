@@ -1,6 +1,6 @@
-"""Threads, files, memory, disk or connections run out at the n-th call; once they are back everything recovers.
+"""Threads, files, memory, disk or connections run out at the n-th call, and later become available again.
 
-One process has a hub with two sockets and a worker. Refused calls are repeated, as a client does.
+One process has a hub with two sockets and a worker. The test repeats refused calls, as a client does.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.jobs.conftest import LocalWorker
 from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.waiting import wait_until
 
-#: For everything to recover.
+#: The maximum time until everything has recovered.
 TIMEOUT_SECONDS = 40
 #: The number of the first call that fails; in the long form each call is the first once.
 STARTS = range(1, 200) if ROUNDS else (1, 4, 8)
@@ -74,16 +74,16 @@ def short_intervals(monkeypatch):
 
 @pytest.fixture
 def late_calls(monkeypatch):
-    """Calls that ran although submit() raised. There must be none."""
-    wrong = []
+    """A list of calls that ran although submit() had raised. There must be none."""
+    calls = []
     submit = DaemonExecutor.submit
 
-    def watched(self, fn, /, *args, **kwargs):
+    def submit_recorded(self, fn, /, *args, **kwargs):
         refused = threading.Event()
 
         def call():
             if refused.is_set():
-                wrong.append(fn)
+                calls.append(fn)
             return fn(*args, **kwargs)
 
         try:
@@ -92,8 +92,8 @@ def late_calls(monkeypatch):
             refused.set()
             raise
 
-    monkeypatch.setattr(DaemonExecutor, "submit", watched)
-    return wrong
+    monkeypatch.setattr(DaemonExecutor, "submit", submit_recorded)
+    return calls
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -103,13 +103,13 @@ def test_recovery(cause, transactional_db, django_user_model, late_calls, caplog
     caplog.set_level(logging.CRITICAL, logger="notifications")
     inject, calls = CAUSES[cause]
     if cause.startswith("doorbell-") and not connection.vendor.startswith(cause.removeprefix("doorbell-")):
-        pytest.skip("It is the other database's thread.")
+        pytest.skip("This thread exists only with the other database.")
     users = [django_user_model.objects.create_user(name) for name in ("ada", "bob")]
     connection.close()
     for nth in calls:
         before = count_threads(), count_files()
         with pytest.MonkeyPatch.context() as patch:
-            # As in a new process.
+            # These objects are new, as in a new process.
             patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
             patch.setattr(awaited, "waits", awaited.JobWaits())
             patch.setattr(joining, "waits", awaited.waits)
@@ -118,7 +118,7 @@ def test_recovery(cause, transactional_db, django_user_model, late_calls, caplog
         wait_until(
             lambda before=before: count_threads() <= before[0] and count_files() <= before[1],
             timeout=TIMEOUT_SECONDS,
-            what=f"the threads and files of before, not {count_threads()} and {count_files()}",
+            what=f"the initial number of threads and files, not {count_threads()} and {count_files()}",
         )
         assert_each_job_ended_once(users)
         assert not late_calls, "A call whose submit() raised ran later."
@@ -220,7 +220,7 @@ class Round:
                 return exc
 
     async def wait_until(self, condition, seconds):
-        """Wait for a condition for at most so many seconds: there may be no call left to fail."""
+        """Wait for a condition at most `seconds`, without an error: no further call may be made that could fail."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not condition():  # noqa: ASYNC110  # Other threads change it.

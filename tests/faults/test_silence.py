@@ -1,8 +1,8 @@
-"""Connections go silent without a reset: what waits for them is freed, and everything continues.
+"""Connections become silent without a reset: they are closed after a deadline, and push, jobs and calls continue.
 
-A proxy drops what is sent without acknowledgment, as after a failover or behind a firewall that forgot the connection,
-or it acknowledges and forwards nothing, as a pooler that hangs. New connections are silent for a while too.
-The short form shortens the deadlines (tests/support/short_deadlines.py), the long one has those of production.
+A proxy drops all packets without acknowledgment, as after a failover or behind a firewall that has lost the state of
+the connection, or it acknowledges data and forwards nothing, as a connection pooler that hangs. New connections are
+silent for a while too. The short form has shorter deadlines (tests/support/short_deadlines.py) than production.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from tests.support.network import Proxy, is_listening
 from tests.support.waiting import wait_until
 
 FAULTS = [Proxy.blackhole, Proxy.stall]
-#: After which a silent connection is closed in the short form.
+#: The time after which a silent connection is closed in the short form.
 DEADLINE_SECONDS = 3
-#: For everything to continue once new connections work.
+#: The maximum time until everything continues after new connections work.
 TIMEOUT_SECONDS = 30
-#: For which new connections are silent: none, less and more than it takes to close one.
+#: How long new connections are silent: not at all, and less and more than it takes to close one.
 OUTAGES_SECONDS = [0, 7, 25] if ROUNDS else [6]
-#: A pool of Django's, whose connection timeout the project sets.
+#: Options of Django's connection pool. Its connection timeout is set by the project.
 POOL = {"pool": {"min_size": 4}, "connect_timeout": 10 if ROUNDS else DEADLINE_SECONDS}
 
 JOIN = """
@@ -43,7 +43,7 @@ import sys
 import django
 django.setup()
 from notifications.api import join
-print("It has ended:", join(sys.argv[1], 300), flush=True)
+print("join() returned:", join(sys.argv[1], 300), flush=True)
 """
 NOTIFY = """
 from django.contrib.auth import get_user_model
@@ -54,7 +54,7 @@ LEASES = "SELECT count(*) FROM notifications_worker WHERE lease_until > clock_ti
 
 
 def make_pairs(parts):
-    """Each fault with one of two parts in the short form, with both in the long one."""
+    """Return each fault with one of two parts in the short form, and with both in the long one."""
     return list(itertools.product(FAULTS, parts) if ROUNDS else zip(FAULTS, parts, strict=True))
 
 
@@ -93,7 +93,7 @@ def engine(postgres_site):
 @pytest.mark.parametrize("outage", OUTAGES_SECONDS)
 @pytest.mark.parametrize(("fault", "pool"), [*((fault, None) for fault in FAULTS), (Proxy.stall, POOL)])
 async def test_silent_postgresql(engine, database, fault, pool, outage):
-    """Push, claims, leases and join() continue within 30 s of new connections; each discarded connection is logged."""
+    """Push, claims, leases and join() continue within 30 s after new connections work. Discarded ones are logged."""
     site = engine.site
     site.environment["TEST_DATABASE_OPTIONS"] = json.dumps(pool or {})
     (waiting_jobs,) = await asyncio.to_thread(
@@ -119,7 +119,7 @@ async def test_silent_postgresql(engine, database, fault, pool, outage):
         await asyncio.to_thread(site.python, NOTIFY.format("During the silence"))
         await asyncio.sleep(outage)
         database.restore()
-        give_up_at = time.monotonic() + TIMEOUT_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
 
         await asyncio.wait_for(reading, TIMEOUT_SECONDS)
         for condition, what in (
@@ -128,10 +128,10 @@ async def test_silent_postgresql(engine, database, fault, pool, outage):
                 lambda: {job.state for job in engine.jobs([waiting_jobs, *enqueued])} == {"succeeded"},
                 "the jobs",
             ),
-            (lambda: "It has ended:" in joiner.output, "join"),
+            (lambda: "join() returned:" in joiner.output, "join"),
         ):
-            left = max(give_up_at - time.monotonic(), 1)
-            await asyncio.to_thread(wait_until, condition, what=what, timeout=left)
+            timeout = max(deadline - time.monotonic(), 1)
+            await asyncio.to_thread(wait_until, condition, what=what, timeout=timeout)
         for process in (web, worker):
             assert "Discarded a database connection" in process.output
     assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
@@ -151,26 +151,26 @@ async def wait_for_notification(client, title):
 @pytest.mark.parametrize("outage", OUTAGES_SECONDS)
 @pytest.mark.parametrize(("fault", "backend"), make_pairs([PUBSUB, CORE]))
 def test_silent_redis(site, redis, fault, backend, outage):
-    """Rings are sent and received again within 30 s; callers do not wait meanwhile."""
+    """Rings are sent and received again within 30 s. Callers do not wait during the outage."""
     shorten_deadlines(site)
     with Proxy(redis.port) as proxy:
         use_layer(site, backend, f"redis://{proxy.address}/0")
-        ear, bell = ListenerProcess(site), ListenerProcess(site, then=RING_FOREVER)
-        wait_until_rung(ear, since=0)
+        listener, ringer = ListenerProcess(site), ListenerProcess(site, then=RING_FOREVER)
+        wait_until_rung(listener, since=0)
         fault(proxy, new=bool(outage))
-        rung = bell.process.output.count("rang in")
+        count_before = ringer.process.output.count("rang in")
         time.sleep(outage)
         proxy.restore()
-        wait_until_rung(ear, since=time.time())
-        ear.process.wait_for_line("Doorbell works again: channel layer (receiving)")
-        assert bell.process.output.count("rang in") > rung + 5
+        wait_until_rung(listener, since=time.time())
+        listener.process.wait_for_line("Doorbell works again: channel layer (receiving)")
+        assert ringer.process.output.count("rang in") > count_before + 5
         site.close()
 
 
-def wait_until_rung(ear, since):
+def wait_until_rung(listener, since):
     """Wait until the process was rung for user 7 later than `since`."""
-    ear.until(
-        lambda ear: any(7 in call["users"] and call["at"] > since for call in ear.calls),
+    listener.until(
+        lambda listener: any(7 in call["users"] and call["at"] > since for call in listener.calls),
         timeout=TIMEOUT_SECONDS,
     )
 
@@ -187,7 +187,7 @@ def upstream(settings):
 
 
 async def test_lost_packets_to_an_upstream(upstream, monkeypatch):
-    """A GET on a kept connection with lost packets takes some seconds of its deadline, and succeeds."""
+    """A GET on a kept-alive connection that loses its packets succeeds on a new one, within its deadline."""
     monkeypatch.setattr(sockets, "TCP_USER_TIMEOUT_MS", 1_000, raising=False)
     url = f"{upstream.url}/ok"
     await asyncio.gather(*(outbound.get(url) for _ in range(5)))
@@ -211,7 +211,7 @@ SERVERS = {
     "daphne": (*DAPHNE, *(() if ROUNDS else ("--ping-interval", "1", "--ping-timeout", "2"))),
     "uvicorn": (*UVICORN, *(() if ROUNDS else ("--ws-ping-interval", "1", "--ws-ping-timeout", "2"))),
 }
-#: For a server to close all silent clients. Events end after 5 minutes.
+#: The maximum time until a server has closed all silent clients. Event streams end after 5 minutes.
 CLOSE_TIMEOUT_SECONDS = 400 if ROUNDS else 60
 
 
@@ -295,7 +295,7 @@ def count_connections(site):
 
 async def wait_until_async(condition, what):
     """Wait for a coroutine function to return a true value."""
-    give_up_at = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+    deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
     while not await condition():
-        assert time.monotonic() < give_up_at, f"{what} was not accepted again"
+        assert time.monotonic() < deadline, f"{what} was not accepted again"
         await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""One client cannot make the others wait, whatever it sends, on Daphne and uvicorn started as in any project."""
+"""No request or frame of one client makes other clients wait, on Daphne and uvicorn with their usual options."""
 
 import os
 import resource
@@ -12,9 +12,9 @@ from tests.faults.support.engine import ROUNDS
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
-#: The additional time that others may wait during an attack.
+#: The additional time that other clients may wait during an attack.
 MAX_STALL_SECONDS = 0.25
-#: The smallest result of several tries counts, because the machine has other work.
+#: The smallest of several measurements counts, because other processes use the machine too.
 TRIES = 3
 #: The growth of the server after the attacks, and at its peak.
 MAX_GROWTH_MB, MAX_PEAK_MB = 80, 128
@@ -39,7 +39,7 @@ SERVERS = {
 
 
 class AttackedServer:
-    """A server with other clients, and how long these wait without an attack."""
+    """A server with other clients, and the time that these wait without an attack."""
 
     def __init__(self, site, bystanders, session):
         self.site, self.bystanders, self.session = site, bystanders, session
@@ -49,9 +49,9 @@ class AttackedServer:
         self.memory_at_start = self.memory()
 
     def measure_stall(self, name, *, signed_in):
-        """Return the additional seconds that others wait during an attack; fail if its response is a 5xx.
+        """Return the additional seconds that other clients wait during an attack; fail if its response is a 5xx.
 
-        Time beyond the CPU time of the server is due to other work of the machine.
+        Time beyond the CPU time of the server is due to other processes.
         """
         target = Target(port=self.site.port, session=self.session if signed_in else "")
         responses = []
@@ -91,7 +91,7 @@ def attacked(request, sites):
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_others_do_not_wait_for_a_hostile_client(attacked, name):
+def test_other_clients_do_not_wait_for_a_hostile_one(attacked, name):
     """The long form attacks several times, with and without a session."""
     for number in range(1 + ROUNDS // 20):
         signed_in = (name not in ANONYMOUS_ATTACKS) ^ (number % 2)
@@ -105,7 +105,7 @@ def test_others_do_not_wait_for_a_hostile_client(attacked, name):
 
 @pytest.mark.timeout(120 + ROUNDS)
 def test_memory_is_released(attacked):
-    """Memory returns to its level, and its peak is limited."""
+    """After the attacks the server's memory returns to its initial level, and its peak is limited."""
     for _ in range(2 + ROUNDS // 20):
         for name in LARGE_ATTACKS:
             attacked.measure_stall(name, signed_in=name not in ANONYMOUS_ATTACKS)

@@ -1,4 +1,4 @@
-"""A task that ends its process: other jobs are lost with it at most once, and only its own job fails."""
+"""A task ends its process: other jobs of the worker are lost with it at most once, and only its own job fails."""
 
 import json
 
@@ -20,7 +20,7 @@ def engine(site):
 @pytest.mark.timeout(120 + 30 * ROUNDS)
 @pytest.mark.parametrize("task", ["end_process", "end_process_sync"])
 def test_task_that_ends_its_process(engine, task):
-    """49 jobs are claimed with it and lost with it. Each is started again without other suspects, and succeeds."""
+    """49 jobs are claimed and lost with it. Each is then executed without other suspects beside it, and succeeds."""
     for _ in range(ROUNDS // 10 or 1):
         # In one transaction, so that one claim has all of them.
         jobs = engine.driver.call("enqueue_with_neighbors", task=task, neighbors=NEIGHBORS, seconds=0.01)
@@ -36,7 +36,7 @@ def test_task_that_ends_its_process(engine, task):
 
 
 def run_workers(engine):
-    """Start a worker again each time that one has ended, until all jobs are done; return how often one ended."""
+    """Replace each worker that has ended until all jobs are done; return how many workers have ended."""
     worker = engine.site.start_worker()
     for ends in range(10):
         wait_until(

@@ -68,7 +68,7 @@ def wait_until_started(site, count=1):
 
 
 def assert_notified_once(site):
-    """Check that each job has one notification, and the numbers of both have no gap."""
+    """Check that each job has one notification, and that the seqs of both have no gap."""
     notified = [job for job, _ in get_notifications(site)]
     assert sorted(map(str, notified)) == sorted(str(id) for (id,) in read_jobs(site, "id"))
     numbers = wait_until(
@@ -132,9 +132,9 @@ def test_job_that_kills_its_worker(workers):
 
 
 def test_worker_frozen_past_its_lease(workers):
-    """SIGSTOP: after the lease each of two workers takes over one of the jobs, as a suspect, and finishes it.
+    """After the lease each of two other workers takes over one job, as a suspect, and finishes it.
 
-    SIGCONT: the stale worker writes nothing.
+    After SIGCONT the stale worker writes nothing.
     """
     workers.notifications["LEASE"] = 4
     first = workers.start_worker()
@@ -152,7 +152,7 @@ def test_worker_frozen_past_its_lease(workers):
         before = read_all_rows(workers)
     finally:
         first.popen.send_signal(signal.SIGCONT)
-    # The stale tasks go on and come to tsuccessor end, or are cancelled; tsuccessor worker finds out, and works on.
+    # The stale tasks end or are cancelled. Their worker notices that its claims are void, and continues to work.
     wait_until(
         lambda: first.output.count("another worker has claimed job") == 2,
         what="the stale worker to notice",
@@ -212,7 +212,7 @@ def test_signals_of_a_forked_child(workers):
 
 
 def test_repeated_kills(workers):
-    """60 jobs, two workers, repeated kill -9: all jobs end, with one notification each."""
+    """Two workers are killed repeatedly while they execute 60 jobs. Each job succeeds, with one notification."""
     enqueue(
         workers,
         f"for number in range(60): tasks.write_and_pause.using(owner=demo).enqueue({str(workers.path)!r}, number)",

@@ -18,10 +18,10 @@ from tests.support.site import ROOT
 
 CREATE_USERS = """
 from django.contrib.auth import get_user_model
-people = get_user_model().objects
+users = get_user_model().objects
 for number in range(30):
-    people.create_user(f"person{number}", password="secret")
-people.create_superuser("boss", password="secret")
+    users.create_user(f"person{number}", password="secret")
+users.create_superuser("boss", password="secret")
 """
 APPLICATION = "tests.hosts.everything.asgi:application"
 # Requests on loopback are faster, however busy the machine is.
@@ -29,7 +29,7 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(60)
 
 
 class Host:
-    """One such project with the users person0 to person29 and the superuser boss. Their password is "secret"."""
+    """A copy of the project with the users person0 to person29 and the superuser boss. Their password is "secret"."""
 
     def __init__(self, folder, key="uuid"):
         self.folder, self.key = Path(folder), key
@@ -41,7 +41,7 @@ class Host:
 
     def prepare(self):
         self.manage("migrate", "--run-syncdb", "-v0")
-        self.manage("migrate", "--database", "elsewhere", "-v0")
+        self.manage("migrate", "--database", "app", "-v0")
         self.manage("collectstatic", "--noinput", "-v0")
         self.manage("shell", "-c", CREATE_USERS)
 
@@ -59,7 +59,7 @@ class Host:
 
     def serve(self, *arguments):
         if self.key == "string":
-            self.commits = "by hand"
+            self.commits = "manual"
         self.start(*arguments).wait_until(lambda: is_listening(self.port), what="the server to listen")
 
     def start(self, *arguments):

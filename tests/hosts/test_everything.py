@@ -1,4 +1,4 @@
-"""A project with every difficult setting at once, under ASGI servers: no notification is lost, and links work.
+"""A project that combines every difficult setting, under ASGI servers: no notification is lost, and links work.
 
 It has ATOMIC_REQUESTS, LoginRequiredMiddleware, languages in its paths, a user model with other keys, a script name,
 hashed static files, a nonce for each page, a database of the app's own and a base_site.html, all with default options.
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 API = "/app/en/notifications/api/"
 PROGRAM, BROWSER = {"Accept": "application/json"}, {"Accept": "text/html"}
-#: Links are in the project's own language, whoever asked: a worker knows of no request.
+#: Links have the project's default language, not that of a request: a worker has no request.
 LINKS = "/app/de/notifications/"
 VIEWS = ["function", "class", "async"]
 
@@ -31,7 +31,8 @@ async def receive_until(socket, follower, until):
                 await socket.send_json(response)
 
 
-async def welcome(socket):
+async def start_follower(socket):
+    """Send hello and return a follower that has received the snapshot."""
     follower = Follower()
     await socket.send_json(follower.hello())
     await receive_until(socket, follower, lambda: follower.cursor is not None)
@@ -42,8 +43,8 @@ async def welcome(socket):
 async def test_job_and_notification(asgi, view):
     """202 with working links. The job runs in the server, and the socket receives the notification once."""
     async with asgi.signed_in_session() as session, session.socket() as socket:
-        follower = await welcome(socket)
-        status, headers, text = await session.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
+        follower = await start_follower(socket)
+        status, headers, text = await session.post(f"/app/en/export/{view}/2026/", **PROGRAM)
         job = json.loads(text)
         assert (status, headers["Retry-After"]) == (202, "1")
         assert headers["Location"] == job["links"]["self"] == f"{LINKS}api/jobs/{job['id']}/"
@@ -59,18 +60,18 @@ async def test_job_and_notification(asgi, view):
         listed = await session.json(f"{API}notifications/")
         assert listed["items"] == [data] and (listed["seq"], listed["unread"]) == (follower.cursor, 1)
 
-        again = Follower(follower.epoch, follower.cursor)
+        second = Follower(follower.epoch, follower.cursor)
         async with session.socket() as other:
-            await other.send_json(again.hello())
-            await receive_until(other, again, lambda: again.unread is not None)
-        assert not again.notifications and again.cursor == follower.cursor
+            await other.send_json(second.hello())
+            await receive_until(other, second, lambda: second.unread is not None)
+        assert not second.notifications and second.cursor == follower.cursor
 
 
 @pytest.mark.parametrize("view", VIEWS)
 async def test_browser_is_redirected_to_the_job(asgi, view):
     """303 to its page, which shows the result in each language. The inbox links to it."""
     async with asgi.signed_in_session() as session:
-        status, headers, _ = await session.post(f"/app/en/ask/{view}/1999/", **BROWSER)
+        status, headers, _ = await session.post(f"/app/en/export/{view}/1999/", **BROWSER)
         assert status == 303 and headers["Location"].startswith(f"{LINKS}jobs/")
         page = headers["Location"]
         await until_done(session, page.replace("/jobs/", "/api/jobs/"))
@@ -103,7 +104,7 @@ async def test_bell_is_on_every_page(asgi):
 async def test_admin_shows_jobs_and_notifications_with_their_users(asgi):
     """The users are in another database."""
     async with asgi.signed_in_session() as session, asgi.signed_in_session("boss") as boss:
-        _, headers, text = await session.post("/app/en/ask/function/2001/", **PROGRAM)
+        _, headers, text = await session.post("/app/en/export/function/2001/", **PROGRAM)
         await until_done(session, headers["Location"])
         job, note = json.loads(text)["id"], (await session.json(f"{API}notifications/"))["items"][0]["id"]
         for kind, id in (("job", job), ("notification", note)):
@@ -124,7 +125,7 @@ async def test_long_poll_and_events(asgi):
         async with session.http.get(f"{API}events/?{position}") as response:
             assert (response.status, response.content_type) == (200, "text/event-stream")
             waiting = asyncio.create_task(session.get(f"{API}sync/?{position}", Prefer="wait=20"))
-            await session.post("/app/en/ask/function/2002/", **PROGRAM)
+            await session.post("/app/en/export/function/2002/", **PROGRAM)
             status, headers, _ = await waiting
             assert (status, headers["Preference-Applied"]) == (200, "wait=20")
             async with asyncio.timeout(30):
@@ -135,56 +136,57 @@ async def test_long_poll_and_events(asgi):
 
 
 async def test_prefer(asgi):
-    """``wait`` works in views without a transaction, idempotency keys in all views.
+    """`Prefer: wait` works in views without a transaction, and idempotency keys work in all views.
 
     Without autocommit every view is in a transaction.
     """
     async with asgi.signed_in_session() as session:
         for view, status in (("async", 202 if asgi.commits else 200), ("function", 202)):
             data = {**PROGRAM, "Prefer": "wait=20", "Idempotency_Key": view}
-            answered, headers, text = await session.post(f"/app/en/ask/{view}/2004/", **data)
-            assert answered == status, text
+            actual_status, headers, text = await session.post(f"/app/en/export/{view}/2004/", **data)
+            assert actual_status == status, text
             assert headers.get("Preference-Applied") == ("wait=20" if status == 200 else None)
             link = headers["Content-Location" if status == 200 else "Location"]
             assert link == json.loads(text)["links"]["self"] == f"{LINKS}api/jobs/{json.loads(text)['id']}/"
-            _, again, same = await session.post(f"/app/en/ask/{view}/2004/", **data)
+            _, replay_headers, replay = await session.post(f"/app/en/export/{view}/2004/", **data)
             assert (
-                again["Idempotency-Replayed"] == "true" and json.loads(same)["id"] == json.loads(text)["id"]
+                replay_headers["Idempotency-Replayed"] == "true"
+                and json.loads(replay)["id"] == json.loads(text)["id"]
             )
         count = "SELECT count(*) FROM everything_export WHERE year = 2004"
         assert asgi.rows("default", count) == [(1,)]
 
 
 async def test_openapi_document(asgi):
-    """It is public and names the path with script name and language."""
-    async with asgi.anonymous_session() as nobody:
-        assert (await nobody.json(f"{API}openapi.json"))["servers"] == [{"url": API.rstrip("/")}]
+    """It is public, and its server URL has the script name and the language."""
+    async with asgi.anonymous_session() as anonymous:
+        assert (await anonymous.json(f"{API}openapi.json"))["servers"] == [{"url": API.rstrip("/")}]
 
 
 async def test_signed_out(asgi):
     """The API returns 401, before the CSRF check. Pages redirect to the project's login."""
-    async with asgi.anonymous_session() as nobody:
-        nothing = "00000000-0000-0000-0000-000000000000"
-        for path in ("jobs/", f"jobs/{nothing}/", f"jobs/{nothing}/result/", "notifications/", "sync/"):
-            status, headers, _ = await nobody.get(API + path)
+    async with asgi.anonymous_session() as anonymous:
+        unknown_id = "00000000-0000-0000-0000-000000000000"
+        for path in ("jobs/", f"jobs/{unknown_id}/", f"jobs/{unknown_id}/result/", "notifications/", "sync/"):
+            status, headers, _ = await anonymous.get(API + path)
             assert (status, headers["Content-Type"]) == (401, "application/problem+json"), path
-        for path in (f"jobs/{nothing}/cancel/", f"jobs/{nothing}/retry/", "notifications/read/"):
-            status, headers, _ = await nobody.post(API + path)
+        for path in (f"jobs/{unknown_id}/cancel/", f"jobs/{unknown_id}/retry/", "notifications/read/"):
+            status, headers, _ = await anonymous.post(API + path)
             assert (status, headers["Content-Type"]) == (401, "application/problem+json"), path
-        assert (await nobody.get(f"{API}events/"))[0] == 204
-        for page in ("", f"jobs/{nothing}/"):
-            status, headers, _ = await nobody.get(f"/app/en/notifications/{page}")
+        assert (await anonymous.get(f"{API}events/"))[0] == 204
+        for page in ("", f"jobs/{unknown_id}/"):
+            status, headers, _ = await anonymous.get(f"/app/en/notifications/{page}")
             assert (status, headers["Location"]) == (
                 302,
                 f"/app/en/sign-in/?next=/app/en/notifications/{page}",
             )
-        async with nobody.socket() as socket:
+        async with anonymous.socket() as socket:
             assert json.loads((await socket.receive()).data)["code"] == 4401
 
 
 async def test_sign_out_closes_the_socket(asgi):
     async with asgi.signed_in_session() as session, session.socket() as socket:
-        await welcome(socket)
+        await start_follower(socket)
         assert (await session.post("/app/en/sign-out/"))[0] == 302
         async with asyncio.timeout(30):
             while True:
@@ -198,7 +200,7 @@ async def test_sign_out_closes_the_socket(asgi):
 async def test_failed_request_stores_nothing(asgi, view):
     """The job and the row in the other database are rolled back with the transaction."""
     async with asgi.signed_in_session() as session:
-        status, _, _ = await session.post(f"/app/en/ask/{view}/1234/", **PROGRAM)
+        status, _, _ = await session.post(f"/app/en/export/{view}/1234/", **PROGRAM)
         assert status == 500
         assert (await session.json(f"{API}jobs/"))["items"] == []
         assert not asgi.rows("default", "SELECT 1 FROM everything_export WHERE year = 1234")
@@ -207,36 +209,36 @@ async def test_failed_request_stores_nothing(asgi, view):
 async def test_rows_of_a_deleted_user_are_deleted(asgi):
     """They are deleted after the commit of the project's transaction, which is in another database.
 
-    Not without autocommit: that commit cannot be noticed, and pruning does not query another database.
+    Without autocommit they are not: the app cannot notice that commit, and pruning does not query another database.
     """
     async with asgi.signed_in_session() as session:
-        _, headers, _ = await session.post("/app/en/ask/function/2003/", **PROGRAM)
+        _, headers, _ = await session.post("/app/en/export/function/2003/", **PROGRAM)
         await until_done(session, headers["Location"])
         [(key,)] = asgi.rows("default", "SELECT id FROM everything_person WHERE username = ?", session.name)
         rows = "SELECT 1 FROM notifications_job WHERE user_id = ?"
-        assert (await session.post("/app/en/delete-me/in-vain/"))[0] == 204
-        assert asgi.rows("elsewhere", rows, key)
+        assert (await session.post("/app/en/delete-me/rolled-back/"))[0] == 204
+        assert asgi.rows("app", rows, key)
         assert (await session.post("/app/en/delete-me/"))[0] == 200
         if not asgi.commits:
-            await asyncio.to_thread(wait_until, lambda: not asgi.rows("elsewhere", rows, key))
+            await asyncio.to_thread(wait_until, lambda: not asgi.rows("app", rows, key))
 
 
 def test_rows_are_in_the_database_of_the_app(asgi):
     """System checks report no issues."""
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'notifications_%'"
     assert not asgi.rows("default", tables)
-    assert len(asgi.rows("elsewhere", tables)) > 5
-    asgi.manage("check", "--database", "default", "--database", "elsewhere", "--fail-level", "WARNING")
+    assert len(asgi.rows("app", tables)) > 5
+    asgi.manage("check", "--database", "default", "--database", "app", "--fail-level", "WARNING")
     assert "No changes" in asgi.manage("makemigrations", "notifications", "--check", "--dry-run")
 
 
-async def until_done(anonymous_session, path):
+async def until_done(session, path):
     """Return the job when it is done. Each request waits for it, at most a second."""
     async with asyncio.timeout(30):
-        job = await anonymous_session.json(path, Prefer="wait=20")
+        job = await session.json(path, Prefer="wait=20")
         while not job["done"]:
             await asyncio.sleep(0.05)
-            job = await anonymous_session.json(path, Prefer="wait=20")
+            job = await session.json(path, Prefer="wait=20")
     return job
 
 

@@ -1,4 +1,4 @@
-"""The same project under a WSGI server: notifications come by polling."""
+"""The project `everything` under a WSGI server: notifications arrive by polling."""
 
 import json
 
@@ -14,10 +14,10 @@ async def test_job_and_notification(wsgi):
         follower = Follower()
         follower.receive(await session.json(f"{API}sync/"))
         for view in VIEWS:
-            status, headers, _ = await session.post(f"/app/en/ask/{view}/2026/", **PROGRAM)
+            status, headers, _ = await session.post(f"/app/en/export/{view}/2026/", **PROGRAM)
             assert status == 202
             await until_done(session, headers["Location"])
-            status, headers, _ = await session.post(f"/app/en/ask/{view}/2026/", **BROWSER)
+            status, headers, _ = await session.post(f"/app/en/export/{view}/2026/", **BROWSER)
             assert status == 303
             await until_done(session, headers["Location"].replace("/jobs/", "/api/jobs/"))
         frame = await session.json(f"{API}sync/?epoch={follower.epoch}&seq={follower.cursor}")
@@ -30,17 +30,19 @@ async def test_job_and_notification(wsgi):
 
 
 async def test_requests_do_not_wait(wsgi):
-    """Each waiting request would hold a thread: events/ is refused and wait is ignored."""
+    """Each waiting request would block a thread, so events/ is refused and `Prefer: wait` is ignored."""
     async with wsgi.signed_in_session() as session:
         status, headers, text = await session.get(f"{API}events/")
         assert (status, headers["Content-Type"]) == (501, "application/problem+json")
         assert "poll sync/ instead." in json.loads(text)["detail"]
         status, headers, text = await session.get(f"{API}sync/", Prefer="wait=20")
         assert status == 200 and "Preference-Applied" not in headers
-        status, again, _ = await session.get(f"{API}sync/", Prefer="wait=20", If_None_Match=headers["ETag"])
-        assert status == 304 and "Preference-Applied" not in again
+        status, headers, _ = await session.get(f"{API}sync/", Prefer="wait=20", If_None_Match=headers["ETag"])
+        assert status == 304 and "Preference-Applied" not in headers
         for view in VIEWS:
-            status, headers, _ = await session.post(f"/app/en/ask/{view}/2004/", Prefer="wait=20", **PROGRAM)
+            status, headers, _ = await session.post(
+                f"/app/en/export/{view}/2004/", Prefer="wait=20", **PROGRAM
+            )
             assert status == 202 and "Preference-Applied" not in headers
 
 

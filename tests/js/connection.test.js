@@ -140,7 +140,7 @@ test("an open connection is tested when the network changes, and replaced after 
   assert.equal(page.sockets.length, 2);
 });
 
-test("60 s without a frame: closed and opened again, without waiting for the close event", async () => {
+test("after 60 s without a frame the socket is replaced, without waiting for the close event", async () => {
   const page = livePage({ random: () => 0 });
   await page.clock.advance(50_000);
   page.last().receive({ op: "beat", seq: 41 });
@@ -186,7 +186,7 @@ test("where no socket can be opened, the client polls every 15 s and keeps tryin
   page.client.start();
   page.last().end(1006);
   await page.clock.advance(3_000);
-  assert.equal(page.net.calls.length, 0, "one failure may be chance");
+  assert.equal(page.net.calls.length, 0, "one failure does not start polling");
   page.last().end(1006);
   await page.clock.advance(0);
   assert.equal(page.client.state, "polling");
@@ -234,7 +234,7 @@ test("a poll that is answered 401 is final", async () => {
   assert.equal(page.sockets.length, sockets);
 });
 
-test("while the server is away, the state is waiting, not polling", async () => {
+test("during an outage of the server the state is waiting, not polling", async () => {
   const page = makePage({ routes: { "GET /n/api/sync/": new TypeError("away") } });
   page.client.start();
   page.last().end(1006);

@@ -30,7 +30,7 @@ test("ask returns a handle at once, whose promises settle when the job is accept
   assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a handle is no thenable: an async function can return it", async () => {
+test("a handle is not a thenable, so that an async function can return it", async () => {
   const page = livePage({ routes: { "POST /reports/": acceptedResponse() } });
   const handle = await (async () => page.jobs.ask("/reports/", POST))();
   assert.ok(handle instanceof JobHandle);
@@ -54,14 +54,14 @@ test("two handles of one job, as after a replay, both follow it", async () => {
   assert.deepEqual(await Promise.all(handles.map((handle) => handle.result)), [{ rows: 3 }, { rows: 3 }]);
 });
 
-test("an answer that is the result itself settles both promises", async () => {
+test("a response that is the result itself settles both promises", async () => {
   const page = livePage({ routes: { "POST /check/": { json: { status: 200 } } } });
   const handle = page.jobs.ask("/check/", POST);
   assert.equal(await handle.accepted, null);
   assert.deepEqual(await handle.result, { status: 200 });
 });
 
-test("an answer that is a finished job gives its result", async () => {
+test("after a response that is a finished job the promise resolves with its result", async () => {
   const done = { json: job(5, { state: "succeeded" }) };
   const page = livePage({ routes: { "POST /check/": done, [`GET ${SELF}result/`]: RESULT } });
   assert.deepEqual(await page.jobs.ask("/check/", POST).result, { rows: 3 });
@@ -164,7 +164,7 @@ test("a failed job rejects with its problem, a cancelled one with the title Canc
   await assert.rejects(cancelled.result, { message: "Cancelled" });
 });
 
-test("promises that a page does not use cause no unhandled rejection, and no result is read", async () => {
+test("for promises that a page does not use there is no unhandled rejection and no request of a result", async () => {
   const page = livePage({ routes: { "POST /reports/": { status: 422, json: { title: "Wrong" } } } });
   page.jobs.ask("/reports/", POST);
   page.jobs.job(job(1));
@@ -187,7 +187,7 @@ test("a job that ended during a disconnect settles after the catch-up", async ()
   assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a followed job that is missing from the active ones is read, and settles", async () => {
+test("a followed job that is missing from the active jobs is read, and its promise settles", async () => {
   const routes = {
     [`GET ${SELF}`]: { json: job(7, { state: "succeeded" }) },
     [`GET ${SELF}result/`]: RESULT,
@@ -198,7 +198,7 @@ test("a followed job that is missing from the active ones is read, and settles",
   assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job without a handle that is missing is read too; one that is listed is not", async () => {
+test("a missing job without a handle is read too, and a listed one is not", async () => {
   const page = livePage({
     sync: { jobs: [job(2), job(2, { id: OTHER_JOB })] },
     routes: { [`GET ${SELF}`]: { json: job(7, { state: "failed" }) } },
@@ -212,14 +212,14 @@ test("a job without a handle that is missing is read too; one that is listed is 
   assert.equal(page.client.stream.jobs.get(JOB).state, "failed");
 });
 
-test("a catch-up that is not complete makes no job missing", async () => {
+test("after an incomplete catch-up no job counts as missing", async () => {
   const page = livePage({ sync: { jobs: [job(2)] } });
   page.last().receive(syncFrame({ n: 9, prev: 41, seq: 60, more: true, jobs: undefined }));
   await settled();
   assert.equal(page.net.calls.length, 0);
 });
 
-test("a job by its id is read at once, and rejects if it does not exist", async () => {
+test("job(id) reads the job immediately, and its promise rejects if the job does not exist", async () => {
   const page = livePage({
     routes: { [`GET ${SELF}`]: { status: 404, json: { type: "about:blank", title: "Not found" } } },
   });
@@ -245,7 +245,7 @@ test("a job without a change for 5 s is read once", async () => {
   assert.deepEqual(await handle.result, { rows: 3 });
 });
 
-test("a job that has changed is left to the stream", async () => {
+test("a job that has changed is not read over HTTP", async () => {
   const page = livePage();
   page.jobs.job(job(1));
   sendJobs(page, job(2));
@@ -253,7 +253,7 @@ test("a job that has changed is left to the stream", async () => {
   assert.equal(page.net.count(`GET ${SELF}`), 0);
 });
 
-test("a result that cannot be read for the moment is read again", async () => {
+test("a request for a result that fails temporarily is repeated", async () => {
   const answers = [
     new TypeError("away"),
     { status: 503, json: { title: "Busy" }, headers: { "Retry-After": "4" } },
@@ -284,7 +284,7 @@ test("job() returns one handle for one job while it is active", () => {
   assert.equal(page.jobs.job(job(1)), page.jobs.job(job(1)));
 });
 
-test("signed out: the results of active jobs reject", async () => {
+test("after a sign-out the results of active jobs reject", async () => {
   const page = livePage();
   const handle = page.jobs.job(job(1));
   page.last().end(4401);
@@ -312,10 +312,10 @@ test("a job whose result has no address rejects without a request", async () => 
   assert.ok(!page.net.calls.some((call) => call.url.pathname.endsWith("/result/")));
 });
 
-test("while the server is away, a missing job stays followed", async () => {
-  let isAway = true;
+test("a missing job is read again after an outage of the server", async () => {
+  let isDown = true;
   const routes = {
-    [`GET ${SELF}`]: () => (isAway ? new TypeError("away") : { json: job(7, { state: "succeeded" }) }),
+    [`GET ${SELF}`]: () => (isDown ? new TypeError("away") : { json: job(7, { state: "succeeded" }) }),
     [`GET ${SELF}result/`]: RESULT,
   };
   const page = makePage({ routes, random: () => 0 });
@@ -324,7 +324,7 @@ test("while the server is away, a missing job stays followed", async () => {
   const handle = page.jobs.job(job(1));
   page.last().receive(syncFrame({ n: 9, prev: 41, seq: 41 }));
   await page.clock.advance(40_000);
-  isAway = false;
+  isDown = false;
   page.last().receive(syncFrame({ n: 10, prev: 41, seq: 41 }));
   assert.deepEqual(await handle.result, { rows: 3 });
 });

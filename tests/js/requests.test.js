@@ -13,7 +13,7 @@ function makeRequests(routes) {
   return { requests, clock, net };
 }
 
-/** Requests whose first attempts fail with an error. */
+/** Build requests whose first `failures` attempts fail with an error. */
 function makeFailing(failures, error = new TypeError("Failed to fetch")) {
   let remaining = failures;
   return makeRequests({
@@ -72,7 +72,7 @@ test("each request has its own key, unless the caller gives one", async () => {
   assert.equal(keys[2], "mine");
 });
 
-test("a network that fails three times rejects", async () => {
+test("after three failures of the network the promise rejects", async () => {
   const { requests, clock, net } = makeFailing(3);
   const rejection = assert.rejects(requests.sendIdempotently("/reports/", POST), TypeError);
   await clock.advance(4_000);

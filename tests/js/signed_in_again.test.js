@@ -36,12 +36,12 @@ test("on focus the client checks the session once, and starts from a snapshot if
   assert.equal(page.client.unread, 1);
 });
 
-for (const [what, answer] of Object.entries({
-  "no user or another one is signed in": UNAUTHORIZED,
-  "the server is away": { status: 503 },
-  "the network is away": new TypeError("failed to fetch"),
+for (const [condition, answer] of Object.entries({
+  "no user or another user is signed in": UNAUTHORIZED,
+  "the server responds with 503": { status: 503 },
+  "the network fails": new TypeError("failed to fetch"),
 })) {
-  test(`where ${what}, the client stays signed out, and checks again at the next focus`, async () => {
+  test(`if ${condition}, the client stays signed out, and checks again at the next focus`, async () => {
     const page = signedOutPage(answer);
     for (let focus = 1; focus <= 2; focus += 1) {
       page.client.checkConnection();

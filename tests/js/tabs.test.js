@@ -43,7 +43,7 @@ test("a new follower catches up over HTTP from the position of its page, once", 
   assert.equal(follower.net.calls[0].url.search, "?epoch=e1&seq=41");
 });
 
-test("a follower that misses a frame catches up over HTTP, not through the leader's socket", async () => {
+test("a follower that has missed a frame catches up over HTTP, not through the leader's socket", async () => {
   const { leader, follower } = await twoTabs();
   const sent = leader.sockets[0].sent.length;
   leader.client.stream.cursor = 60;
@@ -127,7 +127,7 @@ test("after a sign-out every tab checks its own session, and none stays connecte
   );
 });
 
-test("where only the leader's session has ended, as after a change of password, the next tab connects", async () => {
+test("if only the leader's session has ended, as after a change of password, the next tab connects", async () => {
   const { leader, follower } = await twoTabs();
   leader.sockets[0].end(4401);
   await settled();
@@ -137,7 +137,7 @@ test("where only the leader's session has ended, as after a change of password, 
   assert.equal(follower.client.state, "live");
 });
 
-test("where the browser denies locks, each tab has its own connection", async () => {
+test("if the browser denies locks, each tab has its own connection", async () => {
   const browser = makeBrowser();
   let requests = 0;
   browser.locks.request = async () => {
@@ -185,7 +185,7 @@ test("of three tabs each leads in turn, never two at the same time", async () =>
   }
 });
 
-test("after its own change a follower reads over HTTP only where no frames are pushed", async () => {
+test("after its own change a follower reads over HTTP only while no frames are pushed", async () => {
   const { leader, follower } = await twoTabs();
   follower.client.refresh();
   await settled();

@@ -68,7 +68,7 @@ test("a missed notification is shown only if it is younger than five minutes", a
   assert.deepEqual(tab.shown, [["2"]]);
 });
 
-test("a read or archived notification is not shown, also if that changes just before", async () => {
+test("a read or archived notification is not shown, even if it is marked just before", async () => {
   const { clock, open, aged } = makeBrowser();
   const tab = open();
   tab.queue.add(
@@ -83,7 +83,7 @@ test("a read or archived notification is not shown, also if that changes just be
   assert.deepEqual(tab.shown, []);
 });
 
-test("frames of one moment are shown together, ordered by raised", async () => {
+test("frames that arrive together are shown together, ordered by raised", async () => {
   const { clock, open, aged } = makeBrowser();
   const tab = open();
   for (const id of ["3", "1", "2"]) tab.queue.add(liveChange(aged(id, 0)));
@@ -101,7 +101,7 @@ test("a notification is shown once, whatever changes in it", async () => {
   assert.deepEqual(tab.shown, [["1"]]);
 });
 
-test("a notification is shown once per browser, though two windows are visible", async () => {
+test("a notification is shown once per browser, although two windows are visible", async () => {
   const { clock, open, aged } = makeBrowser();
   const tabs = [open(), open()];
   for (const tab of tabs) tab.queue.add(liveChange(aged("1", 0)));
@@ -109,7 +109,7 @@ test("a notification is shown once per browser, though two windows are visible",
   assert.equal(tabs.flatMap((tab) => tab.shown).length, 1);
 });
 
-test("a notification is shown once per browser, though a write to storage arrives late in the other tab", async () => {
+test("a notification is shown once per browser, although a write to storage reaches the other tab late", async () => {
   const { clock, open, aged } = makeBrowser();
   const separateStorage = () => {
     const stored = new Map();
@@ -153,7 +153,7 @@ test("a hidden tab leaves notifications to the visible one", async () => {
   assert.deepEqual([hidden.shown, visible.shown], [[], [["1"]]]);
 });
 
-test("where storage is blocked, a tab shows each notification once", async () => {
+test("if storage is blocked, a tab shows each notification once", async () => {
   const { clock, open, aged } = makeBrowser();
   const blocked = () => {
     throw new DOMException("blocked", "SecurityError");
@@ -166,7 +166,7 @@ test("where storage is blocked, a tab shows each notification once", async () =>
   assert.deepEqual(tab.shown, [["1"]]);
 });
 
-test("where storage is full, a tab shows each notification once", async () => {
+test("if storage is full, a tab shows each notification once", async () => {
   const { clock, open, aged } = makeBrowser();
   const full = {
     getItem: () => JSON.stringify({ 7: clock.now() }),

@@ -11,7 +11,7 @@ ARGUMENTS = [
     "--disable-background-networking",
 ]
 
-#: Milliseconds until a page must be as expected.
+#: Timeout of each expectation about a page.
 PAGE_TIMEOUT_MS = 40_000
 
 

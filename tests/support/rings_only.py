@@ -1,4 +1,4 @@
-"""A site whose processes do not poll the database, so that only rings can tell them of changes.
+"""A site whose processes do not poll the database, so that they notice changes only by rings.
 
 Enabled by TEST_RINGS_ONLY=1. Each process prints LISTENING once it receives the rings of the others.
 """
@@ -8,7 +8,7 @@ import time
 
 from django.apps import AppConfig
 
-LISTENING = "It receives the rings of other processes."
+LISTENING = "Receives rings of other processes."
 
 
 class RingsOnly(AppConfig):

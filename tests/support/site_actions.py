@@ -1,4 +1,4 @@
-"""What a site's own code does, for tests/support/driver.py. Importable once Django is set up."""
+"""Functions that stand for a site's own code, for tests/support/driver.py. Import it after django.setup()."""
 
 import uuid
 from datetime import timedelta

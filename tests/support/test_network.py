@@ -1,4 +1,4 @@
-"""The simulated network faults of other tests."""
+"""The proxy and the canary, with which other tests simulate network faults."""
 
 import fcntl
 import socket

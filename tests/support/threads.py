@@ -6,7 +6,7 @@ from django.db import connections
 
 
 def run_in_threads(*functions):
-    """Run functions at the same time, each on a connection of its own. Raises AssertionError if one of them raised."""
+    """Run functions concurrently, each on its own connection. Raises AssertionError if one of them raised."""
     errors = []
 
     def run(function):

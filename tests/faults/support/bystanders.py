@@ -1,4 +1,4 @@
-"""Measure how long other clients wait during an attack: 100 sockets, one pinged every 20 ms, and new clients."""
+"""Measure how long other clients wait during an attack: 100 sockets, pinged in turn every 20 ms, and new clients."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class Bystanders:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
     def measure(self, attack, *arguments):
-        """Run an attack in this thread, and return how long others waited until shortly after its end."""
+        """Run an attack in this thread, and return how long other clients waited until shortly after its end."""
         ended = threading.Event()
         probing = asyncio.run_coroutine_threadsafe(self._probe(ended), self.loop)
         try:

@@ -1,4 +1,4 @@
-"""A site whose parts can be killed: two servers, a worker, a writer, proxies, and maybe PostgreSQL and Redis."""
+"""A site whose processes can be killed: two servers, a worker, a writer, proxies, optionally PostgreSQL and Redis."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ SERVERS = (
 
 
 class Deployment:
-    """The running parts of a site. Each fault is a method, which returns after it has repaired its damage."""
+    """The running processes of a site. Each fault is a method, which returns after it has repaired the damage."""
 
     def __init__(self, site, rng, cluster=None, redis=None, backend=None):
         self.site, self.rng, self.cluster, self.redis = site, rng, cluster, redis

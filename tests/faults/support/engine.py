@@ -18,7 +18,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
 #: Longer than any test, so that a test cannot pass only because a lease ended.
 LONG_LEASE_SECONDS = 600
-#: For each wait.
+#: The timeout of each wait.
 TIMEOUT_SECONDS = 60
 UNNUMBERED = """
 SELECT (SELECT count(*) FROM notifications_job WHERE seq IS NULL)
@@ -52,7 +52,7 @@ class JobRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A line that a task wrote: in which attempt of which job, in which process."""
+    """A line that a task wrote, with the job, its attempt and the process."""
 
     job: str
     attempt: int
@@ -115,7 +115,7 @@ class Engine:
         ]
 
     def wait_until_started(self, jobs, count=None):
-        """Wait until these jobs have started `count` times in all; return the effects of it."""
+        """Wait until these jobs have started `count` times in total, by default once each; return these effects."""
         count = count or len(jobs)
         return wait_until(
             lambda: len(started := self.effects("started", jobs=jobs)) >= count and started,
@@ -124,7 +124,7 @@ class Engine:
         )
 
     def jobs(self, ids=None):
-        """Return all jobs, or these, oldest first."""
+        """Return all jobs, or those with these ids, oldest first."""
         names = (
             "id",
             "user",
@@ -180,7 +180,7 @@ class Engine:
         }
 
     def assert_invariants(self, silent=()):
-        """Check that each job ended once with one notification, no attempt ran twice, and the numbers have no gap.
+        """Check that each job ended once with one notification, no attempt ran twice, and the seqs have no gap.
 
         `silent` are the jobs whose owner is not notified.
         """
@@ -216,7 +216,7 @@ class Engine:
             numbers[user].append(seq)
         heads = dict(self.site.rows("SELECT user_id, head FROM notifications_stream"))
         for user, seqs in numbers.items():
-            assert sorted(seqs) == list(range(1, heads[user] + 1)), f"The numbers of user {user} have a gap."
+            assert sorted(seqs) == list(range(1, heads[user] + 1)), f"The seqs of user {user} have a gap."
 
     def close(self):
         self.open_gate()

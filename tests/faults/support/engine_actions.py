@@ -26,7 +26,7 @@ def enqueue_jobs(task, count, args, user, batch_size):
                     for _ in range(min(batch_size, count - len(ids)))
                 ]
         except (OperationalError, InterfaceError):
-            connection.close()  # The database is down. Other jobs replace these, committed or not.
+            connection.close()  # The database is down. These jobs, committed or not, are replaced by others.
             time.sleep(0.05)
             continue
         ids += batch

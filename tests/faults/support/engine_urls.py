@@ -1,4 +1,4 @@
-"""The site's URLs, and a view that reads and then writes, as views do."""
+"""The site's URLs, and a view that first reads and then writes."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""An app whose signal receivers misbehave, in the place and in the way that a job names."""
+"""An app whose signal receivers misbehave, at the place and in the way that the title of a job names."""
 
 import asyncio
 import time
@@ -137,9 +137,9 @@ WAYS = {
         take_long_in_sql,
     )
 }
-#: Places where every way is tested.
+#: Places where every kind of misbehavior is tested.
 SIGNALS = ("recording", "hook", "recorded", "finished", "task_started", "task_finished")
-#: Places where the other ways would only block the event loop.
+#: Places where only exceptions are tested, because the other kinds would block the event loop.
 FUNCTIONS = ("notify", "retry_after", "tell_owner")
 RAISING_WAYS = tuple(way for way in WAYS if way.startswith("raise_"))
 SLOW_WAYS = ("take_long", "take_long_in_sql")

@@ -1,4 +1,4 @@
-"""Lost and duplicate rings in every process of a site: the file FAULT_RINGS contains "lost", "doubled" or nothing."""
+"""Lose or duplicate rings in every process of a site while the file FAULT_RINGS contains "lost" or "doubled"."""
 
 import os
 from pathlib import Path

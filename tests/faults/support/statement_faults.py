@@ -1,9 +1,9 @@
-"""A process that kills or stops itself at one of its SQL statements, which a signal from outside would rarely hit.
+"""Processes that kill or stop themselves at one of their SQL statements, which a signal from outside would rarely hit.
 
-FAULT_AT_STATEMENT is the fault, when, and the statement by number or pattern: "SIGKILL before 17",
-"SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …" (with all its locks), "LOSE_RESPONSE after …" (the
-next commit succeeds, and its response is lost).
-Also a receiver of notification_recording that enqueues a job for each notification of `work`.
+FAULT_AT_STATEMENT consists of the fault, "before" or "after", and the statement by number or pattern:
+"SIGKILL before 17", "SIGKILL after INSERT INTO notifications_stream", "SIGSTOP after …" (with all its locks),
+"LOSE_RESPONSE after …" (the next commit succeeds, and its response is lost).
+There is also a receiver of notification_recording that enqueues a job for each notification of `work`.
 """
 
 import itertools

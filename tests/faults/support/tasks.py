@@ -49,7 +49,7 @@ async def wait_for_gate(context):
 
 @task(takes_context=True)
 def wait_for_gate_sync(context):
-    """Wait for the gate, then run on until the worker has checked which jobs it has lost."""
+    """Wait for the gate, then run for 0.1 s longer, so that the worker can notice that it has lost the job."""
     write_effect(context, "started")
     report_pid()
     while not is_gate_open():

@@ -42,7 +42,7 @@ class Burst:
             self.die_before_numbering,
         ]
         chosen = self.rng.choices(writes, k=count)
-        if self.deadly:  # At the end, where no later ring makes up for theirs.
+        if self.deadly:  # They come last, so that no later ring makes up for those that they lose.
             chosen += [self.die_before_numbering] * 4
         for write in chosen:
             try:

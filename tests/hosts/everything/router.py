@@ -1,11 +1,11 @@
 """Route the app's models to a database of their own."""
 
 
-class Elsewhere:
+class AppRouter:
     def db_for_write(self, model, **hints):
-        return "elsewhere" if model._meta.app_label == "notifications" else None
+        return "app" if model._meta.app_label == "notifications" else None
 
     db_for_read = db_for_write
 
     def allow_migrate(self, db, app_label, **hints):
-        return (db == "elsewhere") == (app_label == "notifications")
+        return (db == "app") == (app_label == "notifications")

@@ -1,7 +1,7 @@
-"""Settings of a project with every difficult choice at once.
+"""Settings of a project that combines every difficult setting.
 
 HOST_FOLDER is the folder of its databases and static files, HOST_KEY the type of its user keys: "uuid" or "string".
-With strings, the CSRF token is in the session, and there are no time zones. HOST_COMMITS="by hand" commits at
+With strings, the CSRF token is in the session, and there are no time zones. HOST_COMMITS="manual" commits at
 the end of each request, without autocommit.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import django
 
 FOLDER = Path(os.environ["HOST_FOLDER"])
-COMMITS_BY_HAND = os.environ.get("HOST_COMMITS") == "by hand"
+COMMITS_MANUALLY = os.environ.get("HOST_COMMITS") == "manual"
 NAME = "tests.hosts.everything"
 
 SECRET_KEY = "everything"
@@ -44,7 +44,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-if COMMITS_BY_HAND:
+if COMMITS_MANUALLY:
     MIDDLEWARE.insert(0, f"{NAME}.committing.commit_at_the_end")
 
 # Not even 'self': a script or a style sheet without the nonce of the page is refused.
@@ -74,17 +74,17 @@ TEMPLATES = [
     }
 ]
 
-# Nothing but Django's defaults. The jobs are elsewhere, and no transaction spans both.
+# Only Django's defaults. The rows of the app are in the database "app", and no transaction spans both databases.
 DATABASES = {
     alias: {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FOLDER / f"{alias}.sqlite3",
         "ATOMIC_REQUESTS": True,
-        "AUTOCOMMIT": not COMMITS_BY_HAND,
+        "AUTOCOMMIT": not COMMITS_MANUALLY,
     }
-    for alias in ("default", "elsewhere")
+    for alias in ("default", "app")
 }
-DATABASE_ROUTERS = [f"{NAME}.router.Elsewhere"]
+DATABASE_ROUTERS = [f"{NAME}.router.AppRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "everything.Person"

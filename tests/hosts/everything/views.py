@@ -1,4 +1,4 @@
-"""Views of every kind that enqueue a job."""
+"""Function, class and async views that enqueue a job, and views that fail or delete the user."""
 
 from django.db import transaction
 from django.http import HttpResponse
@@ -17,7 +17,7 @@ def start(request):
 
 # Django refuses ATOMIC_REQUESTS around an async view.
 @transaction.non_atomic_requests("default")
-@transaction.non_atomic_requests("elsewhere")
+@transaction.non_atomic_requests("app")
 async def start_async(request):
     """The same as an async view, where the user is not loaded."""
     return render(request, "start.html")
@@ -47,7 +47,7 @@ class ClassView(View):
 
 
 @transaction.non_atomic_requests("default")
-@transaction.non_atomic_requests("elsewhere")
+@transaction.non_atomic_requests("app")
 async def async_view(request, year):
     await request.auser()
     return await aaccepted(request, lambda: export_at_once.enqueue(year))
@@ -60,7 +60,7 @@ def late_failing_view(request, year):
 
 
 @transaction.non_atomic_requests("default")
-@transaction.non_atomic_requests("elsewhere")
+@transaction.non_atomic_requests("app")
 def failing_view(request, year):
     """Fail while enqueueing, without a transaction of the request."""
 
@@ -77,7 +77,7 @@ def delete_view(request):
 
 
 @transaction.non_atomic_requests("default")
-@transaction.non_atomic_requests("elsewhere")
+@transaction.non_atomic_requests("app")
 def rolled_back_delete_view(request):
     """Delete the user in a transaction that is rolled back."""
     with transaction.atomic():
