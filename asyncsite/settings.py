@@ -107,6 +107,12 @@ STATIC_ROOT = BASE_DIR / "static"  # not in var/, which a proxy of another user 
 
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
 
+# With a broker, Celery's workers run the jobs, in place of the built-in worker.
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL")
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+if CELERY_BROKER_URL:
+    TASKS["default"]["OPTIONS"] = {"engine": "notifications.jobs.engines.celery"}
+
 # Older reports are deleted. A user may delete a report earlier.
 REPORT_RETENTION = env.days("REPORT_RETENTION_DAYS", default="90")
 

@@ -14,9 +14,13 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, receivers  # noqa: F401  (the import registers the checks)
-        from notifications.realtime import doorbell  # noqa: F401  (connects it, also in a process that only writes)
+        from notifications.jobs import engines
+        from notifications.realtime import (
+            doorbell,  # the import connects it, also in a process that only writes
+        )
 
         receivers.connect()
+        engines.listen = doorbell.listen
         if "daphne.http_protocol" in sys.modules:
             from notifications.realtime.servers import daphne
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
+from notifications.compat import is_test_runner
 from notifications.http import server_task
 from notifications.jobs import traces
 from notifications.realtime.asgi_types import Receive, Scope, Send
@@ -111,13 +112,6 @@ def is_server() -> bool:
     return True
 
 
-def is_test_runner() -> bool:
-    """Return whether this process runs tests with Django or pytest."""
-    from django.test.utils import _TestState
-
-    return hasattr(_TestState, "saved_data") or "pytest" in sys.modules
-
-
 def is_management_script(script: str) -> bool:
     """Return whether ``script``, the first of ``sys.argv``, runs Django's management commands."""
     path = PurePath(script)
@@ -126,14 +120,16 @@ def is_management_script(script: str) -> bool:
 
 
 def begin_serving() -> None:
-    """Log which doorbell connects the processes, and start the embedded worker if the settings have one.
+    """Log which doorbell connects the processes, and start the embedded worker or the hand-over to engines, as set.
 
     Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it.
     """
     from notifications.conf import settings
+    from notifications.jobs.engines import handover
     from notifications.realtime import doorbell
 
     doorbell.doorbell.log_transport()
+    handover.start()
     if settings.EMBEDDED_WORKER:
         from notifications.jobs.worker import embedded
 

@@ -1,8 +1,12 @@
-"""Django's Tasks API: part of Django from 6.0 on, of the package ``django-tasks`` on 5.2."""
+"""What differs between versions of Django, or is private to it.
+
+The Tasks API is part of Django from 6.0 on, and of the package ``django-tasks`` on 5.2.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -78,3 +82,10 @@ def should_send(signal: Any, level: int = logging.INFO) -> bool:
     """
     has_receivers = any(key[0] not in _LOG_RECEIVERS for key, *_ in signal.receivers)
     return has_receivers or signals.logger.isEnabledFor(level)
+
+
+def is_test_runner() -> bool:
+    """Return whether this process runs tests with Django or pytest."""
+    from django.test.utils import _TestState
+
+    return hasattr(_TestState, "saved_data") or "pytest" in sys.modules

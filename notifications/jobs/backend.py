@@ -48,7 +48,8 @@ class JobBackend(BaseTaskBackend):
         """
         from notifications.db import bulk
         from notifications.jobs import batches, results
-        from notifications.jobs.claiming.lanes import lane_of
+        from notifications.jobs.claiming.lanes import has_engine, lane_of
+        from notifications.jobs.engines import handover
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.jobs.transitions import queueing
         from notifications.models import Job
@@ -88,6 +89,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
+        if is_handed := has_engine(self.alias):
+            handover.prepare(job)
         if batch:
             if key:
                 raise ValueError(
@@ -99,6 +102,8 @@ class JobBackend(BaseTaskBackend):
         stored_job = queueing.enqueue(job)
         if stored_job is not job:
             return results.task_result(stored_job, task=task)
+        if is_handed:
+            handover.send_after_commit([job])
         result = results.ready_task_result(job, task, args, kwargs)
         if should_send(task_enqueued, logging.DEBUG):
             task_enqueued.send_robust(type(self), task_result=result)

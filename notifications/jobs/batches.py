@@ -18,6 +18,7 @@ from notifications.compat import TaskResult, task, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs import results
+from notifications.jobs.engines import handover
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import NotifyOption
@@ -141,6 +142,7 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
+        handover.send_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
             on_commit(lambda: finishing.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])

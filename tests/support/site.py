@@ -66,6 +66,29 @@ class Site:
         worker.wait_until(lambda: self._workers() - before, what="the worker's row")
         return worker
 
+    def use_celery(self, broker_url):
+        """Have Celery run the jobs, through this broker, in processes that are started from now on."""
+        self.environment |= {"CELERY_BROKER_URL": broker_url, "EMBEDDED_WORKER": "0"}
+
+    def start_celery(self, *arguments, concurrency=2, queues="celery,slow,paused"):
+        """Start a Celery worker, and wait until each of its processes has its row in the table of workers."""
+        before = self._workers()
+        options = (
+            "--concurrency",
+            concurrency,
+            "-Q",
+            queues,
+            "--loglevel",
+            "INFO",
+            "-n",
+            f"w{len(self.processes)}@%h",
+        )
+        worker = self.start("celery", "-m", "celery", "-A", "asyncsite", "worker", *options, *arguments)
+        is_one_process = "threads" in arguments or "solo" in arguments
+        expected = 1 if is_one_process else concurrency
+        worker.wait_until(lambda: len(self._workers() - before) >= expected, what="the workers' rows")
+        return worker
+
     def start(self, name, *arguments):
         """Start Python with these arguments in the site's environment and return its Process."""
         log = self.folder / f"{name}-{len(self.processes)}.log"

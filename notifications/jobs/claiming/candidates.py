@@ -55,11 +55,20 @@ def lock_query_of_queues(limit: int, queues: Collection[str], lanes: Lanes) -> Q
     return claim_queries.first_jobs_of_queues("id, concurrency_key, deadline", limit, queues, lanes)
 
 
-def lock_jobs(now: datetime, limit: int, queues: Collection[str], among: Q, lanes: Lanes) -> list[Job]:
+def lock_jobs(
+    now: datetime,
+    limit: int,
+    queues: Collection[str],
+    among: Q,
+    lanes: Lanes,
+    *,
+    count_handed: bool = False,
+) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and age.
 
     ``lanes`` has how many jobs of each lane may be claimed, none of a lane that is left out. ``among`` is a condition
-    that the jobs must meet.
+    that the jobs must meet. With ``count_handed``, queued jobs that were handed to an engine count towards the limits
+    like running ones.
     """
 
     def find(limits: RunningLimits) -> list[Job]:
@@ -77,7 +86,7 @@ def lock_jobs(now: datetime, limit: int, queues: Collection[str], among: Q, lane
             cursor.execute(*query)
             return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
 
-    limits = RunningLimits(queue_limits(), lanes)
+    limits = RunningLimits(queue_limits(), lanes, queues if count_handed else ())
     jobs = find(limits)
     if not has_limited_jobs(jobs):
         return jobs

@@ -35,9 +35,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
+from uuid import UUID
 
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.lanes import Lanes
+from notifications.jobs.claiming.lanes import ENGINE_LANES, Lanes
 from notifications.jobs.transitions.guards import database_now_sql, lock_sql
 
 #: A query and its parameters.
@@ -162,6 +163,19 @@ def first_jobs_of_queues(
     params += [now_param] * len(lanes)
     lock_ctes, select = _lock_first(columns, limit, lanes, jobs_of_lane, firsts)
     return f"WITH RECURSIVE {', '.join(ctes + lock_ctes)} {select}", params
+
+
+def handed_jobs(ids: Collection[UUID]) -> Query:
+    """Return the query that locks those of these jobs that an engine may run now, on PostgreSQL."""
+    now, now_param = database_now_sql()
+    lanes = ", ".join(f"'{lane}'" for lane in ENGINE_LANES)
+    # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
+    sql = f"""
+        SELECT id, concurrency_key, deadline FROM notifications_job
+        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND lane IN ({lanes})
+            AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({_PAUSED_QUEUES})
+        ORDER BY id{lock_sql()}"""
+    return sql, [list(ids), now_param]
 
 
 def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:

@@ -9,12 +9,13 @@ older than the lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
 
 from django.db.models import Q
 
 from notifications.db.transactions import connection, database
+from notifications.jobs.claiming.lanes import HANDED
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -32,10 +33,15 @@ class RunningLimits:
         How many jobs of a queue may run at once, for the queues with a limit.
     ``lanes``
         How many jobs of each lane may be claimed.
+    ``handed_queues``
+        Queues whose jobs that were handed to an engine count like running ones.
     """
 
-    def __init__(self, queue_limits: dict[str, int], lanes: Mapping[str, int]) -> None:
+    def __init__(
+        self, queue_limits: dict[str, int], lanes: Mapping[str, int], handed_queues: Collection[str] = ()
+    ) -> None:
         self.queue_limits = queue_limits
+        self._handed_queues = handed_queues
         #: Names of which no more jobs may be claimed: they are at their limit, or another claim holds their lock.
         self.closed: set[LimitName] = set()
         #: The largest limit of the keys that were met so far.
@@ -124,7 +130,13 @@ class RunningLimits:
         paths: dict[LimitName, str] = {}
         # In the order of the index of running jobs. For another order SQLite would read the whole table.
         columns = ("concurrency_key", "queue_name", "task_path")
-        for key, queue, path in running.order_by("worker", "id").values_list(*columns):
+        counted = list(running.order_by("worker", "id").values_list(*columns))
+        if self._handed_queues:
+            # The spelling of the state selects the index "keyed": see claim_queries.
+            of_queues = Job.objects.using(database()).filter(queue_name__in=list(self._handed_queues))
+            handed = of_queues.filter(limited, state__endswith="queued", lane=HANDED)
+            counted += handed.values_list(*columns)
+        for key, queue, path in counted:
             for name in self._names(Job(concurrency_key=key, queue_name=queue)):
                 counts[name] += 1
                 paths[name] = path

@@ -1,4 +1,4 @@
-"""Lanes: what a worker must have free to claim a job.
+"""Lanes: who may claim a job, and what a worker must have free for it.
 
 ``async``
     A slot.
@@ -7,6 +7,13 @@
 ``suspect``
     Jobs that were running when their worker was lost, one of which may have killed the process. A worker runs one of
     them at a time, so that a job that kills processes reaches its last attempt without taking the others along.
+``engine``
+    Jobs of a backend whose jobs an engine runs (``jobs/engines/``), while they wait to be handed over, and while they
+    run. The built-in worker claims none of them.
+``handed``
+    Queued jobs whose ids were handed to their engine. A process of the engine claims a job by its id.
+``observed``
+    Executions of Celery tasks that are not jobs of this app. They are never claimed.
 
 The lane only selects the jobs that are claimed. Slots and threads are counted by what the tasks are in this process. So
 a job in the wrong lane, for example of a task that has become async since it was enqueued, runs as any other job.
@@ -19,9 +26,13 @@ from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
 
+from notifications.compat import task_backends
 from notifications.jobs.results import find_task
 
-ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")  # Job.Lane
+#: The values of ``Job.Lane`` that the built-in worker claims from.
+ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")
+ENGINE, HANDED = ENGINE_LANES = ("engine", "handed")
+OBSERVED = "observed"
 #: How many jobs of each lane may be claimed, none of a lane that is left out.
 Lanes = Mapping[str, int]
 
@@ -30,6 +41,16 @@ Lanes = Mapping[str, int]
 def lane_of(function: Callable[..., Any]) -> str:
     """Return the lane of the jobs of a task with this function."""
     return ASYNC if iscoroutinefunction(function) else SYNC
+
+
+def has_engine(backend: str) -> bool:
+    """Return whether an engine runs the jobs of a backend (alias in ``TASKS``), in place of the built-in worker."""
+    return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))
+
+
+def first_lane(path: str, backend: str) -> str:
+    """Return the lane of a job of this task that is queued again."""
+    return ENGINE if has_engine(backend) else lane_at(path)
 
 
 def lane_at(path: str) -> str:

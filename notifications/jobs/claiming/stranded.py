@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.lanes import LANES
 from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job, Worker
 
@@ -35,7 +36,9 @@ def unserved_jobs() -> Any:
         return jobs.none()
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     due = Q(run_after=None) | Q(run_after__lt=latest)
-    return jobs.filter(due, state=Job.State.QUEUED, queued_at__lt=latest, queue_name__in=names)
+    return jobs.filter(
+        due, state=Job.State.QUEUED, lane__in=LANES, queued_at__lt=latest, queue_name__in=names
+    )
 
 
 def warn_of_unserved_jobs() -> None:

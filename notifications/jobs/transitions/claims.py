@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,9 +14,9 @@ from django.db.models import Q
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.transactions import connection, execute_one, retrying_atomic
-from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import LANES, Lanes
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
 from notifications.models import Job
@@ -32,6 +32,8 @@ CLAIM_ASSIGNMENTS = (
     "attempt = attempt + 1",
     "version = version + 1",
 )
+#: A job that runs is not in the lane "handed": if it is queued again, it waits to be handed over again.
+_OF_ENGINE = (f"lane = '{ENGINE}'", "hand_over_at = NULL")
 
 
 def claim_jobs(
@@ -83,6 +85,33 @@ def claim_jobs(
     return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), lanes))
 
 
+def claim_handed_jobs(
+    worker: UUID, ids: Collection[UUID], timeouts: Mapping[str, float] | None = None
+) -> list[ClaimedJob]:
+    """Claim, for a worker in a process of an engine, those of these jobs that may run now.
+
+    The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
+    due. ``timeouts`` is that of ``claim_jobs``.
+    """
+    timeouts = timeouts or {}
+    ids = sorted(set(ids))
+    if not ids:
+        return []
+    is_limited = bool(queue_limits())
+    if connection().vendor == "postgresql" and not is_limited:
+        query = claim_queries.handed_jobs(ids)
+        if claimed := _claim_in_one_statement(worker, len(ids), timeouts, *query, also=_OF_ENGINE):
+            return claimed
+    claimable = candidates.claimable_queues((), ENGINE_LANES)
+    if not claimable:
+        return []
+    lanes = dict.fromkeys(ENGINE_LANES, len(ids))
+    among = Q(id__in=ids)
+    return retrying_atomic(
+        lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, among, lanes, also=_OF_ENGINE)
+    )
+
+
 def _lock_and_claim(
     worker: UUID,
     limit: int,
@@ -90,12 +119,15 @@ def _lock_and_claim(
     claimable: Mapping[str, bool],
     among: Q,
     lanes: Lanes,
+    *,
+    also: Sequence[str] = (),
 ) -> list[ClaimedJob]:
     now = database_now()
     jobs = candidates.lock_jobs(now, limit, claimable, among, lanes)
     claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
+        job.lane = ENGINE if also else job.lane
         job.worker = worker
         job.fence += 1
         job.attempt += 1
@@ -110,7 +142,7 @@ def _lock_and_claim(
     update_locked_rows(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
-        also=CLAIM_ASSIGNMENTS,
+        also=(*CLAIM_ASSIGNMENTS, *also),
         state="queued",
         fence=lambda job: job.fence - 1,
     )
@@ -119,17 +151,25 @@ def _lock_and_claim(
 
 
 def _claim_in_one_statement(
-    worker: UUID, limit: int, timeouts: Mapping[str, float], locking: str, params: Sequence[Any]
+    worker: UUID,
+    limit: int,
+    timeouts: Mapping[str, float],
+    locking: str,
+    params: Sequence[Any],
+    *,
+    also: Sequence[str] = (),
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
-    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
+    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first. ``also`` are further
+    assignments.
     """
+    assignments = ", ".join((*CLAIM_ASSIGNMENTS, *also))
     now, now_param = database_now_sql()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = execute_one(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
+        f"UPDATE notifications_job j SET {assignments}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "

@@ -18,7 +18,7 @@ from notifications.db.transactions import (
     on_commit,
     retrying_atomic,
 )
-from notifications.jobs.claiming.lanes import lane_at
+from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
@@ -153,6 +153,10 @@ def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UU
         streams.number(owners_of(ended))
     send_signals(ended)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
+    if handed := [outcome.job for outcome in ended if outcome.job.lane == HANDED]:
+        from notifications.jobs.engines import handover
+
+        handover.revoke(handed)
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)
     return changed
@@ -189,18 +193,18 @@ def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
             queued += [job.id for job in batches if _retry_batch(job)]
         # Reading a policy may import the task's module, so it is done before the transaction.
         tasks = {
-            path: (policy_at(path).max_attempts, lane_at(path))
-            for path in set(rows.values_list("task_path", flat=True))
+            (path, backend): (policy_at(path).max_attempts, first_lane(path, backend))
+            for path, backend in set(rows.values_list("task_path", "backend"))
         }
         queued += fair_atomic(lambda rows=rows, tasks=tasks: _queue_again(rows, tasks))  # type: ignore[misc]
     return queued
 
 
-def _queue_again(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
-    """Queue jobs again. ``tasks`` has, for the path of each task, the number of further attempts and the lane."""
+def _queue_again(rows: Any, tasks: dict[tuple[str, str], tuple[int, str]]) -> list[UUID]:
+    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the lane."""
     _limit_lock_wait()
     now = times.now()
-    jobs = [job for job in lock_query(rows, skip_locked=False) if job.task_path in tasks]
+    jobs = [job for job in lock_query(rows, skip_locked=False) if (job.task_path, job.backend) in tasks]
     for job in jobs:
         if job.user_id is not None:
             active_limit.raise_if_exceeded(job.user_id)
@@ -209,7 +213,7 @@ def _queue_again(rows: Any, tasks: dict[str, tuple[int, str]]) -> list[UUID]:
             "queued_at=%s, run_after=NULL, worker=NULL, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, "
             "cancel_requested_at=NULL, cancelled_by_other=%s, "
             "progress_current=NULL, progress_total=NULL, progress_message=''",
-            [((*tasks[job.task_path], now, False), job)],
+            [((*tasks[job.task_path, job.backend], now, False), job)],
             state=job.state,
         )
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))

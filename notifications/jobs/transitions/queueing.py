@@ -9,7 +9,7 @@ from notifications import streams, times
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.claiming.lanes import lane_at
+from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.unique import insert_once
 from notifications.jobs.transitions.guards import database_now, guarded_update
@@ -33,7 +33,7 @@ def enqueue(job: Job) -> Job:
 
     def insert() -> Job:
         active_limit.insert_within_limit(job)
-        streams.ring([job.user_id], queue=True)
+        streams.ring([job.user_id], queue=job.lane != HANDED)
         return job
 
     if job.idempotency_key:
@@ -107,7 +107,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a suspect ended by itself, so it is not what ends processes.
-        job.lane = lane_at(job.task_path)
+        job.lane = first_lane(job.task_path, job.backend)
     guarded_update(
         "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, version=version+1, "
         "progress_current=NULL, progress_total=NULL, progress_message=''",

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.lanes import SUSPECT
+from notifications.jobs.claiming.lanes import ENGINE, OBSERVED, SUSPECT
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
@@ -43,7 +43,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         requeued = [job for job in jobs if _has_attempts_left(job)]
         insert_attempts((job, None, now) for job in requeued)
         alive = set(_live_workers(now)) - set(dead_workers)
-        lanes = [job.lane if job.worker in alive else SUSPECT for job in requeued]
+        # An engine has its own ways to keep a job that kills processes from others.
+        lanes = [job.lane if job.worker in alive or job.lane == ENGINE else SUSPECT for job in requeued]
         guarded_update(
             "state='queued', lane=%s, worker=NULL, deadline=NULL, version=version+1",
             [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
@@ -81,6 +82,7 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
         now = database_now()
         lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
+    running = running.exclude(lane=OBSERVED)  # Celery may still run them: see jobs/engines/celery/
     # The order of the index of running jobs. For any other order SQLite would read the whole table.
     return running.order_by("worker", "id")
 

@@ -10,14 +10,13 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
 from notifications.jobs.claiming.lanes import ASYNC, LANES
-from notifications.jobs.transitions import batch_completion, claims, running
+from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import Capacity, exhausted_lanes, lanes_freed_by, subtract
 from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.preparation import prepare_claimed_jobs
+from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.jobs.worker.writer import Writer
 from notifications.models import Job
 
@@ -111,7 +110,7 @@ class ClaimLoop:
             jobs = self._claim_among(among, limit, free)
         if remaining := self._limit_of_other_jobs(limit - len(jobs)):
             jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
-        self._read_timeouts([claimed.row for claimed in jobs])
+        read_timeouts([claimed.row for claimed in jobs], self._timeouts)
         prepare_claimed_jobs(jobs)
         if len(jobs) >= limit:
             return jobs, set(LANES)
@@ -132,10 +131,3 @@ class ClaimLoop:
             return 0
         self._last_over_limit_claim = now
         return min(limit, 1)
-
-    def _read_timeouts(self, jobs: Sequence[Job]) -> None:
-        """Read the timeouts of tasks that this worker meets for the first time, and set the deadlines of their jobs."""
-        if new_paths := {job.task_path for job in jobs} - self._timeouts.keys():
-            timeouts = {path: results.policy_at(path).timeout for path in new_paths}
-            self._timeouts |= timeouts
-            running.extend_deadlines([job for job in jobs if job.task_path in new_paths], timeouts)

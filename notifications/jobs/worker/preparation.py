@@ -11,7 +11,16 @@ from notifications.compat import should_send, task_backends, task_started
 from notifications.jobs import host_code, results
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import read_batch_owners
-from notifications.jobs.transitions import signal_queue
+from notifications.jobs.transitions import running, signal_queue
+from notifications.models import Job
+
+
+def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
+    """Add to ``timeouts`` the seconds of tasks that are not in it, and set the deadlines of their jobs."""
+    if new_paths := {job.task_path for job in jobs} - timeouts.keys():
+        new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
+        timeouts |= new_timeouts
+        running.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
 
 
 def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:

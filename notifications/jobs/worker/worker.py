@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from django.db import Error
 
@@ -22,6 +24,7 @@ from notifications.jobs.worker.capacity import Capacity
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.execution import Execution
+from notifications.jobs.worker.handed_jobs import HandedJobEnd, HandedJobs
 from notifications.jobs.worker.job_runner import JobRunner
 from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
@@ -37,6 +40,8 @@ logger = logging.getLogger("notifications.jobs")
 STOP_MARGIN_SECONDS = 2.0
 #: Seconds at a stop in which signals can be sent, at least.
 MIN_SIGNALS_GRACE_SECONDS = 2.0
+#: Seconds between two calls of ``hand_over`` if no ring comes, and at least.
+HAND_OVER_INTERVAL_SECONDS, MIN_HAND_OVER_INTERVAL_SECONDS = 1.0, 0.05
 
 
 class JobWorker:
@@ -49,6 +54,11 @@ class JobWorker:
         Names of queues; all if empty.
     ``concurrency``
         Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
+    ``engine``
+        The name of the engine whose process this is. The worker then runs only the jobs that it is given by
+        ``run_handed_job()``, as many at once as there are callers.
+    ``hand_over``
+        Called once a second, and when the queue rings, on the thread of the worker's transactions.
 
     A job that is claimed is executed by the job runner, which passes its outcome to the record loop; its slot is free
     again when the outcome is stored. The parts do not know one another: they share ``_executions``, and call what they
@@ -61,13 +71,19 @@ class JobWorker:
         listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]] | None = None,
         queues: Sequence[str] = (),
         concurrency: int | None = None,
+        engine: str = "",
+        hand_over: Callable[[], object] | None = None,
     ) -> None:
-        self.queues = tuple(queues)
+        # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
+        # the queues of the built-in worker.
+        self.queues = (f"engine:{engine}",) if engine else tuple(queues)
         self.concurrency = concurrency or settings.CONCURRENCY
         self.lease = Lease(
             queues=self.queues, concurrency=self.concurrency, load=lambda: len(self._executions)
         )
         self._listen = listen
+        self._hand_over = hand_over
+        self._hand_over_wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._grace = 0.0
@@ -78,7 +94,7 @@ class JobWorker:
         # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers, and in a
         # connection pool, of four by default, each thread that keeps a connection leaves fewer to others.
         db = connection()
-        has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool")
+        has_one_writer = db.vendor == "sqlite" or db.settings_dict["OPTIONS"].get("pool") or engine
         self._claim_writer = self._writer if has_one_writer else Writer(self._signals)
         #: The jobs that run or whose outcome is not stored yet, by claim.
         self._executions: dict[Claim, Execution] = {}
@@ -99,16 +115,28 @@ class JobWorker:
             remove=self._remove,
             is_stopping=self._stopping.is_set,
         )
-        self._claim_loop = ClaimLoop(
-            self.lease.worker,
-            self._claim_writer,
-            self._executions,
-            Capacity(self._executions, slots=self.concurrency, threads=sync_threads),
-            timeouts,
-            queues=self.queues,
-            start=self._job_runner.start,
-            is_stopping=self._stopping.is_set,
-        )
+        self._claim_loop: ClaimLoop | HandedJobs
+        self._handed_jobs: HandedJobs | None = None
+        if engine:
+            self._claim_loop = self._handed_jobs = HandedJobs(
+                self.lease.worker,
+                self._claim_writer,
+                self._executions,
+                timeouts,
+                start=self._job_runner.start,
+                is_stopping=self._stopping.is_set,
+            )
+        else:
+            self._claim_loop = ClaimLoop(
+                self.lease.worker,
+                self._claim_writer,
+                self._executions,
+                Capacity(self._executions, slots=self.concurrency, threads=sync_threads),
+                timeouts,
+                queues=self.queues,
+                start=self._job_runner.start,
+                is_stopping=self._stopping.is_set,
+            )
         self._claim_check_loop = ClaimCheckLoop(
             self.lease.worker,
             self._writer,
@@ -143,6 +171,7 @@ class JobWorker:
                 maintenance.run_rounds,
                 maintenance.mark_read,
                 maintenance.prune,
+                *([self._hand_over_due] if self._hand_over else []),
             )
         ]
         try:
@@ -166,6 +195,20 @@ class JobWorker:
         self._stopping.set()
         self._call_in_loop(self._wake)
 
+    def run_handed_job(self, id: UUID) -> HandedJobEnd:
+        """Run a job that was handed to this engine, and wait for its end; from any thread but the event loop's.
+
+        The worker must have been created with ``engine``, and run, or start to run within a short time.
+        """
+        assert self._handed_jobs is not None
+        future = self._handed_jobs.add(id, self._call_in_loop)
+        while True:
+            try:
+                return future.result(timeout=1)
+            except TimeoutError:
+                if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
+                    return HandedJobEnd.STOPPED
+
     async def _retry_write(self, function: Callable[[], object]) -> None:
         await loops.retry_while_unavailable(lambda: self._writer.run(function), self._stopping.is_set)
 
@@ -183,6 +226,7 @@ class JobWorker:
 
     def _wake(self) -> None:
         self._claim_loop.wake()
+        self._hand_over_wake.set()
         self._cancel_loop.wake()
         self._slot_freed.set()
 
@@ -190,6 +234,20 @@ class JobWorker:
         """Call a function on the event loop, from any thread; not at all before ``run()`` and after its end."""
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)
+
+    async def _hand_over_due(self) -> None:
+        """Hand jobs over to engines, for ever."""
+        assert self._hand_over is not None
+        while True:
+            try:
+                await self._writer.run(self._hand_over)
+            except loops.DATABASE_UNAVAILABLE as exc:
+                logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+            await asyncio.sleep(MIN_HAND_OVER_INTERVAL_SECONDS)
+            await loops.wait_for(
+                self._hand_over_wake, HAND_OVER_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
+            )
+            self._hand_over_wake.clear()
 
     async def _drain(self) -> None:
         """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""
@@ -215,6 +273,8 @@ class JobWorker:
             logger.warning(
                 "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
             )
+        if self._handed_jobs:
+            self._handed_jobs.end()
         await self._signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
         self._job_runner.shutdown()
         self._signals.end()

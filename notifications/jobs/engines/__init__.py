@@ -1,0 +1,71 @@
+"""Engines: who runs the jobs of a backend.
+
+Without the option ``engine`` in ``TASKS`` that is the built-in worker, which claims jobs from the database. An engine
+is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
+it, runs it and records its outcome exactly as the built-in worker does.
+
+interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
+handover       sends the ids of committed jobs to their engines, and sends lost ones again
+process        ``run(id)``: runs a job in a process of the engine
+celery/        Celery
+backend        any other backend of Django's Tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from notifications.compat import task_backends
+
+if TYPE_CHECKING:
+    from notifications.jobs.engines.interface import Engine
+
+__all__ = ["configured_engines", "engine_of", "listen"]
+
+#: The doorbell's function ``listen(callback)``, set when the app is ready: ``realtime`` is above ``jobs``.
+listen: Callable[..., Any] | None = None
+
+
+@cache
+def engine_of(alias: str) -> Engine | None:
+    """Return the engine that runs the jobs of a backend of ``TASKS``, None for the built-in worker.
+
+    Raises ``ImproperlyConfigured`` for an engine that cannot be imported or set up.
+    """
+    name = task_backends.settings[alias].get("OPTIONS", {}).get("engine")
+    if not name:
+        return None
+    if not isinstance(name, str):
+        raise ImproperlyConfigured(
+            f"The engine of TASKS[{alias!r}] is {name!r}. It must be a dotted path, or 'alias:' and the alias of "
+            "another backend."
+        )
+    path = "notifications.jobs.engines.backend" if name.startswith("alias:") else name
+    try:
+        engine_class: Any = import_string(f"{path}.Engine")
+    except ImportError as exc:
+        raise ImproperlyConfigured(
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be imported: {exc}"
+        ) from exc
+    engine: Engine = engine_class(alias, name.removeprefix("alias:"))
+    return engine
+
+
+def configured_engines() -> dict[str, Engine]:
+    """Return the engines by the aliases of their backends. Raises ``ImproperlyConfigured`` like ``engine_of``."""
+    found = {alias: engine_of(alias) for alias in task_backends.settings}
+    return {alias: engine for alias, engine in found.items() if engine}
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        engine_of.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,105 @@
+"""Send the ids of committed jobs to Celery's broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import Error
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.jobs.engines.celery.app import TASK_NAME, celery_app, check_installed
+from notifications.jobs.engines.interface import Engine as BaseEngine
+from notifications.jobs.engines.interface import HandedJob
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+
+#: Seconds after which a broker that does not answer counts as away.
+ANSWER_SECONDS = 10.0
+#: How often, and after which seconds, the client of the broker tries again by itself.
+RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+#: The range of ``priority`` in Django.
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+#: The highest of Celery's priorities, of which 0 is the lowest. Redis has them the other way round.
+MAX_CELERY_PRIORITY = 9
+
+
+class Engine(BaseEngine):
+    """Hands jobs over to Celery."""
+
+    def __init__(self, alias: str, name: str) -> None:
+        super().__init__(alias, name)
+        check_installed()
+        self._producer: Any = None
+
+    def hand_over(self, jobs: Sequence[HandedJob]) -> None:
+        app = celery_app()
+        try:
+            producer = self._producer = self._producer or _new_producer(app)
+            for job in jobs:
+                app.send_task(
+                    TASK_NAME,
+                    args=[str(job.id)],
+                    task_id=job.message_id,
+                    producer=producer,
+                    queue=celery_queue(app, job.queue_name),
+                    priority=celery_priority(app, job.priority),
+                    # The worker ends a task at its timeout. Celery kills the process of one that does not end.
+                    time_limit=job.timeout.total_seconds() + DEADLINE_MARGIN_SECONDS,
+                    shadow=job.task_path,
+                    ignore_result=True,
+                    retry_policy=RETRY_POLICY,
+                )
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def revoke(self, jobs: Sequence[HandedJob]) -> None:
+        celery_app().control.revoke([job.message_id for job in jobs])
+
+    def check(self) -> list[Any]:
+        try:
+            celery_app()
+        except ImproperlyConfigured as exc:
+            return [Error(str(exc), id="notifications.E006")]
+        return []
+
+    def ping(self) -> str:
+        with _new_connection(celery_app()) as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+            return f"The broker answers: {connection.as_uri()}"
+
+    def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer:
+            producer.connection.collapse()
+
+
+def celery_queue(app: Any, name: str) -> str:
+    """Return the name of Celery's queue for a queue of jobs: the default one of each stands for the other."""
+    return app.conf.task_default_queue if name == "default" else name
+
+
+def celery_priority(app: Any, priority: int) -> int:
+    """Return the priority of a message for a priority of -100 to 100. Brokers without priorities ignore it."""
+    share = (priority - MIN_PRIORITY) / (MAX_PRIORITY - MIN_PRIORITY)
+    scaled = round(share * MAX_CELERY_PRIORITY)
+    is_redis = str(app.conf.broker_write_url or app.conf.broker_url or "").startswith(
+        ("redis", "sentinel", "unix")
+    )
+    return MAX_CELERY_PRIORITY - scaled if is_redis else scaled
+
+
+def _new_connection(app: Any) -> Any:
+    url = str(app.conf.broker_write_url or app.conf.broker_url or "")
+    if url.startswith(("redis", "rediss", "sentinel", "unix")):
+        options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS / 2}
+    elif url.startswith(("amqp", "pyamqp")) or not url:
+        # The broker confirms each message. Without that, what was sent on a connection that is half dead would be lost.
+        options = {"confirm_publish": True, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+    else:
+        options = {}
+    return app.connection_for_write(transport_options=options, connect_timeout=ANSWER_SECONDS / 2)
+
+
+def _new_producer(app: Any) -> Any:
+    return app.amqp.Producer(_new_connection(app))

@@ -1,0 +1,70 @@
+"""Run jobs in Celery's worker processes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import signals
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.conf import settings
+from notifications.jobs.engines import process
+from notifications.jobs.engines.celery.app import TASK_NAME
+
+logger = logging.getLogger("notifications.jobs")
+
+#: The name of the engine in the list of workers.
+ENGINE_NAME = "celery"
+#: Pools that replace threads by greenlets. Database connections and event loops of the app need threads.
+GREENLET_POOLS = ("eventlet", "gevent")
+
+_is_connected = False
+
+
+def connect(app: Any) -> None:
+    """Register the task that runs jobs, and start and stop the worker of each of Celery's processes."""
+    global _is_connected
+
+    @app.task(name=TASK_NAME, ignore_result=True, acks_late=False, max_retries=0, typing=False)
+    def run_job(id: str) -> str:
+        return str(process.run(id, engine=ENGINE_NAME))
+
+    if _is_connected:
+        return
+    _is_connected = True
+    signals.worker_init.connect(_check_pool, weak=False)
+    signals.worker_process_init.connect(_start, weak=False)
+    signals.worker_ready.connect(_start_in_main_process, weak=False)
+    signals.worker_process_shutdown.connect(_stop, weak=False)
+    signals.worker_shutdown.connect(_stop, weak=False)
+
+
+def _check_pool(sender: Any = None, **kwargs: Any) -> None:
+    pool = getattr(sender, "pool_cls", "")
+    name = pool if isinstance(pool, str) else pool.__module__
+    if any(greenlets in name for greenlets in GREENLET_POOLS):
+        raise ImproperlyConfigured(
+            f"Jobs do not run on Celery's pool {name}. Start the worker with --pool prefork, threads or solo."
+        )
+
+
+def _start(**kwargs: Any) -> None:
+    try:
+        process.start(ENGINE_NAME)
+    except Exception:
+        logger.exception("Could not start the worker of this process, which the first job does then")
+
+
+def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
+    if not _has_child_processes(sender):
+        _start()
+
+
+def _has_child_processes(consumer: Any) -> bool:
+    """Return whether the tasks of a Celery worker run in child processes."""
+    return "prefork" in type(consumer.pool).__module__
+
+
+def _stop(**kwargs: Any) -> None:
+    process.stop(settings.GRACE)

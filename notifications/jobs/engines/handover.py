@@ -1,0 +1,284 @@
+"""Send the ids of committed jobs to their engines, and send those again that were lost.
+
+Each process that enqueues jobs for an engine sends their ids itself, right after the commit, on one thread for each
+engine: a request never waits for a broker. Processes that last (servers and workers of engines) also run a
+``HandoverLoop``. It hands over jobs that had to wait (for later, for a paused queue, for a limit, for a retry), and
+jobs whose id got lost because the sender ended, the broker was away, or a message was dropped.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
+
+from notifications import times
+from notifications.compat import is_test_runner
+from notifications.conf import settings
+from notifications.db.threads import NoThread, start_thread
+from notifications.db.transactions import on_commit_merged
+from notifications.jobs import engines
+from notifications.jobs.claiming.lanes import ENGINE, HANDED
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.engines import configured_engines, engine_of
+from notifications.jobs.engines.interface import handed_job
+from notifications.jobs.transitions import finishing, handing_over, manual, reaping
+from notifications.jobs.worker.lease import find_dead_neighbors
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds of a ``HandoverLoop`` if no ring comes, and at least.
+ROUND_INTERVAL_SECONDS, MIN_ROUND_INTERVAL_SECONDS = 1.0, 0.05
+#: Seconds that the exit of a process waits until ids are sent.
+EXIT_TIMEOUT_SECONDS = 2.0
+#: Ids that one call of an engine gets at most.
+MAX_JOBS_PER_CALL = 100
+#: Ids that wait for a sender at most. More are left to the ``HandoverLoop``.
+MAX_UNSENT_IDS = 50_000
+
+#: Whether ids are sent under a test runner too.
+enabled_in_tests = False
+
+
+def prepare(job: Job) -> None:
+    """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
+    if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
+        job.lane = ENGINE
+    else:
+        job.lane, job.hand_over_at = HANDED, handing_over.next_hand_over(times.now())
+        job.handovers = 1
+
+
+def send_after_commit(jobs: Iterable[Job]) -> None:
+    """Send the ids of new jobs in the lane "handed" after the commit of the current transaction."""
+    if handed := [job for job in jobs if job.lane == HANDED]:
+        on_commit_merged("handed", handed, lambda groups: send([job for group in groups for job in group]))
+
+
+def send(jobs: Sequence[Job]) -> None:
+    """Send the ids of committed jobs, in the background."""
+    if is_test_runner() and not enabled_in_tests:
+        return
+    by_alias: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_alias[job.backend].append(job)
+    for alias, of_engine in by_alias.items():
+        _sender(alias).add(of_engine)
+
+
+def revoke(jobs: Iterable[Job]) -> None:
+    """Have the engines drop cancelled jobs, in the background."""
+    if is_test_runner() and not enabled_in_tests:
+        return
+    for job in jobs:
+        _sender(job.backend).add([job], is_revoked=True)
+
+
+class _Sender:
+    """Calls one engine on a thread of its own, which ends when it is idle."""
+
+    IDLE_SECONDS = 10.0
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._items: queue.SimpleQueue[tuple[bool, Job]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_failing = False
+
+    def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
+        """Take jobs to be sent."""
+        if self._items.qsize() > MAX_UNSENT_IDS:
+            return
+        for job in jobs:
+            self._items.put((is_revoked, job))
+        with self._lock:
+            if not self._thread:
+                try:
+                    self._thread = start_thread(self._run, f"notifications-engine-{self._alias}")
+                except NoThread as exc:
+                    logger.warning("Could not send jobs to their engine, which is tried again: %s", exc)
+
+    def wait_until_idle(self, deadline: float) -> None:
+        """Wait until all ids are sent, or until the deadline (monotonic)."""
+        while not self._items.empty() and self._thread and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                first = self._items.get(timeout=self.IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._items.empty():
+                        self._thread = None
+                        return
+                continue
+            group = [first]
+            while len(group) < MAX_JOBS_PER_CALL and not self._items.empty():
+                group.append(self._items.get())
+            self._call([job for is_revoked, job in group if not is_revoked], "hand_over")
+            self._call([job for is_revoked, job in group if is_revoked], "revoke")
+
+    def _call(self, jobs: list[Job], verb: str) -> None:
+        if not jobs:
+            return
+        try:
+            if engine := engine_of(self._alias):
+                getattr(engine, verb)([handed_job(job) for job in jobs])
+        except BaseException as exc:  # the client of a broker may raise anything
+            if not self._is_failing:
+                logger.warning(
+                    "Could not hand jobs over to their engine, which is tried again: backend %s, %d jobs: %r",
+                    self._alias,
+                    len(jobs),
+                    exc,
+                )
+            self._is_failing = True
+        else:
+            if self._is_failing:
+                logger.info("The engine can be reached again: backend %s", self._alias)
+            self._is_failing = False
+
+
+_senders: dict[str, _Sender] = {}
+_senders_lock = threading.Lock()
+
+
+def _sender(alias: str) -> _Sender:
+    with _senders_lock:
+        if not _senders:
+            atexit.register(_wait_for_senders)
+        if alias not in _senders:
+            _senders[alias] = _Sender(alias)
+        return _senders[alias]
+
+
+def _wait_for_senders() -> None:
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
+    for sender in list(_senders.values()):
+        sender.wait_until_idle(deadline)
+
+
+def _after_fork() -> None:
+    global _senders_lock, _loop
+    _senders_lock, _loop = threading.Lock(), None
+    _senders.clear()  # the child has none of their threads, and their ids are the parent's to send
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def run_round() -> bool:
+    """Hand over what is due and what was lost. Returns whether there may be more."""
+    due, lost = handing_over.hand_over_due_jobs(), handing_over.hand_over_again()
+    if lost:
+        logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
+    send([*due, *lost])
+    return len(due) >= handing_over.MAX_JOBS_PER_TRANSACTION
+
+
+class HandoverLoop:
+    """Runs rounds on a thread of a server process.
+
+    It also takes jobs away from lost processes of engines, because all of them may be lost.
+    """
+
+    def __init__(self) -> None:
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        #: Since when (monotonic) each maintenance has come in time and reached the database.
+        self._unbroken_since = time.monotonic()
+        self._last_maintenance = 0.0
+
+    def run(self) -> None:
+        """Run rounds until ``stop()``."""
+        unsubscribe = engines.listen(self._on_ring) if engines.listen else None
+        has_moved = False
+        try:
+            while not self._stopped.is_set():
+                self._wake.clear()
+                has_more = False
+                try:
+                    if not has_moved:
+                        move_to_configured_lanes()
+                        has_moved = True
+                    self._maintain()
+                    has_more = run_round()
+                except Error as exc:
+                    self._unbroken_since = time.monotonic()
+                    logger.warning("Could not hand over jobs, which is tried again: %s", exc)
+                    connections.close_all()
+                except Exception:
+                    logger.exception("Could not hand over jobs, which is tried again")
+                if not has_more:
+                    self._wake.wait(next_round_seconds())
+                self._stopped.wait(MIN_ROUND_INTERVAL_SECONDS)
+        finally:
+            if unsubscribe:
+                unsubscribe()
+            connections.close_all()
+
+    def stop(self) -> None:
+        """End the loop; from any thread."""
+        self._stopped.set()
+        self._wake.set()
+
+    def _maintain(self) -> None:
+        """Once a second, complete what lost processes have left."""
+        now = time.monotonic()
+        elapsed = now - self._last_maintenance
+        if elapsed < ROUND_INTERVAL_SECONDS:
+            return
+        # After an outage of the database, or a sleep of this machine, others need a lease's time to renew theirs.
+        if elapsed > settings.LEASE / 2:
+            self._unbroken_since = now
+        self._last_maintenance = now
+        reaping.reap_jobs(find_dead_neighbors(), expired=now - self._unbroken_since >= settings.LEASE)
+        manual.resume_batch_cancellations()
+        finishing.finish_remaining_batches()
+
+    def _on_ring(self, users: Any, queue: bool) -> None:
+        if queue:
+            self._wake.set()
+
+
+def next_round_seconds() -> float:
+    """Return the seconds until the next round if no ring comes. They vary, so that processes do not meet."""
+    return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
+
+
+def move_to_configured_lanes() -> None:
+    """Move queued jobs whose backend has gained or lost its engine since they were enqueued."""
+    if moved := handing_over.move_to_configured_lanes():
+        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
+
+
+_loop: HandoverLoop | None = None
+
+
+def start() -> None:
+    """Start the ``HandoverLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
+    global _loop
+    try:
+        if not configured_engines():
+            return
+    except ImproperlyConfigured as exc:
+        logger.error("Could not set up an engine: %s", exc)
+        return
+    with _senders_lock:
+        if _loop:
+            return
+        _loop = HandoverLoop()
+        start_thread(_loop.run, "notifications-handover")

@@ -1,0 +1,87 @@
+"""What an engine is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from notifications.jobs.results import policy_at
+from notifications.models import Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandedJob:
+    """What an engine learns of a job that it is to run.
+
+    ``fence``
+        Is another number after the job was retried by hand.
+    ``task_path``
+        The dotted path of the task, for the engine's own lists and logs.
+    ``priority``
+        -100 to 100; higher ones first.
+    ``timeout``
+        How long the task may take, which the process of the engine that runs it observes.
+    """
+
+    id: UUID
+    fence: int
+    task_path: str
+    queue_name: str
+    priority: int
+    timeout: timedelta
+
+    @property
+    def message_id(self) -> str:
+        """The id of the engine's message, so that one which was revoked says nothing about a later retry."""
+        return f"{self.id}.{self.fence}"
+
+
+class Engine(ABC):
+    """An external system that runs the jobs of one backend.
+
+    ``alias``
+        The alias of that backend in ``TASKS``.
+    ``name``
+        The option ``engine`` of the backend: a dotted path, or the alias of another backend.
+
+    An engine may lose, double, delay and reorder what it is given: the rows decide.
+    """
+
+    def __init__(self, alias: str, name: str) -> None:
+        self.alias = alias
+        self.name = name
+
+    @abstractmethod
+    def hand_over(self, jobs: Sequence[HandedJob]) -> None:
+        """Have a process of the engine call ``engines.process.run(id)`` for each of these committed jobs.
+
+        Called on a thread of its own, so that it may block, but not for ever. Raises any exception if the engine cannot
+        be reached: the jobs are then handed over again later.
+        """
+
+    def revoke(self, jobs: Sequence[HandedJob]) -> None:  # noqa: B027 (optional)
+        """Drop jobs that were cancelled, where the engine can. If it does not, their ids have no effect."""
+
+    def check(self) -> list[Any]:
+        """Return Django's check messages for what can be known without reaching the engine."""
+        return []
+
+    def ping(self) -> str:
+        """Return one sentence about the engine for ``doctor``. Raises any exception if it cannot be reached."""
+        return ""
+
+
+def handed_job(job: Job) -> HandedJob:
+    """Return what an engine learns of a job."""
+    return HandedJob(
+        id=job.id,
+        fence=job.fence,
+        task_path=job.task_path,
+        queue_name=job.queue_name,
+        priority=job.priority,
+        timeout=timedelta(seconds=policy_at(job.task_path).timeout),
+    )

@@ -1,0 +1,91 @@
+"""Run jobs in a process of an engine.
+
+Each such process has one worker: a thread with an event loop, a lease and a connection of its own, like the embedded
+worker. It runs the jobs that callers of ``run()`` are given by the engine. So a job has the same claim, fence, timeout,
+progress and outcome whichever engine runs it, and all async jobs of a process share one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from uuid import UUID
+
+from django.db import connections
+
+from notifications.db.threads import start_thread
+from notifications.jobs import engines
+from notifications.jobs.engines import handover
+from notifications.jobs.worker.handed_jobs import HandedJobEnd
+from notifications.jobs.worker.worker import JobWorker
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds beyond the grace period that ``stop()`` waits for the end of the worker.
+STOP_MARGIN_SECONDS = 5.0
+
+_lock = threading.Lock()
+_worker: JobWorker | None = None
+_thread: threading.Thread | None = None
+
+
+def run(id: UUID | str, *, engine: str) -> HandedJobEnd:
+    """Run one job and return when its attempt is recorded, or why the caller need not wait for that.
+
+    ``id`` of a job that may not run now has no effect, however often it comes. ``engine`` is the name of the engine,
+    which the list of workers shows.
+    """
+    return start(engine).run_handed_job(id if isinstance(id, UUID) else UUID(id))
+
+
+def start(engine: str, *, concurrency: int = 1) -> JobWorker:
+    """Start the worker of this process, once, and return it. Raises ``NoThread``.
+
+    ``concurrency`` is how many jobs the engine runs in this process at once.
+    """
+    global _worker, _thread
+    with _lock:
+        if _worker is None or not (_thread and _thread.is_alive()):
+            worker = JobWorker(
+                listen=engines.listen, concurrency=concurrency, engine=engine, hand_over=handover.run_round
+            )
+            is_running = threading.Event()
+            _thread = start_thread(_run, "notifications-worker", worker, is_running)
+            is_running.wait()
+            _worker = worker
+        return _worker
+
+
+def stop(grace: float) -> None:
+    """Stop the worker of this process within ``grace`` seconds, and queue again what still runs then."""
+    worker, thread = _worker, _thread
+    if worker and thread and thread.is_alive():
+        worker.stop(grace)
+        thread.join(grace + STOP_MARGIN_SECONDS)
+
+
+def _run(worker: JobWorker, is_running: threading.Event) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(worker.run())
+        await asyncio.sleep(0)  # the worker has its event loop
+        is_running.set()
+        await task
+
+    try:
+        asyncio.run(main())
+    except BaseException:
+        logger.exception("The worker of an engine's process failed; the next job starts a new one")
+    finally:
+        is_running.set()
+        connections.close_all()
+
+
+def _after_fork() -> None:
+    global _lock, _worker, _thread
+    # A child has none of the parent's threads. One that a job forks starts no worker, because it calls no run().
+    _lock, _worker, _thread = threading.Lock(), None, None
+
+
+os.register_at_fork(after_in_child=_after_fork)

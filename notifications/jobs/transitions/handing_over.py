@@ -1,0 +1,123 @@
+"""Hand queued jobs over to their engines: which ids are sent when, and sent again.
+
+A job of an engine is queued in the lane "engine" until it may run, and then in the lane "handed" until a process of the
+engine claims it. Its row is the truth: an id that the engine's broker lost is handed over again, and an id that arrives
+twice has no effect, because the second claim finds the job running or done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications import streams
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane
+from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.models import Job
+
+#: Jobs that one transaction hands over at most.
+MAX_JOBS_PER_TRANSACTION = 100
+#: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
+#: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
+FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
+#: By how much of itself each interval is longer or shorter, at random.
+JITTER = 0.25
+
+
+def next_hand_over(now: datetime, failed_handovers: int = 0) -> datetime:
+    """Return when an id is handed over again that is handed over now, after so many times without a claim."""
+    seconds = min(FIRST_INTERVAL_SECONDS * 2 ** min(failed_handovers, 20), MAX_INTERVAL_SECONDS)
+    return now + timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+def hand_over_due_jobs() -> list[Job]:
+    """Move jobs that may run now to the lane "handed", by priority and age, and return them to be sent.
+
+    Jobs of paused queues, jobs for later and jobs above a concurrency limit stay in the lane "engine".
+    """
+    claimable = candidates.claimable_queues((), (ENGINE,))
+    if not claimable:
+        return []
+
+    def write() -> list[Job]:
+        now = database_now()
+        limit = MAX_JOBS_PER_TRANSACTION
+        jobs = candidates.lock_jobs(now, limit, claimable, Q(), {ENGINE: limit}, count_handed=True)
+        _mark_handed(jobs, now)
+        return jobs
+
+    return retrying_atomic(write)
+
+
+def hand_over_again() -> list[Job]:
+    """Return jobs whose ids were handed over long ago and that are still queued, to be sent again."""
+    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=HANDED)
+    if not rows.filter(hand_over_at__lte=database_now()).order_by("hand_over_at", "id").exists():
+        return []
+
+    def write() -> list[Job]:
+        now = database_now()
+        overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
+        jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
+        _mark_handed(jobs, now)
+        return jobs
+
+    return retrying_atomic(write)
+
+
+def take_back(ids: Collection[UUID]) -> None:
+    """Move jobs that a process of an engine could not claim back to the lane "engine", if they are still queued.
+
+    A queue may have been paused, or a concurrency limit reached, since they were handed over.
+    """
+
+    def write() -> None:
+        rows = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED, lane=HANDED)
+        jobs = list(lock_query(rows.order_by("id")))
+        guarded_update(f"lane='{ENGINE}', hand_over_at=NULL", [((), job) for job in jobs], state="queued")
+
+    retrying_atomic(write)
+
+
+def move_to_configured_lanes() -> int:
+    """Move queued jobs whose backend has gained or lost its engine since they were enqueued; return how many.
+
+    So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
+    """
+    moved = 0
+    for lanes, has_engine in ((LANES, True), (ENGINE_LANES, False)):
+        # The spelling of the state selects the index "queued": see claiming/claim_queries.py.
+        rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, lane__in=lanes)
+        backends = {
+            backend
+            for backend in rows.order_by().values_list("backend", flat=True).distinct()
+            if (first_lane("", backend) == ENGINE) is has_engine
+        }
+        rows = rows.filter(backend__in=backends)
+        while backends and (count := retrying_atomic(partial(_move, rows))):
+            moved += count
+    return moved
+
+
+def _move(rows: Any) -> int:
+    jobs = list(lock_query(rows.order_by("id"))[:MAX_JOBS_PER_TRANSACTION])
+    lanes = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
+    guarded_update("lane=%s, hand_over_at=NULL", lanes, state="queued")
+    streams.ring((), queue=bool(jobs))
+    return len(jobs)
+
+
+def _mark_handed(jobs: Sequence[Job], now: datetime) -> None:
+    guarded_update(
+        f"lane='{HANDED}', hand_over_at=%s, handovers=handovers+1",
+        [((next_hand_over(now, max(job.handovers - job.attempt, 0)),), job) for job in jobs],
+        state="queued",
+    )

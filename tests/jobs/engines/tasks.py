@@ -1,0 +1,41 @@
+"""Tasks of the contract of engines, beside those of tests/jobs/tasks.py."""
+
+import asyncio
+import os
+import signal
+
+from notifications.api import ajoin, join, policy, task
+
+
+@task
+@policy(concurrency_key="one")
+async def one_at_a_time():
+    await asyncio.sleep(0.2)
+
+
+@task
+async def child(value):
+    await asyncio.sleep(0.05)
+    return value
+
+
+@task
+async def parent(value):
+    """Return what a child returns."""
+    return await ajoin(await child.aenqueue(value), timeout=60)
+
+
+@task
+def parent_sync(value):
+    return join(child.enqueue(value), timeout=60)
+
+
+@task
+@policy(max_attempts=3)
+def kill_process_once(path):
+    """End the process that runs the first attempt, as the kernel does without memory."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "survived"
+    os.kill(os.getpid(), signal.SIGKILL)
