@@ -124,6 +124,12 @@ class Notification(models.Model):
         return self.title
 
 
+def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:
+    return models.Index(
+        fields=fields, condition=Q(**condition) if condition else None, name=f"notifications_job_{name}"
+    )
+
+
 class Job(models.Model):
     """One execution of a task. Only modules of ``jobs/transitions/`` change its state.
 
@@ -198,54 +204,25 @@ class Job(models.Model):
         verbose_name_plural = _("jobs")
         default_permissions = ("view", "change")
         indexes = [
-            models.Index(fields=["user", "seq"], name="notifications_job_seq"),
-            models.Index(fields=["user", "id"], name="notifications_job_user"),
-            models.Index(
-                fields=["user", "id"], condition=Q(seq__isnull=True), name="notifications_job_unnumbered"
-            ),
-            models.Index(
-                fields=["user", "queued_at"],
-                condition=Q(seq=0, user__isnull=False),
-                name="notifications_job_active",
-            ),
-            models.Index(
-                fields=["lane", "-priority", "id"],
-                condition=Q(state="queued", run_after__isnull=True),
-                name="notifications_job_ready",
-            ),
-            models.Index(
-                fields=["run_after", "id"],
-                condition=Q(state="queued", run_after__isnull=False),
-                name="notifications_job_delayed",
-            ),
+            _job_index("seq", "user", "seq"),
+            _job_index("user", "user", "id"),
+            _job_index("unnumbered", "user", "id", seq__isnull=True),
+            _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
+            _job_index("ready", "lane", "-priority", "id", state="queued", run_after__isnull=True),
+            _job_index("delayed", "run_after", "id", state="queued", run_after__isnull=False),
             # For claims from one queue and lane, and of one concurrency key in them. The conditions differ so that each
             # query can name the one index that it uses: see jobs/claiming/.
-            models.Index(
-                fields=["queue_name", "lane", "run_after", "-priority", "id"],
-                condition=Q(state__startswith="queued"),
-                name="notifications_job_queued",
+            _job_index(
+                *("queued", "queue_name", "lane", "run_after", "-priority", "id"), state__startswith="queued"
             ),
-            models.Index(
-                fields=["queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"],
-                condition=Q(state__endswith="queued"),
-                name="notifications_job_keyed",
+            _job_index(
+                *("keyed", "queue_name", "lane", "concurrency_key", "run_after", "-priority", "id"),
+                state__endswith="queued",
             ),
-            models.Index(
-                fields=["worker", "id"], condition=Q(state="running"), name="notifications_job_running"
-            ),
-            models.Index(
-                fields=["hand_over_at", "id"],
-                condition=Q(state="queued", lane="handed"),
-                name="notifications_job_handed",
-            ),
-            models.Index(
-                fields=["finished_at"],
-                condition=Q(finished_at__isnull=False),
-                name="notifications_job_finished",
-            ),
-            models.Index(
-                fields=["batch", "state"], condition=Q(batch__isnull=False), name="notifications_job_batch"
-            ),
+            _job_index("running", "worker", "id", state="running"),
+            _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
+            _job_index("finished", "finished_at", finished_at__isnull=False),
+            _job_index("batch", "batch", "state", batch__isnull=False),
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [

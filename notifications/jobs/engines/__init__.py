@@ -9,6 +9,9 @@ handover       sends the ids of committed jobs to their engines, and sends lost 
 process        ``run(id)``: runs a job in a process of the engine
 celery/        Celery
 backend        any other backend of Django's Tasks
+
+The option ``engine`` is the dotted path of a module with a function ``create_engine(alias, name)``, which returns an
+``Engine``. ``alias:NAME`` stands for the module ``backend``.
 """
 
 from __future__ import annotations
@@ -48,12 +51,12 @@ def engine_of(alias: str) -> Engine | None:
         )
     path = "notifications.jobs.engines.backend" if name.startswith("alias:") else name
     try:
-        engine_class: Any = import_string(f"{path}.Engine")
+        create_engine: Any = import_string(f"{path}.create_engine")
     except ImportError as exc:
         raise ImproperlyConfigured(
             f"The engine {name!r} of TASKS[{alias!r}] cannot be imported: {exc}"
         ) from exc
-    engine: Engine = engine_class(alias, name.removeprefix("alias:"))
+    engine: Engine = create_engine(alias, name.removeprefix("alias:"))
     return engine
 
 

@@ -5,13 +5,17 @@ engine         sends the ids of committed jobs to Celery's broker
 worker         runs jobs in Celery's worker processes
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from notifications.jobs.engines.interface import Engine
 
 
-def __getattr__(name: str) -> Any:
+def create_engine(alias: str, name: str) -> Engine:
+    """Return the engine of a backend. Raises ``ImproperlyConfigured`` without Celery."""
     # A project's celery.py imports this package before Django has loaded the models, which the engine needs.
-    if name == "Engine":
-        from notifications.jobs.engines.celery.engine import Engine
+    from notifications.jobs.engines.celery.engine import CeleryEngine
 
-        return Engine
-    raise AttributeError(name)
+    return CeleryEngine(alias, name)

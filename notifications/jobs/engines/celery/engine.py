@@ -9,8 +9,7 @@ from django.core.checks import Error
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.jobs.engines.celery.app import TASK_NAME, celery_app, check_installed
-from notifications.jobs.engines.interface import Engine as BaseEngine
-from notifications.jobs.engines.interface import HandedJob
+from notifications.jobs.engines.interface import Engine, HandedJob
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 
 #: Seconds after which a broker that does not answer counts as away.
@@ -23,7 +22,7 @@ MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_CELERY_PRIORITY = 9
 
 
-class Engine(BaseEngine):
+class CeleryEngine(Engine):
     """Hands jobs over to Celery."""
 
     def __init__(self, alias: str, name: str) -> None:
