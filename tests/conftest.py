@@ -12,7 +12,7 @@ that logs an error or breaks the Content-Security-Policy fails its test; `new_pa
 `proxy` is a network that can be cut: open `proxy.url`, then proxy.cut() and proxy.restore().
 A cut logs errors.
 `user`, `other_user` are users in the test database, `user_client` is a signed-in client of the first, and
-`client_of(user)` makes others.
+`client_of(user)` makes others. `make_user(name, **fields)` makes more users; pytest-django has `admin_user`.
 `postgres`, `redis` are servers of the run; `canary` counts connections that should not be.
 In modules that open a browser use `site.rows()` and `site.python()` rather than the ORM.
 """
@@ -171,15 +171,21 @@ def page(new_page):
 
 
 @pytest.fixture
-def user(db, django_user_model):
-    """Return the user "ada"."""
-    return django_user_model.objects.create_user("ada")
+def make_user(db, django_user_model):
+    """Return a function that creates a user: make_user(name, **fields). Without a password nobody can log in."""
+    return django_user_model.objects.create_user
 
 
 @pytest.fixture
-def other_user(db, django_user_model):
+def user(make_user):
+    """Return the user "ada"."""
+    return make_user("ada")
+
+
+@pytest.fixture
+def other_user(make_user):
     """Return the user "bob"."""
-    return django_user_model.objects.create_user("bob")
+    return make_user("bob")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection
 from django.urls import reverse
@@ -20,16 +19,11 @@ LIST = "/admin/notifications/job/"
 
 
 @pytest.fixture
-def ada(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
-def staff(client):
-    """staff(*codenames) signs in somebody with these permissions."""
+def sign_in_staff(client, make_user):
+    """sign_in_staff(*codenames) signs a staff user with these permissions in to ``client`` and returns the user."""
 
     def sign_in(*codenames):
-        user = get_user_model().objects.create_user("staff", is_staff=True)
+        user = make_user("staff", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
         client.force_login(user)
         return user
@@ -45,10 +39,10 @@ def said(answer):
     return [str(message) for message in answer.context["messages"]]
 
 
-def test_cancel(client, staff, ada):
+def test_cancel(client, sign_in_staff, user):
     """Queued ones at once, running ones are asked; owners are told; each is in the log."""
-    user = staff("view_job", "change_job")
-    queued, running, done = (tasks.noop.using(owner=ada, title=title).enqueue().id for title in "abc")
+    staff = sign_in_staff("view_job", "change_job")
+    queued, running, done = (tasks.noop.using(owner=user, title=title).enqueue().id for title in "abc")
     Job.objects.filter(id=done).update(priority=2)
     run_jobs_once = claim_rows(uuid7(), 1)
     assert [str(job.id) for job in run_jobs_once] == [done]
@@ -63,40 +57,40 @@ def test_cancel(client, staff, ada):
     assert [str(note.job) for note in Notification.objects.all()] == [queued]
     logged = LogEntry.objects.all()
     assert {(entry.user_id, entry.object_id, entry.change_message) for entry in logged} == {
-        (user.pk, queued, "Cancelled."),
-        (user.pk, running, "Cancelled."),
+        (staff.pk, queued, "Cancelled."),
+        (staff.pk, running, "Cancelled."),
     }
     assert said(act(client, "cancel_jobs", done)) == [
         "No job was cancelled, because none of them is queued or running."
     ]
 
 
-def test_cancelling_inside_the_transaction_of_a_request(client, staff, ada, monkeypatch):
+def test_cancelling_inside_the_transaction_of_a_request(client, sign_in_staff, user, monkeypatch):
     """``ATOMIC_REQUESTS`` puts it off until the answer is made: of what is done nothing is said."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    staff("view_job", "change_job")
-    done = tasks.noop.using(owner=ada).enqueue().id
+    sign_in_staff("view_job", "change_job")
+    done = tasks.noop.using(owner=user).enqueue().id
     run_jobs()
-    queued = tasks.noop.using(owner=ada).enqueue().id
+    queued = tasks.noop.using(owner=user).enqueue().id
     assert said(act(client, "cancel_jobs", queued, done)) == ["Requested cancellation of 1 running job."]
     assert (Job.objects.get(id=queued).state, Job.objects.get(id=done).state) == ("cancelled", "succeeded")
     assert [entry.object_id for entry in LogEntry.objects.all()] == [queued]
 
 
-def test_cancelling_ones_own(client, staff):
+def test_cancelling_ones_own(client, sign_in_staff):
     """Who cancels their own job is not told of it."""
-    user = staff("view_job", "change_job")
-    id = tasks.noop.using(owner=user).enqueue().id
+    staff = sign_in_staff("view_job", "change_job")
+    id = tasks.noop.using(owner=staff).enqueue().id
     act(client, "cancel_jobs", id)
     assert Job.objects.get().state == "cancelled" and not Notification.objects.exists()
 
 
-def test_retry_by_filter(client, staff, ada):
+def test_retry_by_filter(client, sign_in_staff, user):
     """All that a filter shows, not only those of the page; the owner stays."""
-    staff("view_job", "change_job")
+    sign_in_staff("view_job", "change_job")
     for _ in range(3):
-        tasks.fail.using(owner=ada).enqueue()
-    tasks.noop.using(owner=ada).enqueue()
+        tasks.fail.using(owner=user).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     run_jobs()
     ids = list(Job.objects.filter(state="failed").values_list("pk", flat=True))
     answer = client.post(
@@ -105,19 +99,19 @@ def test_retry_by_filter(client, staff, ada):
         follow=True,
     )
     assert said(answer) == ["3 jobs were queued again."]
-    assert {(job.state, job.user_id) for job in Job.objects.filter(pk__in=ids)} == {("queued", ada.pk)}
+    assert {(job.state, job.user_id) for job in Job.objects.filter(pk__in=ids)} == {("queued", user.pk)}
     assert LogEntry.objects.filter(change_message="Queued again.").count() == 3
     assert said(act(client, "retry_jobs", *ids)) == [
         "No job was queued again, because none of them has failed or was cancelled."
     ]
 
 
-def test_too_many(client, staff, ada, settings):
+def test_too_many(client, sign_in_staff, user, settings):
     """What the owner may not have is said."""
-    staff("view_job", "change_job")
-    id = tasks.noop.using(owner=ada).enqueue().id
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
-    tasks.noop.using(owner=ada).enqueue()
+    sign_in_staff("view_job", "change_job")
+    id = tasks.noop.using(owner=user).enqueue().id
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
+    tasks.noop.using(owner=user).enqueue()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     (words,) = said(act(client, "retry_jobs", id))
     assert words.startswith("There are 1 active jobs already.")
@@ -125,12 +119,12 @@ def test_too_many(client, staff, ada, settings):
 
 
 @pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs"])
-def test_without_the_permission(client, staff, ada, action):
+def test_without_the_permission(client, sign_in_staff, user, action):
     """Who may only look is offered nothing, and what they send all the same does nothing."""
-    staff("view_job")
-    id = tasks.noop.using(owner=ada).enqueue().id
+    sign_in_staff("view_job")
+    id = tasks.noop.using(owner=user).enqueue().id
     if action == "retry_jobs":
-        manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+        manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     before = Job.objects.values().get()
     for address in (LIST, f"{LIST}{id}/change/"):
         assert action not in client.get(address).content.decode()
@@ -139,10 +133,10 @@ def test_without_the_permission(client, staff, ada, action):
     assert not LogEntry.objects.exists()
 
 
-def test_the_button_of_a_job(client, staff, ada):
+def test_the_button_of_a_job(client, sign_in_staff, user):
     """What can be done with it, and nothing else."""
-    staff("view_job", "change_job")
-    id = tasks.noop.using(owner=ada).enqueue().id
+    sign_in_staff("view_job", "change_job")
+    id = tasks.noop.using(owner=user).enqueue().id
     page = reverse("admin:notifications_job_change", args=[id])
 
     def offered():
@@ -152,7 +146,7 @@ def test_the_button_of_a_job(client, staff, ada):
         ]
 
     assert offered() == ["cancel_jobs"]
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=ada.pk)
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     assert offered() == ["retry_jobs"]
     manual.retry(Job.objects.values_list("pk", flat=True))
     run_jobs()
@@ -167,9 +161,9 @@ class Late:
 
 
 @pytest.mark.parametrize("model", ["job", "notification"])
-def test_a_replica_is_never_read(client, staff, ada, settings, model):
-    staff("view_job", "view_notification")
-    tasks.noop.using(owner=ada).enqueue()
+def test_a_replica_is_never_read(client, sign_in_staff, user, settings, model):
+    sign_in_staff("view_job", "view_notification")
+    tasks.noop.using(owner=user).enqueue()
     run_jobs()
     settings.DATABASE_ROUTERS = [f"{__name__}.Late"]
     page = f"/admin/notifications/{model}/"
@@ -179,14 +173,14 @@ def test_a_replica_is_never_read(client, staff, ada, settings, model):
 
 
 @pytest.mark.parametrize(("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry")])
-def test_a_database_that_is_away(client, staff, ada, monkeypatch, action, does):
+def test_a_database_that_is_away(client, sign_in_staff, user, monkeypatch, action, does):
     """No error page: it says so, and nothing is lost."""
 
     def away(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    staff("view_job", "change_job")
-    id = tasks.noop.using(owner=ada).enqueue().id
+    sign_in_staff("view_job", "change_job")
+    id = tasks.noop.using(owner=user).enqueue().id
     monkeypatch.setattr(manual, does, away)
     answer = act(client, action, id)
     assert answer.status_code == 200

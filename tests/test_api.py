@@ -17,11 +17,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def demo():
-    return get_user_model().objects.create_user("demo", password="demo")
-
-
-@pytest.fixture
 def request_of(rf):
     def make(user, method="post", **headers):
         request = getattr(rf, method)("/reports/", headers=headers)
@@ -48,9 +43,9 @@ def test_every_public_name_is_there_and_described():
 
 
 class TestNotify:
-    def test_one(self, demo):
+    def test_one(self, user):
         (id,) = notify(
-            demo,
+            user,
             "Export ready",
             body="12,400 rows",
             url="/exports/7/",
@@ -61,7 +56,7 @@ class TestNotify:
         )
         row = Notification.objects.get(id=id)
         assert (row.user_id, row.title, row.body, row.url) == (
-            demo.pk,
+            user.pk,
             "Export ready",
             "12,400 rows",
             "/exports/7/",
@@ -74,12 +69,11 @@ class TestNotify:
         )
         assert (row.read_at, row.archived_at, row.job) == (None, None, None)
 
-    def test_several_each_once(self, demo):
+    def test_several_each_once(self, user, other_user):
         """Users and keys, in any iterable, and twice the same."""
-        other = get_user_model().objects.create_user("other")
-        ids = notify((user for user in (demo, other.pk, demo.pk)), "Maintenance at 22:00")
+        ids = notify((each for each in (user, other_user.pk, user.pk)), "Maintenance at 22:00")
         assert len(ids) == 2
-        assert set(Notification.objects.values_list("user_id", flat=True)) == {demo.pk, other.pk}
+        assert set(Notification.objects.values_list("user_id", flat=True)) == {user.pk, other_user.pk}
 
     @pytest.mark.parametrize(
         ("fields", "error", "words"),
@@ -103,10 +97,10 @@ class TestNotify:
             ({"data": {"x": float("nan")}}, ValueError, "cannot be written as JSON"),
         ],
     )
-    def test_out_of_bounds(self, demo, fields, error, words):
+    def test_out_of_bounds(self, user, fields, error, words):
         """The error names the field and the remedy, and nothing is written."""
         with pytest.raises(error, match=words):
-            notify(demo, **{"title": "Hello", **fields})
+            notify(user, **{"title": "Hello", **fields})
         assert not Notification.objects.exists()
 
     @pytest.mark.parametrize("nobody", [None, AnonymousUser()])
@@ -115,23 +109,22 @@ class TestNotify:
             notify(nobody, "Hello")
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_rollback_leaves_nothing(self, demo):
+    def test_a_rollback_leaves_nothing(self, user):
         with pytest.raises(RuntimeError), transaction.atomic():
-            notify(demo, "Hello")
+            notify(user, "Hello")
             raise RuntimeError
-        notify(demo, "World")
+        notify(user, "World")
         assert [(row.title, row.seq) for row in Notification.objects.all()] == [("World", 1)]
 
     @pytest.mark.django_db(transaction=True)
-    async def test_async(self, event_loop_database):
-        user = await get_user_model().objects.acreate(username="ada")
+    async def test_async(self, event_loop_database, user):
         (id,) = await anotify(user, "Hello", level="warning")
         assert (await Notification.objects.aget(id=id)).level == "warning"
 
 
 class TestAccepted:
-    def test_a_program_gets_202_and_the_job(self, demo, request_of):
-        response = accepted(request_of(demo), tasks.noop.using(title="Mine").enqueue)
+    def test_a_program_gets_202_and_the_job(self, user, request_of):
+        response = accepted(request_of(user), tasks.noop.using(title="Mine").enqueue)
         job = Job.objects.get()
         item = json.loads(response.content)
         assert response.status_code == 202
@@ -141,15 +134,15 @@ class TestAccepted:
         assert response["Cache-Control"] == "no-store"
         assert response["Content-Type"] == "application/json"
         assert response["ETag"].startswith('"')
-        assert job.user_id == demo.pk
+        assert job.user_id == user.pk
 
     @pytest.mark.parametrize(("url", "location"), [("/mine/", "/mine/"), (None, "/notifications/jobs/{}/")])
-    def test_a_browser_is_sent_to_the_result(self, demo, request_of, url, location):
-        request = request_of(demo, accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    def test_a_browser_is_sent_to_the_result(self, user, request_of, url, location):
+        request = request_of(user, accept="text/html,application/xhtml+xml,*/*;q=0.8")
         response = accepted(request, tasks.noop.using(url=url).enqueue)
         assert (response.status_code, response["Location"]) == (303, location.format(Job.objects.get().id))
 
-    def test_the_function_runs_in_one_transaction(self, demo, request_of):
+    def test_the_function_runs_in_one_transaction(self, user, request_of):
         """Neither the project's row nor the job is there without the other."""
 
         def ask():
@@ -158,47 +151,46 @@ class TestAccepted:
             raise RuntimeError("after both")
 
         with pytest.raises(RuntimeError, match="after both"):
-            accepted(request_of(demo), ask)
+            accepted(request_of(user), ask)
         assert not Job.objects.exists()
         assert get_user_model().objects.count() == 1
 
-    def test_the_function_must_return_a_result(self, demo, request_of):
+    def test_the_function_must_return_a_result(self, user, request_of):
         with pytest.raises(
             TypeError, match=r"accepted\(\) returned 5. It must return what enqueue\(\) returned"
         ):
-            accepted(request_of(demo), lambda: 5)
+            accepted(request_of(user), lambda: 5)
 
-    def test_too_many_jobs(self, demo, request_of, settings):
+    def test_too_many_jobs(self, user, request_of, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-        assert accepted(request_of(demo), tasks.noop.enqueue).status_code == 202
-        response = accepted(request_of(demo), tasks.noop.enqueue)
+        assert accepted(request_of(user), tasks.noop.enqueue).status_code == 202
+        response = accepted(request_of(user), tasks.noop.enqueue)
         assert response.status_code == 429
         assert response["Content-Type"] == "application/problem+json"
         assert int(response["Retry-After"]) > 0
         assert "1 active jobs already" in json.loads(response.content)["detail"]
 
-    def test_a_busy_database(self, demo, request_of):
+    def test_a_busy_database(self, user, request_of):
         def ask():
             raise OperationalError("database is locked")
 
-        response = accepted(request_of(demo), ask)
+        response = accepted(request_of(user), ask)
         assert response.status_code == 503
         assert response["Content-Type"] == "application/problem+json"
         assert "locked" not in response.content.decode()
         assert int(response["Retry-After"]) > 0
 
     @pytest.mark.django_db(transaction=True)
-    async def test_async(self, request_of, event_loop_database):
-        user = await get_user_model().objects.acreate(username="ada")
+    async def test_async(self, request_of, event_loop_database, user):
         response = await aaccepted(request_of(user), tasks.noop.enqueue)
         assert response.status_code == 202
         assert (await Job.objects.aget()).user_id == user.pk
 
 
-def test_requester(demo):
-    with requester(demo):
+def test_requester(user):
+    with requester(user):
         tasks.noop.enqueue()
-    assert Job.objects.get().user_id == demo.pk
+    assert Job.objects.get().user_id == user.pk
 
 
 class TestProgress:

@@ -141,9 +141,8 @@ class RaiseErrorsTests(TestCase):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_outside_a_transaction():
-    demo = get_user_model().objects.create_user("demo")
-    tasks.noop.using(owner=demo).enqueue()
+def test_outside_a_transaction(user):
+    tasks.noop.using(owner=user).enqueue()
     assert run_jobs() == 1
     assert Notification.objects.get().seq is not None
 
@@ -262,21 +261,16 @@ class ConnectTests(TestCase):
             pass
 
 
-@pytest.fixture
-def demo(db):
-    return get_user_model().objects.create_user("demo")
-
-
-def test_a_client_receives_changes(transactional_db, demo):
+def test_a_client_receives_changes(transactional_db, user):
     """Earlier and new notifications, the unread count, and the progress of a job until it is done."""
-    notify(demo, "Before")
-    with connect(demo) as client:
+    notify(user, "Before")
+    with connect(user) as client:
         assert [item["title"] for item in client.notifications.values()] == ["Before"]
         assert client.unread == 1
-        notify(demo, "Now")
+        notify(user, "Now")
         item = client.notification("Now")
         assert (item["level"], client.unread, client.seq) == ("info", 2, 2)
-        with batch(owner=demo, title="Many") as b:
+        with batch(owner=user, title="Many") as b:
             for _ in range(3):
                 tasks.noop.enqueue()
         assert client.until(lambda client: client.jobs.get(str(b.id)))["progress"]["total"] == 3
@@ -285,44 +279,43 @@ def test_a_client_receives_changes(transactional_db, demo):
         assert client.notification("Many")["job"] == str(b.id)
 
 
-async def test_a_client_in_async_code(event_loop_database):
+async def test_a_client_in_async_code(event_loop_database, user):
     from asgiref.sync import sync_to_async
 
-    demo = await get_user_model().objects.acreate(username="demo")
-    async with connect(demo.pk) as client:
-        await sync_to_async(notify)(demo, "Now")
+    async with connect(user.pk) as client:
+        await sync_to_async(notify)(user, "Now")
         assert await client.auntil(lambda client: client.unread) == 1
 
 
-def test_many_frames(connect_client, demo):
+def test_many_frames(connect_client, user):
     """More than the window of unacknowledged frames: the client acknowledges them."""
-    client = connect_client(demo)
+    client = connect_client(user)
     for number in range(200):
-        notify(demo, f"{number}")
+        notify(user, f"{number}")
     client.until(lambda client: client.seq == 200)
     assert [item["title"] for item in client.notifications.values()] == [f"{n}" for n in range(200)]
 
 
-def test_a_timeout_names_what_was_received(connect_client, demo):
-    client = connect_client(demo)
+def test_a_timeout_names_what_was_received(connect_client, user):
+    client = connect_client(user)
     with pytest.raises(
         AssertionError, match=r"^The condition was not met within 0.1 s. Received were the notifications \[\]"
     ):
         client.notification("Never", timeout=0.1)
 
 
-def test_an_inactive_user_is_disconnected(transactional_db, demo):
-    demo.is_active = False
-    with pytest.raises(AssertionError, match=r"The connection has ended: closed with 4401"), connect(demo):
+def test_an_inactive_user_is_disconnected(transactional_db, user):
+    user.is_active = False
+    with pytest.raises(AssertionError, match=r"The connection has ended: closed with 4401"), connect(user):
         pass
 
 
-def test_the_fixtures(run_jobs, run_until_idle, jobs_clock, capture_notifications, demo):
+def test_the_fixtures(run_jobs, run_until_idle, jobs_clock, capture_notifications, user):
     """The plugin has the functions of the module."""
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(days=9)).enqueue()
-    with capture_notifications(demo) as notifications:
+    with capture_notifications(user) as notifications:
         assert run_jobs() == 1
     assert len(notifications) == 1
     jobs_clock.advance(timedelta(days=2))

@@ -1,4 +1,4 @@
-"""Users, their clients, reports, and an upstream that the site may call."""
+"""Clients of a user, reports, and an upstream that the site may call."""
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,27 +12,17 @@ PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
 @pytest.fixture
-def demo(django_user_model, db):
-    return django_user_model.objects.create_user("demo", password="demo")
-
-
-@pytest.fixture
-def other(django_user_model, db):
-    return django_user_model.objects.create_user("other", password="other")
-
-
-@pytest.fixture
-def person(demo, client):
-    """A browser in which demo is signed in."""
-    client.force_login(demo)
+def person(user, client):
+    """A browser in which ``user`` is signed in."""
+    client.force_login(user)
     client.defaults["HTTP_ACCEPT"] = PAGE
     return client
 
 
 @pytest.fixture
-def program(demo, client):
-    """A program with demo's session, that does not say what it would like to get."""
-    client.force_login(demo)
+def program(user, client):
+    """A program with the user's session that does not say what it would like to get."""
+    client.force_login(user)
     return client
 
 
@@ -60,10 +50,10 @@ def upstream(settings):
 
 
 @pytest.fixture
-def make_report(demo):
+def make_report(user):
     """Makes a report with rows: make_report(ok=[12, 40], failed=1, refused=1, missing=0)."""
 
-    def make(*, owner=demo, ok=(), failed=0, refused=0, missing=0, title="Mine", **fields):
+    def make(*, owner=user, ok=(), failed=0, refused=0, missing=0, title="Mine", **fields):
         calls = [
             *(Call(outcome="ok", status=200, elapsed_ms=ms, bytes=2, content_type="text/plain") for ms in ok),
             *(Call(outcome="failed", error="It broke off.") for _ in range(failed)),

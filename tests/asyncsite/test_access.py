@@ -32,9 +32,8 @@ def test_sign_in_is_checked_before_csrf(db, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_csrf_is_checked(demo, path):
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(demo)
+def test_csrf_is_checked(user, client_of, path):
+    client = client_of(user, enforce_csrf_checks=True)
     assert client.post(path, "{}", content_type="application/json").status_code == 403
     assert client.post(path, {"url": "x"}, headers={"accept": "text/html"}).status_code == 403
 
@@ -65,8 +64,9 @@ def test_a_body_that_is_too_large_is_413(program, settings, path):
     assert page.status_code == 413 and "The request is too large" in page.content.decode()
 
 
-def test_signing_in_and_out(client, demo):
+def test_signing_in_and_out(client, make_user):
     """Signing out needs a POST. After a wrong password the username is kept."""
+    make_user("demo", password="demo")
     html = client.post("/accounts/login/", {"username": "demo", "password": "x"}).content.decode()
     assert 'value="demo"' in html and 'role="alert"' in html
     response = client.post("/accounts/login/", {"username": "demo", "password": "demo", "next": "/check/"})
@@ -78,7 +78,8 @@ def test_signing_in_and_out(client, demo):
     assert client.get("/reports/").status_code == 302
 
 
-def test_the_sign_in_does_not_redirect_to_other_sites(client, demo):
+def test_the_sign_in_does_not_redirect_to_other_sites(client, make_user):
+    make_user("demo", password="demo")
     form = {"username": "demo", "password": "demo", "next": "https://elsewhere.example/"}
     assert client.post("/accounts/login/", form).headers["location"] == "/reports/"
 

@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
-from django.test import Client
 
 from asyncsite import check
 from asyncsite.calls import CallResult
@@ -52,7 +51,7 @@ def test_a_refused_call_is_explained(person):
     assert "169.254.169.254 was not called" in html
 
 
-def test_a_call_longer_than_two_seconds_becomes_a_job(person, demo, upstream):
+def test_a_call_longer_than_two_seconds_becomes_a_job(person, user, upstream):
     """The browser is redirected to the report, and its owner is notified."""
     started = time.monotonic()
     response = person.post("/check/", {"url": upstream.url("/slow/2.5")})
@@ -63,7 +62,7 @@ def test_a_call_longer_than_two_seconds_becomes_a_job(person, demo, upstream):
     run_jobs()
     assert report.calls.get().outcome == "ok"
     notification = Notification.objects.get()
-    assert (notification.user_id, notification.url) == (demo.pk, report.get_absolute_url())
+    assert (notification.user_id, notification.url) == (user.pk, report.get_absolute_url())
     assert notification.title == f"Check {upstream.url('/slow/2.5')}"
 
 
@@ -112,12 +111,14 @@ def test_invalid_json_is_a_problem(program, body, status):
     assert status == 400 or response.json()["errors"][0]["detail"]
 
 
-def test_failing_urls_of_one_user_open_no_circuit_for_others(program, other, client, upstream, monkeypatch):
+def test_failing_urls_of_one_user_open_no_circuit_for_others(
+    program, other_user, client, upstream, monkeypatch
+):
     """A host that has failed too often for one user is still called for others."""
     monkeypatch.setattr("asyncsite.calls.outbound.stream", partial(outbound.stream, retries=0))
     check_url(program, upstream.url("/status/503"), times=MIN_FAILURES)
     assert "has failed too often" in check_url(program, upstream.url("/ok")).json()["error"]
-    client.force_login(other)
+    client.force_login(other_user)
     assert check_url(client, upstream.url("/ok")).json()["outcome"] == "ok"
 
 
@@ -127,10 +128,9 @@ def check_url(client, url, times=1):
     return response
 
 
-async def test_it_works_on_an_event_loop(event_loop_database, django_user_model, async_client, upstream):
+async def test_it_works_on_an_event_loop(event_loop_database, user, async_client, upstream):
     """As under ASGI, where a query outside a thread is an error."""
-    demo = await django_user_model.objects.acreate(username="demo")
-    await async_client.aforce_login(demo)
+    await async_client.aforce_login(user)
     page = await async_client.get("/check/", headers={"accept": "text/html"})
     assert page.status_code == 200
     page = await async_client.post("/check/", {"url": upstream.url("/ok")}, headers={"accept": "text/html"})
@@ -139,12 +139,9 @@ async def test_it_works_on_an_event_loop(event_loop_database, django_user_model,
     assert page.status_code == 422
 
 
-async def test_no_connection_is_held_during_the_call(
-    event_loop_database, django_user_model, async_client, monkeypatch
-):
+async def test_no_connection_is_held_during_the_call(event_loop_database, user, async_client, monkeypatch):
     """Loading the user has opened one in a thread."""
-    demo = await django_user_model.objects.acreate(username="demo")
-    await async_client.aforce_login(demo)
+    await async_client.aforce_login(user)
     connections = []
 
     async def call(url):
@@ -157,8 +154,7 @@ async def test_no_connection_is_held_during_the_call(
     assert connections == [None]
 
 
-def test_the_csrf_failure_of_an_async_view_is_a_page(demo):
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(demo)
+def test_the_csrf_failure_of_an_async_view_is_a_page(user, client_of):
+    client = client_of(user, enforce_csrf_checks=True)
     response = client.post("/check/", {"url": "x"}, headers={"accept": "text/html"})
     assert response.status_code == 403 and "This form is out of date" in response.content.decode()

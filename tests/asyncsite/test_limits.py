@@ -27,7 +27,7 @@ def send_report(client, url, **headers):
     return client.post("/reports/", json.dumps({"urls": [url]}), content_type=JSON, headers=headers)
 
 
-def test_a_check_counts_as_a_request_without_a_job(program, other, client, upstream, three_per_minute):
+def test_a_check_counts_as_a_request_without_a_job(program, other_user, client, upstream, three_per_minute):
     """It counts towards checks and reports. Each user has a separate count."""
     url = upstream.url("/ok")
     assert [check_url(program, url).status_code for _ in range(3)] == [200] * 3
@@ -40,17 +40,17 @@ def test_a_check_counts_as_a_request_without_a_job(program, other, client, upstr
     )
     assert send_report(program, url).status_code == 429
     assert len(upstream.requests) == 3 and not Job.objects.exists() and not Report.objects.exists()
-    client.force_login(other)
+    client.force_login(other_user)
     assert check_url(client, url).status_code == 200
 
 
-def test_requests_older_than_a_minute_do_not_count(program, demo, upstream, three_per_minute):
+def test_requests_older_than_a_minute_do_not_count(program, user, upstream, three_per_minute):
     """The next request deletes them."""
     url = upstream.url("/ok")
     assert [check_url(program, url).status_code for _ in range(4)] == [200] * 3 + [429]
     RateLimitEntry.objects.update(created_at=F("created_at") - timedelta(seconds=61))
     assert check_url(program, url).status_code == 200
-    assert RateLimitEntry.objects.filter(owner=demo).count() == 1
+    assert RateLimitEntry.objects.filter(owner=user).count() == 1
 
 
 def test_replays_of_a_report_do_not_count(program, upstream, three_per_minute):
@@ -78,10 +78,10 @@ def test_a_browser_gets_the_form_with_the_error(person, upstream, three_per_minu
         assert f'value="{url}"' in html or f"{url}</textarea>" in html
 
 
-def test_the_number_of_reports_is_limited(program, person, make_report, other, upstream, monkeypatch):
+def test_the_number_of_reports_is_limited(program, person, make_report, other_user, upstream, monkeypatch):
     """Another report is 409, and so is a check that takes too long. A fast check is allowed."""
     monkeypatch.setattr(limits, "MAX_REPORTS_PER_USER", 2)
-    make_report(owner=other), make_report(), make_report()
+    make_report(owner=other_user), make_report(), make_report()
     detail = (
         "You have 2 reports, which is the limit. Open one that you no longer need, delete it, and try again."
     )

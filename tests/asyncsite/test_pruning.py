@@ -38,31 +38,31 @@ def test_only_reports_past_their_retention_are_deleted(make_old_report, settings
     assert Report.objects.get() == kept and Call.objects.count() == 2
 
 
-def test_the_job_of_a_report_deletes_old_ones(make_old_report, demo, other, upstream, monkeypatch):
+def test_the_job_of_a_report_deletes_old_ones(make_old_report, user, other_user, upstream, monkeypatch):
     monkeypatch.setattr(tasks, "MAX_PRUNED_REPORTS_PER_JOB", 2)
     for _ in range(3):
-        make_old_report(1000, owner=other)
-    enqueue_report(demo, [upstream.url("/ok")])
+        make_old_report(1000, owner=other_user)
+    enqueue_report(user, [upstream.url("/ok")])
     run_jobs()
-    assert Report.objects.filter(owner=other).count() == 1
-    assert Report.objects.get(owner=demo).calls.get().outcome == "ok"
+    assert Report.objects.filter(owner=other_user).count() == 1
+    assert Report.objects.get(owner=user).calls.get().outcome == "ok"
 
 
-def test_an_old_report_with_an_active_job_stays(make_old_report, demo, upstream):
-    enqueue_report(demo, [upstream.url("/ok")])
+def test_an_old_report_with_an_active_job_stays(make_old_report, user, upstream):
+    enqueue_report(user, [upstream.url("/ok")])
     Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
     assert prune_reports() == 0
     run_jobs()
     assert prune_reports() == 1
 
 
-def test_active_reports_do_not_count_toward_the_limit(make_old_report, demo, upstream):
+def test_active_reports_do_not_count_toward_the_limit(make_old_report, user, upstream):
     """If the oldest reports are active, younger ones are deleted all the same."""
-    enqueue_report(demo, [upstream.url("/ok")])
+    enqueue_report(user, [upstream.url("/ok")])
     Report.objects.update(created_at=timezone.now() - timedelta(days=1000))
     make_old_report(100)
     assert prune_reports(limit=1) == 1
-    assert Report.objects.get().owner == demo
+    assert Report.objects.get().owner == user
 
 
 def test_the_command_deletes_reports_too(make_old_report, capsys):
@@ -105,16 +105,16 @@ def test_a_program_deletes_a_report(program, make_report):
     assert not Report.objects.exists()
 
 
-def test_only_its_owner_deletes_a_report(person, program, make_report, other):
-    report = make_report(owner=other)
+def test_only_its_owner_deletes_a_report(person, program, make_report, other_user):
+    report = make_report(owner=other_user)
     assert person.post(f"/reports/{report.pk}/delete/").status_code == 404
     assert person.get(f"/reports/{report.pk}/delete/").status_code == 405
     assert Report.objects.get() == report
 
 
-def test_a_running_report_is_not_deleted(person, demo, upstream):
+def test_a_running_report_is_not_deleted(person, user, upstream):
     """Its job must be cancelled first, and fails if it is retried afterwards."""
-    enqueue_report(demo, [upstream.url("/ok")])
+    enqueue_report(user, [upstream.url("/ok")])
     report = Report.objects.get()
     response = person.post(f"/reports/{report.pk}/delete/")
     assert response.status_code == 409

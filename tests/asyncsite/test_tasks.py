@@ -15,11 +15,11 @@ from tests.outbound.upstream import Upstream
 
 
 @pytest.fixture
-def run(demo):
+def run(user):
     """Return a function that enqueues a report, runs its job, and returns the report."""
 
     def run(*urls):
-        enqueue_report(demo, list(urls))
+        enqueue_report(user, list(urls))
         run_jobs()
         return Report.objects.latest("pk")
 
@@ -77,11 +77,11 @@ def test_internal_addresses_are_refused_and_not_called(run, upstream, canary):
     assert all(error for _, _, error in outcomes(report))
 
 
-def test_the_owner_is_notified_once_with_the_counts(run, demo, upstream):
+def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
     report = run(upstream.url("/ok"), upstream.url("/status/500"))
     notification = Notification.objects.get()
     assert (notification.user_id, notification.url, notification.title) == (
-        demo.pk,
+        user.pk,
         report.get_absolute_url(),
         "Check 2 URLs",
     )
@@ -102,10 +102,10 @@ def test_the_same_url_twice_is_called_twice(run, upstream):
     assert report.calls.count() == len(upstream.requests) == 2
 
 
-def test_a_second_attempt_calls_only_unrecorded_urls(demo, upstream):
+def test_a_second_attempt_calls_only_unrecorded_urls(user, upstream):
     """The rows of the first attempt are unchanged."""
     urls = [upstream.url(f"/ok?n={number}") for number in range(1, 6)]
-    enqueue_report(demo, urls)
+    enqueue_report(user, urls)
     report = Report.objects.get()
     Call.objects.create(report=report, position=2, url=urls[1], outcome="failed", error="first attempt")
     Call.objects.create(report=report, position=4, url=urls[3], outcome="ok", status=200, elapsed_ms=1)
@@ -120,19 +120,18 @@ def test_a_second_attempt_calls_only_unrecorded_urls(demo, upstream):
     assert Notification.objects.get().body == "4 ok, 1 failed."
 
 
-def test_a_second_insert_of_a_position_is_ignored(demo):
+def test_a_second_insert_of_a_position_is_ignored(user):
     """A worker that was frozen may insert late."""
-    report = Report.objects.create(owner=demo, title="t", urls=["https://a/"], size=1)
+    report = Report.objects.create(owner=user, title="t", urls=["https://a/"], size=1)
     tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="ok", status=200))])
     tasks.insert_calls(report.pk, [(1, "https://a/", CallResult(outcome="failed", error="late"))])
     assert outcomes(report) == [("ok", 200, "")]
 
 
-async def test_results_are_recorded_while_other_calls_run(event_loop_database, django_user_model, upstream):
+async def test_results_are_recorded_while_other_calls_run(event_loop_database, user, upstream):
     """A cancelled attempt keeps its rows and makes no further calls."""
-    demo = await django_user_model.objects.acreate(username="demo")
     urls = [upstream.url("/ok"), *[upstream.url("/slow/2")] * 20]
-    report = await Report.objects.acreate(owner=demo, title="t", urls=urls, size=len(urls))
+    report = await Report.objects.acreate(owner=user, title="t", urls=urls, size=len(urls))
     attempt = asyncio.create_task(check_urls.func(report.pk))
     await wait_until_true(Call.objects.filter(report=report, position=1, outcome="ok").aexists)
     attempt.cancel()
@@ -143,14 +142,14 @@ async def test_results_are_recorded_while_other_calls_run(event_loop_database, d
     assert await Call.objects.acount() == 1
 
 
-def test_rows_are_written_in_batches(demo, monkeypatch, django_assert_max_num_queries):
+def test_rows_are_written_in_batches(user, monkeypatch, django_assert_max_num_queries):
     """SQLite has one writer: a transaction for each call would delay the others."""
 
     async def call(url):
         return CallResult(outcome="ok", status=200, elapsed_ms=1)
 
     monkeypatch.setattr(tasks, "call_url", call)
-    enqueue_report(demo, [f"https://api{number}.example/" for number in range(1000)])
+    enqueue_report(user, [f"https://api{number}.example/" for number in range(1000)])
     with django_assert_max_num_queries(100):
         run_jobs()
     assert Call.objects.count() == 1000
@@ -161,7 +160,7 @@ def test_at_most_ten_concurrent_calls_to_one_host(run, upstream):
     assert upstream.max_active == 10
 
 
-def test_a_slow_host_does_not_delay_others(demo, monkeypatch):
+def test_a_slow_host_does_not_delay_others(user, monkeypatch):
     """50 concurrent calls, of which one host has ten: the others are done before it."""
     active = max_active = 0
     finished = []
@@ -176,7 +175,7 @@ def test_a_slow_host_does_not_delay_others(demo, monkeypatch):
 
     monkeypatch.setattr(tasks, "call_url", call)
     quick = [f"https://quick{number}.example/" for number in range(100)]
-    enqueue_report(demo, [f"https://slow.example/{number}" for number in range(30)] + quick)
+    enqueue_report(user, [f"https://slow.example/{number}" for number in range(30)] + quick)
     run_jobs()
     assert set(finished[:100]) == set(quick)
     assert max_active == 50

@@ -4,7 +4,6 @@ import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
 
 from asyncsite.models import Report
 from asyncsite.url_file import MAX_FILE_BYTES
@@ -268,9 +267,8 @@ def test_a_huge_body_is_refused_unread(person, accept, kind):
     assert (response.status_code, response.headers["content-type"]) == (413, kind)
 
 
-def test_csrf_is_checked_for_files(demo):
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(demo)
+def test_csrf_is_checked_for_files(user, client_of):
+    client = client_of(user, enforce_csrf_checks=True)
     assert send(client, upload(A)).status_code == 403
     assert not Report.objects.exists()
 

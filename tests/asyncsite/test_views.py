@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -40,12 +39,12 @@ def test_an_empty_list_names_the_actions(person, development):
     assert "There are no reports yet. Paste some URLs above, or try it with the samples." in html
 
 
-def test_the_list_shows_own_reports_newest_first(person, other, make_report):
+def test_the_list_shows_own_reports_newest_first(person, other_user, make_report):
     """A report whose job is no longer stored is done."""
     make_report(title="Oldest", ok=[1, 2], failed=1)
     running = make_report(title="Newer", ok=[1], missing=2)
     set_job(running, "running")
-    make_report(title="Not mine", owner=other, ok=[1])
+    make_report(title="Not mine", owner=other_user, ok=[1])
     html = person.get("/reports/").content.decode()
     assert re.findall(r'<a href="/reports/\d+/">(.*?)</a>', html) == ["Newer", "Oldest"]
     assert "1 of 3 called" in html and "Running" in html
@@ -67,16 +66,16 @@ def test_the_number_of_queries_does_not_depend_on_the_reports(
         assert person.get("/reports/", {"page": nonsense}).status_code == 200
 
 
-def test_the_form_creates_a_report_and_redirects_to_it(person, demo):
+def test_the_form_creates_a_report_and_redirects_to_it(person, user):
     """The report refers to its queued job."""
     response = person.post("/reports/", {"urls": f"\r\n {URLS}", "title": " Partners "})
     report = Report.objects.get()
     assert (response.status_code, response.headers["location"]) == (303, report.get_absolute_url())
-    assert (report.owner, report.title, report.size) == (demo, "Partners", 2)
+    assert (report.owner, report.title, report.size) == (user, "Partners", 2)
     assert report.urls == ["https://api.example.com/1", "https://api.example.com/2"]
     job = Job.objects.get(pk=report.job_id)
     assert (job.user_id, job.title, job.url, job.state) == (
-        demo.pk,
+        user.pk,
         "Partners",
         f"/reports/{report.pk}/",
         "queued",
@@ -218,13 +217,13 @@ def test_outside_development_there_are_no_samples(person, settings):
     assert "sample" not in person.get("/reports/").content.decode()
 
 
-def test_the_urls_of_a_report_fill_the_form(person, other, make_report):
+def test_the_urls_of_a_report_fill_the_form(person, other_user, make_report):
     """Another user's report is 404."""
     html = person.get(f"/reports/?again={make_report(ok=[1], missing=1).pk}").content.decode()
     assert (
         "https://api.example.com/1\nhttps://api.example.com/2</textarea>" in html and 'value="Mine"' in html
     )
-    assert person.get(f"/reports/?again={make_report(owner=other, ok=[1]).pk}").status_code == 404
+    assert person.get(f"/reports/?again={make_report(owner=other_user, ok=[1]).pk}").status_code == 404
     for nonsense in ("x", "-1", "9" * 30, "9" * 5000, "\u0662"):
         assert person.get("/reports/", {"again": nonsense}).status_code == 404
 
@@ -292,9 +291,9 @@ def test_external_texts_are_escaped(person, make_report):
 
 
 @pytest.mark.parametrize("path", ["", "report.csv", "report.json"])
-def test_the_report_of_another_user_is_404(person, other, make_report, path):
+def test_the_report_of_another_user_is_404(person, other_user, make_report, path):
     """The page is the same as for a report that does not exist."""
-    theirs, none = make_report(owner=other, ok=[1]), 987654
+    theirs, none = make_report(owner=other_user, ok=[1]), 987654
     responses = [person.get(f"/reports/{pk}/{path}") for pk in (theirs.pk, none, 10**30)]
     assert [response.status_code for response in responses] == [404, 404, 404]
     pages = [re.sub(r'(nonce|value|csrf[a-z-]*)="[^"]*"', "", page.content.decode()) for page in responses]
@@ -318,10 +317,9 @@ def test_no_notification_before_the_job_is_done(person):
     assert not Notification.objects.exists()
 
 
-def test_csrf_is_checked_for_the_form_and_json(demo):
+def test_csrf_is_checked_for_the_form_and_json(user, client_of):
     """A browser gets a page, a program a problem."""
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(demo)
+    client = client_of(user, enforce_csrf_checks=True)
     page = client.post("/reports/", {"urls": URLS}, headers={"accept": "text/html"})
     assert page.status_code == 403 and "This form is out of date" in page.content.decode()
     problem = post_json(client, {"urls": ["https://a/"]})

@@ -5,7 +5,6 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
@@ -21,11 +20,6 @@ from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
-
-
-@pytest.fixture
-def ada():
-    return get_user_model().objects.create_user("ada")
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +43,10 @@ def diagnose(*arguments, failed=()):
     return findings
 
 
-def test_all_checks_pass(start_worker, ada, monkeypatch):  # noqa: F811
+def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
     """A worker runs the job of the round trip. The output is checked with and without --json."""
     monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 30.0)
-    inbox.create_notifications(ada, "Hello")
+    inbox.create_notifications(user, "Hello")
     start_worker()
     findings = diagnose("--origin", "http://testserver")
     assert {finding["state"] for finding in findings.values()} == {"ok"}
@@ -109,38 +103,37 @@ def test_a_queue_that_no_worker_serves(live_worker):  # noqa: F811
     assert findings["workers"]["message"].startswith("No live worker takes the jobs of forgotten; 1 live")
 
 
-def test_changes_that_no_process_numbers(ada):
-    inbox.create_notifications(ada, "Hello")
+def test_changes_that_no_process_numbers(user):
+    inbox.create_notifications(user, "Hello")
     Notification.objects.update(seq=None)
     findings = diagnose(failed=["numbering"])
     assert findings["numbering"]["figures"] == {"waiting": 1}
 
 
 @pytest.mark.parametrize("changed", ["stream", "notification"])
-def test_a_wrong_count_is_found_and_corrected(ada, changed):
+def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
     """Only that user's rows are numbered again, so that browsers receive them."""
-    bob = get_user_model().objects.create_user("bob")
-    inbox.create_notifications([ada, bob], "One")
-    inbox.create_notifications(ada, "Two")
+    inbox.create_notifications([user, other_user], "One")
+    inbox.create_notifications(user, "Two")
     if changed == "stream":
-        Stream.objects.filter(user=ada).update(unread=7)
+        Stream.objects.filter(user=user).update(unread=7)
     else:  # As by another program, which does not change the count.
-        Notification.objects.filter(user=ada, title="One").update(read_at=timezone.now())
+        Notification.objects.filter(user=user, title="One").update(read_at=timezone.now())
     findings = diagnose(failed=["unread"])
     expected = 2 if changed == "stream" else 1
     assert findings["unread"]["figures"]["wrong"] == {
-        str(ada.pk): [7 if changed == "stream" else 2, expected]
+        str(user.pk): [7 if changed == "stream" else 2, expected]
     }
-    head = Stream.objects.get(user=ada).head
+    head = Stream.objects.get(user=user).head
     diagnose("--recount")
-    stream = Stream.objects.get(user=ada)
+    stream = Stream.objects.get(user=user)
     assert stream.unread == expected and stream.head == head + (changed == "notification")
-    assert Stream.objects.get(user=bob).unread == 1
+    assert Stream.objects.get(user=other_user).unread == 1
     assert not recount.find_wrong_counts()
 
 
-def test_pending_rows_are_not_a_wrong_count(ada):
-    inbox.create_notifications(ada, "One")
+def test_pending_rows_are_not_a_wrong_count(user):
+    inbox.create_notifications(user, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
     assert not recount.find_wrong_counts()
 

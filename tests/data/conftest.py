@@ -14,11 +14,6 @@ STEP_TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
 def users(transactional_db):
     """users(count) creates users and returns their keys."""
 

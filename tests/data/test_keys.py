@@ -12,7 +12,7 @@ from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_consistent, position, titles
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 def test_older_notification_is_archived(user, assigned_seqs):

@@ -1,7 +1,6 @@
 """Marking an inbox as read: by the request for up to a second, then in the background."""
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 
 from notifications import streams
@@ -17,39 +16,37 @@ MANY = 250
 
 
 @pytest.fixture
-def user(django_user_model):
-    user = django_user_model.objects.create_user("ada")
+def user(user):
+    """Return the user with MANY unread notifications."""
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     return user
-
-
-@pytest.fixture
-def client(user):
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def unread_rows(user):
     return Notification.objects.filter(user=user, read_at=None)
 
 
-def test_slow_request_continues_in_the_background(monkeypatch, client, user):
+def test_slow_request_continues_in_the_background(monkeypatch, user_client, user):
     """Rows that the request does not reach in time are marked later; the page says so, and newer ones stay unread."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    assert client.post(reverse("notifications:inbox-read"), {"up_to": MANY}).status_code == 303
+    assert user_client.post(reverse("notifications:inbox-read"), {"up_to": MANY}).status_code == 303
     assert unread_rows(user).count() == MANY
     notify(user, "Later")
-    assert "Marking notifications as read." in client.get(reverse("notifications:inbox")).content.decode()
+    assert (
+        "Marking notifications as read." in user_client.get(reverse("notifications:inbox")).content.decode()
+    )
     assert marking.continue_marking(60) is False
     assert [row.title for row in unread_rows(user)] == ["Later"]
-    assert "Marking notifications as read." not in client.get(reverse("notifications:inbox")).content.decode()
+    assert (
+        "Marking notifications as read."
+        not in user_client.get(reverse("notifications:inbox")).content.decode()
+    )
 
 
-def test_quick_request_marks_everything(client, user):
+def test_quick_request_marks_everything(user_client, user):
     """A request that marks all rows in time leaves nothing to the background."""
-    client.post(reverse("notifications:inbox-read"), {"up_to": MANY})
+    user_client.post(reverse("notifications:inbox-read"), {"up_to": MANY})
     assert not unread_rows(user).exists()
     assert marking.pending_reads(user.pk) == []
 
@@ -84,9 +81,8 @@ def test_earlier_position_does_not_shorten_a_pending_read(user):
     assert marking.pending_reads() == [(user.pk, 0, MANY)]
 
 
-def test_two_users_take_turns(user, django_user_model):
+def test_two_users_take_turns(user, other_user):
     """The background marks a chunk of each user in turn, so a large inbox does not delay a small one."""
-    other_user = django_user_model.objects.create_user("eve")
     notify(other_user, "One")
     marking.save_pending_read(user.pk, 0, MANY)
     marking.save_pending_read(other_user.pk, 0, 1)
@@ -111,9 +107,8 @@ def test_locked_row_is_marked_once_it_is_unlocked(on_postgresql, open_connection
     assert marking.pending_reads() == []
 
 
-def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user, django_user_model):
+def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user, other_user):
     """A locked row in one inbox does not delay another, even if only one chunk is marked per call."""
-    other_user = django_user_model.objects.create_user("eve")
     notify(other_user, "One")
     marking.save_pending_read(user.pk, 0, 1)
     marking.save_pending_read(other_user.pk, 0, 1)

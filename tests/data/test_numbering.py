@@ -16,7 +16,7 @@ from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 def lock_queries(queries):

@@ -160,9 +160,9 @@ def test_marking_in_a_transaction_that_is_rolled_back(user):
     assert position(user) == (1, 1)
 
 
-def test_user_created_in_the_same_transaction(transactional_db, django_user_model):
+def test_user_created_in_the_same_transaction(transactional_db, make_user):
     """A user who is created in the same transaction can be notified."""
     with transaction.atomic():
-        user = django_user_model.objects.create_user("new")
+        user = make_user("new")
         notify(user, "Welcome")
     assert position(user) == (1, 1)

@@ -14,7 +14,7 @@ from tests.data.rows import unnumbered
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 class OffsetKeyField(BigAutoField):

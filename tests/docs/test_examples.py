@@ -21,8 +21,9 @@ from tests.docs.pages import DOCS, README, blocks, code
 
 
 @pytest.fixture
-def user(django_user_model):
-    return django_user_model.objects.create_user("ada", "ada@example.com")
+def user(make_user):
+    """Return a user with an address, which an example sends an email to."""
+    return make_user("ada", email="ada@example.com")
 
 
 @pytest.fixture
@@ -113,9 +114,9 @@ def test_batch_counts_its_jobs(user, execute, run_jobs, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_notify_takes_one_user_or_many(user, execute, django_user_model):
+def test_notify_takes_one_user_or_many(user, execute, make_user):
     """One user, and a queryset."""
-    staff = django_user_model.objects.create_user("bob", is_staff=True)
+    staff = make_user("bob", is_staff=True)
     execute(blocks(DOCS / "how-to/notify.md", "python")[0], user=user)
     notifications = Notification.objects.order_by("id").values_list("user_id", "title")
     assert list(notifications) == [(user.pk, "Export ready"), (staff.pk, "The import has stopped")]

@@ -98,13 +98,13 @@ def late_calls(monkeypatch):
 
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.timeout(300 + 20 * ROUNDS)
-def test_recovery(cause, transactional_db, django_user_model, late_calls, caplog):
+def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog):
     """Each socket gets its frames, each job ends once with one notification, and no thread or connection is leaked."""
     caplog.set_level(logging.CRITICAL, logger="notifications")
     inject, calls = CAUSES[cause]
     if cause.startswith("doorbell-") and not connection.vendor.startswith(cause.removeprefix("doorbell-")):
         pytest.skip("This thread exists only with the other database.")
-    users = [django_user_model.objects.create_user(name) for name in ("ada", "bob")]
+    users = [user, other_user]
     connection.close()
     for nth in calls:
         before = count_threads(), count_files()

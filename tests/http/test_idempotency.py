@@ -324,11 +324,11 @@ def test_closed_file(user_client):
     assert count_rows() == (0, 0)
 
 
-def test_keys_are_separate_for_each_requester(user_client, other_user, django_user_model, client_of):
+def test_keys_are_separate_for_each_requester(user_client, other_user, make_user, client_of):
     """The first request of Carol is not a replay of Ada's, although Bob owns both jobs."""
     first, again = post(user_client, "/bob/"), post(user_client, "/bob/")
     assert_replay(first, again)
-    other = post(client_of(django_user_model.objects.create_user("carol")), "/bob/")
+    other = post(client_of(make_user("carol")), "/bob/")
     assert other.status_code == 202 and "Idempotency-Replayed" not in other
     assert other.json()["id"] != first.json()["id"] and count_rows() == (2, 2)
 

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 import schemathesis
-from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.wsgi import get_wsgi_application
 from django.test import Client
@@ -76,11 +75,10 @@ def map_path_parameters(context, path_parameters):
 
 
 @pytest.fixture
-def users(transactional_db):
+def users(transactional_db, user, other_user):
     """Return the user who sends the requests, and another one."""
-    users = [get_user_model().objects.create_user(name) for name in ("ada", "bob")]
-    create_session(users[0])
-    return users
+    create_session(user)
+    return [user, other_user]
 
 
 @pytest.fixture

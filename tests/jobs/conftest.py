@@ -6,7 +6,6 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connections
 from django.utils import timezone
 
@@ -28,11 +27,6 @@ def short_join_idle(monkeypatch):
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}
     )
     wait_until(lambda: not names & {thread.name for thread in threading.enumerate()}, what="threads to end")
-
-
-@pytest.fixture
-def demo(db):
-    return get_user_model().objects.create_user("demo", password="demo")
 
 
 @pytest.fixture

@@ -378,29 +378,29 @@ def test_a_savepoint_that_is_rolled_back_removes_its_job():
     assert [str(job.id) for job in Job.objects.all()] == [kept.id]
 
 
-def test_enqueue_is_one_insert(django_assert_num_queries, demo):
+def test_enqueue_is_one_insert(django_assert_num_queries, user):
     """One statement inserts the job and checks the owner's limit; on SQLite another one inserts the ring."""
     with transaction.atomic(), django_assert_num_queries(1 + ring_statements()):
         tasks.noop.enqueue()
     with transaction.atomic(), django_assert_num_queries(1 + ring_statements()):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
 
 
-def test_too_many_active_jobs(settings, demo):
+def test_too_many_active_jobs(settings, user):
     """The limit is per user, and finished jobs do not count."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     with pytest.raises(TooManyJobs, match=r"There are 2 active jobs already\. Wait until some are done"):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     tasks.noop.enqueue()
     run_jobs()
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
 
 
-def test_pickling(demo):
+def test_pickling(user):
     """A task keeps its options of .using(), and a result its fields."""
-    task = tasks.noop.using(owner=demo.pk, title="Mine", url="/x/", priority=3)
+    task = tasks.noop.using(owner=user.pk, title="Mine", url="/x/", priority=3)
     assert pickle.loads(pickle.dumps(task)) == task
     result = task.enqueue()
     assert pickle.loads(pickle.dumps(result)) == result

@@ -22,83 +22,83 @@ from tests.support.waiting import wait_until
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
-def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, demo):
+def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, user):
     """Queued jobs are cancelled immediately, running ones when their tasks end; then the batch is cancelled."""
     start_worker(concurrency=2)
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         results = [tasks.hold.enqueue(number) for number in range(5)]
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
-    assert manual.cancel([b.id], by=demo.pk) == {b.id: "asked"}
+    assert manual.cancel([b.id], by=user.pk) == {b.id: "asked"}
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
     assert {job.state for job in until_done(*results)} == {"cancelled"}
     assert sorted(tasks.seen) == ["cancelled 0", "cancelled 1"]
-    assert notifications_of(demo) == []
+    assert notifications_of(user) == []
 
 
-def test_a_batch_of_queued_jobs_is_cancelled_immediately(demo, transactional_db):
+def test_a_batch_of_queued_jobs_is_cancelled_immediately(user, transactional_db):
     """Its owner is notified if a different user cancelled it."""
-    with batch(owner=demo, title="Mine") as b:
+    with batch(owner=user, title="Mine") as b:
         for _ in range(3):
             tasks.noop.enqueue()
     manual.cancel([b.id], by=None)
     assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
-    assert [(note.title, note.level) for note in notifications_of(demo)] == [("Mine", "warning")]
+    assert [(note.title, note.level) for note in notifications_of(user)] == [("Mine", "warning")]
 
 
-def test_a_released_job_is_cancelled_too(demo, transactional_db):
+def test_a_released_job_is_cancelled_too(user, transactional_db):
     """A worker released it after its cancellation was requested. Maintenance cancels it without another claim."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    manual.cancel([b.id], by=demo.pk)
+    manual.cancel([b.id], by=user.pk)
     queueing.release([job])
     assert Job.objects.get(id=job.id).state == "queued"
     manual.resume_batch_cancellations()
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
-def test_cancelling_a_batch_whose_jobs_are_done(demo, transactional_db):
+def test_cancelling_a_batch_whose_jobs_are_done(user, transactional_db):
     """The batch succeeds, because the results were stored before the cancellation took effect."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    manual.cancel([b.id], by=demo.pk)
+    manual.cancel([b.id], by=user.pk)
     end(job)
     assert row(b).state == "succeeded"
 
 
-def test_cancelling_single_jobs(demo, transactional_db):
+def test_cancelling_single_jobs(user, transactional_db):
     """The batch fails, and its error counts the cancelled jobs."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
     manual.cancel([uuid.UUID(first.id)])
     run_jobs()
     assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 was cancelled."
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         last = tasks.noop.enqueue()
     manual.cancel([uuid.UUID(last.id)])
     assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
 
 
-def test_an_interrupted_cancellation_is_completed(demo, transactional_db, monkeypatch):
+def test_an_interrupted_cancellation_is_completed(user, transactional_db, monkeypatch):
     """The process was killed after the batch was marked and before its jobs were cancelled."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         with batch():
             tasks.noop.enqueue()
         tasks.noop.enqueue()
     monkeypatch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
-    manual.cancel([b.id], by=demo.pk)
+    manual.cancel([b.id], by=user.pk)
     monkeypatch.undo()
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
     manual.resume_batch_cancellations()
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
-    assert notifications_of(demo) == []
+    assert notifications_of(user) == []
 
 
-def test_retrying_a_batch_retries_its_failed_jobs(worker, demo, tmp_path):
+def test_retrying_a_batch_retries_its_failed_jobs(worker, user, tmp_path):
     """Its succeeded jobs stay as they are. The new notification replaces the old one."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         good, failing = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
     with pytest.raises(JobFailed):
         join(b, timeout=20)
@@ -110,13 +110,13 @@ def test_retrying_a_batch_retries_its_failed_jobs(worker, demo, tmp_path):
     assert (job.fence, job.version > before.version, job.seq > before.seq) == (1, True, True)
     assert Job.objects.get(id=good.id).attempt == 1
     assert Job.objects.get(id=failing.id).attempt == 2
-    first, second = notifications_of(demo)
+    first, second = notifications_of(user)
     assert (first.level, first.archived_at is None) == ("error", False)
     assert (second.level, second.archived_at is None) == ("success", True)
 
 
-def test_retrying_nested_batches(demo, transactional_db):
-    with batch(owner=demo) as outer:
+def test_retrying_nested_batches(user, transactional_db):
+    with batch(owner=user) as outer:
         with batch() as inner:
             failing = tasks.fail.enqueue()
         tasks.noop.enqueue()
@@ -130,9 +130,9 @@ def test_retrying_nested_batches(demo, transactional_db):
     assert manual.retry([outer.id]) == []
 
 
-def test_retrying_a_single_job_reopens_its_batches(demo, transactional_db):
+def test_retrying_a_single_job_reopens_its_batches(user, transactional_db):
     """Their owner is notified again, because the first outcome no longer holds."""
-    with batch(owner=demo, title="Outer") as outer:
+    with batch(owner=user, title="Outer") as outer:
         with batch(title="Inner") as inner:
             failing = tasks.fail.enqueue()
             tasks.noop.enqueue()
@@ -144,26 +144,26 @@ def test_retrying_a_single_job_reopens_its_batches(demo, transactional_db):
     assert (row(inner).state, row(outer).state) == ("running", "running")
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
-    assert [(note.level, bool(note.archived_at)) for note in notifications_of(demo)] == [
+    assert [(note.level, bool(note.archived_at)) for note in notifications_of(user)] == [
         ("error", True),
         ("success", False),
     ]
 
 
-def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(demo, settings, transactional_db):
-    with batch(owner=demo) as b:
+def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, transactional_db):
+    with batch(owner=user) as b:
         tasks.fail.enqueue()
     run_jobs()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     with pytest.raises(TooManyJobs):
         manual.retry([b.id])
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
-def test_a_retry_while_its_batch_ends(demo, transactional_db, monkeypatch):
+def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
     """The retry comes between the check for active jobs and the count: a batch that succeeds then would be final."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue(), tasks.noop.enqueue()
     first, last = claim_all()
     end(first, succeeds=False)

@@ -42,9 +42,9 @@ def no_completion():
         yield patch.undo
 
 
-def test_two_processes_finish_the_last_jobs(demo, transactional_db):
+def test_two_processes_finish_the_last_jobs(user, transactional_db):
     """Both see that no job is active, and one of them ends the batch."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         for _ in range(2):
             tasks.noop.enqueue()
     finished = []
@@ -63,15 +63,15 @@ def test_two_processes_finish_the_last_jobs(demo, transactional_db):
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
     assert batch_completion.collect_outcomes([b.id]) == []
 
 
-def test_threads_finish_jobs_of_one_batch(demo, transactional_db):
+def test_threads_finish_jobs_of_one_batch(user, transactional_db):
     """Four threads finish the jobs of a batch at the same time, 15 times: each batch ends, with one notification."""
     batches = []
     for _ in range(15):
-        with batch(owner=demo) as b:
+        with batch(owner=user) as b:
             for _ in range(4):
                 tasks.noop.enqueue()
         batches.append(b)
@@ -93,14 +93,14 @@ def test_threads_finish_jobs_of_one_batch(demo, transactional_db):
             thread.join()
         assert not errors
         assert row(b).state == "succeeded"
-    assert sorted(note.job for note in notifications_of(demo)) == sorted(b.id for b in batches)
+    assert sorted(note.job for note in notifications_of(user)) == sorted(b.id for b in batches)
 
 
-def test_maintenance_ends_an_interrupted_batch(demo, no_completion, transactional_db):
+def test_maintenance_ends_an_interrupted_batch(user, no_completion, transactional_db):
     """The process was killed between the last job and the end of the batch."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
-    with batch(owner=demo) as running:
+    with batch(owner=user) as running:
         tasks.noop.enqueue()
     first, second = claim_all()
     end(first)
@@ -109,13 +109,13 @@ def test_maintenance_ends_an_interrupted_batch(demo, no_completion, transactiona
     finishing.finish_remaining_batches()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
-    assert [note.job for note in notifications_of(demo)] == [b.id]
+    assert [note.job for note in notifications_of(user)] == [b.id]
     end(second)
     assert row(running).state == "succeeded"
 
 
-def test_a_worker_ends_interrupted_batches(demo, no_completion, transactional_db, start_worker):
-    with batch(owner=demo) as b:
+def test_a_worker_ends_interrupted_batches(user, no_completion, transactional_db, start_worker):
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     end(*claim_all())
     no_completion()
@@ -123,20 +123,20 @@ def test_a_worker_ends_interrupted_batches(demo, no_completion, transactional_db
     assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 1}
 
 
-def test_a_worker_completes_a_cancellation(demo, transactional_db, start_worker):
+def test_a_worker_completes_a_cancellation(user, transactional_db, start_worker):
     """The process that cancelled was killed after it had marked the batch."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
-        manual.cancel([b.id], by=demo.pk)
+        manual.cancel([b.id], by=user.pk)
     start_worker()
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
 
 
-def test_an_error_at_the_end_of_a_batch_loses_no_outcome(demo, transactional_db, monkeypatch, caplog):
-    with batch(owner=demo) as b:
+def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db, monkeypatch, caplog):
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
     monkeypatch.setattr(batch_completion, "collect_outcomes", lambda batches: 1 / 0)
@@ -147,17 +147,17 @@ def test_an_error_at_the_end_of_a_batch_loses_no_outcome(demo, transactional_db,
     assert row(b).state == "succeeded"
 
 
-def test_a_running_batch_is_not_reaped(demo, transactional_db):
+def test_a_running_batch_is_not_reaped(user, transactional_db):
     """It has no worker that could be lost."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     assert reaping.reap_jobs([uuid.uuid4()]) == 0
     assert row(b).state == "running"
 
 
-def test_a_nested_batch(demo, transactional_db):
+def test_a_nested_batch(user, transactional_db):
     """It is one of the jobs of the outer batch, with a result of its own and no notification."""
-    with batch(owner=demo, title="Outer") as outer:
+    with batch(owner=user, title="Outer") as outer:
         tasks.echo.enqueue(1)
         with batch(title="Inner") as inner:
             tasks.echo.enqueue(2)
@@ -169,5 +169,5 @@ def test_a_nested_batch(demo, transactional_db):
     assert (row(outer).state, row(inner).state) == ("failed", "failed")
     assert json.loads(row(inner).error)["detail"] == "1 of 2 failed."
     assert json.loads(row(outer).error)["detail"] == "1 of 2 failed."
-    assert [note.title for note in notifications_of(demo)] == ["Outer"]
+    assert [note.title for note in notifications_of(user)] == ["Outer"]
     assert inner.result.id == str(inner.id)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from django.contrib.auth import get_user_model
 
 from notifications.api import batch
 from notifications.jobs.transitions import (
@@ -22,22 +21,17 @@ ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
-def other(db):
-    return get_user_model().objects.create_user("other")
-
-
-@pytest.fixture
 def always_report(monkeypatch):
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_notify_function(demo, fails):
-    with batch(owner=demo, title="Mine", notify=batch_tasks.describe):
+def test_a_notify_function(user, fails):
+    with batch(owner=user, title="Mine", notify=batch_tasks.describe):
         (tasks.fail if fails else tasks.noop).enqueue()
     run_jobs()
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert (note.title, note.body) == (
         ("Mine: failed", "1 of 1 failed.")
         if fails
@@ -47,54 +41,54 @@ def test_a_notify_function(demo, fails):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("notify", [False, batch_tasks.omit])
-def test_no_notification(demo, notify):
-    with batch(owner=demo, notify=notify) as b:
+def test_no_notification(user, notify):
+    with batch(owner=user, notify=notify) as b:
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
-    assert notifications_of(demo) == []
+    assert notifications_of(user) == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_notify_function_that_no_longer_exists(demo, caplog):
-    with batch(owner=demo, title="Old", notify=batch_tasks.describe):
+def test_a_notify_function_that_no_longer_exists(user, caplog):
+    with batch(owner=user, title="Old", notify=batch_tasks.describe):
         tasks.noop.enqueue()
-    Job.objects.filter(user=demo).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
+    Job.objects.filter(user=user).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
     run_jobs()
-    assert [note.title for note in notifications_of(demo)] == ["Old"]
+    assert [note.title for note in notifications_of(user)] == ["Old"]
     assert "Could not import the notify function of batch" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
-def test_a_notify_function_that_cannot_be_imported(demo, path, tmp_path, monkeypatch):
+def test_a_notify_function_that_cannot_be_imported(user, path, tmp_path, monkeypatch):
     """The path is not that of a function, or its module raises. Other batches are not affected."""
     (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
     for title, notify in (("One", path), ("Two", "tests.jobs.batch_tasks.describe")):
-        with batch(owner=demo, title=title) as b:
+        with batch(owner=user, title=title) as b:
             pass
         Job.objects.filter(id=b.id).update(
             kwargs=json.dumps({"notify": notify}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
     finishing.finish_remaining_batches()
-    assert {note.title for note in notifications_of(demo)} == {"One", "Two: succeeded"}
+    assert {note.title for note in notifications_of(user)} == {"One", "Two: succeeded"}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_notify_function_that_exits(demo, caplog):
+def test_a_notify_function_that_exits(user, caplog):
     """The default notification is created."""
-    with batch(owner=demo, title="Any", notify=batch_tasks.raise_exit) as b:
+    with batch(owner=user, title="Any", notify=batch_tasks.raise_exit) as b:
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
-    assert [note.title for note in notifications_of(demo)] == ["Any"]
+    assert [note.title for note in notifications_of(user)] == ["Any"]
     assert "Host code failed: notify function of notifications.jobs.batches.batch" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_notification_that_cannot_be_built(demo, monkeypatch, caplog):
+def test_a_notification_that_cannot_be_built(user, monkeypatch, caplog):
     """The batch ends without a notification, and other batches are not affected."""
     of_batch = outcomes.of_batch
 
@@ -105,17 +99,17 @@ def test_a_notification_that_cannot_be_built(demo, monkeypatch, caplog):
 
     monkeypatch.setattr(outcomes, "of_batch", fail_for_one)
     for title in ("One", "Two"):
-        with batch(owner=demo, title=title):
+        with batch(owner=user, title=title):
             tasks.noop.enqueue()
     run_jobs()
-    assert [job.state for job in Job.objects.filter(user=demo).order_by("id")] == ["failed", "succeeded"]
-    assert [note.title for note in notifications_of(demo)] == ["Two"]
+    assert [job.state for job in Job.objects.filter(user=user).order_by("id")] == ["failed", "succeeded"]
+    assert [note.title for note in notifications_of(user)] == ["Two"]
     assert "Could not make the outcome of batch" in caplog.text
 
 
-def test_progress(demo, always_report, transactional_db):
+def test_progress(user, always_report, transactional_db):
     """Each finished job advances the progress and rings for the owner. The message counts failures."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         for _ in range(4):
             tasks.noop.enqueue()
     rung_users, reports = [], []
@@ -130,7 +124,7 @@ def test_progress(demo, always_report, transactional_db):
             end(job, succeeds=number != 1)
             state = row(b)
             reports.append(
-                (state.progress_current, state.progress_message, state.state, rung_users == [demo.pk])
+                (state.progress_current, state.progress_message, state.state, rung_users == [user.pk])
             )
     finally:
         rung.disconnect(receive)
@@ -142,10 +136,10 @@ def test_progress(demo, always_report, transactional_db):
     assert reports[3][:3] == (4, "", "failed")
 
 
-def test_progress_in_the_browser(demo, always_report, transactional_db):
+def test_progress_in_the_browser(user, always_report, transactional_db):
     """The client has one job, whose progress counts the jobs of the batch, and one notification."""
-    with connect(demo) as client:
-        with batch(owner=demo) as b:
+    with connect(user) as client:
+        with batch(owner=user) as b:
             for _ in range(3):
                 tasks.noop.enqueue()
         for number, job in enumerate(claim_all()):
@@ -161,9 +155,9 @@ def test_progress_in_the_browser(demo, always_report, transactional_db):
         assert client.unread == 1
 
 
-def test_progress_never_decreases(demo, always_report, transactional_db, monkeypatch):
+def test_progress_never_decreases(user, always_report, transactional_db, monkeypatch):
     """Of two concurrent writers the one with the smaller count writes last."""
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         for _ in range(3):
             tasks.noop.enqueue()
     first, second, _ = claim_all()
@@ -182,10 +176,10 @@ def test_progress_never_decreases(demo, always_report, transactional_db, monkeyp
     assert row(b).progress_current == 2
 
 
-def test_progress_is_throttled(demo, transactional_db, monkeypatch):
+def test_progress_is_throttled(user, transactional_db, monkeypatch):
     """It is not stored for each job. Maintenance of a worker stores the last count later."""
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         for _ in range(4):
             tasks.noop.enqueue()
     claimed = claim_all()

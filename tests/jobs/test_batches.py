@@ -6,7 +6,6 @@ import uuid
 from contextlib import nullcontext
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.test import TestCase
 
@@ -23,18 +22,13 @@ from tests.jobs.conftest import notifications_of, until_state
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
-@pytest.fixture
-def other(db):
-    return get_user_model().objects.create_user("other")
-
-
-def test_one_notification_and_one_result(worker, demo):
+def test_one_notification_and_one_result(worker, user):
     """The result counts the jobs."""
-    with batch(owner=demo, title="Numbers", url="/numbers/") as b:
+    with batch(owner=user, title="Numbers", url="/numbers/") as b:
         for number in range(5):
             tasks.echo.enqueue(number)
     assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 5}
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert (note.title, note.body, note.url, note.level, note.job) == (
         "Numbers",
         "All 5 jobs succeeded.",
@@ -43,7 +37,7 @@ def test_one_notification_and_one_result(worker, demo):
         b.id,
     )
     job = row(b)
-    assert (job.state, job.user_id, job.progress_current, job.progress_total) == ("succeeded", demo.pk, 5, 5)
+    assert (job.state, job.user_id, job.progress_current, job.progress_total) == ("succeeded", user.pk, 5, 5)
     assert sorted([job.seq, note.seq]) == [1, 2]
     assert list(jobs_of(b).values_list("user", "state", "result")) == [
         (None, "succeeded", str(number)) for number in range(5)
@@ -57,14 +51,14 @@ async def test_abatch(event_loop_database, start_worker):
     assert await ajoin(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 5}
 
 
-def test_failed_jobs_are_counted(worker, demo):
-    with batch(owner=demo) as b:
+def test_failed_jobs_are_counted(worker, user):
+    with batch(owner=user) as b:
         for task in (tasks.noop, tasks.fail, tasks.fail_sync):
             task.enqueue()
     with pytest.raises(JobFailed, match=r"^2 of 3 failed\.$") as caught:
         join(b, timeout=20)
     assert caught.value.error == {"type": "batch-failed", "title": "Failed", "detail": "2 of 3 failed."}
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert (note.title, note.body, note.level) == ("3 jobs", "2 of 3 failed.", "error")
     result = b.result
     result.refresh()
@@ -73,11 +67,11 @@ def test_failed_jobs_are_counted(worker, demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_title_of_a_batch_of_one_job(demo):
-    with batch(owner=demo):
+def test_the_title_of_a_batch_of_one_job(user):
+    with batch(owner=user):
         tasks.noop.enqueue()
     run_jobs()
-    assert [(note.title, note.body) for note in notifications_of(demo)] == [("1 job", "1 job succeeded.")]
+    assert [(note.title, note.body) for note in notifications_of(user)] == [("1 job", "1 job succeeded.")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -130,9 +124,9 @@ def test_task_enqueued_is_sent_after_the_insert():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rollback_removes_batch_and_jobs(demo):
+def test_a_rollback_removes_batch_and_jobs(user):
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        with batch(owner=demo):
+        with batch(owner=user):
             tasks.noop.enqueue()
         assert Job.objects.count() == 2
         1 / 0  # noqa: B018
@@ -140,7 +134,7 @@ def test_a_rollback_removes_batch_and_jobs(demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rings_are_sent_at_the_commit(demo):
+def test_rings_are_sent_at_the_commit(user):
     rings = []
 
     def receive(users, queue, **kwargs):
@@ -149,21 +143,21 @@ def test_rings_are_sent_at_the_commit(demo):
     rung.connect(receive)
     try:
         with transaction.atomic():
-            with batch(owner=demo):
+            with batch(owner=user):
                 tasks.noop.enqueue()
             assert rings == []
     finally:
         rung.disconnect(receive)
-    assert rings == [([demo.pk], True)]
+    assert rings == [([user.pk], True)]
 
 
 @pytest.mark.parametrize("in_transaction", [True, False])
-def test_an_empty_batch_is_done_immediately(demo, transactional_db, in_transaction):
+def test_an_empty_batch_is_done_immediately(user, transactional_db, in_transaction):
     """No worker is needed, in a transaction or without one."""
-    with transaction.atomic() if in_transaction else nullcontext(), batch(owner=demo, title="Nothing") as b:
+    with transaction.atomic() if in_transaction else nullcontext(), batch(owner=user, title="Nothing") as b:
         pass
     assert join(b) == ZERO_COUNTS
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert (note.title, note.body) == ("Nothing", "All 0 jobs succeeded.")
 
 
@@ -214,10 +208,10 @@ def test_invalid_options(options, error, words):
         batch(**options)
 
 
-def test_accepted_with_a_batch(demo, rf, transactional_db):
+def test_accepted_with_a_batch(user, rf, transactional_db):
     """The response describes the batch, and the user of the request owns it."""
     request = rf.post("/", HTTP_ACCEPT="application/json")
-    request.user = demo
+    request.user = user
 
     def enqueue():
         with batch(title="Accepted") as b:
@@ -232,109 +226,112 @@ def test_accepted_with_a_batch(demo, rf, transactional_db):
         "running",
         {"current": 0, "total": 1, "message": ""},
     )
-    assert Job.objects.get(user=demo).id == uuid.UUID(item["id"])
+    assert Job.objects.get(user=user).id == uuid.UUID(item["id"])
     assert asyncio.iscoroutinefunction(aaccepted)
 
 
-def test_jobs_that_jobs_of_a_batch_enqueue_have_its_owner(demo, transactional_db):
+def test_jobs_that_jobs_of_a_batch_enqueue_have_its_owner(user, transactional_db):
     """The jobs of a batch, nested or not, have no owner themselves."""
-    with batch(owner=demo, title="Outer"):
+    with batch(owner=user, title="Outer"):
         tasks.ask_child.enqueue()
         with batch(title="Inner"):
             tasks.ask_child_sync.enqueue()
     run_jobs()
-    assert set(Job.objects.filter(task_path__endswith="noop").values_list("user", flat=True)) == {demo.pk}
+    assert set(Job.objects.filter(task_path__endswith="noop").values_list("user", flat=True)) == {user.pk}
     assert Job.objects.filter(task_path__contains="ask_child", user=None).count() == 2
-    assert sorted(note.title for note in notifications_of(demo)) == ["Noop", "Noop", "Outer"]
+    assert sorted(note.title for note in notifications_of(user)) == ["Noop", "Noop", "Outer"]
 
 
-def test_a_batch_inside_a_job(worker, demo):
+def test_a_batch_inside_a_job(worker, user):
     """It has the owner of the job that enqueues it and waits for it."""
-    result = batch_tasks.batch_in_a_job.using(owner=demo).enqueue(3)
+    result = batch_tasks.batch_in_a_job.using(owner=user).enqueue(3)
     assert join(result, timeout=20) == {**ZERO_COUNTS, "succeeded": 3}
-    assert sorted(note.title for note in notifications_of(demo)) == ["Batch in a job", "Inner"]
+    assert sorted(note.title for note in notifications_of(user)) == ["Batch in a job", "Inner"]
 
 
-def test_a_job_with_an_owner_in_a_batch(demo, other, transactional_db):
-    with batch(owner=demo):
-        tasks.noop.using(owner=other).enqueue()
-    assert Job.objects.filter(user=other).count() == 1
+def test_a_job_with_an_owner_in_a_batch(user, other_user, transactional_db):
+    with batch(owner=user):
+        tasks.noop.using(owner=other_user).enqueue()
+    assert Job.objects.filter(user=other_user).count() == 1
     run_jobs()
-    assert notifications_of(other) == []
-    assert len(notifications_of(demo)) == 1
+    assert notifications_of(other_user) == []
+    assert len(notifications_of(user)) == 1
 
 
-def test_the_owner_in_a_concurrency_key(demo, other, transactional_db):
+def test_the_owner_in_a_concurrency_key(user, other_user, transactional_db):
     """{owner} is the owner of the batch."""
-    with batch(owner=demo), batch():
+    with batch(owner=user), batch():
         tasks.one_an_owner.enqueue()
-    with requester(other), batch(owner=demo):
-        tasks.one_an_owner.using(owner=other).enqueue()
+    with requester(other_user), batch(owner=user):
+        tasks.one_an_owner.using(owner=other_user).enqueue()
     keys = Job.objects.exclude(concurrency_key="").order_by("id").values_list("concurrency_key", flat=True)
-    assert list(keys) == [f"report:{demo.pk}", f"report:{other.pk}"]
+    assert list(keys) == [f"report:{user.pk}", f"report:{other_user.pk}"]
 
 
-def test_a_batch_does_not_count_against_the_limit_of_its_queue(demo, settings, start_worker):
+def test_a_batch_does_not_count_against_the_limit_of_its_queue(user, settings, start_worker):
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 1}}}}
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     start_worker()
     assert join(b, timeout=20)["succeeded"] == 1
 
 
-def test_the_limit_of_active_jobs(demo, other, settings, transactional_db):
+def test_the_limit_of_active_jobs(user, other_user, settings, transactional_db):
     """A batch counts as one job of its owner. Jobs with an owner count for that owner."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
     for _ in range(2):
-        with batch(owner=demo):
+        with batch(owner=user):
             for _ in range(5):
                 tasks.noop.enqueue()
-    with pytest.raises(TooManyJobs), batch(owner=demo):
+    with pytest.raises(TooManyJobs), batch(owner=user):
         tasks.noop.enqueue()
     with batch():
-        tasks.noop.using(owner=other).enqueue()
+        tasks.noop.using(owner=other_user).enqueue()
     with pytest.raises(TooManyJobs), batch():
         for _ in range(2):
-            tasks.noop.using(owner=other).enqueue()
-    assert Job.objects.filter(user=other).count() == 1
+            tasks.noop.using(owner=other_user).enqueue()
+    assert Job.objects.filter(user=other_user).count() == 1
     assert Job.objects.count() == 2 * 6 + 2
 
 
-def test_no_worker_claims_a_batch(demo, transactional_db):
-    with batch(owner=demo):
+def test_no_worker_claims_a_batch(user, transactional_db):
+    with batch(owner=user):
         pass
-    with batch(owner=demo) as b:
+    with batch(owner=user) as b:
         tasks.noop.enqueue()
     run_jobs()
     assert not Attempt.objects.exists()
     assert row(b).worker is None
 
 
-def test_ten_thousand_jobs(start_worker, demo):
+def test_ten_thousand_jobs(start_worker, user):
     """One in five fails: the counts add up, and there is one notification."""
     start_worker()
-    with batch(owner=demo, title="Many") as b:
+    with batch(owner=user, title="Many") as b:
         for number in range(10_000):
             tasks.one_in_five_fails.enqueue(number)
     with pytest.raises(JobFailed, match=r"^2000 of 10000 failed.$"):
         join(b, timeout=100)
-    assert [note.title for note in notifications_of(demo)] == ["Many"]
+    assert [note.title for note in notifications_of(user)] == ["Many"]
     assert (row(b).progress_current, row(b).progress_total) == (10_000, 10_000)
 
 
 class InATestCase(TestCase):
+    @pytest.fixture(autouse=True)
+    def set_user(self, user):
+        self.user = user
+
     def test_run_jobs_runs_batches_too(self):
-        demo = get_user_model().objects.create_user("demo")
-        with batch(owner=demo):
+        with batch(owner=self.user):
             tasks.noop.enqueue()
-        with batch(owner=demo):
+        with batch(owner=self.user):
             pass
         self.assertEqual(run_jobs(), 1)
         self.assertEqual(Notification.objects.filter(seq__isnull=False).count(), 2)
 
 
-def test_the_state_of_a_running_batch(worker, gate, demo):
-    with batch(owner=demo) as b:
+def test_the_state_of_a_running_batch(worker, gate, user):
+    with batch(owner=user) as b:
         result = tasks.hold.enqueue("x")
     until_state(result, "running")
     b.result.refresh()

@@ -32,30 +32,30 @@ class TestOpenTransaction:
         ],
         ids=lambda task: task.name,
     )
-    def test_the_job_fails(self, worker, demo, task):
+    def test_the_job_fails(self, worker, user, task):
         """What it wrote is rolled back, and the connection is clean for the next job."""
-        (job,) = until_done(task.using(owner=demo).enqueue())
+        (job,) = until_done(task.using(owner=user).enqueue())
         assert (job.state, json.loads(job.error)["detail"]) == ("failed", DEFAULT_TEXT)
         (attempt,) = Attempt.objects.all()
         assert attempt.exception_class_path == TRANSACTION_ERROR
         assert "left a transaction open, which was rolled back" in attempt.traceback
-        assert [note.body for note in notifications_of(demo)] == [DEFAULT_TEXT]
+        assert [note.body for note in notifications_of(user)] == [DEFAULT_TEXT]
         after = until_done(*(count.enqueue() for count in (tasks.count_users, tasks.count_users_async) * 9))
         assert {json.loads(job.result) for job in after} == {1}
         assert get_user_model().objects.count() == 1
 
-    def test_a_commit_with_autocommit_off(self, worker, demo):
+    def test_a_commit_with_autocommit_off(self, worker, user):
         (job,) = until_done(tasks.commit_with_autocommit_off.enqueue())
         assert job.state == "succeeded"
         after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
         assert {json.loads(job.result) for job in after} == {2}
 
-    def test_an_exception_of_the_task_is_the_error(self, worker, demo):
+    def test_an_exception_of_the_task_is_the_error(self, worker, user):
         until_done(tasks.leak_and_fail.enqueue())
         assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
         assert json.loads(until_done(tasks.count_users.enqueue())[0].result) == 1
 
-    def test_an_async_task_may_handle_it(self, worker, demo):
+    def test_an_async_task_may_handle_it(self, worker, user):
         """The call that left the transaction open raises, and the task may catch that."""
         (job,) = until_done(tasks.leak_and_go_on.enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", 1)
@@ -63,9 +63,9 @@ class TestOpenTransaction:
 
 class TestBlockedEventLoop:
     @pytest.mark.parametrize("task", [tasks.block_the_loop, tasks.subtask_blocks_the_loop])
-    def test_the_log_names_the_task(self, worker, demo, caplog, task):
+    def test_the_log_names_the_task(self, worker, user, caplog, task):
         """The warning, with the stack of the task, is logged while the loop is blocked. The job is not affected."""
-        result = task.using(owner=demo).enqueue(2)
+        result = task.using(owner=user).enqueue(2)
         message = wait_until(
             lambda: find_message(
                 caplog, "The event loop, and with it all jobs of this worker, has been blocked"
@@ -124,9 +124,9 @@ class TestWorkThatOutlivesItsJob:
             os.kill(pid, 9)
             os.waitpid(pid, 0)
 
-    def test_an_asyncio_task(self, worker, demo, gate):
+    def test_an_asyncio_task(self, worker, user, gate):
         """It continues to run, and progress that it reports is not stored."""
-        (job,) = until_done(tasks.leave_subtask.using(owner=demo).enqueue())
+        (job,) = until_done(tasks.leave_subtask.using(owner=user).enqueue())
         assert (job.state, json.loads(job.result)) == ("succeeded", "done")
         gate.set()
         wait_until(lambda: "child" in tasks.seen, what="the subtask to continue")
@@ -164,7 +164,7 @@ def test_a_task_that_ends_its_process(site, tmp_path, task):
     assert site.rows("SELECT body FROM notifications_notification") == [(detail,)]
 
 
-def test_different_outcomes_in_one_group(worker, demo, gate, monkeypatch):
+def test_different_outcomes_in_one_group(worker, user, gate, monkeypatch):
     """Each job has its own outcome, in the transaction of the group or in one of its own."""
     groups = []
     finish = recording.record_outcomes
@@ -173,17 +173,17 @@ def test_different_outcomes_in_one_group(worker, demo, gate, monkeypatch):
     )
     bad = [*RAISED, tasks.leak_transaction, tasks.leave_autocommit_off, tasks.fail_with_bad_text]
     with transaction.atomic():
-        good = [tasks.hold.using(owner=demo).enqueue(number) for number in range(10)]
+        good = [tasks.hold.using(owner=user).enqueue(number) for number in range(10)]
     wait_until(lambda: len(tasks.held) == 10, what="all to run")
     with transaction.atomic():
-        failing = [task.using(owner=demo).enqueue() for task in bad]
+        failing = [task.using(owner=user).enqueue() for task in bad]
         failing += [
-            tasks.not_json.using(owner=demo).enqueue(kind) for kind in ("nan", "nul", "surrogate", "large")
+            tasks.not_json.using(owner=user).enqueue(kind) for kind in ("nan", "nul", "surrogate", "large")
         ]
     gate.set()
     assert {job.state for job in until_done(*good)} == {"succeeded"}
     assert {job.state for job in until_done(*failing)} == {"failed"}
-    assert len(notifications_of(demo)) == len(good) + len(failing)
+    assert len(notifications_of(user)) == len(good) + len(failing)
     assert max(groups) > 5
 
 

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
 from notifications.api import (
@@ -26,11 +25,6 @@ from tests.jobs import tasks
 pytestmark = pytest.mark.django_db
 
 UNKNOWN_ID = UUID(int=1)
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_user("demo")
 
 
 class TestGetJob:
@@ -93,10 +87,9 @@ def test_get_jobs_reads_once_and_omits_unknown_ids(django_assert_num_queries):
 
 
 class TestJobsOf:
-    def test_newest_first(self, user, django_assert_num_queries):
-        other = get_user_model().objects.create_user("other")
+    def test_newest_first(self, user, other_user, django_assert_num_queries):
         ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(3)]
-        tasks.noop.using(owner=other).enqueue()
+        tasks.noop.using(owner=other_user).enqueue()
         tasks.noop.enqueue()
         with django_assert_num_queries(1):
             assert [str(job.id) for job in jobs_of(user)] == ids[::-1]
@@ -115,8 +108,7 @@ class TestJobsOf:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_async_twins(event_loop_database):
-    user = await get_user_model().objects.acreate(username="ada")
+async def test_async_twins(event_loop_database, user):
     enqueued = await tasks.noop.using(owner=user).aenqueue()
     job = await aget_job(enqueued.id)
     assert await aget_jobs([enqueued.id]) == {job.id: job}

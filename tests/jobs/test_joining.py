@@ -137,9 +137,9 @@ def test_invalid_arguments(arguments, error, words):
 
 
 @pytest.mark.parametrize("owned", [True, False])
-def test_a_ring_ends_the_wait(rings_only, worker, gate, demo, owned):
+def test_a_ring_ends_the_wait(rings_only, worker, gate, user, owned):
     """A ring for the owner, and for the queue if the job has no owner."""
-    result = tasks.hold.using(owner=demo if owned else None).enqueue("x")
+    result = tasks.hold.using(owner=user if owned else None).enqueue("x")
     until_state(result, "running")
     waiter = Waiter(result)
     wait_until(lambda: awaited.waits._awaited[uuid.UUID(result.id)].has_user, what="the first read")
@@ -157,20 +157,20 @@ def test_polling_makes_up_for_a_lost_ring(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rings_for_other_users_do_not_delay_polling(monkeypatch, demo):
+def test_rings_for_other_users_do_not_delay_polling(monkeypatch, user):
     """On a busy site they arrive all the time. For each, the thread reads the jobs of that user only."""
     monkeypatch.setattr(awaited, "FIRST_POLL_SECONDS", 0.2)
-    without_ring, other = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=demo).enqueue())
+    without_ring, other = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=user).enqueue())
     wait_until(lambda: all(each.has_user for each in awaited.waits._awaited.values()), what="the first read")
     Job.objects.filter(user=None).update(state="succeeded", result="7")
 
     def ring_until_done():
-        awaited.waits._on_ring({demo.pk}, False)
+        awaited.waits._on_ring({user.pk}, False)
         return not without_ring.is_alive()
 
     wait_until(ring_until_done, what="all jobs to be read")
     assert (without_ring.outcome, other.outcome) == (7, None)
-    Job.objects.filter(user=demo).update(state="succeeded", result="8")
+    Job.objects.filter(user=user).update(state="succeeded", result="8")
     assert other.until() == 8
 
 

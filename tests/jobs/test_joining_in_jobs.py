@@ -19,13 +19,13 @@ from tests.support.waiting import wait_until
 LONG_INTERVAL_SECONDS = 1_000.0
 
 
-def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worker, demo):
+def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worker, user):
     """A waiting job gives up its slot. Its child has the same owner."""
     start_worker(concurrency=100)
     with transaction.atomic():
-        parents = [joining_tasks.parent.using(owner=demo).enqueue(number) for number in range(100)]
+        parents = [joining_tasks.parent.using(owner=user).enqueue(number) for number in range(100)]
     assert [join(parent, timeout=60) for parent in parents] == list(range(100))
-    assert Job.objects.filter(user=demo, state="succeeded").count() == 200
+    assert Job.objects.filter(user=user, state="succeeded").count() == 200
 
 
 @pytest.mark.parametrize(

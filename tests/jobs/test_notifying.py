@@ -11,16 +11,13 @@ from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded, notification_recording
 from tests.jobs import tasks
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 @pytest.fixture
-def users(transactional_db):
+def users():
     model = get_user_model()
     return model.objects.bulk_create(model(username=f"user{number}") for number in range(250))
-
-
-@pytest.fixture
-def user(users):
-    return users[0]
 
 
 @pytest.fixture
@@ -92,9 +89,8 @@ def test_many_users(users, sent, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-async def test_anotify(event_loop_database, connect):
+async def test_anotify(event_loop_database, user, connect):
     """anotify() sends both signals, and receivers may be async."""
-    user = await get_user_model().objects.acreate(username="ada")
     found = []
 
     async def receive(notification, **kwargs):
@@ -117,7 +113,9 @@ def test_a_receivers_job_is_committed_with_the_notification(user, connect):
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
-def test_the_writes_of_a_receiver_that_raises_are_rolled_back(user, connect, caplog, in_transaction):
+def test_the_writes_of_a_receiver_that_raises_are_rolled_back(
+    user, make_user, connect, caplog, in_transaction
+):
     def receive(**kwargs):
         tasks.add.enqueue(1, 2)
         raise ValueError("broken receiver")
@@ -125,7 +123,7 @@ def test_the_writes_of_a_receiver_that_raises_are_rolled_back(user, connect, cap
     connect(notification_recording, receive)
     if in_transaction:
         with transaction.atomic():
-            get_user_model().objects.create_user("of_the_caller")
+            make_user("of_the_caller")
             notify(user, "note")
     else:
         notify(user, "note")
@@ -135,11 +133,11 @@ def test_the_writes_of_a_receiver_that_raises_are_rolled_back(user, connect, cap
     assert "Host code failed: receiver of notification_recording" in caplog.text
 
 
-def test_a_query_that_fails_leaves_the_callers_transaction_usable(user, connect, caplog):
+def test_a_query_that_fails_leaves_the_callers_transaction_usable(user, make_user, connect, caplog):
     connect(notification_recording, lambda **kwargs: Stream.objects.create(user=None))
     with transaction.atomic():
         notify(user, "note")
-        get_user_model().objects.create_user("of_the_caller")
+        make_user("of_the_caller")
     assert get_user_model().objects.filter(username="of_the_caller").exists()
     assert Notification.objects.get().title == "note"
 

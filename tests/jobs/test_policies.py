@@ -122,20 +122,20 @@ class TestDerivedTexts:
         assert same[0] == same[1] != one
         assert len(one) == 200
 
-    def test_an_error_meant_for_its_owner_is_shortened(self, demo):
-        tasks.fail_for_owner.using(owner=demo).enqueue("x" * 3000)
+    def test_an_error_meant_for_its_owner_is_shortened(self, user):
+        tasks.fail_for_owner.using(owner=user).enqueue("x" * 3000)
         run_jobs()
-        assert notifications_of(demo)[0].body == "x" * 1999 + "…"
+        assert notifications_of(user)[0].body == "x" * 1999 + "…"
 
 
 @pytest.mark.django_db
 class TestNotify:
-    def test_the_default_notification(self, demo):
+    def test_the_default_notification(self, user):
         """It has the job's title and URL, success or failure, and a key of the job."""
-        result = tasks.noop.using(owner=demo, title="Mine", url="/mine/").enqueue()
-        failed = tasks.fail.using(owner=demo).enqueue("secret")
+        result = tasks.noop.using(owner=user, title="Mine", url="/mine/").enqueue()
+        failed = tasks.fail.using(owner=user).enqueue("secret")
         run_jobs()
-        good, bad = notifications_of(demo)
+        good, bad = notifications_of(user)
         assert (good.title, good.body, good.level, good.url) == ("Mine", "Done.", "success", "/mine/")
         assert (good.category, good.key, str(good.job)) == ("job", f"job:{result.id}", result.id)
         assert (bad.title, bad.level) == ("Fail", "error")
@@ -143,37 +143,37 @@ class TestNotify:
         assert "secret" not in bad.body, "The text of an exception may contain internals."
         assert bad.body == "Something went wrong while this was being done."
 
-    def test_an_error_that_is_meant_for_its_owner(self, demo):
-        tasks.fail_for_owner.using(owner=demo).enqueue("The address is missing.")
+    def test_an_error_that_is_meant_for_its_owner(self, user):
+        tasks.fail_for_owner.using(owner=user).enqueue("The address is missing.")
         run_jobs()
-        assert notifications_of(demo)[0].body == "The address is missing."
+        assert notifications_of(user)[0].body == "The address is missing."
 
-    def test_notify_false(self, demo):
-        tasks.silent.using(owner=demo).enqueue(1)
+    def test_notify_false(self, user):
+        tasks.silent.using(owner=user).enqueue(1)
         run_jobs()
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
         assert Job.objects.get().state == "succeeded"
 
-    def test_a_notify_function_returns_the_notification(self, demo):
-        tasks.told.using(owner=demo).enqueue("42")
+    def test_a_notify_function_returns_the_notification(self, user):
+        tasks.told.using(owner=user).enqueue("42")
         run_jobs()
-        (notification,) = notifications_of(demo)
+        (notification,) = notifications_of(user)
         assert (notification.title, notification.body) == ("succeeded: Told 42", "42")
         assert (notification.level, notification.data, notification.category) == ("warning", '{"n":1}', "job")
 
-    def test_a_notify_function_returns_none(self, demo):
-        tasks.told.using(owner=demo).enqueue("nothing")
+    def test_a_notify_function_returns_none(self, user):
+        tasks.told.using(owner=user).enqueue("nothing")
         run_jobs()
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
 
     @pytest.mark.parametrize(
         "value", ["raise", "exit", "cancel", "last resort", "broken dict", "wrong name", "too long"]
     )
-    def test_a_notify_function_that_fails(self, demo, value, caplog):
+    def test_a_notify_function_that_fails(self, user, value, caplog):
         """The owner gets the default notification, and the failure is logged."""
-        tasks.told.using(owner=demo).enqueue(value)
+        tasks.told.using(owner=user).enqueue(value)
         run_jobs()
-        assert [notification.title for notification in notifications_of(demo)] == [f"Told {value}"]
+        assert [notification.title for notification in notifications_of(user)] == [f"Told {value}"]
         assert Job.objects.get().state == "succeeded"
         assert "Host code failed: notify function of tests.jobs.tasks.told" in caplog.text
 

@@ -1,4 +1,4 @@
-"""An in-memory WebSocket client, a factory of in-memory requests, and users with sessions."""
+"""An in-memory WebSocket client, a factory of in-memory requests, and sessions of users."""
 
 import asyncio
 import json
@@ -8,7 +8,6 @@ from random import randrange
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
-from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import Client
 
@@ -85,16 +84,6 @@ async def send_request(transactional_db):
         request.unblocked.set()
     await asyncio.gather(*(request.task for request in requests), return_exceptions=True)
     await sync_to_async(connections.close_all)()
-
-
-@pytest.fixture
-async def user(transactional_db):
-    return await in_thread(get_user_model().objects.create_user, "ada", password="ada")
-
-
-@pytest.fixture
-async def other_user(transactional_db):
-    return await in_thread(get_user_model().objects.create_user, "bob", password="bob")
 
 
 def sign_in(user):

@@ -114,27 +114,23 @@ async def test_damaged_job_error(connect, send_request, user, error):
 
 
 @pytest.mark.parametrize("result", ["{", '{"x":NaN}', "nonsense"])
-def test_damaged_job_result(transactional_db, django_user_model, result):
+def test_damaged_job_result(transactional_db, user, client_of, result):
     """The API responds 409 to a damaged result; the job's page still opens."""
-    ada = django_user_model.objects.create_user("ada")
-    row = rows.job(ada)
+    row = rows.job(user)
     rows.finish(row, result=result)
-    client = Client(raise_request_exception=False)
-    client.force_login(ada)
+    client = client_of(user, raise_request_exception=False)
     response = client.get(f"/notifications/api/jobs/{row.pk}/result/")
     assert response.status_code == 409
     assert "damaged" in response.json()["detail"]
     assert client.get(f"/notifications/jobs/{row.pk}/").status_code == 200
 
 
-def test_damaged_rows_in_pages_and_the_admin(transactional_db, django_user_model):
+def test_damaged_rows_in_pages_and_the_admin(transactional_db, admin_user, client_of):
     """The inbox and the lists and forms of the admin open although a row is damaged."""
-    admin = django_user_model.objects.create_superuser("admin")
-    pk = create_damaged(admin, "data", literal(DATA["NaN"]))
-    row = rows.job(admin)
+    pk = create_damaged(admin_user, "data", literal(DATA["NaN"]))
+    row = rows.job(admin_user)
     rows.finish(row, "failed", error="{", args="{", kwargs="[")
-    client = Client(raise_request_exception=False)
-    client.force_login(admin)
+    client = client_of(admin_user, raise_request_exception=False)
     for path in (
         "/notifications/",
         "/admin/notifications/notification/",
@@ -207,7 +203,7 @@ async def test_unreadable_stream_does_not_block_others(connect, user, other_user
     assert [item["title"] for item in (await user_socket.receive("change"))["items"]] == ["for both"]
 
 
-def test_damaged_job_does_not_block_claims(transactional_db, django_user_model):
+def test_damaged_job_does_not_block_claims(transactional_db):
     """A job with damaged arguments fails when a worker starts it, and the other jobs succeed."""
     from notifications.compat import task_started
     from tests.jobs import tasks

@@ -147,10 +147,10 @@ def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):
     assert Notification.objects.exists()
 
 
-def test_rows_of_deleted_users_are_deleted(user, monkeypatch):
+def test_rows_of_deleted_users_are_deleted(make_user, monkeypatch):
     """Rows of deleted users, which a killed process or a later notification left, are deleted."""
     monkeypatch.setattr(purging, "MAX_STREAMS_PER_CHUNK", 2)
-    users = [get_user_model().objects.create_user(f"u{number}") for number in range(5)]
+    users = [make_user(f"u{number}") for number in range(5)]
     for owner in users:
         inbox.create_notifications(owner, "note")
     tasks.add.using(owner=users[0]).enqueue(1, 2)

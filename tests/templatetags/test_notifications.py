@@ -67,8 +67,9 @@ def client_data(elements):
 
 
 @pytest.fixture
-def user(django_user_model, transactional_db):
-    return django_user_model.objects.create_user("demo")
+def user(user, transactional_db):
+    """Numbers are given after the commit, so what a test of this user writes is committed."""
+    return user
 
 
 def test_anonymous_user():
@@ -154,10 +155,9 @@ def test_urls_are_not_mounted(user, caplog):
     assert 'path("notifications/", include("notifications.urls"))' in caplog.text
 
 
-def test_users_have_different_marks(django_user_model, transactional_db):
+def test_users_have_different_marks(user, other_user):
     """Tabs of two users must not share a connection. The mark does not reveal the user."""
-    one, two = (django_user_model.objects.create_user(name) for name in ("one", "two"))
-    names = [script(render(user))["data-user"] for user in (one, two, one)]
+    names = [script(render(each))["data-user"] for each in (user, other_user, user)]
     assert names[0] == names[2] != names[1]
     assert re.fullmatch("[0-9a-f]{16}", names[0])
 

@@ -66,27 +66,26 @@ def keys(jobs):
 
 
 class TestKeys:
-    def test_one_at_a_time(self, demo):
+    def test_one_at_a_time(self, user):
         """The oldest job with a key runs, and the next one when it is done."""
-        first, second = (tasks.one_an_owner.using(owner=demo).enqueue() for _ in range(2))
+        first, second = (tasks.one_an_owner.using(owner=user).enqueue() for _ in range(2))
         (job,) = claim()
-        assert (str(job.id), job.concurrency_key) == (first.id, f"report:{demo.pk}")
+        assert (str(job.id), job.concurrency_key) == (first.id, f"report:{user.pk}")
         assert claim() == []
         finish(job)
         assert [str(job.id) for job in claim()] == [second.id]
 
-    def test_jobs_behind_those_of_a_full_key_run(self, demo, django_user_model):
-        other = django_user_model.objects.create_user("other")
+    def test_jobs_behind_those_of_a_full_key_run(self, user, other_user):
         for _ in range(30):
-            tasks.one_an_owner.using(owner=demo, priority=5).enqueue()
-        tasks.one_an_owner.using(owner=other).enqueue()
+            tasks.one_an_owner.using(owner=user, priority=5).enqueue()
+        tasks.one_an_owner.using(owner=other_user).enqueue()
         plain = tasks.noop.enqueue()
         for count in (3, 0):
             jobs = claim(5)
             assert len(jobs) == count
         assert keys(Job.objects.filter(state="running")) == {
-            f"report:{demo.pk}": 1,
-            f"report:{other.pk}": 1,
+            f"report:{user.pk}": 1,
+            f"report:{other_user.pk}": 1,
             "": 1,
         }
         assert Job.objects.get(id=plain.id).state == "running"
@@ -179,11 +178,11 @@ class TestKeys:
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("is_retried", [False, True])
-    def test_the_end_of_a_job_with_a_key_rings_the_queue(self, demo, rings, is_retried):
+    def test_the_end_of_a_job_with_a_key_rings_the_queue(self, user, rings, is_retried):
         """So does a failed attempt that is retried. The end of a job without a key does not."""
         policy = Policy(retry_on=ValueError)
         for key in ("x", ""):
-            tasks.noop.using(owner=demo, concurrency_key=key).enqueue()
+            tasks.noop.using(owner=user, concurrency_key=key).enqueue()
             (job,) = claim()
             end = (
                 outcomes.failed(job, policy, ValueError())
@@ -204,23 +203,23 @@ class TestKeys:
         finish(*[job for job in jobs if job.concurrency_key == "site:a"])
         assert keys(claim()) == {"site:a": 2}
 
-    def test_the_key_of_using_replaces_that_of_the_policy(self, demo):
+    def test_the_key_of_using_replaces_that_of_the_policy(self, user):
         for key in ("mine", ""):
-            tasks.one_an_owner.using(owner=demo, concurrency_key=key).enqueue()
-            tasks.one_an_owner.using(owner=demo, concurrency_key=key).enqueue()
+            tasks.one_an_owner.using(owner=user, concurrency_key=key).enqueue()
+            tasks.one_an_owner.using(owner=user, concurrency_key=key).enqueue()
         assert keys(claim()) == {"mine": 1, "": 2}
 
-    def test_a_delayed_job_counts_only_when_it_runs(self, demo):
+    def test_a_delayed_job_counts_only_when_it_runs(self, user):
         later = timezone.now() + timedelta(hours=1)
-        tasks.one_an_owner.using(owner=demo, run_after=later).enqueue()
-        tasks.one_an_owner.using(owner=demo).enqueue()
+        tasks.one_an_owner.using(owner=user, run_after=later).enqueue()
+        tasks.one_an_owner.using(owner=user).enqueue()
         assert len(claim()) == 1
         Job.objects.filter(state="queued").update(run_after=timezone.now())
         assert claim() == []
 
-    def test_by_priority(self, demo):
-        tasks.one_an_owner.using(owner=demo).enqueue()
-        high = tasks.one_an_owner.using(owner=demo, priority=7).enqueue()
+    def test_by_priority(self, user):
+        tasks.one_an_owner.using(owner=user).enqueue()
+        high = tasks.one_an_owner.using(owner=user, priority=7).enqueue()
         assert [str(job.id) for job in claim()] == [high.id]
 
     def test_the_key_of_a_job_without_an_owner(self):
@@ -249,7 +248,7 @@ class TestQueues:
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
 
-    def test_a_queue_limit_and_a_key_apply_to_the_same_jobs(self, limit_queues, demo):
+    def test_a_queue_limit_and_a_key_apply_to_the_same_jobs(self, limit_queues, user):
         """Of four keys in a queue with a limit of three, one job each of three keys is claimed."""
         limit_queues(reports=3)
         for number in range(4):

@@ -1,7 +1,6 @@
 """The limit of active jobs per user, and which INSERTs check it."""
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -43,67 +42,66 @@ def count_checks(user, times):
 
 
 @pytest.mark.parametrize("number", [1, 2, 15, 16, 33, 100])
-def test_one_job_above_the_limit_is_refused(set_limit, demo, number):
+def test_one_job_above_the_limit_is_refused(set_limit, user, number):
     set_limit(number)
-    enqueue(demo, number)
+    enqueue(user, number)
     with pytest.raises(TooManyJobs, match=f"There are {number} active jobs already"):
-        enqueue(demo)
+        enqueue(user)
     assert Job.objects.count() == number
 
 
-def test_below_half_of_the_limit_one_check_covers_a_sixteenth_of_it(set_limit, demo):
+def test_below_half_of_the_limit_one_check_covers_a_sixteenth_of_it(set_limit, user):
     set_limit(160)
-    assert count_checks(demo, 40) == 4
+    assert count_checks(user, 40) == 4
 
 
-def test_each_user_is_checked(set_limit, demo):
+def test_each_user_is_checked(set_limit, user, other_user):
     set_limit(160)
-    other = get_user_model().objects.create_user("other")
-    assert [count_checks(user, 10) for user in (demo, other)] == [1, 1]
+    assert [count_checks(user, 10), count_checks(other_user, 10)] == [1, 1]
 
 
-def test_above_half_of_the_limit_each_insert_checks(set_limit, demo):
+def test_above_half_of_the_limit_each_insert_checks(set_limit, user):
     set_limit(64)
-    enqueue(demo, 40)
-    assert count_checks(demo, 10) >= 10
+    enqueue(user, 40)
+    assert count_checks(user, 10) >= 10
 
 
-def test_a_check_expires(set_limit, demo, monkeypatch):
+def test_a_check_expires(set_limit, user, monkeypatch):
     set_limit(160)
     monkeypatch.setattr(active_limit, "CHECK_VALID_SECONDS", -1)
-    assert count_checks(demo, 10) == 10
+    assert count_checks(user, 10) == 10
 
 
-def test_eight_processes_stay_within_the_limit(set_limit, demo, monkeypatch):
+def test_eight_processes_stay_within_the_limit(set_limit, user, monkeypatch):
     """Each has a cache of its own, and all of them check just below half of the limit."""
     set_limit(64)
-    enqueue(demo, 25)
+    enqueue(user, 25)
     caches = [{} for _ in range(8)]
     refused = set()
     for turn in range(200):
         monkeypatch.setattr(active_limit, "_unchecked", caches[turn % 8])
         try:
-            enqueue(demo)
+            enqueue(user)
         except TooManyJobs:
             refused.add(turn % 8)
     assert refused == set(range(8))
     assert Job.objects.count() == 64
 
 
-def test_a_rollback_does_not_raise_the_limit(set_limit, demo):
+def test_a_rollback_does_not_raise_the_limit(set_limit, user):
     """The cache still counts jobs that were inserted without a check and then rolled back."""
     set_limit(64)
     with transaction.atomic():
-        enqueue(demo, 20)
+        enqueue(user, 20)
         transaction.set_rollback(True)
-    enqueue(demo, 64)
+    enqueue(user, 64)
     with pytest.raises(TooManyJobs):
-        enqueue(demo)
+        enqueue(user)
 
 
-def test_batches_and_retries_empty_the_cache(set_limit, demo):
+def test_batches_and_retries_empty_the_cache(set_limit, user):
     """They call raise_if_exceeded() and then add jobs, so that the next INSERT checks again."""
     set_limit(160)
-    enqueue(demo)
-    active_limit.raise_if_exceeded(demo.pk)
-    assert count_checks(demo, 1) == 1
+    enqueue(user)
+    active_limit.raise_if_exceeded(user.pk)
+    assert count_checks(user, 1) == 1

@@ -1,7 +1,6 @@
 """The owner of a job."""
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.utils.functional import SimpleLazyObject
 
@@ -14,8 +13,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def users():
-    return [get_user_model().objects.create_user(name) for name in ("using", "request", "requester")]
+def users(make_user):
+    return [make_user(name) for name in ("using", "request", "requester")]
 
 
 def owner_of(result):

@@ -83,9 +83,9 @@ def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, conditio
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_claim_rings_for_the_owners(live_worker, demo):
+def test_a_claim_rings_for_the_owners(live_worker, user):
     """Their pages then show that the job runs."""
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     tasks.noop.enqueue()
     rings = []
 
@@ -94,7 +94,7 @@ def test_a_claim_rings_for_the_owners(live_worker, demo):
 
     rung.connect(receive)
     assert len(claim_rows(live_worker(), 3)) == 2
-    assert rings == [demo.pk]
+    assert rings == [user.pk]
 
 
 def test_names_of_queues_with_due_jobs(db):

@@ -5,7 +5,6 @@ import uuid
 from functools import partial
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from notifications.compat import TaskResultStatus, task_finished
@@ -22,11 +21,6 @@ from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def staff(transactional_db):
-    return get_user_model().objects.create_user("staff", is_staff=True)
 
 
 @pytest.fixture
@@ -57,10 +51,10 @@ def row(id):
 
 
 class TestQueuedJob:
-    def test_it_is_cancelled_immediately(self, demo, received):
+    def test_it_is_cancelled_immediately(self, user, received):
         """It gets a number, but no notification for the owner who cancelled it. Its TaskResult is FAILED."""
-        id = enqueue(owner=demo)
-        assert manual.cancel([id], by=demo.pk) == {id: "cancelled"}
+        id = enqueue(owner=user)
+        assert manual.cancel([id], by=user.pk) == {id: "cancelled"}
         job = row(id)
         assert (job.state, job.seq, job.attempt, job.result) == ("cancelled", 1, 0, None)
         assert job.finished_at >= job.cancel_requested_at >= job.created_at
@@ -69,8 +63,8 @@ class TestQueuedJob:
             "title": "Cancelled",
             "detail": "It was cancelled.",
         }
-        assert Stream.objects.get(user=demo).head == 1
-        assert notifications_of(demo) == []
+        assert Stream.objects.get(user=user).head == 1
+        assert notifications_of(user) == []
         assert not Attempt.objects.exists()
         result = tasks.noop.get_result(str(id))
         assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 0)
@@ -78,11 +72,11 @@ class TestQueuedJob:
         assert received == [("task", "FAILED", [JobCancelled]), ("job", "cancelled")]
         assert run_jobs() == 0
 
-    @pytest.mark.parametrize("by", ["staff", None])
-    def test_the_owner_is_notified_of_a_cancellation_by_another_user(self, demo, staff, by):
-        id = enqueue(owner=demo, title="Report")
-        manual.cancel([id], by=staff.pk if by else None)
-        (note,) = notifications_of(demo)
+    @pytest.mark.parametrize("by", ["another user", None])
+    def test_the_owner_is_notified_of_a_cancellation_by_another_user(self, user, other_user, by):
+        id = enqueue(owner=user, title="Report")
+        manual.cancel([id], by=other_user.pk if by else None)
+        (note,) = notifications_of(user)
         assert (note.title, note.body, note.level) == ("Report", "It was cancelled.", "warning")
         assert (note.job, note.key) == (id, f"job:{id}")
         assert {note.seq, row(id).seq} == {1, 2}
@@ -94,59 +88,59 @@ class TestQueuedJob:
         assert (row(id).state, row(id).seq) == ("cancelled", 0)
         assert not Notification.objects.exists()
 
-    def test_a_job_that_waits_for_a_retry(self, demo):
+    def test_a_job_that_waits_for_a_retry(self, user):
         """Its failed attempt is kept, and no other attempt is added."""
-        id = enqueue(tasks.busy, 9, owner=demo)
+        id = enqueue(tasks.busy, 9, owner=user)
         run_jobs()
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         assert row(id).state == "cancelled"
         assert [attempt.outcome for attempt in Attempt.objects.all()] == ["failed"]
         result = tasks.busy.get_result(str(id))
         assert [error.exception_class for error in result.errors] == [tasks.VeryBusy, JobCancelled]
 
-    def test_a_policy_without_notifications(self, demo, staff):
-        id = enqueue(tasks.silent, 1, owner=demo)
-        manual.cancel([id], by=staff.pk)
-        assert notifications_of(demo) == []
+    def test_a_policy_without_notifications(self, user, other_user):
+        id = enqueue(tasks.silent, 1, owner=user)
+        manual.cancel([id], by=other_user.pk)
+        assert notifications_of(user) == []
 
-    def test_more_jobs_than_one_transaction_takes(self, demo):
+    def test_more_jobs_than_one_transaction_takes(self, user):
         """Jobs that are done or do not exist are not in the return value."""
         with transaction.atomic():
-            ids = [enqueue(owner=demo) for _ in range(230)]
+            ids = [enqueue(owner=user) for _ in range(230)]
         missing = uuid.uuid4()
         (first,) = claim_rows(uuid.uuid4(), 1)
         recording.record_outcomes([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
-        assert manual.cancel([*ids, missing], by=demo.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
+        assert manual.cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
-        assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=demo).head
+        assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=user).head
 
-    def test_a_second_time(self, demo):
-        id = enqueue(owner=demo)
+    def test_a_second_time(self, user):
+        id = enqueue(owner=user)
         manual.cancel([id])
         version = row(id).version
         assert manual.cancel([id]) == {}
         assert row(id).version == version
-        assert len(notifications_of(demo)) == 1
+        assert len(notifications_of(user)) == 1
 
-    def test_in_a_transaction_it_is_cancelled_after_the_commit(self, demo):
+    def test_in_a_transaction_it_is_cancelled_after_the_commit(self, user):
         """A rollback cancels nothing."""
-        id = enqueue(owner=demo)
+        id = enqueue(owner=user)
         with transaction.atomic():
-            assert manual.cancel([id], by=demo.pk) == {id: "asked"}
+            assert manual.cancel([id], by=user.pk) == {id: "asked"}
             assert row(id).state == "queued"
         assert row(id).state == "cancelled"
-        other = enqueue(owner=demo)
+        other = enqueue(owner=user)
         with pytest.raises(RuntimeError), transaction.atomic():
-            manual.cancel([other], by=demo.pk)
+            manual.cancel([other], by=user.pk)
             raise RuntimeError
         assert row(other).state == "queued"
 
 
 class TestRunningJob:
-    def test_its_cancellation_is_requested(self, demo, live_worker):
-        id = enqueue(owner=demo)
+    def test_its_cancellation_is_requested(self, user, live_worker):
+        id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        assert manual.cancel([id], by=demo.pk) == {id: "asked"}
+        assert manual.cancel([id], by=user.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
         assert manual.cancellations_requested(job.worker) == [(id, 1, False)]
@@ -154,8 +148,8 @@ class TestRunningJob:
         assert manual.cancel([id]) == {id: "asked"}, "The first request counts."
         assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (requested_at, False)
 
-    def test_it_rings_for_the_workers(self, demo, live_worker):
-        id = enqueue(owner=demo)
+    def test_it_rings_for_the_workers(self, user, live_worker):
+        id = enqueue(owner=user)
         claim_rows(live_worker(), 1)
         rings = []
 
@@ -164,45 +158,45 @@ class TestRunningJob:
 
         rung.connect(receive)
         try:
-            manual.cancel([id], by=demo.pk)
+            manual.cancel([id], by=user.pk)
         finally:
             rung.disconnect(receive)
-        assert rings == [([demo.pk], True)]
+        assert rings == [([user.pk], True)]
 
-    def test_a_result_that_is_stored_first_wins(self, demo, live_worker):
-        id = enqueue(owner=demo)
+    def test_a_result_that_is_stored_first_wins(self, user, live_worker):
+        id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
-        assert manual.cancel([id], by=demo.pk) == {}
+        assert manual.cancel([id], by=user.pk) == {}
 
-    def test_it_is_not_retried(self, demo, live_worker):
+    def test_it_is_not_retried(self, user, live_worker):
         """An attempt that fails, and would be retried, ends the job."""
-        id = enqueue(tasks.busy, 9, owner=demo)
+        id = enqueue(tasks.busy, 9, owner=user)
         (job,) = claim_rows(live_worker(), 1)
         manual.cancel([id])
         outcome = outcomes.failed(job, tasks.busy.func._notifications_policy, tasks.Busy())
         assert outcome.retry_delay is not None
         ((stored,), _) = recording.record_outcomes([outcome])
         assert (row(id).state, row(id).run_after, stored.state) == ("cancelled", None, "cancelled")
-        assert [note.body for note in notifications_of(demo)] == ["It was cancelled."]
+        assert [note.body for note in notifications_of(user)] == ["It was cancelled."]
 
-    def test_its_worker_is_lost(self, demo, live_worker):
+    def test_its_worker_is_lost(self, user, live_worker):
         """It has attempts left, but is not queued again."""
-        id = enqueue(owner=demo)
+        id = enqueue(owner=user)
         claim_rows(live_worker(-1), 1)
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         reaping.reap_jobs()
         assert row(id).state == "cancelled"
         assert Attempt.objects.get().outcome == "cancelled"
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
 
-    def test_its_worker_released_it(self, demo, live_worker):
+    def test_its_worker_released_it(self, user, live_worker):
         """The next worker that claims it ends it without calling the task."""
-        id = enqueue(tasks.fail, owner=demo)
+        id = enqueue(tasks.fail, owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         queueing.release([job])
         assert row(id).state == "queued"
         run_jobs()
@@ -211,10 +205,10 @@ class TestRunningJob:
 
 
 class TestOnWorker:
-    def test_an_async_task_is_cancelled_where_it_awaits(self, worker, demo, gate, received):
-        id = enqueue(tasks.hold, "a", owner=demo)
+    def test_an_async_task_is_cancelled_where_it_awaits(self, worker, user, gate, received):
+        id = enqueue(tasks.hold, "a", owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         (job,) = until_done(tasks.hold.get_result(str(id)))
         assert (job.state, job.attempt, job.worker) == ("cancelled", 1, worker.id)
         assert job.seq is not None
@@ -223,21 +217,21 @@ class TestOnWorker:
         result = tasks.hold.get_result(str(id))
         assert [error.exception_class for error in result.errors] == [JobCancelled]
         wait_until(lambda: len(received) == 2, what="the signals")
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
 
-    def test_a_sync_task_that_checks_for_its_cancellation(self, worker, demo, staff, gate):
-        id = enqueue(tasks.hold_until_cancelled, owner=demo)
+    def test_a_sync_task_that_checks_for_its_cancellation(self, worker, user, other_user, gate):
+        id = enqueue(tasks.hold_until_cancelled, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=staff.pk)
+        manual.cancel([id], by=other_user.pk)
         (job,) = until_done(tasks.hold_until_cancelled.get_result(str(id)))
         assert job.state == "cancelled"
-        assert [note.level for note in notifications_of(demo)] == ["warning"]
+        assert [note.level for note in notifications_of(user)] == ["warning"]
 
-    def test_a_sync_task_that_does_not_check(self, worker, demo, gate):
+    def test_a_sync_task_that_does_not_check(self, worker, user, gate):
         """It ends with its own result."""
-        id = enqueue(tasks.hold_sync, "x", owner=demo)
+        id = enqueue(tasks.hold_sync, "x", owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         wait_until(
             lambda: all(run.is_cancelling for run in worker.worker._executions.values()), what="the worker"
         )
@@ -245,16 +239,16 @@ class TestOnWorker:
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
         assert (job.state, job.result) == ("succeeded", '"x"')
 
-    def test_a_sync_task_in_line_for_a_thread(self, start_worker, demo, gate, monkeypatch):
+    def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, monkeypatch):
         """The job is cancelled before a thread is free, and the task is never called."""
         monkeypatch.setattr("notifications.jobs.worker.job_runner.MAX_SYNC_THREADS", 1)
         start_worker()
         first = enqueue(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")
-        second = enqueue(tasks.hold_sync, "second", owner=demo)
+        second = enqueue(tasks.hold_sync, "second", owner=user)
         Job.objects.filter(id=second).update(lane="async")  # claimed although no thread is free
         until_state(tasks.hold_sync.get_result(str(second)), "running")
-        manual.cancel([second], by=demo.pk)
+        manual.cancel([second], by=user.pk)
         (job,) = until_done(tasks.hold_sync.get_result(str(second)))
         assert job.state == "cancelled"
         gate.set()
@@ -269,45 +263,45 @@ class TestOnWorker:
             (tasks.fail_when_cancelled, ("busy",), "cancelled"),
         ],
     )
-    def test_a_task_that_catches_its_cancellation(self, worker, demo, gate, task, args, state):
+    def test_a_task_that_catches_its_cancellation(self, worker, user, gate, task, args, state):
         """A return value is a success and an exception a failure, which is never retried."""
-        id = enqueue(task, *args, owner=demo)
+        id = enqueue(task, *args, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         (job,) = until_done(task.get_result(str(id)))
         assert (job.state, job.attempt) == (state, 1)
 
-    def test_a_cancellation_that_was_not_requested(self, worker, demo):
+    def test_a_cancellation_that_was_not_requested(self, worker, user):
         """A task that raises JobCancelled by itself has failed."""
-        id = enqueue(tasks.cancelled_without_being_asked, owner=demo)
+        id = enqueue(tasks.cancelled_without_being_asked, owner=user)
         (job,) = until_done(tasks.cancelled_without_being_asked.get_result(str(id)))
         assert job.state == "failed"
-        assert len(notifications_of(demo)) == 1
+        assert len(notifications_of(user)) == 1
 
-    def test_other_jobs_are_not_affected(self, worker, demo, gate):
-        ids = [enqueue(tasks.hold, number, owner=demo) for number in range(6)]
+    def test_other_jobs_are_not_affected(self, worker, user, gate):
+        ids = [enqueue(tasks.hold, number, owner=user) for number in range(6)]
         wait_until(lambda: len(tasks.held) == 6, what="all to run")
-        manual.cancel(ids[::2], by=demo.pk)
+        manual.cancel(ids[::2], by=user.pk)
         until_done(*(tasks.hold.get_result(str(id)) for id in ids[::2]))
         assert {row(id).state for id in ids[1::2]} == {"running"}
         gate.set()
         until_done(*(tasks.hold.get_result(str(id)) for id in ids))
         assert [row(id).state for id in ids] == ["cancelled", "succeeded"] * 3
 
-    def test_on_a_worker_without_a_doorbell(self, start_worker, demo, gate):
+    def test_on_a_worker_without_a_doorbell(self, start_worker, user, gate):
         """The worker reads requests once a second anyway."""
         start_worker(listen=None)
-        id = enqueue(tasks.hold, owner=demo)
+        id = enqueue(tasks.hold, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=demo.pk)
+        manual.cancel([id], by=user.pk)
         assert until_done(tasks.hold.get_result(str(id)))[0].state == "cancelled"
 
 
 @pytest.mark.parametrize("round", range(4))
-def test_concurrent_cancelling_claiming_and_recording(demo, live_worker, round):
+def test_concurrent_cancelling_claiming_and_recording(user, live_worker, round):
     """Each job ends once and is numbered once, and none stays active."""
     with transaction.atomic():
-        ids = [enqueue(owner=demo) for _ in range(60)]
+        ids = [enqueue(owner=user) for _ in range(60)]
     worker = live_worker()
 
     def work():
@@ -318,11 +312,11 @@ def test_concurrent_cancelling_claiming_and_recording(demo, live_worker, round):
                 assert not void
                 waiting = [outcome for outcome in waiting if outcome not in stored]
 
-    run_in_threads(work, partial(manual.cancel, ids, by=demo.pk))
+    run_in_threads(work, partial(manual.cancel, ids, by=user.pk))
     work()  # Jobs that were skipped because their rows were locked.
     jobs = list(Job.objects.all())
     assert {job.state for job in jobs} <= {"succeeded", "cancelled"}
-    notes = notifications_of(demo)
+    notes = notifications_of(user)
     assert {note.job for note in notes} == {job.id for job in jobs if job.state == "succeeded"}
     seqs = sorted([job.seq for job in jobs] + [note.seq for note in notes])
     assert seqs == list(range(1, len(seqs) + 1))

@@ -31,10 +31,10 @@ def row(id):
 
 class TestRetry:
     @pytest.mark.parametrize("end", ["failed", "cancelled"])
-    def test_a_failed_or_cancelled_job_is_queued_again(self, demo, end):
+    def test_a_failed_or_cancelled_job_is_queued_again(self, user, end):
         """It keeps its id and Attempt rows, and gets a new fence, a new version and further attempts."""
-        id = enqueue(tasks.fail, owner=demo)
-        manual.cancel([id], by=demo.pk) if end == "cancelled" else run_jobs()
+        id = enqueue(tasks.fail, owner=user)
+        manual.cancel([id], by=user.pk) if end == "cancelled" else run_jobs()
         before = row(id)
         assert manual.retry([id]) == [id]
         job = row(id)
@@ -53,18 +53,18 @@ class TestRetry:
         job = row(id)
         assert (job.state, job.attempt) == ("failed", before.attempt + 1)
 
-    def test_the_new_notification_archives_the_old_one(self, demo):
-        id = enqueue(tasks.fail, owner=demo)
+    def test_the_new_notification_archives_the_old_one(self, user):
+        id = enqueue(tasks.fail, owner=user)
         run_jobs()
         manual.retry([id])
         run_jobs()
-        old, new = notifications_of(demo)
+        old, new = notifications_of(user)
         assert old.archived_at is not None and new.archived_at is None
-        assert Stream.objects.get(user=demo).unread == 1
+        assert Stream.objects.get(user=user).unread == 1
 
     @pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
-    def test_jobs_in_other_states_do_not_change(self, demo, live_worker, state):
-        id = enqueue(owner=demo)
+    def test_jobs_in_other_states_do_not_change(self, user, live_worker, state):
+        id = enqueue(owner=user)
         if state != "queued":
             (job,) = claim_rows(live_worker(), 1)
         if state == "succeeded":
@@ -73,9 +73,9 @@ class TestRetry:
         assert manual.retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
 
-    def test_a_late_outcome_of_an_older_claim_is_void(self, demo, live_worker):
+    def test_a_late_outcome_of_an_older_claim_is_void(self, user, live_worker):
         """A worker that was frozen past its lease has an old fence."""
-        id = enqueue(owner=demo)
+        id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         manual.retry([id])
@@ -85,39 +85,39 @@ class TestRetry:
         assert retried.fence == job.fence + 2
         assert recording.record_outcomes([late]) == ([], [late])
 
-    def test_the_limit_of_active_jobs(self, demo, settings):
+    def test_the_limit_of_active_jobs(self, user, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
-        ids = [enqueue(tasks.fail, owner=demo) for _ in range(2)]
+        ids = [enqueue(tasks.fail, owner=user) for _ in range(2)]
         run_jobs()
-        enqueue(owner=demo)
+        enqueue(owner=user)
         with pytest.raises(TooManyJobs, match="There are 2 active jobs already"):
             manual.retry(ids)
         assert {row(id).state for id in ids} == {"failed"}, "No job of the group is queued."
         assert manual.retry(ids[:1]) == ids[:1]
 
-    def test_a_task_that_does_not_exist(self, demo):
+    def test_a_task_that_does_not_exist(self, user):
         """The job is queued nevertheless, because another worker may know its task."""
-        id = enqueue(tasks.fail, owner=demo)
+        id = enqueue(tasks.fail, owner=user)
         run_jobs()
         Job.objects.update(task_path="tests.jobs.tasks.removed")
         assert manual.retry([id]) == [id]
 
-    def test_it_rings_for_the_workers(self, worker, demo):
-        id = enqueue(tasks.fail, owner=demo)
+    def test_it_rings_for_the_workers(self, worker, user):
+        id = enqueue(tasks.fail, owner=user)
         until_done(tasks.fail.get_result(str(id)))
         manual.retry([id])
         wait_until(lambda: row(id).attempt == 2 and row(id).done, what="the second attempt")
 
-    def test_in_a_transaction_it_is_queued_after_the_commit(self, demo):
-        id = enqueue(tasks.fail, owner=demo)
+    def test_in_a_transaction_it_is_queued_after_the_commit(self, user):
+        id = enqueue(tasks.fail, owner=user)
         run_jobs()
         with transaction.atomic():
             assert manual.retry([id]) == [id]
             assert row(id).state == "failed"
         assert row(id).state == "queued"
 
-    def test_a_scheduled_job_is_due_now(self, demo):
-        id = enqueue(owner=demo, run_after=timezone.now() + timedelta(hours=1))
-        manual.cancel([id], by=demo.pk)
+    def test_a_scheduled_job_is_due_now(self, user):
+        id = enqueue(owner=user, run_after=timezone.now() + timedelta(hours=1))
+        manual.cancel([id], by=user.pk)
         manual.retry([id])
         assert run_jobs() == 1

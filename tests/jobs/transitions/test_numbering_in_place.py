@@ -35,30 +35,30 @@ def finish(*jobs):
     assert (len(stored), void) == (len(jobs), [])
 
 
-def claim(demo, count=1):
+def claim(user, count=1):
     for _ in range(count):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     return claim_rows(uuid7(), count)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_first_outcomes_are_written_by_one_statement(demo, statements):
-    jobs = claim(demo, 3)
+def test_first_outcomes_are_written_by_one_statement(user, statements):
+    jobs = claim(user, 3)
     statements.clear()
     finish(*jobs)
     assert sum(sql.startswith("UPDATE notifications_job") for sql in statements) == 1
     assert not any(sql.startswith("UPDATE notifications_notification") for sql in statements)
     assert [row.seq for row in Job.objects.order_by("id")] == [1, 2, 3]
-    assert [(note.seq, note.raised, note.counted) for note in notifications_of(demo)] == [
+    assert [(note.seq, note.raised, note.counted) for note in notifications_of(user)] == [
         (n, n, True) for n in (4, 5, 6)
     ]
     assert Stream.objects.values_list("head", "unread").get() == (6, 3)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_receiver_runs_while_streams_are_locked(demo, statements):
+def test_no_receiver_runs_while_streams_are_locked(user, statements):
     """A receiver may be slow, or wait for rows of a transaction that waits for the stream."""
-    (job,) = claim(demo)
+    (job,) = claim(user)
     received = []
 
     def receive(notification, **kwargs):
@@ -73,24 +73,24 @@ def test_no_receiver_runs_while_streams_are_locked(demo, statements):
         notification_recording.disconnect(receive)
     assert received == [(None, None, [])]
     assert Job.objects.get().seq == 1
-    assert [note.seq for note in notifications_of(demo)] == [2]
+    assert [note.seq for note in notifications_of(user)] == [2]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("numbered", [True, False])
-def test_a_notification_with_the_key_of_the_job_is_archived(demo, numbered):
+def test_a_notification_with_the_key_of_the_job_is_archived(user, numbered):
     """The notification of the finished job replaces it, also if it has no number yet."""
-    (job,) = claim(demo)
-    (begun,) = notify(demo, "begun", key=f"job:{job.id}")
+    (job,) = claim(user)
+    (begun,) = notify(user, "begun", key=f"job:{job.id}")
     if not numbered:
         Notification.objects.filter(id=begun).update(seq=None, raised=None, counted=False)
         Stream.objects.update(unread=0)
     finish(job)
-    assert [(note.title, note.archived_at is None) for note in notifications_of(demo)] == [
+    assert [(note.title, note.archived_at is None) for note in notifications_of(user)] == [
         ("begun", False),
         ("Noop", True),
     ]
-    assert Stream.objects.get(user=demo).unread == 1
+    assert Stream.objects.get(user=user).unread == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -27,8 +27,8 @@ def stored(job):
 
 
 class TestReap:
-    def test_an_expired_lease(self, live_worker, demo):
-        tasks.noop.using(owner=demo).enqueue()
+    def test_an_expired_lease(self, live_worker, user):
+        tasks.noop.using(owner=user).enqueue()
         job = claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         row = stored(job)
@@ -37,7 +37,7 @@ class TestReap:
         (attempt,) = Attempt.objects.all()
         assert (attempt.number, attempt.outcome, attempt.worker) == (1, "lost", job.worker)
         assert not Worker.objects.exists()
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
 
     def test_a_valid_lease(self, live_worker):
         tasks.noop.enqueue()
@@ -105,16 +105,16 @@ class TestReap:
         (select,) = {q["sql"] for q in queries if "state" in q["sql"] and "LIMIT 100" in q["sql"]}
         assert 'ORDER BY "notifications_job"."worker" ASC, "notifications_job"."id" ASC' in select
 
-    def test_the_last_attempt(self, live_worker, demo):
+    def test_the_last_attempt(self, live_worker, user):
         """The job fails, and its owner is notified."""
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
         Job.objects.update(max_attempts=2, attempt=1)
         job = claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         row = stored(job)
         assert (row.state, row.attempt) == ("failed", 2)
         assert row.seq is not None
-        (note,) = notifications_of(demo)
+        (note,) = notifications_of(user)
         assert note.level == "error" and note.body.startswith("The work was interrupted 2 times")
         assert claim_rows(live_worker(), 1) == []
 
@@ -125,10 +125,10 @@ class TestReap:
         assert reaping.reap_jobs() == 230
         assert Job.objects.filter(state="queued").count() == 230
 
-    def test_a_task_that_does_not_exist(self, live_worker, demo):
+    def test_a_task_that_does_not_exist(self, live_worker, user):
         """The notification has the default text."""
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
         Job.objects.update(max_attempts=1, task_path="tests.jobs.tasks.removed")
         claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
-        assert len(notifications_of(demo)) == 1
+        assert len(notifications_of(user)) == 1

@@ -32,18 +32,18 @@ class TestVoidClaim:
     """Another worker has claimed the job, or the job is done: the worker with the old claim can change nothing."""
 
     @pytest.fixture
-    def void_claim(self, live_worker, demo, change):
-        tasks.noop.using(owner=demo).enqueue()
+    def void_claim(self, live_worker, user, change):
+        tasks.noop.using(owner=user).enqueue()
         job = claim_one(live_worker())
         Job.objects.filter(id=job.id).update(**change)
         return job
 
     @pytest.fixture(autouse=True)
-    def nothing_changes(self, void_claim, demo, change):
+    def nothing_changes(self, void_claim, user, change):
         before = Job.objects.filter(id=void_claim.id).values().get()
         yield
         assert Job.objects.filter(id=void_claim.id).values().get() == before
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
         assert not Attempt.objects.exists()
 
     def test_record_outcomes(self, void_claim):
@@ -67,17 +67,17 @@ class TestVoidClaim:
         running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
 
 
-def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, demo):
+def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, user):
     """Stored and void outcomes are returned in separate lists."""
     for _ in range(3):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     jobs = claim_rows(live_worker(), 3)
     Job.objects.filter(id=jobs[1].id).update(fence=7)
     group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
     assert recording.record_outcomes(group) == ([group[0], group[2]], [group[1]])
     assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
-    assert {note.job for note in notifications_of(demo)} == {jobs[0].id, jobs[2].id}
-    assert sorted(note.seq for note in notifications_of(demo)) + sorted(stored(j).seq for j in jobs[::2]) == [
+    assert {note.job for note in notifications_of(user)} == {jobs[0].id, jobs[2].id}
+    assert sorted(note.seq for note in notifications_of(user)) + sorted(stored(j).seq for j in jobs[::2]) == [
         3,
         4,
         1,
@@ -86,9 +86,9 @@ def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, demo):
 
 
 @pytest.mark.parametrize("by_other", [True, False])
-def test_a_job_to_be_cancelled_is_not_retried(live_worker, demo, by_other):
+def test_a_job_to_be_cancelled_is_not_retried(live_worker, user, by_other):
     """Its failed attempt ends as cancelled, and its owner is notified of a cancellation by another user."""
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     job = claim_one(live_worker())
     job.max_attempts = 2
     outcome = outcomes.failed(job, replace(DEFAULT_POLICY, retry_on=(ValueError,)), ValueError())
@@ -96,7 +96,7 @@ def test_a_job_to_be_cancelled_is_not_retried(live_worker, demo, by_other):
     Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
     ((end,), _) = recording.record_outcomes([outcome])
     assert (end.state, end.job.cancelled_by_other) == ("cancelled", by_other)
-    assert len(notifications_of(demo)) == by_other
+    assert len(notifications_of(user)) == by_other
 
 
 def test_a_job_without_an_owner_gets_no_number(live_worker):
@@ -109,10 +109,10 @@ def test_a_job_without_an_owner_gets_no_number(live_worker):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("round", range(5))
-def test_concurrent_recording_and_reaping(live_worker, demo, round):
+def test_concurrent_recording_and_reaping(live_worker, user, round):
     """Each job is either done with one notification, or queued again with a lost attempt."""
     for _ in range(40):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     jobs = claim_rows(live_worker(-1), 40)
     outcome_of = {job.id: outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs}
     start, ended = threading.Barrier(2), []
@@ -135,7 +135,7 @@ def test_concurrent_recording_and_reaping(live_worker, demo, round):
     finished = {outcome.job.id for outcome in ended}
     lost = set(Attempt.objects.values_list("job_id", flat=True))
     assert finished | lost == set(outcome_of) and not finished & lost
-    assert {note.job for note in notifications_of(demo)} == finished
-    assert len(notifications_of(demo)) == len(finished)
+    assert {note.job for note in notifications_of(user)} == finished
+    assert len(notifications_of(user)) == len(finished)
     for job in Job.objects.all():
         assert job.state == ("succeeded" if job.id in finished else "queued")

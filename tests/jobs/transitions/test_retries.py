@@ -35,9 +35,9 @@ def random_backoff(longest_backoff, monkeypatch):
     monkeypatch.setattr(outcomes, "random", random)
 
 
-def test_a_job_is_retried_until_it_succeeds(demo):
+def test_a_job_is_retried_until_it_succeeds(user):
     """A failed attempt makes no notification. The TaskResult has one error for each failed attempt."""
-    result = tasks.busy.using(owner=demo).enqueue(2)
+    result = tasks.busy.using(owner=user).enqueue(2)
     for attempt in (1, 2):
         assert run_jobs() == 1
         job = Job.objects.get()
@@ -50,7 +50,7 @@ def test_a_job_is_retried_until_it_succeeds(demo):
         )
         assert (job.result, job.error, job.finished_at) == (None, None, None)
         assert job.run_after > timezone.now()
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
         result.refresh()
         assert (result.status, result.attempts, len(result.errors)) == (
             TaskResultStatus.READY,
@@ -63,23 +63,23 @@ def test_a_job_is_retried_until_it_succeeds(demo):
     result.refresh()
     assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 3)
     assert [error.exception_class for error in result.errors] == [tasks.VeryBusy, tasks.VeryBusy]
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
-def test_the_last_attempt_fails(demo):
+def test_the_last_attempt_fails(user):
     """max_attempts counts all attempts, and the owner is notified once."""
-    tasks.busy_sync.using(owner=demo).enqueue(9)
+    tasks.busy_sync.using(owner=user).enqueue(9)
     run_jobs()
     make_due()
     assert run_jobs() == 1
     job = Job.objects.get()
     assert (job.state, job.attempt, json.loads(job.error)["type"]) == ("failed", 2, "task-failed")
     assert [attempt.number for attempt in Attempt.objects.order_by("number")] == [1, 2]
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
-def test_progress_is_reset(demo):
-    tasks.busy_sync.using(owner=demo).enqueue(1)
+def test_progress_is_reset(user):
+    tasks.busy_sync.using(owner=user).enqueue(1)
     run_jobs()
     job = Job.objects.get()
     assert (job.progress_current, job.progress_total, job.progress_message) == (None, None, "")
@@ -142,7 +142,7 @@ def test_retry_after_is_stored():
     assert 490 < delay <= 500
 
 
-def test_a_retry_sends_no_signal_of_a_finished_job(demo):
+def test_a_retry_sends_no_signal_of_a_finished_job(user):
     """The attempt sends task_started only, and each change of state raises the version."""
     received = []
 
@@ -152,7 +152,7 @@ def test_a_retry_sends_no_signal_of_a_finished_job(demo):
     for signal in (task_started, task_finished, job_finished):
         signal.connect(receive)
     try:
-        tasks.busy.using(owner=demo).enqueue(9)
+        tasks.busy.using(owner=user).enqueue(9)
         version = Job.objects.get().version
         run_jobs()
     finally:
@@ -163,26 +163,26 @@ def test_a_retry_sends_no_signal_of_a_finished_job(demo):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_retry_rings_for_the_owner(demo, live_worker):
+def test_a_retry_rings_for_the_owner(user, live_worker):
     rings = []
 
     def receive(users, queue, **kwargs):
         rings.append((users, queue))
 
-    tasks.busy.using(owner=demo).enqueue(9)
+    tasks.busy.using(owner=user).enqueue(9)
     (job,) = claim_rows(live_worker(), 1)
     rung.connect(receive)
     try:
         recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
     finally:
         rung.disconnect(receive)
-    assert rings == [([demo.pk], False)]
+    assert rings == [([user.pk], False)]
 
 
-def test_a_group_of_different_outcomes(demo, live_worker):
+def test_a_group_of_different_outcomes(user, live_worker):
     """A retry, a success and a failure are recorded in one transaction."""
     for _ in range(3):
-        tasks.noop.using(owner=demo).enqueue()
+        tasks.noop.using(owner=user).enqueue()
     jobs = claim_rows(live_worker(), 3)
     policy = Policy(retry_on=tasks.Busy)
     group = [
@@ -194,8 +194,8 @@ def test_a_group_of_different_outcomes(demo, live_worker):
     assert (len(stored), void) == (3, [])
     rows = {job.id: job for job in Job.objects.all()}
     assert [rows[job.id].state for job in jobs] == ["queued", "succeeded", "failed"]
-    assert {note.job for note in notifications_of(demo)} == {jobs[1].id, jobs[2].id}
-    assert sorted(rows[job.id].seq for job in jobs) + sorted(note.seq for note in notifications_of(demo)) == [
+    assert {note.job for note in notifications_of(user)} == {jobs[1].id, jobs[2].id}
+    assert sorted(rows[job.id].seq for job in jobs) + sorted(note.seq for note in notifications_of(user)) == [
         0,
         1,
         2,
@@ -204,13 +204,13 @@ def test_a_group_of_different_outcomes(demo, live_worker):
     ]
 
 
-def test_a_worker_claims_a_retry_without_a_ring(worker, demo, monkeypatch):
+def test_a_worker_claims_a_retry_without_a_ring(worker, user, monkeypatch):
     monkeypatch.setattr("notifications.jobs.transitions.outcomes.MAX_BACKOFF_SECONDS", 0.2)
-    result = tasks.busy.using(owner=demo).enqueue(3)
+    result = tasks.busy.using(owner=user).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")
     assert Attempt.objects.count() == 3
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
 def test_lost_and_failed_attempts_count_together(live_worker):

@@ -41,7 +41,7 @@ def connect_receiver():
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=["started", "finished", "job_finished", "recorded"])
-def test_a_receiver_that_hangs_delays_no_job(worker, demo, connect_receiver, signal, caplog, monkeypatch):
+def test_a_receiver_that_hangs_delays_no_job(worker, user, connect_receiver, signal, caplog, monkeypatch):
     """Jobs are claimed and recorded meanwhile, and the log names the receiver."""
     monkeypatch.setattr(signal_queue, "SLOW_SECONDS", 0.1)
     received = threading.Event()
@@ -51,18 +51,18 @@ def test_a_receiver_that_hangs_delays_no_job(worker, demo, connect_receiver, sig
         tasks.gate.wait(30)
 
     connect_receiver(hang, signal)
-    until_done(tasks.noop.using(owner=demo).enqueue(), timeout=20)
+    until_done(tasks.noop.using(owner=user).enqueue(), timeout=20)
     assert received.wait(20)
     for _ in range(3):
-        until_done(*(tasks.noop.using(owner=demo).enqueue() for _ in range(5)), timeout=20)
-    assert len(notifications_of(demo)) == 16
+        until_done(*(tasks.noop.using(owner=user).enqueue() for _ in range(5)), timeout=20)
+    assert len(notifications_of(user)) == 16
     wait_until(
         lambda: until_done(tasks.noop.enqueue()) and "Receiver is slow: " in caplog.text, what="the log"
     )
     assert "test_a_receiver_that_hangs_delays_no_job.<locals>.hang has run for" in caplog.text
 
 
-def test_the_order_of_signals(worker, demo, connect_receiver):
+def test_the_order_of_signals(worker, user, connect_receiver):
     """Signals are sent in the order of the commits, both those of one job and those of several."""
     received = []
     connect_receiver(
@@ -75,7 +75,7 @@ def test_the_order_of_signals(worker, demo, connect_receiver):
         lambda notification, **_: received.append((str(notification.job), "notification")),
         notification_recorded,
     )
-    ids = [until_done(tasks.noop.using(owner=demo).enqueue())[0].id for _ in range(3)]
+    ids = [until_done(tasks.noop.using(owner=user).enqueue())[0].id for _ in range(3)]
     kinds = ("RUNNING", "SUCCESSFUL", "job", "notification")
     wait_until(lambda: len(received) == 12, what="all signals")
     assert received == [(str(id), kind) for id in ids for kind in kinds]
@@ -105,7 +105,7 @@ def close_raw_connection():
     ],
 )
 def test_a_receiver_that_fails_does_not_affect_the_others(
-    worker, demo, connect_receiver, error, leave, caplog
+    worker, user, connect_receiver, error, leave, caplog
 ):
     received = []
 
@@ -121,16 +121,16 @@ def test_a_receiver_that_fails_does_not_affect_the_others(
         notification_recorded,
     )
     for _ in range(2):
-        until_done(tasks.noop.using(owner=demo, title="Mine").enqueue())
+        until_done(tasks.noop.using(owner=user, title="Mine").enqueue())
     wait_until(lambda: received == ["succeeded", "Mine"] * 2, what="the other receivers")
     for name in ("task_started", "task_finished", "job_finished", "notification_recorded"):
         assert f"Host code failed: receiver of {name} tests.jobs.transitions.test_signal_queue" in caplog.text
 
 
-def test_a_receiver_that_cancels_a_job(worker, demo, connect_receiver, caplog):
+def test_a_receiver_that_cancels_a_job(worker, user, connect_receiver, caplog):
     """The signals of the cancelled job are sent during the call, those of the first job continue after it."""
     later = timezone.now() + timedelta(hours=1)
-    other = tasks.noop.using(owner=demo, run_after=later).enqueue()
+    other = tasks.noop.using(owner=user, run_after=later).enqueue()
     received = []
 
     def cancel_other(job, **kwargs):
@@ -139,7 +139,7 @@ def test_a_receiver_that_cancels_a_job(worker, demo, connect_receiver, caplog):
 
     connect_receiver(cancel_other, job_finished)
     connect_receiver(lambda job, **_: received.append(str(job.id)), job_finished)
-    job = tasks.noop.using(owner=demo).enqueue()
+    job = tasks.noop.using(owner=user).enqueue()
     wait_until(lambda: len(received) == 2, what="the receivers of both", timeout=20)
     assert received == [other.id, job.id]
     assert "Could not send the signals" not in caplog.text
@@ -177,7 +177,7 @@ def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_signals_at_a_stop(start_worker, demo, connect_receiver, caplog, ends):
+def test_signals_at_a_stop(start_worker, user, connect_receiver, caplog, ends):
     """They are sent within the grace period; a warning counts the jobs whose signals are not."""
     received = []
 

@@ -168,13 +168,13 @@ def mails():
 @pytest.mark.parametrize(
     "act", [*RAISING_ACTS, *CONNECTION_LOSING_ACTS, *HANGING_ACTS], ids=lambda act: act.__name__
 )
-def test_every_outcome_is_stored(worker, demo, hostile, short_timeout, act, caplog):
+def test_every_outcome_is_stored(worker, user, hostile, short_timeout, act, caplog):
     """Rows that the receiver wrote for other jobs are stored once, and those that it wrote for this job are not."""
     calls = hostile(act)
-    jobs = until_done(*enqueue_ten(demo, "Poison"), timeout=20)  # less than the 30 s of a hanging receiver
+    jobs = until_done(*enqueue_ten(user, "Poison"), timeout=20)  # less than the 30 s of a hanging receiver
     assert {job.state for job in jobs} == {"succeeded"}
     assert {job.attempt for job in jobs} == {1}
-    assert len(notifications_of(demo)) == 10
+    assert len(notifications_of(user)) == 10
     # A second mail for a job would be stored by then.
     wait_until(lambda: mails() == 9, what="nine mails")
     assert not Job.objects.filter(title="never committed").exists()
@@ -186,41 +186,41 @@ def test_every_outcome_is_stored(worker, demo, hostile, short_timeout, act, capl
         reasons = ["Host code takes longer than 0.5 s", "canceling statement due to statement timeout"]
         assert any(reason in caplog.text for reason in reasons[: 2 if act is hang_in_sql else 1])
     tasks.gate.set()
-    assert until_done(*enqueue_ten(demo))[0].state == "succeeded"
+    assert until_done(*enqueue_ten(user))[0].state == "succeeded"
     assert worker.thread.is_alive()
 
 
-def test_two_lost_transactions_of_a_group(worker, demo, hostile):
+def test_two_lost_transactions_of_a_group(worker, user, hostile):
     """The other outcomes of the group are stored."""
     calls = hostile(close_raw_connection)
-    jobs = until_done(*enqueue_ten(demo, "Poison", "Poison"))
+    jobs = until_done(*enqueue_ten(user, "Poison", "Poison"))
     assert {job.state for job in jobs} == {"succeeded"}
     assert mails() == 9
     assert calls["Poison"] == 2 * transaction_receivers.MAX_LOSSES
 
 
-def test_a_receiver_that_always_hangs_blocks_few_threads(worker, demo, hostile, short_timeout):
+def test_a_receiver_that_always_hangs_blocks_few_threads(worker, user, hostile, short_timeout):
     """At MAX_HANGING_CALLS, jobs are recorded without receivers until the hanging calls have returned."""
     calls = hostile(hang)
-    until_done(*enqueue_ten(demo, *["Poison"] * 6), timeout=20)
+    until_done(*enqueue_ten(user, *["Poison"] * 6), timeout=20)
     assert calls["Poison"] == transaction_receivers.MAX_HANGING_CALLS
-    until_done(*enqueue_ten(demo))
+    until_done(*enqueue_ten(user))
     tasks.gate.set()
     wait_until(lambda: not transaction_receivers._hanging, what="the calls to return")
-    until_done(*enqueue_ten(demo))
+    until_done(*enqueue_ten(user))
     assert mails() >= 9
 
 
-def test_slow_receivers_of_a_group(worker, demo, hostile, monkeypatch):
+def test_slow_receivers_of_a_group(worker, user, hostile, monkeypatch):
     """If they exceed the timeout of the group, outcomes are recorded one by one, and no transaction counts as lost."""
     monkeypatch.setattr(transaction_receivers, "GROUP_TIMEOUT_SECONDS", 0.1)
     hostile(lambda job: time.sleep(0.06))
-    enqueue_ten(demo, *["Poison"] * 5)
+    enqueue_ten(user, *["Poison"] * 5)
     wait_until(lambda: Job.objects.filter(title="never committed").count() == 5, what="all to be recorded")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=repr)
-def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
+def test_commit_hooks_of_receivers(worker, user, hostile, error, caplog):
     """They run after the commit. If one raises, later hooks still run and signals are still sent."""
     received = []
 
@@ -233,7 +233,7 @@ def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
     hostile(lambda job: transaction.on_commit(hook) or transaction.on_commit(lambda: received.append("hook")))
     job_finished.connect(receive)
     try:
-        until_done(*enqueue_ten(demo, "Poison"))
+        until_done(*enqueue_ten(user, "Poison"))
         wait_until(lambda: {"hook", "Poison", "Job 0", "Job 8"} <= set(received), what="hooks and signals")
     finally:
         job_finished.disconnect(receive)
@@ -245,22 +245,22 @@ def test_commit_hooks_of_receivers(worker, demo, hostile, error, caplog):
 @pytest.mark.parametrize(
     "act", [*RAISING_ACTS, *CONNECTION_LOSING_ACTS, linger], ids=lambda act: act.__name__
 )
-def test_manual_cancellation(demo, hostile, short_timeout, act, caplog):
+def test_manual_cancellation(user, hostile, short_timeout, act, caplog):
     """manual.cancel() cancels all jobs too. It waits for a slow receiver."""
     calls = hostile(act)
-    ids = [Job.objects.get(id=result.id).id for result in enqueue_ten(demo, "Poison")]
+    ids = [Job.objects.get(id=result.id).id for result in enqueue_ten(user, "Poison")]
     results = manual.cancel(ids)
     assert set(results.values()) == {"cancelled"} and len(results) == 10
-    assert len(notifications_of(demo)) == 10
+    assert len(notifications_of(user)) == 10
     assert mails() == 9
     assert calls["Poison"] <= transaction_receivers.MAX_LOSSES
     assert NAME in caplog.text
 
 
 @pytest.mark.parametrize("act", RAISING_ACTS, ids=lambda act: act.__name__)
-def test_inside_a_test_case(demo, hostile, act, caplog):
+def test_inside_a_test_case(user, hostile, act, caplog):
     hostile(act)
-    results = enqueue_ten(demo, "Poison")
+    results = enqueue_ten(user, "Poison")
     run_jobs()
     assert {job.state for job in Job.objects.filter(id__in=[result.id for result in results])} == {
         "succeeded"

@@ -26,15 +26,15 @@ class TestClaimedByAnotherWorker:
         job = Job.objects.get(id=result.id)
         assert (job.state, job.fence, job.worker) == ("running", 9, other)
 
-    def test_its_outcome_is_void(self, worker, gate, demo):
-        result = tasks.hold_sync.using(owner=demo).enqueue()
+    def test_its_outcome_is_void(self, worker, gate, user):
+        result = tasks.hold_sync.using(owner=user).enqueue()
         until_state(result, "running")
         Job.objects.filter(id=result.id).update(fence=9, version=50)
         gate.set()
         wait_until(lambda: not worker.worker._executions, what="the outcome to be void")
         job = Job.objects.get(id=result.id)
         assert (job.state, job.version, job.result) == ("running", 50, None)
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
 
     def test_the_same_worker_claims_it_again(self, short_intervals, worker, gate, settings, caplog):
         """The job passed its deadline while its task ignored its timeout. Each of both claims frees its own slot."""
@@ -54,18 +54,18 @@ class TestClaimedByAnotherWorker:
         wait_until(lambda: not worker.worker._executions, what="both slots to be free")
 
     def test_a_lost_job_without_attempts_left(
-        self, start_worker, demo, connect_receiver, short_intervals, settings
+        self, start_worker, user, connect_receiver, short_intervals, settings
     ):
         """It fails, its owner is notified, and the signals are sent."""
         finished = []
         connect_receiver(job_finished, lambda sender, job, **_: finished.append((str(job.id), job.state)))
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
-        result = tasks.noop.using(owner=demo, queue_name="elsewhere").enqueue()
+        result = tasks.noop.using(owner=user, queue_name="elsewhere").enqueue()
         claim_rows(uuid.uuid4(), 1)
         Job.objects.update(max_attempts=1)
         start_worker(queues=["default"])
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "worker-lost"
-        assert notifications_of(demo)[0].body == "The work was interrupted 1 times and is not tried again."
+        assert notifications_of(user)[0].body == "The work was interrupted 1 times and is not tried again."
         assert Attempt.objects.get().outcome == "lost"
         wait_until(lambda: finished == [(result.id, "failed")], what="the signal")

@@ -21,13 +21,13 @@ def test_the_deadline_is_that_of_the_task(worker, gate):
         assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
 
 
-def test_a_slot_that_is_freed_during_a_claim(start_worker, demo, gate, monkeypatch):
+def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypatch):
     """The claim saw no free slot. The queue is read again at once, not after the poll interval."""
     if connection.vendor != "postgresql":
         pytest.skip("On SQLite one thread claims and records, so no slot is freed during a claim.")
     monkeypatch.setattr("notifications.jobs.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
     worker = start_worker(concurrency=1).worker
-    holding = tasks.hold.using(owner=demo).enqueue()
+    holding = tasks.hold.using(owner=user).enqueue()
     wait_until(lambda: tasks.held, what="the slot to be taken")
     claim_loop = worker._claim_loop
     claim, claimed, may_continue = claim_loop._claim, threading.Event(), threading.Event()
@@ -42,7 +42,7 @@ def test_a_slot_that_is_freed_during_a_claim(start_worker, demo, gate, monkeypat
     # As if that claim had found a slot and no job, and a job that waits for another one had taken the slot since.
     claim_loop._exhausted_lanes = set()
     monkeypatch.setattr(claim_loop, "_claim", claim_slowly)
-    waiting = tasks.noop.using(owner=demo).enqueue()
+    waiting = tasks.noop.using(owner=user).enqueue()
     assert claimed.wait(60)
     gate.set()
     until_done(holding)

@@ -16,9 +16,9 @@ from tests.support.waiting import wait_until
 
 
 class TestDatabaseAway:
-    def test_outcomes_are_kept(self, short_intervals, worker, gate, monkeypatch, demo):
+    def test_outcomes_are_kept(self, short_intervals, worker, gate, monkeypatch, user):
         """Outcomes are recorded when the database is back, and no job runs twice."""
-        results = [tasks.hold.using(owner=demo).enqueue(number) for number in range(3)]
+        results = [tasks.hold.using(owner=user).enqueue(number) for number in range(3)]
         wait_until(lambda: len(tasks.held) == 3, what="three jobs to run")
         database = UnavailableDatabase(monkeypatch)
         gate.set()
@@ -27,7 +27,7 @@ class TestDatabaseAway:
         database.restore()
         assert {job.state for job in until_done(*results)} == {"succeeded"}
         assert len(tasks.held) == 3
-        assert len(notifications_of(demo)) == 3
+        assert len(notifications_of(user)) == 3
         assert {job.attempt for job in Job.objects.all()} == {1}
 
     def test_a_worker_that_starts_before_the_database(self, short_intervals, start_worker, monkeypatch):

@@ -29,9 +29,9 @@ RAISED = {
 }
 
 
-def test_exceptions(worker, demo):
+def test_exceptions(worker, user):
     """Each job fails with the class of its exception and one notification, and the worker runs the next job."""
-    results = {task: task.using(owner=demo).enqueue() for task in RAISED}
+    results = {task: task.using(owner=user).enqueue() for task in RAISED}
     jobs = dict(zip(results, until_done(*results.values()), strict=True))
     assert {task.name: job.state for task, job in jobs.items()} == {task.name: "failed" for task in RAISED}
     paths = dict(Attempt.objects.values_list("job_id", "exception_class_path"))
@@ -39,7 +39,7 @@ def test_exceptions(worker, demo):
         task.name: path for task, path in RAISED.items()
     }
     assert {json.loads(job.error)["type"] for job in jobs.values()} == {"task-failed"}
-    assert sorted(str(note.job) for note in notifications_of(demo)) == sorted(
+    assert sorted(str(note.job) for note in notifications_of(user)) == sorted(
         result.id for result in results.values()
     )
     assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
@@ -56,14 +56,14 @@ def test_a_subtask_that_exits(worker):
     "kind",
     ["nan", "infinity", "nul", "nul in key", "surrogate", "set", "object", "large", "huge number"],
 )
-def test_a_result_that_cannot_be_stored(worker, demo, kind):
+def test_a_result_that_cannot_be_stored(worker, user, kind):
     """The job fails, its notification says why, and other outcomes are recorded."""
     other_result = tasks.noop.enqueue()
-    job, other = until_done(tasks.not_json.using(owner=demo).enqueue(kind), other_result)
+    job, other = until_done(tasks.not_json.using(owner=user).enqueue(kind), other_result)
     error = json.loads(job.error)
     assert (job.state, error["type"], job.result) == ("failed", "result-not-storable", None)
     assert other.state == "succeeded"
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert note.body == error["detail"] == "The work was done, but its result cannot be stored."
 
 
@@ -78,18 +78,18 @@ def test_results_are_stored_as_json(worker):
     assert json.loads(job.result) == value
 
 
-def test_an_error_whose_text_raises(worker, demo):
-    (job,) = until_done(tasks.fail_with_bad_text.using(owner=demo).enqueue())
+def test_an_error_whose_text_raises(worker, user):
+    (job,) = until_done(tasks.fail_with_bad_text.using(owner=user).enqueue())
     assert job.state == "failed"
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
 @pytest.mark.parametrize("task", [tasks.hostile_error, tasks.fail_with_hostile_text])
-def test_an_error_whose_attributes_raise(worker, demo, task, caplog):
+def test_an_error_whose_attributes_raise(worker, user, task, caplog):
     """The notification has the default text, and the log has what was raised."""
-    (job,) = until_done(*[task.using(owner=demo).enqueue(*[9] if task is tasks.hostile_error else [])])
+    (job,) = until_done(*[task.using(owner=user).enqueue(*[9] if task is tasks.hostile_error else [])])
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
-    assert notifications_of(demo)[0].body == "Something went wrong while this was being done."
+    assert notifications_of(user)[0].body == "Something went wrong while this was being done."
     assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
 
 
@@ -100,24 +100,24 @@ def test_an_error_whose_retry_after_raises(worker, caplog):
     assert "Host code failed: retry_after" in caplog.text
 
 
-def test_a_result_whose_methods_raise(worker, demo):
-    (job,) = until_done(tasks.return_broken_dict.using(owner=demo).enqueue())
+def test_a_result_whose_methods_raise(worker, user):
+    (job,) = until_done(tasks.return_broken_dict.using(owner=user).enqueue())
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
-def test_an_async_task_that_times_out(worker, demo):
+def test_an_async_task_that_times_out(worker, user):
     """An async task is cancelled, and the notification says how long it may take."""
-    (job,) = until_done(tasks.slow.using(owner=demo).enqueue())
+    (job,) = until_done(tasks.slow.using(owner=user).enqueue())
     error = json.loads(job.error)
     assert (job.state, error["type"]) == ("failed", "timed-out")
-    assert notifications_of(demo)[0].body == "It took longer than the 0.2 seconds it may take."
+    assert notifications_of(user)[0].body == "It took longer than the 0.2 seconds it may take."
     assert Attempt.objects.get().outcome == "timed_out"
 
 
-def test_a_sync_task_that_times_out(worker, demo, gate):
+def test_a_sync_task_that_times_out(worker, user, gate):
     """Its job fails while its thread continues to run; progress that it reports later is not stored."""
-    result = tasks.slow_sync.using(owner=demo).enqueue("a")
+    result = tasks.slow_sync.using(owner=user).enqueue("a")
     (job,) = until_done(result)
     assert json.loads(job.error)["type"] == "timed-out"
     gate.set()
@@ -125,7 +125,7 @@ def test_a_sync_task_that_times_out(worker, demo, gate):
     until_done(tasks.noop.enqueue())
     stored = Job.objects.get(id=job.id)
     assert (stored.state, stored.version, stored.progress_current) == ("failed", job.version, None)
-    assert len(notifications_of(demo)) == 1
+    assert len(notifications_of(user)) == 1
 
 
 def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkeypatch, gate):
@@ -234,17 +234,17 @@ def test_each_job_has_its_own_context(worker):
     assert tasks.left_behind.get() == "clean"
 
 
-def test_the_language_of_the_owner(worker, demo):
+def test_the_language_of_the_owner(worker, user):
     """The language that was active at enqueue is active while the task runs."""
     from django.utils import translation
 
     with translation.override("de"):
-        german = tasks.language.using(owner=demo).enqueue()
+        german = tasks.language.using(owner=user).enqueue()
     english = tasks.language.enqueue()
     assert [json.loads(job.result) for job in until_done(german, english)] == ["de", "en"]
 
 
-def test_a_broken_connection(worker, demo):
+def test_a_broken_connection(worker, user):
     """As after a restart of the database, the next job on the thread gets a new connection."""
     until_done(tasks.break_connection.enqueue())
     after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
@@ -265,11 +265,11 @@ def test_sync_tasks_run_on_daemon_threads(worker):
     assert [thread.daemon for thread in threading.enumerate() if thread.name == name] == [True]
 
 
-def test_notify_in_a_job(worker, demo):
+def test_notify_in_a_job(worker, user):
     """A task may call notify(), in addition to the notification of its job."""
-    until_done(tasks.notify_user.enqueue(demo.pk))
+    until_done(tasks.notify_user.enqueue(user.pk))
     wait_until(
-        lambda: [note.seq for note in notifications_of(demo)] == [1], what="the number of the notification"
+        lambda: [note.seq for note in notifications_of(user)] == [1], what="the number of the notification"
     )
 
 

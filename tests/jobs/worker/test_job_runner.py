@@ -15,25 +15,25 @@ from tests.support.waiting import wait_until
 
 
 class TestUnknownTasks:
-    def test_it_is_requeued(self, worker, demo):
+    def test_it_is_requeued(self, worker, user):
         """After half a minute any worker may claim it, for example one with a newer version of the code."""
         before, later = timezone.now(), timezone.now() + timedelta(hours=1)
-        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
+        result = tasks.noop.using(owner=user, run_after=later).enqueue()
         Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)
         job = wait_until(
             lambda: Job.objects.filter(run_after__isnull=False).first(), what="the job to be requeued"
         )
         assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
         assert before < job.run_after - timedelta(seconds=30) < timezone.now()
-        assert notifications_of(demo) == []
+        assert notifications_of(user) == []
         Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
         assert until_done(result)[0].attempt == 1
 
-    def test_it_fails_a_day_after_the_first_worker_met_it(self, worker, demo):
+    def test_it_fails_a_day_after_the_first_worker_met_it(self, worker, user):
         """The time that a scheduled job waited before that does not count."""
         before, long_ago = timezone.now(), timezone.now() - timedelta(hours=49)
         later = timezone.now() + timedelta(hours=1)
-        result = tasks.noop.using(owner=demo, run_after=later).enqueue()
+        result = tasks.noop.using(owner=user, run_after=later).enqueue()
         Job.objects.update(
             task_path="tests.jobs.tasks.of_yesterday", created_at=long_ago, queued_at=long_ago, run_after=None
         )
@@ -52,7 +52,7 @@ class TestUnknownTasks:
         )
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "unknown-task"
-        assert notifications_of(demo)[0].body == "No worker knows how to do this."
+        assert notifications_of(user)[0].body == "No worker knows how to do this."
 
     def test_a_task_that_can_be_imported_later(self, start_worker, gate, tmp_path, monkeypatch):
         """Its job gets the timeout of the task then."""

@@ -40,25 +40,25 @@ def lease_of(row):
     return lease
 
 
-def test_a_worker_prunes_rows_past_their_retention(prune_often, demo, start_worker):
+def test_a_worker_prunes_rows_past_their_retention(prune_often, user, make_user, start_worker):
     """Jobs with their attempts, notifications, and the rows of deleted users; the floor rises."""
-    tasks.fail.using(owner=demo).enqueue()
+    tasks.fail.using(owner=user).enqueue()
     run_jobs()
-    deleted = get_user_model().objects.create_user("deleted")
+    deleted = make_user("deleted")
     inbox.create_notifications(deleted, "note")
     get_user_model()._base_manager.filter(pk=deleted.pk)._raw_delete("default")
     make_old()
-    kept = inbox.create_notifications(demo, "kept")
+    kept = inbox.create_notifications(user, "kept")
     start_worker()
     wait_until(lambda: not Stream.objects.filter(user=deleted.pk).exists(), what="the worker to prune")
     assert list(Notification.objects.values_list("id", flat=True)) == kept
     assert not Job.objects.exists() and not Attempt.objects.exists()
-    assert Stream.objects.get(user=demo).floor == 2
+    assert Stream.objects.get(user=user).floor == 2
 
 
-def test_the_retention_setting(prune_often, demo, start_worker, settings, monkeypatch):
+def test_the_retention_setting(prune_often, user, start_worker, settings, monkeypatch):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(days=90)}
-    tasks.noop.using(owner=demo).enqueue()
+    tasks.noop.using(owner=user).enqueue()
     run_jobs()
     make_old(31)
     pruned = []
@@ -68,7 +68,7 @@ def test_the_retention_setting(prune_often, demo, start_worker, settings, monkey
     )
     start_worker()
     wait_until(lambda: None in pruned, what="the worker to prune")
-    assert Job.objects.filter(user=demo).exists()
+    assert Job.objects.filter(user=user).exists()
 
 
 class TestOldestWorker:
@@ -91,11 +91,11 @@ class TestOldestWorker:
         Worker.objects.filter(id=first).update(lease_until=timezone.now() - timedelta(seconds=1))
         assert [maintenance.is_oldest_worker(lease_of(id)) for id in (first, second)] == [False, True]
 
-    def test_it_is_checked_before_each_chunk(self, worker_row, demo, monkeypatch):
+    def test_it_is_checked_before_each_chunk(self, worker_row, user, monkeypatch):
         """A worker that is not the oldest any more stops between two chunks."""
         monkeypatch.setattr(retention, "MAX_ROWS_PER_TRANSACTION", 2)
         for number in range(6):
-            inbox.create_notifications(demo, f"note {number}")
+            inbox.create_notifications(user, f"note {number}")
         make_old()
         own = worker_row()
         worker = maintenance.Maintenance(lease_of(own), None, None)
@@ -105,7 +105,7 @@ class TestOldestWorker:
         assert worker._prune_chunk(pruning) is None
         assert Notification.objects.count() == 4
 
-    def test_two_workers(self, prune_often, demo, start_worker, monkeypatch):
+    def test_two_workers(self, prune_often, user, start_worker, monkeypatch):
         """Only the older one prunes; after its end the other one does."""
         pruned = []
         prune_chunk = retention.Pruning.prune_chunk
@@ -123,7 +123,7 @@ class TestOldestWorker:
         wait_until(lambda: len(set(pruned)) == 2, what="the other worker to prune")
 
 
-def test_pruning_after_a_database_outage(prune_often, demo, start_worker, monkeypatch, caplog):
+def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkeypatch, caplog):
     """Pruning is tried again, and jobs run."""
     calls = []
     prune_chunk = retention.Pruning.prune_chunk
@@ -135,7 +135,7 @@ def test_pruning_after_a_database_outage(prune_often, demo, start_worker, monkey
         return prune_chunk(pruning)
 
     monkeypatch.setattr(retention.Pruning, "prune_chunk", fail_first)
-    inbox.create_notifications(demo, "old")
+    inbox.create_notifications(user, "old")
     make_old()
     start_worker()
     until_done(tasks.noop.enqueue())
@@ -143,7 +143,7 @@ def test_pruning_after_a_database_outage(prune_often, demo, start_worker, monkey
     assert "Could not prune old rows, which is tried again: gone away" in caplog.text
 
 
-async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, demo, event_loop_database):
+async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, event_loop_database):
     """One chunk is one call of the writer, so a claim waits for one chunk at most."""
     calls = []
 
@@ -170,11 +170,11 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, demo, eve
     assert calls == ["_prune_chunk"] * 4
 
 
-def test_a_worker_marks_an_inbox_as_read(demo, start_worker):
+def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
-        inbox.create_notifications(demo, "note")
-    marking.save_pending_read(demo.pk, 0, 2)
+        inbox.create_notifications(user, "note")
+    marking.save_pending_read(user.pk, 0, 2)
     start_worker()
     wait_until(lambda: marking.pending_reads() == [], what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]

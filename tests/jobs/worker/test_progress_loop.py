@@ -10,9 +10,9 @@ from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
 
-def test_progress_and_the_end_of_a_job(worker, demo, gate):
+def test_progress_and_the_end_of_a_job(worker, user, gate):
     """Progress is stored while the job runs, each time with a new version, and at last with the outcome."""
-    result = tasks.report_and_hold.using(owner=demo).enqueue()
+    result = tasks.report_and_hold.using(owner=user).enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, job.progress_total, job.progress_message, job.version) == ("running", 2, "half", 3)
     gate.set()

@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 
 class TestReceivers:
-    def test_a_receiver_enqueues_in_the_transaction(self, worker, demo, connect_receiver):
+    def test_a_receiver_enqueues_in_the_transaction(self, worker, user, connect_receiver):
         """The receiver's job is committed with the outcome and the notification."""
 
         def enqueue(sender, notification, job, **kwargs):
@@ -23,12 +23,12 @@ class TestReceivers:
                 tasks.echo.enqueue(f"mail for {notification.title}")
 
         connect_receiver(notification_recording, enqueue)
-        until_done(tasks.add.using(owner=demo, title="Sum").enqueue(1, 2))
+        until_done(tasks.add.using(owner=user, title="Sum").enqueue(1, 2))
         mail = wait_until(lambda: Job.objects.filter(task_path__endswith=".echo", state="succeeded").first())
         assert json.loads(mail.result) == "mail for Sum"
 
     @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1)])
-    def test_a_receiver_that_raises(self, worker, demo, connect_receiver, error):
+    def test_a_receiver_that_raises(self, worker, user, connect_receiver, error):
         """What it wrote is rolled back; all outcomes and notifications are recorded."""
 
         def fail(sender, notification, job, **kwargs):
@@ -37,12 +37,12 @@ class TestReceivers:
 
         connect_receiver(notification_recording, fail)
         with transaction.atomic():
-            results = [tasks.add.using(owner=demo).enqueue(1, number) for number in range(5)]
+            results = [tasks.add.using(owner=user).enqueue(1, number) for number in range(5)]
         assert {job.state for job in until_done(*results)} == {"succeeded"}
-        assert len(notifications_of(demo)) == 5
+        assert len(notifications_of(user)) == 5
         assert not Job.objects.filter(title="never committed").exists()
 
-    def test_after_the_commit(self, worker, demo, connect_receiver):
+    def test_after_the_commit(self, worker, user, connect_receiver):
         """Receivers of job_finished and notification_recorded read the committed rows."""
         received = []
         connect_receiver(
@@ -54,14 +54,14 @@ class TestReceivers:
                 ("notification", Notification.objects.get(id=notification.id).seq)
             ),
         )
-        until_done(tasks.noop.using(owner=demo).enqueue())
+        until_done(tasks.noop.using(owner=user).enqueue())
         wait_until(lambda: len(received) == 2, what="both signals")
         assert [kind for kind, _ in received] == ["job", "notification"]
         assert received[0][1] == "succeeded" and received[1][1] is not None
 
 
 class TestRefusedByTheDatabase:
-    def test_an_outcome_fails_only_its_own_job(self, worker, demo, monkeypatch):
+    def test_an_outcome_fails_only_its_own_job(self, worker, user, monkeypatch):
         """The group is recorded one by one, and the refused outcome becomes a failure."""
         finish = recording.record_outcomes
 
@@ -72,12 +72,12 @@ class TestRefusedByTheDatabase:
 
         monkeypatch.setattr(recording, "record_outcomes", refuse)
         with transaction.atomic():
-            poison = tasks.echo.using(owner=demo).enqueue("poison")
-            others = [tasks.echo.using(owner=demo).enqueue(number) for number in range(20)]
+            poison = tasks.echo.using(owner=user).enqueue("poison")
+            others = [tasks.echo.using(owner=user).enqueue(number) for number in range(20)]
         jobs = until_done(poison, *others)
         assert json.loads(jobs[0].error)["type"] == "result-not-storable"
         assert {job.state for job in jobs[1:]} == {"succeeded"}
-        assert len(notifications_of(demo)) == 21
+        assert len(notifications_of(user)) == 21
 
     def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
         """The job stays in the state running until its deadline and is not executed again. Other jobs run."""

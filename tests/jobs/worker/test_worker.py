@@ -14,22 +14,22 @@ from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.waiting import wait_until
 
 
-def test_a_job_from_its_claim_to_its_notification(worker, demo):
+def test_a_job_from_its_claim_to_its_notification(worker, user):
     """The row, the notification and the owner's stream have the expected values when the job has succeeded."""
-    result = tasks.add.using(owner=demo, title="Sum", url="/sum/").enqueue(40, 2)
+    result = tasks.add.using(owner=user, title="Sum", url="/sum/").enqueue(40, 2)
     (job,) = until_done(result)
-    (note,) = notifications_of(demo)
+    (note,) = notifications_of(user)
     assert (job.state, job.result, job.error, job.attempt) == ("succeeded", "42", None, 1)
     assert (job.worker, job.fence) == (worker.id, 1)
     assert job.created_at <= job.started_at <= job.finished_at < job.deadline
     assert {job.seq, note.seq} == {1, 2}
     assert (note.raised, note.counted, note.job) == (note.seq, True, job.id)
-    stream = Stream.objects.get(user=demo)
+    stream = Stream.objects.get(user=user)
     assert (stream.head, stream.unread) == (2, 1)
 
 
-def test_the_row_of_a_running_job(worker, demo, gate):
-    result = tasks.hold.using(owner=demo).enqueue()
+def test_the_row_of_a_running_job(worker, user, gate):
+    result = tasks.hold.using(owner=user).enqueue()
     job = until_state(result, "running")
     assert (job.attempt, job.fence, job.version, job.seq, job.worker) == (1, 1, 2, 0, worker.id)
     assert 360 <= (job.deadline - job.started_at).total_seconds() < 365
@@ -47,14 +47,14 @@ def test_async_tasks_run_concurrently_up_to_the_limit(start_worker, gate):
     assert len(tasks.held) == 8
 
 
-def test_500_jobs_of_which_some_fail(worker, demo, settings):
+def test_500_jobs_of_which_some_fail(worker, user, settings):
     """Each ends once with one notification, and all are numbered without a gap."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 500}
     with transaction.atomic():
         for number in range(500):
-            tasks.one_in_five_fails.using(owner=demo).enqueue(number)
+            tasks.one_in_five_fails.using(owner=user).enqueue(number)
         with pytest.raises(TooManyJobs):
-            tasks.noop.using(owner=demo).enqueue()
+            tasks.noop.using(owner=user).enqueue()
     wait_until(
         lambda: not Job.objects.filter(state__in=["queued", "running"]).exists(), what="all to be done"
     )
@@ -64,12 +64,12 @@ def test_500_jobs_of_which_some_fail(worker, demo, settings):
         assert job.attempt == 1
     assert Attempt.objects.count() == 100
     wait_until(lambda: not Job.objects.filter(seq=None).exists(), what="all to be numbered")
-    notes = notifications_of(demo)
+    notes = notifications_of(user)
     assert len(notes) == len({note.job for note in notes}) == 500
     assert [note.level for note in notes].count("error") == 100
     seqs = sorted([note.seq for note in notes] + list(Job.objects.values_list("seq", flat=True)))
     assert seqs == list(range(1, 1001))
-    stream = Stream.objects.get(user=demo)
+    stream = Stream.objects.get(user=user)
     assert (stream.head, stream.unread) == (1000, 500)
 
 
@@ -88,10 +88,10 @@ class TestGracefulShutdown:
         assert Job.objects.get(id=unclaimed.id).state == "queued"
         assert not Worker.objects.exists()
 
-    def test_unfinished_jobs_are_released(self, start_worker, demo, gate):
+    def test_unfinished_jobs_are_released(self, start_worker, user, gate):
         """Async tasks are cancelled, sync tasks are not; no attempt counts, and another worker runs the jobs."""
         first = start_worker()
-        results = [tasks.hold.using(owner=demo).enqueue("a"), tasks.hold_sync.using(owner=demo).enqueue("b")]
+        results = [tasks.hold.using(owner=user).enqueue("a"), tasks.hold_sync.using(owner=user).enqueue("b")]
         wait_until(lambda: len(tasks.held) == 2, what="both to run")
         first.stop(grace=0.1)
         for result in results:
@@ -104,7 +104,7 @@ class TestGracefulShutdown:
         assert [(job.state, job.attempt, job.fence) for job in until_done(*results)] == [
             ("succeeded", 1, 2)
         ] * 2
-        assert len(notifications_of(demo)) == 2
+        assert len(notifications_of(user)) == 2
 
     def test_the_grace_period_while_the_database_is_busy(self, short_intervals, worker, gate, monkeypatch):
         """A claim that fails during the stop does not end the grace period."""

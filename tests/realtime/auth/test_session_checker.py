@@ -4,7 +4,6 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
@@ -300,9 +299,9 @@ async def test_users_of_project_middleware(connect, user, other_user, monkeypatc
     await second.receive_beat_only()
 
 
-async def test_sessions_are_read_with_two_queries(connect, django_assert_num_queries):
+async def test_sessions_are_read_with_two_queries(make_user, transactional_db, django_assert_num_queries):
     """Checking many sessions in Django's own table takes two queries."""
-    users = [await in_thread(get_user_model().objects.create_user, f"user {number}") for number in range(20)]
+    users = [await in_thread(make_user, f"user {number}") for number in range(20)]
     cookies = [await in_thread(sign_in, user) for user in users]
     await in_thread(session_of(cookies[3]).delete)
     sign_ins = [

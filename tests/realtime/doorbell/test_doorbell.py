@@ -11,7 +11,6 @@ from contextlib import closing
 
 import pytest
 from asgiref.sync import SyncToAsync
-from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
 from notifications import ids, streams
@@ -45,20 +44,14 @@ def calls(transactional_db):
 
 
 @pytest.fixture
-def user(transactional_db):
-    return get_user_model().objects.create_user("ada")
-
-
-@pytest.fixture
 def as_other_process(monkeypatch):
     """Rings of this process look like another process's: they send no local signal and have another origin."""
     monkeypatch.setattr(module.rung, "send_robust", lambda **kwargs: [])
     monkeypatch.setattr(streams.rings, "process_number", lambda: ids.process_number() + 1)
 
 
-def test_callbacks_are_called_after_commit(calls, user):
+def test_callbacks_are_called_after_commit(calls, user, other_user):
     """Callbacks are called after the commit, not in the transaction and not after a rollback."""
-    other_user = get_user_model().objects.create_user("bob")
     with transaction.atomic():
         streams.ring([user.pk])
         time.sleep(0.05)

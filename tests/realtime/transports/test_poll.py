@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from notifications import streams
@@ -17,15 +16,14 @@ WAIT = {"Prefer": "wait=10"}
 
 
 @pytest.fixture
-def client(user):
-    """A client of Django's WSGI handler, on which requests never wait; client.sync(query) requests sync/."""
-    client = Client()
+def sync_client(user_client):
+    """A client of Django's WSGI handler, on which requests never wait; sync_client.sync(query) requests sync/."""
 
     def sync(query="", **headers):
-        return client.get(f"/notifications/api/sync/{query}", headers=headers)
+        return user_client.get(f"/notifications/api/sync/{query}", headers=headers)
 
-    client.sync = sync
-    return client
+    user_client.sync = sync
+    return user_client
 
 
 @pytest.fixture
@@ -52,65 +50,60 @@ async def wait_for_waiting_poll():
     await until(lambda: sum(subscriber.is_synced for subscriber in hub.current_hub().subscribers()) == 1)
 
 
+@pytest.mark.django_db(transaction=True)
 class TestTags:
-    def test_etag_is_stable_without_changes(self, client, user):
+    def test_etag_is_stable_without_changes(self, sync_client, user):
         """Without changes the ETag is the same, and If-None-Match gets 304; it may be weak, in a list, or "*"."""
-        client.force_login(user)
         notify(user, "note")
-        first = client.sync()
+        first = sync_client.sync()
         tag = first["ETag"]
         assert tag.startswith('"')
         for if_none_match in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-            response = client.sync(If_None_Match=if_none_match)
+            response = sync_client.sync(If_None_Match=if_none_match)
             assert (response.status_code, response.content, response["ETag"]) == (304, b"", tag)
             assert response["Cache-Control"] == "no-store"
-        assert client.sync(If_None_Match='"other"').status_code == 200
-        assert client.sync(If_None_Match="no tag").status_code == 200
+        assert sync_client.sync(If_None_Match='"other"').status_code == 200
+        assert sync_client.sync(If_None_Match="no tag").status_code == 200
 
-    def test_etag_does_not_depend_on_the_cursor(self, client, user):
+    def test_etag_does_not_depend_on_the_cursor(self, sync_client, user):
         """The ETag is that of the position after the frame, whichever cursor the request has."""
-        client.force_login(user)
         rows.notices(user, 3)
-        first = client.sync()
+        first = sync_client.sync()
         for seq in (0, 2, 3):
-            assert client.sync(f"?epoch={first.json()['epoch']}&seq={seq}")["ETag"] == first["ETag"]
+            assert sync_client.sync(f"?epoch={first.json()['epoch']}&seq={seq}")["ETag"] == first["ETag"]
 
-    def test_etag_changes_with_jobs_and_head(self, client, user):
+    def test_etag_changes_with_jobs_and_head(self, sync_client, user):
         """Each change of an active job and each new seq changes the ETag."""
-        client.force_login(user)
-        tags = [client.sync()["ETag"]]
+        tags = [sync_client.sync()["ETag"]]
         job = rows.job(user)
-        tags.append(client.sync()["ETag"])
+        tags.append(sync_client.sync()["ETag"])
         rows.change(job, state="running")
-        tags.append(client.sync()["ETag"])
+        tags.append(sync_client.sync()["ETag"])
         rows.finish(job)
-        tags.append(client.sync()["ETag"])
+        tags.append(sync_client.sync()["ETag"])
         notify(user, "note")
-        tags.append(client.sync()["ETag"])
+        tags.append(sync_client.sync()["ETag"])
         assert len(set(tags)) == 5
 
-    def test_etag_differs_between_users(self, client, user, other_user):
+    def test_etag_differs_between_users(self, sync_client, user, other_user):
         """ETags differ between users, so that a browser in which another user signs in gets no 304."""
-        client.force_login(user)
-        first = client.sync()["ETag"]
-        client.force_login(other_user)
-        assert client.sync()["ETag"] != first
+        first = sync_client.sync()["ETag"]
+        sync_client.force_login(other_user)
+        assert sync_client.sync()["ETag"] != first
 
-    def test_etag_of_a_partial_sync(self, client, user):
+    def test_etag_of_a_partial_sync(self, sync_client, user):
         """The ETag of the first of several frames is not that of the head, so a request with it gets the next frame."""
-        client.force_login(user)
         rows.notices(user, 250)
         epoch = streams.epoch()
-        part = client.sync(f"?epoch={epoch}&seq=0")
+        part = sync_client.sync(f"?epoch={epoch}&seq=0")
         assert part.json()["more"]
-        second = client.sync(f"?epoch={epoch}&seq=200", If_None_Match=part["ETag"])
+        second = sync_client.sync(f"?epoch={epoch}&seq=200", If_None_Match=part["ETag"])
         assert (second.status_code, second.json()["seq"]) == (200, 250)
 
-    def test_wsgi_does_not_wait(self, client, user):
+    def test_wsgi_does_not_wait(self, sync_client, user):
         """On WSGI "Prefer: wait" has no effect."""
-        client.force_login(user)
         before = time.monotonic()
-        response = client.sync(Prefer="wait=20", If_None_Match=client.sync()["ETag"])
+        response = sync_client.sync(Prefer="wait=20", If_None_Match=sync_client.sync()["ETag"])
         assert response.status_code == 304 and "Preference-Applied" not in response
         assert time.monotonic() - before < 15
 

@@ -3,9 +3,7 @@
 import asyncio
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import OperationalError
-from django.test import Client
 
 from notifications import streams
 from notifications.api import notify
@@ -132,11 +130,9 @@ async def test_database_outage(send_request, user, monkeypatch):
     assert (events.status, events.headers["retry-after"]) == (503, "2")
 
 
-def test_wsgi_is_not_supported(transactional_db):
+def test_wsgi_is_not_supported(user_client, transactional_db):
     """On WSGI the response is 501, and its detail names sync/ as the alternative."""
-    client = Client()
-    client.force_login(get_user_model().objects.create_user("ada"))
-    response = client.get("/notifications/api/events/")
+    response = user_client.get("/notifications/api/events/")
     assert (response.status_code, response["Content-Type"]) == (501, "application/problem+json")
     assert "sync/" in response.json()["detail"]
 
