@@ -4,6 +4,6 @@ from notifications.asgi import get_asgi_application
 
 site = get_asgi_application()
 
-from bench.telling import measured  # noqa: E402  (after Django is set up)
+from bench.messages import measured  # noqa: E402  (after Django is set up)
 
 application = measured(site)

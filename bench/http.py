@@ -22,8 +22,8 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.people import signed_in
 from bench.serving import SERVERS, Server
+from bench.sessions import create_users_with_sessions
 from bench.site import fresh
 
 CONCURRENT_REQUESTS, USER_COUNT = 16, 100
@@ -58,7 +58,7 @@ def main() -> None:
         parser.error(f"--servers: {unknown.pop()} is none of {', '.join(SERVERS)}")
     folder = fresh()
     try:
-        sessions = [key for _, key in signed_in(max(arguments.polls, USER_COUNT))]
+        sessions = [key for _, key in create_users_with_sessions(max(arguments.polls, USER_COUNT))]
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) > 1:
             os.sched_setaffinity(0, {cores[1]})

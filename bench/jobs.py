@@ -7,7 +7,7 @@ whose inbox grows, beside four processes that write to the same SQLite file, and
 enqueueing, one by one and in bulk; the time from enqueueing to the start of a job with an idle worker; and 10,000 jobs
 that wait 1 s, 1,000 at a time. The queues alternate in each round; a figure is the median of the rounds, with the worst
 of them beside it. Needs ``bench/requirements.txt``, and PostgreSQL and Redis, which it starts; missing alternatives are
-reported and skipped. ``--only`` selects measures by these words: rate, owner, writers, finished, asking, pickup,
+reported and skipped. ``--only`` selects measures by these words: rate, owner, writers, finished, enqueueing, pickup,
 waiting.
 """
 
@@ -21,8 +21,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from bench.contest import PYTHON, Queue, drain
 from bench.jobs_report import report
+from bench.measured_queue import PYTHON, Queue, drain
 from bench.queues import Places, queues
 
 #: Names of measures, in the order of the report -> of queues -> figures of the rounds.
@@ -45,7 +45,7 @@ def main() -> None:
     places = Places(folder)
     figures: Figures = defaultdict(lambda: defaultdict(list))
     try:
-        Contest(places, figures, arguments).run()
+        JobBenchmark(places, figures, arguments).run()
     finally:
         places.end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +58,7 @@ def main() -> None:
         (arguments.out / "jobs.svg").write_text(picture)
 
 
-class Contest:
+class JobBenchmark:
     """All measurements of one run."""
 
     def __init__(self, places: Places, figures: Figures, arguments: argparse.Namespace) -> None:
@@ -90,8 +90,8 @@ class Contest:
 
     def round(self) -> None:
         for queue in self.queues:
-            if self.is_selected("asking", queue):
-                self.asking(queue)
+            if self.is_selected("enqueueing", queue):
+                self.enqueueing(queue)
             if self.is_selected("rate", queue):
                 for processes in sorted({1, self.arguments.processes}):
                     self.rate(queue, processes)
@@ -151,7 +151,7 @@ class Contest:
         self.add_figures("jobs/s beside 4 writers", queue, drained.rate)
         self.add_figures("p99 of the writers' waits, ms", queue, percentile(waits, 0.99))
 
-    def asking(self, queue: Queue) -> None:
+    def enqueueing(self, queue: Queue) -> None:
         for measure, name, number in (
             ("enqueued one by one, /s", "enqueue", 500),
             ("enqueued in bulk, /s", "enqueue_in_bulk", 2000),

@@ -54,7 +54,7 @@ def draw_chart(medians: dict[str, dict[str, float]]) -> str:
         y += 12
         for name, value in of.items():
             length = (WIDTH - LEFT - 80) * value / max(of.values())
-            mine = ' class="ours"' if name.startswith("ours") else ""
+            mine = ' class="app"' if name.startswith("this app") else ""
             middle = y + BAR / 2
             parts += [
                 f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end" dy="0.35em">{escape(name)}</text>',
@@ -66,9 +66,9 @@ def draw_chart(medians: dict[str, dict[str, float]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 0 {WIDTH + 12} {y + 10}" width="{WIDTH}" role="img">'
         "<title>Jobs beside other queues</title><style>"
         "text { font: 14px system-ui, sans-serif; fill: #1f2328; } .head { font-weight: 600; }"
-        ".muted { fill: #59636e; font-weight: 400; } rect { fill: #afb8c1; } rect.ours { fill: #0969da; }"
+        ".muted { fill: #59636e; font-weight: 400; } rect { fill: #afb8c1; } rect.app { fill: #0969da; }"
         "@media (prefers-color-scheme: dark) { text { fill: #f0f6fc; } .muted { fill: #9198a1; }"
-        " rect { fill: #59636e; } rect.ours { fill: #4493f8; } }"
+        " rect { fill: #59636e; } rect.app { fill: #4493f8; } }"
         f"</style>{''.join(parts)}</svg>\n"
     )
 

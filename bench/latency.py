@@ -102,10 +102,10 @@ async def run_jobs(base: str, session_key: str, jobs: int, sockets: int) -> tupl
         ]
         await asyncio.sleep(2)
         for number in range(jobs + 10):
-            async with http.post(f"{base}/ask/") as response:
+            async with http.post(f"{base}/bench/enqueue/") as response:
                 answer = await response.json()
             if number >= 10:  # The first ones are a warm-up.
-                enqueued_at[answer["id"]] = answer["asked_at"]
+                enqueued_at[answer["id"]] = answer["called_at"]
             while (0, answer["id"]) not in notified_at:
                 arrived.clear()
                 await arrived.wait()

@@ -2,7 +2,7 @@
 
 ``python -m bench.outbound [--rounds 5] [--seconds 2] [--at-once 16,128,512] [--out FOLDER]``
 
-This app's client (``ours``) is ``outbound.get`` with its defaults: guard, deadline, size limit, retries, circuits and
+This app's client is ``outbound.get`` with its defaults: guard, deadline, size limit, retries, circuits and
 slots. Each client runs in a new process on asyncio's own event loop, keeps its connections, and reads a body of 34
 bytes. They alternate in each round, for some seconds of their own CPU time, and a figure is the median of the rounds.
 Requests are counted per second, and per second of CPU time, which other work on the machine disturbs less.
@@ -19,7 +19,7 @@ from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.callers import CALLERS
+from bench.http_clients import CLIENTS
 from bench.outbound_report import Figures, draw_chart, table
 
 
@@ -43,7 +43,7 @@ def main() -> None:
             port = upstream.stdout.readline().strip()
             for _ in range(arguments.rounds):
                 for at_once in map(int, arguments.at_once.split(",")):
-                    for name in CALLERS:
+                    for name in CLIENTS:
                         figures[name, at_once].append(measure(name, at_once, arguments.seconds, port))
         finally:
             upstream.kill()
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(name: str, at_once: int, seconds: float, port: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.callers", name, str(at_once), str(seconds), port]
+    command = [sys.executable, "-m", "bench.http_clients", name, str(at_once), str(seconds), port]
     completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     found = json.loads(completed.stdout)
     figures = {

@@ -58,7 +58,7 @@ def draw_chart(figures: Figures) -> str:
         for name in names(figures):
             value = median(figures, name, at_once, "a CPU second")
             length, middle = max((WIDTH - LEFT - 80) * value / most, 1), y + BAR / 2
-            mine = ' class="ours"' if name == "ours" else ""
+            mine = ' class="app"' if name == "this app" else ""
             parts += [
                 f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end" dy="0.35em">{name}</text>',
                 f'<rect{mine} x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}"/>',
@@ -69,8 +69,8 @@ def draw_chart(figures: Figures) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10}" width="{WIDTH}" role="img">'
         "<title>Outbound calls beside other clients</title><style>"
         "text { font: 14px system-ui, sans-serif; fill: #1f2328; } .head { font-weight: 600; }"
-        " rect { fill: #afb8c1; } rect.ours { fill: #0969da; }"
+        " rect { fill: #afb8c1; } rect.app { fill: #0969da; }"
         "@media (prefers-color-scheme: dark) { text { fill: #f0f6fc; } rect { fill: #59636e; }"
-        " rect.ours { fill: #4493f8; } }"
+        " rect.app { fill: #4493f8; } }"
         f"</style>{''.join(parts)}</svg>\n"
     )

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 
-def measure(ask: Callable[[int], None], number: int) -> list[float]:
-    """Enqueue one job after the other; return the ms from each call of ``ask`` to the start of its job."""
+def measure(enqueue: Callable[[int], None], number: int) -> list[float]:
+    """Enqueue one job after the other; return the ms from each call of ``enqueue`` to the start of its job."""
     latencies = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
@@ -18,7 +18,7 @@ def measure(ask: Callable[[int], None], number: int) -> list[float]:
             # A random moment between two polls of a worker.
             time.sleep(random.uniform(0.03, 0.08))
             start = time.time()
-            ask(receiver.getsockname()[1])
+            enqueue(receiver.getsockname()[1])
             latencies.append((float(receiver.recv(100)) - start) * 1000)
     return latencies
 

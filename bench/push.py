@@ -8,7 +8,7 @@ second in all, each to one socket; ``steady-2``: the same, sent by another proce
 reconnect, with this app from their positions, until each has its sync, in which nothing was missed; ``storm-5``: each
 has missed five messages, which stock does not resend; ``first``: all connect at once without a position, as new pages.
 
-With this app (``ours``) a message is a notification: a committed, numbered row. Stock uses ``group_send``: no row, no
+With this app a message is a notification: a committed, numbered row. Stock uses ``group_send``: no row, no
 order, no replay. CPU is that of the server process, user and system, all threads, and includes the inserts; Redis
 and the clients are not counted. Latencies are from before the row is written (stock: before ``group_send``) until the
 client has read the message. Both alternate on new servers; figures are medians of the rounds, without compression.
@@ -51,7 +51,7 @@ def main() -> None:
     limit = max([PEOPLE, *crowds]) * 2 + 1000
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < max([PEOPLE, *crowds]) + 200:
-        raise SystemExit(f"Only {hard} files may be open (ulimit -Hn); ask for fewer --sockets.")
+        raise SystemExit(f"Only {hard} files may be open (ulimit -Hn); use fewer --sockets.")
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
     )
@@ -65,7 +65,7 @@ def main() -> None:
             for server in arguments.servers.split(","):
                 for layer in layers:
                     for crowd in kinds:
-                        for way in ("ours", "stock"):
+                        for way in ("app", "stock"):
                             url = redis.url if redis and layer == "redis" else ""
                             try:
                                 setup, found = run_in_process(one_round, server, url, way, crowd)

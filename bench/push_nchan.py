@@ -50,7 +50,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=2048;
         location = /setup/ {{ return 200 '{{"queries": {{}}}}'; }}
-        location = /tell/nchan {{ nchan_publisher; nchan_channel_id bench; }}
+        location = /send/nchan {{ nchan_publisher; nchan_channel_id bench; }}
         location = /ws/nchan/ {{
             nchan_subscriber websocket;
             nchan_channel_id bench;
@@ -83,7 +83,7 @@ class Nchan(Server):
 
     def get(self, path: str, within: float = 120.0) -> Any:
         url = f"http://127.0.0.1:{self.port}/{path}"
-        if not path.startswith("tell/"):
+        if not path.startswith("send/"):
             return super().get(path, within)
         item = {"title": str(time.time()), "body": "12,400 rows", "url": "/exports/7/", "filler": FILLER}
         with urllib.request.urlopen(url, json.dumps(item).encode(), within) as response:
@@ -121,7 +121,7 @@ def main() -> None:
                 if server == "nchan":
                     figures = run_in_process(nchan_round, crowd)
                 else:
-                    figures = run_in_process(one_round, server, "", "ours", crowd)[1][f"crowd {crowd}"]
+                    figures = run_in_process(one_round, server, "", "app", crowd)[1][f"crowd {crowd}"]
                 found[crowd, server].append(figures)
                 print(f"round {number + 1}: {crowd} {server} {figures['CPU us']:.1f} us", file=sys.stderr)
     print(machine(), f"Medians (worst) of {arguments.rounds}, about {DELIVERIES} deliveries each.", sep="\n")

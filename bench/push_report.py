@@ -17,9 +17,10 @@ COLUMNS = (
     "session and user",
 )
 #: The ratios in the table: stock's CPU to this app's, and this app's connections to stock's.
-RATIOS = (("CPU us", "stock", "ours"), ("connections/s", "ours", "stock"))
+RATIOS = (("CPU us", "stock", "app"), ("connections/s", "app", "stock"))
 INK, QUIET, GRID = "#1f2430", "#667085", "#e4e7ec"
-COLORS = {"ours": "#0f6fde", "stock": "#c2410c"}
+LABELS = {"app": "this app", "stock": "stock"}
+COLORS = {"app": "#0f6fde", "stock": "#c2410c"}
 DASHES = {"memory": "", "redis": "6 4"}
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 920, 400, 64, 64, 56, 190
 
@@ -33,7 +34,7 @@ class Figures:
 
     def add(self, server: str, layer: str, way: str, setup: dict, found: dict[str, dict[str, float]]) -> None:
         setup.pop("queries")
-        self.setups.setdefault(f"{server}, {layer}, {way}", setup)
+        self.setups.setdefault(f"{server}, {layer}, {LABELS[way]}", setup)
         for what, figures in found.items():
             self.all.append({"server": server, "layer": layer, "way": way, "what": what, **figures})
 
@@ -61,15 +62,15 @@ class Figures:
 
     def _pair(self, server: str, layer: str, what: str) -> list[list[str]]:
         found = []
-        for way in ("ours", "stock"):
+        for way in ("app", "stock"):
             cells = [self.median(server, layer, way, what, column) for column in COLUMNS]
             if any(cell is not None for cell in cells):
                 ratios = (
                     [self._ratio(server, layer, what, *named) for named in RATIOS]
-                    if way == "ours"
+                    if way == "app"
                     else [""] * 2
                 )
-                found.append([server, layer, what, way, *map(_short, cells), *ratios])
+                found.append([server, layer, what, LABELS[way], *map(_short, cells), *ratios])
         return found
 
     def _ratio(self, server: str, layer: str, what: str, column: str, above: str, below: str) -> str:
@@ -146,7 +147,7 @@ def plot(figures: Figures) -> str:
                 for size, value in points
             ]
             level = max(end, level + 17)  # So that labels do not overlap.
-            label = f"{way}, {layer}: {points[-1][1]:,.0f}"
+            label = f"{LABELS[way]}, {layer}: {points[-1][1]:,.0f}"
             out.append(_text(x(at, sizes[-1]) + 10, level + 4, label, COLORS[way]))
     return "\n".join([*out, "</svg>\n"])
 

@@ -29,20 +29,20 @@ STORMS = 3
 MISSED_MESSAGES = 5
 #: Between two messages to many sockets.
 PAUSE_SECONDS = 0.02
-PATHS = {"ours": "/ws/notifications/", "stock": "/ws/stock/", "nchan": "/ws/nchan/"}
-APPLICATIONS = {"ours": "bench.asgi:application", "stock": "bench.stock:application"}
+PATHS = {"app": "/ws/notifications/", "stock": "/ws/stock/", "nchan": "/ws/nchan/"}
+APPLICATIONS = {"app": "bench.asgi:application", "stock": "bench.stock_consumer:application"}
 
 
 def one_round(server: str, redis: str, way: str, crowd: int) -> tuple[dict, dict[str, dict[str, float]]]:
     """Return the setup of the server and the figures: of one user with `crowd` sockets, or with 0 of many users."""
     # Imported in the process of this round.
-    from bench.people import signed_in
+    from bench.sessions import create_users_with_sessions
     from bench.site import fresh
 
     cores = sorted(os.sched_getaffinity(0))
     folder = fresh()
     os.environ["BENCH_LAYER"] = redis
-    people = signed_in(1 if crowd else PEOPLE)
+    people = create_users_with_sessions(1 if crowd else PEOPLE)
     # With two cores the server has one, all clients the other.
     clients = Clients(cores[1] if len(cores) > 1 else None)
     try:
@@ -63,26 +63,26 @@ class Measure:
         self.server = server
         self.clients = clients
         self.way = way
-        server.get(f"tell/{way}")  # A warm-up of lazy imports.
+        server.get(f"send/{way}")  # A warm-up of lazy imports.
 
     def crowd(self, size: int, people: list[tuple[int, str]]) -> dict[str, dict[str, float]]:
         held = self.connect(people * size)
-        found = self.tell(size, min(100, max(3, DELIVERIES // size)))
+        found = self.send_repeatedly(size, min(100, max(3, DELIVERIES // size)))
         return {f"crowd {size}": found | {"KB a socket": held}}
 
     def people(self, people: list[tuple[int, str]], alone: bool) -> dict[str, dict[str, float]]:
         held = self.connect(people)
-        found = {"all": self.tell(len(people), MESSAGES_TO_ALL) | {"KB a socket": held}}
+        found = {"all": self.send_repeatedly(len(people), MESSAGES_TO_ALL) | {"KB a socket": held}}
         found["steady"] = self.steady(
-            lambda: self.server.get(f"tell/keep-{self.way}?{STEADY_RATE},{STEADY_SECONDS}")
+            lambda: self.server.get(f"send/in-turn-{self.way}?{STEADY_RATE},{STEADY_SECONDS}")
         )
-        if self.way == "ours" and alone:
-            command = [sys.executable, "-m", "bench.telling", str(STEADY_RATE), str(STEADY_SECONDS)]
+        if self.way == "app" and alone:
+            command = [sys.executable, "-m", "bench.messages", str(STEADY_RATE), str(STEADY_SECONDS)]
             found["steady-2"] = self.steady(lambda: subprocess.Popen(command))
         for what, first in (("storm", False), ("first", True)):
             storms = [self.storm(people, first=first) for _ in range(STORMS)]
             found[what] = {name: statistics.median(storm[name] for storm in storms) for name in storms[0]}
-        if self.way == "ours":
+        if self.way == "app":
             found[f"storm-{MISSED_MESSAGES}"] = self.storm(people, missed=MISSED_MESSAGES)
         return found
 
@@ -94,19 +94,19 @@ class Measure:
         self.server.wait_until_idle()
         return (self.server.memory() - empty) / len(people)
 
-    def tell(self, sockets: int, messages: int) -> dict[str, float]:
+    def send_repeatedly(self, sockets: int, messages: int) -> dict[str, float]:
         before, until = self.server.cpu(), time.monotonic() + MAX_SENDING_SECONDS
-        times, told = self.tell_once(sockets), 1
+        times, sent = self.send_once(sockets), 1
         if time.monotonic() < until:  # The first message was a warm-up and does not count.
             before, until = self.server.cpu(), time.monotonic() + MAX_SENDING_SECONDS
-            times, told = array("d"), 0
-        while told < messages and time.monotonic() < until:
-            times += self.tell_once(sockets)
-            told += 1
-        return summary(self.server.cpu() - before, times, sockets * told)
+            times, sent = array("d"), 0
+        while sent < messages and time.monotonic() < until:
+            times += self.send_once(sockets)
+            sent += 1
+        return summary(self.server.cpu() - before, times, sockets * sent)
 
-    def tell_once(self, sockets: int) -> array:
-        self.server.get(f"tell/{self.way}")
+    def send_once(self, sockets: int) -> array:
+        self.server.get(f"send/{self.way}")
         times = self.clients.arrived(sockets, within=120)
         time.sleep(PAUSE_SECONDS)
         return times
@@ -124,15 +124,15 @@ class Measure:
         again = self.as_clients(people, positions)
         self.clients.close()
         for _ in range(missed):
-            self.server.get(f"tell/{self.way}")
+            self.server.get(f"send/{self.way}")
         time.sleep(1)
         self.server.wait_until_idle()
-        asked, before = self.server.get("setup/")["queries"], self.server.cpu()
+        queries_before, before = self.server.get("setup/")["queries"], self.server.cpu()
         seconds = self.clients.open(self.server.port, again)
         spent = self.server.cpu() - before
         time.sleep(4)  # This app reads the sessions of new connections once more 2 s later.
         now = self.server.get("setup/")["queries"]
-        queries = {name: now[name] - asked.get(name, 0) for name in now}
+        queries = {name: now[name] - queries_before.get(name, 0) for name in now}
         return {
             "connections/s": len(people) / seconds,
             "CPU us": spent / len(people) * 1e6,
@@ -144,7 +144,7 @@ class Measure:
     def as_clients(self, people: list[tuple[int, str]], positions: list[tuple[str, int]]) -> list[Client]:
         hello = [json.dumps({"op": "hello", "epoch": epoch or None, "seq": seq}) for epoch, seq in positions]
         return [
-            Client(path=PATHS[self.way], session=session, hello=text if self.way == "ours" else None)
+            Client(path=PATHS[self.way], session=session, hello=text if self.way == "app" else None)
             for (_, session), text in zip(people, hello, strict=True)
         ]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.contest import PYTHON, Queue
+from bench.measured_queue import PYTHON, Queue
 
 MANAGE = [PYTHON, "-m", "django"]
-TESTS_OWN_SKIP = pytest.skip.Exception
+TestSkipped = pytest.skip.Exception
 
 
 class Places:
@@ -53,29 +53,31 @@ class Places:
 
 
 def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
-    """Yield the queues that can be measured here, each with a place of its own; say which cannot.
+    """Yield the queues that can be measured on this machine, each with its own database. Print which cannot.
 
     ``finished``: those that keep finished jobs in a table.
     """
     on = {"SQLite": places.sqlite, "PostgreSQL": places.postgres}
     for name, place in on.items():
-        yield from there(f"ours, {name}", place, this_app)
+        yield from available(f"this app, {name}", place, this_app)
     if not finished:
-        yield from there("ours, SQLite, embedded", places.sqlite, embedded)
+        yield from available("this app, SQLite, embedded", places.sqlite, embedded)
     for name, place in on.items():
-        yield from there(f"django-tasks-db, {name}", place, tasks_db, needs="django_tasks_db")
-    yield from there("Procrastinate, PostgreSQL", places.postgres, procrastinate, needs="procrastinate")
+        yield from available(f"django-tasks-db, {name}", place, tasks_db, needs="django_tasks_db")
+    yield from available("Procrastinate, PostgreSQL", places.postgres, procrastinate, needs="procrastinate")
     if not finished:
-        yield from there("Celery, Redis", places.redis, celery, needs="celery")
+        yield from available("Celery, Redis", places.redis, celery, needs="celery")
 
 
-def there(name: str, place: Callable[[], str], make: Callable, *, needs: str = "django") -> Iterator[Queue]:
+def available(
+    name: str, place: Callable[[], str], make: Callable, *, needs: str = "django"
+) -> Iterator[Queue]:
     if not find_spec(needs):
         print(f"{name} is not measured: {needs} is not installed (bench/requirements.txt).")
         return
     try:
         url = place()
-    except TESTS_OWN_SKIP as exc:
+    except TestSkipped as exc:
         print(f"{name} is not measured: {exc}")
         return
     yield make(name, url)
@@ -84,20 +86,20 @@ def there(name: str, place: Callable[[], str], make: Callable, *, needs: str = "
 def this_app(name: str, url: str) -> Queue:
     return Queue(
         name=name,
-        module="bench.ours",
+        module="bench.app_queue",
         environment=site(url, "bench.settings"),
         workers=lambda processes, concurrency: (
             [[*MANAGE, "run_jobs", f"--concurrency={concurrency}"]] * processes
         ),
         jobs=10_000,
-        measures={"rate", "owner", "writers", "asking", "pickup", "waiting"},
+        measures={"rate", "owner", "writers", "enqueueing", "pickup", "waiting"},
     )
 
 
 def embedded(name: str, url: str) -> Queue:
     return Queue(
         name=name,
-        module="bench.ours_embedded",
+        module="bench.app_queue_embedded",
         environment=site(url, "bench.settings"),
         workers=lambda processes, concurrency: [],
         measures={"pickup"},
@@ -113,7 +115,7 @@ def tasks_db(name: str, url: str) -> Queue:
         workers=lambda processes, concurrency: [command] * processes,
         jobs=1500,
         pickups=20,
-        measures={"rate", "writers", "asking", "pickup"},
+        measures={"rate", "writers", "enqueueing", "pickup"},
     )
 
 
@@ -125,7 +127,7 @@ def procrastinate(name: str, url: str) -> Queue:
         environment={"DATABASE_URL": url},
         workers=lambda processes, concurrency: [[*command, f"--concurrency={concurrency}"]] * processes,
         jobs=2000,
-        measures={"rate", "asking", "pickup", "waiting"},
+        measures={"rate", "enqueueing", "pickup", "waiting"},
     )
 
 
@@ -145,7 +147,7 @@ def celery(name: str, url: str) -> Queue:
         # One parent with that many children that run tasks.
         workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
         jobs=4000,
-        measures={"rate", "asking", "pickup"},
+        measures={"rate", "enqueueing", "pickup"},
     )
 
 

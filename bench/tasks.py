@@ -23,12 +23,12 @@ async def second(number: int) -> None:
 
 
 @task
-async def here(port: int) -> None:
+async def pickup(port: int) -> None:
     """Report the start to ``port``."""
     report_start(port)
 
 
 @task
-def here_sync(port: int) -> None:
+def pickup_sync(port: int) -> None:
     """The same, for workers that run one job at a time."""
     report_start(port)

@@ -2,14 +2,14 @@
 
 from django.urls import include, path
 
-from bench import telling, views
+from bench import messages, views
 
 urlpatterns = [
-    path("ask/", views.ask),
-    path("bench/accepted/", views.ask_accepted),
-    path("bench/aaccepted/", views.aask_accepted),
+    path("bench/enqueue/", views.enqueue),
+    path("bench/accepted/", views.enqueue_accepted),
+    path("bench/aaccepted/", views.aenqueue_accepted),
     path("bench/row/", views.row),
     path("bench/arow/", views.arow),
-    path("setup/", telling.setup),
+    path("setup/", messages.setup),
     path("", include("asyncsite.urls")),
 ]

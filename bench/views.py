@@ -14,19 +14,19 @@ from notifications.api import aaccepted, accepted
 
 
 @csrf_exempt
-def ask(request: HttpRequest) -> JsonResponse:
-    asked_at = time.time()
+def enqueue(request: HttpRequest) -> JsonResponse:
+    called_at = time.time()
     result = nothing.using(owner=request.user).enqueue(0)
-    return JsonResponse({"id": result.id, "asked_at": asked_at})
+    return JsonResponse({"id": result.id, "called_at": called_at})
 
 
 @csrf_exempt
-def ask_accepted(request: HttpRequest) -> HttpResponse:
+def enqueue_accepted(request: HttpRequest) -> HttpResponse:
     return accepted(request, lambda: nothing.enqueue(0))
 
 
 @csrf_exempt
-async def aask_accepted(request: HttpRequest) -> HttpResponse:
+async def aenqueue_accepted(request: HttpRequest) -> HttpResponse:
     return await aaccepted(request, lambda: nothing.enqueue(0))
 
 

@@ -19,7 +19,7 @@ def nothing(number: int) -> None:
 
 
 @app.task
-def here(port: int) -> None:
+def pickup(port: int) -> None:
     report_start(port)
 
 
@@ -37,8 +37,8 @@ def enqueue_in_bulk(number: int) -> None:
         group(nothing.s(n) for n in range(start, min(start + 500, number))).apply_async()
 
 
-def ask(port: int) -> None:
-    here.delay(port)
+def enqueue_pickup(port: int) -> None:
+    pickup.delay(port)
 
 
 def counts() -> tuple[int, int]:

@@ -26,7 +26,7 @@ async def second(number: int) -> None:
 
 
 @app.task
-async def here(port: int) -> None:
+async def pickup(port: int) -> None:
     report_start(port)
 
 
@@ -51,8 +51,8 @@ def enqueue_seconds(number: int) -> None:
         second.batch_defer(*({"number": n} for n in range(start, min(start + 500, number))))
 
 
-def ask(port: int) -> None:
-    here.defer(port=port)
+def enqueue_pickup(port: int) -> None:
+    pickup.defer(port=port)
 
 
 def counts() -> tuple[int, int]:

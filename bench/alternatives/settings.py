@@ -1,4 +1,4 @@
-"""The site's settings with django-tasks-db instead of ours, and a connection that persists."""
+"""The site's settings with django-tasks-db instead of this app, and a connection that persists."""
 
 from bench.settings import *  # noqa: F403
 from bench.settings import DATABASES, INSTALLED_APPS

@@ -20,10 +20,10 @@ def enqueue_in_bulk(number: int) -> None:
             enqueue(min(500, number - start))
 
 
-def ask(port: int) -> None:
-    from bench.tasks import here_sync
+def enqueue_pickup(port: int) -> None:
+    from bench.tasks import pickup_sync
 
-    here_sync.enqueue(port)
+    pickup_sync.enqueue(port)
 
 
 def counts() -> tuple[int, int]:

@@ -39,18 +39,20 @@ class Queue:
 
     def __post_init__(self) -> None:
         self.environment = {**os.environ, **self.environment}
-        self._asker: subprocess.Popen[str] | None = None
+        self._enqueue_process: subprocess.Popen[str] | None = None
         self._log = tempfile.NamedTemporaryFile(prefix="bench-", suffix=".log")  # noqa: SIM115
 
     def call(self, name: str, *args: Any) -> Result:
         """Call a function of the module in the process that enqueues."""
-        if self._asker is None:
-            command = [PYTHON, "-m", "bench.asker", self.module]
-            self._asker = self._start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._asker.stdin and self._asker.stdout
-        self._asker.stdin.write(json.dumps([name, *args]) + "\n")
-        self._asker.stdin.flush()
-        if not (line := self._asker.stdout.readline()):
+        if self._enqueue_process is None:
+            command = [PYTHON, "-m", "bench.enqueue_process", self.module]
+            self._enqueue_process = self._start(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self._enqueue_process.stdin and self._enqueue_process.stdout
+        self._enqueue_process.stdin.write(json.dumps([name, *args]) + "\n")
+        self._enqueue_process.stdin.flush()
+        if not (line := self._enqueue_process.stdout.readline()):
             raise RuntimeError(f"{self.name}: {name} failed.\n{self.read_log()}")
         return Result(*json.loads(line))
 
@@ -59,9 +61,9 @@ class Queue:
         return Path(self._log.name).read_text()[-3000:]
 
     def end(self) -> None:
-        if self._asker:
-            self._asker.communicate(timeout=30)
-            self._asker = None
+        if self._enqueue_process:
+            self._enqueue_process.communicate(timeout=30)
+            self._enqueue_process = None
 
     @contextlib.contextmanager
     def working(self, processes: int = 1, concurrency: int = 100) -> Iterator[Workers]:

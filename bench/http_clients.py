@@ -1,6 +1,6 @@
 """The clients that ``bench.outbound`` compares, each in its own process.
 
-``python -m bench.callers NAME IN_FLIGHT SECONDS PORT`` prints requests, seconds and CPU seconds as JSON.
+``python -m bench.http_clients NAME IN_FLIGHT SECONDS PORT`` prints requests, seconds and CPU seconds as JSON.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def niquests(at_once: int, address: str) -> AsyncIterator[Call]:
         yield call
 
 
-CALLERS = {"bare aiohttp": aiohttp, "ours": this_client, "niquests": niquests, "httpx": httpx}
+CLIENTS = {"bare aiohttp": aiohttp, "this app": this_client, "niquests": niquests, "httpx": httpx}
 
 
 async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[str, float]:
@@ -84,7 +84,7 @@ async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[st
     ready = asyncio.Barrier(at_once)
     before: tuple[float, float] = (0.0, 0.0)
 
-    async def run_caller(call: Call, number: int) -> None:
+    async def call_repeatedly(call: Call, number: int) -> None:
         nonlocal done, ends, before
         assert await call(f"http://127.0.0.1:{port}/prices?day=0") == BODY
         if await ready.wait() == at_once - 1:
@@ -95,8 +95,8 @@ async def measure(name: str, at_once: int, seconds: float, port: int) -> dict[st
             assert await call(f"http://127.0.0.1:{port}/prices?day={number}") == BODY
             done += 1
 
-    async with CALLERS[name](at_once, f"127.0.0.1:{port}") as call:
-        await asyncio.gather(*[run_caller(call, number) for number in range(at_once)])
+    async with CLIENTS[name](at_once, f"127.0.0.1:{port}") as call:
+        await asyncio.gather(*[call_repeatedly(call, number) for number in range(at_once)])
     return {
         "requests": done,
         "seconds": time.perf_counter() - before[0],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bench import ours
-from bench.ours import ask, counts, enqueue, enqueue_in_bulk  # noqa: F401
+from bench import app_queue
+from bench.app_queue import counts, enqueue, enqueue_in_bulk, enqueue_pickup  # noqa: F401
 
 
 def prepare() -> None:
     from notifications.jobs.worker import embedded
     from notifications.realtime import doorbell
 
-    ours.prepare()
+    app_queue.prepare()
     embedded.start(doorbell.listen)

@@ -1,9 +1,9 @@
 """Enqueue jobs in one queue, in a separate process, as the web processes of a site do.
 
-``python -m bench.asker MODULE``: lines like ``["enqueue", 100]`` on standard input call functions of the module; each
-response is a line with the return value, the seconds and the CPU seconds. Every module has ``prepare()``,
-``enqueue(n)``, ``enqueue_in_bulk(n)``, ``ask(port)`` and ``counts()``; some have
-``enqueue_seconds(n)`` and ``fill(n)``.
+``python -m bench.enqueue_process MODULE``: lines like ``["enqueue", 100]`` on standard input call functions of the
+module; each response is a line with the return value, the seconds and the CPU seconds. Every module has ``prepare()``,
+``enqueue(n)``, ``enqueue_in_bulk(n)``, ``enqueue_pickup(port)`` and ``counts()``; some have ``enqueue_seconds(n)`` and
+``fill(n)``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
 
 def call(module: Any, name: str, args: list[Any]) -> Any:
     if name == "pickups":
-        return measure(module.ask, *args)
+        return measure(module.enqueue_pickup, *args)
     return getattr(module, name)(*args)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 
-def signed_in(count: int) -> list[tuple[int, str]]:
+def create_users_with_sessions(count: int) -> list[tuple[int, str]]:
     """Create users with a session each; return their keys and the keys of the sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
     from django.contrib.sessions.backends.db import SessionStore

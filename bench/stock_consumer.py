@@ -11,7 +11,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from bench.telling import measured  # noqa: E402
+from bench.messages import measured  # noqa: E402
 
 
 class StockConsumer(AsyncJsonWebsocketConsumer):

@@ -1,6 +1,6 @@
 """Send messages to users, with this app or with stock, in the server or from another process; describe the server.
 
-``python -m bench.telling RATE SECONDS`` notifies all users in turn, RATE notifications a second in all.
+``python -m bench.messages RATE SECONDS`` notifies all users in turn, RATE notifications a second in all.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ _tasks: set[asyncio.Task] = set()
 
 
 def measured(application: Any) -> Any:
-    """Return an ASGI application that also handles ``/tell/``; start to count queries, and freeze loaded objects
+    """Return an ASGI application that also handles ``/send/``; start to count queries, and freeze loaded objects
     for the garbage collector, as the site does."""
 
-    async def with_telling(scope, receive, send):
-        if scope["type"] != "http" or not scope["path"].startswith("/tell/"):
+    async def with_messages(scope, receive, send):
+        if scope["type"] != "http" or not scope["path"].startswith("/send/"):
             return await application(scope, receive, send)
         # Without Django, because the request of the benchmark is not a cost of the push.
         numbers = scope["query_string"].decode().split(",")
-        await tell(scope["path"].removeprefix("/tell/"), *map(float, filter(None, numbers)))
+        await send_messages(scope["path"].removeprefix("/send/"), *map(float, filter(None, numbers)))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"{}"})
 
     count_queries()
     gc.collect()
     gc.freeze()
-    return with_telling
+    return with_messages
 
 
-async def tell(path: str, rate: float = 0.0, seconds: float = 0.0) -> None:
-    """Handle a path under ``/tell/``: ``ours`` and ``stock`` send to all users at once, ``keep-…`` to all in turn, at a
-    rate for some seconds."""
-    if path == "ours":
+async def send_messages(path: str, rate: float = 0.0, seconds: float = 0.0) -> None:
+    """Handle a path under ``/send/``: ``app`` and ``stock`` send to all users at once, ``in-turn-…`` to all in turn,
+    at a rate for some seconds."""
+    if path == "app":
         await asyncio.to_thread(notify_all)
     elif path == "stock":
         await _send(await asyncio.to_thread(_all_users), str(time.time()))
-    elif path == "keep-ours":
+    elif path == "in-turn-app":
         threading.Thread(target=notify_in_turn, args=(rate, seconds), daemon=True).start()
-    elif path == "keep-stock":
+    elif path == "in-turn-stock":
         task = asyncio.create_task(_send_in_turn(rate, seconds))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)

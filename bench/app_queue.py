@@ -32,10 +32,10 @@ def enqueue_seconds(number: int) -> None:
             enqueue(min(500, number - start), "second")
 
 
-def ask(port: int) -> None:
-    from bench.tasks import here
+def enqueue_pickup(port: int) -> None:
+    from bench.tasks import pickup
 
-    here.using(owner=users()[0]).enqueue(port)
+    pickup.using(owner=users()[0]).enqueue(port)
 
 
 def counts() -> tuple[int, int]:
