@@ -13,7 +13,7 @@ from tests.data.rows import job
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.data.test_numbering import lock_queries
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 @pytest.fixture
