@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
+from notifications.jobs import observations
 from notifications.jobs.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
 
@@ -42,7 +43,12 @@ def find_task(path: str) -> Any:
 
 
 def policy_at(path: str) -> Policy:
-    """Return the policy of the task at a dotted path, the default one if there is no such task."""
+    """Return the policy of the task at a dotted path, the default one if there is no such task.
+
+    The path may also be the name of an observed Celery task.
+    """
+    if observation := observations.find(path):
+        return observation.policy
     try:
         return policy_of(find_task(path).func)
     except ImportError:

@@ -7,7 +7,7 @@ requester(user)``, the owner of the job that enqueues it. Otherwise the job has 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -115,3 +115,16 @@ def caller_key() -> Any:
             except SynchronousOnlyOperation:  # request.user is lazy and not yet loaded, on the event loop.
                 return None
     return _job_owner.get()
+
+
+def save_attempt() -> Callable[[], None]:
+    """Return a function that undoes a later ``enter_attempt``, where the task runs in the context of its caller."""
+    saved = [
+        (variable, variable.get()) for variable in (_request_user, _requester, _job_owner, _running_attempt)
+    ]
+
+    def restore() -> None:
+        for variable, value in saved:
+            variable.set(value)  # type: ignore[attr-defined]
+
+    return restore

@@ -18,6 +18,7 @@ from notifications.db.transactions import (
     on_commit,
     retrying_atomic,
 )
+from notifications.jobs import observations
 from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.recording_receivers import TransactionLost
@@ -35,6 +36,11 @@ from notifications.models import Job
 
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 RETRYABLE_STATES = (Job.State.FAILED, Job.State.CANCELLED)
+
+
+def can_retry(job: Job) -> bool:
+    """Return whether a job can be retried by hand. The job of an observed task cannot: only Celery can run it."""
+    return job.state in RETRYABLE_STATES and job.lane != Job.Lane.OBSERVED
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -152,6 +158,10 @@ def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UU
     if fair_atomic(write):
         streams.number(owners_of(ended))
     send_signals(ended)
+    if tasks := [
+        job for job in (*(outcome.job for outcome in ended), *running) if job.lane == Job.Lane.OBSERVED
+    ]:
+        observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
     if handed := [outcome.job for outcome in ended if outcome.job.lane == HANDED]:
         from notifications.jobs.engines import handover
@@ -188,6 +198,7 @@ def _retry_jobs(ids: Sequence[UUID]) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in _chunks(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE_STATES).order_by("id")
+        rows = rows.exclude(lane=Job.Lane.OBSERVED)  # only Celery can run them
         if batches := [job for job in rows if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job)]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from notifications import paths, validators
 from notifications.compat import normalize_json
@@ -34,6 +34,15 @@ MAX_TRACEBACK_CHARS = 20_000
 LEVELS = {Job.State.SUCCEEDED: "success", Job.State.FAILED: "error", Job.State.CANCELLED: "warning"}
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
+
+#: The details of failures for which an engine is the reason, by type.
+ENGINE_ERRORS = {
+    "expired": gettext_lazy("It was not started in time."),
+    "never-started": gettext_lazy("It was never started: the message broker lost it."),
+    "outcome-unknown": gettext_lazy("It has ended, but whether it succeeded is not known."),
+    "timed-out": gettext_lazy("It took longer than it may take."),
+    "worker-lost": gettext_lazy("The process that did this ended unexpectedly."),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +136,29 @@ def unknown(job: Job) -> Outcome:
     with _language(job):
         detail = _("No worker knows how to do this.")
     return _failed(job, DEFAULT_POLICY, "unknown-task", detail)
+
+
+def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
+    """Return the outcome of an attempt of an observed task that Celery retries after ``delay`` seconds."""
+    return Outcome(
+        job=job,
+        state=Job.State.QUEUED,
+        attempt=Attempt.Outcome.FAILED,
+        exception_class_path=_path(type(exc)),
+        traceback=_traceback(exc),
+        retry_delay=delay,
+    )
+
+
+def ended_by_engine(job: Job, policy: Policy, kind: str, exc: BaseException | None = None) -> Outcome:
+    """Return the failure of a job that its engine ended, or lost. ``kind`` is one of ``ENGINE_ERRORS``."""
+    was_running = job.state == Job.State.RUNNING
+    attempt: Any = Attempt.Outcome.LOST if was_running else ""
+    if was_running and kind == "timed-out":
+        attempt = Attempt.Outcome.TIMED_OUT
+    with _language(job):
+        detail = str(ENGINE_ERRORS[kind])
+    return _failed(job, policy, kind, detail, exc, attempt=attempt)
 
 
 def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:

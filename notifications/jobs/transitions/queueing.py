@@ -107,7 +107,8 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a suspect ended by itself, so it is not what ends processes.
-        job.lane = first_lane(job.task_path, job.backend)
+        if job.lane != Job.Lane.OBSERVED:
+            job.lane = first_lane(job.task_path, job.backend)
     guarded_update(
         "state='queued', run_after=%s, lane=%s, worker=NULL, deadline=NULL, version=version+1, "
         "progress_current=NULL, progress_total=NULL, progress_message=''",

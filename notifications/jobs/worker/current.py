@@ -20,8 +20,8 @@ def current_execution() -> Execution | None:
     return _current.get()
 
 
-def set_current_execution(execution: Execution) -> None:
-    """Make an execution the current one of this context."""
+def set_current_execution(execution: Execution | None) -> None:
+    """Make an execution, or none, the current one of this context."""
     _current.set(execution)
 
 

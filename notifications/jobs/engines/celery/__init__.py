@@ -3,6 +3,20 @@
 app            the Celery app that the project has connected
 engine         sends the ids of committed jobs to Celery's broker
 worker         runs jobs in Celery's worker processes
+
+Celery's own tasks are observed, each execution with a job:
+
+declarations   which tasks are observed, and the receivers of Celery's signals
+observe        moves the jobs as the signals say
+headers        what the publisher of a task tells its worker
+messages       jobs for the messages of tasks
+execution      an observed task while it runs
+ends           outcomes for what Celery says about the end of a task
+recorder       the thread that writes to the database
+main_process   the row of a Celery worker, and what it does for all jobs
+reconcile      finds out what became of tasks of which no signal came
+broker         what the result backend, the workers and the broker know
+revoke         revokes tasks whose jobs are cancelled
 """
 
 from __future__ import annotations

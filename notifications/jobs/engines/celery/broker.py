@@ -1,0 +1,77 @@
+"""What Celery's result backend, workers and broker know about tasks. Each question is limited in time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from celery import states
+from kombu.exceptions import ChannelError
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds that workers may take to answer which tasks they have.
+INSPECT_TIMEOUT_SECONDS = 1.0
+#: Seconds after which Redis delivers again what a lost worker had not acknowledged, if the settings do not say.
+DEFAULT_VISIBILITY_TIMEOUT_SECONDS = 3600
+
+
+def read_meta(app: Any, id: str) -> dict[str, Any] | None:
+    """Return what the result backend has stored of a task: ``status`` and ``result``. None if it has nothing.
+
+    Raises what the backend raises while it is away.
+    """
+    backend = app.backend
+    if backend.as_uri() in ("rpc://", "disabled://"):  # a result is only in a queue of the caller
+        return None
+    try:
+        meta: dict[str, Any] = backend.get_task_meta(id, cache=False)
+    except NotImplementedError:
+        return None
+    return None if meta.get("status") == states.PENDING else meta
+
+
+def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:
+    """Return which of these tasks workers have, waiting or running, and how many workers have answered."""
+    replies = app.control.inspect(timeout=INSPECT_TIMEOUT_SECONDS).query_task(*ids) or {}
+    tasks = [reply for reply in replies.values() if isinstance(reply, dict) and "error" not in reply]
+    return {id for reply in tasks for id in reply}, len(tasks)
+
+
+def count_messages(app: Any, queues: Iterable[str]) -> tuple[dict[str, int], bool]:
+    """Return how many messages wait in queues, and whether others may come back to them later.
+
+    That is so with Redis while a worker, or one that was lost, has messages that it has not acknowledged. Raises what
+    the broker raises while it is away.
+    """
+    with app.connection_for_read() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        counts = {}
+        for queue in queues:
+            channel = connection.channel()  # a channel is closed by the error of a queue that does not exist
+            try:
+                counts[queue] = int(channel.queue_declare(queue=queue, passive=True).message_count)
+            except ChannelError:
+                counts[queue] = 0
+            except connection.channel_errors:
+                counts[queue] = 0
+            else:
+                channel.close()
+        channel = connection.channel()
+        has_unacknowledged = hasattr(channel, "unacked_key") and bool(
+            channel.client.hlen(channel.unacked_key)
+        )
+        return counts, has_unacknowledged
+
+
+def visibility_timeout(app: Any) -> float:
+    """Return the seconds after which Redis delivers again what a lost worker had not acknowledged."""
+    options = app.conf.broker_transport_options or {}
+    return float(options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT_SECONDS))
+
+
+def is_delivered_again(app: Any, name: str) -> bool:
+    """Return whether the broker delivers the message of a task again whose worker was lost while it ran."""
+    task = app._tasks.get(name)
+    return bool(app.conf.task_acks_late if task is None else task.acks_late)

@@ -1,0 +1,103 @@
+"""The declarations of ``@observed``, and the connection of the receivers of signals.
+
+The project's ``celery.py`` imports this before Django is ready: nothing here imports models.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from inspect import isfunction
+from typing import Any
+
+from celery import current_app, signals
+
+from notifications.jobs import observations
+from notifications.jobs.observations import Observation
+
+logger = logging.getLogger("notifications.jobs")
+
+_ATTRIBUTE = "_notifications_observation"
+#: Tasks with ``@observed`` above ``@shared_task``. Reading the name of one would finalize the app, so it is read when a
+#: task is looked up.
+_pending: list[tuple[Any, Observation]] = []
+
+#: The receivers, by the names of signals: the modules import models, so they are imported with the first signal.
+_RECEIVERS = {
+    "before_task_publish": "observe.add_header",
+    "after_task_publish": "observe.insert_published",
+    "task_prerun": "observe.begin",
+    "task_postrun": "observe.end",
+    "task_success": "observe.succeed",
+    "task_failure": "observe.fail",
+    "task_internal_error": "observe.fail",
+    "task_retry": "observe.retry",
+    "task_revoked": "observe.revoke",
+    "task_unknown": "observe.fail_unknown",
+    "worker_init": "main_process.prepare",
+    "worker_ready": "main_process.start",
+    "worker_shutdown": "main_process.stop",
+    "worker_process_shutdown": "main_process.drain",
+}
+
+
+def add(task: Any, observation: Observation) -> None:
+    """Observe a task: its function, below ``@shared_task``, or the task itself. Raises TypeError."""
+    if isfunction(task):
+        setattr(task, _ATTRIBUTE, observation)
+    elif isinstance(task, staticmethod | classmethod | type) or not callable(task):
+        raise TypeError("@observed stands above or below @shared_task or @app.task.")
+    else:
+        _pending.append((task, observation))
+
+
+def connect() -> None:
+    """Connect the receivers. Called once, when ``notifications.celery`` is imported."""
+    observations.find_declared = _find
+    observations.revoke_tasks = _revoke_tasks
+    for name, receiver in _RECEIVERS.items():
+        getattr(signals, name).connect(
+            _receiver(receiver), weak=False, dispatch_uid=f"notifications.{receiver}.{name}"
+        )
+
+
+def _receiver(path: str) -> Callable[..., None]:
+    module, _, function = path.partition(".")
+
+    @functools.cache
+    def find() -> Callable[..., None]:
+        found: Callable[..., None] = getattr(
+            importlib.import_module(f"notifications.jobs.engines.celery.{module}"), function
+        )
+        return found
+
+    def receive(**kwargs: Any) -> None:
+        try:
+            find()(**kwargs)
+        except Exception:
+            logger.exception("Could not observe a Celery task: %s", path)
+
+    return receive
+
+
+def _revoke_tasks(jobs: Sequence[Any]) -> None:
+    from notifications.jobs.engines.celery.revoke import revoke_tasks
+
+    revoke_tasks(jobs)
+
+
+def _find(name: str) -> Observation | None:
+    """Return the declaration of a task, which is then remembered by its name."""
+    while _pending:
+        task, observation = _pending.pop()
+        observations.declare(task.name, observation)
+    if name in observations._declared:
+        return observations._declared[name]
+    task = current_app._tasks.get(name)
+    run = getattr(task, "run", None)
+    found: Observation | None = getattr(run, _ATTRIBUTE, None)
+    if found is not None:
+        observations.declare(name, found)
+    return found

@@ -1,0 +1,230 @@
+"""Receivers of Celery's signals, which move the jobs of observed tasks.
+
+None of them raises, and none waits for long: the tasks run as they would without this app. What cannot be recorded for
+``RETRY_SECONDS`` is found out later by ``reconcile``.
+
+In the process that runs a task, ``ObservedExecution`` knows its job and its fence. The other signals come to the main
+process of the worker, which knows only the id: revoked tasks, hard time limits, children that were killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery import current_app, states
+from celery.result import AsyncResult
+from django.db import Error
+
+from notifications import times
+from notifications.db.transactions import in_callers_transaction, on_commit
+from notifications.jobs.engines.celery import ends, main_process
+from notifications.jobs.engines.celery import headers as job_headers
+from notifications.jobs.engines.celery.execution import (
+    ObservedExecution,
+    current_observed,
+    finish_unlocked,
+    policy_of,
+)
+from notifications.jobs.engines.celery.messages import (
+    FIRST_CHECK_SECONDS,
+    Message,
+    build_job,
+    job_id,
+    make_header,
+    observation_of,
+    parse_time,
+    published_message,
+    received_message,
+)
+from notifications.jobs.engines.celery.recorder import recorder
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import observed, outcomes
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+
+def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
+    """Add the job's header to a message before it is published."""
+    name = str(sender)
+    if (observation := observation_of(name)) is None or (
+        message := published_message(name, headers, body)
+    ) is None:
+        return
+    if execution := current_observed(message.id):
+        execution.is_republished = True
+    if message.header is None:
+        headers[job_headers.NAME] = job_headers.encode(make_header(current_app, message, observation))
+
+
+def insert_published(
+    sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = "", **kwargs: Any
+) -> None:
+    """Insert the job of a published message, after the commit inside a caller's transaction.
+
+    Not before the message is published, which may fail, and not inside the transaction: a worker that has the message
+    first inserts the same row, and would wait for the end of the transaction.
+    """
+    name = str(sender)
+    if (observation := observation_of(name)) is None:
+        return
+    message = published_message(name, headers, body, queue=str(routing_key or ""))
+    if message is None or headers.get("retries") or current_observed(message.id):
+        return  # its job exists
+    job = build_job(current_app, message, observation)
+
+    def insert() -> None:
+        try:
+            observed.insert(job)
+        except Error as exc:
+            logger.warning(
+                "Could not insert the job of Celery task %s, as its worker does: %s", message.id, exc
+            )
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if in_callers_transaction():
+            on_commit(insert)
+        else:
+            insert()
+    else:
+        recorder().call(insert, wait=0)
+
+
+def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
+    """Record the start of an attempt."""
+    if (observation := observation_of(task.name)) is None:
+        return
+    request = task.request
+    ObservedExecution(
+        task.app,
+        received_message(task.name, request),
+        observation,
+        worker=main_process.worker_id(),
+        attempt=(request.retries or 0) + 1,
+        inline=bool(request.is_eager),
+    ).begin()
+
+
+def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = None, **kwargs: Any) -> None:
+    """Leave the context of an observed task, and record the ends of which Celery sends no signal."""
+    if (execution := current_observed(task_id)) is None:
+        return
+    try:
+        if execution.is_ended:
+            return
+        if state == states.IGNORED and not execution.is_republished:
+            _finish_ignored(execution, task)
+        elif state == states.IGNORED or (state == states.REJECTED and getattr(retval, "requeue", False)):
+            execution.requeue(_check_at())
+    finally:
+        execution.leave()
+
+
+def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
+    """Record a success."""
+    if execution := current_observed(sender.request.id):
+        execution.finish(ends.succeeded(execution.job, execution.policy, result))
+
+
+def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
+    """Record a failure: of a task in this process, or of one whose process was killed or took too long."""
+    exc = exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
+    if execution := current_observed(task_id):
+        if not execution.is_ended:
+            execution.finish(ends.failed(execution.job, execution.policy, exc))
+        return
+    _finish_by_id(sender, task_id, lambda job, policy: ends.failed(job, policy, exc))
+
+
+def retry(
+    sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **kwargs: Any
+) -> None:
+    """Record a failed attempt that Celery follows with another one."""
+    if execution := current_observed(request.id):
+        exc = getattr(reason, "exc", None) or reason
+        execution.finish(outcomes.retried(execution.job, exc, _seconds_until(getattr(reason, "when", None))))
+        return
+
+    # In the main process: the child was killed, or its tasks were cancelled as the connection to the broker was lost.
+    def requeue() -> None:
+        job = observed.read(job_id(str(request.id)))
+        if job and job.state == Job.State.RUNNING and job.worker == main_process.worker_id():
+            observed.requeue_lost(job, _check_at())
+
+    if observation_of(sender.name):
+        recorder().call(requeue, wait=0)
+
+
+def revoke(
+    sender: Any = None, request: Any = None, terminated: bool = False, expired: bool = False, **kwargs: Any
+) -> None:
+    """Record the end of a task that was revoked, terminated, or not started before it expired."""
+    outcome = ends.expired if expired else ends.revoked
+    _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
+
+
+def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
+    """Record that a worker has refused a message whose task it does not know."""
+    recorder().call(
+        lambda: _finish_row(str(id), None, lambda job, policy: outcomes.unknown(job), None), wait=0
+    )
+
+
+def _finish_by_id(
+    task: Any, id: str, make: Callable[[Job, Policy], Outcome], message: Message | None = None
+) -> None:
+    """Record the end of a task that does not run in this context."""
+    observation = observation_of(task.name)
+    if observation is None:
+        return
+    row = build_job(task.app, message, observation) if message else None
+    recorder().call(lambda: _finish_row(id, policy_of(observation), make, row), wait=0)
+
+
+def _finish_row(
+    id: str, policy: Policy | None, make: Callable[[Job, Policy], Outcome], missing: Job | None
+) -> None:
+    """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
+    if missing:
+        observed.insert(missing)
+    job = observed.read(job_id(id))
+    if job is None:
+        return
+    if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
+        return  # the message was delivered again, to another worker
+    finish_unlocked(make(job, policy or policy_of(None)))
+
+
+def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
+    """Record the end of a task that raised ``Ignore``: what it stored in the result backend, else a success."""
+    try:
+        result = AsyncResult(execution.message.id, app=task.app)
+        state, value = result.state, result.result
+    except Exception as exc:
+        logger.warning("Could not read the state of Celery task %s: %s", execution.message.id, exc)
+        state, value = states.SUCCESS, None
+    job, policy = execution.job, execution.policy
+    if state == states.FAILURE:
+        exc = value if isinstance(value, BaseException) else RuntimeError(str(value))
+        execution.finish(ends.failed(job, policy, exc))
+    else:
+        execution.finish(ends.succeeded(job, policy, value if state == states.SUCCESS else None))
+
+
+def _seconds_until(when: Any) -> float:
+    """Return the seconds until a retry: ``when`` is seconds, or a time."""
+    if (moment := parse_time(when)) is not None:
+        return max((moment - times.now()).total_seconds(), 0.0)
+    return float(when) if isinstance(when, int | float) else 0.0
+
+
+def _check_at() -> Any:
+    return times.now() + timedelta(seconds=FIRST_CHECK_SECONDS)

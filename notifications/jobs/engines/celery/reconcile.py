@@ -1,0 +1,186 @@
+"""Find out what became of observed tasks of which no signal came: a worker was killed, a message or a write was lost.
+
+Each worker's main process looks every few seconds, at a bounded number of jobs. The result backend is asked first. What
+it does not know ends as a failure, never as a job that waits for ever:
+
+running here, but not in this worker any more   after ``MISSING_SECONDS``
+running on a lost worker                        at once; a task with ``acks_late`` is queued and waits for its message
+queued, and not started when it could have been when neither a worker nor the queue has had it at two checks
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import states
+from celery.worker import state as worker_state
+from django.db.models import Q
+
+from notifications import times
+from notifications.db.transactions import database
+from notifications.jobs.engines.celery import broker, ends
+from notifications.jobs.engines.celery.execution import finish_unlocked, policy_of
+from notifications.jobs.engines.celery.messages import (
+    EAGER_QUEUE,
+    FIRST_CHECK_SECONDS,
+    observation_of,
+    task_id,
+)
+from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, RETRY_SECONDS
+from notifications.jobs.engines.celery.revoke import send_revoke
+from notifications.jobs.transitions import observed, outcomes
+from notifications.jobs.transitions.guards import database_now
+from notifications.jobs.worker.lease import Lease, find_dead_neighbors
+from notifications.models import Job, Worker
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Jobs of each kind that one round looks at.
+MAX_JOBS_PER_ROUND = 100
+#: Seconds after which a task that is not in its worker any more is over. The process that ran it may still be trying to
+#: record its end.
+MISSING_SECONDS = RETRY_SECONDS + 5
+#: Seconds between two checks of a queued job whose message was found, and of one whose message was not.
+RECHECK_SECONDS, MISSING_RECHECK_SECONDS = 60.0, 10.0
+#: Seconds for which a message must not have been found before it is lost.
+LOST_SECONDS = 8.0
+#: Seconds beyond the visibility timeout of Redis. Its workers look for such messages from time to time.
+VISIBILITY_MARGIN_SECONDS = 60.0
+#: Seconds that a job may wait whose message may be in a queue, or in a worker that does not answer.
+MAX_WAIT_SECONDS = 24 * 3600.0
+#: Seconds between two requests to terminate a task whose cancellation was requested, and how often it is requested.
+TERMINATE_INTERVAL_SECONDS, MAX_TERMINATE_REQUESTS = 5.0, 3
+
+
+class Reconciler:
+    """What the main process of one worker checks."""
+
+    def __init__(self, app: Any, hostname: str, lease: Lease) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._lease = lease
+        #: Since when (monotonic) running jobs of this worker are not among its tasks, by id and fence.
+        self._missing: dict[tuple[Any, int], float] = {}
+        #: How often, and when last (monotonic), a task was to be terminated.
+        self._terminated: dict[tuple[Any, int], tuple[int, float]] = {}
+
+    def run_round(self) -> None:
+        """Look once. Raises ``django.db.Error``; what the broker and the result backend raise is logged."""
+        for check in (self._check_own_tasks, self._check_lost_workers, self._check_queued):
+            try:
+                check()
+            except DATABASE_UNAVAILABLE:
+                raise
+            except Exception as exc:
+                logger.warning("Could not reconcile observed tasks: %s: %r", check.__name__, exc)
+
+    def _check_own_tasks(self) -> None:
+        running = list(_running().filter(worker=self._lease.worker).order_by("worker", "id"))
+        here = set(worker_state.requests)
+        now = time.monotonic()
+        claims = {(job.id, job.fence): job for job in running}
+        gone = {claim for claim, job in claims.items() if task_id(job) not in here}
+        self._missing = {claim: self._missing.get(claim, now) for claim in gone}
+        over = [claims[claim] for claim, since in self._missing.items() if now - since > MISSING_SECONDS]
+        for job in over[:MAX_JOBS_PER_ROUND]:
+            self._end_running(job, "outcome-unknown")
+        self._terminate(
+            [job for claim, job in claims.items() if claim not in gone and job.cancel_requested_at]
+        )
+
+    def _terminate(self, jobs: Sequence[Job]) -> None:
+        """Terminate tasks whose cancellation was requested in a process that could not reach this worker."""
+        now = time.monotonic()
+        claims = {(job.id, job.fence): job for job in jobs}
+        self._terminated = {claim: self._terminated.get(claim, (0, now)) for claim in claims}
+        for claim, (requests, at) in self._terminated.items():
+            if requests < MAX_TERMINATE_REQUESTS and now - at > TERMINATE_INTERVAL_SECONDS:
+                self._terminated[claim] = requests + 1, now
+                send_revoke(self._app, [task_id(claims[claim])], destination=[self._hostname])
+
+    def _check_lost_workers(self) -> None:
+        lost = Q(worker__in=find_dead_neighbors())
+        if self._lease.may_reap():
+            live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+            lost |= ~Q(worker__in=live.values_list("id", flat=True))
+        jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
+        for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
+            self._end_running(job, "worker-lost")
+
+    def _end_running(self, job: Job, kind: str) -> None:
+        """End a running job that nothing runs any more."""
+        meta = broker.read_meta(self._app, task_id(job))
+        if self._finish_from(job, meta):
+            return
+        is_retried = bool(meta) and meta["status"] == states.RETRY  # type: ignore[index]
+        if is_retried or (
+            job.cancel_requested_at is None and broker.is_delivered_again(self._app, job.task_path)
+        ):
+            observed.requeue_lost(job, times.now() + timedelta(seconds=FIRST_CHECK_SECONDS))
+            return
+        logger.warning("Ending the job of a lost Celery task: job %s (%s), %s", job.id, job.task_path, kind)
+        policy = policy_of(observation_of(job.task_path))
+        if job.cancel_requested_at is not None:
+            finish_unlocked(outcomes.cancelled(job, policy))
+        else:
+            finish_unlocked(outcomes.ended_by_engine(job, policy, kind))
+
+    def _finish_from(self, job: Job, meta: dict[str, Any] | None) -> bool:
+        """Record the end of a job that the result backend knows. Returns whether there is one."""
+        outcome = meta and ends.from_meta(job, policy_of(observation_of(job.task_path)), meta)
+        if not outcome:
+            return False
+        finish_unlocked(outcome)
+        return True
+
+    def _check_queued(self) -> None:
+        now = database_now()
+        jobs = observed.take_overdue(now, now + timedelta(seconds=RECHECK_SECONDS), MAX_JOBS_PER_ROUND)
+        waiting = [
+            job for job in jobs if not self._finish_from(job, broker.read_meta(self._app, task_id(job)))
+        ]
+        expired = [job for job in waiting if _has_expired(job, now)]
+        for job in expired:
+            self._fail(job, "expired")
+        if waiting := [job for job in waiting if job not in expired]:
+            self._look_for(waiting, now)
+
+    def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
+        """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
+        in_workers, answers = broker.find_in_workers(self._app, [task_id(job) for job in jobs])
+        counts, may_come_back = broker.count_messages(self._app, {job.queue_name for job in jobs})
+        live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
+        all_answered = answers >= live.count()
+        lost_after = LOST_SECONDS
+        if may_come_back:
+            lost_after = broker.visibility_timeout(self._app) + VISIBILITY_MARGIN_SECONDS
+        for job in jobs:
+            if task_id(job) in in_workers:
+                continue  # it is checked again
+            if counts[job.queue_name] or not all_answered:
+                if (now - max(job.queued_at, job.run_after or now)).total_seconds() > MAX_WAIT_SECONDS:
+                    self._fail(job, "never-started")
+                continue
+            since = job.hand_over_at or now
+            if (now - since).total_seconds() >= lost_after:
+                self._fail(job, "worker-lost" if job.attempt else "never-started")
+            else:
+                observed.set_missing([job], since, now + timedelta(seconds=MISSING_RECHECK_SECONDS))
+
+    def _fail(self, job: Job, kind: str) -> None:
+        logger.warning("Ending the job of a lost Celery task: job %s (%s), %s", job.id, job.task_path, kind)
+        policy = policy_of(observation_of(job.task_path))
+        finish_unlocked(outcomes.ended_by_engine(job, policy, kind))
+
+
+def _running() -> Any:
+    return Job.objects.using(database()).filter(lane=Job.Lane.OBSERVED, state=Job.State.RUNNING)
+
+
+def _has_expired(job: Job, now: datetime) -> bool:
+    """Return whether no worker would start the task any more. The column holds the time for an observed task."""
+    return job.idempotency_expires_at is not None and job.idempotency_expires_at < now

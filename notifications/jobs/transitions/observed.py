@@ -1,0 +1,179 @@
+"""Move the jobs of observed Celery tasks as Celery's signals, or its result backend, report them.
+
+Celery decides when such a task runs, and its worker executes it. So each start, also a redelivery of the same message,
+raises the fence: of two executions of one message only the later one is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Q
+
+from notifications import streams
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions.guards import (
+    database_now,
+    guarded_update,
+    insert_attempts,
+    lock_query,
+)
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.transitions.recording import owners_of, write_ends
+from notifications.jobs.transitions.transaction_receivers import retry_lost_transaction
+from notifications.models import Job
+
+LANE = Job.Lane.OBSERVED
+ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
+
+
+def insert(job: Job) -> None:
+    """Insert the queued job of a published message, unless it exists. Rings for its owner."""
+
+    def write() -> None:
+        # The worker may have the message before its publisher has inserted the job. Without an error, which would make
+        # a caller's transaction unusable on PostgreSQL.
+        Job.objects.using(database()).bulk_create([job], ignore_conflicts=True)
+        streams.ring([job.user_id])
+
+    retrying_atomic(write)
+
+
+def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> Job | None:
+    """Start an attempt: ``queued`` or ``running`` (a redelivered message) to ``running``.
+
+    ``make`` returns the row to insert if there is none. Returns the job, or None if it is done already.
+    """
+
+    def write() -> Job | None:
+        rows = Job.objects.using(database()).filter(id=id)
+        job = lock_query(rows, skip_locked=False).first()
+        if job is None:
+            rows.bulk_create([make()], ignore_conflicts=True)
+            job = lock_query(rows, skip_locked=False).first()
+        if job is None or job.done:
+            return None
+        now = database_now()
+        if job.state == Job.State.RUNNING and job.attempt >= attempt:
+            insert_attempts([(job, None, now)])
+        left = job.state
+        job.state, job.worker, job.started_at, job.run_after = Job.State.RUNNING, worker, now, None
+        job.fence += 1
+        job.version += 1
+        job.attempt = attempt
+        job.max_attempts = max(job.max_attempts, attempt)
+        job.progress_current, job.progress_total, job.progress_message = None, None, ""
+        guarded_update(
+            "state='running', worker=%s, started_at=%s, run_after=NULL, deadline=NULL, hand_over_at=NULL, fence=fence+1, "
+            "version=version+1, attempt=%s, max_attempts=%s, "
+            "progress_current=NULL, progress_total=NULL, progress_message=''",
+            [((worker, now, job.attempt, job.max_attempts), job)],
+            state=left,
+            fence=lambda job: job.fence - 1,
+        )
+        streams.ring([job.user_id])
+        return job
+
+    return retrying_atomic(write)
+
+
+def requeue(job: Job, check_at: datetime) -> None:
+    """Queue a running job again whose message went back to the broker, without an attempt that failed."""
+
+    def write() -> None:
+        guarded_update(
+            "state='queued', worker=NULL, deadline=%s, hand_over_at=NULL, version=version+1",
+            [((check_at,), job)],
+        )
+        streams.ring([job.user_id])
+
+    retrying_atomic(write)
+
+
+def requeue_lost(job: Job, check_at: datetime) -> None:
+    """Queue a job whose worker was lost, and whose message the broker delivers again.
+
+    ``check_at`` is when it is looked for if it was not started by then.
+    """
+
+    def write() -> None:
+        locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
+        if locked is None:
+            return
+        insert_attempts([(locked, None, database_now())])
+        guarded_update(
+            "state='queued', worker=NULL, deadline=%s, hand_over_at=NULL, version=version+1",
+            [((check_at,), locked)],
+        )
+        streams.ring([locked.user_id])
+
+    retrying_atomic(write)
+
+
+def take_overdue(now: datetime, check_at: datetime, limit: int) -> list[Job]:
+    """Return queued jobs whose ``deadline`` is over, and set it to ``check_at``, so that no other process checks them.
+
+    The ``deadline`` of a queued job is when it is looked for if it was not started by then.
+    """
+
+    def write() -> list[Job]:
+        rows = Job.objects.using(database()).filter(lane=LANE, state=Job.State.QUEUED, deadline__lt=now)
+        jobs = list(lock_query(rows.order_by("deadline", "id"))[:limit])
+        guarded_update("deadline=%s", [((check_at,), job) for job in jobs], state="queued")
+        return jobs
+
+    return retrying_atomic(write)
+
+
+def set_missing(jobs: Iterable[Job], since: datetime | None, check_at: datetime) -> None:
+    """Store since when the messages of queued jobs were not found, None if they were, and when to look again.
+
+    ``hand_over_at`` holds that time: only jobs in the lane "handed" use it otherwise.
+    """
+    rows = [((since, check_at), job) for job in jobs]
+    retrying_atomic(lambda: guarded_update("hand_over_at=%s, deadline=%s", rows, state="queued"))
+
+
+def finish(outcome: Outcome) -> bool:
+    """Record the outcome of a job as its state was read. Returns False if its row is locked: try again.
+
+    An outcome whose job has changed since it was read is void, which is no error.
+    """
+    if outcome.job.state == Job.State.RUNNING:
+        return bool(finishing.finish_jobs([outcome]))
+    return _finish_queued(outcome)
+
+
+def read(id: UUID) -> Job | None:
+    """Return a job of an observed task that is not done."""
+    rows = Job.objects.using(database()).filter(id=id, lane=LANE, state__in=ACTIVE_STATES)
+    found: Job | None = rows.first()
+    return found
+
+
+def _finish_queued(outcome: Outcome) -> bool:
+    """Record the end of a job that was not started, or waited for its next attempt."""
+    job = outcome.job
+    guard = _is_unchanged(job)
+    stored: list[Outcome] = []
+
+    def write() -> bool:
+        stored.clear()
+        if not lock_query(Job.objects.using(database()).filter(guard), skip_locked=False).exists():
+            return False
+        write_ends([outcome], database_now(), state="queued")
+        stored.append(outcome)
+        return streams.number_in_transaction(owners_of(stored))
+
+    if retry_lost_transaction(lambda: retrying_atomic(write)):
+        streams.number(owners_of(stored))
+    finishing.send_signals(stored)
+    finishing.finish_batches(job.batch for _ in stored if job.batch)
+    return True
+
+
+def _is_unchanged(job: Job) -> Q:
+    return Q(id=job.id, fence=job.fence, state=job.state)

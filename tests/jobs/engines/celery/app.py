@@ -1,0 +1,22 @@
+"""A project of Celery's, laid out as its guide for Django has it, in one module."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site_settings")
+
+from celery import Celery  # noqa: E402
+
+import notifications.celery  # noqa: E402, F401
+
+app = Celery("observed")
+app.conf.update(
+    broker_url=os.environ.get("CELERY_BROKER_URL", "memory://"),
+    result_backend=os.environ.get("CELERY_RESULT_BACKEND", os.environ.get("CELERY_BROKER_URL")),
+    imports=["tests.jobs.engines.celery.tasks"],
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    task_publish_retry=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_transport_options={"visibility_timeout": 5},
+)
+app.set_default()

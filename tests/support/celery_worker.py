@@ -1,0 +1,107 @@
+"""A worker of Celery as a process of its own, on the database of the test."""
+
+import json
+import os
+import sys
+
+from django.db import connection
+
+from tests.support.processes import Process
+from tests.support.requirements import skip_or_fail
+from tests.support.site import ROOT
+
+
+def require_celery():
+    """Skip the test if Celery is not installed."""
+    try:
+        import celery  # noqa: F401
+    except ImportError:
+        skip_or_fail('Celery is not installed (pip install "celery[redis]").')
+
+
+def database_url():
+    """Return the DATABASE_URL of the database of the test."""
+    settings = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{settings['NAME']}"
+    return f"postgres://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+
+
+class CeleryWorker:
+    """A running worker of the app ``tests.jobs.engines.celery.app``. Children are ended with their parent.
+
+    ``options`` are those of ``celery worker``; ``environment`` is added to that of the process.
+    """
+
+    def __init__(self, folder, broker_url, *options, environment=None, notifications=None, app=None):
+        self.folder = folder
+        app = app or "tests.jobs.engines.celery.app"
+        self.command = [
+            *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle", *map(str, options)),
+        ]
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("TEST_")},
+            "DJANGO_SETTINGS_MODULE": "tests.site_settings",
+            "DATABASE_URL": database_url(),
+            "CELERY_BROKER_URL": broker_url,
+            "SECRET_KEY": "tests",
+            "DEBUG": "1",
+            "EMBEDDED_WORKER": "0",
+            "PYTHONUNBUFFERED": "1",
+            "TEST_NOTIFICATIONS": json.dumps({"LEASE": 4, **(notifications or {})}),
+            **(environment or {}),
+        }
+        self.process = None
+        self.number = 0
+
+    def start(self):
+        """Start the worker and wait until it takes tasks."""
+        self.number += 1
+        name = f"observe{self.number}-{os.getpid()}-{id(self)}@%h"
+        log = self.folder / f"celery-{id(self)}-{self.number}.log"
+        self.process = Process([*self.command, "-n", name], log=log, env=self.environment, cwd=ROOT)
+        self.process.wait_for_line(" ready.")
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def output(self):
+        return self.process.output
+
+    def kill(self):
+        """Kill the main process, and then its children, which otherwise wait for work for ever."""
+        children = self.children()
+        self.process.kill()
+        for pid in children:
+            _kill(pid)
+
+    def stop(self):
+        """Stop as by SIGTERM: after the running tasks."""
+        if self.process and self.process.running:
+            children = self.children()
+            self.process.stop(timeout=20)
+            for pid in children:
+                _kill(pid)
+
+    def children(self):
+        """Return the pids of the child processes."""
+        try:
+            with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+                return [int(pid) for pid in file.read().split()]
+        except OSError:
+            return []
+
+
+def _kill(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if b"celery" in file.read():
+                os.kill(pid, 9)
+    except OSError:
+        pass
+
+
