@@ -26,6 +26,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["billiard", "celery", "kombu"]  # the site has none of them
 autodoc_typehints = "signature"
 # Examples of HTTP are shortened with "…" and leave out headers.
 suppress_warnings = ["misc.highlighting_failure"]

@@ -182,7 +182,7 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
     ) -> HttpResponse:
         job = kwargs.get("obj")
         if job is not None and self.has_operate_permission(request):
-            again = "retry_jobs" if job.state in manual.RETRYABLE_STATES else None
+            again = "retry_jobs" if manual.can_retry(job) else None
             context["offered_action"] = "cancel_jobs" if job.state in manual.ACTIVE_STATES else again
         return super().render_change_form(request, context, *args, **kwargs)
 

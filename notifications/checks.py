@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,6 +189,36 @@ def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:
         else:
             continue
         yield Error(f"TASKS[{alias!r}] {problem}", hint=hint, id="notifications.E006")
+
+
+@register("notifications")
+def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E008: options of observed tasks of Celery. W004: the module that observes them is not imported."""
+    from notifications.jobs import observations
+
+    tasks = observations.configured_tasks()
+    found: list[CheckMessage] = []
+    for name, options in tasks.items():
+        try:
+            observations.from_options(options)
+        except TypeError as exc:
+            found.append(
+                Error(
+                    f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {exc}",
+                    hint='Write {"shop.tasks.export": {"title": "Export {year}", "owner": "user_id"}}.',
+                    id="notifications.E008",
+                )
+            )
+    if tasks and "notifications.celery" not in sys.modules:
+        found.append(
+            Warning(
+                "NOTIFICATIONS['CELERY'] names tasks, but notifications.celery is not imported: none is observed.",
+                hint="Write `import notifications.celery` in the project's celery.py, and import that in the project's "
+                "__init__.py.",
+                id="notifications.W004",
+            )
+        )
+    return found
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 DEFAULTS: dict[str, Any] = {
     "ACTIVE_JOBS_PER_USER": 1000,
     "JOBS_PER_MINUTE": 1200,
+    "CELERY": {},
     "CONCURRENCY": 100,
     "EMBEDDED_WORKER": None,
     "GRACE": 25,
@@ -41,6 +42,7 @@ class Settings:
 
     ACTIVE_JOBS_PER_USER: int
     JOBS_PER_MINUTE: int
+    CELERY: dict[str, Any]
     CONCURRENCY: int
     GRACE: float
     LEASE: float
@@ -76,6 +78,15 @@ def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+", value) is not None
 
 
+def _is_celery(value: dict[str, Any]) -> bool:
+    tasks = value.get("tasks", {})
+    return (
+        not set(value) - {"tasks"}
+        and isinstance(tasks, dict)
+        and all(isinstance(name, str) for name in tasks)
+    )
+
+
 def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
@@ -84,6 +95,7 @@ def _is_port(value: Any) -> bool:
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ACTIVE_JOBS_PER_USER": (_is_positive, "1 or more"),
     "JOBS_PER_MINUTE": (_is_positive, "1 or more"),
+    "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
     "CONCURRENCY": (_is_positive, "1 or more"),
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),
     "LEASE": (_is_positive, "above 0 seconds"),

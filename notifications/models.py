@@ -221,6 +221,7 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("handed", "hand_over_at", "id", state="queued", lane="handed"),
+            _job_index("observed", "deadline", "id", state="queued", lane="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("batch", "batch", "state", batch__isnull=False),
         ]

@@ -97,7 +97,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "notifications_position": position,
         "job": job,
-        "can_retry": job.state in manual.RETRYABLE_STATES,
+        "can_retry": manual.can_retry(job),
         "error": serializers.job_error(job),
         "result": _format_result(job.result),
     }

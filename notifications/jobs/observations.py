@@ -51,7 +51,7 @@ class Observation:
         return Policy(max_attempts=1, notify=self.notify)
 
 
-class Call:
+class TaskCall:
     """The arguments with which an observed task is called.
 
     ``signature``
@@ -144,9 +144,9 @@ def from_options(options: Any) -> Observation:
     """Return the observation that a dict in the settings stands for. Raises TypeError."""
     known = [field.name for field in fields(Observation)]
     if not isinstance(options, Mapping):
-        raise TypeError(f"is {options!r}. It must be a dict with {', '.join(known)}.")
+        raise TypeError(f"The value is {options!r}. It must be a dict with {', '.join(known)}.")
     if unknown := sorted(set(options) - set(known), key=str):
-        raise TypeError(f"has an unknown key {unknown[0]!r}. Known keys: {', '.join(known)}.")
+        raise TypeError(f"It has an unknown key {unknown[0]!r}. Known keys: {', '.join(known)}.")
     return Observation(**options)
 
 
@@ -165,7 +165,7 @@ def _find_configured(name: str) -> Observation | None:
         try:
             observation = from_options(options)
         except TypeError as exc:  # which the system check reports
-            logger.error("NOTIFICATIONS['CELERY']['tasks'][%r] %s", name, exc)
+            logger.error("NOTIFICATIONS['CELERY']['tasks'][%r]: %s", name, exc)
             observation = None
         _configured[name] = options, observation
     return observation

@@ -135,8 +135,8 @@ def policy(
             raise TypeError(
                 "@policy stands above @task. Write @task first, then @policy(...), then the function."
             )
-        _refuse_unknown_names("title", options.title, function)
-        _refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
+        refuse_unknown_names("title", options.title, function)
+        refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
         setattr(function, _POLICY_ATTRIBUTE, options)
         return function
 
@@ -212,9 +212,7 @@ def _format(
         ) from exc
 
 
-def _refuse_unknown_names(
-    option: str, template: Any, function: Callable[..., Any], *extra_names: str
-) -> None:
+def refuse_unknown_names(option: str, template: Any, function: Callable[..., Any], *extra_names: str) -> None:
     """Raise ValueError if the template names something that is no argument of the function."""
     if not isinstance(template, str):
         return  # A lazy translation cannot be evaluated while modules are imported.

@@ -103,5 +103,3 @@ def _kill(pid):
                 os.kill(pid, 9)
     except OSError:
         pass
-
-

@@ -26,7 +26,7 @@ def unserved_jobs() -> Any:
     """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
     jobs = Job.objects.using(database())
-    live = Worker.objects.using(database()).filter(lease_until__gte=now).values_list("queues", flat=True)
+    live = claiming_workers().filter(lease_until__gte=now).values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # A worker that takes all queues.
         return jobs.none()
@@ -39,6 +39,11 @@ def unserved_jobs() -> Any:
     return jobs.filter(
         due, state=Job.State.QUEUED, lane__in=LANES, queued_at__lt=latest, queue_name__in=names
     )
+
+
+def claiming_workers() -> Any:
+    """Return a queryset of the workers that claim jobs; those that only observe tasks have a concurrency of 0."""
+    return Worker.objects.using(database()).filter(concurrency__gt=0)
 
 
 def warn_of_unserved_jobs() -> None:

@@ -67,8 +67,8 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> J
         job.max_attempts = max(job.max_attempts, attempt)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         guarded_update(
-            "state='running', worker=%s, started_at=%s, run_after=NULL, deadline=NULL, hand_over_at=NULL, fence=fence+1, "
-            "version=version+1, attempt=%s, max_attempts=%s, "
+            "state='running', worker=%s, started_at=%s, attempt=%s, max_attempts=%s, fence=fence+1, "
+            "version=version+1, run_after=NULL, deadline=NULL, hand_over_at=NULL, "
             "progress_current=NULL, progress_total=NULL, progress_message=''",
             [((worker, now, job.attempt, job.max_attempts), job)],
             state=left,

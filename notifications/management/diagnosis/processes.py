@@ -18,7 +18,7 @@ from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, unserved_jobs
+from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.jobs.joining import join
 from notifications.jobs.probe import probe
 from notifications.jobs.tasks import has_job_tasks
@@ -83,9 +83,10 @@ def check_doorbell() -> Finding:
 def check_workers() -> Finding:
     """Check that live workers take the jobs that are due."""
     now = database_now()
-    live = list(Worker.objects.using(database()).filter(lease_until__gte=now).order_by("id"))
+    live = list(claiming_workers().filter(lease_until__gte=now).order_by("id"))
     jobs = Job.objects.using(database())
     queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused_queues())
+    queued = queued.exclude(lane=Job.Lane.OBSERVED)  # which Celery starts
     due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
     since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
@@ -173,7 +174,7 @@ def check_origin(page: str) -> Finding:
 def check_round_trip(timeout: float) -> Finding:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
     now = database_now()
-    live = Worker.objects.using(database()).filter(lease_until__gte=now)
+    live = claiming_workers().filter(lease_until__gte=now)
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:

@@ -16,6 +16,7 @@ from celery import current_app, signals
 
 from notifications.jobs import observations
 from notifications.jobs.observations import Observation
+from notifications.jobs.policies import refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -44,8 +45,12 @@ _RECEIVERS = {
 
 
 def add(task: Any, observation: Observation) -> None:
-    """Observe a task: its function, below ``@shared_task``, or the task itself. Raises TypeError."""
+    """Observe a task: its function, below ``@shared_task``, or the task itself. Raises TypeError or ValueError."""
     if isfunction(task):
+        for option in ("title", "url"):
+            refuse_unknown_names(option, getattr(observation, option), task)
+        if isinstance(observation.owner, str):
+            refuse_unknown_names("owner", f"{{{observation.owner}}}", task)
         setattr(task, _ATTRIBUTE, observation)
     elif isinstance(task, staticmethod | classmethod | type) or not callable(task):
         raise TypeError("@observed stands above or below @shared_task or @app.task.")

@@ -38,10 +38,11 @@ class ObservedExecution(Execution):
         "_is_void",
         "_restore",
         "_worker",
+        "is_ended",
+        "is_republished",
         "message",
         "policy",
     )
-    __slots__ += ("is_ended", "is_republished")
 
     def __init__(
         self,
@@ -97,7 +98,12 @@ class ObservedExecution(Execution):
         """Record that the message went back to the broker."""
         self.is_ended = True
         recorder().forget(self)
-        self._record(lambda: self._has_row() and observed.requeue(self.job, check_at))
+
+        def requeue() -> None:
+            if self._has_row():
+                observed.requeue(self.job, check_at)
+
+        self._record(requeue)
 
     def store_progress(self) -> None:
         """Store what the task has reported, if its start was recorded."""

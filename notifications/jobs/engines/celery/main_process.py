@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.transactions import retrying_atomic
 from notifications.ids import uuid7
+from notifications.jobs import observations
 from notifications.jobs.engines.celery import reconcile
 from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
 from notifications.jobs.transitions import finishing, manual, reaping
@@ -42,6 +44,7 @@ class MainProcess:
     """
 
     def __init__(self, app: Any, hostname: str, queues: list[str]) -> None:
+        self.app = app
         self.pid = os.getpid()
         self.lease = Lease(
             queues=[f"celery:{name}" for name in queues],
@@ -104,6 +107,12 @@ _main: MainProcess | None = None
 _process_id = uuid7()
 
 
+def _warn_of_unknown_tasks(app: Any) -> None:
+    for name in observations.configured_tasks():
+        if not any(fnmatchcase(task, name) for task in app.tasks):
+            logger.error("NOTIFICATIONS['CELERY'] names a task that this worker does not know: %s", name)
+
+
 def worker_id() -> UUID:
     """Return the id of the worker that runs tasks in this process, which child processes inherit."""
     return _main.lease.worker if _main else _process_id
@@ -118,6 +127,7 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
 def start(**kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
+        _warn_of_unknown_tasks(_main.app)
         _main.start()
 
 

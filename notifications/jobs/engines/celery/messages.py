@@ -18,7 +18,7 @@ from notifications.jobs import observations
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.headers import JobHeader
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.observations import Call, Observation
+from notifications.jobs.observations import Observation, TaskCall
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
 
@@ -65,7 +65,7 @@ def task_id(job: Job) -> str:
 
 def make_header(app: Any, message: Message, observation: Observation) -> JobHeader:
     """Return the header of a message that is published now, with the owner in this context."""
-    call = Call(message.name, signature_of(app, message.name), message.args, message.kwargs)
+    call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
     try:
         owner = owner_key(call.owner(observation))
     except (TypeError, ValueError) as exc:
@@ -83,7 +83,7 @@ def make_header(app: Any, message: Message, observation: Observation) -> JobHead
 def build_job(app: Any, message: Message, observation: Observation) -> Job:
     """Return the unsaved row of the queued job for a message."""
     # Without a valid header the job belongs to nobody: the owner is what the header proves.
-    call = Call(message.name, signature_of(app, message.name), message.args, message.kwargs)
+    call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
     header = message.header
     now = times.now()
     startable_at = max(now, message.eta or now)

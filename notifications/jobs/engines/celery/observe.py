@@ -213,8 +213,7 @@ def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
         state, value = states.SUCCESS, None
     job, policy = execution.job, execution.policy
     if state == states.FAILURE:
-        exc = value if isinstance(value, BaseException) else RuntimeError(str(value))
-        execution.finish(ends.failed(job, policy, exc))
+        execution.finish(ends.failed(job, policy, value))
     else:
         execution.finish(ends.succeeded(job, policy, value if state == states.SUCCESS else None))
 

@@ -128,7 +128,8 @@ class Recorder:
     def _store_progress(self) -> None:
         now = time.monotonic()
         for key, (due, store) in list(self._progress.items()):
-            if due <= now and self._progress.pop(key, None):
+            if due <= now and key in self._progress:
+                del self._progress[key]
                 self._stored_progress_at[key] = now
                 try:
                     check_connections()

@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site_settings")
 
-from celery import Celery  # noqa: E402
+from celery import Celery
 
-import notifications.celery  # noqa: E402, F401
+import notifications.celery  # noqa: F401
 
 app = Celery("observed")
 app.conf.update(
