@@ -7,7 +7,7 @@ raises the fence: of two executions of one message only the later one is recorde
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Q
@@ -22,6 +22,7 @@ from notifications.jobs.transitions.guards import (
     lock_query,
 )
 from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.recording import owners_of, write_ends
 from notifications.jobs.transitions.transaction_receivers import retry_lost_transaction
 from notifications.models import Job
@@ -57,6 +58,7 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> J
         if job is None or job.done:
             return None
         now = database_now()
+        # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
         if job.state == Job.State.RUNNING and job.attempt >= attempt:
             insert_attempts([(job, None, now)])
         left = job.state
@@ -78,6 +80,33 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> J
         return job
 
     return retrying_atomic(write)
+
+
+def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
+    """Record a failed attempt that Celery follows with another one. Returns False if the row is locked: try again.
+
+    If the next attempt has begun already, only the failed one is recorded. If it has not begun ``check_seconds`` after
+    it could have, its message is looked for.
+    """
+    job = outcome.job
+    left = job.state
+
+    def write() -> bool | None:
+        locked = lock_query(Job.objects.using(database()).filter(id=job.id), skip_locked=False).first()
+        if locked is None or locked.cancel_requested_at is not None:
+            return None
+        now = database_now()
+        if (locked.fence, locked.state) == (job.fence, left):
+            insert_attempts([(job, outcome, now)])
+            schedule_retries([outcome], now)
+            check_at = job.run_after + timedelta(seconds=check_seconds)
+            guarded_update("deadline=%s, hand_over_at=NULL", [((check_at,), job)], state="queued")
+        elif locked.fence > job.fence and locked.attempt > job.attempt:
+            insert_attempts([(job, outcome, now)])
+        return True
+
+    # With a requested cancellation the job ends.
+    return retrying_atomic(write) or finish(outcome)
 
 
 def requeue(job: Job, check_at: datetime) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import DataError, IntegrityError
 
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.engines.celery.messages import Message, build_job
+from notifications.jobs.engines.celery.messages import FIRST_CHECK_SECONDS, Message, build_job
 from notifications.jobs.engines.celery.recorder import recorder
 from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
@@ -147,10 +147,19 @@ class ObservedExecution(Execution):
 
 
 def finish_unlocked(outcome: Outcome) -> None:
-    """Record an outcome, again while another transaction holds the row, as the one that stores a batch's progress."""
+    """Record an end, or a failed attempt that another one follows.
+
+    It is tried again while another transaction holds the row, as the one that stores a batch's progress.
+    """
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while not observed.finish(outcome) and time.monotonic() < give_up_at:
+    while not _record(outcome) and time.monotonic() < give_up_at:
         time.sleep(0.01)
+
+
+def _record(outcome: Outcome) -> bool:
+    if outcome.retry_delay is not None:
+        return observed.schedule_retry(outcome, FIRST_CHECK_SECONDS)
+    return observed.finish(outcome)
 
 
 def current_observed(id: str) -> ObservedExecution | None:
