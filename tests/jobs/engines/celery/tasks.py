@@ -40,9 +40,9 @@ def fail(user_id, words="broken"):
 
 @shared_task(bind=True, max_retries=2)
 @observed(title="Retried", owner="user_id")
-def retried(self, user_id, failures):
+def retried(self, user_id, failures, countdown=0):
     if self.request.retries < failures:
-        raise self.retry(exc=OSError("not yet"), countdown=0)
+        raise self.retry(exc=OSError("not yet"), countdown=countdown)
     return self.request.retries
 
 

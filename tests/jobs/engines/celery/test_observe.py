@@ -62,6 +62,16 @@ def test_retries_are_attempts_of_one_job(tasks, user):
     assert set(Attempt.objects.filter(job=job).values_list("outcome", flat=True)) == {"failed"}
 
 
+def test_a_retry_that_waits_is_queued(tasks, user):
+    result = tasks.retried.apply_async((user.pk, 1), {"countdown": 2})
+    waiting = until_row(result, state="queued", attempt=1)
+    assert waiting.lane == "observed"
+    assert waiting.run_after > waiting.started_at
+    [attempt] = Attempt.objects.filter(job=waiting)
+    assert (attempt.outcome, attempt.exception_class_path) == ("failed", "builtins.OSError")
+    assert (until_ended(result).state, bell_of(user)) == ("succeeded", [("Retried", "Done.", "success")])
+
+
 def test_the_last_retry_fails(tasks, user):
     job = until_ended(tasks.autoretried.delay(user.pk))
     assert (job.state, job.attempt) == ("failed", 2)
