@@ -22,6 +22,8 @@ def celery_app(broker):
     """The app in this process."""
     from tests.jobs.engines.celery.app import app
 
+    app.set_current()  # the site has an app too
+
     return app
 
 
