@@ -178,6 +178,31 @@ def handed_jobs(ids: Collection[UUID]) -> Query:
     return sql, [list(ids), now_param]
 
 
+def limited_handed_jobs(queues: Collection[str], limited_queues: Collection[str]) -> Query:
+    """Return the query for key, queue and task path of the handed jobs that count towards a limit.
+
+    Those with a concurrency key in ``queues``, and all of ``limited_queues``.
+    """
+    columns = "SELECT concurrency_key, queue_name, task_path"
+    of_queues = "{} AND queue_name IN ({}) AND lane = 'handed'"
+
+    def handed(index: str, names: Collection[str]) -> str:
+        return of_queues.format(_queued(index), ", ".join(["%s"] * len(names)))
+
+    sql = f"{columns} {handed('keyed', queues)} AND concurrency_key > ''"
+    if not limited_queues:
+        return sql, [*queues]
+    sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
+    return sql, [*queues, *limited_queues]
+
+
+def jobs_of_backends(backends: Collection[str], lanes: Collection[str], limit: int) -> Query:
+    """Return the query for the ids of queued jobs of these backends and lanes. It reads all queued jobs."""
+    backend_params, lane_params = (", ".join(["%s"] * len(names)) for names in (backends, lanes))
+    sql = f"SELECT id {_queued()} AND backend IN ({backend_params}) AND lane IN ({lane_params}) LIMIT {limit}"
+    return sql, [*backends, *lanes]
+
+
 def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
     """Return the query for the first ``rows`` ready jobs, and as many delayed ones, of each row of the CTE ``source``.
 

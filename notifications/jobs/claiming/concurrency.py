@@ -15,7 +15,7 @@ from hashlib import blake2b
 from django.db.models import Q
 
 from notifications.db.transactions import connection, database
-from notifications.jobs.claiming.lanes import HANDED
+from notifications.jobs.claiming import claim_queries
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -132,10 +132,10 @@ class RunningLimits:
         columns = ("concurrency_key", "queue_name", "task_path")
         counted = list(running.order_by("worker", "id").values_list(*columns))
         if self._handed_queues:
-            # The spelling of the state selects the index "keyed": see claim_queries.
-            of_queues = Job.objects.using(database()).filter(queue_name__in=list(self._handed_queues))
-            handed = of_queues.filter(limited, state__endswith="queued", lane=HANDED)
-            counted += handed.values_list(*columns)
+            with connection().cursor() as cursor:
+                query = claim_queries.limited_handed_jobs(self._handed_queues, self.queue_limits)
+                cursor.execute(*query)
+                counted += cursor.fetchall()
         for key, queue, path in counted:
             for name in self._names(Job(concurrency_key=key, queue_name=queue)):
                 counts[name] += 1

@@ -26,7 +26,7 @@ from notifications import times
 from notifications.compat import is_test_runner
 from notifications.conf import settings
 from notifications.db.threads import NoThread, start_thread
-from notifications.db.transactions import on_commit_merged
+from notifications.db.transactions import connection, on_commit_merged
 from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
@@ -53,7 +53,9 @@ enabled_in_tests = False
 
 def prepare(job: Job) -> None:
     """Choose the lane of a new job of an engine: it is handed over at its commit unless something may hold it back."""
-    if job.run_after or job.concurrency_key or job.queue_name in queue_limits():
+    # Without autocommit no hook runs after the commit that would send the id.
+    has_hooks = connection().settings_dict["AUTOCOMMIT"]
+    if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
         job.lane = ENGINE
     else:
         job.lane, job.hand_over_at = HANDED, handing_over.next_hand_over(times.now())

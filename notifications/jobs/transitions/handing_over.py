@@ -11,15 +11,15 @@ import random
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
 from notifications import streams
-from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane
+from notifications.compat import task_backends
+from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.jobs.claiming import candidates, claim_queries
+from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane, has_engine
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.models import Job
 
@@ -93,24 +93,22 @@ def move_to_configured_lanes() -> int:
     So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
     """
     moved = 0
-    for lanes, has_engine in ((LANES, True), (ENGINE_LANES, False)):
-        # The spelling of the state selects the index "queued": see claiming/claim_queries.py.
-        rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, lane__in=lanes)
-        backends = {
-            backend
-            for backend in rows.order_by().values_list("backend", flat=True).distinct()
-            if (first_lane("", backend) == ENGINE) is has_engine
-        }
-        rows = rows.filter(backend__in=backends)
-        while backends and (count := retrying_atomic(partial(_move, rows))):
+    with_engine = [alias for alias in task_backends.settings if has_engine(alias)]
+    without = [alias for alias in task_backends.settings if alias not in with_engine]
+    for backends, lanes in ((with_engine, LANES), (without, ENGINE_LANES)):
+        while backends and (count := retrying_atomic(partial(_move, backends, lanes))):
             moved += count
     return moved
 
 
-def _move(rows: Any) -> int:
-    jobs = list(lock_query(rows.order_by("id"))[:MAX_JOBS_PER_TRANSACTION])
-    lanes = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
-    guarded_update("lane=%s, hand_over_at=NULL", lanes, state="queued")
+def _move(backends: Collection[str], lanes: Collection[str]) -> int:
+    """Move queued jobs of these backends out of these lanes. Returns how many."""
+    with connection().cursor() as cursor:
+        cursor.execute(*claim_queries.jobs_of_backends(backends, lanes, MAX_JOBS_PER_TRANSACTION))
+        ids = [id for (id,) in cursor]
+    jobs = list(lock_query(Job.objects.using(database()).filter(id__in=ids).order_by("id")))
+    rows = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
+    guarded_update("lane=%s, hand_over_at=NULL", rows, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)
 

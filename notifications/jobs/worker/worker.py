@@ -100,7 +100,9 @@ class JobWorker:
         self._executions: dict[Claim, Execution] = {}
         #: Seconds that tasks may take, by path, of the tasks that this worker has met.
         timeouts: dict[str, float] = {}
-        sync_threads = min(job_runner.MAX_SYNC_THREADS, self.concurrency)
+        # An engine decides itself how many jobs it runs in this process.
+        sync_threads = job_runner.MAX_SYNC_THREADS
+        sync_threads = max(sync_threads, self.concurrency) if engine else min(sync_threads, self.concurrency)
         self._record_loop = RecordLoop(self._writer, self._remove)
         self._progress_loop = ProgressLoop(self._writer, self._executions, self._call_in_loop)
         self._cancel_loop = CancelLoop(self.lease.worker, self._writer, self._executions)

@@ -49,16 +49,16 @@ def _check_pool(sender: Any = None, **kwargs: Any) -> None:
         )
 
 
-def _start(**kwargs: Any) -> None:
+def _start(concurrency: int = 1, **kwargs: Any) -> None:
     try:
-        process.start(ENGINE_NAME)
+        process.start(ENGINE_NAME, concurrency=concurrency)
     except Exception:
         logger.exception("Could not start the worker of this process, which the first job does then")
 
 
 def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
     if not _has_child_processes(sender):
-        _start()
+        _start(concurrency=sender.pool.limit or 1)
 
 
 def _has_child_processes(consumer: Any) -> bool:

@@ -1,0 +1,193 @@
+"""Handing jobs over to engines: which ids are sent when, and sent again."""
+
+from datetime import timedelta
+
+import pytest
+
+from notifications.ids import uuid7
+from notifications.jobs.claiming import queues
+from notifications.jobs.transitions import claims, handing_over, manual, outcomes, queueing, reaping, recording
+from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.models import Job
+from notifications.testing import clock
+from tests.jobs import tasks
+from tests.jobs.engines import tasks as engine_tasks
+from tests.support.claims import claim_rows
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("with_engine")]
+
+
+@pytest.fixture(autouse=True)
+def without_jitter(monkeypatch):
+    """Each interval is as long as its mean."""
+    monkeypatch.setattr(handing_over, "JITTER", 0)
+
+
+def enqueue(task=tasks.noop, **options):
+    return Job.objects.get(pk=task.using(**options).enqueue().id)
+
+
+def lane_of(job):
+    job.refresh_from_db()
+    return job.lane
+
+
+def claim(*jobs):
+    """Claim jobs by their ids and return the rows of those that were claimed."""
+    return [claimed.row for claimed in claims.claim_handed_jobs(uuid7(), [job.pk for job in jobs])]
+
+
+def finish(job):
+    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+
+
+def test_new_job_is_handed_over_at_its_commit():
+    """It needs no second statement, and no built-in worker claims it."""
+    job = enqueue()
+    assert (job.lane, job.handovers) == ("handed", 1)
+    assert claim_rows(uuid7(), 10) == []
+    assert [row.pk for row in claim(job)] == [job.pk]
+    job.refresh_from_db()
+    assert (job.state, job.lane, job.hand_over_at) == ("running", "engine", None)
+
+
+def test_job_of_another_backend_is_not_handed_over():
+    job = enqueue(backend="builtin")
+    assert (job.lane, job.handovers) == ("async", 0)
+    assert [row.pk for row in claim_rows(uuid7(), 10)] == [job.pk]
+
+
+def test_doubled_id_has_no_effect():
+    """Whether the job runs or is done."""
+    job = enqueue()
+    (running,) = claim(job)
+    assert claim(job) == []
+    finish(running)
+    assert claim(job) == []
+    job.refresh_from_db()
+    assert (job.state, job.fence) == ("succeeded", 1)
+
+
+def test_lost_id_is_handed_over_again():
+    """After 10 s, then after twice that."""
+    job = enqueue()
+    clock.advance(timedelta(seconds=9))
+    assert handing_over.hand_over_again() == []
+    for seconds in (1.5, 20.5):
+        clock.advance(timedelta(seconds=seconds))
+        assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+        assert handing_over.hand_over_again() == []
+    job.refresh_from_db()
+    assert job.handovers == 3
+
+
+def test_interval_is_bounded():
+    now = handing_over.database_now()
+    assert handing_over.next_hand_over(now, 1_000) - now == timedelta(
+        seconds=handing_over.MAX_INTERVAL_SECONDS
+    )
+
+
+def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
+    monkeypatch.setattr(handing_over, "MAX_JOBS_PER_TRANSACTION", 2)
+    for _ in range(3):
+        enqueue()
+    clock.advance(timedelta(seconds=11))
+    assert [len(handing_over.hand_over_again()) for _ in range(3)] == [2, 1, 0]
+
+
+def test_job_for_later_waits_in_the_database():
+    job = enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
+    assert job.lane == "engine"
+    assert handing_over.hand_over_due_jobs() == []
+    clock.advance(timedelta(seconds=61))
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+    assert lane_of(job) == "handed"
+
+
+def test_jobs_of_a_key_are_handed_over_one_by_one():
+    first, second = enqueue(engine_tasks.one_at_a_time), enqueue(engine_tasks.one_at_a_time)
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [first.pk]
+    assert handing_over.hand_over_due_jobs() == []
+    (running,) = claim(first)
+    assert handing_over.hand_over_due_jobs() == []
+    finish(running)
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [second.pk]
+
+
+def test_limit_of_a_queue_holds(settings):
+    options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
+    settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
+    jobs = [enqueue() for _ in range(3)]
+    handed = handing_over.hand_over_due_jobs()
+    assert [row.pk for row in handed] == [job.pk for job in jobs[:2]]
+    assert len(claim(*jobs)) == 2
+    assert handing_over.hand_over_due_jobs() == []
+
+
+def test_job_of_a_queue_that_was_paused_is_taken_back():
+    """It is handed over again when the queue is resumed."""
+    job = enqueue()
+    queues.pause("default")
+    assert claim(job) == []
+    handing_over.take_back([job.pk])
+    assert lane_of(job) == "engine"
+    assert handing_over.hand_over_due_jobs() == []
+    queues.resume("default")
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+
+
+def test_running_job_is_not_taken_back():
+    job = enqueue()
+    claim(job)
+    handing_over.take_back([job.pk])
+    job.refresh_from_db()
+    assert job.state == "running"
+
+
+def requeue_released(row):
+    queueing.release([row])
+
+
+def requeue_failed(row):
+    row.max_attempts = 2
+    Job.objects.filter(pk=row.pk).update(max_attempts=2)
+    outcome = outcomes.failed(row, tasks.busy_sync.func.policy, tasks.Busy())
+    recording.record_outcomes([outcome])
+    clock.advance(timedelta(hours=1))
+
+
+def requeue_lost(row):
+    Job.objects.filter(pk=row.pk).update(max_attempts=2)
+    assert reaping.reap_jobs([row.worker]) == 1
+
+
+def requeue_by_hand(row):
+    finish_as_failed = outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))
+    recording.record_outcomes([finish_as_failed])
+    manual.retry([row.pk])
+
+
+@pytest.mark.parametrize("requeue", [requeue_released, requeue_failed, requeue_lost, requeue_by_hand])
+def test_job_that_is_queued_again_is_handed_over_again(requeue):
+    job = enqueue()
+    (running,) = claim(job)
+    requeue(running)
+    assert lane_of(job) == "engine"
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+    assert [row.pk for row in claim(job)] == [job.pk]
+
+
+def test_backlog_moves_when_the_engine_is_configured(without_engine):
+    """In both directions; a job that runs stays where it is."""
+    builtin, handed = enqueue(backend="builtin"), enqueue()
+    Job.objects.filter(pk=builtin.pk).update(backend="default")
+    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_of(builtin) == "engine"
+    (running,) = claim(handed)
+    without_engine()
+    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_of(builtin) == "async"
+    assert lane_of(handed) == "engine"
+    assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]
+    finish(running)
