@@ -15,7 +15,7 @@ from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues, stranded
 from notifications.jobs.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, outcomes, reaping, recording, running
+from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
 from notifications.streams import changes, inbox, listing, pages, purging, retention
 from tests.data.rows import job, unnumbered
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.database_law
 #: Streams; users with notifications and finished jobs; and the number of each per user.
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
 #: Partial indexes of unnumbered, queued or running rows only. Reading all of such an index is not counted as a scan.
-SMALL_INDEXES = r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|running)"
+SMALL_INDEXES = (
+    r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|handed|running)"
+)
 #: Tables with one row per process or queue, or a single row.
 SMALL_TABLES = "worker|epoch|queue"
 
@@ -192,6 +194,18 @@ def warn_of_unserved_jobs(user):
     stranded.warn_of_unserved_jobs()
 
 
+def hand_jobs_over(user):
+    """Some are handed over and one is claimed; some wait for a key."""
+    handed = [job(user, lane="handed", hand_over_at=timezone.now()) for _ in range(3)]
+    for _ in range(2):
+        job(user, lane="engine", concurrency_key="a")
+    handing_over.hand_over_due_jobs()
+    handing_over.hand_over_again()
+    claims.claim_handed_jobs(uuid7(), [handed[0].pk])
+    handing_over.take_back([handed[1].pk])
+    handing_over.move_to_configured_lanes()
+
+
 def unarchive(user):
     inbox.mark(user, "archive", 90, some_ids(user))
     inbox.mark(user, "unarchive", 90)
@@ -231,6 +245,7 @@ OPERATIONS = {
     "cancelling and retrying": cancel_and_retry,
     "unserved jobs": warn_of_unserved_jobs,
     "idempotency keys": enqueue_with_key,
+    "handing jobs over": hand_jobs_over,
 }
 
 

@@ -15,6 +15,7 @@ from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from tests.jobs import tasks
+from tests.jobs.engines import recording_engine
 from tests.support.waiting import wait_until
 
 
@@ -27,6 +28,27 @@ def short_join_idle(monkeypatch):
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}
     )
     wait_until(lambda: not names & {thread.name for thread in threading.enumerate()}, what="threads to end")
+
+
+@pytest.fixture
+def with_engine(settings):
+    """Jobs of the backend "default" belong to an engine, those of "builtin" to the built-in worker."""
+    backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
+    engine = {"OPTIONS": {"engine": "tests.jobs.engines.recording_engine"}}
+    settings.TASKS = {"default": backend | engine, "builtin": backend}
+    recording_engine.handed.clear()
+    recording_engine.revoked.clear()
+    return recording_engine
+
+
+@pytest.fixture
+def without_engine(settings):
+    """without_engine() takes the engine away from the backend "default"."""
+
+    def remove():
+        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
+
+    return remove
 
 
 @pytest.fixture

@@ -6,15 +6,23 @@ import pytest
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import claims, handing_over, manual, outcomes, queueing, reaping, recording
-from notifications.jobs.policies import DEFAULT_POLICY
+from notifications.jobs.policies import DEFAULT_POLICY, policy_of
+from notifications.jobs.transitions import (
+    claims,
+    handing_over,
+    manual,
+    outcomes,
+    queueing,
+    reaping,
+    recording,
+)
 from notifications.models import Job
 from notifications.testing import clock
 from tests.jobs import tasks
 from tests.jobs.engines import tasks as engine_tasks
 from tests.support.claims import claim_rows
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("with_engine")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_engine", "jobs_clock")]
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +160,7 @@ def requeue_released(row):
 def requeue_failed(row):
     row.max_attempts = 2
     Job.objects.filter(pk=row.pk).update(max_attempts=2)
-    outcome = outcomes.failed(row, tasks.busy_sync.func.policy, tasks.Busy())
+    outcome = outcomes.failed(row, policy_of(tasks.busy_sync.func), tasks.Busy())
     recording.record_outcomes([outcome])
     clock.advance(timedelta(hours=1))
 
