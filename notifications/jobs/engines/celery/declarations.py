@@ -9,6 +9,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from inspect import isfunction
 from typing import Any
 
@@ -100,6 +101,8 @@ def _find(name: str) -> Observation | None:
         observations.declare(task.name, observation)
     if name in observations._declared:
         return observations._declared[name]
+    with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
+        current_app.finalize(auto=True)  # registers shared tasks
     task = current_app._tasks.get(name)
     run = getattr(task, "run", None)
     found: Observation | None = getattr(run, _ATTRIBUTE, None)

@@ -82,7 +82,6 @@ def make_header(app: Any, message: Message, observation: Observation) -> JobHead
 
 def build_job(app: Any, message: Message, observation: Observation) -> Job:
     """Return the unsaved row of the queued job for a message."""
-    # Without a valid header the job belongs to nobody: the owner is what the header proves.
     call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
     header = message.header
     now = times.now()
@@ -91,7 +90,8 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
     id = job_id(message.id)
     return Job(
         id=id,
-        user_id=_user_of(header),
+        # Without a valid header: the publisher does not use this app, or it may be forged.
+        user_id=_user_key(message.id, header.user if header else call.owner(observation)),
         task_path=message.name[:500],
         args=_as_json(list(message.args), "[]"),
         kwargs=_as_json(dict(message.kwargs), "{}"),
@@ -187,14 +187,16 @@ def observation_of(name: str) -> Observation | None:
         return None
 
 
-def _user_of(header: JobHeader | None) -> Any:
-    if header is None or header.user is None:
+def _user_key(id: str, user: Any) -> Any:
+    """Return the key of one user, None if it is none, which is logged."""
+    if user is None:
         return None
     try:
-        return user_keys_of(header.user)[0]
+        [key] = user_keys_of(user)
     except (TypeError, ValueError) as exc:
-        logger.warning("Ignored the owner of Celery task %s: %s", header.id, exc)
+        logger.warning("Ignored the owner of Celery task %s: %s", id, exc)
         return None
+    return key
 
 
 def _as_json(value: Any, default: str) -> str:

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import current_app, states
 from celery.result import AsyncResult
-from django.db import Error
 
 from notifications import times
-from notifications.db.transactions import in_callers_transaction, on_commit
+from notifications.db.transactions import connection, on_commit
 from notifications.jobs.engines.celery import ends, main_process
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.execution import (
@@ -80,20 +80,17 @@ def insert_published(
     job = build_job(current_app, message, observation)
 
     def insert() -> None:
-        try:
-            observed.insert(job)
-        except Error as exc:
-            logger.warning(
-                "Could not insert the job of Celery task %s, as its worker does: %s", message.id, exc
-            )
+        observed.insert(job)
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        if in_callers_transaction():
+        db = connection()
+        # A database that is away is not asked whether it commits by itself.
+        if db.in_atomic_block or (db.connection and not db.get_autocommit()):
             on_commit(insert)
-        else:
-            insert()
+        else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
+            recorder().call(insert)
     else:
         recorder().call(insert, wait=0)
 
@@ -103,9 +100,12 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     if (observation := observation_of(task.name)) is None:
         return
     request = task.request
+    message = received_message(task.name, request)
+    if request.is_eager:  # nothing was published
+        message = replace(message, header=make_header(task.app, message, observation))
     ObservedExecution(
         task.app,
-        received_message(task.name, request),
+        message,
         observation,
         worker=main_process.worker_id(),
         attempt=(request.retries or 0) + 1,

@@ -162,7 +162,9 @@ class Reconciler:
             if task_id(job) in in_workers:
                 continue  # it is checked again
             if counts[job.queue_name] or not all_answered:
-                if (now - max(job.queued_at, job.run_after or now)).total_seconds() > MAX_WAIT_SECONDS:
+                if (
+                    now - max(job.queued_at, job.run_after or job.queued_at)
+                ).total_seconds() > MAX_WAIT_SECONDS:
                     self._fail(job, "never-started")
                 continue
             since = job.hand_over_at or now

@@ -23,7 +23,8 @@ def celery_app(broker):
     from tests.jobs.engines.celery.app import app
 
     app.set_current()  # the site has an app too
-
+    app.loader.import_default_modules()
+    app.finalize()
     return app
 
 

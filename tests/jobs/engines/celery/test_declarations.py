@@ -1,0 +1,116 @@
+"""Which tasks are observed: by ``@observed``, or by the settings."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications import checks, conf
+from notifications.jobs import observations, results
+from notifications.jobs.observations import Observation, TaskCall
+from tests.support.celery_worker import require_celery
+
+PATH = "tests.jobs.engines.celery.tasks"
+
+
+@pytest.fixture
+def observed(celery_app):
+    from notifications.celery import observed
+
+    return observed
+
+
+@pytest.mark.usefixtures("celery_app")
+@pytest.mark.parametrize("name", ["add", "export"])
+def test_the_decorator_stands_below_or_above_the_task(name):
+    """``export`` has it above ``@shared_task``."""
+    assert observations.find(f"{PATH}.{name}").title.split()[0].lower() == name
+
+
+@pytest.mark.usefixtures("celery_app")
+def test_a_task_without_a_declaration():
+    assert observations.find(f"{PATH}.plain") is None
+    assert observations.find("nowhere.to.be.found") is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"title": "Export {yaer}"}, {"owner": "usr"}, {"url": "/exports/{yaer}/"}, {"title": "{"}]
+)
+def test_a_name_that_is_no_argument_is_refused(observed, options):
+    with pytest.raises(ValueError, match=r"names 'yaer'|names 'usr'|not a valid format string"):
+
+        @observed(**options)
+        def export(user, year):
+            pass
+
+
+@pytest.mark.parametrize("options", [{"title": 3}, {"owner": 3}, {"url": 3}, {"notify": "yes"}])
+def test_a_value_of_the_wrong_type_is_refused(observed, options):
+    with pytest.raises(TypeError):
+        observed(**options)
+
+
+def test_only_a_task_can_be_observed(observed):
+    with pytest.raises(TypeError, match="above or below @shared_task"):
+        observed()(3)
+
+
+def test_the_settings_name_tasks_and_patterns(settings):
+    settings.NOTIFICATIONS = {
+        "CELERY": {"tasks": {"shop.tasks.export": {"title": "Export"}, "shop.tasks.*": {"notify": False}}}
+    }
+    assert observations.find("shop.tasks.export").title == "Export"
+    assert observations.find("shop.tasks.other").policy.notify is False
+    assert observations.find("shop.views.other") is None
+    assert results.policy_at("shop.tasks.other").notify is False
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {"title": "Changed"}}}}
+    assert observations.find("shop.tasks.export").title == "Changed"
+
+
+@pytest.mark.usefixtures("celery_app")
+def test_the_settings_take_precedence(settings):
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.add": {"title": "By setting"}}}}
+    assert observations.find(f"{PATH}.add").title == "By setting"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"titel": "x"}, "unknown key 'titel'. Known keys: title, owner, url, notify"),
+        ("Export", "must be a dict"),
+        ({"owner": 3}, "owner must be the name of the argument"),
+    ],
+)
+def test_wrong_options_are_an_error_of_check(settings, options, words):
+    require_celery()
+    import notifications.celery  # noqa: F401
+
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": options}}}
+    [error] = checks.check_celery(None)
+    assert (error.id, words in error.msg) == ("notifications.E008", True)
+    assert observations.find("shop.tasks.export") is None
+
+
+def test_settings_without_the_module_are_a_warning_of_check(settings, monkeypatch):
+    monkeypatch.delitem(checks.sys.modules, "notifications.celery", raising=False)
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {}}}}
+    [warning] = checks.check_celery(None)
+    assert warning.id == "notifications.W004"
+    assert "import notifications.celery" in warning.hint
+
+
+@pytest.mark.parametrize("value", [{"task": {}}, {"tasks": []}, {"tasks": {3: {}}}, []])
+def test_a_setting_of_another_form_is_refused(settings, value):
+    settings.NOTIFICATIONS = {"CELERY": value}
+    with pytest.raises(ImproperlyConfigured, match="CELERY"):
+        _ = conf.settings.CELERY
+
+
+def test_what_cannot_be_formatted_does_not_keep_a_task_from_being_published(caplog):
+    def broken(*args):
+        raise RuntimeError("host code")
+
+    call = TaskCall("shop.tasks.export_year", None, (3,), {"year": "a b/c"})
+    wrong = Observation(title="Export {nothing}", url=broken, owner=broken)
+    assert (call.title(wrong), call.url(wrong), call.owner(wrong)) == ("Export year", "", None)
+    assert caplog.text.count("shop.tasks.export_year") == 3
+    assert call.url(Observation(url="/exports/{year}/")) == "/exports/a%20b%2Fc/"
+    assert call.title(Observation(title="Export {year}" * 100)).endswith("…")

@@ -1,0 +1,115 @@
+"""Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
+
+import sqlite3
+import time
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from notifications import times
+from notifications.models import Attempt, Job, Worker
+from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def tasks(celery_app):
+    from tests.jobs.engines.celery import tasks
+
+    return tasks
+
+
+def until_running(result, path):
+    until_row(result, state="running")
+    wait_until(Path(f"{path}.started").exists, what="the task to run")
+
+
+def test_a_killed_worker(start_celery, tasks, user, tmp_path):
+    """The next worker on the same machine finds out."""
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    worker.kill()
+    start_celery()
+    job = until_ended(result)
+    assert (job.state, '"type": "worker-lost"' in job.error) == ("failed", True)
+    assert len(bell_of(user)) == 1
+
+
+def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user, tmp_path):
+    """Redis does so after the visibility timeout: 5 s here."""
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold_late.delay(user.pk, str(path))
+    until_running(result, path)
+    worker.kill()
+    start_celery()
+    until_row(result, state="queued")
+    path.touch()
+    job = until_ended(result, timeout=90)
+    assert (job.state, job.fence) == ("succeeded", 2)
+    assert [attempt.outcome for attempt in Attempt.objects.filter(job=job)] == ["lost"]
+    assert bell_of(user) == [("Held, late", "Done.", "success")]
+
+
+def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
+    result = tasks.export.delay(user.pk, 1)
+    broker.kill()
+    broker.start()
+    start_celery()
+    Job.objects.filter(id=result.id).update(deadline=times.now())
+    until_row(result, hand_over_at__isnull=False)
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    job = until_ended(result)
+    assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
+    assert len(bell_of(user)) == 1
+
+
+def test_a_worker_that_stops_lets_its_tasks_end(start_celery, tasks, user, tmp_path):
+    path = tmp_path / "gate"
+    worker = start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    observing = Worker.objects.filter(queues="celery:celery")
+    wait_until(lambda: observing.count() == 1, what="the row of the worker")
+    worker.process.popen.terminate()
+    worker.process.wait_for_line("Warm shutdown")
+    path.touch()
+    assert until_ended(result).state == "succeeded"
+    wait_until(lambda: not worker.process.running, what="the worker to end")
+    assert not observing.exists()
+    assert len(bell_of(user)) == 1
+
+
+def test_a_database_that_is_away_does_not_keep_a_task_from_running(start_celery, tasks, user, tmp_path):
+    """What could not be recorded is recorded when the database is back."""
+    if connection.vendor != "sqlite":
+        pytest.skip("The lock of SQLite stands for the outage.")
+    path = tmp_path / "gate"
+    start_celery()
+    result = tasks.hold.delay(user.pk, str(path))
+    until_running(result, path)
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        path.touch()
+        assert result.get(timeout=30) == "released"
+        started = time.monotonic()
+        other = tmp_path / "other"
+        other.touch()
+        assert tasks.hold.delay(user.pk, str(other)).get(timeout=30) == "released"
+        assert time.monotonic() - started < 10
+        writer.execute("ROLLBACK")
+    assert until_ended(result).state == "succeeded"
+    wait_until(lambda: len(bell_of(user)) == 2, what="both notifications")
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools(start_celery, tasks, user, pool):
+    start_celery("--pool", pool, "--concurrency", 2)
+    results = [tasks.export.delay(user.pk, year) for year in range(4)] + [tasks.retried.delay(user.pk, 1)]
+    assert [until_ended(result).state for result in results] == ["succeeded"] * 5
+    assert len(bell_of(user)) == 5

@@ -1,0 +1,239 @@
+"""The reconciler ends jobs of which no signal came, by what the result backend, workers and the broker know."""
+
+import time
+import uuid
+from datetime import timedelta
+
+import pytest
+from celery import states
+
+from notifications import times
+from notifications.jobs.worker.lease import Lease
+from notifications.models import Attempt, Job
+from tests.jobs.engines.celery.conftest import bell_of
+
+TASK = "tests.jobs.engines.celery.tasks.export"
+
+
+@pytest.fixture
+def reconcile():
+    from notifications.jobs.engines.celery import reconcile
+
+    return reconcile
+
+
+@pytest.fixture
+def lease(transactional_db, monkeypatch):
+    """The lease of a worker, which may end the jobs of others."""
+    lease = Lease(queues=["celery:celery"], concurrency=0, load=lambda: 0)
+    lease._insert_row()
+    monkeypatch.setattr(lease, "may_reap", lambda: True)
+    yield lease
+    lease.stop()
+
+
+@pytest.fixture
+def reconciler(reconcile, lease, celery_app, broker):
+    """A reconciler in this process, where no task runs. No worker of Celery is alive, and the broker is empty."""
+    with celery_app.connection_for_read() as connection:
+        connection.channel().client.flushall()
+    return reconcile.Reconciler(celery_app, "nobody@nowhere", lease)
+
+
+@pytest.fixture
+def make_job(user):
+    """make_job(**fields) inserts the job of an observed task."""
+
+    def make(**fields):
+        now = times.now()
+        values = {
+            "id": uuid.uuid4(),
+            "user_id": user.pk,
+            "task_path": TASK,
+            "title": "Export",
+            "lane": "observed",
+            "queue_name": "celery",
+            "state": "queued",
+            "created_at": now,
+            "queued_at": now,
+            "deadline": now - timedelta(seconds=1),
+            **fields,
+        }
+        if values["state"] == "running":
+            values = {
+                "attempt": 1,
+                "fence": 1,
+                "started_at": now,
+                "worker": uuid.uuid4(),
+                **values,
+                "deadline": None,
+            }
+        return Job.objects.create(**values)
+
+    return make
+
+
+def problem(job):
+    job.refresh_from_db()
+    return job.state, (job.error or "").partition('"type": "')[2].partition('"')[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "expected"),
+    [
+        (states.SUCCESS, {"rows": 3}, ("succeeded", "")),
+        (states.FAILURE, ValueError("x"), ("failed", "task-failed")),
+        (states.REVOKED, None, ("cancelled", "cancelled")),
+    ],
+)
+@pytest.mark.parametrize("job_state", ["queued", "running"])
+def test_the_result_backend_knows_the_end(
+    reconciler, celery_app, make_job, user, state, value, expected, job_state
+):
+    job = make_job(state=job_state)
+    if state == states.REVOKED:
+        celery_app.backend.mark_as_revoked(str(job.id), "revoked")
+    else:
+        celery_app.backend.store_result(str(job.id), value, state)
+    reconciler.run_round()
+    assert problem(job) == expected
+    assert len(bell_of(user)) == 1
+    if state == states.SUCCESS:
+        assert job.result == '{"rows":3}'
+
+
+def test_a_task_of_a_lost_worker_fails(reconciler, make_job, user):
+    job = make_job(state="running")
+    reconciler.run_round()
+    assert problem(job) == ("failed", "worker-lost")
+    assert len(bell_of(user)) == 1
+    assert Attempt.objects.get(job=job).outcome == "lost"
+
+
+def test_a_cancelled_task_of_a_lost_worker_is_cancelled(reconciler, make_job, user):
+    job = make_job(state="running", cancel_requested_at=times.now())
+    reconciler.run_round()
+    assert problem(job) == ("cancelled", "cancelled")
+    assert bell_of(user) == []
+
+
+def test_a_task_that_is_delivered_again_waits_for_that(reconciler, make_job, user):
+    job = make_job(state="running", task_path="tests.jobs.engines.celery.tasks.hold_late")
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")
+    assert job.deadline > times.now()
+    assert Attempt.objects.get(job=job).outcome == "lost"
+    assert bell_of(user) == []
+
+
+def test_a_task_of_a_live_worker_is_left_alone(reconciler, make_job, live_worker):
+    job = make_job(state="running", worker=live_worker())
+    reconciler.run_round()
+    assert problem(job) == ("running", "")
+
+
+def test_nothing_is_taken_from_others_while_the_lease_is_in_doubt(reconciler, lease, make_job, monkeypatch):
+    monkeypatch.setattr(lease, "may_reap", lambda: False)
+    job = make_job(state="running")
+    reconciler.run_round()
+    assert problem(job) == ("running", "")
+
+
+def test_a_task_that_its_own_worker_no_longer_has(reconciler, reconcile, lease, make_job, monkeypatch):
+    job = make_job(state="running", worker=lease.worker)
+    reconciler.run_round()
+    assert problem(job) == ("running", "")  # its process may still be recording the end
+    monkeypatch.setattr(reconcile, "MISSING_SECONDS", 0)
+    time.sleep(0.01)
+    reconciler.run_round()
+    assert problem(job) == ("failed", "outcome-unknown")
+
+
+def test_a_task_that_its_own_worker_has(reconciler, reconcile, lease, make_job, monkeypatch):
+    job = make_job(state="running", worker=lease.worker)
+    monkeypatch.setattr(reconcile, "MISSING_SECONDS", 0)
+    monkeypatch.setitem(reconcile.worker_state.requests, str(job.id), object())
+    for _ in range(2):
+        reconciler.run_round()
+    assert problem(job) == ("running", "")
+
+
+@pytest.fixture
+def all_answer(monkeypatch):
+    """Every live worker answers that it does not have the task."""
+    from notifications.jobs.engines.celery import broker
+
+    monkeypatch.setattr(broker, "find_in_workers", lambda app, ids: (set(), 1))
+
+
+@pytest.mark.usefixtures("all_answer")
+@pytest.mark.parametrize(("attempt", "kind"), [(0, "never-started"), (1, "worker-lost")])
+def test_a_lost_message(reconciler, make_job, user, attempt, kind):
+    job = make_job(attempt=attempt)
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")  # once may be bad luck
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=9))
+    reconciler.run_round()
+    assert problem(job) == ("failed", kind)
+    assert len(bell_of(user)) == 1
+
+
+@pytest.mark.usefixtures("all_answer")
+def test_a_message_in_its_queue(reconciler, celery_app, make_job):
+    with celery_app.connection_for_read() as connection:
+        connection.channel().client.lpush("celery", "{}")
+    job = make_job()
+    reconciler.run_round()
+    job.refresh_from_db()
+    assert (job.state, job.hand_over_at) == ("queued", None)
+    assert job.deadline > times.now() + timedelta(seconds=30)
+    Job.objects.update(deadline=times.now(), queued_at=times.now() - timedelta(days=2))
+    reconciler.run_round()
+    assert problem(job) == ("failed", "never-started")
+
+
+@pytest.mark.usefixtures("all_answer")
+def test_messages_that_redis_delivers_again_later(reconciler, celery_app, make_job):
+    with celery_app.connection_for_read() as connection:
+        connection.channel().client.hset("unacked", "tag", "{}")
+    job = make_job(hand_over_at=times.now() - timedelta(seconds=60))
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")
+    Job.objects.update(deadline=times.now(), hand_over_at=times.now() - timedelta(seconds=70))
+    reconciler.run_round()
+    assert problem(job) == ("failed", "never-started")
+
+
+def test_a_worker_that_does_not_answer_may_have_it(reconciler, make_job):
+    job = make_job(hand_over_at=times.now() - timedelta(seconds=60))
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")
+
+
+def test_an_expired_message(reconciler, make_job, user):
+    job = make_job(idempotency_expires_at=times.now() - timedelta(seconds=30))
+    reconciler.run_round()
+    assert problem(job) == ("failed", "expired")
+    assert len(bell_of(user)) == 1
+
+
+def test_a_broker_that_is_away_ends_nothing(reconciler, make_job, monkeypatch, caplog):
+    from notifications.jobs.engines.celery import broker
+
+    def away(*args):
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(broker, "find_in_workers", away)
+    job = make_job(hand_over_at=times.now() - timedelta(days=1))
+    reconciler.run_round()
+    assert problem(job) == ("queued", "")
+    assert "Could not reconcile observed tasks" in caplog.text
+
+
+def test_two_processes_do_not_look_for_the_same_job(make_job, reconciler):
+    from notifications.jobs.transitions import observed
+
+    make_job()
+    now = times.now()
+    assert len(observed.take_overdue(now, now + timedelta(seconds=60), 10)) == 1
+    assert observed.take_overdue(now, now + timedelta(seconds=60), 10) == []
