@@ -18,6 +18,7 @@ PATHS_BY_MARKER = {
         "data/test_two_hundred.py",
         "docs/test_tutorial.py",
         "http/test_schemathesis.py",
+        "jobs/engines/celery/test_kills.py",
         "realtime/doorbell/test_transports.py",
     ],
     "any_database": [
