@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
@@ -13,14 +14,19 @@ from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import formats
 from django.utils.html import format_html
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import serializers
+from notifications.compat import task_backends
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, LANES, OBSERVED, has_engine
 from notifications.jobs.claiming.stranded import unserved_jobs
+from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification
 from notifications.problems import log_database_error
@@ -94,6 +100,41 @@ class AttemptInline(ReadOnlyMixin, admin.TabularInline):
         return format_html("<pre>{}</pre>", attempt.traceback) if attempt.traceback else "-"
 
 
+def has_runners() -> bool:
+    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
+    # A project that observes Celery tasks has imported this module.
+    return any(map(has_engine, task_backends.settings)) or "notifications.celery" in sys.modules
+
+
+class RunnerFilter(admin.SimpleListFilter):
+    """Filters jobs by the engine that runs them."""
+
+    title = _("runs on")
+    parameter_name = "runs_on"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not has_runners():
+            return []
+        aliases = list(filter(has_engine, task_backends.settings))
+        labels = [label_of(alias) for alias in aliases]
+        engines = [
+            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
+            for alias, label in zip(aliases, labels, strict=True)
+        ]
+        observed = [("observed", _("Celery (observed)"))] if "notifications.celery" in sys.modules else []
+        return [("builtin", _("Built-in worker")), *engines, *observed]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        value = self.value() or ""
+        if value == "builtin":
+            return queryset.filter(lane__in=LANES)
+        if value == "observed":
+            return queryset.filter(lane=OBSERVED)
+        if value.startswith("engine:"):
+            return queryset.filter(lane__in=ENGINE_LANES, backend=value.removeprefix("engine:"))
+        return queryset
+
+
 @admin.register(Job)
 class JobAdmin(OwnedMixin, admin.ModelAdmin):
     list_display = (
@@ -106,7 +147,7 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         "created_at",
         "finished_at",
     )
-    list_filter = ("state", "queue_name", "created_at")
+    list_filter = ("state", RunnerFilter, "queue_name", "created_at")
     search_fields = ("=id", "title", "task_path")
     ordering = ("-id",)
     show_full_result_count = False
@@ -125,8 +166,24 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        unserved = unserved_jobs().filter(pk=OuterRef("pk"))
-        return super().get_queryset(request).annotate(is_unserved=Exists(unserved))
+        of_workers, of_engines = (
+            Exists(jobs.filter(pk=OuterRef("pk"))) for jobs in (unserved_jobs(), waiting.unserved_jobs())
+        )
+        jobs = super().get_queryset(request)
+        return jobs.annotate(waits_for_worker=of_workers, waits_for_engine=of_engines)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = list(super().get_list_display(request))
+        if has_runners():
+            after = columns.index("queue_name") + 1
+            columns[after:after] = ["runs_on", "handed_over"]
+        return columns
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = list(super().get_fieldsets(request, obj))
+        if has_runners():
+            fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on", "handed_over", "next_hand_over")}))
+        return fieldsets
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may cancel and retry jobs, by the permission to change them."""
@@ -188,7 +245,35 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
 
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, job: Job) -> str:
-        return _("waiting for a worker") if job.is_unserved else job.get_state_display()  # type: ignore[attr-defined]
+        if job.waits_for_worker:  # type: ignore[attr-defined]
+            return _("waiting for a worker")
+        if job.waits_for_engine:  # type: ignore[attr-defined]
+            return _("waiting for %(engine)s") % {"engine": label_of(job.backend)}
+        if job.state == Job.State.QUEUED and job.lane == HANDED:
+            return _("queued in %(engine)s") % {"engine": label_of(job.backend)}
+        return job.get_state_display()
+
+    @admin.display(description=_("runs on"))
+    def runs_on(self, job: Job) -> str:
+        if job.lane in ENGINE_LANES:
+            return label_of(job.backend)
+        return _("Celery (observed)") if job.lane == OBSERVED else _("Built-in worker")
+
+    @admin.display(description=_("handed over"), empty_value="-")
+    def handed_over(self, job: Job) -> str | None:
+        if not job.handovers:
+            return None
+        if job.handovers == 1:
+            return _("once")
+        return _("%(count)d times") % {"count": job.handovers}
+
+    @admin.display(description=_("handed over again"), empty_value="-")
+    def next_hand_over(self, job: Job) -> Any:
+        """Return when the id of a queued job is handed over again, unless a process of the engine claims it."""
+        if job.state != Job.State.QUEUED or job.lane != HANDED or job.hand_over_at is None:
+            return None
+        when = formats.date_format(template_localtime(job.hand_over_at), "DATETIME_FORMAT")
+        return _("%(when)s, if it is still queued") % {"when": when}
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from notifications import streams
 from notifications.jobs.claiming import stranded
+from notifications.jobs.engines import waiting
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.session_checker import SessionChecker
@@ -160,11 +161,8 @@ class Hub:
             error_message="Could not mark notifications as read: %s",
         )
         if ticks % POSITION_CHECK_TICKS == 0:
-            run_in(
-                self.auth_pool,
-                stranded.warn_of_unserved_jobs,
-                error_message="Could not look for stranded jobs: %s",
-            )
+            for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):
+                run_in(self.auth_pool, warn, error_message="Could not look for stranded jobs: %s")
             if self.users:
                 run_in(
                     self.auth_pool,

@@ -4,9 +4,10 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from notifications import streams
@@ -14,6 +15,7 @@ from notifications.api import notify
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues, stranded
+from notifications.jobs.engines import waiting
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
@@ -206,6 +208,17 @@ def hand_jobs_over(user):
     handing_over.move_to_configured_lanes()
 
 
+def warn_of_unserved_jobs_of_engines(user):
+    """Of a backend whose engine has no process."""
+    for lane in ("engine", "handed"):
+        job(user, lane=lane)
+    options = {
+        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.jobs.engines.idle_engine"}}
+    }
+    with override_settings(TASKS=options):
+        waiting.warn_of_unserved_jobs()
+
+
 def unarchive(user):
     inbox.mark(user, "archive", 90, some_ids(user))
     inbox.mark(user, "unarchive", 90)
@@ -244,6 +257,7 @@ OPERATIONS = {
     "limited jobs": run_limited_jobs,
     "cancelling and retrying": cancel_and_retry,
     "unserved jobs": warn_of_unserved_jobs,
+    "unserved jobs of engines": warn_of_unserved_jobs_of_engines,
     "idempotency keys": enqueue_with_key,
     "handing jobs over": hand_jobs_over,
 }

@@ -7,6 +7,7 @@ it, runs it and records its outcome exactly as the built-in worker does.
 interface      what an engine is: ``hand_over(jobs)``, ``revoke(ids)``, ``check()``
 handover       sends the ids of committed jobs to their engines, and sends lost ones again
 process        ``run(id)``: runs a job in a process of the engine
+waiting        finds jobs that wait too long because no process of their engine takes them
 celery/        Celery
 backend        any other backend of Django's Tasks
 
@@ -29,7 +30,7 @@ from notifications.compat import task_backends
 if TYPE_CHECKING:
     from notifications.jobs.engines.interface import Engine
 
-__all__ = ["configured_engines", "engine_of", "listen"]
+__all__ = ["configured_engines", "engine_of", "label_of", "listen"]
 
 #: The doorbell's function ``listen(callback)``, set when the app is ready: ``realtime`` is above ``jobs``.
 listen: Callable[..., Any] | None = None
@@ -64,6 +65,17 @@ def configured_engines() -> dict[str, Engine]:
     """Return the engines by the aliases of their backends. Raises ``ImproperlyConfigured`` like ``engine_of``."""
     found = {alias: engine_of(alias) for alias in task_backends.settings}
     return {alias: engine for alias, engine in found.items() if engine}
+
+
+def label_of(alias: str) -> str:
+    """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
+    try:
+        engine = engine_of(alias)
+    except (ImproperlyConfigured, KeyError):
+        engine = None
+    if engine:
+        return engine.label
+    return str(task_backends.settings.get(alias, {}).get("OPTIONS", {}).get("engine") or alias)
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -55,6 +55,24 @@ class Engine(ABC):
         self.alias = alias
         self.name = name
 
+    @property
+    def label(self) -> str:
+        """What ``doctor``, the log and the admin call the engine."""
+        return self.name
+
+    @property
+    def process_name(self) -> str:
+        """The name that the processes of the engine pass to ``engines.process.run()``."""
+        return self.name
+
+    def taken_queues(self) -> set[str] | None:
+        """Return the queues of jobs that live processes of the engine take, None if that is not known."""
+        return None
+
+    def start_advice(self, queue: str | None = None) -> str:
+        """Return one sentence on how to start a process of the engine, or one that takes the jobs of a queue."""
+        return f"Start a process of {self.label}" + (f" that takes the queue {queue}." if queue else ".")
+
     @abstractmethod
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         """Have a process of the engine call ``engines.process.run(id)`` for each of these committed jobs.

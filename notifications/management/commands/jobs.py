@@ -15,7 +15,9 @@ from notifications import serializers
 from notifications.db.transactions import database, turn_autocommit_on
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
 from notifications.jobs.claiming.stranded import unserved_jobs
+from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
 
@@ -66,9 +68,12 @@ class Command(BaseCommand):
             if value is not None:
                 rows = rows.filter(**{field: value})
         paused = set(queues.paused_queues())
-        unserved_ids = set(
-            unserved_jobs().filter(pk__in=rows[:limit].values("pk")).values_list("pk", flat=True)
-        )
+        listed = rows[:limit].values("pk")
+        unserved_ids = {
+            pk
+            for unserved in (unserved_jobs(), waiting.unserved_jobs())
+            for pk in unserved.filter(pk__in=listed).values_list("pk", flat=True)
+        }
         for job in rows[:limit]:
             if options["json"]:
                 self.stdout.write(json.dumps(item(job)))
@@ -79,7 +84,7 @@ class Command(BaseCommand):
                 "its queue is paused" if job.queue_name in paused else "",
             ]
             if job.pk in unserved_ids:
-                details.append("waiting for a worker")
+                details.append(f"waiting for {runner_of(job)}")
             if job.done:
                 details.pop()
             text = " | ".join(" ".join(detail.split()) for detail in details if detail)
@@ -105,6 +110,8 @@ class Command(BaseCommand):
             "User": job.user_id,
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
+            "Runs on": runner_of(job) if job.lane in ENGINE_LANES else "",
+            "Handed over": hand_overs(job),
             "Worker": job.worker,
             "Queued": serializers.format_time(job.queued_at),
             "Not before": None if job.done else serializers.format_time(job.run_after),
@@ -187,9 +194,26 @@ def item(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
+        "engine": label_of(job.backend) if job.lane in ENGINE_LANES else None,
+        "handovers": job.handovers,
         "queued_at": serializers.format_time(job.queued_at),
         "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }
+
+
+def runner_of(job: Job) -> str:
+    """Return what runs a job: an engine or a worker."""
+    return label_of(job.backend) if job.lane in ENGINE_LANES else "a worker"
+
+
+def hand_overs(job: Job) -> str:
+    """Return how often the id of a job was handed to its engine, and when it is handed over again."""
+    if not job.handovers:
+        return ""
+    times = "once" if job.handovers == 1 else f"{job.handovers} times"
+    if job.lane == HANDED and job.state == Job.State.QUEUED:
+        return f"{times}, next {serializers.format_time(job.hand_over_at)}"
+    return times
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""The checks of ``manage.py doctor``, which need the database, the channel layer and the workers."""
+"""The checks of ``manage.py doctor``, which need the database, the channel layer, the workers and the engines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.management.diagnosis import database, processes
+from notifications.management.diagnosis import database, engines, processes
 from notifications.management.diagnosis.finding import ERROR, Finding
 
 
@@ -32,9 +33,15 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
             return
     for check in checks:
         yield run_check(check)
+    pings = engines.ping_engines()
+    for alias, ping in pings.items():
+        yield run_check(partial(engines.check_engine, alias, ping))
     if page is not None:
         yield processes.check_origin(page)
-    yield run_check(lambda: processes.check_round_trip(timeout))
+    if processes.builtin_aliases() or not pings:
+        yield run_check(lambda: processes.check_round_trip(timeout))
+    for alias, ping in engines.runnable(pings).items():
+        yield run_check(partial(engines.check_round_trip, alias, ping, timeout))
 
 
 def run_check(check: Callable[[], Finding]) -> Finding:

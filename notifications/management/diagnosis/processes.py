@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import django
 from django.db.models import Min
@@ -17,6 +18,7 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
+from notifications.jobs.claiming.lanes import LANES, has_engine
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS, claiming_workers, unserved_jobs
 from notifications.jobs.joining import join
@@ -36,7 +38,7 @@ SLOW_ROUND_TRIP_SECONDS = 3.0
 def check_versions() -> Finding:
     """Check for installed versions that are known not to work."""
     found = {"python": platform.python_version(), "django": django.get_version()}
-    for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp"):
+    for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp", "celery"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -81,12 +83,11 @@ def check_doorbell() -> Finding:
 
 
 def check_workers() -> Finding:
-    """Check that live workers take the jobs that are due."""
+    """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
-    live = list(claiming_workers().filter(lease_until__gte=now).order_by("id"))
-    jobs = Job.objects.using(database())
-    queued = jobs.filter(state=Job.State.QUEUED).exclude(queue_name__in=paused_queues())
-    queued = queued.exclude(lane=Job.Lane.OBSERVED)  # which Celery starts
+    live = list(builtin_workers().filter(lease_until__gte=now).order_by("id"))
+    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane__in=LANES)
+    queued = jobs.exclude(queue_name__in=paused_queues())
     due = queued.filter(run_after__isnull=True) | queued.filter(run_after__lte=now)
     since = due.aggregate(since=Min(Greatest("queued_at", Coalesce("run_after", "queued_at"))))["since"]
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
@@ -112,6 +113,10 @@ def check_workers() -> Finding:
         )
     if live:
         return Finding(check="workers", state=OK, message=message, figures=figures)
+    if not figures["due"] and not builtin_aliases():
+        return Finding(
+            check="workers", state=OK, message="None is needed: engines run all jobs.", figures=figures
+        )
     return Finding(
         check="workers",
         state=ERROR if waits > MIN_WAIT_SECONDS else WARNING,
@@ -173,8 +178,14 @@ def check_origin(page: str) -> Finding:
 
 def check_round_trip(timeout: float) -> Finding:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
-    now = database_now()
-    live = claiming_workers().filter(lease_until__gte=now)
+    if not any(has_job_tasks(task_backends[alias]) for alias in task_backends):
+        return Finding(
+            check="round trip",
+            state=WARNING,
+            message="Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
+            remedy="Run manage.py check.",
+        )
+    live = builtin_workers().filter(lease_until__gte=database_now())
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
@@ -184,14 +195,25 @@ def check_round_trip(timeout: float) -> Finding:
         return Finding(
             check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."
         )
-    alias = next((alias for alias in task_backends if has_job_tasks(task_backends[alias])), None)
-    if alias is None:
-        return Finding(
-            check="round trip",
-            state=WARNING,
-            message="Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
-            remedy="Run manage.py check.",
-        )
+    return measure_round_trip(builtin_aliases()[0], queue, timeout)
+
+
+def builtin_workers() -> Any:
+    """Return a queryset of the workers that claim jobs by themselves, which those in processes of engines do not."""
+    return claiming_workers().exclude(queues__startswith="engine:")
+
+
+def builtin_aliases() -> list[str]:
+    """Return the backends of ``TASKS`` whose jobs the built-in worker runs."""
+    return [
+        alias
+        for alias in task_backends.settings
+        if has_job_tasks(task_backends[alias]) and not has_engine(alias)
+    ]
+
+
+def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> Finding:
+    """Enqueue a job that does nothing on a backend and wait for its end. ``by`` names the engine in the message."""
     start = time.perf_counter()
     try:
         join(probe.using(backend=alias, queue_name=queue).enqueue(), timeout, listen=doorbell.listen)
@@ -199,19 +221,19 @@ def check_round_trip(timeout: float) -> Finding:
         return Finding(
             check="round trip",
             state=ERROR,
-            message=f"A job that does nothing did not finish within {timeout:g} s.",
+            message=f"A job that does nothing did not finish{by} within {timeout:g} s.",
             remedy="Check the log of the workers. If all their slots are in use, start another worker.",
         )
     except (JobFailed, JobCancelled, JobDoesNotExist) as exc:
         return Finding(
             check="round trip",
             state=ERROR,
-            message=f"The job failed: {exc}",
+            message=f"The job failed{by}: {exc}",
             remedy="Run manage.py jobs list.",
         )
     seconds = time.perf_counter() - start
     figures = {"ms": ms(seconds)}
-    message = f"A job was enqueued, executed and reported in {figures['ms']} ms."
+    message = f"A job was enqueued, executed{by} and reported in {figures['ms']} ms."
     if seconds > SLOW_ROUND_TRIP_SECONDS:
         return Finding(
             check="round trip",

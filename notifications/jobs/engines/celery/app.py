@@ -8,6 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 #: The name of the one Celery task that runs jobs. Flower and logs show the path of the job's own task.
 TASK_NAME = "notifications.run_job"
+#: The name of the engine in the list of workers.
+ENGINE_NAME = "celery"
 
 _connected_app: Any = None
 

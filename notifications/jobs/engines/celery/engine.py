@@ -8,14 +8,19 @@ from typing import Any
 from django.core.checks import Error
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.jobs.engines.celery.app import TASK_NAME, celery_app, check_installed
+from notifications.db.transactions import database
+from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME, celery_app, check_installed
 from notifications.jobs.engines.interface import Engine, HandedJob
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.jobs.transitions.guards import database_now
+from notifications.models import Worker
 
 #: Seconds after which a broker that does not answer counts as away.
 ANSWER_SECONDS = 10.0
 #: How often, and after which seconds, the client of the broker tries again by itself.
 RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+#: How the row of the main process of each Celery worker marks the queues that it takes, and how long that list may be.
+ROW_PREFIX, MAX_ROW_LENGTH = "celery:", 1000
 #: The range of ``priority`` in Django.
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 #: The highest of Celery's priorities, of which 0 is the lowest. Redis has them the other way round.
@@ -29,6 +34,31 @@ class CeleryEngine(Engine):
         super().__init__(alias, name)
         check_installed()
         self._producer: Any = None
+
+    @property
+    def label(self) -> str:
+        return "Celery"
+
+    @property
+    def process_name(self) -> str:
+        return ENGINE_NAME
+
+    def taken_queues(self) -> set[str] | None:
+        live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+        lists = live.filter(queues__startswith=ROW_PREFIX).values_list("queues", flat=True)
+        names = {name for names in lists for name in names.split(",")}
+        if not names or any(len(names) >= MAX_ROW_LENGTH for names in lists):
+            return None
+        default = f"{ROW_PREFIX}{celery_app().conf.task_default_queue}"
+        return {"default" if name == default else name.removeprefix(ROW_PREFIX) for name in names}
+
+    def start_advice(self, queue: str | None = None) -> str:
+        try:
+            app = celery_app()
+        except ImproperlyConfigured:
+            return "Start a Celery worker."
+        command = f"celery -A {app.main or 'PROJECT'} worker"
+        return f"Start one: {command}" + (f" -Q {celery_queue(app, queue)}" if queue else "")
 
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         app = celery_app()

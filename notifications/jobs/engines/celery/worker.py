@@ -10,12 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import settings
 from notifications.jobs.engines import process
-from notifications.jobs.engines.celery.app import TASK_NAME
+from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME
 
 logger = logging.getLogger("notifications.jobs")
 
-#: The name of the engine in the list of workers.
-ENGINE_NAME = "celery"
 #: Pools that replace threads by greenlets. Database connections and event loops of the app need threads.
 GREENLET_POOLS = ("eventlet", "gevent")
 

@@ -1,0 +1,209 @@
+"""Checks of the engines that run jobs: whether they answer, their processes, what waits for them, and a round trip."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.models import Count, F, Min, Q, Sum
+from django.db.models.functions import Coalesce, Greatest
+
+from notifications import times
+from notifications.compat import task_backends
+from notifications.jobs.claiming.lanes import ENGINE, HANDED, has_engine
+from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
+from notifications.jobs.engines import engine_of
+from notifications.jobs.engines.interface import Engine
+from notifications.jobs.engines.waiting import due_jobs, live_processes, untaken_queues
+from notifications.jobs.transitions.guards import database_now
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.management.diagnosis.processes import measure_round_trip
+
+#: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
+PING_SECONDS = 8.0
+
+
+@dataclass(slots=True)
+class Ping:
+    """What became of asking an engine whether it answers: its sentence or an exception, neither while it is pending."""
+
+    engine: Engine
+    answer: str | None = None
+    error: BaseException | None = None
+    is_done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Ask the engine."""
+        try:
+            self.answer = self.engine.ping()
+        except BaseException as exc:  # the client of a broker may raise anything
+            self.error = exc
+        finally:
+            self.is_done.set()
+            connections.close_all()
+
+    @property
+    def problem(self) -> str:
+        """Why the engine did not answer, "" if it did."""
+        if self.error is not None:
+            return " ".join(str(self.error).split())[:300] or type(self.error).__name__
+        return "" if self.is_done.is_set() else f"no answer within {PING_SECONDS:g} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """Jobs of a backend that are queued: in the database, and in the engine, and for how long the oldest is due."""
+
+    to_be_handed_over: int
+    handed_over: int
+    repeatedly: int
+    due: int
+    oldest_seconds: float
+
+    def __str__(self) -> str:
+        text = f"{self.to_be_handed_over} jobs wait to be handed over, {self.handed_over} are handed over"
+        if self.repeatedly:
+            text += f" ({self.repeatedly} more than once)"
+        return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
+
+
+def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:
+    """Ask all engines at the same time whether they answer, and return the answers by the aliases of their backends.
+
+    Each is asked on a daemon thread, which is left behind if it does not answer.
+    """
+    pings: dict[str, Ping | ImproperlyConfigured] = {}
+    for alias in filter(has_engine, task_backends.settings):
+        try:
+            if engine := engine_of(alias):
+                pings[alias] = Ping(engine)
+        except ImproperlyConfigured as exc:
+            pings[alias] = exc
+    started = [ping for ping in pings.values() if isinstance(ping, Ping)]
+    for ping in started:
+        threading.Thread(target=ping.run, name="notifications-engine-ping", daemon=True).start()
+    deadline = time.monotonic() + PING_SECONDS
+    for ping in started:
+        ping.is_done.wait(max(0.0, deadline - time.monotonic()))
+    return pings
+
+
+def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
+    """Check that an engine answers, and that live processes of it take the jobs that are due."""
+    waiting = count_waiting(alias)
+    figures: dict[str, Any] = {
+        "backend": alias,
+        "engine": task_backends.settings[alias]["OPTIONS"]["engine"],
+        "waiting": waiting.to_be_handed_over,
+        "handed_over": waiting.handed_over,
+        "handed_over_repeatedly": waiting.repeatedly,
+        "due": waiting.due,
+        "oldest_waits_seconds": waiting.oldest_seconds,
+    }
+    if isinstance(ping, ImproperlyConfigured):
+        return Finding(
+            check="engine",
+            state=ERROR,
+            message=f"The engine of backend {alias} cannot be set up: {ping}",
+            remedy=f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}",
+            figures=figures,
+        )
+    engine = ping.engine
+    now = database_now()
+    live = live_processes(engine.process_name, now)
+    counts = live.aggregate(processes=Count("id"), load=Sum("load"))
+    untaken = untaken_queues(engine, now) if counts["processes"] else []
+    figures |= {
+        "processes": counts["processes"],
+        "running": counts["load"] or 0,
+        "answers": not ping.problem,
+        "untaken_queues": untaken,
+    }
+    message = f"{engine.label} (backend {alias}): "
+    if ping.problem:
+        return Finding(
+            check="engine",
+            state=ERROR,
+            message=f"{message}it does not answer: {ping.problem}. {waiting}",
+            remedy="Start its broker, or correct the address. Queued jobs are kept, and handed over when it answers.",
+            figures=figures,
+        )
+    if not counts["processes"]:
+        return Finding(
+            check="engine",
+            state=ERROR if waiting.oldest_seconds > MIN_WAIT_SECONDS else WARNING,
+            message=f"{message}none of its processes is alive. {waiting}",
+            remedy=engine.start_advice(),
+            figures=figures,
+        )
+    if untaken:
+        return Finding(
+            check="engine",
+            state=ERROR,
+            message=f"{message}no live process takes the jobs of {', '.join(untaken)}. {waiting}",
+            remedy=engine.start_advice(untaken[0]),
+            figures=figures,
+        )
+    message += f"{counts['processes']} live processes, {figures['running']} jobs running. {waiting}"
+    return Finding(
+        check="engine", state=OK, message=" ".join(filter(None, (message, ping.answer))), figures=figures
+    )
+
+
+def count_waiting(alias: str) -> Waiting:
+    """Count the queued jobs of a backend with an engine."""
+    now = database_now()
+    since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
+    due = due_jobs(alias, now)
+    found = due.aggregate(
+        due=Count("id"),
+        since=Min(since),
+        handed=Count("id", filter=Q(lane=HANDED)),
+        repeatedly=Count("id", filter=Q(lane=HANDED, handovers__gt=F("attempt") + 1)),
+    )
+    oldest = max(0.0, (times.now() - found["since"]).total_seconds()) if found["since"] else 0.0
+    queued = due.model.objects.using(due.db).filter(state="queued", lane=ENGINE, backend=alias)
+    return Waiting(
+        to_be_handed_over=queued.count(),
+        handed_over=found["handed"],
+        repeatedly=found["repeatedly"],
+        due=found["due"],
+        oldest_seconds=round(oldest, 1),
+    )
+
+
+def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:
+    """Have an engine run a job that does nothing, and wait for its end."""
+    now = database_now()
+    queue = _probed_queue(alias, ping.engine)
+    reason = ""
+    if ping.problem:
+        reason = f"{ping.engine.label} does not answer"
+    elif not live_processes(ping.engine.process_name, now).exists():
+        reason = f"no process of {ping.engine.label} is alive"
+    elif queue in paused_queues():
+        reason = f"the queue {queue} is paused"
+    if reason:
+        return Finding(
+            check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See engine above."
+        )
+    return measure_round_trip(alias, queue, timeout, by=f" by {ping.engine.label}")
+
+
+def _probed_queue(alias: str, engine: Engine) -> str:
+    """Return a queue of the backend that a process of the engine takes, as far as that is known."""
+    queues = sorted(task_backends[alias].queues) or sorted(engine.taken_queues() or {"default"})
+    taken = engine.taken_queues()
+    served = [name for name in queues if taken is None or name in taken] or queues
+    return "default" if "default" in served else served[0]
+
+
+def runnable(pings: Mapping[str, Ping | ImproperlyConfigured]) -> dict[str, Ping]:
+    """Return those of these answers whose engine could be set up."""
+    return {alias: ping for alias, ping in pings.items() if isinstance(ping, Ping)}

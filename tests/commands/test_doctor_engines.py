@@ -1,0 +1,143 @@
+"""`manage.py doctor` checks each engine: whether it answers, its processes, and what waits for it."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from notifications.jobs.claiming import queues
+from notifications.management.diagnosis import engines
+from notifications.models import Job
+from tests.commands.test_doctor import diagnose
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
+from tests.jobs.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
+from tests.support.network import Proxy
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
+    """No built-in worker is missing when an engine runs all jobs."""
+    engine_process(load=2)
+    engine_process(load=1)
+    queues.pause("paused")
+    tasks.noop.using(queue_name="paused").enqueue()
+    for handovers in (1, 2, 3):
+        id = tasks.noop.enqueue().id
+        Job.objects.filter(id=id).update(handovers=handovers)
+    Job.objects.filter(queue_name="paused").update(lane="engine")
+    wait_long()
+    findings = diagnose("--timeout", "0.1", failed=["round trip"])
+    assert findings["workers"]["state"] == "ok"
+    figures = findings["engine"]["figures"]
+    assert 60 <= figures.pop("oldest_waits_seconds") < 120
+    assert figures == {
+        "backend": "default",
+        "engine": "tests.jobs.engines.idle_engine",
+        "answers": True,
+        "processes": 2,
+        "running": 3,
+        "waiting": 1,
+        "handed_over": 3,
+        "handed_over_repeatedly": 2,
+        "due": 3,
+        "untaken_queues": [],
+    }
+    assert "2 live processes, 3 jobs running. 1 jobs wait" in findings["engine"]["message"]
+
+
+def test_no_process_is_alive(idle_engine):  # noqa: F811
+    """It is a warning while no job waits, and an error after one has waited."""
+    findings = diagnose()
+    assert findings["engine"]["state"] == "warning"
+    assert findings["round trip"]["message"] == "Skipped: no process of Idle is alive."
+    tasks.noop.enqueue()
+    wait_long()
+    assert diagnose(failed=["engine"])["engine"]["remedy"] == "Start a process of Idle."
+
+
+def test_a_queue_that_no_process_takes(idle_engine, engine_process):  # noqa: F811
+    engine_process()
+    idle_engine.taken = {"mail"}
+    tasks.noop.using(queue_name="reports").enqueue()
+    wait_long()
+    finding = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]
+    assert "no live process takes the jobs of reports." in finding["message"]
+    assert finding["remedy"] == "Start a process of Idle that takes the queue reports."
+    assert Job.objects.exclude(queue_name="reports").get().queue_name == "mail"
+
+
+def test_an_engine_that_does_not_answer(idle_engine, engine_process):  # noqa: F811
+    engine_process()
+    idle_engine.error = ConnectionError("Connection\nrefused")
+    findings = diagnose(failed=["engine"])
+    assert "it does not answer: Connection refused." in findings["engine"]["message"]
+    assert findings["round trip"]["message"] == "Skipped: Idle does not answer."
+
+
+def test_an_engine_that_answers_never(idle_engine, engine_process, monkeypatch):  # noqa: F811
+    """The checks end all the same."""
+    engine_process()
+    monkeypatch.setattr(engines, "PING_SECONDS", 0.2)
+    idle_engine.wait = threading.Event()
+    try:
+        assert "no answer within 0.2 s" in diagnose(failed=["engine"])["engine"]["message"]
+    finally:
+        idle_engine.wait.set()
+
+
+def test_an_engine_that_cannot_be_set_up(idle_engine, settings):  # noqa: F811
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
+    finding = diagnose(failed=["engine"])["engine"]
+    assert "'no.such.engine'" in finding["message"] and "TASKS['default']" in finding["remedy"]
+
+
+def test_an_engine_beside_the_built_in_worker(idle_engine, engine_process, settings):  # noqa: F811
+    """Each is checked, and each runs a job."""
+    engine_process()
+    default = settings.TASKS["default"]
+    settings.TASKS = {"default": default, "local": {**default, "OPTIONS": {}}}
+    findings = diagnose("--timeout", "0.1", failed=["round trip"])
+    assert findings["workers"]["state"] == "warning"
+    assert "by Idle" in findings["round trip"]["message"]
+
+
+def test_celery(site, redis):
+    """With a real worker, and without one."""
+    pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    site.use_celery(redis.url)
+    site.start_celery("--pool", "solo", concurrency=1, queues="celery")
+    findings = read(site.manage("doctor", "--json"))
+    assert findings["engine"]["figures"]["processes"] == 1
+    assert f"127.0.0.1:{redis.port}" in findings["engine"]["message"]
+    assert "by Celery" in findings["round trip"]["message"]
+    assert {findings[name]["state"] for name in ("workers", "engine", "round trip")} == {"ok"}
+
+    site.python("from tests.jobs.tasks import noop; noop.using(queue_name='reports').enqueue()")
+    site.python("from tests.jobs.engines.conftest import wait_long; wait_long()")
+    finding = site.start("doctor", "manage.py", "doctor", "--json")
+    finding.wait_until(lambda: not finding.running, what="the checks to end")
+    engine = read(finding.output)["engine"]
+    assert "no live process takes the jobs of reports." in engine["message"]
+    assert engine["remedy"] == "Start one: celery -A asyncsite worker -Q reports"
+
+
+def test_celery_with_a_broker_that_never_answers(site, redis):
+    """It accepts connections. The command ends within 15 s."""
+    pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    with Proxy(redis.port) as proxy:
+        proxy.stall(new=True)
+        site.use_celery(f"redis://{proxy.address}/0")
+        start = time.monotonic()
+        doctor = site.start("doctor", "manage.py", "doctor", "--json")
+        doctor.wait_until(lambda: not doctor.running, what="the checks to end")
+        assert time.monotonic() - start < 15
+    assert "it does not answer" in read(doctor.output)["engine"]["message"]
+
+
+def read(output):
+    """Return the findings of the command's output by check."""
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    return {finding["check"]: finding for finding in map(json.loads, lines)}

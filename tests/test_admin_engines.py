@@ -1,0 +1,104 @@
+"""The admin shows which engine runs a job, whether its id was handed over, and filters jobs by engine."""
+
+import re
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from notifications.models import Job
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
+from tests.jobs.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/job/"
+
+
+def cells(client, column, query=""):
+    """Return the texts of a column of the list, in its order."""
+    text = client.get(f"{LIST}?{query}").text
+    return re.findall(rf'class="field-{column}[^"]*">(?:<a[^>]*>)?([^<]*)<', text)
+
+
+def titles(client, value):
+    """Return the titles of the jobs that the filter by engine lists."""
+    return re.findall(
+        r'class="field-title[^"]*"><a[^>]*>([^<]*)<', client.get(f"{LIST}?runs_on={value}").text
+    )
+
+
+def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_client):  # noqa: F811
+    """One was handed over twice, one is not yet, one was queued for the built-in worker, one was observed."""
+    engine_process()
+    twice, not_yet, builtin, observed = (tasks.noop.using(title=title).enqueue().id for title in "abcd")
+    Job.objects.filter(id=twice).update(handovers=2)
+    Job.objects.filter(id=not_yet).update(lane="engine", handovers=0)
+    Job.objects.filter(id=builtin).update(lane="async", handovers=0)
+    Job.objects.filter(id=observed).update(lane="observed", handovers=0, state="running")
+    assert cells(admin_client, "state_now") == ["Running", "Queued", "Queued", "queued in Idle"]
+    assert cells(admin_client, "runs_on") == ["Celery (observed)", "Built-in worker", "Idle", "Idle"]
+    assert cells(admin_client, "handed_over") == ["-", "-", "-", "2 times"]
+
+
+def test_page_of_a_job_says_when_it_is_handed_over_again(idle_engine, engine_process, admin_client):  # noqa: F811
+    """Not once it runs."""
+    engine_process()
+    id = tasks.noop.enqueue().id
+    Job.objects.update(hand_over_at=datetime(2031, 2, 3, 4, 5, tzinfo=UTC))
+    page = admin_client.get(f"{LIST}{id}/change/").text
+    assert "once" in page and "Feb. 3, 2031" in page
+    Job.objects.update(state="running", lane="engine")
+    page = admin_client.get(f"{LIST}{id}/change/").text
+    assert "once" in page and "Feb. 3, 2031" not in page
+
+
+def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # noqa: F811
+    """Two backends with the same engine are told apart by their aliases."""
+    default = settings.TASKS["default"]
+    settings.TASKS = {"default": default, "second": default, "local": {**default, "OPTIONS": {}}}
+    for alias in settings.TASKS:
+        tasks.noop.using(backend=alias, title=alias).enqueue()
+    tasks.noop.using(backend="local", title="observed").enqueue()
+    Job.objects.filter(title="observed").update(lane="observed")
+    page = admin_client.get(LIST).text
+    assert "Idle (default)" in page and "Idle (second)" in page
+    values = {
+        "engine:default": "default",
+        "engine:second": "second",
+        "builtin": "local",
+        "observed": "observed",
+    }
+    assert {value: titles(admin_client, value) for value in values} == {
+        value: [title] for value, title in values.items()
+    }
+
+
+def test_without_an_engine_nothing_is_shown(admin_client, monkeypatch):
+    """A project with the built-in worker only has neither columns nor a filter."""
+    monkeypatch.delitem(sys.modules, "notifications.celery", raising=False)
+    id = tasks.noop.enqueue().id
+    for page in (LIST, f"{LIST}{id}/change/"):
+        text = admin_client.get(page).text
+        assert "uilt-in worker" not in text and "anded over" not in text
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_queries_do_not_grow_with_the_jobs(idle_engine, engine_process, admin_client, is_alive):  # noqa: F811
+    if is_alive:
+        engine_process()
+
+    def count():
+        with CaptureQueriesContext(connection) as queries:
+            admin_client.get(LIST)
+        return len(queries)
+
+    tasks.noop.enqueue()
+    count()
+    before = count()
+    for _ in range(20):
+        tasks.noop.enqueue()
+    assert count() == before
