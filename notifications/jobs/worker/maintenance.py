@@ -13,7 +13,8 @@ from django.db import InterfaceError, OperationalError
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions import finishing, manual, reaping
+from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.models import Worker
@@ -26,6 +27,8 @@ logger = logging.getLogger("notifications.jobs")
 ROUND_INTERVAL_SECONDS = 1.0
 #: Seconds between two prunings, from the start of a worker to its first one, and between two chunks of one pruning.
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS, PRUNE_CHUNK_PAUSE_SECONDS = 3600.0, 60.0, 0.05
+#: Seconds between two moves of jobs whose backend has gained or lost its engine.
+MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two chunks of an inbox that is marked as read.
 MIN_MARK_PAUSE_SECONDS = 0.02
 
@@ -95,6 +98,29 @@ class Maintenance:
 
     def _reap_jobs(self) -> int:
         return reaping.reap_jobs(find_dead_neighbors(), expired=self._lease.may_reap())
+
+    async def move_jobs(self) -> None:
+        """Move queued jobs whose backend has gained or lost its engine: at the start, then once a minute.
+
+        Processes with the earlier settings may enqueue jobs until they are restarted too.
+        """
+        is_start = True
+        while True:
+            try:
+                if moved := await self._write(self._move_jobs, is_start):
+                    logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
+                is_start = False
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Could not move jobs to their engines, which is tried again: %s", exc)
+            await asyncio.sleep(ROUND_INTERVAL_SECONDS if is_start else MOVE_INTERVAL_SECONDS)
+
+    def _move_jobs(self, is_start: bool) -> int:
+        # Looking for such jobs reads all queued ones, so only one worker goes on doing so.
+        if not is_start:
+            live = claiming_workers().filter(lease_until__gte=database_now()).order_by("id")
+            if live.values_list("id", flat=True).first() != self._lease.worker:
+                return 0
+        return handing_over.move_to_configured_lanes()
 
     def _prune_chunk(self, pruning: Pruning) -> int | None:
         # Checked before each chunk. Two workers that prune at once would delete nothing twice, but wait for each other.

@@ -172,6 +172,7 @@ class JobWorker:
                 self._claim_check_loop.run,
                 maintenance.run_rounds,
                 maintenance.mark_read,
+                maintenance.move_jobs,
                 maintenance.prune,
                 *([self._hand_over_due] if self._hand_over else []),
             )

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from notifications.jobs.worker import maintenance
@@ -16,6 +16,7 @@ from notifications.streams import inbox, marking, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
+from tests.jobs.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,3 +179,34 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     start_worker()
     wait_until(lambda: marking.pending_reads() == [], what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
+
+
+def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker, monkeypatch):
+    """At its start, and those that processes with the earlier settings have enqueued since."""
+    monkeypatch.setattr(maintenance, "MOVE_INTERVAL_SECONDS", 0.1)
+    results = [tasks.noop.enqueue()]
+    Job.objects.update(lane="handed", handovers=1, hand_over_at=timezone.now())
+    start_worker()
+    until_done(*results)
+    with transaction.atomic():
+        results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
+        Job.objects.filter(state="queued").update(lane="engine")
+    assert {job.state for job in until_done(*results)} == {"succeeded"}
+
+
+def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  # noqa: F811
+    """Jobs that were enqueued before their backend had an engine."""
+    id = tasks.noop.enqueue().id
+    Job.objects.update(lane="async", handovers=0, run_after=timezone.now() + timedelta(hours=1))
+    start_worker()
+    wait_until(lambda: Job.objects.get(id=id).lane == "engine", what="the job to move")
+
+
+def test_only_the_oldest_worker_goes_on_moving_jobs(live_worker):
+    """One that only observes Celery tasks does not count."""
+    Worker.objects.filter(id=live_worker()).update(concurrency=0)
+    oldest, other = (lease_of(live_worker()) for _ in range(2))
+    tasks.noop.enqueue()
+    for lease, moved in ((other, 0), (oldest, 1)):
+        Job.objects.update(lane="engine")
+        assert maintenance.Maintenance(lease, None, None)._move_jobs(is_start=False) == moved
