@@ -19,6 +19,7 @@ PATHS_BY_MARKER = {
         "docs/test_tutorial.py",
         "http/test_schemathesis.py",
         "jobs/engines/celery/test_kills.py",
+        "jobs/engines/celery/test_rabbitmq.py",
         "realtime/doorbell/test_transports.py",
     ],
     "any_database": [

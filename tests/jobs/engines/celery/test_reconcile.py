@@ -5,12 +5,13 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from celery import states
 
 from notifications import times
 from notifications.jobs.worker.lease import Lease
 from notifications.models import Attempt, Job
 from tests.jobs.engines.celery.conftest import bell_of
+
+states = pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
 TASK = "tests.jobs.engines.celery.tasks.export"
 
