@@ -138,3 +138,15 @@ def plain(a):
 @shared_task
 def configured(user_id, year):
     return year
+
+
+@shared_task
+@observed(title="Slow", owner="user_id")
+def slow(user_id):
+    time.sleep(0.3)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+@observed(title="Slow, late", owner="user_id")
+def slow_late(user_id):
+    time.sleep(0.3)

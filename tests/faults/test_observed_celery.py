@@ -1,0 +1,76 @@
+"""Workers of Celery, their children and the broker are killed at random: each observed task ends on the bell once."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+from notifications.models import Job, Notification
+from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery  # noqa: F401
+from tests.support.waiting import wait_until
+
+ROUNDS = int(os.environ.get("OBSERVED_ROUNDS", "6"))
+TASKS_PER_ROUND = 12
+#: Seconds until every job must have ended. The reconciler waits for the visibility timeout of Redis, 5 s here, and a
+#: minute more, before it takes a message for lost.
+END_SECONDS = 150
+
+
+@pytest.mark.timeout(900)
+def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, user):  # noqa: F811
+    from kombu.exceptions import OperationalError
+
+    from tests.jobs.engines.celery import tasks
+
+    chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))
+    workers = [start_celery(), start_celery()]
+    published = []
+
+    def publish():
+        kind = chance.choice(["export", "export", "slow", "slow_late", "retried", "fail"])
+        arguments = (1,) if kind in ("export", "retried") else ()
+        with suppress(OperationalError, OSError):  # the broker may be away: nothing was published
+            published.append(getattr(tasks, kind).delay(user.pk, *arguments))
+
+    def kill_child():
+        if children := chance.choice(workers).children():
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(children), signal.SIGKILL)
+
+    def kill_worker():
+        worker = chance.choice(workers)
+        worker.kill()
+        worker.start()
+
+    def kill_broker():
+        broker.kill()
+        time.sleep(chance.random())
+        broker.start()
+
+    def revoke():
+        with suppress(Exception):
+            chance.choice(published).revoke(terminate=chance.random() < 0.5)
+
+    for _ in range(ROUNDS):
+        for _ in range(TASKS_PER_ROUND):
+            publish()
+        time.sleep(chance.random())
+        chance.choice([kill_child, kill_child, kill_worker, kill_worker, kill_broker, revoke])()
+    started = time.monotonic()
+    ids = [result.id for result in published]
+    active = Job.objects.filter(id__in=ids, state__in=["queued", "running"])
+    wait_until(
+        lambda: Job.objects.filter(id__in=ids).count() == len(ids) and not active.exists(),
+        timeout=END_SECONDS,
+        every=0.2,
+        what="all jobs to end",
+    )
+    seconds = time.monotonic() - started
+    jobs = Job.objects.filter(id__in=ids)
+    told = Counter(Notification.objects.filter(user=user).values_list("job", flat=True))
+    print(f"{len(ids)} tasks, the last end after {seconds:.0f} s: {Counter(job.state for job in jobs)}")
+    assert {job.id: told[job.id] for job in jobs} == {job.id: 1 for job in jobs}
