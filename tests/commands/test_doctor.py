@@ -86,6 +86,19 @@ def test_a_worker_that_runs_no_job(live_worker):  # noqa: F811
     assert "within 0.1 s" in findings["round trip"]["message"]
 
 
+def test_workers_of_celery_that_observe_its_tasks(live_worker):  # noqa: F811
+    """They run no jobs, and the jobs of their tasks wait for no worker of this app."""
+    Worker.objects.filter(id=live_worker(60)).update(queues="celery:celery", concurrency=0)
+    id = tasks.noop.enqueue().id
+    long_ago = timezone.now() - timedelta(seconds=60)
+    Job.objects.filter(id=id).update(queued_at=long_ago, lane="observed")
+    workers = diagnose()["workers"]
+    assert (workers["state"], workers["figures"]["due"]) == ("ok", 0)
+    assert "Workers of Celery that observe its tasks: 1" in workers["message"]
+    Job.objects.filter(id=id).update(lane="sync")
+    assert "No worker is alive" in diagnose(failed=["workers"])["workers"]["message"]
+
+
 def test_a_worker_of_other_queues(start_worker):  # noqa: F811
     """The job of the round trip is enqueued in a queue that a worker serves."""
     start_worker(queues=["mail"])

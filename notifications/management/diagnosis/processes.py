@@ -117,6 +117,12 @@ def check_workers() -> Finding:
         return Finding(
             check="workers", state=OK, message="None is needed: engines run all jobs.", figures=figures
         )
+    observers = Worker.objects.using(database()).filter(lease_until__gte=now, concurrency=0).count()
+    if observers and not figures["due"]:
+        message = (
+            f"Workers of Celery that observe its tasks: {observers}. No worker runs jobs, and none waits."
+        )
+        return Finding(check="workers", state=OK, message=message, figures=figures)
     return Finding(
         check="workers",
         state=ERROR if waits > MIN_WAIT_SECONDS else WARNING,

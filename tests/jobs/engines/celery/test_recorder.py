@@ -2,7 +2,6 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError
@@ -81,7 +80,7 @@ def test_calls_beyond_the_bound_are_dropped(recorder, monkeypatch, caplog):
 
 def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder):
     stored = []
-    key = SimpleNamespace()
+    key = object()
     started = time.monotonic()
     for number in range(50):
         recorder.report(key, lambda number=number: stored.append((number, time.monotonic())))
