@@ -1,0 +1,85 @@
+"""What a process of a site does whose jobs run on Celery, for tests/support/driver.py."""
+
+import random
+import time
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from notifications.api import batch
+from notifications.jobs.engines.celery.app import TASK_NAME, celery_app
+from notifications.jobs.transitions import manual
+from notifications.models import Job, Notification
+from tests.faults.support import celery_tasks
+from tests.support.site_actions import sign_in
+
+User = get_user_model()
+JOBS_PER_BURST = 5
+
+
+def create_session(user="demo"):
+    """Return the key and the session of a user."""
+    found = User.objects.get_or_create(username=user)[0]
+    return {"user": found.pk, "session": sign_in(found)}
+
+
+def enqueue_burst(seed, count, max_seconds=0.3, pause=0.3):
+    """Enqueue jobs of all kinds, some in batches, in several transactions with pauses in between."""
+    rng = random.Random(seed)
+    owner = User.objects.get(username="demo")
+    for _ in range(count // JOBS_PER_BURST):
+        with transaction.atomic():
+            if rng.random() < 0.3:
+                with batch(owner=owner, title="A batch"):
+                    _enqueue_some(rng, max_seconds)
+            else:
+                _enqueue_some(rng, max_seconds, owner=owner)
+        time.sleep(rng.random() * pause)
+
+
+def _enqueue_some(rng, max_seconds, **options):
+    for task in rng.choices(celery_tasks.KINDS, k=JOBS_PER_BURST):
+        task.using(**options).enqueue(rng.random() * max_seconds)
+
+
+def enqueue(task, args=(), count=1):
+    """Enqueue jobs of a task of celery_tasks.py for demo in one transaction, and return their ids."""
+    owner = User.objects.get(username="demo")
+    with transaction.atomic():
+        return [getattr(celery_tasks, task).using(owner=owner).enqueue(*args).id for _ in range(count)]
+
+
+def send_again(seed, copies=3):
+    """Send the ids of some jobs again, of done ones and batches too, as a broker that doubles messages does."""
+    jobs = list(Job.objects.values_list("id", "fence"))
+    chosen = random.Random(seed).choices(jobs, k=10) if jobs else []
+    for id, fence in chosen * copies:
+        celery_app().send_task(TASK_NAME, args=[str(id)], task_id=f"{id}.{fence}")
+
+
+def cancel(id):
+    return manual.cancel([UUID(id)])[UUID(id)]
+
+
+def retry(id):
+    return [str(queued) for queued in manual.retry([UUID(id)])]
+
+
+def rows(ids):
+    """Return of each job what a test looks at."""
+    columns = ("id", "state", "lane", "attempt", "fence", "handovers")
+    found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
+    return [{**row, "id": str(row["id"])} for row in found]
+
+
+def notifications(user="demo"):
+    """Return the ids of a user's notifications in the order in which they were raised."""
+    found = Notification.objects.filter(user__username=user).order_by("raised")
+    return [str(id) for id in found.values_list("id", flat=True)]
+
+
+ACTIONS = (
+    *(create_session, enqueue_burst, enqueue, send_again),
+    *(cancel, retry, rows, notifications),
+)

@@ -1,0 +1,172 @@
+"""A site whose jobs run on Celery, with a Redis of its own behind a proxy. Each fault is a method of CelerySite."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.support.engine import Engine
+from tests.support.driver import Driver
+from tests.support.network import Proxy
+from tests.support.redis_server import Redis
+from tests.support.waiting import wait_until
+
+#: The workers of a site: one with two processes, one with four threads.
+POOLS = (("--pool", "prefork", "--concurrency", "2"), ("--pool", "threads", "--concurrency", "4"))
+#: The rows that assert_invariants() expects no notification of: the jobs of batches.
+IN_BATCHES = "SELECT id FROM notifications_job WHERE batch IS NOT NULL"
+
+
+class CelerySite(Engine):
+    """The processes of one site. `celery` are settings of Celery, without the prefix CELERY_."""
+
+    def __init__(self, site, name, *, hand_over_seconds=None, celery=None, **options):
+        super().__init__(site, name, **options)
+        self.redis = Redis()
+        self.proxy = Proxy(self.redis.port)
+        site.use_celery(f"redis://{self.proxy.address}/0")
+        site.environment |= {
+            "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
+            "TEST_CELERY": json.dumps(celery or {}),
+        }
+        if hand_over_seconds:
+            site.environment["TEST_HAND_OVER_SECONDS"] = str(hand_over_seconds)
+        self.workers = []
+
+    def start_pools(self):
+        """Start a worker of each pool, and wait until all their processes can run jobs."""
+        for pool in POOLS:
+            self.workers.append(self.start_celery(*pool))
+        for worker, expected in zip(self.workers, (2, 1), strict=True):
+            wait_for_workers(worker, expected)
+
+    def start_celery(self, *arguments):
+        """Start a Celery worker, without waiting for it."""
+        name = f"w{len(self.site.processes)}@%h"
+        command = ("-m", "celery", "-A", "asyncsite", "worker", "--loglevel", "INFO", "-n", name)
+        return self.site.start("celery", *command, *arguments)
+
+    def start_driver(self):
+        """Start another process that enqueues jobs; the caller stops it."""
+        return Driver(self.site, "tests.faults.support.celery_actions")
+
+    @property
+    def driver(self):
+        if "driver" not in self.__dict__:
+            self.__dict__["driver"] = self.start_driver()
+        return self.__dict__["driver"]
+
+    def jobs_in_batches(self):
+        from tests.faults.support.engine import canonical
+
+        return {canonical(id) for (id,) in self.site.rows(IN_BATCHES)}
+
+    def close(self):
+        super().close()
+        self.site.close()
+        self.proxy.close()
+        self.redis.stop()
+
+    # The faults.
+
+    def kill_worker(self):
+        """Kill the main process of a worker, with which its children end, and start another."""
+        self._replace(self.rng.randrange(len(self.workers)), lambda worker: worker.kill())
+
+    def kill_child(self):
+        """Kill a process in which jobs run. Celery starts another."""
+        if children := child_pids(self.workers[0].pid):
+            send_signal(self.rng.choice(children), signal.SIGKILL)
+
+    def freeze_child(self, seconds=3.0):
+        """Stop a process in which jobs run for some seconds."""
+        children = child_pids(self.workers[0].pid)
+        pid = self.rng.choice([*children, self.workers[1].pid])
+        send_signal(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        send_signal(pid, signal.SIGCONT)
+
+    def restart_worker(self):
+        """Stop a worker with SIGTERM, and start another, as a deployment does."""
+        self._replace(self.rng.randrange(len(self.workers)), assert_stops)
+
+    def kill_web(self):
+        """Kill the server, and start another."""
+        self.site.web.kill()
+        self.site.start_web()
+
+    def kill_redis(self):
+        """Kill Redis, and start it without its messages."""
+        self.redis.kill()
+        time.sleep(self.rng.random() * 2)
+        self.redis.start()
+
+    def cut_redis(self):
+        """Cut all connections to Redis, and refuse new ones for some seconds."""
+        self.proxy.cut()
+        time.sleep(1 + self.rng.random() * 3)
+        self.proxy.restore()
+
+    def lose_messages(self):
+        """Delete all messages, those that workers have not acknowledged too."""
+        self.client.flushall()
+
+    def double_messages(self):
+        self.driver.call("send_again", seed=self.rng.random())
+
+    def reorder_messages(self):
+        """Shuffle the messages of each queue."""
+        for key in self.client.scan_iter("celery*", _type="list"):
+            with self.client.pipeline() as pipeline:
+                messages, _ = pipeline.lrange(key, 0, -1).delete(key).execute()
+                self.rng.shuffle(messages)
+                if messages:
+                    self.client.rpush(key, *messages)
+
+    @property
+    def client(self):
+        """A client of Redis that does not go through the proxy."""
+        from redis import Redis as Client
+
+        return Client.from_url(self.redis.url)
+
+    def _replace(self, index, end):
+        end(self.workers[index])
+        self.workers[index] = self.start_celery(*POOLS[index])
+
+
+def assert_stops(worker):
+    """Stop a worker with SIGTERM; fail if it has to be killed."""
+    code = worker.stop(timeout=60)
+    assert code != -signal.SIGKILL, f"The worker did not end after SIGTERM.\n{worker.output}"
+
+
+def wait_for_workers(worker, count):
+    """Wait until `count` processes of a Celery worker can run jobs."""
+    worker.wait_until(lambda: worker.output.count(" jobs at a time") >= count, what=f"{count} processes")
+
+
+def child_pids(pid):
+    """Return the children of a process that have not ended."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(folder.name))
+    return found
+
+
+def send_signal(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def wait_until_dead(pids):
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what=f"the end of {pids}")

@@ -1,0 +1,23 @@
+"""A site whose engine is given lost ids again, and kills stuck processes, sooner than in production.
+
+TEST_HAND_OVER_SECONDS: after how long an id that no process has claimed is handed over again for the first time.
+TEST_DEADLINE_MARGIN_SECONDS: the time between the timeout of a task and its deadline.
+"""
+
+import os
+
+from django.apps import AppConfig
+
+
+class ShortHandOvers(AppConfig):
+    name = "tests.support.short_hand_overs"
+    label = "short_hand_overs"
+
+    def ready(self):
+        from notifications.jobs.engines.celery import engine
+        from notifications.jobs.transitions import claims, handing_over
+
+        if seconds := os.environ.get("TEST_HAND_OVER_SECONDS"):
+            handing_over.FIRST_INTERVAL_SECONDS = float(seconds)
+        if seconds := os.environ.get("TEST_DEADLINE_MARGIN_SECONDS"):
+            claims.DEADLINE_MARGIN_SECONDS = engine.DEADLINE_MARGIN_SECONDS = float(seconds)
