@@ -1,0 +1,164 @@
+"""Celery's workers under settings and ends that cost messages or processes: each job still ends once."""
+
+import re
+import signal
+import time
+
+import pytest
+
+from tests.faults.support.celery_site import (
+    CelerySite,
+    assert_stops,
+    child_pids,
+    send_signal,
+    wait_for_workers,
+)
+from tests.support.waiting import wait_until
+
+pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+
+PREFORK = ("--pool", "prefork", "--concurrency", "2")
+THREADS = ("--pool", "threads", "--concurrency", "2")
+#: A job that is longer than any test.
+FOREVER_SECONDS = 600
+
+
+@pytest.fixture
+def make_site(site):
+    """Return a function that makes the site with options of CelerySite."""
+    made = []
+
+    def make(**options):
+        made.append(CelerySite(site, "celery-workers", **options))
+        return made[0]
+
+    yield make
+    for celery_site in made:
+        celery_site.close()
+
+
+def start(celery_site, *arguments):
+    worker = celery_site.start_celery(*arguments)
+    wait_for_workers(worker, 2 if "prefork" in arguments else 1)
+    return worker
+
+
+def row(celery_site, id):
+    (found,) = celery_site.driver.call("rows", ids=[id])
+    return found
+
+
+def wait_until_state(celery_site, ids, state):
+    celery_site.wait_until_all_done(ids, state=state)
+
+
+def test_messages_that_are_delivered_again_have_no_effect(make_site):
+    """With a visibility timeout of a second, Redis gives messages that wait in a worker to another one too."""
+    celery_site = make_site(celery={"broker_transport_options": {"visibility_timeout": 1}})
+    start(celery_site, *PREFORK)
+    start(celery_site, *PREFORK)
+    ids = celery_site.driver.call("enqueue", task="run_sync", args=[3], count=12)
+    wait_until_state(celery_site, ids, "succeeded")
+    celery_site.wait_until_done()
+    celery_site.assert_invariants()
+    assert {row["attempt"] for row in celery_site.driver.call("rows", ids=ids)} == {1}
+
+
+def test_late_acknowledgments_of_the_project(make_site):
+    """The project acknowledges its own tasks late, and has messages of killed processes delivered again."""
+    celery_site = make_site(
+        celery={
+            "task_acks_late": True,
+            "task_reject_on_worker_lost": True,
+            "broker_transport_options": {"visibility_timeout": 1},
+        }
+    )
+    worker = start(celery_site, *PREFORK)
+    ids = celery_site.driver.call("enqueue", task="run_sync", args=[3], count=6)
+    celery_site.wait_until_started(ids, 2)
+    send_signal(child_pids(worker.pid)[0], signal.SIGKILL)
+    wait_until_state(celery_site, ids, "succeeded")
+    celery_site.wait_until_done()
+    celery_site.assert_invariants()
+    attempts = [row["attempt"] for row in celery_site.driver.call("rows", ids=ids)]
+    assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("task", ["run_sync", "run_async", "join_child", "join_child_sync"])
+def test_process_for_each_job(make_site, task):
+    """A process that has run one job ends, and releases none that waits for another one."""
+    celery_site = make_site(celery={"worker_max_tasks_per_child": 1})
+    worker = celery_site.start_celery(*PREFORK)
+    ids = celery_site.driver.call("enqueue", task=task, args=[0.5], count=6)
+    wait_until_state(celery_site, ids, "succeeded")
+    celery_site.wait_until_done()
+    celery_site.assert_invariants()
+    assert len(re.findall(r"Worker \S+ has ended; jobs released: 0", worker.output)) >= 6
+    assert {row["attempt"] for row in celery_site.driver.call("rows", ids=ids)} == {1}
+
+
+def test_hard_time_limit_ends_a_stuck_process(make_site):
+    """Celery kills a process in which not even the thread of the lease runs. The job is tried again."""
+    celery_site = make_site()
+    celery_site.site.environment["TEST_DEADLINE_MARGIN_SECONDS"] = "2"
+    worker = start(celery_site, *PREFORK)
+    (id,) = celery_site.driver.call("enqueue", task="block_interpreter_once", args=[60])
+    wait_until_state(celery_site, [id], "succeeded")
+    assert "Hard time limit (2.5s) exceeded" in worker.output
+    celery_site.wait_until_done()
+    celery_site.assert_invariants()
+
+
+def test_cancelled_job_is_dropped_by_celery(make_site):
+    """Celery drops the message of a queued job that is cancelled, and runs the job when it is retried."""
+    celery_site = make_site()
+    worker = start(celery_site, *PREFORK)
+    celery_site.driver.call("create_session")
+    long = celery_site.driver.call("enqueue", task="run_sync", args=[4], count=2)
+    celery_site.wait_until_started(long)
+    (id,) = celery_site.driver.call("enqueue", task="run_async", args=[0])
+    worker.wait_for_line(f"{id}.0")
+    assert celery_site.driver.call("cancel", id=id) == "cancelled"
+    worker.wait_for_line("Discarding revoked task")
+    assert celery_site.driver.call("retry", id=id) == [id]
+    wait_until_state(celery_site, [id, *long], "succeeded")
+
+
+@pytest.mark.parametrize("pool", [PREFORK, THREADS], ids=["prefork", "threads"])
+@pytest.mark.parametrize("task", ["run_sync", "run_async"])
+def test_warm_shutdown_releases_jobs(make_site, task, pool):
+    """SIGTERM gives running jobs the grace period, then queues them again without counting the attempt."""
+    celery_site = make_site()
+    celery_site.site.notifications["GRACE"] = 1
+    worker = start(celery_site, *pool)
+    ids = celery_site.driver.call("enqueue", task=task, args=[FOREVER_SECONDS], count=2)
+    celery_site.wait_until_started(ids)
+    started = time.monotonic()
+    assert_stops(worker)
+    assert time.monotonic() - started < 15
+    assert [(row["state"], row["attempt"]) for row in celery_site.driver.call("rows", ids=ids)] == [
+        ("queued", 0)
+    ] * 2
+
+
+@pytest.mark.parametrize("pool", [PREFORK, THREADS], ids=["prefork", "threads"])
+def test_warm_shutdown_lets_jobs_finish(make_site, pool):
+    celery_site = make_site()
+    worker = start(celery_site, *pool)
+    ids = celery_site.driver.call("enqueue", task="run_sync", args=[2], count=2)
+    celery_site.wait_until_started(ids)
+    assert_stops(worker)
+    rows = celery_site.driver.call("rows", ids=ids)
+    assert [(row["state"], row["attempt"]) for row in rows] == [("succeeded", 1)] * 2
+
+
+def test_ids_are_sent_before_a_command_ends(make_site):
+    """A command that enqueues a job as its last act waits for the broker, so that the job does not wait 10 s."""
+    celery_site = make_site()
+    start(celery_site, *THREADS)
+    celery_site.site.python(
+        "from tests.faults.support.celery_actions import enqueue; enqueue('run_async', [0])"
+    )
+    wait_until(lambda: [job.state for job in celery_site.jobs()] == ["succeeded"], what="the job to end")
+    (job,) = celery_site.jobs()
+    assert row(celery_site, job.id)["handovers"] == 1
