@@ -1,8 +1,8 @@
 """Celery's processes, its broker and the server die while Celery runs jobs: each job ends once, and is notified once.
 
-    FAULT_ROUNDS=100 python -m pytest tests/faults/test_celery.py      rounds of the long form
-    FAULT_KINDS=kill_redis,kill_child                                  only these faults
-    FAULT_SEED=…                                                       repeat the choices of a failed run
+FAULT_ROUNDS=100 python -m pytest tests/faults/test_celery.py      rounds of the long form
+FAULT_KINDS=kill_redis,kill_child                                  only these faults
+FAULT_SEED=…                                                       repeat the choices of a failed run
 """
 
 import os

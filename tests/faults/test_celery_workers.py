@@ -84,16 +84,22 @@ def test_late_acknowledgments_of_the_project(make_site):
     assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
 
 
-@pytest.mark.parametrize("task", ["run_sync", "run_async", "join_child", "join_child_sync"])
-def test_process_for_each_job(make_site, task):
-    """A process that has run one job ends, and releases none that waits for another one."""
+@pytest.mark.parametrize(
+    ("task", "count"), [("run_sync", 6), ("run_async", 6), ("join_child", 1), ("join_child_sync", 1)]
+)
+def test_process_for_each_job(make_site, task, count):
+    """A process that has run one job ends. One whose job waits for another one lets it finish first.
+
+    It is not replaced before, so that as many waiting jobs as there are processes would keep all others from running.
+    """
     celery_site = make_site(celery={"worker_max_tasks_per_child": 1})
     worker = celery_site.start_celery(*PREFORK)
-    ids = celery_site.driver.call("enqueue", task=task, args=[0.5], count=6)
+    ids = celery_site.driver.call("enqueue", task=task, args=[0.5], count=count)
     wait_until_state(celery_site, ids, "succeeded")
     celery_site.wait_until_done()
     celery_site.assert_invariants()
-    assert len(re.findall(r"Worker \S+ has ended; jobs released: 0", worker.output)) >= 6
+    pattern = re.compile(r"Worker \S+ has ended; jobs released: 0")
+    wait_until(lambda: len(pattern.findall(worker.output)) >= count, what="the processes to end")
     assert {row["attempt"] for row in celery_site.driver.call("rows", ids=ids)} == {1}
 
 

@@ -97,15 +97,18 @@ class _Sender:
         self._items: queue.SimpleQueue[tuple[bool, Job]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        #: Jobs that wait, or with which the engine is being called.
+        self._unsent = 0
         self._is_failing = False
 
     def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
         """Take jobs to be sent."""
         if self._items.qsize() > MAX_UNSENT_IDS:
             return
-        for job in jobs:
-            self._items.put((is_revoked, job))
         with self._lock:
+            for job in jobs:
+                self._items.put((is_revoked, job))
+            self._unsent += len(jobs)
             if not self._thread:
                 try:
                     self._thread = start_thread(self._run, f"notifications-engine-{self._alias}")
@@ -114,7 +117,7 @@ class _Sender:
 
     def wait_until_idle(self, deadline: float) -> None:
         """Wait until all ids are sent, or until the deadline (monotonic)."""
-        while not self._items.empty() and self._thread and time.monotonic() < deadline:
+        while self._unsent and self._thread and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _run(self) -> None:
@@ -132,6 +135,8 @@ class _Sender:
                 group.append(self._items.get())
             self._call([job for is_revoked, job in group if not is_revoked], "hand_over")
             self._call([job for is_revoked, job in group if is_revoked], "revoke")
+            with self._lock:
+                self._unsent -= len(group)
 
     def _call(self, jobs: list[Job], verb: str) -> None:
         if not jobs:

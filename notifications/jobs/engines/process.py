@@ -13,11 +13,12 @@ import os
 import threading
 from uuid import UUID
 
-from django.db import connections
+from django.db import Error, connections
 
 from notifications.db.threads import start_thread
 from notifications.jobs import engines
 from notifications.jobs.engines import handover
+from notifications.jobs.transitions import handing_over
 from notifications.jobs.worker.handed_jobs import HandedJobEnd
 from notifications.jobs.worker.worker import JobWorker
 
@@ -29,6 +30,7 @@ STOP_MARGIN_SECONDS = 5.0
 _lock = threading.Lock()
 _worker: JobWorker | None = None
 _thread: threading.Thread | None = None
+_is_stopping = False
 
 
 def run(id: UUID | str, *, engine: str) -> HandedJobEnd:
@@ -37,7 +39,11 @@ def run(id: UUID | str, *, engine: str) -> HandedJobEnd:
     ``id`` of a job that may not run now has no effect, however often it comes. ``engine`` is the name of the engine,
     which the list of workers shows.
     """
-    return start(engine).run_handed_job(id if isinstance(id, UUID) else UUID(id))
+    id = id if isinstance(id, UUID) else UUID(id)
+    end = HandedJobEnd.STOPPED if _is_stopping else start(engine).run_handed_job(id)
+    if end == HandedJobEnd.STOPPED:
+        _hand_back(id)
+    return end
 
 
 def start(engine: str, *, concurrency: int = 1) -> JobWorker:
@@ -59,11 +65,24 @@ def start(engine: str, *, concurrency: int = 1) -> JobWorker:
 
 
 def stop(grace: float) -> None:
-    """Stop the worker of this process within ``grace`` seconds, and queue again what still runs then."""
+    """Stop the worker of this process within ``grace`` seconds, and queue again what still runs then.
+
+    Later calls of ``run()`` leave their jobs to other processes.
+    """
+    global _is_stopping
+    _is_stopping = True
     worker, thread = _worker, _thread
     if worker and thread and thread.is_alive():
         worker.stop(grace)
         thread.join(grace + STOP_MARGIN_SECONDS)
+
+
+def _hand_back(id: UUID) -> None:
+    """Have another process given a job that this one did not claim, sooner than a lost id."""
+    try:
+        handing_over.take_back([id])
+    except Error as exc:
+        logger.warning("Could not hand a job back, which is handed over again later: %s: %s", id, exc)
 
 
 def _run(worker: JobWorker, is_running: threading.Event) -> None:
@@ -83,9 +102,9 @@ def _run(worker: JobWorker, is_running: threading.Event) -> None:
 
 
 def _after_fork() -> None:
-    global _lock, _worker, _thread
+    global _lock, _worker, _thread, _is_stopping
     # A child has none of the parent's threads. One that a job forks starts no worker, because it calls no run().
-    _lock, _worker, _thread = threading.Lock(), None, None
+    _lock, _worker, _thread, _is_stopping = threading.Lock(), None, None, False
 
 
 os.register_at_fork(after_in_child=_after_fork)

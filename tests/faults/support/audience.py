@@ -39,7 +39,9 @@ class Audience:
 def assert_received(client, ids, timeout=30):
     """Check that a client has received these notifications, each once, in their order."""
     wait_until(
-        lambda: len(client.received) >= len(ids), timeout=timeout, what=f"{len(ids)} notifications at {client}"
+        lambda: len(client.received) >= len(ids),
+        timeout=timeout,
+        what=f"{len(ids)} notifications at {client}",
     )
     assert client.received == ids, client
     assert not client.failures, f"{client}: {client.failures}"

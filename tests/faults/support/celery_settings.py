@@ -9,5 +9,8 @@ from tests.faults.support.engine_settings import INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_hand_overs.ShortHandOvers"]
 ROOT_URLCONF = "tests.faults.support.celery_urls"
 globals().update(
-    {f"CELERY_{name.upper()}": value for name, value in json.loads(os.environ.get("TEST_CELERY", "{}")).items()}
+    {
+        f"CELERY_{name.upper()}": value
+        for name, value in json.loads(os.environ.get("TEST_CELERY", "{}")).items()
+    }
 )

@@ -1,5 +1,6 @@
 """A site whose jobs run on Celery, with a Redis of its own behind a proxy. Each fault is a method of CelerySite."""
 
+import contextlib
 import json
 import os
 import signal
@@ -162,10 +163,8 @@ def child_pids(pid):
 
 
 def send_signal(pid, number):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def wait_until_dead(pids):

@@ -33,6 +33,7 @@ class CeleryEngine(Engine):
     def __init__(self, alias: str, name: str) -> None:
         super().__init__(alias, name)
         check_installed()
+        self._connection: Any = None
         self._producer: Any = None
 
     @property
@@ -63,7 +64,7 @@ class CeleryEngine(Engine):
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         app = celery_app()
         try:
-            producer = self._producer = self._producer or _new_producer(app)
+            producer = self._connect(app)
             for job in jobs:
                 app.send_task(
                     TASK_NAME,
@@ -83,7 +84,11 @@ class CeleryEngine(Engine):
             raise
 
     def revoke(self, jobs: Sequence[HandedJob]) -> None:
-        celery_app().control.revoke([job.message_id for job in jobs])
+        app = celery_app()
+        # Not on a connection of Celery's pool, which has no timeouts.
+        with _new_connection(app) as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+            app.control.revoke([job.message_id for job in jobs], connection=connection)
 
     def check(self) -> list[Any]:
         try:
@@ -97,10 +102,17 @@ class CeleryEngine(Engine):
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             return f"The broker answers: {connection.as_uri()}"
 
+    def _connect(self, app: Any) -> Any:
+        if self._producer is None:
+            self._connection = _new_connection(app)
+            self._producer = app.amqp.Producer(self._connection)
+        return self._producer
+
     def _disconnect(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer:
-            producer.connection.collapse()
+        """Give up the connection without a word to the broker, which may not answer."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection:
+            connection.collapse()
 
 
 def celery_queue(app: Any, name: str) -> str:
@@ -128,7 +140,3 @@ def _new_connection(app: Any) -> Any:
     else:
         options = {}
     return app.connection_for_write(transport_options=options, connect_timeout=ANSWER_SECONDS / 2)
-
-
-def _new_producer(app: Any) -> Any:
-    return app.amqp.Producer(_new_connection(app))

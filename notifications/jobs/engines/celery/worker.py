@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from celery import signals
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import settings
+from notifications.db.threads import start_thread
 from notifications.jobs.engines import process
 from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME
 
@@ -18,6 +20,9 @@ logger = logging.getLogger("notifications.jobs")
 GREENLET_POOLS = ("eventlet", "gevent")
 
 _is_connected = False
+#: A pipe to which nothing is written. Only the main process of a Celery worker has its second end, which it closes when
+#: it shuts down: its child processes then read the end of the file.
+_shutdown_pipe: tuple[int, int] | None = None
 
 
 def connect(app: Any) -> None:
@@ -32,8 +37,10 @@ def connect(app: Any) -> None:
         return
     _is_connected = True
     signals.worker_init.connect(_check_pool, weak=False)
-    signals.worker_process_init.connect(_start, weak=False)
+    signals.worker_init.connect(_open_shutdown_pipe, weak=False)
+    signals.worker_process_init.connect(_start_in_child_process, weak=False)
     signals.worker_ready.connect(_start_in_main_process, weak=False)
+    signals.worker_shutting_down.connect(_begin_shutdown, weak=False)
     signals.worker_process_shutdown.connect(_stop, weak=False)
     signals.worker_shutdown.connect(_stop, weak=False)
 
@@ -54,6 +61,14 @@ def _start(concurrency: int = 1, **kwargs: Any) -> None:
         logger.exception("Could not start the worker of this process, which the first job does then")
 
 
+def _start_in_child_process(**kwargs: Any) -> None:
+    if _shutdown_pipe:
+        read_end, write_end = _shutdown_pipe
+        os.close(write_end)
+        start_thread(_stop_at_shutdown, "notifications-shutdown", read_end)
+    _start()
+
+
 def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
     if not _has_child_processes(sender):
         _start(concurrency=sender.pool.limit or 1)
@@ -62,6 +77,31 @@ def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
 def _has_child_processes(consumer: Any) -> bool:
     """Return whether the tasks of a Celery worker run in child processes."""
     return "prefork" in type(consumer.pool).__module__
+
+
+def _open_shutdown_pipe(**kwargs: Any) -> None:
+    """Before Celery forks its child processes."""
+    global _shutdown_pipe
+    _shutdown_pipe = os.pipe()
+
+
+def _begin_shutdown(how: str = "", **kwargs: Any) -> None:
+    """Stop the worker of this process and those of its children within the grace period.
+
+    At a warm shutdown Celery itself waits for running tasks, without a limit. Called in a signal handler.
+    """
+    global _shutdown_pipe
+    if _shutdown_pipe:
+        pipe, _shutdown_pipe = _shutdown_pipe, None
+        for end in pipe:
+            os.close(end)
+        start_thread(_stop, "notifications-shutdown")
+
+
+def _stop_at_shutdown(read_end: int) -> None:
+    """In a child process, wait for the shutdown of the main process, or for its end."""
+    os.read(read_end, 1)
+    _stop()
 
 
 def _stop(**kwargs: Any) -> None:
