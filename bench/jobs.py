@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.jobs_report import report
@@ -29,9 +30,12 @@ from bench.queues import Places, queues
 Figures = dict[str, dict[str, list[float]]]
 
 
-def main() -> None:
+def main(
+    description: str | None = __doc__, make_queues: Callable[[Places], Iterator[Queue]] = queues
+) -> None:
+    """Run the measures that the arguments select with the queues of ``make_queues``."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
@@ -45,7 +49,7 @@ def main() -> None:
     places = Places(folder)
     figures: Figures = defaultdict(lambda: defaultdict(list))
     try:
-        JobBenchmark(places, figures, arguments).run()
+        JobBenchmark(places, figures, arguments, make_queues).run()
     finally:
         places.end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,11 +65,18 @@ def main() -> None:
 class JobBenchmark:
     """All measurements of one run."""
 
-    def __init__(self, places: Places, figures: Figures, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        places: Places,
+        figures: Figures,
+        arguments: argparse.Namespace,
+        make_queues: Callable[[Places], Iterator[Queue]],
+    ) -> None:
         self.arguments = arguments
         self.figures = figures
-        self.queues = list(queues(places))
-        self.full = list(queues(places, finished=True)) if self.is_selected("finished") else []
+        self.queues = list(make_queues(places))
+        is_full = make_queues is queues and self.is_selected("finished")
+        self.full = list(queues(places, finished=True)) if is_full else []
 
     def is_selected(self, name: str, queue: Queue | None = None) -> bool:
         chosen = not self.arguments.only or any(word in name for word in self.arguments.only)

@@ -69,6 +69,20 @@ def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
         yield from available("Celery, Redis", places.redis, celery, needs="celery")
 
 
+def engine_queues(places: Places) -> Iterator[Queue]:
+    """Yield this app on Celery's workers, and Celery and the built-in worker alone."""
+    for pool in ("prefork", "threads"):
+
+        def on_celery(name: str, url: str, pool: str = pool) -> Queue:
+            return this_app_on_celery(name, url, places.redis(), pool)
+
+        yield from available(
+            f"this app on Celery, {pool}, PostgreSQL", places.postgres, on_celery, needs="celery"
+        )
+    yield from available("Celery, Redis", places.redis, celery, needs="celery")
+    yield from available("this app, PostgreSQL", places.postgres, this_app)
+
+
 def available(
     name: str, place: Callable[[], str], make: Callable, *, needs: str = "django"
 ) -> Iterator[Queue]:
@@ -93,6 +107,29 @@ def this_app(name: str, url: str) -> Queue:
         ),
         jobs=10_000,
         measures={"rate", "owner", "writers", "enqueueing", "pickup", "waiting"},
+    )
+
+
+def this_app_on_celery(name: str, url: str, broker: str, pool: str) -> Queue:
+    command = [PYTHON, "-m", "celery", "--app=asyncsite", "worker", "--loglevel=WARNING", f"--pool={pool}"]
+    # Each has a broker of its own among the numbered databases of one Redis.
+    broker = broker.removesuffix("0") + str(1 + ("prefork", "threads").index(pool))
+
+    def workers(processes: int, concurrency: int) -> list[list[str]]:
+        if pool == "prefork":
+            return [[*command, f"--concurrency={processes}"]]
+        return [
+            [*command, f"--concurrency={min(concurrency, 20)}", f"--hostname=worker{number}@bench"]
+            for number in range(processes)
+        ]
+
+    return Queue(
+        name=name,
+        module="bench.app_queue",
+        environment=site(url, "bench.settings") | {"CELERY_BROKER_URL": broker},
+        workers=workers,
+        jobs=4000,
+        measures={"rate", "pickup"},
     )
 
 

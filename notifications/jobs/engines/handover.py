@@ -187,9 +187,18 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+#: When this process has last searched for lost jobs (monotonic).
+_last_search = 0.0
+
+
 def run_round() -> bool:
     """Hand over what is due and what was lost. Returns whether there may be more."""
-    due, lost = handing_over.hand_over_due_jobs(), handing_over.hand_over_again()
+    global _last_search
+    due, lost = handing_over.hand_over_due_jobs(), []
+    # However often the queue rings, and on whichever thread this is called.
+    if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
+        _last_search = time.monotonic()
+        lost = handing_over.hand_over_again()
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     send([*due, *lost])

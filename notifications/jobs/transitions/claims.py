@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.transactions import connection, execute_one, retrying_atomic
+from notifications.db.transactions import connection, database, execute_one, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, LANES, Lanes
@@ -97,17 +97,21 @@ def claim_handed_jobs(
     ids = sorted(set(ids))
     if not ids:
         return []
+    claimed: list[ClaimedJob] = []
     is_limited = bool(queue_limits())
     if connection().vendor == "postgresql" and not is_limited:
         query = claim_queries.handed_jobs(ids)
-        if claimed := _claim_in_one_statement(worker, len(ids), timeouts, *query, also=_OF_ENGINE):
-            return claimed
+        claimed = _claim_in_one_statement(worker, len(ids), timeouts, *query, also=_OF_ENGINE)
+        claimed_ids = {job.row.id for job in claimed}
+        ids = [id for id in ids if id not in claimed_ids]
+    if not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists():
+        return claimed  # the others run or are done: their ids were doubled
     claimable = candidates.claimable_queues((), ENGINE_LANES)
     if not claimable:
-        return []
+        return claimed
     lanes = dict.fromkeys(ENGINE_LANES, len(ids))
     among = Q(id__in=ids)
-    return retrying_atomic(
+    return claimed + retrying_atomic(
         lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, among, lanes, also=_OF_ENGINE)
     )
 

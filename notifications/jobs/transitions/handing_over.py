@@ -8,14 +8,14 @@ twice has no effect, because the second claim finds the job running or done.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
+from notifications import streams, times
 from notifications.compat import task_backends
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
@@ -28,6 +28,12 @@ MAX_JOBS_PER_TRANSACTION = 100
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
+#: Jobs that are sent again at a time although the engine seems to come to them.
+MAX_UNSUSPECTED_JOBS = 10
+#: A job is overtaken if the engine has begun one that was enqueued so many seconds later.
+OVERTAKEN_SECONDS = 5.0
+#: An engine runs jobs of a queue if it has finished one within so many seconds, of so many finished jobs.
+RECENT_SECONDS, MAX_RECENT_JOBS = 5.0, 100
 #: By how much of itself each interval is longer or shorter, at random.
 JITTER = 0.25
 
@@ -58,17 +64,30 @@ def hand_over_due_jobs() -> list[Job]:
 
 
 def hand_over_again() -> list[Job]:
-    """Return jobs whose ids were handed over long ago and that are still queued, to be sent again."""
+    """Return jobs whose ids were handed over long ago and that are still queued, to be sent again.
+
+    Most of them wait behind others in the engine. Lost is what the engine has overtaken, or what it does not run
+    although it runs nothing else of the queue. Of what is not known to be lost only a few are sent at a time.
+    """
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=HANDED)
     if not rows.filter(hand_over_at__lte=database_now()).order_by("hand_over_at", "id").exists():
         return []
+    newest = _newest_claimed_jobs()
 
     def write() -> list[Job]:
         now = database_now()
         overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
         jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
-        _mark_handed(jobs, now)
-        return jobs
+        lost = [job for job in jobs if _is_lost(job, newest)]
+        others = [job for job in jobs if job not in lost]
+        sent = lost + others[:MAX_UNSUSPECTED_JOBS]
+        _mark_handed(sent, now)
+        guarded_update(
+            "hand_over_at=%s",
+            [((_next_hand_over(now, job),), job) for job in others[MAX_UNSUSPECTED_JOBS:]],
+            state="queued",
+        )
+        return sent
 
     return retrying_atomic(write)
 
@@ -113,9 +132,38 @@ def _move(backends: Collection[str], lanes: Collection[str]) -> int:
     return len(jobs)
 
 
+def _newest_claimed_jobs() -> dict[str, UUID]:
+    """Return, by queue, the newest of the jobs that engines run now or have finished within the last seconds."""
+    jobs = Job.objects.using(database()).filter(lane=ENGINE)
+    # The orders of the indexes of running and of finished jobs.
+    running = jobs.filter(state=Job.State.RUNNING, worker__isnull=False).order_by("worker", "id")
+    since = times.now() - timedelta(seconds=RECENT_SECONDS)
+    finished = jobs.filter(finished_at__gte=since).order_by("-finished_at")
+    columns = ("queue_name", "id")
+    newest: dict[str, UUID] = {}
+    for queue, id in (*running.values_list(*columns), *finished.values_list(*columns)[:MAX_RECENT_JOBS]):
+        newest[queue] = max(newest.get(queue, id), id)
+    return newest
+
+
+def _is_lost(job: Job, newest: Mapping[str, UUID]) -> bool:
+    """Return whether the engine has begun jobs that were enqueued well after this one, or none of its queue."""
+    claimed = newest.get(job.queue_name)
+    return claimed is None or _enqueued_at(claimed) - _enqueued_at(job.id) > OVERTAKEN_SECONDS
+
+
+def _enqueued_at(id: UUID) -> float:
+    """Return the seconds since 1970 in a UUID of version 7."""
+    return (id.int >> 80) / 1000
+
+
+def _next_hand_over(now: datetime, job: Job) -> datetime:
+    return next_hand_over(now, max(job.handovers - job.attempt, 0))
+
+
 def _mark_handed(jobs: Sequence[Job], now: datetime) -> None:
     guarded_update(
         f"lane='{HANDED}', hand_over_at=%s, handovers=handovers+1",
-        [((next_hand_over(now, max(job.handovers - job.attempt, 0)),), job) for job in jobs],
+        [((_next_hand_over(now, job),), job) for job in jobs],
         state="queued",
     )

@@ -104,6 +104,20 @@ def test_lost_ids_are_handed_over_at_a_bounded_rate(monkeypatch):
     assert [len(handing_over.hand_over_again()) for _ in range(3)] == [2, 1, 0]
 
 
+def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
+    """Jobs behind those that run are sent again a few at a time, and those that were overtaken all at once."""
+    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 1)
+    jobs = [enqueue() for _ in range(4)]
+    (first,) = claim(jobs[0])
+    clock.advance(timedelta(seconds=11))
+    assert [row.pk for row in handing_over.hand_over_again()] == [jobs[1].pk]
+    assert handing_over.hand_over_again() == []
+    monkeypatch.setattr(handing_over, "OVERTAKEN_SECONDS", -1)
+    clock.advance(timedelta(seconds=21))
+    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk for job in jobs[1:]]
+    finish(first)
+
+
 def test_job_for_later_waits_in_the_database():
     job = enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
     assert job.lane == "engine"
