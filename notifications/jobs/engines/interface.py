@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from notifications.jobs.claiming.lanes import ASYNC, lane_at
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -23,6 +24,8 @@ class HandedJob:
         The dotted path of the task, for the engine's own lists and logs.
     ``priority``
         -100 to 100; higher ones first.
+    ``is_async``
+        Whether the task is async, as far as the process that sends the job knows.
     ``timeout``
         How long the task may take, which the process of the engine that runs it observes.
     """
@@ -33,6 +36,7 @@ class HandedJob:
     queue_name: str
     priority: int
     timeout: timedelta
+    is_async: bool
 
     @property
     def message_id(self) -> str:
@@ -102,4 +106,5 @@ def handed_job(job: Job) -> HandedJob:
         queue_name=job.queue_name,
         priority=job.priority,
         timeout=timedelta(seconds=policy_at(job.task_path).timeout),
+        is_async=lane_at(job.task_path) == ASYNC,
     )

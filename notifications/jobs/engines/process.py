@@ -19,7 +19,7 @@ from notifications.db.threads import start_thread
 from notifications.jobs import engines
 from notifications.jobs.engines import handover
 from notifications.jobs.transitions import handing_over
-from notifications.jobs.worker.handed_jobs import HandedJobEnd
+from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.jobs.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
@@ -33,14 +33,15 @@ _thread: threading.Thread | None = None
 _is_stopping = False
 
 
-def run(id: UUID | str, *, engine: str) -> HandedJobEnd:
+def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
     """Run one job and return when its attempt is recorded, or why the caller need not wait for that.
 
     ``id`` of a job that may not run now has no effect, however often it comes. ``engine`` is the name of the engine,
-    which the list of workers shows.
+    which the list of workers shows. ``wait_for`` says to return earlier, in a process that lasts and that calls
+    ``stop()`` before it exits.
     """
     id = id if isinstance(id, UUID) else UUID(id)
-    end = HandedJobEnd.STOPPED if _is_stopping else start(engine).run_handed_job(id)
+    end = HandedJobEnd.STOPPED if _is_stopping else start(engine).run_handed_job(id, wait_for)
     if end == HandedJobEnd.STOPPED:
         _hand_back(id)
     return end

@@ -104,7 +104,10 @@ def claim_handed_jobs(
         claimed = _claim_in_one_statement(worker, len(ids), timeouts, *query, also=_OF_ENGINE)
         claimed_ids = {job.row.id for job in claimed}
         ids = [id for id in ids if id not in claimed_ids]
-    if not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists():
+    if (
+        not ids
+        or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
+    ):
         return claimed  # the others run or are done: their ids were doubled
     claimable = candidates.claimable_queues((), ENGINE_LANES)
     if not claimable:

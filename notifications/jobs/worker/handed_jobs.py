@@ -23,9 +23,25 @@ logger = logging.getLogger("notifications.jobs")
 MAX_CLAIM_BATCH = 100
 
 
-class HandedJobEnd(StrEnum):
-    """Why the caller of ``run_handed_job()`` need not wait any longer."""
+class WaitFor(StrEnum):
+    """What the caller of a handed job waits for."""
 
+    #: The worker has taken the job in: it has less than ``concurrency`` jobs of such callers. Many async jobs run at
+    #: once then, whatever the number of the engine's own slots, and are claimed and recorded in groups.
+    SLOT = "slot"
+    #: The task has returned or raised. The outcome is recorded while the caller may give the next job.
+    END = "end"
+    #: The outcome is stored.
+    RECORD = "record"
+
+
+class HandedJobEnd(StrEnum):
+    """Why the caller of a handed job need not wait any longer."""
+
+    #: The job is taken in, and runs in this process.
+    ACCEPTED = "accepted"
+    #: The task has returned or raised.
+    ENDED = "ended"
     #: The outcome of the attempt is stored.
     RECORDED = "recorded"
     #: The job waits for other jobs in ``join()``, and goes on in this process: its caller may run another job.
@@ -39,7 +55,8 @@ class HandedJobEnd(StrEnum):
 class HandedJobs:
     """Claims jobs by their ids, and passes them to ``start``, until the worker stops.
 
-    ``timeouts`` is that of ``ClaimLoop``. There is no limit of slots: the engine limits its callers.
+    ``timeouts`` is that of ``ClaimLoop``. The engine limits the callers that wait for the end of their jobs;
+    ``concurrency`` limits the jobs whose callers do not.
     """
 
     def __init__(
@@ -49,9 +66,11 @@ class HandedJobs:
         executions: Mapping[Claim, Execution],
         timeouts: dict[str, float],
         *,
+        concurrency: int,
         start: Callable[[ClaimedJob], None],
         is_stopping: Callable[[], bool],
     ) -> None:
+        self._concurrency = concurrency
         self._worker = worker
         self._writer = writer
         self._executions = executions
@@ -59,27 +78,45 @@ class HandedJobs:
         self._start = start
         self._is_stopping = is_stopping
         self._wake = asyncio.Event()
-        self._callers: dict[UUID, Future[HandedJobEnd]] = {}
+        #: Those who wait, with what they wait for, by the ids of their jobs.
+        self._callers: dict[UUID, tuple[WaitFor, Future[HandedJobEnd]]] = {}
         #: Ids that were not claimed yet, in the order in which they were given.
         self._unclaimed: dict[UUID, None] = {}
+        #: Jobs in slots: those that run or are to be claimed, without the ones that wait for other jobs.
+        self._in_slots: set[UUID] = set()
+        #: Callers that wait for a slot.
+        self._waiting: dict[UUID, Future[HandedJobEnd]] = {}
         self._has_ended = False
 
-    def add(self, id: UUID, call_in_loop: Callable[[Callable[[], object]], object]) -> Future[HandedJobEnd]:
-        """Have a job claimed and run, and return the future of its end; from any thread."""
+    def add(
+        self, id: UUID, wait_for: WaitFor, call_in_loop: Callable[[Callable[[], object]], object]
+    ) -> Future[HandedJobEnd]:
+        """Have a job claimed and run, and return the future of what its caller waits for; from any thread."""
         future: Future[HandedJobEnd] = Future()
-
-        def add_in_loop() -> None:
-            if self._has_ended:
-                future.set_result(HandedJobEnd.STOPPED)
-            elif id in self._callers:  # the engine has doubled the id
-                future.set_result(HandedJobEnd.NOT_CLAIMED)
-            else:
-                self._callers[id] = future
-                self._unclaimed[id] = None
-                self._wake.set()
-
-        call_in_loop(add_in_loop)
+        call_in_loop(lambda: self._add(id, wait_for, future))
         return future
+
+    def _add(self, id: UUID, wait_for: WaitFor, future: Future[HandedJobEnd]) -> None:
+        is_known = id in self._callers or id in self._unclaimed or id in self._in_slots or id in self._waiting
+        if self._has_ended:
+            future.set_result(HandedJobEnd.STOPPED)
+        elif is_known:  # the engine has doubled the id
+            future.set_result(HandedJobEnd.NOT_CLAIMED)
+        elif wait_for != WaitFor.SLOT:
+            self._callers[id] = wait_for, future
+            self._unclaimed[id] = None
+            self._wake.set()
+        else:
+            self._waiting[id] = future
+            self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        while self._waiting and len(self._in_slots) < self._concurrency:
+            id = next(iter(self._waiting))
+            self._waiting.pop(id).set_result(HandedJobEnd.ACCEPTED)
+            self._in_slots.add(id)
+            self._unclaimed[id] = None
+            self._wake.set()
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
@@ -105,28 +142,42 @@ class HandedJobs:
             for claimed in jobs:
                 self._start(claimed)
             for id in set(ids) - {claimed.row.id for claimed in jobs}:
-                self._release_caller(id, HandedJobEnd.NOT_CLAIMED)
+                self._release(id, HandedJobEnd.NOT_CLAIMED)
 
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
         for execution in self._executions.values():
             if execution.joined_jobs:
-                self._release_caller(execution.job.id, HandedJobEnd.JOINING)
+                self._release(execution.job.id, HandedJobEnd.JOINING)
         self._wake.set()
 
+    def ended(self, job: Job) -> None:
+        """Release the caller of a job whose task has returned or raised, unless it waits for the record."""
+        wait_for, _ = self._callers.get(job.id, (WaitFor.RECORD, None))
+        if wait_for == WaitFor.END:
+            self._release(job.id, HandedJobEnd.ENDED)
+
     def slot_freed(self, job: Job) -> None:
-        """Release the caller of a job whose outcome is stored."""
-        self._release_caller(job.id, HandedJobEnd.RECORDED)
+        """Release the caller and the slot of a job whose outcome is stored."""
+        self._release(job.id, HandedJobEnd.RECORDED)
 
-    def end(self) -> None:
-        """Release all callers: the worker has stopped."""
+    def end(self) -> list[UUID]:
+        """Release all callers: the worker has stopped. Returns the ids that were taken in and not claimed."""
         self._has_ended = True
-        for id in list(self._callers):
-            self._release_caller(id, HandedJobEnd.STOPPED)
+        for _, future in self._callers.values():
+            future.set_result(HandedJobEnd.STOPPED)
+        for future in self._waiting.values():
+            future.set_result(HandedJobEnd.STOPPED)
+        self._callers.clear()
+        return [*self._unclaimed, *self._waiting]
 
-    def _release_caller(self, id: UUID, end: HandedJobEnd) -> None:
-        if caller := self._callers.pop(id, None):
-            caller.set_result(end)
+    def _release(self, id: UUID, end: HandedJobEnd) -> None:
+        _, future = self._callers.pop(id, (None, None))
+        if future:
+            future.set_result(end)
+        if id in self._in_slots:
+            self._in_slots.discard(id)
+            self._fill_slots()
 
     def _claim(self, ids: Sequence[UUID]) -> list[ClaimedJob]:
         """Claim jobs on the writer's thread. The others wait to be handed over again."""

@@ -16,7 +16,8 @@ from django.db import Error
 from notifications.conf import settings
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.claimed_job import Claim
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import handing_over, queueing
+from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.transitions.signal_queue import SignalQueue
 from notifications.jobs.worker import job_runner, loops
 from notifications.jobs.worker.cancel_loop import CancelLoop
@@ -24,7 +25,7 @@ from notifications.jobs.worker.capacity import Capacity
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.handed_jobs import HandedJobEnd, HandedJobs
+from notifications.jobs.worker.handed_jobs import HandedJobEnd, HandedJobs, WaitFor
 from notifications.jobs.worker.job_runner import JobRunner
 from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
@@ -111,7 +112,7 @@ class JobWorker:
             self._executions,
             timeouts,
             sync_threads=sync_threads,
-            on_outcome=self._record_loop.add,
+            on_outcome=self._on_outcome,
             on_progress=self._progress_loop.add,
             on_join=lambda: self._call_in_loop(self._claim_loop.wake),
             remove=self._remove,
@@ -125,6 +126,7 @@ class JobWorker:
                 self._claim_writer,
                 self._executions,
                 timeouts,
+                concurrency=settings.CONCURRENCY,
                 start=self._job_runner.start,
                 is_stopping=self._stopping.is_set,
             )
@@ -198,13 +200,13 @@ class JobWorker:
         self._stopping.set()
         self._call_in_loop(self._wake)
 
-    def run_handed_job(self, id: UUID) -> HandedJobEnd:
-        """Run a job that was handed to this engine, and wait for its end; from any thread but the event loop's.
+    def run_handed_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
+        """Run a job that was handed to this engine, and wait as told; from any thread but the event loop's.
 
         The worker must have been created with ``engine``, and run, or start to run within a short time.
         """
         assert self._handed_jobs is not None
-        future = self._handed_jobs.add(id, self._call_in_loop)
+        future = self._handed_jobs.add(id, wait_for, self._call_in_loop)
         while True:
             try:
                 return future.result(timeout=1)
@@ -221,6 +223,12 @@ class JobWorker:
         self._slot_freed.set()
         if execution:
             self._claim_loop.slot_freed(execution.job)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        """Record the outcome of an execution, on the event loop."""
+        self._record_loop.add(outcome)
+        if self._handed_jobs:
+            self._handed_jobs.ended(outcome.job)
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         """Take a ring of the doorbell, from any thread. Rings of streams do not matter to a worker."""
@@ -269,15 +277,16 @@ class JobWorker:
         unfinished = (
             [execution.job for execution in self._executions.values()] if self._stopping.is_set() else []
         )
+        unclaimed = self._handed_jobs.end() if self._handed_jobs else []
         try:
             await self._writer.run(queueing.release, unfinished)
+            if unclaimed:
+                await self._writer.run(handing_over.take_back, unclaimed)
             await self._writer.run(self.lease.end)
         except (Error, *loops.DATABASE_UNAVAILABLE) as exc:
             logger.warning(
                 "Could not release %d jobs, which are reaped when the lease is over: %s", len(unfinished), exc
             )
-        if self._handed_jobs:
-            self._handed_jobs.end()
         await self._signals.drain(max(self._stop_deadline - time.monotonic(), MIN_SIGNALS_GRACE_SECONDS))
         self._job_runner.shutdown()
         self._signals.end()

@@ -68,7 +68,7 @@ class CeleryEngine(Engine):
             for job in jobs:
                 app.send_task(
                     TASK_NAME,
-                    args=[str(job.id)],
+                    args=[str(job.id), job.is_async],
                     task_id=job.message_id,
                     producer=producer,
                     queue=celery_queue(app, job.queue_name),

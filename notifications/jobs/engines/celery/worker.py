@@ -13,6 +13,7 @@ from notifications.conf import settings
 from notifications.db.threads import start_thread
 from notifications.jobs.engines import process
 from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME
+from notifications.jobs.worker.handed_jobs import WaitFor
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -30,8 +31,10 @@ def connect(app: Any) -> None:
     global _is_connected
 
     @app.task(name=TASK_NAME, ignore_result=True, acks_late=False, max_retries=0, typing=False)
-    def run_job(id: str) -> str:
-        return str(process.run(id, engine=ENGINE_NAME))
+    def run_job(id: str, is_async: bool = False) -> str:
+        # An async job leaves its slot of the pool to the next one: many of them run at once on one event loop.
+        wait_for = WaitFor.SLOT if is_async else WaitFor.END
+        return str(process.run(id, engine=ENGINE_NAME, wait_for=wait_for))
 
     if _is_connected:
         return
