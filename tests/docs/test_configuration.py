@@ -33,9 +33,10 @@ def test_the_time_to_stop_a_worker_is_longer_than_its_grace():
     [_, unit] = blocks(DOCS / "how-to/production-one-machine.md", "ini")
     settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
     assert int(settings["TimeoutStopSec"]) > DEFAULTS["GRACE"]
-    [compose] = blocks(DOCS / "how-to/containers.md", "yaml")
-    worker = yaml.safe_load(compose)["services"]["worker"]
-    assert int(worker["stop_grace_period"].removesuffix("s")) > DEFAULTS["GRACE"]
+    files = blocks(DOCS / "how-to/containers.md", "yaml")
+    for file, name in zip(files, ("worker", "celery"), strict=True):
+        worker = yaml.safe_load(file)["services"][name]
+        assert int(worker["stop_grace_period"].removesuffix("s")) > DEFAULTS["GRACE"]
 
 
 def test_the_protocol_classes_for_uvicorn_exist():
