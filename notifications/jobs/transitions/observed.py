@@ -46,7 +46,8 @@ def insert(job: Job) -> None:
 def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> Job | None:
     """Start an attempt: ``queued`` or ``running`` (a redelivered message) to ``running``.
 
-    ``make`` returns the row to insert if there is none. Returns the job, or None if it is done already.
+    ``make`` returns the row to insert if there is none. Returns the job, or None if it is done already, or if the id is
+    that of another job: whoever publishes a task may choose its id.
     """
 
     def write() -> Job | None:
@@ -55,7 +56,7 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> J
         if job is None:
             rows.bulk_create([make()], ignore_conflicts=True)
             job = lock_query(rows, skip_locked=False).first()
-        if job is None or job.done:
+        if job is None or job.done or job.lane != LANE:
             return None
         now = database_now()
         # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.

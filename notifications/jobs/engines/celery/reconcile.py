@@ -151,8 +151,10 @@ class Reconciler:
 
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
-        in_workers, answers = broker.find_in_workers(self._app, [task_id(job) for job in jobs])
         counts, may_come_back = broker.count_messages(self._app, {job.queue_name for job in jobs})
+        # All workers answer this question, so it is not asked for jobs whose queue has a backlog.
+        absent = [task_id(job) for job in jobs if not counts[job.queue_name]]
+        in_workers, answers = broker.find_in_workers(self._app, absent) if absent else (set(), 0)
         live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
         all_answered = answers >= live.count()
         lost_after = LOST_SECONDS

@@ -7,6 +7,7 @@ from django.db import connection, transaction
 
 from notifications.api import requester
 from notifications.models import Attempt, Job, Notification
+from notifications.times import now
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
 from tests.support.waiting import wait_until
 
@@ -157,6 +158,17 @@ def test_an_id_that_is_no_uuid(tasks, user):
     job = wait_until(lambda: Job.objects.filter(title="Export 7", state="succeeded").first(), what="the job")
     assert job.concurrency_key == "celery:export-7"
     assert tasks.export.AsyncResult("export-7").get(timeout=30) == {"rows": 12, "year": 7}
+
+
+def test_a_task_with_the_id_of_another_job_leaves_that_job_alone(tasks, user):
+    job = Job.objects.create(
+        task_path="shop.tasks.other", title="Another", queue_name="default", created_at=now(), queued_at=now()
+    )
+    result = tasks.export.apply_async((user.pk, 7), task_id=str(job.id))
+    assert result.get(timeout=30) == {"rows": 12, "year": 7}
+    job.refresh_from_db()
+    assert (job.state, job.fence, job.title) == ("queued", 0, "Another")
+    assert bell_of(user) == []
 
 
 def test_a_task_that_is_not_observed_has_no_row(tasks):
