@@ -21,6 +21,7 @@ PATHS_BY_MARKER = {
         "http/test_schemathesis.py",
         "jobs/engines/celery/test_kills.py",
         "jobs/engines/celery/test_rabbitmq.py",
+        "jobs/engines/celery/test_run_rabbitmq.py",
         "realtime/doorbell/test_transports.py",
     ],
     "any_database": [

@@ -50,6 +50,17 @@ def enqueue(task, args=(), count=1):
         return [getattr(celery_tasks, task).using(owner=owner).enqueue(*args).id for _ in range(count)]
 
 
+def enqueue_for_users(users, count, size):
+    """Enqueue jobs for each user in turn, `size` in a transaction, and return how many."""
+    owners = [User.objects.get(username=user) for user in users]
+    for start in range(0, count, size):
+        with transaction.atomic():
+            for number in range(start, min(start + size, count)):
+                task = (celery_tasks.run_async, celery_tasks.run_sync)[number // len(owners) % 2]
+                task.using(owner=owners[number % len(owners)]).enqueue(0)
+    return count
+
+
 def send_again(seed, copies=3):
     """Send the ids of some jobs again, of done ones and batches too, as a broker that doubles messages does."""
     jobs = list(Job.objects.values_list("id", "fence"))
@@ -80,6 +91,6 @@ def notifications(user="demo"):
 
 
 ACTIONS = (
-    *(create_session, enqueue_burst, enqueue, send_again),
+    *(create_session, enqueue_burst, enqueue, enqueue_for_users, send_again),
     *(cancel, retry, rows, notifications),
 )
