@@ -59,6 +59,7 @@ def test_jobs_end_once_while_processes_die(celery_site):
             print(f"{number} {' '.join(faults)}: {seconds:.1f} s", flush=True)
     ends = Counter(f"{job.state} after {job.attempt}" for job in celery_site.jobs())
     print(f"{ROUNDS or SHORT_ROUNDS} rounds, faults {dict(counts)}; jobs {dict(ends)}")
+    print(f"Celery workers that ended by themselves: {celery_site.ended_by_themselves}")
 
 
 def run_round(celery_site, number, faults):

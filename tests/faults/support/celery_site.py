@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.faults.support.engine import Engine
+from tests.faults.support.engine import TIMEOUT_SECONDS, Engine, canonical
 from tests.support.driver import Driver
 from tests.support.network import Proxy
 from tests.support.redis_server import Redis
@@ -34,6 +34,7 @@ class CelerySite(Engine):
         if hand_over_seconds:
             site.environment["TEST_HAND_OVER_SECONDS"] = str(hand_over_seconds)
         self.workers = []
+        self.ended_by_themselves = 0
 
     def start_pools(self):
         """Start a worker of each pool, and wait until all their processes can run jobs."""
@@ -58,9 +59,22 @@ class CelerySite(Engine):
             self.__dict__["driver"] = self.start_driver()
         return self.__dict__["driver"]
 
-    def jobs_in_batches(self):
-        from tests.faults.support.engine import canonical
+    def wait_until_done(self, timeout=TIMEOUT_SECONDS):
+        """Wait as Engine does, while what a service manager does is done."""
+        deadline = time.monotonic() + timeout
+        while self.active() and time.monotonic() < deadline:
+            self.restart_ended_workers()
+            time.sleep(0.1)
+        super().wait_until_done(timeout=0)
 
+    def restart_ended_workers(self):
+        """Start those workers again that ended by themselves, as Celery does at some errors of Redis."""
+        for index, worker in enumerate(self.workers):
+            if not worker.running:
+                self.ended_by_themselves += 1
+                self.workers[index] = self.start_celery(*POOLS[index])
+
+    def jobs_in_batches(self):
         return {canonical(id) for (id,) in self.site.rows(IN_BATCHES)}
 
     def close(self):

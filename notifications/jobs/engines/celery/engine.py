@@ -112,7 +112,7 @@ class CeleryEngine(Engine):
         """Give up the connection without a word to the broker, which may not answer."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection:
-            connection.collapse()
+            connection.collect()
 
 
 def celery_queue(app: Any, name: str) -> str:
