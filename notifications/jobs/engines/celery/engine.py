@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from notifications.models import Worker
 
 #: Seconds after which a broker that does not answer counts as away.
 ANSWER_SECONDS = 10.0
+#: Seconds that giving up a connection may take.
+CLOSE_SECONDS = 1.0
 #: How often, and after which seconds, the client of the broker tries again by itself.
 RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 #: How the row of the main process of each Celery worker marks the queues that it takes, and how long that list may be.
@@ -112,7 +115,9 @@ class CeleryEngine(Engine):
         """Give up the connection without a word to the broker, which may not answer."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection:
-            connection.collect()
+            # AMQP would say goodbye, and the errors of a broken connection can be of any kind.
+            with contextlib.suppress(Exception):
+                connection.collect(socket_timeout=CLOSE_SECONDS)
 
 
 def celery_queue(app: Any, name: str) -> str:
