@@ -1,6 +1,6 @@
 """The broker refuses connections or does not answer: requests do not wait for it, and their jobs run when it is back.
 
-    FAULT_ROUNDS=1 python -m pytest tests/faults/test_celery_broker.py      it is away for a minute
+FAULT_ROUNDS=1 python -m pytest tests/faults/test_celery_broker.py      it is away for a minute
 """
 
 import time
@@ -79,7 +79,6 @@ def test_jobs_of_an_outage_run_after_it(celery_site, fault):
 @pytest.mark.timeout(300)
 def test_cancellations_of_an_outage_keep_no_job_from_running(celery_site):
     """A broker that does not answer to a revocation does not stop the thread that sends ids."""
-    site = celery_site.site
     celery_site.proxy.stall(new=True)
     driver = celery_site.driver
     (id,) = driver.call("enqueue", task="run_async", args=[0])

@@ -1,4 +1,4 @@
-"""Three servers and four Celery workers share only PostgreSQL and Redis: each client is told of each job once, in order.
+"""Three servers and four Celery workers share only PostgreSQL and Redis: clients are told of each job once, in order.
 
 FAULT_ROUNDS=1 python -m pytest tests/faults/test_celery_deployment.py -s     5,000 jobs and 50 clients
 """
@@ -65,7 +65,9 @@ def start_server(site, port):
 
 def start_worker(site, number):
     """Start a worker with two processes, or, each second one, with four threads."""
-    pool = ("--pool", "threads", "--concurrency", 4) if number % 2 else ("--pool", "prefork", "--concurrency", 2)
+    pool = (
+        ("--pool", "threads", "--concurrency", 4) if number % 2 else ("--pool", "prefork", "--concurrency", 2)
+    )
     command = ("-m", "celery", "-A", "asyncsite", "worker", "--loglevel", "INFO", "-n", f"w{number}@%h")
     return site.start("celery", *command, *pool)
 
@@ -80,7 +82,11 @@ def test_clients_are_told_once_and_in_order(deployment):
         started = time.monotonic()
         calls = [
             pool.submit(
-                driver.call, "enqueue_for_users", users=users, count=JOBS // ENQUEUERS, size=JOBS_PER_TRANSACTION
+                driver.call,
+                "enqueue_for_users",
+                users=users,
+                count=JOBS // ENQUEUERS,
+                size=JOBS_PER_TRANSACTION,
             )
             for driver in drivers
         ]
