@@ -100,7 +100,8 @@ def take_back(ids: Collection[UUID]) -> None:
 
     def write() -> None:
         rows = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED, lane=HANDED)
-        jobs = list(lock_query(rows.order_by("id")))
+        # Waits for a locked row: another process may just be deferring its next hand-over.
+        jobs = list(lock_query(rows.order_by("id"), skip_locked=False))
         guarded_update(f"lane='{ENGINE}', hand_over_at=NULL", [((), job) for job in jobs], state="queued")
 
     retrying_atomic(write)

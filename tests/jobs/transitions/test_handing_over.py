@@ -1,8 +1,11 @@
 """Handing jobs over to engines: which ids are sent when, and sent again."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
@@ -157,6 +160,30 @@ def test_job_of_a_queue_that_was_paused_is_taken_back():
     assert handing_over.hand_over_due_jobs() == []
     queues.resume("default")
     assert [row.pk for row in handing_over.hand_over_due_jobs()] == [job.pk]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
+def test_locked_job_is_taken_back():
+    """Another process may defer its next hand-over at this moment. Skipped, it would wait for that."""
+    job = enqueue()
+    is_locked = threading.Event()
+
+    def hold_row():
+        try:
+            with transaction.atomic():
+                list(Job.objects.select_for_update(no_key=True).filter(pk=job.pk))
+                is_locked.set()
+                time.sleep(0.2)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold_row)
+    thread.start()
+    is_locked.wait()
+    assert claim(job) == []
+    handing_over.take_back([job.pk])
+    thread.join()
+    assert lane_of(job) == "engine"
 
 
 def test_running_job_is_not_taken_back():
