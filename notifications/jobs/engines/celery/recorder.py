@@ -17,7 +17,14 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connections
 
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
+from notifications.db.threads import (
+    MAX_CONNECTION_SECONDS,
+    NoThread,
+    check_connections,
+    close_connections,
+    keep_connections,
+    start_thread,
+)
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -87,7 +94,11 @@ class Recorder:
 
     def _run(self) -> None:
         limit_this_thread()
+        opened = time.monotonic()
         while True:
+            if time.monotonic() - opened > MAX_CONNECTION_SECONDS:
+                close_connections()
+                opened = time.monotonic()
             try:
                 function, done = self._calls.get(timeout=self._seconds_to_next())
             except queue.Empty:
@@ -105,6 +116,7 @@ class Recorder:
             try:
                 check_connections()
                 function()
+                keep_connections()  # with CONN_MAX_AGE = 0 each call would open a new one
                 self._is_away = False
                 return
             except DATABASE_UNAVAILABLE as exc:

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
@@ -97,3 +97,16 @@ def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
     recorder.forget("task")
     recorder.drain(5)
     assert stored == [1]
+
+
+def test_the_connection_is_kept_for_the_next_call(recorder):
+    """As ``CONN_MAX_AGE`` is 0, Django would open one for each."""
+    seen = []
+
+    def query():
+        connection.ensure_connection()
+        seen.append(connection.connection)
+
+    for _ in range(3):
+        recorder.call(query)
+    assert len({id(raw) for raw in seen}) == 1
