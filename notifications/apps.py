@@ -19,8 +19,12 @@ class NotificationsConfig(AppConfig):
             doorbell,  # the import connects it, also in a process that only writes
         )
 
+        if engines.has_backend_engine():
+            # Loaded before workers of the other backend fork a process for each job, which would load it each time.
+            from notifications.jobs.engines import process  # noqa: F401
+
         receivers.connect()
-        engines.listen = doorbell.listen
+        engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:
             from notifications.realtime.servers import daphne
 

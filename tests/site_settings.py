@@ -2,6 +2,8 @@
 
 TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS,
 TEST_DATABASE_OPTIONS one over the OPTIONS of the database.
+TEST_ENGINE is the option "engine" of the backend: "alias:db" (django-tasks-db) or "alias:rq" (django-tasks-rq, at the
+Redis of TEST_RQ_URL), whose apps are then installed.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -9,7 +11,7 @@ import json
 import os
 
 from asyncsite.settings import *  # noqa: F403
-from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS
+from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS, TASKS
 
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
@@ -21,6 +23,15 @@ if os.environ.get("TEST_RINGS_ONLY"):
 
 if os.environ.get("TEST_DEADLINES"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
+
+if engine := os.environ.get("TEST_ENGINE"):
+    queues = ["default", "slow", "paused"]
+    TASKS["default"]["OPTIONS"] = {"engine": engine}
+    TASKS["db"] = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": queues}
+    TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": queues}
+    INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_rq"]
+    redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
+    RQ_QUEUES = dict.fromkeys(queues, redis)
 
 # A sign-in costs half a second of a core with the default one.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -44,12 +44,13 @@ class JobBackend(BaseTaskBackend):
         """Insert a job and return its result, or that of the existing job with the same key.
 
         Raises TypeError or ValueError for arguments that are not JSON and for invalid options, ``InvalidTask``, and
-        ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``.
+        ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``; ``ImproperlyConfigured`` if the
+        backend has an engine that cannot run jobs.
         """
         from notifications.db import bulk
         from notifications.jobs import batches, results
         from notifications.jobs.claiming.lanes import has_engine, lane_of
-        from notifications.jobs.engines import handover
+        from notifications.jobs.engines import handover, usable_engine
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.jobs.transitions import queueing
         from notifications.models import Job
@@ -90,6 +91,7 @@ class JobBackend(BaseTaskBackend):
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )
         if is_handed := has_engine(self.alias):
+            usable_engine(self.alias)
             handover.prepare(job)
         if batch:
             if key:

@@ -89,6 +89,11 @@ class Site:
         worker.wait_until(lambda: len(self._workers() - before) >= expected, what="the workers' rows")
         return worker
 
+    def use_backend(self, alias, **environment):
+        """Have another backend of Tasks run the jobs, "db" or "rq", in processes that are started from now on."""
+        self.environment |= {"TEST_ENGINE": f"alias:{alias}", "EMBEDDED_WORKER": "0", **environment}
+        self.manage("migrate", "--verbosity", "0")
+
     def start(self, name, *arguments):
         """Start Python with these arguments in the site's environment and return its Process."""
         log = self.folder / f"{name}-{len(self.processes)}.log"

@@ -10,6 +10,7 @@ process        ``run(id)``: runs a job in a process of the engine
 waiting        finds jobs that wait too long because no process of their engine takes them
 celery/        Celery
 backend        any other backend of Django's Tasks
+backend_task   the task that such a backend runs
 
 The option ``engine`` is the dotted path of a module with a function ``create_engine(alias, name)``, which returns an
 ``Engine``. ``alias:NAME`` stands for the module ``backend``.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from django.core.checks import ERROR
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -30,10 +32,28 @@ from notifications.compat import task_backends
 if TYPE_CHECKING:
     from notifications.jobs.engines.interface import Engine
 
-__all__ = ["configured_engines", "engine_of", "label_of", "listen"]
+__all__ = [
+    "configured_engines",
+    "engine_of",
+    "flush_rings",
+    "has_backend_engine",
+    "label_of",
+    "listen",
+    "usable_engine",
+]
 
-#: The doorbell's function ``listen(callback)``, set when the app is ready: ``realtime`` is above ``jobs``.
+#: What stands before the alias of another backend in the option ``engine``.
+BACKEND_PREFIX = "alias:"
+#: The doorbell's functions ``listen(callback)`` and ``flush()``, set when the app is ready: ``realtime`` is above
+#: ``jobs``.
 listen: Callable[..., Any] | None = None
+flush_rings: Callable[[], None] | None = None
+
+
+def has_backend_engine() -> bool:
+    """Return whether the engine of a backend of ``TASKS`` is another backend."""
+    options = [backend.get("OPTIONS", {}) for backend in task_backends.settings.values()]
+    return any(str(option.get("engine", "")).startswith(BACKEND_PREFIX) for option in options)
 
 
 @cache
@@ -50,14 +70,35 @@ def engine_of(alias: str) -> Engine | None:
             f"The engine of TASKS[{alias!r}] is {name!r}. It must be a dotted path, or 'alias:' and the alias of "
             "another backend."
         )
-    path = "notifications.jobs.engines.backend" if name.startswith("alias:") else name
+    path = "notifications.jobs.engines.backend" if name.startswith(BACKEND_PREFIX) else name
     try:
         create_engine: Any = import_string(f"{path}.create_engine")
-    except ImportError as exc:
+    except Exception as exc:
         raise ImproperlyConfigured(
             f"The engine {name!r} of TASKS[{alias!r}] cannot be imported: {exc}"
         ) from exc
-    engine: Engine = create_engine(alias, name.removeprefix("alias:"))
+    try:
+        engine: Engine = create_engine(alias, name.removeprefix(BACKEND_PREFIX))
+    except ImproperlyConfigured:
+        raise
+    except Exception as exc:
+        raise ImproperlyConfigured(
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be set up: {exc!r}"
+        ) from exc
+    return engine
+
+
+@cache
+def usable_engine(alias: str) -> Engine:
+    """Return the engine of a backend that has one, if its checks find no error.
+
+    Raises ``ImproperlyConfigured`` if no job could ever run, so that it is not enqueued.
+    """
+    engine = engine_of(alias)
+    assert engine is not None
+    errors = [message for message in engine.check() if message.level >= ERROR]
+    if errors:
+        raise ImproperlyConfigured(" ".join(filter(None, (errors[0].msg, errors[0].hint))))
     return engine
 
 
@@ -81,6 +122,7 @@ def label_of(alias: str) -> str:
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting == "TASKS":
         engine_of.cache_clear()
+        usable_engine.cache_clear()
 
 
 setting_changed.connect(_forget)

@@ -25,7 +25,8 @@ from django.db import Error, connections
 from notifications import times
 from notifications.compat import is_test_runner
 from notifications.conf import settings
-from notifications.db.threads import NoThread, start_thread
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.db.transactions import connection, on_commit_merged
 from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
@@ -121,10 +122,12 @@ class _Sender:
             time.sleep(0.01)
 
     def _run(self) -> None:
+        limit_this_thread()
         while True:
             try:
                 first = self._items.get(timeout=self.IDLE_SECONDS)
             except queue.Empty:
+                close_connections()  # the engine's, if it uses the database
                 with self._lock:
                     if self._items.empty():
                         self._thread = None
@@ -166,13 +169,14 @@ _senders_lock = threading.Lock()
 def _sender(alias: str) -> _Sender:
     with _senders_lock:
         if not _senders:
-            atexit.register(_wait_for_senders)
+            atexit.register(wait_for_senders)
         if alias not in _senders:
             _senders[alias] = _Sender(alias)
         return _senders[alias]
 
 
-def _wait_for_senders() -> None:
+def wait_for_senders() -> None:
+    """Wait until the ids that this process sends are sent, for at most ``EXIT_TIMEOUT_SECONDS``."""
     deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
     for sender in list(_senders.values()):
         sender.wait_until_idle(deadline)

@@ -8,6 +8,7 @@ progress and outcome whichever engine runs it, and all async jobs of a process s
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import threading
@@ -31,6 +32,11 @@ _lock = threading.Lock()
 _worker: JobWorker | None = None
 _thread: threading.Thread | None = None
 _is_stopping = False
+_is_exit_registered = False
+#: Whether this process is a fork of one that had loaded the app.
+_is_fork = False
+#: How often ``run_in_unknown_process()`` was called in this process.
+_calls = 0
 
 
 def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> HandedJobEnd:
@@ -47,13 +53,47 @@ def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> H
     return end
 
 
+def run_in_unknown_process(id: UUID | str, *, engine: str) -> HandedJobEnd:
+    """Run one job in a process of which it is not known whether it lasts. Returns what ``run()`` returns.
+
+    An engine may fork a process for each job, and end it with ``os._exit()`` when this returns. The first call in a fork
+    therefore waits for the job's end even while the job waits for others, ends the worker, whose row would stay until its
+    lease is over, and sends what this process has not sent yet. A second call shows that the process lasts.
+    """
+    global _calls
+    with _lock:
+        _calls += 1
+        is_exit_likely = _is_fork and _calls == 1
+    if not is_exit_likely:
+        return run(id, engine=engine)
+    end = run(id, engine=engine, wait_for=WaitFor.RECORD_BEFORE_EXIT)
+    # Not after an exception, such as a time limit of the engine: the job counts as lost with its process.
+    if _calls == 1:
+        _prepare_exit()
+    return end
+
+
+def _prepare_exit() -> None:
+    """Do what ``os._exit()`` skips. Later calls start another worker."""
+    global _worker, _is_stopping
+    stop(0)
+    with _lock:
+        _worker, _is_stopping = None, False
+    handover.wait_for_senders()
+    if engines.flush_rings:
+        engines.flush_rings()
+
+
 def start(engine: str, *, concurrency: int = 1) -> JobWorker:
     """Start the worker of this process, once, and return it. Raises ``NoThread``.
 
     ``concurrency`` is how many jobs the engine runs in this process at once.
     """
-    global _worker, _thread
+    global _worker, _thread, _is_exit_registered
     with _lock:
+        if not _is_exit_registered:
+            atexit.register(stop, 0)
+            _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()):
             worker = JobWorker(
                 listen=engines.listen, concurrency=concurrency, engine=engine, hand_over=handover.run_round
@@ -103,9 +143,10 @@ def _run(worker: JobWorker, is_running: threading.Event) -> None:
 
 
 def _after_fork() -> None:
-    global _lock, _worker, _thread, _is_stopping
+    global _lock, _worker, _thread, _is_stopping, _is_fork, _calls
     # A child has none of the parent's threads. One that a job forks starts no worker, because it calls no run().
     _lock, _worker, _thread, _is_stopping = threading.Lock(), None, None, False
+    _is_fork, _calls = True, 0
 
 
 os.register_at_fork(after_in_child=_after_fork)

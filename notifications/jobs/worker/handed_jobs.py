@@ -33,6 +33,8 @@ class WaitFor(StrEnum):
     END = "end"
     #: The outcome is stored.
     RECORD = "record"
+    #: The outcome is stored, even if the job waits for other jobs in between: the process exits then.
+    RECORD_BEFORE_EXIT = "record before exit"
 
 
 class HandedJobEnd(StrEnum):
@@ -147,7 +149,8 @@ class HandedJobs:
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
         for execution in self._executions.values():
-            if execution.joined_jobs:
+            wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
+            if execution.joined_jobs and wait_for != WaitFor.RECORD_BEFORE_EXIT:
                 self._release(execution.job.id, HandedJobEnd.JOINING)
         self._wake.set()
 

@@ -106,10 +106,15 @@ class Doorbell:
         with self._lock:
             self._restart_missing()
 
+    def flush(self) -> None:
+        """Wait until pending rings are published to other processes, for at most a few seconds."""
+        self._layer_publisher.flush()
+        self._postgres_publisher.flush()
+
     def close(self) -> None:
         """Flush the publishers before the process exits. Takes at most a few seconds."""
         self._layer_publisher.stop()
-        self._postgres_publisher.stop()
+        self._postgres_publisher.flush()
 
     def log_transport(self) -> None:
         """Log the transport to other processes, once."""
@@ -181,6 +186,11 @@ atexit.register(doorbell.close)
 def listen(callback: Callback) -> Callable[[], None]:
     """Call ``callback(users, queue)`` for every ring from now on. See ``Doorbell.listen()``."""
     return doorbell.listen(callback)
+
+
+def flush() -> None:
+    """Wait until pending rings are published. See ``Doorbell.flush()``."""
+    doorbell.flush()
 
 
 def restart_missing() -> None:

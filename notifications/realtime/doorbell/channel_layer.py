@@ -196,9 +196,13 @@ class LayerPublisher:
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._wakeup.set)
 
+    def flush(self) -> bool:
+        """Wait until pending rings are published, for at most a second. Returns whether they are."""
+        return self._flushed.wait(STOP_TIMEOUT_SECONDS)
+
     def stop(self) -> None:
         """Publish what is pending, for at most a second, and end the thread."""
-        is_flushed = self._flushed.wait(STOP_TIMEOUT_SECONDS)
+        is_flushed = self.flush()
         with self._lock:
             self._stopping.set()
             thread, loop = self._thread, self._loop

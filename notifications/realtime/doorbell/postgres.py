@@ -36,7 +36,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 COALESCE_SECONDS = 0.005
 #: Seconds without a ring after which the publishing thread ends.
 IDLE_SECONDS = 0.1
-#: Seconds that ``PostgresPublisher.stop()`` waits for rings to be published.
+#: Seconds that ``PostgresPublisher.flush()`` waits for rings to be published.
 STOP_TIMEOUT_SECONDS = 1.0
 
 
@@ -94,7 +94,7 @@ class PostgresPublisher:
             self._next_send_at = time.monotonic() + COALESCE_SECONDS
         call_after_write(lambda: self._send(db, users, queue))
 
-    def stop(self) -> None:
+    def flush(self) -> None:
         """Wait until pending rings are published, for at most a second."""
         self._flushed.wait(STOP_TIMEOUT_SECONDS)
 

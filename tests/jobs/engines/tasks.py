@@ -31,6 +31,12 @@ def parent_sync(value):
 
 
 @task
+def enqueue_child():
+    """Return the id of a job that this enqueues as its last act."""
+    return child.enqueue(7).id
+
+
+@task
 @policy(max_attempts=3)
 def kill_process_once(path):
     """End the process that runs the first attempt, as the kernel does without memory."""
