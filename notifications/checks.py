@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
+from notifications.compat import task_backends
+from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.engines import engine_of
 from notifications.jobs.worker.lease import RENEWALS
 
 #: The recommended options of a SQLite database, as in the quick start.
@@ -153,7 +156,7 @@ def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: TASKS has no backend of this app. E006: the limits of its queues."""
+    """W003: TASKS has no backend of this app. E006: the limits of its queues. E007: its engine."""
     from django.utils.module_loading import import_string
 
     from notifications.jobs.backend import JobBackend
@@ -173,7 +176,24 @@ def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="notifications.W003",
             )
         ]
-    return [error for alias, params in backends.items() for error in _check_limits(alias, params)]
+    found = [error for alias, params in backends.items() for error in _check_limits(alias, params)]
+    return found + [message for message in _check_engines(backends) if message.level >= WARNING]
+
+
+@register("notifications", deploy=True)
+def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I003, I004: what the engine of a backend cannot do."""
+    aliases = [alias for alias in task_backends.settings if has_engine(alias)]
+    return [message for message in _check_engines(aliases) if message.level < WARNING]
+
+
+def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
+    for alias in aliases:
+        try:
+            engine = engine_of(alias)
+            yield from engine.check() if engine else ()
+        except ImproperlyConfigured as exc:
+            yield Error(str(exc), id="notifications.E007")
 
 
 def _check_limits(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -4,10 +4,13 @@ import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.core.checks.registry import registry
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from notifications import checks
+from notifications import checks, compat
+from notifications.models import Job
+from tests.jobs.tasks import noop
 
 
 def found(check):
@@ -150,6 +153,134 @@ def test_requests_whose_transaction_cannot_hold_a_job(settings, monkeypatch):
     assert found(checks.check_requests) == ["notifications.I002"]
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", False)
     assert found(checks.check_requests) == []
+
+
+def with_engine(engine, **others):
+    """Return ``TASKS`` with this engine for the jobs, and other backends."""
+    jobs = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": [], "OPTIONS": {"engine": engine}}
+    return {"default": jobs, **others}
+
+
+DUMMY, IMMEDIATE = (
+    {"BACKEND": f"{compat.BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
+    for name in ("dummy.DummyBackend", "immediate.ImmediateBackend")
+)
+JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        ("nowhere.engine", "cannot be imported"),
+        ("tests.test_checks", "cannot be set up"),
+        (7, "must be a dotted path"),
+        ("alias:", "has no backend ''"),
+        ("alias:other", "Its other backends: builtin, dummy, immediate, typo."),
+        ("alias:typo", "cannot be set up: Could not find backend"),
+        ("alias:default", "a backend of this app itself"),
+        ("alias:builtin", "a backend of this app itself"),
+        ("alias:dummy", "DummyBackend has no workers"),
+        ("alias:immediate", "ImmediateBackend has no workers"),
+    ],
+)
+@pytest.mark.django_db
+def test_engine_that_cannot_run_jobs(engine, problem, settings):
+    """E007, and enqueueing raises the same error: the job would wait for ever."""
+    others = {"builtin": JOBS, "dummy": DUMMY, "immediate": IMMEDIATE, "typo": {"BACKEND": "no.such.Backend"}}
+    settings.TASKS = with_engine(engine, **others)
+    (message,) = checks.check_tasks(None)
+    assert message.id == "notifications.E007"
+    assert problem in message.msg
+    with pytest.raises(ImproperlyConfigured) as raised:
+        noop.enqueue()
+    assert str(raised.value) == message.msg
+    assert not Job.objects.exists()
+
+
+def create_engine(alias, name):
+    raise ValueError("No.")
+
+
+@pytest.mark.django_db
+def test_error_of_the_other_backend(settings):
+    """E007 too, and enqueueing raises it: its app is not installed here."""
+    pytest.importorskip("django_tasks_db")
+    settings.TASKS = with_engine("alias:other", other={"BACKEND": "django_tasks_db.DatabaseBackend"})
+    (message,) = checks.check_tasks(None)
+    assert (message.id, message.hint) == ("notifications.E007", "Insert 'django_tasks_db' in INSTALLED_APPS")
+    with pytest.raises(ImproperlyConfigured, match="Insert 'django_tasks_db'"):
+        noop.enqueue()
+
+
+def test_queues_that_the_other_backend_lacks(settings, monkeypatch):
+    """W005 names them, and the queue in which their jobs run."""
+    pytest.importorskip("django_tasks_db")
+    other = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "reports"]}
+    settings.TASKS = with_engine("alias:other", other=other)
+    monkeypatch.setattr(apps, "is_installed", lambda name: True)
+    assert found(checks.check_tasks) == []
+    settings.TASKS["default"]["QUEUES"] = ["default", "mail"]
+    settings.TASKS = {**settings.TASKS}
+    (message,) = checks.check_tasks(None)
+    assert message.id == "notifications.W005"
+    assert "in the queue 'default': mail" in message.msg
+
+
+def test_limits_of_rq(settings, monkeypatch):
+    """W006 without a longer time limit. I003 and I004 with `check --deploy` only."""
+    pytest.importorskip("django_tasks_rq")
+    redis = {"URL": "redis://127.0.0.1:6379/0"}
+    settings.RQ_QUEUES = {
+        "default": {**redis, "DEFAULT_TIMEOUT": 360},
+        "mail": redis,
+        "long": {**redis, "DEFAULT_TIMEOUT": -1},
+    }
+    monkeypatch.setattr(apps, "is_installed", lambda name: True)
+    settings.TASKS = with_engine(
+        "alias:rq", rq={"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["default", "mail", "long"]}
+    )
+    (message,) = checks.check_tasks(None)
+    assert message.id == "notifications.W006"
+    assert message.msg.endswith(": mail.")
+    assert found(checks.check_engines) == ["notifications.I003", "notifications.I004"]
+    assert checks.check_engines not in registry.get_checks()
+
+
+@pytest.mark.parametrize(
+    ("url", "ids"),
+    [
+        ("redis://127.0.0.1:6379/0", []),
+        ("amqp://user:password@host/", []),
+        ("", ["notifications.W007"]),
+        ("nonsense://host", ["notifications.E007"]),
+        ("redis://127.0.0.1:port/0", ["notifications.E007"]),
+    ],
+)
+def test_broker_of_celery(url, ids, settings, monkeypatch):
+    """E007 or W007, without connecting to it."""
+    celery = pytest.importorskip("celery")
+    from notifications.jobs.engines.celery import app as connected
+
+    app = celery.Celery("checked", set_as_current=False)
+    app.conf.broker_url = url
+    monkeypatch.setattr(connected, "_connected_app", app)
+    settings.TASKS = with_engine("notifications.jobs.engines.celery")
+    assert found(checks.check_tasks) == ids
+
+
+@pytest.mark.django_db
+def test_celery_without_an_app(settings, monkeypatch):
+    """E007 has the line to add, and enqueueing raises it."""
+    pytest.importorskip("celery")
+    from notifications.jobs.engines.celery import app as connected
+
+    monkeypatch.setattr(connected, "_connected_app", None)
+    settings.TASKS = with_engine("notifications.jobs.engines.celery")
+    (message,) = checks.check_tasks(None)
+    assert message.id == "notifications.E007"
+    with pytest.raises(ImproperlyConfigured, match=r"connect\(app\)"):
+        noop.enqueue()
+    assert not Job.objects.exists()
 
 
 urlpatterns = []

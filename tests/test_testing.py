@@ -16,6 +16,7 @@ from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import notification_recording, rung
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.jobs import joining_tasks, tasks
+from tests.jobs.engines import recording_engine
 
 
 class RunJobsTests(TestCase):
@@ -39,6 +40,23 @@ class RunJobsTests(TestCase):
         stream = Stream.objects.get(user=self.demo)
         self.assertEqual((stream.head, stream.unread), (2, 1))
         self.assertFalse(Worker.objects.exists())
+
+    def test_jobs_of_engines(self):
+        """They run without a broker: those that were handed over, and those that wait for that."""
+        backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
+        engine = {"OPTIONS": {"engine": "tests.jobs.engines.recording_engine"}}
+        recording_engine.handed.clear()
+        with self.settings(TASKS={"default": backend | engine}):
+            tasks.noop.enqueue()
+            tasks.noop.using(concurrency_key="one").enqueue()
+            tasks.busy.enqueue(1, 5)
+            tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+            lanes = list(Job.objects.order_by("id").values_list("lane", flat=True))
+            self.assertEqual(lanes, ["handed", "engine", "handed", "engine"])
+            self.assertEqual(run_jobs(), 3)
+            self.assertEqual(run_until_idle(), 2)
+        self.assertEqual(set(Job.objects.values_list("state", flat=True)), {"succeeded"})
+        self.assertEqual(recording_engine.handed, [])
 
     def test_notifications_of_tasks_are_numbered(self):
         """notify() numbers after the commit, which a TestCase never reaches."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import Info, Warning
+from django.core.checks import ERROR, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -37,6 +37,14 @@ RQ_DEFAULT_TIMEOUT_SECONDS = 180
 class BackendEngine(Engine):
     """Enqueues one task for each job on the backend of ``TASKS`` with the alias ``name``."""
 
+    @property
+    def label(self) -> str:
+        return f"TASKS[{self.name!r}]"
+
+    def start_advice(self, queue: str | None = None) -> str:
+        of_queue = f" that takes its queue {_queue_name(task_backends[self.name], queue)}" if queue else ""
+        return f"Start a worker of {self.label}{of_queue}."
+
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         check_connections()  # the backend may store its tasks in a database
         backend = task_backends[self.name]
@@ -56,7 +64,16 @@ class BackendEngine(Engine):
 
     def check(self) -> list[Any]:
         backend = task_backends[self.name]
-        return [*self._check_queues(backend), *self._check_priority(backend), *self._check_rq(backend)]
+        errors = [
+            Error(f"{self.label} cannot run jobs: {message.msg}", hint=message.hint, id="notifications.E007")
+            for message in backend.check()
+            if message.level >= ERROR
+        ]
+        return errors or [
+            *self._check_queues(backend),
+            *self._check_priority(backend),
+            *self._check_rq(backend),
+        ]
 
     def _task(self, backend: Any, job: HandedJob) -> Any:
         return backend.task_class(
@@ -74,7 +91,7 @@ class BackendEngine(Engine):
             return []
         return [
             Warning(
-                f"TASKS[{self.name!r}] lacks queues of TASKS[{self.alias!r}], whose jobs run there in the queue "
+                f"{self.label} lacks queues of TASKS[{self.alias!r}], whose jobs run there in the queue "
                 f"{_queue_name(backend, '')!r}: {', '.join(sorted(missing))}.",
                 hint="Add them to its QUEUES, and start workers for them.",
                 id="notifications.W005",
@@ -86,7 +103,7 @@ class BackendEngine(Engine):
             return []
         return [
             Info(
-                f"TASKS[{self.name!r}] has no priorities: its workers run jobs in the order in which they became due.",
+                f"{self.label} has no priorities: its workers run jobs in the order in which they became due.",
                 hint="Give urgent jobs a queue of their own.",
                 id="notifications.I003",
             )
@@ -104,7 +121,7 @@ class BackendEngine(Engine):
         short = [name for name, limit in limits.items() if 0 <= limit < needed]
         found: list[Any] = [
             Info(
-                f"Workers of TASKS[{self.name!r}] run one job at a time, and a job that waits in join() occupies one.",
+                f"Workers of {self.label} run one job at a time, and a job that waits in join() occupies one.",
                 hint="Start more workers than jobs that wait for others, or use another engine for these.",
                 id="notifications.I004",
             )
@@ -130,7 +147,10 @@ def create_engine(alias: str, name: str) -> Engine:
         raise ImproperlyConfigured(
             f"{text}, but TASKS has no backend {name!r}. Its other backends: {known or 'none'}."
         )
-    backend = task_backends[name]
+    try:
+        backend = task_backends[name]
+    except Exception as exc:
+        raise ImproperlyConfigured(f"{text}, which cannot be set up: {exc}") from exc
     if has_job_tasks(backend):
         raise ImproperlyConfigured(
             f"{text}, which is a backend of this app itself. Name one of another package, or remove the engine."

@@ -56,9 +56,9 @@ def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> H
 def run_in_unknown_process(id: UUID | str, *, engine: str) -> HandedJobEnd:
     """Run one job in a process of which it is not known whether it lasts. Returns what ``run()`` returns.
 
-    An engine may fork a process for each job, and end it with ``os._exit()`` when this returns. The first call in a fork
-    therefore waits for the job's end even while the job waits for others, ends the worker, whose row would stay until its
-    lease is over, and sends what this process has not sent yet. A second call shows that the process lasts.
+    An engine may fork a process for each job, and end it with ``os._exit()`` when this returns. The first call in a
+    fork therefore waits for the job's end even while the job waits for others, ends the worker, whose row would stay
+    until its lease is over, and sends what this process has not sent yet. A second call shows that the process lasts.
     """
     global _calls
     with _lock:

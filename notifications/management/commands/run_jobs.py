@@ -43,11 +43,17 @@ class Command(BaseCommand):
         asyncio.run(self.run_worker(queue, concurrency or settings.CONCURRENCY))
 
     async def run_worker(self, queues: list[str], concurrency: int) -> None:
+        from notifications.jobs.engines import configured_engines, handover
         from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
 
         reset_signals_in_forks()
-        worker = JobWorker(listen=doorbell.listen, queues=queues, concurrency=concurrency)
+        worker = JobWorker(
+            listen=doorbell.listen,
+            queues=queues,
+            concurrency=concurrency,
+            hand_over=handover.run_round if configured_engines() else None,
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)

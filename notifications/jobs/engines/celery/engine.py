@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import Error
+from django.core.checks import Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.db.transactions import database
@@ -95,9 +95,27 @@ class CeleryEngine(Engine):
 
     def check(self) -> list[Any]:
         try:
-            celery_app()
+            app = celery_app()
         except ImproperlyConfigured as exc:
-            return [Error(str(exc), id="notifications.E006")]
+            return [Error(str(exc), id="notifications.E007")]
+        if not _broker_url(app):
+            return [
+                Warning(
+                    "Celery has no broker URL, and connects to RabbitMQ on this machine.",
+                    hint='Set CELERY_BROKER_URL, such as "redis://127.0.0.1:6379/0" or "amqp://user:password@host/".',
+                    id="notifications.W007",
+                )
+            ]
+        try:
+            _ = _new_connection(app).transport  # does not connect
+        except Exception as exc:
+            return [
+                Error(
+                    f"Celery cannot use its broker URL: {exc}",
+                    hint="Correct CELERY_BROKER_URL, or install the client that the broker needs.",
+                    id="notifications.E007",
+                )
+            ]
         return []
 
     def ping(self) -> str:
@@ -129,14 +147,16 @@ def celery_priority(app: Any, priority: int) -> int:
     """Return the priority of a message for a priority of -100 to 100. Brokers without priorities ignore it."""
     share = (priority - MIN_PRIORITY) / (MAX_PRIORITY - MIN_PRIORITY)
     scaled = round(share * MAX_CELERY_PRIORITY)
-    is_redis = str(app.conf.broker_write_url or app.conf.broker_url or "").startswith(
-        ("redis", "sentinel", "unix")
-    )
+    is_redis = _broker_url(app).startswith(("redis", "sentinel", "unix"))
     return MAX_CELERY_PRIORITY - scaled if is_redis else scaled
 
 
+def _broker_url(app: Any) -> str:
+    return str(app.conf.broker_write_url or app.conf.broker_url or "")
+
+
 def _new_connection(app: Any) -> Any:
-    url = str(app.conf.broker_write_url or app.conf.broker_url or "")
+    url = _broker_url(app)
     if url.startswith(("redis", "rediss", "sentinel", "unix")):
         options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS / 2}
     elif url.startswith(("amqp", "pyamqp")) or not url:
