@@ -35,11 +35,12 @@ class TestDatabaseBackend(EngineContract):
         start_db_worker(project.site)
 
     def test_process_that_is_stopped_leaves_no_worker(self, project):
+        """It deletes its row, and does not leave that to other processes."""
         ended(project, project.call("enqueue", task="noop"))
-        assert project.site._workers()
-        project.site.processes[-1].stop()
-        assert not project.site._workers()
+        worker = project.site.processes[-1]
+        worker.stop()
         start_db_worker(project.site)
+        assert "has ended" in worker.output
 
 
 class TestRQ(EngineContract):
@@ -65,12 +66,14 @@ class TestRQ(EngineContract):
 
     def test_processes_leave_no_worker(self, project):
         """Each deletes its row before it exits. Otherwise the row stays until its lease is over."""
+        pattern = r"Worker (\S+) runs 1 jobs"
+        before = set(re.findall(pattern, project.site.log()))
         ended(project, project.call("enqueue", task="noop", count=5))
 
         def has_ended():
             log = project.site.log()
-            started = re.findall(r"Worker (\S+) runs 1 jobs", log)
-            return len(started) >= 5 and set(started) <= set(re.findall(r"Worker (\S+) has ended", log))
+            started = set(re.findall(pattern, log)) - before
+            return len(started) >= 5 and started <= set(re.findall(r"Worker (\S+) has ended", log))
 
         wait_until(has_ended, what="the end of each worker that was started")
 
