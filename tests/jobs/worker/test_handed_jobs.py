@@ -1,0 +1,119 @@
+"""A worker in a process of an engine: it runs the jobs that it is given, and its callers wait for as long as needed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from notifications.ids import uuid7
+from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
+from notifications.models import Job
+from tests.jobs import tasks
+from tests.jobs.conftest import until_state
+from tests.jobs.engines import tasks as engine_tasks
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("with_engine")
+
+
+@pytest.fixture
+def engine_worker(start_worker, settings):
+    """A worker of an engine, with two slots for jobs whose callers do not wait for their end."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 2}
+    return start_worker(engine="tests").worker
+
+
+@pytest.fixture
+def callers():
+    """Threads of an engine's pool."""
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+def enqueue(task=tasks.hold, *args):
+    return Job.objects.get(pk=task.enqueue(*args).id)
+
+
+def until_succeeded(*jobs):
+    """Wait until these jobs have succeeded."""
+    rows = Job.objects.filter(id__in=[job.id for job in jobs], state="succeeded")
+    wait_until(lambda: rows.count() == len(jobs), what="the jobs to succeed")
+
+
+def test_worker_runs_what_it_is_given(engine_worker):
+    """And nothing else of the queue."""
+    other, job = enqueue(tasks.noop), enqueue(tasks.noop)
+    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.RECORDED
+    job.refresh_from_db()
+    other.refresh_from_db()
+    assert (job.state, other.state) == ("succeeded", "queued")
+
+
+def test_id_of_no_job(engine_worker):
+    assert engine_worker.run_handed_job(uuid7()) == HandedJobEnd.NOT_CLAIMED
+
+
+def test_doubled_id(engine_worker, callers, gate):
+    """While the job waits to be claimed, runs, or is done."""
+    job = enqueue()
+    ends = [callers.submit(engine_worker.run_handed_job, job.id) for _ in range(2)]
+    until_state(job, "running")
+    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
+    gate.set()
+    assert sorted(end.result(30) for end in ends) == [HandedJobEnd.NOT_CLAIMED, HandedJobEnd.RECORDED]
+    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
+
+
+def test_callers_of_async_jobs_wait_for_a_slot_only(engine_worker, callers, gate):
+    """Two jobs are taken in at once, and the third when one of them is recorded."""
+    jobs = [enqueue(tasks.hold, str(number)) for number in range(3)]
+    for job in jobs[:2]:
+        assert engine_worker.run_handed_job(job.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+    third = callers.submit(engine_worker.run_handed_job, jobs[2].id, WaitFor.SLOT)
+    wait_until(lambda: sorted(tasks.held) == ["0", "1"], what="two jobs to run")
+    assert not third.done()
+    gate.set()
+    assert third.result(30) == HandedJobEnd.ACCEPTED
+    until_succeeded(*jobs)
+
+
+def test_slot_of_a_job_that_may_not_run_is_free(engine_worker):
+    for _ in range(5):
+        assert engine_worker.run_handed_job(uuid7(), WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+
+
+def test_slot_of_a_job_that_waits_for_others_is_free(engine_worker, callers):
+    """More parents than slots."""
+    parents = [enqueue(engine_tasks.parent, number) for number in range(3)]
+
+    def run_what_is_queued():
+        for job in Job.objects.filter(state="queued"):
+            callers.submit(engine_worker.run_handed_job, job.id, WaitFor.SLOT)
+        return not Job.objects.exclude(state="succeeded").exists()
+
+    wait_until(run_what_is_queued, what="all jobs to succeed", every=0.1)
+    until_succeeded(*parents)
+
+
+def test_caller_of_a_sync_job_waits_for_its_end(engine_worker, callers, gate):
+    """Not for the record of its outcome, which a failing database delays."""
+    job = enqueue(tasks.hold_sync)
+    end = callers.submit(engine_worker.run_handed_job, job.id, WaitFor.END)
+    until_state(job, "running")
+    assert not end.done()
+    gate.set()
+    assert end.result(30) == HandedJobEnd.ENDED
+    until_succeeded(job)
+
+
+def test_stop_releases_callers_and_jobs(start_worker, settings, callers):
+    """A job that runs, one that was taken in, and one that waits for a slot are handed over again."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 1}
+    local = start_worker(engine="tests")
+    running, waiting = enqueue(), enqueue()
+    assert local.worker.run_handed_job(running.id, WaitFor.SLOT) == HandedJobEnd.ACCEPTED
+    until_state(running, "running")
+    end = callers.submit(local.worker.run_handed_job, waiting.id, WaitFor.SLOT)
+    wait_until(lambda: local.worker._handed_jobs._waiting, what="the caller to wait for a slot")
+    local.stop()
+    assert end.result(30) == HandedJobEnd.STOPPED
+    assert set(Job.objects.values_list("state", "lane")) == {("queued", "engine")}
