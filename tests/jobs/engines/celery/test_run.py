@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.jobs.engines.contract import EngineContract
+from tests.jobs.engines.contract import EngineContract, ended, states
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
@@ -15,6 +15,23 @@ class TestPrefork(EngineContract):
     def start(cls, site, request):
         site.use_celery(request.getfixturevalue("redis").url)
         site.start_celery()
+
+    def test_many_async_jobs_run_at_once(self, project):
+        """More than there are processes: they share one event loop in each."""
+        ids = project.call("enqueue", task="hold", count=12)
+        wait_until(lambda: states(project, ids) == ["running"] * 12, what="all jobs to run")
+        for id in ids:
+            project.call("cancel", id=id)
+        assert {row["state"] for row in ended(project, ids)} == {"cancelled"}
+
+    def test_sync_job_occupies_a_process(self, project):
+        ids = project.call("enqueue", task="hold_until_cancelled", count=3)
+        wait_until(lambda: states(project, ids).count("running") == 2, what="two jobs to run")
+        (async_id,) = project.call("enqueue", task="noop")
+        assert states(project, ids).count("queued") == 1
+        for id in ids:
+            project.call("cancel", id=id)
+        ended(project, [*ids, async_id])
 
 
 class TestThreads(EngineContract):
