@@ -5,6 +5,7 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.support.driver import driver
 from tests.support.waiting import wait_until
 
 
@@ -47,3 +48,13 @@ def test_it_runs_jobs_until_a_signal(site, signal_method):
     assert worker.output.rstrip().endswith("The worker has ended.")
     assert "Traceback" not in worker.output
     assert site.rows("SELECT id FROM notifications_worker") == []
+
+
+def test_it_hands_jobs_over_to_engines(site):
+    """So that a site without an ASGI server has a process that does."""
+    site.environment |= {"TEST_ENGINE": "tests.jobs.engines.recording_engine"}
+    with driver(site, "tests.jobs.engines.actions") as project:
+        (id,) = project.call("enqueue", task="noop", delay=0.1)
+        assert project.call("rows", ids=[id])[0]["lane"] == "engine"
+        site.start_worker()
+        wait_until(lambda: project.call("rows", ids=[id])[0]["lane"] == "handed", what="the hand-over")
