@@ -9,10 +9,10 @@ import pytest
 from tests.faults.support.celery_site import (
     CelerySite,
     assert_stops,
-    child_pids,
     send_signal,
     wait_for_workers,
 )
+from tests.support.processes import child_pids
 from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")

@@ -82,3 +82,17 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.kill()
         return self.popen.returncode
+
+
+def child_pids(pid):
+    """Return the children of a process that have not ended."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(folder.name))
+    return found

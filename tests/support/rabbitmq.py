@@ -3,13 +3,15 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 from tests.support.network import free_port, is_listening
-from tests.support.processes import Process
+from tests.support.processes import Process, child_pids
 from tests.support.requirements import find_program
+from tests.support.waiting import wait_until
 
 
 class RabbitMQ:
@@ -46,7 +48,13 @@ class RabbitMQ:
         self.process.wait_until(lambda: is_listening(self.port), what="RabbitMQ to accept connections")
 
     def kill(self):
+        # The program is a script, and the server its child.
+        children = child_pids(self.process.pid)
         self.process.kill()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not is_listening(self.port), what="the end of RabbitMQ")
 
     def stop(self):
         self.process.stop()

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.faults.support.engine import TIMEOUT_SECONDS, Engine, canonical
 from tests.support.driver import Driver
 from tests.support.network import Proxy
+from tests.support.processes import child_pids
 from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
 
@@ -160,20 +161,6 @@ def assert_stops(worker):
 def wait_for_workers(worker, count):
     """Wait until `count` processes of a Celery worker can run jobs."""
     worker.wait_until(lambda: worker.output.count(" jobs at a time") >= count, what=f"{count} processes")
-
-
-def child_pids(pid):
-    """Return the children of a process that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid and fields[0] not in "ZX":
-                found.append(int(folder.name))
-    return found
 
 
 def send_signal(pid, number):

@@ -22,9 +22,10 @@ GREENLET_POOLS = ("eventlet", "gevent")
 
 _is_connected = False
 #: A pipe to which nothing is written. Only the main process of a Celery worker has its second end, which it closes when
-#: it shuts down: its child processes then read the end of the file.
+#: it shuts down: those who read, in this process or its children, then read the end of the file.
 _shutdown_pipe: tuple[int, int] | None = None
 _main_pid = 0
+_is_shutting_down = False
 
 
 def connect(app: Any) -> None:
@@ -68,6 +69,8 @@ def _start(concurrency: int = 1, **kwargs: Any) -> None:
 def _start_in_child_process(**kwargs: Any) -> None:
     if os.getpid() == _main_pid:
         return  # the pool "solo" sends the signal of child processes in the main process
+    if _is_shutting_down:  # this process replaces one that has ended meanwhile
+        return _stop()
     if _shutdown_pipe:
         read_end, write_end = _shutdown_pipe
         os.close(write_end)
@@ -77,6 +80,8 @@ def _start_in_child_process(**kwargs: Any) -> None:
 
 def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
     if not _has_child_processes(sender):
+        if _shutdown_pipe:
+            start_thread(_stop_at_shutdown, "notifications-shutdown", _shutdown_pipe[0])
         _start(concurrency=sender.pool.limit or 1)
 
 
@@ -91,21 +96,20 @@ def _open_shutdown_pipe(**kwargs: Any) -> None:
     _shutdown_pipe, _main_pid = os.pipe(), os.getpid()
 
 
-def _begin_shutdown(how: str = "", **kwargs: Any) -> None:
-    """Stop the worker of this process and those of its children within the grace period.
+def _begin_shutdown(**kwargs: Any) -> None:
+    """Stop the worker of this process, or those of its children, within the grace period.
 
-    At a warm shutdown Celery itself waits for running tasks, without a limit. Called in a signal handler.
+    At a warm shutdown Celery itself waits for running tasks, without a limit. Called in a signal handler, which must
+    start no thread: it may have interrupted the start of another one.
     """
-    global _shutdown_pipe
-    if _shutdown_pipe:
-        pipe, _shutdown_pipe = _shutdown_pipe, None
-        for end in pipe:
-            os.close(end)
-        start_thread(_stop, "notifications-shutdown")
+    global _is_shutting_down
+    if _shutdown_pipe and not _is_shutting_down:
+        os.close(_shutdown_pipe[1])
+    _is_shutting_down = True
 
 
 def _stop_at_shutdown(read_end: int) -> None:
-    """In a child process, wait for the shutdown of the main process, or for its end."""
+    """Wait for the shutdown of the main process, or for its end."""
     os.read(read_end, 1)
     _stop()
 
