@@ -70,7 +70,8 @@ def _start_in_child_process(**kwargs: Any) -> None:
     if os.getpid() == _main_pid:
         return  # the pool "solo" sends the signal of child processes in the main process
     if _is_shutting_down:  # this process replaces one that has ended meanwhile
-        return _stop()
+        _stop()
+        return
     if _shutdown_pipe:
         read_end, write_end = _shutdown_pipe
         os.close(write_end)
