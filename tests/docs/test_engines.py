@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sqlite3
 import sys
 from contextlib import closing
@@ -143,8 +144,19 @@ def test_own_engine_runs_jobs(project):
     project.wait_for(project.enqueue(1), results=["2"])
 
 
-def test_settings_with_several_engines_are_valid(project, redis):
-    """Those of the other sections of the page."""
+def test_another_backend_runs_jobs(project):
+    """That of django-tasks-db, with the worker that the table names."""
+    pytest.importorskip("django_tasks_db", reason="django-tasks-db is not installed.")
+    project.write(block_of("settings.py", 2))
+    project.add_settings('INSTALLED_APPS += ["django_tasks_db"]\n')
+    project.manage("migrate", "--verbosity", "0")
+    [command] = re.findall(r"`manage.py (db_worker [^`]+)`", PAGE.read_text())
+    project.start("manage.py", *shlex.split(command))
+    project.wait_for(project.enqueue(1), results=["2"])
+
+
+def test_settings_with_several_engines_select_one(project, redis):
+    """The built-in worker runs the jobs of the backend "local"."""
     project.write(block_of("settings.py", 1))
     project.add_settings(f"CELERY_BROKER_URL = {redis.url!r}\n")
     project.write(block_of("mysite/celery.py"))
