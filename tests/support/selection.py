@@ -33,6 +33,7 @@ PATHS_BY_MARKER = {
         "outbound",
         "support",
         "templatetags",
+        "faults/test_celery_deployment.py",
         "faults/test_dead_readers.py",
         "faults/test_doorbells.py",
         "faults/test_no_files.py",
