@@ -37,6 +37,7 @@ __all__ = [
     "engine_of",
     "flush_rings",
     "has_backend_engine",
+    "has_engines",
     "label_of",
     "listen",
     "usable_engine",
@@ -100,6 +101,11 @@ def usable_engine(alias: str) -> Engine:
     if errors:
         raise ImproperlyConfigured(" ".join(filter(None, (errors[0].msg, errors[0].hint))))
     return engine
+
+
+def has_engines() -> bool:
+    """Return whether a backend of ``TASKS`` has an engine."""
+    return any(backend.get("OPTIONS", {}).get("engine") for backend in task_backends.settings.values())
 
 
 def configured_engines() -> dict[str, Engine]:

@@ -19,7 +19,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
 from notifications import times
@@ -31,7 +30,7 @@ from notifications.db.transactions import connection, on_commit_merged
 from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.engines import configured_engines, engine_of
+from notifications.jobs.engines import engine_of, has_engines
 from notifications.jobs.engines.interface import handed_job
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
@@ -291,11 +290,7 @@ _loop: HandoverLoop | None = None
 def start() -> None:
     """Start the ``HandoverLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
     global _loop
-    try:
-        if not configured_engines():
-            return
-    except ImproperlyConfigured as exc:
-        logger.error("Could not set up an engine: %s", exc)
+    if not has_engines():  # not whether they can be set up: one that cannot must not stop the others
         return
     with _senders_lock:
         if _loop:

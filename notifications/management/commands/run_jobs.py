@@ -43,7 +43,7 @@ class Command(BaseCommand):
         asyncio.run(self.run_worker(queue, concurrency or settings.CONCURRENCY))
 
     async def run_worker(self, queues: list[str], concurrency: int) -> None:
-        from notifications.jobs.engines import configured_engines, handover
+        from notifications.jobs.engines import handover, has_engines
         from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
 
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             listen=doorbell.listen,
             queues=queues,
             concurrency=concurrency,
-            hand_over=handover.run_round if configured_engines() else None,
+            hand_over=handover.run_round if has_engines() else None,
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
