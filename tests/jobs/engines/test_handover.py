@@ -1,10 +1,12 @@
 """Sending the ids of committed jobs, beside engines that do not answer."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.utils import timezone
 
 from notifications.api import batch
 from notifications.jobs import engines
@@ -131,3 +133,12 @@ def test_other_settings_make_other_engines(with_engine, settings):
     assert engines.configured_engines().keys() == {"default"}
     settings.TASKS = {"default": BACKEND}
     assert engines.configured_engines() == {}
+
+
+def test_engine_that_cannot_be_set_up_stops_no_other(sending, settings):
+    """Its jobs wait, and those of the other engine are sent."""
+    broken = {**BACKEND, "OPTIONS": {"engine": "nowhere.engine"}}
+    waiting = tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.1)).enqueue()
+    settings.TASKS = {**settings.TASKS, "broken": broken}
+    assert engines.has_engines()
+    wait_until(lambda: handover.run_round() or sent_ids(sending) == [waiting.id], what="the id")
