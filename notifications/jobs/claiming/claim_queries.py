@@ -196,11 +196,17 @@ def limited_handed_jobs(queues: Collection[str], limited_queues: Collection[str]
     return sql, [*queues, *limited_queues]
 
 
-def jobs_of_backends(backends: Collection[str], lanes: Collection[str], limit: int) -> Query:
-    """Return the query for the ids of queued jobs of these backends and lanes. It reads all queued jobs."""
-    backend_params, lane_params = (", ".join(["%s"] * len(names)) for names in (backends, lanes))
-    sql = f"SELECT id {_queued()} AND backend IN ({backend_params}) AND lane IN ({lane_params}) LIMIT {limit}"
-    return sql, [*backends, *lanes]
+def jobs_of_backends(
+    backends: Collection[str], lanes: Collection[str], is_included: bool, limit: int
+) -> Query:
+    """Return the query for the ids of queued jobs in these lanes, of these backends or else of all others.
+
+    It reads all queued jobs.
+    """
+    names, lane_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], lanes))
+    condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
+    sql = f"SELECT id {_queued()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
+    return sql, [*lanes, *(backends or [""])]
 
 
 def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:

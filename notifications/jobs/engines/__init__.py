@@ -63,7 +63,7 @@ def engine_of(alias: str) -> Engine | None:
 
     Raises ``ImproperlyConfigured`` for an engine that cannot be imported or set up.
     """
-    name = task_backends.settings[alias].get("OPTIONS", {}).get("engine")
+    name = task_backends.settings.get(alias, {}).get("OPTIONS", {}).get("engine")
     if not name:
         return None
     if not isinstance(name, str):

@@ -31,7 +31,7 @@ from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import engine_of, has_engines
-from notifications.jobs.engines.interface import handed_job
+from notifications.jobs.engines.interface import HandedJob, handed_job
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.models import Job
@@ -94,7 +94,7 @@ class _Sender:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self._items: queue.SimpleQueue[tuple[bool, Job]] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[tuple[bool, HandedJob]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         #: Jobs that wait, or with which the engine is being called.
@@ -103,12 +103,11 @@ class _Sender:
 
     def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
         """Take jobs to be sent."""
-        if self._items.qsize() > MAX_UNSENT_IDS:
-            return
+        handed = [handed_job(job) for job in jobs[: max(MAX_UNSENT_IDS - self._items.qsize(), 0)]]
         with self._lock:
-            for job in jobs:
+            for job in handed:
                 self._items.put((is_revoked, job))
-            self._unsent += len(jobs)
+            self._unsent += len(handed)
             if not self._thread:
                 try:
                     self._thread = start_thread(self._run, f"notifications-engine-{self._alias}")
@@ -140,12 +139,12 @@ class _Sender:
             with self._lock:
                 self._unsent -= len(group)
 
-    def _call(self, jobs: list[Job], verb: str) -> None:
+    def _call(self, jobs: list[HandedJob], verb: str) -> None:
         if not jobs:
             return
         try:
             if engine := engine_of(self._alias):
-                getattr(engine, verb)([handed_job(job) for job in jobs])
+                getattr(engine, verb)(jobs)
         except BaseException as exc:  # the client of a broker may raise anything
             if not self._is_failing:
                 logger.warning(
@@ -295,5 +294,6 @@ def start() -> None:
     with _senders_lock:
         if _loop:
             return
-        _loop = HandoverLoop()
-        start_thread(_loop.run, "notifications-handover")
+        loop = HandoverLoop()
+        start_thread(loop.run, "notifications-handover")
+        _loop = loop

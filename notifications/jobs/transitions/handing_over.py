@@ -17,14 +17,15 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.compat import task_backends
-from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
+from notifications.jobs.claiming.claim_queries import Query
 from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane, has_engine
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.models import Job
 
 #: Jobs that one transaction hands over at most.
-MAX_JOBS_PER_TRANSACTION = 100
+MAX_JOBS_PER_TRANSACTION = 50
 #: Seconds after which an id that no process of the engine has claimed is handed over again: first, and at most. Each
 #: time it is twice as long, so that a long backlog in the broker is not doubled over and over.
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
@@ -78,8 +79,10 @@ def hand_over_again() -> list[Job]:
         now = database_now()
         overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
         jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
-        lost = [job for job in jobs if _is_lost(job, newest)]
-        others = [job for job in jobs if job not in lost]
+        lost: list[Job] = []
+        others: list[Job] = []
+        for job in jobs:
+            (lost if _is_lost(job, newest) else others).append(job)
         sent = lost + others[:MAX_UNSUSPECTED_JOBS]
         _mark_handed(sent, now)
         guarded_update(
@@ -92,19 +95,21 @@ def hand_over_again() -> list[Job]:
     return retrying_atomic(write)
 
 
-def take_back(ids: Collection[UUID]) -> None:
+def take_back(ids: Collection[UUID]) -> set[UUID]:
     """Move jobs that a process of an engine could not claim back to the lane "engine", if they are still queued.
 
-    A queue may have been paused, or a concurrency limit reached, since they were handed over.
+    A queue may have been paused, or a concurrency limit reached, since they were handed over. Returns the ids of jobs
+    that stay because another process holds their rows locked, perhaps only to defer their next hand-over.
     """
+    rows = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED, lane=HANDED)
+    queued = set(rows.values_list("id", flat=True))
 
-    def write() -> None:
-        rows = Job.objects.using(database()).filter(id__in=list(ids), state=Job.State.QUEUED, lane=HANDED)
-        # Waits for a locked row: another process may just be deferring its next hand-over.
-        jobs = list(lock_query(rows.order_by("id"), skip_locked=False))
+    def write() -> set[UUID]:
+        jobs = list(lock_query(rows.order_by("id")))
         guarded_update(f"lane='{ENGINE}', hand_over_at=NULL", [((), job) for job in jobs], state="queued")
+        return queued - {job.id for job in jobs}
 
-    retrying_atomic(write)
+    return retrying_atomic(write) if queued else set()
 
 
 def move_to_configured_lanes() -> int:
@@ -113,22 +118,31 @@ def move_to_configured_lanes() -> int:
     So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
     """
     moved = 0
-    with_engine = [alias for alias in task_backends.settings if has_engine(alias)]
-    without = [alias for alias in task_backends.settings if alias not in with_engine]
-    for backends, lanes in ((with_engine, LANES), (without, ENGINE_LANES)):
-        while backends and (count := retrying_atomic(partial(_move, backends, lanes))):
+    backends = [alias for alias in task_backends.settings if has_engine(alias)]
+    # A backend that is not in TASKS any more has no engine.
+    for is_with_engine, lanes in ((True, LANES), (False, ENGINE_LANES)):
+        # Found outside the transaction: it reads all queued jobs.
+        query = claim_queries.jobs_of_backends(backends, lanes, is_with_engine, MAX_JOBS_PER_TRANSACTION)
+        while ids := _read_ids(query):
+            if not (count := fair_atomic(partial(_move, ids, lanes))):
+                break
             moved += count
     return moved
 
 
-def _move(backends: Collection[str], lanes: Collection[str]) -> int:
-    """Move queued jobs of these backends out of these lanes. Returns how many."""
-    with connection().cursor() as cursor:
-        cursor.execute(*claim_queries.jobs_of_backends(backends, lanes, MAX_JOBS_PER_TRANSACTION))
-        ids = [id for (id,) in cursor]
-    jobs = list(lock_query(Job.objects.using(database()).filter(id__in=ids).order_by("id")))
-    rows = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
-    guarded_update("lane=%s, hand_over_at=NULL", rows, state="queued")
+def _read_ids(query: Query) -> list[UUID]:
+    db = connection()
+    with db.cursor() as cursor:
+        cursor.execute(*query)
+        return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
+
+
+def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:
+    """Move these jobs out of these lanes, if they are still queued there. Returns how many."""
+    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, lane__in=lanes)
+    jobs = list(lock_query(rows.order_by("id")))
+    moves = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
+    guarded_update("lane=%s, hand_over_at=NULL", moves, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
@@ -12,6 +13,7 @@ from uuid import UUID
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
 from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
+from notifications.jobs.worker.capacity import MAX_WAITING_PER_SLOT
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
 from notifications.jobs.worker.writer import Writer
@@ -21,6 +23,13 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Jobs that one transaction claims at most.
 MAX_CLAIM_BATCH = 100
+#: Seconds between two looks for children of waiting jobs, and after a claim that found nothing.
+POLL_INTERVAL_SECONDS, UNCLAIMED_PAUSE_SECONDS = 1.0, 0.1
+#: How often the claim of a locked row is tried.
+MAX_LOCK_TRIES = 5
+#: Seconds after which a caller does not wait any longer for the claim of its job, as while the database is away. An
+#: engine that limits the time of its tasks would kill the process.
+MAX_CLAIM_WAIT_SECONDS = 30.0
 
 
 class WaitFor(StrEnum):
@@ -88,6 +97,10 @@ class HandedJobs:
         self._in_slots: set[UUID] = set()
         #: Callers that wait for a slot.
         self._waiting: dict[UUID, Future[HandedJobEnd]] = {}
+        #: Ids that came while their jobs were here. One may stand for a retry, whose attempt began meanwhile.
+        self._doubled: set[UUID] = set()
+        #: How often jobs could not be claimed because another process had locked their rows.
+        self._lock_tries: Counter[UUID] = Counter()
         self._has_ended = False
 
     def add(
@@ -103,6 +116,7 @@ class HandedJobs:
         if self._has_ended:
             future.set_result(HandedJobEnd.STOPPED)
         elif is_known:  # the engine has doubled the id
+            self._doubled.add(id)
             future.set_result(HandedJobEnd.NOT_CLAIMED)
         elif wait_for != WaitFor.SLOT:
             self._callers[id] = wait_for, future
@@ -124,12 +138,14 @@ class HandedJobs:
         """Claim and start jobs until the worker stops."""
         while not self._is_stopping():
             self._wake.clear()
-            ids = list(self._unclaimed)[:MAX_CLAIM_BATCH]
+            children = self._find_awaited_children()
+            ids = [*children, *list(self._unclaimed)[: MAX_CLAIM_BATCH - len(children)]]
             if not ids:
-                await self._wake.wait()
+                # While too many jobs wait for others, also for children that other processes have enqueued.
+                await loops.wait_for(self._wake, POLL_INTERVAL_SECONDS)
                 continue
             try:
-                jobs = await loops.retry_while_unavailable(
+                jobs, locked = await loops.retry_while_unavailable(
                     lambda ids=ids: self._writer.run(self._claim, ids),  # type: ignore[misc]
                     self._is_stopping,
                 )
@@ -139,20 +155,36 @@ class HandedJobs:
                 )
                 await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
                 continue
-            for id in ids:
-                del self._unclaimed[id]
+            claimed_ids = {claimed.row.id for claimed in jobs}
             for claimed in jobs:
                 self._start(claimed)
-            for id in set(ids) - {claimed.row.id for claimed in jobs}:
-                self._release(id, HandedJobEnd.NOT_CLAIMED)
+            for id in ids:
+                if id in locked and self._lock_tries[id] < MAX_LOCK_TRIES:
+                    self._lock_tries[id] += 1
+                    continue
+                self._unclaimed.pop(id, None)
+                self._lock_tries.pop(id, None)
+                if id not in claimed_ids:
+                    self._release(id, HandedJobEnd.NOT_CLAIMED)
+            if not jobs:
+                await asyncio.sleep(UNCLAIMED_PAUSE_SECONDS if locked or children else 0)
 
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
-        for execution in self._executions.values():
-            wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
-            if execution.joined_jobs and wait_for != WaitFor.RECORD_BEFORE_EXIT:
-                self._release(execution.job.id, HandedJobEnd.JOINING)
+        if not self._has_many_joining():
+            for execution in self._joining():
+                wait_for, _ = self._callers.get(execution.job.id, (WaitFor.RECORD, None))
+                if wait_for != WaitFor.RECORD_BEFORE_EXIT:
+                    self._release(execution.job.id, HandedJobEnd.JOINING)
         self._wake.set()
+
+    def withdraw(self, id: UUID) -> None:
+        """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``."""
+        if id in self._unclaimed or id in self._waiting:
+            self._unclaimed.pop(id, None)
+            if future := self._waiting.pop(id, None):
+                future.set_result(HandedJobEnd.STOPPED)
+            self._release(id, HandedJobEnd.STOPPED)
 
     def ended(self, job: Job) -> None:
         """Release the caller of a job whose task has returned or raised, unless it waits for the record."""
@@ -162,6 +194,10 @@ class HandedJobs:
 
     def slot_freed(self, job: Job) -> None:
         """Release the caller and the slot of a job whose outcome is stored."""
+        if job.id in self._doubled:
+            self._doubled.discard(job.id)
+            self._unclaimed[job.id] = None
+            self._wake.set()
         self._release(job.id, HandedJobEnd.RECORDED)
 
     def end(self) -> list[UUID]:
@@ -171,8 +207,25 @@ class HandedJobs:
             future.set_result(HandedJobEnd.STOPPED)
         for future in self._waiting.values():
             future.set_result(HandedJobEnd.STOPPED)
+        left = [*self._unclaimed, *self._waiting]
         self._callers.clear()
-        return [*self._unclaimed, *self._waiting]
+        self._waiting.clear()
+        return left
+
+    def _joining(self) -> list[Execution]:
+        """Return the executions that wait for other jobs."""
+        return [execution for execution in list(self._executions.values()) if execution.joined_jobs]
+
+    def _has_many_joining(self) -> bool:
+        return len(self._joining()) >= MAX_WAITING_PER_SLOT * self._concurrency
+
+    def _find_awaited_children(self) -> list[UUID]:
+        """Return jobs for which running ones wait, if too many wait. Their own ids are behind those of more parents."""
+        if not self._has_many_joining():
+            return []
+        running = {execution.job.id for execution in list(self._executions.values())}
+        joined = {id for execution in self._joining() for id in list(execution.joined_jobs.values())}
+        return sorted(joined - running - self._unclaimed.keys())[: self._concurrency]
 
     def _release(self, id: UUID, end: HandedJobEnd) -> None:
         _, future = self._callers.pop(id, (None, None))
@@ -182,11 +235,14 @@ class HandedJobs:
             self._in_slots.discard(id)
             self._fill_slots()
 
-    def _claim(self, ids: Sequence[UUID]) -> list[ClaimedJob]:
-        """Claim jobs on the writer's thread. The others wait to be handed over again."""
+    def _claim(self, ids: Sequence[UUID]) -> tuple[list[ClaimedJob], set[UUID]]:
+        """Claim jobs on the writer's thread, and return them, and the ids whose rows other processes hold locked.
+
+        What may not run now waits to be handed over again.
+        """
         jobs = claims.claim_handed_jobs(self._worker, ids, self._timeouts)
-        if not_claimed := set(ids) - {claimed.row.id for claimed in jobs}:
-            handing_over.take_back(not_claimed)
+        not_claimed = set(ids) - {claimed.row.id for claimed in jobs}
+        locked = handing_over.take_back(not_claimed) if not_claimed else set()
         read_timeouts([claimed.row for claimed in jobs], self._timeouts)
         prepare_claimed_jobs(jobs)
-        return jobs
+        return jobs, locked

@@ -25,7 +25,7 @@ from notifications.jobs.worker.capacity import Capacity
 from notifications.jobs.worker.claim_check_loop import ClaimCheckLoop
 from notifications.jobs.worker.claim_loop import ClaimLoop
 from notifications.jobs.worker.execution import Execution
-from notifications.jobs.worker.handed_jobs import HandedJobEnd, HandedJobs, WaitFor
+from notifications.jobs.worker.handed_jobs import MAX_CLAIM_WAIT_SECONDS, HandedJobEnd, HandedJobs, WaitFor
 from notifications.jobs.worker.job_runner import JobRunner
 from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
@@ -206,11 +206,15 @@ class JobWorker:
         The worker must have been created with ``engine``, and run, or start to run within a short time.
         """
         assert self._handed_jobs is not None
-        future = self._handed_jobs.add(id, wait_for, self._call_in_loop)
+        handed_jobs = self._handed_jobs
+        future = handed_jobs.add(id, wait_for, self._call_in_loop)
+        withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
         while True:
             try:
                 return future.result(timeout=1)
             except TimeoutError:
+                if time.monotonic() > withdraw_at:  # of no effect on a job that runs
+                    self._call_in_loop(lambda: handed_jobs.withdraw(id))
                 if self._loop is None or self._loop.is_closed():  # it failed, and calls nothing any more
                     return HandedJobEnd.STOPPED
 

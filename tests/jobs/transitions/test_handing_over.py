@@ -1,7 +1,6 @@
 """Handing jobs over to engines: which ids are sent when, and sent again."""
 
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -163,17 +162,17 @@ def test_job_of_a_queue_that_was_paused_is_taken_back():
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")
-def test_locked_job_is_taken_back():
-    """Another process may defer its next hand-over at this moment. Skipped, it would wait for that."""
+def test_locked_job_is_not_waited_for():
+    """A wait on the writer's thread would delay all outcomes. The caller tries again."""
     job = enqueue()
-    is_locked = threading.Event()
+    is_locked, is_seen = threading.Event(), threading.Event()
 
     def hold_row():
         try:
             with transaction.atomic():
                 list(Job.objects.select_for_update(no_key=True).filter(pk=job.pk))
                 is_locked.set()
-                time.sleep(0.2)
+                is_seen.wait(30)
         finally:
             connection.close()
 
@@ -181,9 +180,19 @@ def test_locked_job_is_taken_back():
     thread.start()
     is_locked.wait()
     assert claim(job) == []
-    handing_over.take_back([job.pk])
+    assert handing_over.take_back([job.pk]) == {job.pk}
+    is_seen.set()
     thread.join()
+    assert handing_over.take_back([job.pk]) == set()
     assert lane_of(job) == "engine"
+
+
+def test_backlog_of_a_removed_backend_moves(settings):
+    """To the built-in worker, which runs jobs of any backend."""
+    job = enqueue()
+    settings.TASKS = {"builtin": settings.TASKS["builtin"]}
+    assert handing_over.move_to_configured_lanes() == 1
+    assert lane_of(job) == "async"
 
 
 def test_running_job_is_not_taken_back():

@@ -3,8 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import OperationalError
 
 from notifications.ids import uuid7
+from notifications.jobs.worker import handed_jobs
+from notifications.jobs.worker import worker as worker_module
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.models import Job
 from tests.jobs import tasks
@@ -117,3 +120,39 @@ def test_stop_releases_callers_and_jobs(start_worker, settings, callers):
     local.stop()
     assert end.result(30) == HandedJobEnd.STOPPED
     assert set(Job.objects.values_list("state", "lane")) == {("queued", "engine")}
+
+
+def test_children_run_although_many_parents_wait(start_worker, settings, callers, monkeypatch):
+    """Their ids are behind those of all parents, whose callers are not released then."""
+    monkeypatch.setattr(handed_jobs, "MAX_WAITING_PER_SLOT", 1)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 1}
+    worker = start_worker(engine="tests").worker
+    parents = [enqueue(engine_tasks.parent, number) for number in range(3)]
+    for parent in parents:
+        callers.submit(worker.run_handed_job, parent.id, WaitFor.SLOT)
+    until_succeeded(*parents)
+
+
+def test_caller_does_not_wait_long_for_a_claim(engine_worker, monkeypatch):
+    """As while the database is away: an engine that limits the time of its tasks would kill the process."""
+    monkeypatch.setattr(worker_module, "MAX_CLAIM_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(engine_worker._handed_jobs, "_claim", fail_for_ever)
+    job = enqueue(tasks.noop)
+    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.STOPPED
+
+
+def fail_for_ever(ids):
+    raise OperationalError("The database is away.")
+
+
+def test_id_of_a_retry_that_comes_early(engine_worker, callers, gate):
+    """Before this process has seen that the attempt is recorded: the job is claimed again then."""
+    job = enqueue()
+    end = callers.submit(engine_worker.run_handed_job, job.id)
+    until_state(job, "running")
+    handed = engine_worker._handed_jobs
+    assert engine_worker.run_handed_job(job.id) == HandedJobEnd.NOT_CLAIMED
+    assert handed._doubled == {job.id}
+    gate.set()
+    assert end.result(30) == HandedJobEnd.RECORDED
+    wait_until(lambda: not handed._doubled and not handed._unclaimed, what="the id to be claimed again")

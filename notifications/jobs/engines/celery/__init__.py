@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 def create_engine(alias: str, name: str) -> Engine:
     """Return the engine of a backend. Raises ``ImproperlyConfigured`` without Celery."""
     # A project's celery.py imports this package before Django has loaded the models, which the engine needs.
+    from notifications.jobs.engines.celery.app import check_installed
+
+    check_installed()
     from notifications.jobs.engines.celery.engine import CeleryEngine
 
     return CeleryEngine(alias, name)

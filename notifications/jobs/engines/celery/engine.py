@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from django.core.checks import Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from kombu.exceptions import OperationalError
 
 from notifications.db.transactions import database
 from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME, celery_app, check_installed
@@ -36,6 +38,7 @@ class CeleryEngine(Engine):
     def __init__(self, alias: str, name: str) -> None:
         super().__init__(alias, name)
         check_installed()
+        self._process = 0
         self._connection: Any = None
         self._producer: Any = None
 
@@ -66,25 +69,24 @@ class CeleryEngine(Engine):
 
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         app = celery_app()
-        try:
-            producer = self._connect(app)
-            for job in jobs:
-                app.send_task(
-                    TASK_NAME,
-                    args=[str(job.id), job.is_async],
-                    task_id=job.message_id,
-                    producer=producer,
-                    queue=celery_queue(app, job.queue_name),
-                    priority=celery_priority(app, job.priority),
-                    # The worker ends a task at its timeout. Celery kills the process of one that does not end.
-                    time_limit=job.timeout.total_seconds() + DEADLINE_MARGIN_SECONDS,
-                    shadow=job.task_path,
-                    ignore_result=True,
-                    retry_policy=RETRY_POLICY,
-                )
-        except BaseException:
-            self._disconnect()
-            raise
+        refused: list[tuple[HandedJob, Exception]] = []
+        for job in jobs:
+            try:
+                self._send(app, job)
+            except Exception as exc:
+                is_away = isinstance(exc, _connection_errors(self._connection))
+                self._disconnect()
+                if is_away:
+                    raise
+                refused.append((job, exc))  # for example of a queue that the broker has with other arguments
+            except BaseException:
+                self._disconnect()
+                raise
+        if refused:
+            job, cause = refused[0]
+            raise RuntimeError(
+                f"{len(refused)} jobs were refused, first job {job.id} of queue {job.queue_name}: {cause!r}"
+            ) from cause
 
     def revoke(self, jobs: Sequence[HandedJob]) -> None:
         app = celery_app()
@@ -123,7 +125,26 @@ class CeleryEngine(Engine):
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             return f"The broker answers: {connection.as_uri()}"
 
+    def _send(self, app: Any, job: HandedJob) -> None:
+        # Celery kills the process of a task that exceeds its time limit. The worker ends a task at its timeout, so that
+        # is for sync tasks that do not end. An async one shares its process with others.
+        time_limit = None if job.is_async else job.timeout.total_seconds() + DEADLINE_MARGIN_SECONDS
+        app.send_task(
+            TASK_NAME,
+            args=[str(job.id), job.is_async],
+            task_id=job.message_id,
+            producer=self._connect(app),
+            queue=celery_queue(app, job.queue_name),
+            priority=celery_priority(app, job.priority),
+            time_limit=time_limit,
+            shadow=job.task_path,
+            ignore_result=True,
+            retry_policy=RETRY_POLICY,
+        )
+
     def _connect(self, app: Any) -> Any:
+        if self._process != os.getpid():  # a fork must not use, nor close, the connection of its parent
+            self._process, self._connection, self._producer = os.getpid(), None, None
         if self._producer is None:
             self._connection = _new_connection(app)
             self._producer = app.amqp.Producer(self._connection)
@@ -136,6 +157,12 @@ class CeleryEngine(Engine):
             # AMQP would say goodbye, and the errors of a broken connection can be of any kind.
             with contextlib.suppress(Exception):
                 connection.collect(socket_timeout=CLOSE_SECONDS)
+
+
+def _connection_errors(connection: Any) -> tuple[type[BaseException], ...]:
+    """Return the exceptions of a broker that cannot be reached, as opposed to one that refuses a message."""
+    errors = set(connection.connection_errors if connection else ()) | {OSError, OperationalError}
+    return tuple(errors - {KeyError})  # with Redis Kombu counts a queue that is not known as one
 
 
 def celery_queue(app: Any, name: str) -> str:
