@@ -71,7 +71,7 @@ def engine(monkeypatch, redis):
 
 def count_messages(configured):
     with configured.connection_for_read() as connection:
-        return connection.default_channel.queue_declare("known", passive=True).message_count
+        return connection.default_channel.queue_declare("known").message_count
 
 
 def test_refused_job_does_not_stop_the_others(engine):
