@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,30 +40,52 @@ def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:
     return {id for reply in tasks for id in reply}, len(tasks)
 
 
-def count_messages(app: Any, queues: Iterable[str]) -> tuple[dict[str, int], bool]:
-    """Return how many messages wait in queues, and whether others may come back to them later.
+def count_messages(app: Any, routing_keys: Iterable[str]) -> tuple[dict[str, int | None], bool]:
+    """Return how many messages wait in the queues of routing keys, and whether others may come back to them later.
 
-    That is so with Redis while a worker, or one that was lost, has messages that it has not acknowledged. Raises what
-    the broker raises while it is away.
+    None for a key of which no queue is known. Messages come back with Redis while a worker, or one that was lost, has
+    some that it has not acknowledged. Raises what the broker raises while it is away.
     """
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
-        counts = {}
-        for queue in queues:
-            channel = connection.channel()  # a channel is closed by the error of a queue that does not exist
-            try:
-                counts[queue] = int(channel.queue_declare(queue=queue, passive=True).message_count)
-            except ChannelError:
-                counts[queue] = 0
-            except connection.channel_errors:
-                counts[queue] = 0
-            else:
-                channel.close()
+        counts: dict[str, int | None] = {}
+        for key in routing_keys:
+            configured = _queues_of(app, key)
+            found = [_count_in_queue(connection, name) for name in configured or [key]]
+            # A configured queue that does not exist is empty: the broker has lost it. Another name may be anything.
+            known = [count or 0 for count in found] if configured else [n for n in found if n is not None]
+            counts[key] = sum(known) if known else None
         channel = connection.channel()
         has_unacknowledged = hasattr(channel, "unacked_key") and bool(
             channel.client.hlen(channel.unacked_key)
         )
         return counts, has_unacknowledged
+
+
+def _queues_of(app: Any, key: str) -> list[str]:
+    """Return the names of the configured queues to which a routing key leads."""
+    return [
+        queue.name
+        for queue in app.amqp.queues.values()
+        if key == queue.name or _is_routed(key, str(queue.routing_key or ""))
+    ]
+
+
+def _is_routed(key: str, pattern: str) -> bool:
+    """Return whether a key matches the pattern of a topic exchange: ``*`` is one word, ``#`` any number of them."""
+    expression = re.escape(pattern).replace(r"\*", r"[^.]+").replace(r"\#", r".*")
+    return re.fullmatch(expression, key) is not None
+
+
+def _count_in_queue(connection: Any, name: str) -> int | None:
+    """Return how many messages wait in a queue, None if it does not exist."""
+    channel = connection.channel()  # it is closed by the error of a queue that does not exist
+    try:
+        count = int(channel.queue_declare(queue=name, passive=True).message_count)
+    except (ChannelError, *connection.channel_errors):
+        return None
+    channel.close()
+    return count
 
 
 def visibility_timeout(app: Any) -> float:

@@ -131,6 +131,21 @@ def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: s
     )
 
 
+def published_ids(id: str, body: Any) -> set[str]:
+    """Return the ids under which a message will have executions: its own, and those of what follows it.
+
+    ``Task.replace()`` gives the id of the task to the last one of a chain, or to the body of a chord.
+    """
+    ids = {id}
+    embed = body[2] if len(body) > 2 and isinstance(body[2], Mapping) else {}
+    chain = embed.get("chain") or []
+    for signature in (*(chain if isinstance(chain, list | tuple) else ()), embed.get("chord")):
+        options = signature.get("options") if isinstance(signature, Mapping) else None
+        if isinstance(options, Mapping) and options.get("task_id"):
+            ids.add(str(options["task_id"]))
+    return ids
+
+
 def received_message(name: str, request: Any) -> Message:
     """Return the message of a task's request in a worker."""
     info = request.delivery_info or {}

@@ -38,6 +38,7 @@ from notifications.jobs.engines.celery.messages import (
     make_header,
     observation_of,
     parse_time,
+    published_ids,
     published_message,
     received_message,
 )
@@ -53,12 +54,13 @@ logger = logging.getLogger("notifications.jobs")
 def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
     """Add the job's header to a message before it is published."""
     name = str(sender)
-    if (observation := observation_of(name)) is None or (
-        message := published_message(name, headers, body)
-    ) is None:
+    if (message := published_message(name, headers, body)) is None:
         return
-    if execution := current_observed(message.id):
-        execution.is_republished = True
+    for id in published_ids(message.id, body):
+        if execution := current_observed(id):
+            execution.is_republished = True
+    if (observation := observation_of(name)) is None:
+        return
     if message.header is None:
         headers[job_headers.NAME] = job_headers.encode(make_header(current_app, message, observation))
 
@@ -88,7 +90,7 @@ def insert_published(
         db = connection()
         # A database that is away is not asked whether it commits by itself.
         if db.in_atomic_block or (db.connection and not db.get_autocommit()):
-            on_commit(insert)
+            on_commit(lambda: recorder().call(insert))
         else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
             recorder().call(insert)
     else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -79,7 +79,8 @@ class Reconciler:
                 logger.warning("Could not reconcile observed tasks: %s: %r", check.__name__, exc)
 
     def _check_own_tasks(self) -> None:
-        running = list(_running().filter(worker=self._lease.worker).order_by("worker", "id"))
+        own = _running().filter(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
+        running = list(own.order_by("worker", "id"))
         here = set(worker_state.requests)
         now = time.monotonic()
         claims = {(job.id, job.fence): job for job in running}
@@ -87,7 +88,7 @@ class Reconciler:
         self._missing = {claim: self._missing.get(claim, now) for claim in gone}
         over = [claims[claim] for claim, since in self._missing.items() if now - since > MISSING_SECONDS]
         for job in over[:MAX_JOBS_PER_ROUND]:
-            self._end_running(job, "outcome-unknown")
+            self._for_one(self._end_running, job, "outcome-unknown")
         self._terminate(
             [job for claim, job in claims.items() if claim not in gone and job.cancel_requested_at]
         )
@@ -109,7 +110,16 @@ class Reconciler:
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         jobs = _running().filter(lost).exclude(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
         for job in jobs.order_by("worker", "id")[:MAX_JOBS_PER_ROUND]:
-            self._end_running(job, "worker-lost")
+            self._for_one(self._end_running, job, "worker-lost")
+
+    def _for_one(self, end: Callable[[Job, str], None], job: Job, kind: str) -> None:
+        """End one job. An error, as of a result that cannot be read, must not keep the others waiting."""
+        try:
+            end(job, kind)
+        except DATABASE_UNAVAILABLE:
+            raise
+        except Exception as exc:
+            logger.warning("Could not reconcile an observed task: job %s: %r", job.id, exc)
 
     def _end_running(self, job: Job, kind: str) -> None:
         """End a running job that nothing runs any more."""
@@ -140,9 +150,14 @@ class Reconciler:
     def _check_queued(self) -> None:
         now = database_now()
         jobs = observed.take_overdue(now, now + timedelta(seconds=RECHECK_SECONDS), MAX_JOBS_PER_ROUND)
-        waiting = [
-            job for job in jobs if not self._finish_from(job, broker.read_meta(self._app, task_id(job)))
-        ]
+        waiting: list[Job] = []
+
+        def finish_or_add(job: Job, kind: str) -> None:
+            if not self._finish_from(job, broker.read_meta(self._app, task_id(job))):
+                waiting.append(job)
+
+        for job in jobs:
+            self._for_one(finish_or_add, job, "")
         expired = [job for job in waiting if _has_expired(job, now)]
         for job in expired:
             self._fail(job, "expired")
@@ -153,7 +168,7 @@ class Reconciler:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
         counts, may_come_back = broker.count_messages(self._app, {job.queue_name for job in jobs})
         # All workers answer this question, so it is not asked for jobs whose queue has a backlog.
-        absent = [task_id(job) for job in jobs if not counts[job.queue_name]]
+        absent = [task_id(job) for job in jobs if counts[job.queue_name] == 0]
         in_workers, answers = broker.find_in_workers(self._app, absent) if absent else (set(), 0)
         live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
         all_answered = answers >= live.count()
@@ -163,7 +178,7 @@ class Reconciler:
         for job in jobs:
             if task_id(job) in in_workers:
                 continue  # it is checked again
-            if counts[job.queue_name] or not all_answered:
+            if counts[job.queue_name] != 0 or not all_answered:
                 if (
                     now - max(job.queued_at, job.run_after or job.queued_at)
                 ).total_seconds() > MAX_WAIT_SECONDS:

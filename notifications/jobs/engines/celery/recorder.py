@@ -59,8 +59,9 @@ class Recorder:
             logger.error("Dropped what is to be recorded of a Celery task: %d calls wait", MAX_QUEUED_CALLS)
             return
         done = threading.Event()
+        is_away = self._is_away
         self._calls.put((function, done))
-        if self._ensure_thread() and wait and not self._is_away:
+        if self._ensure_thread() and wait and not is_away:
             done.wait(wait)
 
     def report(self, key: Any, store: Callable[[], Any]) -> None:
@@ -140,8 +141,7 @@ class Recorder:
     def _store_progress(self) -> None:
         now = time.monotonic()
         for key, (due, store) in list(self._progress.items()):
-            if due <= now and key in self._progress:
-                del self._progress[key]
+            if due <= now and self._progress.pop(key, None) is not None:  # the task may just have ended
                 self._stored_progress_at[key] = now
                 try:
                     check_connections()

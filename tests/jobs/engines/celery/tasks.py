@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from celery import shared_task
+from celery import chain, shared_task
 from celery.exceptions import Ignore, Reject
 from django.contrib.auth import get_user_model
 
@@ -116,6 +116,18 @@ def ignore(user_id):
 @observed(title="Replaced", owner="user_id")
 def replace_itself(self, user_id):
     raise self.replace(export.s(user_id, 1999))
+
+
+@shared_task(bind=True)
+@observed(title="Replaced by a chain", owner="user_id")
+def replace_itself_by_a_chain(self, user_id):
+    raise self.replace(chain(add_slowly.si(1, 1), add_slowly.si(2, 2)))
+
+
+@shared_task
+def add_slowly(a, b):
+    time.sleep(1)
+    return a + b
 
 
 @shared_task(acks_late=True)

@@ -148,6 +148,16 @@ def test_a_replaced_task_goes_on_as_the_same_job(tasks, user):
     assert len(bell_of(user)) == 1
 
 
+def test_a_task_that_a_chain_replaces_ends_with_the_chain(tasks, user):
+    """The chain's last task, which is not observed, has the id."""
+    result = tasks.replace_itself_by_a_chain.delay(user.pk)
+    wait_until(lambda: Job.objects.filter(id=result.id, state="queued", fence=1).exists(), what="the chain")
+    assert bell_of(user) == []
+    job = until_ended(result)
+    assert (job.state, job.result) == ("succeeded", "4")
+    assert len(bell_of(user)) == 1
+
+
 def test_notify_false_is_silent(tasks, user):
     assert until_ended(tasks.silent.delay(user.pk)).state == "succeeded"
     assert bell_of(user) == []

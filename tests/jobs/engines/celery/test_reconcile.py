@@ -238,3 +238,46 @@ def test_two_processes_do_not_look_for_the_same_job(make_job, reconciler):
     now = times.now()
     assert len(observed.take_overdue(now, now + timedelta(seconds=60), 10)) == 1
     assert observed.take_overdue(now, now + timedelta(seconds=60), 10) == []
+
+
+def test_result_that_cannot_be_read_stops_no_other_job(reconciler, make_job, celery_app, monkeypatch):
+    """Neither of a lost worker nor of a lost message."""
+    from notifications.jobs.engines.celery import broker
+
+    def read_meta(app, id):
+        if id == str(unreadable.id):
+            raise ValueError("The result cannot be decoded.")
+
+    unreadable = make_job(state="running", worker=uuid.uuid4(), fence=1, attempt=1)
+    lost = make_job(state="running", worker=uuid.uuid4(), fence=1, attempt=1)
+    monkeypatch.setattr(broker, "read_meta", read_meta)
+    reconciler.run_round()
+    lost.refresh_from_db()
+    assert lost.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "is_routed"),
+    [
+        ("media.video", "media.video", True),
+        ("media.video", "media.*", True),
+        ("media.video.big", "media.*", False),
+        ("media.video.big", "media.#", True),
+        ("other", "media.#", False),
+    ],
+)
+def test_queues_of_a_topic_exchange(key, pattern, is_routed):
+    from notifications.jobs.engines.celery.broker import _is_routed
+
+    assert _is_routed(key, pattern) == is_routed
+
+
+def test_message_in_an_unknown_queue_is_not_lost(reconciler, reconcile, make_job, monkeypatch):
+    """A routing key need not be the name of a queue."""
+    monkeypatch.setattr(reconcile, "LOST_SECONDS", 0)
+    job = make_job(queue_name="media.video")
+    for _ in range(2):
+        reconciler.run_round()
+        Job.objects.filter(id=job.id).update(deadline=times.now() - timedelta(seconds=1))
+    job.refresh_from_db()
+    assert job.state == "queued"
