@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -67,14 +66,18 @@ def _queues_of(app: Any, key: str) -> list[str]:
     return [
         queue.name
         for queue in app.amqp.queues.values()
-        if key == queue.name or _is_routed(key, str(queue.routing_key or ""))
+        if key == queue.name or _is_routed(key.split("."), str(queue.routing_key or "").split("."))
     ]
 
 
-def _is_routed(key: str, pattern: str) -> bool:
+def _is_routed(words: list[str], pattern: list[str]) -> bool:
     """Return whether a key matches the pattern of a topic exchange: ``*`` is one word, ``#`` any number of them."""
-    expression = re.escape(pattern).replace(r"\*", r"[^.]+").replace(r"\#", r".*")
-    return re.fullmatch(expression, key) is not None
+    if not pattern:
+        return not words
+    first, *rest = pattern
+    if first == "#":
+        return any(_is_routed(words[start:], rest) for start in range(len(words) + 1))
+    return bool(words) and first in ("*", words[0]) and _is_routed(words[1:], rest)
 
 
 def _count_in_queue(connection: Any, name: str) -> int | None:
