@@ -1,7 +1,5 @@
 """Fixtures for tests with workers of Celery."""
 
-import os
-
 import pytest
 
 from notifications.models import Job, Notification
@@ -13,17 +11,22 @@ from tests.support.waiting import wait_until
 def broker(redis):
     """A Redis server, to which the app of Celery in this process publishes."""
     require_celery()
-    os.environ["CELERY_BROKER_URL"] = redis.url  # before the app is imported, which connects once
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # not longer: sites of other tests would run their jobs on Celery
+        patch.setenv("CELERY_BROKER_URL", redis.url)
+        import tests.jobs.engines.celery.app  # noqa: F401  (it reads the variable)
     return redis
 
 
 @pytest.fixture
-def celery_app(broker):
+def celery_app(broker, django_db_blocker):
     """The app in this process."""
     from tests.jobs.engines.celery.app import app
 
     app.set_current()  # the site has an app too
-    app.loader.import_default_modules()
+    with django_db_blocker.unblock():  # Celery's part for Django runs the checks of the models
+        app.loader.import_default_modules()
     app.finalize()
     return app
 
