@@ -51,9 +51,10 @@ def count_messages(app: Any, routing_keys: Iterable[str]) -> tuple[dict[str, int
         for key in routing_keys:
             configured = _queues_of(app, key)
             found = [_count_in_queue(connection, name) for name in configured or [key]]
-            # A configured queue that does not exist is empty: the broker has lost it. Another name may be anything.
-            known = [count or 0 for count in found] if configured else [n for n in found if n is not None]
-            counts[key] = sum(known) if known else None
+            # A queue that does not exist is empty: the broker has lost it. A key with dots may be that of a topic
+            # exchange, whose queues only the workers that consume them know.
+            is_unknown = not configured and found == [None] and "." in key
+            counts[key] = None if is_unknown else sum(count or 0 for count in found)
         channel = connection.channel()
         has_unacknowledged = hasattr(channel, "unacked_key") and bool(
             channel.client.hlen(channel.unacked_key)
