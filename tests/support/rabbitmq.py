@@ -32,6 +32,7 @@ class RabbitMQ:
             "HOME": str(self.folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.mapper_port),
+            "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),  # not in the folder of the repository
             "RABBITMQ_NODENAME": f"tests-{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
