@@ -172,7 +172,7 @@ def page(new_page):
 
 @pytest.fixture
 def make_user(db, django_user_model):
-    """Return a function that creates a user: make_user(name, **fields). Without a password nobody can log in."""
+    """Return a function that creates a user: make_user(name, **fields). Without a password the user cannot log in."""
     return django_user_model.objects.create_user
 
 

@@ -47,7 +47,7 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> J
     """Start an attempt: ``queued`` or ``running`` (a redelivered message) to ``running``.
 
     ``make`` returns the row to insert if there is none. Returns the job, or None if it is done already, or if the id is
-    that of another job: whoever publishes a task may choose its id.
+    that of another job: a publisher may choose the id of a task.
     """
 
     def write() -> Job | None:

@@ -1,7 +1,7 @@
 """The header of an observed task's message: what its publisher knows about the job.
 
-It is signed, because whoever can write to the broker could otherwise name any user as the owner of a job, whom the
-worker would then notify.
+It is signed, because any process that can write to the broker could otherwise name any user as the owner of a
+job, whom the worker would then notify.
 """
 
 from __future__ import annotations

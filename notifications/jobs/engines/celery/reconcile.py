@@ -167,7 +167,7 @@ class Reconciler:
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
         counts, may_come_back = broker.count_messages(self._app, {job.queue_name for job in jobs})
-        # All workers answer this question, so it is not asked for jobs whose queue has a backlog.
+        # All workers answer this query, so it is skipped for jobs whose queue has a backlog.
         absent = [task_id(job) for job in jobs if counts[job.queue_name] == 0]
         in_workers, answers = broker.find_in_workers(self._app, absent) if absent else (set(), 0)
         live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
