@@ -109,7 +109,7 @@ class Run:
     async def run_step(self, step):
         if "repeat" in step:
             for _ in range(step["repeat"]):
-                if not (step.get("until_ack") and "asked" in self.values):
+                if not self.is_repeated_enough(step):
                     await self.run_steps(step["steps"])
         elif "do" in step:
             await self.do(**step)
@@ -121,6 +121,11 @@ class Run:
             await asyncio.sleep(step["silent_s"] / self.served.speedup)
         else:
             await self.use_socket(step)
+
+    def is_repeated_enough(self, step):
+        if "until_n_above_ack" in step:
+            return self.values["last_n"] - self.values["asked"] >= step["until_n_above_ack"]
+        return step.get("until_ack") and "asked" in self.values
 
     async def use_socket(self, step):
         socket = self.sockets[step.get("on", "a")]
@@ -157,6 +162,7 @@ class Run:
 
     def note_ack(self, socket, frame, pattern):
         """Record which frame requests an ack, and remove a socket's first request, whose position is random."""
+        self.values["last_n"] = frame.get("n", self.values.get("last_n"))
         if frame.get("ack") is True:
             self.values["asked"] = frame["n"]
             if not socket.has_ack_request and "ack" not in pattern:

@@ -168,7 +168,9 @@ NOTIFICATIONS: Part = {
                 "archived", ZERO_OR_ONE, "1: archived notifications only. Otherwise they are left out."
             ),
             query_parameter(
-                "category", string(), "Notifications of this category only. Empty: those without a category."
+                "category",
+                string(pattern="^[^\\x00]*$"),
+                "Notifications of this category only. Empty: those without a category.",
             ),
             LIMIT,
             query_parameter("after", integer(), "The value of next in the previous page."),
