@@ -16,7 +16,7 @@ MAX_ENTRIES = 20
 DJANGO_NAMES = {
     *(
         "__init__.py",
-        "admin.py",
+        "admin",
         "apps.py",
         "asgi.py",
         "checks.py",

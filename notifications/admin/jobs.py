@@ -1,17 +1,13 @@
-"""The admin of jobs and notifications, which staff can view but neither edit nor delete."""
+"""The admin of jobs, which staff can view, cancel and retry, but neither edit nor delete."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.auth import get_user_model
-from django.db import InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import formats
@@ -21,70 +17,15 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import serializers
-from notifications.compat import task_backends
+from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, reports_database_errors
+from notifications.admin.runners import RunnerFilter, has_runners
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, LANES, OBSERVED, has_engine
+from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, OBSERVED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.transitions import manual
-from notifications.models import Attempt, Job, Notification
-from notifications.problems import log_database_error
-
-
-class ReadOnlyMixin:
-    """Makes an admin read-only. Reads the database that the app writes, because a replica may lag."""
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).using(database())  # type: ignore[misc]
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class OwnedMixin(ReadOnlyMixin):
-    """Reads the users of the rows separately, because they may be in another database, which cannot be joined."""
-
-    list_select_related = ()  # False would join the foreign keys in list_display
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changelist = super().get_changelist_instance(request)  # type: ignore[misc]
-        _set_users(changelist.result_list)
-        return changelist
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
-        _set_users([row] if row else [])
-        return row
-
-
-def _set_users(rows: Iterable[Any]) -> None:
-    users = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
-    for row in rows:
-        row._meta.get_field("user").set_cached_value(row, users.get(row.user_id))
-
-
-def reports_database_errors(action: Callable[..., None]) -> Callable[..., None]:
-    """Decorate an action to show a message, instead of an error page, when the database is unavailable or busy."""
-
-    @wraps(action)
-    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        try:
-            action(self, request, queryset)
-        except (OperationalError, InterfaceError) as exc:
-            log_database_error(exc)
-            text = _(
-                "The database is unavailable. Some jobs may be changed already. Check them and try again."
-            )
-            self.message_user(request, text, messages.ERROR)
-
-    return wrapped
+from notifications.models import Attempt, Job
 
 
 class AttemptInline(ReadOnlyMixin, admin.TabularInline):
@@ -98,41 +39,6 @@ class AttemptInline(ReadOnlyMixin, admin.TabularInline):
     @admin.display(description=_("traceback"))
     def trace(self, attempt: Attempt) -> str:
         return format_html("<pre>{}</pre>", attempt.traceback) if attempt.traceback else "-"
-
-
-def has_runners() -> bool:
-    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
-    # A project that observes Celery tasks has imported this module.
-    return any(map(has_engine, task_backends.settings)) or "notifications.celery" in sys.modules
-
-
-class RunnerFilter(admin.SimpleListFilter):
-    """Filters jobs by the engine that runs them."""
-
-    title = _("engine")
-    parameter_name = "runs_on"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        if not has_runners():
-            return []
-        aliases = list(filter(has_engine, task_backends.settings))
-        labels = [label_of(alias) for alias in aliases]
-        engines = [
-            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
-            for alias, label in zip(aliases, labels, strict=True)
-        ]
-        observed = [("observed", _("Celery (observed)"))] if "notifications.celery" in sys.modules else []
-        return [("builtin", _("Built-in worker")), *engines, *observed]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        value = self.value() or ""
-        if value == "builtin":
-            return queryset.filter(lane__in=LANES)
-        if value == "observed":
-            return queryset.filter(lane=OBSERVED)
-        if value.startswith("engine:"):
-            return queryset.filter(lane__in=ENGINE_LANES, backend=value.removeprefix("engine:"))
-        return queryset
 
 
 @admin.register(Job)
@@ -313,16 +219,3 @@ def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
     fences = dict(before)
     rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
     return (id for id, fence in rows if fence > fences[id])
-
-
-@admin.register(Notification)
-class NotificationAdmin(OwnedMixin, admin.ModelAdmin):
-    list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
-    list_filter = ("level", "category", "created_at")
-    search_fields = ("=id", "title", "=key")
-    ordering = ("-id",)
-    show_full_result_count = False
-    fields = (
-        *("title", "body", "url", "user", "level", "category", "key", "job", "data"),
-        *("created_at", "read_at", "archived_at", "seq", "raised", "id"),
-    )

@@ -1,0 +1,72 @@
+"""Mixins of all admin classes: read-only, on the database that the app writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import get_user_model
+from django.db import InterfaceError, OperationalError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from notifications.db.transactions import database
+from notifications.problems import log_database_error
+
+
+class ReadOnlyMixin:
+    """Makes an admin read-only. Reads the database that the app writes, because a replica may lag."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).using(database())  # type: ignore[misc]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class OwnedMixin(ReadOnlyMixin):
+    """Reads the users of the rows separately, because they may be in another database, which cannot be joined."""
+
+    list_select_related = ()  # False would join the foreign keys in list_display
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)  # type: ignore[misc]
+        _set_users(changelist.result_list)
+        return changelist
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        _set_users([row] if row else [])
+        return row
+
+
+def _set_users(rows: Iterable[Any]) -> None:
+    users = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
+    for row in rows:
+        row._meta.get_field("user").set_cached_value(row, users.get(row.user_id))
+
+
+def reports_database_errors(action: Callable[..., None]) -> Callable[..., None]:
+    """Decorate an action to show a message, instead of an error page, when the database is unavailable or busy."""
+
+    @wraps(action)
+    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        try:
+            action(self, request, queryset)
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
+            text = _(
+                "The database is unavailable. Some jobs may be changed already. Check them and try again."
+            )
+            self.message_user(request, text, messages.ERROR)
+
+    return wrapped

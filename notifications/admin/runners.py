@@ -1,0 +1,51 @@
+"""On what jobs run, as the admin shows it: the built-in worker, an engine, or Celery that is observed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from notifications.compat import task_backends
+from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED, has_engine
+from notifications.jobs.engines import label_of
+from notifications.models import Job
+
+
+def has_runners() -> bool:
+    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
+    # A project that observes Celery tasks has imported this module.
+    return any(map(has_engine, task_backends.settings)) or "notifications.celery" in sys.modules
+
+
+class RunnerFilter(admin.SimpleListFilter):
+    """Filters jobs by the engine that runs them."""
+
+    title = _("engine")
+    parameter_name = "runs_on"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not has_runners():
+            return []
+        aliases = list(filter(has_engine, task_backends.settings))
+        labels = [label_of(alias) for alias in aliases]
+        engines = [
+            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
+            for alias, label in zip(aliases, labels, strict=True)
+        ]
+        observed = [("observed", _("Celery (observed)"))] if "notifications.celery" in sys.modules else []
+        return [("builtin", _("Built-in worker")), *engines, *observed]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        value = self.value() or ""
+        if value == "builtin":
+            return queryset.filter(lane__in=LANES)
+        if value == "observed":
+            return queryset.filter(lane=OBSERVED)
+        if value.startswith("engine:"):
+            return queryset.filter(lane__in=ENGINE_LANES, backend=value.removeprefix("engine:"))
+        return queryset
