@@ -68,9 +68,9 @@ def test_active_reports_do_not_count_toward_the_limit(make_old_report, user, ups
 def test_the_command_deletes_reports_too(make_old_report, capsys):
     """--days applies to them."""
     make_old_report(91), make_old_report(10)
-    call_command("prune")
+    call_command("notifications", "prune")
     assert capsys.readouterr().out.endswith("1 report deleted.\n")
-    call_command("prune", days=9)
+    call_command("notifications", "prune", days=9)
     assert not Report.objects.exists()
 
 
@@ -80,9 +80,9 @@ def test_a_database_error_while_reports_are_deleted(make_old_report, monkeypatch
     def fail(kept):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("asyncsite.management.commands.prune.prune_reports", fail)
+    monkeypatch.setattr("asyncsite.management.commands.notifications.prune_reports", fail)
     with pytest.raises(CommandError, match=r"Not all rows were deleted: database is locked\. Try again\."):
-        call_command("prune")
+        call_command("notifications", "prune")
 
 
 def test_an_owner_deletes_a_report(person, make_report):

@@ -1,4 +1,4 @@
-"""`manage.py doctor` finds each failure, prints it with its remedy, and exits with 1."""
+"""`manage.py notifications doctor` finds each failure, prints it with its remedy, and exits with 1."""
 
 import json
 from datetime import timedelta
@@ -33,9 +33,9 @@ def diagnose(*arguments, failed=()):
     out = StringIO()
     if failed:
         with pytest.raises(CommandError, match=f"failed: {', '.join(failed)}.$"):
-            call_command("doctor", "--json", *arguments, stdout=out)
+            call_command("notifications", "doctor", "--json", *arguments, stdout=out)
     else:
-        call_command("doctor", "--json", *arguments, stdout=out)
+        call_command("notifications", "doctor", "--json", *arguments, stdout=out)
     findings = {finding["check"]: finding for finding in map(json.loads, out.getvalue().splitlines())}
     assert tuple(check for check, finding in findings.items() if finding["state"] == "error") == tuple(failed)
     for finding in findings.values():
@@ -53,7 +53,7 @@ def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
     assert list(findings)[-1] == "round trip" and findings["round trip"]["figures"]["ms"] > 0
     assert Job.objects.get().state == "succeeded"
     out = StringIO()
-    call_command("doctor", stdout=out)
+    call_command("notifications", "doctor", stdout=out)
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 10
 
 
@@ -168,7 +168,7 @@ def test_a_table_is_missing(monkeypatch):
         list(findings)[-1] == "tables" and "notifications.0004_observed_jobs" in findings["tables"]["message"]
     )
     with pytest.raises(CommandError, match=r"Nothing was corrected.*manage.py migrate"):
-        call_command("doctor", "--recount")
+        call_command("notifications", "doctor", "--recount")
 
 
 def test_an_unavailable_database(monkeypatch):
@@ -245,7 +245,7 @@ def test_origins(settings, page, state):
 
 def test_a_timeout_of_zero():
     with pytest.raises(CommandError, match="--timeout is 0"):
-        call_command("doctor", "--timeout", "0")
+        call_command("notifications", "doctor", "--timeout", "0")
 
 
 def test_sqlite_with_default_options(monkeypatch):

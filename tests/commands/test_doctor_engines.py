@@ -1,4 +1,4 @@
-"""`manage.py doctor` checks each engine: whether it answers, its processes, and what waits for it."""
+"""`manage.py notifications doctor` checks each engine: whether it answers, its processes, and what waits for it."""
 
 import json
 import threading
@@ -109,7 +109,7 @@ def test_celery(site, redis):
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
     site.use_celery(redis.url)
     site.start_celery("--pool", "solo", concurrency=1, queues="celery")
-    findings = read(site.manage("doctor", "--json"))
+    findings = read(site.manage("notifications", "doctor", "--json"))
     assert findings["engine"]["figures"]["processes"] == 1
     assert f"127.0.0.1:{redis.port}" in findings["engine"]["message"]
     assert "by Celery" in findings["round trip"]["message"]
@@ -117,7 +117,7 @@ def test_celery(site, redis):
 
     site.python("from tests.jobs.tasks import noop; noop.using(queue_name='reports').enqueue()")
     site.python("from tests.jobs.engines.conftest import wait_long; wait_long()")
-    finding = site.start("doctor", "manage.py", "doctor", "--json")
+    finding = site.start("doctor", "manage.py", "notifications", "doctor", "--json")
     finding.wait_until(lambda: not finding.running, what="the checks to end")
     engine = read(finding.output)["engine"]
     assert "no live process takes the jobs of reports." in engine["message"]
@@ -131,7 +131,7 @@ def test_celery_with_a_broker_that_never_answers(site, redis):
         proxy.stall(new=True)
         site.use_celery(f"redis://{proxy.address}/0")
         start = time.monotonic()
-        doctor = site.start("doctor", "manage.py", "doctor", "--json")
+        doctor = site.start("doctor", "manage.py", "notifications", "doctor", "--json")
         doctor.wait_until(lambda: not doctor.running, what="the checks to end")
         assert time.monotonic() - start < 40
     assert "it does not answer" in read(doctor.output)["engine"]["message"]

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: the output, the effect and the exit code of each subcommand."""
+"""`manage.py notifications jobs`: the output, the effect and the exit code of each subcommand."""
 
 import json
 import uuid
@@ -11,7 +11,7 @@ from django.db import OperationalError
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
-from notifications.management.commands.jobs import Command
+from notifications.management.commands.notifications import Command
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def run(*arguments):
     """Return what the command prints."""
     out = StringIO()
-    call_command("jobs", *map(str, arguments), stdout=out)
+    call_command("notifications", "jobs", *map(str, arguments), stdout=out)
     return out.getvalue()
 
 
@@ -100,7 +100,7 @@ class TestShow:
         assert "Traceback" in shown["attempts"][0]["traceback"]
 
     def test_an_unknown_job(self):
-        with pytest.raises(CommandError, match=r"There is no job .* may have been pruned; `jobs list`"):
+        with pytest.raises(CommandError, match=r"may have been pruned; `manage.py notifications jobs list`"):
             run("show", uuid.uuid4())
 
 
@@ -164,9 +164,9 @@ class TestQueues:
 def test_invalid_arguments(arguments, capsys):
     """It prints its usage and exits with 2, as each command of Django does."""
     with pytest.raises(SystemExit) as raised:
-        Command().run_from_argv(["manage.py", "jobs", *arguments])
+        Command().run_from_argv(["manage.py", "notifications", "jobs", *arguments])
     assert raised.value.code == 2
-    assert "usage: manage.py jobs" in capsys.readouterr().err
+    assert "usage: manage.py notifications jobs" in capsys.readouterr().err
 
 
 def test_a_database_error(monkeypatch):

@@ -1,4 +1,4 @@
-"""`manage.py watch` prints a user's stream, and `manage.py new_epoch` begins a new epoch."""
+"""`notifications watch` prints a user's stream, and `notifications new_epoch` begins a new epoch."""
 
 import io
 import json
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 def watch(*args):
     """Return the output of one catch-up, and the position at which to resume."""
     out, err = io.StringIO(), io.StringIO()
-    call_command("watch", "ada", "--once", *args, stdout=out, stderr=err)
+    call_command("notifications", "watch", "ada", "--once", *args, stdout=out, stderr=err)
     return out.getvalue(), re.search(r"--since (\S+)$", err.getvalue().strip())[1]
 
 
@@ -69,7 +69,7 @@ def test_a_position_of_an_earlier_epoch(user):
     inbox.create_notifications(user, "First")
     out, since = watch()
     before = streams.epoch()
-    call_command("new_epoch", stdout=io.StringIO())
+    call_command("notifications", "new_epoch", stdout=io.StringIO())
     assert streams.epoch() != before
     out, position = watch("--since", since)
     assert "First" in out
@@ -85,15 +85,15 @@ def test_an_invalid_position_is_refused(user, since):
 
 def test_an_unknown_user(db):
     with pytest.raises(CommandError, match="There is no user 'nobody'"):
-        call_command("watch", "nobody")
+        call_command("notifications", "watch", "nobody")
 
 
 def test_it_follows_the_stream_until_ctrl_c(site):
     """It shows a notification of another process, and exits with 0 after Ctrl-C."""
-    watching = site.start("watch", "manage.py", "watch", "demo")
+    watching = site.start("watch", "manage.py", "notifications", "watch", "demo")
     site.manage("notify", "demo", "Now")
     watching.wait_for_line("Now")
     watching.interrupt()
     assert watching.popen.wait(60) == 0
-    assert "Resume with: manage.py watch demo --since " in watching.output
+    assert "Resume with: manage.py notifications watch demo --since " in watching.output
     assert "Traceback" not in watching.output

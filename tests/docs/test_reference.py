@@ -13,6 +13,7 @@ import notifications
 from asyncsite.environment import NAMES
 from notifications import api, exceptions, outbound, signals, testing
 from notifications.conf import DEFAULTS
+from notifications.management.commands.notifications import Command
 from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
 
@@ -153,6 +154,9 @@ def test_every_command_is_documented():
         for path in (ROOT / app / "management/commands").glob("[!_]*.py"):
             assert f"[`{path.stem}`](" in text, path.stem
             assert app == "asyncsite" or f"\n## {path.stem}\n" in text, path.stem
+    for name in Command.subcommands:
+        assert f"[`notifications {name}`](" in text, name
+        assert f"\n## notifications {name}\n" in text, name
 
 
 def test_make_help_lists_every_target():

@@ -12,7 +12,7 @@ from notifications.api import batch, join
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import finishing, outcomes
-from notifications.management.commands.prune import Command
+from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import changes, inbox, purging, retention
 from notifications.testing import run_jobs
@@ -124,11 +124,11 @@ def test_command_prints_the_number_of_deleted_rows(user, capsys):
     """The command prints the number of deleted rows; ``--days`` overrides the retention of the settings."""
     inbox.create_notifications(user, "old")
     age(Notification, 2)
-    call_command(Command())
-    call_command(Command(), days=1)
+    call_command(PruneCommand())
+    call_command(PruneCommand(), days=1)
     assert capsys.readouterr().out == "0 rows deleted.\n1 row deleted.\n"
     with pytest.raises(CommandError, match="0 or more"):
-        call_command(Command(), days=-1)
+        call_command(PruneCommand(), days=-1)
 
 
 def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):

@@ -6,16 +6,17 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications.api import notify
-from notifications.db.transactions import turn_autocommit_on
+from notifications.management.management_command import ManagementCommand
 from notifications.models import Notification
 
 
-class Command(BaseCommand):
+class Command(ManagementCommand):
     help = "Notify a user. The notification is pushed to their browsers. Prints its id."
+    examples = ('ada "Backup done" --body "14 GB" --url /backups/ --level success --key backup',)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
@@ -26,8 +27,6 @@ class Command(BaseCommand):
         parser.add_argument("--key", default="", help="archives the unread notifications with the same key")
 
     def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         users = get_user_model()
         try:
             user = users._default_manager.get_by_natural_key(username)

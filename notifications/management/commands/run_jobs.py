@@ -9,18 +9,19 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from notifications.conf import settings
-from notifications.db.transactions import turn_autocommit_on
 from notifications.jobs.claiming.queues import check_queue_name
+from notifications.management.management_command import ManagementCommand
 
 
-class Command(BaseCommand):
+class Command(ManagementCommand):
     help = (
         "Run background jobs until SIGTERM or Ctrl-C. "
         "Running jobs may then finish within NOTIFICATIONS['GRACE'] seconds; the others go back to the queue."
     )
+    examples = ("", "--queue mail --queue default --concurrency 50")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -31,8 +32,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         if concurrency is not None and concurrency < 1:
             raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
         try:

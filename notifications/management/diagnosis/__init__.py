@@ -1,4 +1,4 @@
-"""The checks of ``manage.py doctor``, which need the database, the channel layer, the workers and the engines."""
+"""The checks of ``notifications doctor``, which need the database, the channel layer, the workers and the engines."""
 
 from __future__ import annotations
 

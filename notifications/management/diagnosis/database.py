@@ -154,7 +154,8 @@ def check_unread_counts() -> Finding:
             check="unread",
             state=ERROR,
             message=f"The unread count is wrong for {len(wrong)} users: {named}.",
-            remedy="Run manage.py doctor --recount. Then find the program that changes rows without this app.",
+            remedy="Run manage.py notifications doctor --recount. "
+            "Then find the program that changes rows without this app.",
             figures={"wrong": {str(user): list(pair) for user, pair in wrong.items()}},
         )
     return Finding(check="unread", state=OK, message="The unread count of every user is right.")

@@ -1,4 +1,4 @@
-"""The result of one check of ``manage.py doctor``."""
+"""The result of one check of ``manage.py notifications doctor``."""
 
 from __future__ import annotations
 

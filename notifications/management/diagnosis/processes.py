@@ -235,7 +235,7 @@ def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> 
             check="round trip",
             state=ERROR,
             message=f"The job failed{by}: {exc}",
-            remedy="Run manage.py jobs list.",
+            remedy="Run manage.py notifications jobs list.",
         )
     seconds = time.perf_counter() - start
     figures = {"ms": ms(seconds)}

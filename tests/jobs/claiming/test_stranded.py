@@ -90,10 +90,10 @@ def test_admin_and_command_show_it(waiting, live_worker, admin_client, capsys):
     text = "aiting for a worker"
     assert text in admin_client.get("/admin/notifications/job/").text
     assert text in admin_client.get(f"/admin/notifications/job/{waiting.id}/change/").text
-    call_command("jobs", "list")
+    call_command("notifications", "jobs", "list")
     assert text in capsys.readouterr().out
     live_worker()
     page = admin_client.get("/admin/notifications/job/").text
     assert text not in page and "Queued" in page
-    call_command("jobs", "list")
+    call_command("notifications", "jobs", "list")
     assert text not in capsys.readouterr().out

@@ -79,11 +79,11 @@ def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
     text = "aiting for Idle"
     pages = ("/admin/notifications/job/", f"/admin/notifications/job/{job.id}/change/")
     assert all(text in admin_client.get(page).text for page in pages)
-    call_command("jobs", "list")
+    call_command("notifications", "jobs", "list")
     assert text in capsys.readouterr().out
     engine_process()
     assert not any(text in admin_client.get(page).text for page in pages)
-    call_command("jobs", "list")
+    call_command("notifications", "jobs", "list")
     assert text not in capsys.readouterr().out
 
 

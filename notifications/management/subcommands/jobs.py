@@ -1,4 +1,4 @@
-"""``manage.py jobs``: list, show, cancel and retry jobs; pause and resume queues."""
+"""``manage.py notifications jobs``: list, show, cancel and retry jobs; pause and resume queues."""
 
 from __future__ import annotations
 
@@ -8,51 +8,60 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications import serializers
-from notifications.db.transactions import database, turn_autocommit_on
+from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.transitions import manual
+from notifications.management.management_command import ManagementCommand, common_options
 from notifications.models import Attempt, Job
 
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
 
 
-class Command(BaseCommand):
+class JobsCommand(ManagementCommand):
     help = "List, show, cancel and retry jobs; pause and resume queues."
+    examples = (
+        "list --state failed --queue mail --limit 10",
+        "show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
+        "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
+        "pause mail",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        listing = verbs.add_parser("list", help="list jobs, newest first")
+        inherited = [common_options()]
+        listing = verbs.add_parser("list", help="list jobs, newest first", parents=inherited)
         listing.add_argument("--state", choices=Job.State.values)
         listing.add_argument("--queue")
         listing.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
         listing.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
-        show = verbs.add_parser("show", help="show one job, with its attempts and their tracebacks")
+        show = verbs.add_parser(
+            "show", help="show one job, with its attempts and their tracebacks", parents=inherited
+        )
         show.add_argument("id", type=job_id)
         for verb, help_text in (
             ("cancel", "cancel queued jobs, and request that running ones end"),
             ("retry", "queue failed or cancelled jobs again"),
         ):
-            verbs.add_parser(verb, help=help_text).add_argument("ids", nargs="+", type=job_id, metavar="ID")
+            parser = verbs.add_parser(verb, help=help_text, parents=inherited)
+            parser.add_argument("ids", nargs="+", type=job_id, metavar="ID")
         for verb, help_text in (
             ("pause", "stop starting jobs of a queue; running ones go on"),
             ("resume", "start jobs of a queue again"),
         ):
-            verbs.add_parser(verb, help=help_text).add_argument("queue")
+            verbs.add_parser(verb, help=help_text, parents=inherited).add_argument("queue")
         for subparser in verbs.choices.values():
             subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         try:
             getattr(self, verb)(**options)
         except Error as exc:
@@ -94,7 +103,8 @@ class Command(BaseCommand):
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
             raise CommandError(
-                f"There is no job {id}. It may have been pruned; `jobs list` shows the existing ones."
+                f"There is no job {id}. It may have been pruned; "
+                "`manage.py notifications jobs list` shows the existing ones."
             )
         attempts = list(Attempt.objects.using(database()).filter(job=id).order_by("number"))
         if options["json"]:
@@ -173,7 +183,7 @@ def job_id(text: str) -> UUID:
         return UUID(text)
     except ValueError as exc:
         raise ArgumentTypeError(
-            f"{text[:100]!r} is not an id. An id is a UUID, as printed by `jobs list`."
+            f"{text[:100]!r} is not an id. An id is a UUID, as printed by `manage.py notifications jobs list`."
         ) from exc
 
 

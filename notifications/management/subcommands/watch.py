@@ -1,4 +1,4 @@
-"""``manage.py watch USERNAME``: print a user's stream as it changes."""
+"""``manage.py notifications watch USERNAME``: print a user's stream as it changes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import InterfaceError, OperationalError, connections
 
+from notifications.management.management_command import ManagementCommand
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two reads while no ring comes.
 POLL_INTERVAL_SECONDS = 5.0
 
 
-class Command(BaseCommand):
+class WatchCommand(ManagementCommand):
     help = (
         "Print the notifications and jobs of a user as they change. Ctrl-C stops it and prints how to resume."
     )
+    examples = ("ada", "ada --once --json")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
@@ -54,7 +56,7 @@ class Command(BaseCommand):
             pass
         finally:
             stop()
-        self.stderr.write(f"Resume with: manage.py watch {username} --since {epoch}:{seq}")
+        self.stderr.write(f"Resume with: manage.py notifications watch {username} --since {epoch}:{seq}")
 
     def show(
         self, user: Any, epoch: str | None, seq: int | None, shown: Shown, as_json: bool

@@ -1,4 +1,4 @@
-"""``manage.py prune``: delete rows that are past their retention."""
+"""``manage.py notifications prune``: delete rows that are past their retention."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.transactions import turn_autocommit_on
+from notifications.management.management_command import ManagementCommand
 from notifications.streams import retention
 
 
-class Command(BaseCommand):
+class PruneCommand(ManagementCommand):
     help = "Delete notifications archived, and jobs finished, longer ago than NOTIFICATIONS['RETENTION']."
+    examples = ("", "--days 7")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=float, help="retention in days, instead of the setting")
 
     def handle(self, *args: Any, days: float | None, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         if days is not None and not 0 <= days < 100_000:
             raise CommandError(f"--days is {days}. It must be 0 or more.")
         try:

@@ -1,4 +1,4 @@
-"""``manage.py doctor``: check the database, the channel layer and the workers."""
+"""``manage.py notifications doctor``: check the database, the channel layer and the workers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error
 
-from notifications.db.transactions import turn_autocommit_on
 from notifications.management.diagnosis import database, diagnose
 from notifications.management.diagnosis.finding import ERROR, Finding
+from notifications.management.management_command import ManagementCommand
 from notifications.streams.recount import find_wrong_counts, recount
 
 
-class Command(BaseCommand):
+class DoctorCommand(ManagementCommand):
     help = (
         "Check the database, the channel layer and the workers, and run a job that does nothing. "
         "The exit code is 1 if a check fails."
+    )
+    examples = (
+        "",
+        "--json",
+        "--origin https://example.com",
+        "--recount",
     )
     # A check of manage.py check that fails must not keep these from running.
     requires_system_checks = ()
@@ -41,8 +47,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         if not 0 < options["timeout"] <= 3600:
             raise CommandError(f"--timeout is {options['timeout']:g}. It must be above 0 and at most 3600.")
         if options["recount"]:

@@ -1,26 +1,25 @@
-"""``manage.py new_epoch``: begin a new epoch after the database was restored from a backup."""
+"""``manage.py notifications new_epoch``: begin a new epoch after the database was restored from a backup."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications import streams
-from notifications.db.transactions import turn_autocommit_on
+from notifications.management.management_command import ManagementCommand
 
 
-class Command(BaseCommand):
+class NewEpochCommand(ManagementCommand):
     help = (
         "Begin a new epoch. Run it after restoring a backup, before the site is started: browsers that have received "
         "changes that the backup lacks then start from a snapshot. On PostgreSQL it is not needed after a failover. "
         "Prints the epoch."
     )
+    examples = ("",)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if self._called_from_command_line:
-            turn_autocommit_on()
         try:
             self.stdout.write(streams.begin_epoch())
         except Error as exc:

@@ -1,0 +1,20 @@
+"""``manage.py notifications``: the command of the app, whose ``prune`` deletes old reports too."""
+
+from asyncsite.pruning import prune_reports
+from notifications.management.commands import notifications
+from notifications.management.subcommands.prune import PruneCommand
+
+
+class SitePruneCommand(PruneCommand):
+    help = (
+        "Delete notifications archived, and jobs finished, longer ago than NOTIFICATIONS['RETENTION'], "
+        "and reports older than REPORT_RETENTION_DAYS."
+    )
+
+    def prune(self, kept):
+        super().prune(kept)
+        self.print_deleted(prune_reports(kept), "report")
+
+
+class Command(notifications.Command):
+    subcommands = {**notifications.Command.subcommands, "prune": SitePruneCommand}

@@ -1,0 +1,121 @@
+"""`manage.py notifications` dispatches to its subcommands, and each command of the app ends cleanly."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from django.core.management import CommandError, call_command, get_commands
+
+from notifications.management.commands import notifications, notify, run_jobs
+from notifications.management.management_command import ManagementCommand
+from notifications.management.subcommands.doctor import DoctorCommand
+from tests.docs.pages import ROOT
+
+SUBCOMMANDS = sorted(notifications.Command.subcommands)
+
+
+class EchoCommand(ManagementCommand):
+    help = "Print what it gets."
+    requires_system_checks = ()
+    examples = ("ada",)
+
+    def add_arguments(self, parser):
+        parser.add_argument("name")
+        parser.add_argument("--times", type=int, default=1)
+
+    def handle(self, *args, **options):
+        self.stdout.write(" ".join([options["name"]] * options["times"]) + f" {options['verbosity']}")
+
+
+class ProjectCommand(notifications.Command):
+    subcommands = {**notifications.Command.subcommands, "echo": EchoCommand}
+
+
+def printed(command, *arguments, **options):
+    out = io.StringIO()
+    call_command(command, *arguments, stdout=out, **options)
+    return out.getvalue()
+
+
+def test_a_project_adds_a_subcommand(capsys):
+    """On the command line and in call_command(), with options as arguments or as keywords."""
+    assert printed(ProjectCommand(), "echo", "ada", "--times", "2") == "ada ada 1\n"
+    assert printed(ProjectCommand(), "echo", "ada", times=3) == "ada ada ada 1\n"
+    ProjectCommand().run_from_argv(["manage.py", "notifications", "echo", "ada"])
+    assert capsys.readouterr().out == "ada 1\n"
+
+
+@pytest.mark.parametrize("arguments", [["-v", "2", "echo", "ada"], ["echo", "ada", "-v", "2"]])
+def test_options_of_every_command(arguments, capsys):
+    """They may stand before or after the subcommand."""
+    ProjectCommand().run_from_argv(["manage.py", "notifications", *arguments])
+    assert capsys.readouterr().out == "ada 2\n"
+
+
+def test_the_old_names_are_free():
+    """A project may have commands of these names itself."""
+    assert {"notifications", "notify", "run_jobs"} <= {
+        name for name, app in get_commands().items() if app in ("notifications", "asyncsite")
+    }
+    assert get_commands().keys().isdisjoint(SUBCOMMANDS)
+
+
+def test_system_checks_run_as_the_subcommand_requires(monkeypatch):
+    """Those of a subcommand, before it; none before doctor, which must run when they fail."""
+    checked = []
+    monkeypatch.setattr(EchoCommand, "check", lambda self, **kwargs: checked.append("echo"))
+    monkeypatch.setattr(EchoCommand, "requires_system_checks", "__all__")
+    call_command(ProjectCommand(), "echo", "ada", stdout=io.StringIO(), skip_checks=False)
+    assert checked == ["echo"]
+    assert DoctorCommand.requires_system_checks == ()
+
+
+def test_an_unknown_subcommand():
+    with pytest.raises(CommandError, match="invalid choice: 'dance'"):
+        call_command("notifications", "dance")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (run_jobs.Command, ["run_jobs"]),
+        (notify.Command, ["notify"]),
+        *((notifications.Command, ["notifications", name]) for name in SUBCOMMANDS),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_the_help_has_examples(command, arguments, capsys):
+    """Each is a call that the command's parser accepts."""
+    with pytest.raises(SystemExit):
+        command().run_from_argv(["manage.py", *arguments, "--help"])
+    out = capsys.readouterr().out
+    examples = out.partition("\nExamples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        assert example.startswith(f"  manage.py {' '.join(arguments)}")
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch, capsys):
+    """With the exit code of a program that SIGINT ended."""
+
+    def interrupt(self, *args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EchoCommand, "handle", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        ProjectCommand().run_from_argv(["manage.py", "notifications", "echo", "ada"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_closed_pipe_ends_a_command_without_a_traceback():
+    code = (
+        "from tests.commands.test_notifications import EchoCommand, ProjectCommand\n"
+        "ProjectCommand().run_from_argv(['manage.py', 'notifications', 'echo', 'x' * 99999, '--times', '9'])"
+    )
+    command = [sys.executable, "-c", f"import django; django.setup()\n{code}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
