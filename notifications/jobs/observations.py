@@ -76,7 +76,7 @@ class TaskCall:
         """Return the title of the job, the name of the task if the declared title cannot be formatted."""
         title = self._format("title", str(observation.title)) if observation.title else ""
         if not title.strip() or "\0" in title or not validators.encodable(title):
-            title = self.name.rpartition(".")[2].strip("_").replace("_", " ").capitalize() or "Job"
+            title = label_of(self.name)
         return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
     def url(self, observation: Observation) -> str:
@@ -111,6 +111,11 @@ class TaskCall:
                 "Could not format the %s %r of Celery task %s: %r", option, template, self.name, exc
             )
             return ""
+
+
+def label_of(name: str) -> str:
+    """Return the title of a job whose task declares none, from the name of the task."""
+    return name.rpartition(".")[2].strip("_").replace("_", " ").capitalize() or "Job"
 
 
 #: The declarations of ``@observed``, by the name of the task.

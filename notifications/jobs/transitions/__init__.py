@@ -15,4 +15,5 @@ notification rows by id, then streams.
     cancel    queued -> cancelled                      manual; a running job only gets cancel_requested_at
     retry     failed, cancelled -> queued              manual; fence + 1
               failed, cancelled -> running             manual: a batch; fence + 1
+    reopen    succeeded, failed -> running             observed_batches: a batch that gets another job; fence + 1
 """

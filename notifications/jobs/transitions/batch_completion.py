@@ -25,7 +25,7 @@ from notifications import streams, times
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import outcomes
-from notifications.jobs.transitions.guards import guarded_update, lock_query
+from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
@@ -71,7 +71,9 @@ def collect_outcomes(batches: Iterable[UUID]) -> list[Outcome]:
             _forget(id)
     if not complete:
         return []
-    counted = [(job, _count_states(job.id)) for job in running_batches().filter(id__in=complete)]
+    counted = [
+        (job, _count_states(job.id)) for job in running_batches().filter(id__in=complete) if not _is_open(job)
+    ]
     # A job that was retried by hand since the first query is active again; its end completes the batch.
     return [
         _outcome_or_fallback(job, counts)
@@ -83,8 +85,8 @@ def collect_outcomes(batches: Iterable[UUID]) -> list[Outcome]:
 def find_remaining_batches() -> set[UUID]:
     """Return the batches that are complete but not ended, and those with progress that is not stored."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE_STATES)
-    complete = running_batches().filter(~Exists(active))
-    return {*complete.values_list("id", flat=True), *_with_unstored_progress}
+    complete = running_batches().filter(~Exists(active)).only("id", "deadline")
+    return {*(job.id for job in complete if not _is_open(job)), *_with_unstored_progress}
 
 
 def find_nested_batches(batches: Iterable[UUID]) -> set[UUID]:
@@ -105,6 +107,11 @@ def running_batches() -> Any:
     return Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__isnull=True)
 
 
+def _is_open(job: Job) -> bool:
+    """Return whether jobs are still added to a batch: a group of Celery's that is being published."""
+    return job.deadline is not None and job.deadline > database_now()
+
+
 def _store_progress(id: UUID) -> None:
     now = time.monotonic()
     if now - _stored_at.get(id, -math.inf) < PROGRESS_INTERVAL_SECONDS:
@@ -116,6 +123,7 @@ def _store_progress(id: UUID) -> None:
     _with_unstored_progress.discard(id)
     counts = _count_states(id)
     done = sum(counts[state] for state in counts if state not in ACTIVE_STATES)
+    total = sum(counts.values())  # which may grow while a group of Celery's is published
 
     def write() -> None:
         # Of two processes the one that counted first, and fewer, may write last.
@@ -123,8 +131,11 @@ def _store_progress(id: UUID) -> None:
             job for job in lock_query(running_batches().filter(id=id)) if (job.progress_current or 0) < done
         ]
         guarded_update(
-            "progress_current=%s, progress_message=%s, version=version+1",
-            [((done, _progress_message(job, counts)), job) for job in rows],
+            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
+            [
+                ((done, max(job.progress_total or 0, total), _progress_message(job, counts)), job)
+                for job in rows
+            ],
         )
         streams.ring(job.user_id for job in rows)
 
@@ -162,9 +173,13 @@ def _outcome_or_fallback(job: Job, counts: Counter[Any]) -> Outcome:
 
 def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     policy = _read_policy(job)
+    job.progress_total = sum(counts.values())
     job.progress_current, job.progress_message = job.progress_total, ""
     if job.cancel_requested_at and counts[Job.State.CANCELLED]:
         return outcomes.cancelled(job, policy)
+    if job.lane == Job.Lane.OBSERVED and job.progress_total == 1:
+        [member] = Job.objects.using(database()).filter(batch=job.id)[:1]
+        return outcomes.of_single_job(job, policy, member)
     return outcomes.of_batch(
         job,
         policy,

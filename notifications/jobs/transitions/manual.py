@@ -159,7 +159,9 @@ def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UU
         streams.number(owners_of(ended))
     send_signals(ended)
     if tasks := [
-        job for job in (*(outcome.job for outcome in ended), *running) if job.lane == Job.Lane.OBSERVED
+        job
+        for job in (*(outcome.job for outcome in ended), *running)
+        if job.lane == Job.Lane.OBSERVED and not batch_completion.is_batch(job)
     ]:
         observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)

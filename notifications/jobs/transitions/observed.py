@@ -6,7 +6,7 @@ raises the fence: of two executions of one message only the later one is recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions import finishing, observed_batches
+from notifications.jobs.transitions.batch_completion import BATCH, is_batch
 from notifications.jobs.transitions.guards import (
     database_now,
     guarded_update,
@@ -31,32 +32,35 @@ LANE = Job.Lane.OBSERVED
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 
 
-def insert(job: Job) -> None:
-    """Insert the queued job of a published message, unless it exists. Rings for its owner."""
+def insert(rows: Sequence[Job]) -> None:
+    """Insert the queued job of a published message, after its batch if that is new. Rows that exist are left."""
 
     def write() -> None:
         # The worker may have the message before its publisher has inserted the job. Without an error, which would make
         # a caller's transaction unusable on PostgreSQL.
-        Job.objects.using(database()).bulk_create([job], ignore_conflicts=True)
-        streams.ring([job.user_id])
+        Job.objects.using(database()).bulk_create(rows, ignore_conflicts=True)
+        streams.ring([job.user_id for job in rows])
 
     retrying_atomic(write)
 
 
-def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], Job]) -> Job | None:
+def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], list[Job]]) -> Job | None:
     """Start an attempt: ``queued`` or ``running`` (a redelivered message) to ``running``.
 
-    ``make`` returns the row to insert if there is none. Returns the job, or None if it is done already, or if the id is
-    that of another job: a publisher may choose the id of a task.
+    ``make`` returns the rows to insert if there is none, the job's last. Returns the job, or None if it is done
+    already, or if the id is that of another job: a publisher may choose the id of a task.
     """
 
     def write() -> Job | None:
         rows = Job.objects.using(database()).filter(id=id)
         job = lock_query(rows, skip_locked=False).first()
         if job is None:
-            rows.bulk_create([make()], ignore_conflicts=True)
+            new = make()
+            rows.bulk_create(new, ignore_conflicts=True)
+            if new[-1].batch:
+                observed_batches.reopen_in_transaction(new[-1].batch)
             job = lock_query(rows, skip_locked=False).first()
-        if job is None or job.done or job.lane != LANE:
+        if job is None or job.done or job.lane != LANE or is_batch(job):
             return None
         now = database_now()
         # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
@@ -180,6 +184,7 @@ def finish(outcome: Outcome) -> bool:
 def read(id: UUID) -> Job | None:
     """Return a job of an observed task that is not done."""
     rows = Job.objects.using(database()).filter(id=id, lane=LANE, state__in=ACTIVE_STATES)
+    rows = rows.exclude(task_path=BATCH)
     found: Job | None = rows.first()
     return found
 

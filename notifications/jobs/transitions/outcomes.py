@@ -200,6 +200,22 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
     return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
 
 
+def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
+    """Return the outcome of a batch of one job, which reads as that of the job itself."""
+    if member.state == Job.State.FAILED:
+        error = json.loads(member.error or "{}")
+        return _failed(
+            job, policy, error.get("type", "task-failed"), error.get("detail", ""), JobFailed(error)
+        )
+    if member.state == Job.State.CANCELLED:
+        job.cancelled_by_other = True
+        return cancelled(job, policy)
+    value = {"succeeded": 1, "failed": 0, "cancelled": 0}
+    with _language(job):
+        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification)
+
+
 def fallback(job: Job) -> Outcome:
     """Return a failure without a notification, for a job whose outcome could not be made."""
     error = {

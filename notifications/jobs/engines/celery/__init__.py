@@ -10,6 +10,8 @@ declarations   which tasks are observed, and the receivers of Celery's signals
 observe        moves the jobs as the signals say
 headers        what the publisher of a task tells its worker
 messages       jobs for the messages of tasks
+publishing     which group of Celery's is published in a context
+groups         batches for groups and chords
 execution      an observed task while it runs
 ends           outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database

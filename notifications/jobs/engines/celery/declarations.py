@@ -16,6 +16,7 @@ from typing import Any
 from celery import current_app, signals
 
 from notifications.jobs import observations
+from notifications.jobs.engines.celery import publishing
 from notifications.jobs.observations import Observation
 from notifications.jobs.policies import refuse_unknown_names
 
@@ -67,6 +68,9 @@ def connect() -> None:
         getattr(signals, name).connect(
             _receiver(receiver), weak=False, dispatch_uid=f"notifications.{receiver}.{name}"
         )
+
+    close_group = _receiver("observe.close_group")
+    publishing.wrap_groups(lambda group: close_group(publishing=group))
 
 
 def _receiver(path: str) -> Callable[..., None]:

@@ -11,7 +11,13 @@ from uuid import UUID
 from django.db import DataError, IntegrityError
 
 from notifications.jobs.claiming.claimed_job import ClaimedJob
-from notifications.jobs.engines.celery.messages import FIRST_CHECK_SECONDS, Message, build_job
+from notifications.jobs.engines.celery.messages import (
+    FIRST_CHECK_SECONDS,
+    Message,
+    build_batch,
+    build_job,
+    owner_of,
+)
 from notifications.jobs.engines.celery.recorder import recorder
 from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
@@ -20,6 +26,7 @@ from notifications.jobs.transitions import observed, outcomes, running
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.current import current_execution, set_current_execution
 from notifications.jobs.worker.execution import Execution
+from notifications.models import Job
 
 #: Seconds for which a job's row may be locked by another transaction when its outcome is recorded.
 MAX_LOCKED_SECONDS = 10.0
@@ -41,6 +48,7 @@ class ObservedExecution(Execution):
         "is_ended",
         "is_republished",
         "message",
+        "observation",
         "policy",
     )
 
@@ -55,8 +63,10 @@ class ObservedExecution(Execution):
         inline: bool,
     ) -> None:
         row = build_job(app, message, observation)
-        super().__init__(ClaimedJob(row, owner=row.user_id), _report_progress)
+        owner = row.user_id if row.batch is None else owner_of(message)
+        super().__init__(ClaimedJob(row, owner=owner), _report_progress)
         self.message = message
+        self.observation = observation
         self.policy = observation.policy
         self._worker = worker
         self._attempt = attempt
@@ -80,7 +90,7 @@ class ObservedExecution(Execution):
 
         self._restore = restore
         set_current_execution(self)
-        enter_attempt(self.job.user_id, self.job.id)
+        enter_attempt(self.claimed.owner, self.job.id)
 
     def leave(self) -> None:
         """Make the execution current again that was so before ``begin()``."""
@@ -118,7 +128,7 @@ class ObservedExecution(Execution):
 
     def _begin(self) -> None:
         placeholder = self.job
-        job = observed.begin(placeholder.id, self._worker, attempt=self._attempt, make=lambda: placeholder)
+        job = observed.begin(placeholder.id, self._worker, attempt=self._attempt, make=self._build_rows)
         self._is_begun = True
         if job is None:
             self._is_void = True
@@ -129,6 +139,10 @@ class ObservedExecution(Execution):
             placeholder.progress_message,
         )
         self.job = self.claimed.row = job
+
+    def _build_rows(self) -> list[Job]:
+        """Return the rows to insert if there is none yet: the job, after its batch."""
+        return [build_batch(self.message, self.observation), self.job] if self.job.batch else [self.job]
 
     def _has_row(self) -> bool:
         """Return whether the job is in the database as this execution left it, after another try to begin it."""

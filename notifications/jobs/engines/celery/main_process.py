@@ -24,7 +24,7 @@ from notifications.ids import uuid7
 from notifications.jobs import observations
 from notifications.jobs.engines.celery import reconcile
 from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
-from notifications.jobs.transitions import finishing, manual, reaping
+from notifications.jobs.transitions import finishing, manual, observed_batches, reaping
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.jobs.worker.maintenance import PRUNE_INTERVAL_SECONDS, is_oldest_worker
 from notifications.streams.retention import Pruning
@@ -82,6 +82,7 @@ class MainProcess:
         reaping.reap_jobs(find_dead_neighbors(), expired=self.lease.may_reap())
         manual.resume_batch_cancellations()
         finishing.finish_remaining_batches()
+        observed_batches.store_progress()
         if time.monotonic() > self._prune_at and is_oldest_worker(self.lease):
             self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
             pruning = Pruning(times.now() - settings.RETENTION, run=retrying_atomic)

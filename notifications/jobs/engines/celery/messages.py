@@ -17,8 +17,10 @@ from notifications import times, validators
 from notifications.jobs import observations
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.headers import JobHeader
+from notifications.jobs.engines.celery.publishing import OPEN_SECONDS
 from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.observations import Observation, TaskCall
+from notifications.jobs.observations import Observation, TaskCall, label_of
+from notifications.jobs.transitions import batch_completion
 from notifications.models import Job
 from notifications.streams.inbox import user_keys_of
 
@@ -88,10 +90,13 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
     startable_at = max(now, message.eta or now)
     check_at = max(message.expires or startable_at, startable_at)
     id = job_id(message.id)
+    batch = batch_id(message)
     return Job(
         id=id,
         # Without a valid header: the publisher does not use this app, or it may be forged.
-        user_id=_user_key(message.id, header.user if header else call.owner(observation)),
+        # A batch has the owner of its jobs in their place.
+        user_id=None if batch else owner_of(message, call.owner(observation)),
+        batch=batch,
         task_path=message.name[:500],
         args=_as_json(list(message.args), "[]"),
         kwargs=_as_json(dict(message.kwargs), "{}"),
@@ -112,6 +117,39 @@ def build_job(app: Any, message: Message, observation: Observation) -> Job:
         created_at=now,
         queued_at=now,
     )
+
+
+def build_batch(message: Message, observation: Observation) -> Job:
+    """Return the unsaved row of the batch that a message belongs to. It is open."""
+    url = observation.url if isinstance(observation.url, str) and "{" not in observation.url else ""
+    return batch_completion.new_batch(
+        id=batch_id(message),
+        user_id=owner_of(message),
+        kwargs=json.dumps({"notify": True}),
+        backend="",
+        queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
+        lane=Job.Lane.OBSERVED,
+        deadline=times.now() + timedelta(seconds=OPEN_SECONDS),
+        title=validators.shortened(label_of(message.name), validators.MAX_TITLE_LENGTH),
+        url=url,
+        language=message.header.language if message.header else "",
+    )
+
+
+def is_batched(observation: Observation) -> bool:
+    """Return whether the jobs of a task join the batch of their group. Those that notify no one do not."""
+    return observation.notify is not False
+
+
+def batch_id(message: Message) -> uuid.UUID | None:
+    """Return the id of the batch that a message belongs to, or None."""
+    header = message.header
+    return uuid.UUID(header.batch) if header and header.batch else None
+
+
+def owner_of(message: Message, declared: Any = None) -> Any:
+    """Return the key of the owner of a message's job or batch, or None. ``declared`` counts without a valid header."""
+    return _user_key(message.id, message.header.user if message.header else declared)
 
 
 def published_message(name: str, headers: Mapping[str, Any], body: Any, queue: str = "") -> Message | None:

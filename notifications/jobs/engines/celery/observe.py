@@ -22,7 +22,7 @@ from celery.result import AsyncResult
 
 from notifications import times
 from notifications.db.transactions import connection, on_commit
-from notifications.jobs.engines.celery import ends, main_process
+from notifications.jobs.engines.celery import ends, groups, main_process
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.execution import (
     ObservedExecution,
@@ -42,6 +42,7 @@ from notifications.jobs.engines.celery.messages import (
     published_message,
     received_message,
 )
+from notifications.jobs.engines.celery.publishing import GroupPublishing
 from notifications.jobs.engines.celery.recorder import recorder
 from notifications.jobs.policies import Policy
 from notifications.jobs.transitions import observed, outcomes
@@ -62,7 +63,9 @@ def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwar
     if (observation := observation_of(name)) is None:
         return
     if message.header is None:
-        headers[job_headers.NAME] = job_headers.encode(make_header(current_app, message, observation))
+        header = make_header(current_app, message, observation)
+        header = groups.add_batch(header, observation, headers, body)
+        headers[job_headers.NAME] = job_headers.encode(header)
 
 
 def insert_published(
@@ -79,22 +82,31 @@ def insert_published(
     message = published_message(name, headers, body, queue=str(routing_key or ""))
     if message is None or headers.get("retries") or current_observed(message.id):
         return  # its job exists
-    job = build_job(current_app, message, observation)
+    rows = groups.rows_of(build_job(current_app, message, observation), message, observation, body)
+    _record_published(lambda: observed.insert(rows))
+    groups.extend(message, _record_published)
 
-    def insert() -> None:
-        observed.insert(job)
 
+def close_group(publishing: GroupPublishing) -> None:
+    """Let the batches of a group end when their jobs are done: all its messages are published."""
+    groups.close(
+        publishing, lambda function: function() if publishing.is_eager else _record_published(function)
+    )
+
+
+def _record_published(function: Callable[[], None]) -> None:
+    """Record what was published, after the commit inside a caller's transaction."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         db = connection()
         # A database that is away is not asked whether it commits by itself.
         if db.in_atomic_block or (db.connection and not db.get_autocommit()):
-            on_commit(lambda: recorder().call(insert))
+            on_commit(lambda: recorder().call(function))
         else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
-            recorder().call(insert)
+            recorder().call(function)
     else:
-        recorder().call(insert, wait=0)
+        recorder().call(function, wait=0)
 
 
 def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
@@ -104,7 +116,8 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
     request = task.request
     message = received_message(task.name, request)
     if request.is_eager:  # nothing was published
-        message = replace(message, header=make_header(task.app, message, observation))
+        header = make_header(task.app, message, observation)
+        message = replace(message, header=groups.add_eager_batch(header, observation, request))
     ObservedExecution(
         task.app,
         message,
@@ -196,7 +209,7 @@ def _finish_row(
 ) -> None:
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
-        observed.insert(missing)
+        observed.insert([missing])
     job = observed.read(job_id(id))
     if job is None:
         return

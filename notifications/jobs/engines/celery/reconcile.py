@@ -197,7 +197,9 @@ class Reconciler:
 
 
 def _running() -> Any:
-    return Job.objects.using(database()).filter(lane=Job.Lane.OBSERVED, state=Job.State.RUNNING)
+    """Return a query of the running jobs, without batches, which have no worker."""
+    rows = Job.objects.using(database()).filter(lane=Job.Lane.OBSERVED, state=Job.State.RUNNING)
+    return rows.filter(worker__isnull=False)
 
 
 def _has_expired(job: Job, now: datetime) -> bool:

@@ -1,0 +1,96 @@
+"""The batches of Celery's groups: open while the group is published, and run again for a job that comes later."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count
+
+from notifications import streams
+from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.transitions import batch_completion, finishing
+from notifications.jobs.transitions.batch_completion import BATCH
+from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.models import Job
+
+#: Batches whose progress one round compares with their jobs.
+MAX_BATCHES_PER_ROUND = 100
+ENDED_STATES = (Job.State.SUCCEEDED, Job.State.FAILED)
+
+
+def extend(id: UUID, open_until: datetime) -> None:
+    """Keep a batch open until a time, after which it ends although its publisher has not closed it."""
+
+    def write() -> None:
+        rows = [job for job in _lock(id) if job.state == Job.State.RUNNING]
+        guarded_update("deadline=%s", [((open_until,), job) for job in rows])
+
+    retrying_atomic(write)
+
+
+def close(id: UUID, *, count: int, total: int, title: str, url: str = "") -> None:
+    """Let a batch end when its jobs are done, and end it if they are.
+
+    ``count`` is how many jobs were published, ``total`` how many there will be if all succeed. A batch that has ended
+    with fewer jobs, because its publisher was frozen for too long, runs again until all are done.
+    """
+
+    def write() -> None:
+        rows = list(_lock(id))
+        for job in rows:
+            if job.state in ENDED_STATES and (job.progress_total or 0) < count:
+                _reopen(job)
+        running = [job for job in rows if job.state == Job.State.RUNNING]
+        guarded_update(
+            "deadline=NULL, progress_total=%s, title=%s, url=%s, version=version+1",
+            [((total, title, url or job.url), job) for job in running],
+        )
+        streams.ring(job.user_id for job in running)
+
+    retrying_atomic(write)
+    finishing.finish_batches([id])
+
+
+def reopen_in_transaction(id: UUID) -> None:
+    """Have a batch run again that has ended before one of its jobs was inserted. Inside a transaction."""
+    for job in _lock(id):
+        if job.state in ENDED_STATES:
+            _reopen(job)
+            streams.ring([job.user_id])
+
+
+def store_progress() -> None:
+    """Store the progress of batches of which more jobs are done than their rows say.
+
+    A process stores the progress of a batch once in a while as its jobs end, so that which follows the last of them
+    soon after the one before is not stored. The main processes of Celery's workers call this every few seconds.
+    """
+    batches = batch_completion.running_batches().filter(lane=Job.Lane.OBSERVED).order_by("worker", "id")
+    stored = dict(batches.values_list("id", "progress_current")[:MAX_BATCHES_PER_ROUND])
+    if not stored:
+        return
+    jobs = Job.objects.using(database()).filter(batch__in=list(stored))
+    ended = jobs.exclude(state__in=batch_completion.ACTIVE_STATES).order_by().values("batch")
+    counts = dict(ended.annotate(jobs=Count("id")).values_list("batch", "jobs"))
+    finishing.finish_batches(id for id, count in counts.items() if count > (stored[id] or 0))
+
+
+def _lock(id: UUID) -> Any:
+    return lock_query(
+        Job.objects.using(database()).filter(id=id, task_path=BATCH, lane=Job.Lane.OBSERVED),
+        skip_locked=False,
+    )
+
+
+def _reopen(job: Job) -> None:
+    now = database_now()
+    guarded_update(
+        "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
+        "queued_at=%s, started_at=%s, deadline=NULL, result=NULL, error=NULL, finished_at=NULL, progress_current=0, "
+        "progress_message=''",
+        [((now, now), job)],
+        state=job.state,
+    )
+    job.state, job.fence = Job.State.RUNNING, job.fence + 1

@@ -1,0 +1,141 @@
+"""Batches of Celery's groups end when they are closed, or their time is over, and all their jobs are done."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from notifications.ids import uuid7
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import batch_completion, finishing, observed, observed_batches, outcomes
+from notifications.models import Job, Notification
+from notifications.times import now
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WORKER = uuid.UUID(int=1)
+
+
+@pytest.fixture(autouse=True)
+def _store_each_progress(monkeypatch):
+    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def batch(user):
+    """An open batch with one queued job."""
+    batch = batch_completion.new_batch(
+        id=uuid7(),
+        user_id=user.pk,
+        kwargs='{"notify": true}',
+        backend="",
+        queue_name="celery",
+        lane="observed",
+        title="Export",
+        deadline=now() + timedelta(hours=1),
+    )
+    observed.insert([batch, member_of(batch)])
+    return batch
+
+
+def member_of(batch):
+    moment = now()
+    return Job(
+        id=uuid7(),
+        task_path="shop.tasks.export",
+        title="Export",
+        queue_name="celery",
+        lane="observed",
+        batch=batch.id,
+        created_at=moment,
+        queued_at=moment,
+    )
+
+
+def run_members(batch, *, fail=False):
+    for member in Job.objects.filter(batch=batch.id, state="queued"):
+        job = observed.begin(member.id, WORKER, attempt=1, make=list)
+        outcome = (
+            outcomes.failed(job, Policy(), ValueError()) if fail else outcomes.succeeded(job, Policy(), 1)
+        )
+        assert observed.finish(outcome)
+
+
+def state_of(batch):
+    batch.refresh_from_db()
+    return batch.state, batch.progress_current, batch.progress_total
+
+
+def test_a_batch_does_not_end_while_it_is_open(batch):
+    run_members(batch)
+    finishing.finish_remaining_batches()
+    assert state_of(batch)[0] == "running"
+    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    assert (state_of(batch), batch.title) == (("succeeded", 1, 1), "Closed")
+
+
+def test_a_batch_whose_publisher_was_killed_ends_when_its_time_is_over(batch):
+    run_members(batch)
+    observed_batches.extend(batch.id, now() - timedelta(seconds=1))
+    finishing.finish_remaining_batches()
+    assert state_of(batch) == ("succeeded", 1, 1)
+
+
+def test_a_batch_that_is_closed_waits_for_its_jobs(batch):
+    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    assert state_of(batch) == ("running", 0, 1)
+    run_members(batch, fail=True)
+    assert state_of(batch)[0] == "failed"
+    assert Notification.objects.get().body.startswith("Something went wrong")
+
+
+def test_a_batch_that_ended_too_early_runs_again_until_all_are_done(batch):
+    """Its publisher was frozen for longer than it is open."""
+    observed_batches.extend(batch.id, now() - timedelta(seconds=1))
+    run_members(batch)
+    assert state_of(batch)[0] == "succeeded"
+    observed.insert([member_of(batch)])
+    observed_batches.close(batch.id, count=2, total=2, title="Two")
+    assert state_of(batch) == ("running", 1, 2)
+    run_members(batch)
+    assert state_of(batch) == ("succeeded", 2, 2)
+    latest = Notification.objects.order_by("id").last()
+    assert (latest.title, latest.body) == ("Two", "All 2 jobs succeeded.")
+
+
+def test_closing_again_after_the_end_changes_nothing(batch):
+    run_members(batch)
+    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    version = Job.objects.get(id=batch.id).version
+    observed_batches.close(batch.id, count=1, total=1, title="Again")
+    assert Job.objects.get(id=batch.id).version == version
+    assert Notification.objects.count() == 1
+
+
+def test_a_job_that_a_worker_inserts_after_the_end_is_counted(batch):
+    """Its publisher could not insert it."""
+    run_members(batch)
+    observed_batches.close(batch.id, count=1, total=1, title="Closed")
+    late = member_of(batch)
+    job = observed.begin(late.id, WORKER, attempt=1, make=lambda: [batch, late])
+    assert state_of(batch)[0] == "running"
+    assert observed.finish(outcomes.failed(job, Policy(), ValueError()))
+    assert (state_of(batch)[0], "1 of 2 failed." in batch.error) == ("failed", True)
+
+
+def test_neither_a_worker_nor_the_reconciler_takes_a_batch(batch):
+    assert observed.begin(batch.id, WORKER, attempt=1, make=list) is None
+    assert observed.read(batch.id) is None
+
+
+def test_progress_that_the_processes_of_the_jobs_did_not_store_is_stored(batch):
+    members = [member_of(batch) for _ in range(2)]
+    observed.insert(members)
+    observed_batches.close(batch.id, count=3, total=3, title="Three")
+    Job.objects.filter(id__in=[member.id for member in members]).update(state="succeeded")
+    observed_batches.store_progress()
+    assert state_of(batch) == ("running", 2, 3)
+    version = batch.version
+    observed_batches.store_progress()
+    batch.refresh_from_db()
+    assert batch.version == version
