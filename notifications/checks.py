@@ -241,6 +241,16 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+@register("notifications")
+def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E020 to E025: wrong declarations of schedules."""
+    from notifications.jobs.schedules.declarations import wrong_declarations
+    from notifications.jobs.schedules.tasks import find_wrong_tasks
+
+    wrong = [*wrong_declarations(), *find_wrong_tasks()]
+    return [Error(declaration.message, hint=declaration.hint, id=declaration.id) for declaration in wrong]
+
+
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options transactions of the project may fail while a worker writes."""

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOUND_PORTS": [80, 443],
     "OUTBOUND_TOTAL": 512,
     "RETENTION": timedelta(days=30),
+    "SCHEDULES": {},
     "SOCKETS_PER_USER": 20,
 }
 
@@ -53,6 +54,7 @@ class Settings:
     OUTBOUND_PORTS: list[int]
     OUTBOUND_TOTAL: int
     RETENTION: timedelta
+    SCHEDULES: dict[str, Any]
     SOCKETS_PER_USER: int
 
     @property

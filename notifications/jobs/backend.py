@@ -87,6 +87,7 @@ class JobBackend(BaseTaskBackend):
             language=translation.get_language() or "",
             trace=traces.serialize(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
+            schedule=options.schedule,
             idempotency_key=key,
             idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
         )

@@ -26,6 +26,8 @@ class JobOptions:
     url: str | None = None
     key: str | None = None
     concurrency_key: str | None = None
+    #: The name of the schedule that enqueues; not for ``.using()``.
+    schedule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Delete old jobs and notifications.
+"""Delete old jobs, notifications and ticks of schedules.
 
 The floor of a stream rises with the rows that are deleted, so that a client behind it starts from a snapshot.
 """
@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.models import Attempt, Job, Notification
+from notifications.models import Attempt, Job, Notification, Tick
 from notifications.streams import raise_floors
 from notifications.streams.purging import find_deleted_users, purge_chunk
 
@@ -23,7 +23,7 @@ END_COLUMNS: tuple[tuple[Any, str], ...] = ((Job, "finished_at"), (Notification,
 
 
 def prune(before: datetime) -> int:
-    """Delete notifications archived, and jobs finished, before a time, and the rows of deleted users.
+    """Delete notifications archived, jobs finished and ticks recorded before a time, and rows of deleted users.
 
     Notifications that are not archived stay. Returns the number of deleted rows.
     Raises ``django.db.OperationalError`` when the database stays busy; what was deleted until then stays deleted.
@@ -53,6 +53,7 @@ class Pruning:
     def _prune_chunks(self) -> Iterator[int]:
         for model, ended in END_COLUMNS:
             yield from self._repeat(partial(_prune_chunk, model, ended, self._before))
+        yield from self._repeat(partial(_prune_ticks, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
             for user in users:
@@ -78,6 +79,13 @@ def _prune_chunk(model: Any, ended: str, before: datetime) -> int:
     model.objects.using(database()).filter(id__in=ids).delete()
     raise_floors(_greatest_seqs(rows))
     return len(rows)
+
+
+def _prune_ticks(before: datetime) -> int:
+    """Delete ticks of schedules that were recorded before a time, with or without a job."""
+    ticks = Tick.objects.using(database())
+    old = ticks.filter(recorded_at__lt=before).order_by("recorded_at").values_list("id", flat=True)
+    return int(ticks.filter(id__in=list(old[:MAX_ROWS_PER_TRANSACTION])).delete()[0])
 
 
 def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import Error, connections
+from django.db import Error, InterfaceError, OperationalError, connections
 
 from notifications import times
 from notifications.compat import is_test_runner
@@ -32,6 +32,7 @@ from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import engine_of, has_engines
 from notifications.jobs.engines.interface import HandedJob, handed_job
+from notifications.jobs.schedules import ticks
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
 from notifications.models import Job
@@ -266,6 +267,13 @@ class HandoverLoop:
         reaping.reap_jobs(find_dead_neighbors(), expired=now - self._unbroken_since >= settings.LEASE)
         manual.resume_batch_cancellations()
         finishing.finish_remaining_batches()
+        # Where no process of an engine lives while there are no jobs, nothing else enqueues those of schedules.
+        try:
+            ticks.run_round()
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("Could not enqueue jobs of schedules, which is tried again")
 
     def _on_ring(self, users: Any, queue: bool) -> None:
         if queue:

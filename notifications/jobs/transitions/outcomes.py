@@ -299,6 +299,10 @@ def _notification(
     """
     if job.user_id is None or job.batch is not None or policy.notify is False:
         return None
+    # A schedule notifies of failures itself, once and not each night, and of successes as a ``notify`` function says.
+    is_silent = state == Job.State.FAILED or (state == Job.State.SUCCEEDED and not callable(policy.notify))
+    if job.schedule and is_silent:
+        return None
     fields: dict[str, Any] = {
         "title": job.title,
         "body": error["detail"] if error else body or _("Done."),

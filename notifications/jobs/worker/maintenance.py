@@ -14,6 +14,9 @@ from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.schedules import tasks as scheduled_tasks
+from notifications.jobs.schedules import ticks
+from notifications.jobs.schedules.declarations import declared_schedules
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
@@ -29,6 +32,8 @@ ROUND_INTERVAL_SECONDS = 1.0
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS, PRUNE_CHUNK_PAUSE_SECONDS = 3600.0, 60.0, 0.05
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
+#: Seconds at least between two rounds of schedules.
+MIN_TICK_PAUSE_SECONDS = 0.02
 #: Seconds at least between two chunks of an inbox that is marked as read.
 MIN_MARK_PAUSE_SECONDS = 0.02
 
@@ -61,6 +66,19 @@ class Maintenance:
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not run maintenance, which is tried again: %s", exc)
             await asyncio.sleep(ROUND_INTERVAL_SECONDS)
+
+    async def run_schedules(self) -> None:
+        """Enqueue the jobs of schedules when they are due. All workers do so: a tick is recorded once."""
+        if declared_schedules():
+            # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
+            await asyncio.to_thread(lambda: list(scheduled_tasks.find_wrong_tasks()))
+        while True:
+            pause = ROUND_INTERVAL_SECONDS
+            try:
+                pause = await self._write(ticks.run_round)
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Could not enqueue jobs of schedules, which is tried again: %s", exc)
+            await asyncio.sleep(max(pause, MIN_TICK_PAUSE_SECONDS))
 
     async def mark_read(self) -> None:
         """Mark inboxes as read in chunks, so that outcomes are recorded on the same thread in between."""

@@ -173,6 +173,7 @@ class JobWorker:
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
                 maintenance.run_rounds,
+                maintenance.run_schedules,
                 maintenance.mark_read,
                 maintenance.move_jobs,
                 maintenance.prune,

@@ -1,0 +1,76 @@
+"""The tasks of schedules, which must exist and take the declared arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from notifications.compat import task_backends
+from notifications.jobs.results import find_task
+from notifications.jobs.schedules.declarations import (
+    ScheduleDeclaration,
+    WrongDeclaration,
+    declared_schedules,
+)
+from notifications.jobs.tasks import has_job_tasks
+
+
+def find_wrong_tasks() -> Iterator[WrongDeclaration]:
+    """Yield the valid declarations whose task does not exist or cannot be called like that. Imports the tasks."""
+    for name, declaration in declared_schedules().items():
+        try:
+            scheduled_task(declaration)
+        except ScheduledTaskError as exc:
+            yield WrongDeclaration(exc.id, f"NOTIFICATIONS['SCHEDULES'][{name!r}]: {exc}", exc.hint)
+
+
+class ScheduledTaskError(Exception):
+    """The task of a schedule cannot be enqueued; with ``id`` and ``hint`` of the system check."""
+
+    def __init__(self, id: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.id, self.hint = f"notifications.{id}", hint
+
+
+def scheduled_task(declaration: ScheduleDeclaration) -> Any:
+    """Return the task of a schedule, with its queue. Raises ``ScheduledTaskError``."""
+    path = declaration.task_path
+    try:
+        task = find_task(path)
+    except ImportError as exc:
+        raise ScheduledTaskError(
+            "E021",
+            str(exc),
+            "Write the dotted path of a function with @task; a coroutine function may be one.",
+        ) from exc
+    if not _stores_jobs(task.backend):
+        raise ScheduledTaskError(
+            "E021",
+            f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
+            "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
+        )
+    signature = inspect.signature(task.func)
+    try:
+        signature.bind(*([None] if task.takes_context else []), *declaration.args, **declaration.kwargs)
+    except TypeError as exc:
+        raise ScheduledTaskError(
+            "E023",
+            f"{path}{signature} cannot be called with args and kwargs: {exc}.",
+            "Correct args and kwargs.",
+        ) from exc
+    if not declaration.queue:
+        return task
+    try:
+        return task.using(queue_name=declaration.queue)
+    except Exception as exc:  # InvalidTask, whose class depends on the version of Django
+        raise ScheduledTaskError(
+            "E025", f"queue is {declaration.queue!r}: {exc}", "Add it to QUEUES of the task's backend."
+        ) from exc
+
+
+def _stores_jobs(alias: str) -> bool:
+    try:
+        return has_job_tasks(task_backends[alias])
+    except Exception:  # there is no such backend, or its module raises
+        return False

@@ -1,0 +1,200 @@
+"""One job for each tick: when it is due, after outages, beside other processes, when declarations change."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from notifications.conf import settings as app_settings
+from notifications.jobs.schedules import ticks
+from notifications.models import Tick
+from notifications.streams.retention import prune
+from notifications.testing import run_jobs
+
+TEN_MINUTES = timedelta(minutes=10)
+
+
+def test_a_job_at_each_tick(schedules, jobs, user):
+    """With the arguments, owner and queue of the declaration; none before the tick, none twice."""
+    row = schedules.declare(
+        task="tests.jobs.tasks.add", args=[1], kwargs={"b": 2}, owner="ada", queue="reports"
+    )
+    assert row.next_tick > schedules.now and row.next_tick.minute % 10 == 0
+    schedules.round(at=row.next_tick - timedelta(milliseconds=1))
+    assert jobs() == []
+    schedules.round(at=row.next_tick)
+    schedules.round()
+    [job] = jobs()
+    assert (job.task_path, job.args, job.kwargs) == ("tests.jobs.tasks.add", "[1]", '{"b":2}')
+    assert (job.user_id, job.queue_name, job.schedule) == (user.pk, "reports", "poll")
+    assert schedules.row().next_tick == row.next_tick + TEN_MINUTES
+    [tick] = Tick.objects.all()
+    assert (tick.due_at, tick.job, tick.outcome) == (row.next_tick, job.id, "enqueued")
+    run_jobs()
+    schedules.round(at=row.next_tick + TEN_MINUTES)
+    assert len(jobs()) == 2
+    assert Tick.objects.get(job=job.id).state == "succeeded"
+
+
+def test_round_ends_when_the_next_tick_is_due(schedules):
+    """So that a tick is not up to a second late."""
+    row = schedules.declare()
+    assert schedules.round(at=row.next_tick - timedelta(seconds=0.25)) == 0.25
+    assert schedules.round(at=row.next_tick - timedelta(seconds=60)) == 1
+
+
+def test_only_the_newest_tick_runs_after_an_outage(schedules, jobs):
+    """The others are one row with their number and first time."""
+    row = schedules.declare(grace=3600)
+    schedules.round(at=row.next_tick + timedelta(hours=5, seconds=1))
+    assert len(jobs()) == 1
+    assert schedules.ticks() == [("missed", 30), ("enqueued", 1)]
+    missed = Tick.objects.get(outcome="missed")
+    assert missed.first_due_at == row.next_tick
+    assert missed.due_at == row.next_tick + 29 * TEN_MINUTES
+
+
+@pytest.mark.parametrize(("late", "outcome"), [(60, "enqueued"), (61, "missed")])
+def test_grace(schedules, late, outcome):
+    """A tick that is later than the grace is missed."""
+    row = schedules.declare(grace=60)
+    schedules.round(at=row.next_tick + timedelta(seconds=late))
+    assert schedules.ticks() == [(outcome, 1)]
+
+
+def test_a_year_away_inserts_two_rows(schedules, jobs):
+    """A schedule of each second has missed 30 million ticks."""
+    schedules.declare(every=timedelta(seconds=1))
+    schedules.round(days=365)
+    assert len(jobs()) == 1
+    [missed, enqueued] = schedules.ticks()
+    assert missed == ("missed", pytest.approx(365 * 24 * 3600, abs=2)) and enqueued == ("enqueued", 1)
+
+
+def test_rounds_of_several_processes_enqueue_once(schedules, jobs):
+    """A process that has read the row before another one recorded the tick changes nothing."""
+    row = schedules.declare()
+    schedules.now = row.next_tick
+    declaration = ticks.declared_schedules()["poll"]
+    ticks._record_due_ticks(row, declaration, schedules.now)
+    ticks._record_due_ticks(row, declaration, schedules.now)
+    assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
+
+
+def test_a_tick_that_is_recorded_already_is_not_repeated(schedules, jobs):
+    """As after next_tick was set back by hand, or a restored backup."""
+    row = schedules.declare()
+    schedules.round(at=row.next_tick)
+    again = schedules.row()
+    again.next_tick = row.next_tick
+    again.save()
+    schedules.round()
+    assert len(jobs()) == 1 and schedules.row().next_tick == row.next_tick + TEN_MINUTES
+
+
+def test_overlap_is_skipped(schedules, jobs):
+    """While the job of an earlier tick is active. After its end the next tick runs."""
+    row = schedules.declare()
+    schedules.round(at=row.next_tick)
+    schedules.round(at=row.next_tick + TEN_MINUTES)
+    assert schedules.ticks() == [("enqueued", 1), ("skipped", 1)]
+    run_jobs()
+    schedules.round(at=row.next_tick + 2 * TEN_MINUTES)
+    assert len(jobs()) == 2
+
+
+def test_overlap_is_allowed_up_to_a_limit(schedules, jobs, monkeypatch):
+    """Without a worker the number of queued jobs would otherwise grow without end."""
+    monkeypatch.setattr("notifications.jobs.schedules.runs.MAX_ACTIVE_RUNS", 2)
+    row = schedules.declare(overlap="allow")
+    for n in range(3):
+        schedules.round(at=row.next_tick + n * TEN_MINUTES)
+    assert schedules.ticks() == [("enqueued", 1), ("enqueued", 1), ("skipped", 1)]
+
+
+def test_removed_schedule_stops(schedules, jobs):
+    """Its row stays; other schedules go on."""
+    row = schedules.declare("old")
+    schedules.declare("new")
+    schedules.round(at=row.next_tick)
+    assert [job.schedule for job in jobs()] == ["new"]
+    schedules.remove()
+    schedules.round(hours=1)
+    assert len(jobs()) == 1
+    assert schedules.row("old").next_tick == row.next_tick
+
+
+def test_paused_schedule_stops(schedules, jobs):
+    """Until it is resumed."""
+    row = schedules.declare()
+    row.paused_at = schedules.now
+    row.save()
+    schedules.round(at=row.next_tick)
+    assert jobs() == []
+
+
+def test_changed_timing(schedules, jobs):
+    """The next tick is that of the new timing; what was due long before it is recorded as missed."""
+    row = schedules.declare(every=timedelta(hours=1))
+    schedules.now = row.next_tick + timedelta(minutes=33)
+    assert schedules.declare().next_tick == row.next_tick + timedelta(minutes=40)
+    assert jobs() == [] and schedules.ticks() == [("missed", 1)]
+
+
+def test_two_versions_of_a_timing_during_a_deployment(schedules, jobs):
+    """Processes with the old and the new timing take turns: each tick of both is enqueued once."""
+    row = schedules.declare(every=timedelta(minutes=10), overlap="allow")
+    start = schedules.now = row.next_tick - timedelta(seconds=1)
+    for second in range(0, 1300, 20):
+        schedules.now = start + timedelta(seconds=second)
+        for minutes in (10, 7):
+            schedules.declare(every=timedelta(minutes=minutes), overlap="allow")
+            schedules.round()
+    due = sorted(Tick.objects.filter(outcome="enqueued").values_list("due_at", flat=True))
+    seconds = [int(moment.timestamp()) for moment in due]
+    first, last = int(start.timestamp()), int(schedules.now.timestamp())
+    wanted = {second for second in range(first, last + 1) if second % 600 == 0}
+    assert wanted <= set(seconds)
+    assert len(seconds) == len(set(seconds)) == len(jobs())
+
+
+def test_task_that_cannot_be_enqueued(schedules, jobs):
+    """The tick is recorded with the reason, and the next one is tried again."""
+    row = schedules.declare(task="tests.jobs.tasks.missing")
+    schedules.round(at=row.next_tick)
+    [tick] = Tick.objects.all()
+    assert tick.outcome == "failed" and "missing" in tick.detail
+    schedules.declare()
+    schedules.round(at=row.next_tick + TEN_MINUTES)
+    assert len(jobs()) == 1
+
+
+def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs, monkeypatch):
+    """Job, tick and next tick are one transaction: after an error the next round does it all."""
+    row = schedules.declare()
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("after the job was inserted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("notifications.models.Schedule.save", fail)
+        schedules.round(at=row.next_tick)
+    assert jobs() == [] and schedules.ticks() == []
+    schedules.round()
+    assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
+
+
+def test_wall_time_of_a_zone(schedules):
+    """Three o'clock in Berlin is one or two o'clock UTC."""
+    schedules.now = datetime(2027, 3, 27, 12, tzinfo=UTC)
+    row = schedules.declare(cron="0 3 * * *", timezone="Europe/Berlin")
+    assert row.next_tick == datetime(2027, 3, 28, 1, tzinfo=UTC)
+
+
+def test_old_ticks_are_pruned(schedules):
+    """With the jobs, after RETENTION."""
+    row = schedules.declare()
+    schedules.round(at=row.next_tick)
+    schedules.round(at=row.next_tick + app_settings.RETENTION)
+    assert schedules.ticks()[0] == ("enqueued", 1)
+    prune(schedules.now - timedelta(minutes=1))
+    assert [outcome for outcome, _ in schedules.ticks()] == ["missed", "skipped"]
