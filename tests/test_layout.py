@@ -20,7 +20,7 @@ DJANGO_NAMES = {
         "apps.py",
         "asgi.py",
         "checks.py",
-        "models.py",
+        "models",
         "receivers.py",
         "routing.py",
         "urls.py",

@@ -30,7 +30,7 @@ class ScheduledTaskError(Exception):
 
     def __init__(self, id: str, message: str, hint: str) -> None:
         super().__init__(message)
-        self.id, self.hint = f"notifications.{id}", hint
+        self.id, self.hint = id, hint
 
 
 def scheduled_task(declaration: ScheduleDeclaration) -> Any:
@@ -40,13 +40,13 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         task = find_task(path)
     except ImportError as exc:
         raise ScheduledTaskError(
-            "E021",
+            "notifications.E021",
             str(exc),
             "Write the dotted path of a function with @task; a coroutine function may be one.",
         ) from exc
     if not _stores_jobs(task.backend):
         raise ScheduledTaskError(
-            "E021",
+            "notifications.E021",
             f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
@@ -55,7 +55,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         signature.bind(*([None] if task.takes_context else []), *declaration.args, **declaration.kwargs)
     except TypeError as exc:
         raise ScheduledTaskError(
-            "E023",
+            "notifications.E023",
             f"{path}{signature} cannot be called with args and kwargs: {exc}.",
             "Correct args and kwargs.",
         ) from exc
@@ -65,7 +65,9 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         return task.using(queue_name=declaration.queue)
     except Exception as exc:  # InvalidTask, whose class depends on the version of Django
         raise ScheduledTaskError(
-            "E025", f"queue is {declaration.queue!r}: {exc}", "Add it to QUEUES of the task's backend."
+            "notifications.E025",
+            f"queue is {declaration.queue!r}: {exc}",
+            "Add it to QUEUES of the task's backend.",
         ) from exc
 
 

@@ -59,7 +59,7 @@ def test_run_now_while_it_is_active(schedules, jobs):
     with pytest.raises(operating.ScheduleNotRun, match="The previous run is still active"):
         operating.run_now("poll")
     run_jobs()
-    schedules.round()
+    schedules.round(seconds=1)
     operating.run_now("poll")
     assert len(jobs()) == 2
 

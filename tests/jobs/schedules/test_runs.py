@@ -70,6 +70,7 @@ def test_missed_runs(schedules, titles, user):
     assert titles(user) == ["poll was not run", "poll runs again"]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
     """The failed job is queued again and succeeds."""
     schedules.declare(task=FAILING, owner="ada")
@@ -85,6 +86,7 @@ def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
     assert Tick.objects.get().state == "succeeded"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_cancelled_run_is_no_problem(schedules, titles, user):
     """It was somebody's decision."""
     row = schedules.declare(owner="ada")
