@@ -88,10 +88,10 @@ def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_cancelled_run_is_no_problem(schedules, titles, user):
-    """It was somebody's decision."""
+    """The owner has decided so, and learns nothing new."""
     row = schedules.declare(owner="ada")
     schedules.round(at=row.next_tick)
-    manual.cancel([Tick.objects.get().job])
+    manual.cancel([Tick.objects.get().job], by=user.pk)
     schedules.round(), schedules.round()
     assert Tick.objects.get().state == "cancelled" and titles(user) == []
 
