@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from notifications.http import api_views, page_views, stream_views
+from notifications.http import api_views, health_views, page_views, stream_views
 from notifications.http.openapi.view import openapi
 from notifications.streams.inbox import VERBS
 
@@ -31,6 +31,8 @@ urlpatterns = [
         )
         for verb in VERBS
     ),
+    path("api/health/live/", health_views.live, name="api-health-live"),
+    path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),
     re_path(r"^api/", api_views.not_found),
 ]

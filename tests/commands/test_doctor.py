@@ -10,6 +10,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
+from notifications.jobs import readiness
 from notifications.jobs.claiming import queues
 from notifications.jobs.worker import lease
 from notifications.management.diagnosis import database, processes
@@ -272,3 +273,16 @@ def test_an_index_is_missing():
         with connection.schema_editor() as editor:
             editor.add_index(Job, next(i for i in Job._meta.indexes if i.name == "notifications_job_queued"))
     assert database.check_tables().state == "ok"
+
+
+def test_a_probe(live_worker, monkeypatch):  # noqa: F811
+    """`--live` exits with 0 if the site is ready and with 1 otherwise. It enqueues no job."""
+    assert diagnose("--live", failed=["ready"])["ready"]["remedy"].startswith("Start one: manage.py run_jobs")
+    live_worker()
+    assert list(diagnose("--live")) == ["ready"]
+    assert not Job.objects.exists()
+    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
+    found = diagnose("--live", failed=["ready"])["ready"]
+    assert "notifications.0009_more" in found["message"] and found["remedy"] == "Run manage.py migrate."
+    with pytest.raises(CommandError, match="--live checks nothing else"):
+        call_command("notifications", "doctor", "--live", "--recount")

@@ -34,10 +34,17 @@ CONFIG = {
         "positive_data_acceptance": {"expected-statuses": ACCEPTED},
     },
     "operations": [
+        {  # 503: no worker is alive
+            "include-path-regex": "/health/ready/$",
+            "checks": {
+                "not_a_server_error": {"expected-statuses": ["2xx", "4xx", 503]},
+                "positive_data_acceptance": {"expected-statuses": ["2xx", 503]},
+            },
+        },
         {  # 422: a position that has not been reached
             "include-path-regex": "/notifications/(un)?(read|archive)/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
-        }
+        },
     ],
 }
 API = schemathesis.openapi.from_wsgi(

@@ -113,6 +113,9 @@ RESPONSES: Part = {
     "WrongValue": problem_response("A value is invalid. errors names it."),
     "TooMany": problem_response("A limit of requests or jobs is reached.", headers=("RetryAfter",)),
     "NoEvents": problem_response("The server is a WSGI server. Poll sync/ instead."),
+    "NotReady": problem_response(
+        "The database does not answer or is not migrated, or no worker is alive.", headers=("RetryAfter",)
+    ),
     "Busy": problem_response("The database is not available.", headers=("RetryAfter",)),
     "Accepted": response(
         "For views that return accepted(): the job is enqueued.",
@@ -139,5 +142,6 @@ STATUS = {
     "WrongValue": "422",
     "TooMany": "429",
     "NoEvents": "501",
+    "NotReady": "503",
     "Busy": "503",
 }

@@ -254,4 +254,28 @@ DESCRIPTION: Part = {
     }
 }
 
-PATHS = JOBS | NOTIFICATIONS | STREAM | DESCRIPTION
+HEALTH: Part = {
+    "/health/live/": {
+        "get": operation(
+            "getLiveness",
+            "health",
+            "Check that this process answers requests",
+            {"200": response("It does.", ref("Health"))},
+            ("BadRequest",),
+            security=[],
+        )
+    },
+    "/health/ready/": {
+        "get": operation(
+            "getReadiness",
+            "health",
+            "Check that the database answers and is migrated, and that a worker is alive",
+            {"200": response("The site is ready.", ref("Health"))},
+            ("BadRequest", "WrongValue", "NotReady"),
+            parameters=[query_parameter("worker", ZERO_OR_ONE, "0: ready without a live worker too.")],
+            security=[],
+        )
+    },
+}
+
+PATHS = JOBS | NOTIFICATIONS | STREAM | HEALTH | DESCRIPTION

@@ -205,8 +205,11 @@ MARKED = object_of(
     }
 )
 
+HEALTH = object_of({"status": {"const": "ok"}})
+
 SCHEMAS = {
     "Error": ERROR,
+    "Health": HEALTH,
     "Job": JOB,
     "Jobs": JOBS,
     "Mark": MARK,

@@ -7,7 +7,7 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.management.diagnosis import database, engines, processes
+from notifications.management.diagnosis import database, engines, processes, readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
 
 
@@ -42,6 +42,11 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         yield run_check(lambda: processes.check_round_trip(timeout))
     for alias, ping in engines.runnable(pings).items():
         yield run_check(partial(engines.check_round_trip, alias, ping, timeout))
+
+
+def diagnose_readiness() -> Iterator[Finding]:
+    """Run the check for probes, which writes nothing, and yield its finding."""
+    yield run_check(readiness.check_readiness)
 
 
 def run_check(check: Callable[[], Finding]) -> Finding:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import apps
-from django.db.migrations.executor import MigrationExecutor
 
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.transactions import begins_with_lock, connection, database
+from notifications.jobs.readiness import pending_migrations
 from notifications.jobs.transitions.guards import database_now
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Job, Notification
@@ -60,10 +60,7 @@ def check_connection() -> Finding:
 
 def check_tables() -> Finding:
     """Check that all migrations are applied and all indexes exist."""
-    executor = MigrationExecutor(connection())
-    leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "notifications"]
-    missing = [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(leaves)]
-    if missing:
+    if missing := pending_migrations():
         return Finding(
             check="tables",
             state=ERROR,

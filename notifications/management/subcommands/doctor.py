@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import Error
 
-from notifications.management.diagnosis import database, diagnose
+from notifications.management.diagnosis import database, diagnose, diagnose_readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.management.management_command import ManagementCommand
 from notifications.streams.recount import find_wrong_counts, recount
@@ -24,6 +25,7 @@ class DoctorCommand(ManagementCommand):
     examples = (
         "",
         "--json",
+        "--live",
         "--origin https://example.com",
         "--recount",
     )
@@ -32,6 +34,11 @@ class DoctorCommand(ManagementCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+        parser.add_argument(
+            "--live",
+            action="store_true",
+            help="for probes: check only whether the database answers, is migrated, and a worker is alive",
+        )
         parser.add_argument(
             "--timeout", type=float, default=10.0, metavar="SECONDS", help="seconds to wait for the job (10)"
         )
@@ -49,10 +56,8 @@ class DoctorCommand(ManagementCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 < options["timeout"] <= 3600:
             raise CommandError(f"--timeout is {options['timeout']:g}. It must be above 0 and at most 3600.")
-        if options["recount"]:
-            self.correct_counts()
         failed = []
-        for finding in diagnose(timeout=options["timeout"], page=options["origin"]):
+        for finding in self.find(options):
             if options["json"]:
                 self.stdout.write(json.dumps(asdict(finding)))
             else:
@@ -61,6 +66,16 @@ class DoctorCommand(ManagementCommand):
                 failed.append(finding.check)
         if failed:
             raise CommandError(f"Checks failed: {', '.join(failed)}.")
+
+    def find(self, options: dict[str, Any]) -> Iterator[Finding]:
+        """Run the checks that the options name."""
+        if options["live"]:
+            if options["origin"] or options["recount"]:
+                raise CommandError("--live checks nothing else. Run doctor again for --origin and --recount.")
+            return diagnose_readiness()
+        if options["recount"]:
+            self.correct_counts()
+        return diagnose(timeout=options["timeout"], page=options["origin"])
 
     def print_finding(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}

@@ -1,0 +1,110 @@
+"""Views for probes: ``health/live/`` and ``health/ready/``. They read no session and tell strangers no detail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import Future
+
+from django.http import HttpRequest, HttpResponse
+
+from notifications.db.deadlines import limit_this_thread
+from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.http.decorators import async_api_view
+from notifications.http.parsing import parse_query_integer
+from notifications.jobs.readiness import Missing, find_missing
+from notifications.problems import Problem, prevent_caching
+
+logger = logging.getLogger("notifications")
+
+#: Seconds for which a finding is given to all requests, so that strangers cannot make the server query more often.
+MAX_AGE_SECONDS = 1.0
+#: Seconds that a request waits for the finding.
+TIMEOUT_SECONDS = 3.0
+#: Seconds after which a probe may try again.
+RETRY_AFTER_SECONDS = 5
+
+Finding = tuple[Missing, str] | None
+
+
+class ReadinessCheck:
+    """Finds what is missing on a thread of its own, once at a time, for all requests of the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor = DaemonExecutor(1, "notifications-health", keep_connections=True)
+        self._finding: Future[Finding] | None = None
+        self._begun = 0.0
+        self._logged: Finding = None
+
+    def begin(self) -> Future[Finding]:
+        """Return the future of a finding that is at most ``MAX_AGE_SECONDS`` old, or not known yet.
+
+        Raises ``NoThread`` if the process cannot start its thread.
+        """
+        with self._lock:
+            finding = self._finding
+            if finding is None or (finding.done() and time.monotonic() - self._begun > MAX_AGE_SECONDS):
+                finding = self._finding = self._executor.submit(self._find)
+                self._begun = time.monotonic()
+            return finding
+
+    def _find(self) -> Finding:
+        limit_this_thread()
+        finding: Finding
+        try:
+            finding = find_missing()
+        except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
+            finding = Missing.SETTINGS, repr(exc)
+        if finding and finding != self._logged:
+            logger.warning("Not ready because of the %s: %s", *finding)
+        self._logged = finding
+        return finding
+
+
+_check = ReadinessCheck()
+
+
+@async_api_view
+async def live(request: HttpRequest) -> HttpResponse:
+    """Return 200 while this process answers requests. It reads nothing."""
+    _check_method(request)
+    return _ok()
+
+
+@async_api_view
+async def ready(request: HttpRequest) -> HttpResponse:
+    """Return 200 if the database answers, is migrated and a worker is alive, else 503; the log has the reason.
+
+    ``?worker=0`` leaves out the worker.
+    """
+    _check_method(request)
+    needs_worker = parse_query_integer(request, "worker", maximum=1) != 0
+    try:
+        found = asyncio.wrap_future(_check.begin())
+        finding = await asyncio.wait_for(asyncio.shield(found), TIMEOUT_SECONDS)
+    except (TimeoutError, NoThread) as exc:
+        logger.warning("Not ready because the check did not end within %g s: %r", TIMEOUT_SECONDS, exc)
+        raise _not_ready() from exc
+    if finding and (needs_worker or finding[0] != Missing.WORKER):
+        raise _not_ready()
+    return _ok()
+
+
+def _check_method(request: HttpRequest) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
+
+
+def _ok() -> HttpResponse:
+    return prevent_caching(HttpResponse('{"status":"ok"}', content_type="application/json"))
+
+
+def _not_ready() -> Problem:
+    return Problem(
+        503,
+        "The site is not ready. The log of the server has the reason.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )

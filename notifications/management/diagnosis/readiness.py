@@ -1,0 +1,29 @@
+"""The check of ``notifications doctor --live``: whether the site can work, without a job and without counting rows."""
+
+from __future__ import annotations
+
+from notifications.db.deadlines import limit_this_thread
+from notifications.jobs.readiness import Missing, find_missing
+from notifications.management.diagnosis.finding import ERROR, OK, Finding
+
+REMEDIES = {
+    Missing.DATABASE: "Check DATABASES, and whether the database server runs.",
+    Missing.MIGRATIONS: "Run manage.py migrate.",
+    Missing.WORKER: "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
+}
+
+
+def check_readiness() -> Finding:
+    """Check that the database answers, that the migrations are applied, and that a worker is alive."""
+    limit_this_thread()
+    if found := find_missing():
+        missing, reason = found
+        return Finding(
+            check="ready",
+            state=ERROR,
+            message=f"Not ready because of the {missing}: {reason}.",
+            remedy=REMEDIES[missing],
+            figures={"missing": missing},
+        )
+    message = "The database answers, the migrations are applied, and a worker is alive."
+    return Finding(check="ready", state=OK, message=message)
