@@ -1,0 +1,156 @@
+"""Projects that were not written for this app observe their Celery tasks, after a diff of under ten lines.
+
+``projects/guide`` is laid out as Celery's guide for Django has it; ``projects/mailer`` sends its mail with
+django-post-office, whose tasks are its own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from asyncsite.environment import NAMES
+from tests.support.celery_worker import require_celery
+from tests.support.network import free_port, is_listening
+from tests.support.processes import Process, run
+from tests.support.requirements import skip_or_fail
+from tests.support.site import ROOT
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+PROJECTS = Path(__file__).parent / "projects"
+MAX_CHANGED_LINES = 9
+LOG_IN = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+user = get_user_model().objects.create_user("ada")
+client = Client()
+client.force_login(user)
+print(client.cookies["sessionid"].value)
+"""
+
+
+class Project:
+    """A copy of a project, with the processes of its site."""
+
+    def __init__(self, name, folder, broker_url):
+        self.name = name
+        self.folder = folder / name
+        shutil.copytree(PROJECTS / name, self.folder)
+        inherited = {
+            key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")
+        }
+        self.environment = inherited | {
+            "PYTHONPATH": str(ROOT),
+            "CELERY_BROKER_URL": broker_url,
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.processes = []
+        self.session = ""
+        self.port = free_port()
+
+    def adopt(self):
+        """Apply the diff, and return how many lines it adds or changes."""
+        diff = (PROJECTS / f"{self.name}.diff").read_text()
+        subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=self.folder, check=True)
+        return sum(
+            line.startswith("+") and not line.startswith("+++") and bool(line[1:].strip())
+            for line in diff.splitlines()
+        )
+
+    def manage(self, *arguments):
+        return run(sys.executable, "manage.py", *arguments, cwd=self.folder, env=self.environment)
+
+    def start(self):
+        """Start the web server and a worker, with the commands of a project without this app."""
+        self.manage("migrate", "--verbosity", "0")
+        self.session = self.manage("shell", "-c", LOG_IN).split()[-1]
+        web = self._start("manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}")
+        worker = self._start("-m", "celery", "-A", "proj", "worker", "-l", "INFO", "--concurrency", "2")
+        web.wait_until(lambda: is_listening(self.port), what="the web server to listen")
+        worker.wait_for_line(" ready.")
+        return worker
+
+    def get(self, path):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", headers={"Cookie": f"sessionid={self.session}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.read().decode()
+
+    def bell(self):
+        """Return title and body of the user's notifications, oldest first."""
+        items = json.loads(self.get("/notifications/api/notifications/"))["items"]
+        return [(item["title"], item["body"]) for item in reversed(items)]
+
+    def wait_for_bell(self, *expected):
+        wait_until(lambda: self.bell() == list(expected), what=f"the bell to ring with {expected}")
+
+    def close(self):
+        for process in self.processes:
+            process.stop()
+
+    def _start(self, *command):
+        log = self.folder / f"{len(self.processes)}.log"
+        process = Process([sys.executable, *command], log=log, cwd=self.folder, env=self.environment)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def project(tmp_path, redis, request):
+    """project(name) copies one of the projects."""
+    require_celery()
+    projects = []
+
+    def copy(name):
+        projects.append(Project(name, tmp_path, redis.url))
+        return projects[-1]
+
+    yield copy
+    for each in projects:
+        each.close()
+        for process in each.processes:
+            request.node.add_report_section("teardown", "process", process.output)
+
+
+def test_a_project_as_in_celerys_guide(project):
+    guide = project("guide")
+    assert guide.adopt() <= MAX_CHANGED_LINES
+    worker = guide.start()
+    assert guide.get("/start/") == "Started."
+    guide.wait_for_bell(("Report for 2026", "Done."))
+    assert guide.get("/start-all/") == "Started."
+    guide.wait_for_bell(("Report for 2026", "Done."), ("Make report: 3 jobs", "All 3 jobs succeeded."))
+    assert "<notifications-bell" in guide.get("/")
+    assert "Traceback" not in worker.output
+
+
+def test_the_projects_run_without_this_app(project):
+    """What they do before the diff, so that the tests of the diff mean something."""
+    guide = project("guide")
+    worker = guide.start()
+    assert guide.get("/start/") == "Started."
+    worker.wait_for_line("succeeded in")
+    assert "notifications" not in guide.get("/")
+
+
+def test_tasks_of_a_package_by_the_settings(project):
+    try:
+        import post_office  # noqa: F401
+    except ImportError:
+        skip_or_fail("django-post-office is not installed (pip install django-post-office).")
+    mailer = project("mailer")
+    assert mailer.adopt() <= MAX_CHANGED_LINES
+    worker = mailer.start()
+    assert mailer.get("/invite/") == "Invited."
+    mailer.wait_for_bell(("Send mail", "Done."))
+    [mail] = (mailer.folder / "sent").iterdir()
+    assert "At noon." in mail.read_text()
+    assert "Traceback" not in worker.output
