@@ -217,19 +217,27 @@ def check_celery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     from notifications.jobs import observations
 
     tasks = observations.configured_tasks()
-    found: list[CheckMessage] = []
+    is_imported = "notifications.celery" in sys.modules
+    problems: dict[str, str] = {}
     for name, options in tasks.items():
         try:
             observations.from_options(options)
         except TypeError as exc:
-            found.append(
-                Error(
-                    f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {exc}",
-                    hint='Write {"shop.tasks.export": {"title": "Export {year}", "owner": "user_id"}}.',
-                    id="notifications.E008",
-                )
-            )
-    if tasks and "notifications.celery" not in sys.modules:
+            problems[name] = str(exc)
+    if tasks and is_imported:
+        from notifications.jobs.engines.celery import configured_tasks
+
+        configured_tasks.import_task_modules()
+        problems |= configured_tasks.find_wrong_arguments()
+    found: list[CheckMessage] = [
+        Error(
+            f"NOTIFICATIONS['CELERY']['tasks'][{name!r}]: {problem}",
+            hint='Write {"shop.tasks.export": {"title": "Export {year}", "owner": "user_id"}}.',
+            id="notifications.E008",
+        )
+        for name, problem in problems.items()
+    ]
+    if tasks and not is_imported:
         found.append(
             Warning(
                 "NOTIFICATIONS['CELERY'] names tasks, but notifications.celery is not imported: none is observed.",

@@ -145,6 +145,14 @@ def configured_tasks() -> dict[str, Any]:
     return tasks if isinstance(tasks, dict) else {}
 
 
+def configured_key(name: str) -> str | None:
+    """Return the name or pattern in the settings that counts for a task: the first that matches, None if none does."""
+    tasks = configured_tasks()
+    if name in tasks:
+        return name
+    return next((pattern for pattern in tasks if fnmatchcase(name, str(pattern))), None)
+
+
 def from_options(options: Any) -> Observation:
     """Return the observation that a dict in the settings stands for. Raises TypeError."""
     known = [field.name for field in fields(Observation)]
@@ -159,10 +167,8 @@ def _find_configured(name: str) -> Observation | None:
     tasks = configured_tasks()
     if not tasks:
         return None
-    options = tasks.get(name)
-    if options is None:
-        # A pattern like "shop.tasks.*". The first that matches wins.
-        options = next((tasks[pattern] for pattern in tasks if fnmatchcase(name, str(pattern))), None)
+    key = configured_key(name)
+    options = None if key is None else tasks[key]
     if options is None:
         return None
     made_from, observation = _configured.get(name, (None, None))

@@ -7,6 +7,7 @@ worker         runs jobs in Celery's worker processes
 Celery's own tasks are observed, each execution with a job:
 
 declarations   which tasks are observed, and the receivers of Celery's signals
+configured_tasks  compares the settings with the tasks that Celery knows
 observe        moves the jobs as the signals say
 headers        what the publisher of a task tells its worker
 messages       jobs for the messages of tasks

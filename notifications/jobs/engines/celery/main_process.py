@@ -8,7 +8,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +20,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.transactions import retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs import observations
-from notifications.jobs.engines.celery import reconcile
+from notifications.jobs.engines.celery import configured_tasks, reconcile
 from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
 from notifications.jobs.transitions import finishing, manual, observed_batches, reaping
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
@@ -108,12 +106,6 @@ _main: MainProcess | None = None
 _process_id = uuid7()
 
 
-def _warn_of_unknown_tasks(app: Any) -> None:
-    for name in observations.configured_tasks():
-        if not any(fnmatchcase(task, name) for task in app.tasks):
-            logger.error("NOTIFICATIONS['CELERY'] names a task that this worker does not know: %s", name)
-
-
 def worker_id() -> UUID:
     """Return the id of the worker that runs tasks in this process, which child processes inherit."""
     return _main.lease.worker if _main else _process_id
@@ -128,7 +120,7 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
 def start(**kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
-        _warn_of_unknown_tasks(_main.app)
+        configured_tasks.log_problems(_main.app.tasks)
         _main.start()
 
 

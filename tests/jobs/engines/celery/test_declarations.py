@@ -89,6 +89,50 @@ def test_wrong_options_are_an_error_of_check(settings, options, words):
     assert observations.find("shop.tasks.export") is None
 
 
+@pytest.mark.usefixtures("celery_app")
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        (
+            "export",
+            {"title": "Export {yaer}"},
+            "'Export {yaer}' of task export names 'yaer'. It may name: user_id",
+        ),
+        ("export", {"owner": "usr"}, "names 'usr'"),
+        ("expor*", {"url": "/exports/{yaer}/"}, "names 'yaer'"),
+        ("export", {"title": "{"}, "not a valid format string"),
+    ],
+)
+def test_options_that_name_no_argument_are_an_error_of_check_and_of_a_worker(
+    settings, caplog, name, options, words
+):
+    from notifications.jobs.engines.celery import configured_tasks
+
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {f"{PATH}.{name}": options}}}
+    [error] = checks.check_celery(None)
+    assert (error.id, words in error.msg) == ("notifications.E008", True)
+    configured_tasks.log_problems([f"{PATH}.export"])
+    assert words in caplog.text
+
+
+@pytest.mark.usefixtures("celery_app")
+def test_right_options_and_tasks_that_are_not_known_are_no_error(settings, caplog):
+    from notifications.jobs.engines.celery import configured_tasks
+
+    settings.NOTIFICATIONS = {
+        "CELERY": {
+            "tasks": {
+                f"{PATH}.export": {"title": "{year}", "owner": "user_id"},
+                f"{PATH}.fail": {"owner": lambda *args: None},
+                "no.such.task": {"title": "{a}"},
+            }
+        }
+    }
+    assert checks.check_celery(None) == []
+    configured_tasks.log_problems([f"{PATH}.export", f"{PATH}.fail"])
+    assert [record.args for record in caplog.records] == [("no.such.task",)]
+
+
 def test_settings_without_the_module_are_a_warning_of_check(settings, monkeypatch):
     monkeypatch.delitem(checks.sys.modules, "notifications.celery", raising=False)
     settings.NOTIFICATIONS = {"CELERY": {"tasks": {"shop.tasks.export": {}}}}
