@@ -67,10 +67,10 @@ def due_queues(queues: Collection[str], lanes: Collection[str]) -> Query:
     first one with. A key is NULL if there is no such job. Without ``queues``, all queues that have jobs are enumerated.
     """
     now, now_param = database_now_sql()
-    first_key = f"SELECT concurrency_key {_queued()} AND queue_name = name AND lane = open_lane"
-    names = _names(queues) if queues else _names_of_all_queues()
+    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND lane = open_lane"
+    names = _names(queues) if queues else names_of_all_queues()
     sql = f"""
-        WITH RECURSIVE {names}, {_lanes(lanes)}
+        WITH RECURSIVE {names}, {values_of_lanes(lanes)}
         SELECT name,
             ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
             ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
@@ -93,10 +93,10 @@ def first_jobs_of_all_queues(limit: int, lanes: Lanes, limited_queues: Collectio
     params = [now_param]
     if limited_queues:
         first_job = (
-            f"{_queued()} AND queue_name = name AND lane = open_lane AND run_after IS NULL {_BY_INDEX} 1"
+            f"{queued_jobs()} AND queue_name = name AND lane = open_lane AND run_after IS NULL {_BY_INDEX} 1"
         )
         condition += f""" AND NOT EXISTS (
-            WITH {_lanes(lanes)}
+            WITH {values_of_lanes(lanes)}
             SELECT 1 FROM unnest(%s::text[]) AS name, lanes WHERE (SELECT true {first_job})
         )"""
         params.append(list(limited_queues))
@@ -130,14 +130,14 @@ def first_jobs_of_queues(
         if closed_keys:
             ctes += _open_keys(lane, closed_keys)
             params += closed_keys
-            jobs = f"{_queued('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key"
+            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM free_{lane})"
             parts = [
                 _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
                 _first_of_each(f"free_{lane}", f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
-            jobs = f"{_queued()} AND queue_name = name AND lane = '{lane}'"
+            jobs = f"{queued_jobs()} AND queue_name = name AND lane = '{lane}'"
             parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
         found = " UNION ALL ".join(parts)
         ctes.append(f"found_{lane} AS (SELECT id, priority FROM ({found}) AS found {_BY_PRIORITY} {rows})")
@@ -187,7 +187,7 @@ def limited_handed_jobs(queues: Collection[str], limited_queues: Collection[str]
     of_queues = "{} AND queue_name IN ({}) AND lane = 'handed'"
 
     def handed(index: str, names: Collection[str]) -> str:
-        return of_queues.format(_queued(index), ", ".join(["%s"] * len(names)))
+        return of_queues.format(queued_jobs(index), ", ".join(["%s"] * len(names)))
 
     sql = f"{columns} {handed('keyed', queues)} AND concurrency_key > ''"
     if not limited_queues:
@@ -205,7 +205,7 @@ def jobs_of_backends(
     """
     names, lane_params = (", ".join(["%s"] * len(names)) for names in (backends or [""], lanes))
     condition = f"backend {'IN' if is_included else 'NOT IN'} ({names})"
-    sql = f"SELECT id {_queued()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
+    sql = f"SELECT id {queued_jobs()} AND lane IN ({lane_params}) AND {condition} LIMIT {limit}"
     return sql, [*lanes, *(backends or [""])]
 
 
@@ -270,8 +270,8 @@ def _names(queues: Collection[str]) -> str:
     return f"names (name) AS (VALUES {', '.join(['(%s)'] * len(queues))})"
 
 
-def _names_of_all_queues() -> str:
-    queued = _queued()
+def names_of_all_queues() -> str:
+    queued = queued_jobs()
     return f"""names (name) AS (
         SELECT * FROM (SELECT queue_name {queued} ORDER BY queue_name LIMIT 1) AS first
         UNION ALL
@@ -282,7 +282,7 @@ def _names_of_all_queues() -> str:
 
 def _open_keys(lane: str, closed_keys: Collection[str]) -> list[str]:
     """Return two CTEs: the concurrency keys of the lane's jobs in the open queues, and those that are not closed."""
-    next_key = f"{_queued('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key > key"
+    next_key = f"{queued_jobs('keyed')} AND queue_name = name AND lane = '{lane}' AND concurrency_key > key"
     placeholders = ", ".join(["%s"] * len(closed_keys))
     return [
         f"""keys_{lane} (name, key) AS (
@@ -295,12 +295,12 @@ def _open_keys(lane: str, closed_keys: Collection[str]) -> list[str]:
     ]
 
 
-def _lanes(lanes: Collection[str]) -> str:
+def values_of_lanes(lanes: Collection[str]) -> str:
     values = ", ".join(f"('{lane}')" for lane in lanes)
     return f"lanes (open_lane) AS (VALUES {values})"
 
 
-def _queued(index: str = "queued") -> str:
+def queued_jobs(index: str = "queued") -> str:
     """Return FROM and WHERE of queued jobs as the index "queued" or "keyed" spells it."""
     if connection().vendor == "postgresql":
         return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"

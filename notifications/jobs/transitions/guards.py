@@ -145,6 +145,7 @@ def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> Non
                 outcome=outcome.attempt if outcome else Attempt.Outcome.LOST,
                 exception_class_path=outcome.exception_class_path if outcome else "",
                 traceback=outcome.traceback if outcome else "",
+                location=outcome.location if outcome else "",
             )
             for job, outcome, ended_at in rows
         ]

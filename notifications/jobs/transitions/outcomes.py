@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from notifications import paths, validators
 from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled, JobFailed
+from notifications.jobs.locations import find_location
 from notifications.jobs.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.models import Attempt, Job, Notification
 from notifications.streams.inbox import build_notification
@@ -53,6 +54,8 @@ class Outcome:
         The ``Attempt.Outcome`` to store; "" if the attempt succeeded or the job was not running.
     ``retry_delay``
         Seconds until the next attempt; None if the job is done. Only a done job has a notification.
+    ``location``
+        The innermost frame of the exception in the project's code.
     ``exception``
         What the task of a failed job raised.
     """
@@ -64,6 +67,7 @@ class Outcome:
     attempt: Any = ""  # Attempt.Outcome
     exception_class_path: str = ""
     traceback: str = ""
+    location: str = ""
     notification: Notification | None = None
     retry_delay: float | None = None
     exception: BaseException | None = None
@@ -118,6 +122,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
         attempt=Attempt.Outcome.CANCELLED if was_running else "",
         exception_class_path=_path(JobCancelled),
         traceback=_traceback(exc) if exc is not None else "",
+        location=find_location(exc) if exc is not None else "",
         notification=notification,
     )
 
@@ -146,6 +151,7 @@ def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
         attempt=Attempt.Outcome.FAILED,
         exception_class_path=_path(type(exc)),
         traceback=_traceback(exc),
+        location=find_location(exc),
         retry_delay=delay,
     )
 
@@ -255,6 +261,7 @@ def _failed(
         attempt=attempt,
         exception_class_path=_path(type(exc)) if exc is not None else "",
         traceback=_traceback(exc) if exc is not None else "",
+        location=find_location(exc) if exc is not None else "",
         notification=notification,
         exception=exc,
     )
@@ -276,6 +283,7 @@ def _retry(job: Job, exc: BaseException, attempt: Any) -> Outcome:
         attempt=attempt,
         exception_class_path=_path(type(exc)),
         traceback=_traceback(exc),
+        location=find_location(exc),
         retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
     )
 

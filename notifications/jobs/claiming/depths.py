@@ -1,0 +1,95 @@
+"""How many jobs wait in each queue and since when, by reading a bounded number of rows of any backlog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from notifications import times
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.claim_queries import names_of_all_queues, queued_jobs, values_of_lanes
+from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
+from notifications.jobs.transitions.guards import database_now_sql
+
+#: The queues that are read at most, in the order of their names.
+MAX_QUEUES = 50
+#: The jobs that are counted of a queue, and of all queues together; a count that reaches the limit is a lower bound.
+MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
+#: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
+MAX_OLDEST_READ = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueDepth:
+    """The queued jobs of one queue.
+
+    ``due`` jobs may start now, ``delayed`` ones later. With ``is_capped`` there may be more of both. ``oldest_since``
+    is when the job that waits longest became due.
+    """
+
+    name: str
+    due: int
+    delayed: int
+    is_capped: bool
+    is_paused: bool
+    oldest_since: datetime | None
+
+
+def queue_depths() -> list[QueueDepth]:
+    """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query."""
+    with connection().cursor() as cursor:
+        cursor.execute(*_depths_query())
+        rows = cursor.fetchall()
+    found: dict[str, QueueDepth] = {}
+    for name, is_paused, limit, ready, late, delayed, *since in rows:
+        moments = [moment for value in since if (moment := read_moment(value))]
+        before = found.get(name)
+        if before and before.oldest_since:
+            moments.append(before.oldest_since)
+        found[name] = QueueDepth(
+            name=name,
+            due=ready + late + (before.due if before else 0),
+            delayed=delayed + (before.delayed if before else 0),
+            is_capped=max(ready, late, delayed) >= limit or bool(before and before.is_capped),
+            is_paused=bool(is_paused),
+            oldest_since=min(moments, default=None),
+        )
+    return [depth for depth in found.values() if depth.due or depth.delayed]
+
+
+def read_moment(value: Any) -> datetime | None:
+    """Return a time that raw SQL has read: SQLite returns text."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return times.from_db(moment, connection())
+
+
+def _depths_query() -> tuple[str, list[Any]]:
+    now, now_param = database_now_sql()
+    jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
+    limit = "(SELECT most FROM bound)"
+    count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit}) AS counted)"
+    lowest = f"(SELECT priority {jobs} AND run_after IS NULL ORDER BY run_after DESC, priority, id DESC LIMIT 1)"
+    oldest = (
+        f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
+        f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
+    )
+    sql = f"""
+        WITH RECURSIVE {names_of_all_queues()}, {values_of_lanes((*LANES, *ENGINE_LANES))},
+            open (name) AS (SELECT name FROM names WHERE name IS NOT NULL LIMIT {MAX_QUEUES}),
+            bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
+                THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)
+        SELECT name,
+            EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = open.name AND paused_at IS NOT NULL),
+            {limit},
+            {count.format("run_after IS NULL")},
+            {count.format(f"run_after <= {now}")},
+            {count.format(f"run_after > {now}")},
+            {oldest.format("")},
+            {oldest.format(f"AND priority = {lowest} ")},
+            (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1)
+        FROM open CROSS JOIN lanes
+    """
+    return sql, [now_param] * 3

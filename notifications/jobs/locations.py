@@ -1,0 +1,52 @@
+"""Where in the project's own code an exception was raised, by which failures are grouped."""
+
+from __future__ import annotations
+
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+
+MAX_LOCATION_CHARS = 300
+#: Directories of installed packages, whose frames are not the project's own.
+PACKAGE_DIRECTORIES = {"site-packages", "dist-packages"}
+
+
+def find_location(exc: BaseException) -> str:
+    """Return the innermost frame of an exception in the project's code, such as ``shop.tasks.report, line 12``.
+
+    Without such a frame it is the innermost one; without a traceback ``""``.
+    """
+    found, innermost = None, None
+    step = exc.__traceback__
+    while step is not None:
+        innermost = step
+        if is_own_file(step.tb_frame.f_code.co_filename):
+            found = step
+        step = step.tb_next
+    chosen = found or innermost
+    if chosen is None:
+        return ""
+    location = f"{_name(chosen.tb_frame)}, line {chosen.tb_lineno}"[-MAX_LOCATION_CHARS:]
+    return location.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+@lru_cache(maxsize=1000)
+def is_own_file(filename: str) -> bool:
+    """Return whether a source file belongs to the project: not to Python, an installed package or this app."""
+    path = Path(filename)
+    if filename.startswith("<") or not PACKAGE_DIRECTORIES.isdisjoint(path.parts):
+        return False
+    return not any(path.is_relative_to(folder) for folder in _foreign_folders())
+
+
+@lru_cache(maxsize=1)
+def _foreign_folders() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    return (Path(__file__).parents[1], Path(paths["stdlib"]), Path(paths["platstdlib"]))
+
+
+def _name(frame: FrameType) -> str:
+    module = frame.f_globals.get("__name__")
+    name = frame.f_code.co_qualname
+    return f"{module}.{name}" if isinstance(module, str) else name
