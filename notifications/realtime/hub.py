@@ -25,6 +25,7 @@ from notifications.realtime.close_reasons import Bye
 from notifications.realtime.delivery import Delivery
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.position_check import PositionCheck, check_positions
+from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
 from notifications.realtime.watched_users import WatchedUsers
 from notifications.streams import marking
@@ -53,6 +54,7 @@ class Hub:
         self.waiting_requests: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.stopping = asyncio.Event()
         self._stop_listening: Callable[[], None] | None = None
+        self._server_row = ServerRow()
         self._session_checker = SessionChecker(loop, self.auth_pool, self.users.subscribers)
         self._delivery = Delivery(
             loop,
@@ -110,6 +112,8 @@ class Hub:
             await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_SECONDS)
         if requests := set(self.waiting_requests):
             await asyncio.wait(requests, timeout=ANSWER_TIMEOUT_SECONDS)
+        # Otherwise the row is listed until its lease is over.
+        await asyncio.wait([self.write_pool.run(self._server_row.remove)], timeout=CLOSE_TIMEOUT_SECONDS)
         self.end_threads()
 
     def end_threads(self) -> None:
@@ -160,6 +164,14 @@ class Hub:
             marking.continue_marking,
             error_message="Could not mark notifications as read: %s",
         )
+        if ticks % POSITION_CHECK_TICKS == 1:
+            run_in(
+                self.write_pool,
+                self._server_row.renew,
+                len(self.subscribers()),
+                len(self.users),
+                error_message="Could not store the number of sockets: %s",
+            )
         if ticks % POSITION_CHECK_TICKS == 0:
             for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for stranded jobs: %s")

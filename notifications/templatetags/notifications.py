@@ -75,7 +75,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
     modules = {name: static(f"notifications/{name}.js") for name in MODULES}
     return {
-        "nonce": _csp_nonce(context, request),
+        "nonce": csp_nonce(context, request),
         "stylesheet": static(STYLESHEET),
         "entry_module": static("notifications/notifications.js"),
         "preloads": modules.values(),
@@ -92,7 +92,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
 @register.simple_tag(takes_context=True)
 def notifications_style(context: template.Context) -> str:
     """Render the link to the app's stylesheet, for the head of the app's own pages."""
-    nonce = _csp_nonce(context, context.get("request"))
+    nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLESHEET), attribute)
 
@@ -130,7 +130,7 @@ def _position(user: Any) -> pages.StreamPosition | None:
         return None
 
 
-def _csp_nonce(context: template.Context, request: Any) -> str:
+def csp_nonce(context: template.Context, request: Any) -> str:
     """Return the nonce of the Content-Security-Policy (of Django 6 or django-csp) or ``""``. Reading it creates it."""
     for nonce in (
         context.get("csp_nonce"),

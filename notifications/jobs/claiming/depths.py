@@ -71,7 +71,9 @@ def _depths_query() -> tuple[str, list[Any]]:
     jobs = f"{queued_jobs()} AND queue_name = name AND lane = open_lane"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit}) AS counted)"
-    lowest = f"(SELECT priority {jobs} AND run_after IS NULL ORDER BY run_after DESC, priority, id DESC LIMIT 1)"
+    lowest = (
+        f"(SELECT priority {jobs} AND run_after IS NULL ORDER BY run_after DESC, priority, id DESC LIMIT 1)"
+    )
     oldest = (
         f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
         f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"

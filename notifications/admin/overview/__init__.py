@@ -1,0 +1,11 @@
+"""The overview: queues, throughput, failures, workers, web processes, circuits and alerts on one page of the admin.
+
+page        the page, the fragment that it reloads, and the retry of a group of failures
+figures     all figures of the page, of one moment
+queues      what waits and runs in each queue
+processes   workers and web processes, and the circuits of outbound calls
+failures    failed jobs, grouped by task, exception and location
+history     throughput and durations of the last hour, day or week
+charts      lines as SVG
+changes     whether the figures may have changed, for requests that repeat
+"""

@@ -1,0 +1,98 @@
+"""Failed jobs, grouped by task, exception and location."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from notifications import times
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.depths import read_moment
+
+#: The failed jobs that are grouped, and retried at once, at most: the latest.
+MAX_FAILED_READ = 2_000
+#: The groups that are shown: the largest.
+MAX_GROUPS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Failed jobs of one task with the same exception at the same location.
+
+    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost.
+    """
+
+    task_path: str
+    exception: str
+    location: str
+    count: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failures:
+    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read."""
+
+    groups: list[FailureGroup]
+    count: int
+    is_capped: bool
+
+
+def read_failures(since: datetime) -> Failures:
+    """Return the jobs that failed since a time and were not retried, grouped, in one query."""
+    sql = f"""
+        SELECT task_path, coalesce(exception_class_path, ''), coalesce(location, ''),
+            count(*), min(finished_at), max(finished_at)
+        FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
+        GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [times.to_db(since, connection())])
+        groups = [
+            FailureGroup(
+                task_path=task_path,
+                exception=exception,
+                location=location,
+                count=count,
+                first_at=read_moment(first_at),
+                last_at=read_moment(last_at),
+            )
+            for task_path, exception, location, count, first_at, last_at in cursor.fetchall()
+        ]
+    count = sum(group.count for group in groups)
+    return Failures(groups=groups[:MAX_GROUPS], count=count, is_capped=count >= MAX_FAILED_READ)
+
+
+def find_jobs(since: datetime, task_path: str, exception: str, location: str) -> list[UUID]:
+    """Return the ids of the jobs of a group, at most ``MAX_FAILED_READ``."""
+    sql = f"""
+        SELECT id FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
+        WHERE task_path = %s AND coalesce(exception_class_path, '') = %s AND coalesce(location, '') = %s
+        ORDER BY id
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [times.to_db(since, connection()), task_path, exception, location])
+        return [_id(id) for (id,) in cursor.fetchall()]
+
+
+def _failed_jobs() -> str:
+    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
+    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    return f"""
+        SELECT id, task_path, attempt, finished_at FROM notifications_job{by_index}
+        WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {MAX_FAILED_READ}
+    """
+
+
+#: The attempt that ended the job.
+_JOIN_ATTEMPT = """
+    LEFT JOIN (SELECT job_id, number, exception_class_path, location FROM notifications_attempt) AS ended
+    ON ended.job_id = failed.id AND ended.number = failed.attempt
+"""
+
+
+def _id(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)

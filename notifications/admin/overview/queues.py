@@ -1,0 +1,67 @@
+"""What waits and runs in each queue now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_moment
+
+#: The running jobs that are read at most.
+MAX_RUNNING_READ = 10_000
+
+_RUNNING = f"""
+    SELECT queue_name, count(*), min(started_at) FROM (
+        SELECT queue_name, started_at FROM notifications_job
+        WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}
+    ) AS running GROUP BY queue_name
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queue:
+    """One queue: ``due`` jobs may start now, ``delayed`` ones later, ``running`` ones are with a worker.
+
+    With ``is_capped`` there may be more that wait. ``wait_seconds`` is how long the oldest due job has waited.
+    """
+
+    name: str
+    due: int = 0
+    delayed: int = 0
+    is_capped: bool = False
+    is_paused: bool = False
+    running: int = 0
+    wait_seconds: float | None = None
+
+
+def read_queues(now: datetime) -> list[Queue]:
+    """Return the queues in which jobs wait or run, by name, in two queries."""
+    depths = {depth.name: depth for depth in queue_depths()}
+    running = read_running()
+    return [
+        _queue(name, depths.get(name), running.get(name, (0, None))[0], now)
+        for name in sorted(depths.keys() | running.keys())
+    ]
+
+
+def read_running() -> dict[str, tuple[int, datetime | None]]:
+    """Return how many jobs run in each queue, and when the first of them was started."""
+    with connection().cursor() as cursor:
+        cursor.execute(_RUNNING)
+        return {name: (count, read_moment(since)) for name, count, since in cursor.fetchall()}
+
+
+def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> Queue:
+    if depth is None:
+        return Queue(name=name, running=running)
+    since = depth.oldest_since
+    return Queue(
+        name=name,
+        due=depth.due,
+        delayed=depth.delayed,
+        is_capped=depth.is_capped,
+        is_paused=depth.is_paused,
+        running=running,
+        wait_seconds=max(0.0, (now - since).total_seconds()) if since else None,
+    )

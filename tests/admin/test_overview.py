@@ -1,0 +1,299 @@
+"""The overview shows what waits, runs and fails, to staff with the permission, and retries groups of failures."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications.admin.overview import changes, figures, processes
+from notifications.ids import uuid7
+from notifications.jobs.claiming import depths, queues
+from notifications.jobs.transitions import manual
+from notifications.models import Job, ServerProcess, Worker
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGE = "/admin/notifications/overview/"
+FIGURES = f"{PAGE}figures/"
+RETRY = f"{PAGE}retry/"
+#: What the page, session, user, permissions and bell read together.
+MAX_QUERIES = 12
+
+
+@pytest.fixture
+def staff_client(make_user, client_of):
+    """Return a function that makes a client of a staff user with these permissions: staff_client(*codenames)."""
+
+    def make_client(*codenames):
+        user = make_user("staff", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        return client_of(user)
+
+    return make_client
+
+
+@pytest.fixture(autouse=True)
+def _stop_listening():
+    yield
+    changes.counter.close()
+
+
+def messages_of(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+def text_of(response):
+    """Return the text of a page without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
+
+
+def fail_jobs(count, task=tasks.fail):
+    for _ in range(count):
+        task.enqueue()
+    run_jobs()
+
+
+def add_worker(**fields):
+    now = timezone.now()
+    row = {
+        "host": "web-1",
+        "process": "boot ns 4711 99",
+        "started_at": now,
+        "lease_until": now + timedelta(seconds=20),
+        "concurrency": 8,
+        **fields,
+    }
+    return Worker.objects.create(**row)
+
+
+@pytest.mark.parametrize("path", [PAGE, FIGURES, RETRY])
+@pytest.mark.parametrize("codenames", [(), ("view_job", "change_job", "view_worker", "receive_alerts")])
+def test_without_the_permission_there_is_no_figure(staff_client, path, codenames):
+    """Not in the page, the fragment or the retry, and the index has no link."""
+    client = staff_client(*codenames)
+    fail_jobs(1)
+    for response in (client.get(path), client.post(path, {"confirm": "1"})):
+        assert response.status_code == 403
+        assert "tasks.fail" not in response.text
+    assert PAGE not in client.get("/admin/").text
+
+
+def test_anonymous_users_have_to_sign_in(client):
+    """As for each page of the admin."""
+    for path in (PAGE, FIGURES, RETRY):
+        assert client.get(path).status_code == 302
+
+
+def test_the_index_links_to_the_page(staff_client):
+    """For staff with the permission."""
+    client = staff_client("view_overview")
+    assert f'href="{PAGE}"' in client.get("/admin/").text
+    assert client.get(PAGE).status_code == 200
+
+
+def test_empty(admin_client):
+    """A project without a job has a page that says what to do."""
+    text = text_of(admin_client.get(PAGE))
+    assert "No queue has jobs." in text
+    assert "Start one: manage.py run_jobs." in text
+
+
+def test_depth_and_wait_of_queues(admin_client):
+    """Due, delayed and running jobs of each queue, and how long the oldest has waited, whatever its priority."""
+    old = tasks.noop.using(priority=-5).enqueue().id
+    for _ in range(3):
+        tasks.noop.enqueue()
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    late = tasks.noop.using(queue_name="other", run_after=timezone.now() + timedelta(hours=1)).enqueue().id
+    Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
+    Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
+    claim_rows(uuid7(), 1, queues=["default"])
+    queues.pause("other")
+    by_name = {row.now.name: row.now for row in figures.read_figures("hour").queues}
+    default, other = by_name["default"], by_name["other"]
+    assert (default.due, default.delayed, default.running, default.is_paused) == (3, 1, 1, False)
+    assert 600 <= default.wait_seconds < 700
+    assert (other.due, other.delayed, other.is_paused) == (1, 0, True)
+    assert 3 * 3600 <= other.wait_seconds < 3 * 3600 + 100
+    text = text_of(admin_client.get(PAGE))
+    assert "10 min" in text and "3 h" in text and "Paused" in text
+
+
+def test_a_long_backlog_is_not_counted_to_its_end(admin_client, monkeypatch):
+    """The page says that there are more."""
+    monkeypatch.setattr(depths, "MAX_COUNTED_PER_QUEUE", 2)
+    for _ in range(5):
+        tasks.noop.enqueue()
+    [row] = figures.read_figures("hour").queues
+    assert (row.now.due, row.now.is_capped) == (2, True)
+    assert "over 2" in text_of(admin_client.get(PAGE))
+
+
+def test_failures_are_grouped_by_task_exception_and_location(admin_client):
+    """Each group with its number of jobs; jobs that were retried or failed before the period are left out."""
+    fail_jobs(3)
+    fail_jobs(1)
+    [group] = figures.read_figures("hour").failures.groups
+    assert group.task_path == "tests.jobs.tasks.fail"
+    assert group.count == 4
+    assert re.fullmatch(r"tests\.jobs\.tasks\.fail, line \d+", group.location)
+    assert f"<code>{group.exception}</code>" in admin_client.get(PAGE).text
+    Job.objects.filter(id=Job.objects.first().id).update(finished_at=timezone.now() - timedelta(hours=2))
+    assert figures.read_figures("hour").failures.groups[0].count == 3
+    assert figures.read_figures("day").failures.groups[0].count == 4
+
+
+def retry_fields(client):
+    """Return the fields of the form of the first group."""
+    form = re.search(r"<form method=\"get\".*?</form>", client.get(PAGE).text)[0]
+    return dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+
+
+def test_retry_asks_first(staff_client):
+    """A GET, and a POST without the confirmation, change nothing and show the number of jobs."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(3)
+    fields = retry_fields(client)
+    for response in (client.get(RETRY, fields), client.post(RETRY, fields)):
+        assert "3 failed jobs are queued again" in response.text
+    assert set(Job.objects.values_list("state", flat=True)) == {"failed"}
+
+
+def test_retry_of_a_group(staff_client):
+    """The confirmed group is queued again, no other job, and the log has one entry."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(3)
+    fields = retry_fields(client)
+    other = tasks.noop.enqueue().id
+    manual.cancel([other], by=None)
+    response = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
+    assert messages_of(response) == ["3 jobs were queued again."]
+    assert set(Job.objects.exclude(id=other).values_list("state", flat=True)) == {"queued"}
+    assert Job.objects.get(id=other).state == "cancelled"
+    entry = LogEntry.objects.get()
+    assert (entry.user.username, entry.object_repr) == ("staff", "tests.jobs.tasks.fail")
+    assert client.get("/admin/").status_code == 200
+    again = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
+    assert messages_of(again) == [
+        "No job was queued again, because none of this group is failed any more."
+    ]
+
+
+@pytest.mark.parametrize("codenames", [("view_overview",), ("view_overview", "view_job")])
+def test_retry_needs_the_permission_to_change_jobs(staff_client, codenames):
+    """No button, and 403."""
+    client = staff_client(*codenames)
+    fail_jobs(1)
+    assert "tests.jobs.tasks.fail" in client.get(PAGE).text
+    assert RETRY not in client.get(PAGE).text
+    fields = {"task_path": "tests.jobs.tasks.fail", "since": timezone.now().isoformat(), "confirm": "1"}
+    assert client.post(RETRY, fields).status_code == 403
+    assert Job.objects.get().state == "failed"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"task_path": "a", "since": "yesterday"},
+        {"task_path": "a", "since": "2026-02-31T00:00:00Z"},
+        {"task_path": "a", "since": "2001-01-01T00:00:00Z"},
+        {"since": "2026-01-01T00:00:00Z"},
+        {"task_path": "a\0", "since": timezone.now().isoformat()},
+    ],
+)
+def test_retry_of_an_unknown_group(admin_client, fields):
+    """The page says so."""
+    for response in (
+        admin_client.get(RETRY, fields, follow=True),
+        admin_client.post(RETRY, fields, follow=True),
+    ):
+        assert response.redirect_chain[-1][0] == PAGE
+        [text] = messages_of(response)
+        assert text.startswith(("This group is unknown.", "No job was queued again"))
+
+
+def test_workers_servers_and_circuits(admin_client):
+    """Live workers with load and lease, lost ones, web processes with sockets, and an open circuit."""
+    outbound = (
+        '{"origins": [{"origin": "https://api.example", "circuit": "open", "busy": 1, "waiting": 2, '
+        '"failed": 3, "calls": 4}]}'
+    )
+    add_worker(load=3, outbound=outbound)
+    add_worker(host="web-2", lease_until=timezone.now() - timedelta(seconds=5), outbound="damaged")
+    now = timezone.now()
+    for host, seconds in (("web-3", 20), ("gone", -1)):
+        ServerProcess.objects.create(
+            host=host,
+            pid=17,
+            started_at=now,
+            lease_until=now + timedelta(seconds=seconds),
+            sockets=5,
+            users=4,
+        )
+    text = text_of(admin_client.get(PAGE))
+    assert "web-1 4711 all queues 3 of 8 Alive" in text
+    assert "web-2 4711 all queues 0 of 8 Lost" in text
+    assert "web-3 17 5 4" in text and "gone" not in text
+    assert "https://api.example web-1 4711 Open 1 2 3 of 4" in text
+
+
+def test_only_so_many_processes_are_read(monkeypatch):
+    """The oldest ones."""
+    monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
+    for _ in range(3):
+        add_worker()
+    assert len(figures.read_figures("hour").workers) == 2
+
+
+def test_number_of_queries(admin_client):
+    """It does not grow with the jobs, queues and workers."""
+    for number in range(5):
+        tasks.noop.using(queue_name="other" if number % 2 else "default").enqueue()
+        add_worker()
+    fail_jobs(2)
+    admin_client.get(PAGE)  # content types are cached
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert admin_client.get(PAGE).status_code == 200
+    assert len(queries) <= MAX_QUERIES, "\n".join(query["sql"] for query in queries)
+
+
+def test_fragment_with_an_etag(admin_client):
+    """The same figures are not read again; a ring of the doorbell changes the ETag."""
+    first = admin_client.get(FIGURES)
+    assert "<html" not in first.text and "Queues" in first.text
+    etag = first.headers["ETag"]
+    second = admin_client.get(FIGURES, headers={"If-None-Match": etag})
+    assert second.status_code in (200, 304)  # 200 when a step of 5 s has begun in between
+    tasks.noop.enqueue()
+    third = admin_client.get(FIGURES, headers={"If-None-Match": etag})
+    assert third.status_code == 200 and third.headers["ETag"] != etag
+    assert "default" in text_of(third)
+
+
+def test_unknown_period(admin_client):
+    """It is that of the default."""
+    assert admin_client.get(f"{PAGE}?period=century").context["period"] == "hour"
+    assert admin_client.get(f"{PAGE}?period=week").context["period"] == "week"
+
+
+def test_database_is_unavailable(admin_client, monkeypatch):
+    """The page says so instead of an error page."""
+
+    def raise_error(period):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("notifications.admin.overview.page.read_figures", raise_error)
+    response = admin_client.get(PAGE)
+    assert response.status_code == 200
+    assert "The database is unavailable" in response.text
