@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import django
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
@@ -60,6 +61,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "title": _("Overview"),
             "subtitle": None,
             "opts": self.opts,
+            "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "periods": [(name, known.label) for name, known in PERIODS.items()],
             "nonce": csp_nonce({}, request),
             "figures_url": f"{self._url('figures')}?period={period}",
@@ -91,7 +93,8 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         fields = request.POST if request.method == "POST" else request.GET
         group = {name: fields.get(name, "")[:500] for name in ("task_path", "exception", "location")}
         since = _parse_since(fields.get("since", ""))
-        if since is None or not group["task_path"]:
+        # PostgreSQL refuses NUL in texts.
+        if since is None or not group["task_path"] or any("\0" in value for value in group.values()):
             self.message_user(request, _("This group is unknown. Choose one on this page."), messages.ERROR)
             return redirect(self._url("changelist"))
         try:
@@ -115,6 +118,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             **self.admin_site.each_context(request),
             "title": _("Retry failed jobs"),
             "opts": self.opts,
+            "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "count": len(ids),
             "is_capped": len(ids) >= failures.MAX_FAILED_READ,
             "group": group,
