@@ -5,7 +5,7 @@ import notifications.ids
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("notifications", "0005_failed_jobs"),
+        ("notifications", "0006_failed_jobs"),
     ]
 
     operations = [
@@ -43,19 +43,6 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "server processes",
                 "default_permissions": (),
             },
-        ),
-        migrations.CreateModel(
-            name="Overview",
-            fields=[],
-            options={
-                "verbose_name": "overview",
-                "verbose_name_plural": "overview",
-                "proxy": True,
-                "default_permissions": ("view",),
-                "indexes": [],
-                "constraints": [],
-            },
-            bases=("notifications.worker",),
         ),
         migrations.CreateModel(
             name="Alert",
@@ -100,5 +87,18 @@ class Migration(migrations.Migration):
                     )
                 ],
             },
+        ),
+        migrations.CreateModel(
+            name="Overview",
+            fields=[],
+            options={
+                "verbose_name": "overview",
+                "verbose_name_plural": "overview",
+                "proxy": True,
+                "default_permissions": ("view",),
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("notifications.alert",),
         ),
     ]

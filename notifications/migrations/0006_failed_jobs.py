@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0004_observed_jobs"),
+        ("notifications", "0005_schedules"),
     ]
 
     operations = [
