@@ -182,9 +182,7 @@ def test_retry_of_a_group(staff_client):
     assert (entry.user.username, entry.object_repr) == ("staff", "tests.jobs.tasks.fail")
     assert client.get("/admin/").status_code == 200
     again = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
-    assert messages_of(again) == [
-        "No job was queued again, because none of this group is failed any more."
-    ]
+    assert messages_of(again) == ["No job was queued again, because none of this group is failed any more."]
 
 
 @pytest.mark.parametrize("codenames", [("view_overview",), ("view_overview", "view_job")])
