@@ -12,11 +12,12 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import formats
 from django.utils.html import format_html
+from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications import serializers
+from notifications import serializers, times
 from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, reports_database_errors
 from notifications.admin.runners import RunnerFilter, has_runners
 from notifications.db.transactions import database
@@ -26,6 +27,9 @@ from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
+
+#: Seconds after which the state of a job says for how long it waits in its engine.
+MIN_SHOWN_SECONDS = 60
 
 
 class AttemptInline(ReadOnlyMixin, admin.TabularInline):
@@ -88,7 +92,8 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = list(super().get_fieldsets(request, obj))
         if has_runners():
-            fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on", "handed_over", "next_hand_over")}))
+            fields = ("runs_on", "handed_over", "handed_over_since", "next_hand_over")
+            fieldsets.insert(2, (_("Engine"), {"fields": fields}))
         return fieldsets
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -156,7 +161,10 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         if job.waits_for_engine:  # type: ignore[attr-defined]
             return _("Waiting for %(engine)s") % {"engine": label_of(job.backend)}
         if job.state == Job.State.QUEUED and job.lane == HANDED:
-            return _("Queued in %(engine)s") % {"engine": label_of(job.backend)}
+            words = {"engine": label_of(job.backend), "time": _time_in_engine(job)}
+            return (
+                _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
+            ) % words
         return job.get_state_display()
 
     @admin.display(description=_("runs on"))
@@ -178,6 +186,13 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         if not job.handovers:
             return None
         return _("once") if job.handovers == 1 else _("%(count)d times") % {"count": job.handovers}
+
+    @admin.display(description=_("in the engine since"), empty_value="-")
+    def handed_over_since(self, job: Job) -> Any:
+        """Return since when a queued job waits in its engine."""
+        if job.state != Job.State.QUEUED or job.lane != HANDED or job.handed_over_at is None:
+            return None
+        return formats.date_format(template_localtime(job.handed_over_at), "DATETIME_FORMAT")
 
     @admin.display(description=_("handed over again"), empty_value="-")
     def next_hand_over(self, job: Job) -> Any:
@@ -212,6 +227,14 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         positional = [type(value).__name__ for value in args]
         named = [f"{name}={type(value).__name__}" for name, value in kwargs.items()]
         return f"({', '.join(positional + named)})"
+
+
+def _time_in_engine(job: Job) -> str:
+    """Return for how long a job waits in its engine, "" for less than ``MIN_SHOWN_SECONDS``."""
+    since = job.handed_over_at
+    if since is None or (times.now() - since).total_seconds() < MIN_SHOWN_SECONDS:
+        return ""
+    return timesince(since, times.now(), depth=1)
 
 
 def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:

@@ -173,6 +173,8 @@ class Job(models.Model):
     lane = models.CharField(max_length=10, choices=Lane, default=Lane.SYNC, db_default="sync", editable=False)
     #: While the job is in the lane "handed": when its id is handed to the engine again.
     hand_over_at = MomentField(null=True, blank=True, editable=False)
+    #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.
+    handed_over_at = MomentField(_("handed over since"), null=True, blank=True, editable=False)
     #: How often its id was handed to an engine.
     handovers = models.PositiveIntegerField(_("handed over"), default=0, db_default=0, editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)

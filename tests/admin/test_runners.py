@@ -2,11 +2,12 @@
 
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from notifications.models import Job
 from tests.jobs import tasks
@@ -44,16 +45,24 @@ def test_engine_and_hand_over_are_columns(idle_engine, engine_process, admin_cli
     assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
 
 
+def test_list_says_for_how_long_a_job_waits_in_its_engine(idle_engine, engine_process, admin_client):  # noqa: F811
+    engine_process()
+    tasks.noop.enqueue()
+    Job.objects.update(handed_over_at=timezone.now() - timedelta(minutes=5, seconds=30))
+    assert cells(admin_client, "state_now") == ["Queued in Idle for 5\xa0minutes"]
+
+
 def test_page_of_a_job_says_when_it_is_handed_over_again(idle_engine, engine_process, admin_client):  # noqa: F811
     """Not once it runs."""
     engine_process()
     id = tasks.noop.enqueue().id
-    Job.objects.update(hand_over_at=datetime(2031, 2, 3, 4, 5, tzinfo=UTC))
+    since, again = datetime(2021, 1, 2, 3, 4, tzinfo=UTC), datetime(2031, 2, 3, 4, 5, tzinfo=UTC)
+    Job.objects.update(handed_over_at=since, hand_over_at=again)
     page = admin_client.get(f"{LIST}{id}/change/").text
-    assert "once" in page and "Feb. 3, 2031" in page
+    assert "once" in page and "Jan. 2, 2021" in page and "Feb. 3, 2031" in page
     Job.objects.update(state="running", lane="engine")
     page = admin_client.get(f"{LIST}{id}/change/").text
-    assert "once" in page and "Feb. 3, 2031" not in page
+    assert "once" in page and "Jan. 2, 2021" not in page and "Feb. 3, 2031" not in page
 
 
 def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # noqa: F811

@@ -3,8 +3,10 @@
 import json
 import threading
 import time
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from notifications.jobs.claiming import queues
 from notifications.management.diagnosis import engines
@@ -28,11 +30,12 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
         id = tasks.noop.enqueue().id
         Job.objects.filter(id=id).update(handovers=handovers)
     Job.objects.filter(queue_name="paused").update(lane="engine")
-    wait_long()
+    wait_long(handed_over_at=timezone.now() - timedelta(seconds=30))
     findings = diagnose("--timeout", "0.1", failed=["round trip"])
     assert findings["workers"]["state"] == "ok"
     figures = findings["engine"]["figures"]
     assert 60 <= figures.pop("oldest_waits_seconds") < 120
+    assert 30 <= figures.pop("oldest_handed_over_seconds") < 90
     assert figures == {
         "backend": "default",
         "engine": "tests.jobs.engines.idle_engine",
@@ -46,6 +49,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
         "untaken_queues": [],
     }
     assert "2 live processes, 3 jobs running. 1 jobs wait" in findings["engine"]["message"]
+    assert "3 are handed over (2 more than once, the first " in findings["engine"]["message"]
 
 
 def test_no_process_is_alive(idle_engine):  # noqa: F811

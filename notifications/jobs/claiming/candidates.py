@@ -61,14 +61,12 @@ def lock_jobs(
     queues: Collection[str],
     among: Q,
     lanes: Lanes,
-    *,
-    count_handed: bool = False,
+    limits: RunningLimits,
 ) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and age.
 
     ``lanes`` has how many jobs of each lane may be claimed, none of a lane that is left out. ``among`` is a condition
-    that the jobs must meet. With ``count_handed``, queued jobs that were handed to an engine count towards the limits
-    like running ones.
+    that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being taken.
     """
 
     def find(limits: RunningLimits) -> list[Job]:
@@ -86,7 +84,6 @@ def lock_jobs(
             cursor.execute(*query)
             return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
 
-    limits = RunningLimits(queue_limits(), lanes, queues if count_handed else ())
     jobs = find(limits)
     if not has_limited_jobs(jobs):
         return jobs

@@ -178,22 +178,26 @@ def handed_jobs(ids: Collection[UUID]) -> Query:
     return sql, [list(ids), now_param]
 
 
-def limited_handed_jobs(queues: Collection[str], limited_queues: Collection[str]) -> Query:
-    """Return the query for key, queue and task path of the handed jobs that count towards a limit.
+def limited_handed_jobs(
+    queues: Collection[str], limited_queues: Collection[str], fresh_since: Any, limit: int
+) -> Query:
+    """Return the query for handed jobs: those of ``queues`` with a concurrency key, and all of ``limited_queues``.
 
-    Those with a concurrency key in ``queues``, and all of ``limited_queues``.
+    Its rows, at most ``limit``, are key, queue, task path, backend, and whether the job was handed over after
+    ``fresh_since``, which is a time as the database takes it.
     """
-    columns = "SELECT concurrency_key, queue_name, task_path"
+    columns = "SELECT concurrency_key, queue_name, task_path, backend, handed_over_at > %s"
     of_queues = "{} AND queue_name IN ({}) AND lane = 'handed'"
 
     def handed(index: str, names: Collection[str]) -> str:
         return of_queues.format(queued_jobs(index), ", ".join(["%s"] * len(names)))
 
     sql = f"{columns} {handed('keyed', queues)} AND concurrency_key > ''"
-    if not limited_queues:
-        return sql, [*queues]
-    sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
-    return sql, [*queues, *limited_queues]
+    params = [fresh_since, *queues]
+    if limited_queues:
+        sql += f" UNION ALL {columns} {handed('queued', limited_queues)} AND concurrency_key = ''"
+        params += [fresh_since, *limited_queues]
+    return f"{sql} LIMIT {limit}", params
 
 
 def jobs_of_backends(

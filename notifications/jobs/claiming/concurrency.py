@@ -10,17 +10,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from hashlib import blake2b
+from uuid import UUID
 
 from django.db.models import Q
 
+from notifications import times
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries
+from notifications.jobs.claiming.engine_activity import read_activity
 from notifications.jobs.results import policy_at
+from notifications.jobs.transitions.guards import database_now
 from notifications.models import Job
 
 #: How often one claim looks for further jobs, in place of those that a limit excludes.
 MAX_PASSES = 10
+#: Seconds for which a job that was handed to an engine counts like a running one although the engine runs nothing of
+#: its queue: a little longer than the first interval after which a lost id is handed over again.
+FRESH_HAND_OVER_SECONDS = 15.0
+#: Handed jobs that are counted at most. Above that too many are handed over, of which the claims refuse some.
+MAX_COUNTED_HANDED_JOBS = 5_000
 
 #: What has a limit: ("key", concurrency key), ("queue", name), or within one claim ("lane", name).
 LimitName = tuple[str, str]
@@ -34,7 +44,7 @@ class RunningLimits:
     ``lanes``
         How many jobs of each lane may be claimed.
     ``handed_queues``
-        Queues whose jobs that were handed to an engine count like running ones.
+        Queues whose jobs that were handed to an engine count like running ones, unless the engine is stalled.
     """
 
     def __init__(
@@ -46,6 +56,11 @@ class RunningLimits:
         self.closed: set[LimitName] = set()
         #: The largest limit of the keys that were met so far.
         self.max_jobs_per_key = 1
+        #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
+        self.contended_ids: set[UUID] = set()
+        self._contended: set[LimitName] = set()
+        #: Backends and queues of which an engine has jobs for long, and runs none.
+        self._stalled: set[tuple[str, str]] = set()
         self._left: dict[LimitName, int] = {("lane", lane): most for lane, most in lanes.items()}
         self._has_counted = False
 
@@ -62,7 +77,8 @@ class RunningLimits:
     def take(self, jobs: list[Job], limit: int) -> list[Job]:
         """Return the first of these jobs that may run, at most ``limit``. All names of the jobs must have been met."""
         taken: list[Job] = []
-        for job in jobs:
+        # Those of stalled engines last, so that they do not use up a limit that other jobs share.
+        for job in sorted(jobs, key=lambda job: (job.backend, job.queue_name) in self._stalled):
             if len(taken) == limit:
                 break
             if self._take_one(job):
@@ -72,6 +88,8 @@ class RunningLimits:
     def _take_one(self, job: Job) -> bool:
         names = [*self._names(job), ("lane", job.lane)]
         if any(name in self.closed for name in names):
+            if not self._contended.isdisjoint(names):
+                self.contended_ids.add(job.id)
             return False
         for name in names:
             self._left[name] -= 1
@@ -94,9 +112,10 @@ class RunningLimits:
         with db.cursor() as cursor:
             calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
             cursor.execute(f"SELECT {calls}", [_lock_number(name) for name in names])
-            self.closed.update(
+            self._contended.update(
                 name for name, is_locked in zip(names, cursor.fetchone(), strict=True) if not is_locked
             )
+            self.closed |= self._contended
 
     def _count(self, jobs: list[Job]) -> None:
         """Count the running jobs of the names that are new, the first time of all names.
@@ -132,15 +151,35 @@ class RunningLimits:
         columns = ("concurrency_key", "queue_name", "task_path")
         counted = list(running.order_by("worker", "id").values_list(*columns))
         if self._handed_queues:
-            with connection().cursor() as cursor:
-                query = claim_queries.limited_handed_jobs(self._handed_queues, self.queue_limits)
-                cursor.execute(*query)
-                counted += cursor.fetchall()
+            counted += self._read_handed()
         for key, queue, path in counted:
             for name in self._names(Job(concurrency_key=key, queue_name=queue)):
                 counts[name] += 1
                 paths[name] = path
         return counts, paths
+
+    def _read_handed(self) -> list[tuple[str, str, str]]:
+        """Return key, queue and task path of the handed jobs that count like running ones.
+
+        An engine that takes no jobs must not keep other engines from running those with the same key or queue. So jobs
+        count if they were handed over a short time ago, or if their engine runs jobs of the queue.
+        """
+        now, db = database_now(), connection()
+        fresh_since = times.to_db(now - timedelta(seconds=FRESH_HAND_OVER_SECONDS), db)
+        query = claim_queries.limited_handed_jobs(
+            self._handed_queues, self.queue_limits, fresh_since, MAX_COUNTED_HANDED_JOBS
+        )
+        with db.cursor() as cursor:
+            cursor.execute(*query)
+            rows = cursor.fetchall()
+        if not all(is_fresh for *_, is_fresh in rows):
+            old = {(backend, queue) for _, queue, _, backend, is_fresh in rows if not is_fresh}
+            self._stalled = old - read_activity(now).keys()
+        return [
+            (key, queue, path)
+            for key, queue, path, backend, is_fresh in rows
+            if is_fresh or (backend, queue) not in self._stalled
+        ]
 
 
 def full_queues(limits: dict[str, int]) -> set[str]:

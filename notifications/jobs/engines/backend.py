@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from django.core.checks import ERROR, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import task_backends
+from notifications.compat import TaskResultDoesNotExist, task_backends
 from notifications.db.threads import check_connections
 from notifications.jobs.engines.backend_task import run_job
-from notifications.jobs.engines.interface import Engine, HandedJob
+from notifications.jobs.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.policies import Policy
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
@@ -49,18 +51,31 @@ class BackendEngine(Engine):
         check_connections()  # the backend may store its tasks in a database
         backend = task_backends[self.name]
         error: Exception | None = None
-        stop_at = 0.0
+        stop_at, enqueued = 0.0, 0
         for job in jobs:
             try:
                 backend.enqueue(self._task(backend, job), [str(job.id), self.name], {})
+                enqueued += 1
             except Exception as exc:  # that of a broker's client, or of this job only
                 if error is None:
                     error, stop_at = exc, time.monotonic() + MAX_SECONDS_AFTER_FAILURE
                 check_connections()
             if error and time.monotonic() > stop_at:
                 break
+        if error and enqueued:
+            raise JobsRefused(f"{len(jobs) - enqueued} jobs could not be enqueued: {error!r}") from error
         if error:
             raise error
+
+    def ping(self) -> str:
+        """Look for a result that does not exist. A backend that cannot look for results is not asked."""
+        backend = task_backends[self.name]
+        if not backend.supports_get_result:
+            return ""
+        check_connections()
+        with suppress(TaskResultDoesNotExist):
+            backend.get_result(str(uuid4()))
+        return f"{self.label} answers."
 
     def check(self) -> list[Any]:
         backend = task_backends[self.name]

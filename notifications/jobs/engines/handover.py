@@ -9,6 +9,7 @@ jobs whose id got lost because the sender ended, the broker was away, or a messa
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -21,17 +22,16 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
-from notifications import times
 from notifications.compat import is_test_runner
 from notifications.conf import settings
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.db.threads import NoThread, check_connections, close_connections, start_thread
 from notifications.db.transactions import connection, on_commit_merged
 from notifications.jobs import engines
 from notifications.jobs.claiming.lanes import ENGINE, HANDED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.engines import engine_of, has_engines
-from notifications.jobs.engines.interface import HandedJob, handed_job
+from notifications.jobs.engines.interface import HandedJob, JobsRefused, handed_job
 from notifications.jobs.schedules import ticks
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.worker.lease import find_dead_neighbors
@@ -59,8 +59,7 @@ def prepare(job: Job) -> None:
     if job.run_after or job.concurrency_key or job.queue_name in queue_limits() or not has_hooks:
         job.lane = ENGINE
     else:
-        job.lane, job.hand_over_at = HANDED, handing_over.next_hand_over(times.now())
-        job.handovers = 1
+        handing_over.set_handed(job)
 
 
 def send_after_commit(jobs: Iterable[Job]) -> None:
@@ -89,7 +88,11 @@ def revoke(jobs: Iterable[Job]) -> None:
 
 
 class _Sender:
-    """Calls one engine on a thread of its own, which ends when it is idle."""
+    """Calls one engine on a thread of its own, which ends when it is idle.
+
+    When the engine cannot be reached, all jobs that wait are left to the ``HandoverLoop``: one call after another that
+    waits for its timeout would keep new jobs waiting long after the engine is back.
+    """
 
     IDLE_SECONDS = 10.0
 
@@ -100,7 +103,9 @@ class _Sender:
         self._thread: threading.Thread | None = None
         #: Jobs that wait, or with which the engine is being called.
         self._unsent = 0
-        self._is_failing = False
+        #: Whether the last call did not reach the engine.
+        self.is_unreachable = False
+        self._has_warned = False
 
     def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
         """Take jobs to be sent."""
@@ -135,30 +140,70 @@ class _Sender:
             group = [first]
             while len(group) < MAX_JOBS_PER_CALL and not self._items.empty():
                 group.append(self._items.get())
-            self._call([job for is_revoked, job in group if not is_revoked], "hand_over")
-            self._call([job for is_revoked, job in group if is_revoked], "revoke")
+            handed = [job for is_revoked, job in group if not is_revoked]
+            try:
+                self._call("hand_over", handed)
+                handed = []
+                self._call("revoke", [job for is_revoked, job in group if is_revoked])
+            except Exception as exc:
+                self.is_unreachable = True
+                self._warn(len(group), exc)
+                waiting = self._take_all()
+                group += waiting
+                self._postpone([*handed, *(job for is_revoked, job in waiting if not is_revoked)])
             with self._lock:
                 self._unsent -= len(group)
 
-    def _call(self, jobs: list[HandedJob], verb: str) -> None:
+    def _call(self, verb: str, jobs: list[HandedJob]) -> None:
+        """Call the engine. Raises what it raises if it cannot be reached."""
         if not jobs:
             return
+        refused: JobsRefused | None = None
         try:
             if engine := engine_of(self._alias):
                 getattr(engine, verb)(jobs)
+        except JobsRefused as exc:
+            refused = exc
+        except Exception:
+            raise
         except BaseException as exc:  # the client of a broker may raise anything
-            if not self._is_failing:
-                logger.warning(
-                    "Could not hand jobs over to their engine, which is tried again: backend %s, %d jobs: %r",
-                    self._alias,
-                    len(jobs),
-                    exc,
-                )
-            self._is_failing = True
+            raise RuntimeError(f"The engine raised {exc!r}.") from exc
+        if self.is_unreachable:
+            logger.info("The engine can be reached again: backend %s", self._alias)
+        self.is_unreachable = False
+        if refused:
+            self._warn(len(jobs), refused)
         else:
-            if self._is_failing:
-                logger.info("The engine can be reached again: backend %s", self._alias)
-            self._is_failing = False
+            self._has_warned = False
+
+    def _warn(self, jobs: int, exc: Exception) -> None:
+        """Log a failure, and no further one until a call succeeds."""
+        if not self._has_warned:
+            logger.warning(
+                "Could not hand jobs over to their engine, which is tried again: backend %s, %d jobs: %r",
+                self._alias,
+                jobs,
+                exc,
+            )
+        self._has_warned = True
+
+    def _take_all(self) -> list[tuple[bool, HandedJob]]:
+        taken = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(self._items.get_nowait())
+        return taken
+
+    def _postpone(self, jobs: Sequence[HandedJob]) -> None:
+        """Have jobs that were not sent handed over again soon."""
+        try:
+            check_connections()
+            for start in range(0, len(jobs), MAX_JOBS_PER_CALL):
+                handing_over.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
+        except Exception as exc:  # also after an exception of the engine that a thread must survive
+            logger.warning(
+                "Could not postpone jobs that were not sent, which wait for their interval: %r", exc
+            )
 
 
 _senders: dict[str, _Sender] = {}
@@ -194,6 +239,11 @@ os.register_at_fork(after_in_child=_after_fork)
 _last_search = 0.0
 
 
+def unreachable_backends() -> set[str]:
+    """Return the aliases of the backends whose engines did not answer this process when it called them last."""
+    return {alias for alias, sender in list(_senders.items()) if sender.is_unreachable}
+
+
 def run_round() -> bool:
     """Hand over what is due and what was lost. Returns whether there may be more."""
     global _last_search
@@ -201,7 +251,7 @@ def run_round() -> bool:
     # However often the queue rings, and on whichever thread this is called.
     if time.monotonic() - _last_search >= ROUND_INTERVAL_SECONDS:
         _last_search = time.monotonic()
-        lost = handing_over.hand_over_again()
+        lost = handing_over.hand_over_again(unreachable_backends())
     if lost:
         logger.info("Handed jobs over again that no process of their engine had claimed: %d", len(lost))
     send([*due, *lost])

@@ -44,6 +44,13 @@ class HandedJob:
         return f"{self.id}.{self.fence}"
 
 
+class JobsRefused(Exception):
+    """Raised by ``Engine.hand_over()``: the engine can be reached, and does not take some of the jobs.
+
+    They are handed over again after intervals that are twice as long each time.
+    """
+
+
 class Engine(ABC):
     """An external system that runs the jobs of one backend.
 
@@ -81,8 +88,9 @@ class Engine(ABC):
     def hand_over(self, jobs: Sequence[HandedJob]) -> None:
         """Have a process of the engine call ``engines.process.run(id)`` for each of these committed jobs.
 
-        Called on a thread of its own, so that it may block, but not for ever. Raises any exception if the engine cannot
-        be reached: the jobs are then handed over again later.
+        Called on a thread of its own, so that it may block, but not for ever. Raises ``JobsRefused``, or any other
+        exception if the engine cannot be reached: all of these jobs are then handed over again within seconds of its
+        return.
         """
 
     def revoke(self, jobs: Sequence[HandedJob]) -> None:  # noqa: B027 (optional)

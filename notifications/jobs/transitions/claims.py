@@ -16,6 +16,7 @@ from notifications.db import bulk
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, LANES, Lanes
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.guards import database_now, database_now_sql, update_locked_rows
@@ -33,7 +34,7 @@ CLAIM_ASSIGNMENTS = (
     "version = version + 1",
 )
 #: A job that runs is not in the lane "handed": if it is queued again, it waits to be handed over again.
-_OF_ENGINE = (f"lane = '{ENGINE}'", "hand_over_at = NULL")
+HANDED_CLAIM_ASSIGNMENTS = (*CLAIM_ASSIGNMENTS, f"lane = '{ENGINE}'", "hand_over_at = NULL")
 
 
 def claim_jobs(
@@ -82,41 +83,47 @@ def claim_jobs(
         query = candidates.lock_query_of_queues(limit, claimable, lanes)
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    return retrying_atomic(lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), lanes))
+    claimed, _ = retrying_atomic(
+        lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), lanes)
+    )
+    return claimed
 
 
 def claim_handed_jobs(
     worker: UUID, ids: Collection[UUID], timeouts: Mapping[str, float] | None = None
-) -> list[ClaimedJob]:
+) -> tuple[list[ClaimedJob], set[UUID]]:
     """Claim, for a worker in a process of an engine, those of these jobs that may run now.
 
     The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
-    due. ``timeouts`` is that of ``claim_jobs``.
+    due. Returns the claimed jobs, and the ids of jobs that another claim kept from being claimed, which was checking
+    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``.
     """
     timeouts = timeouts or {}
     ids = sorted(set(ids))
     if not ids:
-        return []
+        return [], set()
     claimed: list[ClaimedJob] = []
     is_limited = bool(queue_limits())
     if connection().vendor == "postgresql" and not is_limited:
         query = claim_queries.handed_jobs(ids)
-        claimed = _claim_in_one_statement(worker, len(ids), timeouts, *query, also=_OF_ENGINE)
+        claimed = _claim_in_one_statement(
+            worker, len(ids), timeouts, *query, assignments=HANDED_CLAIM_ASSIGNMENTS
+        )
         claimed_ids = {job.row.id for job in claimed}
         ids = [id for id in ids if id not in claimed_ids]
     if (
         not ids
         or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
     ):
-        return claimed  # the others run or are done: their ids were doubled
+        return claimed, set()  # the others run or are done: their ids were doubled
     claimable = candidates.claimable_queues((), ENGINE_LANES)
     if not claimable:
-        return claimed
+        return claimed, set()
     lanes = dict.fromkeys(ENGINE_LANES, len(ids))
-    among = Q(id__in=ids)
-    return claimed + retrying_atomic(
-        lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, among, lanes, also=_OF_ENGINE)
+    more, contended = retrying_atomic(
+        lambda: _lock_and_claim(worker, len(ids), timeouts, claimable, Q(id__in=ids), lanes, is_handed=True)
     )
+    return claimed + more, contended
 
 
 def _lock_and_claim(
@@ -127,14 +134,16 @@ def _lock_and_claim(
     among: Q,
     lanes: Lanes,
     *,
-    also: Sequence[str] = (),
-) -> list[ClaimedJob]:
+    is_handed: bool = False,
+) -> tuple[list[ClaimedJob], set[UUID]]:
+    """Claim jobs in a transaction, and return them, and the ids of those that another claim kept from being claimed."""
     now = database_now()
-    jobs = candidates.lock_jobs(now, limit, claimable, among, lanes)
+    limits = RunningLimits(queue_limits(), lanes)
+    jobs = candidates.lock_jobs(now, limit, claimable, among, lanes, limits)
     claimed = [ClaimedJob(job, job.deadline, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
-        job.lane = ENGINE if also else job.lane
+        job.lane = ENGINE if is_handed else job.lane
         job.worker = worker
         job.fence += 1
         job.attempt += 1
@@ -149,12 +158,12 @@ def _lock_and_claim(
     update_locked_rows(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
-        also=(*CLAIM_ASSIGNMENTS, *also),
+        assignments=HANDED_CLAIM_ASSIGNMENTS if is_handed else CLAIM_ASSIGNMENTS,
         state="queued",
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)
-    return claimed
+    return claimed, limits.contended_ids - {job.id for job in jobs}
 
 
 def _claim_in_one_statement(
@@ -164,19 +173,17 @@ def _claim_in_one_statement(
     locking: str,
     params: Sequence[Any],
     *,
-    also: Sequence[str] = (),
+    assignments: Sequence[str] = CLAIM_ASSIGNMENTS,
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
-    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first. ``also`` are further
-    assignments.
+    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
     """
-    assignments = ", ".join((*CLAIM_ASSIGNMENTS, *also))
     now, now_param = database_now_sql()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = execute_one(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {assignments}, worker = %s, started_at = clock.now, "
+        f"UPDATE notifications_job j SET {', '.join(assignments)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "

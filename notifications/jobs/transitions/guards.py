@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 #: How far a test has moved the clock: see ``notifications.testing.clock``.
 clock_offset = timedelta()
+#: Seconds for which a measured difference between the clocks of this machine and of a database is used.
+DIFFERENCE_VALID_SECONDS = 60.0
+#: That difference, and until when it is valid (monotonic), by the alias of the database.
+_differences: dict[str, tuple[timedelta, float]] = {}
 
 
 def database_now() -> datetime:
@@ -29,6 +34,21 @@ def database_now() -> datetime:
     with db.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return times.from_db(cursor.fetchone()[0], db) + clock_offset
+
+
+def estimated_database_now() -> datetime:
+    """Return the database's time, usually without a query: the difference of the clocks is measured once a minute.
+
+    It may be wrong by the time that one query takes, and by what a clock was set within that minute.
+    """
+    db = connection()
+    if db.vendor != "postgresql":
+        return database_now()
+    difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
+    if time.monotonic() > valid_until:
+        difference = database_now() - clock_offset - times.now()
+        _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
+    return times.now() + difference + clock_offset
 
 
 def database_now_sql() -> tuple[str, Any]:
@@ -112,14 +132,14 @@ def update_locked_rows(
     columns: Sequence[str],
     rows: Sequence[tuple[Sequence[Any], Job]],
     *,
-    also: Sequence[str] = (),
+    assignments: Sequence[str] = (),
     state: str = "running",
     fence: Callable[[Job], int] | None = None,
 ) -> None:
     """Change jobs whose rows this transaction holds locked, each guarded by id, fence and state.
 
     Like ``guarded_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the database
-    takes them, and the job, one pair for each job; ``also`` are assignments that are the same for all.
+    takes them, and the job, one pair for each job; ``assignments`` are the same for all.
     """
     prepare = _prepare_id()
     bulk.update(
@@ -127,7 +147,7 @@ def update_locked_rows(
         columns,
         ("id", "fence"),
         [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
-        assignments=also,
+        assignments=assignments,
         condition=f"state = '{state}'",
     )
 

@@ -8,21 +8,33 @@ twice has no effect, because the second claim finds the job running or done.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams, times
+from notifications import streams
 from notifications.compat import task_backends
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.claim_queries import Query
+from notifications.jobs.claiming.concurrency import RunningLimits
+from notifications.jobs.claiming.engine_activity import Activity, read_activity
 from notifications.jobs.claiming.lanes import ENGINE, ENGINE_LANES, HANDED, LANES, first_lane, has_engine
-from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.transitions.guards import (
+    database_now,
+    estimated_database_now,
+    guarded_update,
+    lock_query,
+)
 from notifications.models import Job
+
+if TYPE_CHECKING:
+    from notifications.jobs.engines.interface import HandedJob
 
 #: Jobs that one transaction hands over at most.
 MAX_JOBS_PER_TRANSACTION = 50
@@ -31,10 +43,8 @@ MAX_JOBS_PER_TRANSACTION = 50
 FIRST_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10.0, 900.0
 #: Jobs that are sent again at a time although the engine seems to come to them.
 MAX_UNSUSPECTED_JOBS = 10
-#: A job is overtaken if the engine has begun one that was enqueued so many seconds later.
+#: A job is overtaken if the engine has begun one that was handed over so many seconds later.
 OVERTAKEN_SECONDS = 5.0
-#: An engine runs jobs of a queue if it has finished one within so many seconds, of so many finished jobs.
-RECENT_SECONDS, MAX_RECENT_JOBS = 5.0, 100
 #: By how much of itself each interval is longer or shorter, at random.
 JITTER = 0.25
 
@@ -43,6 +53,13 @@ def next_hand_over(now: datetime, failed_handovers: int = 0) -> datetime:
     """Return when an id is handed over again that is handed over now, after so many times without a claim."""
     seconds = min(FIRST_INTERVAL_SECONDS * 2 ** min(failed_handovers, 20), MAX_INTERVAL_SECONDS)
     return now + timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+def set_handed(job: Job) -> None:
+    """Have a new job, which the caller inserts, handed over at its commit."""
+    now = estimated_database_now()
+    job.lane, job.handovers = HANDED, 1
+    job.handed_over_at, job.hand_over_at = now, next_hand_over(now)
 
 
 def hand_over_due_jobs() -> list[Job]:
@@ -57,42 +74,81 @@ def hand_over_due_jobs() -> list[Job]:
     def write() -> list[Job]:
         now = database_now()
         limit = MAX_JOBS_PER_TRANSACTION
-        jobs = candidates.lock_jobs(now, limit, claimable, Q(), {ENGINE: limit}, count_handed=True)
+        limits = RunningLimits(queue_limits(), {ENGINE: limit}, claimable)
+        jobs = candidates.lock_jobs(now, limit, claimable, Q(), {ENGINE: limit}, limits)
+        for job in jobs:
+            job.handed_over_at = now
         _mark_handed(jobs, now)
         return jobs
 
     return retrying_atomic(write)
 
 
-def hand_over_again() -> list[Job]:
+def hand_over_again(unreachable: Collection[str] = ()) -> list[Job]:
     """Return jobs whose ids were handed over long ago and that are still queued, to be sent again.
 
     Most of them wait behind others in the engine. Lost is what the engine has overtaken, or what it does not run
-    although it runs nothing else of the queue. Of what is not known to be lost only a few are sent at a time.
+    although it runs nothing else of the queue. Of what is not known to be lost only a few are sent at a time. Of the
+    backends in ``unreachable``, whose engines did not answer this process, one job is sent, which tries them again.
     """
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, lane=HANDED)
-    if not rows.filter(hand_over_at__lte=database_now()).order_by("hand_over_at", "id").exists():
+    now = database_now()
+    if not rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id").exists():
         return []
-    newest = _newest_claimed_jobs()
+    activity = read_activity(now)
 
     def write() -> list[Job]:
         now = database_now()
         overdue = rows.filter(hand_over_at__lte=now).order_by("hand_over_at", "id")
         jobs = list(lock_query(overdue)[:MAX_JOBS_PER_TRANSACTION])
+        sent, unsent = _choose_trials(jobs, unreachable)
         lost: list[Job] = []
         others: list[Job] = []
         for job in jobs:
-            (lost if _is_lost(job, newest) else others).append(job)
-        sent = lost + others[:MAX_UNSUSPECTED_JOBS]
+            if job.backend not in unreachable:
+                (lost if _is_lost(job, activity) else others).append(job)
+        sent += lost + others[:MAX_UNSUSPECTED_JOBS]
+        for job in sent:
+            job.handed_over_at = job.handed_over_at or now
         _mark_handed(sent, now)
         guarded_update(
             "hand_over_at=%s",
-            [((_next_hand_over(now, job),), job) for job in others[MAX_UNSUSPECTED_JOBS:]],
+            [
+                *(((_next_hand_over(now, job),), job) for job in others[MAX_UNSUSPECTED_JOBS:]),
+                *(((next_hand_over(now),), job) for job in unsent),
+            ],
             state="queued",
         )
         return sent
 
     return retrying_atomic(write)
+
+
+def postpone_unsent(unsent: Iterable[HandedJob]) -> None:
+    """Have jobs that could not be sent to their engine handed over again after the first interval.
+
+    The failed hand-over does not count, because the intervals would grow with the length of an outage, and the jobs
+    wait long after it.
+    """
+    fences = {job.id: job.fence for job in unsent}
+    rows = Job.objects.using(database()).filter(id__in=fences, state=Job.State.QUEUED, lane=HANDED)
+
+    def write() -> bool:
+        now = database_now()
+        jobs = [job for job in lock_query(rows.order_by("id")) if job.fence == fences[job.id]]
+        for job in jobs:
+            job.handovers = max(job.handovers - 1, 0)
+            if job.handovers <= job.attempt:
+                job.handed_over_at = None
+        guarded_update(
+            "hand_over_at=%s, handovers=%s, handed_over_at=%s",
+            [((_next_hand_over(now, job), job.handovers, job.handed_over_at), job) for job in jobs],
+            state="queued",
+        )
+        return bool(jobs)
+
+    if fences:
+        fair_atomic(write)
 
 
 def take_back(ids: Collection[UUID]) -> set[UUID]:
@@ -106,7 +162,11 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
 
     def write() -> set[UUID]:
         jobs = list(lock_query(rows.order_by("id")))
-        guarded_update(f"lane='{ENGINE}', hand_over_at=NULL", [((), job) for job in jobs], state="queued")
+        guarded_update(
+            f"lane='{ENGINE}', hand_over_at=NULL, handed_over_at=NULL",
+            [((), job) for job in jobs],
+            state="queued",
+        )
         return queued - {job.id for job in jobs}
 
     return retrying_atomic(write) if queued else set()
@@ -142,34 +202,35 @@ def _move(ids: Collection[UUID], lanes: Collection[str]) -> int:
     rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, lane__in=lanes)
     jobs = list(lock_query(rows.order_by("id")))
     moves = [((first_lane(job.task_path, job.backend),), job) for job in jobs]
-    guarded_update("lane=%s, hand_over_at=NULL", moves, state="queued")
+    guarded_update("lane=%s, hand_over_at=NULL, handed_over_at=NULL", moves, state="queued")
     streams.ring((), queue=bool(jobs))
     return len(jobs)
 
 
-def _newest_claimed_jobs() -> dict[str, UUID]:
-    """Return, by queue, the newest of the jobs that engines run now or have finished within the last seconds."""
-    jobs = Job.objects.using(database()).filter(lane=ENGINE)
-    # The orders of the indexes of running and of finished jobs.
-    running = jobs.filter(state=Job.State.RUNNING, worker__isnull=False).order_by("worker", "id")
-    since = times.now() - timedelta(seconds=RECENT_SECONDS)
-    finished = jobs.filter(finished_at__gte=since).order_by("-finished_at")
-    columns = ("queue_name", "id")
-    newest: dict[str, UUID] = {}
-    for queue, id in (*running.values_list(*columns), *finished.values_list(*columns)[:MAX_RECENT_JOBS]):
-        newest[queue] = max(newest.get(queue, id), id)
-    return newest
+def _choose_trials(jobs: Sequence[Job], unreachable: Collection[str]) -> tuple[list[Job], list[Job]]:
+    """Return one job of each backend whose engine did not answer, at random, and the others of these backends."""
+    chosen: list[Job] = []
+    others: list[Job] = []
+    for alias in unreachable:
+        of_backend = [job for job in jobs if job.backend == alias]
+        random.shuffle(of_backend)
+        chosen += of_backend[:1]
+        others += of_backend[1:]
+    return chosen, others
 
 
-def _is_lost(job: Job, newest: Mapping[str, UUID]) -> bool:
-    """Return whether the engine has begun jobs that were enqueued well after this one, or none of its queue."""
-    claimed = newest.get(job.queue_name)
-    return claimed is None or _enqueued_at(claimed) - _enqueued_at(job.id) > OVERTAKEN_SECONDS
-
-
-def _enqueued_at(id: UUID) -> float:
-    """Return the seconds since 1970 in a UUID of version 7."""
-    return (id.int >> 80) / 1000
+def _is_lost(job: Job, activity: Activity) -> bool:
+    """Return whether the engine has begun jobs that were handed over well after this one, or none of its queue."""
+    newest = activity.get((job.backend, job.queue_name))
+    since = job.handed_over_at
+    if newest is None or since is None:
+        return True
+    # Jobs of a higher priority overtake it in any case.
+    return any(
+        handed_over_at is not None and (handed_over_at - since).total_seconds() > OVERTAKEN_SECONDS
+        for priority, handed_over_at in newest.items()
+        if priority <= job.priority
+    )
 
 
 def _next_hand_over(now: datetime, job: Job) -> datetime:
@@ -178,7 +239,7 @@ def _next_hand_over(now: datetime, job: Job) -> datetime:
 
 def _mark_handed(jobs: Sequence[Job], now: datetime) -> None:
     guarded_update(
-        f"lane='{HANDED}', hand_over_at=%s, handovers=handovers+1",
-        [((_next_hand_over(now, job),), job) for job in jobs],
+        f"lane='{HANDED}', hand_over_at=%s, handed_over_at=%s, handovers=handovers+1",
+        [((_next_hand_over(now, job), job.handed_over_at), job) for job in jobs],
         state="queued",
     )

@@ -114,7 +114,7 @@ def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running
                 ((o.job.state, o.job.result, o.job.error, finished_at, o.job.seq, *progress_of(o.job)), o.job)
                 for o in ended
             ],
-            also=("version = version + 1",),
+            assignments=("version = version + 1",),
             state=state,
         )
         bulk.insert(notifications)

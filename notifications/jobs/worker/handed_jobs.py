@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,10 +24,11 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Jobs that one transaction claims at most.
 MAX_CLAIM_BATCH = 100
-#: Seconds between two looks for children of waiting jobs, and after a claim that found nothing.
+#: Seconds between two looks for children of waiting jobs, and after a claim that found none of them.
 POLL_INTERVAL_SECONDS, UNCLAIMED_PAUSE_SECONDS = 1.0, 0.1
-#: How often the claim of a locked row is tried.
-MAX_LOCK_TRIES = 5
+#: How often the claim of a job is tried whose row or limit another process has locked, and the seconds between two
+#: tries, of which half is random. Such a lock is held for the milliseconds of one transaction.
+MAX_LOCK_TRIES, LOCK_RETRY_SECONDS = 10, 0.1
 #: Seconds after which a caller does not wait any longer for the claim of its job, as while the database is away. An
 #: engine that limits the time of its tasks would kill the process.
 MAX_CLAIM_WAIT_SECONDS = 30.0
@@ -99,7 +101,7 @@ class HandedJobs:
         self._waiting: dict[UUID, Future[HandedJobEnd]] = {}
         #: Ids that came while their jobs were here. One may stand for a retry, whose attempt began meanwhile.
         self._doubled: set[UUID] = set()
-        #: How often jobs could not be claimed because another process had locked their rows.
+        #: How often jobs could not be claimed because another process had locked their rows, or their limits.
         self._lock_tries: Counter[UUID] = Counter()
         self._has_ended = False
 
@@ -166,8 +168,10 @@ class HandedJobs:
                 self._lock_tries.pop(id, None)
                 if id not in claimed_ids:
                     self._release(id, HandedJobEnd.NOT_CLAIMED)
-            if not jobs:
-                await asyncio.sleep(UNCLAIMED_PAUSE_SECONDS if locked or children else 0)
+            if locked:
+                await asyncio.sleep(LOCK_RETRY_SECONDS * random.uniform(0.5, 1))
+            elif not jobs:
+                await asyncio.sleep(UNCLAIMED_PAUSE_SECONDS if children else 0)
 
     def wake(self) -> None:
         """Release the callers of jobs that wait for others, and see whether the worker stops."""
@@ -236,13 +240,15 @@ class HandedJobs:
             self._fill_slots()
 
     def _claim(self, ids: Sequence[UUID]) -> tuple[list[ClaimedJob], set[UUID]]:
-        """Claim jobs on the writer's thread, and return them, and the ids whose rows other processes hold locked.
+        """Claim jobs on the writer's thread, and return them, and the ids that are to be tried again.
 
-        What may not run now waits to be handed over again.
+        Those are the ids whose rows or limits other processes hold locked. What may not run now waits to be handed over
+        again.
         """
-        jobs = claims.claim_handed_jobs(self._worker, ids, self._timeouts)
-        not_claimed = set(ids) - {claimed.row.id for claimed in jobs}
-        locked = handing_over.take_back(not_claimed) if not_claimed else set()
+        jobs, contended = claims.claim_handed_jobs(self._worker, ids, self._timeouts)
+        contended = {id for id in contended if self._lock_tries[id] < MAX_LOCK_TRIES}
+        not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - contended
+        locked = contended | (handing_over.take_back(not_claimed) if not_claimed else set())
         read_timeouts([claimed.row for claimed in jobs], self._timeouts)
         prepare_claimed_jobs(jobs)
         return jobs, locked

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -58,18 +59,23 @@ class Ping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """Jobs of a backend that are queued: in the database, and in the engine, and for how long the oldest is due."""
+    """Jobs of a backend that are queued, in the database and in the engine, and for how long the oldest ones wait."""
 
     to_be_handed_over: int
     handed_over: int
     repeatedly: int
     due: int
+    #: Since the oldest due job was due, and since the oldest job in the engine was handed over.
     oldest_seconds: float
+    oldest_handed_over_seconds: float
 
     def __str__(self) -> str:
         text = f"{self.to_be_handed_over} jobs wait to be handed over, {self.handed_over} are handed over"
-        if self.repeatedly:
-            text += f" ({self.repeatedly} more than once)"
+        details = [f"{self.repeatedly} more than once"] if self.repeatedly else []
+        if self.oldest_handed_over_seconds:
+            details.append(f"the first {self.oldest_handed_over_seconds:.0f} s ago")
+        if details:
+            text += f" ({', '.join(details)})"
         return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
 
 
@@ -105,6 +111,7 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
         "handed_over_repeatedly": waiting.repeatedly,
         "due": waiting.due,
         "oldest_waits_seconds": waiting.oldest_seconds,
+        "oldest_handed_over_seconds": waiting.oldest_handed_over_seconds,
     }
     if isinstance(ping, ImproperlyConfigured):
         return Finding(
@@ -165,17 +172,22 @@ def count_waiting(alias: str) -> Waiting:
         due=Count("id"),
         since=Min(since),
         handed=Count("id", filter=Q(lane=HANDED)),
+        handed_since=Min("handed_over_at", filter=Q(lane=HANDED)),
         repeatedly=Count("id", filter=Q(lane=HANDED, handovers__gt=F("attempt") + 1)),
     )
-    oldest = max(0.0, (times.now() - found["since"]).total_seconds()) if found["since"] else 0.0
     queued = due.model.objects.using(due.db).filter(state="queued", lane=ENGINE, backend=alias)
     return Waiting(
         to_be_handed_over=queued.count(),
         handed_over=found["handed"],
         repeatedly=found["repeatedly"],
         due=found["due"],
-        oldest_seconds=round(oldest, 1),
+        oldest_seconds=_seconds_since(found["since"], times.now()),
+        oldest_handed_over_seconds=_seconds_since(found["handed_since"], now),
     )
+
+
+def _seconds_since(moment: datetime | None, now: datetime) -> float:
+    return round(max(0.0, (now - moment).total_seconds()), 1) if moment else 0.0
 
 
 def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:

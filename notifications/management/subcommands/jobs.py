@@ -206,6 +206,7 @@ def item(job: Job) -> dict[str, Any]:
         "worker": job.worker and str(job.worker),
         "engine": label_of(job.backend) if job.lane in ENGINE_LANES else None,
         "handovers": job.handovers,
+        "handed_over_at": serializers.format_time(job.handed_over_at),
         "queued_at": serializers.format_time(job.queued_at),
         "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }
@@ -217,12 +218,13 @@ def runner_of(job: Job) -> str:
 
 
 def hand_overs(job: Job) -> str:
-    """Return how often the id of a job was handed to its engine, and when it is handed over again."""
+    """Return how often the id of a job was handed to its engine, since when it waits there, and when it is resent."""
     if not job.handovers:
         return ""
     times = "once" if job.handovers == 1 else f"{job.handovers} times"
     if job.lane == HANDED and job.state == Job.State.QUEUED:
-        return f"{times}, next {serializers.format_time(job.hand_over_at)}"
+        since = f", since {serializers.format_time(job.handed_over_at)}" if job.handed_over_at else ""
+        return f"{times}{since}, next {serializers.format_time(job.hand_over_at)}"
     return times
 
 

@@ -11,7 +11,9 @@ from django.utils import timezone
 from notifications.api import batch
 from notifications.jobs import engines
 from notifications.jobs.engines import handover
+from notifications.jobs.engines.interface import JobsRefused
 from notifications.jobs.transitions import manual
+from notifications.models import Job
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -112,6 +114,63 @@ def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(handover, "enabled_in_tests", True)
     assert caplog.text.count("Could not hand jobs over to their engine") == 1
+
+
+def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monkeypatch):
+    """A broker that does not answer costs one timeout, and all jobs are due again within seconds."""
+    is_called, may_fail = threading.Event(), threading.Event()
+    calls = []
+
+    def fail(jobs):
+        calls.append(jobs)
+        is_called.set()
+        may_fail.wait(60)
+        raise TimeoutError("The broker does not answer.")
+
+    monkeypatch.setattr(engines.engine_of("default"), "hand_over", fail)
+    monkeypatch.setattr(handover, "MAX_JOBS_PER_CALL", 1)
+    tasks.noop.enqueue()
+    assert is_called.wait(60)
+    for _ in range(3):
+        tasks.noop.enqueue()
+    may_fail.set()
+    wait_until(lambda: not Job.objects.exclude(handovers=0).exists(), what="the jobs to be postponed")
+    assert len(calls) == 1
+    assert handover.unreachable_backends() == {"default"}
+    assert not Job.objects.filter(handed_over_at__isnull=False).exists()
+
+
+def test_engine_that_is_reached_again(sending, monkeypatch):
+    """The first job that is sent shows it."""
+    engine = engines.engine_of("default")
+
+    def fail(jobs):
+        raise ConnectionError("No broker.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "hand_over", fail)
+        tasks.noop.enqueue()
+        wait_until(handover.unreachable_backends, what="the failure")
+    id = tasks.noop.enqueue().id
+    wait_until(lambda: sent_ids(sending) == [id], what="the id")
+    wait_until(lambda: not handover.unreachable_backends(), what="the success")
+
+
+def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog):
+    """They keep their interval, which grows."""
+    calls = []
+
+    def refuse(jobs):
+        calls.append(jobs)
+        raise JobsRefused("1 jobs were refused.")
+
+    monkeypatch.setattr(engines.engine_of("default"), "hand_over", refuse)
+    tasks.noop.enqueue()
+    wait_until(lambda: calls, what="the call")
+    handover.wait_for_senders()
+    assert handover.unreachable_backends() == set()
+    assert Job.objects.get().handovers == 1
+    assert "1 jobs were refused" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Handing jobs over to engines: which ids are sent when, and sent again."""
 
 import threading
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,8 @@ from django.db import connection, transaction
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.concurrency import _lock_number
+from notifications.jobs.engines.interface import handed_job
 from notifications.jobs.policies import DEFAULT_POLICY, policy_of
 from notifications.jobs.transitions import (
     claims,
@@ -44,7 +47,15 @@ def lane_of(job):
 
 def claim(*jobs):
     """Claim jobs by their ids and return the rows of those that were claimed."""
-    return [claimed.row for claimed in claims.claim_handed_jobs(uuid7(), [job.pk for job in jobs])]
+    claimed, _ = claims.claim_handed_jobs(uuid7(), [job.pk for job in jobs])
+    return [job.row for job in claimed]
+
+
+def make_older(job, seconds):
+    """Have a job be enqueued so much earlier, and return it."""
+    older = uuid.UUID(int=job.pk.int - (int(seconds * 1000) << 80))
+    Job.objects.filter(pk=job.pk).update(id=older)
+    return Job.objects.get(pk=older)
 
 
 def finish(job):
@@ -120,6 +131,108 @@ def test_backlog_of_the_engine_is_not_doubled(monkeypatch):
     finish(first)
 
 
+def test_clock_of_the_database_counts(monkeypatch):
+    """A server whose clock is behind does not have its jobs handed over again at once."""
+    clock.advance(timedelta(hours=1))
+    job = enqueue()
+    assert handing_over.hand_over_again() == []
+    clock.advance(timedelta(seconds=10.5))
+    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+
+
+def test_job_that_was_handed_over_late_is_not_overtaken(monkeypatch):
+    """A job for later, or of a retry, was enqueued before the jobs that the engine runs now."""
+    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
+    clock.advance(timedelta(seconds=61))
+    (late,) = handing_over.hand_over_due_jobs()
+    make_older(late, 61)
+    claim(enqueue())
+    clock.advance(timedelta(seconds=11))
+    assert handing_over.hand_over_again() == []
+
+
+def test_job_that_a_lower_priority_overtook_is_lost(monkeypatch):
+    """One that only jobs of a higher priority overtook may wait behind them."""
+    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    job = enqueue(priority=5)
+    clock.advance(timedelta(seconds=6))
+    claim(enqueue(priority=6))
+    clock.advance(timedelta(seconds=5))
+    assert handing_over.hand_over_again() == []
+    clock.advance(timedelta(seconds=10))
+    claim(enqueue(priority=5))
+    clock.advance(timedelta(seconds=10))
+    assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+
+
+def test_engine_is_not_overtaken_by_another_one(other_engine, monkeypatch):
+    monkeypatch.setattr(handing_over, "MAX_UNSUSPECTED_JOBS", 0)
+    first, job = enqueue(), enqueue()
+    claim(first)
+    clock.advance(timedelta(seconds=6))
+    claim(enqueue(backend="other"))
+    clock.advance(timedelta(seconds=5))
+    assert handing_over.hand_over_again() == []
+    assert lane_of(job) == "handed"
+
+
+def test_failed_hand_over_does_not_count():
+    """However long the engine is away, an id is tried again about every 10 s, and counts as not in the engine."""
+    job = enqueue()
+    for _ in range(8):
+        handing_over.postpone_unsent([handed_job(job)])
+        job.refresh_from_db()
+        assert (job.handovers, job.handed_over_at) == (0, None)
+        assert handing_over.hand_over_again() == []
+        clock.advance(timedelta(seconds=10.5))
+        assert [row.pk for row in handing_over.hand_over_again()] == [job.pk]
+    job.refresh_from_db()
+    assert (job.handovers, job.handed_over_at is None) == (1, False)
+
+
+def test_failed_hand_over_of_an_earlier_attempt_changes_nothing():
+    job = enqueue()
+    sent = handed_job(job)
+    (running,) = claim(job)
+    queueing.release([running])
+    handing_over.hand_over_due_jobs()
+    handing_over.postpone_unsent([sent])
+    job.refresh_from_db()
+    assert job.handovers == 2
+
+
+def test_engine_that_is_away_is_tried_with_one_job(other_engine):
+    """The others wait without a further message, and jobs of other engines are sent."""
+    away = [enqueue() for _ in range(5)]
+    present = enqueue(backend="other")
+    clock.advance(timedelta(seconds=11))
+    sent = {row.pk for row in handing_over.hand_over_again({"default"})}
+    assert present.pk in sent
+    assert len(sent & {job.pk for job in away}) == 1
+    assert handing_over.hand_over_again() == []
+    clock.advance(timedelta(seconds=11))
+    assert (
+        len(handing_over.hand_over_again()) == 4
+    )  # the engine is back, and one of them has its second interval
+
+
+def test_job_shows_since_when_it_is_handed_over():
+    """A repetition does not change that; the time begins anew when it was taken back."""
+    job = enqueue()
+    since = job.handed_over_at
+    clock.advance(timedelta(seconds=11))
+    handing_over.hand_over_again()
+    job.refresh_from_db()
+    assert job.handed_over_at == since
+    handing_over.take_back([job.pk])
+    job.refresh_from_db()
+    assert job.handed_over_at is None
+    handing_over.hand_over_due_jobs()
+    job.refresh_from_db()
+    assert job.handed_over_at - since >= timedelta(seconds=11)
+
+
 def test_job_for_later_waits_in_the_database():
     job = enqueue(run_after=handing_over.database_now() + timedelta(seconds=60))
     assert job.lane == "engine"
@@ -137,6 +250,65 @@ def test_jobs_of_a_key_are_handed_over_one_by_one():
     assert handing_over.hand_over_due_jobs() == []
     finish(running)
     assert [row.pk for row in handing_over.hand_over_due_jobs()] == [second.pk]
+
+
+@pytest.fixture
+def other_engine(settings):
+    """A second backend with an engine of its own."""
+    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
+
+
+def test_stalled_engine_does_not_use_up_a_limit_of_others(other_engine):
+    """Neither one of another engine, nor one of the built-in worker."""
+    stalled = enqueue(engine_tasks.one_at_a_time)
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [stalled.pk]
+    waiting = enqueue(engine_tasks.one_at_a_time)
+    other = enqueue(engine_tasks.one_at_a_time, backend="other")
+    assert handing_over.hand_over_due_jobs() == []
+    clock.advance(timedelta(seconds=16))
+    handing_over.hand_over_again()
+    assert [row.pk for row in handing_over.hand_over_due_jobs()] == [other.pk]
+    assert lane_of(waiting) == "engine"
+    builtin = enqueue(engine_tasks.one_at_a_time, backend="builtin")
+    assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]
+
+
+def test_busy_engine_keeps_its_part_of_a_limit():
+    """It comes to the job after those that it runs. Another message would only be refused."""
+    first = enqueue(engine_tasks.one_at_a_time)
+    handing_over.hand_over_due_jobs()
+    claim(enqueue())
+    enqueue(engine_tasks.one_at_a_time)
+    clock.advance(timedelta(seconds=16))
+    assert handing_over.hand_over_due_jobs() == []
+    assert lane_of(first) == "handed"
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database.")
+def test_claim_beside_another_one_of_the_same_limit_is_tried_again(settings):
+    """The lock is held for milliseconds, and a message that is refused costs a second."""
+    options = settings.TASKS["default"]["OPTIONS"] | {"limits": {"default": 2}}
+    settings.TASKS = {"default": settings.TASKS["default"] | {"OPTIONS": options}}
+    job = enqueue()
+    handing_over.hand_over_due_jobs()
+    is_locked, is_seen = threading.Event(), threading.Event()
+
+    def hold_limit():
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_lock_number(("queue", "default"))])
+                is_locked.set()
+                is_seen.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold_limit)
+    thread.start()
+    is_locked.wait()
+    assert claims.claim_handed_jobs(uuid7(), [job.pk]) == ([], {job.pk})
+    is_seen.set()
+    thread.join()
+    assert [row.pk for row in claim(job)] == [job.pk]
 
 
 def test_limit_of_a_queue_holds(settings):

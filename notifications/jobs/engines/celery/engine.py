@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from notifications.db.transactions import database
 from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME, celery_app, check_installed
-from notifications.jobs.engines.interface import Engine, HandedJob
+from notifications.jobs.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
@@ -84,7 +84,7 @@ class CeleryEngine(Engine):
                 raise
         if refused:
             job, cause = refused[0]
-            raise RuntimeError(
+            raise JobsRefused(
                 f"{len(refused)} jobs were refused, first job {job.id} of queue {job.queue_name}: {cause!r}"
             ) from cause
 
