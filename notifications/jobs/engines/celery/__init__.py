@@ -9,7 +9,7 @@ Celery's own tasks are observed, each execution with a job:
 declarations   which tasks are observed, and the receivers of Celery's signals
 configured_tasks  compares the settings with the tasks that Celery knows
 observe        moves the jobs as the signals say
-headers        what the publisher of a task tells its worker
+headers        what the publisher of a task passes to its worker
 messages       jobs for the messages of tasks
 publishing     which group of Celery's is published in a context
 groups         batches for groups and chords
@@ -19,6 +19,8 @@ recorder       the thread that writes to the database
 main_process   the row of a Celery worker, and what it does for all jobs
 reconcile      finds out what became of tasks of which no signal came
 broker         what the result backend, the workers and the broker know
+connections    connections to the broker that give it up if it does not answer
+bounded_calls  time limits for calls of clients that have none
 revoke         revokes tasks whose jobs are cancelled
 """
 

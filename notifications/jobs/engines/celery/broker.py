@@ -1,4 +1,7 @@
-"""What Celery's result backend, workers and broker know about tasks. Each question is limited in time."""
+"""What Celery's result backend, workers and broker know about tasks.
+
+The broker is asked on connections with a timeout. How long a result backend may take is up to its client.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 from celery import states
 from kombu.exceptions import ChannelError
+
+from notifications.jobs.engines.celery.connections import broadcast, new_connection
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -34,8 +39,10 @@ def read_meta(app: Any, id: str) -> dict[str, Any] | None:
 
 def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:
     """Return which of these tasks workers have, waiting or running, and how many workers have answered."""
-    replies = app.control.inspect(timeout=INSPECT_TIMEOUT_SECONDS).query_task(*ids) or {}
-    tasks = [reply for reply in replies.values() if isinstance(reply, dict) and "error" not in reply]
+    options = {"reply": True, "timeout": INSPECT_TIMEOUT_SECONDS}
+    answers = broadcast(app, "query_task", {"ids": list(ids)}, **options) or []
+    replies = [reply for answer in answers for reply in answer.values()]
+    tasks = [reply for reply in replies if isinstance(reply, dict) and "error" not in reply]
     return {id for reply in tasks for id in reply}, len(tasks)
 
 
@@ -45,7 +52,7 @@ def count_messages(app: Any, routing_keys: Iterable[str]) -> tuple[dict[str, int
     None for a key of which no queue is known. Messages come back with Redis while a worker, or one that was lost, has
     some that it has not acknowledged. Raises what the broker raises while it is away.
     """
-    with app.connection_for_read() as connection:
+    with new_connection(app, is_for_reading=True) as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         counts: dict[str, int | None] = {}
         for key in routing_keys:

@@ -13,13 +13,17 @@ from kombu.exceptions import OperationalError
 
 from notifications.db.transactions import database
 from notifications.jobs.engines.celery.app import ENGINE_NAME, TASK_NAME, celery_app, check_installed
+from notifications.jobs.engines.celery.connections import (
+    ANSWER_SECONDS,
+    broadcast,
+    broker_url,
+    new_connection,
+)
 from notifications.jobs.engines.interface import Engine, HandedJob, JobsRefused
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.jobs.transitions.guards import database_now
 from notifications.models import Worker
 
-#: Seconds after which a broker that does not answer counts as away.
-ANSWER_SECONDS = 10.0
 #: Seconds that giving up a connection may take.
 CLOSE_SECONDS = 1.0
 #: How often, and after which seconds, the client of the broker tries again by itself.
@@ -89,18 +93,14 @@ class CeleryEngine(Engine):
             ) from cause
 
     def revoke(self, jobs: Sequence[HandedJob]) -> None:
-        app = celery_app()
-        # Not on a connection of Celery's pool, which has no timeouts.
-        with _new_connection(app) as connection:
-            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
-            app.control.revoke([job.message_id for job in jobs], connection=connection)
+        broadcast(celery_app(), "revoke", {"task_id": [job.message_id for job in jobs]})
 
     def check(self) -> list[Any]:
         try:
             app = celery_app()
         except ImproperlyConfigured as exc:
             return [Error(str(exc), id="notifications.E007")]
-        if not _broker_url(app):
+        if not broker_url(app):
             return [
                 Warning(
                     "Celery has no broker URL, and connects to RabbitMQ on this machine.",
@@ -109,7 +109,7 @@ class CeleryEngine(Engine):
                 )
             ]
         try:
-            _ = _new_connection(app).transport  # does not connect
+            _ = new_connection(app).transport  # does not connect
         except Exception as exc:
             return [
                 Error(
@@ -121,7 +121,7 @@ class CeleryEngine(Engine):
         return []
 
     def ping(self) -> str:
-        with _new_connection(celery_app()) as connection:
+        with new_connection(celery_app()) as connection:
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             return f"The broker answers: {connection.as_uri()}"
 
@@ -146,7 +146,7 @@ class CeleryEngine(Engine):
         if self._process != os.getpid():  # a fork must not use, nor close, the connection of its parent
             self._process, self._connection, self._producer = os.getpid(), None, None
         if self._producer is None:
-            self._connection = _new_connection(app)
+            self._connection = new_connection(app)
             self._producer = app.amqp.Producer(self._connection)
         return self._producer
 
@@ -174,21 +174,5 @@ def celery_priority(app: Any, priority: int) -> int:
     """Return the priority of a message for a priority of -100 to 100. Brokers without priorities ignore it."""
     share = (priority - MIN_PRIORITY) / (MAX_PRIORITY - MIN_PRIORITY)
     scaled = round(share * MAX_CELERY_PRIORITY)
-    is_redis = _broker_url(app).startswith(("redis", "sentinel", "unix"))
+    is_redis = broker_url(app).startswith(("redis", "sentinel", "unix"))
     return MAX_CELERY_PRIORITY - scaled if is_redis else scaled
-
-
-def _broker_url(app: Any) -> str:
-    return str(app.conf.broker_write_url or app.conf.broker_url or "")
-
-
-def _new_connection(app: Any) -> Any:
-    url = _broker_url(app)
-    if url.startswith(("redis", "rediss", "sentinel", "unix")):
-        options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS / 2}
-    elif url.startswith(("amqp", "pyamqp")) or not url:
-        # The broker confirms each message. Without that, what was sent on a connection that is half dead would be lost.
-        options = {"confirm_publish": True, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
-    else:
-        options = {}
-    return app.connection_for_write(transport_options=options, connect_timeout=ANSWER_SECONDS / 2)

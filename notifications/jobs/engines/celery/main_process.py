@@ -70,9 +70,15 @@ class MainProcess:
         limit_this_thread()
         while not self._stopped.is_set() and not self._try(self.lease.start, "begin the lease"):
             self._stopped.wait(1.0)
+        # On a thread of its own, because it waits for the broker.
+        reconcile_name = "notifications-celery-reconcile"
+        start_thread(self._run_rounds, reconcile_name, "reconcile observed tasks", self._reconciler.run_round)
+        self._run_rounds("run maintenance", self._maintain)
+
+    def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
+        limit_this_thread()
         while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
-            self._try(self._maintain, "run maintenance")
-            self._try(self._reconciler.run_round, "reconcile observed tasks")
+            self._try(function, what)
         connections.close_all()
 
     def _maintain(self) -> None:

@@ -23,6 +23,7 @@ from django.db.models import Q
 from notifications import times
 from notifications.db.transactions import database
 from notifications.jobs.engines.celery import broker, ends
+from notifications.jobs.engines.celery.bounded_calls import BoundedCaller, NoAnswer
 from notifications.jobs.engines.celery.execution import finish_unlocked, policy_of
 from notifications.jobs.engines.celery.messages import (
     EAGER_QUEUE,
@@ -39,6 +40,8 @@ from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
 
+#: Seconds after which a broker, or a result backend, counts as one that does not answer.
+NO_ANSWER_SECONDS = 15.0
 #: Jobs of each kind that one round looks at.
 MAX_JOBS_PER_ROUND = 100
 #: Seconds after which a task that is not in its worker any more is over. The process that ran it may still be trying to
@@ -57,12 +60,13 @@ TERMINATE_INTERVAL_SECONDS, MAX_TERMINATE_REQUESTS = 5.0, 3
 
 
 class Reconciler:
-    """What the main process of one worker checks."""
+    """What the main process of one worker checks, on a thread of its own: a broker may not answer for some time."""
 
     def __init__(self, app: Any, hostname: str, lease: Lease) -> None:
         self._app = app
         self._hostname = hostname
         self._lease = lease
+        self._caller = BoundedCaller("notifications-celery-questions", NO_ANSWER_SECONDS)
         #: Since when (monotonic) running jobs of this worker are not among its tasks, by id and fence.
         self._missing: dict[tuple[Any, int], float] = {}
         #: How often, and when last (monotonic), a task was to be terminated.
@@ -81,16 +85,16 @@ class Reconciler:
     def _check_own_tasks(self) -> None:
         own = _running().filter(worker=self._lease.worker).exclude(queue_name=EAGER_QUEUE)
         running = list(own.order_by("worker", "id"))
-        here = set(worker_state.requests)
+        executed_ids = set(worker_state.requests)
         now = time.monotonic()
         claims = {(job.id, job.fence): job for job in running}
-        gone = {claim for claim, job in claims.items() if task_id(job) not in here}
-        self._missing = {claim: self._missing.get(claim, now) for claim in gone}
-        over = [claims[claim] for claim, since in self._missing.items() if now - since > MISSING_SECONDS]
-        for job in over[:MAX_JOBS_PER_ROUND]:
+        missing = {claim for claim, job in claims.items() if task_id(job) not in executed_ids}
+        self._missing = {claim: self._missing.get(claim, now) for claim in missing}
+        lost = [claims[claim] for claim, since in self._missing.items() if now - since > MISSING_SECONDS]
+        for job in lost[:MAX_JOBS_PER_ROUND]:
             self._for_one(self._end_running, job, "outcome-unknown")
         self._terminate(
-            [job for claim, job in claims.items() if claim not in gone and job.cancel_requested_at]
+            [job for claim, job in claims.items() if claim not in missing and job.cancel_requested_at]
         )
 
     def _terminate(self, jobs: Sequence[Job]) -> None:
@@ -101,7 +105,8 @@ class Reconciler:
         for claim, (requests, at) in self._terminated.items():
             if requests < MAX_TERMINATE_REQUESTS and now - at > TERMINATE_INTERVAL_SECONDS:
                 self._terminated[claim] = requests + 1, now
-                send_revoke(self._app, [task_id(claims[claim])], destination=[self._hostname])
+                ids = [task_id(claims[claim])]
+                self._caller.call(send_revoke, self._app, ids, destination=[self._hostname])
 
     def _check_lost_workers(self) -> None:
         lost = Q(worker__in=find_dead_neighbors())
@@ -116,14 +121,14 @@ class Reconciler:
         """End one job. An error, as of a result that cannot be read, must not keep the others waiting."""
         try:
             end(job, kind)
-        except DATABASE_UNAVAILABLE:
+        except (*DATABASE_UNAVAILABLE, NoAnswer):  # which all others would wait for too
             raise
         except Exception as exc:
             logger.warning("Could not reconcile an observed task: job %s: %r", job.id, exc)
 
     def _end_running(self, job: Job, kind: str) -> None:
         """End a running job that nothing runs any more."""
-        meta = broker.read_meta(self._app, task_id(job))
+        meta = self._caller.call(broker.read_meta, self._app, task_id(job))
         if self._finish_from(job, meta):
             return
         is_retried = bool(meta) and meta["status"] == states.RETRY  # type: ignore[index]
@@ -153,7 +158,7 @@ class Reconciler:
         waiting: list[Job] = []
 
         def finish_or_add(job: Job, kind: str) -> None:
-            if not self._finish_from(job, broker.read_meta(self._app, task_id(job))):
+            if not self._finish_from(job, self._caller.call(broker.read_meta, self._app, task_id(job))):
                 waiting.append(job)
 
         for job in jobs:
@@ -166,10 +171,14 @@ class Reconciler:
 
     def _look_for(self, jobs: Sequence[Job], now: datetime) -> None:
         """Look for the messages of queued jobs in workers and queues, and fail the jobs whose messages are lost."""
-        counts, may_come_back = broker.count_messages(self._app, {job.queue_name for job in jobs})
+        counts, may_come_back = self._caller.call(
+            broker.count_messages, self._app, {job.queue_name for job in jobs}
+        )
         # All workers answer this query, so it is skipped for jobs whose queue has a backlog.
         absent = [task_id(job) for job in jobs if counts[job.queue_name] == 0]
-        in_workers, answers = broker.find_in_workers(self._app, absent) if absent else (set(), 0)
+        in_workers, answers = set[str](), 0
+        if absent:
+            in_workers, answers = self._caller.call(broker.find_in_workers, self._app, absent)
         live = Worker.objects.using(database()).filter(lease_until__gte=now, queues__startswith="celery:")
         all_answered = answers >= live.count()
         lost_after = LOST_SECONDS

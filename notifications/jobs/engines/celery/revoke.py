@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import current_app
+from celery.app.control import TERM_SIGNAME
 
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.jobs.engines.celery.connections import broadcast
 from notifications.jobs.engines.celery.messages import task_id
 from notifications.models import Job
 
@@ -28,8 +30,9 @@ def revoke_tasks(jobs: Sequence[Job]) -> None:
 
 
 def send_revoke(app: Any, ids: Sequence[str], **options: Any) -> None:
-    """Tell the workers of an app to revoke tasks, and to terminate those that run. Errors are logged."""
+    """Have the workers of an app revoke tasks, and terminate those that run. Errors are logged."""
     try:
-        app.control.revoke(list(ids), terminate=True, **options)
+        arguments = {"task_id": list(ids), "terminate": True, "signal": TERM_SIGNAME}
+        broadcast(app, "revoke", arguments, **options)
     except Exception as exc:
         logger.warning("Could not revoke %d Celery tasks: %r", len(ids), exc)

@@ -11,7 +11,7 @@ kombu = pytest.importorskip("kombu", reason="Celery is not installed (pip instal
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.jobs.engines.celery.engine import CeleryEngine, celery_priority, celery_queue  # noqa: E402
-from notifications.jobs.engines.interface import HandedJob  # noqa: E402
+from notifications.jobs.engines.interface import HandedJob, JobsRefused  # noqa: E402
 
 
 def app(**conf):
@@ -78,7 +78,7 @@ def test_refused_job_does_not_stop_the_others(engine):
     """The error names it and its queue."""
     made, configured = engine
     before = count_messages(configured)
-    with pytest.raises(RuntimeError, match=r"^1 jobs were refused, first job .* of queue nowhere"):
+    with pytest.raises(JobsRefused, match=r"^1 jobs were refused, first job .* of queue nowhere"):
         made.hand_over([handed("nowhere"), handed(), handed()])
     assert count_messages(configured) == before + 2
 

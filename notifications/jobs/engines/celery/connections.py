@@ -1,0 +1,40 @@
+"""Connections that give up a broker that does not answer. Those of Celery's own pool wait for ever."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+#: Seconds after which a broker that does not answer counts as away.
+ANSWER_SECONDS = 10.0
+
+
+def broker_url(app: Any) -> str:
+    """Return the URL to which an app publishes, "" if there is none."""
+    return str(app.conf.broker_write_url or app.conf.broker_url or "")
+
+
+def new_connection(app: Any, *, is_for_reading: bool = False, seconds: float = ANSWER_SECONDS) -> Any:
+    """Return a connection to the broker that waits at most so many seconds for an answer. It does not connect yet."""
+    url = broker_url(app)
+    connect = app.connection_for_write
+    if is_for_reading:
+        url, connect = str(app.conf.broker_read_url or url), app.connection_for_read
+    if url.startswith(("redis", "rediss", "sentinel", "unix")):
+        options = {"socket_timeout": seconds, "socket_connect_timeout": seconds / 2}
+    elif url.startswith(("amqp", "pyamqp")) or not url:
+        # The broker confirms each message. Without that, what was sent on a connection that is half dead would be lost.
+        options = {"confirm_publish": True, "read_timeout": seconds, "write_timeout": seconds}
+    else:
+        options = {}
+    return connect(transport_options=options, connect_timeout=seconds / 2)
+
+
+def broadcast(app: Any, command: str, arguments: dict[str, Any], **options: Any) -> Any:
+    """Send a command to the workers, as ``app.control.broadcast()`` does, without a connection of Celery's pool."""
+    control = copy(app.control)
+    control.mailbox = copy(control.mailbox)
+    control.mailbox.producer_pool = None  # it would publish there whatever the connection is
+    with new_connection(app) as connection:
+        connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+        return control.broadcast(command, arguments=arguments, connection=connection, **options)
