@@ -5,7 +5,7 @@ import notifications.times
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("notifications", "0004_observed_jobs"),
+        ("notifications", "0005_schedules"),
     ]
 
     operations = [
