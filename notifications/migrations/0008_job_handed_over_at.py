@@ -5,7 +5,7 @@ import notifications.times
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("notifications", "0005_schedules"),
+        ("notifications", "0007_overview"),
     ]
 
     operations = [
