@@ -121,6 +121,7 @@ NOTIFICATIONS = {
     "MAX_BODY_BYTES": 16 * 1024 * 1024,
     # In development the sample upstream may be called, and nothing else on this machine.
     "OUTBOUND_ALLOW": [SELF_ADDRESS] if DEBUG else [],
+    "SCHEDULES": {"delete-old-reports": {"task": "asyncsite.tasks.delete_old_reports", "cron": "30 3 * * *"}},
 }
 
 # Outside development the site is behind a proxy that serves HTTPS and sends X-Forwarded-Proto.

@@ -64,6 +64,13 @@ async def check_urls(report_id):
     return await sync_to_async(count_outcomes)(report_id)
 
 
+@task
+@policy(timeout=3600, retry_on=DATABASE_UNAVAILABLE)
+def delete_old_reports():
+    """Delete the reports of all users that are past their retention, and return their number."""
+    return prune_reports()
+
+
 def enqueue_report(user, urls, title=""):
     """Create a report and enqueue its job in the caller's transaction. Return what ``enqueue`` returned.
 

@@ -4,5 +4,6 @@ from notifications.admin.alerts import AlertAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
+from notifications.admin.schedules import ScheduleAdmin
 
-__all__ = ["AlertAdmin", "JobAdmin", "NotificationAdmin", "OverviewAdmin"]
+__all__ = ["AlertAdmin", "JobAdmin", "NotificationAdmin", "OverviewAdmin", "ScheduleAdmin"]

@@ -11,6 +11,7 @@ from asyncsite import tasks
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
 from asyncsite.tasks import enqueue_report
+from notifications.jobs.schedules import operating
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -25,6 +26,15 @@ def make_old_report(make_report):
         return make_report(ok=[1, 2], created_at=timezone.now() - timedelta(days=days), **fields)
 
     return make
+
+
+def test_a_schedule_deletes_them_each_night(make_old_report, settings):
+    """The site's own settings declare it."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": settings.SITE_SCHEDULES}
+    make_old_report(91)
+    operating.run_now("delete-old-reports")
+    run_jobs(raise_errors=True)
+    assert not Report.objects.exists() and Job.objects.get().result == "1"
 
 
 def test_only_reports_past_their_retention_are_deleted(make_old_report, settings):

@@ -12,6 +12,7 @@ from notifications.management.subcommands.doctor import DoctorCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.management.subcommands.new_epoch import NewEpochCommand
 from notifications.management.subcommands.prune import PruneCommand
+from notifications.management.subcommands.schedules import SchedulesCommand
 from notifications.management.subcommands.watch import WatchCommand
 
 
@@ -29,6 +30,7 @@ class Command(ManagementCommand):
     subcommands: ClassVar[dict[str, type[ManagementCommand]]] = {
         "doctor": DoctorCommand,
         "jobs": JobsCommand,
+        "schedules": SchedulesCommand,
         "watch": WatchCommand,
         "prune": PruneCommand,
         "new_epoch": NewEpochCommand,

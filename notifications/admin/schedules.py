@@ -1,0 +1,224 @@
+"""The admin of schedules, which staff can view, pause, resume and run now, but neither edit nor delete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import Error
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import formats
+from django.utils.html import format_html
+from django.utils.timezone import template_localtime
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from notifications.admin.mixins import ReadOnlyMixin, reports_database_errors
+from notifications.db.transactions import database
+from notifications.jobs.schedules import operating
+from notifications.jobs.schedules.declarations import declared_schedules
+from notifications.jobs.schedules.runs import DELETED
+from notifications.jobs.schedules.timing import MAX_COUNTED_TICKS
+from notifications.models import Job, Schedule, Tick
+
+logger = logging.getLogger("notifications")
+
+#: Ticks that the page of a schedule shows.
+MAX_TICKS_SHOWN = 25
+#: Schedules that one action runs at most.
+MAX_SCHEDULES_RUN = 100
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
+    list_display = ("name", "state_now", "timing", "next_run", "last_run", "task_path")
+    search_fields = ("name", "task_path")
+    ordering = ("name",)
+    show_full_result_count = False
+    actions = ("pause_schedules", "resume_schedules", "run_schedules")
+    fields = ("name", "state_now", "timing", "next_run", "task_path", "options")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the list, with schedules that are declared and that no process has run yet."""
+        if self.has_view_permission(request):
+            try:
+                operating.insert_declared()
+            except Error as exc:
+                logger.warning("Could not list the schedules that have not run yet: %s", exc)
+        return super().changelist_view(request, extra_context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        newest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
+        schedules: QuerySet[Schedule] = super().get_queryset(request)
+        return schedules.annotate(newest_tick=Subquery(newest))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        rows = changelist.result_list
+        ticks = Tick.objects.using(database()).in_bulk([row.newest_tick for row in rows if row.newest_tick])
+        for row in rows:
+            row.newest_tick = ticks.get(row.newest_tick)
+            row.links_jobs = request.user.has_perm("notifications.view_job")
+        return changelist
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may pause and resume schedules, by the permission to change them."""
+        return request.user.has_perm("notifications.change_schedule")
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may run schedules now."""
+        return request.user.has_perm("notifications.run_schedule")
+
+    @admin.action(description=_("Pause selected schedules"), permissions=["operate"])
+    @reports_database_errors
+    def pause_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        changed = operating.pause(queryset.values_list("pk", flat=True))
+        self._log(request, changed, "Paused.")
+        text = ngettext("%(count)d schedule was paused.", "%(count)d schedules were paused.", len(changed))
+        self._report(
+            request, changed, text, _("No schedule was paused, because all of them are paused already.")
+        )
+
+    @admin.action(description=_("Resume selected schedules"), permissions=["operate"])
+    @reports_database_errors
+    def resume_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        changed = operating.resume(queryset.values_list("pk", flat=True))
+        self._log(request, changed, "Resumed.")
+        text = ngettext("%(count)d schedule was resumed.", "%(count)d schedules were resumed.", len(changed))
+        self._report(request, changed, text, _("No schedule was resumed, because none of them is paused."))
+
+    @admin.action(description=_("Run selected schedules now"), permissions=["run"])
+    @reports_database_errors
+    def run_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        names = list(queryset.values_list("pk", flat=True)[: MAX_SCHEDULES_RUN + 1])
+        if len(names) > MAX_SCHEDULES_RUN:
+            text = _("Select at most %(count)d schedules.") % {"count": MAX_SCHEDULES_RUN}
+            return self.message_user(request, text, messages.ERROR)
+        enqueued = []
+        for name in names:
+            try:
+                operating.run_now(name)
+            except operating.ScheduleNotRun as exc:
+                self.message_user(request, str(exc), messages.ERROR)
+            else:
+                enqueued.append(name)
+        self._log(request, enqueued, "Run now.")
+        text = ngettext("%(count)d job was enqueued.", "%(count)d jobs were enqueued.", len(enqueued))
+        self._report(request, enqueued, text, "")
+
+    def _report(self, request: HttpRequest, changed: list[str], text: str, none: Any) -> None:
+        if changed:
+            self.message_user(request, text % {"count": len(changed)}, messages.SUCCESS)
+        elif none:
+            self.message_user(request, none, messages.WARNING)
+
+    def _log(self, request: HttpRequest, names: Iterable[str], text: str) -> None:
+        for row in Schedule.objects.using(database()).filter(pk__in=list(names)):
+            self.log_change(request, row, text)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        row = kwargs.get("obj")
+        if row is not None:
+            ticks = Tick.objects.using(database()).filter(schedule=row.pk).order_by("-due_at")
+            links_jobs = request.user.has_perm("notifications.view_job")
+            context["ticks"] = [
+                {
+                    "due_at": moment(tick.due_at),
+                    "outcome": describe_tick(tick),
+                    "detail": tick.detail,
+                    "job": job_link(tick) if links_jobs else "",
+                }
+                for tick in ticks[:MAX_TICKS_SHOWN]
+            ]
+            if self.has_operate_permission(request):
+                context["offered_change"] = "resume_schedules" if row.paused_at else "pause_schedules"
+            context["offers_run"] = self.has_run_permission(request) and row.name in declared_schedules()
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("state"))
+    def state_now(self, row: Schedule) -> str:
+        """Return whether the schedule is declared, paused, or has a problem."""
+        if row.name not in declared_schedules():
+            return _("Not declared")
+        if row.paused_at:
+            return _("Paused since %(when)s") % {"when": moment(row.paused_at)}
+        if row.problem == Schedule.Problem.FAILED:
+            return _("Failing since %(when)s") % {"when": moment(row.problem_since)}
+        if row.problem == Schedule.Problem.MISSED:
+            return _("Missed since %(when)s") % {"when": moment(row.problem_since)}
+        return _("Active")
+
+    @admin.display(description=_("next run"), ordering="next_tick", empty_value="-")
+    def next_run(self, row: Schedule) -> str | None:
+        """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
+        if row.paused_at or row.name not in declared_schedules() or row.next_tick is None:
+            return None
+        return moment(row.next_tick)
+
+    @admin.display(description=_("last run"), empty_value="-")
+    def last_run(self, row: Schedule) -> str | None:
+        """Return when the schedule was due last, and what became of it, with a link to the job."""
+        tick: Tick | None = row.newest_tick  # type: ignore[attr-defined]
+        if tick is None:
+            return None
+        text = f"{moment(tick.due_at)}: {describe_tick(tick)}"
+        url = job_url(tick) if row.links_jobs else ""  # type: ignore[attr-defined]
+        return format_html('<a href="{}">{}</a>', url, text) if url else text
+
+    @admin.display(description=_("declaration"), empty_value="-")
+    def options(self, row: Schedule) -> str | None:
+        """Return the other options of the declaration. The arguments may be secrets."""
+        declaration = declared_schedules().get(row.name)
+        if declaration is None:
+            return None
+        values = {
+            "owner": declaration.owner,
+            "group": declaration.group,
+            "queue": declaration.queue,
+            "overlap": "allow" if declaration.allows_overlap else "skip",
+            "grace": f"{declaration.grace.total_seconds():g} s",
+        }
+        return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
+
+
+def describe_tick(tick: Tick) -> str:
+    """Return what became of a tick, as staff read it."""
+    if tick.outcome == Tick.Outcome.MISSED:
+        number = f"{tick.count:,}" + ("+" if tick.count == MAX_COUNTED_TICKS else "")
+        return _("Missed") if tick.count == 1 else _("%(count)s missed") % {"count": number}
+    if tick.outcome != Tick.Outcome.ENQUEUED:
+        return tick.get_outcome_display()
+    if not tick.state:
+        text = _("Active")
+    elif tick.state == DELETED:
+        text = _("Deleted")
+    else:
+        text = Job.State(tick.state).label
+    return _("%(state)s (run by hand)") % {"state": text} if tick.is_manual else str(text)
+
+
+def job_url(tick: Tick) -> str:
+    """Return the page of a tick's job in the admin, "" if it has none."""
+    return (
+        reverse("admin:notifications_job_change", args=[tick.job])
+        if tick.job and tick.state != DELETED
+        else ""
+    )
+
+
+def job_link(tick: Tick) -> str:
+    """Return a link to a tick's job as HTML, "" if it has none."""
+    url = job_url(tick)
+    return format_html('<a href="{}">{}</a>', url, tick.job) if url else ""
+
+
+def moment(value: Any) -> str:
+    """Return a time in the time zone of the page, with the name of the zone."""
+    local = template_localtime(value)
+    return f"{formats.date_format(local, 'DATETIME_FORMAT')} {local.tzname() or ''}".strip()

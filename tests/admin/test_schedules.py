@@ -1,0 +1,125 @@
+"""Staff see schedules with their runs, and pause, resume and run them with permission; the log says who did."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+
+from notifications.jobs.schedules import operating
+from notifications.models import Job, Schedule, Tick
+from notifications.testing import run_jobs
+
+LIST = "/admin/notifications/schedule/"
+
+
+@pytest.fixture
+def declared(settings, db):
+    """One schedule is declared, one was."""
+    schedules = {"poll": {"task": "tests.jobs.tasks.noop", "every": timedelta(minutes=10), "owner": "ada"}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
+    operating.insert_declared()
+    row = Schedule.objects.get()
+    Schedule(name="old", timing="0 3 * * * UTC", task_path="gone.task", created_at=row.created_at).save()
+
+
+@pytest.fixture
+def sign_in_staff(client, make_user):
+    """sign_in_staff(*codenames) signs a staff user with these permissions in to ``client`` and returns the user."""
+
+    def sign_in(*codenames):
+        user = make_user("staff", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return user
+
+    return sign_in
+
+
+def act(client, action, *names):
+    return client.post(LIST, {"action": action, "_selected_action": names}, follow=True)
+
+
+def messages_of(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+def test_list_and_page(client, sign_in_staff, declared):
+    """State, next and last run; a schedule that was removed says so. What is declared is listed without a worker."""
+    Schedule.objects.filter(name="poll").delete()
+    sign_in_staff("view_schedule", "view_job")
+    page = client.get(LIST).content.decode()
+    assert "Not declared" in page and "every 600 s" in page and "UTC" in page
+    tick = operating.run_now("poll")
+    run_jobs()
+    Tick.objects.update(state="succeeded")
+    job_url = f"/admin/notifications/job/{tick.job}/change/"
+    assert "Succeeded (run by hand)" in client.get(LIST).content.decode()
+    page = client.get(f"{LIST}poll/change/").content.decode()
+    assert job_url in page and "owner: ada" in page
+    assert "Run now" not in page and "Pause" not in page
+    assert "gone.task" in client.get(f"{LIST}old/change/").content.decode()
+
+
+def test_times_are_those_of_the_reader(client, sign_in_staff, declared):
+    """In the time zone that a middleware of the project has activated, and its name."""
+    from django.utils import timezone
+
+    sign_in_staff("view_schedule")
+    with timezone.override("Asia/Tokyo"):
+        assert " JST" in client.get(LIST).content.decode()
+
+
+def test_links_to_jobs_need_a_permission(client, sign_in_staff, declared):
+    """The list is for others too."""
+    tick = operating.run_now("poll")
+    sign_in_staff("view_schedule")
+    for url in (LIST, f"{LIST}poll/change/"):
+        assert str(tick.job) not in client.get(url).content.decode()
+
+
+def test_pause_and_resume(client, sign_in_staff, declared):
+    """With the permission to change schedules."""
+    staff = sign_in_staff("view_schedule", "change_schedule")
+    assert messages_of(act(client, "pause_schedules", "poll", "old")) == ["2 schedules were paused."]
+    assert "Paused since" in client.get(LIST).content.decode()
+    page = client.get(f"{LIST}poll/change/").content.decode()
+    assert ">Resume<" in page and ">Run now<" not in page
+    assert messages_of(act(client, "resume_schedules", "poll")) == ["1 schedule was resumed."]
+    assert messages_of(act(client, "resume_schedules", "poll")) == [
+        "No schedule was resumed, because none of them is paused."
+    ]
+    logged = LogEntry.objects.filter(object_id="poll").order_by("id")
+    assert [(entry.user_id, entry.change_message) for entry in logged] == [
+        (staff.pk, "Paused."),
+        (staff.pk, "Resumed."),
+    ]
+
+
+def test_run_now(client, sign_in_staff, declared):
+    """With a permission of its own. A refusal says why."""
+    sign_in_staff("view_schedule", "run_schedule")
+    assert ">Run now<" in client.get(f"{LIST}poll/change/").content.decode()
+    assert messages_of(act(client, "run_schedules", "poll")) == ["1 job was enqueued."]
+    [message] = messages_of(act(client, "run_schedules", "poll"))
+    assert message.startswith("poll was not run. The previous run is still active.")
+    [message] = messages_of(act(client, "run_schedules", "old"))
+    assert "not declared" in message
+    assert [entry.change_message for entry in LogEntry.objects.all()] == ["Run now."]
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.parametrize("action", ["pause_schedules", "resume_schedules", "run_schedules"])
+def test_actions_need_their_permission(client, sign_in_staff, declared, action):
+    """To view is not enough, nor is the permission of another action."""
+    sign_in_staff("view_schedule", "change_schedule" if action == "run_schedules" else "run_schedule")
+    act(client, action, "poll")
+    assert not LogEntry.objects.exists() and not Job.objects.exists()
+
+
+def test_without_permission(client, sign_in_staff, declared):
+    """No page, and nothing is inserted."""
+    Schedule.objects.all().delete()
+    sign_in_staff("view_job")
+    assert client.get(LIST).status_code == 403
+    assert not Schedule.objects.exists()

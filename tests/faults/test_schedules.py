@@ -1,0 +1,98 @@
+"""Schedules beside killed workers and wrong clocks: one job for each tick, and no tick is lost."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+WORKERS, TICKS = 10, 1_000
+TIMEOUT_SECONDS = 600
+TICKS_OF = (
+    "SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM notifications_tick ORDER BY due_at"
+)
+JOBS_OF = "SELECT id FROM notifications_job WHERE schedule = 'poll'"
+
+
+@pytest.fixture
+def schedule_site(site):
+    """A site whose workers have one schedule."""
+    site.environment |= {
+        "DJANGO_SETTINGS_MODULE": "tests.faults.support.schedule_settings",
+        "EMBEDDED_WORKER": "0",
+    }
+    return site
+
+
+def moment(value):
+    value = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def count_ticks(site):
+    return site.rows("SELECT COALESCE(SUM(count), 0) FROM notifications_tick")[0][0]
+
+
+def assert_one_job_a_tick(site, every):
+    """Check that the ticks have no gap and no overlap, and that each enqueued one has a job of its own."""
+    ticks = site.rows(TICKS_OF)
+    expected = None
+    for due_at, first_due_at, count, outcome, job, _ in ticks:
+        first = moment(first_due_at or due_at)
+        assert expected is None or first == expected, f"A gap or an overlap before {first}."
+        assert moment(due_at) == first + (count - 1) * every
+        assert outcome in ("enqueued", "missed") and (job is not None) == (outcome == "enqueued")
+        expected = moment(due_at) + every
+    enqueued = [str(job) for *_, outcome, job, _ in ticks if outcome == "enqueued"]
+    assert sorted(enqueued) == sorted(str(id) for (id,) in site.rows(JOBS_OF))
+    assert len(set(enqueued)) == len(enqueued)
+    return ticks
+
+
+@pytest.mark.timeout(2 * TIMEOUT_SECONDS)
+def test_workers_killed_at_random(schedule_site):
+    """Ten workers, of which each may be killed at any statement, and once all of them are."""
+    every = timedelta(seconds=0.2)
+    schedule_site.environment["TEST_EVERY"] = str(every.total_seconds())
+    rng = random.Random(13)
+    workers = [schedule_site.start_worker() for _ in range(WORKERS)]
+    next_kill, kills = 25, 0
+    while next_kill < TICKS:
+        wait_until(
+            lambda at=next_kill: count_ticks(schedule_site) >= at, timeout=TIMEOUT_SECONDS, what="more ticks"
+        )
+        victims = workers if kills == 5 else [rng.choice(workers)]
+        for worker in list(victims):
+            worker.kill()
+            workers.remove(worker)
+        workers += [schedule_site.start_worker() for _ in range(1 if len(victims) == 1 else WORKERS // 2)]
+        kills += 1
+        next_kill = count_ticks(schedule_site) + rng.randint(1, 20)
+    wait_until(lambda: count_ticks(schedule_site) >= TICKS, timeout=TIMEOUT_SECONDS, what="1,000 ticks")
+    for worker in workers:
+        worker.kill()
+    ticks = assert_one_job_a_tick(schedule_site, every)
+    missed = sum(count for _, _, count, outcome, _, _ in ticks if outcome == "missed")
+    print(f"{kills} kills, {sum(tick[2] for tick in ticks)} ticks, {missed} missed")
+    # A tick that was missed had a later one within the grace to run in its place.
+    assert ticks[-1][3] == "enqueued"
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_clocks_of_two_machines(schedule_site, tmp_path):
+    """One clock is 5 s fast: with PostgreSQL no tick is early; with SQLite it is, and each still has one job."""
+    clock = tmp_path / "clock"
+    clock.write_text("5")
+    schedule_site.start_worker()
+    schedule_site.environment["FAULT_CLOCK"] = str(clock)
+    fast = schedule_site.start_worker()
+    wait_until(lambda: count_ticks(schedule_site) >= 20, timeout=TIMEOUT_SECONDS / 4, what="20 ticks")
+    fast.kill()
+    before = count_ticks(schedule_site)
+    wait_until(
+        lambda: count_ticks(schedule_site) >= before + 3, timeout=TIMEOUT_SECONDS / 4, what="ticks without it"
+    )
+    ticks = assert_one_job_a_tick(schedule_site, timedelta(seconds=1))
+    if not schedule_site.database_url.startswith("sqlite"):
+        assert all(moment(due_at) <= moment(recorded_at) for due_at, *_, recorded_at in ticks)
