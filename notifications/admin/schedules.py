@@ -154,29 +154,29 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             return _("Missed since %(when)s") % {"when": moment(row.problem_since)}
         return _("Active")
 
-    @admin.display(description=_("next run"), ordering="next_tick", empty_value="-")
-    def next_run(self, row: Schedule) -> str | None:
+    @admin.display(description=_("next run"), ordering="next_tick")
+    def next_run(self, row: Schedule) -> str:
         """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
         if row.paused_at or row.name not in declared_schedules() or row.next_tick is None:
-            return None
+            return "-"
         return moment(row.next_tick)
 
-    @admin.display(description=_("last run"), empty_value="-")
-    def last_run(self, row: Schedule) -> str | None:
+    @admin.display(description=_("last run"))
+    def last_run(self, row: Schedule) -> str:
         """Return when the schedule was due last, and what became of it, with a link to the job."""
         tick: Tick | None = row.newest_tick  # type: ignore[attr-defined]
         if tick is None:
-            return None
+            return "-"
         text = f"{moment(tick.due_at)}: {describe_tick(tick)}"
         url = job_url(tick) if row.links_jobs else ""  # type: ignore[attr-defined]
         return format_html('<a href="{}">{}</a>', url, text) if url else text
 
-    @admin.display(description=_("declaration"), empty_value="-")
-    def options(self, row: Schedule) -> str | None:
+    @admin.display(description=_("declaration"))
+    def options(self, row: Schedule) -> str:
         """Return the other options of the declaration. The arguments may be secrets."""
         declaration = declared_schedules().get(row.name)
         if declaration is None:
-            return None
+            return "-"
         values = {
             "owner": declaration.owner,
             "group": declaration.group,

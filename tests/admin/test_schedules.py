@@ -84,7 +84,7 @@ def test_pause_and_resume(client, sign_in_staff, declared):
     assert messages_of(act(client, "pause_schedules", "poll", "old")) == ["2 schedules were paused."]
     assert "Paused since" in client.get(LIST).content.decode()
     page = client.get(f"{LIST}poll/change/").content.decode()
-    assert ">Resume<" in page and ">Run now<" not in page
+    assert 'value="Resume"' in page and 'value="Run now"' not in page
     assert messages_of(act(client, "resume_schedules", "poll")) == ["1 schedule was resumed."]
     assert messages_of(act(client, "resume_schedules", "poll")) == [
         "No schedule was resumed, because none of them is paused."
@@ -99,7 +99,7 @@ def test_pause_and_resume(client, sign_in_staff, declared):
 def test_run_now(client, sign_in_staff, declared):
     """With a permission of its own. A refusal says why."""
     sign_in_staff("view_schedule", "run_schedule")
-    assert ">Run now<" in client.get(f"{LIST}poll/change/").content.decode()
+    assert 'value="Run now"' in client.get(f"{LIST}poll/change/").content.decode()
     assert messages_of(act(client, "run_schedules", "poll")) == ["1 job was enqueued."]
     [message] = messages_of(act(client, "run_schedules", "poll"))
     assert message.startswith("poll was not run. The previous run is still active.")
