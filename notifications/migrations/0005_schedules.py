@@ -1,16 +1,18 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-from notifications.migrations._operations import AddField
+from notifications.migrations._operations import AddField, CreateModel
 
 
 class Migration(migrations.Migration):
+    atomic = False  # see exclusively()
+
     dependencies = [
         ("notifications", "0004_observed_jobs"),
     ]
 
     operations = [
-        migrations.CreateModel(
+        CreateModel(
             name="Schedule",
             fields=[
                 (
@@ -47,7 +49,7 @@ class Migration(migrations.Migration):
                 "default_permissions": ("view", "change"),
             },
         ),
-        migrations.CreateModel(
+        CreateModel(
             name="Tick",
             fields=[
                 (

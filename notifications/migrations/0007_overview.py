@@ -1,15 +1,18 @@
 from django.db import migrations, models
 
 import notifications.ids
+from notifications.migrations._operations import CreateModel
 
 
 class Migration(migrations.Migration):
+    atomic = False  # see exclusively()
+
     dependencies = [
         ("notifications", "0006_failed_jobs"),
     ]
 
     operations = [
-        migrations.CreateModel(
+        CreateModel(
             name="AlertState",
             fields=[
                 ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
@@ -22,7 +25,7 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
             },
         ),
-        migrations.CreateModel(
+        CreateModel(
             name="ServerProcess",
             fields=[
                 (
@@ -44,7 +47,7 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
             },
         ),
-        migrations.CreateModel(
+        CreateModel(
             name="Alert",
             fields=[
                 (
@@ -88,7 +91,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.CreateModel(
+        CreateModel(
             name="Overview",
             fields=[],
             options={

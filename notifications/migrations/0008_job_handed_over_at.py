@@ -1,15 +1,18 @@
 from django.db import migrations
 
 import notifications.times
+from notifications.migrations._operations import AddField
 
 
 class Migration(migrations.Migration):
+    atomic = False  # see exclusively()
+
     dependencies = [
         ("notifications", "0007_overview"),
     ]
 
     operations = [
-        migrations.AddField(
+        AddField(
             model_name="job",
             name="handed_over_at",
             field=notifications.times.MomentField(

@@ -18,6 +18,22 @@ POLL_INTERVAL_SECONDS = 0.1
 POLLS_BETWEEN_LOGS = 100
 
 
+class CreateModel(migrations.CreateModel):
+    """Create a table with its indexes, unless it exists."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        db = schema_editor.connection
+        model = to_state.apps.get_model(app_label, self.name)
+        if not self.allow_migrate_model(db.alias, model):
+            return
+        with exclusively(schema_editor), atomic(db.alias):
+            if schema_editor.collect_sql or model._meta.db_table not in db.introspection.table_names():
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+                # Django makes indexes at the end of the migration, before which it may be interrupted.
+                while schema_editor.deferred_sql:
+                    schema_editor.execute(schema_editor.deferred_sql.pop(0))
+
+
 class AddField(migrations.AddField):
     """Add a field, on SQLite without a copy of the table if it has a default in the database."""
 

@@ -15,6 +15,7 @@ from notifications.db.transactions import connection, database, execute_many
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
+    from notifications.jobs.statistics.recording import Tally
     from notifications.jobs.transitions.outcomes import Outcome
 
 
@@ -152,8 +153,14 @@ def update_locked_rows(
     )
 
 
-def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]]) -> None:
-    """Insert attempts that did not succeed: job, outcome and end. An attempt without an outcome lost its worker."""
+def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]], tally: Tally) -> None:
+    """Insert attempts that did not succeed: job, outcome and end. An attempt without an outcome lost its worker.
+
+    They are added to ``tally``, which the caller writes at the end of the transaction.
+    """
+    rows = list(rows)
+    for job, outcome, ended_at in rows:
+        tally.add_attempt(job, outcome, ended_at)
     Attempt.objects.using(database()).bulk_create(
         [
             Attempt(

@@ -23,6 +23,7 @@ from notifications.jobs.claiming.lanes import HANDED, first_lane
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
+from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import batch_completion, outcomes
 from notifications.jobs.transitions.finishing import finish_batches, send_signals
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
@@ -150,10 +151,13 @@ def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UU
             [((now, outcome.job.cancelled_by_other), outcome.job) for outcome in ended],
             state="queued",
         )
-        write_ends(ended, now, state="queued")
+        tally = Tally()
+        write_ends(ended, now, tally, state="queued")
         # Workers read requested cancellations when the queue rings.
         streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
-        return streams.number_in_transaction(owners_of(ended))
+        has_more_to_number = streams.number_in_transaction(owners_of(ended))
+        tally.write()
+        return has_more_to_number
 
     if fair_atomic(write):
         streams.number(owners_of(ended))

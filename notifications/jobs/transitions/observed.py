@@ -14,6 +14,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, observed_batches
 from notifications.jobs.transitions.batch_completion import BATCH, is_batch
 from notifications.jobs.transitions.guards import (
@@ -62,10 +63,10 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], list[Job]]
             job = lock_query(rows, skip_locked=False).first()
         if job is None or job.done or job.lane != LANE or is_batch(job):
             return None
-        now = database_now()
+        now, tally = database_now(), Tally()
         # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
         if job.state == Job.State.RUNNING and job.attempt >= attempt:
-            insert_attempts([(job, None, now)])
+            insert_attempts([(job, None, now)], tally)
         left = job.state
         job.state, job.worker, job.started_at, job.run_after = Job.State.RUNNING, worker, now, None
         job.fence += 1
@@ -82,6 +83,7 @@ def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], list[Job]]
             fence=lambda job: job.fence - 1,
         )
         streams.ring([job.user_id])
+        tally.write()
         return job
 
     return retrying_atomic(write)
@@ -100,14 +102,15 @@ def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:
         locked = lock_query(Job.objects.using(database()).filter(id=job.id), skip_locked=False).first()
         if locked is None or locked.cancel_requested_at is not None:
             return None
-        now = database_now()
+        now, tally = database_now(), Tally()
         if (locked.fence, locked.state) == (job.fence, left):
-            insert_attempts([(job, outcome, now)])
+            insert_attempts([(job, outcome, now)], tally)
             schedule_retries([outcome], now)
             check_at = job.run_after + timedelta(seconds=check_seconds)
             guarded_update("deadline=%s, hand_over_at=NULL", [((check_at,), job)], state="queued")
         elif locked.fence > job.fence and locked.attempt > job.attempt:
-            insert_attempts([(job, outcome, now)])
+            insert_attempts([(job, outcome, now)], tally)
+        tally.write()
         return True
 
     # With a requested cancellation the job ends.
@@ -137,12 +140,14 @@ def requeue_lost(job: Job, check_at: datetime) -> None:
         locked = lock_query(Job.objects.using(database()).filter(_is_unchanged(job))).first()
         if locked is None:
             return
-        insert_attempts([(locked, None, database_now())])
+        tally = Tally()
+        insert_attempts([(locked, None, database_now())], tally)
         guarded_update(
             "state='queued', worker=NULL, deadline=%s, hand_over_at=NULL, version=version+1",
             [((check_at,), locked)],
         )
         streams.ring([locked.user_id])
+        tally.write()
 
     retrying_atomic(write)
 
@@ -199,9 +204,12 @@ def _finish_queued(outcome: Outcome) -> bool:
         stored.clear()
         if not lock_query(Job.objects.using(database()).filter(guard), skip_locked=False).exists():
             return False
-        write_ends([outcome], database_now(), state="queued")
+        tally = Tally()
+        write_ends([outcome], database_now(), tally, state="queued")
         stored.append(outcome)
-        return streams.number_in_transaction(owners_of(stored))
+        has_more_to_number = streams.number_in_transaction(owners_of(stored))
+        tally.write()
+        return has_more_to_number
 
     if retry_lost_transaction(lambda: retrying_atomic(write)):
         streams.number(owners_of(stored))

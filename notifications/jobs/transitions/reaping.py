@@ -14,6 +14,7 @@ from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.lanes import ENGINE, OBSERVED, SUSPECT
 from notifications.jobs.results import policy_at
+from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
@@ -41,7 +42,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         now = database_now()
         jobs = list(lock_query(_lost_jobs(dead_workers, expired))[:MAX_JOBS_PER_TRANSACTION])
         requeued = [job for job in jobs if _has_attempts_left(job)]
-        insert_attempts((job, None, now) for job in requeued)
+        tally = Tally()
+        insert_attempts(((job, None, now) for job in requeued), tally)
         alive = set(_live_workers(now)) - set(dead_workers)
         # An engine has its own ways to keep a job that kills processes from others.
         lanes = [job.lane if job.worker in alive or job.lane == ENGINE else SUSPECT for job in requeued]
@@ -50,6 +52,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
             [((lane,), job) for lane, job in zip(lanes, requeued, strict=True)],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
+        tally.write()
         return jobs
 
     reaped = 0

@@ -15,6 +15,7 @@ from notifications.db.transactions import connection, retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.recording_receivers import TransactionLost
 from notifications.jobs.results import policy_at
+from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.guards import insert_attempts, read_guards, update_locked_rows
 from notifications.jobs.transitions.outcomes import Outcome
@@ -74,16 +75,18 @@ def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome],
         stored.clear()
         void.clear()
         held, now = _lock_claims(group, void)
-        insert_attempts((outcome.job, outcome, now) for outcome in held if outcome.attempt)
+        tally = Tally()
+        insert_attempts(((outcome.job, outcome, now) for outcome in held if outcome.attempt), tally)
         retried = [outcome for outcome in held if outcome.retry_delay is not None]
         ended = held
         if retried:
             schedule_retries(retried, now)
             ended = [outcome for outcome in held if outcome.retry_delay is None]
-        write_ends(ended, now)
+        write_ends(ended, now, tally)
         stored.extend(held)
         unnumbered = owners_of(outcome for outcome in ended if outcome.job.seq is None)
         has_more_to_number = streams.number_in_transaction(unnumbered)
+        tally.write()
 
     retrying_atomic(record)
     if has_more_to_number:
@@ -91,16 +94,18 @@ def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome],
     return stored, void
 
 
-def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running") -> None:
-    """Write the ends of jobs that were in ``state``, and their notifications.
+def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: str = "running") -> None:
+    """Write the ends of jobs that were in ``state``, and their notifications, and add them to ``tally``.
 
-    Inside a transaction that holds the rows locked and afterwards numbers the owners. Raises ``TransactionLost``.
+    Inside a transaction that holds the rows locked and afterwards numbers the owners and writes ``tally``, unless both
+    are done already. Raises ``TransactionLost``.
     """
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
         job = outcome.job
         job.state, job.result, job.error, job.finished_at = outcome.state, outcome.result, outcome.error, now
         job.seq = 0 if job.user_id is None else None
+        tally.add_end(job, now, has_run=state == "running")
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
     finished_at = times.to_db(now, connection())
@@ -118,6 +123,8 @@ def write_ends(ended: Sequence[Outcome], now: datetime, *, state: str = "running
             state=state,
         )
         bulk.insert(notifications)
+        if is_numbered:
+            tally.write()  # nothing but the commit follows
     if not is_numbered:
         call_receivers(ended)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place

@@ -17,6 +17,7 @@ from notifications.jobs.claiming.stranded import claiming_workers
 from notifications.jobs.schedules import tasks as scheduled_tasks
 from notifications.jobs.schedules import ticks
 from notifications.jobs.schedules.declarations import declared_schedules
+from notifications.jobs.statistics import folding
 from notifications.jobs.transitions import finishing, handing_over, manual, reaping
 from notifications.jobs.transitions.guards import database_now
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
@@ -30,6 +31,8 @@ logger = logging.getLogger("notifications.jobs")
 ROUND_INTERVAL_SECONDS = 1.0
 #: Seconds between two prunings, from the start of a worker to its first one, and between two chunks of one pruning.
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS, PRUNE_CHUNK_PAUSE_SECONDS = 3600.0, 60.0, 0.05
+#: Seconds between two foldings of statistics, and between two chunks of one.
+FOLD_INTERVAL_SECONDS, FOLD_CHUNK_PAUSE_SECONDS = 15.0, 0.02
 #: Seconds between two moves of jobs whose backend has gained or lost its engine.
 MOVE_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two rounds of schedules.
@@ -110,6 +113,18 @@ class Maintenance:
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(PRUNE_INTERVAL_SECONDS - elapsed, ROUND_INTERVAL_SECONDS))
 
+    async def fold_statistics(self) -> None:
+        """Fold the statistics of jobs, and delete old ones, on the oldest live worker."""
+        while True:
+            await asyncio.sleep(FOLD_INTERVAL_SECONDS)
+            try:
+                has_more = True
+                while has_more:
+                    has_more = bool(await self._write(self._fold_chunk))
+                    await asyncio.sleep(FOLD_CHUNK_PAUSE_SECONDS)
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Could not fold statistics, which is tried again: %s", exc)
+
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)
@@ -143,6 +158,9 @@ class Maintenance:
     def _prune_chunk(self, pruning: Pruning) -> int | None:
         # Checked before each chunk. Two workers that prune at once would delete nothing twice, but wait for each other.
         return pruning.prune_chunk() if is_oldest_worker(self._lease) else None
+
+    def _fold_chunk(self) -> int:
+        return (folding.fold_chunk() or folding.delete_chunk()) if is_oldest_worker(self._lease) else 0
 
 
 def is_oldest_worker(lease: Lease) -> bool:

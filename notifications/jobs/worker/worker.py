@@ -177,6 +177,7 @@ class JobWorker:
                 maintenance.mark_read,
                 maintenance.move_jobs,
                 maintenance.prune,
+                maintenance.fold_statistics,
                 *([self._hand_over_due] if self._hand_over else []),
             )
         ]

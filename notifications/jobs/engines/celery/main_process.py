@@ -22,9 +22,14 @@ from notifications.db.transactions import retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs.engines.celery import configured_tasks, reconcile
 from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
+from notifications.jobs.statistics import folding
 from notifications.jobs.transitions import finishing, manual, observed_batches, reaping
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
-from notifications.jobs.worker.maintenance import PRUNE_INTERVAL_SECONDS, is_oldest_worker
+from notifications.jobs.worker.maintenance import (
+    FOLD_INTERVAL_SECONDS,
+    PRUNE_INTERVAL_SECONDS,
+    is_oldest_worker,
+)
 from notifications.streams.retention import Pruning
 
 logger = logging.getLogger("notifications.jobs")
@@ -52,6 +57,7 @@ class MainProcess:
         self._reconciler = reconcile.Reconciler(app, hostname, self.lease)
         self._stopped = threading.Event()
         self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS * random.random()
+        self._fold_at = time.monotonic() + FOLD_INTERVAL_SECONDS
 
     def start(self) -> None:
         """Begin the lease, and rounds, on a thread."""
@@ -91,6 +97,13 @@ class MainProcess:
             self._prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
             pruning = Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
             while pruning.prune_chunk() is not None and not self._stopped.wait(0.05):
+                pass
+        self._fold_statistics()
+
+    def _fold_statistics(self) -> None:
+        if time.monotonic() > self._fold_at and is_oldest_worker(self.lease):
+            self._fold_at = time.monotonic() + FOLD_INTERVAL_SECONDS
+            while (folding.fold_chunk() or folding.delete_chunk()) and not self._stopped.wait(0.02):
                 pass
 
     def _try(self, function: Callable[[], object], what: str) -> bool:
