@@ -114,12 +114,12 @@ def make_observed(**fields):
 
 def observe(worker):
     job = make_observed()
-    observed.insert(job)
-    job = observed.begin(job.id, worker, attempt=1, make=make_observed)
-    job = observed.begin(job.id, worker, attempt=1, make=make_observed)  # delivered again
+    observed.insert([job])
+    job = observed.begin(job.id, worker, attempt=1, make=lambda: [make_observed()])
+    job = observed.begin(job.id, worker, attempt=1, make=lambda: [make_observed()])  # delivered again
     assert counted() == {"lost": 1}
     observed.schedule_retry(outcomes.retried(job, ValueError(), 1), 60)
-    job = observed.begin(job.id, worker, attempt=2, make=make_observed)
+    job = observed.begin(job.id, worker, attempt=2, make=lambda: [make_observed()])
     observed.requeue_lost(job, timezone.now())
     observed.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
