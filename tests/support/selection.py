@@ -14,6 +14,7 @@ PATHS_BY_MARKER = {
         "model",
         "packaging",
         "commands/test_doctor_engines.py",
+        "commands/test_worker_processes.py",
         "jobs/engines/test_backend.py",
         "jobs/engines/celery/test_adoption.py",
         "jobs/engines/celery/test_run.py",

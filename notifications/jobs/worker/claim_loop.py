@@ -17,6 +17,7 @@ from notifications.jobs.worker import loops
 from notifications.jobs.worker.capacity import Capacity, exhausted_lanes, lanes_freed_by, subtract
 from notifications.jobs.worker.execution import Execution
 from notifications.jobs.worker.preparation import prepare_claimed_jobs, read_timeouts
+from notifications.jobs.worker.run_limit import RunLimit
 from notifications.jobs.worker.writer import Writer
 from notifications.models import Job
 
@@ -31,7 +32,7 @@ OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
 
 
 class ClaimLoop:
-    """Claims jobs and passes them to ``start``, until the worker stops.
+    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` when ``run_limit`` is reached.
 
     ``timeouts`` has the seconds that tasks may take, by path; those of new tasks are added.
     """
@@ -47,6 +48,8 @@ class ClaimLoop:
         queues: Sequence[str],
         start: Callable[[ClaimedJob], None],
         is_stopping: Callable[[], bool],
+        run_limit: RunLimit,
+        stop: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._writer = writer
@@ -56,6 +59,8 @@ class ClaimLoop:
         self._queues = queues
         self._start = start
         self._is_stopping = is_stopping
+        self._run_limit = run_limit
+        self._stop = stop
         self._wake = asyncio.Event()
         #: Lanes that the last claim found full, so that there may be more jobs for them.
         self._exhausted_lanes: set[str] = set()
@@ -65,6 +70,8 @@ class ClaimLoop:
         """Claim and start jobs until the worker stops."""
         while not self._is_stopping():
             self._wake.clear()
+            # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
+            was_idle = not self._executions
             try:
                 jobs, exhausted = await loops.retry_while_unavailable(
                     lambda: self._writer.run(self._claim), self._is_stopping
@@ -76,8 +83,12 @@ class ClaimLoop:
                 )
                 await asyncio.sleep(0 if self._is_stopping() else loops.RETRY_INTERVAL_SECONDS)
                 continue
+            self._run_limit.add_started(len(jobs))
             for claimed in jobs:
                 self._start(claimed)
+            if was_idle and not jobs and self._run_limit.is_reached_when_idle():
+                self._stop()
+                return
             many_wait = self._capacity.has_many_waiting()
             self._exhausted_lanes = set(LANES) if many_wait else exhausted
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the lanes of
@@ -91,7 +102,8 @@ class ClaimLoop:
 
     def slot_freed(self, job: Job) -> None:
         """Read the queue now if a lane that was full has room again at the end of this job."""
-        if self._exhausted_lanes & lanes_freed_by(job):
+        is_last = self._run_limit.ends_by_itself and not self._executions
+        if is_last or self._exhausted_lanes & lanes_freed_by(job):
             self._wake.set()
 
     def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
@@ -108,7 +120,7 @@ class ClaimLoop:
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
             jobs = self._claim_among(among, limit, free)
-        if remaining := self._limit_of_other_jobs(limit - len(jobs)):
+        if remaining := self._run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
         read_timeouts([claimed.row for claimed in jobs], self._timeouts)
         prepare_claimed_jobs(jobs)

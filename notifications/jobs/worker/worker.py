@@ -31,6 +31,7 @@ from notifications.jobs.worker.lease import Lease
 from notifications.jobs.worker.maintenance import Maintenance
 from notifications.jobs.worker.progress_loop import ProgressLoop
 from notifications.jobs.worker.record_loop import RecordLoop
+from notifications.jobs.worker.run_limit import RunLimit
 from notifications.jobs.worker.subtasks import make_task
 from notifications.jobs.worker.watchdog import Watchdog
 from notifications.jobs.worker.writer import Writer
@@ -55,6 +56,8 @@ class JobWorker:
         Names of queues; all if empty.
     ``concurrency``
         Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
+    ``run_limit``
+        When the worker ends by itself; never by default.
     ``engine``
         The name of the engine whose process this is. The worker then runs only the jobs that it is given by
         ``run_handed_job()``, as many at once as there are callers.
@@ -72,6 +75,7 @@ class JobWorker:
         listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]] | None = None,
         queues: Sequence[str] = (),
         concurrency: int | None = None,
+        run_limit: RunLimit | None = None,
         engine: str = "",
         hand_over: Callable[[], object] | None = None,
     ) -> None:
@@ -140,6 +144,8 @@ class JobWorker:
                 queues=self.queues,
                 start=self._job_runner.start,
                 is_stopping=self._stopping.is_set,
+                run_limit=run_limit or RunLimit(),
+                stop=self.stop,
             )
         self._claim_check_loop = ClaimCheckLoop(
             self.lease.worker,

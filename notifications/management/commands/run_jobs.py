@@ -1,19 +1,34 @@
-"""``manage.py run_jobs``: run a worker."""
+"""``manage.py run_jobs``: run a worker, or several in processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
+import sys
 import threading
-from argparse import ArgumentParser
-from typing import Any
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
+from django.utils import autoreload
 
 from notifications.conf import settings
+from notifications.db.threads import start_thread
 from notifications.jobs.claiming.queues import check_queue_name
+from notifications.jobs.worker.run_limit import RunLimit
 from notifications.management.management_command import ManagementCommand
+from notifications.management.worker_processes import Supervisor
+
+if TYPE_CHECKING:
+    from notifications.jobs.worker.worker import JobWorker
+
+#: Seconds in which a worker that is reloaded requeues its jobs.
+RELOAD_TIMEOUT_SECONDS = 5.0
+#: Worker processes that one supervisor runs at most.
+MAX_PROCESSES = 256
 
 
 class Command(ManagementCommand):
@@ -21,7 +36,13 @@ class Command(ManagementCommand):
         "Run background jobs until SIGTERM or Ctrl-C. "
         "Running jobs may then finish within NOTIFICATIONS['GRACE'] seconds; the others go back to the queue."
     )
-    examples = ("", "--queue mail --queue default --concurrency 50")
+    examples = (
+        "",
+        "--queue mail --queue default --concurrency 50",
+        "--processes 4 --max-jobs 10000",
+        "--until-idle",
+        "--reload",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -30,35 +51,138 @@ class Command(ManagementCommand):
         parser.add_argument(
             "--concurrency", type=int, help="jobs to run at a time (NOTIFICATIONS['CONCURRENCY'])"
         )
+        parser.add_argument("--until-idle", action="store_true", help="end when no job is due and none runs")
+        parser.add_argument(
+            "--max-jobs",
+            type=int,
+            metavar="N",
+            help="end after N jobs, in each process; a supervisor replaces it",
+        )
+        parser.add_argument(
+            "--processes",
+            type=int,
+            metavar="N",
+            help="run N worker processes, and replace those that crash or end",
+        )
+        parser.add_argument(
+            "--reload", action="store_true", help="in development: start again when code changes"
+        )
+        # Of the processes of a supervisor: to end when it has been killed.
+        parser.add_argument("--stop-with-stdin", action="store_true", help=SUPPRESS)
 
     def handle(self, *args: Any, queue: list[str], concurrency: int | None, **options: Any) -> None:
-        if concurrency is not None and concurrency < 1:
-            raise CommandError(f"--concurrency is {concurrency}. It must be 1 or more.")
+        for name, value in (("concurrency", concurrency), ("max-jobs", options["max_jobs"])):
+            if value is not None and value < 1:
+                raise CommandError(f"--{name} is {value}. It must be 1 or more.")
+        processes = options["processes"]
+        if processes is not None and not 1 <= processes <= MAX_PROCESSES:
+            raise CommandError(f"--processes is {processes}. It must be 1 to {MAX_PROCESSES}.")
+        ends_by_itself = options["until_idle"] or options["max_jobs"] is not None
+        if options["reload"] and (processes is not None or ends_by_itself):
+            raise CommandError("--reload runs one worker until Ctrl-C. Leave out the other options.")
         try:
             for name in queue:
                 check_queue_name(name)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
-        asyncio.run(self.run_worker(queue, concurrency or settings.CONCURRENCY))
+        if processes is not None:
+            self.supervise(processes, queue, concurrency, options)
+        elif options["reload"]:
+            autoreload.run_with_reloader(self.run_until_reload, queue, concurrency)
+        else:
+            limit = RunLimit(max_jobs=options["max_jobs"], until_idle=options["until_idle"])
+            asyncio.run(self.run_worker(queue, concurrency, limit, options["stop_with_stdin"]))
 
-    async def run_worker(self, queues: list[str], concurrency: int) -> None:
+    async def run_worker(
+        self, queues: list[str], concurrency: int | None, limit: RunLimit, stops_with_stdin: bool
+    ) -> None:
+        """Run a worker in this process until a signal, or until it ends by itself."""
+        reset_signals_in_forks()
+        worker = self.make_worker(queues, concurrency, limit)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        if stops_with_stdin:
+            start_thread(stop_at_end_of_input, "notifications-supervisor", worker)
+        self.announce(worker)
+        await worker.run()
+        self.stdout.write("The worker has ended.")
+
+    def run_until_reload(self, queues: list[str], concurrency: int | None) -> None:
+        """Run a worker on the thread that Django's reloader has started; requeue its jobs when the process ends."""
+        worker = self.make_worker(queues, concurrency, RunLimit())
+        has_ended = threading.Event()
+
+        def stop() -> None:
+            worker.stop(grace=0)
+            has_ended.wait(RELOAD_TIMEOUT_SECONDS)
+
+        atexit.register(stop)
+        self.announce(worker)
+        try:
+            asyncio.run(worker.run())
+        finally:
+            has_ended.set()
+
+    def make_worker(self, queues: list[str], concurrency: int | None, limit: RunLimit) -> JobWorker:
         from notifications.jobs.engines import handover, has_engines
         from notifications.jobs.worker.worker import JobWorker
         from notifications.realtime import doorbell
 
-        reset_signals_in_forks()
-        worker = JobWorker(
+        return JobWorker(
             listen=doorbell.listen,
             queues=queues,
-            concurrency=concurrency,
+            concurrency=concurrency or settings.CONCURRENCY,
+            run_limit=limit,
             hand_over=handover.run_round if has_engines() else None,
         )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        self.stdout.write(f"Worker {worker.lease.worker} runs {concurrency} jobs at a time. Ctrl-C ends it.")
-        await worker.run()
-        self.stdout.write("The worker has ended.")
+
+    def announce(self, worker: JobWorker) -> None:
+        self.stdout.write(
+            f"Worker {worker.lease.worker} runs {worker.concurrency} jobs at a time. Ctrl-C ends it."
+        )
+
+    def supervise(
+        self, processes: int, queues: list[str], concurrency: int | None, options: dict[str, Any]
+    ) -> None:
+        """Run several worker processes until a signal, or until all have ended by themselves."""
+        arguments = ["run_jobs", "--skip-checks", "--stop-with-stdin"]
+        arguments += [part for name in queues for part in ("--queue", name)]
+        for name, value in (
+            ("concurrency", concurrency),
+            ("max-jobs", options["max_jobs"]),
+            ("settings", options["settings"]),
+            ("pythonpath", options["pythonpath"]),
+        ):
+            arguments += [] if value is None else [f"--{name}", str(value)]
+        arguments += ["--until-idle"] if options["until_idle"] else []
+        self.stdout.write(f"{processes} worker processes run jobs. Ctrl-C ends them.")
+        supervisor = Supervisor(
+            [*program(), *arguments],
+            processes,
+            grace=settings.GRACE,
+            replaces_finished=not options["until_idle"],
+            write=self.stderr.write,
+        )
+        if problem := supervisor.run():
+            raise CommandError(problem)
+        self.stdout.write("All worker processes have ended.")
+
+
+def program() -> Sequence[str]:
+    """Return the command that started this process, without its arguments."""
+    if sys.argv[1:2] == ["run_jobs"]:
+        command = [str(part) for part in autoreload.get_child_arguments()]
+        return command[: len(command) - len(sys.argv[1:])]
+    # It was called by code: another command, or a test.
+    return [sys.executable, "-m", "django"]
+
+
+def stop_at_end_of_input(worker: JobWorker) -> None:
+    """Stop a worker when its standard input is closed, because the supervisor that holds the other end has ended."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    worker.stop()
 
 
 def reset_signals_in_forks() -> None:
