@@ -79,6 +79,27 @@ def test_callers_of_async_jobs_wait_for_a_slot_only(engine_worker, callers, gate
     until_succeeded(*jobs)
 
 
+@pytest.mark.parametrize(
+    ("contended_claims", "end"), [(2, HandedJobEnd.RECORDED), (99, HandedJobEnd.NOT_CLAIMED)]
+)
+def test_claim_that_met_another_one_of_its_limit_is_tried_again(
+    engine_worker, monkeypatch, contended_claims, end
+):
+    """Without another message. If it stays locked, the job is handed over again at once, not after 10 s."""
+    claim = handed_jobs.claims.claim_handed_jobs
+    calls = []
+
+    def claim_handed_jobs(worker, ids, timeouts):
+        calls.append(ids)
+        return ([], set(ids)) if len(calls) <= contended_claims else claim(worker, ids, timeouts)
+
+    monkeypatch.setattr(handed_jobs.claims, "claim_handed_jobs", claim_handed_jobs)
+    job = enqueue(tasks.noop)
+    assert engine_worker.run_handed_job(job.id) == end
+    job.refresh_from_db()
+    assert (job.state, job.lane) == ("succeeded" if end == HandedJobEnd.RECORDED else "queued", "engine")
+
+
 def test_slot_of_a_job_that_may_not_run_is_free(engine_worker):
     for _ in range(5):
         assert engine_worker.run_handed_job(uuid7(), WaitFor.SLOT) == HandedJobEnd.ACCEPTED

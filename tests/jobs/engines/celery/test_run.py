@@ -45,3 +45,16 @@ class TestThreads(EngineContract):
     def restart_after_kill(self, project, path):
         wait_until(lambda: not project.site.processes[-1].running, what="the worker to end")
         project.site.start_celery("--pool", "threads", concurrency=4)
+
+
+class TestSolo(EngineContract):
+    """One sync job at a time, on the main thread of the main process."""
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_celery(request.getfixturevalue("redis").url)
+        site.start_celery("--pool", "solo", concurrency=1)
+
+    def restart_after_kill(self, project, path):
+        wait_until(lambda: not project.site.processes[-1].running, what="the worker to end")
+        project.site.start_celery("--pool", "solo", concurrency=1)
