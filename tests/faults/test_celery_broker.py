@@ -1,6 +1,6 @@
 """The broker refuses connections or does not answer: requests do not wait for it, and their jobs run when it is back.
 
-FAULT_ROUNDS=1 python -m pytest tests/faults/test_celery_broker.py      it is away for a minute
+FAULT_ROUNDS=1 python -m pytest tests/faults/test_celery_broker.py -s      it is away for a minute, with real intervals
 """
 
 import time
@@ -74,6 +74,28 @@ def test_jobs_of_an_outage_run_after_it(celery_site, fault):
     )
     celery_site.wait_until_done()
     celery_site.assert_invariants()
+
+
+@pytest.mark.timeout(300)
+def test_attempts_during_an_outage_do_not_count(site):
+    """Redis is away for the server and the workers. Its jobs do not wait longer after a longer outage."""
+    celery_site = CelerySite(site, "celery-outage", hand_over_seconds=None if ROUNDS else 0.5)
+    try:
+        site.start_web()
+        celery_site.start_pools()
+        celery_site.wait_until_all_done([enqueue(site) for _ in range(3)])
+        celery_site.redis.kill()
+        ids = enqueue_for(site, AWAY_SECONDS)
+        handovers = [row["handovers"] for row in celery_site.driver.call("rows", ids=ids)]
+        celery_site.redis.start()
+        restored = time.monotonic()
+        celery_site.wait_until_done()
+        print(f"{len(ids)} jobs of {AWAY_SECONDS} s: all done {time.monotonic() - restored:.1f} s later")
+        celery_site.assert_invariants()
+        # One that is being tried when the rows are read.
+        assert max(handovers) <= 1, handovers
+    finally:
+        celery_site.close()
 
 
 @pytest.mark.timeout(300)

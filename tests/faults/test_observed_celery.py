@@ -1,33 +1,53 @@
-"""Workers of Celery, their children and the broker are killed at random: each observed task ends on the bell once."""
+"""Workers of Celery, the broker and the result backend are killed at random: each observed task ends on the bell once.
+
+OBSERVED_ROUNDS=50 python -m pytest tests/faults/test_observed_celery.py -s      more rounds
+OBSERVED_SEED=…                                                                   other choices
+"""
 
 import os
 import random
 import signal
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
 from notifications.models import Job, Notification
 from tests.jobs.engines.celery.conftest import broker, celery_app, start_celery  # noqa: F401
+from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("OBSERVED_ROUNDS", "6"))
 TASKS_PER_ROUND = 12
+FAULTS_BY_WEIGHT = (
+    *("kill_child", "kill_child", "kill_worker", "kill_worker"),
+    *("kill_broker", "kill_results", "kill_results", "flush_results", "revoke"),
+)
 #: Seconds until every job must have ended. The reconciler waits for the visibility timeout of Redis, 5 s here, and a
 #: minute more, before it takes a message for lost.
 END_SECONDS = 150
 
 
-@pytest.mark.timeout(900)
-def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, user):  # noqa: F811
+@pytest.fixture
+def results():
+    """A Redis server of the result backend."""
+    server = Redis()
+    yield server
+    server.stop()
+
+
+@pytest.mark.timeout(900 + 20 * ROUNDS)
+def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, results, user):  # noqa: F811
     from kombu.exceptions import OperationalError
+    from redis import Redis as Client
 
     from tests.jobs.engines.celery import tasks
 
     chance = random.Random(int(os.environ.get("OBSERVED_SEED", "1")))
-    workers = [start_celery(), start_celery()]
+    pool = ("--pool", "prefork", "--concurrency", 2)
+    workers = [start_celery(*pool, environment={"CELERY_RESULT_BACKEND": results.url}) for _ in range(2)]
+    counts = Counter()
     published = []
 
     def publish():
@@ -46,10 +66,20 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, user)
         worker.kill()
         worker.start()
 
-    def kill_broker():
-        broker.kill()
+    def restart(server):
+        server.kill()
         time.sleep(chance.random())
-        broker.start()
+        server.start()
+
+    def kill_broker():
+        restart(broker)
+
+    def kill_results():
+        restart(results)
+
+    def flush_results():
+        with closing(Client.from_url(results.url)) as client:
+            client.flushall()
 
     def revoke():
         with suppress(Exception):
@@ -61,11 +91,15 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, user)
             if not worker.process.running:
                 worker.start()
 
+    kills = (kill_child, kill_worker, kill_broker, kill_results, flush_results, revoke)
+    faults = {fault.__name__: fault for fault in kills}
     for _ in range(ROUNDS):
         for _ in range(TASKS_PER_ROUND):
             publish()
         time.sleep(chance.random())
-        chance.choice([kill_child, kill_child, kill_worker, kill_worker, kill_broker, revoke])()
+        fault = chance.choice(FAULTS_BY_WEIGHT)
+        counts[fault] += 1
+        faults[fault]()
         restart_ended()
     started = time.monotonic()
     ids = [result.id for result in published]
@@ -84,5 +118,6 @@ def test_each_task_ends_on_the_bell_once(start_celery, celery_app, broker, user)
     seconds = time.monotonic() - started
     jobs = Job.objects.filter(id__in=ids)
     told = Counter(Notification.objects.filter(user=user).values_list("job", flat=True))
+    print(f"{ROUNDS} rounds: {dict(counts)}")
     print(f"{len(ids)} tasks, the last end after {seconds:.0f} s: {Counter(job.state for job in jobs)}")
     assert {job.id: told[job.id] for job in jobs} == {job.id: 1 for job in jobs}
