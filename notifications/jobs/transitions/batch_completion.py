@@ -24,7 +24,7 @@ from django.utils.translation import ngettext
 from notifications import streams, times
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import outcomes
+from notifications.jobs.transitions import batch_outcomes, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
@@ -179,8 +179,8 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
         return outcomes.cancelled(job, policy)
     if job.lane == Job.Lane.OBSERVED and job.progress_total == 1:
         [member] = Job.objects.using(database()).filter(batch=job.id)[:1]
-        return outcomes.of_single_job(job, policy, member)
-    return outcomes.of_batch(
+        return batch_outcomes.of_single_job(job, policy, member)
+    return batch_outcomes.of_batch(
         job,
         policy,
         succeeded=counts[Job.State.SUCCEEDED],

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from notifications import paths, validators
 from notifications.compat import normalize_json
-from notifications.exceptions import JobCancelled, JobFailed
+from notifications.exceptions import JobCancelled
 from notifications.jobs.locations import find_location
 from notifications.jobs.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.models import Attempt, Job, Notification
@@ -172,54 +172,6 @@ def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outco
     with _language(job):
         detail = _("The work was done, but its result cannot be stored.")
     return _failed(job, policy, "result-not-storable", detail, exc)
-
-
-def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
-    """Return the outcome of a batch that has no active job any more, from the number of jobs in each state."""
-    total = succeeded + failed + cancelled
-    with _language(job):
-        if succeeded == total:
-            body = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
-                "count": total
-            }
-            value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
-            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, body=body)
-            return Outcome(
-                job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
-            )
-        numbers = {"failed": failed, "cancelled": cancelled, "total": total}
-        if not cancelled:
-            detail = _("%(failed)d of %(total)d failed.")
-        elif not failed:
-            detail = ngettext(
-                "%(cancelled)d of %(total)d was cancelled.",
-                "%(cancelled)d of %(total)d were cancelled.",
-                cancelled,
-            )
-        else:
-            detail = ngettext(
-                "%(failed)d of %(total)d failed, %(cancelled)d was cancelled.",
-                "%(failed)d of %(total)d failed, %(cancelled)d were cancelled.",
-                cancelled,
-            )
-        detail %= numbers
-    return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
-
-
-def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
-    """Return the outcome of a batch of one job, which reads as that of the job itself."""
-    if member.state == Job.State.FAILED:
-        error = json.loads(member.error or "{}")
-        return _failed(
-            job, policy, error.get("type", "task-failed"), error.get("detail", ""), JobFailed(error)
-        )
-    if member.state == Job.State.CANCELLED:
-        job.cancelled_by_other = True
-        return cancelled(job, policy)
-    value = {"succeeded": 1, "failed": 0, "cancelled": 0}
-    with _language(job):
-        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
-    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification)
 
 
 def fallback(job: Job) -> Outcome:

@@ -1,0 +1,61 @@
+"""Outcomes of batches, from the states of their jobs."""
+
+from __future__ import annotations
+
+import json
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications.exceptions import JobFailed
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions.outcomes import Outcome, _failed, _language, _notification, cancelled
+from notifications.models import Job
+
+
+def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
+    """Return the outcome of a batch that has no active job any more, from the number of jobs in each state."""
+    total = succeeded + failed + cancelled
+    with _language(job):
+        if succeeded == total:
+            body = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
+                "count": total
+            }
+            value = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled}
+            notification = _notification(job, policy, Job.State.SUCCEEDED, value, None, body=body)
+            return Outcome(
+                job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification
+            )
+        numbers = {"failed": failed, "cancelled": cancelled, "total": total}
+        if not cancelled:
+            detail = _("%(failed)d of %(total)d failed.")
+        elif not failed:
+            detail = ngettext(
+                "%(cancelled)d of %(total)d was cancelled.",
+                "%(cancelled)d of %(total)d were cancelled.",
+                cancelled,
+            )
+        else:
+            detail = ngettext(
+                "%(failed)d of %(total)d failed, %(cancelled)d was cancelled.",
+                "%(failed)d of %(total)d failed, %(cancelled)d were cancelled.",
+                cancelled,
+            )
+        detail %= numbers
+    return _failed(job, policy, "batch-failed", detail, JobFailed({"detail": detail}))
+
+
+def of_single_job(job: Job, policy: Policy, member: Job) -> Outcome:
+    """Return the outcome of a batch of one job, which reads as that of the job itself."""
+    if member.state == Job.State.FAILED:
+        error = json.loads(member.error or "{}")
+        return _failed(
+            job, policy, error.get("type", "task-failed"), error.get("detail", ""), JobFailed(error)
+        )
+    if member.state == Job.State.CANCELLED:
+        job.cancelled_by_other = True
+        return cancelled(job, policy)
+    value = {"succeeded": 1, "failed": 0, "cancelled": 0}
+    with _language(job):
+        notification = _notification(job, policy, Job.State.SUCCEEDED, value, None)
+    return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), notification=notification)
