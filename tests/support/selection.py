@@ -22,6 +22,7 @@ PATHS_BY_MARKER = {
         "data/test_plans.py",
         "data/test_two_hundred.py",
         "docs/test_engines.py",
+        "docs/test_from_django_celery_results.py",
         "docs/test_tutorial.py",
         "http/test_schemathesis.py",
         "jobs/engines/celery/test_kills.py",
