@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import formats
 from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from notifications import serializers, times
-from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, reports_database_errors
-from notifications.admin.runners import RunnerFilter, has_runners
-from notifications.db.transactions import database
-from notifications.exceptions import TooManyJobs
+from notifications.admin import job_filters
+from notifications.admin.job_actions import JobActionsMixin
+from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
+from notifications.admin.paging import KeysetChangeList, KeysetMixin
+from notifications.admin.runners import has_runners
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, OBSERVED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
-from notifications.jobs.transitions import manual
+from notifications.jobs.matching import NEWEST_FIRST, JobFilter
 from notifications.models import Attempt, Job
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
@@ -46,7 +44,7 @@ class AttemptInline(ReadOnlyMixin, admin.TabularInline):
 
 
 @admin.register(Job)
-class JobAdmin(OwnedMixin, admin.ModelAdmin):
+class JobAdmin(JobActionsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = (
         "title",
         "user",
@@ -57,12 +55,22 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         "created_at",
         "finished_at",
     )
-    list_filter = ("state", RunnerFilter, "queue_name", "created_at")
+    list_filter = (
+        job_filters.StateFilter,
+        job_filters.CreatedFilter,
+        job_filters.ErrorGroupFilter,
+        job_filters.TaskFilter,
+        job_filters.QueueFilter,
+        job_filters.UserFilter,
+        job_filters.JobRunnerFilter,
+    )
+    list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
-    ordering = ("-id",)
-    show_full_result_count = False
+    search_help_text = _("Words of the title or task, or the id.")
+    keyset_order = NEWEST_FIRST
+    ordering = ("-created_at", "-id")
+    sortable_by = ("created_at",)
     inlines = (AttemptInline,)
-    actions = ("cancel_jobs", "retry_jobs")
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
         (
@@ -82,6 +90,19 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
         jobs = super().get_queryset(request)
         return jobs.annotate(waits_for_worker=of_workers, waits_for_engine=of_engines)
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
+    ) -> tuple[Any, bool]:
+        return JobFilter(search=search_term).apply(queryset), False
+
+    def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
+        is_exact = self.shows_all_jobs() and not job_filters.other_parameters(changelist)
+        return job_filters.read_filter(changelist).narrow(changelist.queryset, is_exact=is_exact)
+
+    def shows_all_jobs(self) -> bool:
+        """Return whether the list without filters has all jobs: a subclass may show some of them only."""
+        return type(self).get_queryset is JobAdmin.get_queryset
+
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))
         if has_runners():
@@ -96,65 +117,7 @@ class JobAdmin(OwnedMixin, admin.ModelAdmin):
             fieldsets.insert(2, (_("Engine"), {"fields": fields}))
         return fieldsets
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may cancel and retry jobs, by the permission to change them."""
-        return request.user.has_perm("notifications.change_job")
-
-    @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
-    @reports_database_errors
-    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        active = queryset.filter(state__in=manual.ACTIVE_STATES)
-        became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
-        self._log(request, became, "Cancelled.")
-        cancelled = sum(what == "cancelled" for what in became.values())
-        asked = len(became) - cancelled
-        if cancelled:
-            text = ngettext("%(count)d job was cancelled.", "%(count)d jobs were cancelled.", cancelled)
-            self.message_user(request, text % {"count": cancelled}, messages.SUCCESS)
-        if asked:
-            text = ngettext(
-                "Requested cancellation of %(count)d running job.",
-                "Requested cancellation of %(count)d running jobs.",
-                asked,
-            )
-            self.message_user(request, text % {"count": asked}, messages.SUCCESS)
-        if not became:
-            text = _("No job was cancelled, because none of them is queued or running.")
-            self.message_user(request, text, messages.WARNING)
-
-    @admin.action(description=_("Retry selected jobs"), permissions=["operate"])
-    @reports_database_errors
-    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        before = list(queryset.filter(state__in=manual.RETRYABLE_STATES).values_list("pk", "fence"))
-        try:
-            queued = manual.retry([id for id, fence in before])
-        except TooManyJobs as exc:
-            queued = list(_queued_since(before))
-            self.message_user(request, str(exc), messages.ERROR)
-        self._log(request, queued, "Queued again.")
-        if queued:
-            text = ngettext(
-                "%(count)d job was queued again.", "%(count)d jobs were queued again.", len(queued)
-            )
-            self.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
-        elif not before:
-            text = _("No job was queued again, because none of them has failed or was cancelled.")
-            self.message_user(request, text, messages.WARNING)
-
-    def _log(self, request: HttpRequest, ids: Iterable[UUID], text: str) -> None:
-        for job in Job.objects.using(database()).filter(pk__in=list(ids)):
-            self.log_change(request, job, text)
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        job = kwargs.get("obj")
-        if job is not None and self.has_operate_permission(request):
-            again = "retry_jobs" if manual.can_retry(job) else None
-            context["offered_action"] = "cancel_jobs" if job.state in manual.ACTIVE_STATES else again
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    @admin.display(description=_("state"), ordering="state")
+    @admin.display(description=_("state"))
     def state_now(self, job: Job) -> str:
         if job.waits_for_worker:  # type: ignore[attr-defined]
             return _("Waiting for a worker")
@@ -235,10 +198,3 @@ def _time_in_engine(job: Job) -> str:
     if since is None or (times.now() - since).total_seconds() < MIN_SHOWN_SECONDS:
         return ""
     return timesince(since, times.now(), depth=1)
-
-
-def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
-    """Return those of these jobs that were queued again since, so that their fence has been raised."""
-    fences = dict(before)
-    rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
-    return (id for id, fence in rows if fence > fences[id])

@@ -55,18 +55,19 @@ def _set_users(rows: Iterable[Any]) -> None:
         row._meta.get_field("user").set_cached_value(row, users.get(row.user_id))
 
 
-def reports_database_errors(action: Callable[..., None]) -> Callable[..., None]:
+def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate an action to show a message, instead of an error page, when the database is unavailable or busy."""
 
     @wraps(action)
-    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         try:
-            action(self, request, queryset)
+            return action(self, request, queryset)
         except (OperationalError, InterfaceError) as exc:
             log_database_error(exc)
             text = _(
                 "The database is unavailable. Some jobs may be changed already. Check them and try again."
             )
             self.message_user(request, text, messages.ERROR)
+            return None
 
     return wrapped

@@ -163,7 +163,7 @@ class Batch:
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
             kwargs=validators.json_text("notify", {"notify": self._notify}, validators.MAX_ARGUMENTS_BYTES),
-            backend=children[0].backend if children else _backend_alias(),
+            backend=children[0].backend if children else first_backend_alias(),
             queue_name=batch.queue_name,
             progress_total=len(children),
             title=title,
@@ -177,17 +177,18 @@ def open_batch() -> Batch | None:
     return _open_batch.get()
 
 
-def _backend_alias() -> str:
+def first_backend_alias() -> str:
     """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
     return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
 
 
-def _queue_name() -> str:
-    queues = task_backends["default"].queues
+def first_queue_name(alias: str = "default") -> str:
+    """Return ``default``, or else the first queue, of those that a backend in ``TASKS`` has."""
+    queues = task_backends[alias].queues
     return "default" if not queues or "default" in queues else min(queues)
 
 
-@task(queue_name=_queue_name())
+@task(queue_name=first_queue_name())
 def batch(*, notify: bool | str) -> None:
     """The task of batches as jobs. It is never called: the state of a batch follows from its jobs."""
     raise RuntimeError("A batch cannot be executed. It is done when its jobs are.")

@@ -217,6 +217,10 @@ class Job(models.Model):
         verbose_name = _("job")
         verbose_name_plural = _("jobs")
         default_permissions = ("view", "change")
+        permissions = [
+            ("view_job_arguments", _("Can view the arguments of jobs")),
+            ("view_traceback", _("Can view the tracebacks of jobs")),
+        ]
         indexes = [
             _job_index("seq", "user", "seq"),
             _job_index("user", "user", "id"),
@@ -239,6 +243,9 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
+            # Ids of observed tasks do not ascend with time. With the state SQLite reads the index alone.
+            *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in ("failed", "cancelled")),
+            _job_index("list", "created_at", "id"),
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [

@@ -1,10 +1,12 @@
 """Staff cancel jobs and have them tried again in the admin, with permission, and the log says who did."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection
 from django.urls import reverse
+from django.utils import timezone
 
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, queueing
@@ -16,19 +18,6 @@ from tests.support.claims import claim_rows
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/notifications/job/"
-
-
-@pytest.fixture
-def sign_in_staff(client, make_user):
-    """sign_in_staff(*codenames) signs a staff user with these permissions in to ``client`` and returns the user."""
-
-    def sign_in(*codenames):
-        user = make_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return user
-
-    return sign_in
 
 
 def act(client, action, *ids, **form):
@@ -85,27 +74,6 @@ def test_cancelling_ones_own(client, sign_in_staff):
     assert Job.objects.get().state == "cancelled" and not Notification.objects.exists()
 
 
-def test_retry_by_filter(client, sign_in_staff, user):
-    """All that a filter shows, not only those of the page; the owner stays."""
-    sign_in_staff("view_job", "change_job")
-    for _ in range(3):
-        tasks.fail.using(owner=user).enqueue()
-    tasks.noop.using(owner=user).enqueue()
-    run_jobs()
-    ids = list(Job.objects.filter(state="failed").values_list("pk", flat=True))
-    answer = client.post(
-        f"{LIST}?state__exact=failed",
-        {"action": "retry_jobs", "_selected_action": ids[:1], "select_across": "1"},
-        follow=True,
-    )
-    assert said(answer) == ["3 jobs were queued again."]
-    assert {(job.state, job.user_id) for job in Job.objects.filter(pk__in=ids)} == {("queued", user.pk)}
-    assert LogEntry.objects.filter(change_message="Queued again.").count() == 3
-    assert said(act(client, "retry_jobs", *ids)) == [
-        "No job was queued again, because none of them has failed or was cancelled."
-    ]
-
-
 def test_too_many(client, sign_in_staff, user, settings):
     """What the owner may not have is said."""
     sign_in_staff("view_job", "change_job")
@@ -118,11 +86,36 @@ def test_too_many(client, sign_in_staff, user, settings):
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs"])
+def test_run_now(client, sign_in_staff, user):
+    """Only a job that waits for a time is changed."""
+    sign_in_staff("view_job", "change_job")
+    later = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(days=1)).enqueue().id
+    ready = tasks.noop.using(owner=user).enqueue().id
+    page = client.get(reverse("admin:notifications_job_change", args=[later])).text
+    assert "Run this job now" in page and "Cancel this job" in page
+    assert said(act(client, "run_jobs_now", later, ready)) == ["1 job waits no longer."]
+    assert {job.run_after for job in Job.objects.all()} == {None}
+    assert [entry.object_id for entry in LogEntry.objects.all()] == [later]
+    assert said(act(client, "run_jobs_now", later)) == [
+        "No job was changed, because none of them waits for a time."
+    ]
+    run_jobs()
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+def test_what_is_no_id_is_not_selected(client, sign_in_staff):
+    sign_in_staff("view_job", "change_job")
+    assert said(act(client, "retry_jobs", "x")) == [
+        "No job was changed, because what was selected is no id of a job."
+    ]
+
+
+@pytest.mark.parametrize("action", ["cancel_jobs", "retry_jobs", "run_jobs_now"])
 def test_without_the_permission(client, sign_in_staff, user, action):
     """Who may only look is offered nothing, and what they send all the same does nothing."""
     sign_in_staff("view_job")
-    id = tasks.noop.using(owner=user).enqueue().id
+    later = timezone.now() + timedelta(days=1)
+    id = tasks.noop.using(owner=user, run_after=later).enqueue().id
     if action == "retry_jobs":
         manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     before = Job.objects.values().get()
@@ -172,7 +165,9 @@ def test_a_replica_is_never_read(client, sign_in_staff, user, settings, model):
     assert "Noop" in client.get(f"{page}{id}/change/").content.decode()
 
 
-@pytest.mark.parametrize(("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry")])
+@pytest.mark.parametrize(
+    ("action", "does"), [("cancel_jobs", "cancel"), ("retry_jobs", "retry"), ("run_jobs_now", "run_now")]
+)
 def test_a_database_that_is_away(client, sign_in_staff, user, monkeypatch, action, does):
     """No error page: it says so, and nothing is lost."""
 

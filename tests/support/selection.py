@@ -13,6 +13,7 @@ PATHS_BY_MARKER = {
         "faults",
         "model",
         "packaging",
+        "admin/test_large_tables.py",
         "commands/test_doctor_engines.py",
         "commands/test_worker_processes.py",
         "jobs/engines/test_backend.py",

@@ -1,4 +1,4 @@
-"""Cancel and retry jobs by hand: from a page, the API, the admin or a command."""
+"""Cancel jobs, retry them and run them now, by hand: from a page, the API, the admin or a command."""
 
 from __future__ import annotations
 
@@ -72,6 +72,18 @@ def retry(ids: Iterable[UUID]) -> list[UUID]:
         on_commit(lambda: _retry(ids))
         return ids
     return _retry(ids)
+
+
+def run_now(ids: Iterable[UUID]) -> list[UUID]:
+    """Make jobs that wait for a time claimable at once. Returns the ids of those that waited.
+
+    Inside a caller's transaction it is done after its commit. Raises ``django.db.OperationalError`` like ``cancel``.
+    """
+    ids = sorted(set(ids))
+    if in_callers_transaction():
+        on_commit(lambda: _run_now(ids))
+        return ids
+    return _run_now(ids)
 
 
 def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
@@ -269,6 +281,21 @@ def _reopen_batch(batch: UUID) -> bool:
     is_reopened = retrying_atomic(write)
     finish_batches([batch])
     return is_reopened
+
+
+def _run_now(ids: Sequence[UUID]) -> list[UUID]:
+    waiting = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__isnull=False)
+    # The time of an observed task is what Celery's message says.
+    waiting = waiting.exclude(lane=Job.Lane.OBSERVED).order_by("id")
+
+    def write(chunk: list[UUID]) -> list[UUID]:
+        _limit_lock_wait()
+        jobs = list(lock_query(waiting.filter(id__in=chunk), skip_locked=False))
+        guarded_update("run_after=NULL, version=version+1", [((), job) for job in jobs], state="queued")
+        streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+        return [job.id for job in jobs]
+
+    return [id for chunk in _chunks(ids) for id in fair_atomic(lambda chunk=chunk: write(chunk))]  # type: ignore[misc]
 
 
 def _batches_of(ids: Sequence[UUID]) -> list[UUID]:

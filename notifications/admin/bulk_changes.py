@@ -1,0 +1,189 @@
+"""Change all jobs that a filter of the admin finds: a page that asks first, and the job that does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications import times
+from notifications.admin import job_filters
+from notifications.compat import task
+from notifications.db.transactions import database
+from notifications.exceptions import JobError, NotificationsError
+from notifications.jobs import changing
+from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.enqueueing.owners import requester, running_attempt
+from notifications.jobs.matching import JobFilter
+from notifications.jobs.policies import FinishedJob, policy
+from notifications.jobs.worker.job_context import progress
+from notifications.models import Job
+
+#: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.
+MAX_JOBS_LOGGED = 1_000
+#: Longest time of a change, in seconds.
+TIMEOUT_SECONDS = 6 * 3600
+
+#: The highest priority of Django's Tasks.
+MAX_PRIORITY = 100
+
+#: What the log of changes says of one job.
+LOG_TEXTS = {"retry": "Queued again.", "cancel": "Cancelled.", "run_now": "Run now."}
+
+
+def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
+    """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
+    changelist = model_admin.get_changelist_instance(request)
+    if others := job_filters.other_parameters(changelist):
+        text = _("All jobs that match cannot be changed with the filter “%(name)s”. Select jobs of the page.")
+        model_admin.message_user(request, text % {"name": others[0]}, messages.ERROR)
+        return None
+    if not model_admin.shows_all_jobs():
+        text = _(
+            "All jobs that match cannot be changed, because this list shows some jobs only. Select jobs."
+        )
+        model_admin.message_user(request, text, messages.ERROR)
+        return None
+    conditions = changing.conditions_until(change, job_filters.read_filter(changelist), times.now())
+    count, is_partial = changing.count_jobs(change, conditions)
+    if not count and not is_partial:
+        model_admin.message_user(request, _none_applies(change), messages.WARNING)
+        return None
+    if "confirmed" not in request.POST:
+        return _ask(model_admin, request, change, count, is_partial)
+    return _begin(model_admin, request, change, conditions, None if is_partial else count)
+
+
+def _ask(
+    model_admin: Any, request: HttpRequest, change: str, count: int, is_partial: bool
+) -> TemplateResponse:
+    number = formats.number_format(count, force_grouping=True)
+    amount = _("at least %(count)s") % {"count": number} if is_partial else number
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": _question(change, count) % {"count": amount},
+        "button": _button(change),
+        "opts": model_admin.opts,
+        "action": request.POST["action"],
+        "action_checkbox_name": ACTION_CHECKBOX_NAME,
+        "selected": request.POST.getlist(ACTION_CHECKBOX_NAME)[:1],
+        "back_url": request.get_full_path(),
+    }
+    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    return TemplateResponse(request, "admin/notifications/job/confirm_change.html", context)
+
+
+def _begin(
+    model_admin: Any, request: HttpRequest, change: str, conditions: JobFilter, count: int | None
+) -> HttpResponse | None:
+    alias = first_backend_alias()
+    with requester(request.user):
+        try:
+            # Before the jobs that it is to cancel.
+            prepared = change_matching_jobs.using(
+                backend=alias, queue_name=first_queue_name(alias), priority=MAX_PRIORITY
+            )
+            job = prepared.enqueue(
+                title=_title(change, count),
+                change=change,
+                conditions=conditions.to_json(),
+                user=str(request.user.pk),
+                count=count,
+            )
+        except NotificationsError as exc:  # the user has too many jobs
+            model_admin.message_user(request, str(exc), messages.ERROR)
+            return None
+    text = _("The jobs are being changed. You can leave this page; you will be notified when it is done.")
+    model_admin.message_user(request, text, messages.SUCCESS)
+    name = f"{model_admin.admin_site.name}:notifications_job_change"
+    return HttpResponseRedirect(reverse(name, args=[job.id]))
+
+
+def _notification(job: FinishedJob) -> dict[str, Any]:
+    return {"body": job.result["text"]} if job.state == "succeeded" else {}
+
+
+@task(queue_name=first_queue_name())
+@policy(title="{title}", max_attempts=3, timeout=TIMEOUT_SECONDS, notify=_notification)
+def change_matching_jobs(
+    *, title: str, change: str, conditions: dict[str, str], user: str, count: int | None
+) -> dict[str, Any]:
+    """Change all jobs that meet the conditions, report progress, and log what was done.
+
+    ``count`` is how many there were when the user confirmed it, None if that is not known. The result has the numbers
+    of changed and skipped jobs, and ``text`` that says both.
+    """
+    user_model = LogEntry._meta.get_field("user").related_model
+    by = user_model._meta.pk.to_python(user)
+    staff = user_model._base_manager.filter(pk=by, is_active=True).first()
+    if staff is None or not staff.has_perm("notifications.change_job"):
+        raise JobError(_("The permission to change jobs was withdrawn before this began."))
+    changed = skipped = 0
+    for chunk in changing.change_jobs(change, JobFilter.from_json(conditions), by=by):
+        if changed < MAX_JOBS_LOGGED:
+            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change])
+        changed += len(chunk.changed)
+        skipped += len(chunk.found) - len(chunk.changed)
+        progress(changed + skipped, None if count is None else max(count, changed + skipped))
+    text = _describe(change, changed, skipped)
+    if attempt := running_attempt():
+        _log(by, [attempt.job_id], text)
+    return {"changed": changed, "skipped": skipped, "text": text}
+
+
+def _log(by: Any, ids: list[Any], text: str) -> None:
+    jobs = list(Job.objects.using(database()).filter(pk__in=ids).only("title"))
+    if jobs:
+        LogEntry.objects.log_actions(by, jobs, CHANGE, text)  # type: ignore[arg-type]
+
+
+def _none_applies(change: str) -> str:
+    return {
+        "retry": _("No job was queued again, because none of them has failed or was cancelled."),
+        "cancel": _("No job was cancelled, because none of them is queued or running."),
+        "run_now": _("No job was changed, because none of them waits for a time."),
+    }[change]
+
+
+def _question(change: str, count: int) -> str:
+    return {
+        "retry": ngettext("Retry %(count)s job?", "Retry %(count)s jobs?", count),
+        "cancel": ngettext("Cancel %(count)s job?", "Cancel %(count)s jobs?", count),
+        "run_now": ngettext("Run %(count)s job now?", "Run %(count)s jobs now?", count),
+    }[change]
+
+
+def _button(change: str) -> str:
+    return {"retry": _("Retry jobs"), "cancel": _("Cancel jobs"), "run_now": _("Run jobs now")}[change]
+
+
+def _title(change: str, count: int | None) -> str:
+    if count is None:
+        return {
+            "retry": _("Retry many jobs"),
+            "cancel": _("Cancel many jobs"),
+            "run_now": _("Run many jobs now"),
+        }[change]
+    return {
+        "retry": ngettext("Retry %(count)d job", "Retry %(count)d jobs", count),
+        "cancel": ngettext("Cancel %(count)d job", "Cancel %(count)d jobs", count),
+        "run_now": ngettext("Run %(count)d job now", "Run %(count)d jobs now", count),
+    }[change] % {"count": count}
+
+
+def _describe(change: str, changed: int, skipped: int) -> str:
+    texts = {
+        "retry": ngettext("%(count)d queued again", "%(count)d queued again", changed),
+        "cancel": ngettext("%(count)d cancelled", "%(count)d cancelled", changed),
+        "run_now": ngettext("%(count)d run now", "%(count)d run now", changed),
+    }
+    text = texts[change] % {"count": changed}
+    return _("%(changes)s, %(skipped)d skipped.") % {"changes": text, "skipped": skipped}

@@ -1,0 +1,144 @@
+"""The actions of the list and the page of jobs: cancel, retry, run now; for some jobs, or all that a filter finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from notifications.admin import bulk_changes
+from notifications.admin.mixins import reports_database_errors
+from notifications.db.transactions import database
+from notifications.exceptions import TooManyJobs
+from notifications.jobs.claiming.lanes import OBSERVED
+from notifications.jobs.transitions import manual
+from notifications.models import Job
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin as _ModelAdmin
+else:  # A base class here would come before the mixins of the class that has this one.
+    _ModelAdmin = object
+
+
+class JobActionsMixin(_ModelAdmin):
+    """Adds the actions to an admin of jobs."""
+
+    actions = ("cancel_jobs", "retry_jobs", "run_jobs_now")
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().response_action(request, *args, **kwargs)
+        except ValidationError:
+            text = _("No job was changed, because what was selected is no id of a job.")
+            self.message_user(request, text, messages.ERROR)
+            return None
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may cancel and retry jobs, by the permission to change them."""
+        return request.user.has_perm("notifications.change_job")
+
+    @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
+    @reports_database_errors
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        if _is_for_all(request):
+            return bulk_changes.respond(self, request, "cancel")
+        active = queryset.filter(state__in=manual.ACTIVE_STATES)
+        became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
+        self._log(request, became, "Cancelled.")
+        cancelled = sum(what == "cancelled" for what in became.values())
+        asked = len(became) - cancelled
+        if cancelled:
+            text = ngettext("%(count)d job was cancelled.", "%(count)d jobs were cancelled.", cancelled)
+            self.message_user(request, text % {"count": cancelled}, messages.SUCCESS)
+        if asked:
+            text = ngettext(
+                "Requested cancellation of %(count)d running job.",
+                "Requested cancellation of %(count)d running jobs.",
+                asked,
+            )
+            self.message_user(request, text % {"count": asked}, messages.SUCCESS)
+        if not became:
+            text = _("No job was cancelled, because none of them is queued or running.")
+            self.message_user(request, text, messages.WARNING)
+        return None
+
+    @admin.action(description=_("Retry selected jobs"), permissions=["operate"])
+    @reports_database_errors
+    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        if _is_for_all(request):
+            return bulk_changes.respond(self, request, "retry")
+        before = list(queryset.filter(state__in=manual.RETRYABLE_STATES).values_list("pk", "fence"))
+        try:
+            queued = manual.retry([id for id, fence in before])
+        except TooManyJobs as exc:
+            queued = list(_queued_since(before))
+            self.message_user(request, str(exc), messages.ERROR)
+        self._log(request, queued, "Queued again.")
+        if queued:
+            text = ngettext(
+                "%(count)d job was queued again.", "%(count)d jobs were queued again.", len(queued)
+            )
+            self.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
+        elif not before:
+            text = _("No job was queued again, because none of them has failed or was cancelled.")
+            self.message_user(request, text, messages.WARNING)
+        return None
+
+    @admin.action(description=_("Run selected jobs now"), permissions=["operate"])
+    @reports_database_errors
+    def run_jobs_now(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        if _is_for_all(request):
+            return bulk_changes.respond(self, request, "run_now")
+        waiting = queryset.filter(state=Job.State.QUEUED, run_after__isnull=False)
+        started = manual.run_now(waiting.values_list("pk", flat=True))
+        self._log(request, started, "Run now.")
+        if started:
+            text = ngettext("%(count)d job waits no longer.", "%(count)d jobs wait no longer.", len(started))
+            self.message_user(request, text % {"count": len(started)}, messages.SUCCESS)
+        else:
+            text = _("No job was changed, because none of them waits for a time.")
+            self.message_user(request, text, messages.WARNING)
+        return None
+
+    def _log(self, request: HttpRequest, ids: Iterable[UUID], text: str) -> None:
+        for job in Job.objects.using(database()).filter(pk__in=list(ids)):
+            self.log_change(request, job, text)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        job = kwargs.get("obj")
+        if job is not None and self.has_operate_permission(request):
+            context["offered_actions"] = _offered_actions(job)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _is_for_all(request: HttpRequest) -> bool:
+    """Return whether an action is for all jobs that the list's filters find, not only for those of the page."""
+    return request.POST.get("select_across") == "1"
+
+
+def _offered_actions(job: Job) -> list[tuple[str, Any]]:
+    """Return the actions that apply to a job, and the texts of their buttons."""
+    offered = []
+    if job.state == Job.State.QUEUED and job.run_after and job.lane != OBSERVED:
+        offered.append(("run_jobs_now", _("Run this job now")))
+    if job.state in manual.ACTIVE_STATES:
+        offered.append(("cancel_jobs", _("Cancel this job")))
+    elif manual.can_retry(job):
+        offered.append(("retry_jobs", _("Try this job again")))
+    return offered
+
+
+def _queued_since(before: Iterable[tuple[UUID, int]]) -> Iterable[UUID]:
+    """Return those of these jobs that were queued again since, so that their fence has been raised."""
+    fences = dict(before)
+    rows = Job.objects.using(database()).filter(pk__in=fences).values_list("pk", "fence")
+    return (id for id, fence in rows if fence > fences[id])

@@ -1,0 +1,196 @@
+"""Which jobs a list shows, and a change of many jobs changes: a filter that a job can carry as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef, Q
+
+from notifications import times
+from notifications.db.keyset import Order
+from notifications.db.transactions import database
+from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES, OBSERVED
+from notifications.models import Attempt, Job
+
+#: Newest first, by an index.
+NEWEST_FIRST = Order(fields=("created_at", "id"))
+#: The ids that are read to look few jobs up by them, where the index that finds them has another order.
+MAX_IDS_READ = 1_000
+#: States whose jobs have an index in the order of the list.
+INDEXED_STATES = (Job.State.FAILED, Job.State.CANCELLED)
+ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
+ENGINE_PREFIX = "engine:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFilter:
+    """Conditions that a job meets; one that is ``""`` or None is left out.
+
+    ``state``, ``task_path``, ``queue_name``
+        Values of these columns.
+    ``user``
+        The key of the owner, as text.
+    ``runner``
+        What runs the job: ``"builtin"``, ``"observed"`` or ``"engine:"`` with the alias of a backend.
+    ``error``
+        An error group: the path of a task and, after a space, the path of the exception with which the last attempts
+        of its failed jobs ended, or else the outcome of those attempts, such as ``lost``.
+    ``search``
+        A part of the title or task, or an id.
+    ``created_from``, ``created_until``
+        The job was created at or after the first and before the second, aware times.
+    ``finished_until``
+        The job was finished by then.
+    """
+
+    state: str = ""
+    task_path: str = ""
+    queue_name: str = ""
+    user: str = ""
+    runner: str = ""
+    error: str = ""
+    search: str = ""
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+    finished_until: datetime | None = None
+
+    def __bool__(self) -> bool:
+        return self != JobFilter()
+
+    def to_json(self) -> dict[str, str]:
+        """Return the conditions as an object of strings."""
+        values = asdict(self)
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in values.items()
+            if value not in ("", None)
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, str]) -> JobFilter:
+        """Return the filter that ``to_json`` made. Raises ValueError for anything else."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ValueError(f"{unknown[0]!r} is no condition of jobs.")
+        conditions: dict[str, Any] = dict(values)
+        for name, value in values.items():
+            if name.endswith(("_from", "_until")):
+                conditions[name] = times.as_utc(datetime.fromisoformat(value))
+        return cls(**conditions)
+
+    def apply(self, rows: Any) -> Any:
+        """Return those of these jobs that meet all conditions."""
+        conditions = Q()
+        for name in ("state", "task_path", "queue_name"):
+            if value := getattr(self, name):
+                conditions &= Q((name, value))
+        if self.user:
+            conditions &= Q(user_id=_user_key(self.user))
+        if self.finished_until:
+            conditions &= Q(finished_at__lte=self.finished_until)
+        conditions &= self._created() & _runs_on(self.runner) & _found_by(self.search)
+        if self.error:
+            conditions &= _failed_with(self.error)
+        return rows.filter(conditions)
+
+    def narrow(self, rows: Any, *, is_exact: bool = True) -> tuple[Any, Any]:
+        """Return jobs that ``apply`` has returned, so that ``read_page`` finds them, and the slices to read, or None.
+
+        ``is_exact``
+            Whether the jobs meet no conditions but those of this filter.
+        """
+        jobs = Job.objects.using(database())
+        if (ids := self._few_ids()) is not None:
+            return rows.filter(pk__in=ids), None
+        state = Job.State.FAILED if self.error else self.state
+        rest = replace(self, created_from=None, created_until=None)
+        if state in INDEXED_STATES:
+            jobs, rest = jobs.filter(state=state), replace(rest, state="")
+        return rows, None if is_exact and not rest else jobs.filter(self._created())
+
+    def _few_ids(self) -> list[UUID] | None:
+        """Return the ids of all jobs that meet a condition which few jobs meet, None if no condition is like that."""
+        if id := parse_id(self.search):
+            return [id]
+        jobs = Job.objects.using(database())
+        selections: list[list[Any]] = []
+        if self.user:
+            selections.append([jobs.filter(user_id=_user_key(self.user)).order_by("id")])
+        if self.state == Job.State.RUNNING:
+            selections.append([jobs.filter(state=self.state).order_by("worker", "id")])
+        if self.state == Job.State.QUEUED:
+            queued = jobs.filter(state=self.state)
+            ready = [
+                queued.filter(run_after=None, lane=lane).order_by("-priority", "id")
+                for lane in Job.Lane.values
+            ]
+            selections.append([*ready, queued.filter(run_after__isnull=False).order_by("run_after", "id")])
+        return next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)
+
+    def _created(self) -> Q:
+        conditions = Q()
+        if self.created_from:
+            conditions &= Q(created_at__gte=self.created_from)
+        if self.created_until:
+            conditions &= Q(created_at__lt=self.created_until)
+        return conditions
+
+
+def _read_ids(querysets: list[Any]) -> list[UUID] | None:
+    """Return the ids of all these jobs, None if they are more than ``MAX_IDS_READ``."""
+    ids: list[UUID] = []
+    for rows in querysets:
+        ids += rows.values_list("pk", flat=True)[: MAX_IDS_READ + 1 - len(ids)]
+        if len(ids) > MAX_IDS_READ:
+            return None
+    return ids
+
+
+def _runs_on(runner: str) -> Q:
+    if runner == "builtin":
+        return Q(lane__in=LANES)
+    if runner == OBSERVED:
+        return Q(lane=OBSERVED)
+    if runner.startswith(ENGINE_PREFIX):
+        return Q(lane__in=ENGINE_LANES, backend=runner.removeprefix(ENGINE_PREFIX))
+    if runner:
+        raise ValueError(f"{runner!r} runs no jobs.")
+    return Q()
+
+
+def _found_by(search: str) -> Q:
+    conditions = Q()
+    if id := parse_id(search):
+        return Q(pk=id)
+    for word in search.split():
+        conditions &= Q(title__icontains=word) | Q(task_path__icontains=word)
+    return conditions
+
+
+def _failed_with(error: str) -> Q:
+    task_path, _, kind = error.rpartition(" ")
+    last = Attempt.objects.using(database()).filter(job=OuterRef("pk"), number=OuterRef("attempt"))
+    named = last.filter(exception_class_path="", outcome=kind)
+    if "." in kind:
+        named = last.filter(exception_class_path=kind)
+    return Q(state=Job.State.FAILED, task_path=task_path) & Q(Exists(named))
+
+
+def parse_id(text: str) -> UUID | None:
+    """Return the id that a user has typed into a search, None if it is none."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
+
+
+def _user_key(text: str) -> Any:
+    """Return the key of a user. Raises ValueError."""
+    try:
+        return Job._meta.get_field("user").target_field.to_python(text)
+    except ValidationError as exc:
+        raise ValueError(f"{text!r} is no key of a user.") from exc

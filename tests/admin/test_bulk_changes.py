@@ -1,0 +1,183 @@
+"""All jobs that a filter of the admin finds are changed by a job, after staff have confirmed it."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.utils import timezone
+
+from notifications.admin.jobs import JobAdmin
+from notifications.jobs import changing
+from notifications.jobs.transitions import manual
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/job/"
+TASK = "notifications.admin.bulk_changes.change_matching_jobs"
+
+
+@pytest.fixture
+def staff(sign_in_staff):
+    return sign_in_staff("view_job", "change_job")
+
+
+@pytest.fixture
+def change_all(client):
+    """change_all(action, query) sends an action for all jobs of the filter; ``confirm=True`` answers the question."""
+
+    def send(action, query="", *, confirm=False):
+        form = {"action": action, "_selected_action": "0" * 32, "select_across": "1"}
+        return client.post(LIST + query, form | ({"confirmed": "1"} if confirm else {}), follow=True)
+
+    return send
+
+
+def said(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+def bulk_job():
+    return Job.objects.get(task_path=TASK)
+
+
+def states(ids):
+    return set(Job.objects.filter(pk__in=ids).values_list("state", flat=True))
+
+
+def test_retry_asks_and_is_done_by_a_job(client, staff, user, change_all):
+    """It says how many there are, changes nothing before the answer, and the bell rings with what was done."""
+    failed = [tasks.fail.using(owner=user).enqueue().id for _ in range(3)]
+    tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    query = "?state__exact=failed"
+    question = change_all("retry_jobs", query)
+    assert "<h1>Retry 3 jobs?</h1>" in question.text and states(failed) == {"failed"}
+    assert re.search(r'<input type="hidden" name="confirmed" value="1">', question.text)
+    page = change_all("retry_jobs", query, confirm=True)
+    assert page.redirect_chain[0][0] == f"{LIST}{bulk_job().pk}/change/"
+    assert bulk_job().user_id == staff.pk and bulk_job().title == "Retry 3 jobs"
+    run_jobs()
+    assert Job.objects.filter(pk__in=failed, attempt=2, user=user).count() == 3
+    assert json.loads(bulk_job().result) == {
+        "changed": 3,
+        "skipped": 0,
+        "text": "3 queued again, 0 skipped.",
+    }
+    [note] = Notification.objects.filter(user=staff)
+    assert (note.title, note.body) == ("Retry 3 jobs", "3 queued again, 0 skipped.")
+    logged = {(entry.object_id, entry.change_message) for entry in LogEntry.objects.filter(user=staff)}
+    assert logged == {(str(id), "Queued again.") for id in failed} | {
+        (str(bulk_job().pk), "3 queued again, 0 skipped.")
+    }
+
+
+def test_cancel_takes_all_active_jobs_but_its_own(staff, user, change_all):
+    ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(3)]
+    change_all("cancel_jobs", confirm=True)
+    run_jobs()
+    assert states(ids) == {"cancelled"}
+    assert bulk_job().state == "succeeded"
+    assert (bulk_job().progress_current, bulk_job().progress_total) == (3, 3)
+
+
+def test_run_now(staff, user, change_all):
+    later = timezone.now() + timedelta(days=1)
+    delayed = [tasks.noop.using(owner=user, run_after=later).enqueue().id for _ in range(2)]
+    tasks.noop.using(owner=user).enqueue()
+    assert "<h1>Run 2 jobs now?</h1>" in change_all("run_jobs_now").text
+    change_all("run_jobs_now", confirm=True)
+    run_jobs()
+    run_jobs()
+    assert states(delayed) == {"succeeded"}
+
+
+def test_only_jobs_of_the_filter_are_changed(staff, user, other_user, change_all):
+    """That of a user and a search, in chunks of one job."""
+    mine, others = (
+        [tasks.noop.using(owner=owner, title=title).enqueue().id for title in ("red", "blue")]
+        for owner in (user, other_user)
+    )
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=None)
+    change_all("retry_jobs", f"?user={user.username}&q=red", confirm=True)
+    run_jobs()
+    assert states(mine[:1]) == {"succeeded"}
+    assert states([*mine[1:], *others]) == {"cancelled"}
+
+
+def test_owner_with_too_many_jobs_is_skipped(staff, user, other_user, change_all, settings):
+    """The jobs of other owners are retried nevertheless."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}
+    for owner in (user, other_user):
+        for _ in range(2):
+            tasks.noop.using(owner=owner).enqueue()
+    manual.cancel(Job.objects.values_list("pk", flat=True), by=None)
+    waiting = timezone.now() + timedelta(days=1)
+    tasks.noop.using(owner=user, run_after=waiting).enqueue()
+    change_all("retry_jobs", confirm=True)
+    run_jobs()
+    assert json.loads(bulk_job().result)["text"] == "3 queued again, 1 skipped."
+
+
+def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
+    monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 2)
+    monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 1)
+    for _ in range(3):
+        tasks.noop.using(owner=user).enqueue()
+    assert "<h1>Cancel at least 2 jobs?</h1>" in change_all("cancel_jobs").text
+    change_all("cancel_jobs", confirm=True)
+    assert bulk_job().title == "Cancel many jobs"
+    run_jobs()
+    assert json.loads(bulk_job().result)["changed"] == 3
+
+
+def test_nothing_is_begun_where_no_job_matches(staff, change_all):
+    tasks.noop.enqueue()
+    assert said(change_all("retry_jobs")) == [
+        "No job was queued again, because none of them has failed or was cancelled."
+    ]
+    assert Job.objects.count() == 1
+
+
+def test_filter_that_a_job_cannot_carry_is_refused(staff, change_all):
+    tasks.noop.enqueue()
+    [text] = said(change_all("cancel_jobs", "?priority=0", confirm=True))
+    assert text.startswith("All jobs that match cannot be changed with the filter “priority”.")
+    assert Job.objects.count() == 1
+
+
+def test_list_of_some_jobs_only_is_refused(staff, change_all, monkeypatch):
+    """A project's admin may show the jobs of one customer, whose staff must not change those of others."""
+    tasks.noop.enqueue()
+
+    class SomeJobs(JobAdmin):
+        def get_queryset(self, request):
+            return super().get_queryset(request).filter(queue_name="default")
+
+    monkeypatch.setattr(JobAdmin, "shows_all_jobs", SomeJobs.shows_all_jobs)
+    assert SomeJobs(Job, None).shows_all_jobs() is False
+    monkeypatch.setattr(JobAdmin, "shows_all_jobs", lambda self: False)
+    [text] = said(change_all("cancel_jobs", confirm=True))
+    assert text.startswith("All jobs that match cannot be changed, because this list shows some jobs only.")
+    assert Job.objects.get().state == "queued"
+
+
+def test_withdrawn_permission_stops_it(staff, user, change_all):
+    """Between the confirmation and the start of the job."""
+    id = tasks.noop.using(owner=user).enqueue().id
+    change_all("cancel_jobs", confirm=True)
+    staff.user_permissions.clear()
+    Job.objects.filter(pk=id).update(run_after=timezone.now() + timedelta(days=1))
+    run_jobs()
+    assert Job.objects.get(pk=id).state == "queued" and bulk_job().state == "failed"
+
+
+def test_without_the_permission_nothing_is_asked(client, sign_in_staff, user, change_all):
+    sign_in_staff("view_job")
+    tasks.noop.using(owner=user).enqueue()
+    change_all("cancel_jobs", confirm=True)
+    assert Job.objects.get().state == "queued"

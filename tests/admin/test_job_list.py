@@ -1,0 +1,230 @@
+"""The list of jobs: keyset pages in both directions, its filters and search, and counts that cost little."""
+
+import html
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.admin import paging
+from notifications.db import keyset
+from notifications.models import Attempt, Job
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/job/"
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def make_job(title, *, minutes=0, **fields):
+    """Create the row of a job that was created so many minutes after ``START``."""
+    job = Job(
+        title=title,
+        backend="default",
+        **{"task_path": "shop.tasks.send", "queue_name": "default", "state": "succeeded", **fields},
+    )
+    job.created_at = job.queued_at = START + timedelta(minutes=minutes)
+    job.save()
+    return job
+
+
+def titles(page):
+    return re.findall(r'class="field-title[^"]*"><a[^>]*>([^<]*)<', page)
+
+
+def link(page, text):
+    """Return the address of a link of the list's foot, None if there is none."""
+    found = re.search(rf'<a href="([^"]*)"[^>]*>{text}</a>', page)
+    return found and html.unescape(found[1])
+
+
+@pytest.fixture
+def get(admin_client):
+    """get(query) returns the text of the list."""
+
+    def get(query=""):
+        response = admin_client.get(LIST + query)
+        assert response.status_code == 200, (response.status_code, response.headers)
+        return response.text
+
+    return get
+
+
+@pytest.fixture
+def short_pages(monkeypatch):
+    """Pages have 3 rows, slices 4 rows, and a page is searched in 8 rows."""
+    monkeypatch.setattr("notifications.admin.jobs.JobAdmin.list_per_page", 3)
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 4)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 8)
+
+
+def walk(get, query, text):
+    """Return the titles of a page and of those that follow by links with this text."""
+    pages = []
+    while query is not None:
+        page = get(query)
+        pages.append(titles(page))
+        query = link(page, text)
+    return pages
+
+
+@pytest.mark.parametrize("order", ["", "?o=7"], ids=["newest first", "oldest first"])
+def test_pages_have_each_job_once(get, short_pages, order):
+    """In both directions, also where jobs were created at one moment, and where ids do not ascend with time."""
+    for number in range(8):
+        make_job(f"{number}", minutes=number // 3)
+    jobs = Job.objects.order_by(*(("created_at", "id") if order else ("-created_at", "-id")))
+    expected = list(jobs.values_list("title", flat=True))
+    pages = walk(get, order, "Next page")
+    assert pages == [expected[:3], expected[3:6], expected[6:]]
+    last = order
+    while (following := link(get(last), "Next page")) is not None:
+        last = following
+    back = walk(get, last, "Previous page")
+    assert [title for page in reversed(back) for title in page] == expected
+
+
+def test_header_of_the_only_sortable_column_is_linked(get):
+    make_job("one")
+    headers = re.findall(r'<th scope="col" class="([^"]*)"', get())
+    assert [header for header in headers if "sortable" in header] == [
+        "sortable column-created_at sorted descending"
+    ]
+
+
+#: Queries of filters, and the titles that each shows of the jobs of ``filtered_jobs``.
+SHOWN = {
+    "?state__exact=failed": "failed other-error lost",
+    "?state__exact=queued": "delayed queued",
+    "?state__exact=running": "running",
+    "?state__exact=cancelled": "cancelled",
+    "?state__exact=succeeded": "recent owned mail",
+    "?task_path=shop.tasks.render": "other-error mail",
+    "?queue_name=mail": "mail",
+    "?user=ada": "owned",
+    "?user=nobody-of-this-name": "",
+    "?created=hour": "recent",
+    "?created_from=2026-05-01T00:07&created_until=2026-05-01T00:09": "cancelled lost",
+    "?error=shop.tasks.send+builtins.ValueError": "failed",
+    "?error=shop.tasks.send+lost": "lost",
+    "?error=shop.tasks.render+builtins.ValueError": "other-error",
+    "?q=RENDER": "other-error mail",
+    "?q=ow+send": "owned",
+    "?state__exact=failed&queue_name=default&q=other": "other-error",
+    "?priority=7": "mail",
+}
+
+
+@pytest.fixture
+def filtered_jobs(user):
+    make_job("mail", minutes=1, queue_name="mail", task_path="shop.tasks.render", priority=7)
+    make_job("owned", minutes=2, user=user)
+    make_job("running", minutes=3, state="running", attempt=1)
+    make_job("queued", minutes=4, state="queued")
+    make_job("delayed", minutes=5, state="queued", run_after=START + timedelta(days=9999))
+    for minutes, title, task, error in (
+        (6, "failed", "send", "builtins.ValueError"),
+        (7, "lost", "send", ""),
+        (9, "other-error", "render", "builtins.ValueError"),
+    ):
+        job = make_job(title, minutes=minutes, state="failed", task_path=f"shop.tasks.{task}", attempt=2)
+        for number, path in ((1, "builtins.KeyError"), (2, error)):
+            Attempt.objects.create(
+                job=job,
+                number=number,
+                ended_at=START,
+                exception_class_path=path,
+                outcome="failed" if path else "lost",
+            )
+    make_job("cancelled", minutes=8, state="cancelled")
+    make_job("recent", minutes=(timezone.now() - START) // timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("query", SHOWN)
+@pytest.mark.parametrize("rows_per_slice", [1, 10_000])
+def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice, query):
+    """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
+    assert sorted(titles(get(query))) == sorted(SHOWN[query].split())
+
+
+def test_job_is_found_by_its_id(get, filtered_jobs):
+    job = Job.objects.get(title="mail")
+    for text in (str(job.pk), job.pk.hex):
+        assert titles(get(f"?q={text}")) == ["mail"]
+
+
+def test_choices_come_from_the_newest_rows(get, filtered_jobs, monkeypatch):
+    """A value that the newest rows do not have can be typed, and is shown while it is chosen."""
+    monkeypatch.setattr("notifications.admin.job_filters.MAX_ROWS_READ", 3)
+    page = get()
+    assert "?task_path=shop.tasks.send" in page and "?queue_name=mail" not in page
+    assert "?error=shop.tasks.render+builtins.ValueError" in page
+    assert ">mail</a></li>" in get("?queue_name=mail")
+    assert '<input type="hidden" name="state__exact" value="failed">' in get("?state__exact=failed")
+
+
+def test_search_stops_and_goes_on(get, short_pages):
+    """A page reads few rows, says so when it has found too little, and a link goes on from there."""
+    for number in range(20):
+        make_job("rare" if number in (1, 2) else f"{number}", minutes=number)
+    pages = walk(get, "?q=rare", "Search further")
+    assert pages == [[], [], ["rare", "rare"]]
+    assert "Only a part of the table was searched" in get("?q=rare")
+
+
+def test_counts(get, short_pages, monkeypatch):
+    """Few rows are counted exactly; many are estimated, or counted up to a limit."""
+    monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)
+    for number in range(5):
+        make_job(f"{number}", state="failed")
+    assert "5 jobs" in get() and "5 jobs" in get("?state__exact=failed")
+    for number in range(6):
+        make_job(f"{number}", state="failed")
+    assert re.search(r"about \d+ jobs", get())
+    assert "over 10 jobs" in get("?state__exact=failed")
+    assert " jobs\n" not in get("?queue_name=default")
+    assert "1 job\n" in get(f"?q={Job.objects.first().pk}")
+
+
+def test_all_of_a_short_list_are_shown(get, short_pages):
+    for number in range(5):
+        make_job(f"{number}")
+    page = get()
+    assert len(titles(page)) == 3
+    assert len(titles(get(link(page, "Show all")))) == 5
+    assert link(get("?all="), "Next page") is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("?older=x", "?older=1", "?older=999999999999999999999999.0", "?newer=1.x", "?created=year"),
+        *("?created_from=yesterday", "?state__exact=done", "?runs_on=nothing", "?no_such_field=1"),
+        *("?created_until=2026-02-31T00:00", "?user=%00", "?q=%00", "?task_path=%00", "?older=1.2.3"),
+    ],
+)
+def test_bad_parameters_lead_to_the_list(admin_client, query):
+    """What a filter cannot mean is answered with the whole list, never with an error page."""
+    make_job("one")
+    response = admin_client.get(LIST + query, follow=True)
+    assert response.status_code == 200
+    assert "/admin/notifications/job/" in response.request["PATH_INFO"]
+
+
+def test_notifications_have_pages(admin_client, user, monkeypatch):
+    monkeypatch.setattr("notifications.admin.notifications.NotificationAdmin.list_per_page", 2)
+    for number in range(5):
+        tasks.noop.using(owner=user, title=f"{number}").enqueue()
+    from notifications.testing import run_jobs
+
+    run_jobs()
+
+    def get(query=""):
+        return admin_client.get(f"/admin/notifications/notification/{query}").text
+
+    assert sorted(title for page in walk(get, "", "Next page") for title in page) == list("01234")
+    assert titles(get("?category=nothing")) == []
+    assert len(titles(get("?category=job"))) == 2

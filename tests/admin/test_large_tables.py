@@ -1,0 +1,75 @@
+"""The lists of the admin on large tables: few queries, each by an index, with few rows read."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from bench.seed import Seeding, make_users
+from notifications.db import keyset
+from notifications.models import Job
+from tests.data.test_plans import can_scan, explain, pages_read, scans_of
+
+pytestmark = pytest.mark.database_law
+
+ROWS = 60_000
+#: Queries of one page, those for session, user and permissions included.
+MAX_QUERIES = 24
+#: Steps of SQLite's virtual machine, or pages of PostgreSQL, that one query may take: a slice, not the table.
+MAX_READ = {"sqlite": 600_000, "postgresql": 25_000}
+#: The same for a page without a search, whose rows an index yields.
+MAX_READ_BY_INDEX = {"sqlite": 80_000, "postgresql": 2_500}
+
+BY_INDEX = [
+    *("", "?state__exact=failed", "?state__exact=cancelled", "?state__exact=queued", "?state__exact=running"),
+    *("?created=hour", "?state__exact=failed&created=week", "?user=seed7"),
+]
+IN_SLICES = [
+    *("?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
+    *(
+        "?q=nothing",
+        "?error=shop.tasks.sync_stock+builtins.KeyError",
+        "?state__exact=failed&queue_name=nightly",
+    ),
+]
+
+
+@pytest.fixture
+def seeded(transactional_db):
+    Seeding(connection, users=make_users(100)).insert(jobs=ROWS, notifications=ROWS)
+
+
+def queries_of(client, address):
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(address).status_code == 200
+    return [query["sql"] for query in queries.captured_queries]
+
+
+def test_seeded_rows_are_realistic(seeded):
+    """All states, tasks and queues occur, and failed jobs have attempts with several exceptions."""
+    assert Job.objects.count() == ROWS
+    assert {state for (state,) in Job.objects.values_list("state").distinct()} == set(Job.State.values)
+    assert len(Job.objects.values_list("task_path").distinct()) == 8
+    failed = Job.objects.filter(state="failed")
+    assert 0.03 < failed.count() / ROWS < 0.05
+    assert len(failed.values_list("attempts__exception_class_path").distinct()) > 5
+    assert not failed.filter(attempts=None).exists()
+
+
+def test_pages_of_large_tables(seeded, admin_client, monkeypatch):
+    """Each query of each page uses an index and reads at most a slice; the number of queries is bounded."""
+    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 5_000)
+    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 20_000)
+    too_much = {}
+    pages = [(f"/admin/notifications/job/{query}", MAX_READ_BY_INDEX) for query in BY_INDEX]
+    pages += [(f"/admin/notifications/job/{query}", MAX_READ) for query in IN_SLICES]
+    pages.append(("/admin/notifications/notification/", MAX_READ_BY_INDEX))
+    pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
+    admin_client.get(pages[0][0])
+    for address, limits in pages:
+        statements = queries_of(admin_client, address)
+        if len(statements) > MAX_QUERIES:
+            too_much[address] = len(statements)
+        for sql in filter(can_scan, statements):
+            if (read := pages_read(sql)) > limits[connection.vendor]:
+                too_much[f"{address} {sql[:500]}"] = (read, scans_of(explain(sql)))
+    assert not too_much, "\n\n".join(f"{page}\n    {found}" for page, found in too_much.items())
