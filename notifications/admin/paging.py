@@ -32,6 +32,8 @@ class KeysetChangeList(ChangeList):
         self.is_upwards = bool(positions[NEWER_VAR])
         text = positions[NEWER_VAR] or positions[OLDER_VAR]
         try:
+            if any("\0" in value for values in self.filter_params.values() for value in values):
+                raise ValueError("PostgreSQL stores no NUL.")
             length = len(self.model_admin.keyset_order.fields)
             self.start = RowPosition.parse(text, length) if text else None
             return super().get_queryset(request, exclude_parameters)
