@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0008_job_handed_over_at"),
+        ("notifications", "0009_job_statistics"),
     ]
 
     operations = [
