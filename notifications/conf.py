@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "GRACE": 25,
     "LEASE": 20,
     "MAX_BODY_BYTES": None,
+    "METRICS_TOKEN": "",
     "ORIGINS": [],
     "OUTBOUND_ALLOW": [],
     "OUTBOUND_PER_HOST": 10,
@@ -48,6 +49,7 @@ class Settings:
     GRACE: float
     LEASE: float
     MAX_BODY_BYTES: int | None
+    METRICS_TOKEN: str
     ORIGINS: list[str]
     OUTBOUND_ALLOW: list[str]
     OUTBOUND_PER_HOST: int
@@ -102,6 +104,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),
     "LEASE": (_is_positive, "above 0 seconds"),
     "MAX_BODY_BYTES": (lambda value: value is None or value > 0, "1 or more, or None"),
+    "METRICS_TOKEN": (lambda value: not value or len(value) >= 16, "a text of 16 characters or more, or ''"),
     "ORIGINS": (
         lambda value: all(map(_is_origin, value)),
         "a list like ['https://example.com'], without a path",

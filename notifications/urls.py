@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from notifications.http import api_views, health_views, page_views, stream_views
+from notifications.http import api_views, health_views, metrics_view, page_views, stream_views
 from notifications.http.openapi.view import openapi
 from notifications.streams.inbox import VERBS
 
@@ -14,6 +14,7 @@ urlpatterns = [
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),
+    path("metrics/", metrics_view.metrics, name="metrics"),
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
     path("api/jobs/", api_views.job_list, name="api-jobs"),
