@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 DEFAULTS: dict[str, Any] = {
     "ACTIVE_JOBS_PER_USER": 1000,
+    "ALERTS": {},
     "JOBS_PER_MINUTE": 1200,
     "CELERY": {},
     "CONCURRENCY": 100,
@@ -43,6 +44,7 @@ class Settings:
     """
 
     ACTIVE_JOBS_PER_USER: int
+    ALERTS: dict[str, Any]
     JOBS_PER_MINUTE: int
     CELERY: dict[str, Any]
     CONCURRENCY: int
@@ -91,6 +93,30 @@ def _is_celery(value: dict[str, Any]) -> bool:
     )
 
 
+#: The limits of alerts, each with whether None turns it off. ``jobs/alerts/limits.py`` has the defaults.
+ALERT_LIMITS = {
+    "interval": False,
+    "stalled": True,
+    "wait": True,
+    "failure_rate": True,
+    "min_failures": False,
+    "no_worker": True,
+    "window": False,
+    "clear": False,
+}
+
+
+def _are_alerts(value: dict[str, Any]) -> bool:
+    return all(
+        key in ALERT_LIMITS
+        and (
+            (limit is None and ALERT_LIMITS[key])
+            or (type(limit) in (int, float) and 0 < limit <= (1 if key == "failure_rate" else 604_800))
+        )
+        for key, limit in value.items()
+    )
+
+
 def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
@@ -99,6 +125,11 @@ def _is_port(value: Any) -> bool:
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ACTIVE_JOBS_PER_USER": (_is_positive, "1 or more"),
     "JOBS_PER_MINUTE": (_is_positive, "1 or more"),
+    "ALERTS": (
+        _are_alerts,
+        "a dict of limits above 0: interval, stalled, wait, no_worker, window and clear in seconds (at most a week), "
+        "failure_rate of at most 1, min_failures; None turns stalled, wait, failure_rate or no_worker off",
+    ),
     "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
     "CONCURRENCY": (_is_positive, "1 or more"),
     "GRACE": (lambda value: value >= 0, "0 seconds or more"),

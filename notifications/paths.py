@@ -17,6 +17,16 @@ def job_page(id: UUID) -> str:
     return job_path("job", id) or ""
 
 
+def overview_page() -> str:
+    """Return the path of the overview in the admin, ``""`` if the project does not include the admin."""
+    urlconf = getattr(settings, "ROOT_URLCONF", "")
+    if not urlconf:
+        return ""
+    return _path(
+        urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, "admin:notifications_overview_changelist"
+    )
+
+
 def job_path(name: str, id: UUID) -> str | None:
     """Return the path of the app's URL ``name`` for a job, None if the project does not include it.
 
@@ -30,16 +40,21 @@ def job_path(name: str, id: UUID) -> str | None:
     return f"{before}{id}{after}" if found else None
 
 
-@lru_cache(maxsize=64)
 def _split_path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
     """Return a URL's path before the job's id, the id, and the path after it. All are empty if there is no such URL."""
+    path = _path(urlconf, script_name, language, f"notifications:{name}", _PLACEHOLDER_ID)
+    return path.partition(str(_PLACEHOLDER_ID))
+
+
+@lru_cache(maxsize=64)
+def _path(urlconf: str, script_name: str | None, language: str, name: str, *args: UUID) -> str:
     prefix = get_script_prefix()
     set_script_prefix(script_name or "/")
     try:
         with translation.override(language):
-            path: str = reverse(f"notifications:{name}", urlconf=urlconf, args=[_PLACEHOLDER_ID])
-            return path.partition(str(_PLACEHOLDER_ID))
+            path: str = reverse(name, urlconf=urlconf, args=args)
+            return path
     except NoReverseMatch:
-        return "", "", ""
+        return ""
     finally:
         set_script_prefix(prefix)

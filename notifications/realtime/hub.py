@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications import streams
+from notifications.jobs.alerts import evaluation
 from notifications.jobs.claiming import stranded
 from notifications.jobs.engines import waiting
 from notifications.realtime import close_reasons, doorbell
@@ -171,6 +172,13 @@ class Hub:
                 len(self.subscribers()),
                 len(self.users),
                 error_message="Could not store the number of sockets: %s",
+            )
+            # Also here, because all workers may be gone.
+            run_in(
+                self.write_pool,
+                evaluation.evaluate_if_due,
+                error_message="Could not evaluate alerts: %s",
+                level=logging.WARNING,
             )
         if ticks % POSITION_CHECK_TICKS == 0:
             for warn in (stranded.warn_of_unserved_jobs, waiting.warn_of_unserved_jobs):

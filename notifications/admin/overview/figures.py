@@ -7,23 +7,20 @@ from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.overview import charts, failures, history, processes, queues
+from notifications.admin.overview import charts, failures, history, processes, queues, schedules
 from notifications.admin.overview.charts import Chart, Series
 from notifications.admin.overview.failures import Failures
 from notifications.admin.overview.history import PERIODS, History, Totals
 from notifications.admin.overview.processes import Circuit, WorkerProcess
 from notifications.admin.overview.queues import Queue
 from notifications.compat import task_backends
-from notifications.db.transactions import database
+from notifications.jobs.alerts.episodes import open_alerts
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.engines import label_of
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions.guards import database_now
-from notifications.models import Alert, ServerProcess
+from notifications.models import Alert, Schedule, ServerProcess
 from notifications.realtime import doorbell
-
-#: The open alerts that are shown at most.
-MAX_ALERTS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +45,7 @@ class Figures:
     workers: list[WorkerProcess]
     servers: list[ServerProcess]
     circuits: list[Circuit]
+    schedules: list[Schedule]
     runners: list[tuple[str, str]]
     doorbell: str
     throughput_chart: Chart | None
@@ -107,18 +105,18 @@ def read_figures(period: str) -> Figures:
         for name in sorted(current.keys() | past.queues.keys())
     ]
     workers = processes.read_workers(now)
-    alerts = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("opened_at")
     return Figures(
         now=now,
         period=period,
         since=since,
-        alerts=list(alerts[:MAX_ALERTS]),
+        alerts=open_alerts(),
         queues=rows,
         history=past,
         failures=failures.read_failures(since),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
+        schedules=schedules.read_schedules(),
         runners=runners(),
         doorbell=doorbell.transport_name(),
         throughput_chart=charts.build_chart(_throughput(past)),

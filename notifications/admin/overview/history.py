@@ -8,24 +8,33 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
+from notifications import times
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.depths import read_moment
+from notifications.jobs.statistics import reading
+from notifications.jobs.statistics.reading import Histogram
+
+#: The newest jobs among which the active ones are counted: statistics have only those that have ended.
+MAX_ACTIVE_READ = 5_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Period:
-    """A period that the page offers, and the length of one point of its charts.
+    """A period that the page offers, with the number of points of its charts.
 
     ``time_format`` is how a point's start is written, for the filter ``date``.
     """
 
     label: Any
     length: timedelta
-    step: timedelta
+    points: int
     time_format: str
 
 
 PERIODS = {
-    "hour": Period(label=_("hour"), length=timedelta(hours=1), step=timedelta(minutes=1), time_format="H:i"),
-    "day": Period(label=_("day"), length=timedelta(days=1), step=timedelta(minutes=30), time_format="H:i"),
-    "week": Period(label=_("week"), length=timedelta(days=7), step=timedelta(hours=3), time_format="D H:i"),
+    "hour": Period(label=_("hour"), length=timedelta(hours=1), points=60, time_format="H:i"),
+    "day": Period(label=_("day"), length=timedelta(days=1), points=24, time_format="H:i"),
+    "week": Period(label=_("week"), length=timedelta(days=7), points=56, time_format="D H:i"),
 }
 
 
@@ -40,20 +49,19 @@ class Durations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Totals:
-    """What was counted in the period. Rates are in jobs per minute."""
+    """What was counted in a time. Rates are in jobs per minute.
+
+    ``enqueued`` is a lower bound if more than ``MAX_ACTIVE_READ`` jobs were enqueued in the period.
+    """
 
     enqueued: int = 0
     ended: int = 0
     failed: int = 0
     in_rate: float = 0.0
     out_rate: float = 0.0
+    failed_percent: float | None = None
     wait: Durations = Durations()
     run: Durations = Durations()
-
-    @property
-    def failed_percent(self) -> float | None:
-        """The share of ended jobs that failed, None if no job has ended."""
-        return 100 * self.failed / self.ended if self.ended else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,5 +82,85 @@ class History:
 
 
 def read_history(period: str, now: datetime) -> History:
-    """Return the figures of one of ``PERIODS`` that ends now."""
-    return History()
+    """Return the figures of one of ``PERIODS`` that ends now, in three queries."""
+    known = PERIODS[period]
+    by_queue = {figures.queue: figures for figures in reading.read_figures(known.length, now=now)}
+    points = reading.read_points(known.length, known.points, now=now)
+    start = min((point.start for point in points if point.start), default=now - known.length)
+    active = _read_active(start)
+    for name in active:
+        by_queue.setdefault(
+            name, reading.Figures(queue=name, start=start, seconds=known.length.total_seconds())
+        )
+    return History(
+        totals=_totals(_sum(points), _count(active, start, now)),
+        queues={
+            name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
+            for name, figures in by_queue.items()
+        },
+        points=[
+            Point(
+                start=point.start,
+                totals=_totals(
+                    point, _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1)))
+                ),
+            )
+            for point in points
+            if point.start
+        ],
+    )
+
+
+def _read_active(since: datetime) -> dict[str, list[tuple[datetime, int]]]:
+    """Return, by queue, the minutes since a time in which active jobs were queued, each with their number."""
+    db = connection()
+    # Ids are in the order of creation. Jobs that were created before and queued again are not found here.
+    minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
+    sql = f"""
+        SELECT queue_name, {minute}, count(*) FROM (
+            SELECT queue_name, queued_at, state FROM notifications_job ORDER BY id DESC LIMIT {MAX_ACTIVE_READ}
+        ) AS newest WHERE state IN ('queued', 'running') AND queued_at >= %s GROUP BY 1, 2
+    """
+    found: dict[str, list[tuple[datetime, int]]] = {}
+    with db.cursor() as cursor:
+        cursor.execute(sql, [times.to_db(since, db)])
+        for name, text, count in cursor.fetchall():
+            if moment := read_moment(text):
+                found.setdefault(name, []).append((moment, count))
+    return found
+
+
+def _count(active: dict[str, list[tuple[datetime, int]]], start: datetime, end: datetime) -> int:
+    return sum(count for minutes in active.values() for moment, count in minutes if start <= moment < end)
+
+
+def _sum(points: list[reading.Figures]) -> reading.Figures:
+    total = reading.Figures()
+    for point in points:
+        total.seconds += point.seconds
+        for name in ("enqueued", "succeeded", "failed", "cancelled"):
+            setattr(total, name, getattr(total, name) + getattr(point, name))
+        total.wait.add(point.wait.counts, point.wait.total_seconds)
+        total.run.add(point.run.counts, point.run.total_seconds)
+    return total
+
+
+def _totals(figures: reading.Figures, active: int) -> Totals:
+    enqueued = figures.enqueued + active
+    minutes = figures.seconds / 60
+    rate = figures.failure_rate
+    return Totals(
+        enqueued=enqueued,
+        ended=figures.ended,
+        failed=figures.failed,
+        in_rate=enqueued / minutes if minutes else 0.0,
+        out_rate=figures.ended_per_minute,
+        failed_percent=None if rate is None else 100 * rate,
+        wait=_durations(figures.wait),
+        run=_durations(figures.run),
+    )
+
+
+def _durations(times_of: Histogram) -> Durations:
+    p50, p95, p99 = (times_of.percentile(share) for share in (0.5, 0.95, 0.99))
+    return Durations(p50=p50, p95=p95, p99=p99)

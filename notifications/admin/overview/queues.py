@@ -5,18 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_moment
-
-#: The running jobs that are read at most.
-MAX_RUNNING_READ = 10_000
-
-_RUNNING = f"""
-    SELECT queue_name, count(*), min(started_at) FROM (
-        SELECT queue_name, started_at FROM notifications_job
-        WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}
-    ) AS running GROUP BY queue_name
-"""
+from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +32,6 @@ def read_queues(now: datetime) -> list[Queue]:
         _queue(name, depths.get(name), running.get(name, (0, None))[0], now)
         for name in sorted(depths.keys() | running.keys())
     ]
-
-
-def read_running() -> dict[str, tuple[int, datetime | None]]:
-    """Return how many jobs run in each queue, and when the first of them was started."""
-    with connection().cursor() as cursor:
-        cursor.execute(_RUNNING)
-        return {name: (count, read_moment(since)) for name, count, since in cursor.fetchall()}
 
 
 def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> Queue:

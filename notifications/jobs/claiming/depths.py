@@ -1,4 +1,4 @@
-"""How many jobs wait in each queue and since when, by reading a bounded number of rows of any backlog."""
+"""How many jobs wait and run in each queue and since when, from a bounded number of rows of any backlog."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from notifications.jobs.transitions.guards import database_now_sql
 MAX_QUEUES = 50
 #: The jobs that are counted of a queue, and of all queues together; a count that reaches the limit is a lower bound.
 MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
+#: The running jobs that are read at most.
+MAX_RUNNING_READ = 10_000
 #: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
 MAX_OLDEST_READ = 100
 
@@ -56,6 +58,16 @@ def queue_depths() -> list[QueueDepth]:
             oldest_since=min(moments, default=None),
         )
     return [depth for depth in found.values() if depth.due or depth.delayed]
+
+
+def read_running() -> dict[str, tuple[int, datetime | None]]:
+    """Return how many jobs run in each queue, and when the first of them was started. Batches are not counted."""
+    with connection().cursor() as cursor:
+        cursor.execute(
+            "SELECT queue_name, count(*), min(started_at) FROM (SELECT queue_name, started_at FROM notifications_job "
+            f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
+        )
+        return {name: (count, read_moment(since)) for name, count, since in cursor.fetchall()}
 
 
 def read_moment(value: Any) -> datetime | None:

@@ -18,11 +18,12 @@ from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, outcomes
 from notifications.jobs.transitions.guards import database_now, guarded_update, insert_attempts, lock_query
 from notifications.jobs.transitions.outcomes import Outcome
-from notifications.models import Job, Worker
+from notifications.models import AlertState, Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
 
 MAX_JOBS_PER_TRANSACTION = 100
+MAX_WORKERS_DELETED = 100
 
 
 def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int:
@@ -74,8 +75,18 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
     if not expired:
         over &= Q(id__in=dead_workers)
     workers = Worker.objects.using(database()).filter(over)
-    if workers.exists():
-        retrying_atomic(workers.delete)
+    if lost := list(workers.order_by("id")[:MAX_WORKERS_DELETED]):
+        retrying_atomic(lambda: _delete_workers(lost))
+
+
+def _delete_workers(lost: list[Worker]) -> None:
+    """Delete the rows of lost workers, and store for alerts that a lease was lost."""
+    rows = Worker.objects.using(database())
+    now = database_now()
+    deleted, _ = rows.filter(id__in=[worker.id for worker in lost], lease_until__lt=now).delete()
+    if deleted:  # not by another process
+        name = ", ".join(sorted({str(worker) for worker in lost}))
+        AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
 
 
 def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:

@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs.alerts import evaluation
 from notifications.jobs.claiming.stranded import claiming_workers
 from notifications.jobs.schedules import tasks as scheduled_tasks
 from notifications.jobs.schedules import ticks
@@ -95,6 +96,15 @@ class Maintenance:
             pause = max(time.monotonic() - started, MIN_MARK_PAUSE_SECONDS)
             await asyncio.sleep(pause if has_more else ROUND_INTERVAL_SECONDS)
 
+    async def evaluate_alerts(self) -> None:
+        """Evaluate alerts when no process has done so for their interval."""
+        while True:
+            await asyncio.sleep(evaluation.CHECK_INTERVAL_SECONDS)
+            try:
+                await self._write(evaluation.evaluate_if_due)
+            except (OperationalError, InterfaceError) as exc:
+                logger.warning("Could not evaluate alerts, which is tried again: %s", exc)
+
     async def prune(self) -> None:
         """Delete rows past their retention once an hour, on the oldest live worker."""
         await asyncio.sleep(FIRST_PRUNE_DELAY_SECONDS)
@@ -124,7 +134,6 @@ class Maintenance:
                     await asyncio.sleep(FOLD_CHUNK_PAUSE_SECONDS)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not fold statistics, which is tried again: %s", exc)
-
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)

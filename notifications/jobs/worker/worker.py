@@ -181,6 +181,7 @@ class JobWorker:
                 maintenance.run_rounds,
                 maintenance.run_schedules,
                 maintenance.mark_read,
+                maintenance.evaluate_alerts,
                 maintenance.move_jobs,
                 maintenance.prune,
                 maintenance.fold_statistics,

@@ -7,7 +7,7 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.management.diagnosis import database, engines, processes, readiness
+from notifications.management.diagnosis import alerts, database, engines, processes, readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
 
 
@@ -24,6 +24,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         processes.check_doorbell,
         processes.check_workers,
         processes.check_outbound,
+        alerts.check_alerts,
     )
     yield processes.check_versions()
     for check in (database.check_connection, database.check_tables):

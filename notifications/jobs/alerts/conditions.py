@@ -1,0 +1,168 @@
+"""Find what is wrong now. Each condition reads a bounded number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications.compat import task_backends
+from notifications.db.transactions import database
+from notifications.jobs.alerts.limits import Limits
+from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_running
+from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.stranded import claiming_workers
+from notifications.jobs.statistics import reading
+from notifications.jobs.tasks import has_job_tasks
+from notifications.models import Alert, AlertState, Tick
+
+Kind = Alert.Kind
+#: The recent ticks that are read at most, the latest.
+MAX_TICKS_READ = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """Something that needs an operator: one kind of alert about one queue or schedule, or "" for all."""
+
+    kind: Any  # Alert.Kind
+    subject: str = ""
+    detail: str = ""
+
+
+def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Condition]:
+    """Return what is wrong, at most one condition for each kind and subject."""
+    depths = queue_depths()
+    return [
+        *_stalled(now, limits),
+        *_waiting(now, limits, depths),
+        *_failing(now, limits),
+        *_without_worker(now, limits, state, depths),
+        *_missed(now, limits),
+        *_lost(now, limits, state),
+    ]
+
+
+def _stalled(now: datetime, limits: Limits) -> Iterator[Condition]:
+    """Yield the queues with a job that has run for longer than the limit, in which no job has ended since."""
+    if limits.stalled is None:
+        return
+    old = {
+        name: (count, since)
+        for name, (count, since) in read_running().items()
+        if since and (now - since).total_seconds() >= limits.stalled
+    }
+    # Statistics are of whole minutes: the one in which the time begins is read too.
+    ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
+    for name, (count, since) in old.items():
+        if name not in ended:
+            text = ngettext(
+                "%(count)d job runs, for %(age)s.", "%(count)d jobs run, the oldest for %(age)s.", count
+            )
+            detail = text % {"count": count, "age": in_words((now - since).total_seconds())}
+            detail += " " + _("None has ended for %(limit)s.") % {"limit": in_words(limits.stalled)}
+            yield Condition(kind=Kind.STALLED, subject=name, detail=detail)
+
+
+def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+    if limits.wait is None:
+        return
+    for depth in depths:
+        if depth.is_paused or depth.oldest_since is None:
+            continue
+        waited = (now - depth.oldest_since).total_seconds()
+        if waited >= limits.wait:
+            count = f"{depth.due}+" if depth.is_capped else str(depth.due)
+            text = ngettext(
+                "%(count)s job waits, for %(age)s. The limit is %(limit)s.",
+                "%(count)s jobs wait, the oldest for %(age)s. The limit is %(limit)s.",
+                depth.due,
+            )
+            detail = text % {"count": count, "age": in_words(waited), "limit": in_words(limits.wait)}
+            yield Condition(kind=Kind.WAIT, subject=depth.name, detail=detail)
+
+
+def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
+    if limits.failure_rate is None:
+        return
+    for figures in _figures(now, limits.window):
+        rate = figures.failure_rate
+        if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
+            detail = _(
+                "%(failed)d of %(ended)d jobs failed within %(window)s. The limit is %(limit)g %%."
+            ) % {
+                "failed": figures.failed,
+                "ended": figures.succeeded + figures.failed,
+                "window": in_words(limits.window),
+                "limit": 100 * limits.failure_rate,
+            }
+            yield Condition(kind=Kind.FAILURES, subject=figures.queue, detail=detail)
+
+
+def _without_worker(
+    now: datetime, limits: Limits, state: AlertState, depths: list[QueueDepth]
+) -> Iterator[Condition]:
+    """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long tell the same."""
+    if limits.no_worker is None or not _needs_worker():
+        return
+    absent = (now - state.worker_seen_at).total_seconds()
+    if absent >= limits.no_worker:
+        due = sum(depth.due for depth in depths)
+        text = ngettext("%(count)d job waits.", "%(count)d jobs wait.", due) % {"count": due}
+        detail = _("No worker has been alive for %(age)s.") % {"age": in_words(absent)}
+        yield Condition(kind=Kind.NO_WORKER, detail=f"{detail} {text}")
+
+
+def _missed(now: datetime, limits: Limits) -> Iterator[Condition]:
+    """Yield the schedules of which ticks were recently missed, or could not be enqueued."""
+    rows = Tick.objects.using(database()).filter(
+        recorded_at__gte=now - timedelta(seconds=limits.window),
+        outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
+    )
+    ticks = rows.order_by("-recorded_at").values_list("schedule", "count", "due_at", "detail")
+    missed: dict[str, tuple[int, datetime, str]] = {}
+    for name, count, due_at, detail in ticks[:MAX_TICKS_READ]:
+        before, last, text = missed.get(name, (0, due_at, detail))
+        missed[name] = (before + count, max(last, due_at), text)
+    for name, (count, last, text) in missed.items():
+        detail = ngettext(
+            "%(count)d run was missed, the last one due at %(last)s UTC.",
+            "%(count)d runs were missed, the last one due at %(last)s UTC.",
+            count,
+        ) % {"count": count, "last": f"{last.astimezone(UTC):%Y-%m-%d %H:%M}"}
+        yield Condition(kind=Kind.SCHEDULE, subject=name, detail=f"{detail} {text}".strip())
+
+
+def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:
+    if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < limits.window:
+        detail = _("%(worker)s ended, or was suspended, without releasing its jobs. They are run again.")
+        yield Condition(kind=Kind.LEASE, detail=detail % {"worker": state.lost_worker})
+
+
+def has_live_worker(now: datetime) -> bool:
+    """Return whether the lease of a worker that runs jobs holds."""
+    return bool(claiming_workers().filter(lease_until__gte=now).exists())
+
+
+def _needs_worker() -> bool:
+    """Return whether the built-in worker runs the jobs of a backend."""
+    return any(
+        has_job_tasks(task_backends[alias]) and not has_engine(alias) for alias in task_backends.settings
+    )
+
+
+def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
+    return reading.read_figures(timedelta(seconds=seconds), now=now)
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in whole seconds, minutes or hours."""
+    if seconds < 120:
+        return _("%(count)d s") % {"count": seconds}
+    if seconds < 7200:
+        return _("%(count)d min") % {"count": seconds / 60}
+    return _("%(count)d h") % {"count": seconds / 3600}

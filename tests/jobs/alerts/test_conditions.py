@@ -1,0 +1,159 @@
+"""Each alert begins when something is broken, notifies once, and is over when it works again."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.ids import uuid7
+from notifications.jobs.claiming import queues
+from notifications.jobs.transitions import queueing, reaping
+from notifications.models import Alert, Tick, Worker
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+
+
+def add_worker(seconds):
+    """Insert a worker whose lease is over in so many seconds."""
+    now = timezone.now()
+    return Worker.objects.create(
+        host="app-1",
+        process="17",
+        started_at=now,
+        lease_until=now + timedelta(seconds=seconds),
+        concurrency=1,
+    )
+
+
+def test_jobs_wait_too_long(alerts, operator):
+    """In a queue that is not paused, until they are done."""
+    alerts.limit(wait=0.000001)
+    tasks.noop.using(queue_name="mail").enqueue()
+    for _ in range(3):
+        assert alerts.evaluate() == [("wait", "mail")]
+    assert Alert.objects.get().detail.startswith("1 job waits, for")
+    run_jobs()
+    for _ in range(2):
+        assert alerts.evaluate() == []
+    title = "Jobs wait too long: mail"
+    assert alerts.notified(operator) == [title, f"Over: {title}"]
+
+
+def test_jobs_of_a_paused_queue_may_wait(alerts):
+    """So may jobs that are delayed, and jobs that wait for less than the limit."""
+    alerts.limit(wait=0.000001)
+    tasks.noop.using(queue_name="mail").enqueue()
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    queues.pause("mail")
+    assert alerts.evaluate() == []
+    alerts.limit(wait=3600)
+    queues.resume("mail")
+    assert alerts.evaluate() == []
+
+
+def test_queue_finishes_nothing(alerts, operator):
+    """A job that runs for longer than the limit, and no other has ended; until it is released."""
+    alerts.limit(stalled=0.000001)
+    tasks.noop.using(queue_name="mail").enqueue()
+    running = claim_rows(uuid7(), 1)
+    assert alerts.evaluate() == [("stalled", "mail")]
+    assert "None has ended" in Alert.objects.get().detail
+    queueing.release(running)
+    assert alerts.evaluate() == []
+    title = "Queue finishes nothing: mail"
+    assert alerts.notified(operator) == [title, f"Over: {title}"]
+
+
+def test_queue_with_one_long_job_that_finishes_others(alerts):
+    """It is not stalled; another queue that finishes jobs does not count."""
+    alerts.limit(stalled=0.000001)
+    tasks.noop.using(queue_name="mail").enqueue()
+    claim_rows(uuid7(), 1)
+    tasks.noop.using(queue_name="other").enqueue()
+    run_jobs()
+    assert alerts.evaluate() == [("stalled", "mail")]
+    tasks.noop.using(queue_name="mail").enqueue()
+    run_jobs()
+    assert alerts.evaluate() == []
+
+
+def test_many_jobs_fail(alerts, operator):
+    """More than the share of the limit, until enough succeed."""
+    alerts.limit(failure_rate=0.5, min_failures=3)
+    for _ in range(2):
+        tasks.fail.enqueue()
+    run_jobs()
+    assert alerts.evaluate() == []  # too few
+    tasks.fail.enqueue()
+    run_jobs()
+    assert alerts.evaluate() == [("failures", "default")]
+    for _ in range(3):
+        tasks.noop.enqueue()
+    run_jobs()
+    assert alerts.evaluate() == []
+    title = "Many jobs fail: default"
+    assert alerts.notified(operator) == [title, f"Over: {title}"]
+
+
+def test_no_worker(alerts, operator):
+    """None whose lease holds, until one begins."""
+    alerts.limit(no_worker=0.000001)
+    alerts.evaluate()  # from now on it is known that there is none
+    assert alerts.evaluate() == [("no_worker", "")]
+    add_worker(seconds=-1)
+    assert alerts.evaluate() == [("no_worker", "")]
+    add_worker(seconds=20)
+    assert alerts.evaluate() == []
+    assert alerts.notified(operator) == ["No worker", "Over: No worker"]
+
+
+def test_no_worker_is_needed_without_the_built_in_worker(alerts, settings):
+    """A project that only notifies, for example."""
+    settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}}
+    alerts.limit(no_worker=0.000001)
+    alerts.evaluate()
+    assert alerts.evaluate() == []
+
+
+def test_worker_lost(alerts, operator):
+    """One whose lease is over without an end, until the window has passed."""
+    alerts.limit(window=300)
+    assert alerts.evaluate() == []
+    add_worker(seconds=-1)
+    reaping.reap_jobs()
+    assert alerts.evaluate() == [("lease", "")]
+    assert "app-1 17" in Alert.objects.get().detail
+    alerts.limit(window=0.000001)
+    assert alerts.evaluate() == []
+    assert alerts.notified(operator) == ["Worker lost", "Over: Worker lost"]
+
+
+def test_schedule_missed(alerts, operator):
+    """A tick that was recorded as missed, until the window has passed. Other ticks do not count."""
+    now = timezone.now()
+    for outcome in ("enqueued", "skipped"):
+        Tick.objects.create(schedule_id="hourly", due_at=now, outcome=outcome, recorded_at=now)
+        now += timedelta(seconds=1)
+    assert alerts.evaluate() == []
+    Tick.objects.create(schedule_id="nightly", due_at=now, outcome="missed", count=3, recorded_at=now)
+    assert alerts.evaluate() == [("schedule", "nightly")]
+    assert Alert.objects.get().detail.startswith("3 runs were missed")
+    Tick.objects.update(recorded_at=now - timedelta(hours=1))
+    assert alerts.evaluate() == []
+    title = "Schedule missed: nightly"
+    assert alerts.notified(operator) == [title, f"Over: {title}"]
+
+
+@pytest.mark.parametrize("limits", [{"wait": None}, {"stalled": None}])
+def test_none_turns_an_alert_off(alerts, limits):
+    """And ends an open one."""
+    alerts.limit(wait=0.000001, stalled=0.000001)
+    tasks.noop.enqueue()
+    claim_rows(uuid7(), 1)
+    tasks.noop.enqueue()
+    assert alerts.evaluate() == [("stalled", "default"), ("wait", "default")]
+    alerts.limit(**{"wait": 0.000001, "stalled": 0.000001, **limits})
+    assert [kind for kind, _ in alerts.evaluate()] == [
+        kind for kind in ("stalled", "wait") if kind not in limits
+    ]
