@@ -134,6 +134,7 @@ class Maintenance:
                     await asyncio.sleep(FOLD_CHUNK_PAUSE_SECONDS)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not fold statistics, which is tried again: %s", exc)
+
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)
