@@ -14,7 +14,7 @@ messages       jobs for the messages of tasks
 publishing     which group of Celery's is published in a context
 groups         batches for groups and chords
 execution      an observed task while it runs
-ends           outcomes for what Celery says about the end of a task
+task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database
 main_process   the row of a Celery worker, and what it does for all jobs
 reconcile      finds out what became of tasks of which no signal came

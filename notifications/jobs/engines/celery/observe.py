@@ -22,7 +22,7 @@ from celery.result import AsyncResult
 
 from notifications import times
 from notifications.db.transactions import connection, on_commit
-from notifications.jobs.engines.celery import ends, groups, main_process
+from notifications.jobs.engines.celery import groups, main_process, task_ends
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.execution import (
     ObservedExecution,
@@ -146,7 +146,7 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
 def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     """Record a success."""
     if execution := current_observed(sender.request.id):
-        execution.finish(ends.succeeded(execution.job, execution.policy, result))
+        execution.finish(task_ends.succeeded(execution.job, execution.policy, result))
 
 
 def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
@@ -154,9 +154,9 @@ def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs:
     exc = exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
     if execution := current_observed(task_id):
         if not execution.is_ended:
-            execution.finish(ends.failed(execution.job, execution.policy, exc))
+            execution.finish(task_ends.failed(execution.job, execution.policy, exc))
         return
-    _finish_by_id(sender, task_id, lambda job, policy: ends.failed(job, policy, exc))
+    _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc))
 
 
 def retry(
@@ -182,7 +182,7 @@ def revoke(
     sender: Any = None, request: Any = None, terminated: bool = False, expired: bool = False, **kwargs: Any
 ) -> None:
     """Record the end of a task that was revoked, terminated, or not started before it expired."""
-    outcome = ends.expired if expired else ends.revoked
+    outcome = task_ends.expired if expired else task_ends.revoked
     _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
 
 
@@ -228,9 +228,9 @@ def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
         state, value = states.SUCCESS, None
     job, policy = execution.job, execution.policy
     if state == states.FAILURE:
-        execution.finish(ends.failed(job, policy, value))
+        execution.finish(task_ends.failed(job, policy, value))
     else:
-        execution.finish(ends.succeeded(job, policy, value if state == states.SUCCESS else None))
+        execution.finish(task_ends.succeeded(job, policy, value if state == states.SUCCESS else None))
 
 
 def _seconds_until(when: Any) -> float:

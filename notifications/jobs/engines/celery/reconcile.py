@@ -22,7 +22,7 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.jobs.engines.celery import broker, ends
+from notifications.jobs.engines.celery import broker, task_ends
 from notifications.jobs.engines.celery.bounded_calls import BoundedCaller, NoAnswer
 from notifications.jobs.engines.celery.execution import finish_unlocked, policy_of
 from notifications.jobs.engines.celery.messages import (
@@ -146,7 +146,7 @@ class Reconciler:
 
     def _finish_from(self, job: Job, meta: dict[str, Any] | None) -> bool:
         """Record the end of a job that the result backend knows. Returns whether there is one."""
-        outcome = meta and ends.from_meta(job, policy_of(observation_of(job.task_path)), meta)
+        outcome = meta and task_ends.from_meta(job, policy_of(observation_of(job.task_path)), meta)
         if not outcome:
             return False
         finish_unlocked(outcome)
