@@ -77,7 +77,9 @@ class ScheduledCall:
 
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:
     """Insert the row of a tick and return it."""
-    fields["detail"] = validators.shortened(fields.get("detail", ""), MAX_DETAIL_LENGTH)
+    # The message of an exception may have characters that cannot be stored.
+    detail = fields.get("detail", "").replace("\0", "\ufffd").encode(errors="replace").decode()
+    fields["detail"] = validators.shortened(detail, MAX_DETAIL_LENGTH)
     return Tick.objects.using(database()).create(
         schedule_id=schedule, due_at=due_at, outcome=outcome, recorded_at=now, **fields
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -145,14 +145,9 @@ def _announce(row: Schedule, announcement: str, text: str) -> None:
     row.announcement_text = validators.shortened(text, MAX_ANNOUNCEMENT_LENGTH)
 
 
-def send_announcements(schedules: Iterable[Schedule], declared: Mapping[str, ScheduleDeclaration]) -> None:
-    """Notify the owners and groups of these schedules of what was noted."""
-    for row in schedules:
-        if row.announcement:
-            _send_announcement(row, find_notified_users(declared[row.name]), bool(declared[row.name].owner))
-
-
-def _send_announcement(row: Schedule, users: list[Any], has_owner: bool) -> None:
+def send_announcement(row: Schedule, declaration: ScheduleDeclaration) -> None:
+    """Notify the owner or group of a schedule of what was noted."""
+    users = find_notified_users(declaration)
     name, announcement = row.name, row.announcement
     title = {
         FAILED: _("%(schedule)s has failed"),
@@ -165,7 +160,7 @@ def _send_announcement(row: Schedule, users: list[Any], has_owner: bool) -> None
         "category": "schedule",
         "key": f"schedule:{name}",
         # The page of a job is for its owner.
-        "url": paths.job_page(row.problem_job) if has_owner and row.problem_job else "",
+        "url": paths.job_page(row.problem_job) if declaration.owner and row.problem_job else "",
     }
 
     def write(create: Any) -> None:

@@ -7,8 +7,9 @@ that machines whose clocks differ agree.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError
 
@@ -24,6 +25,8 @@ from notifications.jobs.transitions.guards import database_now, lock_query
 from notifications.models import Schedule, Tick
 
 logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
 
 #: Seconds between two rounds, unless a schedule is due before.
 ROUND_INTERVAL_SECONDS = 1.0
@@ -55,22 +58,33 @@ def run_round() -> float:
     for row in sorted(rows.values(), key=lambda row: row.next_tick or now):
         declaration = declared[row.name]
         if row.next_tick is None or row.timing != str(declaration.timing):
-            row = _set_timing(row, declaration, now)
+            row = isolate(row.name, lambda row=row: _set_timing(row, declared[row.name], now)) or row  # type: ignore[misc]
         if row.paused_at is None and row.next_tick and row.next_tick <= now:
             due.append(row)
     for row in due[:MAX_SCHEDULES_PER_ROUND]:
-        try:
-            _record_due_ticks(row, declared[row.name], now)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
-            logger.exception("Could not enqueue the job of a schedule, which is tried again: %s", row.name)
+        isolate(row.name, lambda row=row: _record_due_ticks(row, declared[row.name], now))  # type: ignore[misc]
     runs.record_ends(rows.values())
-    runs.send_announcements(rows.values(), declared)
+    for row in rows.values():
+        if row.announcement:
+            isolate(row.name, lambda row=row: runs.send_announcement(row, declared[row.name]))  # type: ignore[misc]
     if len(due) > MAX_SCHEDULES_PER_ROUND:
         return 0
     waits = [(row.next_tick - now).total_seconds() for row in rows.values() if row.next_tick]
     return min([ROUND_INTERVAL_SECONDS, *(wait for wait in waits if wait > 0)])
+
+
+def isolate(name: str, work: Callable[[], T]) -> T | None:
+    """Do a step for one schedule. An error is logged, so that it does not keep the others from running.
+
+    Raises ``django.db.OperationalError`` and ``InterfaceError``: then the database is unavailable to all.
+    """
+    try:
+        return work()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        logger.exception("Could not enqueue the job of a schedule, which is tried again: %s", name)
+        return None
 
 
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
