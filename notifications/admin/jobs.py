@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils import formats
-from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
@@ -17,34 +15,22 @@ from django.utils.translation import gettext_lazy as _
 from notifications import serializers, times
 from notifications.admin import job_filters
 from notifications.admin.job_actions import JobActionsMixin
-from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
+from notifications.admin.job_details import JobDetailsMixin
+from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.admin.runners import has_runners
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, OBSERVED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
-from notifications.models import Attempt, Job
+from notifications.models import Job
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
 MIN_SHOWN_SECONDS = 60
 
 
-class AttemptInline(ReadOnlyMixin, admin.TabularInline):
-    model = Attempt
-    fields = ("number", "started_at", "ended_at", "outcome", "exception_class_path", "trace")
-    readonly_fields = ("trace",)
-    ordering = ("number",)
-    extra = 0
-    verbose_name_plural = _("attempts that did not succeed")
-
-    @admin.display(description=_("traceback"))
-    def trace(self, attempt: Attempt) -> str:
-        return format_html("<pre>{}</pre>", attempt.traceback) if attempt.traceback else "-"
-
-
 @admin.register(Job)
-class JobAdmin(JobActionsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = (
         "title",
         "user",
@@ -70,12 +56,23 @@ class JobAdmin(JobActionsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
     sortable_by = ("created_at",)
-    inlines = (AttemptInline,)
     fieldsets = (
         (None, {"fields": ("title", "user", "url", "state_now", "progress", "attempts_of", "problem")}),
+        (_("Outcome"), {"fields": ("result_text", "notification")}),
         (
             _("Call"),
-            {"fields": ("task_path", "arguments", "queue_name", "priority", "run_after", "backend", "id")},
+            {
+                "fields": (
+                    "task_path",
+                    "arguments",
+                    "queue_name",
+                    "priority",
+                    "run_after",
+                    "backend",
+                    "trace_id",
+                    "id",
+                )
+            },
         ),
         (
             _("Times"),
@@ -179,17 +176,6 @@ class JobAdmin(JobActionsMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
         return (serializers.job_error(job) or {}).get("detail") or "-"
-
-    @admin.display(description=_("arguments"))
-    def arguments(self, job: Job) -> str:
-        """Return the types of the arguments. Their values may be secrets."""
-        try:
-            args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
-        except (ValueError, RecursionError):
-            return _("Damaged: not JSON")
-        positional = [type(value).__name__ for value in args]
-        named = [f"{name}={type(value).__name__}" for name, value in kwargs.items()]
-        return f"({', '.join(positional + named)})"
 
 
 def _time_in_engine(job: Job) -> str:

@@ -55,6 +55,7 @@ class Policy:
     concurrency_key: str = ""
     concurrency: int = 1
     notify: NotifyOption = True
+    redact: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "concurrency"):
@@ -76,6 +77,9 @@ class Policy:
                 "(OSError,)."
             )
         object.__setattr__(self, "retry_on", tuple(kinds))
+        if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
+            raise TypeError(f'redact is {self.redact!r}. It must be a tuple of names: ("iban",).')
+        object.__setattr__(self, "redact", tuple(self.redact))
         if not isinstance(self.notify, bool) and not callable(self.notify):
             raise TypeError(
                 "notify must be True, False or a function that takes a FinishedJob and returns a dict or None."
@@ -94,6 +98,7 @@ def policy(
     concurrency_key: str = "",
     concurrency: int = 1,
     notify: NotifyOption = True,
+    redact: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Set how the jobs of a task are executed and announced. Stands below ``@task``.
 
@@ -117,6 +122,9 @@ def policy(
         True creates the default notification when the job is done, False none. A function is called with the
         ``FinishedJob`` on the event loop, so it must not use the database. It returns a dict with values that replace
         the default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification.
+    ``redact``
+        Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
+        ``password``, ``token``, ``secret``, ``key`` and the like.
 
     Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
     """
@@ -128,6 +136,7 @@ def policy(
         concurrency_key=concurrency_key,
         concurrency=concurrency,
         notify=notify,
+        redact=redact,
     )
 
     def attach(function: F) -> F:

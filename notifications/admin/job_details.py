@@ -1,0 +1,157 @@
+"""The page of one job: its state while it runs, arguments, result, trace, and the notification that came of it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import formats
+from django.utils.html import format_html
+from django.utils.timezone import template_localtime
+from django.utils.translation import gettext_lazy as _
+
+from notifications.admin.arguments import describe_arguments
+from notifications.admin.mixins import ReadOnlyMixin
+from notifications.db.transactions import database
+from notifications.models import Attempt, Job, Notification
+from notifications.templatetags.notifications import csp_nonce
+
+#: Characters of a result that are shown.
+MAX_RESULT_CHARS = 5_000
+#: From when until when, seen from the end of a job, its notification is created.
+NOTIFICATION_WINDOW = (timedelta(seconds=-60), timedelta(seconds=10))
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin as _ModelAdmin
+else:  # A base class here would come before the mixins of the class that has this one.
+    _ModelAdmin = object
+
+
+class AttemptInline(ReadOnlyMixin, admin.TabularInline):
+    """The timeline of a job: when each attempt that did not succeed began and ended, on which worker, and how."""
+
+    model = Attempt
+    fields = (
+        "number",
+        "started_at",
+        "ended_at",
+        "worker",
+        "outcome",
+        "exception_class_path",
+        "location",
+        "trace",
+    )
+    readonly_fields = ("trace",)
+    ordering = ("number",)
+    extra = 0
+    verbose_name_plural = _("attempts that did not succeed")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_fields(request, obj)
+        if request.user.has_perm("notifications.view_traceback"):
+            return fields
+        return [field for field in fields if field != "trace"]
+
+    @admin.display(description=_("traceback"))
+    def trace(self, attempt: Attempt) -> str:
+        return format_html("<pre>{}</pre>", attempt.traceback) if attempt.traceback else "-"
+
+
+class JobDetailsMixin(_ModelAdmin):
+    """Adds what the page of a job shows to an admin of jobs."""
+
+    inlines = (AttemptInline,)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.state_view)
+        return [
+            path("<path:object_id>/state/", view, name="notifications_job_state"),
+            *super().get_urls(),
+        ]
+
+    def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the state and progress of a job without the page around them, or 304 if they are the same."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        job = self.get_object(request, unquote(object_id))
+        if job is None:
+            raise Http404("The job does not exist.")
+        values = (job.version, job.state, job.progress_current, job.progress_total, job.progress_message)
+        etag = f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
+        if request.headers.get("If-None-Match") == etag:
+            response: HttpResponse = HttpResponseNotModified()
+        else:
+            response = TemplateResponse(
+                request, "admin/notifications/job/state.html", {"job": job, "state": self.state_now(job)}
+            )
+        response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
+        return response
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        job = kwargs.get("obj")
+        if job is not None and not job.done:
+            name = f"{self.admin_site.name}:notifications_job_state"
+            context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}
+            context["state_url"] = reverse(name, args=[job.pk])
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # The permission is the request's, and the function that shows the arguments gets the job only.
+        if obj is not None:
+            obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
+        return super().get_readonly_fields(request, obj)
+
+    @admin.display(description=_("arguments"))
+    def arguments(self, job: Job) -> str:
+        """Return the arguments without secrets, or their types only if the user may not view them."""
+        text = describe_arguments(job, with_values=getattr(job, "has_shown_arguments", False))
+        return format_html("<pre>{}</pre>", text)
+
+    @admin.display(description=_("result"))
+    def result_text(self, job: Job) -> str:
+        """Return the result if the user may view arguments: it may hold what they hold."""
+        if job.result is None:
+            return "-"
+        if not getattr(job, "has_shown_arguments", False):
+            return _("Shown with the permission to view the arguments of jobs.")
+        text = job.result if len(job.result) <= MAX_RESULT_CHARS else f"{job.result[:MAX_RESULT_CHARS]}…"
+        return format_html("<pre>{}</pre>", text)
+
+    @admin.display(description=_("trace id"), empty_value="-")
+    def trace_id(self, job: Job) -> str | None:
+        """Return the id in the W3C trace header of the request that enqueued the job."""
+        parts = job.trace.partition("\n")[0].split("-")
+        return parts[1] if len(parts) == 4 else None
+
+    @admin.display(description=_("notification"))
+    def notification(self, job: Job) -> str:
+        """Return the newest notification of the end of the job, and when it was read."""
+        if job.user_id is None:
+            return _("None: the job has no owner.")
+        if job.finished_at is None:
+            return "-"
+        # By the time in its id, because the rows of an inbox have no index by job.
+        first, last = (
+            UUID(int=int((job.finished_at + offset).timestamp() * 1000) << 80)
+            for offset in NOTIFICATION_WINDOW
+        )
+        notes = Notification.objects.using(database()).filter(pk__range=(first, last), job=job.pk)
+        found = notes.filter(user_id=job.user_id).order_by("-pk").first()
+        if found is None:
+            return "-"
+        url = reverse(f"{self.admin_site.name}:notifications_notification_change", args=[found.pk])
+        read = _("not read")
+        if found.read_at:
+            moment = formats.date_format(template_localtime(found.read_at), "DATETIME_FORMAT")
+            read = _("read %(time)s") % {"time": moment}
+        return format_html('<a href="{}">{}</a>, {}', url, found.title, read)

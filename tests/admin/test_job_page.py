@@ -1,0 +1,174 @@
+"""The page of a job in the admin: arguments without secrets, tracebacks by permission, live state, its notification."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from notifications.admin.arguments import HIDDEN, describe_arguments, is_secret
+from notifications.api import notify, policy
+from notifications.compat import task
+from notifications.models import Attempt, Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/job/"
+
+
+@task
+@policy(redact=("iban",))
+def pay(customer, password, *, card=None, iban=""):
+    return {"paid": customer}
+
+
+def page(client, id, part="change"):
+    return client.get(f"{LIST}{id}/{part}/")
+
+
+@pytest.mark.parametrize("name", ["password", "api_key", "apiKey", "X-Auth-Token", "client_secret", "APIKEY"])
+def test_names_of_secrets(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["monkey", "author", "report_id", "spinner", "url"])
+def test_names_of_no_secrets(name):
+    assert not is_secret(name)
+
+
+def test_values_of_secrets_are_hidden():
+    """By their names, at any depth and position, and by the policy of the task."""
+    card = {"number": 4, "cvc": {"pin": "1234"}, "notes": [{"token": "t0p"}]}
+    job = Job.objects.get(pk=pay.enqueue("Ada", "hunter2", card=card, iban="DE99").id)
+    assert describe_arguments(job, with_values=False) == "(str, str, card=dict, iban=str)"
+    text = describe_arguments(job, with_values=True)
+    assert 'customer = "Ada"' in text and '"number": 4' in text
+    assert not any(secret in text for secret in ("hunter2", "1234", "t0p", "DE99"))
+    assert text.count(HIDDEN) == 4
+
+
+def test_positional_values_of_an_unknown_task_are_hidden():
+    """Nothing says what they are."""
+    job = Job(task_path="gone.tasks.pay", args='["hunter2"]', kwargs='{"size": 3}')
+    assert describe_arguments(job, with_values=True) == " = str\nsize = 3"
+    job = Job(task_path="gone.tasks.pay", args="[", kwargs="{}")
+    assert describe_arguments(job, with_values=True) == "Damaged: not JSON"
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_arguments_and_result_need_a_permission(client, sign_in_staff, may):
+    sign_in_staff("view_job", *["view_job_arguments"] * may)
+    id = pay.enqueue("Ada", "hunter2").id
+    run_jobs()
+    text = page(client, id).text
+    assert ("&quot;Ada&quot;" in text) is may
+    assert ("{&quot;paid&quot;:" in text) is may
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_traceback_needs_a_permission(client, sign_in_staff, may):
+    """The timeline of attempts is shown without it."""
+    sign_in_staff("view_job", "view_attempt", *["view_traceback"] * may)
+    id = tasks.fail.enqueue().id
+    run_jobs()
+    text = page(client, id).text
+    assert Attempt.objects.get().exception_class_path in text
+    assert ("Traceback (most recent call last)" in text) is may
+
+
+def test_notification_and_when_it_was_read(client, sign_in_staff, user):
+    sign_in_staff("view_job")
+    id = tasks.noop.using(owner=user, title="Report").enqueue().id
+    run_jobs()
+    note = Notification.objects.get()
+    text = page(client, id).text
+    assert f"/admin/notifications/notification/{note.pk}/change/" in text and ", not read" in text
+    for number in range(3):
+        notify(user, f"Another {number}")
+    Notification.objects.update(read_at="2031-02-03T04:05:00Z")
+    assert "read Feb. 3, 2031" in page(client, id).text
+
+
+def test_trace_id_is_shown(client, sign_in_staff):
+    sign_in_staff("view_job")
+    id = tasks.noop.enqueue().id
+    Job.objects.update(trace=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    assert "ab" * 16 in page(client, id).text
+
+
+def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
+    """The page names the address of its state, which answers 304 until something has changed."""
+    sign_in_staff("view_job")
+    id = tasks.noop.enqueue().id
+    address = f"{LIST}{id}/state/"
+    assert f'data-overview-figures="{address}"' in page(client, id).text
+    first = client.get(address)
+    assert "Queued" in first.text
+    assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
+    Job.objects.update(progress_current=3, progress_total=10, progress_message="<b>")
+    changed = client.get(address, headers={"If-None-Match": first["ETag"]})
+    assert "3 of 10" in changed.text and "&lt;b&gt;" in changed.text
+    run_jobs()
+    assert "data-overview-figures" not in page(client, id).text
+    assert client.get(f"{LIST}x/state/").status_code == 404
+
+
+def test_redact_takes_names():
+    with pytest.raises(TypeError, match=r"redact is 'iban'\. It must be a tuple of names"):
+        policy(redact="iban")
+
+
+#: Addresses of the app's admin (GET, or POST with a form) and the permissions with each of which they are allowed.
+#: The first job of the database stands for ``{job}``.
+ADDRESSES = {
+    (LIST, ""): {"view_job", "change_job"},
+    (LIST + "{job}/change/", ""): {"view_job", "change_job"},
+    (LIST + "{job}/state/", ""): {"view_job", "change_job"},
+    (LIST + "{job}/history/", ""): {"view_job", "change_job"},
+    (LIST + "add/", ""): set(),
+    (LIST + "{job}/delete/", ""): set(),
+    ("/admin/notifications/notification/", ""): {"view_notification"},
+    ("/admin/notifications/notification/add/", ""): set(),
+    ("/admin/notifications/overview/", ""): {"view_overview"},
+    ("/admin/notifications/overview/figures/", ""): {"view_overview"},
+}
+#: Actions of the list of jobs. Each needs the permission to change jobs.
+ACTIONS = ("cancel_jobs", "retry_jobs", "run_jobs_now")
+PERMISSIONS = (
+    *("view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"),
+    *("view_notification", "add_notification", "view_overview"),
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=lambda address: address[0])
+def test_each_address_with_each_permission(client, sign_in_staff, make_user, address):
+    """Each permission by itself, and none: what it does not allow answers 403."""
+    job = tasks.noop.enqueue().id
+    path = address[0].format(job=job)
+    staff = sign_in_staff()
+    for codename in (None, *PERMISSIONS):
+        staff.user_permissions.set(Permission.objects.filter(codename=codename))
+        expected = 200 if codename in ADDRESSES[address] else 403
+        assert (codename, client.get(path).status_code) == (codename, expected)
+    client.logout()
+    assert client.get(path).status_code == 302
+    client.force_login(make_user("no-staff"))
+    assert client.get(path).status_code == 302
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("select_across", ["0", "1"])
+def test_each_action_needs_the_permission_to_change_jobs(client, sign_in_staff, action, select_across):
+    """With all other permissions it changes nothing."""
+    id = tasks.noop.enqueue().id
+    Job.objects.update(run_after="2031-02-03T04:05:00Z")
+    if action == "retry_jobs":
+        Job.objects.update(state="failed")
+    sign_in_staff(*(codename for codename in PERMISSIONS if codename != "change_job"))
+    before = Job.objects.values().get()
+    form = {"action": action, "_selected_action": id, "select_across": select_across, "confirmed": "1"}
+    client.post(LIST, form)
+    assert Job.objects.values().get() == before
+    assert json.loads(Job.objects.get().args) == []
