@@ -243,9 +243,8 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
-            # Ids of observed tasks do not ascend with time. With the state SQLite reads the index alone.
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in ("failed", "cancelled")),
-            _job_index("list", "created_at", "id"),
+            _job_index("list", "created_at", "id"),  # ids of observed tasks do not ascend with time
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [
