@@ -110,7 +110,8 @@ def project(tmp_path, redis, request):
     projects = []
 
     def copy(name):
-        projects.append(Project(name, tmp_path, redis.url))
+        # A database of its own: in that of other tests, messages of their tasks may wait.
+        projects.append(Project(name, tmp_path, redis.url.rpartition("/")[0] + "/7"))
         return projects[-1]
 
     yield copy
