@@ -54,7 +54,9 @@ def read(project, id):
 def test_page_step_by_step(project, redis):
     written = [project.write(block) for block in blocks(PAGE, "python")]
     assert len(written) == 5
-    broker_url = redis.url.rpartition("/")[0] + "/8"  # in the database of other tests, their messages may wait
+    broker_url = (
+        redis.url.rpartition("/")[0] + "/8"
+    )  # in the database of other tests, their messages may wait
     project.add_settings(f"CELERY_BROKER_URL = {broker_url!r}\nALLOWED_HOSTS = ['*']\n")
     (project.folder / "mysite/urls.py").write_text(URLS)
     assert "no issues" in project.manage("check")

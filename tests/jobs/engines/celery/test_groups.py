@@ -90,6 +90,37 @@ def test_one_task_in_a_group_reads_as_by_itself(tasks, user):
     assert bell_of(user) == [("Soft limit", "It took longer than it may take.", "error")]
 
 
+def test_a_batch_stays_open_while_its_group_is_published(tasks, user):
+    """The first job has ended before the last one is published: Celery does not say how many there will be."""
+    seen = []
+
+    def publish_slowly():
+        yield tasks.export.s(user.pk, 1)
+        yield tasks.export.s(user.pk, 2)
+        wait_until(lambda: Job.objects.filter(state="succeeded").exists(), what="the first task")
+        seen.append((batches().get().state, bell_of(user)))
+        yield tasks.export.s(user.pk, 3)
+
+    result = group(publish_slowly())()
+    assert until_ended(result.id).progress_total == 3
+    assert seen == [("running", [])]
+    assert bell_of(user) == [("Export: 3 jobs", "All 3 jobs succeeded.", "success")]
+
+
+def test_a_group_whose_publishing_fails_has_the_jobs_that_were_published(tasks, user):
+    def publish_until_error():
+        yield tasks.export.s(user.pk, 1)
+        yield tasks.export.s(user.pk, 2)
+        yield tasks.export.s(user.pk, 3)
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        group(publish_until_error())()
+    [batch] = [job for job in until_all_ended(3) if job.task_path == BATCH]
+    assert (batch.state, batch.progress_total) == ("succeeded", 2)
+    assert len(bell_of(user)) == 1
+
+
 def test_a_group_without_an_owner_notifies_no_one(tasks):
     result = group(tasks.add.s(1, 1), tasks.add.s(2, 2))()
     assert until_ended(result.id).user_id is None

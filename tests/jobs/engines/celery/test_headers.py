@@ -1,5 +1,6 @@
 """The header of a message proves who the owner of its job is."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,13 @@ def header(headers):
 
 def test_a_header_is_read_as_it_was_written(headers, header):
     assert headers.decode(headers.encode(header), ID) == header
+
+
+def test_the_batch_is_in_the_header_of_a_task_in_a_group_only(headers, header):
+    """A worker of a version without batches refuses a header with a name that it does not know."""
+    assert "batch" not in signing.loads(headers.encode(header), salt=headers.SALT)
+    grouped = replace(header, batch=ID)
+    assert headers.decode(headers.encode(grouped), ID) == grouped
 
 
 @pytest.mark.parametrize(
