@@ -4,17 +4,20 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin import AdminSite
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
+from notifications.admin import OverviewAdmin
 from notifications.admin.overview import changes, figures, processes
 from notifications.ids import uuid7
 from notifications.jobs.claiming import depths, queues
 from notifications.jobs.transitions import manual
-from notifications.models import Job, ServerProcess, Worker
+from notifications.models import Job, Overview, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -74,13 +77,13 @@ def add_worker(**fields):
     return Worker.objects.create(**row)
 
 
-@pytest.mark.parametrize("path", [PAGE, FIGURES, RETRY])
+@pytest.mark.parametrize("address", [PAGE, FIGURES, RETRY])
 @pytest.mark.parametrize("codenames", [(), ("view_job", "change_job", "view_worker", "receive_alerts")])
-def test_without_the_permission_there_is_no_figure(staff_client, path, codenames):
+def test_without_the_permission_there_is_no_figure(staff_client, address, codenames):
     """Not in the page, the fragment or the retry, and the index has no link."""
     client = staff_client(*codenames)
     fail_jobs(1)
-    for response in (client.get(path), client.post(path, {"confirm": "1"})):
+    for response in (client.get(address), client.post(address, {"confirm": "1"})):
         assert response.status_code == 403
         assert "tasks.fail" not in response.text
     assert PAGE not in client.get("/admin/").text
@@ -88,8 +91,8 @@ def test_without_the_permission_there_is_no_figure(staff_client, path, codenames
 
 def test_anonymous_users_have_to_sign_in(client):
     """As for each page of the admin."""
-    for path in (PAGE, FIGURES, RETRY):
-        assert client.get(path).status_code == 302
+    for address in (PAGE, FIGURES, RETRY):
+        assert client.get(address).status_code == 302
 
 
 def test_the_index_links_to_the_page(staff_client):
@@ -296,3 +299,53 @@ def test_database_is_unavailable(admin_client, monkeypatch):
     response = admin_client.get(PAGE)
     assert response.status_code == 200
     assert "The database is unavailable" in response.text
+
+
+class CustomSiteUrls:
+    """A URLconf in which another admin site is mounted."""
+
+    site = AdminSite(name="operations")
+    site.register(Overview, OverviewAdmin)
+    urlpatterns = [path("operations/", site.urls), path("", include("asyncsite.urls"))]
+
+
+def test_custom_admin_site(admin_client, settings):
+    """Its page links to itself, not to the default site."""
+    settings.ROOT_URLCONF = CustomSiteUrls
+    fail_jobs(1)
+    custom = PAGE.replace("/admin/", "/operations/")
+    text = admin_client.get(custom).text
+    assert f'data-overview-figures="{custom}figures/?period=hour"' in text
+    assert f'action="{custom}retry/"' in text
+    assert f'href="{custom}"' in admin_client.get("/operations/").text
+    assert admin_client.get(f"{custom}figures/").status_code == 200
+
+
+def test_script_name(admin_client):
+    """The addresses begin with it."""
+    fail_jobs(1)
+    set_script_prefix("/app/")
+    try:
+        text = admin_client.get(PAGE).text
+    finally:
+        set_script_prefix("/")
+    assert f'data-overview-figures="/app{PAGE}figures/?period=hour"' in text
+    assert f'action="/app{RETRY}"' in text
+
+
+def test_throughput_and_durations_outlast_the_jobs(admin_client):
+    """They are those of the statistics: pruned jobs stay in them, and active jobs count as enqueued."""
+    for _ in range(4):
+        tasks.noop.enqueue()
+    fail_jobs(1)
+    tasks.noop.enqueue()
+    Job.objects.filter(state="succeeded").delete()
+    past = figures.read_figures("hour").history
+    assert (past.totals.enqueued, past.totals.ended, past.totals.failed) == (6, 5, 1)
+    assert past.totals.failed_percent == 20
+    assert past.queues["default"].ended == 5
+    assert past.totals.run.p50 is not None and past.totals.wait.p99 is not None
+    assert sum(point.totals.ended for point in past.points) == 5
+    response = admin_client.get(PAGE)
+    assert response.text.count('<svg class="lines"') == 3
+    assert "20 %" in text_of(response)
