@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -71,6 +72,7 @@ def _ask(
         **model_admin.admin_site.each_context(request),
         "title": _question(change, count) % {"count": amount},
         "button": _button(change),
+        "breadcrumbs_are_list": django.VERSION >= (6, 1),
         "opts": model_admin.opts,
         "action": request.POST["action"],
         "action_checkbox_name": ACTION_CHECKBOX_NAME,
