@@ -8,7 +8,7 @@ from django.db import connection
 
 from tests.support.processes import Process
 from tests.support.requirements import skip_or_fail
-from tests.support.site import ROOT
+from tests.support.site import ROOT, START_TIMEOUT_SECONDS
 
 
 def require_celery():
@@ -61,7 +61,7 @@ class CeleryWorker:
         name = f"observe{self.number}-{os.getpid()}-{id(self)}@%h"
         log = self.folder / f"celery-{id(self)}-{self.number}.log"
         self.process = Process([*self.command, "-n", name], log=log, env=self.environment, cwd=ROOT)
-        self.process.wait_for_line(" ready.")
+        self.process.wait_for_line(" ready.", timeout=START_TIMEOUT_SECONDS)
         return self
 
     @property

@@ -14,6 +14,8 @@ from tests.support.network import free_port
 from tests.support.processes import Process, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+#: Seconds that a server or a worker may take to start: on a machine that is busy with other tests, over a minute.
+START_TIMEOUT_SECONDS = 180.0
 
 CREATE_USERS = """
 from django.contrib.auth import get_user_model
@@ -56,7 +58,7 @@ class Site:
         self.web = self.start(
             "web", "-m", "daphne", "-b", "127.0.0.1", "-p", self.port, "asyncsite.asgi:application"
         )
-        self.web.wait_until(self._responds, what=f"{self.url} to respond")
+        self.web.wait_until(self._responds, what=f"{self.url} to respond", timeout=START_TIMEOUT_SECONDS)
         return self.web
 
     def start_worker(self, *arguments):

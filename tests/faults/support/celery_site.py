@@ -12,6 +12,7 @@ from tests.support.driver import Driver
 from tests.support.network import Proxy
 from tests.support.processes import child_pids
 from tests.support.redis_server import Redis
+from tests.support.site import START_TIMEOUT_SECONDS
 from tests.support.waiting import wait_until
 
 #: The workers of a site: one with two processes, one with four threads.
@@ -160,7 +161,11 @@ def assert_stops(worker):
 
 def wait_for_workers(worker, count):
     """Wait until `count` processes of a Celery worker can run jobs."""
-    worker.wait_until(lambda: worker.output.count(" jobs at a time") >= count, what=f"{count} processes")
+    worker.wait_until(
+        lambda: worker.output.count(" jobs at a time") >= count,
+        what=f"{count} processes",
+        timeout=START_TIMEOUT_SECONDS,
+    )
 
 
 def send_signal(pid, number):
