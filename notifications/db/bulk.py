@@ -68,8 +68,8 @@ def new(model: type[M], **values: Any) -> M:
     return instance
 
 
-def insert(rows: Sequence[Model]) -> None:
-    """Insert new rows of one model.
+def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
+    """Insert new rows of one model, with ``ignore_conflicts`` but those that exist.
 
     ``bulk_create()`` in its place made recording 50 outcomes 37 % slower on SQLite and 27 % on PostgreSQL, and
     recording one outcome 19 % and 10 %.
@@ -81,11 +81,14 @@ def insert(rows: Sequence[Model]) -> None:
     fields = model._meta.concrete_fields
     adapting = adapters(model, fields, db)
     values = [_values(row, adapting) for row in rows]
+    conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
             columns = ", ".join(field.column for field in fields)
             marks = ", ".join(["%s"] * len(fields))
-            cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", values)
+            cursor.executemany(
+                f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks}){conflicts}", values
+            )
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
             columns_of_values = [list(column) for column in zip(*values, strict=True)]
             same = tuple(column.count(column[0]) == len(rows) for column in columns_of_values)
@@ -93,7 +96,7 @@ def insert(rows: Sequence[Model]) -> None:
             params += [
                 array(column) for column, is_same in zip(columns_of_values, same, strict=True) if not is_same
             ]
-            _write(cursor, _insertion_of_many(model, same), params)  # type: ignore[arg-type]
+            _write(cursor, _insertion_of_many(model, same) + conflicts, params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 

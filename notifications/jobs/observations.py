@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from inspect import Signature
 from typing import Any
@@ -30,6 +30,8 @@ class Observation:
     owner: str | Callable[..., Any] | None = None
     url: str | Callable[..., Any] = ""
     notify: NotifyOption = True
+    #: The policy with which the outcomes of the jobs are made.
+    policy: Policy = field(init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.title, str | Promise):
@@ -43,12 +45,7 @@ class Observation:
             raise TypeError(
                 'url must be a string, which may name arguments: "/exports/{year}/", or a function of them.'
             )
-        _ = self.policy  # raises TypeError for a wrong ``notify``
-
-    @property
-    def policy(self) -> Policy:
-        """The policy with which the outcomes of the jobs are made."""
-        return Policy(max_attempts=1, notify=self.notify)
+        object.__setattr__(self, "policy", Policy(max_attempts=1, notify=self.notify))
 
 
 class TaskCall:
@@ -155,7 +152,7 @@ def configured_key(name: str) -> str | None:
 
 def from_options(options: Any) -> Observation:
     """Return the observation that a dict in the settings stands for. Raises TypeError."""
-    known = [field.name for field in fields(Observation)]
+    known = [option.name for option in fields(Observation) if option.init]
     if not isinstance(options, Mapping):
         raise TypeError(f"The value is {options!r}. It must be a dict with {', '.join(known)}.")
     if unknown := sorted(set(options) - set(known), key=str):

@@ -33,6 +33,9 @@ from notifications.jobs.results import find_task
 ASYNC, SYNC, SUSPECT = LANES = ("async", "sync", "suspect")
 ENGINE, HANDED = ENGINE_LANES = ("engine", "handed")
 OBSERVED = "observed"
+#: The queue of observed tasks that their publisher calls itself (``task_always_eager``). Celery does not deliver them
+#: again, and only this app knows when their process has ended.
+EAGER_QUEUE = "eager"
 #: How many jobs of each lane may be claimed, none of a lane that is left out.
 Lanes = Mapping[str, int]
 

@@ -82,7 +82,7 @@ def read_guards(
     By id: fence, state, ``cancel_requested_at`` and ``cancelled_by_other``. With ``lock`` the rows are locked in the
     order of their ids, and rows that another transaction holds are left out.
     """
-    prepare = _prepare_id()
+    prepare = prepare_id()
     ids = {prepare(job.id): job.id for job in jobs}
     condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
@@ -142,7 +142,7 @@ def update_locked_rows(
     Like ``guarded_update``, but one statement on PostgreSQL. ``rows`` has the values of ``columns``, as the database
     takes them, and the job, one pair for each job; ``assignments`` are the same for all.
     """
-    prepare = _prepare_id()
+    prepare = prepare_id()
     bulk.update(
         Job,
         columns,
@@ -179,6 +179,6 @@ def insert_attempts(rows: Iterable[tuple[Job, Outcome | None, datetime]], tally:
     )
 
 
-def _prepare_id() -> Callable[[UUID], Any]:
+def prepare_id() -> Callable[[UUID], Any]:
     """Return a function that converts the id of a job to what the database takes."""
     return adapter(Job._meta.pk, connection()) or (lambda id: id)

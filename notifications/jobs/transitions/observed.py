@@ -6,7 +6,7 @@ raises the fence: of two executions of one message only the later one is recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,8 +15,8 @@ from django.db.models import Q
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.statistics.recording import Tally
-from notifications.jobs.transitions import finishing, observed_batches
-from notifications.jobs.transitions.batch_completion import BATCH, is_batch
+from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions.batch_completion import BATCH
 from notifications.jobs.transitions.guards import (
     database_now,
     guarded_update,
@@ -31,62 +31,6 @@ from notifications.models import Job
 
 LANE = Job.Lane.OBSERVED
 ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
-
-
-def insert(rows: Sequence[Job]) -> None:
-    """Insert the queued job of a published message, after its batch if that is new. Rows that exist are left."""
-
-    def write() -> None:
-        # The worker may have the message before its publisher has inserted the job. Without an error, which would make
-        # a caller's transaction unusable on PostgreSQL.
-        Job.objects.using(database()).bulk_create(rows, ignore_conflicts=True)
-        streams.ring([job.user_id for job in rows])
-
-    retrying_atomic(write)
-
-
-def begin(id: UUID, worker: UUID, *, attempt: int, make: Callable[[], list[Job]]) -> Job | None:
-    """Start an attempt: ``queued`` or ``running`` (a redelivered message) to ``running``.
-
-    ``make`` returns the rows to insert if there is none, the job's last. Returns the job, or None if it is done
-    already, or if the id is that of another job: a publisher may choose the id of a task.
-    """
-
-    def write() -> Job | None:
-        rows = Job.objects.using(database()).filter(id=id)
-        job = lock_query(rows, skip_locked=False).first()
-        if job is None:
-            new = make()
-            rows.bulk_create(new, ignore_conflicts=True)
-            if new[-1].batch:
-                observed_batches.reopen_in_transaction(new[-1].batch)
-            job = lock_query(rows, skip_locked=False).first()
-        if job is None or job.done or job.lane != LANE or is_batch(job):
-            return None
-        now, tally = database_now(), Tally()
-        # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
-        if job.state == Job.State.RUNNING and job.attempt >= attempt:
-            insert_attempts([(job, None, now)], tally)
-        left = job.state
-        job.state, job.worker, job.started_at, job.run_after = Job.State.RUNNING, worker, now, None
-        job.fence += 1
-        job.version += 1
-        job.attempt = attempt
-        job.max_attempts = max(job.max_attempts, attempt)
-        job.progress_current, job.progress_total, job.progress_message = None, None, ""
-        guarded_update(
-            "state='running', worker=%s, started_at=%s, attempt=%s, max_attempts=%s, fence=fence+1, "
-            "version=version+1, run_after=NULL, deadline=NULL, hand_over_at=NULL, "
-            "progress_current=NULL, progress_total=NULL, progress_message=''",
-            [((worker, now, job.attempt, job.max_attempts), job)],
-            state=left,
-            fence=lambda job: job.fence - 1,
-        )
-        streams.ring([job.user_id])
-        tally.write()
-        return job
-
-    return retrying_atomic(write)
 
 
 def schedule_retry(outcome: Outcome, check_seconds: float) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.lanes import ENGINE, OBSERVED, SUSPECT
+from notifications.jobs.claiming.lanes import EAGER_QUEUE, ENGINE, OBSERVED, SUSPECT
 from notifications.jobs.results import policy_at
 from notifications.jobs.statistics.recording import Tally
 from notifications.jobs.transitions import finishing, outcomes
@@ -96,7 +96,8 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
         now = database_now()
         lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
-    running = running.exclude(lane=OBSERVED)  # Celery may still run them: see jobs/engines/celery/
+    # Celery may still run the others: see jobs/engines/celery/
+    running = running.exclude(Q(lane=OBSERVED) & ~Q(queue_name=EAGER_QUEUE))
     # The order of the index of running jobs. For any other order SQLite would read the whole table.
     return running.order_by("worker", "id")
 
@@ -107,7 +108,8 @@ def _live_workers(now: datetime) -> Any:
 
 
 def _has_attempts_left(job: Job) -> bool:
-    return job.attempt < job.max_attempts and job.cancel_requested_at is None
+    is_startable = job.lane != OBSERVED and job.attempt < job.max_attempts
+    return is_startable and job.cancel_requested_at is None
 
 
 def _outcome_of_lost(job: Job) -> Outcome:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 from notifications.db.threads import DaemonExecutor
 from notifications.jobs import host_code
@@ -71,6 +72,11 @@ class SignalQueue:
             logger.warning(
                 "Signals may be lost, the process ends before they are sent; jobs: %d", self._queued_jobs
             )
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all queued signals are sent, at most this long, on a thread without an event loop."""
+        if self._queued_jobs:
+            futures.wait([self._executor.submit(lambda: None)], timeout=max(seconds, 0.0))
 
     def end(self) -> None:
         """End the thread when its calls are done."""

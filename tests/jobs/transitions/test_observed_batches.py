@@ -7,7 +7,15 @@ import pytest
 
 from notifications.ids import uuid7
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import batch_completion, finishing, observed, observed_batches, outcomes
+from notifications.jobs.transitions import (
+    batch_completion,
+    finishing,
+    observed,
+    observed_batches,
+    observed_groups,
+    outcomes,
+)
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.models import Job, Notification
 from notifications.times import now
 
@@ -34,7 +42,7 @@ def batch(user):
         title="Export",
         deadline=now() + timedelta(hours=1),
     )
-    observed.insert([batch, member_of(batch)])
+    observed_groups.insert([batch, member_of(batch)])
     return batch
 
 
@@ -52,13 +60,20 @@ def member_of(batch):
     )
 
 
+def run(member, *, batch=None, fail=False):
+    """Record start and end of a job as a worker that has received its message."""
+    member.state, member.attempt = "running", 1
+    attempt = ObservedAttempt(job=member, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch)
+    attempt.outcome = (
+        outcomes.failed(member, Policy(), ValueError()) if fail else outcomes.succeeded(member, Policy(), 1)
+    )
+    observed_groups.record([attempt])
+    return attempt
+
+
 def run_members(batch, *, fail=False):
     for member in Job.objects.filter(batch=batch.id, state="queued"):
-        job = observed.begin(member.id, WORKER, attempt=1, make=list)
-        outcome = (
-            outcomes.failed(job, Policy(), ValueError()) if fail else outcomes.succeeded(job, Policy(), 1)
-        )
-        assert observed.finish(outcome)
+        assert run(member, fail=fail).is_ended
 
 
 def state_of(batch):
@@ -94,7 +109,7 @@ def test_a_batch_that_ended_too_early_runs_again_until_all_are_done(batch):
     observed_batches.extend(batch.id, now() - timedelta(seconds=1))
     run_members(batch)
     assert state_of(batch)[0] == "succeeded"
-    observed.insert([member_of(batch)])
+    observed_groups.insert([member_of(batch)])
     observed_batches.close(batch.id, count=2, total=2, title="Two")
     assert state_of(batch) == ("running", 1, 2)
     run_members(batch)
@@ -117,20 +132,23 @@ def test_a_job_that_a_worker_inserts_after_the_end_is_counted(batch):
     run_members(batch)
     observed_batches.close(batch.id, count=1, total=1, title="Closed")
     late = member_of(batch)
-    job = observed.begin(late.id, WORKER, attempt=1, make=lambda: [batch, late])
+    start = ObservedAttempt(job=late, worker=WORKER, number=1, policy=Policy(), make_batch=lambda: batch)
+    observed_groups.record([start])
     assert state_of(batch)[0] == "running"
-    assert observed.finish(outcomes.failed(job, Policy(), ValueError()))
+    start.outcome = outcomes.failed(late, Policy(), ValueError())
+    observed_groups.record([start])
     assert (state_of(batch)[0], "1 of 2 failed." in batch.error) == ("failed", True)
 
 
 def test_neither_a_worker_nor_the_reconciler_takes_a_batch(batch):
-    assert observed.begin(batch.id, WORKER, attempt=1, make=list) is None
+    assert run(Job.objects.get(id=batch.id)).is_void
+    assert Job.objects.get(id=batch.id).fence == batch.fence
     assert observed.read(batch.id) is None
 
 
 def test_progress_that_the_processes_of_the_jobs_did_not_store_is_stored(batch):
     members = [member_of(batch) for _ in range(2)]
-    observed.insert(members)
+    observed_groups.insert(members)
     observed_batches.close(batch.id, count=3, total=3, title="Three")
     Job.objects.filter(id__in=[member.id for member in members]).update(state="succeeded")
     observed_batches.store_progress()

@@ -14,8 +14,9 @@ messages       jobs for the messages of tasks
 publishing     which group of Celery's is published in a context
 groups         batches for groups and chords
 execution      an observed task while it runs
+eager          observed tasks that their publisher calls itself
 task_ends      outcomes for what Celery says about the end of a task
-recorder       the thread that writes to the database
+recorder       the thread that writes to the database, in groups
 main_process   the row of a Celery worker, and what it does for all jobs
 reconcile      finds out what became of tasks of which no signal came
 broker         what the result backend, the workers and the broker know

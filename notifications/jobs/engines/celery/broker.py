@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import states
+from celery.backends.base import DisabledBackend
+from celery.backends.rpc import RPCBackend
 from kombu.exceptions import ChannelError
 
 from notifications.jobs.engines.celery.connections import broadcast, new_connection
@@ -35,6 +37,13 @@ def read_meta(app: Any, id: str) -> dict[str, Any] | None:
     except NotImplementedError:
         return None
     return None if meta.get("status") == states.PENDING else meta
+
+
+def keeps_result(task: Any) -> bool:
+    """Return whether the result backend will know how the task that runs in this context has ended."""
+    if isinstance(task.backend, DisabledBackend | RPCBackend):
+        return False
+    return not (task.request.ignore_result or task.ignore_result)
 
 
 def find_in_workers(app: Any, ids: Sequence[str]) -> tuple[set[str], int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from inspect import isfunction
@@ -26,6 +27,8 @@ _ATTRIBUTE = "_notifications_observation"
 #: Tasks with ``@observed`` above ``@shared_task``. Reading the name of one would finalize the app, so it is read when a
 #: task is looked up.
 _pending: list[tuple[Any, Observation]] = []
+#: Held while they are declared. Reentrant: finalizing an app may run code of the project, which publishes a task.
+_pending_lock = threading.RLock()
 
 #: The receivers, by the names of signals: the modules import models, so they are imported with the first signal.
 _RECEIVERS = {
@@ -100,9 +103,8 @@ def _revoke_tasks(jobs: Sequence[Any]) -> None:
 
 def _find(name: str) -> Observation | None:
     """Return the declaration of a task, which is then remembered by its name."""
-    while _pending:
-        task, observation = _pending.pop()
-        observations.declare(task.name, observation)
+    if _pending:
+        _declare_pending()
     if name in observations._declared:
         return observations._declared[name]
     with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
@@ -113,3 +115,12 @@ def _find(name: str) -> Observation | None:
     if found is not None:
         observations.declare(name, found)
     return found
+
+
+def _declare_pending() -> None:
+    """Declare tasks by their names. One stays pending until it is declared, so that no other thread misses it."""
+    with _pending_lock:
+        declared = list(_pending)
+        for task, observation in declared:
+            observations.declare(task.name, observation)
+        _pending[:] = [item for item in _pending if all(item is not done for done in declared)]

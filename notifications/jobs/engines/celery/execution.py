@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError, IntegrityError
-
 from notifications.jobs.claiming.claimed_job import ClaimedJob
+from notifications.jobs.engines.celery.eager import eager_process
 from notifications.jobs.engines.celery.messages import (
     FIRST_CHECK_SECONDS,
     Message,
@@ -18,37 +16,35 @@ from notifications.jobs.engines.celery.messages import (
     build_job,
     owner_of,
 )
-from notifications.jobs.engines.celery.recorder import recorder
+from notifications.jobs.engines.celery.recorder import MAX_LOCKED_SECONDS, MAX_WAIT_SECONDS, recorder
 from notifications.jobs.enqueueing.owners import enter_attempt, save_attempt
 from notifications.jobs.observations import Observation
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import observed, outcomes, running
+from notifications.jobs.transitions import observed, observed_groups, running
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.current import current_execution, set_current_execution
 from notifications.jobs.worker.execution import Execution
 from notifications.models import Job
 
-#: Seconds for which a job's row may be locked by another transaction when its outcome is recorded.
-MAX_LOCKED_SECONDS = 10.0
-
 
 class ObservedExecution(Execution):
     """One execution of an observed task.
 
-    ``job`` is the unsaved row of the message until ``begin()`` was recorded.
+    ``job`` is the unsaved row of the message until the start is recorded.
+    ``worker`` is None for a task that its publisher calls itself (``task_always_eager``), perhaps in a transaction.
+    ``keeps_result``: the result backend stores how the task ends.
     """
 
     __slots__ = (
-        "_attempt",
-        "_is_begun",
+        "_has_lease",
         "_is_inline",
-        "_is_void",
         "_restore",
-        "_worker",
+        "_wait_seconds",
+        "attempt",
         "is_ended",
         "is_republished",
         "message",
-        "observation",
         "policy",
     )
 
@@ -58,21 +54,28 @@ class ObservedExecution(Execution):
         message: Message,
         observation: Observation,
         *,
-        worker: UUID,
+        worker: UUID | None,
         attempt: int,
-        inline: bool,
+        keeps_result: bool,
     ) -> None:
+        self._is_inline, self._has_lease = worker is None, False
+        if worker is None:
+            worker, self._has_lease = eager_process().enter()
         row = build_job(app, message, observation)
+        row.state, row.attempt, row.worker = Job.State.RUNNING, attempt, worker
         owner = row.user_id if row.batch is None else owner_of(message)
         super().__init__(ClaimedJob(row, owner=owner), _report_progress)
         self.message = message
-        self.observation = observation
         self.policy = observation.policy
-        self._worker = worker
-        self._attempt = attempt
-        #: The task is called by its publisher (``task_always_eager``), perhaps in a transaction.
-        self._is_inline = inline
-        self._is_begun = self._is_void = False
+        self.attempt = ObservedAttempt(
+            job=row,
+            worker=worker,
+            number=attempt,
+            policy=self.policy,
+            make_batch=lambda: build_batch(message, observation),
+        )
+        #: Without a result backend nothing else knows the end of a task whose process is killed meanwhile.
+        self._wait_seconds = 0.0 if keeps_result else MAX_WAIT_SECONDS
         #: The end is recorded, or about to be.
         self.is_ended = False
         #: The task has published a message with its own id: ``Task.replace()``.
@@ -80,8 +83,8 @@ class ObservedExecution(Execution):
         self._restore: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
-        """Record the start, and make this the current execution, until ``leave()``."""
-        self._record(self._begin)
+        """Have the start recorded, and make this the current execution, until ``leave()``."""
+        self._record(0.0)
         outer, restore_owner = current_execution(), save_attempt()
 
         def restore() -> None:
@@ -92,72 +95,70 @@ class ObservedExecution(Execution):
         set_current_execution(self)
         enter_attempt(self.claimed.owner, self.job.id)
 
+    def wait_for_start(self) -> None:
+        """Wait until the start is recorded, before another message with the id of this task is published."""
+        if not self.attempt.is_begun and not self._is_inline:
+            recorder().call(self._ensure_begun)
+
     def leave(self) -> None:
         """Make the execution current again that was so before ``begin()``."""
         self.is_over = True
         recorder().forget(self)
         self._restore()
+        if self._has_lease:
+            eager_process().leave()
 
-    def finish(self, outcome: Outcome) -> None:
-        """Record an outcome, which was made for ``job``."""
+    def finish(self, make: Callable[[Job], Outcome]) -> None:
+        """Have the end recorded. ``make`` returns the outcome for a job."""
         self.is_ended = True
         recorder().forget(self)
-        self._record(lambda: self._finish(outcome))
+        self.attempt.remake = make
+        self.attempt.outcome = make(self.job)
+        self._record(self._wait_seconds)
+
+    def schedule_retry(self, outcome: Outcome) -> None:
+        """Have a failed attempt recorded that another one follows."""
+        self._end_by(lambda: finish_unlocked(outcome))
 
     def requeue(self, check_at: Any) -> None:
-        """Record that the message went back to the broker."""
-        self.is_ended = True
-        recorder().forget(self)
-
-        def requeue() -> None:
-            if self._has_row():
-                observed.requeue(self.job, check_at)
-
-        self._record(requeue)
+        """Have it recorded that the message went back to the broker."""
+        self._end_by(lambda: observed.requeue(self.job, check_at))
 
     def store_progress(self) -> None:
         """Store what the task has reported, if its start was recorded."""
-        if self._is_begun and not self._is_void:
+        if self.attempt.is_begun and not self.attempt.is_void:
             running.store_progress([self.job])
 
-    def _record(self, function: Callable[[], Any]) -> None:
+    def _record(self, wait: float) -> None:
         if self._is_inline:
-            function()
+            _record_unlocked(self.attempt)
         else:
-            recorder().call(function)
+            recorder().record(self.attempt, wait=wait)
 
-    def _begin(self) -> None:
-        placeholder = self.job
-        job = observed.begin(placeholder.id, self._worker, attempt=self._attempt, make=self._build_rows)
-        self._is_begun = True
-        if job is None:
-            self._is_void = True
-            return
-        job.progress_current, job.progress_total, job.progress_message = (
-            placeholder.progress_current,
-            placeholder.progress_total,
-            placeholder.progress_message,
-        )
-        self.job = self.claimed.row = job
+    def _end_by(self, change: Callable[[], Any]) -> None:
+        self.is_ended = True
+        recorder().forget(self)
 
-    def _build_rows(self) -> list[Job]:
-        """Return the rows to insert if there is none yet: the job, after its batch."""
-        return [build_batch(self.message, self.observation), self.job] if self.job.batch else [self.job]
+        def call() -> None:
+            self._ensure_begun()
+            if self.attempt.is_begun and not self.attempt.is_void:
+                change()
 
-    def _has_row(self) -> bool:
-        """Return whether the job is in the database as this execution left it, after another try to begin it."""
-        if not self._is_begun:
-            self._begin()
-        return not self._is_void
+        if self._is_inline:
+            call()
+        else:
+            recorder().call(call, wait=self._wait_seconds)
 
-    def _finish(self, outcome: Outcome) -> None:
-        if not self._has_row():
-            return
-        outcome = replace(outcome, job=self.job)
-        try:
-            finish_unlocked(outcome)
-        except (DataError, IntegrityError) as exc:
-            finish_unlocked(outcomes.refused(self.job, self.policy, exc))
+    def _ensure_begun(self) -> None:
+        if not self.attempt.is_begun and not self.attempt.is_void:
+            _record_unlocked(self.attempt)
+
+
+def _record_unlocked(attempt: ObservedAttempt) -> None:
+    """Record an attempt, and try again while another transaction holds its row."""
+    give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
+    while observed_groups.record_or_refuse([attempt]) and time.monotonic() < give_up_at:
+        time.sleep(0.01)
 
 
 def finish_unlocked(outcome: Outcome) -> None:

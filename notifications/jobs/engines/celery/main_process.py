@@ -23,7 +23,7 @@ from notifications.ids import uuid7
 from notifications.jobs.engines.celery import configured_tasks, reconcile
 from notifications.jobs.engines.celery.recorder import DATABASE_UNAVAILABLE, recorder
 from notifications.jobs.statistics import folding
-from notifications.jobs.transitions import finishing, manual, observed_batches, reaping
+from notifications.jobs.transitions import finishing, manual, observed_batches, reaping, signal_queue
 from notifications.jobs.worker.lease import Lease, find_dead_neighbors
 from notifications.jobs.worker.maintenance import (
     FOLD_INTERVAL_SECONDS,
@@ -83,6 +83,7 @@ class MainProcess:
 
     def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
         limit_this_thread()
+        signal_queue.use_on_this_thread(recorder().signals)
         while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
             self._try(function, what)
         connections.close_all()
@@ -121,7 +122,7 @@ class MainProcess:
 
 
 _main: MainProcess | None = None
-#: Stands for this process where it is no worker of Celery: a task that is called eagerly.
+#: Stands for this process where it is no worker of Celery.
 _process_id = uuid7()
 
 
@@ -133,6 +134,9 @@ def worker_id() -> UUID:
 def prepare(sender: Any = None, **kwargs: Any) -> None:
     """Choose the id of the worker, before it starts its child processes."""
     global _main
+    # Child processes inherit it. Each would need a second for that in its first task.
+    from notifications.jobs.engines.celery import observe  # noqa: F401
+
     _main = MainProcess(sender.app, sender.hostname, sorted(sender.app.amqp.queues.consume_from))
 
 

@@ -6,15 +6,18 @@ import inspect
 import json
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.utils import translation
 
 from notifications import times, validators
+from notifications.db import bulk
 from notifications.jobs import observations
+from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.engines.celery import headers as job_headers
 from notifications.jobs.engines.celery.headers import JobHeader
 from notifications.jobs.engines.celery.publishing import OPEN_SECONDS
@@ -28,8 +31,6 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds from when a task could have been started to when its message is looked for.
 FIRST_CHECK_SECONDS = 20.0
-#: The queue of tasks that their publisher calls itself (``task_always_eager``).
-EAGER_QUEUE = "eager"
 #: Before the id of a task in ``concurrency_key``, if it is not the id of its job.
 ID_PREFIX = "celery:"
 _NAMESPACE = uuid.UUID("5b1c2a0e-5c0c-4f5e-9f43-0a3d0c1b7d55")
@@ -83,33 +84,38 @@ def make_header(app: Any, message: Message, observation: Observation) -> JobHead
 
 
 def build_job(app: Any, message: Message, observation: Observation) -> Job:
-    """Return the unsaved row of the queued job for a message."""
-    call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
+    """Return the unsaved row of the queued job for a message, without the arguments: they may be secrets."""
     header = message.header
+    # Without a valid header: the publisher does not use this app, or it may be forged.
+    if header is None:
+        call = TaskCall(message.name, signature_of(app, message.name), message.args, message.kwargs)
+        declared, title, url = call.owner(observation), call.title(observation), call.url(observation)
+    else:
+        declared, title, url = None, header.title, header.url
+    batch = batch_id(message)
     now = times.now()
     startable_at = max(now, message.eta or now)
     check_at = max(message.expires or startable_at, startable_at)
     id = job_id(message.id)
-    batch = batch_id(message)
-    return Job(
+    return bulk.new(
+        Job,
         id=id,
-        # Without a valid header: the publisher does not use this app, or it may be forged.
         # A batch has the owner of its jobs in their place.
-        user_id=None if batch else owner_of(message, call.owner(observation)),
+        user_id=None if batch else owner_of(message, declared),
         batch=batch,
         task_path=message.name[:500],
-        args=_as_json(list(message.args), "[]"),
-        kwargs=_as_json(dict(message.kwargs), "{}"),
+        args="[]",
+        kwargs="{}",
         backend="",
         queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
-        lane=Job.Lane.OBSERVED,
+        lane="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
         # When the task expires. Other jobs have no such time, and no observed task has an idempotency key.
         idempotency_expires_at=message.expires,
         deadline=check_at + timedelta(seconds=FIRST_CHECK_SECONDS),
-        title=header.title if header else call.title(observation),
-        url=header.url if header else call.url(observation),
+        title=title,
+        url=url,
         language=header.language if header else "",
         concurrency_key=""
         if str(id) == message.id
@@ -218,8 +224,13 @@ def parse_time(value: Any) -> datetime | None:
 def signature_of(app: Any, name: str) -> inspect.Signature | None:
     """Return the signature of a task's function, None if this process does not know the task."""
     task = app._tasks.get(name) if app is not None else None
+    return None if task is None else _signature(task.run)
+
+
+@lru_cache(maxsize=1000)
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        return inspect.signature(task.run) if task is not None else None
+        return inspect.signature(function)
     except (TypeError, ValueError):
         return None
 
@@ -250,13 +261,3 @@ def _user_key(id: str, user: Any) -> Any:
         logger.warning("Ignored the owner of Celery task %s: %s", id, exc)
         return None
     return key
-
-
-def _as_json(value: Any, default: str) -> str:
-    """Return arguments as JSON, ``default`` if they cannot be stored: they are only shown."""
-    try:
-        return validators.json_text(
-            "The arguments", json.loads(json.dumps(value)), validators.MAX_ARGUMENTS_BYTES
-        )
-    except (TypeError, ValueError, RecursionError):
-        return default

@@ -24,6 +24,7 @@ from notifications import times
 from notifications.db.transactions import connection, on_commit
 from notifications.jobs.engines.celery import groups, main_process, task_ends
 from notifications.jobs.engines.celery import headers as job_headers
+from notifications.jobs.engines.celery.broker import keeps_result
 from notifications.jobs.engines.celery.execution import (
     ObservedExecution,
     current_observed,
@@ -43,9 +44,9 @@ from notifications.jobs.engines.celery.messages import (
     received_message,
 )
 from notifications.jobs.engines.celery.publishing import GroupPublishing
-from notifications.jobs.engines.celery.recorder import recorder
+from notifications.jobs.engines.celery.recorder import MAX_WAIT_SECONDS, recorder
 from notifications.jobs.policies import Policy
-from notifications.jobs.transitions import observed, outcomes
+from notifications.jobs.transitions import observed, observed_groups, outcomes
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.models import Job
 
@@ -60,6 +61,7 @@ def add_header(sender: Any = None, headers: Any = None, body: Any = None, **kwar
     for id in published_ids(message.id, body):
         if execution := current_observed(id):
             execution.is_republished = True
+            execution.wait_for_start()
     if (observation := observation_of(name)) is None:
         return
     if message.header is None:
@@ -83,7 +85,7 @@ def insert_published(
     if message is None or headers.get("retries") or current_observed(message.id):
         return  # its job exists
     rows = groups.rows_of(build_job(current_app, message, observation), message, observation, body)
-    _record_published(lambda: observed.insert(rows))
+    _add_published(lambda is_awaited: recorder().insert(rows, wait=is_awaited))
     groups.extend(message, _record_published)
 
 
@@ -96,17 +98,22 @@ def close_group(publishing: GroupPublishing) -> None:
 
 def _record_published(function: Callable[[], None]) -> None:
     """Record what was published, after the commit inside a caller's transaction."""
+    _add_published(lambda is_awaited: recorder().call(function, wait=MAX_WAIT_SECONDS if is_awaited else 0.0))
+
+
+def _add_published(add: Callable[[bool], None]) -> None:
+    """Call ``add``, after the commit inside a caller's transaction, with whether the caller may wait."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         db = connection()
         # A database that is away is not asked whether it commits by itself.
         if db.in_atomic_block or (db.connection and not db.get_autocommit()):
-            on_commit(lambda: recorder().call(function))
+            on_commit(lambda: add(True))
         else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
-            recorder().call(function)
+            add(True)
     else:
-        recorder().call(function, wait=0)
+        add(False)
 
 
 def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
@@ -122,9 +129,9 @@ def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
         task.app,
         message,
         observation,
-        worker=main_process.worker_id(),
+        worker=None if request.is_eager else main_process.worker_id(),
         attempt=(request.retries or 0) + 1,
-        inline=bool(request.is_eager),
+        keeps_result=keeps_result(task),
     ).begin()
 
 
@@ -146,7 +153,8 @@ def end(task_id: str = "", task: Any = None, retval: Any = None, state: Any = No
 def succeed(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     """Record a success."""
     if execution := current_observed(sender.request.id):
-        execution.finish(task_ends.succeeded(execution.job, execution.policy, result))
+        policy = execution.policy
+        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
 
 
 def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
@@ -154,7 +162,8 @@ def fail(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs:
     exc = exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
     if execution := current_observed(task_id):
         if not execution.is_ended:
-            execution.finish(task_ends.failed(execution.job, execution.policy, exc))
+            policy = execution.policy
+            execution.finish(lambda job: task_ends.failed(job, policy, exc))
         return
     _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc))
 
@@ -165,7 +174,8 @@ def retry(
     """Record a failed attempt that Celery follows with another one."""
     if execution := current_observed(request.id):
         exc = getattr(reason, "exc", None) or reason
-        execution.finish(outcomes.retried(execution.job, exc, _seconds_until(getattr(reason, "when", None))))
+        seconds = _seconds_until(getattr(reason, "when", None))
+        execution.schedule_retry(outcomes.retried(execution.job, exc, seconds))
         return
 
     # In the main process: the child was killed, or its tasks were cancelled as the connection to the broker was lost.
@@ -209,7 +219,7 @@ def _finish_row(
 ) -> None:
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet."""
     if missing:
-        observed.insert([missing])
+        observed_groups.insert([missing])
     job = observed.read(job_id(id))
     if job is None:
         return
@@ -226,11 +236,12 @@ def _finish_ignored(execution: ObservedExecution, task: Any) -> None:
     except Exception as exc:
         logger.warning("Could not read the state of Celery task %s: %s", execution.message.id, exc)
         state, value = states.SUCCESS, None
-    job, policy = execution.job, execution.policy
+    policy = execution.policy
     if state == states.FAILURE:
-        execution.finish(task_ends.failed(job, policy, value))
+        execution.finish(lambda job: task_ends.failed(job, policy, value))
     else:
-        execution.finish(task_ends.succeeded(job, policy, value if state == states.SUCCESS else None))
+        result = value if state == states.SUCCESS else None
+        execution.finish(lambda job: task_ends.succeeded(job, policy, result))
 
 
 def _seconds_until(when: Any) -> float:

@@ -22,11 +22,11 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.db.transactions import database
+from notifications.jobs.claiming.lanes import EAGER_QUEUE
 from notifications.jobs.engines.celery import broker, task_ends
 from notifications.jobs.engines.celery.bounded_calls import BoundedCaller, NoAnswer
 from notifications.jobs.engines.celery.execution import finish_unlocked, policy_of
 from notifications.jobs.engines.celery.messages import (
-    EAGER_QUEUE,
     FIRST_CHECK_SECONDS,
     observation_of,
     task_id,

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from notifications import times
 from notifications.api import requester
 from notifications.jobs.transitions import manual
-from notifications.models import Job
+from notifications.models import Job, Worker
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
 from tests.support.waiting import wait_until
 
@@ -80,3 +81,20 @@ def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user)
     failed = tasks.fail.delay(user.pk)
     assert Job.objects.get(id=failed.id).state == "failed"
     assert tasks.plain.delay(1).get() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
+    """So that its job is ended if the process is killed."""
+    found = []
+
+    def look(path):
+        job = Job.objects.get(state="running")
+        found.append(Worker.objects.filter(id=job.worker, lease_until__gt=times.now()).exists())
+
+    monkeypatch.setattr(tasks, "held", look)
+    result = tasks.hold.apply((user.pk, ""))
+    assert (result.state, found) == ("SUCCESS", [True])
+    assert Job.objects.get(id=result.id).state == "succeeded"
+    assert not Worker.objects.filter(queues="engine:eager").exists()

@@ -1,5 +1,7 @@
 """Which tasks are observed: by ``@observed``, or by the settings."""
 
+import threading
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -158,3 +160,35 @@ def test_what_cannot_be_formatted_does_not_keep_a_task_from_being_published(capl
     assert caplog.text.count("shop.tasks.export_year") == 3
     assert call.url(Observation(url="/exports/{year}/")) == "/exports/a%20b%2Fc/"
     assert call.title(Observation(title="Export {year}" * 100)).endswith("…")
+
+
+def test_two_threads_that_look_up_a_pending_task(monkeypatch):
+    """One that is being declared is not missing for the other."""
+    require_celery()
+    from notifications.jobs.engines.celery import declarations
+
+    is_reading, may_go_on, found = threading.Event(), threading.Event(), []
+
+    class Task:
+        @property
+        def name(self):  # reading it finalizes the app
+            is_reading.set()
+            assert may_go_on.wait(30)
+            return "shop.tasks.pending"
+
+    observation = Observation(title="Pending")
+    monkeypatch.setattr(declarations, "_pending", [(Task(), observation)])
+    monkeypatch.setattr(observations, "_declared", {})
+
+    def look_up():
+        found.append(declarations._find("shop.tasks.pending"))
+
+    threads = [threading.Thread(target=look_up) for _ in range(2)]
+    threads[0].start()
+    assert is_reading.wait(30)
+    threads[1].start()
+    threads[1].join(0.2)
+    may_go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert found == [observation, observation]

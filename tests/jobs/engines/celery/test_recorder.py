@@ -2,12 +2,19 @@
 
 import threading
 import time
+import uuid
 
 import pytest
 from django.db import OperationalError, connection
 
+from notifications import times
 from notifications.jobs.engines.celery import recorder as module
 from notifications.jobs.engines.celery.recorder import Recorder
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import observed_groups, outcomes
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.models import Job
+from notifications.signals import job_finished
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,6 +104,124 @@ def test_a_report_of_a_task_that_has_ended_is_dropped(recorder):
     recorder.forget("task")
     recorder.drain(5)
     assert stored == [1]
+
+
+def make_attempt(user):
+    now = times.now()
+    row = Job(
+        id=uuid.uuid4(),
+        user=user,
+        title="Export",
+        task_path="shop.tasks.export",
+        lane="observed",
+        created_at=now,
+        queued_at=now,
+    )
+    policy = Policy(max_attempts=1)
+    attempt = ObservedAttempt(job=row, worker=uuid.uuid4(), number=1, policy=policy)
+    attempt.outcome = outcomes.succeeded(row, policy, None)
+    return attempt
+
+
+def until_succeeded(number):
+    wait_until(lambda: Job.objects.filter(state="succeeded").count() == number, what="the jobs")
+
+
+def test_attempts_that_wait_are_recorded_in_one_transaction(recorder, user, monkeypatch):
+    groups, record = [], observed_groups.record
+    monkeypatch.setattr(observed_groups, "record", lambda group: groups.append(len(group)) or record(group))
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    for _ in range(20):
+        recorder.record(make_attempt(user))
+    gate.set()
+    until_succeeded(20)
+    assert max(groups) >= 19  # the first one may be taken with the call
+
+
+def test_a_receiver_that_hangs_does_not_keep_others_from_being_recorded(recorder, user):
+    """Nor the rows of published messages, or the calls of the reconciler."""
+    gate, received = threading.Event(), threading.Event()
+
+    def hang(**kwargs):
+        received.set()
+        gate.wait(60)
+
+    job_finished.connect(hang)
+    try:
+        recorder.record(make_attempt(user), wait=30)
+        assert received.wait(30)
+        for _ in range(3):
+            recorder.record(make_attempt(user), wait=30)
+        assert Job.objects.filter(state="succeeded").count() == 4
+        gate.set()
+    finally:
+        gate.set()
+        job_finished.disconnect(hang)
+
+
+def test_drain_waits_for_signals(recorder, user):
+    received = []
+
+    def receive(job, **kwargs):
+        time.sleep(0.2)
+        received.append(job.id)
+
+    job_finished.connect(receive)
+    try:
+        attempt = make_attempt(user)
+        recorder.record(attempt)
+        recorder.drain(30)
+        assert received == [attempt.job.id]
+    finally:
+        job_finished.disconnect(receive)
+
+
+def test_a_row_is_there_when_its_publisher_goes_on(recorder, user):
+    job = make_attempt(user).job
+    recorder.insert([job])
+    assert Job.objects.get(id=job.id).state == "queued"
+
+
+def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user, monkeypatch):
+    """The rows follow."""
+    insert = observed_groups.insert
+
+    def insert_slowly(rows):
+        time.sleep(0.1)
+        insert(rows)
+
+    monkeypatch.setattr(observed_groups, "insert", insert_slowly)
+    recorder.insert([make_attempt(user).job])
+    gate = threading.Event()
+    recorder.call(gate.wait, wait=0)
+    for _ in range(50):  # each would wait for the gate
+        recorder.insert([make_attempt(user).job])
+    assert Job.objects.count() == 1
+    gate.set()
+    wait_until(lambda: Job.objects.count() == 51, what="the rows")
+
+
+def test_those_who_add_more_than_can_be_recorded_wait(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LAG", 5)
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    gate, added = threading.Event(), []
+    recorder.call(gate.wait, wait=0)
+    wait_until(lambda: recorder._calls.qsize() == 0, what="the call to run")
+
+    def add():
+        for number in range(7):
+            recorder.record(make_attempt(user))
+            added.append(number)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    wait_until(lambda: recorder._calls.qsize() == 6, what="six attempts to wait")
+    thread.join(0.3)
+    assert len(added) == 5
+    gate.set()
+    thread.join(30)
+    until_succeeded(7)
 
 
 def test_the_connection_is_kept_for_the_next_call(recorder):

@@ -1,0 +1,78 @@
+"""A Django project with tasks of Celery, whose results go to Redis. With ``BENCH_OBSERVE`` they are observed.
+
+Both have the same settings, database and tasks, so that they differ only in what observing costs.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery, group
+
+from bench.pickups import report_start
+
+REDIS = os.environ["REDIS_URL"]
+IS_OBSERVED = os.environ.get("BENCH_OBSERVE") == "1"
+
+app = Celery("bench", broker=REDIS, backend=REDIS)
+
+if IS_OBSERVED:
+    from notifications.celery import observed
+else:
+
+    def observed(**options):
+        return lambda task: task
+
+
+@app.task
+@observed(title="Nothing {number}", owner="owner")
+def nothing(number: int, owner: int) -> None:
+    """Return immediately."""
+
+
+@app.task
+@observed(title="Pickup", owner="owner")
+def pickup(port: int, owner: int) -> None:
+    """Report the start to ``port``."""
+    report_start(port)
+
+
+def prepare() -> None:
+    from bench.database import prepare
+
+    prepare()
+
+
+def enqueue(number: int) -> None:
+    owners = _owners()
+    for n in range(number):
+        nothing.delay(n, owners[n % len(owners)])
+
+
+def enqueue_in_bulk(number: int) -> None:
+    owners = _owners()
+    for start in range(0, number, 500):
+        numbers = range(start, min(start + 500, number))
+        group(nothing.s(n, owners[n % len(owners)]) for n in numbers).apply_async()
+
+
+def enqueue_pickup(port: int) -> None:
+    pickup.delay(port, _owners()[0])
+
+
+def counts() -> tuple[int, int]:
+    """Return how many tasks are queued, and how many run, are held by a worker, or are not recorded yet."""
+    redis = app.backend.client
+    queued, running = redis.llen("celery"), redis.hlen("unacked")
+    if IS_OBSERVED and not queued:
+        from bench.database import execute
+
+        ((active,),) = execute("SELECT count(*) FROM notifications_job WHERE state IN ('queued', 'running')")
+        running = max(running, active)
+    return queued, running
+
+
+def _owners() -> list[int]:
+    from bench.database import users
+
+    return users()

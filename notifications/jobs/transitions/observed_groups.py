@@ -1,0 +1,323 @@
+"""Record starts and ends of observed tasks in groups: one transaction for all that wait."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import Error, InterfaceError, OperationalError
+
+from notifications import streams, times
+from notifications.db import bulk
+from notifications.db.transactions import connection, retrying_atomic
+from notifications.jobs.policies import Policy
+from notifications.jobs.recording_receivers import TransactionLost
+from notifications.jobs.statistics.recording import Tally
+from notifications.jobs.transitions import finishing, observed_batches, outcomes
+from notifications.jobs.transitions.batch_completion import is_batch
+from notifications.jobs.transitions.guards import (
+    database_now,
+    insert_attempts,
+    lock_sql,
+    prepare_id,
+)
+from notifications.jobs.transitions.outcomes import Outcome
+from notifications.jobs.transitions.recording import owners_of, write_ends
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS
+from notifications.jobs.transitions.transaction_receivers import reset_lost_connection
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Rows that one transaction inserts at most.
+MAX_INSERTED_ROWS = 100
+_ROW_FIELDS = tuple(
+    column.attname for column in Job._meta.concrete_fields if column.attname not in PROGRESS_COLUMNS
+)
+#: What the owner reads of a job, which the outcome was made with.
+_SHOWN_FIELDS = ("user_id", "batch", "title", "url", "language")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ObservedAttempt:
+    """One start of an observed task, and its end.
+
+    ``job``
+        The job as this process knows it: until the start is recorded, the row of the message, running.
+    ``worker``, ``number``
+        The worker, and the number of the attempt from 1.
+    ``outcome``
+        The end, made for ``job``; None while the task runs.
+    ``remake``
+        Makes the outcome again for a row with another title, link, language or owner than ``job`` had.
+    ``policy``
+        That of the task.
+    ``make_batch``
+        Returns the unsaved row of the batch that ``job`` names.
+    """
+
+    job: Job
+    worker: UUID
+    number: int
+    policy: Policy
+    make_batch: Callable[[], Job] | None = None
+    outcome: Outcome | None = None
+    remake: Callable[[Job], Outcome] | None = None
+    #: When the task started (monotonic).
+    started_at: float = field(default_factory=time.monotonic)
+    #: The start is recorded.
+    is_begun: bool = False
+    #: The job is done already, runs elsewhere, or is not one of an observed task. Nothing is recorded any more.
+    is_void: bool = False
+    #: The end is recorded.
+    is_ended: bool = False
+
+
+def insert(rows: Sequence[Job]) -> None:
+    """Insert the queued jobs of published messages, and their batches, but those that exist. Rings for their owners."""
+    ordered = _in_order(rows)
+
+    def write(chunk: Sequence[Job]) -> None:
+        # The worker may have the message before its publisher has inserted the job. Without an error, which would make
+        # a caller's transaction unusable on PostgreSQL.
+        bulk.insert(chunk, ignore_conflicts=True)
+        streams.ring([job.user_id for job in chunk])
+
+    for start in range(0, len(ordered), MAX_INSERTED_ROWS):
+        retrying_atomic(lambda start=start: write(ordered[start : start + MAX_INSERTED_ROWS]))  # type: ignore[misc]
+
+
+def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+    """Record the starts, and the ends that are known, of attempts at different jobs.
+
+    Each start, also a redelivery of the same message, raises the fence. Returns the attempts whose rows are locked by
+    other transactions: try them again. Raises like ``recording.record_outcomes``, and then has recorded none, or those
+    that are marked so.
+    """
+    try:
+        return _record_in_one_transaction(group)
+    except TransactionLost as exc:
+        reset_lost_connection(exc)
+    locked: list[ObservedAttempt] = []
+    for attempt in group:
+        while True:
+            try:
+                locked += _record_in_one_transaction([attempt])
+                break
+            except TransactionLost as exc:
+                reset_lost_connection(exc)
+            except Error as exc:
+                if len(group) == 1:
+                    raise
+                logger.warning("Could not record job %s, which is tried again: %s", attempt.job.id, exc)
+                locked.append(attempt)
+                break
+    return locked
+
+
+def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+    """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
+
+    Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is away.
+    """
+    try:
+        return record(group)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as exc:
+        if len(group) == 1:
+            [attempt] = group
+            if attempt.outcome is None:
+                raise
+            attempt.outcome = outcomes.refused(attempt.job, attempt.policy, exc)
+            return record(group)
+    locked: list[ObservedAttempt] = []
+    for attempt in group:
+        try:
+            locked += record_or_refuse([attempt])
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("Could not record job %s", attempt.job.id)
+    return locked
+
+
+def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+    # The task may end, or a task of another thread, while this runs.
+    recorded = [
+        (attempt, attempt.outcome) for attempt in group if not attempt.is_ended and not attempt.is_void
+    ]
+    begun: list[ObservedAttempt] = []
+    void: list[ObservedAttempt] = []
+    locked: list[ObservedAttempt] = []
+    ended: list[tuple[ObservedAttempt, Outcome]] = []
+    has_more_to_number = False
+
+    def write() -> None:
+        nonlocal has_more_to_number
+        for found in (begun, void, locked, ended):
+            found.clear()
+        rows = _lock_rows([attempt for attempt, _ in recorded])
+        now = database_now()
+        starts: list[tuple[ObservedAttempt, Job]] = []
+        for attempt, outcome in recorded:
+            row = rows.get(attempt.job.id)
+            if row is None:
+                locked.append(attempt)
+                continue
+            if not _may_record(attempt, row):
+                void.append(attempt)
+                continue
+            if not attempt.is_begun:
+                starts.append((attempt, row))
+            if outcome is not None:
+                ended.append((attempt, _outcome_for(row, attempt, outcome)))
+        tally = Tally()
+        _write_starts(starts, now, tally)
+        begun.extend(attempt for attempt, _ in starts)
+        insert_attempts(((o.job, o, now) for _, o in ended if o.attempt), tally)
+        if ended:
+            write_ends([outcome for _, outcome in ended], now, tally)
+        unnumbered = owners_of(outcome for _, outcome in ended if outcome.job.seq is None)
+        has_more_to_number = streams.number_in_transaction(unnumbered)
+        tally.write()
+
+    if not recorded:
+        return []
+    retrying_atomic(write)
+    stored = [outcome for _, outcome in ended]
+    if has_more_to_number:
+        streams.number(owners_of(stored))
+    for attempt in begun:
+        attempt.is_begun = True
+    for attempt in void:
+        attempt.is_void = True
+    for attempt, _ in ended:
+        attempt.is_ended = True
+    finishing.send_signals(stored)
+    finishing.finish_batches(outcome.job.batch for outcome in stored if outcome.job.batch)
+    return locked
+
+
+def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
+    """Lock and return the rows of attempts by id. Those that do not exist are inserted, queued.
+
+    Without the rows that other transactions hold locked.
+    """
+    rows = {job.id: job for job in _select([attempt.job for attempt in attempts], lock=True)}
+    absent = [attempt for attempt in attempts if attempt.job.id not in rows]
+    if absent:
+        existing = {job.id for job in _select([attempt.job for attempt in absent], lock=False)}
+        if missing := [attempt for attempt in absent if attempt.job.id not in existing]:
+            queued = [_queued_row(attempt.job) for attempt in missing]
+            batches = [
+                attempt.make_batch() for attempt in missing if attempt.job.batch and attempt.make_batch
+            ]
+            bulk.insert(_in_order([*batches, *queued]), ignore_conflicts=True)
+            for batch in sorted({job.batch for job in queued if job.batch}):
+                observed_batches.reopen_in_transaction(batch)
+            rows |= {job.id: job for job in _select(queued, lock=True)}
+    return rows
+
+
+def _in_order(rows: Sequence[Job]) -> list[Job]:
+    """Return rows in the order in which they are inserted, each once: batches before their jobs.
+
+    Two processes that insert the same rows in different orders would wait for each other.
+    """
+    return sorted({row.id: row for row in rows}.values(), key=lambda row: (not is_batch(row), row.id))
+
+
+def _select(jobs: Sequence[Job], *, lock: bool) -> list[Job]:
+    prepare = prepare_id()
+    condition, params = bulk.where_in(Job, "id", [prepare(job.id) for job in jobs])
+    return bulk.select(Job, f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}", params)
+
+
+def _queued_row(job: Job) -> Job:
+    row = copy.copy(job)
+    row.state, row.attempt, row.fence, row.worker, row.started_at = Job.State.QUEUED, 0, 0, None, None
+    row.progress_current, row.progress_total, row.progress_message = None, None, ""
+    return row
+
+
+def _may_record(attempt: ObservedAttempt, row: Job) -> bool:
+    """Return whether the row is still that of an attempt, or can be started by it.
+
+    A publisher may choose the id of a task, also that of another job.
+    """
+    if attempt.is_begun:
+        return (row.fence, row.state) == (attempt.job.fence, Job.State.RUNNING)
+    # After an outage the start of an attempt may be recorded when its retry runs already.
+    is_older = row.state == Job.State.RUNNING and row.attempt > attempt.number
+    return not (row.done or is_older or is_batch(row)) and row.lane == Job.Lane.OBSERVED
+
+
+def _outcome_for(row: Job, attempt: ObservedAttempt, outcome: Outcome) -> Outcome:
+    """Return the outcome, with the notification that the row demands: it may differ from what the message says."""
+    job = attempt.job
+    if not attempt.is_begun and any(getattr(row, name) != getattr(job, name) for name in _SHOWN_FIELDS):
+        if attempt.remake is not None:
+            running = copy.copy(row)
+            running.state, running.attempt = Job.State.RUNNING, attempt.number
+            remade = attempt.remake(running)
+            outcome = replace(outcome, notification=remade.notification, error=remade.error)
+        else:
+            outcome = replace(outcome, notification=None)
+    return outcome if outcome.job is job else replace(outcome, job=job)
+
+
+def _write_starts(starts: Sequence[tuple[ObservedAttempt, Job]], now: datetime, tally: Tally) -> None:
+    """Start the attempts whose rows are locked, and complete their jobs by what the rows say."""
+    if not starts:
+        return
+    prepare, db = prepare_id(), connection()
+    # The retry of a task may begin before the end of the attempt is recorded, which schedule_retry() does then.
+    interrupted = [
+        (row, None, now)
+        for attempt, row in starts
+        if row.state == Job.State.RUNNING and row.attempt >= attempt.number
+    ]
+    insert_attempts(interrupted, tally)
+    updates = []
+    for attempt, row in starts:
+        guards = (prepare(row.id), row.fence, str(row.state))
+        seconds = max(time.monotonic() - attempt.started_at, 0.0)
+        row.state, row.worker, row.run_after = Job.State.RUNNING, attempt.worker, None
+        row.started_at = now - timedelta(seconds=seconds)
+        row.fence += 1
+        row.version += 1
+        row.attempt, row.max_attempts = attempt.number, max(row.max_attempts, attempt.number)
+        updates.append(
+            (
+                prepare(attempt.worker),
+                times.to_db(row.started_at, db),
+                row.attempt,
+                row.max_attempts,
+                *guards,
+            )
+        )
+        attempt.job.__dict__.update({name: row.__dict__[name] for name in _ROW_FIELDS})
+    bulk.update(
+        Job,
+        ("worker", "started_at", "attempt", "max_attempts"),
+        ("id", "fence", "state"),
+        updates,
+        assignments=(
+            "state = 'running'",
+            "fence = fence + 1",
+            "version = version + 1",
+            "run_after = NULL",
+            "deadline = NULL",
+            "hand_over_at = NULL",
+            "progress_current = NULL",
+            "progress_total = NULL",
+            "progress_message = ''",
+        ),
+    )
+    streams.ring([row.user_id for _, row in starts])

@@ -1,0 +1,202 @@
+"""Starts and ends of observed tasks are recorded together, and each only if it holds."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from notifications import times
+from notifications.jobs.policies import Policy
+from notifications.jobs.transitions import observed_groups, outcomes
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
+from notifications.models import Attempt, Job, Notification
+from tests.support.threads import run_in_threads
+
+POLICY = Policy(max_attempts=1)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def new_row(user, **fields):
+    """Return the unsaved row of a message."""
+    now = times.now()
+    values = {"task_path": "shop.tasks.export", "title": "Export", "lane": "observed", "queue_name": "celery"}
+    return Job(id=uuid.uuid4(), user=user, created_at=now, queued_at=now, **{**values, **fields})
+
+
+def attempt_at(row, *, number=1, value=None, is_ended=True):
+    """Return an attempt at the job of a row, in a worker that has its own copy of it."""
+    job = Job(**{field.attname: getattr(row, field.attname) for field in Job._meta.concrete_fields})
+    job.state, job.attempt = "running", number
+    attempt = ObservedAttempt(job=job, worker=uuid.uuid4(), number=number, policy=POLICY)
+    if is_ended:
+        end(attempt, value)
+    return attempt
+
+
+def end(attempt, value=None):
+    attempt.remake = lambda job: outcomes.succeeded(job, POLICY, value)
+    attempt.outcome = attempt.remake(attempt.job)
+
+
+def titles(user):
+    return list(Notification.objects.filter(user=user).order_by("seq").values_list("title", flat=True))
+
+
+def count_statements(user, number):
+    rows = [new_row(user) for _ in range(number)]
+    observed_groups.insert(rows)
+    with CaptureQueriesContext(connection) as queries:
+        assert observed_groups.record([attempt_at(row) for row in rows]) == []
+    return len(queries)
+
+
+def test_the_number_of_statements_does_not_depend_on_that_of_tasks(user):
+    # Not counting what executemany() sends, which Django logs as one statement with the number of its rows.
+    assert count_statements(user, 40) <= count_statements(user, 2)
+    assert Job.objects.filter(state="succeeded", attempt=1, fence=1).count() == 42
+    assert len(titles(user)) == 42
+
+
+def test_one_transaction_for_start_and_end(user):
+    rows = [new_row(user) for _ in range(5)]
+    observed_groups.insert(rows)
+    with CaptureQueriesContext(connection) as queries:
+        observed_groups.record([attempt_at(row) for row in rows])
+    assert len([query for query in queries if query["sql"].startswith("COMMIT")]) == 1
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+def test_start_and_end_of_one_task_in_two_groups(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row, is_ended=False)
+    observed_groups.record([attempt])
+    stored = Job.objects.get(id=row.id)
+    assert (stored.state, stored.worker, stored.fence, stored.seq) == ("running", attempt.worker, 1, 0)
+    end(attempt, 3)
+    observed_groups.record([attempt])
+    stored.refresh_from_db()
+    assert (stored.state, stored.result, stored.version, stored.started_at <= stored.finished_at) == (
+        "succeeded",
+        "3",
+        3,
+        True,
+    )
+
+
+def test_a_task_without_a_row_gets_one(user):
+    """Its publisher does not use this app, was killed, or is slower than the worker."""
+    row = new_row(user)
+    attempt = attempt_at(row)
+    observed_groups.record([attempt])
+    observed_groups.insert([row])  # the publisher
+    assert list(Job.objects.values_list("id", "state")) == [(row.id, "succeeded")]
+    assert titles(user) == ["Export"]
+
+
+def test_the_notification_is_that_of_the_row(user, other_user):
+    """A replaced task has another title, and the header of its message may be forged."""
+    row = new_row(user, title="Original")
+    observed_groups.insert([row])
+    row.title, row.user = "Other", other_user
+    observed_groups.record([attempt_at(row)])
+    assert (titles(user), titles(other_user)) == (["Original"], [])
+
+
+def test_an_end_that_the_database_refuses_harms_no_other(user, caplog):
+    rows = [new_row(user) for _ in range(3)]
+    observed_groups.insert(rows)
+    attempts = [attempt_at(row) for row in rows]
+    attempts[1].outcome.notification.level = None
+    assert observed_groups.record_or_refuse(attempts) == []
+    states = {row.id: row.state for row in Job.objects.all()}
+    assert [states[row.id] for row in rows] == ["succeeded", "failed", "succeeded"]
+    assert '"type": "result-not-storable"' in Job.objects.get(id=rows[1].id).error
+    assert len(titles(user)) == 3
+
+
+def test_a_start_that_a_later_one_has_replaced_cannot_end_the_job(user):
+    """A message that was delivered twice."""
+    row = new_row(user)
+    observed_groups.insert([row])
+    first, second = attempt_at(row, is_ended=False), attempt_at(row, is_ended=False)
+    observed_groups.record([first])
+    observed_groups.record([second])
+    end(first)
+    observed_groups.record([first])
+    assert first.is_void
+    assert (Job.objects.get().state, Job.objects.get().fence) == ("running", 2)
+    assert [attempt.outcome for attempt in Attempt.objects.all()] == ["lost"]
+    end(second)
+    observed_groups.record([second])
+    assert titles(user) == ["Export"]
+
+
+def test_the_start_of_an_earlier_attempt_comes_too_late(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    retry = attempt_at(row, number=2, is_ended=False)
+    observed_groups.record([retry])
+    late = attempt_at(row, number=1)
+    observed_groups.record([late])
+    assert late.is_void
+    assert Job.objects.values_list("state", "attempt", "fence").get() == ("running", 2, 1)
+
+
+@pytest.mark.parametrize("fields", [{"state": "cancelled", "error": "{}"}, {"lane": "async"}])
+def test_a_job_that_is_done_or_not_observed_is_left_alone(user, fields):
+    row = new_row(user, **fields)
+    row.save(force_insert=True)
+    before = Job.objects.values().get()
+    attempt = attempt_at(row)
+    observed_groups.record([attempt])
+    assert attempt.is_void
+    assert Job.objects.values().get() == before
+    assert titles(user) == []
+
+
+def test_a_locked_row_delays_no_other(user):
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no locks of rows.")
+    rows = [new_row(user) for _ in range(2)]
+    observed_groups.insert(rows)
+    attempts = [attempt_at(row) for row in rows]
+    with transaction.atomic():
+        list(Job.objects.filter(id=rows[0].id).select_for_update(no_key=True))
+        found = []
+        run_in_threads(lambda: found.extend(observed_groups.record(attempts)))
+        assert found == [attempts[0]]
+    assert Job.objects.get(id=rows[1].id).state == "succeeded"
+    assert observed_groups.record([attempts[0]]) == []
+    assert Job.objects.get(id=rows[0].id).state == "succeeded"
+
+
+def test_a_transaction_that_fails_leaves_all_to_be_recorded(user, monkeypatch):
+    rows = [new_row(user) for _ in range(2)]
+    observed_groups.insert(rows)
+    attempts = [attempt_at(row) for row in rows]
+    with monkeypatch.context() as patch:
+
+        def fail(*args, **kwargs):
+            raise DatabaseError("away")
+
+        patch.setattr(observed_groups, "write_ends", fail)
+        with pytest.raises(DatabaseError):
+            observed_groups.record(attempts)
+    assert set(Job.objects.values_list("state", flat=True)) == {"queued"}
+    observed_groups.record(attempts)
+    assert set(Job.objects.values_list("state", "fence")) == {("succeeded", 1)}
+    assert len(titles(user)) == 2
+
+
+def test_an_outcome_that_fails_has_its_attempt(user):
+    row = new_row(user)
+    observed_groups.insert([row])
+    attempt = attempt_at(row)
+    attempt.outcome = replace(outcomes.failed(attempt.job, POLICY, ValueError("x")), job=attempt.job)
+    observed_groups.record([attempt])
+    assert Job.objects.get().state == "failed"
+    assert Attempt.objects.get().exception_class_path == "builtins.ValueError"
