@@ -38,6 +38,13 @@ def enqueue_pickup(port: int) -> None:
     pickup.using(owner=users()[0]).enqueue(port)
 
 
+def enqueue_for(owner: int) -> str:
+    """Enqueue a job of a user and return its id."""
+    from bench.tasks import nothing
+
+    return nothing.using(owner=owner).enqueue(0).id
+
+
 def counts() -> tuple[int, int]:
     """Return the numbers of queued and of running jobs."""
     ((queued,),) = execute(

@@ -60,6 +60,11 @@ def enqueue_pickup(port: int) -> None:
     pickup.delay(port, _owners()[0])
 
 
+def enqueue_for(owner: int) -> str:
+    """Publish a task of a user and return its id."""
+    return nothing.delay(0, owner).id
+
+
 def counts() -> tuple[int, int]:
     """Return how many tasks are queued, and how many run, are held by a worker, or are not recorded yet."""
     redis = app.backend.client

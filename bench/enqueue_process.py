@@ -2,8 +2,8 @@
 
 ``python -m bench.enqueue_process MODULE``: lines like ``["enqueue", 100]`` on standard input call functions of the
 module; each response is a line with the return value, the seconds and the CPU seconds. Every module has ``prepare()``,
-``enqueue(n)``, ``enqueue_in_bulk(n)``, ``enqueue_pickup(port)`` and ``counts()``; some have ``enqueue_seconds(n)`` and
-``fill(n)``.
+``enqueue(n)``, ``enqueue_in_bulk(n)``, ``enqueue_pickup(port)`` and ``counts()``; some have ``enqueue_seconds(n)``,
+``fill(n)``, and ``enqueue_for(owner)``, which returns the id of the job.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from importlib import import_module
 from typing import Any
 
+from bench import frames
 from bench.pickups import measure
 
 
@@ -36,6 +37,8 @@ def main() -> None:
 def call(module: Any, name: str, args: list[Any]) -> Any:
     if name == "pickups":
         return measure(module.enqueue_pickup, *args)
+    if name == "frames":
+        return frames.measure(module.enqueue_for, *args)
     return getattr(module, name)(*args)
 
 

@@ -31,9 +31,11 @@ Figures = dict[str, dict[str, list[float]]]
 
 
 def main(
-    description: str | None = __doc__, make_queues: Callable[[Places], Iterator[Queue]] = queues
+    description: str | None = __doc__,
+    make_queues: Callable[[Places], Iterator[Queue]] = queues,
+    make_benchmark: type[JobBenchmark] | None = None,
 ) -> None:
-    """Run the measures that the arguments select with the queues of ``make_queues``."""
+    """Run the measures of ``make_benchmark`` that the arguments select with the queues of ``make_queues``."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +51,7 @@ def main(
     places = Places(folder)
     figures: Figures = defaultdict(lambda: defaultdict(list))
     try:
-        JobBenchmark(places, figures, arguments, make_queues).run()
+        (make_benchmark or JobBenchmark)(places, figures, arguments, make_queues).run()
     finally:
         places.end()
         shutil.rmtree(folder, ignore_errors=True)

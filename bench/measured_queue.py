@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ class Queue:
     def __post_init__(self) -> None:
         self.environment = {**os.environ, **self.environment}
         self._enqueue_process: subprocess.Popen[str] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._port = 0
         self._log = tempfile.NamedTemporaryFile(prefix="bench-", suffix=".log")  # noqa: SIM115
 
     def call(self, name: str, *args: Any) -> Result:
@@ -60,7 +63,24 @@ class Queue:
         """Return the end of the processes' output."""
         return Path(self._log.name).read_text()[-3000:]
 
+    def serve(self) -> int:
+        """Start the site's server, once, and return its port when it answers."""
+        if self._server is None:
+            self._port = free_port()
+            command = [PYTHON, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self._port)]
+            self._server = self._start([*command, "asyncsite.asgi:application"])
+            give_up_at = time.monotonic() + 60
+            while not _accepts_connections(self._port):
+                if self._server.poll() is not None or time.monotonic() > give_up_at:
+                    raise RuntimeError(f"{self.name}: the server did not start.\n{self.read_log()}")
+                time.sleep(0.1)
+        return self._port
+
     def end(self) -> None:
+        if self._server:
+            self._server.terminate()
+            self._server.wait(20)
+            self._server = None
         if self._enqueue_process:
             self._enqueue_process.communicate(timeout=30)
             self._enqueue_process = None
@@ -84,6 +104,18 @@ class Queue:
     def _start(self, command: list[str], **options: Any) -> subprocess.Popen[Any]:
         options = {"stdout": self._log, "stderr": self._log, **options}
         return subprocess.Popen(command, env=self.environment, **options)
+
+
+def free_port() -> int:
+    """Return a port of this machine that no one uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Workers:

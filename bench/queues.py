@@ -70,7 +70,7 @@ def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
 
 
 def engine_queues(places: Places) -> Iterator[Queue]:
-    """Yield this app on Celery's workers, and Celery and the built-in worker alone."""
+    """Yield this app on Celery's workers, observed tasks of Celery, and Celery and the built-in worker alone."""
     for pool in ("prefork", "threads"):
 
         def on_celery(name: str, url: str, pool: str = pool) -> Queue:
@@ -79,8 +79,14 @@ def engine_queues(places: Places) -> Iterator[Queue]:
         yield from available(
             f"this app on Celery, {pool}, PostgreSQL", places.postgres, on_celery, needs="celery"
         )
-    yield from available("Celery, Redis", places.redis, celery, needs="celery")
-    yield from available("this app, PostgreSQL", places.postgres, this_app)
+    yield from available("this app, PostgreSQL", places.postgres, this_app_beside_engines)
+    projects = {"observed, SQLite": places.sqlite, "observed, PostgreSQL": places.postgres}
+    for number, (name, place) in enumerate({**projects, "Celery alone": places.sqlite}.items(), 3):
+
+        def project(name: str, url: str, number: int = number) -> Queue:
+            return celery_project(name, url, broker_database(places.redis(), number))
+
+        yield from available(name, place, project, needs="celery")
 
 
 def available(
@@ -112,8 +118,7 @@ def this_app(name: str, url: str) -> Queue:
 
 def this_app_on_celery(name: str, url: str, broker: str, pool: str) -> Queue:
     command = [PYTHON, "-m", "celery", "--app=asyncsite", "worker", "--loglevel=WARNING", f"--pool={pool}"]
-    # Each has a broker of its own among the numbered databases of one Redis.
-    broker = broker.removesuffix("0") + str(1 + ("prefork", "threads").index(pool))
+    broker = broker_database(broker, 1 + ("prefork", "threads").index(pool))
 
     def workers(processes: int, concurrency: int) -> list[list[str]]:
         if pool == "prefork":
@@ -128,9 +133,36 @@ def this_app_on_celery(name: str, url: str, broker: str, pool: str) -> Queue:
         module="bench.app_queue",
         environment=site(url, "bench.settings") | {"CELERY_BROKER_URL": broker},
         workers=workers,
-        jobs=4000,
-        measures={"rate", "pickup"},
+        jobs=1500,
+        pickups=40,
+        measures={"rate", "enqueueing", "pickup", "browser"},
     )
+
+
+def this_app_beside_engines(name: str, url: str) -> Queue:
+    queue = this_app(name, url)
+    queue.jobs, queue.pickups, queue.measures = 5000, 40, {"rate", "enqueueing", "pickup", "browser"}
+    return queue
+
+
+def celery_project(name: str, url: str, broker: str) -> Queue:
+    is_observed = name.startswith("observed")
+    command = [PYTHON, "-m", "celery", "--app=bench.celery_project", "worker", "--loglevel=WARNING"]
+    return Queue(
+        name=name,
+        module="bench.celery_project",
+        environment=site(url, "bench.settings")
+        | {"REDIS_URL": broker, "BENCH_OBSERVE": str(int(is_observed))},
+        workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
+        jobs=1500,
+        pickups=40,
+        measures={"rate", "enqueueing", "pickup"} | ({"browser"} if is_observed else set()),
+    )
+
+
+def broker_database(redis: str, number: int) -> str:
+    """Return the URL of one of the numbered databases of a Redis."""
+    return f"{redis.removesuffix('0')}{number}"
 
 
 def embedded(name: str, url: str) -> Queue:
