@@ -197,6 +197,10 @@ def _record_in_one_transaction(group: Sequence[ObservedAttempt]) -> list[Observe
         attempt.is_begun = True
     for attempt in void:
         attempt.is_void = True
+        logger.warning(
+            "Execution is not recorded, its job is done, runs elsewhere or is another one: job %s",
+            attempt.job.id,
+        )
     for attempt, _ in ended:
         attempt.is_ended = True
     finishing.send_signals(stored)

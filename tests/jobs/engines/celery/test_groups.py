@@ -247,11 +247,12 @@ def test_a_batch_of_celery_cannot_be_retried_by_hand(tasks, user, user_client):
     assert len(bell_of(user)) == 1
 
 
-def test_a_task_with_the_id_of_a_batch_does_not_take_it(tasks, user, tmp_path):
+def test_a_task_with_the_id_of_a_batch_does_not_take_it(worker, tasks, user, tmp_path):
     path = tmp_path / "gate"
     result = group(tasks.hold.s(user.pk, str(path)), tasks.export.s(user.pk, 1))()
     until_row(result.id, progress_current=1)
     assert tasks.export.apply_async((user.pk, 3), task_id=result.id).get(timeout=30)
+    worker.process.wait_for_line(f"or is another one: job {result.id}")
     batch = Job.objects.get(id=result.id)
     assert (batch.task_path, batch.state, batch.worker) == (BATCH, "running", None)
     path.touch()

@@ -170,12 +170,13 @@ def test_an_id_that_is_no_uuid(tasks, user):
     assert tasks.export.AsyncResult("export-7").get(timeout=30) == {"rows": 12, "year": 7}
 
 
-def test_a_task_with_the_id_of_another_job_leaves_that_job_alone(tasks, user):
+def test_a_task_with_the_id_of_another_job_leaves_that_job_alone(worker, tasks, user):
     job = Job.objects.create(
         task_path="shop.tasks.other", title="Another", queue_name="default", created_at=now(), queued_at=now()
     )
     result = tasks.export.apply_async((user.pk, 7), task_id=str(job.id))
     assert result.get(timeout=30) == {"rows": 12, "year": 7}
+    worker.process.wait_for_line(f"or is another one: job {job.id}")
     job.refresh_from_db()
     assert (job.state, job.fence, job.title) == ("queued", 0, "Another")
     assert bell_of(user) == []
