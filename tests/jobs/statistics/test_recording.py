@@ -10,7 +10,8 @@ from notifications.api import batch
 from notifications.jobs.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.statistics import read_figures, read_totals
 from notifications.jobs.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
-from notifications.jobs.transitions import finishing, manual, observed, outcomes, reaping
+from notifications.jobs.transitions import finishing, manual, observed, observed_groups, outcomes, reaping
+from notifications.jobs.transitions.observed_groups import ObservedAttempt
 from notifications.models import Job, JobStatistics
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -112,15 +113,23 @@ def make_observed(**fields):
     return Job(task_path="shop.tasks.add", created_at=now, queued_at=now, **fields)
 
 
+def begin_observed(job, worker, number):
+    """Record the start of an attempt by a worker that has a copy of the row."""
+    copy = make_observed(id=job.id, state="running", attempt=number)
+    attempt = ObservedAttempt(job=copy, worker=worker, number=number, policy=DEFAULT_POLICY)
+    observed_groups.record([attempt])
+    return attempt.job
+
+
 def observe(worker):
     job = make_observed()
-    observed.insert([job])
-    job = observed.begin(job.id, worker, attempt=1, make=lambda: [make_observed()])
-    job = observed.begin(job.id, worker, attempt=1, make=lambda: [make_observed()])  # delivered again
+    observed_groups.insert([job])
+    begin_observed(job, worker, 1)
+    running = begin_observed(job, worker, 1)  # delivered again
     assert counted() == {"lost": 1}
-    observed.schedule_retry(outcomes.retried(job, ValueError(), 1), 60)
-    job = observed.begin(job.id, worker, attempt=2, make=lambda: [make_observed()])
-    observed.requeue_lost(job, timezone.now())
+    observed.schedule_retry(outcomes.retried(running, ValueError(), 1), 60)
+    running = begin_observed(job, worker, 2)
+    observed.requeue_lost(running, timezone.now())
     observed.finish(outcomes.ended_by_engine(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
 
