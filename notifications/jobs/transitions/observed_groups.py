@@ -77,6 +77,10 @@ class ObservedAttempt:
     #: The end is recorded.
     is_ended: bool = False
 
+    def __post_init__(self) -> None:
+        job = self.job
+        job.state, job.attempt, job.worker = Job.State.RUNNING, self.number, self.worker
+
 
 def insert(rows: Sequence[Job]) -> None:
     """Insert the queued jobs of published messages, and their batches, but those that exist. Rings for their owners."""

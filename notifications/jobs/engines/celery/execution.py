@@ -62,7 +62,6 @@ class ObservedExecution(Execution):
         if worker is None:
             worker, self._has_lease = eager_process().enter()
         row = build_job(app, message, observation)
-        row.state, row.attempt, row.worker = Job.State.RUNNING, attempt, worker
         owner = row.user_id if row.batch is None else owner_of(message)
         super().__init__(ClaimedJob(row, owner=owner), _report_progress)
         self.message = message
