@@ -177,7 +177,8 @@ def test_drain_waits_for_signals(recorder, user):
         job_finished.disconnect(receive)
 
 
-def test_a_row_is_there_when_its_publisher_goes_on(recorder, user):
+def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     job = make_attempt(user).job
     recorder.insert([job])
     assert Job.objects.get(id=job.id).state == "queued"
@@ -191,6 +192,8 @@ def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user,
         time.sleep(0.1)
         insert(rows)
 
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+    monkeypatch.setattr(module, "MAX_PUBLISHER_SHARE", 0.0001)
     monkeypatch.setattr(observed_groups, "insert", insert_slowly)
     recorder.insert([make_attempt(user).job])
     gate = threading.Event()
