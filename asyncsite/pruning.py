@@ -19,10 +19,15 @@ def prune_reports(retention=None, limit=None):
 
     Each report is deleted in its own transaction, which holds SQLite's lock for at most 1,000 calls.
     """
-    before = timezone.now() - (settings.REPORT_RETENTION if retention is None else retention)
-    old = Report.objects.filter(created_at__lt=before).order_by("created_at").only("job_id")
-    inactive = (report for report in old if not has_active_job(report))
-    ids = [report.pk for report in islice(inactive, limit)]
+    ids = find_old_reports(retention, limit)
     for id in ids:
         Report.objects.filter(pk=id).delete()
     return len(ids)
+
+
+def find_old_reports(retention=None, limit=None):
+    """Return the keys of the reports that ``prune_reports`` would delete, oldest first."""
+    before = timezone.now() - (settings.REPORT_RETENTION if retention is None else retention)
+    old = Report.objects.filter(created_at__lt=before).order_by("created_at").only("job_id")
+    inactive = (report for report in old if not has_active_job(report))
+    return [report.pk for report in islice(inactive, limit)]

@@ -148,7 +148,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _read(key: str) -> Any:
-    value = getattr(django_settings, "NOTIFICATIONS", {}).get(key, DEFAULTS[key])
+    configured = getattr(django_settings, "NOTIFICATIONS", {})
+    if not isinstance(configured, dict):
+        raise ImproperlyConfigured("NOTIFICATIONS is not a dict. Write NOTIFICATIONS = {...}.")
+    value = configured.get(key, DEFAULTS[key])
     expected = _expected_types(key, DEFAULTS[key])
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(kind.__name__ for kind in expected)

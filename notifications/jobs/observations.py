@@ -137,7 +137,8 @@ def find(name: str) -> Observation | None:
 
 def configured_tasks() -> dict[str, Any]:
     """Return ``NOTIFICATIONS["CELERY"]["tasks"]``, as far as it is a dict."""
-    celery = getattr(django_settings, "NOTIFICATIONS", {}).get("CELERY")
+    configured = getattr(django_settings, "NOTIFICATIONS", {})
+    celery = configured.get("CELERY") if isinstance(configured, dict) else None
     tasks = celery.get("tasks") if isinstance(celery, dict) else None
     return tasks if isinstance(tasks, dict) else {}
 

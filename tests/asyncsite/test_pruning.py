@@ -76,8 +76,10 @@ def test_active_reports_do_not_count_toward_the_limit(make_old_report, user, ups
 
 
 def test_the_command_deletes_reports_too(make_old_report, capsys):
-    """--days applies to them."""
+    """--days applies to them, and --dry-run counts them."""
     make_old_report(91), make_old_report(10)
+    call_command("notifications", "prune", dry_run=True)
+    assert capsys.readouterr().out.endswith("1 reports would be deleted.\n") and Report.objects.count() == 2
     call_command("notifications", "prune")
     assert capsys.readouterr().out.endswith("1 report deleted.\n")
     call_command("notifications", "prune", days=9)

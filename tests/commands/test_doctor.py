@@ -55,7 +55,7 @@ def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
     assert Job.objects.get().state == "succeeded"
     out = StringIO()
     call_command("notifications", "doctor", stdout=out)
-    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 11
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 14
 
 
 def test_without_a_worker(live_worker):  # noqa: F811
@@ -179,7 +179,8 @@ def test_an_unavailable_database(monkeypatch):
     monkeypatch.setattr(database, "connection", fail)
     findings = diagnose(failed=["database"])
     assert (
-        list(findings) == ["versions", "database"] and "could not connect" in findings["database"]["message"]
+        list(findings) == ["versions", "settings", "database"]
+        and "could not connect" in findings["database"]["message"]
     )
 
 

@@ -12,6 +12,8 @@ from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
 from notifications.management.commands.notifications import Command
+from notifications.management.subcommands import job_changes
+from notifications.management.subcommands.job_changes import JobChanges
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -176,3 +178,61 @@ def test_a_database_error(monkeypatch):
     monkeypatch.setattr(manual, "cancel", fail)
     with pytest.raises(CommandError, match=r"Database error: gone away\. Try again"):
         run("cancel", uuid.uuid4())
+
+
+class TestStats:
+    def test_figures_of_queues_and_tasks(self, user):
+        tasks.noop.enqueue(), tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.enqueue()
+        run_jobs()
+        heading, *lines = [line.split() for line in run("stats").splitlines()]
+        assert heading[:3] == ["queue", "task", "ended"]
+        assert [line[:3] for line in lines] == [["default", "all", "2"], ["mail", "all", "1"]]
+        by_task = run_json("stats", "--by-task", "--queue", "default", "--last", "day")
+        assert {(row["task"].rpartition(".")[2], row["failed"], row["failure_rate"]) for row in by_task} == {
+            ("noop", 0, 0.0),
+            ("fail", 1, 1.0),
+        }
+        assert by_task[0]["run"]["p95"] > 0
+
+    def test_without_jobs(self):
+        assert len(run("stats").splitlines()) == 1 and run_json("stats") == []
+
+
+class TestTail:
+    def test_changes_of_jobs(self, user, other_user):
+        """Each change once, in its order: new, finished and retried jobs."""
+        before = tasks.noop.using(owner=user).enqueue().id
+        changes = JobChanges()
+        changes.read()
+        assert changes.read() == ([], False)
+        new = tasks.fail.using(owner=other_user).enqueue().id
+        assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
+        run_jobs()
+        assert sorted((str(job.id), job.state) for job in changes.read()[0]) == sorted(
+            [(before, "succeeded"), (new, "failed")]
+        )
+        manual.retry([uuid.UUID(new)])
+        assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
+        assert changes.read() == ([], False)
+
+    def test_more_changes_than_are_read(self, monkeypatch):
+        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        changes = JobChanges()
+        changes.read()
+        for _ in range(3):
+            tasks.noop.enqueue()
+        jobs, is_cut = changes.read()
+        assert len(jobs) == 2 and is_cut
+
+    def test_it_follows_until_ctrl_c(self, site):
+        """It prints jobs of other processes, of one queue, and exits with 0 after Ctrl-C."""
+        site.environment["EMBEDDED_WORKER"] = "0"
+        tail = site.start("tail", "manage.py", "notifications", "jobs", "tail", "--queue", "mail")
+        tail.wait_for_line("Ctrl-C ends it.")
+        site.python("from tests.jobs.tasks import *; noop.enqueue(); noop.using(queue_name='mail').enqueue()")
+        tail.wait_for_line("queued")
+        site.manage("run_jobs", "--until-idle")
+        tail.wait_for_line("succeeded")
+        tail.interrupt()
+        assert tail.popen.wait(60) == 0
+        assert "default" not in tail.output and "Traceback" not in tail.output

@@ -1,12 +1,15 @@
 """`manage.py notify` creates a notification for a user."""
 
+import json
 import uuid
 from io import StringIO
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
+from notifications.management.commands import notify as command
 from notifications.models import Notification
 from notifications.streams import inbox
 
@@ -47,9 +50,74 @@ def test_a_second_notification_with_the_same_key(user):
 
 
 def test_an_unknown_user(user):
-    """The error has a remedy."""
+    """The error has a remedy, and nobody is notified."""
     with pytest.raises(CommandError, match=r"There is no user 'bob'\. Check the spelling"):
-        run("bob", "Hello")
+        run("ada", "bob", "Hello")
+    assert not Notification.objects.exists()
+
+
+def test_several_users(user, other_user):
+    """It prints an id for each, and each gets one, however often it is named."""
+    ids = run("ada", "bob", "ada", "Hello").split()
+    assert [Notification.objects.get(id=id).user for id in ids] == [user, other_user]
+    lines = map(json.loads, run("ada", "bob", "Hello", "--json").splitlines())
+    assert [line["user"] for line in lines] == [str(user.pk), str(other_user.pk)]
+
+
+def test_groups_and_staff(user, other_user, make_user):
+    """The active members of any of the groups, and active staff, each once."""
+    editors, writers = (Group.objects.create(name=name) for name in ("editors", "writers"))
+    user.groups.set([editors, writers])
+    boss, gone = make_user("boss", is_staff=True), make_user("gone", is_staff=True, is_active=False)
+    gone.groups.add(editors)
+    assert run("--group", "editors", "--group", "writers", "Hello") == "1 user notified.\n"
+    assert run("--group", "editors", "--staff", "Hello") == "2 users notified.\n"
+    assert run("--staff", "bob", "Hello") == "2 users notified.\n"
+    counts = [Notification.objects.filter(user=row).count() for row in (user, boss, other_user, gone)]
+    assert counts == [2, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Hello"], "Name a user, or use --group or --staff"),
+        (["--group", "nobody", "Hello"], "There is no group 'nobody'"),
+        (["--staff", "Hello"], "no active user is in these groups"),
+    ],
+)
+def test_nobody_to_notify(arguments, words, user):
+    with pytest.raises(CommandError, match=words):
+        run(*arguments)
+
+
+def test_many_recipients(make_user, monkeypatch):
+    """They are notified in chunks; after an error the message says how many were."""
+    monkeypatch.setattr(command, "MAX_ROWS_PER_TRANSACTION", 2)
+    for number in range(5):
+        make_user(f"staff{number}", is_staff=True)
+    assert run("--staff", "Hello") == "5 users notified.\n"
+    real, calls = command.notify, []
+
+    def fail_at_the_second(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OperationalError("database is locked")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(command, "notify", fail_at_the_second)
+    err = StringIO()
+    with pytest.raises(CommandError, match="database is locked"):
+        call_command("notify", "--staff", "Again", stdout=StringIO(), stderr=err)
+    assert "Only 2 of 5 users were notified." in err.getvalue()
+
+
+def test_a_body_of_standard_input(user, monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO("33 ok\n6 failed\n"))
+    run("ada", "Nightly check", "--body", "-")
+    assert Notification.objects.get().body == "33 ok\n6 failed"
+    monkeypatch.setattr("sys.stdin", StringIO("x" * 100_000))
+    with pytest.raises(CommandError, match="Nothing was sent. body has"):
+        run("ada", "Nightly check", "--body", "-")
 
 
 @pytest.mark.parametrize(

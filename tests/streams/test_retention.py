@@ -131,6 +131,30 @@ def test_command_prints_the_number_of_deleted_rows(user, capsys):
         call_command(PruneCommand(), days=-1)
 
 
+def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
+    """And deletes nothing. Jobs of a batch that stays are not counted."""
+    for title in ("old", "older"):
+        inbox.create_notifications(user, title)
+    age(Notification, 31)
+    batches = []
+    for _ in range(2):
+        with batch(owner=user) as b:
+            tasks.noop.enqueue()
+        batches.append(b.id)
+    kept, old = batches
+    run_jobs()
+    age(Job, 31)
+    Job.objects.filter(id=kept).update(finished_at=timezone.now())
+    rows = Job.objects.count() + Notification.objects.count()
+    call_command(PruneCommand(), dry_run=True)
+    counts = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+    assert Job.objects.count() + Notification.objects.count() == rows
+    assert counts == [2, 2, 0, 0]
+    call_command(PruneCommand())
+    assert capsys.readouterr().out == f"{sum(counts)} rows deleted.\n"
+    assert Job.objects.filter(batch=kept).exists() and not Job.objects.filter(id=old).exists()
+
+
 def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):
     """A row that is unarchived before it is locked is kept, because its age is checked again."""
     inbox.create_notifications(user, "old")

@@ -1,6 +1,6 @@
 """``manage.py notifications``: the command of the app, whose ``prune`` deletes old reports too."""
 
-from asyncsite.pruning import prune_reports
+from asyncsite.pruning import find_old_reports, prune_reports
 from notifications.management.commands import notifications
 from notifications.management.subcommands.prune import PruneCommand
 
@@ -14,6 +14,10 @@ class SitePruneCommand(PruneCommand):
     def prune(self, kept):
         super().prune(kept)
         self.print_deleted(prune_reports(kept), "report")
+
+    def print_prunable(self, kept):
+        super().print_prunable(kept)
+        self.stdout.write(f"{len(find_old_reports(kept))} reports would be deleted.")
 
 
 class Command(notifications.Command):

@@ -1,44 +1,94 @@
-"""``manage.py notify USERNAME TITLE``: notify a user from a terminal or a script."""
+"""``manage.py notify USERNAME… TITLE``: notify users from a terminal or a script."""
 
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications.api import notify
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION
 from notifications.management.management_command import ManagementCommand
+from notifications.management.progress_line import ProgressLine
+from notifications.management.recipients import find_members, find_named_users
 from notifications.models import Notification
+
+#: Characters of standard input that are read; longer than any body may be.
+MAX_INPUT_CHARACTERS = 10_000
 
 
 class Command(ManagementCommand):
-    help = "Notify a user. The notification is pushed to their browsers. Prints its id."
-    examples = ('ada "Backup done" --body "14 GB" --url /backups/ --level success --key backup',)
+    help = "Notify users. The notification is pushed to their browsers. Prints its ids, or how many users got it."
+    examples = (
+        'ada "Backup done" --body "14 GB" --url /backups/ --level success --key backup',
+        'ada bob "Meeting at 10"',
+        '--group editors --staff "Maintenance at 18:00" --level warning',
+        'ada "Log of the night" --body - < summary.txt',
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("username")
-        parser.add_argument("title", help="at most 200 characters")
-        parser.add_argument("--body", default="", help="at most 2,000 characters")
+        parser.add_argument("usernames", nargs="*", metavar="USERNAME")
+        parser.add_argument("title", metavar="TITLE", help="at most 200 characters")
+        parser.add_argument(
+            "--group",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="the group's active users; repeatable",
+        )
+        parser.add_argument("--staff", action="store_true", help="active users who are staff")
+        parser.add_argument("--body", default="", help="at most 2,000 characters; - reads standard input")
         parser.add_argument("--url", help="a path that begins with one '/', or an http(s) address")
         parser.add_argument("--level", choices=Notification.Level.values, default="info")
         parser.add_argument("--key", default="", help="archives the unread notifications with the same key")
+        parser.add_argument("--json", action="store_true", help="print one JSON object per notification")
 
-    def handle(self, *args: Any, username: str, title: str, **options: Any) -> None:
-        users = get_user_model()
+    def handle(self, *args: Any, usernames: list[str], title: str, **options: Any) -> None:
+        is_audience = bool(options["group"] or options["staff"])
+        if not (usernames or is_audience):
+            raise CommandError("Name a user, or use --group or --staff. See notify --help.")
         try:
-            user = users._default_manager.get_by_natural_key(username)
-        except users.DoesNotExist as exc:
-            raise CommandError(
-                f"There is no user {username!r}. Check the spelling, or create the user first."
-            ) from exc
-        fields = {name: options[name] for name in ("body", "url", "level", "key")}
-        try:
-            (id,) = notify(user, title, **fields)
-        except (TypeError, ValueError) as exc:
-            raise CommandError(f"Nothing was sent. {exc}") from exc
+            users = find_named_users(usernames)
+            if is_audience:
+                users = list(dict.fromkeys([*users, *find_members(options["group"], staff=options["staff"])]))
         except Error as exc:
             raise CommandError(f"Nothing was sent: {exc}. Try again.") from exc
-        self.stdout.write(str(id))
+        if not users:
+            raise CommandError("Nothing was sent: no active user is in these groups.")
+        fields = {name: options[name] for name in ("body", "url", "level", "key")}
+        if fields["body"] == "-":
+            fields["body"] = sys.stdin.read(MAX_INPUT_CHARACTERS).rstrip()
+        self.send(users, title, fields, prints_ids=not is_audience, as_json=options["json"])
+
+    def send(
+        self, users: list[Any], title: str, fields: dict[str, Any], *, prints_ids: bool, as_json: bool
+    ) -> None:
+        """Notify users in chunks, each in a short transaction, and print what was created."""
+        sent = 0
+        try:
+            with ProgressLine("users", len(users)) as progress:
+                for start in range(0, len(users), MAX_ROWS_PER_TRANSACTION):
+                    chunk = users[start : start + MAX_ROWS_PER_TRANSACTION]
+                    ids = notify(chunk, title, **fields)
+                    sent += len(ids)
+                    progress.add(len(ids))
+                    for user, id in zip(chunk, ids, strict=True):
+                        if as_json:
+                            self.stdout.write(json.dumps({"id": str(id), "user": str(user)}))
+                        elif prints_ids:
+                            self.stdout.write(str(id))
+        except (TypeError, ValueError) as exc:
+            raise CommandError(f"Nothing was sent. {exc}") from exc
+        except (Error, KeyboardInterrupt) as exc:
+            if not sent and isinstance(exc, Error):
+                raise CommandError(f"Nothing was sent: {exc}. Try again.") from exc
+            self.stderr.write(f"Only {sent:,} of {len(users):,} users were notified.")
+            if isinstance(exc, KeyboardInterrupt):
+                raise
+            raise CommandError(f"{exc}. Running it again with --key replaces what is unread.") from exc
+        if not prints_ids and not as_json:
+            self.stdout.write(f"{sent:,} users notified." if sent != 1 else "1 user notified.")

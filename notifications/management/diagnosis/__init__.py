@@ -7,7 +7,7 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.management.diagnosis import alerts, database, engines, processes, readiness
+from notifications.management.diagnosis import alerts, configuration, database, engines, jobs, processes, readiness
 from notifications.management.diagnosis.finding import ERROR, Finding
 
 
@@ -23,15 +23,20 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         database.check_unread_counts,
         processes.check_doorbell,
         processes.check_workers,
+        jobs.check_paused_queues,
+        jobs.check_lost_jobs,
         processes.check_outbound,
         alerts.check_alerts,
     )
     yield processes.check_versions()
+    yield (settings := configuration.check_settings())
     for check in (database.check_connection, database.check_tables):
         finding = run_check(check)
         yield finding
         if finding.state == ERROR:
             return
+    if settings.state == ERROR:  # which the others may read
+        return
     for check in checks:
         yield run_check(check)
     pings = engines.ping_engines()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
-from django.db import Error
+from django.db import Error, InterfaceError, OperationalError, connections
 
 from notifications import serializers
 from notifications.db.transactions import database
@@ -18,21 +20,29 @@ from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
+from notifications.jobs.statistics import read_figures
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
+from notifications.management.subcommands.job_changes import JobChanges
+from notifications.management.subcommands.job_statistics import WINDOWS, figures_item, table
 from notifications.models import Attempt, Job
+from notifications.realtime import doorbell
 
+#: Seconds between two reads of ``tail`` if no ring comes, and at least.
+POLL_INTERVAL_SECONDS, MIN_READ_INTERVAL_SECONDS = 2.0, 0.2
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
 
 
 class JobsCommand(ManagementCommand):
-    help = "List, show, cancel and retry jobs; pause and resume queues."
+    help = "List, show, follow, count, cancel and retry jobs; pause and resume queues."
     examples = (
         "list --state failed --queue mail --limit 10",
         "show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
         "pause mail",
+        "tail --queue mail",
+        "stats --last day --by-task",
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -58,6 +68,15 @@ class JobsCommand(ManagementCommand):
             ("resume", "start jobs of a queue again"),
         ):
             verbs.add_parser(verb, help=help_text, parents=inherited).add_argument("queue")
+        tail = verbs.add_parser("tail", help="print each change of a job until Ctrl-C", parents=inherited)
+        tail.add_argument("--queue")
+        tail.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
+        stats = verbs.add_parser(
+            "stats", help="print counts and percentiles of wait and run times, by queue", parents=inherited
+        )
+        stats.add_argument("--last", choices=WINDOWS, default="hour", help="how far back (hour)")
+        stats.add_argument("--by-task", action="store_true", help="a line for each task")
+        stats.add_argument("--queue")
         for subparser in verbs.choices.values():
             subparser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
@@ -138,6 +157,45 @@ class JobsCommand(ManagementCommand):
             )
             self.stdout.write(attempt.traceback.rstrip() or attempt.exception_class_path)
 
+    def tail(self, queue: str | None, user: str | None, **options: Any) -> None:
+        key = None if user is None else user_key_of(user)
+        changes = JobChanges()
+        rung = threading.Event()
+        stop = doorbell.listen(lambda users, queue: rung.set())
+        try:
+            changes.read()  # What is there is not a change.
+            self.stderr.write("Changes of jobs from now on. Ctrl-C ends it.")
+            self.stderr.flush()
+            while True:
+                rung.wait(POLL_INTERVAL_SECONDS)
+                rung.clear()
+                self.print_changes(changes, queue, key, options)
+                time.sleep(MIN_READ_INTERVAL_SECONDS)
+        except KeyboardInterrupt:
+            return
+        finally:
+            stop()
+
+    def print_changes(self, changes: JobChanges, queue: str | None, user: Any, options: Any) -> None:
+        """Print the jobs that have changed, of one queue and user if they are given."""
+        try:
+            jobs, is_cut = changes.read()
+        except (OperationalError, InterfaceError) as exc:
+            self.stderr.write(f"Could not read the database, trying again: {exc}")
+            connections.close_all()
+            return
+        for job in jobs:
+            if (queue is None or job.queue_name == queue) and (user is None or job.user_id == user):
+                self.stdout.write(json.dumps(item(job)) if options["json"] else change_line(job))
+        self.stdout.flush()
+        if is_cut:
+            self.stderr.write("More jobs have changed than were read. Some changes are not shown.")
+
+    def stats(self, last: str, by_task: bool, queue: str | None, **options: Any) -> None:
+        figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue)
+        for line in map(json.dumps, map(figures_item, figures)) if options["json"] else table(figures):
+            self.stdout.write(line)
+
     def cancel(self, ids: Any, **options: Any) -> None:
         became = manual.cancel(ids)
         for id, what in became.items():
@@ -210,6 +268,17 @@ def item(job: Job) -> dict[str, Any]:
         "queued_at": serializers.format_time(job.queued_at),
         "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
     }
+
+
+def change_line(job: Job) -> str:
+    """Return the state of a job as one line: time, id, state, attempt, title and progress or error."""
+    moment = serializers.format_time(job.finished_at or job.started_at or job.queued_at) or ""
+    progress = ""
+    if job.state == Job.State.RUNNING and job.progress_current is not None:
+        total = "" if job.progress_total is None else f" of {job.progress_total}"
+        progress = f"{job.progress_current}{total} {job.progress_message}"
+    text = " | ".join(" ".join(part.split()) for part in (job.title, progress, error_detail(job)) if part)
+    return f"{moment}  {job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {job.queue_name}  {text}"
 
 
 def runner_of(job: Job) -> str:

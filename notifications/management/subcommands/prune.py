@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -12,28 +12,49 @@ from django.db import Error
 from notifications import times
 from notifications.conf import settings
 from notifications.management.management_command import ManagementCommand
-from notifications.streams import retention
+from notifications.management.progress_line import ProgressLine
+from notifications.streams import prunable, retention
 
 
 class PruneCommand(ManagementCommand):
+    """A subclass that deletes more extends ``prune``, and ``print_prunable`` for ``--dry-run``."""
+
     help = "Delete notifications archived, and jobs finished, longer ago than NOTIFICATIONS['RETENTION']."
-    examples = ("", "--days 7")
+    examples = ("", "--days 7 --dry-run", "--days 7")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=float, help="retention in days, instead of the setting")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="print what would be deleted, and delete nothing"
+        )
 
     def handle(self, *args: Any, days: float | None, **options: Any) -> None:
         if days is not None and not 0 <= days < 100_000:
             raise CommandError(f"--days is {days}. It must be 0 or more.")
+        kept = None if days is None else timedelta(days=days)
         try:
-            self.prune(None if days is None else timedelta(days=days))
+            self.print_prunable(kept) if options["dry_run"] else self.prune(kept)
         except Error as exc:
-            raise CommandError(f"Not all rows were deleted: {exc}. Try again.") from exc
+            what = "Not all rows were counted" if options["dry_run"] else "Not all rows were deleted"
+            raise CommandError(f"{what}: {exc}. Try again.") from exc
 
     def prune(self, kept: timedelta | None) -> None:
         """Delete rows that ended longer ago than ``kept``, by default the setting, and print how many."""
-        deleted = retention.prune(times.now() - (settings.RETENTION if kept is None else kept))
+        pruning, deleted = retention.Pruning(self.limit(kept)), 0
+        with ProgressLine("rows deleted") as progress:
+            while (count := pruning.prune_chunk()) is not None:
+                deleted += count
+                progress.add(count)
         self.print_deleted(deleted, "row")
+
+    def print_prunable(self, kept: timedelta | None) -> None:
+        """Print how many rows ``prune`` would delete now."""
+        for noun, count in prunable.count_prunable(self.limit(kept)):
+            self.stdout.write(f"{count} {noun} would be deleted.")
+
+    def limit(self, kept: timedelta | None) -> datetime:
+        """Return the time before which rows are past a retention, by default that of the settings."""
+        return times.now() - (settings.RETENTION if kept is None else kept)
 
     def print_deleted(self, count: int, noun: str) -> None:
         self.stdout.write(f"{count} {noun}{'' if count == 1 else 's'} deleted.")

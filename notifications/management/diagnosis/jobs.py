@@ -1,0 +1,57 @@
+"""Checks of jobs that do not go on: in paused queues, and in workers that were lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import Count
+
+from notifications.db.transactions import database
+from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.claiming.stranded import MIN_WAIT_SECONDS
+from notifications.jobs.transitions.guards import database_now
+from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.models import Job, Worker
+
+#: Queues that a message names at most.
+MAX_QUEUES_NAMED = 10
+
+
+def check_paused_queues() -> Finding:
+    """Check that no jobs wait in paused queues."""
+    paused = sorted(paused_queues())
+    jobs = Job.objects.using(database()).filter(state=Job.State.QUEUED, queue_name__in=paused)
+    counts = dict(jobs.values_list("queue_name").annotate(count=Count("id")).order_by("queue_name"))
+    figures = {"paused": paused, "waiting": counts}
+    if counts:
+        named = ", ".join(f"{name} ({count} jobs)" for name, count in list(counts.items())[:MAX_QUEUES_NAMED])
+        return Finding(
+            check="queues",
+            state=WARNING,
+            message=f"Jobs wait in paused queues: {named}.",
+            remedy=f"Start them again with manage.py notifications jobs resume {next(iter(counts))}.",
+            figures=figures,
+        )
+    message = f"Paused, without jobs: {', '.join(paused)}." if paused else "No queue is paused."
+    return Finding(check="queues", state=OK, message=message, figures=figures)
+
+
+def check_lost_jobs() -> Finding:
+    """Check that no job is running in a worker whose lease has ended, because no live worker has taken it over."""
+    latest = database_now() - timedelta(seconds=MIN_WAIT_SECONDS)
+    lost = list(
+        Worker.objects.using(database()).filter(lease_until__lt=latest).values_list("id", flat=True)[:1000]
+    )
+    count = (
+        Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__in=lost).count() if lost else 0
+    )
+    figures = {"workers": len(lost), "jobs": count}
+    if count:
+        return Finding(
+            check="lost jobs",
+            state=ERROR,
+            message=f"{count} jobs are running according to their rows, but the leases of their workers have ended.",
+            remedy="Start a worker, which runs them again: manage.py run_jobs.",
+            figures=figures,
+        )
+    return Finding(check="lost jobs", state=OK, message="No job is left in a lost worker.", figures=figures)

@@ -1,0 +1,293 @@
+"""`manage.py notifications doctor` turns red, or yellow, for each broken set-up, with its remedy."""
+
+import json
+from contextlib import suppress
+from datetime import timedelta
+from importlib import metadata
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from notifications import outbound
+from notifications.jobs import readiness
+from notifications.jobs.claiming import queues
+from notifications.jobs.worker import lease
+from notifications.management.diagnosis import database, engines, processes
+from notifications.models import Job, Notification, Stream, Worker
+from notifications.realtime.doorbell import channel_layer
+from notifications.streams import inbox
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.jobs.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+#: The name of a case, and what doctor must find: the check, its state, and a part of the remedy.
+CASES = {}
+
+
+def case(check, state, remedy):
+    """Register a function that breaks the set-up; it gets the fixtures by ``fixture(name)``."""
+
+    def register(break_setup):
+        CASES[break_setup.__name__] = (break_setup, check, state, remedy)
+        return break_setup
+
+    return register
+
+
+def configure(fixture, **options):
+    settings = fixture("settings")
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, **options}
+
+
+@case("settings", "error", "Write NOTIFICATIONS = {...}")
+def notifications_is_no_dict(fixture):
+    fixture("settings").NOTIFICATIONS = ["CONCURRENCY"]
+
+
+@case("settings", "error", "CONCURRENCY")
+def a_misspelled_setting(fixture):
+    configure(fixture, CONCURENCY=5)
+
+
+@case("settings", "error", "notifications.E003")
+def a_setting_of_the_wrong_type(fixture):
+    configure(fixture, CONCURRENCY="many")
+
+
+@case("settings", "error", "")
+def a_lease_that_is_too_short(fixture):
+    configure(fixture, LEASE=1)
+
+
+@case("settings", "error", "limits")
+def limits_that_are_no_numbers(fixture):
+    settings = fixture("settings")
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"mail": "few"}}}}
+
+
+@case("settings", "warning", "notifications.jobs.backend.JobBackend")
+def no_backend_of_the_app(fixture):
+    settings = fixture("settings")
+    package = "django.tasks" if hasattr(settings, "TASKS") and has_django_tasks() else "django_tasks"
+    settings.TASKS = {"default": {"BACKEND": f"{package}.backends.dummy.DummyBackend"}}
+
+
+@case("settings", "error", "Correct that, then run manage.py check.")
+def urls_that_cannot_be_imported(fixture):
+    fixture("settings").ROOT_URLCONF = "no.such.urls"
+
+
+@case("settings", "warning", "include(")
+def urls_that_are_not_mounted(fixture):
+    fixture("settings").ROOT_URLCONF = __name__
+
+
+@case("settings", "error", "")
+def a_schedule_without_a_time(fixture):
+    configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.noop"}})
+
+
+@case("database", "error", "Check DATABASES")
+def a_database_that_is_away(fixture):
+    def fail():
+        raise OperationalError("could not connect")
+
+    fixture("monkeypatch").setattr(database, "connection", fail)
+
+
+@case("tables", "error", "Run manage.py migrate.")
+def migrations_that_are_not_applied(fixture):
+    fixture("monkeypatch").setattr(database, "pending_migrations", lambda: ["notifications.0099_more"])
+
+
+@case("tables", "error", "CREATE INDEX")
+def an_index_that_is_missing(fixture):
+    fixture("monkeypatch").setattr(database, "missing_indexes", lambda: {"notifications_job_queued"})
+
+
+@case("clock", "warning", "NTP")
+def clocks_that_differ(fixture):
+    fixture("monkeypatch").setattr(database, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+
+
+@case("numbering", "error", "Start a web process or a worker")
+def changes_that_no_process_numbers(fixture):
+    inbox.create_notifications(fixture("user"), "Hello")
+    Notification.objects.update(seq=None)
+
+
+@case("unread", "error", "manage.py notifications doctor --recount")
+def a_wrong_unread_count(fixture):
+    inbox.create_notifications(fixture("user"), "Hello")
+    Stream.objects.update(unread=7)
+
+
+@case("doorbell", "error", "CHANNEL_LAYERS")
+def a_channel_layer_that_is_away(fixture):
+    fixture("monkeypatch").setattr(channel_layer, "TIMEOUT_SECONDS", 0.5)
+    layer = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": ["redis://127.0.0.1:9/0"]},
+    }
+    fixture("settings").CHANNEL_LAYERS = {"default": layer}
+
+
+@case("versions", "warning", "redis>=7.4,<8")
+def a_version_of_redis_that_closes_connections(fixture):
+    a_channel_layer_that_is_away(fixture)
+    fixture("monkeypatch").setattr(
+        processes, "version", lambda name: "8.0.1" if name == "redis" else metadata.version(name)
+    )
+
+
+@case("workers", "error", "manage.py run_jobs, or set EMBEDDED_WORKER")
+def jobs_without_a_worker(fixture):
+    tasks.noop.enqueue()
+    wait_for_a_minute()
+
+
+@case("workers", "error", "with --queue for each")
+def a_queue_that_no_worker_takes(fixture):
+    Worker.objects.filter(id=fixture("live_worker")(60)).update(queues="mail")
+    tasks.noop.using(queue_name="forgotten").enqueue()
+    wait_for_a_minute()
+
+
+@case("round trip", "error", "Check the log of the workers")
+def a_worker_that_is_frozen(fixture):
+    fixture("live_worker")(60)
+
+
+@case("lost jobs", "error", "Start a worker, which runs them again")
+def a_worker_that_was_lost(fixture):
+    id = fixture("live_worker")(-60)
+    job = tasks.noop.enqueue().id
+    Job.objects.filter(id=job).update(state="running", worker=id, attempt=1)
+
+
+@case("queues", "warning", "manage.py notifications jobs resume default")
+def a_queue_that_was_left_paused(fixture):
+    tasks.noop.enqueue()
+    queues.pause("default")
+
+
+@case("outbound", "warning", "called again automatically")
+def a_server_whose_circuit_is_open(fixture):
+    id = fixture("live_worker")(60)
+    circuit = outbound.overview.circuits.get("https://api.example.com").shared
+    try:
+        circuit._open("it fails")
+        Worker.objects.filter(id=id).update(outbound=lease._outbound_overview())
+    finally:
+        outbound.overview.circuits.reset()
+
+
+@case("origin", "error", "ALLOWED_HOSTS")
+def a_host_that_is_not_allowed(fixture):
+    fixture("settings").ALLOWED_HOSTS = ["testserver"]
+    return ["--origin", "https://other.example"]
+
+
+@case("origin", "error", "scheme, host and port")
+def a_page_that_is_no_origin(fixture):
+    return ["--origin", "example.com"]
+
+
+@case("database", "warning", '"transaction_mode": "IMMEDIATE"')
+def sqlite_with_its_default_options(fixture):
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has no such options.")
+    fixture("monkeypatch").setitem(connection.settings_dict, "OPTIONS", {})
+
+
+@case("engine", "error", "TASKS['default']")
+def an_engine_that_cannot_be_set_up(fixture):
+    fixture("idle_engine")
+    settings = fixture("settings")
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
+
+
+@case("engine", "error", "Start its broker")
+def an_engine_whose_broker_is_away(fixture):
+    fixture("idle_engine").error = ConnectionError("Connection refused")
+
+
+@case("engine", "error", "Start its broker")
+def an_engine_whose_broker_is_silent(fixture):
+    import threading
+
+    fixture("monkeypatch").setattr(engines, "PING_SECONDS", 0.2)
+    fixture("idle_engine").wait = threading.Event()
+
+
+@case("engine", "error", "Start a process of Idle")
+def an_engine_without_processes(fixture):
+    fixture("idle_engine")
+    tasks.noop.enqueue()
+    wait_long()
+
+
+@case("ready", "error", "Start one: manage.py run_jobs")
+def a_probe_without_a_worker(fixture):
+    return ["--live"]
+
+
+@case("ready", "error", "Check DATABASES")
+def a_probe_without_a_database(fixture):
+    def fail():
+        raise OperationalError("could not connect")
+
+    fixture("monkeypatch").setattr(readiness, "connection", fail)
+    return ["--live"]
+
+
+urlpatterns = []  # of urls_that_are_not_mounted
+
+
+def has_django_tasks():
+    try:
+        import django.tasks  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def wait_for_a_minute():
+    Job.objects.update(queued_at=timezone.now() - timedelta(seconds=60))
+
+
+def diagnose(arguments):
+    """Return the findings by check, and the text of the error that ended the command, if one did."""
+    out, error = StringIO(), ""
+    try:
+        call_command("notifications", "doctor", "--json", *arguments, stdout=out)
+    except CommandError as exc:
+        error = str(exc)
+    return {finding["check"]: finding for finding in map(json.loads, out.getvalue().splitlines())}, error
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_broken_setup(name, request, monkeypatch):
+    """The check names the problem and the remedy, and an error ends the command with 1."""
+    monkeypatch.setattr(database, "NUMBERING_SECONDS", 0.3)
+    break_setup, check, state, remedy = CASES[name]
+    arguments = break_setup(request.getfixturevalue) or ["--timeout", "0.1"]
+    try:
+        findings, error = diagnose(arguments)
+    finally:
+        with suppress(pytest.FixtureLookupError, AttributeError):
+            if name == "an_engine_whose_broker_is_silent":
+                request.getfixturevalue("idle_engine").wait.set()
+    found = findings[check]
+    assert found["state"] == state and found["message"], found
+    assert found["remedy"] and remedy in found["remedy"] + found["message"], found
+    assert (check in error) == (state == "error"), error
+
+
+def test_there_are_enough_of_them():
+    assert len(CASES) >= 20
