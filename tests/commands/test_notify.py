@@ -116,7 +116,7 @@ def test_a_body_of_standard_input(user, monkeypatch):
     run("ada", "Nightly check", "--body", "-")
     assert Notification.objects.get().body == "33 ok\n6 failed"
     monkeypatch.setattr("sys.stdin", StringIO("x" * 100_000))
-    with pytest.raises(CommandError, match="Nothing was sent. body has"):
+    with pytest.raises(CommandError, match=r"Nothing was sent\. body has"):
         run("ada", "Nightly check", "--body", "-")
 
 
