@@ -7,7 +7,15 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.management.diagnosis import alerts, configuration, database, engines, jobs, processes, readiness
+from notifications.management.diagnosis import (
+    alerts,
+    configuration,
+    database,
+    engines,
+    jobs,
+    processes,
+    readiness,
+)
 from notifications.management.diagnosis.finding import ERROR, Finding
 
 
