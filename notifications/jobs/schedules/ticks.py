@@ -69,8 +69,13 @@ def run_round() -> float:
             isolate(row.name, lambda row=row: runs.send_announcement(row, declared[row.name]))  # type: ignore[misc]
     if len(due) > MAX_SCHEDULES_PER_ROUND:
         return 0
-    waits = [(row.next_tick - now).total_seconds() for row in rows.values() if row.next_tick]
-    return min([ROUND_INTERVAL_SECONDS, *(wait for wait in waits if wait > 0)])
+    # Those that were due are due again at the tick after it, which may be less than a second away.
+    moments = (
+        row.next_tick if row.next_tick > now else declared[row.name].timing.next_tick(now)
+        for row in rows.values()
+        if row.next_tick and row.paused_at is None
+    )
+    return min([ROUND_INTERVAL_SECONDS, *((moment - now).total_seconds() for moment in moments if moment)])
 
 
 def isolate(name: str, work: Callable[[], T]) -> T | None:

@@ -77,12 +77,13 @@ class Maintenance:
             # Importing the modules of tasks may take seconds, for which no outcome could be recorded.
             await asyncio.to_thread(lambda: list(scheduled_tasks.find_wrong_tasks()))
         while True:
-            pause = ROUND_INTERVAL_SECONDS
+            pause, started = ROUND_INTERVAL_SECONDS, time.monotonic()
             try:
                 pause = await self._write(ticks.run_round)
             except (OperationalError, InterfaceError) as exc:
                 logger.warning("Could not enqueue jobs of schedules, which is tried again: %s", exc)
-            await asyncio.sleep(max(pause, MIN_TICK_PAUSE_SECONDS))
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(max(pause - elapsed, MIN_TICK_PAUSE_SECONDS))
 
     async def mark_read(self) -> None:
         """Mark inboxes as read in chunks, so that outcomes are recorded on the same thread in between."""

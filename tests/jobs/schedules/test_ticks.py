@@ -42,6 +42,13 @@ def test_round_ends_when_the_next_tick_is_due(schedules):
     assert schedules.round(at=row.next_tick - timedelta(seconds=60)) == 1
 
 
+def test_round_that_enqueues_ends_when_the_tick_after_it_is_due(schedules, jobs):
+    """Otherwise each round of a schedule of each second would be a little later, until a tick is missed."""
+    row = schedules.declare(every=timedelta(seconds=1), overlap="allow")
+    assert schedules.round(at=row.next_tick + timedelta(seconds=0.25)) == 0.75
+    assert len(jobs()) == 1
+
+
 def test_only_the_newest_tick_runs_after_an_outage(schedules, jobs):
     """The others are one row with their number and first time."""
     row = schedules.declare(grace=3600)
