@@ -18,7 +18,7 @@ from django.db import Error, connections
 
 from notifications.db.threads import start_thread
 from notifications.jobs import engines
-from notifications.jobs.engines import handover
+from notifications.jobs.engines import handover, senders
 from notifications.jobs.transitions import handing_over
 from notifications.jobs.worker.handed_jobs import HandedJobEnd, WaitFor
 from notifications.jobs.worker.worker import JobWorker
@@ -79,7 +79,7 @@ def _prepare_exit() -> None:
     stop(0)
     with _lock:
         _worker, _is_stopping = None, False
-    handover.wait_for_senders()
+    senders.wait_for_senders()
     if engines.flush_rings:
         engines.flush_rings()
 

@@ -182,9 +182,9 @@ def _cancel_chunk(ids: list[UUID], by: Any, results: dict[UUID, str]) -> list[UU
         observations.revoke_tasks(tasks)
     finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
     if handed := [outcome.job for outcome in ended if outcome.job.lane == HANDED]:
-        from notifications.jobs.engines import handover
+        from notifications.jobs.engines import senders
 
-        handover.revoke(handed)
+        senders.revoke(handed)
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)
     return changed

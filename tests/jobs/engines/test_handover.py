@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.jobs import engines
-from notifications.jobs.engines import handover
+from notifications.jobs.engines import handover, senders
 from notifications.jobs.engines.interface import JobsRefused
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -23,8 +23,8 @@ BACKEND = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 @pytest.fixture
 def sending(with_engine, monkeypatch, transactional_db):
     """Ids are sent, in this test only."""
-    monkeypatch.setattr(handover, "enabled_in_tests", True)
-    monkeypatch.setattr(handover, "_senders", {})
+    monkeypatch.setattr(senders, "enabled_in_tests", True)
+    monkeypatch.setattr(senders, "_senders", {})
     return with_engine
 
 
@@ -77,9 +77,9 @@ def test_cancelled_job_is_revoked(sending):
 
 
 def test_nothing_is_sent_under_a_test_runner(with_engine, transactional_db, monkeypatch):
-    monkeypatch.setattr(handover, "_senders", {})
+    monkeypatch.setattr(senders, "_senders", {})
     tasks.noop.enqueue()
-    assert handover._senders == {}
+    assert senders._senders == {}
 
 
 def test_engine_that_does_not_answer_delays_nobody(sending, settings, monkeypatch):
@@ -112,7 +112,7 @@ def test_failure_of_an_engine_is_logged_once(sending, caplog, monkeypatch):
     tasks.noop.enqueue()
     wait_until(lambda: len(calls) == 2, what="the second call")
     monkeypatch.undo()
-    monkeypatch.setattr(handover, "enabled_in_tests", True)
+    monkeypatch.setattr(senders, "enabled_in_tests", True)
     assert caplog.text.count("Could not hand jobs over to their engine") == 1
 
 
@@ -128,7 +128,7 @@ def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monk
         raise TimeoutError("The broker does not answer.")
 
     monkeypatch.setattr(engines.engine_of("default"), "hand_over", fail)
-    monkeypatch.setattr(handover, "MAX_JOBS_PER_CALL", 1)
+    monkeypatch.setattr(senders, "MAX_JOBS_PER_CALL", 1)
     tasks.noop.enqueue()
     assert is_called.wait(60)
     for _ in range(3):
@@ -136,7 +136,7 @@ def test_jobs_behind_a_failed_call_are_not_tried_one_after_another(sending, monk
     may_fail.set()
     wait_until(lambda: not Job.objects.exclude(handovers=0).exists(), what="the jobs to be postponed")
     assert len(calls) == 1
-    assert handover.unreachable_backends() == {"default"}
+    assert senders.unreachable_backends() == {"default"}
     assert not Job.objects.filter(handed_over_at__isnull=False).exists()
 
 
@@ -150,10 +150,10 @@ def test_engine_that_is_reached_again(sending, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(engine, "hand_over", fail)
         tasks.noop.enqueue()
-        wait_until(handover.unreachable_backends, what="the failure")
+        wait_until(senders.unreachable_backends, what="the failure")
     id = tasks.noop.enqueue().id
     wait_until(lambda: sent_ids(sending) == [id], what="the id")
-    wait_until(lambda: not handover.unreachable_backends(), what="the success")
+    wait_until(lambda: not senders.unreachable_backends(), what="the success")
 
 
 def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog):
@@ -167,8 +167,8 @@ def test_engine_that_refuses_some_jobs_is_not_away(sending, monkeypatch, caplog)
     monkeypatch.setattr(engines.engine_of("default"), "hand_over", refuse)
     tasks.noop.enqueue()
     wait_until(lambda: calls, what="the call")
-    handover.wait_for_senders()
-    assert handover.unreachable_backends() == set()
+    senders.wait_for_senders()
+    assert senders.unreachable_backends() == set()
     assert Job.objects.get().handovers == 1
     assert "1 jobs were refused" in caplog.text
 
