@@ -45,7 +45,10 @@ class RabbitMQ:
         self.start()
 
     def start(self):
-        self.process = Process([self.program], log=self.folder / "server.log", env=self.environment)
+        # In its folder, into which it writes a core dump when it is killed.
+        self.process = Process(
+            [self.program], log=self.folder / "server.log", env=self.environment, cwd=self.folder
+        )
         self.process.wait_until(lambda: is_listening(self.port), what="RabbitMQ to accept connections")
 
     def kill(self):

@@ -11,8 +11,8 @@ from notifications.admin.overview import charts, failures, history, processes, q
 from notifications.admin.overview.charts import Chart, Series
 from notifications.admin.overview.failures import Failures
 from notifications.admin.overview.history import PERIODS, History, Totals
-from notifications.admin.overview.processes import Circuit, WorkerProcess
-from notifications.admin.overview.queues import Queue
+from notifications.admin.overview.processes import CircuitState, WorkerProcess
+from notifications.admin.overview.queues import QueueState
 from notifications.compat import task_backends
 from notifications.jobs.alerts.episodes import open_alerts
 from notifications.jobs.claiming.lanes import has_engine
@@ -27,12 +27,12 @@ from notifications.realtime import doorbell
 class QueueRow:
     """A queue now and in the period."""
 
-    now: Queue
+    now: QueueState
     totals: Totals
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class OverviewFigures:
     """What the page shows. ``since`` is the begin of the period."""
 
     now: datetime
@@ -44,7 +44,7 @@ class Figures:
     failures: Failures
     workers: list[WorkerProcess]
     servers: list[ServerProcess]
-    circuits: list[Circuit]
+    circuits: list[CircuitState]
     schedules: list[Schedule]
     runners: list[tuple[str, str]]
     doorbell: str
@@ -94,18 +94,18 @@ class Figures:
         return sum(server.sockets for server in self.servers)
 
 
-def read_figures(period: str) -> Figures:
+def read_figures(period: str) -> OverviewFigures:
     """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded."""
     now = database_now()
     since = now - PERIODS[period].length
     past = history.read_history(period, now)
     current = {queue.name: queue for queue in queues.read_queues(now)}
     rows = [
-        QueueRow(now=current.get(name) or Queue(name=name), totals=past.queues.get(name, Totals()))
+        QueueRow(now=current.get(name) or QueueState(name=name), totals=past.queues.get(name, Totals()))
         for name in sorted(current.keys() | past.queues.keys())
     ]
     workers = processes.read_workers(now)
-    return Figures(
+    return OverviewFigures(
         now=now,
         period=period,
         since=since,

@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.admin.mixins import ReadOnlyMixin
 from notifications.admin.overview import changes, failures
-from notifications.admin.overview.figures import Figures, read_figures
+from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.transitions import manual
@@ -162,7 +162,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def _figures_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        figures: Figures | None
+        figures: OverviewFigures | None
         try:
             figures = read_figures(period)
         except (OperationalError, InterfaceError) as exc:

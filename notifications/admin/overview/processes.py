@@ -39,7 +39,7 @@ class WorkerProcess:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Circuit:
+class CircuitState:
     """The calls of one worker to one origin. ``failed`` of ``calls`` have failed recently."""
 
     host: str
@@ -64,7 +64,7 @@ def read_servers(now: datetime) -> list[ServerProcess]:
     return list(rows.order_by("id")[:MAX_PROCESSES])
 
 
-def read_circuits(workers: Iterable[WorkerProcess]) -> list[Circuit]:
+def read_circuits(workers: Iterable[WorkerProcess]) -> list[CircuitState]:
     """Return the origins that live workers call, those with an open circuit first. It makes no query."""
     found = [circuit for worker in workers if worker.is_live for circuit in _circuits(worker)]
     found.sort(
@@ -91,11 +91,11 @@ def _worker(row: Worker, now: datetime) -> WorkerProcess:
     )
 
 
-def _circuits(worker: WorkerProcess) -> list[Circuit]:
+def _circuits(worker: WorkerProcess) -> list[CircuitState]:
     try:
         origins = json.loads(worker.outbound or "{}").get("origins", [])
         return [
-            Circuit(
+            CircuitState(
                 host=worker.host,
                 pid=worker.pid,
                 origin=str(origin["origin"]),

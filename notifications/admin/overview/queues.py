@@ -9,7 +9,7 @@ from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_ru
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Queue:
+class QueueState:
     """One queue: ``due`` jobs may start now, ``delayed`` ones later, ``running`` ones are with a worker.
 
     With ``is_capped`` there may be more that wait. ``wait_seconds`` is how long the oldest due job has waited.
@@ -24,7 +24,7 @@ class Queue:
     wait_seconds: float | None = None
 
 
-def read_queues(now: datetime) -> list[Queue]:
+def read_queues(now: datetime) -> list[QueueState]:
     """Return the queues in which jobs wait or run, by name, in two queries."""
     depths = {depth.name: depth for depth in queue_depths()}
     running = read_running()
@@ -34,11 +34,11 @@ def read_queues(now: datetime) -> list[Queue]:
     ]
 
 
-def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> Queue:
+def _queue(name: str, depth: QueueDepth | None, running: int, now: datetime) -> QueueState:
     if depth is None:
-        return Queue(name=name, running=running)
+        return QueueState(name=name, running=running)
     since = depth.oldest_since
-    return Queue(
+    return QueueState(
         name=name,
         due=depth.due,
         delayed=depth.delayed,
