@@ -181,7 +181,7 @@ def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, monkeypatch):
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     job = make_attempt(user).job
     recorder.insert([job])
-    assert Job.objects.get(id=job.id).state == "queued"
+    assert Job.objects.filter(id=job.id).exists()
 
 
 def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user, monkeypatch):
