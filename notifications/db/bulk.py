@@ -174,16 +174,6 @@ def one_round_trip() -> Iterator[None]:
         execute_many(statements)
 
 
-def execute(sql: str, params: list[Any]) -> None:
-    """Execute a statement that returns no rows, in a block of ``one_round_trip`` at its end on PostgreSQL."""
-    db = connection()
-    with db.cursor() as cursor:
-        if db.vendor == "postgresql":
-            _write(cursor, sql, params)
-        else:
-            cursor.execute(sql, params)
-
-
 def _write(cursor: Any, sql: str, params: list[Any]) -> None:
     statements = connection().__dict__.get("_notifications_statements")
     if statements is None:

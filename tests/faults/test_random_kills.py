@@ -23,6 +23,8 @@ MOMENTS = (
     f"before {INSERT.format('job')}",
     f"after {INSERT.format('job')}",
     f"after {INSERT.format('stream')}",
+    f"before {INSERT.format('jobstatistics')}",
+    f"after {INSERT.format('jobstatistics')}",
 )
 #: Rounds between two checks that every job ends.
 ROUNDS_PER_CHECK = 50
@@ -58,12 +60,14 @@ def test_kills_at_random_points(engine):
     """
     workers = [start_worker(engine) for _ in range(WORKERS)]
     rounds = 5 * ROUNDS or 5
-    deaths = Counter()
+    deaths, totals = Counter(), {}
     for number in range(1, rounds + 1):
         enqueue(engine)
         fault, process = victim = engine.rng.choice(workers)
         deaths[wait_for_death(engine, fault, process)] += 1
         workers[workers.index(victim)] = start_worker(engine)
+        before, totals = totals, engine.totals()
+        assert all(totals[outcome] >= count for outcome, count in before.items()), "A counter fell."
         if number % ROUNDS_PER_CHECK == 0:
             assert_convergence(engine)
             print_summary(engine, number, deaths)

@@ -42,8 +42,13 @@ MAX_DELETED_ROWS = 200
 COLUMNS = (*SUM_COLUMNS, *(column for name in HISTOGRAMS for column in BUCKET_COLUMNS[name]))
 
 
-def fold_chunk(*, fold_after_seconds: float = FOLD_AFTER_SECONDS) -> int:
-    """Fold some rows of writers whose minute is over, and return how many; 0 when none is left."""
+def fold_chunk(*, fold_after_seconds: float | None = None) -> int:
+    """Fold some rows of writers whose minute is over, and return how many; 0 when none is left.
+
+    ``fold_after_seconds`` replaces ``FOLD_AFTER_SECONDS``; 0 folds those of the current minute too.
+    """
+    if fold_after_seconds is None:
+        fold_after_seconds = FOLD_AFTER_SECONDS
     # What one minute's shards begin with is less than what those of the next one do.
     end = first_shard(time.time() - fold_after_seconds + MINUTE_SECONDS)
     limit = MAX_FOLDED_ROWS.get(connection().vendor, 25)

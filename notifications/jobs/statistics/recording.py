@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from notifications import ids
-from notifications.db import bulk
 from notifications.db.transactions import connection
 from notifications.jobs.statistics.buckets import bucket_of, microseconds
 from notifications.models import Attempt, Job
@@ -98,7 +97,10 @@ class Tally:
 def add(period: int, shard: int, key: Key, additions: Additions) -> None:
     """Add to a row, which is inserted if it does not exist."""
     columns = tuple(sorted(additions))  # in one order, so that few statements differ
-    bulk.execute(_upsert(columns), [period, shard, *key, *(additions[name] for name in columns)])
+    # By itself, although sending it with other statements would save a round trip: statements differ by their buckets,
+    # and psycopg parses a statement anew that is long or that it has not seen lately.
+    with connection().cursor() as cursor:
+        cursor.execute(_upsert(columns), [period, shard, *key, *(additions[name] for name in columns)])
 
 
 def current_shard() -> int:

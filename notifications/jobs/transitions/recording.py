@@ -97,8 +97,8 @@ def _record_in_one_transaction(group: Sequence[Outcome]) -> tuple[list[Outcome],
 def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: str = "running") -> None:
     """Write the ends of jobs that were in ``state``, and their notifications, and add them to ``tally``.
 
-    Inside a transaction that holds the rows locked and afterwards numbers the owners and writes ``tally``, unless both
-    are done already. Raises ``TransactionLost``.
+    Inside a transaction that holds the rows locked, and afterwards numbers the owners and writes ``tally``. Raises
+    ``TransactionLost``.
     """
     notifications = [outcome.notification for outcome in ended if outcome.notification]
     for outcome in ended:
@@ -123,8 +123,6 @@ def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: 
             state=state,
         )
         bulk.insert(notifications)
-        if is_numbered:
-            tally.write()  # nothing but the commit follows
     if not is_numbered:
         call_receivers(ended)
     # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a place

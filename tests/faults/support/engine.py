@@ -29,6 +29,9 @@ UNFINISHED = """
 SELECT id, state, seq, attempt, worker, run_after, deadline FROM notifications_job
 WHERE state IN ('queued', 'running') OR seq IS NULL
 """
+TOTALS = """
+SELECT outcome, sum(count) FROM notifications_jobstatistics WHERE period = 4 OR shard > 0 GROUP BY outcome
+"""
 WORKERS = "SELECT id, process, lease_until FROM notifications_worker"
 JOBS = """
 SELECT id, user_id, state, attempt, max_attempts, result, error, task_path, args, progress_message
@@ -196,6 +199,7 @@ class Engine:
         attempts = {job.id: job.attempt for job in jobs}
         assert all(attempt <= attempts[job] for job, attempt in started), "An attempt was not counted."
         self.assert_attempts(jobs)
+        self.assert_statistics(jobs)
         self.assert_no_gap()
 
     def assert_attempts(self, jobs):
@@ -206,6 +210,18 @@ class Engine:
         for job in jobs:
             unsuccessful = job.attempt if job.state != "succeeded" else job.attempt - 1
             assert recorded[job.id] == list(range(1, unsuccessful + 1)), job
+
+    def assert_statistics(self, jobs):
+        """Check that each end of a job, and each lost attempt, is counted exactly once."""
+        lost = self.site.rows("SELECT count(*) FROM notifications_attempt WHERE outcome = 'lost'")[0][0]
+        counted = self.totals()
+        lost_and_ended = {name: counted.get(name, 0) for name in ("succeeded", "failed", "cancelled", "lost")}
+        ended = Counter(job.state for job in jobs)
+        assert lost_and_ended == {name: ended[name] for name in lost_and_ended} | {"lost": lost}
+
+    def totals(self):
+        """Return how many ends and attempts the statistics count, by outcome."""
+        return {outcome: int(count) for outcome, count in self.site.rows(TOTALS)}
 
     def assert_no_gap(self):
         numbers = defaultdict(list)
