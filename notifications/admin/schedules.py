@@ -194,12 +194,12 @@ def describe_tick(tick: Tick) -> str:
         return _("Missed") if tick.count == 1 else _("%(count)s missed") % {"count": number}
     if tick.outcome != Tick.Outcome.ENQUEUED:
         return tick.get_outcome_display()
-    if not tick.state:
+    if not tick.job_state:
         text = _("Active")
-    elif tick.state == DELETED:
+    elif tick.job_state == DELETED:
         text = _("Deleted")
     else:
-        text = Job.State(tick.state).label
+        text = Job.State(tick.job_state).label
     return _("%(state)s (run by hand)") % {"state": text} if tick.is_manual else str(text)
 
 
@@ -207,7 +207,7 @@ def job_url(tick: Tick) -> str:
     """Return the page of a tick's job in the admin, "" if it has none."""
     return (
         reverse("admin:notifications_job_change", args=[tick.job])
-        if tick.job and tick.state != DELETED
+        if tick.job and tick.job_state != DELETED
         else ""
     )
 

@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
                 ("detail", models.CharField(blank=True, default="", max_length=500, verbose_name="detail")),
                 ("is_manual", models.BooleanField(default=False, verbose_name="by hand")),
                 ("job", models.UUIDField(blank=True, null=True, verbose_name="job")),
-                ("state", models.CharField(blank=True, default="", max_length=10, verbose_name="state")),
+                ("job_state", models.CharField(blank=True, default="", max_length=10, verbose_name="state")),
                 ("recorded_at", models.DateTimeField(verbose_name="recorded")),
                 (
                     "schedule",
@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
                 "default_permissions": ("view",),
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("outcome", "enqueued"), ("state", "")),
+                        condition=models.Q(("job_state", ""), ("outcome", "enqueued")),
                         fields=["schedule", "id"],
                         name="notifications_tick_open",
                     ),

@@ -67,7 +67,7 @@ class Tick(models.Model):
     is_manual = models.BooleanField(_("by hand"), default=False)
     job = models.UUIDField(_("job"), null=True, blank=True)
     #: How the job has ended, "" while it is active.
-    state = models.CharField(_("state"), max_length=10, blank=True, default="")
+    job_state = models.CharField(_("state"), max_length=10, blank=True, default="")
     recorded_at = MomentField(_("recorded"))
 
     class Meta:
@@ -80,7 +80,7 @@ class Tick(models.Model):
         indexes = [
             models.Index(
                 fields=["schedule", "id"],
-                condition=Q(outcome="enqueued", state=""),
+                condition=Q(outcome="enqueued", job_state=""),
                 name="notifications_tick_open",
             ),
             models.Index(fields=["recorded_at"], name="notifications_tick_recorded"),

@@ -52,7 +52,7 @@ def test_list_and_page(client, sign_in_staff, declared):
     assert "Not declared" in page and "every 600 s" in page and "UTC" in page
     tick = operating.run_now("poll")
     run_jobs()
-    Tick.objects.update(state="succeeded")
+    Tick.objects.update(job_state="succeeded")
     job_url = f"/admin/notifications/job/{tick.job}/change/"
     assert "Succeeded (run by hand)" in client.get(LIST).content.decode()
     page = client.get(f"{LIST}poll/change/").content.decode()

@@ -7,8 +7,8 @@ import pytest
 from notifications.api import batch
 from notifications.jobs.transitions import (
     batch_completion,
+    batch_outcomes,
     finishing,
-    outcomes,
 )
 from notifications.models import Job, Notification
 from notifications.signals import rung
@@ -90,14 +90,14 @@ def test_a_notify_function_that_exits(user, caplog):
 @pytest.mark.django_db(transaction=True)
 def test_a_notification_that_cannot_be_built(user, monkeypatch, caplog):
     """The batch ends without a notification, and other batches are not affected."""
-    of_batch = outcomes.of_batch
+    of_batch = batch_outcomes.of_batch
 
     def fail_for_one(job, *args, **counts):
         if job.title == "One":
             raise RuntimeError("no words")
         return of_batch(job, *args, **counts)
 
-    monkeypatch.setattr(outcomes, "of_batch", fail_for_one)
+    monkeypatch.setattr(batch_outcomes, "of_batch", fail_for_one)
     for title in ("One", "Two"):
         with batch(owner=user, title=title):
             tasks.noop.enqueue()

@@ -48,7 +48,7 @@ LEVELS = {FAILED: "error", MISSED: "warning", RECOVERED: "success"}
 def open_ticks(schedules: Iterable[str]) -> Any:
     """Return a query of the ticks of schedules whose jobs are active, as far as recorded."""
     return Tick.objects.using(database()).filter(
-        schedule_id__in=list(schedules), outcome="enqueued", state=""
+        schedule_id__in=list(schedules), outcome="enqueued", job_state=""
     )
 
 
@@ -93,9 +93,9 @@ def _record_ends_of(schedule: str, runs: list[tuple[int | None, UUID, str, str |
             if tick is None:
                 if row.problem_job != job:
                     continue
-                newest = ticks.filter(state=Job.State.FAILED, job=job).order_by("-due_at").first()
-                ticks.filter(id=newest and newest.id).update(state=state)
-            elif not ticks.filter(id=tick, state="").update(state=state):
+                newest = ticks.filter(job_state=Job.State.FAILED, job=job).order_by("-due_at").first()
+                ticks.filter(id=newest and newest.id).update(job_state=state)
+            elif not ticks.filter(id=tick, job_state="").update(job_state=state):
                 continue
             if state == Job.State.FAILED:
                 note_failure(row, job, _detail(error), now)

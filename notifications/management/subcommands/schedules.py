@@ -115,7 +115,7 @@ def schedule_item(row: Schedule) -> dict[str, Any]:
             "count": tick.count,
             "by_hand": tick.is_manual,
             "job": tick.job and str(tick.job),
-            "state": tick.state,
+            "state": tick.job_state,
             "detail": tick.detail,
         },
     }

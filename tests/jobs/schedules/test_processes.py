@@ -30,7 +30,7 @@ def wait_for_ticks(**fields):
 def test_worker(each_second, start_worker):
     """It enqueues the jobs, runs them and records how they ended."""
     start_worker()
-    wait_for_ticks(state="succeeded")
+    wait_for_ticks(job_state="succeeded")
 
 
 def test_server_process_with_an_engine(each_second, with_engine):

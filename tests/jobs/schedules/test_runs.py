@@ -18,7 +18,7 @@ def test_successes_notify_nobody(schedules, titles, user):
     schedules.declare(owner="ada")
     schedules.run_due(), schedules.run_due()
     assert titles(user) == []
-    assert set(Tick.objects.values_list("state", flat=True)) == {"succeeded"}
+    assert set(Tick.objects.values_list("job_state", flat=True)) == {"succeeded"}
 
 
 def test_notify_function_of_the_policy_is_called_for_successes(schedules, titles, user, monkeypatch):
@@ -76,14 +76,14 @@ def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
     schedules.declare(task=FAILING, owner="ada")
     schedules.run_due()
     tick = Tick.objects.get()
-    assert tick.state == "failed"
+    assert tick.job_state == "failed"
     manual.retry([tick.job])
     monkeypatch.setattr("tests.jobs.tasks.fail", None)
     Job.objects.update(task_path=WORKING)
     run_jobs()
     schedules.round(), schedules.round()
     assert titles(user) == ["poll has failed", "poll runs again"]
-    assert Tick.objects.get().state == "succeeded"
+    assert Tick.objects.get().job_state == "succeeded"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -93,7 +93,7 @@ def test_cancelled_run_is_no_problem(schedules, titles, user):
     schedules.round(at=row.next_tick)
     manual.cancel([Tick.objects.get().job], by=user.pk)
     schedules.round(), schedules.round()
-    assert Tick.objects.get().state == "cancelled" and titles(user) == []
+    assert Tick.objects.get().job_state == "cancelled" and titles(user) == []
 
 
 def test_deleted_job(schedules):
@@ -102,7 +102,7 @@ def test_deleted_job(schedules):
     schedules.round(at=row.next_tick)
     Job.objects.all().delete()
     schedules.round()
-    assert Tick.objects.get().state == "deleted"
+    assert Tick.objects.get().job_state == "deleted"
 
 
 def test_job_that_cannot_be_enqueued(schedules, titles, user):

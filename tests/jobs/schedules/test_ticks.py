@@ -32,7 +32,7 @@ def test_a_job_at_each_tick(schedules, jobs, user):
     run_jobs()
     schedules.round(at=row.next_tick + TEN_MINUTES)
     assert len(jobs()) == 2
-    assert Tick.objects.get(job=job.id).state == "succeeded"
+    assert Tick.objects.get(job=job.id).job_state == "succeeded"
 
 
 def test_round_ends_when_the_next_tick_is_due(schedules):
