@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import (
     AutoField,
     BigAutoField,
@@ -68,9 +69,10 @@ def converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, 
     """Return (position, converter, column, whether it takes None) for values that the database returns."""
     # Cached on the connection, because some are its methods.
     cache = db.__dict__.setdefault("_notifications_converters", {})
-    if model not in cache:
+    key = model, settings.USE_TZ  # which a test may override
+    if key not in cache:
         columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
-        cache[model] = [
+        cache[key] = [
             (position, convert, column, takes_none)
             for position, column in enumerate(columns)
             for takes_none, found in enumerate(
@@ -78,7 +80,7 @@ def converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, 
             )
             for convert in found
         ]
-    return cache[model]
+    return cache[key]
 
 
 def array(values: Sequence[Any]) -> Any:

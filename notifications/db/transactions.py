@@ -18,6 +18,8 @@ from weakref import WeakSet
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.db.forks import no_fork
+
 T = TypeVar("T")
 
 logger = logging.getLogger("notifications")
@@ -102,7 +104,7 @@ def retrying_atomic(work: Callable[[], T]) -> T:
     pause = 0.005
     while True:
         try:
-            with transaction.atomic(using=db.alias):
+            with no_fork(db), transaction.atomic(using=db.alias):
                 if not nested:
                     _begin(db)
                 started = time.monotonic()

@@ -17,6 +17,7 @@ from django.db import connections
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.deadlines import limit_this_thread
+from notifications.db.forks import keep_out_of_transactions
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.transactions import retrying_atomic
 from notifications.ids import uuid7
@@ -143,6 +144,7 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
 def start(**kwargs: Any) -> None:
     """Begin the lease when the worker is ready."""
     if _main:
+        keep_out_of_transactions()
         configured_tasks.log_problems(_main.app.tasks)
         _main.start()
 

@@ -170,7 +170,8 @@ def test_chains_nested_groups_and_chords_in_a_group_are_one_batch(tasks, user):
         )()
     batch = until_ended(result.id)
     assert (batch.state, members_of(batch.id).count(), batch.progress_total) == ("succeeded", 7, 7)
-    assert Job.objects.count() == 8
+    # Not all jobs: that of another test's task may be recorded late.
+    assert not Job.objects.filter(task_path__endswith=".add").exclude(batch=batch.id).exists()
     assert bell_of(user) == [("Add: 7 jobs", "All 7 jobs succeeded.", "success")]
 
 
