@@ -108,7 +108,7 @@ def wrap_groups(close: Callable[[GroupPublishing], None]) -> None:
 
 
 def _wrapped(original: Callable[..., Any], close: Callable[[GroupPublishing], None]) -> Callable[..., Any]:
-    @functools.wraps(original)
+    @functools.wraps(original, assigned=("__doc__",), updated=())
     def publish(self: Any, *args: Any, **options: Any) -> Any:
         if _current.get() is not None:
             return original(self, *args, **options)
