@@ -73,7 +73,7 @@ def test_processes_are_replaced_and_stopped(site):
     os.kill(children[0], signal.SIGKILL)
     supervisor.wait_for_line(f"(pid {children[0]}) ended with signal 9. It is started again in 1 s.")
     supervisor.wait_until(lambda: len(children_of(supervisor.pid)) == 2, what="another process")
-    supervisor.wait_until(lambda: supervisor.output.count("jobs at a time") == 3, what="another worker")
+    supervisor.wait_until(lambda: supervisor.output.count("Ctrl-C ends it.") == 3, what="another worker")
     enqueue(site, "[noop.enqueue() for _ in range(5)]")
     supervisor.wait_until(lambda: states(site) == ["succeeded"] * 5, what="the jobs to be done")
     children = children_of(supervisor.pid)
@@ -88,7 +88,7 @@ def test_processes_end_with_a_killed_supervisor(site):
     """No worker is left behind."""
     enqueue(site, "pass")
     supervisor = site.start("supervisor", "manage.py", "run_jobs", "--processes", "2")
-    supervisor.wait_until(lambda: supervisor.output.count("jobs at a time") == 2, what="two workers")
+    supervisor.wait_until(lambda: supervisor.output.count("Ctrl-C ends it.") == 2, what="two workers")
     children = children_of(supervisor.pid)
     supervisor.kill()
     wait_until(lambda: not any(map(is_running, children)), what="the workers to end", timeout=90)

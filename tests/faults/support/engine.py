@@ -191,7 +191,8 @@ class Engine:
         assert {job.state for job in jobs} <= {"succeeded", "failed", "cancelled"}
         for job in jobs:
             assert 0 <= job.attempt <= job.max_attempts, job
-        notified = Counter(job for _, job, _ in self.notifications())
+        # Without a job: alerts, to the superuser.
+        notified = Counter(job for _, job, _ in self.notifications() if job)
         owned = [job.id for job in jobs if job.user is not None and job.id not in silent]
         assert notified == Counter(owned), "Not every job has exactly one notification."
         started = Counter((effect.job, effect.attempt) for effect in self.effects("started"))

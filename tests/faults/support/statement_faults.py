@@ -41,7 +41,7 @@ def follow(notification, job, **_):
     """Enqueue a job for each notification, as a project sends e-mail."""
     from tests.faults.support import tasks
 
-    if job.task_path in (tasks.work.module_path, tasks.work_sync.module_path):
+    if job and job.task_path in (tasks.work.module_path, tasks.work_sync.module_path):
         tasks.follow_up.enqueue(str(notification.pk))
 
 
