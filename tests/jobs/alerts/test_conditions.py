@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notifications.compat import task_backends
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import queueing, reaping
@@ -110,7 +111,8 @@ def test_no_worker(alerts, operator):
 
 def test_no_worker_is_needed_without_the_built_in_worker(alerts, settings):
     """A project that only notifies, for example."""
-    settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}}
+    backends = type(task_backends).__module__  # django.tasks or django_tasks
+    settings.TASKS = {"default": {"BACKEND": f"{backends}.backends.dummy.DummyBackend"}}
     alerts.limit(no_worker=0.000001)
     alerts.evaluate()
     assert alerts.evaluate() == []
