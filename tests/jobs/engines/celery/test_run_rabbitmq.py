@@ -8,10 +8,10 @@ from tests.support.rabbitmq import RabbitMQ
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 #: RabbitMQ takes a minute to start on a busy machine, and one test starts it twice.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 #: After this time a job has ended whose message RabbitMQ lost: it is handed over again after at most 12.5 s.
-LOST_MESSAGE_SECONDS = 120
+LOST_MESSAGE_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
