@@ -95,7 +95,7 @@ def _is_celery(value: dict[str, Any]) -> bool:
 
 #: The limits of alerts, each with whether None turns it off. ``jobs/alerts/limits.py`` has the defaults.
 ALERT_LIMITS = {
-    "interval": False,
+    "interval": True,
     "stalled": True,
     "wait": True,
     "failure_rate": True,
@@ -128,7 +128,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ALERTS": (
         _are_alerts,
         "a dict of limits above 0: interval, stalled, wait, no_worker, window and clear in seconds (at most a week), "
-        "failure_rate of at most 1, min_failures; None turns stalled, wait, failure_rate or no_worker off",
+        "failure_rate of at most 1, min_failures; None turns stalled, wait, failure_rate or no_worker off, and all "
+        "alerts as the interval",
     ),
     "CELERY": (_is_celery, "{'tasks': {name of a task: options}}"),
     "CONCURRENCY": (_is_positive, "1 or more"),

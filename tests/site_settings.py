@@ -14,6 +14,7 @@ from asyncsite.settings import *  # noqa: F403
 from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS, TASKS
 
 NOTIFICATIONS["SCHEDULES"] = {}  # no test expects a job at night
+NOTIFICATIONS["ALERTS"] = {"interval": None}  # the tests of alerts set their own; others count notifications
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 DATABASES["default"].setdefault("OPTIONS", {}).update(

@@ -128,10 +128,10 @@ class JobDetailsMixin(_ModelAdmin):
         return format_html("<pre>{}</pre>", text)
 
     @admin.display(description=_("trace id"), empty_value="-")
-    def trace_id(self, job: Job) -> str | None:
+    def trace_id(self, job: Job) -> str:
         """Return the id in the W3C trace header of the request that enqueued the job."""
         parts = job.trace.partition("\n")[0].split("-")
-        return parts[1] if len(parts) == 4 else None
+        return parts[1] if len(parts) == 4 else "-"
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

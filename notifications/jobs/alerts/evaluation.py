@@ -22,6 +22,8 @@ def evaluate_if_due() -> bool:
     Raises ``django.db.Error``, and ``ImproperlyConfigured`` for a wrong limit.
     """
     limits = read_limits()
+    if limits.interval is None:
+        return False
     now = database_now()
     state = _take_turn(now, limits.interval)
     if state is None:

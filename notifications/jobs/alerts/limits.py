@@ -12,7 +12,7 @@ class Limits:
     """The limits in seconds, ``failure_rate`` as a share of 1. None turns an alert off.
 
     ``interval``
-        Between two evaluations.
+        Between two evaluations; None turns all alerts off.
     ``stalled``
         For which a queue with running jobs may finish none.
     ``wait``
@@ -27,7 +27,7 @@ class Limits:
         For which a condition must have been absent before its alert is over.
     """
 
-    interval: float = 15
+    interval: float | None = 15
     stalled: float | None = 300
     wait: float | None = 300
     failure_rate: float | None = 0.5

@@ -17,6 +17,9 @@ MAX_MISSED_INTERVALS = 4
 
 def check_alerts() -> Finding:
     """Check that no alert is open, and that alerts are evaluated."""
+    interval = read_limits().interval
+    if interval is None:
+        return Finding(check="alerts", state=OK, message="Off: NOTIFICATIONS['ALERTS'] has no interval.")
     alerts = open_alerts()
     figures = {
         "open": [{"kind": alert.kind, "subject": alert.subject, "detail": alert.detail} for alert in alerts]
@@ -30,7 +33,7 @@ def check_alerts() -> Finding:
             figures=figures,
         )
     state = AlertState.objects.using(database()).filter(id=1).first()
-    silent = timedelta(seconds=MAX_MISSED_INTERVALS * read_limits().interval)
+    silent = timedelta(seconds=MAX_MISSED_INTERVALS * interval)
     if state is not None and database_now() - state.evaluated_at > silent:
         return Finding(
             check="alerts",

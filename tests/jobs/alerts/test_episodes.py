@@ -3,13 +3,13 @@
 import logging
 from datetime import timedelta
 
-import pytest
 from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from notifications.jobs.alerts import episodes, evaluation
 from notifications.jobs.alerts.conditions import Condition
 from notifications.jobs.alerts.recipients import read_recipients
+from notifications.management.diagnosis.alerts import check_alerts
 from notifications.models import Alert, AlertState, Notification
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
@@ -118,14 +118,11 @@ def test_old_alerts_are_deleted(alerts):
     assert [alert.closed_at for alert in Alert.objects.all()] == [None]
 
 
-@pytest.mark.parametrize("kind", ["noop"])
-def test_doctor(alerts, kind):
+def test_doctor(alerts):
     """An open alert is an error with its text; without one the check is ok."""
-    from notifications.management.diagnosis.alerts import check_alerts
-
     assert check_alerts().state == "ok"
     alerts.limit(wait=0.000001)
-    getattr(tasks, kind).enqueue()
+    tasks.noop.enqueue()
     alerts.evaluate()
     finding = check_alerts()
     assert finding.state == "error"
@@ -134,3 +131,12 @@ def test_doctor(alerts, kind):
     alerts.limit(interval=1)
     AlertState.objects.update(evaluated_at=timezone.now() - timedelta(minutes=5))
     assert check_alerts().state == "warning"
+
+
+def test_all_alerts_off(alerts, operator):
+    """By the interval None: no process evaluates, and `doctor` says so."""
+    alerts.limit(interval=None, wait=0.000001)
+    tasks.noop.enqueue()
+    assert not evaluation.evaluate_if_due()
+    assert alerts.notified(operator) == []
+    assert "Off" in check_alerts().message

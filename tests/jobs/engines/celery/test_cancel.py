@@ -89,11 +89,11 @@ def test_an_eager_task_has_a_worker_while_it_runs(tasks, user, monkeypatch):
     """So that its job is ended if the process is killed."""
     found = []
 
-    def look(path):
+    def find_worker(path):
         job = Job.objects.get(state="running")
         found.append(Worker.objects.filter(id=job.worker, lease_until__gt=times.now()).exists())
 
-    monkeypatch.setattr(tasks, "held", look)
+    monkeypatch.setattr(tasks, "held", find_worker)
     result = tasks.hold.apply((user.pk, ""))
     assert (result.state, found) == ("SUCCESS", [True])
     assert Job.objects.get(id=result.id).state == "succeeded"
