@@ -60,17 +60,15 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         return None
     if "confirmed" not in request.POST:
         return _ask(model_admin, request, change, count, is_partial)
-    return _begin(model_admin, request, change, conditions, None if is_partial else count)
+    return begin(model_admin, request, change, conditions, None if is_partial else count)
 
 
 def _ask(
     model_admin: Any, request: HttpRequest, change: str, count: int, is_partial: bool
 ) -> TemplateResponse:
-    number = formats.number_format(count, force_grouping=True)
-    amount = _("at least %(count)s") % {"count": number} if is_partial else number
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": _question(change, count) % {"count": amount},
+        "title": question(change, count, is_partial=is_partial),
         "button": _button(change),
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
         "opts": model_admin.opts,
@@ -83,9 +81,13 @@ def _ask(
     return TemplateResponse(request, "admin/notifications/job/confirm_change.html", context)
 
 
-def _begin(
+def begin(
     model_admin: Any, request: HttpRequest, change: str, conditions: JobFilter, count: int | None
 ) -> HttpResponse | None:
+    """Enqueue the job that changes all jobs that meet the conditions, and redirect to its page. None: it is refused.
+
+    ``count`` is how many they are, None if that is not known.
+    """
     alias = first_backend_alias()
     with requester(request.user):
         try:
@@ -105,8 +107,10 @@ def _begin(
             return None
     text = _("The jobs are being changed. You can leave this page; you will be notified when it is done.")
     model_admin.message_user(request, text, messages.SUCCESS)
-    name = f"{model_admin.admin_site.name}:notifications_job_change"
-    return HttpResponseRedirect(reverse(name, args=[job.id]))
+    name = model_admin.admin_site.name
+    if not model_admin.admin_site.is_registered(Job):
+        return HttpResponseRedirect(reverse("admin:notifications_overview_changelist", current_app=name))
+    return HttpResponseRedirect(reverse("admin:notifications_job_change", args=[job.id], current_app=name))
 
 
 def _notification(job: FinishedJob) -> dict[str, Any]:
@@ -155,12 +159,16 @@ def _none_applies(change: str) -> str:
     }[change]
 
 
-def _question(change: str, count: int) -> str:
-    return {
+def question(change: str, count: int, *, is_partial: bool) -> str:
+    """Return the question whether so many jobs are to be changed. With ``is_partial`` there may be more of them."""
+    number = formats.number_format(count, force_grouping=True)
+    amount = _("at least %(count)s") % {"count": number} if is_partial else number
+    texts = {
         "retry": ngettext("Retry %(count)s job?", "Retry %(count)s jobs?", count),
         "cancel": ngettext("Cancel %(count)s job?", "Cancel %(count)s jobs?", count),
         "run_now": ngettext("Run %(count)s job now?", "Run %(count)s jobs now?", count),
-    }[change]
+    }
+    return texts[change] % {"count": amount}
 
 
 def _button(change: str) -> str:

@@ -40,12 +40,14 @@ class JobFilter:
     ``error``
         An error group: the path of a task and, after a space, the path of the exception with which the last attempts
         of its failed jobs ended, or else the outcome of those attempts, such as ``lost``.
+    ``failure``
+        What ``failure_of()`` returns: the job has failed, and its last attempt ended with this exception at this place.
     ``search``
         A part of the title or task, or an id.
     ``created_from``, ``created_until``
         The job was created at or after the first and before the second, aware times.
-    ``finished_until``
-        The job was finished by then.
+    ``finished_from``, ``finished_until``
+        The job was finished at or after the first, and by the second.
     """
 
     state: str = ""
@@ -54,9 +56,11 @@ class JobFilter:
     user: str = ""
     runner: str = ""
     error: str = ""
+    failure: str = ""
     search: str = ""
     created_from: datetime | None = None
     created_until: datetime | None = None
+    finished_from: datetime | None = None
     finished_until: datetime | None = None
 
     def __bool__(self) -> bool:
@@ -90,11 +94,15 @@ class JobFilter:
                 conditions &= Q((name, value))
         if self.user:
             conditions &= Q(user_id=_user_key(self.user))
+        if self.finished_from:
+            conditions &= Q(finished_at__gte=self.finished_from)
         if self.finished_until:
             conditions &= Q(finished_at__lte=self.finished_until)
         conditions &= self._created() & _runs_on(self.runner) & _found_by(self.search)
         if self.error:
             conditions &= _failed_with(self.error)
+        if self.failure:
+            conditions &= _failed_at(self.failure)
         return rows.filter(conditions)
 
     def narrow(self, rows: Any, *, is_exact: bool = True) -> tuple[Any, Any]:
@@ -106,7 +114,7 @@ class JobFilter:
         jobs = Job.objects.using(database())
         if (ids := self._few_ids()) is not None:
             return rows.filter(pk__in=ids), None
-        state = Job.State.FAILED if self.error else self.state
+        state = Job.State.FAILED if self.error or self.failure else self.state
         rest = replace(self, created_from=None, created_until=None)
         if state in INDEXED_STATES:
             jobs, rest = jobs.filter(state=state), replace(rest, state="")
@@ -178,6 +186,20 @@ def _failed_with(error: str) -> Q:
     if "." in kind:
         named = last.filter(exception_class_path=kind)
     return Q(state=Job.State.FAILED, task_path=task_path) & Q(Exists(named))
+
+
+def failure_of(exception: str, location: str) -> str:
+    """Return the condition ``failure`` of a ``JobFilter``. Both are ``""`` where the task raised nothing."""
+    return f"{exception} {location}"
+
+
+def _failed_at(failure: str) -> Q:
+    exception, _, location = failure.partition(" ")
+    last = Attempt.objects.using(database()).filter(job=OuterRef("pk"), number=OuterRef("attempt"))
+    if failure == failure_of("", ""):  # A job may have failed before its first attempt.
+        return Q(state=Job.State.FAILED) & ~Exists(last.exclude(exception_class_path="", location=""))
+    ended = last.filter(exception_class_path=exception, location=location)
+    return Q(state=Job.State.FAILED) & Q(Exists(ended))
 
 
 def parse_id(text: str) -> UUID | None:

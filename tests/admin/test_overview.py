@@ -1,5 +1,6 @@
 """The overview shows what waits, runs and fails, to staff with the permission, and retries groups of failures."""
 
+import json
 import re
 from datetime import timedelta
 
@@ -13,10 +14,9 @@ from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.admin import OverviewAdmin
-from notifications.admin.overview import changes, figures, processes
+from notifications.admin.overview import changes, failures, figures, processes
 from notifications.ids import uuid7
 from notifications.jobs.claiming import depths, queues
-from notifications.jobs.transitions import manual
 from notifications.models import Job, Overview, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -166,26 +166,65 @@ def test_retry_asks_first(staff_client):
     fail_jobs(3)
     fields = retry_fields(client)
     for response in (client.get(RETRY, fields), client.post(RETRY, fields)):
-        assert "3 failed jobs are queued again" in response.text
+        assert "<h1>Retry 3 jobs?</h1>" in response.text
     assert set(Job.objects.values_list("state", flat=True)) == {"failed"}
 
 
+BULK = "notifications.admin.bulk_changes.change_matching_jobs"
+
+
 def test_retry_of_a_group(staff_client):
-    """The confirmed group is queued again, no other job, and the log has one entry."""
+    """A job queues the confirmed group again, no other failed job; its result and the log say what was done."""
     client = staff_client("view_overview", "change_job")
     fail_jobs(3)
     fields = retry_fields(client)
-    other = tasks.noop.enqueue().id
-    manual.cancel([other], by=None)
+    failed = set(Job.objects.values_list("pk", flat=True))
+    fail_jobs(1)
+    elsewhere, old = max(Job.objects.values_list("pk", flat=True)), min(failed)
+    Job.objects.get(pk=elsewhere).attempts.update(location="tests.jobs.tasks.other, line 1")
+    Job.objects.filter(pk=old).update(finished_at=timezone.now() - timedelta(days=2))
+    assert "<h1>Retry 2 jobs?</h1>" in client.get(RETRY, fields).text
     response = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
-    assert messages_of(response) == ["3 jobs were queued again."]
-    assert set(Job.objects.exclude(id=other).values_list("state", flat=True)) == {"queued"}
-    assert Job.objects.get(id=other).state == "cancelled"
-    entry = LogEntry.objects.get()
-    assert (entry.user.username, entry.object_repr) == ("staff", "tests.jobs.tasks.fail")
-    assert client.get("/admin/").status_code == 200
+    bulk = Job.objects.get(task_path=BULK)
+    assert response.redirect_chain == [(f"/admin/notifications/job/{bulk.pk}/change/", 302)]
+    assert response.status_code == 200 and bulk.title == "Retry 2 jobs"
+    assert {(job.state, job.attempt) for job in Job.objects.exclude(pk=bulk.pk)} == {("failed", 1)}, "not yet"
+    run_jobs()
+    assert set(Job.objects.filter(attempt=2).values_list("pk", flat=True)) == failed - {old}
+    assert json.loads(Job.objects.get(pk=bulk.pk).result)["text"] == "2 queued again, 0 skipped."
+    logged = {(entry.object_id, entry.user.username) for entry in LogEntry.objects.all()}
+    assert logged == {(str(id), "staff") for id in {*failed, bulk.pk} - {old}}
+    Job.objects.filter(pk__in=failed).update(state="succeeded")
     again = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
     assert messages_of(again) == ["No job was queued again, because none of this group is failed any more."]
+
+
+def test_retry_of_jobs_that_raised_nothing(staff_client):
+    """The worker of one was lost, another failed before its first attempt. They are a group."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(3)
+    lost, not_begun, raised = Job.objects.order_by("id")
+    lost.attempts.update(exception_class_path="", location="", outcome="lost")
+    not_begun.attempts.all().delete()
+    fields = {"task_path": "tests.jobs.tasks.fail", "since": (timezone.now() - timedelta(hours=1)).isoformat()}
+    assert "<h1>Retry 2 jobs?</h1>" in client.get(RETRY, fields).text
+    client.post(RETRY, {**fields, "confirm": "1"})
+    run_jobs()
+    bulk = Job.objects.get(task_path=BULK)
+    assert json.loads(bulk.result)["changed"] == 2
+    assert Job.objects.get(pk=raised.pk).attempt == 1
+
+
+def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch):
+    """The page says that there may be more, and the job retries all."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(3)
+    monkeypatch.setattr(failures, "MAX_FAILED_READ", 2)
+    fields = retry_fields(client)
+    assert "<h1>Retry at least 2 jobs?</h1>" in client.get(RETRY, fields).text
+    client.post(RETRY, {**fields, "confirm": "1"})
+    run_jobs()
+    assert json.loads(Job.objects.get(task_path=BULK).result)["changed"] == 3
 
 
 @pytest.mark.parametrize("codenames", [("view_overview",), ("view_overview", "view_job")])

@@ -1,6 +1,7 @@
 """The overview: queues, throughput, failures, workers, web processes, circuits and alerts on one page of the admin.
 
-page        the page, the fragment that it reloads, and the retry of a group of failures
+page        the page, and the fragment that it reloads
+retry       the retry of a group of failures
 figures     all figures of the page, of one moment
 queues      what waits and runs in each queue
 processes   workers and web processes, and the circuits of outbound calls

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
 from notifications import times
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.depths import read_moment
 
-#: The failed jobs that are grouped, and retried at once, at most: the latest.
+#: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000
 #: The groups that are shown: the largest.
 MAX_GROUPS = 20
@@ -66,16 +64,17 @@ def read_failures(since: datetime) -> Failures:
     return Failures(groups=groups[:MAX_GROUPS], count=count, is_capped=count >= MAX_FAILED_READ)
 
 
-def find_jobs(since: datetime, task_path: str, exception: str, location: str) -> list[UUID]:
-    """Return the ids of the jobs of a group, at most ``MAX_FAILED_READ``."""
+def count_jobs(since: datetime, task_path: str, exception: str, location: str) -> tuple[int, bool]:
+    """Return how many jobs a group has, and whether there may be more: only ``MAX_FAILED_READ`` jobs are read."""
     sql = f"""
-        SELECT id FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
-        WHERE task_path = %s AND coalesce(exception_class_path, '') = %s AND coalesce(location, '') = %s
-        ORDER BY id
+        SELECT count(*), count(CASE WHEN task_path = %s AND coalesce(exception_class_path, '') = %s
+            AND coalesce(location, '') = %s THEN 1 END)
+        FROM ({_failed_jobs()}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, connection()), task_path, exception, location])
-        return [_id(id) for (id,) in cursor.fetchall()]
+        cursor.execute(sql, [task_path, exception, location, times.to_db(since, connection())])
+        read, count = cursor.fetchone()
+    return count, read >= MAX_FAILED_READ
 
 
 def _failed_jobs() -> str:
@@ -92,7 +91,3 @@ _JOIN_ATTEMPT = """
     LEFT JOIN (SELECT job_id, number, exception_class_path, location FROM notifications_attempt) AS ended
     ON ended.job_id = failed.id AND ended.number = failed.attempt
 """
-
-
-def _id(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)

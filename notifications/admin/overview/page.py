@@ -1,36 +1,27 @@
-"""The overview page, the fragment that it reloads, and the retry of a group of failures."""
+"""The overview page, and the fragment that it reloads."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import django
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
-from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from notifications import times
 from notifications.admin.mixins import ReadOnlyMixin
-from notifications.admin.overview import changes, failures
+from notifications.admin.overview import changes, retry
 from notifications.admin.overview.figures import OverviewFigures, read_figures
 from notifications.admin.overview.history import PERIODS
-from notifications.exceptions import TooManyJobs
-from notifications.jobs.transitions import manual
 from notifications.models import Alert, Overview
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
 DEFAULT_PERIOD = "hour"
-#: How long ago the begin of a group may be that is retried: the longest period, and the time that a page is open.
-MAX_RETRY_AGE = timedelta(days=8)
 FOLDER = "admin/notifications/overview"
 
 
@@ -86,79 +77,11 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return response
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask whether to retry the jobs of a group, and with a POST that confirms it queue them again."""
+        """Ask whether to retry the jobs of a group, and with a POST that confirms it begin the job that does it."""
         self._require_permission(request)
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        fields = request.POST if request.method == "POST" else request.GET
-        group = {name: fields.get(name, "")[:500] for name in ("task_path", "exception", "location")}
-        since = _parse_since(fields.get("since", ""))
-        # PostgreSQL refuses NUL in texts.
-        if since is None or not group["task_path"] or any("\0" in value for value in group.values()):
-            self.message_user(request, _("This group is unknown. Choose one on this page."), messages.ERROR)
-            return redirect(self._url("changelist"))
-        try:
-            ids = failures.find_jobs(since, **group)
-            if ids and request.method == "POST" and "confirm" in request.POST:
-                self._retry(request, ids, group["task_path"])
-                return redirect(self._url("changelist"))
-        except (OperationalError, InterfaceError) as exc:
-            log_database_error(exc)
-            text = _(
-                "The database is unavailable. Some jobs may be queued again already. Check them and try again."
-            )
-            self.message_user(request, text, messages.ERROR)
-            return redirect(self._url("changelist"))
-        if not ids:
-            text = _("No job was queued again, because none of this group is failed any more.")
-            self.message_user(request, text, messages.WARNING)
-            return redirect(self._url("changelist"))
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Retry failed jobs"),
-            "opts": self.opts,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
-            "count": len(ids),
-            "is_capped": len(ids) >= failures.MAX_FAILED_READ,
-            "group": group,
-            "since": since.isoformat(),
-            "overview_url": self._url("changelist"),
-            "nonce": csp_nonce({}, request),
-        }
-        return TemplateResponse(request, f"{FOLDER}/retry.html", context)
-
-    def _retry(self, request: HttpRequest, ids: list[Any], task_path: str) -> None:
-        try:
-            queued = len(manual.retry(ids))
-        except TooManyJobs as exc:
-            self.message_user(request, str(exc), messages.ERROR)
-            return
-        if queued:
-            self._log(request, queued, task_path)
-        text = ngettext("%(count)d job was queued again.", "%(count)d jobs were queued again.", queued)
-        if skipped := len(ids) - queued:
-            text += " " + ngettext(
-                "%(skipped)d was skipped, because it is not failed any more.",
-                "%(skipped)d were skipped, because they are not failed any more.",
-                skipped,
-            )
-        level = messages.SUCCESS if queued else messages.WARNING
-        self.message_user(request, text % {"count": queued, "skipped": skipped}, level)
-
-    def _log(self, request: HttpRequest, queued: int, task_path: str) -> None:
-        """Write one entry to the admin's log for the whole group."""
-        from django.contrib.admin.models import CHANGE, LogEntry
-        from django.contrib.contenttypes.models import ContentType
-
-        LogEntry.objects.create(
-            user_id=request.user.pk,
-            content_type=ContentType.objects.get_for_model(Overview, for_concrete_model=False),
-            object_id="",
-            object_repr=task_path[:200],
-            action_flag=CHANGE,
-            change_message=f"Queued {queued} failed jobs again.",
-        )
+        return retry.respond(self, request, overview_url=self._url("changelist"))
 
     def _figures_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
@@ -193,13 +116,3 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def _url(self, name: str) -> str:
         return reverse(f"admin:notifications_overview_{name}", current_app=self.admin_site.name)
-
-
-def _parse_since(text: str) -> datetime | None:
-    try:
-        since = parse_datetime(text)
-    except ValueError:
-        return None
-    if since is None or since.tzinfo is None or times.now() - since > MAX_RETRY_AGE:
-        return None
-    return since
