@@ -17,13 +17,13 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin import job_filters
-from notifications.compat import task
 from notifications.db.transactions import database
 from notifications.exceptions import JobError, NotificationsError
 from notifications.jobs import changing
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.enqueueing.owners import requester, running_attempt
 from notifications.jobs.matching import JobFilter
+from notifications.jobs.own_tasks import own_task
 from notifications.jobs.policies import FinishedJob, policy
 from notifications.jobs.worker.job_context import progress
 from notifications.models import Job
@@ -117,7 +117,7 @@ def _notification(job: FinishedJob) -> dict[str, Any]:
     return {"body": job.result["text"]} if job.state == "succeeded" else {}
 
 
-@task(queue_name=first_queue_name())
+@own_task(queue_name=first_queue_name)
 @policy(title="{title}", max_attempts=3, timeout=TIMEOUT_SECONDS, notify=_notification)
 def change_matching_jobs(
     *, title: str, change: str, conditions: dict[str, str], user: str, count: int | None

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.forms.models import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -26,19 +27,34 @@ from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
+#: Attempts of a job that are shown, and those that are counted, at most.
+MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
 #: From when until when, seen from the end of a job, its notification is created.
 NOTIFICATION_WINDOW = (timedelta(seconds=-60), timedelta(seconds=10))
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
+
+    class _FormSet(BaseInlineFormSet[Attempt, Job, Any]): ...
 else:  # A base class here would come before the mixins of the class that has this one.
     _ModelAdmin = object
+    _FormSet = BaseInlineFormSet
+
+
+class NewestAttempts(_FormSet):
+    """The newest ``MAX_ATTEMPTS_SHOWN`` attempts of a job."""
+
+    def get_queryset(self) -> Any:
+        if not hasattr(self, "_newest"):
+            self._newest = super().get_queryset()[:MAX_ATTEMPTS_SHOWN]
+        return self._newest
 
 
 class AttemptInline(ReadOnlyMixin, admin.TabularInline):
     """The timeline of a job: when each attempt that did not succeed began and ended, on which worker, and how."""
 
     model = Attempt
+    formset = NewestAttempts
     fields = (
         "number",
         "started_at",
@@ -50,9 +66,26 @@ class AttemptInline(ReadOnlyMixin, admin.TabularInline):
         "trace",
     )
     readonly_fields = ("trace",)
-    ordering = ("number",)
+    ordering = ("-number",)
     extra = 0
     verbose_name_plural = _("attempts that did not succeed")
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        if obj is not None and obj.attempt > MAX_ATTEMPTS_SHOWN:
+            self._set_heading(obj)
+        return super().get_formset(request, obj, **kwargs)
+
+    def _set_heading(self, job: Job) -> None:
+        rows = Attempt.objects.using(database()).filter(job=job.pk)
+        count = rows.values("pk")[: MAX_ATTEMPTS_COUNTED + 1].count()
+        if count > MAX_ATTEMPTS_SHOWN:
+            number = formats.number_format(min(count, MAX_ATTEMPTS_COUNTED), force_grouping=True)
+            words = {"shown": MAX_ATTEMPTS_SHOWN, "count": number}
+            self.verbose_name_plural = (
+                _("attempts that did not succeed: the newest %(shown)s of %(count)s")
+                if count <= MAX_ATTEMPTS_COUNTED
+                else _("attempts that did not succeed: the newest %(shown)s of over %(count)s")
+            ) % words
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_fields(request, obj)
@@ -89,9 +122,9 @@ class JobDetailsMixin(_ModelAdmin):
         if request.headers.get("If-None-Match") == etag:
             response: HttpResponse = HttpResponseNotModified()
         else:
-            response = TemplateResponse(
-                request, "admin/notifications/job/state.html", {"job": job, "state": self.state_now(job)}
-            )
+            name = f"{self.admin_site.name}:notifications_job_change"
+            context = {"job": job, "state": self.state_now(job), "page_url": reverse(name, args=[job.pk])}
+            response = TemplateResponse(request, "admin/notifications/job/state.html", context)
         response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
         return response
 

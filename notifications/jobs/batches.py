@@ -14,13 +14,14 @@ from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
 from notifications import streams, times, validators
-from notifications.compat import TaskResult, task, task_backends, task_enqueued
+from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
 from notifications.jobs import results
 from notifications.jobs.engines import handover
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
+from notifications.jobs.own_tasks import own_task
 from notifications.jobs.policies import NotifyOption
 from notifications.jobs.tasks import has_job_tasks
 from notifications.jobs.transitions import batch_completion, finishing
@@ -188,7 +189,7 @@ def first_queue_name(alias: str = "default") -> str:
     return "default" if not queues or "default" in queues else min(queues)
 
 
-@task(queue_name=first_queue_name())
+@own_task(queue_name=first_queue_name)
 def batch(*, notify: bool | str) -> None:
     """The task of batches as jobs. It is never called: the state of a batch follows from its jobs."""
     raise RuntimeError("A batch cannot be executed. It is done when its jobs are.")

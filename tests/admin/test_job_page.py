@@ -1,10 +1,13 @@
 """The page of a job in the admin: arguments without secrets, tracebacks by permission, live state, its notification."""
 
 import json
+import re
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.utils import timezone
 
+from notifications.admin import job_details
 from notifications.admin.arguments import HIDDEN, describe_arguments, is_secret
 from notifications.api import notify, policy
 from notifications.compat import task
@@ -78,6 +81,27 @@ def test_traceback_needs_a_permission(client, sign_in_staff, may):
     assert ("Traceback (most recent call last)" in text) is may
 
 
+@pytest.mark.parametrize(
+    ("count", "shown", "heading"),
+    [(20, 20, ""), (21, 20, ": the newest 20 of 21"), (31, 20, ": the newest 20 of over 30")],
+)
+def test_only_the_newest_attempts_are_shown(client, sign_in_staff, monkeypatch, count, shown, heading):
+    """A job may have any number of them. The page says how many there are, up to a limit."""
+    monkeypatch.setattr(job_details, "MAX_ATTEMPTS_COUNTED", 30)
+    sign_in_staff("view_job", "view_attempt")
+    id = tasks.noop.enqueue().id
+    Job.objects.update(attempt=count + 1)
+    numbers = range(1, count + 1)
+    Attempt.objects.bulk_create(
+        Attempt(job_id=id, number=number, ended_at=timezone.now(), outcome="failed") for number in numbers
+    )
+    text = page(client, id).text
+    found = re.findall(r'<td class="field-number">\s*<p>(\d+)</p>', text)
+    assert [int(number) for number in found] == list(reversed(numbers))[:shown]
+    [words] = re.findall(r"attempts that did not succeed(.*)", text, re.IGNORECASE)
+    assert words.strip() == heading
+
+
 def test_notification_and_when_it_was_read(client, sign_in_staff, user):
     sign_in_staff("view_job")
     id = tasks.noop.using(owner=user, title="Report").enqueue().id
@@ -110,7 +134,12 @@ def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
     Job.objects.update(progress_current=3, progress_total=10, progress_message="<b>")
     changed = client.get(address, headers={"If-None-Match": first["ETag"]})
     assert "3 of 10" in changed.text and "&lt;b&gt;" in changed.text
+    assert "data-overview-final" not in changed.text
     run_jobs()
+    ended = client.get(address).text
+    assert "data-overview-final" in ended and f'href="{LIST}{id}/change/"' in ended, (
+        "the page stops to request it"
+    )
     assert "data-overview-figures" not in page(client, id).text
     assert client.get(f"{LIST}x/state/").status_code == 404
 

@@ -206,7 +206,10 @@ def test_retry_of_jobs_that_raised_nothing(staff_client):
     lost, not_begun, raised = Job.objects.order_by("id")
     lost.attempts.update(exception_class_path="", location="", outcome="lost")
     not_begun.attempts.all().delete()
-    fields = {"task_path": "tests.jobs.tasks.fail", "since": (timezone.now() - timedelta(hours=1)).isoformat()}
+    fields = {
+        "task_path": "tests.jobs.tasks.fail",
+        "since": (timezone.now() - timedelta(hours=1)).isoformat(),
+    }
     assert "<h1>Retry 2 jobs?</h1>" in client.get(RETRY, fields).text
     client.post(RETRY, {**fields, "confirm": "1"})
     run_jobs()

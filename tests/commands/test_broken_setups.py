@@ -1,6 +1,8 @@
 """`manage.py notifications doctor` turns red, or yellow, for each broken set-up, with its remedy."""
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
@@ -22,6 +24,7 @@ from notifications.streams import inbox
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.jobs.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
+from tests.support.site import ROOT
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -246,6 +249,18 @@ def a_probe_without_a_database(fixture):
     return ["--live"]
 
 
+@case("ready", "error", "Correct TASKS or NOTIFICATIONS")
+def a_probe_with_a_backend_that_is_missing(fixture):
+    fixture("settings").TASKS = {"default": {"BACKEND": "no.such.Backend"}}
+    return ["--live"]
+
+
+@case("ready", "error", "Correct TASKS or NOTIFICATIONS")
+def a_probe_with_tasks_that_are_no_dict(fixture):
+    fixture("settings").TASKS = ["default"]
+    return ["--live"]
+
+
 urlpatterns = []  # of urls_that_are_not_mounted
 
 
@@ -287,6 +302,29 @@ def test_a_broken_setup(name, request, monkeypatch):
     assert found["state"] == state and found["message"], found
     assert found["remedy"] and remedy in found["remedy"] + found["message"], found
     assert (check in error) == (state == "error"), error
+
+
+DOCTOR = """
+from django.conf import settings
+settings.TASKS = {tasks}
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "notifications", "doctor", "--json", *{arguments}])
+"""
+
+
+@pytest.mark.parametrize(
+    "tasks", ["{'default': {'BACKEND': 'no.such.Backend'}}", "{'default': {}}", "['default']"]
+)
+@pytest.mark.parametrize(("arguments", "check"), [(["--live"], "ready"), ([], "settings")])
+def test_process_with_wrong_tasks(tasks, arguments, check, site):
+    """It starts nevertheless, although the app declares tasks of its own, and the finding says what is wrong."""
+    code = DOCTOR.format(tasks=tasks, arguments=arguments)
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=site.env(), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    found = [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
+    assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
+    assert [finding["check"] for finding in found if finding["state"] == "error"] == [check]
 
 
 def test_there_are_enough_of_them():

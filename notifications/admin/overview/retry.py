@@ -19,7 +19,6 @@ from notifications.admin import bulk_changes
 from notifications.admin.overview import failures
 from notifications.jobs import changing
 from notifications.jobs.matching import JobFilter, failure_of
-from notifications.models import Job
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 

@@ -53,8 +53,11 @@ flush_rings: Callable[[], None] | None = None
 
 def has_backend_engine() -> bool:
     """Return whether the engine of a backend of ``TASKS`` is another backend."""
-    options = [backend.get("OPTIONS", {}) for backend in task_backends.settings.values()]
-    return any(str(option.get("engine", "")).startswith(BACKEND_PREFIX) for option in options)
+    try:
+        options = [backend.get("OPTIONS", {}) for backend in task_backends.settings.values()]
+        return any(str(option.get("engine", "")).startswith(BACKEND_PREFIX) for option in options)
+    except AttributeError:  # Part of TASKS is no dict, which the system checks and doctor name.
+        return False
 
 
 @cache

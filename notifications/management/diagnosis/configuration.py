@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.core import checks
 
+from notifications.compat import task_backends
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 
 #: Checks whose finding another check of doctor has, with what waits because of it.
@@ -13,12 +14,15 @@ FOUND_ELSEWHERE = {"notifications.E007"}
 def check_settings() -> Finding:
     """Run the app's system checks. The first error, or else the first warning, is the finding."""
     try:
+        for alias in task_backends.settings:
+            task_backends[alias]  # imports it
         messages = checks.run_checks(tags=["notifications"])
     except Exception as exc:  # importing the URLs or a backend of the project may raise anything
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
         return Finding(
             check="settings",
             state=ERROR,
-            message=f"The settings cannot be checked: {' '.join(str(exc).split())[:300] or type(exc).__name__}",
+            message=f"The settings cannot be checked: {reason}",
             remedy="Correct that, then run manage.py check.",
         )
     found = sorted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import DatabaseError, InterfaceError
+
 from notifications.db.deadlines import limit_this_thread
 from notifications.jobs.readiness import Missing, find_missing
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
@@ -10,13 +12,20 @@ REMEDIES = {
     Missing.DATABASE: "Check DATABASES, and whether the database server runs.",
     Missing.MIGRATIONS: "Run manage.py migrate.",
     Missing.WORKER: "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
+    Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
 }
 
 
 def check_readiness() -> Finding:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
     limit_this_thread()
-    if found := find_missing():
+    try:
+        found = find_missing()
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
+        found = Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+    if found:
         missing, reason = found
         return Finding(
             check="ready",

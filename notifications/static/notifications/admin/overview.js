@@ -1,5 +1,5 @@
 // Keeps the figures of the overview up to date: requests them again each second with the ETag of the last answer, while
-// the page is visible. The server answers 304 without reading anything until its doorbell has rung.
+// the page is visible and they can change. The server answers 304 without reading anything until its doorbell has rung.
 
 const INTERVAL_MS = 1000;
 /** Milliseconds until the next request after one that failed. */
@@ -23,10 +23,12 @@ export class Figures {
     /** @type {any} */
     this.timer = null;
     this.isLoading = false;
+    this.isFinal = false;
   }
 
   start() {
     this.stop();
+    if (this.isFinal) return;
     this.timer = this.host.setTimeout(() => this.reload(), INTERVAL_MS);
   }
 
@@ -46,8 +48,10 @@ export class Figures {
     }
     this.isLoading = false;
     if (this.problem) this.problem.hidden = pause === INTERVAL_MS;
+    // What does not change any more, such as the state of a job that has ended, is not requested again.
+    if (this.element.querySelector("[data-overview-final]")) this.isFinal = true;
     // stop() during the request ends the loop.
-    if (this.timer !== null) this.timer = this.host.setTimeout(() => this.reload(), pause);
+    if (!this.isFinal && this.timer !== null) this.timer = this.host.setTimeout(() => this.reload(), pause);
   }
 
   async load() {
