@@ -9,7 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, OuterRef, Q, Subquery, TextField, Value, When
+from django.db.models.functions import Coalesce, Concat
+from django.db.models.lookups import Exact
 
 from notifications import times
 from notifications.db.keyset import Order
@@ -181,11 +183,8 @@ def _found_by(search: str) -> Q:
 
 def _failed_with(error: str) -> Q:
     task_path, _, kind = error.rpartition(" ")
-    last = Attempt.objects.using(database()).filter(job=OuterRef("pk"), number=OuterRef("attempt"))
-    named = last.filter(exception_class_path="", outcome=kind)
-    if "." in kind:
-        named = last.filter(exception_class_path=kind)
-    return Q(state=Job.State.FAILED, task_path=task_path) & Q(Exists(named))
+    named = Case(When(exception_class_path="", then="outcome"), default="exception_class_path")
+    return Q(state=Job.State.FAILED, task_path=task_path) & Q(Exact(_last_attempt(named), kind))
 
 
 def failure_of(exception: str, location: str) -> str:
@@ -194,12 +193,19 @@ def failure_of(exception: str, location: str) -> str:
 
 
 def _failed_at(failure: str) -> Q:
-    exception, _, location = failure.partition(" ")
+    ended = Concat("exception_class_path", Value(" "), "location", output_field=TextField())
+    # A job may have failed before its first attempt.
+    nothing = Value(failure_of("", ""), output_field=TextField())
+    return Q(state=Job.State.FAILED) & Q(Exact(Coalesce(_last_attempt(ended), nothing), failure))
+
+
+def _last_attempt(expression: Any) -> Subquery:
+    """Return an expression over the last attempt of a job, looked up for each job that meets the other conditions.
+
+    PostgreSQL turns EXISTS into a join, for which it reads all attempts.
+    """
     last = Attempt.objects.using(database()).filter(job=OuterRef("pk"), number=OuterRef("attempt"))
-    if failure == failure_of("", ""):  # A job may have failed before its first attempt.
-        return Q(state=Job.State.FAILED) & ~Exists(last.exclude(exception_class_path="", location=""))
-    ended = last.filter(exception_class_path=exception, location=location)
-    return Q(state=Job.State.FAILED) & Q(Exists(ended))
+    return Subquery(last.values_list(expression)[:1], output_field=TextField())
 
 
 def parse_id(text: str) -> UUID | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, execute_many
 from notifications.jobs.claiming.claim_queries import names_of_all_queues, queued_jobs, values_of_lanes
 from notifications.jobs.claiming.lanes import ENGINE_LANES, LANES
 from notifications.jobs.transitions.guards import database_now_sql
@@ -40,9 +40,7 @@ class QueueDepth:
 
 def queue_depths() -> list[QueueDepth]:
     """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query."""
-    with connection().cursor() as cursor:
-        cursor.execute(*_depths_query())
-        rows = cursor.fetchall()
+    rows = execute_many([*_statements_before(), _depths_query()])[-1]
     found: dict[str, QueueDepth] = {}
     for name, is_paused, limit, ready, late, delayed, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
@@ -76,6 +74,12 @@ def read_moment(value: Any) -> datetime | None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return times.from_db(moment, connection())
+
+
+def _statements_before() -> list[tuple[str, list[Any]]]:
+    """Return what is executed in the same round trip before the query of the depths."""
+    # PostgreSQL estimates 250 rows of queues and lanes, and would compile the query for 280 ms to run it for 15 ms.
+    return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
 def _depths_query() -> tuple[str, list[Any]]:
