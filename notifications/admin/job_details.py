@@ -139,9 +139,12 @@ class JobDetailsMixin(_ModelAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # The permission is the request's, and the function that shows the arguments gets the job only.
+        # The permission is the request's, and the functions that show the fields get the job only.
         if obj is not None:
             obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
+            obj.has_notification_link = self.admin_site.is_registered(Notification) and request.user.has_perm(
+                "notifications.view_notification"
+            )
         return super().get_readonly_fields(request, obj)
 
     @admin.display(description=_("arguments"))
@@ -182,9 +185,11 @@ class JobDetailsMixin(_ModelAdmin):
         found = notes.filter(user_id=job.user_id).order_by("-pk").first()
         if found is None:
             return "-"
-        url = reverse(f"{self.admin_site.name}:notifications_notification_change", args=[found.pk])
         read = _("not read")
         if found.read_at:
             moment = formats.date_format(template_localtime(found.read_at), "DATETIME_FORMAT")
             read = _("read %(time)s") % {"time": moment}
-        return format_html('<a href="{}">{}</a>, {}', url, found.title, read)
+        if not getattr(job, "has_notification_link", False):
+            return f"{found.title}, {read}"
+        name = f"{self.admin_site.name}:notifications_notification_change"
+        return format_html('<a href="{}">{}</a>, {}', reverse(name, args=[found.pk]), found.title, read)

@@ -1,10 +1,8 @@
 """The page of a job in the admin: arguments without secrets, tracebacks by permission, live state, its notification."""
 
-import json
 import re
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.utils import timezone
 
 from notifications.admin import job_details
@@ -103,7 +101,7 @@ def test_only_the_newest_attempts_are_shown(client, sign_in_staff, monkeypatch, 
 
 
 def test_notification_and_when_it_was_read(client, sign_in_staff, user):
-    sign_in_staff("view_job")
+    sign_in_staff("view_job", "view_notification")
     id = tasks.noop.using(owner=user, title="Report").enqueue().id
     run_jobs()
     note = Notification.objects.get()
@@ -147,57 +145,3 @@ def test_state_is_reloaded_while_the_job_is_not_done(client, sign_in_staff):
 def test_redact_takes_names():
     with pytest.raises(TypeError, match=r"redact is 'iban'\. It must be a tuple of names"):
         policy(redact="iban")
-
-
-#: Addresses of the app's admin (GET, or POST with a form) and the permissions with each of which they are allowed.
-#: The first job of the database stands for ``{job}``.
-ADDRESSES = {
-    (LIST, ""): {"view_job", "change_job"},
-    (LIST + "{job}/change/", ""): {"view_job", "change_job"},
-    (LIST + "{job}/state/", ""): {"view_job", "change_job"},
-    (LIST + "{job}/history/", ""): {"view_job", "change_job"},
-    (LIST + "add/", ""): set(),
-    (LIST + "{job}/delete/", ""): set(),
-    ("/admin/notifications/notification/", ""): {"view_notification"},
-    ("/admin/notifications/notification/add/", ""): set(),
-    ("/admin/notifications/overview/", ""): {"view_overview"},
-    ("/admin/notifications/overview/figures/", ""): {"view_overview"},
-}
-#: Actions of the list of jobs. Each needs the permission to change jobs.
-ACTIONS = ("cancel_jobs", "retry_jobs", "run_jobs_now")
-PERMISSIONS = (
-    *("view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"),
-    *("view_notification", "add_notification", "view_overview"),
-)
-
-
-@pytest.mark.parametrize("address", ADDRESSES, ids=lambda address: address[0])
-def test_each_address_with_each_permission(client, sign_in_staff, make_user, address):
-    """Each permission by itself, and none: what it does not allow answers 403."""
-    job = tasks.noop.enqueue().id
-    path = address[0].format(job=job)
-    staff = sign_in_staff()
-    for codename in (None, *PERMISSIONS):
-        staff.user_permissions.set(Permission.objects.filter(codename=codename))
-        expected = 200 if codename in ADDRESSES[address] else 403
-        assert (codename, client.get(path).status_code) == (codename, expected)
-    client.logout()
-    assert client.get(path).status_code == 302
-    client.force_login(make_user("no-staff"))
-    assert client.get(path).status_code == 302
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("select_across", ["0", "1"])
-def test_each_action_needs_the_permission_to_change_jobs(client, sign_in_staff, action, select_across):
-    """With all other permissions it changes nothing."""
-    id = tasks.noop.enqueue().id
-    Job.objects.update(run_after="2031-02-03T04:05:00Z")
-    if action == "retry_jobs":
-        Job.objects.update(state="failed")
-    sign_in_staff(*(codename for codename in PERMISSIONS if codename != "change_job"))
-    before = Job.objects.values().get()
-    form = {"action": action, "_selected_action": id, "select_across": select_across, "confirmed": "1"}
-    client.post(LIST, form)
-    assert Job.objects.values().get() == before
-    assert json.loads(Job.objects.get().args) == []

@@ -14,6 +14,7 @@ PATHS_BY_MARKER = {
         "model",
         "packaging",
         "admin/test_large_tables.py",
+        "admin/test_permissions.py",
         "commands/test_doctor_engines.py",
         "commands/test_worker_processes.py",
         "jobs/engines/test_backend.py",

@@ -1,0 +1,279 @@
+"""Each page and action of the app's admin, with each permission: who may open and do what, as tables."""
+
+import re
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.utils import timezone
+
+from notifications.admin.overview import changes
+from notifications.jobs.schedules import operating
+from notifications.models import Alert, Job, Notification, Schedule
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADMIN = "/admin/notifications/"
+#: Stands in every row of these tests, so that a page that shows one of them is found out.
+SECRET = "tell-nobody"
+
+#: Staff with these permissions, besides those below who have one permission each.
+COMBINATIONS = {
+    "view and change jobs": {"view_job", "change_job"},
+    "view the overview and change jobs": {"view_overview", "change_job"},
+    "all of jobs": {"view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"},
+    "operate schedules": {"view_schedule", "change_schedule", "run_schedule"},
+    "all but to change": {
+        *("view_job", "view_attempt", "view_job_arguments", "view_traceback", "view_notification"),
+        *(
+            "add_notification",
+            "view_overview",
+            "view_alert",
+            "receive_alerts",
+            "view_schedule",
+            "view_worker",
+        ),
+    },
+}
+ANONYMOUS, PLAIN_USER, NO_PERMISSION, SUPERUSER = "anonymous", "no staff", "staff", "superuser"
+
+NOBODY = []
+VIEW_JOBS = [{"view_job"}, {"change_job"}]
+VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
+RETRY_GROUP = [{"view_overview", "change_job"}]
+
+#: The path of each page, by the name of its URL, and the sets of permissions of which one is enough to open it.
+#: A path that takes no GET, or that Django redirects, is not opened here.
+PAGES = {
+    "job_changelist": ("job/", VIEW_JOBS),
+    "job_changelist?filters": ("job/?state__exact=failed&runs_on=builtin&created=week", VIEW_JOBS),
+    "job_changelist?search": (f"job/?q={SECRET}", VIEW_JOBS),
+    "job_change": ("job/{job}/change/", VIEW_JOBS),
+    "job_state": ("job/{job}/state/", VIEW_JOBS),
+    "job_history": ("job/{job}/history/", VIEW_JOBS),
+    "job_add": ("job/add/", NOBODY),
+    "job_delete": ("job/{job}/delete/", NOBODY),
+    "notification_changelist": ("notification/", [{"view_notification"}]),
+    "notification_change": ("notification/{notification}/change/", [{"view_notification"}]),
+    "notification_history": ("notification/{notification}/history/", [{"view_notification"}]),
+    "notification_delete": ("notification/{notification}/delete/", NOBODY),
+    "alert_changelist": ("alert/", [{"view_alert"}]),
+    "alert_change": ("alert/{alert}/change/", [{"view_alert"}]),
+    "alert_history": ("alert/{alert}/history/", [{"view_alert"}]),
+    "alert_add": ("alert/add/", NOBODY),
+    "alert_delete": ("alert/{alert}/delete/", NOBODY),
+    "overview_changelist": ("overview/", [{"view_overview"}]),
+    "overview_changelist?period": ("overview/?period=week", [{"view_overview"}]),
+    "overview_figures": ("overview/figures/", [{"view_overview"}]),
+    "overview_retry": ("overview/retry/?{group}", RETRY_GROUP),
+    "schedule_changelist": ("schedule/", VIEW_SCHEDULES),
+    "schedule_change": ("schedule/{schedule}/change/", VIEW_SCHEDULES),
+    "schedule_history": ("schedule/{schedule}/history/", VIEW_SCHEDULES),
+    "schedule_add": ("schedule/add/", NOBODY),
+    "schedule_delete": ("schedule/{schedule}/delete/", NOBODY),
+}
+
+CHANGE_JOBS = [{"change_job"}]
+#: Actions: the path, the state in which the job is before, the form, and who may.
+ACTIONS = {
+    "cancel": ("job/", "queued", {"action": "cancel_jobs"}, CHANGE_JOBS),
+    "retry": ("job/", "failed", {"action": "retry_jobs"}, CHANGE_JOBS),
+    "run now": ("job/", "delayed", {"action": "run_jobs_now"}, CHANGE_JOBS),
+    "cancel all": ("job/", "queued", {"action": "cancel_jobs", "select_across": "1"}, CHANGE_JOBS),
+    "retry all": ("job/", "failed", {"action": "retry_jobs", "select_across": "1"}, CHANGE_JOBS),
+    "run all now": ("job/", "delayed", {"action": "run_jobs_now", "select_across": "1"}, CHANGE_JOBS),
+    "delete jobs": ("job/", "failed", {"action": "delete_selected", "post": "yes"}, NOBODY),
+    "edit a job": ("job/{job}/change/", "failed", {"title": "edited", "state": "queued"}, NOBODY),
+    "delete a job": ("job/{job}/delete/", "failed", {"post": "yes"}, NOBODY),
+    "retry a group": ("overview/retry/", "failed", {"confirm": "1"}, RETRY_GROUP),
+    "pause": ("schedule/", "failed", {"action": "pause_schedules"}, [{"change_schedule"}]),
+    "resume": ("schedule/", "paused", {"action": "resume_schedules"}, [{"change_schedule"}]),
+    # The list itself needs a permission to view it.
+    "run a schedule": (
+        "schedule/",
+        "failed",
+        {"action": "run_schedules"},
+        [{"run_schedule", "view_schedule"}, {"run_schedule", "change_schedule"}],
+    ),
+    "edit a schedule": ("schedule/{schedule}/change/", "failed", {"name": "edited"}, NOBODY),
+    "delete a schedule": ("schedule/{schedule}/delete/", "failed", {"post": "yes"}, NOBODY),
+    "delete notifications": ("notification/", "failed", {"action": "delete_selected", "post": "yes"}, NOBODY),
+    "edit a notification": ("notification/{notification}/change/", "failed", {"title": "edited"}, NOBODY),
+    "delete an alert": ("alert/{alert}/delete/", "failed", {"post": "yes"}, NOBODY),
+    "edit an alert": ("alert/{alert}/change/", "failed", {"detail": "edited"}, NOBODY),
+}
+
+#: What the page of a job shows only with these permissions, besides that to view jobs.
+DETAILS = {
+    r"Traceback \(most recent call last\)": {"view_attempt", "view_traceback"},
+    "builtins.ValueError": {"view_attempt"},
+    f"message = &quot;{SECRET}&quot;": {"view_job_arguments"},
+    "Try this job again": {"change_job"},
+    "/admin/notifications/notification/": {"view_notification"},
+}
+
+
+def app_permissions():
+    return Permission.objects.filter(content_type__app_label="notifications")
+
+
+@pytest.fixture
+def people(make_user, client_of):
+    """Return names, clients and sets of permissions: everybody who may knock at the admin."""
+    staff = make_user("permitted", is_staff=True)
+    plain = make_user("plain")
+    codenames = list(app_permissions().values_list("codename", flat=True))
+    plain.user_permissions.set(app_permissions())
+
+    def yield_all():
+        yield ANONYMOUS, Client(), set()
+        yield PLAIN_USER, client_of(plain), set()
+        client = client_of(staff)
+        single = {codename: {codename} for codename in codenames}
+        for name, permissions in {NO_PERMISSION: set(), **single, **COMBINATIONS}.items():
+            staff.user_permissions.set(app_permissions().filter(codename__in=permissions))
+            yield name, client, permissions
+        yield SUPERUSER, client_of(make_user("root", is_staff=True, is_superuser=True)), set(codenames)
+
+    return yield_all
+
+
+@pytest.fixture
+def rows(user, settings):
+    """One row of each kind, each with ``SECRET`` in it; returns what paths and forms need to name them."""
+    schedules = {SECRET: {"task": "tests.jobs.tasks.noop", "every": timedelta(days=1)}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
+    operating.insert_declared()
+    id = tasks.fail.using(owner=user, title=SECRET).enqueue(SECRET).id
+    run_jobs()
+    now = timezone.now()
+    alert = Alert.objects.create(kind="wait", subject=SECRET, opened_at=now, seen_at=now)
+    job = Job.objects.get(pk=id)
+    location = job.attempts.get().location
+    exception = job.attempts.get().exception_class_path
+    since = (now - timedelta(hours=1)).isoformat()
+    group = {"task_path": job.task_path, "exception": exception, "location": location, "since": since}
+    yield {
+        "job": job.pk,
+        "notification": Notification.objects.get().pk,
+        "alert": alert.pk,
+        "schedule": Schedule.objects.get().pk,
+        "fields": group,
+    }
+    changes.counter.close()
+
+
+def path_of(template, rows):
+    return ADMIN + template.format(**rows, group=urlencode(rows["fields"]))
+
+
+def is_enough(permissions, alternatives):
+    return any(needed <= permissions for needed in alternatives)
+
+
+def test_the_table_has_each_url():
+    """A page that is added to the admin needs a row here."""
+    known = {name.partition("?")[0] for name in PAGES}
+    # The pages that send notifications have tests of their own.
+    own = {"notification"}
+    names = {
+        key.removeprefix("notifications_")
+        for model in admin.site._registry
+        if model._meta.app_label == "notifications" and model._meta.model_name not in own
+        for pattern in admin.site._registry[model].get_urls()
+        if (key := pattern.name)
+    }
+    assert names <= known, names - known
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(name, people, rows):
+    """Others are sent to sign in, or get 403, and neither shows anything of any row."""
+    template, alternatives = PAGES[name]
+    path = path_of(template, rows)
+    found, expected = {}, {}
+    for person, client, permissions in people():
+        if person in (ANONYMOUS, PLAIN_USER):
+            expected[person] = 302
+        else:
+            expected[person] = 200 if is_enough(permissions, alternatives) else 403
+        response = client.get(path)
+        found[person] = response.status_code
+        if response.status_code == 200 and not name.endswith(("history", "figures", "retry", "state")):
+            assert SECRET in response.text or "overview" in name, f"{person} sees nothing"
+        if response.status_code != 200:
+            assert SECRET not in re.sub(r'(value|href|action)="[^"]*"', "", response.text), person
+            assert "tests.jobs.tasks" not in response.text, person
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_action(name, people, rows):
+    """Without the permission nothing is changed, logged or enqueued, whatever page is answered."""
+    template, state, form, alternatives = ACTIONS[name]
+    path = path_of(template, rows)
+    selected = rows[re.match(r"\w+", template)[0]] if not template.startswith("overview") else ""
+    form = {**form, "confirmed": "1", "_selected_action": selected, **rows["fields"]}
+    found, expected = set(), set()
+    for person, client, permissions in people():
+        prepare(state)
+        before = state_of_all()
+        client.post(path, form)
+        if is_enough(permissions, alternatives):
+            expected.add(person)
+        if state_of_all() != before or LogEntry.objects.exists():
+            found.add(person)
+        LogEntry.objects.all().delete()
+    assert found == expected
+
+
+def prepare(state):
+    """Bring the rows into the state before an action."""
+    Job.objects.exclude(title=SECRET).delete()
+    later = timezone.now() + timedelta(days=1)
+    Job.objects.update(
+        state="queued" if state == "delayed" else "failed" if state == "paused" else state,
+        run_after=later if state == "delayed" else None,
+        finished_at=None if state in ("queued", "delayed") else timezone.now(),
+        attempt=1,
+    )
+    Schedule.objects.update(paused_at=timezone.now() if state == "paused" else None)
+
+
+def state_of_all():
+    columns = ("state", "run_after", "title", "fence", "cancel_requested_at")
+    return (
+        list(Job.objects.order_by("pk").values_list("pk", *columns)),
+        list(Schedule.objects.values_list("name", "paused_at")),
+        list(Alert.objects.values_list("pk", "detail")),
+        list(Notification.objects.filter(title=SECRET).values_list("pk", "title")),
+    )
+
+
+def test_details_of_a_job(people, rows):
+    """Each part of the page of a job has its own permission."""
+    for person, client, permissions in people():
+        if not is_enough(permissions, VIEW_JOBS):
+            continue
+        text = client.get(f"{ADMIN}job/{rows['job']}/change/").text
+        main = text[text.index('id="content"') :]  # without the list of models beside it
+        found = {pattern for pattern in DETAILS if re.search(pattern, main)}
+        assert found == {pattern for pattern, needed in DETAILS.items() if needed <= permissions}, person
+
+
+def test_index_links_only_to_pages_that_open(people, rows):
+    """The index of the admin and that of the app have a link to a list if and only if it opens."""
+    lists = {name: path_of(*PAGES[name][:1], rows) for name in PAGES if name.endswith("_changelist")}
+    for person, client, permissions in people():
+        if person in (ANONYMOUS, PLAIN_USER):
+            continue
+        expected = {path for name, path in lists.items() if is_enough(permissions, PAGES[name][1])}
+        text = client.get("/admin/").text
+        assert {path for path in lists.values() if f'href="{path}"' in text} == expected, person
+        assert SECRET not in text
