@@ -1,9 +1,10 @@
 """The app's pages in Django's admin, a module for each model."""
 
 from notifications.admin.alerts import AlertAdmin
+from notifications.admin.broadcasts import BroadcastAdmin
 from notifications.admin.jobs import JobAdmin
 from notifications.admin.notifications import NotificationAdmin
 from notifications.admin.overview.page import OverviewAdmin
 from notifications.admin.schedules import ScheduleAdmin
 
-__all__ = ["AlertAdmin", "JobAdmin", "NotificationAdmin", "OverviewAdmin", "ScheduleAdmin"]
+__all__ = ["AlertAdmin", "BroadcastAdmin", "JobAdmin", "NotificationAdmin", "OverviewAdmin", "ScheduleAdmin"]

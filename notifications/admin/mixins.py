@@ -37,22 +37,25 @@ class OwnedMixin(ReadOnlyMixin):
     """Reads the users of the rows separately, because they may be in another database, which cannot be joined."""
 
     list_select_related = ()  # False would join the foreign keys in list_display
+    #: The foreign key to the user.
+    user_field = "user"
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)  # type: ignore[misc]
-        _set_users(changelist.result_list)
+        _set_users(changelist.result_list, self.user_field)
         return changelist
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
-        _set_users([row] if row else [])
+        _set_users([row] if row else [], self.user_field)
         return row
 
 
-def _set_users(rows: Iterable[Any]) -> None:
-    users = get_user_model()._base_manager.in_bulk({row.user_id for row in rows} - {None})
-    for row in rows:
-        row._meta.get_field("user").set_cached_value(row, users.get(row.user_id))
+def _set_users(rows: Iterable[Any], name: str) -> None:
+    keys = [getattr(row, f"{name}_id") for row in rows]
+    users = get_user_model()._base_manager.in_bulk(set(keys) - {None})
+    for row, key in zip(rows, keys, strict=True):
+        row._meta.get_field(name).set_cached_value(row, users.get(key))
 
 
 def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:

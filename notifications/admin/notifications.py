@@ -1,46 +1,81 @@
-"""The admin of notifications, which staff can view."""
+"""The admin of notifications: who was notified of what, and when it was read or archived."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from notifications.admin import notification_filters
+from notifications.admin.broadcasts.composing import SEND_PERMISSION
 from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetMixin
+from notifications.admin.paging import KeysetChangeList, KeysetMixin
 from notifications.db.transactions import database
-from notifications.models import Notification
-
-#: The newest notifications that the choices of a filter come from.
-MAX_ROWS_READ = 300
-
-
-class CategoryFilter(admin.SimpleListFilter):
-    """Filters notifications by category. The choices are those of the newest notifications."""
-
-    title = _("category")
-    parameter_name = "category"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        newest = Notification.objects.using(database()).order_by("-id")
-        names = set(newest.values_list("category", flat=True)[:MAX_ROWS_READ]) | {self.value() or ""}
-        return [(name, name) for name in sorted(names - {""})]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(category=self.value()) if self.value() else queryset
+from notifications.jobs.matching import MAX_IDS_READ
+from notifications.models import Broadcast, Notification
 
 
 @admin.register(Notification)
 class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
-    list_filter = ("level", CategoryFilter, "created_at")
+    list_filter = (
+        notification_filters.ReadFilter,
+        notification_filters.LevelFilter,
+        notification_filters.NotificationCreatedFilter,
+        notification_filters.CategoryFilter,
+        notification_filters.BroadcastFilter,
+        notification_filters.NotificationUserFilter,
+    )
     list_defer = ("body", "data")
     search_fields = ("=id", "title", "=key")
     ordering = ("-id",)
     sortable_by = ()
     fields = (
-        *("title", "body", "url", "user", "level", "category", "key", "job", "data"),
+        *("title", "body", "url", "user", "level", "category", "key", "job", "sent_with", "data"),
         *("created_at", "read_at", "archived_at", "seq", "raised", "id"),
     )
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the list, with a link to the composer for those who may send."""
+        url = ""
+        if request.user.has_perm(SEND_PERMISSION) and self.admin_site.is_registered(Broadcast):
+            url = reverse(f"{self.admin_site.name}:notifications_broadcast_add")
+        return super().changelist_view(request, {"compose_url": url, **(extra_context or {})})
+
+    def narrow(self, request: HttpRequest, changelist: KeysetChangeList) -> tuple[Any, Any]:
+        """Return the rows as an index yields them, and the slices to read: of a broadcast, a user, or a time."""
+        rows, slices_of = super().narrow(request, changelist)
+        if slices_of is None:
+            return rows, None
+        chosen = {spec.parameter_name: spec for spec in changelist.filter_specs if spec.value()}
+        if user := chosen.pop("user", None):
+            ids = _read_ids(user.user_key())
+            if ids is not None:
+                return rows.filter(pk__in=ids), None
+        if broadcast := chosen.pop("broadcast", None):
+            slices_of = slices_of.filter(broadcast=UUID(broadcast.value()))
+            if set(changelist.get_filters_params()) == {"broadcast"} and not changelist.query:
+                return rows, None
+        for spec in changelist.filter_specs:
+            if isinstance(spec, notification_filters.NotificationCreatedFilter):
+                slices_of = slices_of.filter(**spec.id_range())
+        return rows, slices_of
+
+    @admin.display(description=_("sent with"))
+    def sent_with(self, row: Notification) -> str:
+        if row.broadcast is None:
+            return "-"
+        url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[row.broadcast])
+        return format_html('<a href="{}">{}</a>', url, _("A broadcast"))
+
+
+def _read_ids(user: Any) -> list[Any] | None:
+    """Return the ids of the notifications of a user (key), None if they are more than ``MAX_IDS_READ``."""
+    rows = Notification.objects.using(database()).filter(user_id=user).order_by("user_id", "seq")
+    ids = list(rows.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+    return ids if len(ids) <= MAX_IDS_READ else None

@@ -35,9 +35,14 @@ SILENT_HOST_CODE = {RECORDING, "receiver of notification_recorded", HOOK}
 
 def notify(users: Any, title: Any, **fields: Any) -> list[UUID]:
     """Create notifications and send their signals. See ``notifications.api.notify``."""
+    return inbox.create_notifications(users, title, signals=creation_signals(), **fields)
+
+
+def creation_signals() -> NotifySignals | None:
+    """Return what sends the signals of notifications that are created now, None if none are to be sent."""
     has_receivers = notification_recording.receivers or notification_recorded.receivers
     sends = has_receivers and host_code.current.get() not in SILENT_HOST_CODE
-    return inbox.create_notifications(users, title, signals=NotifySignals() if sends else None, **fields)
+    return NotifySignals() if sends else None
 
 
 class NotifySignals:

@@ -16,6 +16,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.epochs import Epoch as Epoch
 from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
@@ -24,6 +25,8 @@ from notifications.models.overview import ServerProcess as ServerProcess
 from notifications.models.schedules import Schedule as Schedule
 from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics
+from notifications.models.workers import Queue as Queue
+from notifications.models.workers import Worker as Worker
 from notifications.times import MomentField
 
 
@@ -90,6 +93,8 @@ class Notification(models.Model):
     job = models.UUIDField(_("job"), null=True, blank=True)
     data = models.TextField(default="{}", editable=False)
     key = models.CharField(_("key"), max_length=200, blank=True, default="")
+    #: The broadcast that it was sent with, if any.
+    broadcast = models.UUIDField(_("broadcast"), null=True, blank=True, editable=False)
     created_at = MomentField(_("created"), editable=False)
     read_at = MomentField(_("read"), null=True, blank=True, editable=False)
     archived_at = MomentField(_("archived"), null=True, blank=True, editable=False)
@@ -115,6 +120,11 @@ class Notification(models.Model):
                 fields=["archived_at"],
                 condition=Q(archived_at__isnull=False),
                 name="notifications_n_archived",
+            ),
+            models.Index(
+                fields=["broadcast", "id", "read_at"],
+                condition=Q(broadcast__isnull=False),
+                name="notifications_n_broadcast",
             ),
             # Each notification is in one of these partitions: see streams/listing.py.
             *(
@@ -296,43 +306,6 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}"
-
-
-class Queue(models.Model):
-    """A queue that is or was paused. A queue without a row is not paused."""
-
-    name = models.CharField(_("queue"), max_length=100, primary_key=True)
-    paused_at = MomentField(_("paused"), null=True, blank=True)
-
-    class Meta:
-        verbose_name = _("queue")
-        verbose_name_plural = _("queues")
-        default_permissions = ("view", "change")
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Worker(models.Model):
-    """A process that runs jobs, and the end of its lease."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    host = models.CharField(_("host"), max_length=255)
-    process = models.CharField(_("process"), max_length=255)
-    started_at = MomentField(_("started"))
-    lease_until = MomentField(_("lease until"))
-    queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
-    concurrency = models.PositiveIntegerField(_("concurrency"))
-    load = models.PositiveIntegerField(_("load"), default=0)
-    outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
-
-    class Meta:
-        verbose_name = _("worker")
-        verbose_name_plural = _("workers")
-        default_permissions = ("view",)
-
-    def __str__(self) -> str:
-        return f"{self.host} {self.process}"
 
 
 class Ring(models.Model):

@@ -77,7 +77,7 @@ def create_notifications(
     else:
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
             end = start + MAX_ROWS_PER_TRANSACTION
-            _create_chunk(rows[start:end], signals, more_follows=end < len(rows))
+            create_chunk(rows[start:end], signals, more_follows=end < len(rows))
     return [row.id for row in notifications]
 
 
@@ -92,6 +92,7 @@ def build_notification(
     key: str = "",
     data: dict[str, Any] | None = None,
     job: uuid.UUID | None = None,
+    broadcast: uuid.UUID | None = None,
 ) -> Notification:
     """Return an unsaved notification for a user (key), its bounds checked. Raises TypeError or ValueError."""
     if level not in LEVELS:
@@ -110,6 +111,7 @@ def build_notification(
         key=validators.text("key", key, validators.MAX_KEY_LENGTH),
         data=validators.json_text("data", data or {}, validators.MAX_DATA_BYTES),
         job=job,
+        broadcast=broadcast,
         created_at=times.now(),
     )
 
@@ -139,10 +141,30 @@ def _insert(rows: list[Notification], signals: CreationSignals | None) -> None:
         signals.send_recording(rows)
 
 
-def _create_chunk(rows: list[Notification], signals: CreationSignals | None, more_follows: bool) -> None:
+def create_chunk(
+    rows: list[Notification],
+    signals: CreationSignals | None,
+    *,
+    more_follows: bool,
+    claim: Callable[[], bool] | None = None,
+) -> bool:
+    """Insert notifications, at most ``MAX_ROWS_PER_TRANSACTION`` in the order of their users, and number them.
+
+    ``claim``
+        Called first in their transaction. If it returns False, nothing is inserted.
+    ``more_follows``
+        Leaves SQLite's lock free for other writers before this returns.
+
+    Returns whether they were inserted.
+    """
     users = {row.user_id for row in rows}
+    is_claimed = True
 
     def insert() -> bool:
+        nonlocal is_claimed
+        is_claimed = claim is None or claim()
+        if not is_claimed:
+            return False
         _insert(rows, signals)
         return streams.number_in_transaction(users)
 
@@ -157,8 +179,9 @@ def _create_chunk(rows: list[Notification], signals: CreationSignals | None, mor
             logger.warning(
                 "Could not number notifications. Any process does so within a second.", exc_info=True
             )
-    if signals:
+    if signals and is_claimed:
         signals.send_recorded(rows)
+    return is_claimed
 
 
 def mark(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID] | None = None) -> bool:

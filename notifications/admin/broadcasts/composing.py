@@ -1,0 +1,148 @@
+"""Write a notification to many users: a form, a preview with the number of recipients, and a confirmation."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import django
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from notifications import times, validators
+from notifications.admin.broadcasts.forms import FIELD_OF_KIND, ComposerForm
+from notifications.exceptions import NotificationsError
+from notifications.ids import uuid7
+from notifications.jobs.broadcasts import starting
+from notifications.jobs.broadcasts.audiences import MAX_USERS_COUNTED
+from notifications.models import Broadcast, Notification
+from notifications.problems import log_database_error
+from notifications.templatetags.notifications import csp_nonce
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin as _ModelAdmin
+else:  # A base class here would come before the mixins of the class that has this one.
+    _ModelAdmin = object
+
+FOLDER = "admin/notifications/broadcast"
+#: The permission to send, and the length of the description of an audience.
+SEND_PERMISSION, MAX_AUDIENCE_LENGTH = "notifications.add_notification", 500
+
+
+class ComposerMixin(_ModelAdmin):
+    """Adds the composer, in place of Django's page that adds a row, to an admin of broadcasts."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may send notifications."""
+        return request.user.has_perm(SEND_PERMISSION)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Show the form; with a POST the preview, or the form again; with a confirmation begin to send."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return self._show_form(request, ComposerForm())
+        form = ComposerForm(request.POST)
+        if "_edit" in request.POST or not form.is_valid():
+            return self._show_form(request, form)
+        broadcast = _build(form, request)
+        if "_send" in request.POST and (response := self._send(request, broadcast)):
+            return response
+        return self._show_preview(request, form, broadcast)
+
+    def _send(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse | None:
+        """Begin to send, and redirect to the page of the broadcast. None: it failed, and a message says why."""
+        url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[broadcast.pk])
+        try:
+            is_new = starting.begin_sending(broadcast, url=url)
+        except NotificationsError as exc:  # the user has too many jobs
+            self.message_user(request, str(exc), messages.ERROR)
+            return None
+        except (OperationalError, InterfaceError) as exc:
+            log_database_error(exc)
+            text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
+            self.message_user(request, text, messages.ERROR)
+            return None
+        if is_new:
+            text = ngettext("Sent to %(count)d user.", "Sent to %(count)d users.", broadcast.recipients)
+            self.log_addition(
+                request, broadcast, text % {"count": broadcast.recipients} + f" {broadcast.audience_text}"
+            )
+            text = _(
+                "The notification is being sent. You can leave this page; you will be notified when it is done."
+            )
+            self.message_user(request, text, messages.SUCCESS)
+        else:
+            text = _("This notification was sent already. It is not sent again.")
+            self.message_user(request, text, messages.WARNING)
+        return HttpResponseRedirect(url)
+
+    def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:
+        fields = [name for name in form.fields if name not in ("audience_kind", *FIELD_OF_KIND.values())]
+        recipients = [name for name in form.fields if name not in fields]
+        fieldsets = [(_("Message"), {"fields": fields}), (_("Recipients"), {"fields": recipients})]
+        context = {
+            "title": _("Send a notification"),
+            "adminform": helpers.AdminForm(form, fieldsets, {}, model_admin=self),
+            "errors": form.errors,
+            "error_fields": [form[name] for name in form.errors if name in form.fields],
+        }
+        return self._respond(request, "compose", context)
+
+    def _show_preview(self, request: HttpRequest, form: ComposerForm, broadcast: Broadcast) -> HttpResponse:
+        number = formats.number_format(broadcast.recipients, force_grouping=True)
+        row = Notification(created_at=times.now())
+        form.fill(row)
+        context = {
+            "title": _("Preview"),
+            "form": form,
+            "broadcast": broadcast,
+            "row": row,
+            "number": f"{number}+" if broadcast.recipients >= MAX_USERS_COUNTED else number,
+            "inactive": form.inactive,
+        }
+        return self._respond(request, "preview", context)
+
+    def _respond(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "breadcrumbs_are_list": django.VERSION >= (6, 1),
+            "nonce": csp_nonce({}, request),
+            **context,
+        }
+        return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
+
+
+def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
+    """Return the broadcast of a valid form. A form that is sent twice has the same id."""
+    assert form.audience is not None
+    broadcast = Broadcast(
+        id=_parse_id(request.POST.get("broadcast", "")) or uuid7(),
+        sender_id=request.user.pk,
+        audience_kind=form.audience.kind,
+        audience_values=json.dumps(form.audience.values),
+        audience_text=validators.shortened(form.audience.describe(), MAX_AUDIENCE_LENGTH),
+        recipients=form.recipients,
+        created_at=times.now(),
+    )
+    form.fill(broadcast)
+    return broadcast
+
+
+def _parse_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

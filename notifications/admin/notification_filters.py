@@ -1,0 +1,133 @@
+"""The filters beside the list of notifications. Their choices never come from a whole table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.auth import get_user_model
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from notifications.admin import job_filters
+from notifications.db.transactions import database
+from notifications.models import Broadcast, Notification
+
+#: The newest notifications that the choices of a filter come from, and the broadcasts that are choices.
+MAX_ROWS_READ, MAX_BROADCASTS = 300, 10
+#: How far the time in an id may be from the time of creation.
+ID_TOLERANCE = timedelta(minutes=1)
+
+
+class LevelFilter(admin.SimpleListFilter):
+    title = _("level")
+    parameter_name = "level"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Notification.Level.choices
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(level=self.value()) if self.value() else queryset
+
+
+class CategoryFilter(admin.SimpleListFilter):
+    """Filters notifications by category. The choices are those of the newest notifications."""
+
+    title = _("category")
+    parameter_name = "category"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        newest = Notification.objects.using(database()).order_by("-id")
+        names = set(newest.values_list("category", flat=True)[:MAX_ROWS_READ]) | {self.value() or ""}
+        return [(name, name) for name in sorted(names - {""})]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(category=self.value()) if self.value() else queryset
+
+
+class ReadFilter(admin.SimpleListFilter):
+    """Filters notifications by whether their user has read or archived them."""
+
+    title = _("read")
+    parameter_name = "read"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("unread", _("Unread")), ("read", _("Read")), ("archived", _("Archived"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        conditions: dict[str | None, dict[str, bool]] = {
+            None: {},
+            "unread": {"read_at__isnull": True, "archived_at__isnull": True},
+            "read": {"read_at__isnull": False},
+            "archived": {"archived_at__isnull": False},
+        }
+        if self.value() not in conditions:
+            raise IncorrectLookupParameters
+        return queryset.filter(**conditions[self.value()])
+
+
+class NotificationCreatedFilter(job_filters.CreatedFilter):
+    """Filters notifications by when they were created."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            conditions = self.condition()
+        except ValueError as exc:
+            raise IncorrectLookupParameters(exc) from exc
+        if begin := conditions.get("created_from"):
+            queryset = queryset.filter(created_at__gte=begin)
+        if end := conditions.get("created_until"):
+            queryset = queryset.filter(created_at__lt=end)
+        return queryset
+
+    def id_range(self) -> dict[str, UUID]:
+        """Return conditions on ids, which hold the time of their creation, for the index that orders the list."""
+        conditions, ids = self.condition(), {}
+        if begin := conditions.get("created_from"):
+            ids["id__gte"] = first_id(begin - ID_TOLERANCE)
+        if end := conditions.get("created_until"):
+            ids["id__lt"] = first_id(end + ID_TOLERANCE)
+        return ids
+
+
+class NotificationUserFilter(job_filters.UserFilter):
+    """Filters notifications by the name of their user."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not self.value():
+            return queryset
+        key = self.user_key()
+        return queryset.none() if key is None else queryset.filter(user_id=key)
+
+    def user_key(self) -> Any:
+        """Return the key of the named user, None if there is no such user or no name."""
+        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
+        return users.values_list("pk", flat=True).first()
+
+
+class BroadcastFilter(admin.SimpleListFilter):
+    """Filters notifications by the broadcast that they were sent with. The choices are the newest broadcasts."""
+
+    title = _("broadcast")
+    parameter_name = "broadcast"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        newest = Broadcast.objects.using(database()).order_by("-id").values_list("id", "title")
+        choices = [(str(id), title) for id, title in newest[:MAX_BROADCASTS]]
+        value = self.value()
+        return choices if not value or value in dict(choices) else [*choices, (value, value)]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            return queryset.filter(broadcast=UUID(value)) if (value := self.value()) else queryset
+        except ValueError as exc:
+            raise IncorrectLookupParameters(exc) from exc
+
+
+def first_id(moment: Any) -> UUID:
+    """Return the smallest id that can be made at a time."""
+    milliseconds = min(max(int(moment.timestamp() * 1000), 0), 2**48 - 1)
+    return UUID(int=milliseconds << 80)

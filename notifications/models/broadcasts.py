@@ -1,0 +1,70 @@
+"""The model of notifications that staff send to many users, which ``jobs/broadcasts/`` writes."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
+
+class Broadcast(models.Model):
+    """A notification that staff have sent to an audience. Each recipient has a ``Notification`` with its id."""
+
+    class AudienceKind(models.TextChoices):
+        USERS = "users", _("Users")
+        GROUPS = "groups", _("Members of groups")
+        PERMISSION = "permission", _("Holders of a permission")
+        STAFF = "staff", _("All staff")
+        EVERYBODY = "everybody", _("Everybody")
+
+    class State(models.TextChoices):
+        SENDING = "sending", _("Sending")
+        SENT = "sent", _("Sent")
+        WITHDRAWING = "withdrawing", _("Withdrawing")
+        WITHDRAWN = "withdrawn", _("Withdrawn")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    sender = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        related_name="+",
+        verbose_name=_("sender"),
+    )
+    level = models.CharField(_("level"), max_length=10)
+    category = models.CharField(_("category"), max_length=100, blank=True, default="")
+    title = models.CharField(_("title"), max_length=200)
+    body = models.TextField(_("body"), max_length=2000, blank=True, default="")
+    url = models.CharField(_("link"), max_length=1000, blank=True, default="")
+    audience_kind = models.CharField(_("audience"), max_length=20, choices=AudienceKind)
+    #: JSON: keys of users or groups as strings, or the name of a permission.
+    audience_values = models.TextField(default="[]")
+    #: The audience as it was described to the sender, whose groups may have been renamed since.
+    audience_text = models.CharField(_("to"), max_length=500)
+    #: How many recipients there were when the sender confirmed.
+    recipients = models.PositiveBigIntegerField(_("recipients"))
+    state = models.CharField(_("state"), max_length=20, choices=State, default=State.SENDING)
+    #: The key of the last recipient as text, in the order of keys. "" before the first one.
+    position = models.TextField(blank=True, default="")
+    sent = models.PositiveBigIntegerField(_("sent"), default=0)
+    withdrawn = models.PositiveBigIntegerField(_("withdrawn"), default=0)
+    #: The job that sends it, and the one that withdraws it.
+    job = models.UUIDField(_("job"), null=True)
+    withdrawal_job = models.UUIDField(_("job of the withdrawal"), null=True)
+    created_at = MomentField(_("created"))
+    sent_at = MomentField(_("sent at"), null=True)
+    withdrawn_at = MomentField(_("withdrawn at"), null=True)
+
+    class Meta:
+        verbose_name = _("broadcast")
+        verbose_name_plural = _("broadcasts")
+        default_permissions = ("view",)
+        permissions = [("withdraw_broadcast", "Can withdraw broadcasts")]
+
+    def __str__(self) -> str:
+        return self.title

@@ -1,0 +1,46 @@
+"""The models of workers, and of queues that are paused."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from notifications.ids import uuid7
+from notifications.times import MomentField
+
+
+class Queue(models.Model):
+    """A queue that is or was paused. A queue without a row is not paused."""
+
+    name = models.CharField(_("queue"), max_length=100, primary_key=True)
+    paused_at = MomentField(_("paused"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Worker(models.Model):
+    """A process that runs jobs, and the end of its lease."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    host = models.CharField(_("host"), max_length=255)
+    process = models.CharField(_("process"), max_length=255)
+    started_at = MomentField(_("started"))
+    lease_until = MomentField(_("lease until"))
+    queues = models.CharField(_("queues"), max_length=1000, blank=True, default="")
+    concurrency = models.PositiveIntegerField(_("concurrency"))
+    load = models.PositiveIntegerField(_("load"), default=0)
+    outbound = models.TextField(_("outbound calls"), blank=True, default="")  # JSON, as of the last renewal
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.process}"
