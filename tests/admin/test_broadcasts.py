@@ -1,0 +1,183 @@
+"""The list of broadcasts, the page of one with its live state, and its withdrawal."""
+
+import re
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+
+from notifications.jobs.transitions import manual
+from notifications.models import Broadcast, Job, Notification
+from notifications.streams import changes, inbox
+from notifications.testing import run_jobs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/notifications/broadcast/"
+NOTIFICATIONS = "/admin/notifications/notification/"
+
+
+@pytest.fixture
+def staff(sign_in_staff):
+    return sign_in_staff("add_notification", "withdraw_broadcast", "view_notification", "view_job")
+
+
+@pytest.fixture
+def send(client):
+    """send(**fields) sends a notification to everybody from the composer; the job is not run yet."""
+
+    def send(**fields):
+        form = {"title": "Maintenance", "level": "info", "audience_kind": "everybody", **fields, "_send": "1"}
+        assert client.post(f"{LIST}add/", form).status_code == 302
+        return Broadcast.objects.latest("id")
+
+    return send
+
+
+def page_of(client, broadcast, name="change"):
+    response = client.get(f"{LIST}{broadcast.pk}/{name}/")
+    assert response.status_code == 200
+    return response.text
+
+
+def shown(page, field):
+    """Return the text of a field of the page."""
+    found = re.search(rf'field-{field}".*?<div class="readonly">(.*?)</div>', page, re.S)[1]
+    return re.sub(r"<[^>]*>", "", found).strip()
+
+
+def state(page):
+    return re.search(r"<p><strong>(.*?)</strong>", page)[1]
+
+
+def test_page_and_list_say_how_far_it_is(client, staff, user, send):
+    broadcast = send()
+    assert state(page_of(client, broadcast)) == "Waiting to be sent"
+    run_jobs(raise_errors=True)
+    inbox.mark(user.pk, "read", changes.position(user.pk).head)
+    page = page_of(client, broadcast)
+    assert state(page) == "Sent" and shown(page, "sent_of") == "2" and shown(page, "read_by") == "1"
+    assert shown(page, "audience_text") == "Everybody" and shown(page, "sender") == "staff"
+    assert f'href="{NOTIFICATIONS}?broadcast={broadcast.pk}"' in page
+    assert f'href="/admin/notifications/job/{broadcast.job}/change/"' in page
+    listed = client.get(LIST).text
+    assert re.search(r'class="field-state_now">Sent<', listed)
+    assert re.search(r'class="field-sender[^"]*">staff<', listed)
+
+
+def test_state_is_requested_again_while_it_is_sent(client, staff, send):
+    """304 while nothing has changed. A page of one that is done requests nothing."""
+    broadcast = send()
+    assert f'data-overview-figures="{LIST}{broadcast.pk}/state/"' in page_of(client, broadcast)
+    first = client.get(f"{LIST}{broadcast.pk}/state/")
+    assert "Waiting to be sent" in first.text
+    again = {"If-None-Match": first["ETag"]}
+    assert client.get(f"{LIST}{broadcast.pk}/state/", headers=again).status_code == 304
+    Broadcast.objects.update(sent=1)
+    changed = client.get(f"{LIST}{broadcast.pk}/state/", headers=again)
+    assert changed.status_code == 200 and 'value="1"' in changed.text
+    run_jobs()
+    assert "data-overview-figures" not in page_of(client, broadcast)
+
+
+def test_stopped_sending_is_named(client, staff, user, send, monkeypatch):
+    """With the remedy: to retry the job."""
+    broadcast = send()
+    manual.cancel([broadcast.job], by=staff.pk)
+    page = page_of(client, broadcast)
+    assert state(page) == "Stopped while sending" and "Retry it to continue" in page
+    manual.retry([broadcast.job])
+    run_jobs(raise_errors=True)
+    assert state(page_of(client, broadcast)) == "Sent"
+
+
+def test_withdrawal_asks_and_is_done_by_a_job(client, staff, user, send):
+    broadcast = send()
+    run_jobs(raise_errors=True)
+    inbox.mark(user.pk, "read", changes.position(user.pk).head)
+    address = f"{LIST}{broadcast.pk}/withdraw/"
+    assert f'href="{address}"' in page_of(client, broadcast)
+    question = client.get(address)
+    assert "Withdraw this notification?" in question.text and "<dd>1</dd>" in question.text
+    assert Job.objects.count() == 1
+    answer = client.post(address, follow=True)
+    assert state(answer.text) == "Waiting to be withdrawn"
+    run_jobs(raise_errors=True)
+    left = Notification.objects.filter(broadcast=broadcast.pk, archived_at=None)
+    assert list(left.values_list("user_id", flat=True)) == [user.pk]
+    page = page_of(client, broadcast)
+    assert state(page) == "Withdrawn" and shown(page, "withdrawn") == "1" and address not in page
+    assert {entry.change_message for entry in LogEntry.objects.filter(user=staff)} == {
+        "Sent to 2 users. Everybody",
+        "Withdrawn.",
+    }
+    again = client.post(address, follow=True)
+    assert "It is withdrawn already" in again.text and Job.objects.count() == 2
+
+
+def test_unknown_broadcasts(client, staff):
+    for name in ("state", "withdraw"):
+        for id in ("x", "0" * 32):
+            assert client.get(f"{LIST}{id}/{name}/").status_code == 404
+    assert client.get(f"{LIST}x/change/").status_code == 302
+
+
+def test_deleted_sender_and_jobs(client, staff, make_user, send):
+    """The row stays, without a name and links."""
+    broadcast = send()
+    run_jobs()
+    Broadcast.objects.update(sender=make_user("leaver"))
+    type(staff).objects.get(username="leaver").delete()
+    Job.objects.all().delete()
+    page = page_of(client, broadcast)
+    assert state(page) == "Sent" and shown(page, "sender") == "-"
+
+
+#: Addresses and methods, and the permissions with each of which they are allowed.
+VIEWERS = {"view_broadcast", "add_notification", "withdraw_broadcast"}
+ADDRESSES = {
+    ("GET", LIST): VIEWERS,
+    ("GET", LIST + "{id}/change/"): VIEWERS,
+    ("GET", LIST + "{id}/state/"): VIEWERS,
+    ("GET", LIST + "{id}/history/"): VIEWERS,
+    ("GET", LIST + "add/"): {"add_notification"},
+    ("POST", LIST + "add/"): {"add_notification"},
+    ("GET", LIST + "{id}/withdraw/"): {"withdraw_broadcast"},
+    ("POST", LIST + "{id}/withdraw/"): {"withdraw_broadcast"},
+    ("POST", LIST + "{id}/change/"): set(),
+    ("GET", LIST + "{id}/delete/"): set(),
+    ("POST", LIST + "{id}/delete/"): set(),
+}
+PERMISSIONS = (
+    *("view_broadcast", "add_notification", "withdraw_broadcast", "view_notification"),
+    *("view_job", "change_job", "view_overview"),
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=" ".join)
+def test_each_address_with_each_permission(client, sign_in_staff, make_user, address):
+    """Each permission by itself, and none: what it does not allow answers 403 and changes nothing."""
+    method, path = address
+    staff = sign_in_staff()
+    for codename in (None, *PERMISSIONS):
+        staff.user_permissions.set(Permission.objects.filter(codename=codename))
+        row = Broadcast.objects.create(
+            title="Sent",
+            level="info",
+            audience_kind="everybody",
+            audience_text="Everybody",
+            recipients=1,
+            state="sent",
+            created_at="2026-01-01T00:00:00Z",
+        )
+        status = client.generic(method, path.format(id=row.pk)).status_code
+        is_allowed = codename in ADDRESSES[address]
+        assert (codename, status) == (codename, status if is_allowed and status in (200, 302) else 403)
+        row.refresh_from_db()
+        assert is_allowed or row.state == "sent"
+    assert Job.objects.exists() == (address == ("POST", LIST + "{id}/withdraw/"))
+    client.logout()
+    assert client.generic(method, path.format(id=row.pk)).status_code == 302
+    client.force_login(make_user("no-staff"))
+    response = client.generic(method, path.format(id=row.pk))
+    assert response.status_code == 302 and "login" in response["Location"]
