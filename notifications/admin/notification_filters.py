@@ -51,7 +51,7 @@ class CategoryFilter(admin.SimpleListFilter):
 class ReadFilter(admin.SimpleListFilter):
     """Filters notifications by whether their user has read or archived them."""
 
-    title = _("read")
+    title = _("status")
     parameter_name = "read"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:

@@ -37,7 +37,19 @@ class Migration(migrations.Migration):
                         verbose_name="sender",
                     ),
                 ),
-                ("level", models.CharField(max_length=10, verbose_name="level")),
+                (
+                    "level",
+                    models.CharField(
+                        choices=[
+                            ("info", "Info"),
+                            ("success", "Success"),
+                            ("warning", "Warning"),
+                            ("error", "Error"),
+                        ],
+                        max_length=10,
+                        verbose_name="level",
+                    ),
+                ),
                 (
                     "category",
                     models.CharField(blank=True, default="", max_length=100, verbose_name="category"),

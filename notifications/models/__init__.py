@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.ids import uuid7
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.epochs import Epoch as Epoch
+from notifications.models.levels import NotificationLevel
 from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview
@@ -74,11 +75,7 @@ class Stream(models.Model):
 class Notification(models.Model):
     """A durable message to one user. With ``seq`` NULL it has changed and is not numbered yet."""
 
-    class Level(models.TextChoices):
-        INFO = "info", _("Info")
-        SUCCESS = "success", _("Success")
-        WARNING = "warning", _("Warning")
-        ERROR = "error", _("Error")
+    Level = NotificationLevel
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = _user()

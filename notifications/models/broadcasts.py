@@ -7,6 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
+from notifications.models.levels import NotificationLevel
 from notifications.times import MomentField
 
 
@@ -36,7 +37,7 @@ class Broadcast(models.Model):
         related_name="+",
         verbose_name=_("sender"),
     )
-    level = models.CharField(_("level"), max_length=10)
+    level = models.CharField(_("level"), max_length=10, choices=NotificationLevel)
     category = models.CharField(_("category"), max_length=100, blank=True, default="")
     title = models.CharField(_("title"), max_length=200)
     body = models.TextField(_("body"), max_length=2000, blank=True, default="")

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.broadcasts.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.admin.mixins import OwnedMixin
+from notifications.admin.notification_filters import LevelFilter
 from notifications.admin.paging import KeysetMixin
 from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
@@ -33,6 +34,8 @@ State = Broadcast.State
 
 #: Notifications that are counted as read at most.
 MAX_READ_COUNTED = 100_000
+#: Fields that change while a broadcast is sent or withdrawn.
+CHANGING_FIELDS = ("sent_of", "read_by", "withdrawn", "sent_at", "withdrawn_at")
 WITHDRAW_PERMISSION = "notifications.withdraw_broadcast"
 
 
@@ -40,7 +43,7 @@ WITHDRAW_PERMISSION = "notifications.withdraw_broadcast"
 class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     user_field = "sender"
     list_display = ("title", "sender", "audience_text", "state_now", "sent_of", "created_at")
-    list_filter = ("state", "level")
+    list_filter = ("state", LevelFilter)
     list_defer = ("body", "audience_values")
     search_fields = ("=id", "title")
     ordering = ("-id",)
@@ -76,6 +79,16 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         """Return whether the user may withdraw broadcasts."""
         return request.user.has_perm(WITHDRAW_PERMISSION)
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields, while it is sent or withdrawn without those that change meanwhile."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or obj.state in (State.SENT, State.WITHDRAWN):
+            return fieldsets
+        return [
+            (name, {"fields": [field for field in options["fields"] if field not in CHANGING_FIELDS]})
+            for name, options in fieldsets
+        ]
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         _read_jobs(changelist.result_list)
@@ -96,7 +109,8 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         if request.headers.get("If-None-Match") == etag:
             response: HttpResponse = HttpResponseNotModified()
         else:
-            response = TemplateResponse(request, f"{FOLDER}/state.html", self._describe(row))
+            context = self._describe(row) | {"page_url": self._url("change", row)}
+            response = TemplateResponse(request, f"{FOLDER}/state.html", context)
         response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
         return response
 
