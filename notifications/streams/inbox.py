@@ -165,6 +165,12 @@ def create_chunk(
         is_claimed = claim is None or claim()
         if not is_claimed:
             return False
+        for row in rows:
+            row.seq, row.raised, row.counted = None, None, False
+        # A third of the time for which SQLite's lock is held otherwise. Receivers must not run while streams are locked.
+        if signals is None and streams.number_new(rows):
+            bulk.insert(rows)
+            return False
         _insert(rows, signals)
         return streams.number_in_transaction(users)
 

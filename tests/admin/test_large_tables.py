@@ -8,7 +8,7 @@ from bench.seed import Seeding, make_users
 from notifications.admin.overview.history import PERIODS
 from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.db import keyset
-from notifications.models import Job
+from notifications.models import Broadcast, Job, Notification
 from tests.data.test_plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law
@@ -36,9 +36,38 @@ IN_SLICES = [
 ]
 
 
+NOTIFICATIONS_BY_INDEX = [
+    *("", "?user=seed7", "?created=hour", "?created=hour&read=unread", "?created=day&user=seed7"),
+    *("?broadcast={broadcast}", "?broadcast={broadcast}&read=unread"),
+]
+NOTIFICATIONS_IN_SLICES = [
+    *("?read=read", "?read=unread", "?read=archived", "?level=error", "?category=job", "?q=nothing"),
+    *("?level=error&created=week", "?user=seed1", "?category=nothing&read=unread"),
+]
+
+
 @pytest.fixture
 def seeded(transactional_db):
     Seeding(connection, users=make_users(100)).insert(jobs=ROWS, notifications=ROWS)
+
+
+@pytest.fixture
+def broadcast(seeded):
+    """A broadcast to 5,000 users."""
+    row = Broadcast.objects.create(
+        title="Maintenance",
+        level="info",
+        audience_kind="everybody",
+        recipients=5_000,
+        sent=5_000,
+        state="sent",
+        created_at="2026-01-01T00:00:00Z",
+    )
+    sent = Notification.objects.order_by("id").values_list("id", flat=True)[1_000:6_000]
+    Notification.objects.filter(id__in=list(sent)).update(broadcast=row.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return row
 
 
 def queries_of(client, address):
@@ -79,14 +108,21 @@ def test_no_query_of_a_page_is_compiled(seeded, admin_client):
             assert is_bounded_count or "Seq Scan on notifications_job" not in plan, f"{sql[:1000]}\n{plan}"
 
 
-def test_pages_of_large_tables(seeded, admin_client, monkeypatch):
+def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
     """Each query of each page uses an index and reads at most a slice; the number of queries is bounded."""
     monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 5_000)
     monkeypatch.setattr(keyset, "MAX_ROWS_READ", 20_000)
     too_much = {}
     pages = [(f"/admin/notifications/job/{query}", MAX_READ_BY_INDEX) for query in BY_INDEX]
     pages += [(f"/admin/notifications/job/{query}", MAX_READ) for query in IN_SLICES]
-    pages.append(("/admin/notifications/notification/", MAX_READ_BY_INDEX))
+    for queries, limits in (
+        (NOTIFICATIONS_BY_INDEX, MAX_READ_BY_INDEX),
+        (NOTIFICATIONS_IN_SLICES, MAX_READ),
+    ):
+        notifications = "/admin/notifications/notification/"
+        pages += [(notifications + query.format(broadcast=broadcast.pk), limits) for query in queries]
+    pages.append(("/admin/notifications/broadcast/", MAX_READ_BY_INDEX))
+    pages.append((f"/admin/notifications/broadcast/{broadcast.pk}/change/", MAX_READ_BY_INDEX))
     pages.append((f"/admin/notifications/job/{Job.objects.first().pk}/change/", MAX_READ_BY_INDEX))
     pages += [(f"/admin/notifications/overview/?period={period}", MAX_READ) for period in PERIODS]
     pages += [(f"/admin/notifications/{page}/", MAX_READ_BY_INDEX) for page in ("schedule", "alert")]

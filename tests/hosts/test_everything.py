@@ -232,6 +232,30 @@ def test_rows_are_in_the_database_of_the_app(asgi):
     assert "No changes" in asgi.manage("makemigrations", "notifications", "--check", "--dry-run")
 
 
+async def test_broadcast_from_the_admin(asgi):
+    """It is sent to each user, who are in another database, once, and withdrawn."""
+    pages = "/app/en/admin/notifications/broadcast"
+    form = {"title": "To all", "level": "info", "audience_kind": "everybody", "_send": "1"}
+
+    def state():
+        [row] = asgi.rows("app", "SELECT state, sent, withdrawn FROM notifications_broadcast")
+        return row
+
+    [(users,)] = asgi.rows("default", "SELECT count(*) FROM everything_person WHERE is_active")
+    async with asgi.signed_in_session("boss") as boss:
+        await boss.get(f"{pages}/add/")
+        status, headers, html = await boss.post(f"{pages}/add/", form)
+        assert status == 302, html
+        await asyncio.to_thread(wait_until, lambda: state() == ("sent", users, 0), timeout=60)
+        status, _, html = await boss.get(headers["Location"])
+        assert status == 200 and "boss" in html
+        status, _, html = await boss.post(headers["Location"].replace("change", "withdraw"))
+        assert status == 302, html
+        await asyncio.to_thread(wait_until, lambda: state() == ("withdrawn", users, users), timeout=60)
+    sent = "SELECT count(DISTINCT user_id), count(archived_at) FROM notifications_notification"
+    assert asgi.rows("app", f"{sent} WHERE title = 'To all'") == [(users, users)]
+
+
 async def until_done(session, path):
     """Return the job when it is done. Each request waits for it, at most a second."""
     async with asyncio.timeout(30):
