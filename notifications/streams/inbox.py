@@ -167,7 +167,7 @@ def create_chunk(
             return False
         for row in rows:
             row.seq, row.raised, row.counted = None, None, False
-        # A third of the time for which SQLite's lock is held otherwise. Receivers must not run while streams are locked.
+        # Holds SQLite's lock for a third of the time. Receivers must not run while streams are locked.
         if signals is None and streams.number_new(rows):
             bulk.insert(rows)
             return False

@@ -292,6 +292,7 @@ def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
     def fail(*args, **kwargs):
         raise OperationalError("database is locked")
 
+    monkeypatch.setattr(streams, "number_new", lambda rows: False)  # as if a key were in use
     monkeypatch.setattr(streams, "number_in_transaction", lambda users: True)
     monkeypatch.setattr(streams, "number", fail)
     assert len(notify(users, "Hello")) == 250
