@@ -4,7 +4,6 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 
 from notifications.jobs.transitions import manual
 from notifications.models import Broadcast, Job, Notification
@@ -131,53 +130,3 @@ def test_deleted_sender_and_jobs(client, staff, make_user, send):
     Job.objects.all().delete()
     page = page_of(client, broadcast)
     assert state(page) == "Sent" and shown(page, "sender") == "-"
-
-
-#: Addresses and methods, and the permissions with each of which they are allowed.
-VIEWERS = {"view_broadcast", "add_notification", "withdraw_broadcast"}
-ADDRESSES = {
-    ("GET", LIST): VIEWERS,
-    ("GET", LIST + "{id}/change/"): VIEWERS,
-    ("GET", LIST + "{id}/state/"): VIEWERS,
-    ("GET", LIST + "{id}/history/"): VIEWERS,
-    ("GET", LIST + "add/"): {"add_notification"},
-    ("POST", LIST + "add/"): {"add_notification"},
-    ("GET", LIST + "{id}/withdraw/"): {"withdraw_broadcast"},
-    ("POST", LIST + "{id}/withdraw/"): {"withdraw_broadcast"},
-    ("POST", LIST + "{id}/change/"): set(),
-    ("GET", LIST + "{id}/delete/"): set(),
-    ("POST", LIST + "{id}/delete/"): set(),
-}
-PERMISSIONS = (
-    *("view_broadcast", "add_notification", "withdraw_broadcast", "view_notification"),
-    *("view_job", "change_job", "view_overview"),
-)
-
-
-@pytest.mark.parametrize("address", ADDRESSES, ids=" ".join)
-def test_each_address_with_each_permission(client, sign_in_staff, make_user, address):
-    """Each permission by itself, and none: what it does not allow answers 403 and changes nothing."""
-    method, path = address
-    staff = sign_in_staff()
-    for codename in (None, *PERMISSIONS):
-        staff.user_permissions.set(Permission.objects.filter(codename=codename))
-        row = Broadcast.objects.create(
-            title="Sent",
-            level="info",
-            audience_kind="everybody",
-            audience_text="Everybody",
-            recipients=1,
-            state="sent",
-            created_at="2026-01-01T00:00:00Z",
-        )
-        status = client.generic(method, path.format(id=row.pk)).status_code
-        is_allowed = codename in ADDRESSES[address]
-        assert (codename, status) == (codename, status if is_allowed and status in (200, 302) else 403)
-        row.refresh_from_db()
-        assert is_allowed or row.state == "sent"
-    assert Job.objects.exists() == (address == ("POST", LIST + "{id}/withdraw/"))
-    client.logout()
-    assert client.generic(method, path.format(id=row.pk)).status_code == 302
-    client.force_login(make_user("no-staff"))
-    response = client.generic(method, path.format(id=row.pk))
-    assert response.status_code == 302 and "login" in response["Location"]
