@@ -23,6 +23,9 @@ worker:
 venv-dev:
 	@tools/venv .venv requirements-dev.txt requirements.txt
 
+# The tests start hundreds of processes, each of which would compile the packages again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests mostly wait for servers: a few more processes than there are cores.
 PYTEST = .venv/bin/python -m pytest -n $(shell expr $$(nproc) + 2) --dist worksteal
 

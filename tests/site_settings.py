@@ -9,10 +9,13 @@ TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/
 
 import json
 import os
+import sys
 
 from asyncsite.settings import *  # noqa: F403
 from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS, TASKS
 
+# Only runserver needs the app, whose import is a third of the start of every process.
+INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or "runserver" in sys.argv]
 NOTIFICATIONS["SCHEDULES"] = {}  # no test expects a job at night
 NOTIFICATIONS["ALERTS"] = {"interval": None}  # the tests of alerts set their own; others count notifications
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
