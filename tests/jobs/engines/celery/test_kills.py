@@ -1,7 +1,11 @@
 """Workers that are killed, brokers that lose messages, a database that is away: each task ends on the bell once."""
 
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
+import uuid
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +16,28 @@ from django.db import connection
 from notifications import times
 from notifications.models import Attempt, Job, Worker
 from tests.jobs.engines.celery.conftest import bell_of, until_ended, until_row
+from tests.support.site import ROOT
 from tests.support.waiting import wait_until
+
+#: Publishes a group of ten and is killed after the third message.
+PUBLISH_AND_DIE = """
+import os, signal
+import tests.jobs.engines.celery.app
+import django
+django.setup()
+from celery import group, signals
+from tests.jobs.engines.celery import tasks
+
+published = []
+
+@signals.after_task_publish.connect
+def die(**kwargs):
+    published.append(kwargs)
+    if len(published) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+group(tasks.export.s({user!r}, year) for year in range(10)).apply_async(task_id="{id}")
+"""
 
 
 @pytest.fixture
@@ -66,6 +91,22 @@ def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
     job = until_ended(result)
     assert (job.state, '"type": "never-started"' in job.error) == ("failed", True)
     assert len(bell_of(user)) == 1
+
+
+def test_a_publisher_that_is_killed_in_a_group(start_celery, tasks, user):
+    """The batch stays open for a while, and ends with the jobs that were published."""
+    worker = start_celery()
+    id = uuid.uuid4()
+    code = PUBLISH_AND_DIE.format(user=user.pk, id=id)
+    publisher = subprocess.run([sys.executable, "-c", code], env=worker.environment, cwd=ROOT, timeout=90)
+    assert publisher.returncode == -signal.SIGKILL
+    ended = Job.objects.filter(batch=id, state="succeeded")
+    wait_until(lambda: ended.count() == 3, what="the published tasks to end")
+    assert bell_of(user) == []
+    Job.objects.filter(id=id).update(deadline=times.now())
+    batch = until_ended(id)
+    assert (batch.state, batch.result) == ("succeeded", '{"succeeded": 3, "failed": 0, "cancelled": 0}')
+    assert [level for _, _, level in bell_of(user)] == ["success"]
 
 
 def test_a_worker_that_stops_lets_its_tasks_end(start_celery, tasks, user, tmp_path):
