@@ -32,6 +32,7 @@ urlpatterns = [
         )
         for verb in VERBS
     ),
+    path("api/notifications/seen/", api_views.notification_seen, name="api-notifications-seen"),
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),

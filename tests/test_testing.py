@@ -14,6 +14,7 @@ from notifications.api import batch, join, notify
 from notifications.jobs.claiming import queues
 from notifications.models import Attempt, Job, Notification, Stream, Worker
 from notifications.signals import notification_recording, rung
+from notifications.streams.marking_seen import mark_seen
 from notifications.testing import capture_notifications, clock, connect, run_jobs, run_until_idle
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.engines import recording_engine
@@ -287,7 +288,10 @@ def test_a_client_receives_changes(transactional_db, user):
         assert client.unread == 1
         notify(user, "Now")
         item = client.notification("Now")
-        assert (item["level"], client.unread, client.seq) == ("info", 2, 2)
+        assert (item["level"], client.unread, client.unseen, client.seq) == ("info", 2, 2, 2)
+        mark_seen(user.pk, 2)
+        assert client.until(lambda client: client.unseen == 0)
+        assert (client.unread, client.seq) == (2, 3)
         with batch(owner=user, title="Many") as b:
             for _ in range(3):
                 tasks.noop.enqueue()

@@ -31,6 +31,7 @@ from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub, reader
 from notifications.streams import changes, inbox, listing
+from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
@@ -162,6 +163,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
             epoch=epoch,
             seq=position.head,
             unread=position.unread,
+            unseen=position.unseen,
         )
     )
 
@@ -174,12 +176,19 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     """
     user = request.user.pk
     body = parse_json_object(request)
-    up_to = parse_integer(body.get("up_to"), "up_to", maximum=changes.position(user).head)
+    up_to = _parse_up_to(user, body)
     ids = parse_uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
     has_more = inbox.mark(user, verb, up_to, ids)
-    position = changes.position(user)
-    result = {"epoch": streams.epoch(), "seq": position.head, "unread": position.unread, "more": has_more}
-    return _json_response(serializers.encode(result))
+    return _marked_response(user, has_more=has_more)
+
+
+@api_view("POST")
+def notification_seen(request: HttpRequest) -> HttpResponse:
+    """Record that the user was shown the notifications that were raised up to position ``up_to``."""
+    user = request.user.pk
+    up_to = _parse_up_to(user, parse_json_object(request))
+    mark_seen(user, up_to)
+    return _marked_response(user, has_more=False)
 
 
 @exempt_from_project
@@ -216,6 +225,22 @@ def _get_job(user: Any, id: UUID) -> Job:
         return Job.objects.using(database()).get(pk=id, user=user)
     except Job.DoesNotExist as exc:
         raise Problem(404, "The job does not exist. GET jobs/ lists yours.") from exc
+
+
+def _parse_up_to(user: Any, body: dict[str, Any]) -> int:
+    return parse_integer(body.get("up_to"), "up_to", maximum=changes.position(user).head)
+
+
+def _marked_response(user: Any, *, has_more: bool) -> HttpResponse:
+    position = changes.position(user)
+    result = {
+        "epoch": streams.epoch(),
+        "seq": position.head,
+        "unread": position.unread,
+        "unseen": position.unseen,
+        "more": has_more,
+    }
+    return _json_response(serializers.encode(result))
 
 
 def _json_response(text: str) -> HttpResponse:

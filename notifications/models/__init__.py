@@ -52,6 +52,10 @@ class Stream(models.Model):
     head = models.BigIntegerField(default=0)
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)
+    #: The user was shown what was raised up to here; ``unseen`` counts the unread above it. Both have defaults in the
+    #: database, for rows that a previous version of the app inserts during a rolling deploy.
+    seen = models.BigIntegerField(default=0, db_default=0)
+    unseen = models.BigIntegerField(default=0, db_default=0)
     guard = models.BigIntegerField(default=0)
     #: While a whole inbox is marked as read, what was raised above the first and up to the second is still to be marked
     #: (``streams/marking.py``).

@@ -70,8 +70,8 @@ def welcome(subscriber_id: str) -> Frame:
     )
 
 
-def change(prev: int, seq: int, unread: int, items: list[str]) -> Frame:
-    tail = f'"prev":{prev},"seq":{seq},"unread":{unread},"items":[{",".join(items)}]}}'
+def change(prev: int, seq: int, unread: int, unseen: int, items: list[str]) -> Frame:
+    tail = f'"prev":{prev},"seq":{seq},"unread":{unread},"unseen":{unseen},"items":[{",".join(items)}]}}'
     return Frame("change", tail, seq)
 
 
@@ -80,7 +80,13 @@ def jobs(items: list[str]) -> Frame:
 
 
 def sync(
-    epoch: str, prev: int | None, seq: int, unread: int, items: list[str], jobs: list[str] | None
+    epoch: str,
+    prev: int | None,
+    seq: int,
+    unread: int,
+    unseen: int,
+    items: list[str],
+    jobs: list[str] | None,
 ) -> Frame:
     """Return a catch-up frame up to ``seq``. ``prev`` None makes it a reset, ``jobs`` None says that more follow."""
     start = "null" if prev is None else prev
@@ -90,7 +96,7 @@ def sync(
     return Frame(
         "sync",
         f'"epoch":{encode(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
-        f'"items":[{",".join(items)}]{end}}}',
+        f'"unseen":{unseen},"items":[{",".join(items)}]{end}}}',
         seq,
     )
 

@@ -50,6 +50,7 @@ class ChangeRange:
     prev: int | None
     seq: int
     unread: int
+    unseen: int
     items: list[str]
     more: bool = False
     reset: bool = False
@@ -58,13 +59,16 @@ class ChangeRange:
     def change_frame(self) -> frames.Frame:
         """Return the live frame, which is made once for all subscribers."""
         if self._change_frame is None:
-            self._change_frame = frames.change(self.prev or 0, self.seq, self.unread, self.items)
+            self._change_frame = frames.change(self.prev or 0, self.seq, self.unread, self.unseen, self.items)
         return self._change_frame
 
     def sync_frame(self, epoch: str, jobs: list[str]) -> tuple[frames.Frame, bool]:
         """Return the sync frame, and whether another must follow: with more changes, or with jobs that do not fit."""
         more = self.more or encoded_size(self.items) + encoded_size(jobs) > frames.MAX_FRAME_BYTES
-        return frames.sync(epoch, self.prev, self.seq, self.unread, self.items, None if more else jobs), more
+        frame = frames.sync(
+            epoch, self.prev, self.seq, self.unread, self.unseen, self.items, None if more else jobs
+        )
+        return frame, more
 
 
 @dataclass(kw_only=True, slots=True)
@@ -173,18 +177,28 @@ def _encode_missed(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) 
     """Encode as many rows as fit a frame. ``encoded`` caches texts, for rows that several cursors have missed."""
     position = missed.position
     if missed.reset:
-        return ChangeRange(prev=cursor, seq=cursor, unread=position.unread, items=[], reset=True)
+        return ChangeRange(
+            prev=cursor, seq=cursor, unread=position.unread, unseen=position.unseen, items=[], reset=True
+        )
     texts = [_encode_once(row, encoded) for row in missed.rows]
     items = frames.take_fitting(texts, frames.MAX_FRAME_BYTES)
     more = missed.cut or len(items) < len(texts)
     seq = missed.rows[len(items) - 1].seq if more else position.head
-    return ChangeRange(prev=cursor, seq=seq, unread=position.unread, items=items, more=more)
+    return ChangeRange(
+        prev=cursor, seq=seq, unread=position.unread, unseen=position.unseen, items=items, more=more
+    )
 
 
 def _encode_snapshot(position: Position, rows: list[Notification]) -> ChangeRange:
     texts = (encode_item(row) for row in reversed(rows))
     newest_first = frames.take_fitting(texts, frames.MAX_SNAPSHOT_BYTES)
-    return ChangeRange(prev=None, seq=position.head, unread=position.unread, items=newest_first[::-1])
+    return ChangeRange(
+        prev=None,
+        seq=position.head,
+        unread=position.unread,
+        unseen=position.unseen,
+        items=newest_first[::-1],
+    )
 
 
 def _read_active_jobs(request: ReadRequest, result: ReadResult) -> None:

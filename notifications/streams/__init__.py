@@ -23,9 +23,9 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.user_keys import from_db, to_db
-from notifications.models import Notification, Stream
+from notifications.models import Notification
 from notifications.streams.epochs import begin_epoch, epoch
-from notifications.streams.numbering import HAS_OPEN_KEY, KEY_OWNER, Pass
+from notifications.streams.numbering import HAS_OPEN_KEY, KEY_OWNER, Pass, StreamState, write_streams
 from notifications.streams.rings import prune_rings, ring
 
 __all__ = [
@@ -98,17 +98,14 @@ def number_new(rows: Iterable[Any]) -> bool:
         )
     if replaces_unread:
         return False
-    streams = {from_db(user): [head, unread] for user, head, unread in found}
+    streams = {from_db(user): StreamState(*columns) for user, *columns in found}
     for row in rows:
         stream = streams[row.user_id]
-        stream[0] += 1
-        row.seq = stream[0]
+        row.seq = stream.advance()
         if isinstance(row, Notification):
-            row.raised, row.counted = row.seq, True
-            stream[1] += 1
-    bulk.update(
-        Stream, ("head", "unread"), ("user_id",), [(*streams[user], key) for user, key in keys.items()]
-    )
+            row.raised = row.seq
+            stream.count(row, True)
+    write_streams({key: streams[user] for user, key in keys.items()})
     ring(keys)
     return True
 

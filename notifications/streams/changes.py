@@ -8,7 +8,7 @@ nor writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -54,13 +54,16 @@ ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...]
 class Position:
     """The position of a stream.
 
-    ``head`` is its last seq, ``floor`` the seq up to which rows were pruned, ``unread`` the count at that head.
-    ``guard`` rises when sessions of the user may have ended.
+    ``head`` is its last seq, ``floor`` the seq up to which rows were pruned, ``unread`` and ``unseen`` the counts at
+    that head. ``seen`` is the greatest position up to which the user was shown what was raised. ``guard`` rises when
+    sessions of the user may have ended.
     """
 
     head: int = 0
     floor: int = 0
     unread: int = 0
+    seen: int = 0
+    unseen: int = 0
     guard: int = 0
 
     def follows(self, cursor: int) -> bool:
@@ -89,8 +92,9 @@ def position(user: Any) -> Position:
 def positions(users: Iterable[Any]) -> dict[Any, Position]:
     """Return the positions of the streams of these users (keys); ``NO_STREAM`` for one that does not exist."""
     found = {}
-    for user, row in _by_user("SELECT user_id, head, floor, unread, guard FROM {stream}", users):
-        found[user] = Position(head=row[0], floor=row[1], unread=row[2], guard=row[3])
+    columns = [field.name for field in fields(Position)]
+    for user, row in _by_user(f"SELECT user_id, {', '.join(columns)} FROM {{stream}}", users):
+        found[user] = Position(**dict(zip(columns, row, strict=True)))
     return {user: found.get(user, NO_STREAM) for user in users}
 
 

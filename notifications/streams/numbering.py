@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from django.db.backends.utils import CursorWrapper
 
@@ -19,6 +20,13 @@ HAS_OPEN_KEY = "NOT (key = '') AND COALESCE(read_at, archived_at) IS NULL"
 
 #: Rows that one pass numbers at most.
 MAX_ROWS_PER_PASS = {"sqlite": 100, "postgresql": 200}
+
+
+class Countable(Protocol):
+    """A notification, as a model or as a ``Row``."""
+
+    raised: int | None
+    counted: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +45,32 @@ class Row:
     key: str = ""
     seq: int | None = None
     archived: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class StreamState:
+    """What numbering reads and changes of a stream that is locked. It never changes ``seen``."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen")
+
+    head: int
+    unread: int
+    seen: int
+    unseen: int
+
+    def advance(self) -> int:
+        """Move the head by one and return it."""
+        self.head += 1
+        return self.head
+
+    def count(self, row: Countable, is_open: bool) -> None:
+        """Count a notification, which has its ``raised``, among the unread and unseen, or count it no longer."""
+        change = is_open - row.counted
+        row.counted = is_open
+        self.unread += change
+        if row.raised is not None and row.raised > self.seen:
+            # Not below 0: during a rolling deploy, a previous version of the app counts rows as unread only.
+            self.unseen = max(0, self.unseen + change)
 
 
 class Pass:
@@ -124,14 +158,14 @@ class Pass:
         rows.sort(key=lambda row: row.id)
         return rows[: self.limit]
 
-    def read_streams(self) -> dict[Any, list[int]]:
-        """Return ``[head, unread]`` of each user, as the database has their keys."""
+    def read_streams(self) -> dict[Any, StreamState]:
+        """Return the streams by user, as the database has their keys."""
         self.cursor.execute(*self.read_statement())
-        return {user: [head, unread] for user, head, unread in self.cursor.fetchall()}
+        return {user: StreamState(*columns) for user, *columns in self.cursor.fetchall()}
 
     def read_statement(self) -> tuple[str, list[Any]]:
         return (
-            f"SELECT user_id, head, unread FROM notifications_stream WHERE {self.user_condition}",
+            f"SELECT user_id, {', '.join(StreamState.COLUMNS)} FROM notifications_stream WHERE {self.user_condition}",
             self.params,
         )
 
@@ -165,30 +199,26 @@ class Pass:
             found.setdefault((user, key), []).append(row)
         return found, {(user, key) for id, (_, user, _, _, key) in visible.items() if id not in locked}
 
-    def supersede(self, row: Row, stream: list[int], numbered: dict[Any, Row]) -> None:
+    def supersede(self, row: Row, stream: StreamState, numbered: dict[Any, Row]) -> None:
         """Archive a row that a newer one with the same key replaces."""
         row.open = False
         row.archived = True
         if row.id in numbered:
-            if row.counted:
-                stream[1] -= 1
-                row.counted = False
+            stream.count(row, False)
         else:
             self.assign(row, stream, numbered)
 
-    def assign(self, row: Row, stream: list[int], numbered: dict[Any, Row]) -> None:
+    def assign(self, row: Row, stream: StreamState, numbered: dict[Any, Row]) -> None:
         """Give a row the next ``seq`` of its stream, and count it among the unread if it is open."""
         if row.id in numbered:
             return
-        stream[0] += 1
-        row.seq = stream[0]
+        row.seq = stream.advance()
         if row.table == "notifications_notification":
             row.raised = row.raised or row.seq
-            stream[1] += row.open - row.counted
-            row.counted = row.open
+            stream.count(row, row.open)
         numbered[row.id] = row
 
-    def write(self, rows: list[Row], streams: dict[Any, list[int]]) -> list[Any]:
+    def write(self, rows: list[Row], streams: dict[Any, StreamState]) -> list[Any]:
         """Write rows and streams; return the users whose streams moved, as the database has their keys."""
         notifications = [
             (row.seq, row.raised, row.counted, row.id)
@@ -205,8 +235,14 @@ class Pass:
         jobs = [(row.seq, row.id) for row in rows if row.table == "notifications_job"]
         bulk.update(Job, ("seq",), ("id",), jobs)
         moved = list(dict.fromkeys(row.user for row in rows))
-        bulk.update(Stream, ("head", "unread"), ("user_id",), [(*streams[user], user) for user in moved])
+        write_streams({user: streams[user] for user in moved})
         return moved
+
+
+def write_streams(streams: Mapping[Any, StreamState]) -> None:
+    """Write streams, by user as the database has their keys."""
+    values = [(stream.head, stream.unread, stream.unseen, user) for user, stream in streams.items()]
+    bulk.update(Stream, ("head", "unread", "unseen"), ("user_id",), values)
 
 
 def lock_clause(*, skip_locked: bool = False) -> str:

@@ -20,6 +20,7 @@ class StreamPosition:
     epoch: str
     seq: int
     unread: int
+    unseen: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,7 @@ class InboxPage:
 def read_stream_position(user: Any) -> StreamPosition:
     """Return the position of the stream of a user (key). Read it before the rows that a page lists."""
     epoch, position = streams.epoch(), changes.position(user)
-    return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread)
+    return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread, unseen=position.unseen)
 
 
 def read_inbox_page(user: Any, seq: int, after: int | None = None) -> InboxPage:

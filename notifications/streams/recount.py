@@ -1,8 +1,8 @@
-"""Find and correct unread counts that are wrong, because another program has changed rows."""
+"""Find and correct unread and unseen counts that are wrong, because another program has changed rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Q
 
@@ -13,26 +13,51 @@ from notifications.streams import number, ring
 from notifications.streams.numbering import Pass
 
 
-def find_wrong_counts() -> dict[Any, tuple[int, int]]:
-    """Return the users (keys) whose unread count is wrong, each with the count and the right one.
+class Counts(NamedTuple):
+    """The counts of a stream."""
+
+    unread: int
+    unseen: int
+
+
+class WrongCounts(NamedTuple):
+    """Counts as they are stored, and as they should be."""
+
+    stored: Counts
+    expected: Counts
+
+
+def find_wrong_counts() -> dict[Any, WrongCounts]:
+    """Return the users (keys) whose unread or unseen count is wrong, with their counts.
 
     Reads all notifications.
     """
+    # Pending rows are not counted yet, or are still counted.
+    expected = (
+        "CASE WHEN n.seq IS NULL THEN CASE WHEN n.counted THEN 1 ELSE 0 END "
+        "WHEN n.read_at IS NULL AND n.archived_at IS NULL THEN 1 ELSE 0 END"
+    )
+    is_wrong = "n.seq IS NOT NULL AND n.counted <> (n.read_at IS NULL AND n.archived_at IS NULL)"
     with connection().cursor() as cursor:
-        # One statement, so that both are from one snapshot. Pending rows are not counted yet, or are still counted.
+        # One statement, so that all are from one snapshot.
         cursor.execute(
-            "SELECT s.user_id, s.unread, coalesce(n.counted, 0) + coalesce(n.drift, 0) FROM notifications_stream s "
-            "LEFT JOIN (SELECT user_id, sum(CASE WHEN counted THEN 1 ELSE 0 END) AS counted, "
-            "sum(CASE WHEN seq IS NULL OR counted = (read_at IS NULL AND archived_at IS NULL) THEN 0 "
-            "WHEN counted THEN -1 ELSE 1 END) AS drift "
-            "FROM notifications_notification GROUP BY user_id) n ON n.user_id = s.user_id "
-            "WHERE s.unread <> coalesce(n.counted, 0) OR coalesce(n.drift, 0) <> 0 ORDER BY s.user_id"
+            "SELECT s.user_id, s.unread, s.unseen, coalesce(c.unread, 0), coalesce(c.unseen, 0) "
+            "FROM notifications_stream s LEFT JOIN ("
+            f"SELECT n.user_id, sum({expected}) AS unread, "
+            f"sum(CASE WHEN n.raised > t.seen THEN {expected} ELSE 0 END) AS unseen, "
+            f"sum(CASE WHEN {is_wrong} THEN 1 ELSE 0 END) AS wrong "
+            "FROM notifications_notification n JOIN notifications_stream t ON t.user_id = n.user_id GROUP BY n.user_id"
+            ") c ON c.user_id = s.user_id WHERE s.unread <> coalesce(c.unread, 0) "
+            "OR s.unseen <> coalesce(c.unseen, 0) OR c.wrong > 0 ORDER BY s.user_id"
         )
-        return {from_db(user): (unread, expected) for user, unread, expected in cursor.fetchall()}
+        return {
+            from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
+            for user, unread, unseen, right_unread, right_unseen in cursor.fetchall()
+        }
 
 
 def recount(user: Any) -> None:
-    """Correct the unread count of a user (key)."""
+    """Correct the unread and unseen counts of a user (key)."""
     is_open = Q(read_at__isnull=True, archived_at__isnull=True)
     wrong = Notification.objects.using(database()).filter(
         (is_open & Q(counted=False)) | (~is_open & Q(counted=True)), user=user, seq__isnull=False
@@ -52,9 +77,11 @@ def recount(user: Any) -> None:
         with db.cursor() as cursor:
             Pass(cursor, db, [user]).lock_streams()
             cursor.execute(  # a statement after the lock: see ``Pass.run``
-                "UPDATE notifications_stream SET unread = (SELECT count(*) FROM notifications_notification "
-                "WHERE user_id = %s AND counted) WHERE user_id = %s",
-                [to_db(user)] * 2,
+                "UPDATE notifications_stream SET "
+                "unread = (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND counted), "
+                "unseen = (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND counted "
+                "AND raised > notifications_stream.seen) WHERE user_id = %s",
+                [to_db(user)] * 3,
             )
         ring([user])
 

@@ -32,14 +32,15 @@ class Client:
         Items of the protocol, by id, in the order of their ``raised``.
     ``jobs``
         Items of the protocol, by id.
-    ``unread``, ``seq``
-        The unread count, and the position in the stream.
+    ``unread``, ``unseen``, ``seq``
+        The unread and unseen counts, and the position in the stream.
     """
 
     def __init__(self, user: Any) -> None:
         self.notifications: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.unread = 0
+        self.unseen = 0
         self.seq: int | None = None
         self._user = user
         self._changed = threading.Condition()
@@ -163,7 +164,8 @@ class Client:
             elif frame["prev"] > self.seq:
                 return self._send({"op": "sync", "seq": self.seq})
             if frame.get("reset") or frame["seq"] >= (self.seq or 0):
-                self.seq, self.unread = frame["seq"], frame["unread"]
+                self.seq = frame["seq"]
+                self.unread, self.unseen = frame["unread"], frame["unseen"]
         for item in (*frame.get("items", ()), *frame.get("jobs", ())):
             items, order = (self.jobs, "version") if item["kind"] == "job" else (self.notifications, "seq")
             if item["id"] not in items or item[order] >= items[item["id"]][order]:

@@ -17,6 +17,7 @@ from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import inbox, recount
+from notifications.streams.marking_seen import mark_seen
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 
@@ -124,24 +125,28 @@ def test_changes_that_no_process_numbers(user):
     assert findings["numbering"]["figures"] == {"waiting": 1}
 
 
-@pytest.mark.parametrize("changed", ["stream", "notification"])
+@pytest.mark.parametrize("changed", ["unread", "unseen", "notification"])
 def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
     """Only that user's rows are numbered again, so that browsers receive them."""
     inbox.create_notifications([user, other_user], "One")
     inbox.create_notifications(user, "Two")
-    if changed == "stream":
-        Stream.objects.filter(user=user).update(unread=7)
+    mark_seen(user.pk, 1)
+    right = {"unread": 2, "unseen": 1}
+    if changed != "notification":
+        stored, expected = right | {changed: 7}, right
+        Stream.objects.filter(user=user).update(**{changed: 7})
     else:  # As by another program, which does not change the count.
-        Notification.objects.filter(user=user, title="One").update(read_at=timezone.now())
+        Notification.objects.filter(user=user, title="Two").update(read_at=timezone.now())
+        stored, expected = right, {"unread": 1, "unseen": 0}
     findings = diagnose(failed=["unread"])
-    expected = 2 if changed == "stream" else 1
     assert findings["unread"]["figures"]["wrong"] == {
-        str(user.pk): [7 if changed == "stream" else 2, expected]
+        str(user.pk): {name: [stored[name], expected[name]] for name in right}
     }
     head = Stream.objects.get(user=user).head
     diagnose("--recount")
     stream = Stream.objects.get(user=user)
-    assert stream.unread == expected and stream.head == head + (changed == "notification")
+    assert {"unread": stream.unread, "unseen": stream.unseen} == expected
+    assert stream.head == head + (changed == "notification")
     assert Stream.objects.get(user=other_user).unread == 1
     assert not recount.find_wrong_counts()
 

@@ -36,6 +36,7 @@ class Run:
             "epoch": follower.epoch,
             "cursor": follower.cursor,
             "unread": follower.unread,
+            "unseen": follower.unseen,
             "notifications": {id: item["seq"] for id, item in follower.notifications.items()},
             "jobs": {id: item["version"] for id, item in follower.jobs.items()},
         }

@@ -4,7 +4,7 @@ from notifications.models import Job, Notification, Stream
 
 
 def assert_consistent(users):
-    """Assert that no row lacks a seq, seqs are unique, and head and unread of each stream match the rows."""
+    """Assert that no row lacks a seq, seqs are unique, and head and counts of each stream match the rows."""
     for user in users:
         notifications = Notification.objects.filter(user=user)
         finished = Job.objects.filter(user=user).exclude(seq=0)
@@ -12,12 +12,17 @@ def assert_consistent(users):
         assert None not in seqs, f"Rows of {user} have no seq."
         assert len(set(seqs)) == len(seqs), f"Two rows of {user} have the same seq."
         stream = Stream.objects.filter(pk=user).first() or Stream(pk=user)
-        assert stream.head == max(seqs, default=0), f"The head of {user} is not the greatest seq."
+        last = max(seqs, default=0)
+        # A move of seen is a position without a row.
+        assert stream.head >= last if stream.seen else stream.head == last, f"The head of {user} is wrong."
+        assert 0 <= stream.seen <= stream.head
         raised = list(notifications.values_list("raised", flat=True))
         assert len(set(raised)) == len(raised), f"Two notifications of {user} have the same raised."
         assert all(0 < row.raised <= row.seq for row in notifications)
         open_rows = notifications.filter(read_at=None, archived_at=None)
         assert stream.unread == open_rows.count(), f"unread of {user} is not the number of unread rows."
+        unseen = open_rows.filter(raised__gt=stream.seen).count()
+        assert stream.unseen == unseen, f"unseen of {user} is not the number of unread rows above seen."
         assert set(notifications.filter(counted=True)) == set(open_rows)
 
 

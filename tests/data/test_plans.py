@@ -20,6 +20,7 @@ from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
 from notifications.streams import changes, inbox, listing, pages, purging, retention
+from notifications.streams.marking_seen import COUNT_UNREAD_ABOVE, mark_seen
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
 
@@ -109,6 +110,8 @@ def large_tables(transactional_db):
         "head": str(2 * ROWS_PER_USER),
         "floor": "0",
         "unread": str(ROWS_PER_USER // 2),
+        "seen": "10",
+        "unseen": str(ROWS_PER_USER // 2 - 2),
         "guard": "0",
     }
     with connection.cursor() as cursor:
@@ -248,6 +251,7 @@ OPERATIONS = {
         user, 51, head=2 * ROWS_PER_USER, read=False, category=""
     ),
     "marking none as unread": lambda user: inbox.mark(user, "unread", 90),
+    "marking as seen": lambda user: mark_seen(user, 90),
     "archiving": lambda user: inbox.mark(user, "archive", 90),
     "unarchiving": unarchive,
     "running a job": run_a_job,
@@ -588,6 +592,17 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
     assert pages_read(page) < MAX_READ_PER_PAGE[connection.vendor]
+
+
+@pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)
+def test_marking_as_seen_does_not_read_what_is_below(full_inbox):
+    """Only the unread above the position are counted, not the whole inbox."""
+    assert (
+        pages_read(COUNT_UNREAD_ABOVE, [full_inbox, INBOX_SIZE - 10] * 2)
+        < MAX_READ_PER_LOOKUP[connection.vendor]
+    )
+    mark_seen(full_inbox, INBOX_SIZE - 10)
+    assert changes.position(full_inbox).unseen == 10
 
 
 def test_unarchiving_does_not_read_the_whole_inbox(full_inbox):

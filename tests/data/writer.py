@@ -36,6 +36,7 @@ class WriterProcess:
             *[self.notify_users] * 4,
             *[self.transact] * 4,
             *[self.read] * 3,
+            *[self.see] * 2,
             *[self.work] * 3,
             self.raise_in_callback,
             self.hold_row_lock,
@@ -93,6 +94,10 @@ class WriterProcess:
     def read(self):
         user = self.random.choice(self.users)
         inbox.mark(user, "read", self.random.randint(0, position(user)[0]))
+
+    def see(self):
+        user = self.random.choice(self.users)
+        mark_seen(user, self.random.randint(0, position(user)[0]))
 
     def work(self):
         """Enqueue, claim and finish jobs, as a worker does. The claimed jobs may be those of another writer."""
@@ -216,6 +221,7 @@ if __name__ == "__main__":
     from notifications.jobs.transitions import outcomes, recording
     from notifications.models import Notification
     from notifications.streams import inbox, numbering
+    from notifications.streams.marking_seen import mark_seen
     from tests.data import rows
     from tests.data.shapes import position
     from tests.support.claims import claim_rows

@@ -294,6 +294,7 @@ BAD_REQUESTS = [
             ("OPTIONS", "sync/", "GET"),
             ("TRACE", "events/", "GET"),
             ("GET", "notifications/read/", "POST"),
+            ("GET", "notifications/seen/", "POST"),
             ("HEAD", "jobs/{mine}/cancel/", "POST"),
             ("BREW", "jobs/", "GET"),
         )

@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import inbox
+from notifications.streams import changes, inbox
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 NOTIFICATIONS = "/notifications/api/notifications/"
 READ = "/notifications/api/notifications/read/"
+SEEN = "/notifications/api/notifications/seen/"
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ class TestList:
         notify(user, "first", data={"n": 1}, url="/there/", category="c", level="warning", body="words")
         notify(user, "second")
         data = user_client.get(NOTIFICATIONS).json()
-        assert list(data) == ["items", "next", "epoch", "seq", "unread"]
+        assert list(data) == ["items", "next", "epoch", "seq", "unread", "unseen"]
         assert (data["next"], data["epoch"], data["seq"], data["unread"]) == (None, streams.epoch(), 2, 2)
         assert [item["title"] for item in data["items"]] == ["second", "first"]
         item = data["items"][1]
@@ -134,7 +135,13 @@ class TestMark:
             notify(user, f"note {number}")
         data = post_read({"up_to": 2})
         assert data.status_code == 200
-        assert data.json() == {"epoch": streams.epoch(), "seq": 5, "unread": 1, "more": False}
+        assert data.json() == {
+            "epoch": streams.epoch(),
+            "seq": 5,
+            "unread": 1,
+            "unseen": 1,
+            "more": False,
+        }
         assert post_read({"up_to": 2}).json()["seq"] == 5, (
             "notifications that are read already must not change"
         )
@@ -239,3 +246,48 @@ class TestMark:
         finally:
             other_transaction.close()
         assert position(user) == (1, 1)
+
+
+class TestSeen:
+    def test_up_to(self, post_read, user):
+        """What was raised up to the position is seen and stays unread. The response has the new position."""
+        for number in range(3):
+            notify(user, f"note {number}")
+        data = post_read({"up_to": 2}, SEEN)
+        assert data.status_code == 200
+        assert data.json() == {
+            "epoch": streams.epoch(),
+            "seq": 4,
+            "unread": 3,
+            "unseen": 1,
+            "more": False,
+        }
+        assert not Notification.objects.exclude(read_at=None).exists()
+
+    @pytest.mark.parametrize("up_to", [0, 1, 2])
+    def test_lower_position(self, up_to, post_read, user):
+        """It changes nothing, and the response is the present position."""
+        for number in range(3):
+            notify(user, f"note {number}")
+        post_read({"up_to": 2}, SEEN)
+        data = post_read({"up_to": up_to}, SEEN).json()
+        assert (data["seq"], data["unseen"]) == (4, 1)
+
+    def test_list_and_other_marks_have_the_count(self, post_read, user_client, user):
+        notify(user, "shown")
+        notify(user, "new")
+        post_read({"up_to": 1}, SEEN)
+        assert user_client.get(NOTIFICATIONS).json()["unseen"] == 1
+        assert post_read({"up_to": 2}).json()["unseen"] == 0
+
+    @pytest.mark.parametrize("up_to", [None, "1", True, 1.0, -1, 2])
+    def test_invalid_position(self, up_to, post_read, user):
+        """422 that names the field, also for a position beyond the head."""
+        notify(user, "note")
+        assert assert_problem(post_read({"up_to": up_to}, SEEN), 422)["errors"][0]["field"] == "up_to"
+        assert position(user) == (1, 1)
+
+    def test_other_users(self, post_read, user, other_user):
+        notify([user, other_user], "both")
+        post_read({"up_to": 1}, SEEN)
+        assert changes.position(other_user.pk).unseen == 1

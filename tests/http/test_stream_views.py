@@ -19,7 +19,7 @@ def test_snapshot(user_client, user):
     notify(user, "second")
     active = job(user)
     frame = user_client.get(SYNC).json()
-    assert list(frame) == ["op", "epoch", "prev", "seq", "reset", "more", "unread", "items", "jobs"]
+    assert list(frame) == ["op", "epoch", "prev", "seq", "reset", "more", "unread", "unseen", "items", "jobs"]
     assert (frame["op"], frame["epoch"]) == ("sync", streams.epoch())
     assert (frame["prev"], frame["seq"], frame["reset"], frame["more"]) == (None, 2, True, False)
     assert [item["title"] for item in frame["items"]] == ["first", "second"]

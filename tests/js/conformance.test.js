@@ -68,6 +68,7 @@ class VectorRunner {
       epoch: stream.epoch,
       cursor: stream.cursor,
       unread: stream.unread,
+      unseen: stream.unseen,
       notifications: Object.fromEntries([...stream.notifications].map(([id, item]) => [id, item.seq])),
       jobs: Object.fromEntries([...stream.jobs].map(([id, item]) => [id, item.version])),
     };

@@ -98,6 +98,7 @@ export function syncFrame(values = {}) {
     reset: false,
     more: false,
     unread: 0,
+    unseen: 0,
     items: [],
     jobs: [],
     ...values,

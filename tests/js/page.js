@@ -8,7 +8,7 @@ import { Problem, Requests } from "../../notifications/static/notifications/requ
 import { FakeClock, FakeSocket, fakeFetch } from "./fakes.js";
 
 export function makePage({
-  start = { epoch: "e1", seq: 41, unread: 2 },
+  start = { epoch: "e1", seq: 41, unread: 2, unseen: 2 },
   pollUrl = "/n/api/sync/",
   routes = {},
   random = () => 0.5,

@@ -24,6 +24,7 @@ from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
 from notifications.streams import inbox
+from notifications.streams.marking_seen import mark_seen
 from tests.model import rows
 from tests.model.device import Device
 from tests.model.loop import DelayedThreadPool, FakeLoop
@@ -97,6 +98,13 @@ class Delivery(RuleBasedStateMachine):
     def mark(self, bits, verb, distance, ring_fate):
         for user in self.select_users(bits):
             self.mark_notifications(user, verb, distance, ring_fate)
+
+    @rule(bits=user_bits, distance=st.integers(0, 5), ring_fate=ring_fates)
+    def mark_seen(self, bits, distance, ring_fate):
+        """Mark the notifications up to `distance` below the head as seen."""
+        for user in self.select_users(bits):
+            head = Stream.objects.get(pk=user.pk).head
+            self.change(ring_fate, mark_seen, user.pk, max(0, head - distance))
 
     @rule(ring_fate=ring_fates)
     def enqueue_job(self, ring_fate):
@@ -254,19 +262,20 @@ class Delivery(RuleBasedStateMachine):
 def differences(follower, user):
     """Yield the differences between the items of a client and the rows of its user."""
     stream = Stream.objects.filter(pk=user.pk).first() or Stream(user=user)
-    expected = (streams.epoch(), stream.head, stream.unread)
-    actual = (follower.epoch, follower.cursor, follower.unread)
+    expected = (streams.epoch(), stream.head, stream.unread, stream.unseen)
+    actual = (follower.epoch, follower.cursor, follower.unread, follower.unseen)
     if actual != expected:
-        yield f"epoch, position and unread are {actual}, not {expected}"
+        yield f"epoch, position and counts are {actual}, not {expected}"
         return
     notifications = {str(row.pk): row for row in Notification.objects.filter(user=user)}
     jobs = {str(row.pk): row for row in Job.objects.filter(user=user)}
     seqs = [row.seq for row in (*notifications.values(), *jobs.values()) if row.seq != 0]
-    unread = sum(row.read_at is None and row.archived_at is None for row in notifications.values())
+    unread_rows = [row for row in notifications.values() if row.read_at is None and row.archived_at is None]
+    unseen = sum((row.raised or 0) > stream.seen for row in unread_rows)
     if None in seqs or len(set(seqs)) < len(seqs) or max(seqs, default=0) > stream.head:
         yield f"the numbers are {seqs}, the head is {stream.head}"
-    if stream.unread != unread:
-        yield f"unread is {stream.unread}, not {unread}"
+    if (stream.unread, stream.unseen) != (len(unread_rows), unseen):
+        yield f"the counts are {stream.unread} and {stream.unseen}, not {len(unread_rows)} and {unseen}"
     shown = [row for row in notifications.values() if row.archived_at is None]
     needed = {str(row.pk) for row in shown} if len(shown) <= 50 else set()
     needed |= {

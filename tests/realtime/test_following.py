@@ -29,7 +29,19 @@ async def test_hello_without_position_starts_with_snapshot(connect, user):
         "beat": 25,
     }
     sync = await socket.receive("sync")
-    assert list(sync) == ["op", "n", "epoch", "prev", "seq", "reset", "more", "unread", "items", "jobs"]
+    assert list(sync) == [
+        "op",
+        "n",
+        "epoch",
+        "prev",
+        "seq",
+        "reset",
+        "more",
+        "unread",
+        "unseen",
+        "items",
+        "jobs",
+    ]
     assert (sync["n"], sync["prev"], sync["seq"], sync["reset"], sync["more"]) == (2, None, 2, True, False)
     assert (sync["unread"], sync["jobs"]) == (2, [])
     assert [item["id"] for item in sync["items"]] == [str(first), str(second)]
@@ -43,7 +55,7 @@ async def test_notification_is_pushed(connect, user):
         notify, user, "Export ready", body="12,400 rows", url="/exports/7/", level="success"
     )
     change = await socket.receive("change")
-    assert list(change) == ["op", "n", "prev", "seq", "unread", "items"]
+    assert list(change) == ["op", "n", "prev", "seq", "unread", "unseen", "items"]
     assert (change["n"], change["prev"], change["seq"], change["unread"]) == (3, 0, 1, 1)
     [item] = change["items"]
     assert item == {

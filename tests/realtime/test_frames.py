@@ -13,7 +13,7 @@ def test_size_is_in_bytes():
 
 def test_frame_for_http_has_no_number():
     """A frame for HTTP has the keys of a WebSocket frame except n, and no jobs if they are None."""
-    frame = frames.sync("e1", None, 3, 1, ["{}"], [])
+    frame = frames.sync("e1", None, 3, 2, 1, ["{}"], [])
     assert json.loads(frames.encode_unnumbered(frame)) == {
         "op": "sync",
         "epoch": "e1",
@@ -21,8 +21,9 @@ def test_frame_for_http_has_no_number():
         "seq": 3,
         "reset": True,
         "more": False,
-        "unread": 1,
+        "unread": 2,
+        "unseen": 1,
         "items": [{}],
         "jobs": [],
     }
-    assert "jobs" not in json.loads(frames.encode_unnumbered(frames.sync("e1", 1, 3, 1, ["{}"], None)))
+    assert "jobs" not in json.loads(frames.encode_unnumbered(frames.sync("e1", 1, 3, 2, 1, ["{}"], None)))

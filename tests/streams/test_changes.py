@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import streams
 from notifications.models import Stream
 from notifications.streams import changes, inbox
+from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -22,11 +23,12 @@ def test_missing_stream_is_at_position_0(user):
 
 
 def test_position_is_read_by_one_query(user):
-    """Head and unread are read by one query, so that they belong to the same moment."""
+    """The head and the counts are read by one query, so that they belong to the same moment."""
     rows.notices(user, 3)
     inbox.mark(user.pk, "read", 1)
+    mark_seen(user.pk, 2)
     with CaptureQueriesContext(connection) as queries:
-        assert changes.position(user.pk) == changes.Position(head=4, unread=2)
+        assert changes.position(user.pk) == changes.Position(head=5, unread=2, seen=2, unseen=1)
     assert len(queries) == 1
 
 

@@ -8,8 +8,9 @@ FINAL_CODES = (4400, 4401, 4409)
 class Follower:
     """The state of a client: its position and the items that it has received."""
 
-    def __init__(self, epoch=None, seq=None, unread=None):
-        self.epoch, self.cursor, self.unread = epoch, seq, unread
+    def __init__(self, epoch=None, seq=None, unread=None, unseen=None):
+        self.epoch, self.cursor = epoch, seq
+        self.unread, self.unseen = unread, unseen
         self.notifications, self.jobs = {}, {}
         self.resets = 0
         self.complete_after = seq  # It has received all changes after this position.
@@ -63,14 +64,15 @@ class Follower:
         if frame.get("reset"):
             self.notifications.clear()
             self.jobs.clear()
-            self.epoch, self.cursor, self.unread = frame["epoch"], frame["seq"], frame["unread"]
+            self.epoch, self.cursor = frame["epoch"], frame["seq"]
+            self.unread, self.unseen = frame["unread"], frame["unseen"]
             self.complete_after = self.cursor
             self.resets += 1
             return self._apply_items(frame)
         if self.cursor is None or frame["prev"] > self.cursor:
             return False
         if frame["seq"] >= self.cursor:
-            self.unread = frame["unread"]
+            self.unread, self.unseen = frame["unread"], frame["unseen"]
             self.cursor = frame["seq"]
         return self._apply_items(frame)
 

@@ -16,6 +16,7 @@ from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import outcomes, queueing, recording, running
 from notifications.models import Job
 from notifications.streams import inbox, retention
+from notifications.streams.marking_seen import mark_seen
 from tests.support.claims import claim_rows
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
@@ -52,6 +53,10 @@ def notify_user(user, title="Hello", count=1, **fields):
 
 def mark_notifications(user, verb, up_to, ids=None):
     inbox.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
+
+
+def mark_notifications_seen(user, up_to):
+    mark_seen(user, up_to)
 
 
 def enqueue_job(user, title="Work"):

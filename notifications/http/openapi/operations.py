@@ -157,7 +157,7 @@ NOTIFICATIONS: Part = {
                 ref("Notifications"),
                 links={
                     verb: {"operationId": verb, "requestBody": {"up_to": "$response.body#/seq"}}
-                    for verb in VERBS
+                    for verb in (*VERBS, "seen")
                 },
             )
         },
@@ -189,6 +189,16 @@ NOTIFICATIONS: Part = {
         )
         for verb, title in MARK_VERBS.items()
     },
+    "/notifications/seen/": post(
+        "seen",
+        "notifications",
+        "Mark notifications as seen, in all tabs and on all devices",
+        {"200": response("The position is recorded.", ref("Marked"))},
+        "TooLarge",
+        "UnsupportedType",
+        "WrongValue",
+        requestBody={"required": True, "content": {"application/json": {"schema": ref("Seen")}}},
+    ),
 }
 
 STREAM: Part = {

@@ -54,6 +54,9 @@ EPOCH = string(
     description="Identifies the database. After a change of epoch, positions are invalid: start from a snapshot."
 )
 UNREAD = integer(description="Notifications that are neither read nor archived.")
+UNSEEN = integer(
+    description="Of these, the ones raised after the position up to which notifications are seen."
+)
 POSITION = integer(description="The position of the stream, which was read before the items.")
 
 ERROR = object_of(
@@ -160,6 +163,7 @@ SYNC = object_of(
         "reset": BOOLEAN,
         "more": {**BOOLEAN, "description": "More changes follow: send another request with seq."},
         "unread": UNREAD,
+        "unseen": UNSEEN,
         "items": array({"oneOf": [ref("Notification"), ref("Job")]}),
         "jobs": array(ref("Job"), description="The active jobs. Absent if more is true."),
     },
@@ -178,6 +182,7 @@ NOTIFICATIONS = object_of(
         "epoch": EPOCH,
         "seq": POSITION,
         "unread": UNREAD,
+        "unseen": UNSEEN,
     }
 )
 
@@ -196,11 +201,20 @@ MARK = object_of(
     optional=("ids",),
 )
 
+SEEN = object_of(
+    {
+        "up_to": integer(
+            description="The position that was shown. A lower one than before changes nothing. At most the current one."
+        ),
+    },
+)
+
 MARKED = object_of(
     {
         "epoch": EPOCH,
         "seq": POSITION,
         "unread": UNREAD,
+        "unseen": UNSEEN,
         "more": {**BOOLEAN, "description": "The limit of one request was reached: send it again."},
     }
 )
@@ -217,5 +231,6 @@ SCHEMAS = {
     "Notification": NOTIFICATION,
     "Notifications": NOTIFICATIONS,
     "Problem": PROBLEM,
+    "Seen": SEEN,
     "Sync": SYNC,
 }

@@ -1,4 +1,4 @@
-"""Checks of the database: connection, tables, clock, numbering and unread counts."""
+"""Checks of the database: connection, tables, clock, numbering, and unread and unseen counts."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def find_unnumbered_rows() -> set[Any]:
 
 
 def check_unread_counts() -> Finding:
-    """Check the unread count of each user against their notifications."""
+    """Check the unread and unseen counts of each user against their notifications."""
     wrong = recount.find_wrong_counts()
     if wrong:
         named = ", ".join(map(str, list(wrong)[:MAX_USERS_NAMED])) + (
@@ -150,9 +150,17 @@ def check_unread_counts() -> Finding:
         return Finding(
             check="unread",
             state=ERROR,
-            message=f"The unread count is wrong for {len(wrong)} users: {named}.",
+            message=f"The unread or unseen count is wrong for {len(wrong)} users: {named}.",
             remedy="Run manage.py notifications doctor --recount. "
             "Then find the program that changes rows without this app.",
-            figures={"wrong": {str(user): list(pair) for user, pair in wrong.items()}},
+            figures={
+                "wrong": {
+                    str(user): {
+                        "unread": [stored.unread, expected.unread],
+                        "unseen": [stored.unseen, expected.unseen],
+                    }
+                    for user, (stored, expected) in wrong.items()
+                }
+            },
         )
-    return Finding(check="unread", state=OK, message="The unread count of every user is right.")
+    return Finding(check="unread", state=OK, message="The unread and unseen counts of every user are right.")

@@ -50,7 +50,7 @@ class DoctorCommand(ManagementCommand):
         parser.add_argument(
             "--recount",
             action="store_true",
-            help="first correct the unread counts that are wrong",
+            help="first correct the unread and unseen counts that are wrong",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -89,8 +89,11 @@ class DoctorCommand(ManagementCommand):
         try:
             if (tables := database.check_tables()).state == ERROR:
                 raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
-            for user, (unread, expected) in find_wrong_counts().items():
+            for user, (stored, expected) in find_wrong_counts().items():
                 recount(user)
-                self.stderr.write(f"Corrected the unread count of user {user} from {unread} to {expected}.")
+                self.stderr.write(
+                    f"Corrected the counts of user {user} from {stored.unread} unread and {stored.unseen} unseen "
+                    f"to {expected.unread} and {expected.unseen}."
+                )
         except Error as exc:
             raise CommandError(f"Not all counts were corrected: {exc}. Try again.") from exc

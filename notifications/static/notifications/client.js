@@ -13,8 +13,8 @@
  *   url: string|null, links: {self: string, result: string|null, cancel: string|null, retry: string|null}}} JobItem
  * @typedef {Notification|JobItem} Item
  * @typedef {{op: string, n?: number, ack?: boolean, epoch?: string, prev?: number|null, seq?: number,
- *   reset?: boolean, more?: boolean, unread?: number, items?: Item[], jobs?: JobItem[], code?: number,
- *   reason?: string, reconnect?: boolean, after_ms?: number}} Frame
+ *   reset?: boolean, more?: boolean, unread?: number, unseen?: number, items?: Item[], jobs?: JobItem[],
+ *   code?: number, reason?: string, reconnect?: boolean, after_ms?: number}} Frame
  * @typedef {{epoch: string|null, seq: number|null}} Position
  * @typedef {{getPosition: () => Position, onFrame: (frame: Frame) => void, onState: (state: string) => void}} Callbacks
  * @typedef {{start: () => void, stop: () => void, sync: () => void, refresh: () => void,
@@ -26,16 +26,18 @@
 
 const FINAL_STATES = new Set(["signed_out", "refused"]);
 
-/** The part of a user's stream that a page holds: position, unread count, notifications and jobs by id. */
+/** The part of a user's stream that a page holds: position, counts, notifications and jobs by id. */
 export class Stream {
-  /** @param {{epoch?: string|null, seq?: number|null, unread?: number|null}} [start] */
-  constructor({ epoch = null, seq = null, unread = null } = {}) {
+  /** @param {{epoch?: string|null, seq?: number|null, unread?: number|null, unseen?: number|null}} [start] */
+  constructor({ epoch = null, seq = null, unread = null, unseen = null } = {}) {
     /** @type {string|null} */
     this.epoch = seq === null ? null : epoch;
     /** @type {number|null} */
     this.cursor = epoch === null ? null : seq;
     /** @type {number|null} null until the first frame says it */
     this.unread = unread;
+    /** @type {number|null} how many of the unread were raised since the list was shown last */
+    this.unseen = unseen;
     /** @type {Map<string, Notification>} */
     this.notifications = new Map();
     /** @type {Map<string, JobItem>} */
@@ -52,7 +54,10 @@ export class Stream {
     if (frame.reset) return this.#reset(frame);
     if (this.cursor === null || /** @type {number} */ (frame.prev) > this.cursor) return null;
     const seq = /** @type {number} */ (frame.seq);
-    if (seq >= this.cursor) this.unread = frame.unread ?? this.unread;
+    if (seq >= this.cursor) {
+      this.unread = frame.unread ?? this.unread;
+      this.unseen = frame.unseen ?? this.unseen;
+    }
     this.cursor = Math.max(this.cursor, seq);
     if (frame.epoch) this.epoch = frame.epoch;
     return this.#upsert(frame);
@@ -65,6 +70,7 @@ export class Stream {
     this.epoch = frame.epoch ?? null;
     this.cursor = frame.seq ?? null;
     this.unread = frame.unread ?? null;
+    this.unseen = frame.unseen ?? null;
     return this.#upsert(frame);
   }
 
@@ -108,7 +114,8 @@ export class Client extends EventTarget {
   /**
    * @param {object} options
    * @param {(callbacks: Callbacks) => Transport} options.createTransport
-   * @param {{epoch?: string|null, seq?: number|null, unread?: number|null}} [options.start] position of the page
+   * @param {{epoch?: string|null, seq?: number|null, unread?: number|null, unseen?: number|null}} [options.start]
+   *   position of the page
    */
   constructor({ createTransport, start = {} }) {
     super();
@@ -123,6 +130,10 @@ export class Client extends EventTarget {
 
   get unread() {
     return this.stream.unread;
+  }
+
+  get unseen() {
+    return this.stream.unseen;
   }
 
   start() {

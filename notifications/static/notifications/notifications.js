@@ -168,6 +168,7 @@ function startingPosition(data, name) {
     epoch: data.epoch ?? null,
     seq: isKnown ? Number(data.seq) : null,
     unread: isKnown ? Number(data.unread) : null,
+    unseen: isKnown ? Number(data.unseen) : null,
   };
   const saved = readSavedPosition(name);
   const isUsable = saved && Date.now() - saved.at < MAX_POSITION_AGE_MS && saved.epoch === start.epoch;

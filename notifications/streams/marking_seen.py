@@ -1,0 +1,52 @@
+"""Mark notifications as seen: their list was shown to the user, who may not have read any of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from notifications.db.transactions import connection, in_callers_transaction, on_commit, retrying_atomic
+from notifications.db.user_keys import to_db
+from notifications.streams import changes, ring
+from notifications.streams.numbering import Pass
+
+#: Counts the notifications of a user above a position that the stream counts as unread. Pending ones are counted, or
+#: not, as they were when they were numbered last, and numbering corrects that; the others are found by the index of the
+#: unread. One statement: a notification that is read between two would be in both or in neither.
+COUNT_UNREAD_ABOVE = (
+    "SELECT (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND raised > %s "
+    "AND read_at IS NULL AND archived_at IS NULL AND counted) + "
+    "(SELECT count(*) FROM notifications_notification WHERE user_id = %s AND seq IS NULL AND raised > %s "
+    "AND NOT (read_at IS NULL AND archived_at IS NULL) AND counted)"
+)
+
+
+def mark_seen(user: Any, up_to: int) -> None:
+    """Record that a user (key) was shown the notifications that were raised up to ``up_to``, at most the head.
+
+    The position never falls. Moving it advances the head by one, so that clients are sent it as a change, without
+    items. Inside a caller's transaction this is deferred until after its commit.
+    Raises ``django.db.OperationalError`` when the database stays busy.
+    """
+    if in_callers_transaction():
+        on_commit(lambda: mark_seen(user, up_to))
+    elif changes.position(user).seen < up_to:
+        retrying_atomic(lambda: _move(user, up_to))
+
+
+def _move(user: Any, up_to: int) -> None:
+    db, key = connection(), to_db(user)
+    with db.cursor() as cursor:
+        numbering = Pass(cursor, db, [user])
+        numbering.lock_streams()
+        # Statements after the lock: see ``Pass.run``.
+        (stream,) = numbering.read_streams().values()
+        seen = min(up_to, stream.head)
+        if seen <= stream.seen:
+            return
+        cursor.execute(COUNT_UNREAD_ABOVE, [key, seen] * 2)
+        (unseen,) = cursor.fetchone()
+        cursor.execute(
+            "UPDATE notifications_stream SET head = head + 1, seen = %s, unseen = %s WHERE user_id = %s",
+            [seen, unseen, key],
+        )
+    ring([user])
