@@ -48,7 +48,7 @@ def close_ledger():
 
 
 def assigned_seqs(user):
-    """Return all seqs ever assigned to rows and moves of ``seen`` of a user (a key), ascending, with gaps and duplicates."""
+    """Return all seqs ever assigned for a user (a key), ascending, with gaps and duplicates."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT seq FROM assigned_seq WHERE user_id = %s ORDER BY seq", [user])
         return [seq for (seq,) in cursor.fetchall()]
