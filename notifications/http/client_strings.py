@@ -9,6 +9,7 @@ def client_strings() -> dict[str, str]:
     """Return the texts in the active language by key. The client replaces ``{names}``."""
     return {
         "notifications": gettext("Notifications"),
+        "bell_new": gettext("Notifications: {new} new, {count} unread"),
         "bell": gettext("Notifications: {count} unread"),
         "bell_none": gettext("Notifications: none unread"),
         "summary": gettext("{count} new notifications"),

@@ -29,6 +29,7 @@ from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 from notifications.streams.inbox import mark
 from notifications.streams.marking import mark_all_read, pending_reads
+from notifications.streams.marking_seen import mark_seen
 from notifications.validators import MAX_INTEGER
 
 #: Most ids that one form can name.
@@ -75,13 +76,19 @@ def inbox(request: HttpRequest) -> HttpResponse:
 @page_view
 @require_POST
 def mark_read(request: HttpRequest) -> HttpResponse:
-    """Mark notifications up to position ``up_to`` as read: all of them, or those whose ``id`` the form names."""
+    """Mark notifications up to position ``up_to`` as read: all of them, or those whose ``id`` the form names.
+
+    ``seen`` is the newest one on the page with the form. Without JavaScript it is marked as seen here and not when the
+    page is read, because a GET must not write: a prefetched or restored page was shown to nobody.
+    """
     ids = [_parse_uuid(value) for value in request.POST.getlist("id")[:MAX_IDS]]
     up_to = _parse_position(request.POST.get("up_to", ""))
+    seen = _parse_position(request.POST.get("seen") or "0")
     if ids:
         mark(request.user.pk, "read", up_to, ids)
     else:
         mark_all_read(request.user.pk, up_to)
+    mark_seen(request.user.pk, seen)
     query = f"?after={_parse_position(request.POST['after'])}" if request.POST.get("after") else ""
     return HttpResponseRedirect(reverse("notifications:inbox") + query, status=303)
 

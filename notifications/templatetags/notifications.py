@@ -117,6 +117,7 @@ def _urls(query: str) -> dict[str, str]:
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,
         "read": reverse("notifications:api-notifications-read") + query,
+        "seen": reverse("notifications:api-notifications-seen") + query,
         "job": reverse("notifications:api-job", args=[PLACEHOLDER_JOB_ID]) + query,
         "socket": get_script_prefix() + WEBSOCKET_PATH + query,
     }

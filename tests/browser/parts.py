@@ -8,14 +8,22 @@ from tests.support.browser import PAGE_TIMEOUT_MS, sign_in
 
 
 def find_bell(page, unread=None):
-    """Return the locator of the bell, with this unread count if one is given."""
-    any_count = re.compile("^Notifications: ")
-    name = any_count if unread is None else f"Notifications: {unread or 'none'} unread"
-    return page.get_by_role("button", name=name, exact=True)
+    """Return the locator of the bell, with this unread count if one is given, and any unseen count."""
+    count = "" if unread is None else rf"(\d+ new, )?{unread or 'none'} unread$"
+    return page.get_by_role("button", name=re.compile(f"^Notifications: {count}"))
 
 
 def expect_unread(page, count, timeout=PAGE_TIMEOUT_MS):
     expect(find_bell(page, count)).to_be_visible(timeout=timeout)
+
+
+def expect_unseen(page, count, timeout=PAGE_TIMEOUT_MS):
+    """Expect this number on the badge of the bell, which is hidden without one."""
+    badge = page.locator("notifications-bell .notifications-count")
+    if count:
+        expect(badge).to_have_text(str(count), timeout=timeout)
+    else:
+        expect(badge).to_be_hidden(timeout=timeout)
 
 
 def find_toasts(page):

@@ -13,7 +13,8 @@ from notifications.http import page_views
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
-from notifications.streams import pages
+from notifications.streams import changes, pages
+from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job
 from tests.support.claims import claim_rows
 
@@ -133,6 +134,28 @@ def test_mark_all_leaves_later_notifications_unread(user_client, user):
     response = user_client.post(reverse("notifications:inbox-read"), {"up_to": position_of_page})
     assert (response.status_code, response["Location"]) == (303, INBOX)
     assert unread_titles(user) == ["Not seen"]
+
+
+def test_seen_is_marked_by_forms_and_not_by_reading_the_page(user_client, user):
+    """The forms name the newest notification of their page: what was raised later stays unseen."""
+    for title in ("One", "Two"):
+        notify(user, title)
+    page = html_of(user_client.get(INBOX))
+    assert changes.position(user.pk).unseen == 2
+    assert page.count('name="seen" value="2"') == 3
+    notify(user, "Later")
+    one = Notification.objects.get(title="One")
+    user_client.post(reverse("notifications:inbox-read"), {"up_to": "1", "id": str(one.pk), "seen": "2"})
+    assert (changes.position(user.pk).unread, changes.position(user.pk).unseen) == (2, 1)
+
+
+def test_bell_without_javascript_shows_the_unseen(user_client, user):
+    for title in ("One", "Two", "Three"):
+        notify(user, title)
+    mark_seen(user.pk, 2)
+    assert '<span class="notifications-count">1</span>' in html_of(user_client.get(INBOX))
+    mark_seen(user.pk, 3)
+    assert "notifications-count" not in html_of(user_client.get(INBOX))
 
 
 def test_mark_one_returns_to_the_same_page(user_client, user):

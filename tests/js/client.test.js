@@ -21,6 +21,18 @@ test("hello is the first frame and carries the position of the page", () => {
   assert.deepEqual(page.last().protocols, ["notifications.v1"]);
 });
 
+test("a change without items brings the unseen count, and an event only if it differs", () => {
+  const page = livePage({ sync: { unread: 2, unseen: 2 } });
+  const counts = [];
+  page.client.on("unseen", (count) => counts.push(count));
+  const { cursor } = page.client.stream;
+  page.last().receive(change(cursor, cursor + 1, [], { unseen: 0 }));
+  page.last().receive(change(cursor + 1, cursor + 2, [], { n: 4, unseen: 0 }));
+  page.last().receive(change(cursor + 2, cursor + 3, [notification("a", cursor + 3)], { n: 5, unseen: 1 }));
+  assert.deepEqual(counts, [0, 1]);
+  assert.deepEqual([page.client.unread, page.client.unseen], [5, 1]);
+});
+
 test("a page without a position starts from a snapshot", () => {
   const page = makePage({ start: {} });
   page.client.start();

@@ -15,13 +15,14 @@ function makeBrowser() {
     setItem: (key, value) => stored.set(key, value),
   };
   const open = (options = {}) => {
-    const tab = { visible: true, shown: [] };
+    const tab = { visible: true, hasUnseen: true, shown: [] };
     tab.queue = new ToastQueue({
       name: "u1",
       getStorage: () => storage,
       locks,
       clock,
       isVisible: () => tab.visible,
+      hasUnseen: () => tab.hasUnseen,
       show: (items) => tab.shown.push(items.map((item) => item.id)),
       ...options,
     });
@@ -151,6 +152,41 @@ test("a hidden tab leaves notifications to the visible one", async () => {
   hidden.queue.flush();
   await clock.advance(200);
   assert.deepEqual([hidden.shown, visible.shown], [[], [["1"]]]);
+});
+
+test("what a list has read over HTTP is no toast, although its frame arrives later", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const [tab, other] = [open(), open()];
+  tab.queue.add({ ...liveChange(aged("1", 0), aged("2", 0)), op: "jobs" });
+  await clock.advance(200);
+  for (const each of [tab, other]) each.queue.add(liveChange(aged("2", 0), aged("3", 0)));
+  await clock.advance(200);
+  assert.deepEqual([...tab.shown, ...other.shown], [["3"]]);
+});
+
+test("a toast that waits is dropped when a list shows its notification", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const tab = open();
+  tab.queue.add(liveChange(aged("1", 0)));
+  tab.queue.add({ ...liveChange(aged("1", 0)), op: "jobs" });
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+});
+
+test("what was seen on another device meanwhile is not shown", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const tab = open();
+  tab.visible = false;
+  tab.queue.add(liveChange(aged("1", 0)));
+  tab.hasUnseen = false;
+  tab.visible = true;
+  tab.queue.flush();
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+  tab.hasUnseen = true;
+  tab.queue.add(liveChange(aged("2", 0)));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, [["2"]]);
 });
 
 test("if storage is blocked, a tab shows each notification once", async () => {

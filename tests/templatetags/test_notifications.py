@@ -78,14 +78,15 @@ def test_anonymous_user():
 
 
 def test_position_is_rendered(user, django_assert_num_queries):
-    """Epoch, seq and unread of the stream are read in two queries."""
+    """Epoch, seq and counts of the stream are read in two queries."""
     for title in ("One", "Two"):
         notify(user, title)
     position = pages.read_stream_position(user.pk)
     with django_assert_num_queries(2):
         elements = render(user)
     data = script(elements)
-    assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == (position.epoch, "2", "2")
+    assert (data["data-epoch"], data["data-seq"]) == (position.epoch, "2")
+    assert (data["data-unread"], data["data-unseen"]) == ("2", "2")
     assert elements.text.strip() == "Notifications2"
 
 
@@ -93,18 +94,20 @@ def test_numbers_are_not_localized(user, settings):
     """USE_THOUSAND_SEPARATOR does not change the attributes."""
     settings.USE_THOUSAND_SEPARATOR = True
     notify(user, "One")
-    Stream.objects.filter(user=user).update(head=1_234_567, unread=1_234)
+    Stream.objects.filter(user=user).update(head=1_234_567, unread=1_234, unseen=1_233)
     elements = render(user)
-    assert (script(elements)["data-seq"], script(elements)["data-unread"]) == ("1234567", "1234")
+    data = script(elements)
+    assert (data["data-seq"], data["data-unread"], data["data-unseen"]) == ("1234567", "1234", "1233")
     assert "99+" in elements.text
 
 
 def test_position_of_the_page_is_used(user, django_assert_num_queries):
     """The page has read it before its rows. A later one would hide changes in between."""
-    position = pages.StreamPosition(epoch="e", seq=7, unread=3)
+    position = pages.StreamPosition(epoch="e", seq=7, unread=3, unseen=2)
     with django_assert_num_queries(0):
         data = script(render(user, notifications_position=position))
-    assert (data["data-epoch"], data["data-seq"], data["data-unread"]) == ("e", "7", "3")
+    assert (data["data-epoch"], data["data-seq"]) == ("e", "7")
+    assert (data["data-unread"], data["data-unseen"]) == ("3", "2")
 
 
 async def test_no_query_in_an_event_loop():

@@ -1,4 +1,4 @@
-// <notifications-bell>: a button with the unread count, which opens a list of the latest notifications.
+// <notifications-bell>: a button with the unseen count, which opens a list of the latest notifications.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
@@ -78,7 +78,10 @@ export function define(page) {
     /** Fill the panel when it is opened for the first time. */
     #buildPanel() {
       this.#markAllButton.addEventListener("click", () => void this.#markAllRead());
-      this.#newerButton.addEventListener("click", () => this.#renderList());
+      this.#newerButton.addEventListener("click", () => {
+        this.#renderList();
+        this.#markShownSeen();
+      });
       this.#retryButton.addEventListener("click", () => this.#open());
       const head = createElement("div", "notifications-head");
       head.append(createElement("strong", "", localization.text("notifications")), this.#markAllButton);
@@ -89,25 +92,25 @@ export function define(page) {
     }
 
     #updateCount() {
-      const unread = client.unread ?? 0;
-      const count = localization.formatNumber(unread);
-      this.#label.textContent = unread
-        ? localization.text("bell", { count })
-        : localization.text("bell_none");
-      this.#badge.textContent = localization.formatBadge(unread);
-      this.#badge.hidden = unread === 0;
+      const [unread, unseen] = [client.unread ?? 0, client.unseen ?? 0];
+      this.#label.textContent = localization.text(unseen ? "bell_new" : unread ? "bell" : "bell_none", {
+        count: localization.formatNumber(unread),
+        new: localization.formatNumber(unseen),
+      });
+      this.#badge.textContent = localization.formatBadge(unseen);
+      this.#badge.hidden = unseen === 0;
       this.#markAllButton.hidden = unread === 0;
       this.#updateTitle();
     }
 
-    /** Put the unread count before the title of a hidden tab. The page may have changed its title meanwhile. */
+    /** Put the unseen count before the title of a hidden tab. The page may have changed its title meanwhile. */
     #updateTitle() {
       const title = document.title.startsWith(this.#titlePrefix)
         ? document.title.slice(this.#titlePrefix.length)
         : document.title;
-      const unread = client.unread ?? 0;
-      const isShown = document.visibilityState === "hidden" && unread > 0;
-      this.#titlePrefix = isShown ? `(${localization.formatBadge(unread)}) ` : "";
+      const unseen = client.unseen ?? 0;
+      const isShown = document.visibilityState === "hidden" && unseen > 0;
+      this.#titlePrefix = isShown ? `(${localization.formatBadge(unseen)}) ` : "";
       if (document.title !== this.#titlePrefix + title) document.title = this.#titlePrefix + title;
     }
 
@@ -116,7 +119,10 @@ export function define(page) {
       this.#renderList();
       this.#showNote(this.#shownIds.size ? "" : localization.text("loading"));
       page.loadLatest(LIST_LENGTH).then(
-        () => this.#renderList(),
+        () => {
+          this.#renderList();
+          this.#markShownSeen();
+        },
         () => this.#showNote(localization.text("unreadable"), { canRetry: true }),
       );
     }
@@ -168,10 +174,10 @@ export function define(page) {
       }
       // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.
       if (change.op === "jobs") return;
-      const { notifications } = client.stream;
-      const shown = [...this.#shownIds].map((id) => notifications.get(id)?.raised ?? 0);
-      const newest = Math.max(0, ...shown);
-      const newer = [...notifications.values()].filter(
+      // The list may have been loaded before the frame that counts its newest row.
+      this.#markShownSeen();
+      const newest = this.#newestShown();
+      const newer = [...client.stream.notifications.values()].filter(
         (item) => item.raised > newest && item.archived_at === null,
       );
       if (newer.length === 0) return;
@@ -179,6 +185,16 @@ export function define(page) {
         count: localization.formatNumber(newer.length),
       });
       this.#newerButton.hidden = false;
+    }
+
+    /** Return the greatest `raised` in the list. */
+    #newestShown() {
+      const { notifications } = client.stream;
+      return Math.max(0, ...[...this.#shownIds].map((id) => notifications.get(id)?.raised ?? 0));
+    }
+
+    #markShownSeen() {
+      if (this.#panel.matches(":popover-open")) void page.markSeen(this.#newestShown());
     }
 
     async #markAllRead() {

@@ -103,8 +103,8 @@ export class Stream {
 }
 
 /**
- * Connects a page to its user's stream. Events: "change" (detail: Change) and "state" (detail: "connecting", "live",
- * "waiting", "polling", "signed_out", "refused" or "stopped").
+ * Connects a page to its user's stream. Events: "change" (detail: Change), "unseen" (detail: the new count) and "state"
+ * (detail: "connecting", "live", "waiting", "polling", "signed_out", "refused" or "stopped").
  */
 export class Client extends EventTarget {
   /** @type {Transport} */
@@ -194,15 +194,25 @@ export class Client extends EventTarget {
     if (frame.op === "beat") {
       if (this.stream.cursor !== null && frame.seq !== this.stream.cursor) this.#transport.sync();
     } else if (frame.op === "sync" || frame.op === "change" || frame.op === "jobs") {
+      const { unseen } = this;
       const change = this.stream.apply(frame);
       if (change) this.#emitChange(change);
       else this.#transport.sync();
+      if (unseen !== this.unseen) this.#emit("unseen", this.unseen);
     }
   }
 
   /** @param {Change|null} change */
   #emitChange(change) {
-    this.dispatchEvent(new CustomEvent("change", { detail: change }));
+    this.#emit("change", change);
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} detail
+   */
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   /** @param {string} state */
@@ -212,9 +222,10 @@ export class Client extends EventTarget {
     if (FINAL_STATES.has(state)) this.#transport.stop();
     if (state === "signed_out") {
       this.stream = new Stream();
+      this.#emit("unseen", null);
       this.#transport.watchOtherTabs(() => this.checkConnection());
     }
-    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+    this.#emit("state", state);
   }
 }
 

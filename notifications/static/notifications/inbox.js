@@ -6,7 +6,7 @@
  */
 
 /** @param {Page} page */
-export function define({ client, localization, dom, markRead, inboxUrl }) {
+export function define({ client, localization, dom, markRead, markSeen, inboxUrl }) {
   class Inbox extends HTMLElement {
     /** @type {(() => void)|null} */
     #removeListener = null;
@@ -19,6 +19,13 @@ export function define({ client, localization, dom, markRead, inboxUrl }) {
       if (row?.dataset.id) void markRead([{ id: row.dataset.id, raised: Number(row.dataset.raised) }]);
     };
 
+    /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
+    #markShownSeen = () => {
+      if (document.visibilityState !== "visible") return;
+      const rows = /** @type {NodeListOf<HTMLElement>} */ (this.querySelectorAll("[data-raised]"));
+      void markSeen(Math.max(0, ...[...rows].map((row) => Number(row.dataset.raised))));
+    };
+
     connectedCallback() {
       if (this.#removeListener) return;
       this.#newest = Number(this.getAttribute("newest") ?? 0);
@@ -29,10 +36,13 @@ export function define({ client, localization, dom, markRead, inboxUrl }) {
       this.#updateProgressNote(0);
       this.addEventListener("click", this.#handleClick);
       this.#removeListener = client.on("change", (change) => this.#handleChange(change));
+      document.addEventListener("visibilitychange", this.#markShownSeen);
+      this.#markShownSeen();
     }
 
     disconnectedCallback() {
       this.removeEventListener("click", this.#handleClick);
+      document.removeEventListener("visibilitychange", this.#markShownSeen);
       this.#removeListener?.();
       this.#removeListener = null;
     }
@@ -47,6 +57,7 @@ export function define({ client, localization, dom, markRead, inboxUrl }) {
         (item) => item.raised > this.#newest && item.archived_at === null,
       );
       if (newer.length) this.#offerNewer(newer.length);
+      this.#markShownSeen();
       this.#updateProgressNote(newer.filter((item) => item.read_at === null).length);
     }
 

@@ -10,7 +10,8 @@
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   loadLatest: (count: number) => Promise<void>,
  *   markRead: (items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
- *   markReadUpTo: (raised: number) => Promise<void>}} Page what each element gets
+ *   markReadUpTo: (raised: number) => Promise<void>,
+ *   markSeen: (raised: number) => Promise<void>}} Page what each element gets
  */
 
 /** Stands in the address of a job for its id. */
@@ -129,16 +130,17 @@ function transportFactory({ connection, polling, tabs }, { data, name, clock }) 
  * @param {Client} client
  * @param {Jobs} jobs
  * @param {Record<string, string>} data
- * @returns {Pick<Page, "loadLatest"|"markRead"|"markReadUpTo">}
+ * @returns {Pick<Page, "loadLatest"|"markRead"|"markReadUpTo"|"markSeen">}
  */
 function notificationActions(client, jobs, data) {
-  const postRead = async (/** @type {object} */ body) => {
+  const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
     const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
     // One request marks at most 1,000 notifications.
-    for (let hasMore = true; hasMore; ) hasMore = (await jobs.send(data.read, request)).more;
+    for (let hasMore = true; hasMore; ) hasMore = (await jobs.send(url, request)).more;
     client.refresh();
   };
+  let seenUpTo = 0;
   return {
     loadLatest: async (count) => {
       const url = new URL(data.list, location.href);
@@ -148,11 +150,22 @@ function notificationActions(client, jobs, data) {
     markRead: (items) => {
       const raised = items.map((item) => item.raised);
       // The page usually leaves for the notification's URL: there is no place for an error.
-      return postRead({ ids: items.map((item) => item.id), up_to: Math.max(...raised) }).catch(
+      return post(data.read, { ids: items.map((item) => item.id), up_to: Math.max(...raised) }).catch(
         () => undefined,
       );
     },
-    markReadUpTo: (raised) => postRead({ up_to: raised }),
+    markReadUpTo: (raised) => post(data.read, { up_to: raised }),
+    // Once for each position, and only while something is unseen: opening the bell again sends nothing.
+    markSeen: async (raised) => {
+      if (raised <= seenUpTo || client.unseen === 0) return;
+      const before = seenUpTo;
+      seenUpTo = raised;
+      try {
+        await post(data.seen, { up_to: raised });
+      } catch {
+        seenUpTo = before; // tried again with the next change, or when the list is opened again
+      }
+    },
   };
 }
 

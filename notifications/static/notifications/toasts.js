@@ -38,6 +38,7 @@ export class ToastQueue {
    * @param {LockManager|undefined} options.locks
    * @param {Clock} options.clock
    * @param {() => boolean} options.isVisible
+   * @param {() => boolean} options.hasUnseen whether the user has notifications that no list has shown yet
    * @param {(items: Notification[]) => void} options.show gets the oldest first
    */
   constructor(options) {
@@ -48,6 +49,12 @@ export class ToastQueue {
   add({ op, notifications }) {
     const isShownLive = op === "change" && this.#options.isVisible();
     for (const item of notifications) {
+      // Read over HTTP for a list, which shows it: it is no toast, here or in another tab, when its frame arrives.
+      if (op === "jobs") {
+        this.#pending.delete(item.id);
+        if (isUnread(item)) void this.#claim(item.id);
+        continue;
+      }
       // An old notification that is marked as unread moves in the stream too; its seq is above its raised then.
       const isLive = isShownLive && item.seq === item.raised;
       if (!isUnread(item)) this.#pending.delete(item.id);
@@ -66,8 +73,10 @@ export class ToastQueue {
   }
 
   async #showPending() {
-    const { isVisible, show } = this.#options;
+    const { isVisible, hasUnseen, show } = this.#options;
     if (!isVisible()) return;
+    // Meanwhile a list may have shown them, perhaps on another device.
+    if (!hasUnseen()) this.#pending.clear();
     const batch = [...this.#pending.values()].filter(({ item, isLive }) => isLive || this.#isRecent(item));
     this.#pending.clear();
     const claims = await Promise.all(batch.map(({ item }) => this.#claim(item.id)));
@@ -151,6 +160,7 @@ export function define(page) {
       locks: navigator.locks,
       clock: page.clock,
       isVisible: () => document.visibilityState === "visible",
+      hasUnseen: () => client.unseen !== 0,
       show: (items) => this.show(items),
     });
 
