@@ -1,4 +1,4 @@
-"""The badge counts what is unseen: opening the bell or the inbox clears it in all windows, and marks nothing as read."""
+"""The badge counts the unseen: opening the bell or the inbox clears it in all windows, and marks nothing as read."""
 
 import re
 
