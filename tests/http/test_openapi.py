@@ -125,7 +125,7 @@ def test_items_match_their_schemas(name, row):
 
 @pytest.mark.parametrize("jobs", [None, []])
 def test_frames_match_their_schemas(jobs):
-    frame = json.loads(frames.encode_unnumbered(frames.sync("e", None, 4, 2, [], jobs)))
+    frame = json.loads(frames.encode_unnumbered(frames.sync("e", None, 4, 2, 1, [], jobs)))
     validator("Sync").validate(frame)
     assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
 

@@ -106,6 +106,6 @@ def begin_epoch():
 
 
 ACTIONS = (
-    *(create_users, sign_out, notify_user, mark_notifications, prune, begin_epoch),
+    *(create_users, sign_out, notify_user, mark_notifications, mark_notifications_seen, prune, begin_epoch),
     *(enqueue_job, claim_job, store_progress, finish_job, fail_job, release_job),
 )

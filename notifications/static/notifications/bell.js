@@ -93,10 +93,10 @@ export function define(page) {
 
     #updateCount() {
       const [unread, unseen] = [client.unread ?? 0, client.unseen ?? 0];
-      this.#label.textContent = localization.text(unseen ? "bell_new" : unread ? "bell" : "bell_none", {
-        count: localization.formatNumber(unread),
-        new: localization.formatNumber(unseen),
-      });
+      const counts = { count: localization.formatNumber(unread), new: localization.formatNumber(unseen) };
+      if (unseen) this.#label.textContent = localization.text("bell_new", counts);
+      else if (unread) this.#label.textContent = localization.text("bell", counts);
+      else this.#label.textContent = localization.text("bell_none");
       this.#badge.textContent = localization.formatBadge(unseen);
       this.#badge.hidden = unseen === 0;
       this.#markAllButton.hidden = unread === 0;

@@ -1,0 +1,46 @@
+"""The stream of each user."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+class Stream(models.Model):
+    """The ordered sequence of changes for one user, up to ``head``. Only modules of ``streams/`` lock or write it."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        primary_key=True,
+        verbose_name=_("user"),
+    )
+    head = models.BigIntegerField(default=0)
+    floor = models.BigIntegerField(default=0)
+    unread = models.BigIntegerField(default=0)
+    #: The user was shown what was raised up to here; ``unseen`` counts the unread above it. Both have defaults in the
+    #: database, for rows that a previous version of the app inserts during a rolling deploy.
+    seen = models.BigIntegerField(default=0, db_default=0)
+    unseen = models.BigIntegerField(default=0, db_default=0)
+    guard = models.BigIntegerField(default=0)
+    #: While a whole inbox is marked as read, what was raised above the first and up to the second is still to be marked
+    #: (``streams/marking.py``).
+    read_after = models.BigIntegerField(null=True, editable=False)
+    read_up_to = models.BigIntegerField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("stream")
+        verbose_name_plural = _("streams")
+        default_permissions = ("view",)
+        indexes = [
+            models.Index(
+                fields=["user"], condition=Q(read_up_to__isnull=False), name="notifications_stream_reading"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.head}"
