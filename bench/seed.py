@@ -105,8 +105,8 @@ class Seeding:
         self._insert_all("attempt", jobs, *self._attempts(jobs))
         self._insert_all("notification", notifications, self._notification(jobs, notifications))
         self._execute(
-            "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
-            "SELECT user_id, max(seq), 0, sum(CASE WHEN read_at IS NULL THEN 1 ELSE 0 END), 0 "
+            "INSERT INTO notifications_stream (user_id, head, seen, floor, unread, guard) "
+            "SELECT user_id, max(seq), max(seq), 0, sum(CASE WHEN read_at IS NULL THEN 1 ELSE 0 END), 0 "
             "FROM notifications_notification GROUP BY user_id"
         )
         self._execute("ANALYZE")

@@ -103,7 +103,7 @@ def number_new(rows: Iterable[Any]) -> bool:
         stream = streams[row.user_id]
         row.seq = stream.advance()
         if isinstance(row, Notification):
-            row.raised = row.seq
+            row.raised, row.counted = row.seq, False  # also after an attempt that was rolled back
             stream.count(row, True)
     write_streams({key: streams[user] for user, key in keys.items()})
     ring(keys)

@@ -109,6 +109,19 @@ def test_notification_of_a_job_is_unseen(user):
     assert_consistent([user])
 
 
+def test_notification_that_is_numbered_again_after_a_rollback(user):
+    """A transaction that the database has refused is tried again with the same rows: they are counted then."""
+    row = inbox.build_notification(user.pk, "note")
+    with transaction.atomic():
+        assert streams.number_new([row])
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        assert streams.number_new([row])
+        row.save(force_insert=True)
+    assert counts(user) == (1, 1, 0, 1)
+    assert_consistent([user])
+
+
 def test_rows_without_a_number(user):
     """A row that was read and is not numbered yet is still counted, until it is numbered."""
     (first,) = notify(user, "first")

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0010_job_lists"),
+        ("notifications", "0011_broadcasts"),
     ]
 
     operations = [
