@@ -10,7 +10,6 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.forms.models import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -20,88 +19,24 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import describe_arguments
-from notifications.admin.mixins import ReadOnlyMixin
+from notifications.admin.job_attempts import read_attempts
 from notifications.db.transactions import database
-from notifications.models import Attempt, Job, Notification
+from notifications.models import Job, Notification
 from notifications.templatetags.notifications import csp_nonce
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
-#: Attempts of a job that are shown, and those that are counted, at most.
-MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
 #: From when until when, seen from the end of a job, its notification is created.
 NOTIFICATION_WINDOW = (timedelta(seconds=-60), timedelta(seconds=10))
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
-
-    class _FormSet(BaseInlineFormSet[Attempt, Job, Any]): ...
 else:  # A base class here would come before the mixins of the class that has this one.
     _ModelAdmin = object
-    _FormSet = BaseInlineFormSet
-
-
-class NewestAttempts(_FormSet):
-    """The newest ``MAX_ATTEMPTS_SHOWN`` attempts of a job."""
-
-    def get_queryset(self) -> Any:
-        if not hasattr(self, "_newest"):
-            self._newest = super().get_queryset()[:MAX_ATTEMPTS_SHOWN]
-        return self._newest
-
-
-class AttemptInline(ReadOnlyMixin, admin.TabularInline):
-    """The timeline of a job: when each attempt that did not succeed began and ended, on which worker, and how."""
-
-    model = Attempt
-    formset = NewestAttempts
-    fields = (
-        "number",
-        "started_at",
-        "ended_at",
-        "worker",
-        "outcome",
-        "exception_class_path",
-        "location",
-        "trace",
-    )
-    readonly_fields = ("trace",)
-    ordering = ("-number",)
-    extra = 0
-    verbose_name_plural = _("attempts that did not succeed")
-
-    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        if obj is not None and obj.attempt > MAX_ATTEMPTS_SHOWN:
-            self._set_heading(obj)
-        return super().get_formset(request, obj, **kwargs)
-
-    def _set_heading(self, job: Job) -> None:
-        rows = Attempt.objects.using(database()).filter(job=job.pk)
-        count = rows.values("pk")[: MAX_ATTEMPTS_COUNTED + 1].count()
-        if count > MAX_ATTEMPTS_SHOWN:
-            number = formats.number_format(min(count, MAX_ATTEMPTS_COUNTED), force_grouping=True)
-            words = {"shown": MAX_ATTEMPTS_SHOWN, "count": number}
-            self.verbose_name_plural = (
-                _("attempts that did not succeed: the newest %(shown)s of %(count)s")
-                if count <= MAX_ATTEMPTS_COUNTED
-                else _("attempts that did not succeed: the newest %(shown)s of over %(count)s")
-            ) % words
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        fields = super().get_fields(request, obj)
-        if request.user.has_perm("notifications.view_traceback"):
-            return fields
-        return [field for field in fields if field != "trace"]
-
-    @admin.display(description=_("traceback"))
-    def trace(self, attempt: Attempt) -> str:
-        return format_html("<pre>{}</pre>", attempt.traceback) if attempt.traceback else "-"
 
 
 class JobDetailsMixin(_ModelAdmin):
     """Adds what the page of a job shows to an admin of jobs."""
-
-    inlines = (AttemptInline,)
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.state_view)
@@ -132,6 +67,9 @@ class JobDetailsMixin(_ModelAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         job = kwargs.get("obj")
+        if job is not None and request.user.has_perm("notifications.view_attempt"):
+            has_tracebacks = request.user.has_perm("notifications.view_traceback")
+            context["attempts"] = read_attempts(job, with_tracebacks=has_tracebacks)
         if job is not None and not job.done:
             name = f"{self.admin_site.name}:notifications_job_state"
             context |= {"job": job, "state": self.state_now(job), "nonce": csp_nonce({}, request)}

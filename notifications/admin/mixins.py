@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
+from django.forms import Media
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +20,10 @@ from notifications.problems import log_database_error
 
 class ReadOnlyMixin:
     """Makes an admin read-only. Reads the database that the app writes, because a replica may lag."""
+
+    @property
+    def media(self) -> Media:
+        return super().media + Media(css={"all": ["notifications/admin/lists.css"]})  # type: ignore[misc]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).using(database())  # type: ignore[misc]

@@ -1,0 +1,42 @@
+"""The timeline of a job's attempts that did not succeed, the newest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils import formats
+from django.utils.translation import gettext as _
+
+from notifications.db.transactions import database
+from notifications.models import Attempt, Job
+
+#: Attempts of a job that are shown, and those that are counted, at most.
+MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptList:
+    """The newest attempts of a job, and the heading above them, which says how many there are."""
+
+    heading: str
+    newest: list[Attempt]
+
+
+def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:
+    """Return the newest ``MAX_ATTEMPTS_SHOWN`` attempts. Without ``with_tracebacks`` no traceback is read."""
+    rows = Attempt.objects.using(database()).filter(job=job.pk)
+    shown = rows if with_tracebacks else rows.defer("traceback")
+    newest = list(shown.order_by("-number", "-id")[:MAX_ATTEMPTS_SHOWN])
+    if not with_tracebacks:
+        for attempt in newest:
+            attempt.traceback = ""
+    heading = _("Attempts that did not succeed")
+    if len(newest) == MAX_ATTEMPTS_SHOWN:
+        count = rows.values("pk")[: MAX_ATTEMPTS_COUNTED + 1].count()
+        if count > MAX_ATTEMPTS_SHOWN:
+            number = formats.number_format(min(count, MAX_ATTEMPTS_COUNTED), force_grouping=True)
+            if count > MAX_ATTEMPTS_COUNTED:
+                number = _("over %(count)s") % {"count": number}
+            words = {"shown": MAX_ATTEMPTS_SHOWN, "count": number}
+            heading = _("Attempts that did not succeed: the newest %(shown)s of %(count)s") % words
+    return AttemptList(heading=heading, newest=newest)
