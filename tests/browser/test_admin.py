@@ -10,7 +10,7 @@ from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 ADMIN = "/admin/notifications/"
 FAILED = 25

@@ -1,4 +1,4 @@
-"""A sync and an async task."""
+"""A sync and an async task, and one that fails."""
 
 from notifications.api import policy, progress, task
 
@@ -14,3 +14,9 @@ def export(year):
 @policy(title="Export {year} at once")
 async def export_at_once(year):
     return {"year": year}
+
+
+@task
+@policy(title="Export {year}")
+def fail_export(year):
+    raise ValueError(f"There is no year {year}.")

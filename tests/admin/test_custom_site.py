@@ -1,0 +1,136 @@
+"""The app's pages on an admin site of the project's own, where the default one is not mounted."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin import AdminSite
+from django.urls import include, path, set_script_prefix
+
+from notifications import admin
+from notifications.admin.overview import changes
+from notifications.jobs.schedules import operating
+from notifications.models import Alert, Job, Notification, Overview, Schedule
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADMINS = {
+    Alert: admin.AlertAdmin,
+    Job: admin.JobAdmin,
+    Notification: admin.NotificationAdmin,
+    Overview: admin.OverviewAdmin,
+    Schedule: admin.ScheduleAdmin,
+}
+
+
+def make_urlconf(*models):
+    """Return a URLconf with an admin site at operations/ that has the pages of these models."""
+    site = AdminSite(name="operations")
+    for model in models:
+        site.register(model, ADMINS[model])
+
+    class UrlConf:
+        urlpatterns = [
+            path("operations/", site.urls),
+            path("notifications/", include("notifications.urls")),
+        ]
+
+    return UrlConf
+
+
+@pytest.fixture
+def client_of_site(admin_client, settings, user):
+    """client_of_site(*models) returns a client, with a job that has failed and a schedule that was run."""
+    schedules = {"nightly": {"task": "tests.jobs.tasks.noop", "every": timedelta(days=1)}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
+    settings.LOGIN_REDIRECT_URL = settings.LOGOUT_REDIRECT_URL = "/operations/"
+
+    def mount(*models):
+        settings.ROOT_URLCONF = make_urlconf(*models)
+        operating.insert_declared()
+        operating.run_now("nightly")
+        tasks.fail.using(owner=user).enqueue()
+        run_jobs()
+        return admin_client
+
+    yield mount
+    set_script_prefix("/")
+    changes.counter.close()
+
+
+def get(client, address, expected=200):
+    """Return the text of a page after opening each page of the site that it links to."""
+    response = client.get(address)
+    assert response.status_code == expected, (address, response.status_code)
+    assert "/admin/" not in re.sub(r"/static/[^\"]*", "", response.text)
+    return response.text
+
+
+def links_of(text):
+    return {link for link in re.findall(r'href="(/[^"#?]*)', text) if "/operations/" in link}
+
+
+@pytest.mark.parametrize("prefix", ["/", "/app/"])
+def test_each_page(client_of_site, prefix):
+    """Each page opens and links to this site only, also below a script name."""
+    client = client_of_site(*ADMINS)
+    set_script_prefix(prefix)
+    job = Job.objects.get(task_path="tests.jobs.tasks.fail")
+    root = "/operations/notifications/"
+    note = Notification.objects.first()
+    addresses = [
+        *(f"{root}{name}/" for name in ("job", "notification", "alert", "schedule", "overview")),
+        *(f"{root}job/{job.pk}/{name}/" for name in ("change", "history", "state")),
+        *(
+            f"{root}notification/{note.pk}/change/",
+            f"{root}schedule/nightly/change/",
+            f"{root}overview/figures/",
+        ),
+    ]
+    found = {address: links_of(get(client, address)) for address in addresses}
+    assert f"{prefix}operations/notifications/job/{job.pk}/change/" in found[addresses[0]]
+    for address, links in found.items():
+        for link in links:
+            assert link.startswith(prefix), (address, link)
+            plain = "/" + link.removeprefix(prefix)
+            if "/auth/" not in plain and "logout" not in plain and "password" not in plain:
+                assert client.get(plain).status_code == 200, (address, link)
+
+
+def test_changes(client_of_site):
+    """The actions, the change of all jobs of a filter and the retry of a group end on pages of this site."""
+    client = client_of_site(*ADMINS)
+    root = "/operations/notifications/"
+    form = {"action": "retry_jobs", "_selected_action": "0" * 32, "select_across": "1"}
+    question = client.post(f"{root}job/?state__exact=failed", form)
+    assert "<h1>Retry 1 job?</h1>" in question.text and "/admin/" not in re.sub(
+        r"/static/[^\"]*", "", question.text
+    )
+    answer = client.post(f"{root}job/?state__exact=failed", {**form, "confirmed": "1"}, follow=True)
+    assert answer.status_code == 200 and answer.redirect_chain[-1][0].startswith(f"{root}job/")
+    Job.objects.exclude(task_path="tests.jobs.tasks.fail").delete()
+    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{root}overview/").text)[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    answer = client.post(f"{root}overview/retry/", {**fields, "confirm": "1"}, follow=True)
+    assert answer.status_code == 200 and answer.redirect_chain[-1][0].startswith(f"{root}job/")
+
+
+def test_some_pages_only(client_of_site):
+    """A site without jobs, or without notifications, shows no links to them, and a retry ends on the overview."""
+    client = client_of_site(Overview, Schedule)
+    root = "/operations/notifications/"
+    for address in (f"{root}overview/", f"{root}schedule/", f"{root}schedule/nightly/change/"):
+        assert "/job/" not in get(client, address)
+    form = re.search(r"<form method=\"get\".*?</form>", client.get(f"{root}overview/").text)[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    answer = client.post(f"{root}overview/retry/", {**fields, "confirm": "1"}, follow=True)
+    assert answer.redirect_chain == [(f"{root}overview/", 302)] and answer.status_code == 200
+
+
+def test_jobs_without_notifications(client_of_site):
+    """The page of a job names its notification without a link."""
+    client = client_of_site(Job)
+    job = Job.objects.get(task_path="tests.jobs.tasks.fail")
+    assert ", not read" in get(client, f"/operations/notifications/job/{job.pk}/change/")
