@@ -173,22 +173,15 @@ def select_all_and(page, action):
     page.keyboard.press("Space")
     question = page.locator(".actions .question a")
     expect(question).to_be_visible()
-    press_until_focused(page, question, "Tab" if comes_after(page, question) else "Shift+Tab")
+    press_until_focused(page, question, "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".actions .clear")).to_be_visible()
     select = page.get_by_label("Action:")
-    press_until_focused(page, select, "Tab" if comes_after(page, select) else "Shift+Tab")
+    press_until_focused(page, select, "Shift+Tab")
     page.keyboard.type(action)
     expect(select).to_have_value(re.compile("jobs"))
     press_until_focused(page, page.get_by_role("button", name=re.compile("^(Go|Run)$")))
     page.keyboard.press("Enter")
-
-
-def comes_after(page, locator):
-    """Return whether an element follows the one with the focus."""
-    return locator.evaluate(
-        "element => !!(document.activeElement.compareDocumentPosition(element) & Node.DOCUMENT_POSITION_FOLLOWING)"
-    )
 
 
 #: The pages by their names; ``{job}`` is a failed job, ``{schedule}`` a schedule.

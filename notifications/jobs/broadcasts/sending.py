@@ -16,13 +16,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.compat import task
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
 from notifications.jobs.broadcasts.audiences import Audience
 from notifications.jobs.broadcasts.permissions import require_permission
 from notifications.jobs.notifying import creation_signals
+from notifications.jobs.own_tasks import own_task
 from notifications.jobs.policies import FinishedJob, policy
 from notifications.models import Broadcast
 from notifications.streams import inbox
@@ -42,7 +42,7 @@ def describe_result(job: FinishedJob) -> dict[str, Any]:
     return {"body": job.result["text"]} if job.state == "succeeded" else {}
 
 
-@task(queue_name=first_queue_name(), takes_context=True)
+@own_task(queue_name=first_queue_name, takes_context=True)
 @policy(max_attempts=MAX_ATTEMPTS, timeout=TIMEOUT_SECONDS, retry_on=RETRIED_ERRORS, notify=describe_result)
 def send_broadcast(context: Any, *, broadcast: str) -> dict[str, Any]:
     """Notify each user of the audience that has not been notified yet, in the order of their keys."""

@@ -10,7 +10,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.compat import task
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.jobs.batches import first_queue_name
@@ -22,6 +21,7 @@ from notifications.jobs.broadcasts.sending import (
     describe_result,
     read_broadcast,
 )
+from notifications.jobs.own_tasks import own_task
 from notifications.jobs.policies import policy
 from notifications.models import Broadcast
 from notifications.streams.withdrawing import withdraw_chunk
@@ -32,7 +32,7 @@ State = Broadcast.State
 MAX_PASSES, PAUSE_SECONDS = 20, 0.25
 
 
-@task(queue_name=first_queue_name(), takes_context=True)
+@own_task(queue_name=first_queue_name, takes_context=True)
 @policy(max_attempts=MAX_ATTEMPTS, timeout=TIMEOUT_SECONDS, retry_on=RETRIED_ERRORS, notify=describe_result)
 def withdraw_broadcast(context: Any, *, broadcast: str, user: str) -> dict[str, Any]:
     """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""
