@@ -1,32 +1,43 @@
-"""The chart of response times: a bar for each step of 5, 10, 20, 50, … ms, which a template renders as SVG.
+"""The chart of a report: a bar for each step of 5, 10, 20, 50, … ms, divided by outcome. A template renders it as SVG.
 
 Response times span three powers of ten, hence the steps. Lengths are percentages: the chart follows the width of the
-page while its text keeps its size.
+page while its text keeps its size. Calls without a response time have bars of their own at the end.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 
-from asyncsite.summary import percentile
+from asyncsite.models import Call
+from asyncsite.summary import describe_outcomes, percentile, response_times
 
 STEP_STARTS_MS = (0, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+#: The rows of calls without a response time, after those of the steps.
+NO_RESPONSE, NOT_CALLED = len(STEP_STARTS_MS), len(STEP_STARTS_MS) + 1
 ROW_HEIGHT_PX = 32
 BAR_HEIGHT_PX = 20
 AXIS_HEIGHT_PX = 28
 
 
 @dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The part of a bar that one outcome has. ``x`` and ``width`` are percentages of the longest bar."""
+
+    outcome: str
+    text: str
+    x: float
+    width: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     label: str
-    count: int
+    segments: list[Segment]
+    text: str
     note: str
     y: int
     text_y: int
-    width: float  # percent
-
-    @property
-    def count_text(self):
-        return f"{self.count:,} {'call' if self.count == 1 else 'calls'}"
+    end: float  # percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +49,30 @@ class Chart:
     description: str
 
 
-def build_chart(times):
-    """Return the Chart of response times in ascending milliseconds, or None if there are none."""
-    if not times:
+def build_chart(calls):
+    """Return the Chart of calls, or None if there are none."""
+    counts = Counter((find_row(call), call.outcome) for call in calls)
+    if not counts:
         return None
-    steps = [find_step(time) for time in times]
-    first, last = steps[0], steps[-1]
-    max_count = max(steps.count(step) for step in range(first, last + 1))
-    notes = {find_step(percentile(times, 95)): ["95%"]}
-    notes.setdefault(find_step(percentile(times, 50)), []).insert(0, "median")
+    by_row = Counter()
+    for (row, _), count in counts.items():
+        by_row[row] += count
+    times = response_times(calls)
+    notes = {find_step(percentile(times, 95)): ["95%"]} if times else {}
+    if times:
+        notes.setdefault(find_step(percentile(times, 50)), []).insert(0, "median")
+    steps = [row for row in by_row if row < NO_RESPONSE]
+    rows = [*(range(min(steps), max(steps) + 1) if steps else ()), NO_RESPONSE, NOT_CALLED]
+    shown = [row for row in rows if row < NO_RESPONSE or row in by_row]
     bars = [
-        build_bar(step, steps.count(step), max_count, row=step - first, note=", ".join(notes.get(step, [])))
-        for step in range(first, last + 1)
+        build_bar(
+            row,
+            {outcome: counts[row, outcome] for outcome in Call.Outcome.values},
+            max(by_row.values()),
+            place=place,
+            note=", ".join(notes.get(row, [])),
+        )
+        for place, row in enumerate(shown)
     ]
     axis_y = len(bars) * ROW_HEIGHT_PX
     return Chart(
@@ -61,29 +84,48 @@ def build_chart(times):
     )
 
 
+def find_row(call):
+    if call.outcome == Call.Outcome.REFUSED:
+        return NOT_CALLED
+    if call.status is None or call.elapsed_ms is None:
+        return NO_RESPONSE
+    return find_step(call.elapsed_ms)
+
+
 def find_step(time):
     """Return the index of the step that contains a time. A step includes its start and excludes its end."""
     return bisect_right(STEP_STARTS_MS, time) - 1
 
 
-def build_bar(step, count, max_count, *, row, note):
-    y = row * ROW_HEIGHT_PX + (ROW_HEIGHT_PX - BAR_HEIGHT_PX) // 2
+def build_bar(row, counts, max_count, *, place, note):
+    y = place * ROW_HEIGHT_PX + (ROW_HEIGHT_PX - BAR_HEIGHT_PX) // 2
+    label = row_label(row)
+    segments, end = [], 0.0
+    for outcome, count in counts.items():
+        if count:
+            width = round(100 * count / max_count, 2)
+            text = f"{label}: {count:,} {outcome}"
+            segments.append(Segment(outcome=outcome, text=text, x=round(end, 2), width=width))
+            end += width
     return Bar(
-        label=step_label(step),
-        count=count,
+        label=label,
+        segments=segments,
+        text=describe_outcomes(**counts) or "0",
         note=note,
         y=y,
         text_y=y + BAR_HEIGHT_PX // 2,
-        width=round(100 * count / max_count, 2),
+        end=round(end, 2),
     )
 
 
-def step_label(step):
+def row_label(row):
     """Return a text like "20 to 50 ms"."""
-    start = STEP_STARTS_MS[step]
-    if step + 1 == len(STEP_STARTS_MS):
+    if row >= NO_RESPONSE:
+        return "no response" if row == NO_RESPONSE else "not called"
+    start = STEP_STARTS_MS[row]
+    if row + 1 == len(STEP_STARTS_MS):
         return f"{start // 1000} s or more"
-    end = STEP_STARTS_MS[step + 1]
+    end = STEP_STARTS_MS[row + 1]
     if start == 0:
         return f"under {end} ms"
     if start >= 1000:
@@ -92,5 +134,5 @@ def step_label(step):
 
 
 def describe(bars):
-    parts = (f"{bar.label}: {bar.count_text}" + (f" ({bar.note})" if bar.note else "") for bar in bars)
+    parts = (f"{bar.label}: {bar.text}" + (f" ({bar.note})" if bar.note else "") for bar in bars)
     return "; ".join(parts) + "."

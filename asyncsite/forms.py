@@ -25,9 +25,9 @@ class ReportForm(forms.Form):
         label="URLs",
         required=False,
         strip=False,  # The line numbers of the errors are those of the text box.
-        help_text="One per line, up to 1,000. They are called in the background, up to 50 at a time.",
+        help_text="One per line, up to 1,000.",
         widget=forms.Textarea(
-            attrs={"rows": 10, "cols": 80, "spellcheck": "false", "autocapitalize": "off", "wrap": "off"}
+            attrs={"rows": 5, "cols": 80, "spellcheck": "false", "autocapitalize": "off", "wrap": "off"}
         ),
     )
     file = forms.FileField(
@@ -90,7 +90,7 @@ class ReportForm(forms.Form):
 class CheckForm(forms.Form):
     url = forms.CharField(
         label="URL",
-        help_text="It is called at once. If that takes longer than 2 seconds, you are notified when it is done.",
+        help_text="Called right away. If it takes over 2 seconds, it continues in the background and we'll notify you.",
         error_messages={"required": "Enter the URL to call."},
         widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "off", "spellcheck": "false"}),
     )

@@ -1,6 +1,7 @@
 """The rows of the report list: each with its state and its outcomes so far, in three queries per page."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db.models import Count
 
@@ -8,20 +9,16 @@ from asyncsite.jobs import find_jobs
 from asyncsite.models import Call, Report
 from asyncsite.summary import describe_outcomes
 
-STATE_LABELS = {
-    "queued": "Waiting",
-    "running": "Running",
-    "succeeded": "Done",
-    "failed": "Stopped",
-    "cancelled": "Cancelled",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRow:
+    """``progress`` is "3 of 40" while the report runs, otherwise empty. ``job_id`` is None if the job is not stored."""
+
     report: Report
+    job_id: UUID | None
     state: str
     state_label: str
+    progress: str
     outcomes: str
 
 
@@ -43,13 +40,12 @@ def count_outcomes(reports):
 
 
 def build_row(report, job, counts):
-    state = job.state if job else "succeeded"  # A job that is no longer stored was done.
     called = sum(counts.values())
     return ReportRow(
         report=report,
-        state=state,
-        state_label=STATE_LABELS[state],
-        outcomes=f"{called:,} of {report.size:,} called"
-        if state == "running"
-        else describe_outcomes(**counts),
+        job_id=job and job.id,
+        state=job.state if job else "succeeded",  # A job that is no longer stored was done.
+        state_label=job.state_label if job else "Succeeded",
+        progress=f"{called:,} of {report.size:,}" if job and job.state == "running" else "",
+        outcomes=describe_outcomes(**counts),
     )

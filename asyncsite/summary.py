@@ -54,6 +54,6 @@ def percentile(ascending, percent):
 
 
 def describe_outcomes(ok, failed, refused):
-    """Return a text like "36 ok, 3 failed", without counts of zero."""
+    """Return a text like "36 ok, 3 failed", without counts of zero; an empty one if all are zero."""
     counts = ((ok, "ok"), (failed, "failed"), (refused, "refused"))
-    return ", ".join(f"{count:,} {outcome}" for count, outcome in counts if count) or "no calls yet"
+    return ", ".join(f"{count:,} {outcome}" for count, outcome in counts if count)

@@ -22,6 +22,10 @@ RECORD_INTERVAL_SECONDS = 0.25
 #: SQLite has one writer: a longer transaction would delay all others.
 MAX_ROWS_PER_TRANSACTION = 100
 MAX_PRUNED_REPORTS_PER_JOB = 20
+#: The end of the title of the notification of a report.
+FINISHED = " finished"
+#: Of a notification.
+MAX_TITLE_LENGTH = 200
 
 
 def build_notification(job):
@@ -29,7 +33,11 @@ def build_notification(job):
     if job.error:
         return {}
     has_problems = job.result["failed"] or job.result["refused"]
-    return {"body": f"{describe_outcomes(**job.result)}.", "level": "warning" if has_problems else "success"}
+    return {
+        "title": f"{job.title[: MAX_TITLE_LENGTH - len(FINISHED)]}{FINISHED}",
+        "body": describe_outcomes(**job.result),
+        "level": "warning" if has_problems else "success",
+    }
 
 
 # One hour is enough for 1,000 URLs of one host that all take the maximum time. Errors of URLs are recorded in the

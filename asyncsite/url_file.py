@@ -7,6 +7,7 @@ separator.
 import codecs
 import csv
 import io
+import math
 from itertools import islice
 
 from asyncsite.url_list import MAX_URLS
@@ -34,7 +35,8 @@ def read_url_file(file):
     UnusableFile: 413 for a file that is too large, 415 if it is not text, 422 for CSV that cannot be parsed.
     """
     if file.size > MAX_FILE_BYTES:
-        raise UnusableFile(413, f"The file has {file.size:,} bytes. The limit is {MAX_FILE_BYTES:,}.")
+        size = math.ceil(file.size / 100_000) / 10
+        raise UnusableFile(413, f"This file is {size:,} MB. The limit is 3 MB.")
     content_type = (file.content_type or "").lower()
     if not content_type.startswith("text/") and content_type not in GENERIC_TYPES:
         raise UnusableFile(415, f"The file is of type {content_type}. Choose a text or a CSV file.")

@@ -51,7 +51,7 @@ def find_url_problem(url):
     try:
         parts = urlsplit(url)
         if not parts.hostname or parts.port == 0:
-            return f"has no host that can be called: {quote_excerpt(url)}"
+            return f"has no host name: {quote_excerpt(url)}"
     except ValueError:
         return f"has an invalid host or port: {quote_excerpt(url)}"
     return None

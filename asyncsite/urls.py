@@ -11,12 +11,15 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="reports"), name="home"),
     path("reports/", views.reports, name="reports"),
     path("reports/<int:pk>/", views.report, name="report"),
+    path("reports/<int:pk>/content/", views.report_content, name="report-content"),
     path("reports/<int:pk>/delete/", views.delete_report, name="report-delete"),
     path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
     path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
     path("check/", check.check, name="check"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    # Browsers request it for pages that name no icon: plain text, and JSON.
+    path("favicon.ico", views.favicon, name="favicon"),
     path("admin/", admin.site.urls),
     path("notifications/", include("notifications.urls")),
 ]

@@ -2,23 +2,26 @@
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.cache import get_conditional_response
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
 
 from asyncsite.access import FORM_TYPES, require_sign_in
-from asyncsite.chart import build_chart
 from asyncsite.downloads import to_csv, to_dict
 from asyncsite.forms import ReportForm
 from asyncsite.jobs import find_job, has_active_job
 from asyncsite.json_input import InvalidJson, InvalidValues, ReportRequest, parse_report
 from asyncsite.limits import TooManyReports, count_request
 from asyncsite.listing import build_rows
-from asyncsite.models import Call, Report
+from asyncsite.models import Report
 from asyncsite.problems import problem_response, read_detail, sends_json, wants_json
+from asyncsite.report_page import build_context, compute_etag
 from asyncsite.samples import sample_urls
-from asyncsite.summary import compute_totals, response_times
+from asyncsite.summary import compute_totals
 from asyncsite.tasks import enqueue_report
 from notifications.api import accepted
 
@@ -47,14 +50,23 @@ def reports(request):
 @never_cache
 @require_sign_in("GET", "HEAD")
 def report(request, pk):
-    """Show live progress while the job is active, and totals, chart and calls afterwards."""
+    """Show progress, totals, chart and calls. While the job is active, the page re-reads ``report_content``."""
+    report = get_own_report(request, pk)
+    return render(request, "asyncsite/report.html", build_context(report, find_job(report), request.GET))
+
+
+@never_cache
+@require_sign_in("GET", "HEAD")
+def report_content(request, pk):
+    """Return the content of the page of a report without the layout, or 304 if it has not changed."""
     report = get_own_report(request, pk)
     job = find_job(report)
-    calls = list(report.calls.all())
-    if job is None or job.is_done:
-        return render(request, "asyncsite/report.html", done_context(request, report, job, calls))
-    context = {"report": report, "job": job, "called": len(calls), "outcomes": compute_totals(calls).text}
-    return render(request, "asyncsite/running.html", context)
+    etag = compute_etag(report, job, request.GET)
+    if response := get_conditional_response(request, etag=etag):
+        return response
+    response = render(request, "asyncsite/report_content.html", build_context(report, job, request.GET))
+    response["ETag"] = etag
+    return response
 
 
 @never_cache
@@ -92,6 +104,12 @@ def delete_report(request, pk):
     if wants_json(request):
         return HttpResponse(status=204)
     return HttpResponse(status=303, headers={"Location": reverse("reports")})
+
+
+@require_safe
+def favicon(request):
+    """Redirect to the icon, whose URL may have a hash."""
+    return HttpResponseRedirect(static("asyncsite/icon.svg"))
 
 
 def create_from_json(request):
@@ -158,21 +176,6 @@ def get_own_report(request, pk):
     if not str(pk).isdecimal() or len(str(pk)) > len(str(MAX_ID)) or int(pk) > MAX_ID:
         raise Http404
     return get_object_or_404(Report.objects.defer("urls"), pk=pk, owner=request.user)
-
-
-def done_context(request, report, job, calls):
-    outcome = request.GET.get("outcome")
-    outcome = outcome if outcome in Call.Outcome.values else None
-    return {
-        "report": report,
-        "job": job,
-        "error": job.error if job else None,
-        "totals": compute_totals(calls),
-        "chart": build_chart(response_times(calls)),
-        "missing": report.size - len(calls),
-        "outcome": outcome,
-        "calls": [call for call in calls if outcome in (None, call.outcome)],
-    }
 
 
 def attachment_headers(name):

@@ -74,7 +74,7 @@ def fill(number: int) -> None:
     execute(
         "INSERT INTO notifications_notification (id, user_id, seq, raised, counted, level, category, title, body, url, "
         f"job, data, key, created_at, read_at) {numbers} SELECT {id}, {user}, 2 * ((n - 1) / {USERS}) + 2, "
-        f"2 * ((n - 1) / {USERS}) + 2, {'0' if is_sqlite else 'false'}, 'success', 'job', 'Nothing', 'Done.', '', "
+        f"2 * ((n - 1) / {USERS}) + 2, {'0' if is_sqlite else 'false'}, 'success', 'job', 'Nothing', 'Succeeded.', '', "
         f"{id}, '{{}}', 'job', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP FROM n"
     )
     execute(

@@ -42,7 +42,7 @@ EXCEPTIONS = (
     (1000, "builtins.RecursionError"),
 )
 ERROR = (
-    '{"type": "task-failed", "title": "Failed", "detail": "Something went wrong while this was being done."}'
+    '{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error."}'
 )
 
 #: A different number from 0 to 999 for each column of the row ``i``, the same at each run.
@@ -209,7 +209,7 @@ class Seeding:
             "level": f"CASE WHEN {HASH.format(1)} < 40 THEN 'error' ELSE 'success' END",
             "category": "'job'",
             "title": "'Order ' || i",
-            "body": "'Done.'",
+            "body": "'Succeeded.'",
             "url": "''",
             "job": dialect.uuid7(created, 1) if jobs == count else dialect.null("uuid"),
             "data": "'{}'",

@@ -1,13 +1,11 @@
-"""Filters that format values on the site's pages."""
-
-from datetime import UTC
+"""Filters and tags that format values on the site's pages."""
 
 from django import template
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 
 register = template.Library()
+#: Characters of a URL in a table.
+MAX_SHOWN_LENGTH = 64
 
 
 @register.filter
@@ -25,27 +23,17 @@ def media_type(content_type):
     return content_type.partition(";")[0].strip()
 
 
-@register.filter
-def time_ago(moment):
-    """Return a <time> element: relative up to a day, then a date. Its title has the exact time."""
-    local = timezone.localtime(moment)
+@register.simple_tag
+def call_url(url):
+    """Return the link of a URL. A long one is shortened, and complete in its title, on focus and for screen readers."""
+    if len(url) <= MAX_SHOWN_LENGTH:
+        return format_html('<a class="url" href="{0}" rel="noopener noreferrer">{0}</a>', url)
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        f"{date_format(local, 'j M Y, H:i:s')} {local:%Z}",
-        format_relative(moment),
+        '<a class="url" href="{0}" title="{0}" rel="noopener noreferrer"><span class="whole">{0}</span>'
+        '<span class="cut" aria-hidden="true">{1}</span></a>',
+        url,
+        truncate_middle(url, MAX_SHOWN_LENGTH),
     )
-
-
-def format_relative(moment):
-    seconds = max((timezone.now() - moment).total_seconds(), 0)
-    if seconds < 60:
-        return "just now"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min ago"
-    if seconds < 86400:
-        return f"{seconds // 3600:.0f} h ago"
-    return date_format(timezone.localtime(moment), "j M Y")
 
 
 @register.filter

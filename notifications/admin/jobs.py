@@ -23,6 +23,7 @@ from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED, OBSERVED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
 from notifications.jobs.matching import NEWEST_FIRST, JobFilter
+from notifications.jobs.states import describe_state
 from notifications.models import Job
 
 #: Seconds after which the state of a job says for how long it waits in its engine.
@@ -117,15 +118,15 @@ class JobAdmin(JobActionsMixin, JobDetailsMixin, KeysetMixin, OwnedMixin, admin.
     @admin.display(description=_("state"))
     def state_now(self, job: Job) -> str:
         if job.waits_for_worker:  # type: ignore[attr-defined]
-            return _("Waiting for a worker")
+            return _("Queued, waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
-            return _("Waiting for %(engine)s") % {"engine": label_of(job.backend)}
+            return _("Queued, waiting for %(engine)s") % {"engine": label_of(job.backend)}
         if job.state == Job.State.QUEUED and job.lane == HANDED:
             words = {"engine": label_of(job.backend), "time": _time_in_engine(job)}
             return (
                 _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
             ) % words
-        return job.get_state_display()
+        return describe_state(job)
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from django.utils.translation import gettext, pgettext
 
+from notifications.jobs.states import RETRY_AT
+from notifications.models import Job
+
 
 def client_strings() -> dict[str, str]:
     """Return the texts in the active language by key. The client replaces ``{names}``."""
@@ -16,25 +19,28 @@ def client_strings() -> dict[str, str]:
         "new": gettext("{count} new"),
         "read_all": gettext("Mark all as read"),
         "see_all": gettext("All notifications"),
-        "empty": gettext("There are no notifications."),
+        "empty": gettext("You'll see updates about your jobs here."),
         "loading": gettext("Loading…"),
-        "unreadable": gettext("The list could not be loaded. The server does not answer."),
-        "unsaved": gettext("That was not saved. The server does not answer. Try again."),
+        "unreadable": gettext("The list could not be loaded. Can't reach the server."),
+        "unsaved": gettext("Not saved. Can't reach the server."),
+        "unsent": gettext("Not sent. Can't reach the server. Try again."),
         "again": gettext("Try again"),
-        "offline": gettext("Not connected. Trying again…"),
-        "signed_out": gettext("You are signed out. Sign in to see what is new."),
+        "offline": gettext("Can't reach the server. Reconnecting…"),
+        "signed_out": gettext("You are signed out."),
+        "sign_in": gettext("Sign in"),
         "unread": gettext("Unread"),
         "dismiss": gettext("Dismiss"),
+        "toasts": gettext("New notifications (F8)"),
+        "toasts_key": gettext("Press F8 to move to it."),
         "success": pgettext("level of a notification", "Success"),
         "warning": pgettext("level of a notification", "Warning"),
         "error": pgettext("level of a notification", "Error"),
         "now": gettext("just now"),
+        "minutes_ago": gettext("{count} min ago"),
+        "hours_ago": gettext("{count} h ago"),
         "progress": gettext("Progress"),
-        "queued": pgettext("state of a job", "Waiting to start"),
-        "running": pgettext("state of a job", "Running"),
-        "succeeded": pgettext("state of a job", "Done"),
-        "cancelled": pgettext("state of a job", "Cancelled"),
-        "failed": gettext("Failed: {reason}"),
         "of": gettext("{current} of {total}"),
         "attempt": gettext("attempt {attempt} of {most}"),
+        **{value: str(label) for value, label in Job.State.choices},
+        "retry_at": str(RETRY_AT),
     }

@@ -22,6 +22,7 @@ from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http.decorators import View, exempt_from_project
+from notifications.jobs.states import describe_state
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
@@ -104,6 +105,8 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "notifications_position": position,
         "job": job,
+        "state": describe_state(job),
+        "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
         "can_retry": manual.can_retry(job),
         "error": serializers.job_error(job),
         "result": _format_result(job.result),

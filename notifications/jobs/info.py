@@ -15,6 +15,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from notifications.exceptions import JobDoesNotExist
+from notifications.jobs.states import describe_state
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -44,8 +45,12 @@ class JobInfo:
         What the task returned, if the job succeeded, else None.
     ``error``
         Why the job failed or was cancelled, a dict with ``type``, ``title`` and ``detail``, else None.
+    ``cancelled_by_other``
+        Whether the job was cancelled, or is being cancelled, by another user than its owner.
     ``run_after``, ``created_at``, ``started_at``, ``finished_at``, ``cancel_requested_at``
         Aware datetimes in UTC. All but ``created_at`` may be None. ``started_at`` is that of the latest attempt.
+    ``version``
+        A number that grows with each change of the job.
     """
 
     id: UUID
@@ -62,11 +67,18 @@ class JobInfo:
     progress_message: str
     result: Any
     error: dict[str, str] | None
+    cancelled_by_other: bool
     run_after: datetime | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    version: int
+
+    @property
+    def state_label(self) -> str:
+        """The state in words, in the active language: "Running", or "Queued, retry at 14:05"."""
+        return describe_state(self)
 
     @property
     def is_done(self) -> bool:

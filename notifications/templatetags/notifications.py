@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -13,10 +14,14 @@ from django.db import DatabaseError
 from django.middleware.csrf import get_token
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html
+from django.utils.translation import get_language, gettext
 
-from notifications.http import csrf
+from notifications import times
+from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.streams import pages
@@ -39,7 +44,8 @@ MODULES = (
     "bell",
     "inbox",
     "toasts",
-    "progress",
+    "job_element",
+    "forms",
 )
 #: Id in the URL of a job that the script replaces with the id of a real one.
 PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000"
@@ -86,6 +92,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "csrf_cookie": csrf.readable_cookie_name(),
         "script_csrf_token": _csrf_token(request, is_loaded),  # Django overwrites a variable named csrf_token
         "urls": urls,
+        "sign_in": sign_in_page.find(request),
     }
 
 
@@ -95,6 +102,35 @@ def notifications_style(context: template.Context) -> str:
     nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html('<link rel="stylesheet" href="{}"{}>', static(STYLESHEET), attribute)
+
+
+@register.filter
+def relative_time(moment: datetime | None) -> str:
+    """Return a ``<time>`` element: "4 min ago" up to a day, then a date. Its title is the exact time.
+
+    The browser client keeps it up to date, in the time zone of the reader. None gives an empty string.
+    """
+    if moment is None:
+        return ""
+    utc = times.as_utc(moment)
+    local = timezone.localtime(utc)
+    return format_html(
+        '<time datetime="{}" title="{}" data-relative>{}</time>',
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}",
+        date_format(local, "DATETIME_FORMAT"),
+        _describe_age(utc),
+    )
+
+
+def _describe_age(utc: datetime) -> str:
+    seconds = (times.now() - utc).total_seconds()
+    if seconds < 60:
+        return gettext("just now")
+    if seconds < 3600:
+        return gettext("{count} min ago").format(count=int(seconds // 60))
+    if seconds < 86400:
+        return gettext("{count} h ago").format(count=int(seconds // 3600))
+    return date_format(timezone.localtime(utc), "M j, Y" if get_language() == "en" else "DATE_FORMAT")
 
 
 @register.simple_tag
@@ -114,6 +150,7 @@ def _in_event_loop() -> bool:
 def _urls(query: str) -> dict[str, str]:
     return {
         "inbox": reverse("notifications:inbox"),
+        "health": reverse("notifications:api-health-live"),
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,
         "read": reverse("notifications:api-notifications-read") + query,

@@ -101,8 +101,10 @@ def test_a_failed_job_raises_its_error(worker):
 
 
 def test_the_message_of_an_exception_is_not_shown(worker):
-    with pytest.raises(JobFailed, match=r"^Something went wrong while this was being done.$"):
-        join(tasks.fail.enqueue("a secret"), timeout=20)
+    result = tasks.fail.enqueue("a secret")
+    text = f"^The job stopped because of an error. Try again, or give support this ID: {result.id}$"
+    with pytest.raises(JobFailed, match=text):
+        join(result, timeout=20)
 
 
 @pytest.mark.django_db(transaction=True)

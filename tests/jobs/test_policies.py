@@ -136,12 +136,12 @@ class TestNotify:
         failed = tasks.fail.using(owner=user).enqueue("secret")
         run_jobs()
         good, bad = notifications_of(user)
-        assert (good.title, good.body, good.level, good.url) == ("Mine", "Done.", "success", "/mine/")
+        assert (good.title, good.body, good.level, good.url) == ("Mine", "Succeeded.", "success", "/mine/")
         assert (good.category, good.key, str(good.job)) == ("job", f"job:{result.id}", result.id)
         assert (bad.title, bad.level) == ("Fail", "error")
         assert bad.url == f"/notifications/jobs/{failed.id}/"
         assert "secret" not in bad.body, "The text of an exception may contain internals."
-        assert bad.body == "Something went wrong while this was being done."
+        assert bad.body == f"The job stopped because of an error. Try again, or give support this ID: {failed.id}"
 
     def test_an_error_that_is_meant_for_its_owner(self, user):
         tasks.fail_for_owner.using(owner=user).enqueue("The address is missing.")

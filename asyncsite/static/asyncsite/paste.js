@@ -27,14 +27,6 @@ if (textBox && textStatus) {
 
 fileInput?.addEventListener("change", validateFile);
 
-// A double click submits once.
-const form = textBox?.form;
-form?.addEventListener("submit", (event) => {
-  if (form.dataset.submitted) event.preventDefault();
-  form.dataset.submitted = "yes";
-});
-addEventListener("pageshow", () => delete form?.dataset.submitted);
-
 samplesForm?.addEventListener("submit", (event) => {
   event.preventDefault();
   appendUrls(samplesForm.dataset.urls.split(" "));
@@ -59,8 +51,8 @@ async function validateFile() {
   showStatus(fileStatus, "");
   if (!file) return;
   if (file.size > MAX_FILE_BYTES) {
-    const [size, limit] = [file.size, MAX_FILE_BYTES].map((bytes) => bytes.toLocaleString("en"));
-    fileStatus.textContent = `The file has ${size} bytes. The limit is ${limit}.`;
+    const size = Math.ceil(file.size / 100_000) / 10;
+    fileStatus.textContent = `This file is ${size.toLocaleString("en")} MB. The limit is 3 MB.`;
     fileStatus.classList.add("bad");
   } else if (/\.txt$/i.test(file.name)) {
     const text = await file.text();

@@ -42,7 +42,7 @@ ENGINE_ERRORS = {
     "never-started": gettext_lazy("It was never started: the message broker lost it."),
     "outcome-unknown": gettext_lazy("It has ended, but whether it succeeded is not known."),
     "timed-out": gettext_lazy("It took longer than it may take."),
-    "worker-lost": gettext_lazy("The process that did this ended unexpectedly."),
+    "worker-lost": gettext_lazy("The worker process that ran the job ended unexpectedly."),
 }
 
 
@@ -93,7 +93,7 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
         return _retry(job, exc, Attempt.Outcome.FAILED)
     with _language(job):
         detail = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
-        detail = detail or _("Something went wrong while this was being done.")
+        detail = detail or _task_failed(job)
     return _failed(job, policy, "task-failed", detail, exc)
 
 
@@ -176,12 +176,14 @@ def refused(job: Job, policy: Policy, exc: BaseException | None = None) -> Outco
 
 def fallback(job: Job) -> Outcome:
     """Return a failure without a notification, for a job whose outcome could not be made."""
-    error = {
-        "type": "task-failed",
-        "title": "Failed",
-        "detail": "Something went wrong while this was being done.",
-    }
+    error = {"type": "task-failed", "title": "Failed", "detail": _task_failed(job)}
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
+
+
+def _task_failed(job: Job) -> str:
+    return _("The job stopped because of an error. Try again, or give support this ID: %(id)s") % {
+        "id": job.id
+    }
 
 
 def _encode(value: Any) -> str:
@@ -265,7 +267,7 @@ def _notification(
         return None
     fields: dict[str, Any] = {
         "title": job.title,
-        "body": error["detail"] if error else body or _("Done."),
+        "body": error["detail"] if error else body or _("Succeeded."),
         "level": LEVELS[state],
         "category": "job",
         "url": job.url or paths.job_page(job.id),

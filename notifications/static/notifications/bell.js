@@ -7,9 +7,6 @@
  */
 
 const LIST_LENGTH = 8;
-/** An outage shorter than this is not shown. */
-const OUTAGE_NOTICE_MS = 5_000;
-const CONNECTED_STATES = new Set(["live", "polling"]);
 const PANEL_MARGIN_PX = 8;
 
 /** @param {Page} page */
@@ -33,7 +30,6 @@ export function define(page) {
     /** @type {Set<string>} ids of the notifications in the list */
     #shownIds = new Set();
     #titlePrefix = "";
-    #outageTimer = /** @type {any} */ (null);
 
     connectedCallback() {
       if (this.#cleanups.length || !("popover" in HTMLElement.prototype)) return;
@@ -44,7 +40,8 @@ export function define(page) {
       addEventListener("resize", placePanel);
       this.#cleanups = [
         client.on("change", (change) => this.#handleChange(change)),
-        client.on("state", (state) => this.#handleState(state)),
+        client.on("state", () => this.#showState()),
+        page.onOutage(() => this.#showState()),
         () => document.removeEventListener("visibilitychange", updateTitle),
         () => removeEventListener("resize", placePanel),
       ];
@@ -53,7 +50,6 @@ export function define(page) {
 
     disconnectedCallback() {
       for (const cleanup of this.#cleanups.splice(0)) cleanup();
-      this.#cancelOutageNotice();
     }
 
     #build() {
@@ -97,6 +93,7 @@ export function define(page) {
       if (unseen) this.#label.textContent = localization.text("bell_new", counts);
       else if (unread) this.#label.textContent = localization.text("bell", counts);
       else this.#label.textContent = localization.text("bell_none");
+      this.#button.title = this.dataset.state ? localization.text(this.dataset.state) : "";
       this.#badge.textContent = localization.formatBadge(unseen);
       this.#badge.hidden = unseen === 0;
       this.#markAllButton.hidden = unread === 0;
@@ -116,6 +113,7 @@ export function define(page) {
 
     #open() {
       if (!this.#panel.hasChildNodes()) this.#buildPanel();
+      if (client.state === "signed_out") return;
       this.#renderList();
       this.#showNote(this.#shownIds.size ? "" : localization.text("loading"));
       page.loadLatest(LIST_LENGTH).then(
@@ -206,30 +204,23 @@ export function define(page) {
       }
     }
 
-    /**
-     * Show an outage when it has lasted 5 s, however often the client has tried to reconnect meanwhile.
-     * @param {string} state
-     */
-    #handleState(state) {
-      if (state === "signed_out" || CONNECTED_STATES.has(state)) {
-        this.#cancelOutageNotice();
-        this.#showState(state === "signed_out" ? state : "");
-        if (state === "signed_out") this.#list.replaceChildren();
-        this.#updateCount();
-      } else {
-        this.#outageTimer ??= page.clock.setTimeout(() => this.#showState("offline"), OUTAGE_NOTICE_MS);
-      }
-    }
-
-    #cancelOutageNotice() {
-      page.clock.clearTimeout(this.#outageTimer);
-      this.#outageTimer = null;
-    }
-
-    /** @param {"signed_out"|"offline"|""} state */
-    #showState(state) {
+    /** Show that the user is signed out, or that the server cannot be reached, at the closed bell too. */
+    #showState() {
+      const isSignedOut = client.state === "signed_out";
+      const state = isSignedOut ? "signed_out" : page.isOut() ? "offline" : "";
+      if (this.dataset.state === state) return;
       this.dataset.state = state;
+      this.#updateCount();
       this.#status.textContent = state && localization.text(state);
+      if (isSignedOut) {
+        const link = createElement("a", "", localization.text("sign_in"));
+        link.href = page.getSignInUrl();
+        this.#status.append(" ", link);
+        this.#list.replaceChildren();
+        this.#shownIds.clear();
+        this.#newerButton.hidden = true;
+        this.#showNote("");
+      }
     }
 
     /**

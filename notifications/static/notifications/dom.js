@@ -26,7 +26,7 @@ export function createElement(tag, className = "", text = "") {
  * @param {object} options
  * @param {Localization} options.localization
  * @param {string} options.inboxUrl the target of the title if the notification has no URL
- * @param {(items: Notification[]) => void} options.markRead called when the title is followed
+ * @param {(items: Notification[]) => Promise<void>} options.markRead called when the title is followed
  * @returns {HTMLElement}
  */
 export function createSummary(item, { localization, inboxUrl, markRead }) {
@@ -37,8 +37,10 @@ export function createSummary(item, { localization, inboxUrl, markRead }) {
   const link = parseLink(item.url, location.origin);
   title.href = link?.href ?? inboxUrl;
   if (link?.isExternal) title.rel = "noopener noreferrer";
-  title.addEventListener("click", () => markRead([item]));
-  title.addEventListener("auxclick", (event) => event.button === 1 && markRead([item]));
+  // The page leaves for the notification's URL: there is no place for an error.
+  const markFollowed = () => markRead([item]).catch(() => undefined);
+  title.addEventListener("click", markFollowed);
+  title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
   summary.append(title);
   if (item.body) {
     const body = createElement("span", "notifications-body", item.body);
@@ -53,7 +55,7 @@ export function createSummary(item, { localization, inboxUrl, markRead }) {
 /**
  * Show whether a row's notification is unread. Once it is read, its form to mark it as read goes too.
  * @param {HTMLElement} row
- * @param {Notification} item
+ * @param {Pick<Notification, "read_at"|"archived_at">} item
  * @param {Localization} localization
  */
 export function updateUnreadMark(row, item, localization) {
@@ -99,14 +101,28 @@ export function parseLink(url, origin) {
  */
 function createDetails(item, localization) {
   const details = createElement("span", "notifications-about");
-  if (item.level !== "info") {
-    details.append(createElement("span", "notifications-level", localization.text(item.level)), " · ");
-  }
-  const time = createElement("time", "", localization.formatRelative(item.created_at));
+  // The title or body of a job's notification says how it ended, except for a failure.
+  const level = item.job ? item.level === "error" && "failed" : item.level !== "info" && item.level;
+  if (level) details.append(createElement("span", "notifications-level", localization.text(level)), " · ");
+  const time = createElement("time");
   time.dateTime = item.created_at;
-  time.title = localization.formatExact(item.created_at);
+  time.dataset.relative = "";
   details.append(time);
+  updateTimes(details, localization);
   return details;
+}
+
+/**
+ * Render the relative times below a node: they grow older, and the server does not know the time zone of the reader.
+ * @param {ParentNode} root
+ * @param {Localization} localization
+ */
+export function updateTimes(root, localization) {
+  for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (root.querySelectorAll("time[data-relative]"))) {
+    const text = localization.formatRelative(time.dateTime);
+    if (time.textContent !== text) time.textContent = text;
+    time.title = localization.formatExact(time.dateTime);
+  }
 }
 
 /** Return a hidden full stop: the parts are on lines of their own, but a screen reader would run them together. */

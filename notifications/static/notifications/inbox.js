@@ -16,7 +16,27 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
     #handleClick = ({ target }) => {
       const title = /** @type {Element} */ (target).closest("a.notifications-title");
       const row = /** @type {HTMLElement|null|undefined} */ (title?.closest("[data-unread]"));
-      if (row?.dataset.id) void markRead([{ id: row.dataset.id, raised: Number(row.dataset.raised) }]);
+      if (row) markRead([toItem(row)]).catch(() => undefined); // The page leaves for the notification's URL.
+    };
+    /**
+     * Mark one notification as read in place. Its form goes when the change arrives, or at once where it is late.
+     * @param {SubmitEvent} event
+     */
+    #handleSubmit = async (event) => {
+      const row = /** @type {HTMLElement|null} */ (/** @type {Element} */ (event.target).closest("[data-unread]"));
+      if (!row) return;
+      event.preventDefault();
+      try {
+        await markRead([toItem(row)]);
+        const title = /** @type {HTMLElement|null} */ (row.querySelector("a.notifications-title"));
+        if (row.contains(document.activeElement)) title?.focus({ preventScroll: true });
+        dom.updateUnreadMark(row, { read_at: "", archived_at: null }, localization);
+      } catch {
+        let note = row.querySelector(".notifications-note");
+        note ??= row.appendChild(dom.createElement("p", "notifications-note"));
+        note.role = "alert";
+        note.textContent = localization.text("unsaved");
+      }
     };
 
     /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
@@ -29,12 +49,9 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
     connectedCallback() {
       if (this.#removeListener) return;
       this.#newest = Number(this.getAttribute("newest") ?? 0);
-      for (const time of this.querySelectorAll("time")) {
-        time.title ||= localization.formatExact(time.dateTime);
-        time.textContent = localization.formatRelative(time.dateTime);
-      }
       this.#updateProgressNote(0);
       this.addEventListener("click", this.#handleClick);
+      this.addEventListener("submit", this.#handleSubmit);
       this.#removeListener = client.on("change", (change) => this.#handleChange(change));
       document.addEventListener("visibilitychange", this.#markShownSeen);
       this.#markShownSeen();
@@ -43,6 +60,7 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
     disconnectedCallback() {
       this.removeEventListener("click", this.#handleClick);
       document.removeEventListener("visibilitychange", this.#markShownSeen);
+      this.removeEventListener("submit", this.#handleSubmit);
       this.#removeListener?.();
       this.#removeListener = null;
     }
@@ -80,6 +98,11 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
       }
       link.textContent = localization.text("new", { count: localization.formatNumber(count) });
     }
+  }
+
+  /** @param {HTMLElement} row */
+  function toItem({ dataset }) {
+    return { id: dataset.id ?? "", raised: Number(dataset.raised) };
   }
 
   if (!customElements.get("notifications-inbox")) customElements.define("notifications-inbox", Inbox);

@@ -215,7 +215,7 @@ export class Jobs {
     if (item) this.#client.merge([item]);
     const known = this.#client.stream.jobs.get(id);
     if (known) this.#update(known);
-    if (!handle.item) void this.#read(id, href);
+    if (!handle.item) void this.read(id, href);
     else if (!handle.item.done) this.#readIfUnchanged(handle, href);
   }
 
@@ -252,7 +252,7 @@ export class Jobs {
     const active = [...this.#client.stream.jobs.values()].filter((job) => !job.done);
     const links = new Map(active.map((job) => [job.id, job.links.self]));
     for (const id of this.#handles.keys()) if (!links.has(id)) links.set(id, this.#jobUrl(id));
-    for (const [id, href] of links) if (!activeIds.has(id)) await this.#read(id, href);
+    for (const [id, href] of links) if (!activeIds.has(id)) await this.read(id, href);
   }
 
   /**
@@ -263,15 +263,16 @@ export class Jobs {
   #readIfUnchanged(handle, href) {
     const version = handle.item?.version;
     this.#clock.setTimeout(() => {
-      if (handle.item?.version === version) void this.#read(/** @type {string} */ (handle.id), href);
+      if (handle.item?.version === version) void this.read(/** @type {string} */ (handle.id), href);
     }, FIRST_CHANGE_TIMEOUT_MS);
   }
 
   /**
+   * Read a job over HTTP and merge it into the stream. Concurrent calls for one job share one request. Never rejects.
    * @param {string} id
    * @param {string} [href]
    */
-  async #read(id, href) {
+  async read(id, href) {
     if (this.#reading.has(id)) return;
     this.#reading.add(id);
     try {

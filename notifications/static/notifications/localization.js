@@ -18,7 +18,7 @@ export class Localization {
     this.#strings = strings;
     this.#now = now;
     const locales = canonicalize(language);
-    this.relative = new Intl.RelativeTimeFormat(locales, { numeric: "auto", style: "short" });
+    this.time = new Intl.DateTimeFormat(locales, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     this.date = new Intl.DateTimeFormat(locales, { dateStyle: "medium" });
     this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "medium" });
     this.number = new Intl.NumberFormat(locales);
@@ -48,16 +48,27 @@ export class Localization {
   }
 
   /**
-   * Format a time relative to now, or as a date if it is a day or more away.
+   * Format a past time relative to now, or as a date if it is a day or more ago, in the words of the template filter
+   * `relative_time`.
    * @param {string} iso
    */
   formatRelative(iso) {
-    const seconds = (Date.parse(iso) - this.#now()) / 1000;
-    const distance = Math.abs(seconds);
-    if (distance < MINUTE_SECONDS) return this.text("now");
-    if (distance < HOUR_SECONDS) return this.relative.format(Math.trunc(seconds / MINUTE_SECONDS), "minute");
-    if (distance < DAY_SECONDS) return this.relative.format(Math.trunc(seconds / HOUR_SECONDS), "hour");
+    const seconds = (this.#now() - Date.parse(iso)) / 1000;
+    if (seconds < MINUTE_SECONDS) return this.text("now");
+    const [key, unit] = seconds < HOUR_SECONDS ? ["minutes_ago", MINUTE_SECONDS] : ["hours_ago", HOUR_SECONDS];
+    if (seconds < DAY_SECONDS) return this.text(key, { count: Math.trunc(seconds / unit) });
     return this.date.format(Date.parse(iso));
+  }
+
+  /**
+   * Return the word for the state of a job, as `describe_state()` does on the server.
+   * @param {import("./client.js").JobItem} item
+   */
+  formatState({ state, attempt, run_after }) {
+    const start = state === "queued" && attempt > 0 && run_after ? Date.parse(run_after) : 0;
+    if (start <= this.#now()) return this.text(state);
+    const format = start - this.#now() < DAY_SECONDS * 1000 ? this.time : this.dateTime;
+    return this.text("retry_at", { time: format.format(start) });
   }
 
   /** @param {string} iso */

@@ -6,8 +6,10 @@
  * @typedef {import("./client.js").Callbacks} Callbacks
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./jobs.js").Jobs} Jobs
- * @typedef {{name: string, inboxUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
+ * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
+ *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
+ *   getSignInUrl: () => string,
  *   loadLatest: (count: number) => Promise<void>,
  *   markRead: (items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
@@ -18,6 +20,11 @@
 const PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000";
 /** A position that the browser remembers is used for this long. */
 const MAX_POSITION_AGE_MS = 5 * 60_000;
+/** An outage shorter than this is not shown. */
+const OUTAGE_NOTICE_MS = 5_000;
+const REACHABLE_STATES = new Set(["live", "polling", "signed_out"]);
+/** Relative times of the page are rendered again after this long. */
+const TIMES_INTERVAL_MS = 20_000;
 
 /**
  * @param {HTMLScriptElement} script the one that the template tag wrote
@@ -66,14 +73,26 @@ async function load(script) {
   const page = {
     name,
     inboxUrl: data.inbox,
+    healthUrl: data.health,
     client,
     jobs,
     dom: modules.dom,
     localization,
     clock,
+    getSignInUrl: () => {
+      const url = new URL(data.signIn, location.href);
+      if (data.signInNext) url.searchParams.set(data.signInNext, location.pathname + location.search);
+      return url.href;
+    },
+    ...watchOutages(client, clock),
     ...notificationActions(client, jobs, data),
   };
-  for (const element of ["bell", "inbox", "toasts", "progress"]) modules[element].define(page);
+  for (const element of ["bell", "inbox", "toasts", "job_element", "forms"]) modules[element].define(page);
+  const updateTimes = () => {
+    page.dom.updateTimes(document, localization);
+    clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);
+  };
+  updateTimes();
   startClient(client, name);
   return { client, ask: jobs.ask.bind(jobs), job: jobs.job.bind(jobs) };
 }
@@ -126,6 +145,41 @@ function transportFactory({ connection, polling, tabs }, { data, name, clock }) 
 }
 
 /**
+ * Return the state of the connection as people see it: an outage is one that has lasted 5 s, however often the client
+ * has tried to reconnect meanwhile.
+ * @param {Client} client
+ * @param {import("./connection.js").Clock} clock
+ * @returns {Pick<Page, "isOut"|"onOutage">}
+ */
+function watchOutages(client, clock) {
+  /** @type {Set<(isOut: boolean) => void>} */
+  const listeners = new Set();
+  let isOut = false;
+  let timer = /** @type {any} */ (null);
+  const setOut = (/** @type {boolean} */ value) => {
+    if (value === isOut) return;
+    isOut = value;
+    for (const listener of listeners) listener(value);
+  };
+  client.on("state", (state) => {
+    if (!REACHABLE_STATES.has(state)) {
+      timer ??= clock.setTimeout(() => setOut(true), OUTAGE_NOTICE_MS);
+      return;
+    }
+    clock.clearTimeout(timer);
+    timer = null;
+    setOut(false);
+  });
+  return {
+    isOut: () => isOut,
+    onOutage: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
+/**
  * Return the requests about notifications that the elements make.
  * @param {Client} client
  * @param {Jobs} jobs
@@ -149,10 +203,7 @@ function notificationActions(client, jobs, data) {
     },
     markRead: (items) => {
       const raised = items.map((item) => item.raised);
-      // The page usually leaves for the notification's URL: there is no place for an error.
-      return post(data.read, { ids: items.map((item) => item.id), up_to: Math.max(...raised) }).catch(
-        () => undefined,
-      );
+      return post(data.read, { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
     markReadUpTo: (raised) => post(data.read, { up_to: raised }),
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.

@@ -152,6 +152,8 @@ export function define(page) {
   class Toasts extends HTMLElement {
     /** @type {Toast[]} */
     #toasts = [];
+    /** What had the focus before F8. */
+    #returnTarget = /** @type {Element|null} */ (null);
     /** @type {(() => void)[]} */
     #cleanups = [];
     #queue = new ToastQueue({
@@ -167,7 +169,8 @@ export function define(page) {
     connectedCallback() {
       if (this.#cleanups.length) return;
       // Inside a header that is transformed or clipped, position: fixed would not be relative to the window.
-      if (this.parentNode !== document.body) return document.body.append(this);
+      // At its beginning, the toasts come before the content in the order of the Tab key.
+      if (this.parentNode !== document.body) return document.body.prepend(this);
       const flush = () => this.#queue.flush();
       const handleKey = (/** @type {KeyboardEvent} */ event) => this.#handleKey(event);
       document.addEventListener("visibilitychange", flush);
@@ -229,6 +232,7 @@ export function define(page) {
         items.length === 1 ? dom.createSummary(items[0], page) : this.#createCount(items.length),
         this.#createCloseButton(toast),
       );
+      if (!this.#toasts.length) node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
       this.#toasts.push(toast);
       this.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
       if (!isError) this.#startTimer(toast);
@@ -269,8 +273,17 @@ export function define(page) {
       restart();
     }
 
-    /** @param {KeyboardEvent} event */
+    /**
+     * F8 moves the focus to the newest toast, and back from the toasts. Escape dismisses a toast.
+     * @param {KeyboardEvent} event
+     */
     #handleKey(event) {
+      if (event.key === "F8" && this.#toasts.length && !event.defaultPrevented) {
+        event.preventDefault();
+        if (this.contains(document.activeElement)) return this.#returnFocus();
+        this.#returnTarget = document.activeElement;
+        this.#focusNewest();
+      }
       const openLayer = document.querySelector("[popover]:popover-open, dialog[open]");
       if (event.key !== "Escape" || event.defaultPrevented || openLayer) return;
       const focused = this.#toasts.find((toast) => toast.node.contains(document.activeElement));
@@ -282,7 +295,18 @@ export function define(page) {
     #dismiss(toast) {
       const hadFocus = toast.node.contains(document.activeElement);
       this.#remove(toast);
-      if (hadFocus) this.#toasts.at(-1)?.node.querySelector("button")?.focus();
+      if (!hadFocus) return;
+      if (this.#toasts.length) this.#focusNewest();
+      else this.#returnFocus();
+    }
+
+    #focusNewest() {
+      const node = this.#toasts.at(-1)?.node.querySelector("a, button");
+      /** @type {HTMLElement|undefined|null} */ (node)?.focus();
+    }
+
+    #returnFocus() {
+      /** @type {HTMLElement|null} */ (this.#returnTarget)?.focus?.();
     }
 
     /** @param {Toast} toast */

@@ -89,7 +89,8 @@ def test_an_error_whose_attributes_raise(worker, user, task, caplog):
     """The notification has the default text, and the log has what was raised."""
     (job,) = until_done(*[task.using(owner=user).enqueue(*[9] if task is tasks.hostile_error else [])])
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
-    assert notifications_of(user)[0].body == "Something went wrong while this was being done."
+    text = f"The job stopped because of an error. Try again, or give support this ID: {job.id}"
+    assert notifications_of(user)[0].body == text
     assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
 
 

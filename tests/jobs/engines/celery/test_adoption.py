@@ -126,9 +126,9 @@ def test_a_project_as_in_celerys_guide(project):
     assert guide.adopt() <= MAX_CHANGED_LINES
     worker = guide.start()
     assert guide.get("/start/") == "Started."
-    guide.wait_for_bell(("Report for 2026", "Done."))
+    guide.wait_for_bell(("Report for 2026", "Succeeded."))
     assert guide.get("/start-all/") == "Started."
-    guide.wait_for_bell(("Report for 2026", "Done."), ("Make report: 3 jobs", "All 3 jobs succeeded."))
+    guide.wait_for_bell(("Report for 2026", "Succeeded."), ("Make report: 3 jobs", "All 3 jobs succeeded."))
     assert "<notifications-bell" in guide.get("/")
     assert "Traceback" not in worker.output
 
@@ -151,7 +151,7 @@ def test_tasks_of_a_package_by_the_settings(project):
     assert mailer.adopt() <= MAX_CHANGED_LINES
     worker = mailer.start()
     assert mailer.get("/invite/") == "Invited."
-    mailer.wait_for_bell(("Send mail", "Done."))
+    mailer.wait_for_bell(("Send mail", "Succeeded."))
     [mail] = (mailer.folder / "sent").iterdir()
     assert "At noon." in mail.read_text()
     assert "Traceback" not in worker.output

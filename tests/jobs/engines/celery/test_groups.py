@@ -80,7 +80,7 @@ def test_each_owner_has_a_batch_of_the_own_tasks(tasks, user, other_user):
     jobs = until_all_ended(5)
     assert {job.user_id for job in jobs if job.task_path == BATCH} == {user.pk, other_user.pk}
     assert str(batches().get(user=user).id) == result.id
-    assert bell_of(user) == [("Export 1", "Done.", "success")]
+    assert bell_of(user) == [("Export 1", "Succeeded.", "success")]
     assert bell_of(other_user) == [("Export: 2 jobs", "All 2 jobs succeeded.", "success")]
 
 
@@ -158,7 +158,7 @@ def test_silent_tasks_with_an_observed_body_notify_of_the_body(tasks, user):
     result = chord([tasks.silent.s(user.pk), tasks.silent.s(user.pk)], tasks.export.si(user.pk, 9))()
     until_ended(result.id)
     assert not batches().exists()
-    assert bell_of(user) == [("Export 9", "Done.", "success")]
+    assert bell_of(user) == [("Export 9", "Succeeded.", "success")]
 
 
 def test_chains_nested_groups_and_chords_in_a_group_are_one_batch(tasks, user):
@@ -181,7 +181,7 @@ def test_a_group_at_the_end_of_a_chain(tasks, user):
         chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)))()
     until_all_ended(4)
     assert sorted(bell_of(user)) == [
-        ("Add 1 and 1", "Done.", "success"),
+        ("Add 1 and 1", "Succeeded.", "success"),
         ("Add: 2 jobs", "All 2 jobs succeeded.", "success"),
     ]
 

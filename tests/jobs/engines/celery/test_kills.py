@@ -77,7 +77,7 @@ def test_a_killed_worker_whose_task_is_delivered_again(start_celery, tasks, user
     job = until_ended(result, timeout=90)
     assert (job.state, job.fence) == ("succeeded", 2)
     assert [attempt.outcome for attempt in Attempt.objects.filter(job=job)] == ["lost"]
-    assert bell_of(user) == [("Held, late", "Done.", "success")]
+    assert bell_of(user) == [("Held, late", "Succeeded.", "success")]
 
 
 def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):

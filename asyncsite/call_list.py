@@ -1,0 +1,118 @@
+"""The calls on the page of a report: filtered by outcome and text, sorted by a column, in pages."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Case, F, Q, Value, When
+
+from asyncsite.models import Call
+
+CALLS_PER_PAGE = 50
+MAX_SEARCH_LENGTH = 200
+FAILURES_FIRST = Case(
+    When(outcome=Call.Outcome.FAILED, then=Value(0)), When(outcome=Call.Outcome.REFUSED, then=Value(1)),
+    default=Value(2),
+)  # fmt: skip
+#: The columns of the table: the value of ``sort`` (with "-" for descending), the heading, its class.
+COLUMNS = (
+    ("position", "No.", "number"),
+    ("url", "URL", ""),
+    ("outcome", "Outcome", ""),
+    ("status", "Status", "number"),
+    ("elapsed_ms", "Response time", "number"),
+    ("bytes", "Size", "number"),
+    ("", "Type", ""),
+)
+SORTS = {f"{sign}{name}" for name, _, _ in COLUMNS if name for sign in ("", "-")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading. ``query`` sorts by it, ``direction`` is the value of ``aria-sort`` or ``""``."""
+
+    label: str
+    css_class: str
+    query: str
+    direction: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the query of a page selects. Values that make no sense are ignored."""
+
+    outcome: str
+    search: str
+    sort: str
+
+    def query(self, **changes):
+        """Return the query string of a link: this selection with changes, without ``page`` unless it is given."""
+        values = {"outcome": self.outcome, "q": self.search, "sort": self.sort, **changes}
+        return "?" + urlencode({name: value for name, value in values.items() if value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallList:
+    selection: Selection
+    page: Page
+    columns: list[Column]
+    outcomes: list[tuple[str, str, int, str]]  # value, label, count, query
+
+    @property
+    def previous_query(self):
+        return self.selection.query(page=self.page.previous_page_number())
+
+    @property
+    def next_query(self):
+        return self.selection.query(page=self.page.next_page_number())
+
+
+def parse_selection(query):
+    outcome, sort = query.get("outcome"), query.get("sort")
+    return Selection(
+        outcome=outcome if outcome in Call.Outcome.values else "",
+        search=query.get("q", "").replace("\0", "").strip()[:MAX_SEARCH_LENGTH],
+        sort=sort if sort in SORTS else "",
+    )
+
+
+def build_call_list(report, query, totals, *, is_active):
+    """Return the CallList of a report for the query of a request.
+
+    Failures are listed first. While the report is active, calls are appended as they end, so that no row moves.
+    """
+    selection = parse_selection(query)
+    calls = Call.objects.filter(report=report)
+    if selection.outcome:
+        calls = calls.filter(outcome=selection.outcome)
+    if selection.search:
+        calls = calls.filter(Q(url__icontains=selection.search) | Q(error__icontains=selection.search))
+    calls = calls.order_by(*find_order(selection.sort, is_active=is_active))
+    return CallList(
+        selection=selection,
+        page=Paginator(calls, CALLS_PER_PAGE).get_page(query.get("page")),
+        columns=[build_column(selection, *column) for column in COLUMNS],
+        outcomes=[
+            ("", "All", totals.calls, selection.query(outcome="")),
+            ("ok", "Ok", totals.ok, selection.query(outcome="ok")),
+            ("failed", "Failed", totals.failed, selection.query(outcome="failed")),
+            ("refused", "Refused", totals.refused, selection.query(outcome="refused")),
+        ],
+    )
+
+
+def find_order(sort, *, is_active):
+    if not sort:
+        return ("pk",) if is_active else (FAILURES_FIRST, "position")
+    name = sort.removeprefix("-")
+    if name == "outcome":
+        return (FAILURES_FIRST.desc() if sort == "-outcome" else FAILURES_FIRST, "position")
+    field = F(name)
+    order = field.desc(nulls_last=True) if sort.startswith("-") else field.asc(nulls_last=True)
+    return (order, "position")
+
+
+def build_column(selection, name, label, css_class):
+    direction = {name: "ascending", f"-{name}": "descending"}.get(selection.sort, "") if name else ""
+    query = selection.query(sort=f"-{name}" if selection.sort == name else name) if name else ""
+    return Column(label=label, css_class=css_class, query=query, direction=direction)

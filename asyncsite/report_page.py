@@ -1,0 +1,43 @@
+"""What the page of a report shows, while its job runs and afterwards, and the ETag of that."""
+
+import hashlib
+
+from asyncsite.call_list import build_call_list
+from asyncsite.chart import build_chart
+from asyncsite.models import Call
+from asyncsite.summary import compute_totals
+
+
+def build_context(report, job, query):
+    """Return the context of the templates ``report.html`` and ``report_content.html``.
+
+    ``job`` is the JobInfo of the report, None if it is no longer stored. ``query`` is ``request.GET``.
+    """
+    calls = list(
+        Call.objects.filter(report=report)
+        .order_by()
+        .values_list("outcome", "status", "elapsed_ms", named=True)
+    )
+    totals = compute_totals(calls)
+    is_active = job is not None and not job.is_done
+    return {
+        "report": report,
+        "job": job,
+        "is_active": is_active,
+        "state": job.state if job else "succeeded",
+        "state_label": job.state_label if job else "Succeeded",
+        "totals": totals,
+        "chart": build_chart(calls),
+        "missing": report.size - totals.calls,
+        "calls": build_call_list(report, query, totals, is_active=is_active),
+    }
+
+
+def compute_etag(report, job, query):
+    """Return the ETag of the content: it changes with the job, the recorded calls and the query. One query.
+
+    A call is inserted once and never changed, so their number is enough.
+    """
+    recorded = Call.objects.filter(report=report).count()
+    values = (report.pk, job and (job.version, job.state_label), recorded, query.urlencode())
+    return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'

@@ -1,0 +1,101 @@
+/**
+ * Keeps a part of the page up to date while a job runs: re-reads [data-live-url] with its ETag when a job of the page
+ * changes, at most once a second, and changes only the nodes that differ, so that focus and scroll position stay.
+ */
+
+const MIN_INTERVAL_MS = 1_000;
+const RETRY_INTERVAL_MS = 5_000;
+
+const root = document.querySelector("[data-live-url]");
+let etag = "";
+let lastRead = 0;
+let timer = null;
+let isReading = false;
+
+/** Read the content, now or when the interval since the last read has passed. */
+function refresh(delay = 0) {
+  if (timer !== null || document.visibilityState === "hidden") return;
+  const wait = Math.max(delay, lastRead + MIN_INTERVAL_MS - Date.now(), 0);
+  timer = setTimeout(async () => {
+    timer = null;
+    if (isReading) return refresh();
+    isReading = true;
+    lastRead = Date.now();
+    const isRead = await read();
+    isReading = false;
+    if (!isRead) refresh(RETRY_INTERVAL_MS);
+  }, wait);
+}
+
+/** @returns {Promise<boolean>} false if it must be tried again */
+async function read() {
+  try {
+    const headers = etag ? { "If-None-Match": etag } : {};
+    const response = await fetch(root.dataset.liveUrl + location.search, { headers });
+    if (response.status === 304) return true;
+    // A redirect leads to the sign-in, and 404 means that the report was deleted: the page itself shows either.
+    if (response.redirected || response.status === 404) return location.reload();
+    if (!response.ok) return false;
+    const template = document.createElement("template");
+    template.innerHTML = await response.text();
+    etag = response.headers.get("ETag") ?? "";
+    morphChildren(root, template.content);
+    root.dispatchEvent(new CustomEvent("live:updated", { bubbles: true }));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Make the children of a node equal to those of another, and keep the nodes that are the same. */
+function morphChildren(parent, wanted) {
+  let current = parent.firstChild;
+  for (const node of [...wanted.childNodes]) {
+    let match = current;
+    // Elements are searched further on; a text, which may be mere space, would take away what stands before it.
+    if (node.nodeType !== Node.ELEMENT_NODE) match = current?.nodeType === node.nodeType ? current : null;
+    else while (match && !isSame(match, node)) match = match.nextSibling;
+    if (!match) {
+      parent.insertBefore(node, current);
+      continue;
+    }
+    while (current !== match) {
+      const next = current.nextSibling;
+      current.remove();
+      current = next;
+    }
+    current = match.nextSibling;
+    morph(match, node);
+  }
+  while (current) {
+    const next = current.nextSibling;
+    current.remove();
+    current = next;
+  }
+}
+
+function isSame(node, wanted) {
+  const attributes = ["id", "class", "data-key"];
+  return (
+    node.nodeName === wanted.nodeName &&
+    attributes.every((name) => node.getAttribute(name) === wanted.getAttribute(name))
+  );
+}
+
+function morph(node, wanted) {
+  if (node.nodeType !== Node.ELEMENT_NODE) {
+    if (node.nodeValue !== wanted.nodeValue) node.nodeValue = wanted.nodeValue;
+    return;
+  }
+  if (node.hasAttribute("data-keep")) return;
+  for (const { name } of [...node.attributes])
+    if (name !== "open" && !wanted.hasAttribute(name)) node.removeAttribute(name);
+  for (const { name, value } of wanted.attributes)
+    if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  morphChildren(node, wanted);
+}
+
+if (root) {
+  document.addEventListener("notifications:job-progress", () => refresh());
+  document.addEventListener("visibilitychange", () => root.querySelector("notifications-job") && refresh());
+}

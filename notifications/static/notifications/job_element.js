@@ -1,0 +1,191 @@
+// <notifications-job>: shows the state, progress and outcome of one job, live, in the nodes that the server rendered.
+// All elements of a page share one listener, so that a list of 200 rows costs no more than one row.
+
+/**
+ * @typedef {import("./client.js").JobItem} JobItem
+ * @typedef {import("./notifications.js").Page} Page
+ */
+
+const DONE_STATES = new Set(["succeeded", "failed", "cancelled"]);
+
+/** @param {Page} page */
+export function define(page) {
+  const { client, jobs, localization, dom } = page;
+  /** @type {Map<string, Set<Job>>} the elements of the page, by the id of their job */
+  const elements = new Map();
+  let hasCaughtUp = false;
+  /** Jobs are read one after the other: a page of 200 rows must not send 200 requests at once. */
+  let reading = Promise.resolve();
+
+  /** @param {Job} element */
+  function read(element) {
+    reading = reading.then(async () => {
+      const id = element.getAttribute("job") ?? "";
+      if (elements.get(id)?.has(element) && !DONE_STATES.has(element.dataset.state ?? ""))
+        await jobs.read(id, element.getAttribute("href") ?? undefined);
+    });
+  }
+
+  class Job extends HTMLElement {
+    #version = -1;
+    /** The last quarter that was announced to screen readers; -1: none. */
+    #announcedQuarter = -1;
+
+    connectedCallback() {
+      const id = this.getAttribute("job");
+      if (!id) throw new Error("<notifications-job> needs the attribute job.");
+      if (!this.hasChildNodes() && !this.hasAttribute("row")) this.#createParts();
+      this.#version = -1;
+      elements.set(id, (elements.get(id) ?? new Set()).add(this));
+      this.showOutage(page.isOut());
+      const item = client.stream.jobs.get(id);
+      if (item) this.update(item);
+      else if (hasCaughtUp) read(this); // Otherwise the catch-up brings the job, or shows that it is not active.
+    }
+
+    disconnectedCallback() {
+      const id = this.getAttribute("job") ?? "";
+      elements.get(id)?.delete(this);
+      if (!elements.get(id)?.size) elements.delete(id);
+    }
+
+    #createParts() {
+      const bar = this.appendChild(document.createElement("progress"));
+      bar.dataset.jobPart = "bar";
+      this.appendChild(document.createElement("span")).dataset.jobPart = "text";
+    }
+
+    /**
+     * Return the nodes of one part: in the element, or in its row.
+     * @param {string} name
+     * @returns {NodeListOf<HTMLElement>}
+     */
+    #parts(name) {
+      const root = (this.hasAttribute("row") && this.closest("tr, li, [data-job-row]")) || this;
+      return root.querySelectorAll(`[data-job-part="${name}"]`);
+    }
+
+    /** @param {JobItem} item */
+    update(item) {
+      if (item.version <= this.#version) return;
+      this.#version = item.version;
+      const texts = describeJob(item, localization);
+      const isActive = !item.done;
+      this.dataset.state = item.state;
+      for (const [name, text] of Object.entries(texts))
+        for (const part of this.#parts(name)) {
+          if (part.textContent !== text) part.textContent = text;
+          part.dataset.state = item.state;
+        }
+      for (const part of this.#parts("active")) part.hidden = item.done;
+      for (const part of this.#parts("done")) part.hidden = isActive;
+      for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
+      this.#announce(item, texts.text);
+      this.#dispatch("notifications:job-progress", item);
+      if (isActive) return;
+      this.#dispatch("notifications:job-done", item);
+      if (this.hasAttribute("reload") && isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)) {
+        location.reload();
+      }
+    }
+
+    /** @param {boolean} isOut whether the server cannot be reached */
+    showOutage(isOut) {
+      for (const part of this.#parts("offline")) part.hidden = !isOut;
+      for (const part of this.#parts("online")) part.hidden = isOut;
+    }
+
+    /**
+     * @param {HTMLProgressElement} bar
+     * @param {JobItem} item
+     */
+    #updateBar(bar, item) {
+      const { current = 0, total = null } = item.progress ?? {};
+      if (item.state === "succeeded") bar.value = bar.max;
+      else if (total === null || item.state === "queued") bar.removeAttribute("value");
+      else {
+        bar.max = Math.max(total, 1);
+        bar.value = Math.min(current, total);
+      }
+      bar.hidden = item.done && item.state !== "succeeded";
+      if (!bar.labels.length) bar.ariaLabel ??= localization.text("progress");
+    }
+
+    /**
+     * Announce the start, the quarters and the end of a job with a bar to screen readers.
+     * @param {JobItem} item
+     * @param {string} text
+     */
+    #announce(item, text) {
+      if (!this.#parts("bar").length) return;
+      let status = this.querySelector("[role=status]");
+      if (!status) {
+        status = this.appendChild(dom.createElement("span", "notifications-hidden"));
+        status.role = "status";
+      }
+      const { current = 0, total = null } = item.progress ?? {};
+      const quarter = item.done ? 4 : total ? Math.min(3, Math.floor((4 * current) / total)) : 0;
+      if (item.state === "queued") this.#announcedQuarter = -1;
+      if (item.state === "queued" || quarter <= this.#announcedQuarter) return;
+      this.#announcedQuarter = quarter;
+      status.textContent = text;
+    }
+
+    /**
+     * @param {string} type
+     * @param {JobItem} detail
+     */
+    #dispatch(type, detail) {
+      this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+    }
+  }
+
+  client.on("change", ({ jobs: items, activeIds }) => {
+    for (const item of items) for (const element of elements.get(item.id) ?? []) element.update(item);
+    if (!activeIds) return;
+    hasCaughtUp = true;
+    // A job that is not listed has ended, or the list was too long for a frame.
+    for (const [id, [element]] of elements) if (!activeIds.has(id)) read(element);
+  });
+  page.onOutage((isOut) => {
+    for (const each of elements.values()) for (const element of each) element.showOutage(isOut);
+  });
+
+  if (!customElements.get("notifications-job")) customElements.define("notifications-job", Job);
+}
+
+/**
+ * Return the texts of a job, by the names of the parts that show them.
+ * @param {JobItem} item
+ * @param {import("./localization.js").Localization} localization
+ */
+export function describeJob(item, localization) {
+  const state = localization.formatState(item);
+  const { current = 0, total = null, message = "" } = item.progress ?? {};
+  const counts = {
+    current: localization.formatNumber(current),
+    total: localization.formatNumber(total ?? 0),
+  };
+  const progress = item.state === "running" && total !== null ? localization.text("of", counts) : "";
+  const attempts = { attempt: item.attempt, most: item.max_attempts };
+  const attempt = item.attempt > 1 ? localization.text("attempt", attempts) : "";
+  const reason = item.state === "failed" && (item.error?.detail || item.error?.title);
+  const outcome = reason || (item.state === "queued" ? "" : message);
+  const text = [state, outcome, progress, attempt].filter(Boolean).join(" · ");
+  return { state, progress, attempt, outcome, text };
+}
+
+/**
+ * Return whether the page has not yet been reloaded for this version of the job. A page that is rendered with `reload`
+ * although its job is done would reload endlessly.
+ * @param {string} key
+ */
+function isFirstReload(key) {
+  try {
+    if (sessionStorage.getItem(key)) return false;
+    sessionStorage.setItem(key, "1");
+    return true;
+  } catch {
+    return false;
+  }
+}
