@@ -50,8 +50,10 @@ def find_url_problem(url):
         return f"contains a space or an invisible character: {quote_excerpt(url)}"
     try:
         parts = urlsplit(url)
-        if not parts.hostname or parts.port == 0:
+        if not parts.hostname:
             return f"has no host name: {quote_excerpt(url)}"
+        if parts.port == 0:
+            return f"has an invalid host or port: {quote_excerpt(url)}"
     except ValueError:
         return f"has an invalid host or port: {quote_excerpt(url)}"
     return None

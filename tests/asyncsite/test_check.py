@@ -63,7 +63,7 @@ def test_a_call_longer_than_two_seconds_becomes_a_job(person, user, upstream):
     assert report.calls.get().outcome == "ok"
     notification = Notification.objects.get()
     assert (notification.user_id, notification.url) == (user.pk, report.get_absolute_url())
-    assert notification.title == f"Check {upstream.url('/slow/2.5')}"
+    assert notification.title == f"Check {upstream.url('/slow/2.5')} finished"
 
 
 def test_a_program_gets_202_for_a_slow_call(program, upstream):

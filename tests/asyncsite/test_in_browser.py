@@ -35,7 +35,8 @@ def test_the_samples_run_with_live_progress(site_server, page):
     page.get_by_role("status").filter(has_text="40 URLs.").wait_for()
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
-    page.locator("notifications-progress progress:not([value='0'])").wait_for()
+    page.locator("progress:not([value='0'])").wait_for()
+    page.locator(".calls tbody tr").first.wait_for()
     counts = read_totals(page)
     assert (counts["Ok"], counts["Failed"], counts["Refused"]) == ("35", "4", "1")
     assert page.get_by_role("img", name="Response times of the calls").is_visible()
@@ -189,7 +190,7 @@ def test_uploading_a_file(site_server, new_page, tmp_path):
         f'name,url\n"One, two",{site_server.url}/upstream/ok\nThree,{site_server.url}/upstream/json\n'
     )
     file.set_input_files(big)
-    status.filter(has_text="The file has 3,145,729 bytes. The limit is 3,145,728.").wait_for()
+    status.filter(has_text="This file is 3.2 MB. The limit is 3 MB.").wait_for()
     file.set_input_files(wrong)
     status.filter(has_text="1 URL. Line 2 is not a URL.").wait_for()
     page.get_by_label("URLs", exact=True).fill(f"{site_server.url}/upstream/status/404")

@@ -102,7 +102,7 @@ NOT_UTF_8 = "The file is not text in UTF-8: line {} cannot be decoded. Save it a
 NUL = "The file is not text: it contains a NUL. Choose a text or a CSV file."
 OF_TYPE = "The file is of type {}. Choose a text or a CSV file.".format
 TOO_MANY = "There are {:,} URLs. A report takes at most 1,000: remove {:,}.".format
-TOO_BIG = "The file has {:,} bytes. The limit is 3,145,728.".format
+TOO_BIG = "This file is {} MB. The limit is 3 MB.".format
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 BAD = {
@@ -115,7 +115,7 @@ BAD = {
     "no URL in UTF-16": (upload("x".encode("utf-16")), 422, f"Line 1 {NOT_A_URL}: x"),
     "a foreign scheme": (upload("ftp://a/"), 422, f"Line 1 {NOT_A_URL}: ftp://a/"),
     "a script": (upload("javascript:alert(1)"), 422, f"Line 1 {NOT_A_URL}: javascript:alert(1)"),
-    "no server": (upload("https://"), 422, "Line 1 has no host that can be called: https://"),
+    "no server": (upload("https://"), 422, "Line 1 has no host name: https://"),
     "a bad port": (
         upload("https://a:x/"),
         422,
@@ -156,8 +156,8 @@ BAD = {
         422,
         BAD_TABLE + "field larger than field limit (131072).",
     ),
-    "too big": (upload(b"x" * (MAX_FILE_BYTES + 1)), 413, TOO_BIG(MAX_FILE_BYTES + 1)),
-    "much too big": (upload(b"\n" * 5 * 1024 * 1024), 413, TOO_BIG(5 * 1024 * 1024)),
+    "too big": (upload(b"x" * (MAX_FILE_BYTES + 1)), 413, TOO_BIG(3.2)),
+    "much too big": (upload(b"\n" * 5 * 1024 * 1024), 413, TOO_BIG(5.3)),
     "an image": (upload(PNG, "a.png", "image/png"), 415, OF_TYPE("image/png")),
     "a workbook": (upload(b"PK\3\4", "a.xlsx", XLSX), 415, OF_TYPE(XLSX)),
     "a PDF": (upload(b"%PDF-1.7", "a.pdf", "application/pdf"), 415, OF_TYPE("application/pdf")),

@@ -129,7 +129,7 @@ def test_an_outage_is_shown_after_5_seconds(site_server, proxy, new_page):
     page = new_page(errors=False)
     visit(page, proxy.url, "/reports/")
     dialog = open_bell(page)
-    expect(dialog.get_by_text("There are no notifications.")).to_be_visible()
+    expect(dialog.get_by_text("You'll see updates about your jobs here.")).to_be_visible()
     proxy.cut()
     page.wait_for_function("async () => (await notifications.ready).client.state === 'waiting'")
     expect(dialog.get_by_text("Not connected")).to_be_hidden()

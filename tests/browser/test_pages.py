@@ -194,7 +194,7 @@ def submit_sign_in(page):
 
 
 def test_progress_continues_with_a_job_that_is_retried(site_server, page):
-    """Without a reload, <notifications-progress> shows the failure and then the second attempt."""
+    """Without a reload, <notifications-job> shows the failure and then the second attempt."""
     visit(page, site_server.url, "/check/")
     job = site_server.python(
         "from django.contrib.auth import get_user_model\n"
@@ -205,7 +205,7 @@ def test_progress_continues_with_a_job_that_is_retried(site_server, page):
     page.evaluate(
         """(id) => {
             window.ended = [];
-            const progress = document.createElement("notifications-progress");
+            const progress = document.createElement("notifications-job");
             progress.setAttribute("job", id);
             progress.addEventListener("notifications:job-done", (event) => window.ended.push(event.detail.attempt));
             document.body.append(progress);
@@ -213,10 +213,10 @@ def test_progress_continues_with_a_job_that_is_retried(site_server, page):
         job,
     )
     page.wait_for_function("() => ended.join() === '1'")
-    expect(page.locator("notifications-progress")).to_contain_text("Failed")
+    expect(page.locator("notifications-job")).to_contain_text("Failed")
     page.evaluate(
         "async (url) => { await (await notifications.ready).ask(url, { method: 'POST' }).accepted }",
         f"/notifications/api/jobs/{job}/retry/",
     )
     page.wait_for_function("() => ended.join() === '1,2'")
-    expect(page.locator("notifications-progress")).to_contain_text("attempt 2")
+    expect(page.locator("notifications-job")).to_contain_text("attempt 2")

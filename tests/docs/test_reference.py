@@ -95,8 +95,10 @@ def test_every_system_check_is_documented():
 
 def test_every_template_tag_is_documented():
     """One row for each tag of the library."""
-    rows = re.findall(r"^\| `\{% (\w+) %\}` \|", (REFERENCE / "template-tags.md").read_text(), re.M)
-    assert set(rows) == {*register.tags, *register.filters}
+    text = (REFERENCE / "template-tags.md").read_text()
+    tags = re.findall(r"^\| `\{% (\w+) %\}` \|", text, re.M)
+    filters = re.findall(r"^\| `\{\{ value\\\|(\w+) \}\}` \|", text, re.M)
+    assert (set(tags), set(filters)) == ({*register.tags}, {*register.filters})
 
 
 def first_cells(heading):
@@ -112,12 +114,14 @@ def class_body(module, name):
 
 
 def test_every_event_and_attribute_of_the_elements_is_documented():
-    """What the modules dispatch, and what <notifications-progress> reads, except for labels of its parts."""
+    """What the modules dispatch, and the attributes and parts of <notifications-job>."""
     sources = "".join(path.read_text() for path in CLIENT.glob("*.js"))
-    progress = (CLIENT / "progress.js").read_text()
-    events = set(re.findall(r'CustomEvent\("(notifications:[\w-]+)"', sources))
-    attributes = set(re.findall(r'this\.(?:get|has)Attribute\("([\w-]+)"', progress))
-    assert first_cells("Elements") == events | attributes
+    element = (CLIENT / "job_element.js").read_text()
+    events = set(re.findall(r'"(notifications:[\w-]+)"', sources))
+    attributes = set(re.findall(r'(?:this|element)\.(?:get|has)Attribute\("([\w-]+)"', element))
+    parts = set(re.findall(r'#parts\("(\w+)"\)', element))
+    [texts] = re.findall(r"return \{ (state, .*) \};", element)
+    assert first_cells("Elements") == events | attributes | {"data-state"} | parts | set(texts.split(", "))
 
 
 def test_every_member_of_the_objects_in_a_page_is_documented():

@@ -68,7 +68,7 @@ def test_pages_are_exempt_from_project_settings():
 def test_empty_inbox(user_client):
     """It has a text, but no button."""
     page = html_of(user_client.get(INBOX))
-    assert "There are no notifications." in page
+    assert "You'll see updates about your jobs here." in page
     assert "Mark all as read" not in page.split("</header>")[1]
 
 
@@ -237,11 +237,12 @@ def test_running_job_shows_its_progress(user_client, user):
     """The page reloads without JavaScript, and is updated live with it."""
     job = make_job(user, state="running", attempt=2, max_attempts=3, progress_current=3, progress_total=8)
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
-    assert '<progress aria-label="Progress" max="8" value="3">' in page
+    assert '<progress data-job-part="bar" aria-label="Progress" max="8" value="3">' in page
     assert "3 of 8" in page
     assert "attempt 2 of 3" in page
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
-    assert f'<notifications-progress job="{job.pk}" href="/notifications/api/jobs/{job.pk}/" reload>' in page
+    href = f"/notifications/api/jobs/{job.pk}/"
+    assert f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload>' in page
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_done_job_shows_its_outcome(user_client, user, fields, shown):
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
     assert shown in page
     assert "http-equiv" not in page
-    assert "<notifications-progress" not in page
+    assert "<notifications-job" not in page
 
 
 def test_jobs_of_other_users_are_not_found(user_client, other_user):
@@ -315,7 +316,7 @@ class TestJobButtons:
         )
         page = self.page(user_client, row)
         assert [at in page for at in (cancel_at, retry_at)] == [False, True]
-        assert "It was cancelled." in page
+        assert "<strong>Cancelled</strong> by you" in page
         user_client.post(retry_at)
         assert Job.objects.get().state == "queued"
 
@@ -324,7 +325,7 @@ class TestJobButtons:
         claim_rows(uuid7(), 1)
         manual.cancel([row.pk], by=user.pk)
         page = self.page(user_client, row)
-        assert "This job is being cancelled." in page and "job-cancel" not in page
+        assert "Cancelling… Results so far are kept." in page and "job-cancel" not in page
         assert reverse("notifications:job-cancel", args=[row.pk]) not in page
 
     def test_succeeded_job_has_no_buttons(self, user_client, user):

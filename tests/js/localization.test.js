@@ -18,11 +18,13 @@ test("counts over 99 are 99+", () => {
   );
 });
 
-test("times are relative up to a day", () => {
-  const localization = localize("en", { now: "just now" });
+const AGES = { now: "just now", minutes_ago: "{count} min ago", hours_ago: "{count} h ago" };
+
+test("times are relative up to a day, in the words of the server", () => {
+  const localization = localize("en", AGES);
   assert.equal(localization.formatRelative("2026-01-02T11:59:30Z"), "just now");
-  assert.equal(localization.formatRelative("2026-01-02T11:56:00Z"), "4 min. ago");
-  assert.equal(localization.formatRelative("2026-01-02T09:00:00Z"), "3 hr. ago");
+  assert.equal(localization.formatRelative("2026-01-02T11:56:00Z"), "4 min ago");
+  assert.equal(localization.formatRelative("2026-01-02T09:00:00Z"), "3 h ago");
   assert.equal(localization.formatRelative("2025-12-31T12:00:00Z"), "Dec 31, 2025");
 });
 
@@ -31,8 +33,23 @@ test("a time that is a few seconds ahead of a slow clock is now", () => {
 });
 
 test("the language of the page is used, and one that is no BCP 47 tag does not raise", () => {
-  assert.equal(localize("de").formatRelative("2026-01-02T09:00:00Z"), "vor 3 Std.");
-  assert.ok(localize("zh_hant_tw!").formatRelative("2026-01-02T09:00:00Z"));
+  assert.equal(localize("de").formatRelative("2025-12-31T12:00:00Z"), "31.12.2025");
+  assert.ok(localize("zh_hant_tw!").formatRelative("2025-12-31T12:00:00Z"));
+});
+
+test("the state of a job is one word, with the time of a retry", () => {
+  const localization = localize("en", { queued: "Queued", running: "Running", retry_at: "Queued, retry at {time}" });
+  const state = (state, attempt, run_after) => localization.formatState({ state, attempt, run_after });
+  const time = new Date(now + 60_000).toLocaleTimeString("en", {
+    hour: "2-digit",
+    minute: "2-digit",
+    hourCycle: "h23",
+  });
+  assert.equal(state("running", 1, null), "Running");
+  assert.equal(state("queued", 1, "2026-01-02T12:01:00Z"), `Queued, retry at ${time}`);
+  assert.equal(state("queued", 0, "2026-01-02T12:01:00Z"), "Queued");
+  assert.equal(state("queued", 1, "2026-01-02T11:59:00Z"), "Queued");
+  assert.match(state("queued", 1, "2026-01-04T12:00:00Z"), /^Queued, retry at Jan 4, 2026/);
 });
 
 const ORIGIN = "https://site.test";

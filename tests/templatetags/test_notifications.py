@@ -17,7 +17,7 @@ from django.utils.functional import SimpleLazyObject
 import notifications
 from notifications.api import notify
 from notifications.http.client_strings import client_strings
-from notifications.models import Notification, Stream
+from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
 from notifications.templatetags.notifications import MODULES, WEBSOCKET_PATH
@@ -247,7 +247,7 @@ def test_strings_match_the_client(user):
         used |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
     # Said by the name of a level, of a state of a job, or of the connection's.
     used |= {level for level in Notification.Level.values if level != "info"}
-    used |= {"queued", "succeeded", "cancelled", "signed_out", "offline"}
+    used |= {*Job.State.values, "signed_out", "offline"}
     assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()
 

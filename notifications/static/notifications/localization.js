@@ -55,8 +55,8 @@ export class Localization {
   formatRelative(iso) {
     const seconds = (this.#now() - Date.parse(iso)) / 1000;
     if (seconds < MINUTE_SECONDS) return this.text("now");
-    const [key, unit] = seconds < HOUR_SECONDS ? ["minutes_ago", MINUTE_SECONDS] : ["hours_ago", HOUR_SECONDS];
-    if (seconds < DAY_SECONDS) return this.text(key, { count: Math.trunc(seconds / unit) });
+    if (seconds < HOUR_SECONDS) return this.text("minutes_ago", { count: Math.trunc(seconds / MINUTE_SECONDS) });
+    if (seconds < DAY_SECONDS) return this.text("hours_ago", { count: Math.trunc(seconds / HOUR_SECONDS) });
     return this.date.format(Date.parse(iso));
   }
 
