@@ -207,3 +207,65 @@ def test_uploading_a_file(site_server, new_page, tmp_path):
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
     counts = read_totals(page)
     assert (counts["Ok"], counts["Failed"]) == ("2", "1")
+
+
+def test_a_running_report_grows_without_a_reload(site_server, page):
+    """Calls appear as they end, at most once a second. What is typed and focused stays."""
+    sign_in(page, site_server.url)
+    urls = [f"{site_server.url}/upstream/slow?s={seconds / 2}" for seconds in range(1, 13)]
+    page.get_by_label("URLs", exact=True).fill("\n".join([*urls, f"{site_server.url}/upstream/status/404"]))
+    page.get_by_role("button", name="Check URLs").click()
+    page.wait_for_url(re.compile(r"/reports/\d+/$"))
+    page.evaluate("window.isKept = true")
+    page.locator(".calls tbody tr").first.wait_for()
+    assert page.get_by_role("button", name="Cancel").is_visible()
+    page.get_by_label("Search in URLs and errors").fill("typed")
+    page.locator("svg .bar.failed").wait_for()
+    page.get_by_role("link", name="Download CSV").wait_for()
+    assert page.locator(".calls tbody tr").count() == 13
+    assert page.locator(".outcome").first.inner_text() == "failed"
+    assert page.get_by_label("Search in URLs and errors").input_value() == "typed"
+    assert page.evaluate("document.activeElement.name") == "q"
+    assert page.evaluate("window.isKept"), "The page was reloaded."
+    times = page.evaluate(
+        "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/content/'))"
+        ".map(({ startTime }) => startTime)"
+    )
+    assert len(times) >= 2
+    assert all(later - earlier > 990 for earlier, later in zip(times, times[1:], strict=False))
+
+
+def test_the_list_of_reports_is_live(site_server, page):
+    sign_in(page, site_server.url)
+    page.get_by_label("URLs", exact=True).fill(
+        "\n".join(f"{site_server.url}/upstream/slow?s={seconds}" for seconds in (1, 4, 5))
+    )
+    page.get_by_role("button", name="Check URLs").click()
+    page.wait_for_url(re.compile(r"/reports/\d+/$"))
+    page.get_by_role("link", name="Reports", exact=True).first.click()
+    page.evaluate("window.isKept = true")
+    row = page.locator(".reports tbody tr")
+    row.filter(has_text="Running").filter(has_text="1 of 3").wait_for()
+    row.filter(has_text="Succeeded").filter(has_text="3 ok").wait_for()
+    assert page.evaluate("window.isKept")
+
+
+def test_your_reports_are_on_the_first_screen(site_server, new_page):
+    page = new_page(viewport={"width": 1280, "height": 800})
+    sign_in(page, site_server.url)
+    box = page.get_by_role("heading", name="Your reports").bounding_box()
+    assert box["y"] + box["height"] < 600
+
+
+def test_a_check_says_at_once_that_it_works(site_server, page):
+    """Within the task of the submit event, while the call takes a second."""
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/check/")
+    page.wait_for_function("async () => Boolean((await window.notifications?.ready)?.client)")
+    page.get_by_label("URL", exact=True).fill(f"{site_server.url}/upstream/slow?s=1")
+    text = page.evaluate(
+        "() => { const form = document.querySelector('main form'); form.requestSubmit();"
+        " return form.querySelector('[role=status]').textContent; }"
+    )
+    assert text == "Calling the URL…"
+    page.get_by_role("heading", name="Result").wait_for()

@@ -132,11 +132,11 @@ def test_an_outage_is_shown_after_5_seconds(site_server, proxy, new_page):
     expect(dialog.get_by_text("You'll see updates about your jobs here.")).to_be_visible()
     proxy.cut()
     page.wait_for_function("async () => (await notifications.ready).client.state === 'waiting'")
-    expect(dialog.get_by_text("Not connected")).to_be_hidden()
-    expect(dialog.get_by_text("Not connected")).to_be_visible()
+    expect(dialog.get_by_text("Can't reach the server")).to_be_hidden()
+    expect(dialog.get_by_text("Can't reach the server")).to_be_visible()
     proxy.restore()
     page.evaluate("dispatchEvent(new Event('online'))")
-    expect(dialog.get_by_text("Not connected")).to_be_hidden()
+    expect(dialog.get_by_text("Can't reach the server")).to_be_hidden()
 
 
 def test_signing_out_in_one_tab_clears_the_others(site_server, new_page):

@@ -38,7 +38,11 @@ test("the language of the page is used, and one that is no BCP 47 tag does not r
 });
 
 test("the state of a job is one word, with the time of a retry", () => {
-  const localization = localize("en", { queued: "Queued", running: "Running", retry_at: "Queued, retry at {time}" });
+  const localization = localize("en", {
+    queued: "Queued",
+    running: "Running",
+    retry_at: "Queued, retry at {time}",
+  });
   const state = (state, attempt, run_after) => localization.formatState({ state, attempt, run_after });
   const time = new Date(now + 60_000).toLocaleTimeString("en", {
     hour: "2-digit",

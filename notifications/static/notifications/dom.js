@@ -118,7 +118,9 @@ function createDetails(item, localization) {
  * @param {Localization} localization
  */
 export function updateTimes(root, localization) {
-  for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (root.querySelectorAll("time[data-relative]"))) {
+  for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (
+    root.querySelectorAll("time[data-relative]")
+  )) {
     const text = localization.formatRelative(time.dateTime);
     if (time.textContent !== text) time.textContent = text;
     time.title = localization.formatExact(time.dateTime);

@@ -23,7 +23,9 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
      * @param {SubmitEvent} event
      */
     #handleSubmit = async (event) => {
-      const row = /** @type {HTMLElement|null} */ (/** @type {Element} */ (event.target).closest("[data-unread]"));
+      const row = /** @type {HTMLElement|null} */ (
+        /** @type {Element} */ (event.target).closest("[data-unread]")
+      );
       if (!row) return;
       event.preventDefault();
       try {

@@ -55,7 +55,8 @@ export class Localization {
   formatRelative(iso) {
     const seconds = (this.#now() - Date.parse(iso)) / 1000;
     if (seconds < MINUTE_SECONDS) return this.text("now");
-    if (seconds < HOUR_SECONDS) return this.text("minutes_ago", { count: Math.trunc(seconds / MINUTE_SECONDS) });
+    if (seconds < HOUR_SECONDS)
+      return this.text("minutes_ago", { count: Math.trunc(seconds / MINUTE_SECONDS) });
     if (seconds < DAY_SECONDS) return this.text("hours_ago", { count: Math.trunc(seconds / HOUR_SECONDS) });
     return this.date.format(Date.parse(iso));
   }

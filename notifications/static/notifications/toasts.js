@@ -232,7 +232,8 @@ export function define(page) {
         items.length === 1 ? dom.createSummary(items[0], page) : this.#createCount(items.length),
         this.#createCloseButton(toast),
       );
-      if (!this.#toasts.length) node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
+      if (!this.#toasts.length)
+        node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
       this.#toasts.push(toast);
       this.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
       if (!isError) this.#startTimer(toast);

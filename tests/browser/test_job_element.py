@@ -1,0 +1,211 @@
+"""<notifications-job>: rows of a list, outages, and the bell of a user who has signed out."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import create_report, find_bell, open_bell, visit, wait_for_state
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+ENQUEUE = """async ({ urls, title }) => {
+    const { ask } = await notifications.ready;
+    return await ask("/reports/", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ title, urls }),
+    }).accepted;
+}"""
+
+#: A table of 200 jobs: one that is active, and 199 that are rendered as done.
+ADD_ROWS = """(id) => {
+    const rows = Array.from({ length: 200 }, (_, index) => {
+        const isActive = index === 100;
+        const job = isActive ? id : crypto.randomUUID();
+        const state = isActive ? "queued" : "succeeded";
+        return `<tr><td><notifications-job row job="${job}" data-state="${state}"></notifications-job>
+            <span data-job-part="state">${isActive ? "Queued" : "Succeeded"}</span></td>
+            <td data-job-part="progress"></td><td data-job-part="outcome"></td></tr>`;
+    });
+    const table = document.createElement("table");
+    table.id = "many";
+    table.innerHTML = rows.join("");
+    document.body.append(table);
+}"""
+
+
+def enqueue(page, site, *, count=8, seconds=1, title="Live"):
+    urls = [f"{site.url}/upstream/slow?s={seconds}&n={number}" for number in range(count)]
+    return page.evaluate(ENQUEUE, {"urls": urls, "title": title})
+
+
+def test_200_rows_are_live_without_a_request_for_each(site_server, page):
+    """State, progress and outcome of the one active job are shown. Jobs that are rendered as done are not requested."""
+    visit(page, site_server.url, "/check/")
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    job = enqueue(page, site_server)
+    page.evaluate(ADD_ROWS, job)
+    row = page.locator("#many tr").nth(100)
+    expect(row).to_contain_text("Running")
+    expect(row).to_contain_text(re.compile(r"\d of 8"))
+    expect(row.locator("[data-job-part=state]")).to_have_text("Succeeded")
+    expect(row.locator("[data-job-part=state]")).to_have_attribute("data-state", "succeeded")
+    expect(row.locator("[data-job-part=outcome]")).to_have_text("8 ok")
+    expect(row.locator("[data-job-part=progress]")).to_have_text("")
+    assert len([url for url in requested if "/api/jobs/" in url]) <= 1
+    assert page.locator("#many").get_by_text("Succeeded").count() == 200
+
+
+def test_an_element_without_content_shows_a_bar_and_a_text(site_server, page):
+    visit(page, site_server.url, "/check/")
+    job = enqueue(page, site_server)
+    page.evaluate(
+        """(id) => {
+            const element = document.createElement("notifications-job");
+            element.setAttribute("job", id);
+            document.querySelector("main").append(element);
+        }""",
+        job,
+    )
+    element = page.locator("notifications-job")
+    expect(element.get_by_role("progressbar", name="Progress")).to_have_attribute("max", "8")
+    expect(element.locator("[data-job-part=text]")).to_have_text(re.compile(r"^Running · (.* · )?\d of 8$"))
+    expect(element.locator("[data-job-part=text]")).to_have_text("Succeeded · 8 ok")
+    expect(element.get_by_role("status")).to_have_text("Succeeded · 8 ok")
+
+
+def test_an_outage_is_shown_on_the_page_of_a_running_job_and_at_the_closed_bell(site_server, proxy, new_page):
+    """A form that cannot be sent keeps the page. When the server is back, the page goes on."""
+    page = new_page(errors=False)
+    visit(page, proxy.url, "/check/")
+    urls = [f"{site_server.url}/upstream/slow?s=20"]
+    address = create_report(page, proxy.url, urls, "Outage")
+    wait_for_state(page, "live")
+    expect(page.get_by_text("You can leave this page.")).to_be_visible()
+    proxy.cut()
+    expect(page.get_by_text("Can't reach the server. The report goes on")).to_be_visible()
+    expect(page.get_by_text("You can leave this page.")).to_be_hidden()
+    expect(page.get_by_role("button", name="Can't reach the server")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Not sent. Can't reach the server.")).to_be_visible()
+    assert page.url == address
+    proxy.restore()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.get_by_text("You can leave this page.")).to_be_visible()
+    expect(find_bell(page)).to_have_accessible_name("Notifications: none unread")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancelled by you")).to_be_visible()
+    expect(page.get_by_role("button", name="Check remaining 1")).to_be_visible()
+
+
+def test_signed_out_the_bell_has_only_a_link_to_sign_in_and_back(site_server, page):
+    """What it showed before is gone, and the link returns to the page."""
+    site_server.manage("notify", "demo", "Private")
+    visit(page, site_server.url, "/reports/?page=1")
+    other = page.context.new_page()
+    other.goto(f"{site_server.url}/check/")
+    expect(open_bell(page).get_by_text("Private")).to_be_visible()
+    other.get_by_role("button", name="Sign out").click()
+    dialog = page.get_by_role("dialog", name="Notifications")
+    page.bring_to_front()
+    link = dialog.get_by_role("link", name="Sign in")
+    expect(link).to_be_visible()
+    assert dialog.inner_text().strip() == "You are signed out. Sign in"
+    link.click()
+    page.wait_for_url("**/accounts/login/?next=**")
+    page.locator("input[name=username]").fill("demo")
+    page.locator("input[name=password]").fill("demo")
+    page.locator("input[name=password]").press("Enter")
+    page.wait_for_url("**/reports/?page=1")
+
+
+def test_one_row_of_the_inbox_is_marked_as_read_without_a_reload(site_server, page):
+    """The page does not scroll, and the focus stays in the row."""
+    for number in range(20):
+        site_server.manage("notify", "demo", f"Number {number}", "--url", "/check/")
+    visit(page, site_server.url, "/notifications/")
+    page.evaluate("window.isKept = true")
+    page.get_by_role("button", name="Mark as read: Number 3").click()
+    expect(page.get_by_role("button", name="Mark as read: Number 3")).to_have_count(0)
+    assert page.evaluate("window.isKept && scrollY > 0")
+    expect(page.get_by_role("link", name="Number 3.")).to_be_focused()
+    expect(find_bell(page, 19)).to_be_visible()
+
+
+def test_the_whole_row_is_the_link(site_server, page):
+    site_server.manage("notify", "demo", "Wide", "--url", "/check/")
+    visit(page, site_server.url, "/reports/")
+    row = open_bell(page).get_by_role("listitem")
+    box = row.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 4, box["y"] + box["height"] - 4)
+    page.wait_for_url("**/check/")
+
+
+def test_f8_moves_the_focus_to_the_toast_and_back(site_server, page):
+    """The key is announced, and in the order of the Tab key toasts come before the content."""
+    visit(page, site_server.url, "/reports/")
+    page.get_by_label("Title").focus()
+    site_server.manage("notify", "demo", "Hello", "--url", "/check/")
+    toast = page.locator(".notifications-toast")
+    expect(toast).to_contain_text("Press F8")
+    expect(page.get_by_role("region", name="New notifications (F8)")).to_have_count(1)
+    page.keyboard.press("F8")
+    expect(toast.get_by_role("link")).to_be_focused()
+    page.keyboard.press("F8")
+    expect(page.get_by_label("Title")).to_be_focused()
+    page.keyboard.press("F8")
+    page.keyboard.press("Escape")
+    expect(toast).to_have_count(0)
+    expect(page.get_by_label("Title")).to_be_focused()
+    assert page.evaluate("document.body.firstElementChild.localName") == "notifications-toasts"
+
+
+def test_unbroken_text_makes_no_page_wider(site_server, new_page):
+    """10,000 characters as body, 200 as title, 150 as the name of the user: in the toast, the bell and the inbox."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "get_user_model().objects.create_user('n' * 150, password='demo')"
+    )
+    for width in (1280, 380):
+        page = new_page(viewport={"width": width, "height": 800})
+        sign_in(page, site_server.url, "n" * 150, "demo")
+        wait_for_state(page, "live")
+        site_server.python(
+            "from django.contrib.auth import get_user_model\n"
+            "from notifications.api import notify\n"
+            "user = get_user_model().objects.get(username='n' * 150)\n"
+            "notify(user, 'T' * 200, body='b' * 10_000)"
+        )
+        toast = page.locator(".notifications-toast")
+        expect(toast).to_be_visible()
+        close = toast.get_by_role("button", name="Dismiss").bounding_box()
+        text = toast.locator(".notifications-summary").bounding_box()
+        assert text["x"] + text["width"] <= close["x"] + 1, "The text runs over the button."
+        bell = page.locator("notifications-bell .notifications-count").bounding_box()
+        name = page.locator(".username")
+        assert not name.is_visible() or bell["x"] + bell["width"] <= name.bounding_box()["x"]
+        assert measure_overflow(page) <= 0
+        open_bell(page)
+        assert measure_overflow(page) <= 0
+        page.goto(f"{site_server.url}/notifications/")
+        assert measure_overflow(page) <= 0
+        page.context.close()
+
+
+def measure_overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_times_stay_true_while_the_page_is_open(site_server, page):
+    """The words are those of the server."""
+    site_server.manage("notify", "demo", "Old", "--url", "/check/")
+    page.clock.install()
+    visit(page, site_server.url, "/notifications/")
+    time = page.locator("notifications-inbox time")
+    expect(time).to_have_text("just now")
+    page.clock.fast_forward("05:00")
+    page.clock.run_for(30_000)
+    expect(time).to_have_text("5 min ago")
