@@ -185,10 +185,10 @@ def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, pa
     page.context.request.get(f"{site_server.url}/accounts/login/")
     post_form(page.context, f"{site_server.url}/accounts/logout/")
     wait_for_state(page, "signed_out")
-    wait_until(lambda: read_stored_titles(site_server) == ["Slow"], what="the end of the job")
+    wait_until(lambda: read_stored_titles(site_server) == ["Slow finished"], what="the end of the job")
     sign_in_over_http(page.context, site_server.url)
     page.evaluate("dispatchEvent(new Event('focus'))")
-    expect(page.locator(".totals")).to_be_visible()
+    expect(page.get_by_text("Succeeded")).to_be_visible()
 
 
 def sign_in_over_http(context, site_url, name="demo"):

@@ -86,7 +86,7 @@ def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_pag
     expect(page.get_by_text(re.compile("attempt 2", re.I))).to_be_visible()
     expect_unread(other_page, 1)
     assert read_toast_count(other_page) == 1
-    assert read_stored_titles(site) == ["Forty slow ones"]
+    assert read_stored_titles(site) == ["Forty slow ones finished"]
     assert read_job(site) == ("succeeded", 2)
     assert recorded_calls(site) == 40
 
@@ -108,7 +108,7 @@ def test_a_page_survives_a_killed_web_server(site, new_page):
     site.start_web()
     expect(page.get_by_text("Succeeded")).to_be_visible(timeout=60_000)
     expect_unread(page, 1)
-    assert read_stored_titles(site) == ["Through a crash"]
+    assert read_stored_titles(site) == ["Through a crash finished"]
 
 
 def test_a_job_that_ends_during_an_outage_notifies_after_it(site_server, proxy, new_page):
