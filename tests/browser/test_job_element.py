@@ -135,7 +135,7 @@ def test_one_row_of_the_inbox_is_marked_as_read_without_a_reload(site_server, pa
     page.get_by_role("button", name="Mark as read: Number 3").click()
     expect(page.get_by_role("button", name="Mark as read: Number 3")).to_have_count(0)
     assert page.evaluate("window.isKept && scrollY > 0")
-    expect(page.get_by_role("link", name="Number 3.")).to_be_focused()
+    expect(page.get_by_role("link", name="Number 3", exact=True)).to_be_focused()
     expect(find_bell(page, 19)).to_be_visible()
 
 
