@@ -28,10 +28,12 @@ export function define({ client, localization, dom, markRead, markSeen, inboxUrl
       );
       if (!row) return;
       event.preventDefault();
+      const hadFocus = row.contains(document.activeElement);
       try {
         await markRead([toItem(row)]);
         const title = /** @type {HTMLElement|null} */ (row.querySelector("a.notifications-title"));
-        if (row.contains(document.activeElement)) title?.focus({ preventScroll: true });
+        // The change may have come first and removed the button, which had the focus.
+        if (hadFocus) title?.focus({ preventScroll: true });
         dom.updateUnreadMark(row, { read_at: "", archived_at: null }, localization);
       } catch {
         let note = row.querySelector(".notifications-note");
