@@ -140,7 +140,7 @@ def test_every_member_of_the_objects_in_a_page_is_documented():
     assert first_cells("The entry point") == set(re.findall(r"(\w+)(?::|,)", returned))
 
     client = (CLIENT / "client.js").read_text()
-    states = set(re.findall(r'"(\w+)"', re.search(r'"state" \(detail: (.*?)\)', client, re.S)[1]))
+    states = set(re.findall(r'"(\w+)"', re.search(r'"state"[\s*]+\(detail: (.*?)\)', client, re.S)[1]))
     methods = set(re.findall(r"^  (\w+)\(.*\{$", class_body("client.js", "Client"), re.M)) - {"constructor"}
     assert states | methods - {"merge"} <= first_cells("The client")
 
