@@ -41,9 +41,7 @@ EXCEPTIONS = (
     (995, "builtins.ZeroDivisionError"),
     (1000, "builtins.RecursionError"),
 )
-ERROR = (
-    '{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error."}'
-)
+ERROR = '{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error."}'
 
 #: A different number from 0 to 999 for each column of the row ``i``, the same at each run.
 HASH = "((i + {0} * 7919) * ((i + {0} * 104729) % 99991) % 99989 % 1000)"
