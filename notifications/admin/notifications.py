@@ -68,7 +68,7 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
 
     @admin.display(description=_("sent with"))
     def sent_with(self, row: Notification) -> str:
-        if row.broadcast is None:
+        if row.broadcast is None or not self.admin_site.is_registered(Broadcast):
             return "-"
         url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[row.broadcast])
         return format_html('<a href="{}">{}</a>', url, _("A broadcast"))

@@ -218,7 +218,8 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
 
     @admin.display(description=_("recipients"))
     def recipient_list(self, row: Any) -> str:
-        if not row.viewer.has_perm("notifications.view_notification"):
+        is_shown = self.admin_site.is_registered(Notification)
+        if not (is_shown and row.viewer.has_perm("notifications.view_notification")):
             return "-"
         url = reverse(f"{self.admin_site.name}:notifications_notification_changelist")
         return format_html(
@@ -228,7 +229,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("jobs"))
     def jobs(self, row: Any) -> str:
         """Return links to the jobs, on the admin's pages for those who may view jobs."""
-        if not row.viewer.has_perm("notifications.view_job"):
+        if not (self.admin_site.is_registered(Job) and row.viewer.has_perm("notifications.view_job")):
             return "-"
         name = f"{self.admin_site.name}:notifications_job_change"
         texts = ((row.job, _("Sending")), (row.withdrawal_job, _("Withdrawal")))

@@ -38,13 +38,21 @@ MAX_KEYS_READ = 1_000
 
 
 def describe_result(job: FinishedJob) -> dict[str, Any]:
-    """Return what the owner of the job is notified of."""
-    return {"body": job.result["text"]} if job.state == "succeeded" else {}
+    """Return what the owner is notified of: the numbers, and if it has failed the default, a link to the job."""
+    if job.state != "succeeded":
+        return {}
+    return {"body": job.result["text"], "url": job.result["url"]}
 
 
 @own_task(queue_name=first_queue_name, takes_context=True)
-@policy(max_attempts=MAX_ATTEMPTS, timeout=TIMEOUT_SECONDS, retry_on=RETRIED_ERRORS, notify=describe_result)
-def send_broadcast(context: Any, *, broadcast: str) -> dict[str, Any]:
+@policy(
+    title="{title}",
+    max_attempts=MAX_ATTEMPTS,
+    timeout=TIMEOUT_SECONDS,
+    retry_on=RETRIED_ERRORS,
+    notify=describe_result,
+)
+def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
     """Notify each user of the audience that has not been notified yet, in the order of their keys."""
     row = read_broadcast(broadcast)
     require_permission(row.sender_id, "notifications.add_notification")
@@ -64,7 +72,7 @@ def send_broadcast(context: Any, *, broadcast: str) -> dict[str, Any]:
     text = ngettext("%(count)d user was notified.", "%(count)d users were notified.", row.sent)
     if row.state != State.SENT:
         text = _("Stopped, because it was withdrawn.")
-    return {"sent": row.sent, "text": text % {"count": row.sent}}
+    return {"sent": row.sent, "text": text % {"count": row.sent}, "url": url}
 
 
 def read_broadcast(id: str) -> Broadcast:

@@ -8,11 +8,11 @@ from uuid import UUID
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from notifications import validators
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.broadcasts.sending import send_broadcast
 from notifications.jobs.broadcasts.withdrawal import withdraw_broadcast
+from notifications.jobs.enqueueing.owners import requester
 from notifications.jobs.matching import ACTIVE_STATES
 from notifications.models import Broadcast, Job
 
@@ -31,7 +31,7 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
     """Insert a new broadcast and enqueue the job that sends it, which the sender owns.
 
     ``url``
-        The link of the job.
+        The link of the notification of its end.
 
     Returns False, and changes nothing, if the broadcast exists already, because its form was sent twice.
     Raises ``TooManyJobs`` and ``django.db.OperationalError``.
@@ -45,8 +45,9 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
         if not stored.exists():
             return False
         title = _("Send “%(title)s”") % {"title": broadcast.title}
-        job = _prepare(send_broadcast, broadcast.sender_id, title, url).enqueue(broadcast=str(broadcast.pk))
-        broadcast.job = UUID(job.id)
+        broadcast.job = _enqueue(
+            send_broadcast, broadcast.sender_id, title, broadcast=str(broadcast.pk), url=url
+        )
         return bool(stored.update(job=broadcast.job))
 
     return retrying_atomic(begin)
@@ -66,18 +67,15 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
         if broadcast is None or not can_withdraw(broadcast):
             return False
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
-        job = _prepare(withdraw_broadcast, by.pk, title, url).enqueue(broadcast=str(id), user=str(by.pk))
-        return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=UUID(job.id)))
+        job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
+        return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 
     return retrying_atomic(begin)
 
 
-def _prepare(task: Any, owner: Any, title: str, url: str) -> Any:
+def _enqueue(task: Any, owner: Any, title: str, **arguments: str) -> UUID:
     alias = first_backend_alias()
-    return task.using(
-        backend=alias,
-        queue_name=first_queue_name(alias),
-        owner=owner,
-        title=validators.shortened(title, validators.MAX_TITLE_LENGTH),
-        url=url,
-    )
+    # Where the backend "default" is not one of this app, .using() takes no title and no owner.
+    prepared = task.using(backend=alias, queue_name=first_queue_name(alias))
+    with requester(owner):
+        return UUID(str(prepared.enqueue(title=title, **arguments).id))

@@ -33,8 +33,14 @@ MAX_PASSES, PAUSE_SECONDS = 20, 0.25
 
 
 @own_task(queue_name=first_queue_name, takes_context=True)
-@policy(max_attempts=MAX_ATTEMPTS, timeout=TIMEOUT_SECONDS, retry_on=RETRIED_ERRORS, notify=describe_result)
-def withdraw_broadcast(context: Any, *, broadcast: str, user: str) -> dict[str, Any]:
+@policy(
+    title="{title}",
+    max_attempts=MAX_ATTEMPTS,
+    timeout=TIMEOUT_SECONDS,
+    retry_on=RETRIED_ERRORS,
+    notify=describe_result,
+)
+def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:
     """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""
     row = read_broadcast(broadcast)
     user_field: Any = Broadcast._meta.get_field("sender").target_field
@@ -47,7 +53,7 @@ def withdraw_broadcast(context: Any, *, broadcast: str, user: str) -> dict[str, 
         "%(count)d unread notifications were withdrawn.",
         row.withdrawn,
     )
-    return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}}
+    return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}, "url": url}
 
 
 def _archive_all(context: Any, row: Broadcast) -> None:

@@ -38,7 +38,7 @@ def make_broadcast(sender):
                 **fields,
             }
         )
-        assert starting.begin_sending(broadcast, url="/")
+        assert starting.begin_sending(broadcast, url="/sent/")
         return broadcast
 
     return make

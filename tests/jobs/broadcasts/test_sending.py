@@ -48,6 +48,7 @@ def test_everybody_is_notified_once(users, sender, make_broadcast, small_chunks)
     assert (job.progress_current, job.progress_total) == (8, 8)
     end = Notification.objects.get(user=sender, broadcast=None)
     assert (end.title, end.body) == ("Send “Maintenance at 22:00”", "8 users were notified.")
+    assert end.url == "/sent/"
 
 
 @pytest.mark.parametrize("is_committed", [False, True], ids=["before a commit", "after a commit"])
