@@ -6,6 +6,7 @@ from html import unescape
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from notifications.admin.broadcasts import forms
@@ -223,8 +224,9 @@ def test_fields_of_other_audiences_are_not_checked(staff, preview):
     [
         (OperationalError("database is locked"), "so nothing was sent. Try again in a moment."),
         (TooManyJobs(5), "There are 5 active jobs already."),
+        (ImproperlyConfigured("The engine has no broker."), "The engine has no broker."),
     ],
-    ids=["busy database", "too many jobs"],
+    ids=["busy database", "too many jobs", "no engine"],
 )
 def test_failed_confirmation_can_be_repeated(client, staff, preview, monkeypatch, error, expected):
     """The preview is shown again with a message, and its button sends the same notification."""

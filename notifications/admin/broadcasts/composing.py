@@ -9,7 +9,7 @@ from uuid import UUID
 import django
 from django.contrib import messages
 from django.contrib.admin import helpers
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -64,7 +64,7 @@ class ComposerMixin(_ModelAdmin):
         url = reverse(f"{self.admin_site.name}:notifications_broadcast_change", args=[broadcast.pk])
         try:
             is_new = starting.begin_sending(broadcast, url=url)
-        except NotificationsError as exc:  # the user has too many jobs
+        except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
             self.message_user(request, str(exc), messages.ERROR)
             return None
         except (OperationalError, InterfaceError) as exc:

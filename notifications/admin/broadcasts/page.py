@@ -8,7 +8,7 @@ from typing import Any
 import django
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -142,7 +142,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     def _withdraw(self, request: HttpRequest, row: Broadcast, url: str) -> bool:
         try:
             is_begun = starting.begin_withdrawal(row.pk, by=request.user, url=url)
-        except NotificationsError as exc:  # the user has too many jobs
+        except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
             self.message_user(request, str(exc), messages.ERROR)
             return False
         except (OperationalError, InterfaceError) as exc:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F
 from django.utils.translation import gettext as _
 
+from notifications.compat import Task
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.batches import first_backend_alias, first_queue_name
 from notifications.jobs.broadcasts.sending import send_broadcast
@@ -34,7 +36,7 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
         The link of the notification of its end.
 
     Returns False, and changes nothing, if the broadcast exists already, because its form was sent twice.
-    Raises ``TooManyJobs`` and ``django.db.OperationalError``.
+    Raises ``TooManyJobs``, ``ImproperlyConfigured`` and ``django.db.OperationalError``.
     """
 
     def begin() -> bool:
@@ -74,6 +76,8 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
 
 
 def _enqueue(task: Any, owner: Any, title: str, **arguments: str) -> UUID:
+    if not isinstance(task, Task):
+        raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
     alias = first_backend_alias()
     # Where the backend "default" is not one of this app, .using() takes no title and no owner.
     prepared = task.using(backend=alias, queue_name=first_queue_name(alias))
