@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.db import transactions
-from notifications.models import Job, Notification, Stream
+from notifications.jobs.broadcasts import starting
+from notifications.models import Broadcast, Job, Notification, Stream
 from notifications.streams import inbox, purging, retention
+from notifications.testing import run_jobs
 from tests.data.rows import job, unnumbered
 
 pytestmark = pytest.mark.database_law
@@ -97,6 +99,33 @@ def prune(user):
     retention.prune(timezone.now())
 
 
+def send_broadcast(user):
+    """Send one to ``MANY`` users, whose job the user owns."""
+    Job.objects.all().delete()  # their tasks do not exist
+    users = type(user).objects
+    users.filter(pk=user.pk).update(is_superuser=True)
+    users.bulk_create([type(user)(username=f"user{number}") for number in range(MANY)])
+    row = Broadcast(
+        sender_id=user.pk,
+        title="Hello",
+        level="info",
+        audience_kind="everybody",
+        recipients=MANY,
+        created_at=timezone.now(),
+    )
+    assert starting.begin_sending(row, url="/")
+    run_jobs(raise_errors=True)
+
+
+def withdraw_broadcast(user):
+    assert starting.begin_withdrawal(Broadcast.objects.get().pk, by=user, url="/")
+    run_jobs(raise_errors=True)
+
+
+def count_archived():
+    return Notification.objects.exclude(archived_at=None).count()
+
+
 WRITES = {
     "marking": (lambda user: inbox.mark(user.pk, "read", 9999), count_unread),
     "marking in the page": (mark_in_the_page, count_unread),
@@ -105,6 +134,11 @@ WRITES = {
     "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], count_unnumbered),
     "purging": (lambda user: purging.purge(user.pk), count_rows),
     "pruning": (prune, count_rows),
+    "sending a broadcast": (send_broadcast, Notification.objects.count),
+    "withdrawing a broadcast": (
+        lambda user: [send_broadcast(user), withdraw_broadcast(user)],
+        lambda: Notification.objects.count() + count_archived(),
+    ),
     "notifying many": (lambda user: inbox.create_notifications(range(1, MANY), "Hello"), count_rows),
 }
 
