@@ -176,16 +176,13 @@ class ErrorGroupFilter(JobListFilter):
     parameter_name = "error"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        newest = (
-            Attempt.objects.using(database())
-            .order_by("-id")
-            .values_list("job_id", "exception_class_path", "outcome")[:MAX_ROWS_READ]
-        )
-        kinds: dict[Any, str] = {}
-        for job, exception, outcome in newest:
-            kinds.setdefault(job, exception or outcome)
-        failed = Job.objects.using(database()).filter(state=Job.State.FAILED, pk__in=list(kinds))
-        groups = Counter((task, kinds[id]) for id, task in failed.values_list("pk", "task_path"))
+        columns = ("job_id", "exception_class_path", "outcome", "job__state", "job__task_path")
+        newest = Attempt.objects.using(database()).order_by("-id").values_list(*columns)[:MAX_ROWS_READ]
+        kinds: dict[Any, tuple[str, str]] = {}
+        for job, exception, outcome, state, task in newest:
+            if state == Job.State.FAILED:
+                kinds.setdefault(job, (task, exception or outcome))
+        groups = Counter(kinds.values())
         return self.with_value(
             [
                 (f"{task} {kind}", f"{_last_name(task)}: {_last_name(kind)}")

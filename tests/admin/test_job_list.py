@@ -151,6 +151,14 @@ def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice, query):
     assert sorted(titles(get(query))) == sorted(SHOWN[query].split())
 
 
+def test_links_of_rows_keep_the_filters(get, filtered_jobs):
+    """The page of a job leads back to the list with the same filters."""
+    job = Job.objects.get(title="mail")
+    address = f"{LIST}{job.pk}/change/"
+    assert f'href="{address}"' in get()
+    assert f'href="{address}?_changelist_filters=queue_name%3Dmail"' in get("?queue_name=mail")
+
+
 def test_job_is_found_by_its_id(get, filtered_jobs):
     job = Job.objects.get(title="mail")
     for text in (str(job.pk), job.pk.hex):
