@@ -85,7 +85,7 @@ def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_ser
     site_server.manage("notify", "demo", "Third")
     expect_unread(two, 2)
     expect(items).to_have_count(2)
-    two.get_by_role("button", name="1 new").click()
+    two.get_by_role("button", name="1 new", exact=True).click()
     expect(items).to_have_count(3)
     expect(items.nth(0)).to_contain_text("Third")
     two.get_by_role("button", name="Mark all as read").click()
