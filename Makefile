@@ -5,7 +5,7 @@
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types and imports, as required before a commit
-# make lint-js    lint and check types of the browser client (Biome and TypeScript); needs npm
+# make lint-js    lint the browser client, check its types and its weight (Biome, TypeScript, esbuild); needs npm
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
@@ -58,7 +58,7 @@ lint: venv-dev types lint-js
 lint-js:
 	@if ! command -v npm >/dev/null; then echo "Skipped lint-js: npm is not installed."; \
 	elif ! npm install --no-save --no-audit --no-fund --silent; then echo "Skipped lint-js: npm could not install Biome and TypeScript."; \
-	else npm run --silent lint && npm run --silent types; fi
+	else npm run --silent lint && npm run --silent types && npm run --silent weight; fi
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
