@@ -11,7 +11,11 @@ const all = readdirSync(folder).filter((name) => name.endsWith(".js"));
 
 const minify = (name) => {
   const loader = name.endsWith(".css") ? "css" : "js";
-  return transformSync(readFileSync(new URL(name, folder), "utf8"), { minify: true, loader, target: "es2022" }).code;
+  return transformSync(readFileSync(new URL(name, folder), "utf8"), {
+    minify: true,
+    loader,
+    target: "es2022",
+  }).code;
 };
 const weigh = (names) => gzipSync(names.map(minify).join(""), { level: 9 }).length;
 
