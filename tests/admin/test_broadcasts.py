@@ -91,13 +91,15 @@ def test_stopped_sending_is_named(client, staff, user, send, monkeypatch):
 
 
 def test_withdrawal_asks_and_is_done_by_a_job(client, staff, user, send):
-    broadcast = send()
+    broadcast = send(level="warning")
     run_jobs(raise_errors=True)
     inbox.mark(user.pk, "read", changes.position(user.pk).head)
     address = f"{LIST}{broadcast.pk}/withdraw/"
     assert f'href="{address}"' in page_of(client, broadcast)
     question = client.get(address)
     assert "Withdraw this notification?" in question.text and "<dd>1</dd>" in question.text
+    assert '<span class="notifications-level">Warning</span>' in question.text
+    assert '<span class="notifications-title" dir="auto">Maintenance</span>' in question.text  # no link
     assert Job.objects.count() == 1
     answer = client.post(address, follow=True)
     assert state(answer.text) == "Waiting to be withdrawn"

@@ -133,7 +133,8 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             "opts": self.opts,
             "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "nonce": csp_nonce({}, request),
-            "row": row,
+            "broadcast": row,
+            "row": _build_notification(row),
             "read_by": self.read_by(row),
             "back_url": url,
         }
@@ -237,6 +238,12 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             format_html('<a href="{}">{}</a>', reverse(name, args=[id]), text) for id, text in texts if id
         ]
         return format_html(", ".join(["{}"] * len(links)), *links) if links else "-"
+
+
+def _build_notification(row: Broadcast) -> Notification:
+    """Return an unsaved notification as recipients have it, to be shown."""
+    names = ("title", "body", "url", "level", "created_at")
+    return Notification(**{name: getattr(row, name) for name in names})
 
 
 def _read_jobs(rows: Any) -> None:
