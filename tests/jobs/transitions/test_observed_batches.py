@@ -101,7 +101,7 @@ def test_a_batch_that_is_closed_waits_for_its_jobs(batch):
     assert state_of(batch) == ("running", 0, 1)
     run_members(batch, fail=True)
     assert state_of(batch)[0] == "failed"
-    assert Notification.objects.get().body.startswith("Something went wrong")
+    assert Notification.objects.get().body.startswith("The job stopped because of an error.")
 
 
 def test_a_batch_that_ended_too_early_runs_again_until_all_are_done(batch):
