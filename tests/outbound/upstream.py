@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import random
 import socket
 import threading
 import zlib
@@ -220,12 +221,19 @@ class CannedServer(Listener):
                 connection.recv(1)
 
 
+def _listen_outside_free_ports():
+    """Return a server on a port that the system gives to no other test, whose clients could still try to reconnect."""
+    while True:
+        with contextlib.suppress(OSError):
+            return socket.create_server(("0.0.0.0", random.randrange(20_000, 32_000)))
+
+
 class Canary:
     """Listen on one port of every address of this machine, and count connections."""
 
     def __init__(self):
         self.connections = 0
-        self.sockets = [socket.create_server(("0.0.0.0", 0))]
+        self.sockets = [_listen_outside_free_ports()]
         self.port = self.sockets[0].getsockname()[1]
         if socket.has_ipv6:
             with contextlib.suppress(OSError):

@@ -29,7 +29,7 @@ class Backend(BaseTaskBackend):
 
 
 @pytest.fixture
-def engine(settings):
+def engine(settings, db):
     other = {"BACKEND": f"{__name__}.Backend", "QUEUES": []}
     settings.TASKS = {"default": {**JOBS, "OPTIONS": {"engine": "alias:other"}}, "other": other}
     return engine_of("default")
