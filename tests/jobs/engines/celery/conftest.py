@@ -1,5 +1,7 @@
 """Fixtures for tests with workers of Celery."""
 
+from contextlib import suppress
+
 import pytest
 
 from notifications.models import Job, Notification
@@ -65,6 +67,10 @@ def worker(shared_worker, celery_app, transactional_db, request):
     """The worker of the module. Its log is shown when the test fails."""
     before = len(shared_worker.output)
     yield shared_worker
+    # What is recorded after this test would be rows in the next one.
+    active = Job.objects.filter(queue_name="celery", state__in=["queued", "running"])
+    with suppress(AssertionError):
+        wait_until(lambda: not active.exists(), timeout=10)
     request.node.add_report_section("teardown", "celery", shared_worker.output[before:])
 
 

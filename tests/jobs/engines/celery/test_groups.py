@@ -40,7 +40,11 @@ def until_all_ended(count, timeout=90):
         jobs = list(Job.objects.all())
         return jobs if len(jobs) == count and all(job.done for job in jobs) else None
 
-    return wait_until(ended, timeout=timeout, what=f"{count} jobs to end")
+    try:
+        return wait_until(ended, timeout=timeout, what=f"{count} jobs to end")
+    except AssertionError as error:
+        rows = Job.objects.values_list("id", "state", "worker", "deadline", "batch", "progress_current")
+        raise AssertionError(f"{error} {list(rows)}") from None
 
 
 def test_a_group_notifies_once_and_has_the_id_of_celery(tasks, user):
