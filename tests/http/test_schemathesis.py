@@ -42,7 +42,7 @@ CONFIG = {
             },
         },
         {  # 422: a position that has not been reached
-            "include-path-regex": "/notifications/(un)?(read|archive)/$",
+            "include-path-regex": "/notifications/((un)?(read|archive)|seen)/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
         },
     ],
