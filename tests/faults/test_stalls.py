@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 #: The additional time that other clients may wait during an attack.
 MAX_STALL_SECONDS = 0.25
 #: The smallest of several measurements counts, because other processes use the machine too.
-TRIES = 3
+TRIES = 5
 #: The growth of the server after the attacks, and at its peak.
 MAX_GROWTH_MB, MAX_PEAK_MB = 80, 128
 LARGE_ATTACKS = [
@@ -45,8 +45,16 @@ class AttackedServer:
         self.site, self.bystanders, self.session = site, bystanders, session
         self.pid = site.web.pid
         # The smaller of two, because an earlier attack may still have effects.
-        self.baseline = min(bystanders.measure(time.sleep, 1.0).worst for _ in range(2))
+        self.baseline = min(self._measure_baseline() for _ in range(2))
         self.memory_at_start = self.memory()
+
+    def _measure_baseline(self):
+        return self.bystanders.measure(time.sleep, 1.0).worst
+
+    def measure_stall_again(self, name, *, signed_in):
+        """Return what measure_stall() returns, less what other clients wait now: the machine may have become busy."""
+        busier = max(self._measure_baseline() - self.baseline, 0.0)
+        return self.measure_stall(name, signed_in=signed_in) - busier
 
     def measure_stall(self, name, *, signed_in):
         """Return the additional seconds that other clients wait during an attack; fail if its response is a 5xx.
@@ -95,9 +103,9 @@ def test_other_clients_do_not_wait_for_a_hostile_one(attacked, name):
     """The long form attacks several times, with and without a session."""
     for number in range(1 + ROUNDS // 20):
         signed_in = (name not in ANONYMOUS_ATTACKS) ^ (number % 2)
-        stalls = []
-        while len(stalls) < TRIES and min(stalls, default=1.0) > MAX_STALL_SECONDS:
-            stalls.append(attacked.measure_stall(name, signed_in=signed_in))
+        stalls = [attacked.measure_stall(name, signed_in=signed_in)]
+        while len(stalls) < TRIES and min(stalls) > MAX_STALL_SECONDS:
+            stalls.append(attacked.measure_stall_again(name, signed_in=signed_in))
         report = f"{name}: {', '.join(f'{stall:.3f}' for stall in stalls)} s"
         print(report)
         assert min(stalls) <= MAX_STALL_SECONDS, report
