@@ -211,13 +211,13 @@ def test_project_with_another_isolation_level(level, open_connection, users, ass
 def test_transactions_of_the_app_are_read_committed(open_connection, user, monkeypatch):
     """The app's transactions are READ COMMITTED: after waiting for a stream, numbering must see what was committed."""
     levels = []
-    original = Pass.run
+    original = Pass.lock_statement
 
-    def run(self):
+    def lock_statement(self):
         levels.append(scalar("SHOW transaction_isolation"))
         return original(self)
 
-    monkeypatch.setattr(Pass, "run", run)
+    monkeypatch.setattr(Pass, "lock_statement", lock_statement)
     project = open_connection()
     project.do(scalar, "SELECT set_config('default_transaction_isolation', 'serializable', false)")
     project.do(notify, user, "note")
