@@ -29,7 +29,7 @@ class Backend(BaseTaskBackend):
 
 
 @pytest.fixture
-def engine(settings, db):
+def engine(settings, transactional_db):
     other = {"BACKEND": f"{__name__}.Backend", "QUEUES": []}
     settings.TASKS = {"default": {**JOBS, "OPTIONS": {"engine": "alias:other"}}, "other": other}
     return engine_of("default")
