@@ -28,7 +28,7 @@ def sign_in(page, host, username="boss"):
     page.get_by_role("heading", name="Start").wait_for()
 
 
-@pytest.mark.parametrize("asgi", ["daphne-uuid", "uvicorn-string"], indirect=True)
+@pytest.mark.parametrize("asgi", ["daphne-uuid"], indirect=True)
 def test_admin(asgi, page):
     """The operator's pages below a script name: no policy is violated, each link works, and styles are applied."""
     asgi.manage("shell", "-c", FAIL)
