@@ -31,7 +31,7 @@ NOTIFICATION_WINDOW = (timedelta(seconds=-60), timedelta(seconds=10))
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # A base class here would come before the mixins of the class that has this one.
+else:  # With a base class, the mixin would come after it in the order of the admin's classes.
     _ModelAdmin = object
 
 

@@ -22,6 +22,7 @@ users = get_user_model().objects
 for number in range(30):
     users.create_user(f"person{number}", password="secret")
 users.create_superuser("boss", password="secret")
+users.create_superuser("operator", password="secret")
 """
 APPLICATION = "tests.hosts.everything.asgi:application"
 # Requests on loopback are faster, however busy the machine is.
@@ -29,7 +30,10 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(60)
 
 
 class Host:
-    """A copy of the project with the users person0 to person29 and the superuser boss. Their password is "secret"."""
+    """A copy of the project with the users person0 to person29 and the superusers boss and operator.
+
+    Their password is "secret".
+    """
 
     def __init__(self, folder, key="uuid"):
         self.folder, self.key = Path(folder), key

@@ -30,7 +30,7 @@ from notifications.templatetags.notifications import csp_nonce
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # A base class here would come before the mixins of the class that has this one.
+else:  # With a base class, the mixin would come after it in the order of the admin's classes.
     _ModelAdmin = object
 
 FOLDER = "admin/notifications/broadcast"

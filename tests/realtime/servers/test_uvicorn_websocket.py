@@ -20,13 +20,18 @@ def uvicorn(site):
     return site
 
 
-def exchange(site, *parts):
-    """Send bytes and return what is received until the server closes the connection."""
+def exchange(site, head, *parts):
+    """Send a handshake and, once the server has responded, the parts.
+
+    Returns the bytes received until the server closes the connection.
+    """
     received = b""
     with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
-        for part in parts:
-            client.sendall(part)
-        with contextlib.suppress(ConnectionResetError):
+        client.sendall(head)
+        with contextlib.suppress(ConnectionError):
+            received += client.recv(65536)
+            for part in parts:
+                client.sendall(part)
             while data := client.recv(65536):
                 received += data
     return received
