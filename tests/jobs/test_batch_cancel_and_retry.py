@@ -169,8 +169,8 @@ def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
     end(first, succeeds=False)
     forget = batch_completion._forget
 
-    def forget_and_retry(id):
-        forget(id)
+    def forget_and_retry(ids):
+        forget(ids)
         manual.retry([first.id])
 
     with monkeypatch.context() as patch:

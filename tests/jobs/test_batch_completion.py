@@ -6,7 +6,8 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import batch, join
@@ -40,6 +41,25 @@ def no_completion():
         patch.setattr(finishing, "finish_batches", lambda batches: None)
         patch.setattr(manual, "finish_batches", lambda batches: None)
         yield patch.undo
+
+
+def test_queries_do_not_grow_with_the_number_of_batches(user, transactional_db):
+    """A group of outcomes may belong to as many batches: their progress is stored in one transaction."""
+    numbers = []
+    for count in (1, 20):
+        batches = []
+        for _ in range(count):
+            with batch(owner=user) as b:
+                tasks.noop.enqueue(), tasks.noop.enqueue()
+            batches.append(b)
+        # The first job of each batch.
+        jobs = {job.batch: job for job in claim_all()}.values()
+        recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
+        with CaptureQueriesContext(connection) as captured:
+            assert batch_completion.collect_outcomes(job.batch for job in jobs) == []
+        numbers.append(len(captured))
+        assert [row(b).progress_current for b in batches] == [1] * count
+    assert numbers[0] == numbers[1]
 
 
 def test_two_processes_finish_the_last_jobs(user, transactional_db):

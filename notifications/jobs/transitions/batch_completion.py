@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,8 @@ ACTIVE_STATES = (Job.State.QUEUED, Job.State.RUNNING)
 #: Seconds between two times that one process stores the progress of one batch.
 PROGRESS_INTERVAL_SECONDS = 0.5
 MAX_BATCHES_REMEMBERED = 1_000
+#: Batches that one query reads, and one transaction writes, at most.
+MAX_BATCHES_PER_QUERY = 100
 
 #: When this process last stored the progress of a batch (monotonic), by its id.
 _stored_at: dict[UUID, float] = {}
@@ -62,24 +64,36 @@ def new_batch(**fields: Any) -> Job:
 
 def collect_outcomes(batches: Iterable[UUID]) -> list[Outcome]:
     """Return the outcomes of those of these batches that have no active job; store the progress of the others."""
-    complete = []
-    for id in set(batches):
-        if Job.objects.using(database()).filter(batch=id, state__in=ACTIVE_STATES).exists():
-            _store_progress(id)
-        else:
-            complete.append(id)
-            _forget(id)
+    ids = sorted(set(batches))
+    return [
+        outcome
+        for start in range(0, len(ids), MAX_BATCHES_PER_QUERY)
+        for outcome in _collect_outcomes(ids[start : start + MAX_BATCHES_PER_QUERY])
+    ]
+
+
+def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
+    # The states are read before the row of the batch: after the last job, another process may end it in between.
+    active = _find_with_active_jobs(ids)
+    _store_progress(active)
+    complete = [id for id in ids if id not in active]
+    _forget(complete)
     if not complete:
         return []
-    counted = [
-        (job, _count_states(job.id)) for job in running_batches().filter(id__in=complete) if not _is_open(job)
-    ]
+    rows = [job for job in running_batches().filter(id__in=complete) if not _is_open(job)]
+    counted = _count_states(job.id for job in rows)
     # A job that was retried by hand since the first query is active again; its end completes the batch.
     return [
-        _outcome_or_fallback(job, counts)
-        for job, counts in counted
-        if not any(counts[state] for state in ACTIVE_STATES)
+        _outcome_or_fallback(job, counted[job.id])
+        for job in rows
+        if not any(counted[job.id][state] for state in ACTIVE_STATES)
     ]
+
+
+def _find_with_active_jobs(ids: Sequence[UUID]) -> set[UUID]:
+    """Return the running batches among these that have active jobs."""
+    active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE_STATES)
+    return set(running_batches().filter(Exists(active), id__in=ids).values_list("id", flat=True))
 
 
 def find_remaining_batches() -> set[UUID]:
@@ -112,47 +126,54 @@ def _is_open(job: Job) -> bool:
     return job.deadline is not None and job.deadline > database_now()
 
 
-def _store_progress(id: UUID) -> None:
+def _store_progress(ids: Iterable[UUID]) -> None:
+    """Store the progress of those of these batches that are due, and remember the others."""
     now = time.monotonic()
-    if now - _stored_at.get(id, -math.inf) < PROGRESS_INTERVAL_SECONDS:
-        _with_unstored_progress.add(id)
+    due = []
+    for id in sorted(ids):
+        if now - _stored_at.get(id, -math.inf) < PROGRESS_INTERVAL_SECONDS:
+            _with_unstored_progress.add(id)
+        else:
+            due.append(id)
+    if not due:
         return
     if len(_stored_at) >= MAX_BATCHES_REMEMBERED:
         _stored_at.clear()  # batches that other processes have ended stay in it
-    _stored_at[id] = now
-    _with_unstored_progress.discard(id)
-    counts = _count_states(id)
-    done = sum(counts[state] for state in counts if state not in ACTIVE_STATES)
-    total = sum(counts.values())  # which may grow while a group of Celery's is published
+    _stored_at.update(dict.fromkeys(due, now))
+    _with_unstored_progress.difference_update(due)
+    counted = _count_states(due)
 
     def write() -> None:
-        # Of two processes the one that counted first, and fewer, may write last.
-        rows = [
-            job for job in lock_query(running_batches().filter(id=id)) if (job.progress_current or 0) < done
-        ]
+        updates = []
+        for job in lock_query(running_batches().filter(id__in=due).order_by("id")):
+            counts = counted[job.id]
+            done = sum(counts[state] for state in counts if state not in ACTIVE_STATES)
+            # Of two processes the one that counted first, and fewer, may write last.
+            if (job.progress_current or 0) < done:
+                # The total may grow while a group of Celery's is published.
+                total = max(job.progress_total or 0, sum(counts.values()))
+                updates.append(((done, total, _progress_message(job, counts)), job))
         guarded_update(
-            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
-            [
-                ((done, max(job.progress_total or 0, total), _progress_message(job, counts)), job)
-                for job in rows
-            ],
+            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1", updates
         )
-        streams.ring(job.user_id for job in rows)
+        streams.ring(job.user_id for _, job in updates)
 
     retrying_atomic(write)
 
 
-def _forget(id: UUID) -> None:
-    _stored_at.pop(id, None)
-    _with_unstored_progress.discard(id)
+def _forget(ids: Iterable[UUID]) -> None:
+    for id in ids:
+        _stored_at.pop(id, None)
+        _with_unstored_progress.discard(id)
 
 
-def _count_states(id: UUID) -> Counter[Any]:
-    """Return how many jobs of a batch are in each state."""
-    rows = (
-        Job.objects.using(database()).filter(batch=id).order_by().values("state").annotate(jobs=Count("id"))
-    )
-    return Counter({row["state"]: row["jobs"] for row in rows})
+def _count_states(ids: Iterable[UUID]) -> dict[UUID, Counter[Any]]:
+    """Return how many jobs of each of these batches are in each state."""
+    counted: dict[UUID, Counter[Any]] = {id: Counter() for id in ids}
+    rows = Job.objects.using(database()).filter(batch__in=list(counted)).order_by()
+    for row in rows.values("batch", "state").annotate(jobs=Count("id")):
+        counted[row["batch"]][row["state"]] = row["jobs"]
+    return counted
 
 
 def _progress_message(job: Job, counts: Counter[Any]) -> str:
