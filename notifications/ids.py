@@ -6,7 +6,9 @@ import os
 import threading
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
 #: Milliseconds since 1970 and 12 bits of 1/4096 ms, of the newest id.
 _last_tick = 0
@@ -29,6 +31,17 @@ def uuid7() -> uuid.UUID:
         tail, _random_bytes = _random_bytes[:8], _random_bytes[8:]
     noise = int.from_bytes(tail, "big") >> 2
     return uuid.UUID(int=(tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | noise)
+
+
+def created_at_of(id: uuid.UUID) -> datetime | None:
+    """Return when ``uuid7()`` created an id, to the microsecond; None for another kind of id."""
+    if id.version != 7:
+        return None
+    fraction = (id.int >> 64 & 0xFFF) * 1000 >> 12
+    try:
+        return _EPOCH + timedelta(microseconds=(id.int >> 80) * 1000 + fraction)
+    except OverflowError:  # after the year 9999: a client has made it up
+        return None
 
 
 def process_number() -> int:

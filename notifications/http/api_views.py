@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers, streams
+from notifications.db.keyset import RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http import job_waiting
@@ -26,6 +27,8 @@ from notifications.http.parsing import (
 )
 from notifications.http.request_resources import close_connections, release_thread
 from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.ids import created_at_of
+from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
@@ -52,11 +55,20 @@ def job_list(request: HttpRequest) -> HttpResponse:
             raise Problem(422, f"state must be one of {', '.join(Job.State.values)}.", field="state")
         rows = rows.filter(state=state)
     if (after := request.GET.get("after")) is not None:
-        rows = rows.filter(id__lt=parse_uuids([after], "after", 1)[0])
-    page = list(rows.order_by("-id")[: limit + 1])
+        rows = NEWEST_FIRST.after(rows, _position_of(user, parse_uuids([after], "after", 1)[0]))
+    page = list(NEWEST_FIRST.sort(rows)[: limit + 1])
     has_more = len(page) > limit
     del page[limit:]
     return _json_response(serializers.encode_list(page, next=str(page[-1].id) if has_more else None))
+
+
+def _position_of(user: Any, id: UUID) -> RowPosition:
+    """Return the position of a job in the list of a user. One that was deleted is where its id was created."""
+    found = Job.objects.using(database()).filter(user=user, pk=id).values_list("created_at", flat=True).first()
+    created_at = found or created_at_of(id)
+    if created_at is None:
+        raise Problem(422, "after names a job that was deleted. Begin with the first page.", field="after")
+    return RowPosition((created_at, id))
 
 
 @async_api_view

@@ -117,16 +117,17 @@ async def aget_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
 
 
 def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
-    """Return the newest jobs that a user (or primary key) owns, newest first, at most ``limit``.
+    """Return the newest jobs that a user (or primary key) owns, by ``created_at``, newest first, at most ``limit``.
 
     Done jobs are included until they are pruned.
     """
+    from notifications.jobs.matching import NEWEST_FIRST
     from notifications.streams.inbox import user_keys_of
 
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
     [key] = user_keys_of([user])
-    return [_info(job) for job in _rows().filter(user_id=key).order_by("-id")[:limit]]
+    return [_info(job) for job in NEWEST_FIRST.sort(_rows().filter(user_id=key))[:limit]]
 
 
 async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:

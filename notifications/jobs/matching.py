@@ -129,7 +129,7 @@ class JobFilter:
         jobs = Job.objects.using(database())
         selections: list[list[Any]] = []
         if self.user:
-            selections.append([jobs.filter(user_id=_user_key(self.user)).order_by("id")])
+            selections.append([NEWEST_FIRST.sort(jobs.filter(user_id=_user_key(self.user)))])
         if self.state == Job.State.RUNNING:
             selections.append([jobs.filter(state=self.state).order_by("worker", "id")])
         if self.state == Job.State.QUEUED:

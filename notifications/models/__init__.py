@@ -197,7 +197,7 @@ class Job(models.Model):
         ]
         indexes = [
             _job_index("seq", "user", "seq"),
-            _job_index("user", "user", "id"),
+            _job_index("user", "user", "created_at", "id"),
             _job_index("unnumbered", "user", "id", seq__isnull=True),
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
             _job_index("ready", "lane", "-priority", "id", state="queued", run_after__isnull=True),

@@ -12,10 +12,12 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
+from notifications.db.keyset import RowPosition
 from notifications.db.transactions import ISOLATION
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues, stranded
 from notifications.jobs.engines import waiting
+from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
@@ -516,6 +518,26 @@ def test_outcome_looks_up_keys_by_user_without_statistics(django_user_model):
         assert bool(cursor.fetchone()[0])
     plan = explain(queries.captured_queries[0]["sql"])
     assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
+
+
+MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed):
+    """Lists of a user's jobs read the rows that they show, of many jobs of the user or of all users."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 300")
+        if analyzed:
+            cursor.execute("ANALYZE")
+    position = RowPosition((timezone.now(), uuid7()))
+    for rows in (NEWEST_FIRST.sort(Job.objects), NEWEST_FIRST.after(NEWEST_FIRST.sort(Job.objects), position)):
+        with CaptureQueriesContext(connection) as queries:
+            assert len(rows.filter(user=500)[:50]) == 50
+        (query,) = queries.captured_queries
+        plan = explain(query["sql"])
+        assert "notifications_job_user" in plan and not re.search("TEMP B-TREE|Sort", plan), plan
+        assert pages_read(query["sql"]) < MAX_JOB_PAGES[connection.vendor]
 
 
 #: Notifications of one user, and the most that a page or a lookup of them may read: PostgreSQL's pages, SQLite's steps.

@@ -1,9 +1,12 @@
 """The API for jobs: list, read, cancel and retry them."""
 
 import re
+from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from notifications.ids import uuid7
 from notifications.jobs.policies import DEFAULT_POLICY
@@ -61,6 +64,27 @@ class TestList:
         pages = [[item["id"] for item in page["items"]] for page in (first, second, third)]
         assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
         assert third["next"] is None
+
+    def test_pages_are_by_time(self, user_client, user):
+        """Ids do not ascend with the time where they are those of observed tasks, or made by another machine."""
+        old, middle, new = (job(user) for _ in range(3))
+        Job.objects.filter(pk=old.pk).update(created_at=timezone.now() + timedelta(seconds=5))
+        pages, after = [], {}
+        while after is not None:
+            data = user_client.get(JOBS, {"limit": 1, **after}).json()
+            pages.append(data["items"][0]["id"])
+            after = {"after": data["next"]} if data["next"] else None
+        assert pages == [str(row.pk) for row in (old, new, middle)]
+
+    def test_after_a_deleted_job(self, user_client, user):
+        """The page begins where its id was created. An id without a time is refused with a remedy."""
+        row, deleted_id = job(user), job(user).pk
+        Job.objects.filter(pk=deleted_id).delete()
+        data = user_client.get(JOBS, {"after": deleted_id}).json()
+        assert [item["id"] for item in data["items"]] == [str(row.pk)]
+        for id in (uuid4(), UUID(int=0xFFFF << 112 | 7 << 76 | 2 << 62)):
+            problem = assert_problem(user_client.get(JOBS, {"after": id}), 422)
+            assert problem["errors"][0]["field"] == "after" and "first page" in problem["detail"]
 
     def test_limits(self, user_client, user):
         """The default is 50, the maximum 100. A full page can be the last one."""

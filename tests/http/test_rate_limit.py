@@ -2,11 +2,15 @@
 
 import json
 import pickle
-import uuid
+from datetime import timedelta
+
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import F
 from django.test import Client
+from django.utils import timezone
 
 from notifications.api import requester
 from notifications.exceptions import JobRateExceeded
@@ -30,9 +34,7 @@ def post_once(client, path="/plain/", key=None):
 
 def age_jobs(seconds):
     """Make all jobs older by this many seconds."""
-    for job in Job.objects.all():
-        older = uuid.UUID(int=job.pk.int - (int(seconds * 1000) << 80))
-        Job.objects.filter(pk=job.pk).update(id=older)
+    Job.objects.update(created_at=F("created_at") - timedelta(seconds=seconds))
 
 
 def test_limit(user_client, other_user, client_of):
@@ -60,6 +62,23 @@ def test_jobs_of_code_count(path, user_client, user):
             double.enqueue()
     assert_problem(post_once(user_client, path), 429)
     assert count_rows() == (3, 0)
+
+
+def test_old_jobs_whose_ids_do_not_ascend_do_not_count(user_client, user):
+    """Ids of observed Celery tasks are random."""
+    for _ in range(3):
+        Job.objects.create(
+            id=UUID(int=uuid4().int | 0xF << 124),  # above each id of version 7
+            user=user,
+            task_path="x",
+            backend="default",
+            queue_name="default",
+            state="succeeded",
+            title="Observed",
+            created_at=timezone.now() - timedelta(hours=1),
+            queued_at=timezone.now(),
+        )
+    assert post_once(user_client).status_code == 202
 
 
 def test_replays_are_not_limited(user_client):
@@ -106,7 +125,7 @@ def test_query_uses_an_index(user):
         if connection.vendor == "sqlite":
             cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
             plan = json.dumps(cursor.fetchall())
-            assert "COVERING INDEX notifications_job_user (user_id=? AND id>?)" in plan, plan
+            assert "COVERING INDEX notifications_job_user (user_id=? AND created_at>?)" in plan, plan
         else:
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(f"EXPLAIN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))

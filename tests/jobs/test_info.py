@@ -1,11 +1,12 @@
 """Reading jobs through the public API."""
 
-from datetime import UTC
+from datetime import UTC, timedelta
 from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
+from django.utils import timezone
 
 from notifications.api import (
     aget_job,
@@ -94,6 +95,12 @@ class TestJobsOf:
         with django_assert_num_queries(1):
             assert [str(job.id) for job in jobs_of(user)] == ids[::-1]
         assert [str(job.id) for job in jobs_of(user.pk, limit=2)] == ids[:0:-1]
+
+    def test_by_time_where_ids_do_not_ascend(self, user):
+        """The clocks of two machines differ, and ids of observed tasks are random; the lists of jobs are by time too."""
+        ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(3)]
+        Job.objects.filter(pk=ids[0]).update(created_at=timezone.now() + timedelta(seconds=5))
+        assert [str(job.id) for job in jobs_of(user)] == [ids[0], ids[2], ids[1]]
 
     @pytest.mark.parametrize("limit", [0, -1, True, "5"])
     def test_a_wrong_limit(self, user, limit):

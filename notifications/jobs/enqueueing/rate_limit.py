@@ -8,25 +8,25 @@ are never refused.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
+from notifications import times
 from notifications.conf import settings
 from notifications.db.transactions import connection
 from notifications.exceptions import JobRateExceeded
 from notifications.models import Job
 
-WINDOW_SECONDS = 60
+#: The minute in which jobs count.
+WINDOW = timedelta(minutes=1)
 
-# Ids are UUIDs of version 7: they begin with the milliseconds of their creation.
-_RECENT_JOBS = "notifications_job WHERE user_id = %s AND id > %s"
+_RECENT_JOBS = "notifications_job WHERE user_id = %s AND created_at > %s"
 _IS_BELOW_LIMIT = f" AND (SELECT 1 FROM {_RECENT_JOBS} LIMIT 1 OFFSET %s) IS NULL"
 #: The oldest of the jobs that fill the limit: when it leaves the window, another one is allowed.
-_BLOCKING_JOB = f"SELECT id FROM {_RECENT_JOBS} ORDER BY id DESC LIMIT 1 OFFSET %s"
+_BLOCKING_JOB = f"SELECT created_at FROM {_RECENT_JOBS} ORDER BY created_at DESC LIMIT 1 OFFSET %s"
 
 #: The users (keys) for whom this request has enqueued, each with its first job. None outside of a request.
 _admitted: ContextVar[dict[Any, Job | None] | None] = ContextVar("notifications_admitted", default=None)
@@ -67,17 +67,17 @@ def raise_if_exceeded(user: Any) -> None:
         cursor.execute(_BLOCKING_JOB, _params(user))
         row = cursor.fetchone()
     if row:
-        created_ms = (row[0] if isinstance(row[0], UUID) else UUID(row[0])).int >> 80
-        seconds_left = WINDOW_SECONDS - (time.time() - created_ms / 1000)
-        retry_after = min(max(1, math.ceil(seconds_left)), WINDOW_SECONDS)
+        # SQLite returns text.
+        created_at = datetime.fromisoformat(row[0]) if isinstance(row[0], str) else row[0]
+        left = times.from_db(created_at, connection()) + WINDOW - times.now()
+        retry_after = min(max(1, math.ceil(left.total_seconds())), int(WINDOW.total_seconds()))
         raise JobRateExceeded(settings.JOBS_PER_MINUTE, retry_after)
 
 
 def _params(user: Any) -> list[Any]:
     db = connection()
-    window_start = UUID(int=max(0, int((time.time() - WINDOW_SECONDS) * 1000)) << 80)
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
-        Job._meta.pk.get_db_prep_value(window_start, db),
+        times.to_db(times.now() - WINDOW, db),
         settings.JOBS_PER_MINUTE - 1,
     ]

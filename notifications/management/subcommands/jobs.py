@@ -20,6 +20,7 @@ from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.lanes import ENGINE_LANES, HANDED
 from notifications.jobs.claiming.stranded import unserved_jobs
 from notifications.jobs.engines import label_of, waiting
+from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.statistics import read_figures
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand, common_options
@@ -91,7 +92,7 @@ class JobsCommand(ManagementCommand):
     ) -> None:
         if not 1 <= limit <= MAX_JOBS_LISTED:
             raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
-        rows = Job.objects.using(database()).order_by("-id")
+        rows = NEWEST_FIRST.sort(Job.objects.using(database()))
         for field, value in (("state", state), ("queue_name", queue), ("user", user and user_key_of(user))):
             if value is not None:
                 rows = rows.filter(**{field: value})
