@@ -14,7 +14,7 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, receivers  # noqa: F401  (the import registers the checks)
-        from notifications.jobs import engines
+        from notifications.jobs import engines, spans
         from notifications.realtime import (
             doorbell,  # the import connects it, also in a process that only writes
         )
@@ -24,6 +24,7 @@ class NotificationsConfig(AppConfig):
             from notifications.jobs.engines import process  # noqa: F401
 
         receivers.connect()
+        spans.configure()
         engines.listen, engines.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:
             from notifications.realtime.servers import daphne

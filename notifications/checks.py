@@ -15,6 +15,7 @@ from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
 from notifications.compat import task_backends
+from notifications.jobs import spans
 from notifications.jobs.claiming.lanes import has_engine
 from notifications.jobs.engines import engine_of
 from notifications.jobs.worker.lease import RENEWALS
@@ -59,6 +60,25 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register("notifications")
+def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W008: spans are on, and OpenTelemetry is not installed."""
+    try:
+        is_on = conf.settings.OPENTELEMETRY
+    except ImproperlyConfigured:
+        return []  # E002 or E003
+    if not is_on or spans.is_installed():
+        return []
+    return [
+        Warning(
+            "NOTIFICATIONS['OPENTELEMETRY'] is on, but the package opentelemetry-api is not installed: there are no "
+            "spans.",
+            hint='pip install "asyncsite-notifications[opentelemetry]"',
+            id="notifications.W008",
+        )
+    ]
 
 
 @register(Tags.database)

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "LEASE": 20,
     "MAX_BODY_BYTES": None,
     "METRICS_TOKEN": "",
+    "OPENTELEMETRY": False,
     "ORIGINS": [],
     "OUTBOUND_ALLOW": [],
     "OUTBOUND_PER_HOST": 10,
@@ -52,6 +53,7 @@ class Settings:
     LEASE: float
     MAX_BODY_BYTES: int | None
     METRICS_TOKEN: str
+    OPENTELEMETRY: bool
     ORIGINS: list[str]
     OUTBOUND_ALLOW: list[str]
     OUTBOUND_PER_HOST: int

@@ -4,6 +4,7 @@ TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNE
 TEST_DATABASE_OPTIONS one over the OPTIONS of the database.
 TEST_ENGINE is the option "engine" of the backend: "alias:db" (django-tasks-db) or "alias:rq" (django-tasks-rq, at the
 Redis of TEST_RQ_URL), whose apps are then installed.
+TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/span_file.py.
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -28,6 +29,11 @@ if os.environ.get("TEST_RINGS_ONLY"):
 
 if os.environ.get("TEST_DEADLINES"):
     INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
+
+if path := os.environ.get("TEST_SPANS"):
+    from tests.support.span_file import write_spans
+
+    write_spans(path)
 
 if engine := os.environ.get("TEST_ENGINE"):
     queues = ["default", "slow", "paused"]

@@ -1,5 +1,7 @@
 """What can be known to be wrong without running anything is said by `manage.py check`, with its remedy."""
 
+import importlib.util
+
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
@@ -42,6 +44,17 @@ def test_a_wrong_type(settings):
     """E003 for each."""
     settings.NOTIFICATIONS = {"LEASE": "20", "ORIGINS": "x"}
     assert found(checks.check_settings) == ["notifications.E003"] * 2
+
+
+def test_opentelemetry_is_missing(settings, monkeypatch):
+    """W008 if spans are on. With the package, or with a wrong value, which is E003, there is none."""
+    settings.NOTIFICATIONS = {"OPENTELEMETRY": True}
+    assert found(checks.check_opentelemetry) == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert found(checks.check_opentelemetry) == ["notifications.W008"]
+    for value in (False, "yes"):
+        settings.NOTIFICATIONS = {"OPENTELEMETRY": value}
+        assert found(checks.check_opentelemetry) == []
 
 
 @pytest.mark.parametrize(("lease", "ids"), [(3, ["notifications.E004"]), (4, []), (20, [])])

@@ -22,7 +22,7 @@ from notifications.compat import (
     should_send,
     task_enqueued,
 )
-from notifications.jobs import traces
+from notifications.jobs import spans, traces
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.tasks import JobOptions, JobTask
@@ -47,6 +47,17 @@ class JobBackend(BaseTaskBackend):
         ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``; ``ImproperlyConfigured`` if the
         backend has an engine that cannot run jobs.
         """
+        from notifications.jobs import batches
+
+        if spans.tracer is None:
+            return self._enqueue(task, args, kwargs)
+        is_in_batch = batches.open_batch() is not None
+        with spans.enqueueing(task.queue_name, task.module_path, is_in_batch=is_in_batch) as span:
+            result = self._enqueue(task, args, kwargs)
+            spans.set_job(span, result.id)
+        return result
+
+    def _enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         from notifications.db import bulk
         from notifications.jobs import batches, results
         from notifications.jobs.claiming.lanes import has_engine, lane_of

@@ -17,7 +17,7 @@ from notifications import streams, times, validators
 from notifications.compat import TaskResult, task_backends, task_enqueued
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.ids import uuid7
-from notifications.jobs import results
+from notifications.jobs import results, spans
 from notifications.jobs.engines import handover
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
@@ -130,6 +130,14 @@ class Batch:
             self._result = self._parent.add(job, batch)
             self._parent._jobs += self._jobs
             return
+        if spans.tracer is None or not self._jobs:
+            self._insert(job)
+        else:
+            with spans.enqueueing_batch([child for child, _ in self._jobs]):
+                self._insert(job)
+
+    def _insert(self, job: Job) -> None:
+        """Insert the rows of the batch and of all its jobs."""
         rows = [job, *(child for child, _ in self._jobs)]
         owners = [row.user_id for row in rows if row.user_id is not None]
 

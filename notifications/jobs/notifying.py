@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.transaction import TransactionManagementError
 
 from notifications.db.transactions import connection
-from notifications.jobs import host_code
+from notifications.jobs import host_code, spans
 from notifications.jobs.recording_receivers import (
     HOOK,
     MAX_LOSSES,
@@ -35,7 +35,12 @@ SILENT_HOST_CODE = {RECORDING, "receiver of notification_recorded", HOOK}
 
 def notify(users: Any, title: Any, **fields: Any) -> list[UUID]:
     """Create notifications and send their signals. See ``notifications.api.notify``."""
-    return inbox.create_notifications(users, title, signals=creation_signals(), **fields)
+    if spans.tracer is None:
+        return inbox.create_notifications(users, title, signals=creation_signals(), **fields)
+    with spans.notifying() as span:
+        ids = inbox.create_notifications(users, title, signals=creation_signals(), **fields)
+        spans.set_notifications(span, ids)
+    return ids
 
 
 def creation_signals() -> NotifySignals | None:

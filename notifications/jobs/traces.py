@@ -65,13 +65,18 @@ def serialize() -> str:
     return "\n".join(value for name, value in (_span_headers() or current_headers()))
 
 
+def headers_of(text: str) -> TraceHeaders:
+    """Return the headers of a trace that ``serialize`` returned."""
+    parent, _, state = text.partition("\n")
+    return _valid_headers(parent, state)
+
+
 def restore(text: str) -> None:
     """Propagate a trace that ``serialize`` returned from now on, in this context.
 
     With OpenTelemetry it is the parent of new spans.
     """
-    parent, _, state = text.partition("\n")
-    headers = _valid_headers(parent, state)
+    headers = headers_of(text)
     _current.set(headers)
     if headers and "opentelemetry.trace" in sys.modules:
         from opentelemetry import context, propagate

@@ -2,11 +2,13 @@
 
 Each request that is sent, also by a redirect or a retry, is a span, and the parent of the server's spans. Query strings
 are left out. The server receives the span's ids in ``traceparent`` and nothing else of the trace.
-Without OpenTelemetry, or without a tracer provider, there are no spans.
+Without OpenTelemetry, or without a tracer provider, there are no spans. A program that uses it has imported it; this
+module imports nothing of it before.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -14,19 +16,17 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from .call import Call
 from .request import Request
 
-try:
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-except ImportError:
-    trace = None  # type: ignore[assignment]
-
 
 def is_active() -> bool:
     """Return whether OpenTelemetry is installed and set up."""
+    trace = sys.modules.get("opentelemetry.trace")
     return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def start_span(call: Call, request: Request) -> tuple[Any, CIMultiDictProxy[str]]:
     """Return a new span and the request's headers with its ``traceparent``."""
+    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
+
     url = request.target.url
     span = (
         trace.get_tracer_provider()
@@ -60,6 +60,8 @@ def end_span(span: Any, status: int, error: BaseException | None) -> None:
         span.set_attribute("http.response.status_code", status)
     error_type = type(error).__name__ if error is not None else str(status) if status >= 400 else ""
     if error_type:
+        from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
+
         span.set_attribute("error.type", error_type)
         span.set_status(trace.StatusCode.ERROR)
     span.end()

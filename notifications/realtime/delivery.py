@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import Error as DatabaseFault
 
+from notifications.jobs import spans
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
@@ -58,6 +59,7 @@ class Delivery:
         self._unnumbered: set[Subscriber] = set()  # of these, the snapshot is read after numbering
         self._failed: set[Subscriber] = set()  # something of their users could not be read
         self._is_reading = self._is_numbering = False
+        self._sent_frames = 0
 
     def read_users(self, users: Iterable[Any]) -> None:
         """Deliver the changes of these watched user keys."""
@@ -99,6 +101,7 @@ class Delivery:
         if not request.cursors:
             return
         self._is_reading = True
+        started, sent = spans.start_time(), self._sent_frames
 
         def on_done(future: asyncio.Future[Any]) -> None:
             self._is_reading = False
@@ -112,6 +115,7 @@ class Delivery:
                 self._loop.call_later(RETRY_SECONDS, self._read)
                 return
             self._deliver(result, behind)
+            spans.record_push(started, frames=self._sent_frames - sent, users=len(request.cursors))
             self._failed |= {subscriber for subscriber in behind if subscriber.user in result.failed_users}
             self._read()
 
@@ -162,10 +166,12 @@ class Delivery:
         if change_range.seq != change_range.prev:
             if not subscriber.deliver(change_range.change_frame()):
                 return subscriber.stop_following()
+            self._sent_frames += 1
             subscriber.position = change_range.seq
         for frame in job_frames:
             if not subscriber.deliver(frame):
                 return subscriber.stop_following()
+            self._sent_frames += 1
 
     def _send_sync(self, subscriber: Subscriber, result: ReadResult) -> None:
         """Send the next sync frame to a subscriber that is behind, or start again with a snapshot."""
@@ -182,6 +188,7 @@ class Delivery:
         subscriber.epoch = result.epoch
         if not subscriber.deliver(frame):
             return None  # its next acknowledgment makes room and catches it up
+        self._sent_frames += 1
         subscriber.position = change_range.seq
         subscriber.needs_snapshot = False
         subscriber.needs_sync = more

@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import translation
 
-from notifications.api import notify, policy, progress, task, track
+from notifications.api import anotify, notify, policy, progress, task, track
 from notifications.exceptions import JobCancelled
 from notifications.jobs import traces
 
@@ -744,6 +744,18 @@ async def current_span():
 
     context = trace.get_current_span().get_span_context()
     seen.append((context.trace_id, context.span_id))
+
+
+@task
+async def notify_and_enqueue(user):
+    await anotify(user, "Hello")
+    await noop.aenqueue()
+
+
+@task
+def notify_and_enqueue_sync(user):
+    notify(user, "Hello")
+    noop.enqueue()
 
 
 @task

@@ -1,6 +1,7 @@
 """Traces: propagated with calls, and spans with OpenTelemetry."""
 
 import asyncio
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from notifications import outbound
 from notifications.asgi import Application
 from notifications.jobs import traces
-from notifications.outbound import telemetry
 
 from .upstream import Upstream
 
@@ -21,7 +21,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def without_telemetry(monkeypatch):
-    monkeypatch.setattr(telemetry, "trace", None)
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
 
 
 async def send(upstream):

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from notifications.jobs import spans
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
 from notifications.jobs.claiming.lanes import ASYNC, LANES
 from notifications.jobs.transitions import batch_completion, claims
@@ -129,9 +130,12 @@ class ClaimLoop:
         return jobs, exhausted_lanes(free, [claimed.row for claimed in jobs])
 
     def _claim_among(self, among: Q | None, limit: int, lanes: Mapping[str, int]) -> list[ClaimedJob]:
-        return claims.claim_jobs(
+        started = spans.start_time()
+        jobs = claims.claim_jobs(
             self._worker, limit, queues=self._queues, timeouts=self._timeouts, among=among, lanes=lanes
         )
+        spans.record_claim(started, jobs)
+        return jobs
 
     def _limit_of_other_jobs(self, limit: int) -> int:
         """Return how many jobs may be claimed for which no running job waits."""

@@ -18,10 +18,10 @@ from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled
-from notifications.jobs import results, traces
+from notifications.jobs import results, spans, traces
 from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.enqueueing.owners import enter_attempt
-from notifications.jobs.policies import policy_of
+from notifications.jobs.policies import Policy, policy_of
 from notifications.jobs.transitions import outcomes
 from notifications.jobs.transitions.outcomes import Outcome
 from notifications.jobs.worker.current import set_current_execution
@@ -106,6 +106,20 @@ class Execution:
         traces.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
+        if spans.tracer is None:
+            return await self._call_task(task, policy)
+        span = spans.start_execution(job)
+        try:
+            outcome = await self._call_task(task, policy)
+        except BaseException as exc:
+            spans.end_interrupted_execution(span, exc)
+            raise
+        spans.end_execution(span, outcome)
+        return outcome
+
+    async def _call_task(self, task: Any, policy: Policy) -> Outcome:
+        """Call the task within its timeout and return the outcome. See ``run()``."""
+        job, sync_threads = self.job, self.sync_threads
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:
             args = [JobContext(task_result=self.claimed.task_result), *args]
@@ -117,7 +131,7 @@ class Execution:
                 timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
 
         try:
-            async with timeout, ThreadSensitiveContext(executor=database_thread):
+            async with timeout, ThreadSensitiveContext(executor=self.database_thread):
                 if iscoroutinefunction(task.func):
                     self.is_interruptible = True
                     value = await task.func(*args, **kwargs)

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from enum import StrEnum
 from uuid import UUID
 
+from notifications.jobs import spans
 from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob
 from notifications.jobs.transitions import claims, handing_over
 from notifications.jobs.worker import loops
@@ -245,7 +246,9 @@ class HandedJobs:
         Those are the ids whose rows or limits other processes hold locked. What may not run now waits to be handed over
         again.
         """
+        started = spans.start_time()
         jobs, contended = claims.claim_handed_jobs(self._worker, ids, self._timeouts)
+        spans.record_claim(started, jobs)
         contended = {id for id in contended if self._lock_tries[id] < MAX_LOCK_TRIES}
         not_claimed = set(ids) - {claimed.row.id for claimed in jobs} - contended
         locked = contended | (handing_over.take_back(not_claimed) if not_claimed else set())

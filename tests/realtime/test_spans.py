@@ -1,0 +1,44 @@
+"""One span for each pass of the hub that sends something, however many clients get it."""
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from notifications.api import notify
+from notifications.jobs import spans
+from tests.realtime.conftest import in_thread
+
+
+@pytest.fixture
+def exporter(settings):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": True}
+    spans.configure(provider)
+    yield exporter
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": False}
+    spans.configure()
+
+
+async def test_push(connect, user, exporter):
+    """Three clients of one user are one span, of three frames. A pass that sends nothing is none."""
+    sockets = [await connect(user) for _ in range(3)]
+    for socket in sockets:
+        await socket.start()
+    exporter.clear()
+    await in_thread(notify, user, "Export ready")
+    for socket in sockets:
+        await socket.receive("change")
+        await socket.receive_beat_only()
+    [push] = [span for span in exporter.get_finished_spans() if span.name == "push"]
+    assert (push.kind.name, push.parent) == ("CLIENT", None)
+    assert dict(push.attributes) == {
+        "messaging.system": "notifications",
+        "messaging.operation.name": "push",
+        "messaging.operation.type": "send",
+        "messaging.batch.message_count": 3,
+        "messaging.notifications.users": 1,
+    }
+    assert push.start_time < push.end_time
