@@ -31,8 +31,17 @@ def duration(seconds: float | None) -> str:
 
 @register.filter
 def rate(per_minute: float | None) -> str:
-    """Return jobs per minute with at most one decimal; a dash for None."""
-    return "-" if per_minute is None else _short(per_minute)
+    """Return a count, or jobs per minute with at most one decimal; a dash for None.
+
+    Below 0.1 there are two decimals: one job in an hour is "0.02", and less than that "<0.01", never "0".
+    """
+    if per_minute is None:
+        return "-"
+    if 0 < per_minute < 0.005:
+        return f"<{_format(0.01, get_language())}"
+    if 0 < per_minute < 0.095:
+        return _format(round(per_minute, 2), get_language())
+    return _short(per_minute)
 
 
 @register.filter

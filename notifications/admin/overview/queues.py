@@ -29,7 +29,7 @@ def read_queues(now: datetime) -> list[QueueState]:
     depths = {depth.name: depth for depth in queue_depths()}
     running = read_running()
     return [
-        _queue(name, depths.get(name), running.get(name, (0, None))[0], now)
+        _queue(name, depths.get(name), running[name].count if name in running else 0, now)
         for name in sorted(depths.keys() | running.keys())
     ]
 

@@ -13,16 +13,19 @@ from django.utils.translation import ngettext
 from notifications.compat import task_backends
 from notifications.db.transactions import database
 from notifications.jobs.alerts.limits import Limits
-from notifications.jobs.claiming.depths import QueueDepth, queue_depths, read_running
-from notifications.jobs.claiming.lanes import has_engine
+from notifications.jobs.claiming.depths import QueueDepth, RunningJobs, queue_depths, read_running
+from notifications.jobs.claiming.lanes import OBSERVED, has_engine
 from notifications.jobs.claiming.stranded import claiming_workers
 from notifications.jobs.statistics import reading
 from notifications.jobs.tasks import has_job_tasks
-from notifications.models import Alert, AlertState, Tick
+from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+from notifications.models import Alert, AlertState, Job, Tick
 
 Kind = Alert.Kind
 #: The recent ticks that are read at most, the latest.
 MAX_TICKS_READ = 1_000
+#: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
+BLOCKED_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +41,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     """Return what is wrong, at most one condition for each kind and subject."""
     depths = queue_depths()
     return [
-        *_stalled(now, limits),
+        *_stalled(now, limits, depths),
         *_waiting(now, limits, depths),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
@@ -47,25 +50,51 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     ]
 
 
-def _stalled(now: datetime, limits: Limits) -> Iterator[Condition]:
-    """Yield the queues with a job that has run for longer than the limit, in which no job has ended since."""
+def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+    """Yield the queues with a job that has run for longer than the limit, in which no job has ended since.
+
+    Not those whose jobs are all within their timeouts while no other job waits for a slot: they run long tasks.
+    """
     if limits.stalled is None:
         return
+    blocked = {depth.name for depth in depths if _is_blocked(depth, now, limits.stalled)}
     old = {
-        name: (count, since)
-        for name, (count, since) in read_running().items()
-        if since and (now - since).total_seconds() >= limits.stalled
+        name: (running.count, (now - running.oldest_since).total_seconds())
+        for name, running in read_running().items()
+        if running.oldest_since
+        and (now - running.oldest_since).total_seconds() >= limits.stalled
+        and (name in blocked or _is_overdue(running, now) or (running.has_observed and _waits_in_celery(name)))
     }
     # Statistics are of whole minutes: the one in which the time begins is read too.
     ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
-    for name, (count, since) in old.items():
+    for name, (count, age) in old.items():
         if name not in ended:
             text = ngettext(
                 "%(count)d job runs, for %(age)s.", "%(count)d jobs run, the oldest for %(age)s.", count
             )
-            detail = text % {"count": count, "age": in_words((now - since).total_seconds())}
+            detail = text % {"count": count, "age": in_words(age)}
             detail += " " + _("None has ended for %(limit)s.") % {"limit": in_words(limits.stalled)}
             yield Condition(kind=Kind.STALLED, subject=name, detail=detail)
+
+
+def _is_blocked(depth: QueueDepth, now: datetime, limit: float) -> bool:
+    """Return whether a due job waits that a worker with a free slot would have claimed."""
+    if depth.is_paused or depth.oldest_since is None:
+        return False
+    return (now - depth.oldest_since).total_seconds() >= min(BLOCKED_SECONDS, limit)
+
+
+def _waits_in_celery(name: str) -> bool:
+    """Return whether an observed task of a queue waits for a process of Celery. The depths do not count those."""
+    # Spelled as the condition of the index of queues: see jobs/claiming/claim_queries.py.
+    rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, run_after=None)
+    return bool(rows.filter(queue_name=name, lane=OBSERVED).exists())
+
+
+def _is_overdue(running: RunningJobs, now: datetime) -> bool:
+    """Return whether a job runs for longer than its timeout, as in a process that is frozen."""
+    timeout_at = running.first_deadline and running.first_deadline - timedelta(seconds=DEADLINE_MARGIN_SECONDS)
+    return timeout_at is not None and timeout_at < now
 
 
 def _waiting(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:

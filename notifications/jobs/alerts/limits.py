@@ -14,7 +14,7 @@ class Limits:
     ``interval``
         Between two evaluations; None turns all alerts off.
     ``stalled``
-        For which a queue with running jobs may finish none.
+        For which a queue with running jobs may finish none while others wait, or while one is over its timeout.
     ``wait``
         For which a due job of a queue that is not paused may wait.
     ``failure_rate``, ``min_failures``

@@ -38,6 +38,21 @@ class QueueDepth:
     oldest_since: datetime | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunningJobs:
+    """The running jobs of one queue.
+
+    ``oldest_since`` is when the first of them was started. ``first_deadline`` is the first time at which one is taken
+    away from its worker, ``DEADLINE_MARGIN_SECONDS`` after its timeout; observed tasks have none. ``has_observed`` says
+    whether some are observed.
+    """
+
+    count: int
+    oldest_since: datetime | None
+    first_deadline: datetime | None
+    has_observed: bool
+
+
 def queue_depths() -> list[QueueDepth]:
     """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query."""
     rows = execute_many([*_statements_before(), _depths_query()])[-1]
@@ -58,14 +73,23 @@ def queue_depths() -> list[QueueDepth]:
     return [depth for depth in found.values() if depth.due or depth.delayed]
 
 
-def read_running() -> dict[str, tuple[int, datetime | None]]:
-    """Return how many jobs run in each queue, and when the first of them was started. Batches are not counted."""
+def read_running() -> dict[str, RunningJobs]:
+    """Return the running jobs of each queue. Batches are not counted."""
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT queue_name, count(*), min(started_at) FROM (SELECT queue_name, started_at FROM notifications_job "
+            "SELECT queue_name, count(*), min(started_at), min(CASE WHEN lane <> 'observed' THEN deadline END), "
+            "count(CASE WHEN lane = 'observed' THEN 1 END) FROM (SELECT queue_name, started_at, lane, deadline FROM notifications_job "
             f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
         )
-        return {name: (count, read_moment(since)) for name, count, since in cursor.fetchall()}
+        return {
+            name: RunningJobs(
+                count=count,
+                oldest_since=read_moment(since),
+                first_deadline=read_moment(deadline),
+                has_observed=observed > 0,
+            )
+            for name, count, since, deadline, observed in cursor.fetchall()
+        }
 
 
 def read_moment(value: Any) -> datetime | None:

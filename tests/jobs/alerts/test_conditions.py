@@ -8,8 +8,8 @@ from django.utils import timezone
 from notifications.compat import task_backends
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import queueing, reaping
-from notifications.models import Alert, Tick, Worker
+from notifications.jobs.transitions import claims, queueing, reaping
+from notifications.models import Alert, Job, Tick, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -54,9 +54,10 @@ def test_jobs_of_a_paused_queue_may_wait(alerts):
 
 
 def test_queue_finishes_nothing(alerts, operator):
-    """A job that runs for longer than the limit, and no other has ended; until it is released."""
+    """A job runs for longer than the limit, others wait for a slot, and none has ended; until it is released."""
     alerts.limit(stalled=0.000001)
-    tasks.noop.using(queue_name="mail").enqueue()
+    for _ in range(2):
+        tasks.noop.using(queue_name="mail").enqueue()
     running = claim_rows(uuid7(), 1)
     assert alerts.evaluate() == [("stalled", "mail")]
     assert "None has ended" in Alert.objects.get().detail
@@ -66,6 +67,56 @@ def test_queue_finishes_nothing(alerts, operator):
     assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
+def test_long_job_with_free_slots_is_not_stalled(alerts):
+    """Jobs of another queue, of a paused one and delayed jobs do not wait for its slot."""
+    alerts.limit(stalled=0.000001)
+    for queue in ("mail", "paused"):
+        tasks.noop.using(queue_name=queue).enqueue()
+        claim_rows(uuid7(), 1)
+        tasks.noop.using(queue_name=queue, run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    queues.pause("paused")
+    tasks.noop.using(queue_name="paused").enqueue()
+    assert alerts.evaluate() == []
+    tasks.noop.using(queue_name="other").enqueue()
+    assert alerts.evaluate() == []
+
+
+def test_job_that_a_worker_is_about_to_claim_does_not_wait(alerts):
+    """A queue with a long job and one that was just enqueued."""
+    alerts.limit(stalled=10)
+    tasks.noop.using(queue_name="mail").enqueue()
+    claim_rows(uuid7(), 1)
+    Job.objects.update(started_at=timezone.now() - timedelta(minutes=10))
+    id = tasks.noop.using(queue_name="mail").enqueue().id
+    assert alerts.evaluate() == []
+    Job.objects.filter(id=id).update(queued_at=timezone.now() - timedelta(seconds=11))
+    assert alerts.evaluate() == [("stalled", "mail")]
+
+
+def test_observed_tasks_that_wait_for_celery(alerts):
+    """They have no timeout that is known here. One that runs alone is not stalled."""
+    alerts.limit(stalled=0.000001)
+    for _ in range(2):
+        tasks.noop.using(queue_name="celery").enqueue()
+    running = claim_rows(uuid7(), 1)
+    Job.objects.update(lane="observed")
+    Job.objects.filter(id=running[0].pk).update(deadline=timezone.now() - timedelta(hours=1))
+    assert alerts.evaluate() == [("stalled", "celery")]
+    Job.objects.filter(state="queued").delete()
+    assert alerts.evaluate() == []
+
+
+def test_job_over_its_timeout_is_stalled(alerts):
+    """Its process is frozen: it would have ended the job otherwise. No other job need wait."""
+    alerts.limit(stalled=0.000001)
+    tasks.noop.enqueue()
+    [job] = claim_rows(uuid7(), 1)
+    timeout_at = job.deadline - timedelta(seconds=claims.DEADLINE_MARGIN_SECONDS)
+    assert alerts.evaluate() == []
+    Job.objects.update(deadline=job.deadline - (timeout_at - timezone.now()) - timedelta(seconds=1))
+    assert alerts.evaluate() == [("stalled", "default")]
+
+
 def test_queue_with_one_long_job_that_finishes_others(alerts):
     """It is not stalled; another queue that finishes jobs does not count."""
     alerts.limit(stalled=0.000001)
@@ -73,9 +124,11 @@ def test_queue_with_one_long_job_that_finishes_others(alerts):
     claim_rows(uuid7(), 1)
     tasks.noop.using(queue_name="other").enqueue()
     run_jobs()
+    first = tasks.noop.using(queue_name="mail").enqueue().id
     assert alerts.evaluate() == [("stalled", "mail")]
-    tasks.noop.using(queue_name="mail").enqueue()
     run_jobs()
+    assert Job.objects.get(id=first).state == "succeeded"
+    tasks.noop.using(queue_name="mail").enqueue()
     assert alerts.evaluate() == []
 
 
@@ -151,9 +204,9 @@ def test_schedule_missed(alerts, operator):
 def test_none_turns_an_alert_off(alerts, limits):
     """And ends an open one."""
     alerts.limit(wait=0.000001, stalled=0.000001)
-    tasks.noop.enqueue()
+    for _ in range(2):
+        tasks.noop.enqueue()
     claim_rows(uuid7(), 1)
-    tasks.noop.enqueue()
     assert alerts.evaluate() == [("stalled", "default"), ("wait", "default")]
     alerts.limit(**{"wait": 0.000001, "stalled": 0.000001, **limits})
     assert [kind for kind, _ in alerts.evaluate()] == [
