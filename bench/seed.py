@@ -5,7 +5,9 @@
 Without ``--database`` it is the database of the site's settings (``DATABASE_URL``). ``--database postgres`` starts a
 PostgreSQL server of its own, prints its address, and stops it at Ctrl-C. The rows are those of 30 days: most jobs have
 succeeded, 4 % have failed with one of eight exceptions, 1 % were cancelled, and the newest wait or run. Rows are
-inserted with bulk SQL, ``ROWS_PER_TRANSACTION`` at a time. A database that has jobs already is refused.
+inserted with bulk SQL, ``ROWS_PER_TRANSACTION`` at a time. The statistics of the jobs that ended are there too, for
+minutes, hours, days and all time: with a million jobs about 20 rows for each minute of the 30 days. A database that has
+jobs already is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +20,14 @@ from typing import Any
 
 ROWS_PER_TRANSACTION = 50_000
 DAYS = 30
+DAY_MS = 24 * 3600 * 1000
+#: Longer than any seeded job waits and runs together.
+MAX_AGE_MS = 200_000
+#: Periods of the statistics as they are stored, and their seconds.
+MINUTE, HOUR, DAY, ALL_TIME = 1, 2, 3, 4
+LONGER_PERIODS = {HOUR: 3600, DAY: 24 * 3600, ALL_TIME: 0}
+#: Of the histograms in the statistics, the buckets in which seeded times lie: up to 131 s.
+BUCKETS = range(18)
 
 #: Cumulative share in 1,000 of each task, and its path.
 TASKS = (
@@ -101,6 +111,7 @@ class Seeding:
         """Insert so many jobs, with attempts, and notifications, with streams. Then update the statistics."""
         self._insert_all("job", jobs, self._job(jobs))
         self._insert_all("attempt", jobs, *self._attempts(jobs))
+        self._insert_statistics(jobs)
         self._insert_all("notification", notifications, self._notification(jobs, notifications))
         self._execute(
             "INSERT INTO notifications_stream (user_id, head, seen, floor, unread, guard) "
@@ -119,6 +130,43 @@ class Seeding:
             )
             self.report(f"{table}: {last:,} of {count:,}")
 
+    def _insert_statistics(self, count: int) -> None:
+        """Insert the statistics of the jobs that ended. They count as enqueued in the minute in which they ended."""
+        created, (wait, run) = self._created_ms(count), self._times_ms()
+        step = (self.end_ms - self.start_ms) // max(count, 1)
+        keys = f"{choose(QUEUES, 5)} AS queue, {choose(TASKS, 4)} AS task, {self._state(count)} AS state"
+        sums = {name: f"sum({name})" for name in ("wait", "run")}
+        buckets = {
+            f"{name}_{number}": f"nullif(sum(CASE WHEN {_bucket(name, number)} THEN 1 ELSE 0 END), 0)"
+            for name in ("wait", "run")
+            for number in BUCKETS
+        }
+        columns = "period, shard, start, queue_name, task_path, outcome, count, enqueued, wait_microseconds, "
+        columns += ", ".join(("run_microseconds", *buckets))
+        for day in range(DAYS + 1):
+            start = self.start_ms // DAY_MS * DAY_MS + day * DAY_MS
+            first = max((start - MAX_AGE_MS - self.start_ms) // step, 1)
+            last = min((start + DAY_MS - self.start_ms) // step + 1, count)
+            if first > last:
+                continue
+            self._execute(
+                f"INSERT INTO notifications_jobstatistics ({columns}) {self.dialect.numbers(first, last)} "
+                f"SELECT {MINUTE}, 0, ended / 60000 * 60, queue, task, state, count(*), count(*), "
+                f"1000 * {sums['wait']}, 1000 * {sums['run']}, {', '.join(buckets.values())} FROM ("
+                f"SELECT {created} + {wait} + {run} AS ended, {wait} AS wait, {run} AS run, {keys} FROM n"
+                f") AS ends WHERE state NOT IN ('queued', 'running') AND ended >= {start} AND ended < {start + DAY_MS} "
+                "GROUP BY 3, queue, task, state"
+            )
+            self.report(f"statistics: day {day + 1} of {DAYS + 1}")
+        values = ", ".join(f"sum({name})" for name in columns.split(", ")[6:])
+        for period, seconds in LONGER_PERIODS.items():
+            begin = f"start / {seconds} * {seconds}" if seconds else "0"
+            self._execute(
+                f"INSERT INTO notifications_jobstatistics ({columns}) SELECT {period}, 0, {begin}, queue_name, task_path, "
+                f"outcome, {values} FROM notifications_jobstatistics WHERE period = {MINUTE} "
+                "GROUP BY 3, queue_name, task_path, outcome"
+            )
+
     def _execute(self, sql: str) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute(sql)
@@ -136,6 +184,10 @@ class Seeding:
         number = HASH.format(3)
         return f"CASE WHEN {number} < 300 THEN {first} + i % {few} ELSE {first} + i % {len(self.users)} END"
 
+    def _times_ms(self) -> tuple[str, str]:
+        """Return expressions for the milliseconds that a job waited and ran."""
+        return f"({HASH.format(11)} * 20)", f"({HASH.format(12)} * {HASH.format(13)} / 10)"
+
     def _state(self, count: int) -> str:
         """Return an expression for the state: the newest jobs wait, a tenth of those run, and a tenth are delayed."""
         number, active = HASH.format(1), _active(count)
@@ -147,7 +199,7 @@ class Seeding:
     def _job(self, count: int) -> dict[str, str]:
         dialect, created, state = self.dialect, self._created_ms(count), self._state(count)
         active = f"i > {count - _active(count)}"
-        wait, run = f"({HASH.format(11)} * 20)", f"({HASH.format(12)} * {HASH.format(13)} / 10)"
+        wait, run = self._times_ms()
         started, finished = f"({created} + {wait})", f"({created} + {wait} + {run})"
         later = dialect.time(f"{self.end_ms} + 3600000")
         return {
@@ -215,6 +267,14 @@ class Seeding:
             "created_at": dialect.time(created),
             "read_at": f"CASE WHEN {read} THEN {dialect.time(f'{created} + 60000')} END",
         }
+
+
+def _bucket(name: str, number: int) -> str:
+    """Return the condition that a time in milliseconds lies in a bucket, whose bound is twice that of the one before."""
+    if number == 0:
+        return f"{name} <= 1"
+    upper = "" if number == BUCKETS[-1] else f" AND {name} <= {2**number}"
+    return f"{name} > {2 ** (number - 1)}{upper}"
 
 
 def _active(jobs: int) -> int:

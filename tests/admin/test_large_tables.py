@@ -1,14 +1,18 @@
 """The lists of the admin on large tables: few queries, each by an index, with few rows read."""
 
+from collections import Counter
+
 import pytest
 from django.db import connection, transaction
+from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
 from bench.seed import Seeding, make_users
 from notifications.admin.overview.history import PERIODS
 from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.db import keyset
-from notifications.models import Broadcast, Job, Notification
+from notifications.jobs.statistics import read_totals
+from notifications.models import Broadcast, Job, JobStatistics, Notification
 from tests.data.test_plans import can_scan, explain, pages_read, scans_of
 
 pytestmark = pytest.mark.database_law
@@ -85,6 +89,19 @@ def test_seeded_rows_are_realistic(seeded):
     assert 0.03 < failed.count() / ROWS < 0.05
     assert len(failed.values_list("attempts__exception_class_path").distinct()) > 5
     assert not failed.filter(attempts=None).exists()
+
+
+def test_seeded_statistics_are_those_of_the_jobs(seeded):
+    """Of each period, by queue, task and outcome; and each time lies in a bucket."""
+    ended = Job.objects.exclude(state__in=["queued", "running"])
+    counts = Counter(ended.values_list("queue_name", "task_path", "state"))
+    for period in JobStatistics.Period:
+        rows = JobStatistics.objects.filter(period=period)
+        found = rows.values_list("queue_name", "task_path", "outcome").annotate(Sum("count"))
+        assert {(queue, task, outcome): count for queue, task, outcome, count in found} == counts
+    totals = read_totals()
+    assert sum(total.run.count for total in totals) == sum(total.wait.count for total in totals) == sum(counts.values())
+    assert JobStatistics.objects.filter(period=JobStatistics.Period.MINUTE).count() > ROWS / 3
 
 
 def test_no_query_of_a_page_is_compiled(seeded, admin_client):
