@@ -82,10 +82,9 @@ class History:
 
 
 def read_history(period: str, now: datetime) -> History:
-    """Return the figures of one of ``PERIODS`` that ends now, in three queries."""
+    """Return the figures of one of ``PERIODS`` that ends now, in two queries."""
     known = PERIODS[period]
-    by_queue = {figures.queue: figures for figures in reading.read_figures(known.length, now=now)}
-    points = reading.read_points(known.length, known.points, now=now)
+    by_queue, points = reading.read_queues_and_points(known.length, known.points, now=now)
     start = min((point.start for point in points if point.start), default=now - known.length)
     active = _read_active(start)
     for name in active:

@@ -178,29 +178,69 @@ def read_points(
     A step is a multiple of a minute, an hour or a day: see ``read_figures``. The last one lasts until ``now``, and
     the first one may begin up to a step before or after the window. One query.
     """
-    if points < 1:
-        raise ValueError("points must be 1 or more.")
     now = now or times.now()
-    period = _period_of(window)
-    period_seconds = PERIOD_SECONDS[period]
-    periods = max(-(-int(window.total_seconds()) // period_seconds), 1)
-    step = -(-periods // points) * period_seconds
-    last = _first_start(now, period_seconds) - step + period_seconds
-    steps = -(-periods * period_seconds // step)
-    since = last - (steps - 1) * step
-    figures = [
-        Figures(
-            queue=queue or "",
-            task=task or "",
-            start=_moment(since + number * step),
-            seconds=min(float(step), now.timestamp() - since - number * step),
-        )
-        for number in range(steps)
-    ]
-    for row in _read(period, since, now, (), queue=queue, task=task, step=step):
-        if 0 <= row.step < steps:
+    steps = _Steps.of(window, points, now)
+    figures = steps.make_figures(now, queue=queue or "", task=task or "")
+    for row in _read(steps.period, steps.since, now, (), queue=queue, task=task, step=steps.seconds):
+        if 0 <= row.step < steps.count:
             figures[row.step]._add(row)
     return figures
+
+
+def read_queues_and_points(
+    window: timedelta, points: int = 60, *, now: datetime | None = None
+) -> tuple[dict[str, Figures], list[Figures]]:
+    """Return the figures of each queue, by name, and those for a chart of all: see ``read_points``. One query.
+
+    Both are of the same time, the steps of the chart.
+    """
+    now = now or times.now()
+    steps = _Steps.of(window, points, now)
+    figures = steps.make_figures(now)
+    queues: dict[str, Figures] = {}
+    for row in _read(steps.period, steps.since, now, ("queue_name",), step=steps.seconds):
+        if not 0 <= row.step < steps.count:
+            continue
+        if row.queue not in queues:
+            queues[row.queue] = Figures(
+                queue=row.queue, start=_moment(steps.since), seconds=now.timestamp() - steps.since
+            )
+        queues[row.queue]._add(row)
+        figures[row.step]._add(row)
+    return queues, figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The steps of a chart: ``count`` of ``seconds`` each, from ``since`` (seconds since 1970), read from a period."""
+
+    period: Any
+    since: int
+    seconds: int
+    count: int
+
+    @classmethod
+    def of(cls, window: timedelta, points: int, now: datetime) -> _Steps:
+        if points < 1:
+            raise ValueError("points must be 1 or more.")
+        period = _period_of(window)
+        period_seconds = PERIOD_SECONDS[period]
+        periods = max(-(-int(window.total_seconds()) // period_seconds), 1)
+        step = -(-periods // points) * period_seconds
+        last = _first_start(now, period_seconds) - step + period_seconds
+        count = -(-periods * period_seconds // step)
+        return cls(period, last - (count - 1) * step, step, count)
+
+    def make_figures(self, now: datetime, *, queue: str = "", task: str = "") -> list[Figures]:
+        return [
+            Figures(
+                queue=queue,
+                task=task,
+                start=_moment(self.since + number * self.seconds),
+                seconds=min(float(self.seconds), now.timestamp() - self.since - number * self.seconds),
+            )
+            for number in range(self.count)
+        ]
 
 
 def read_totals() -> list[Total]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from notifications.jobs.statistics import folding, read_figures, read_points, read_totals
+from notifications.jobs.statistics.reading import read_queues_and_points
 from notifications.models import JobStatistics
 from tests.jobs.statistics.test_folding import fold_all, write
 
@@ -44,6 +45,23 @@ def test_figures_of_queues(fold, django_assert_num_queries):
     assert 0.256 < default.wait.percentile(0.5) <= 0.512
     assert 1.024 < default.wait.percentile(0.95) <= 2.048
     assert (reports.cancelled, reports.failure_rate, reports.wait.percentile(0.5)) == (1, None, None)
+
+
+def test_queues_and_points(fold, django_assert_num_queries):
+    """In one query, and of the same time: the sums of both are equal."""
+    for minute in range(70):
+        write(at(minutes=minute), count=minute, queue="default" if minute % 2 else "reports", wait_9=minute)
+    write(at(minutes=5), count=3, outcome="failed", run_4=3)
+    fold()
+    with django_assert_num_queries(1):
+        queues, points = read_queues_and_points(timedelta(hours=1), 30, now=NOW)
+    assert points == read_points(timedelta(hours=1), 30, now=NOW)
+    assert list(queues) == ["default", "reports"]
+    assert sum(point.ended for point in points) == sum(queue.ended for queue in queues.values()) == 1770 + 3
+    assert queues["default"].failed == 3 and queues["default"].run.count == 3
+    assert queues["reports"].wait.count == sum(range(0, 60, 2))
+    assert queues["default"].start == points[0].start
+    assert queues["default"].seconds == sum(point.seconds for point in points)
 
 
 def test_figures_of_tasks(fold):
