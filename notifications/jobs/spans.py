@@ -180,9 +180,9 @@ def end_interrupted_execution(span: Any, error: BaseException) -> None:
 
 
 def _make_tracer(provider: Any) -> Any:
-    from notifications import __version__
+    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
 
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore] # isort: skip
+    from notifications import __version__
 
     return trace.get_tracer("notifications", __version__, provider)
 
