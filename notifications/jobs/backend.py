@@ -47,10 +47,10 @@ class JobBackend(BaseTaskBackend):
         ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``; ``ImproperlyConfigured`` if the
         backend has an engine that cannot run jobs.
         """
-        from notifications.jobs import batches
-
         if spans.tracer is None:
             return self._enqueue(task, args, kwargs)
+        from notifications.jobs import batches
+
         is_in_batch = batches.open_batch() is not None
         with spans.enqueueing(task.queue_name, task.module_path, is_in_batch=is_in_batch) as span:
             result = self._enqueue(task, args, kwargs)
