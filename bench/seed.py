@@ -162,8 +162,8 @@ class Seeding:
         for period, seconds in LONGER_PERIODS.items():
             begin = f"start / {seconds} * {seconds}" if seconds else "0"
             self._execute(
-                f"INSERT INTO notifications_jobstatistics ({columns}) SELECT {period}, 0, {begin}, queue_name, task_path, "
-                f"outcome, {values} FROM notifications_jobstatistics WHERE period = {MINUTE} "
+                f"INSERT INTO notifications_jobstatistics ({columns}) SELECT {period}, 0, {begin}, queue_name, "
+                f"task_path, outcome, {values} FROM notifications_jobstatistics WHERE period = {MINUTE} "
                 "GROUP BY 3, queue_name, task_path, outcome"
             )
 
@@ -270,7 +270,7 @@ class Seeding:
 
 
 def _bucket(name: str, number: int) -> str:
-    """Return the condition that a time in milliseconds lies in a bucket, whose bound is twice that of the one before."""
+    """Return the condition that a time in milliseconds lies in a bucket. Each bound is twice that of the one before."""
     if number == 0:
         return f"{name} <= 1"
     upper = "" if number == BUCKETS[-1] else f" AND {name} <= {2**number}"

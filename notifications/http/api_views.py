@@ -64,7 +64,9 @@ def job_list(request: HttpRequest) -> HttpResponse:
 
 def _position_of(user: Any, id: UUID) -> RowPosition:
     """Return the position of a job in the list of a user. One that was deleted is where its id was created."""
-    found = Job.objects.using(database()).filter(user=user, pk=id).values_list("created_at", flat=True).first()
+    found = (
+        Job.objects.using(database()).filter(user=user, pk=id).values_list("created_at", flat=True).first()
+    )
     created_at = found or created_at_of(id)
     if created_at is None:
         raise Problem(422, "after names a job that was deleted. Begin with the first page.", field="after")

@@ -100,7 +100,11 @@ def test_seeded_statistics_are_those_of_the_jobs(seeded):
         found = rows.values_list("queue_name", "task_path", "outcome").annotate(Sum("count"))
         assert {(queue, task, outcome): count for queue, task, outcome, count in found} == counts
     totals = read_totals()
-    assert sum(total.run.count for total in totals) == sum(total.wait.count for total in totals) == sum(counts.values())
+    assert (
+        sum(total.run.count for total in totals)
+        == sum(total.wait.count for total in totals)
+        == sum(counts.values())
+    )
     assert JobStatistics.objects.filter(period=JobStatistics.Period.MINUTE).count() > ROWS / 3
 
 

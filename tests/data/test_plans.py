@@ -531,7 +531,10 @@ def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed
         if analyzed:
             cursor.execute("ANALYZE")
     position = RowPosition((timezone.now(), uuid7()))
-    for rows in (NEWEST_FIRST.sort(Job.objects), NEWEST_FIRST.after(NEWEST_FIRST.sort(Job.objects), position)):
+    for rows in (
+        NEWEST_FIRST.sort(Job.objects),
+        NEWEST_FIRST.after(NEWEST_FIRST.sort(Job.objects), position),
+    ):
         with CaptureQueriesContext(connection) as queries:
             assert len(rows.filter(user=500)[:50]) == 50
         (query,) = queries.captured_queries

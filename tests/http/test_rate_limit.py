@@ -3,7 +3,6 @@
 import json
 import pickle
 from datetime import timedelta
-
 from uuid import UUID, uuid4
 
 import pytest

@@ -14,8 +14,7 @@ class SpanFile(SpanExporter):
 
     def export(self, spans):
         with open(self.path, "a") as file:
-            for span in spans:
-                file.write(json.dumps(json.loads(span.to_json())) + "\n")
+            file.writelines(json.dumps(json.loads(span.to_json())) + "\n" for span in spans)
         return SpanExportResult.SUCCESS
 
 

@@ -63,7 +63,9 @@ def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
         for name, running in read_running().items()
         if running.oldest_since
         and (now - running.oldest_since).total_seconds() >= limits.stalled
-        and (name in blocked or _is_overdue(running, now) or (running.has_observed and _waits_in_celery(name)))
+        and (
+            name in blocked or _is_overdue(running, now) or (running.has_observed and _waits_in_celery(name))
+        )
     }
     # Statistics are of whole minutes: the one in which the time begins is read too.
     ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
@@ -93,7 +95,9 @@ def _waits_in_celery(name: str) -> bool:
 
 def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     """Return whether a job runs for longer than its timeout, as in a process that is frozen."""
-    timeout_at = running.first_deadline and running.first_deadline - timedelta(seconds=DEADLINE_MARGIN_SECONDS)
+    timeout_at = running.first_deadline and running.first_deadline - timedelta(
+        seconds=DEADLINE_MARGIN_SECONDS
+    )
     return timeout_at is not None and timeout_at < now
 
 

@@ -78,7 +78,8 @@ def read_running() -> dict[str, RunningJobs]:
     with connection().cursor() as cursor:
         cursor.execute(
             "SELECT queue_name, count(*), min(started_at), min(CASE WHEN lane <> 'observed' THEN deadline END), "
-            "count(CASE WHEN lane = 'observed' THEN 1 END) FROM (SELECT queue_name, started_at, lane, deadline FROM notifications_job "
+            "count(CASE WHEN lane = 'observed' THEN 1 END) FROM ("
+            "SELECT queue_name, started_at, lane, deadline FROM notifications_job "
             f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
         )
         return {
