@@ -527,7 +527,7 @@ MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
 def test_jobs_of_a_user_are_read_in_the_order_of_an_index(large_tables, analyzed):
     """Lists of a user's jobs read the rows that they show, of many jobs of the user or of all users."""
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 300")
+        cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 10")
         if analyzed:
             cursor.execute("ANALYZE")
     position = RowPosition((timezone.now(), uuid7()))
