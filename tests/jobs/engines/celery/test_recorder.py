@@ -61,7 +61,7 @@ def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
     started = time.monotonic()
     for number in range(1, 20):
         recorder.call(lambda number=number: write(number))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3  # Each would wait for 0.2 s.
     is_away.clear()
     wait_until(lambda: ran == list(range(20)), what="all calls in order")
 
