@@ -2,15 +2,16 @@
 
 from django.urls import path, re_path
 
-from notifications.http import api_views, health_views, metrics_view, page_views, stream_views
+from notifications.http import api_views, health_views, inbox_views, metrics_view, page_views, stream_views
 from notifications.http.openapi.view import openapi
 from notifications.streams.inbox import VERBS
 
 app_name = "notifications"
 
 urlpatterns = [
-    path("", page_views.inbox, name="inbox"),
-    path("read/", page_views.mark_read, name="inbox-read"),
+    path("", inbox_views.inbox, name="inbox"),
+    path("mark/", inbox_views.mark, name="inbox-mark"),
+    path("undo/", inbox_views.undo, name="inbox-undo"),
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),

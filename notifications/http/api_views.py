@@ -164,9 +164,9 @@ def notification_list(request: HttpRequest) -> HttpResponse:
         limit + 1,
         head=position.head,
         after=after,
-        archived=bool(archived),
-        read=None if unread is None else not unread,
-        category=category,
+        filters=listing.Filters(
+            archived=bool(archived), read=None if unread is None else not unread, category=category
+        ),
     )
     has_more = len(page) > limit
     del page[limit:]

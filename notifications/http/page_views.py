@@ -1,4 +1,4 @@
-"""HTML pages that work without JavaScript: the inbox, and the default page of a job."""
+"""The default page of a job, which works without JavaScript, and what all pages of the app share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import BadRequest
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -28,13 +27,7 @@ from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error
 from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
-from notifications.streams.inbox import mark
-from notifications.streams.marking import mark_all_read, pending_reads
-from notifications.streams.marking_seen import mark_seen
-from notifications.validators import MAX_INTEGER
 
-#: Most ids that one form can name.
-MAX_IDS = 200
 
 
 def page_view(view: View) -> View:
@@ -55,43 +48,6 @@ def page_view(view: View) -> View:
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
     return exempt_from_project(wrapped)
-
-
-@page_view
-@require_safe
-def inbox(request: HttpRequest) -> HttpResponse:
-    """Show a page of the user's notifications, newest first."""
-    user = request.user.pk
-    after = _parse_position(request.GET["after"]) if "after" in request.GET else None
-    number_if_needed([user])
-    position = pages.read_stream_position(user)
-    context = {
-        "notifications_position": position,
-        "after": after,
-        "is_being_read": bool(pending_reads(user)),
-        "page": pages.read_inbox_page(user, position.seq, after),
-    }
-    return render(request, "notifications/inbox.html", context)
-
-
-@page_view
-@require_POST
-def mark_read(request: HttpRequest) -> HttpResponse:
-    """Mark notifications up to position ``up_to`` as read: all of them, or those whose ``id`` the form names.
-
-    ``seen`` is the newest one on the page with the form. Without JavaScript it is marked as seen here and not when the
-    page is read, because a GET must not write: a prefetched or restored page was shown to nobody.
-    """
-    ids = [_parse_uuid(value) for value in request.POST.getlist("id")[:MAX_IDS]]
-    up_to = _parse_position(request.POST.get("up_to", ""))
-    seen = _parse_position(request.POST.get("seen") or "0")
-    if ids:
-        mark(request.user.pk, "read", up_to, ids)
-    else:
-        mark_all_read(request.user.pk, up_to)
-    mark_seen(request.user.pk, seen)
-    query = f"?after={_parse_position(request.POST['after'])}" if request.POST.get("after") else ""
-    return HttpResponseRedirect(reverse("notifications:inbox") + query, status=303)
 
 
 @page_view
@@ -131,7 +87,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     try:
         manual.retry([id])
     except TooManyJobs as exc:
-        return _text_response(
+        return text_response(
             gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again."),
             status=429,
             retry_after=exc.retry_after,
@@ -153,14 +109,14 @@ def _redirect_to_job(job: Job) -> HttpResponse:
 
 
 def _database_unavailable_page() -> HttpResponse:
-    return _text_response(
+    return text_response(
         gettext("The database is not available. Go back and try again in a moment."),
         status=503,
         retry_after=DATABASE_RETRY_SECONDS,
     )
 
 
-def _text_response(text: str, *, status: int, retry_after: int) -> HttpResponse:
+def text_response(text: str, *, status: int, retry_after: int) -> HttpResponse:
     """Return plain text. The project's base template would query the database again."""
     return HttpResponse(
         text,
@@ -179,16 +135,3 @@ def _format_result(text: str | None) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _parse_position(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > MAX_INTEGER:
-        raise BadRequest("A position must be an integer of 0 or more.")
-    return int(text)
-
-
-def _parse_uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as exc:
-        raise BadRequest("An id must be a UUID.") from exc

@@ -23,6 +23,7 @@ from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview
 from notifications.models.overview import ServerProcess as ServerProcess
+from notifications.models.pending_marks import PendingMark as PendingMark
 from notifications.models.schedules import Schedule as Schedule
 from notifications.models.schedules import Tick as Tick
 from notifications.models.statistics import JobStatistics as JobStatistics

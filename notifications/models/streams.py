@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 
@@ -27,20 +26,11 @@ class Stream(models.Model):
     seen = models.BigIntegerField(default=0, db_default=0)
     unseen = models.BigIntegerField(default=0, db_default=0)
     guard = models.BigIntegerField(default=0)
-    #: While a whole inbox is marked as read, what was raised above the first and up to the second is still to be marked
-    #: (``streams/marking.py``).
-    read_after = models.BigIntegerField(null=True, editable=False)
-    read_up_to = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("stream")
         verbose_name_plural = _("streams")
         default_permissions = ("view",)
-        indexes = [
-            models.Index(
-                fields=["user"], condition=Q(read_up_to__isnull=False), name="notifications_stream_reading"
-            )
-        ]
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.head}"

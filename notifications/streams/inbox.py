@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
-from django.db.models import Max, Model
+from django.db.models import Model
 
 from notifications import streams, times, validators
 from notifications.db import bulk
@@ -22,10 +22,12 @@ from notifications.db.transactions import (
     fair_atomic,
     in_callers_transaction,
     on_commit,
+    retrying_atomic,
 )
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import listing
+from notifications.streams.replaced import without_replaced
 
 logger = logging.getLogger("notifications")
 
@@ -220,6 +222,19 @@ def _mark(user: Any, verb: str, up_to: int, ids: list[uuid.UUID] | None) -> bool
     return not left
 
 
+def mark_some(user: Any, verb: str, up_to: int, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+    """Change those of at most ``MAX_ROWS_PER_TRANSACTION`` notifications of a user (key) that ``verb`` can change.
+
+    They have their number when it returns. Returns the ids of those that were changed.
+    Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
+    """
+    chunk = _Chunk(user, verb, up_to, list(ids), after=0, limit=MAX_ROWS_PER_TRANSACTION)
+    retrying_atomic(chunk.mark)
+    if chunk.is_full:
+        streams.number([user])
+    return chunk.changed
+
+
 @dataclass(slots=True)
 class _Chunk:
     """At most ``limit`` notifications of a user, above a position, that are not in the state that ``verb`` gives."""
@@ -231,61 +246,41 @@ class _Chunk:
     after: int
     limit: int
     is_full: bool = False  # the pass of numbering was, so more rows may be pending
+    changed: list[uuid.UUID] = field(default_factory=list)
 
     def mark(self) -> tuple[int, int | None]:
         """Change the rows, inside a transaction; return how many, and the position of the last (None: no rows left)."""
         db = connection()
         if db.vendor == "postgresql":
             db.cursor().execute("SET LOCAL lock_timeout = '5s'")
-        field, is_set = VERBS[self.verb]
+        column, is_set = VERBS[self.verb]
+        self.changed = []  # also after an attempt that was rolled back
         candidates = self._read_candidates()
         position = max(candidates.values()) if len(candidates) == self.limit else None
         # An UPDATE locks in no order, so the rows are locked first, by id.
-        rows = Notification.objects.using(db.alias).filter(id__in=candidates, **{f"{field}__isnull": is_set})
+        rows = Notification.objects.using(db.alias).filter(id__in=candidates, **{f"{column}__isnull": is_set})
         rows = rows.order_by("id").select_for_update(no_key=db.vendor == "postgresql")
         locked = list(rows.only("id", "key", "raised")) if candidates else []
         if self.verb == "unarchive":
-            locked = self._without_replaced(locked)
+            locked = without_replaced(self.user, locked)
         if not locked:
             return 0, position
         value = times.now() if is_set else None
-        Notification.objects.using(db.alias).filter(id__in=[row.id for row in locked]).update(
-            **{field: value}, seq=None
-        )
+        self.changed = [row.id for row in locked]
+        Notification.objects.using(db.alias).filter(id__in=self.changed).update(**{column: value}, seq=None)
         self.is_full = streams.number_in_transaction([self.user])
         return len(locked), position
 
     def _read_candidates(self) -> dict[uuid.UUID, int]:
         """Return the ``raised`` of the rows that were raised first, by id."""
-        field, is_set = VERBS[self.verb]
+        column, is_set = VERBS[self.verb]
         rows = Notification.objects.using(connection().alias).filter(
             user_id=self.user, raised__gt=self.after, raised__lte=self.up_to
         )
         if self.ids is not None:
             rows = rows.filter(id__in=self.ids)
-        state = "read" if field == "read_at" else "archived"
+        state = "read" if column == "read_at" else "archived"
         found: dict[uuid.UUID, int] = {}
         for partition in listing.partitions(**{state: not is_set}):
             found |= rows.filter(partition).order_by("raised").values_list("id", "raised")[: self.limit]
         return dict(sorted(found.items(), key=itemgetter(1))[: self.limit])
-
-    def _without_replaced(self, rows: list[Notification]) -> list[Notification]:
-        """Return these rows but those that a newer notification with the same key has replaced: they stay archived.
-
-        One statement for all of them: one for each row read everything that is newer, and made 10,000 rows quadratic.
-        """
-        keys = {row.key for row in rows if row.key}
-        if not keys:
-            return rows
-        newer = Notification.objects.using(connection().alias).filter(
-            user_id=self.user, key__in=keys, raised__gt=min(row.raised for row in rows if row.key)
-        )
-        # Each partition by itself, whose index finds what was raised later.
-        newest_of_keys, *others = (
-            newer.filter(partition).values_list("key").annotate(newest=Max("raised"))
-            for partition in listing.partitions()
-        )
-        newest: dict[str, int] = {}
-        for key, raised in newest_of_keys.union(*others, all=True):
-            newest[key] = max(raised, newest.get(key, 0))
-        return [row for row in rows if not row.key or newest.get(row.key, 0) <= row.raised]

@@ -1,4 +1,4 @@
-"""Lists of notifications, newest first.
+"""Lists of notifications.
 
 The notifications of a user are in four partitions: unread or read, archived or not. Each partition has an index, and
 each notification is in one partition, so a new one costs one index entry instead of one for each way to list it.
@@ -6,12 +6,14 @@ each notification is in one partition, so a new one costs one index entry instea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from django.db.models import Q
 
 from notifications.db.damaged_rows import read_rows
+from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
 
@@ -20,35 +22,130 @@ COLUMNS = (
     *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
     *("created_at", "read_at", "archived_at"),
 )
+#: Notifications of each partition in which categories are looked for, and categories that are found at most.
+MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filters:
+    """Which notifications a list shows.
+
+    ``archived``
+        The archived ones, or those that are not.
+    ``read``
+        The read or the unread ones; None: both.
+    ``category``, ``level``
+        Those of this category or level; None and ``""``: of all.
+    ``words``
+        Those whose title or body contains each of these words, in upper or lower case.
+    """
+
+    archived: bool = False
+    read: bool | None = None
+    category: str | None = None
+    level: str = ""
+    words: tuple[str, ...] = ()
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether rows must be read that the list does not show, because no index finds those that it shows."""
+        return self.category is not None or bool(self.level or self.words)
+
+    def partitions(self) -> list[str]:
+        """Return the SQL conditions of the partitions in which the notifications are."""
+        return [
+            f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}"
+            for is_read in ((False, True) if self.read is None else (self.read,))
+        ]
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """Return the other conditions as SQL that begins with `` AND``, with their parameters."""
+        sql, params = "", []
+        if self.category is not None:
+            sql, params = " AND category = %s", [self.category]
+        if self.level:
+            sql, params = f"{sql} AND level = %s", [*params, self.level]
+        like = LIKE[connection().vendor]
+        for word in self.words:
+            pattern = f"%{connection().ops.prep_for_like_query(word)}%"
+            sql, params = f"{sql} AND (title {like} OR body {like})", [*params, pattern, pattern]
+        return sql, params
+
+
+INBOX = Filters()
+#: Compares text without regard to case; SQLite does so for ASCII only.
+LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 
 def read_newest(
-    user: Any,
-    limit: int,
-    *,
-    head: int,
-    after: int | None = None,
-    archived: bool = False,
-    read: bool | None = None,
-    category: str | None = None,
+    user: Any, limit: int, *, head: int, after: int | None = None, filters: Filters = INBOX
 ) -> list[Notification]:
     """Return at most ``limit`` notifications of a user (key) that were raised up to ``head``, newest first.
 
-    ``after`` is the ``raised`` of the last row of the previous page. ``read`` None lists both the read and the unread.
+    ``after`` is the ``raised`` of the last row of the previous page.
     """
     # One bound: of two upper bounds SQLite uses only one, and reads everything above the other.
     bound = head + 1 if after is None else min(after, head + 1)
-    params = [to_db(user), bound, *([] if category is None else [category])]
+    return read_between(user, limit, above=None, below=bound, filters=filters)
+
+
+def read_between(
+    user: Any, limit: int, *, above: int | None, below: int, filters: Filters, oldest_first: bool = False
+) -> list[Notification]:
+    """Return at most ``limit`` notifications of a user (key) with ``above < raised < below``.
+
+    They are the newest, or with ``oldest_first`` the oldest, and in this order.
+    """
+    order = "ASC" if oldest_first else "DESC"
+    condition, values = filters.condition()
+    lower, bounds = ("", [below]) if above is None else (" AND raised > %s", [below, above])
     selects = [
         f"SELECT * FROM (SELECT {', '.join(COLUMNS)} FROM notifications_notification "
-        f"WHERE user_id = %s AND raised < %s "
-        f"AND {_is_null('read_at', not is_read)} AND {_is_null('archived_at', not archived)}"
-        f"{'' if category is None else ' AND category = %s'} ORDER BY raised DESC LIMIT {limit}) AS part"
-        for is_read in ((False, True) if read is None else (read,))
+        f"WHERE user_id = %s AND raised < %s{lower} AND {partition}{condition} "
+        f"ORDER BY raised {order} LIMIT {limit}) AS part"
+        for partition in filters.partitions()
     ]
     # One statement, so that a notification that is marked meanwhile is listed exactly once.
-    sql = f"{' UNION ALL '.join(selects)} ORDER BY raised DESC LIMIT {limit}"
-    return read_rows(Notification, COLUMNS, sql, params * len(selects))
+    sql = f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT {limit}"
+    return read_rows(Notification, COLUMNS, sql, [to_db(user), *bounds, *values] * len(selects))
+
+
+def find_window(
+    user: Any, size: int, *, above: int, below: int, filters: Filters, oldest_first: bool = False
+) -> int | None:
+    """Return the ``raised`` of the last of the ``size`` newest notifications of a list, before its narrow filters.
+
+    With ``oldest_first`` of the oldest ones. None if there are fewer.
+    """
+    order = "ASC" if oldest_first else "DESC"
+    selects = [
+        f"SELECT * FROM (SELECT raised FROM notifications_notification WHERE user_id = %s AND raised < %s "
+        f"AND raised > %s AND {partition} ORDER BY raised {order} LIMIT {size}) AS part"
+        for partition in filters.partitions()
+    ]
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT 1 OFFSET {size - 1}",
+            [to_db(user), below, above] * len(selects),
+        )
+        row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
+    """Return the categories of the newest notifications of a list, before its narrow filters, in alphabetical order."""
+    selects = [
+        f"SELECT * FROM (SELECT category FROM notifications_notification WHERE user_id = %s AND raised < %s "
+        f"AND {partition} ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}) AS part"
+        for partition in filters.partitions()
+    ]
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
+            f"ORDER BY category LIMIT {MAX_CATEGORIES}",
+            [to_db(user), below] * len(selects),
+        )
+        return [category for (category,) in cursor.fetchall()]
 
 
 def partitions(*, read: bool | None = None, archived: bool | None = None) -> list[Q]:

@@ -8,9 +8,12 @@ from typing import Any
 from notifications import streams
 from notifications.models import Notification
 from notifications.streams import changes, listing
+from notifications.streams.listing import INBOX, Filters
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25
+#: Notifications that are read to find those of one page that filters or a search select.
+MAX_ROWS_SEARCHED = 5_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +28,20 @@ class StreamPosition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InboxPage:
-    """Notifications, newest first. ``after`` is where the next page starts, None on the last page."""
+    """Notifications, newest first.
+
+    ``after``
+        Where the next page of older ones starts, None on the last page.
+    ``before``
+        Where the page of newer ones ends, None on the first page.
+    ``is_partial``
+        Whether the page is not full, because ``MAX_ROWS_SEARCHED`` notifications were searched for it.
+    """
 
     rows: list[Notification]
     after: int | None
+    before: int | None = None
+    is_partial: bool = False
 
 
 def read_stream_position(user: Any) -> StreamPosition:
@@ -37,12 +50,53 @@ def read_stream_position(user: Any) -> StreamPosition:
     return StreamPosition(epoch=epoch, seq=position.head, unread=position.unread, unseen=position.unseen)
 
 
-def read_inbox_page(user: Any, seq: int, after: int | None = None) -> InboxPage:
-    """Return a page of a user's (key) notifications that are not archived, as they are up to ``seq``.
+def read_inbox_page(
+    user: Any, seq: int, after: int | None = None, *, before: int | None = None, filters: Filters = INBOX
+) -> InboxPage:
+    """Return a page of a user's (key) notifications, as they are up to ``seq``.
 
-    ``after`` is the ``raised`` of the last one of the previous page.
+    ``after``
+        The notifications were raised below this position: the page after the one that ends there.
+    ``before``
+        They were raised above this position, and are the oldest ones that were.
     """
-    rows = listing.read_newest(user, PAGE_SIZE + 1, head=seq, after=after)
+    if before is not None and (page := _read_newer(user, seq, before, filters)) is not None:
+        return page
+    if before is not None:
+        after = None  # The page of the newest notifications, which is full.
+    bound = seq + 1 if after is None else min(after, seq + 1)
+    floor = 0
+    if filters.is_narrow:
+        floor = listing.find_window(user, MAX_ROWS_SEARCHED, above=0, below=bound, filters=filters) or 0
+    rows = listing.read_between(
+        user, PAGE_SIZE + 1, above=floor - 1 if floor else None, below=bound, filters=filters
+    )
+    is_full = len(rows) > PAGE_SIZE
+    next_after = rows[PAGE_SIZE - 1].raised if is_full else floor or None
+    newer = (rows[0].raised if rows else bound - 1) if after is not None else None
     return InboxPage(
-        rows=rows[:PAGE_SIZE], after=rows[PAGE_SIZE - 1].raised if len(rows) > PAGE_SIZE else None
+        rows=rows[:PAGE_SIZE], after=next_after, before=newer, is_partial=not is_full and floor > 0
+    )
+
+
+def _read_newer(user: Any, seq: int, before: int, filters: Filters) -> InboxPage | None:
+    """Return the page of the oldest notifications above ``before``, None if it reaches the newest one."""
+    ceiling = seq + 1
+    if filters.is_narrow:
+        end = listing.find_window(
+            user, MAX_ROWS_SEARCHED, above=before, below=seq + 1, filters=filters, oldest_first=True
+        )
+        ceiling = ceiling if end is None else end + 1
+    rows = listing.read_between(
+        user, PAGE_SIZE + 1, above=before, below=ceiling, filters=filters, oldest_first=True
+    )
+    is_full = len(rows) > PAGE_SIZE
+    if not is_full and ceiling > seq:
+        return None
+    rows = rows[:PAGE_SIZE][::-1]
+    return InboxPage(
+        rows=rows,
+        after=rows[-1].raised if rows else before + 1,
+        before=rows[0].raised if is_full else ceiling - 1,
+        is_partial=not is_full,
     )

@@ -49,7 +49,8 @@ def purge_chunk(user: Any) -> int:
                     cursor.execute(f"DELETE FROM notifications_attempt WHERE job_id IN ({marks})", ids)
                 cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", ids)
                 return len(ids)
-        cursor.execute("DELETE FROM notifications_stream WHERE user_id = %s", [key])
+        for table in ("pendingmark", "stream"):
+            cursor.execute(f"DELETE FROM notifications_{table} WHERE user_id = %s", [key])
     ring([user])
     return 0
 

@@ -1,0 +1,106 @@
+"""What a form of the inbox page has changed, as one parameter of its URL: the page says so, and offers to undo it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from django.utils.translation import gettext, ngettext
+
+from notifications.streams.inbox import VERBS
+from notifications.streams.marking import Marked
+from notifications.streams.pages import PAGE_SIZE
+
+#: The verb that undoes each verb.
+INVERSE_VERBS = {"read": "unread", "unread": "read", "archive": "unarchive", "unarchive": "archive"}
+#: Notifications that one form can name: those of a page.
+MAX_IDS = PAGE_SIZE
+#: The parameter after a form that named no notification, and after an undo.
+NOTHING_SELECTED, UNDONE = "none", "undone"
+
+_SOME = re.compile(rf"({'|'.join(VERBS)})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
+_ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16})-([01])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SomeChanged:
+    """Named notifications were changed by ``verb``: those of the ``ids``."""
+
+    verb: str
+    ids: tuple[UUID, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_pending(self) -> bool:
+        return False
+
+    def encode(self) -> str:
+        return "-".join([self.verb, *(id.hex for id in self.ids)])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllChanged:
+    """All notifications of a list were changed by ``verb``, those that were raised up to ``up_to``."""
+
+    verb: str
+    marked: Marked
+    up_to: int
+
+    @property
+    def count(self) -> int:
+        return self.marked.count
+
+    @property
+    def is_pending(self) -> bool:
+        return self.marked.is_pending
+
+    def encode(self) -> str:
+        microseconds = (self.marked.moment - _EPOCH) // timedelta(microseconds=1)
+        return (
+            f"{self.verb}-all-{self.count}-{microseconds}-{self.marked.after}-{self.up_to}-{int(self.is_pending)}"
+        )
+
+
+Change = SomeChanged | AllChanged
+
+
+def parse(text: str) -> Change | None:
+    """Return the change that a parameter describes, None if it is not valid."""
+    if match := _SOME.fullmatch(text):
+        ids = tuple(UUID(hex) for hex in match[2].split("-")[1:])
+        return SomeChanged(verb=match[1], ids=ids)
+    if not (match := _ALL.fullmatch(text)):
+        return None
+    count, microseconds, after, up_to, is_pending = map(int, match.groups()[1:])
+    marked = Marked(
+        moment=_EPOCH + timedelta(microseconds=microseconds),
+        after=after,
+        count=count,
+        is_pending=bool(is_pending),
+    )
+    return AllChanged(verb=match[1], marked=marked, up_to=up_to)
+
+
+def describe(change: Change) -> str:
+    """Return the text about a change for its user."""
+    count = change.count
+    if change.is_pending:
+        # The page has a note about the rest.
+        return gettext("%(count)d changed so far.") % {"count": count}
+    if count == 0:
+        return gettext("Nothing was left to change.")
+    if change.verb == "read":
+        text = ngettext("%(count)d marked as read.", "%(count)d marked as read.", count)
+    elif change.verb == "unread":
+        text = ngettext("%(count)d marked as unread.", "%(count)d marked as unread.", count)
+    elif change.verb == "archive":
+        text = ngettext("%(count)d moved to Done.", "%(count)d moved to Done.", count)
+    else:
+        text = ngettext("%(count)d moved to the inbox.", "%(count)d moved to the inbox.", count)
+    return text % {"count": count}

@@ -1,0 +1,99 @@
+"""The query of the inbox page: its view, filters, search and position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.exceptions import BadRequest
+from django.http import QueryDict
+from django.urls import reverse
+
+from notifications.models.levels import NotificationLevel
+from notifications.streams.listing import Filters
+from notifications.validators import MAX_CATEGORY_LENGTH, MAX_INTEGER, encodable
+
+#: What each view lists.
+VIEWS = {
+    "inbox": Filters(),
+    "unread": Filters(read=False),
+    "done": Filters(archived=True),
+}
+#: Characters of a search, and words that it can have.
+MAX_SEARCH_LENGTH, MAX_WORDS = 100, 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxQuery:
+    """What the inbox page shows. ``""`` and None: not filtered."""
+
+    view: str = "inbox"
+    category: str = ""
+    level: str = ""
+    search: str = ""
+    after: int | None = None
+    before: int | None = None
+
+    @property
+    def is_filtered(self) -> bool:
+        return bool(self.category or self.level or self.search)
+
+    @property
+    def filters(self) -> Filters:
+        words = tuple(self.search.split()[:MAX_WORDS])
+        return replace(VIEWS[self.view], category=self.category or None, level=self.level, words=words)
+
+    def url(self, **changes: Any) -> str:
+        """Return the URL of the inbox with this query and these changes of it."""
+        text = encode(replace(self, **changes))
+        return reverse("notifications:inbox") + (f"?{text}" if text else "")
+
+
+#: Names of the parameters in URLs, by fields.
+PARAMETERS = {
+    "view": "view",
+    "category": "category",
+    "level": "level",
+    "search": "q",
+    "after": "after",
+    "before": "before",
+}
+
+
+def encode(query: InboxQuery) -> str:
+    """Return the query string of a query, ``""`` for the first page of the inbox."""
+    values = {
+        name: value for field, name in PARAMETERS.items() if (value := getattr(query, field)) not in (None, "")
+    }
+    if query.view == "inbox":
+        del values["view"]
+    return urlencode(values)
+
+
+def parse(parameters: QueryDict) -> InboxQuery:
+    """Return the query of these parameters. Raises BadRequest."""
+    view = parameters.get("view", "inbox")
+    if view not in VIEWS:
+        raise BadRequest(f"view must be one of {', '.join(VIEWS)}.")
+    level = parameters.get("level", "")
+    if level not in ("", *NotificationLevel.values):
+        raise BadRequest(f"level must be one of {', '.join(NotificationLevel.values)}.")
+    category, search = parameters.get("category", ""), parameters.get("q", "").strip()
+    for name, text, limit in (
+        ("category", category, MAX_CATEGORY_LENGTH),
+        ("q", search, MAX_SEARCH_LENGTH),
+    ):
+        if len(text) > limit or "\0" in text or not encodable(text):
+            raise BadRequest(f"{name} must be text of at most {limit} characters.")
+    positions = {
+        name: parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")
+    }
+    return InboxQuery(view=view, category=category, level=level, search=search, **positions)
+
+
+def parse_position(text: str) -> int:
+    """Return a position of a stream. Raises BadRequest."""
+    if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > MAX_INTEGER:
+        raise BadRequest("A position must be an integer of 0 or more.")
+    return int(text)

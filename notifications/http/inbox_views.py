@@ -1,0 +1,187 @@
+"""The inbox page and its forms, which work without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import get_language, gettext
+from django.views.decorators.http import require_POST, require_safe
+
+from notifications import times
+from notifications.http import inbox_changes, inbox_query
+from notifications.http.inbox_changes import INVERSE_VERBS, MAX_IDS, AllChanged, Change, SomeChanged
+from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
+from notifications.http.page_views import page_view, text_response
+from notifications.models import Notification
+from notifications.models.levels import NotificationLevel
+from notifications.realtime.reader import number_if_needed
+from notifications.streams import listing, pages
+from notifications.streams.inbox import VERBS, mark_some
+from notifications.streams.marking import TooManyPendingMarks, mark_all, pending_marks, undo_mark
+from notifications.streams.marking_seen import mark_seen
+
+#: The parameter that describes the last change.
+CHANGED = "changed"
+#: Seconds after which a request that had too many changes in the background is worth another try.
+PENDING_RETRY_SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Day:
+    """The notifications of one day on a page."""
+
+    label: str
+    rows: list[Notification]
+
+
+@page_view
+@require_safe
+def inbox(request: HttpRequest) -> HttpResponse:
+    """Show a page of the user's notifications, newest first: of a view, filtered, or those that a search finds."""
+    user = request.user.pk
+    query = inbox_query.parse(request.GET)
+    number_if_needed([user])
+    position = pages.read_stream_position(user)
+    page = pages.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
+    pending = [mark for _, mark in pending_marks(user)]
+    categories = listing.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
+    context = {
+        "notifications_position": position,
+        "query": query,
+        "query_string": inbox_query.encode(query),
+        "views": [(name, _view_labels()[name], InboxQuery(view=name).url()) for name in VIEWS],
+        "categories": sorted({*categories, *filter(None, [query.category])}),
+        "levels": NotificationLevel.choices,
+        "unfiltered_url": InboxQuery(view=query.view).url(),
+        "page": page,
+        "days": group_by_day(page.rows),
+        "older_url": None if page.after is None else query.url(after=page.after, before=None),
+        "newer_url": None if page.before is None else query.url(after=None, before=page.before),
+        "newest_url": query.url(after=None, before=None),
+        "searched": pages.MAX_ROWS_SEARCHED,
+        "is_being_read": any(mark.verb == "read" and not mark.is_filtered for mark in pending),
+        "is_being_changed": bool(pending),
+        **_describe_change(request.GET.get(CHANGED, "")),
+    }
+    return render(request, "notifications/inbox.html", context)
+
+
+@page_view
+@require_POST
+def mark(request: HttpRequest) -> HttpResponse:
+    """Change notifications that were raised up to position ``up_to``, and return to the page of the form.
+
+    ``one`` is a verb and an id; ``all`` a verb for all that the page's filters select; ``verb`` is for the ``id`` that
+    are checked. ``seen`` is the newest one on the page with the form. Without JavaScript it is marked as seen here and
+    not when the page is read, because a GET must not write: a prefetched or restored page was shown to nobody.
+    """
+    user = request.user.pk
+    query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
+    up_to = parse_position(request.POST.get("up_to", ""))
+    seen = parse_position(request.POST.get("seen") or "0")
+    verb, ids = request.POST.get("verb", ""), request.POST.getlist("id")
+    change: Change | None = None
+    if one := request.POST.get("one"):
+        verb, _, id = one.partition(".")
+        ids = [id]
+    if all_verb := request.POST.get("all"):
+        try:
+            change = _mark_all(user, all_verb, up_to, query)
+        except TooManyPendingMarks:
+            return text_response(
+                gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
+                status=429,
+                retry_after=PENDING_RETRY_SECONDS,
+            )
+    elif verb not in VERBS:
+        raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
+    elif ids:
+        parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
+        change = SomeChanged(verb=verb, ids=tuple(mark_some(user, verb, up_to, parsed)))
+    mark_seen(user, seen)
+    return _redirect(query, inbox_changes.NOTHING_SELECTED if change is None else change.encode())
+
+
+@page_view
+@require_POST
+def undo(request: HttpRequest) -> HttpResponse:
+    """Undo the change that the form describes: exactly the notifications that it has changed are changed back."""
+    user = request.user.pk
+    query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
+    change = inbox_changes.parse(request.POST.get(CHANGED, ""))
+    if change is None:
+        raise BadRequest("The change to undo is not valid. Open the inbox and change the notifications there.")
+    if isinstance(change, AllChanged):
+        undo_mark(user, change.verb, change.marked.moment, change.marked.after, change.up_to)
+    else:
+        up_to = pages.read_stream_position(user).seq
+        mark_some(user, INVERSE_VERBS[change.verb], up_to, change.ids)
+    return _redirect(query, inbox_changes.UNDONE)
+
+
+def group_by_day(rows: Iterable[Notification]) -> list[Day]:
+    """Return notifications in groups of one day in the current time zone, in their order."""
+    today = timezone.localtime(times.now()).date()
+
+    def day_of(row: Notification) -> date:
+        return timezone.localtime(times.as_utc(row.created_at)).date()
+
+    return [Day(label=_label_of(day, today), rows=list(group)) for day, group in groupby(rows, day_of)]
+
+
+def _label_of(day: date, today: date) -> str:
+    if day == today:
+        return gettext("Today")
+    if day == today - timedelta(days=1):
+        return gettext("Yesterday")
+    return date_format(day, "M j, Y" if get_language() == "en" else "DATE_FORMAT")
+
+
+def _view_labels() -> dict[str, str]:
+    return {"inbox": gettext("Inbox"), "unread": gettext("Unread"), "done": gettext("Done")}
+
+
+def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:
+    """Change all that the page lists, on all of its pages. Raises BadRequest and ``TooManyPendingMarks``."""
+    is_possible = verb == "read" and query.view != "done" or verb == "archive" and query.view == "inbox"
+    if not is_possible or query.search:
+        raise BadRequest(
+            "all must be read, or archive in the inbox, and without a search. Select notifications instead."
+        )
+    marked = mark_all(user, verb, up_to, category=query.category or None, level=query.level)
+    return AllChanged(verb=verb, marked=marked, up_to=up_to)
+
+
+def _describe_change(text: str) -> dict[str, str]:
+    """Return the message about the last change, and the change itself if it can be undone."""
+    if text == inbox_changes.NOTHING_SELECTED:
+        return {"message": gettext("Select notifications first.")}
+    if text == inbox_changes.UNDONE:
+        return {"message": gettext("Undone.")}
+    change = inbox_changes.parse(text)
+    if change is None:
+        return {}
+    can_undo = change.count > 0 or change.is_pending
+    return {"message": inbox_changes.describe(change), "undoable": text if can_undo else ""}
+
+
+def _redirect(query: InboxQuery, changed: str) -> HttpResponse:
+    url = query.url()
+    return HttpResponseRedirect(f"{url}{'&' if '?' in url else '?'}{CHANGED}={changed}", status=303)
+
+
+def _parse_uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as exc:
+        raise BadRequest("An id must be a UUID.") from exc
