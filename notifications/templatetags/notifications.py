@@ -25,6 +25,7 @@ from notifications.http import csrf, sign_in_page
 from notifications.http.client_strings import client_strings
 from notifications.realtime.auth import page_user
 from notifications.streams import pages
+from notifications.streams.inbox import VERBS
 
 register = template.Library()
 logger = logging.getLogger("notifications")
@@ -43,6 +44,7 @@ MODULES = (
     "dom",
     "bell",
     "inbox",
+    "shortcuts",
     "toasts",
     "job_element",
     "forms",
@@ -85,7 +87,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "stylesheet": static(STYLESHEET),
         "entry_module": static("notifications/notifications.js"),
         "preloads": modules.values(),
-        "client_data": {"modules": modules, "strings": client_strings()},
+        "client_data": {"modules": modules, "strings": client_strings(), "marks": urls["marks"]},
         "position": position,
         "page_user_mark": page_user_mark,
         "csrf_header": csrf.header_name(),
@@ -147,13 +149,13 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _urls(query: str) -> dict[str, str]:
+def _urls(query: str) -> dict[str, Any]:
     return {
+        "marks": {verb: reverse(f"notifications:api-notifications-{verb}") + query for verb in VERBS},
         "inbox": reverse("notifications:inbox"),
         "health": reverse("notifications:api-health-live"),
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,
-        "read": reverse("notifications:api-notifications-read") + query,
         "seen": reverse("notifications:api-notifications-seen") + query,
         "job": reverse("notifications:api-job", args=[PLACEHOLDER_JOB_ID]) + query,
         "socket": get_script_prefix() + WEBSOCKET_PATH + query,

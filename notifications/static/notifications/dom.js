@@ -26,10 +26,10 @@ export function createElement(tag, className = "", text = "") {
  * @param {object} options
  * @param {Localization} options.localization
  * @param {string} options.inboxUrl the target of the title if the notification has no URL
- * @param {(items: Notification[]) => Promise<void>} options.markRead called when the title is followed
+ * @param {import("./notifications.js").Page["mark"]} options.mark called when the title is followed
  * @returns {HTMLElement}
  */
-export function createSummary(item, { localization, inboxUrl, markRead }) {
+export function createSummary(item, { localization, inboxUrl, mark }) {
   const summary = createElement("div", "notifications-summary");
   const title = createElement("a", "notifications-title", item.title);
   title.dir = "auto";
@@ -38,7 +38,7 @@ export function createSummary(item, { localization, inboxUrl, markRead }) {
   title.href = link?.href ?? inboxUrl;
   if (link?.isExternal) title.rel = "noopener noreferrer";
   // The page leaves for the notification's URL: there is no place for an error.
-  const markFollowed = () => markRead([item]).catch(() => undefined);
+  const markFollowed = () => mark("read", [item]).catch(() => undefined);
   title.addEventListener("click", markFollowed);
   title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
   summary.append(title);
@@ -53,7 +53,7 @@ export function createSummary(item, { localization, inboxUrl, markRead }) {
 }
 
 /**
- * Show whether a row's notification is unread. Once it is read, its form to mark it as read goes too.
+ * Show whether a row's notification is unread.
  * @param {HTMLElement} row
  * @param {Pick<Notification, "read_at"|"archived_at">} item
  * @param {Localization} localization
@@ -66,10 +66,7 @@ export function updateUnreadMark(row, item, localization) {
     const text = `${localization.text("unread")}: `;
     row.prepend(createElement("span", "notifications-unread notifications-hidden", text));
   }
-  if (!isUnread) {
-    mark?.remove();
-    row.querySelector("form")?.remove();
-  }
+  if (!isUnread) mark?.remove();
 }
 
 /**

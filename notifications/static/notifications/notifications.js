@@ -6,12 +6,14 @@
  * @typedef {import("./client.js").Callbacks} Callbacks
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./jobs.js").Jobs} Jobs
+ * @typedef {"read"|"unread"|"archive"|"unarchive"} Verb
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
  *   getSignInUrl: () => string,
  *   loadLatest: (count: number) => Promise<void>,
- *   markRead: (items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
+ *   defineShortcuts: typeof import("./shortcuts.js").defineShortcuts,
+ *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets
  */
@@ -32,7 +34,7 @@ const TIMES_INTERVAL_MS = 20_000;
  */
 async function load(script) {
   const data = /** @type {Record<string, string>} */ (script.dataset);
-  const { modules: moduleUrls, strings } = JSON.parse(
+  const { modules: moduleUrls, strings, marks } = JSON.parse(
     document.getElementById("notifications-data")?.textContent ?? "",
   );
   const modules = await importModules(moduleUrls);
@@ -85,7 +87,8 @@ async function load(script) {
       return url.href;
     },
     ...watchOutages(client, clock),
-    ...notificationActions(client, jobs, data),
+    defineShortcuts: modules.shortcuts.defineShortcuts,
+    ...notificationActions(client, jobs, data, marks),
   };
   for (const element of ["bell", "inbox", "toasts", "job_element", "forms"]) modules[element].define(page);
   const updateTimes = () => {
@@ -184,9 +187,10 @@ function watchOutages(client, clock) {
  * @param {Client} client
  * @param {Jobs} jobs
  * @param {Record<string, string>} data
- * @returns {Pick<Page, "loadLatest"|"markRead"|"markReadUpTo"|"markSeen">}
+ * @param {Record<Verb, string>} markUrls
+ * @returns {Pick<Page, "loadLatest"|"mark"|"markReadUpTo"|"markSeen">}
  */
-function notificationActions(client, jobs, data) {
+function notificationActions(client, jobs, data, markUrls) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
     const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
@@ -201,11 +205,11 @@ function notificationActions(client, jobs, data) {
       url.searchParams.set("limit", String(count));
       client.merge((await jobs.send(url.href)).items);
     },
-    markRead: (items) => {
+    mark: (verb, items) => {
       const raised = items.map((item) => item.raised);
-      return post(data.read, { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
+      return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
-    markReadUpTo: (raised) => post(data.read, { up_to: raised }),
+    markReadUpTo: (raised) => post(markUrls.read, { up_to: raised }),
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.
     markSeen: async (raised) => {
       if (raised <= seenUpTo || client.unseen === 0) return;

@@ -1,0 +1,85 @@
+// Keyboard shortcuts of the inbox page: j and k move between rows, the other keys act on the selected rows or on the row
+// that has the focus. They act only while the focus is not in a field, and a dialog lists them and turns them off.
+
+/**
+ * @typedef {import("./notifications.js").Verb} Verb
+ * @typedef {HTMLElement & {rows: HTMLElement[], selectedRows: HTMLElement[],
+ *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Inbox
+ */
+
+const IS_OFF = "notifications.v1:shortcuts-off";
+const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable], dialog, [popover]";
+
+/**
+ * Listen to keys for an inbox, and show the parts of its page that need a script.
+ * @param {Inbox} inbox
+ * @returns {() => void} stops it
+ */
+export function defineShortcuts(inbox) {
+  const dialog = /** @type {HTMLDialogElement|null} */ (inbox.querySelector("dialog"));
+  const button = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-shortcuts]"));
+  const isOn = /** @type {HTMLInputElement|null|undefined} */ (dialog?.querySelector("[type=checkbox]"));
+  if (!dialog || !button || !isOn) return () => undefined;
+  button.hidden = false;
+  button.addEventListener("click", () => dialog.showModal());
+  isOn.checked = readSetting() !== "1";
+  isOn.addEventListener("change", () => saveSetting(isOn.checked ? "" : "1"));
+
+  /** @type {Record<string, (row: HTMLElement|undefined, rows: HTMLElement[]) => void>} */
+  const actions = {
+    j: (row) => move(row, 1),
+    k: (row) => move(row, -1),
+    x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
+    Enter: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
+    e: (_, rows) => void inbox.change("archive", rows),
+    u: (_, rows) => void inbox.change("unread", rows),
+    I: (_, rows) => void inbox.change("read", rows),
+    "?": () => dialog.showModal(),
+  };
+
+  /**
+   * @param {HTMLElement|undefined} row
+   * @param {number} step
+   */
+  function move(row, step) {
+    const { rows } = inbox;
+    const next = row ? rows[rows.indexOf(row) + step] : rows[0];
+    if (!next) return;
+    next.tabIndex = -1;
+    next.focus();
+  }
+
+  /** @param {KeyboardEvent} event */
+  function handleKey(event) {
+    const target = /** @type {Element} */ (event.target);
+    const action = actions[event.key];
+    if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || target.closest(FIELDS)) return;
+    const row = inbox.rows.find((row) => row.contains(target));
+    // A link, a button or a checkbox that has the focus is activated by Enter itself.
+    if (event.key === "Enter" && target !== row) return;
+    const selected = inbox.selectedRows;
+    event.preventDefault();
+    action(row, selected.length ? selected : row ? [row] : []);
+  }
+
+  document.addEventListener("keydown", handleKey);
+  return () => document.removeEventListener("keydown", handleKey);
+}
+
+function readSetting() {
+  try {
+    return localStorage.getItem(IS_OFF);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} value */
+function saveSetting(value) {
+  try {
+    localStorage.setItem(IS_OFF, value);
+  } catch {
+    // Storage is blocked or full: it holds for this page.
+  }
+}
