@@ -72,7 +72,10 @@ def test_the_inbox_shows_the_end_of_marking_in_the_background(site_server, new_p
     note = page.locator(".notifications-page").get_by_role("status")
     path = site_server.database_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as lock:
-        lock.execute("UPDATE notifications_stream SET read_after = 0, read_up_to = head")
+        lock.execute(
+            "INSERT INTO notifications_pendingmark (user_id, verb, moment, level, after, up_to) "
+            "SELECT user_id, 'read', '2026-01-01 00:00:00', '', 0, head FROM notifications_stream"
+        )
         lock.execute("BEGIN IMMEDIATE")  # Nothing is marked while the lock is held.
         page.reload()
         expect(note).to_have_text("Marking notifications as read. This continues in the background.")

@@ -1,5 +1,7 @@
 """Marking an inbox as read: by the request for up to a second, then in the background."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.urls import reverse
 
@@ -13,6 +15,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 #: Notifications of the user: more than two chunks.
 MANY = 250
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -23,6 +26,11 @@ def user(user):
     return user
 
 
+def save_pending_read(user, up_to):
+    """Leave the whole inbox up to a position to the background."""
+    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=MOMENT, up_to=up_to))
+
+
 def unread_rows(user):
     return Notification.objects.filter(user=user, read_at=None)
 
@@ -30,7 +38,7 @@ def unread_rows(user):
 def test_slow_request_continues_in_the_background(monkeypatch, user_client, user):
     """Rows that the request does not reach in time are marked later; the page says so, and newer ones stay unread."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    assert user_client.post(reverse("notifications:inbox-read"), {"up_to": MANY}).status_code == 303
+    assert user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"}).status_code == 303
     assert unread_rows(user).count() == MANY
     notify(user, "Later")
     assert (
@@ -46,14 +54,14 @@ def test_slow_request_continues_in_the_background(monkeypatch, user_client, user
 
 def test_quick_request_marks_everything(user_client, user):
     """A request that marks all rows in time leaves nothing to the background."""
-    user_client.post(reverse("notifications:inbox-read"), {"up_to": MANY})
+    user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"})
     assert not unread_rows(user).exists()
-    assert marking.pending_reads(user.pk) == []
+    assert marking.pending_marks(user.pk) == []
 
 
 def test_unread_count_is_exact_after_each_chunk(user):
     """The unread count is exact after each chunk, because a chunk is numbered in the transaction that marks it."""
-    marking.save_pending_read(user.pk, 0, MANY - 50)
+    save_pending_read(user, MANY - 50)
     counts = [changes.position(user.pk).unread]
     while marking.continue_marking(0):
         counts.append(changes.position(user.pk).unread)
@@ -64,28 +72,29 @@ def test_unread_count_is_exact_after_each_chunk(user):
 
 def test_marking_as_unread_during_the_background(user):
     """A notification that the user marks as unread while the background marks the rest stays unread."""
-    marking.save_pending_read(user.pk, 0, MANY)
+    save_pending_read(user, MANY)
     assert marking.continue_marking(0)
     first = Notification.objects.get(user=user, raised=1)
     inbox.mark(user.pk, "unread", MANY, [first.pk])
     marking.continue_marking(60)
     assert list(unread_rows(user)) == [first]
-    marking.mark_all_read(user.pk, MANY)
+    marking.mark_all(user.pk, "read", MANY)
     assert not unread_rows(user).exists()
 
 
 def test_earlier_position_does_not_shorten_a_pending_read(user):
     """A second request with an earlier position does not shorten the first."""
-    marking.save_pending_read(user.pk, 0, MANY)
-    marking.save_pending_read(user.pk, 0, 10)
-    assert marking.pending_reads() == [(user.pk, 0, MANY)]
+    save_pending_read(user, MANY)
+    save_pending_read(user, 10)
+    ((_, mark),) = marking.pending_marks()
+    assert (mark.after, mark.up_to) == (0, MANY)
 
 
 def test_two_users_take_turns(user, other_user):
     """The background marks a chunk of each user in turn, so a large inbox does not delay a small one."""
     notify(other_user, "One")
-    marking.save_pending_read(user.pk, 0, MANY)
-    marking.save_pending_read(other_user.pk, 0, 1)
+    save_pending_read(user, MANY)
+    save_pending_read(other_user, 1)
     marking.continue_marking(0)
     marking.continue_marking(0)
     assert not unread_rows(other_user).exists()
@@ -98,23 +107,82 @@ def test_locked_row_is_marked_once_it_is_unlocked(on_postgresql, open_connection
     holder.begin()
     locked = Notification.objects.get(user=user, raised=20)
     holder.do(lambda: Notification.objects.select_for_update().get(pk=locked.pk))
-    assert marking.mark_all_read(user.pk, MANY) is True
+    assert marking.mark_all(user.pk, "read", MANY).is_pending
     assert list(unread_rows(user)) == [locked]
     assert marking.continue_marking(60) is False
     holder.roll_back()
     marking.continue_marking(60)
     assert not unread_rows(user).exists()
-    assert marking.pending_reads() == []
+    assert marking.pending_marks() == []
 
 
 def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user, other_user):
     """A locked row in one inbox does not delay another, even if only one chunk is marked per call."""
     notify(other_user, "One")
-    marking.save_pending_read(user.pk, 0, 1)
-    marking.save_pending_read(other_user.pk, 0, 1)
+    save_pending_read(user, 1)
+    save_pending_read(other_user, 1)
     holder = open_connection()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
     marking.continue_marking(0)
     assert not unread_rows(other_user).exists()
     holder.roll_back()
+
+
+def test_undo_while_the_rest_is_pending(monkeypatch, user):
+    """What was changed is changed back, and the rest is left as it is."""
+    inbox.mark(user.pk, "read", 10)
+    before = list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    marked = marking.mark_all(user.pk, "archive", MANY)
+    marking.continue_marking(0)
+    assert Notification.objects.filter(archived_at=None).count() == MANY - 100
+    monkeypatch.undo()
+    assert not marking.undo_mark(user.pk, "archive", marked.moment, marked.after, MANY).is_pending
+    assert marking.pending_marks() == []
+    assert before == list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
+    assert recount.find_wrong_counts() == {}
+
+
+def test_undo_continues_in_the_background(monkeypatch, user):
+    """The rows that it does not reach within the request are changed back later."""
+    marked = marking.mark_all(user.pk, "read", MANY)
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    assert marking.undo_mark(user.pk, "read", marked.moment, marked.after, MANY).is_pending
+    assert unread_rows(user).count() == 0
+    assert marking.continue_marking(60) is False
+    assert unread_rows(user).count() == MANY
+
+
+def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user):
+    """Both have the time of the first."""
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    first, second = (marking.mark_all(user.pk, "read", up_to) for up_to in (MANY - 10, MANY))
+    assert first.moment == second.moment
+    assert len(marking.pending_marks()) == 1
+    marking.continue_marking(60)
+    monkeypatch.undo()
+    marking.undo_mark(user.pk, "read", second.moment, 0, MANY)
+    assert unread_rows(user).count() == MANY
+
+
+def test_filtered_change_examines_a_bounded_number_of_rows_at_once(monkeypatch, user):
+    """Rows that the filter does not select are passed, in the request and in the background."""
+    monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 7)
+    Notification.objects.filter(raised__in=[3, 100, 248]).update(category="reports")
+    for seconds in (60, 0):
+        monkeypatch.setattr(marking, "REQUEST_SECONDS", seconds)
+        marking.mark_all(user.pk, "read", MANY, category="reports")
+        marking.continue_marking(60)
+        rows = Notification.objects.exclude(read_at=None)
+        assert sorted(rows.values_list("raised", flat=True)) == [3, 100, 248]
+        inbox.mark(user.pk, "unread", MANY)
+
+
+def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
+    """Each request of another category would store one more."""
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    for n in range(marking.MAX_PENDING_MARKS_PER_USER):
+        marking.mark_all(user.pk, "read", MANY, category=str(n))
+    with pytest.raises(marking.TooManyPendingMarks):
+        marking.mark_all(user.pk, "read", MANY, category="one more")

@@ -21,7 +21,7 @@ from notifications.jobs.matching import NEWEST_FIRST
 from notifications.jobs.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, handing_over, manual, outcomes, reaping, recording, running
 from notifications.models import Job, Notification, Worker
-from notifications.streams import changes, inbox, listing, pages, purging, retention
+from notifications.streams import changes, inbox, listing, marking, pages, purging, retention
 from notifications.streams.marking_seen import COUNT_UNREAD_ABOVE, mark_seen
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
@@ -229,6 +229,15 @@ def unarchive(user):
     inbox.mark(user, "unarchive", 90)
 
 
+#: What a search of the inbox page selects.
+SEARCH = listing.Filters(category="", level="info", words=("note", "other"))
+
+
+def undo(user):
+    marked = marking.mark_all(user, "archive", 90)
+    marking.undo_mark(user, "archive", marked.moment, marked.after, 90)
+
+
 OPERATIONS = {
     "numbering": number_a_few,
     "numbering many": number_many_users,
@@ -247,11 +256,21 @@ OPERATIONS = {
     "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
     "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
     "a page of the archive": lambda user: listing.read_newest(
-        user, 51, head=2 * ROWS_PER_USER, archived=True
+        user, 51, head=2 * ROWS_PER_USER, filters=listing.Filters(archived=True)
     ),
     "a page of the unread": lambda user: listing.read_newest(
-        user, 51, head=2 * ROWS_PER_USER, read=False, category=""
+        user, 51, head=2 * ROWS_PER_USER, filters=listing.Filters(read=False, category="")
     ),
+    "a page of newer ones": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
+    "a search": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
+    "a search of newer ones": lambda user: pages.read_inbox_page(
+        user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
+    ),
+    "categories": lambda user: listing.read_categories(
+        user, below=2 * ROWS_PER_USER, filters=listing.Filters()
+    ),
+    "marking all of a category": lambda user: marking.mark_all(user, "read", 90, category=""),
+    "undoing": undo,
     "marking none as unread": lambda user: inbox.mark(user, "unread", 90),
     "marking as seen": lambda user: mark_seen(user, 90),
     "archiving": lambda user: inbox.mark(user, "archive", 90),

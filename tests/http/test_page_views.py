@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications.api import notify
-from notifications.http import page_views
+from notifications.http import inbox_views, page_views
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -54,13 +54,13 @@ def test_signed_out_users_are_redirected_to_login(client, settings, url):
 
 def test_signed_out_post_returns_to_the_inbox_after_login(client):
     """The URL of the form cannot be ``next``, because it takes POST only."""
-    response = client.post(reverse("notifications:inbox-read"), {"up_to": "1"})
+    response = client.post(reverse("notifications:inbox-mark"), {"up_to": "1"})
     assert response["Location"].endswith(f"?next={INBOX}")
 
 
 def test_pages_are_exempt_from_project_settings():
     """They number rows and commit at once, also with ATOMIC_REQUESTS."""
-    for view in (page_views.inbox, page_views.mark_read, page_views.job_detail):
+    for view in (inbox_views.inbox, inbox_views.mark, inbox_views.undo, page_views.job_detail):
         assert "default" in view._non_atomic_requests
         assert view.login_required is False
 
@@ -131,8 +131,9 @@ def test_mark_all_leaves_later_notifications_unread(user_client, user):
     notify(user, "Seen")
     position_of_page = pages.read_stream_position(user.pk).seq
     notify(user, "Not seen")
-    response = user_client.post(reverse("notifications:inbox-read"), {"up_to": position_of_page})
-    assert (response.status_code, response["Location"]) == (303, INBOX)
+    response = user_client.post(reverse("notifications:inbox-mark"), {"up_to": position_of_page, "all": "read"})
+    assert response.status_code == 303
+    assert response["Location"].startswith(f"{INBOX}?changed=read-all-1-")
     assert unread_titles(user) == ["Not seen"]
 
 
@@ -142,10 +143,11 @@ def test_seen_is_marked_by_forms_and_not_by_reading_the_page(user_client, user):
         notify(user, title)
     page = html_of(user_client.get(INBOX))
     assert changes.position(user.pk).unseen == 2
-    assert page.count('name="seen" value="2"') == 3
+    assert page.count('name="seen" value="2"') == 1
     notify(user, "Later")
     one = Notification.objects.get(title="One")
-    user_client.post(reverse("notifications:inbox-read"), {"up_to": "1", "id": str(one.pk), "seen": "2"})
+    form = {"up_to": "1", "verb": "read", "id": str(one.pk), "seen": "2"}
+    user_client.post(reverse("notifications:inbox-mark"), form)
     assert (changes.position(user.pk).unread, changes.position(user.pk).unseen) == (2, 1)
 
 
@@ -162,8 +164,9 @@ def test_mark_one_returns_to_the_same_page(user_client, user):
     for title in ("One", "Two"):
         notify(user, title)
     one = Notification.objects.get(title="One")
-    form = {"up_to": one.raised, "id": str(one.pk), "after": "2"}
-    assert user_client.post(reverse("notifications:inbox-read"), form)["Location"] == f"{INBOX}?after=2"
+    form = {"up_to": one.raised, "one": f"read.{one.pk}", "query": "after=2"}
+    response = user_client.post(reverse("notifications:inbox-mark"), form)
+    assert response["Location"] == f"{INBOX}?after=2&changed=read-{one.pk.hex}"
     assert unread_titles(user) == ["Two"]
 
 
@@ -171,7 +174,7 @@ def test_mark_all_exceeds_the_limit_of_a_transaction(user_client, user, monkeypa
     monkeypatch.setattr("notifications.streams.inbox.MAX_MARKED_ROWS", 2)
     for n in range(5):
         notify(user, f"Number {n}")
-    user_client.post(reverse("notifications:inbox-read"), {"up_to": "5"})
+    user_client.post(reverse("notifications:inbox-mark"), {"up_to": "5", "all": "read"})
     assert unread_titles(user) == []
 
 
@@ -179,16 +182,32 @@ def test_notifications_of_other_users_are_not_marked(user_client, other_user):
     """Ids of other users are ignored."""
     notify(other_user, "Theirs")
     theirs = Notification.objects.get()
-    user_client.post(reverse("notifications:inbox-read"), {"up_to": "99", "id": str(theirs.pk)})
+    form = {"up_to": "99", "verb": "read", "id": str(theirs.pk)}
+    assert user_client.post(reverse("notifications:inbox-mark"), form).status_code == 303
     assert unread_titles(other_user) == ["Theirs"]
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"up_to": "-1"}, {"up_to": "x"}, {"up_to": "9" * 20}, {"up_to": "1", "id": "x"}]
+    "form",
+    [
+        {},
+        {"up_to": "-1"},
+        {"up_to": "x"},
+        {"up_to": "9" * 20},
+        {"up_to": "1"},
+        {"up_to": "1", "verb": "read", "id": "x"},
+        {"up_to": "1", "verb": "delete", "id": str(uuid.UUID(int=7))},
+        {"up_to": "1", "one": "read"},
+        {"up_to": "1", "all": "unread"},
+        {"up_to": "1", "all": "archive", "query": "view=unread"},
+        {"up_to": "1", "all": "read", "query": "view=done"},
+        {"up_to": "1", "all": "read", "query": "q=word"},
+        {"up_to": "1", "all": "read", "query": "view=x"},
+    ],
 )
 def test_invalid_form(user_client, form):
     """400, not 500."""
-    assert user_client.post(reverse("notifications:inbox-read"), form).status_code == 400
+    assert user_client.post(reverse("notifications:inbox-mark"), form).status_code == 400
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "", "1e3", "9" * 20])
@@ -197,18 +216,18 @@ def test_invalid_page(user_client, after):
     assert user_client.get(INBOX, {"after": after}).status_code == 400
 
 
-@pytest.mark.parametrize("place", ["pages.read_stream_position", "mark_all_read"])
+@pytest.mark.parametrize("place", ["pages.read_stream_position", "mark_all"])
 def test_database_unavailable(user_client, monkeypatch, caplog, place):
     """503 with Retry-After and a text, and the error is logged."""
 
-    def raise_error(*args):
+    def raise_error(*args, **kwargs):
         raise OperationalError("no such table")
 
-    monkeypatch.setattr(f"notifications.http.page_views.{place}", raise_error)
+    monkeypatch.setattr(f"notifications.http.inbox_views.{place}", raise_error)
     response = (
         user_client.get(INBOX)
-        if place != "mark_all_read"
-        else user_client.post(reverse("notifications:inbox-read"), {"up_to": 1})
+        if place != "mark_all"
+        else user_client.post(reverse("notifications:inbox-mark"), {"up_to": 1, "all": "read"})
     )
     assert (response.status_code, response["Retry-After"]) == (503, "2")
     assert "The database is not available. Go back and try again" in html_of(response)
@@ -223,13 +242,13 @@ def assert_logged_with_traceback(caplog):
 def test_forms_need_a_csrf_token(user, client_of):
     """Also without CsrfViewMiddleware in the project."""
     strict = client_of(user, enforce_csrf_checks=True)
-    assert strict.post(reverse("notifications:inbox-read"), {"up_to": "1"}).status_code == 403
+    assert strict.post(reverse("notifications:inbox-mark"), {"up_to": "1"}).status_code == 403
 
 
 def test_methods_and_caching(user_client):
     assert user_client.head(INBOX).status_code == 200
     assert user_client.post(INBOX).status_code == 405
-    assert user_client.get(reverse("notifications:inbox-read")).status_code == 405
+    assert user_client.get(reverse("notifications:inbox-mark")).status_code == 405
     assert "no-store" in user_client.get(INBOX)["Cache-Control"]
 
 
@@ -285,7 +304,7 @@ def test_cancel_and_retry_redirect_to_the_job(user_client, user, url, page):
 
 
 @pytest.mark.parametrize(
-    "path", ["read/", f"jobs/{uuid.UUID(int=7)}/cancel/", f"jobs/{uuid.UUID(int=7)}/retry/"]
+    "path", ["mark/", "undo/", f"jobs/{uuid.UUID(int=7)}/cancel/", f"jobs/{uuid.UUID(int=7)}/retry/"]
 )
 def test_user_is_checked_before_the_csrf_token(user, path):
     """Signed-out users are redirected to login. Signed-in ones get 403."""

@@ -208,7 +208,7 @@ def test_urls_have_the_script_name(user):
         data = script(render(user))
     finally:
         set_script_prefix("/")
-    for name in ("inbox", "socket", "sync", "list", "read", "job"):
+    for name in ("inbox", "socket", "sync", "list", "job"):
         assert data[f"data-{name}"].startswith("/below/"), name
 
 

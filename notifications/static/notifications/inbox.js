@@ -111,7 +111,7 @@ export function define(page) {
      * @param {SubmitEvent} event
      */
     #handleSubmit = (event) => {
-      const { name, value } = /** @type {HTMLButtonElement} */ (event.submitter);
+      const { name = "", value = "" } = /** @type {HTMLButtonElement} */ (event.submitter ?? {});
       if (name !== "one" && name !== "verb") return;
       event.preventDefault();
       const [verb, id] = value.split(".");

@@ -175,9 +175,9 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
         inbox.create_notifications(user, "note")
-    marking.save_pending_read(user.pk, 0, 2)
+    marking.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     start_worker()
-    wait_until(lambda: marking.pending_reads() == [], what="the worker to mark them")
+    wait_until(lambda: marking.pending_marks() == [], what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
 
 

@@ -1,0 +1,280 @@
+"""The inbox page: views, filters, search, pages in both directions, changes and undo, without JavaScript."""
+
+import html
+import re
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.models import Notification
+from notifications.streams import changes, inbox, pages
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INBOX = "/notifications/"
+MARK = "/notifications/mark/"
+UNDO = "/notifications/undo/"
+
+
+def read_page(client, url=INBOX, **query):
+    response = client.get(url, query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def titles(page):
+    """Return the titles of the rows on a page."""
+    return re.findall(r'aria-label="Select: (.*?)"', page)
+
+
+def href(page, rel):
+    """Return the target of a link of a page, None if it has none."""
+    match = re.search(rf'href="([^"]*)" rel="{rel}"', page)
+    return match and html.unescape(match[1])
+
+
+def follow(client, page, rel):
+    target = href(page, rel)
+    return client.get(target if target.startswith("/") else INBOX + target).content.decode()
+
+
+def post(client, user, url=MARK, **form):
+    """Send a form, and return the page to which it leads."""
+    form = {"up_to": changes.position(user.pk).head, **form}
+    response = client.post(url, form)
+    assert response.status_code == 303, response.content
+    return client.get(response["Location"]).content.decode()
+
+
+def undo(client, page):
+    """Press the button "Undo" of a page."""
+    (changed,) = re.findall(r'name="changed" value="(.*?)"', page)
+    response = client.post(UNDO, {"changed": changed})
+    assert response.status_code == 303, response.content
+    page = client.get(response["Location"]).content.decode()
+    assert "Undone." in page
+    return page
+
+
+def states(user):
+    """Return (title, is read, is archived) of all notifications."""
+    rows = Notification.objects.filter(user=user).order_by("raised")
+    return [(row.title, row.read_at is not None, row.archived_at is not None) for row in rows]
+
+
+def row_of(title):
+    return Notification.objects.get(title=title)
+
+
+@pytest.fixture
+def three(user):
+    """Return a user with an unread, a read and an archived notification."""
+    for title in ("unread", "read", "archived"):
+        notify(user, title)
+    inbox.mark(user.pk, "read", 3, [row_of("read").pk])
+    inbox.mark(user.pk, "archive", 3, [row_of("archived").pk])
+    return user
+
+
+class TestViews:
+    def test_views(self, user_client, three):
+        shown = {view: titles(read_page(user_client, view=view)) for view in ("inbox", "unread", "done")}
+        assert shown == {"inbox": ["read", "unread"], "unread": ["unread"], "done": ["archived"]}
+
+    def test_current_view_is_named(self, user_client, three):
+        assert re.search(r'view=done" aria-current="page">Done', read_page(user_client, view="done"))
+
+    @pytest.mark.parametrize(
+        "query",
+        [{"view": "x"}, {"level": "x"}, {"category": "x" * 101}, {"q": "x" * 101}, {"q": "\0"}, {"before": "x"}],
+    )
+    def test_invalid_query(self, user_client, query):
+        """400, not 500."""
+        assert user_client.get(INBOX, query).status_code == 400
+
+    def test_empty_views_have_texts(self, user_client, user):
+        assert "Nothing is unread." in read_page(user_client, view="unread")
+        assert "are kept here." in read_page(user_client, view="done")
+        assert "No notification matches." in read_page(user_client, q="nothing")
+
+
+class TestFilters:
+    def test_category_and_level(self, user_client, user):
+        notify(user, "a", category="reports", level="error")
+        notify(user, "b", category="reports")
+        notify(user, "c", level="error")
+        assert titles(read_page(user_client, category="reports")) == ["b", "a"]
+        assert titles(read_page(user_client, level="error")) == ["c", "a"]
+        assert titles(read_page(user_client, level="error", category="reports")) == ["a"]
+
+    def test_categories_of_the_view_can_be_chosen(self, user_client, user, other_user):
+        notify(user, "a", category="reports")
+        notify(other_user, "b", category="of another user")
+        page = read_page(user_client)
+        assert re.findall(r"<option>(.*?)</option>", page) == ["reports"]
+        assert "<option selected>gone</option>" in read_page(user_client, category="gone")
+
+    def test_search(self, user_client, user):
+        """Each word must be in the title or the body, in upper or lower case; signs of patterns have no meaning."""
+        notify(user, "Export of 100% ready", body="12,400 rows")
+        notify(user, "Import_done", body="ready")
+        found = {
+            text: titles(read_page(user_client, q=text))
+            for text in ("READY", "export rows", "100%", "0%o", "t_d", "xt_d", "\\")
+        }
+        assert found == {
+            "READY": ["Import_done", "Export of 100% ready"],
+            "export rows": ["Export of 100% ready"],
+            "100%": ["Export of 100% ready"],
+            "0%o": [],
+            "t_d": ["Import_done"],
+            "xt_d": [],
+            "\\": [],
+        }
+
+    def test_search_reads_a_bounded_number_and_continues(self, user_client, user, monkeypatch):
+        """What the first part does not find is found by a link, and none is found twice."""
+        monkeypatch.setattr(pages, "MAX_ROWS_SEARCHED", 4)
+        for n in range(1, 11):
+            notify(user, "wanted" if n in (2, 7) else f"other {n}")
+        inbox.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
+        page, found = read_page(user_client, q="wanted"), []
+        texts = []
+        for _ in range(3):
+            found += titles(page)
+            texts.append("Searched 4 notifications." in page)
+            if href(page, "next") is None:
+                break
+            page = follow(user_client, page, "next")
+        assert found == ["wanted", "wanted"]
+        assert texts == [True, True, False]
+
+    def test_search_towards_newer_ones(self, user_client, user, monkeypatch):
+        monkeypatch.setattr(pages, "MAX_ROWS_SEARCHED", 4)
+        for n in range(1, 11):
+            notify(user, f"wanted {n}" if n in (2, 7) else f"other {n}")
+        assert titles(read_page(user_client, q="wanted", before=0)) == ["wanted 2"]
+        page = follow(user_client, read_page(user_client, q="wanted", before=0), "prev")
+        assert titles(page) == ["wanted 7"]
+
+
+class TestPages:
+    def test_both_directions(self, user_client, user):
+        """Newer leads back to the same page, also when notifications were raised meanwhile."""
+        for n in range(1, 61):
+            notify(user, f"Number {n}")
+        first = read_page(user_client)
+        second = follow(user_client, first, "next")
+        third = follow(user_client, second, "next")
+        assert [len(titles(page)) for page in (first, second, third)] == [25, 25, 10]
+        assert href(third, "next") is None
+        assert href(first, "prev") is None
+        notify(user, "Later")
+        assert titles(follow(user_client, third, "prev")) == titles(second)
+        assert titles(follow(user_client, follow(user_client, third, "prev"), "prev")) == titles(first)
+        newest = follow(user_client, follow(user_client, second, "prev"), "prev")
+        assert titles(newest)[0] == "Later"
+        assert len(titles(newest)) == 25
+
+    def test_filters_are_kept(self, user_client, user):
+        for n in range(60):
+            notify(user, f"Number {n}", category="reports & more")
+        page = read_page(user_client, category="reports & more", q="Number")
+        second = follow(user_client, page, "next")
+        assert len(titles(second)) == 25
+        assert "category=reports+%26+more" in href(second, "next")
+        assert "category=reports+%26+more" in href(second, "prev")
+
+    def test_days(self, user_client, user):
+        for title, days in (("c", 40), ("b", 1), ("a", 0)):
+            (id,) = notify(user, title)
+            Notification.objects.filter(pk=id).update(created_at=timezone.now() - timedelta(days=days))
+        headings = re.findall(r'class="notifications-day"[^>]*>(.*?)<', read_page(user_client))
+        assert headings[:2] == ["Today", "Yesterday"]
+        assert re.fullmatch(r"[A-Z][a-z]{2} \d+, \d{4}", headings[2])
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("verb", "after"),
+        [
+            ("read", [("unread", True, False), ("read", True, False)]),
+            ("unread", [("unread", False, False), ("read", False, False)]),
+            ("archive", [("unread", False, True), ("read", True, True)]),
+        ],
+    )
+    def test_selection_and_undo(self, user_client, three, verb, after):
+        """Undo changes back the ones that were changed, not those that were in that state before."""
+        before = states(three)
+        ids = [str(row_of(title).pk) for title in ("unread", "read")]
+        page = post(user_client, three, verb=verb, id=ids)
+        assert states(three)[:2] == after
+        undo(user_client, page)
+        assert states(three) == before
+
+    def test_unarchiving_and_undo(self, user_client, three):
+        before = states(three)
+        page = post(user_client, three, verb="unarchive", id=[str(row_of("archived").pk)], query="view=done")
+        assert "1 moved to the inbox." in page
+        assert states(three)[2] == ("archived", False, False)
+        undo(user_client, page)
+        assert states(three) == before
+
+    def test_one(self, user_client, three):
+        """Its button has no effect on the ones that are checked."""
+        form = {"one": f"archive.{row_of('read').pk}", "verb": "read", "id": [str(row_of("unread").pk)]}
+        assert "1 moved to Done." in post(user_client, three, **form)
+        assert states(three)[:2] == [("unread", False, False), ("read", True, True)]
+
+    def test_filters_and_position_are_kept(self, user_client, three):
+        response = user_client.post(
+            MARK, {"up_to": 5, "verb": "read", "query": "view=unread&category=c&after=9&q=a+b&evil=1"}
+        )
+        assert response["Location"] == f"{INBOX}?view=unread&category=c&q=a+b&after=9&changed=none"
+        assert "Select notifications first." in user_client.get(response["Location"]).content.decode()
+
+    @pytest.mark.parametrize("verb", ["read", "archive"])
+    def test_all_and_undo(self, user_client, three, verb):
+        """Those that were read or archived before, or later, or changed back since, are not touched by undo."""
+        for n in range(120):
+            notify(three, f"Number {n}")
+        before = states(three)
+        page = post(user_client, three, all=verb)
+        column = 1 if verb == "read" else 2
+        assert all(state[column] for state in states(three))
+        notify(three, "Later")
+        inbox.mark(three.pk, verb, changes.position(three.pk).head, [row_of("Later").pk])
+        undo(user_client, page)
+        assert states(three)[:-1] == before
+        assert states(three)[-1][column]
+
+    def test_all_of_a_filter(self, user_client, user):
+        for n in range(3):
+            notify(user, f"report {n}", category="reports")
+            notify(user, f"other {n}", level="error")
+        assert "3 marked as read." in post(user_client, user, all="read", query="category=reports")
+        assert [title for title, is_read, _ in states(user) if is_read] == ["report 0", "report 1", "report 2"]
+        assert "3 moved to Done." in post(user_client, user, all="archive", query="level=error")
+        assert [title for title, _, is_archived in states(user) if is_archived] == ["other 0", "other 1", "other 2"]
+
+    def test_undo_is_bound_to_its_user(self, user_client, client_of, three, other_user):
+        page = post(user_client, three, all="archive")
+        (changed,) = re.findall(r'name="changed" value="(.*?)"', page)
+        before = states(three)
+        client_of(other_user).post(UNDO, {"changed": changed})
+        page = post(user_client, three, url=UNDO, changed=changed.replace("archive", "read", 1))
+        assert states(three) == before, "the time is of another column"
+
+    @pytest.mark.parametrize("changed", ["", "x", "read-1", "unread-all-1-1-1-1-0", "archive-all-1-x-1-1-0"])
+    def test_invalid_undo(self, user_client, changed):
+        """400, not 500. In the URL of the page it is ignored."""
+        assert user_client.post(UNDO, {"changed": changed}).status_code == 400
+        assert "notifications-message" not in read_page(user_client, changed=changed).partition("<main")[2]
+
+    def test_forms_need_a_csrf_token(self, user, client_of):
+        strict = client_of(user, enforce_csrf_checks=True)
+        for url in (reverse("notifications:inbox-mark"), reverse("notifications:inbox-undo")):
+            assert strict.post(url).status_code == 403
