@@ -5,7 +5,7 @@ This module may be imported before the models are ready, so that a module with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
@@ -78,6 +78,7 @@ def notify(
     category: str = "",
     key: str = "",
     data: dict[str, Any] | None = None,
+    actions: Sequence[Mapping[str, str]] = (),
 ) -> list[UUID]:
     """Create a notification for each user and push it after the commit. Return the ids of the notifications.
 
@@ -95,6 +96,10 @@ def notify(
         At most 200 characters. A newer notification with the same key archives the unread older ones of that user.
     ``data``
         A dict of at most 4 KiB of JSON, for the browser.
+    ``actions``
+        At most three buttons of the notification: dicts of ``label``, at most 40 characters, and either ``url``, a link
+        as above, or ``post``, a path of this site to which a form is posted after the user has confirmed it. They are
+        part of ``data``, as ``data["actions"]``.
 
     Inside a transaction it only inserts rows, so a rollback removes them.
     Raises TypeError or ValueError, and ``django.db.OperationalError`` when the database stays busy.
@@ -102,7 +107,15 @@ def notify(
     from notifications.jobs import notifying
 
     return notifying.notify(
-        users, title, body=body, url=url, level=level, category=category, key=key, data=data
+        users,
+        title,
+        body=body,
+        url=url,
+        level=level,
+        category=category,
+        key=key,
+        data=data,
+        actions=actions,
     )
 
 
@@ -116,10 +129,19 @@ async def anotify(
     category: str = "",
     key: str = "",
     data: dict[str, Any] | None = None,
+    actions: Sequence[Mapping[str, str]] = (),
 ) -> list[UUID]:
     """See notify()."""
     return await sync_to_async(notify)(
-        users, title, body=body, url=url, level=level, category=category, key=key, data=data
+        users,
+        title,
+        body=body,
+        url=url,
+        level=level,
+        category=category,
+        key=key,
+        data=data,
+        actions=actions,
     )
 
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("", inbox_views.inbox, name="inbox"),
     path("mark/", inbox_views.mark, name="inbox-mark"),
     path("undo/", inbox_views.undo, name="inbox-undo"),
+    path("<uuid:id>/actions/<int:number>/", inbox_views.confirm_action, name="action"),
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),

@@ -17,6 +17,8 @@ MAX_URL_LENGTH = 1_000
 MAX_CATEGORY_LENGTH = 100
 MAX_KEY_LENGTH = 200
 MAX_QUEUE_LENGTH = 100
+#: Actions of a notification, and characters of the label of one.
+MAX_ACTIONS, MAX_LABEL_LENGTH = 3, 40
 #: Characters of the detail of an error, and of a progress message.
 MAX_DETAIL_LENGTH = 2_000
 MAX_PROGRESS_LENGTH = 200
@@ -90,6 +92,33 @@ def link(name: str, value: Any) -> str:
             f"{name} is {value[:100]!r}. It must be a path that begins with one '/', or an http(s) URL."
         )
     return value
+
+
+def actions(value: Any) -> list[dict[str, str]]:
+    """Return ``value`` if it is a list of at most three actions: dicts of ``label`` and either ``url`` or ``post``.
+
+    Raises TypeError or ValueError.
+    """
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"actions must be a list of dicts, not {type(value).__name__}.")
+    if len(value) > MAX_ACTIONS:
+        raise ValueError(f"actions has {len(value)} items. At most {MAX_ACTIONS} are allowed.")
+    return [_action(f"actions[{index}]", item) for index, item in enumerate(value)]
+
+
+def _action(name: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a dict, not {type(value).__name__}.")
+    if set(value) not in ({"label", "url"}, {"label", "post"}):
+        raise ValueError(f"{name} must have the keys 'label' and either 'url' or 'post'.")
+    label = text(f"{name}['label']", value["label"], MAX_LABEL_LENGTH, required=True)
+    kind = "url" if "url" in value else "post"
+    target = link(f"{name}[{kind!r}]", value[kind])
+    if not target:
+        raise ValueError(f"{name}[{kind!r}] is empty. Pass where the action leads.")
+    if kind == "post" and not target.startswith("/"):
+        raise ValueError(f"{name}['post'] must be a path of this site, because it is sent with the CSRF token.")
+    return {"label": label, kind: target}
 
 
 def json_text(name: str, value: Any, limit: int) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, timedelta
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
-from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.translation import get_language, gettext
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
-from notifications import times
+from notifications.db.transactions import database
 from notifications.http import inbox_changes, inbox_query
 from notifications.http.inbox_changes import INVERSE_VERBS, MAX_IDS, AllChanged, Change, SomeChanged
 from notifications.http.inbox_query import VIEWS, InboxQuery, parse_position
+from notifications.http.inbox_rows import group_by_day, read_actions
 from notifications.http.page_views import page_view, text_response
 from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
@@ -34,14 +29,6 @@ from notifications.streams.marking_seen import mark_seen
 CHANGED = "changed"
 #: Seconds after which a request that had too many changes in the background is worth another try.
 PENDING_RETRY_SECONDS = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Day:
-    """The notifications of one day on a page."""
-
-    label: str
-    rows: list[Notification]
 
 
 @page_view
@@ -129,22 +116,20 @@ def undo(request: HttpRequest) -> HttpResponse:
     return _redirect(query, inbox_changes.UNDONE)
 
 
-def group_by_day(rows: Iterable[Notification]) -> list[Day]:
-    """Return notifications in groups of one day in the current time zone, in their order."""
-    today = timezone.localtime(times.now()).date()
-
-    def day_of(row: Notification) -> date:
-        return timezone.localtime(times.as_utc(row.created_at)).date()
-
-    return [Day(label=_label_of(day, today), rows=list(group)) for day, group in groupby(rows, day_of)]
-
-
-def _label_of(day: date, today: date) -> str:
-    if day == today:
-        return gettext("Today")
-    if day == today - timedelta(days=1):
-        return gettext("Yesterday")
-    return date_format(day, "M j, Y" if get_language() == "en" else "DATE_FORMAT")
+@page_view
+@require_safe
+def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
+    """Ask the user to confirm an action of a notification that posts, with the form that does."""
+    row = Notification.objects.using(database()).filter(pk=id, user=request.user.pk).first()
+    actions = read_actions(row) if row else []
+    if row is None or number >= len(actions) or "post" not in actions[number]:
+        raise Http404("The action does not exist.")
+    context = {
+        "notifications_position": pages.read_stream_position(request.user.pk),
+        "row": row,
+        "action": actions[number],
+    }
+    return render(request, "notifications/confirm_action.html", context)
 
 
 def _view_labels() -> dict[str, str]:

@@ -93,6 +93,7 @@ def build_notification(
     category: str = "",
     key: str = "",
     data: dict[str, Any] | None = None,
+    actions: Sequence[Any] = (),
     job: uuid.UUID | None = None,
     broadcast: uuid.UUID | None = None,
 ) -> Notification:
@@ -101,6 +102,10 @@ def build_notification(
         raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
     if data is not None and not isinstance(data, dict):
         raise TypeError(f"data must be a dict, not {type(data).__name__}.")
+    if actions:
+        if data and "actions" in data:
+            raise ValueError("data has the key 'actions' already. Pass the actions by one of the two.")
+        data = {**(data or {}), "actions": validators.actions(actions)}
     return bulk.new(
         Notification,
         id=uuid7(),

@@ -49,8 +49,8 @@ MODULES = (
     "job_element",
     "forms",
 )
-#: Id in the URL of a job that the script replaces with the id of a real one.
-PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000"
+#: Id in the URL of a job or a notification that the script replaces with the id of a real one.
+PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @register.inclusion_tag("notifications/bell.html", takes_context=True)
@@ -87,7 +87,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "stylesheet": static(STYLESHEET),
         "entry_module": static("notifications/notifications.js"),
         "preloads": modules.values(),
-        "client_data": {"modules": modules, "strings": client_strings(), "marks": urls["marks"]},
+        "client_data": {"modules": modules, "strings": client_strings(), "marks": urls["marks"], "action": urls["action"]},
         "position": position,
         "page_user_mark": page_user_mark,
         "csrf_header": csrf.header_name(),
@@ -157,7 +157,8 @@ def _urls(query: str) -> dict[str, Any]:
         "sync": reverse("notifications:api-sync") + query,
         "list": reverse("notifications:api-notifications") + query,
         "seen": reverse("notifications:api-notifications-seen") + query,
-        "job": reverse("notifications:api-job", args=[PLACEHOLDER_JOB_ID]) + query,
+        "action": reverse("notifications:action", args=[PLACEHOLDER_ID, 0]),
+        "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + query,
         "socket": get_script_prefix() + WEBSOCKET_PATH + query,
     }
 

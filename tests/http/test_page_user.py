@@ -8,7 +8,7 @@ import pytest
 from notifications.api import notify
 from notifications.models import Notification
 from notifications.realtime.auth import page_user
-from notifications.templatetags.notifications import PLACEHOLDER_JOB_ID
+from notifications.templatetags.notifications import PLACEHOLDER_ID
 from tests.data.rows import job
 from tests.templatetags.test_notifications import render, script
 
@@ -35,7 +35,7 @@ def test_urls_of_another_user_are_refused(user, other_user, client_of):
     row = job(other_user)
     for page_owner, status in ((user, 401), (other_user, 200)):
         (sync, list_, read, _, job_url), _ = page_urls(page_owner)
-        job_url = job_url.replace(PLACEHOLDER_JOB_ID, str(row.pk))
+        job_url = job_url.replace(PLACEHOLDER_ID, str(row.pk))
         responses = [client.get(url) for url in (sync, f"{list_}&limit=8", job_url)]
         responses.append(client.post(read, json.dumps({"up_to": 1}), content_type="application/json"))
         assert [response.status_code for response in responses] == [status] * 4

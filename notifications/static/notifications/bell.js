@@ -147,7 +147,10 @@ export function define(page) {
       const row = createElement("li", "notifications-item");
       row.dataset.id = item.id;
       row.dataset.level = item.level;
-      row.append(dom.createSummary(item, page));
+      const main = createElement("div", "notifications-main");
+      const actions = dom.createActions(item, page.getActionUrl);
+      main.append(dom.createSummary(item, page), ...(actions ? [actions] : []));
+      row.append(main);
       dom.updateUnreadMark(row, item, localization);
       return row;
     }

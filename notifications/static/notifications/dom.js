@@ -53,6 +53,30 @@ export function createSummary(item, { localization, inboxUrl, mark }) {
 }
 
 /**
+ * Return the links of the actions of a notification, null if it has none. One that posts leads to a page that asks for
+ * confirmation.
+ * @param {Notification} item
+ * @param {(id: string, number: number) => string} getActionUrl
+ * @returns {HTMLElement|null}
+ */
+export function createActions({ id, title, data }, getActionUrl) {
+  const actions = /** @type {{label: string, url?: string, post?: string}[]} */ (data.actions);
+  if (!Array.isArray(actions)) return null;
+  const list = createElement("div", "notifications-actions");
+  for (const [number, action] of actions.entries()) {
+    const { label, url, post } = Object(action);
+    const link = parseLink(post ? getActionUrl(id, number) : (url ?? ""), location.origin);
+    if (!link || typeof label !== "string") continue;
+    const node = createElement("a", "notifications-plainbutton", label);
+    node.href = link.href;
+    if (link.isExternal) node.rel = "noopener noreferrer";
+    node.append(createElement("span", "notifications-hidden", `: ${title}`));
+    list.append(node);
+  }
+  return list.hasChildNodes() ? list : null;
+}
+
+/**
  * Show whether a row's notification is unread.
  * @param {HTMLElement} row
  * @param {Pick<Notification, "read_at"|"archived_at">} item

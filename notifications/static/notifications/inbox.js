@@ -95,7 +95,7 @@ export function define(page) {
       const target = /** @type {HTMLElement} */ (event.target);
       const row = /** @type {HTMLElement|null} */ (target.closest("[data-unread]"));
       // The page leaves for the notification's URL: there is no place for an error.
-      if (row && target.closest("a.notifications-title"))
+      if (row && target.closest("a"))
         page.mark("read", [toItem(row)]).catch(() => undefined);
       if (!(target instanceof HTMLInputElement) || target.name !== "id") return;
       const boxes = this.rows.map((row) => /** @type {HTMLInputElement} */ (row.querySelector("[name=id]")));

@@ -12,14 +12,15 @@
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
  *   getSignInUrl: () => string,
  *   loadLatest: (count: number) => Promise<void>,
+ *   getActionUrl: (id: string, number: number) => string,
  *   defineShortcuts: typeof import("./shortcuts.js").defineShortcuts,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets
  */
 
-/** Stands in the address of a job for its id. */
-const PLACEHOLDER_JOB_ID = "00000000-0000-0000-0000-000000000000";
+/** Stands in the address of a job or a notification for its id. */
+const PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000";
 /** A position that the browser remembers is used for this long. */
 const MAX_POSITION_AGE_MS = 5 * 60_000;
 /** An outage shorter than this is not shown. */
@@ -34,7 +35,7 @@ const TIMES_INTERVAL_MS = 20_000;
  */
 async function load(script) {
   const data = /** @type {Record<string, string>} */ (script.dataset);
-  const { modules: moduleUrls, strings, marks } = JSON.parse(
+  const { modules: moduleUrls, strings, marks, action } = JSON.parse(
     document.getElementById("notifications-data")?.textContent ?? "",
   );
   const modules = await importModules(moduleUrls);
@@ -63,7 +64,7 @@ async function load(script) {
       requests,
       Problem: modules.requests.Problem,
       clock,
-      jobUrl: (/** @type {string} */ id) => data.job.replace(PLACEHOLDER_JOB_ID, id),
+      jobUrl: (/** @type {string} */ id) => data.job.replace(PLACEHOLDER_ID, id),
     })
   );
   const localization = new modules.localization.Localization({
@@ -87,6 +88,8 @@ async function load(script) {
       return url.href;
     },
     ...watchOutages(client, clock),
+    // The address of the action with the number 0.
+    getActionUrl: (id, number) => action.replace(PLACEHOLDER_ID, id).replace(/0(?=\/[^/]*$)/, String(number)),
     defineShortcuts: modules.shortcuts.defineShortcuts,
     ...notificationActions(client, jobs, data, marks),
   };
