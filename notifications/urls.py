@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from notifications.http import api_views, health_views, inbox_views, metrics_view, page_views, stream_views
+from notifications.http import api_views, health_views, inbox_views, metrics_view, muting_views, page_views, stream_views
 from notifications.http.openapi.view import openapi
 from notifications.streams.inbox import VERBS
 
@@ -12,6 +12,9 @@ urlpatterns = [
     path("", inbox_views.inbox, name="inbox"),
     path("mark/", inbox_views.mark, name="inbox-mark"),
     path("undo/", inbox_views.undo, name="inbox-undo"),
+    path("muted/", muting_views.muted, name="muted"),
+    path("mute/", muting_views.mute, name="mute"),
+    path("unmute/", muting_views.unmute, name="unmute"),
     path("<uuid:id>/actions/<int:number>/", inbox_views.confirm_action, name="action"),
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import get_language, gettext
 
 from notifications import serializers, times, validators
-from notifications.models import Notification
+from notifications.db.transactions import database
+from notifications.models import Broadcast, Job, Notification
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +31,20 @@ class Action:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why the user got a notification: the job whose end it tells, its schedule, or the person who has sent it."""
+
+    job: Job | None = None
+    sender: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InboxRow:
     """A notification, and what is shown with it."""
 
     notification: Notification
-    actions: list[Action] = field(default_factory=list)
+    actions: list[Action]
+    reason: Reason | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +55,10 @@ class Day:
     rows: list[InboxRow]
 
 
-def group_by_day(rows: Iterable[Notification]) -> list[Day]:
+def group_by_day(rows: Sequence[Notification]) -> list[Day]:
     """Return notifications in groups of one day in the current time zone, in their order."""
     today = timezone.localtime(times.now()).date()
+    reasons = _read_reasons(rows)
 
     def day_of(row: Notification) -> date:
         return timezone.localtime(times.as_utc(row.created_at)).date()
@@ -53,7 +66,9 @@ def group_by_day(rows: Iterable[Notification]) -> list[Day]:
     return [
         Day(
             label=_label_of(day, today),
-            rows=[InboxRow(notification=row, actions=_actions_of(row)) for row in group],
+            rows=[
+                InboxRow(notification=row, actions=_actions_of(row), reason=reasons.get(row.pk)) for row in group
+            ],
         )
         for day, group in groupby(rows, day_of)
     ]
@@ -67,6 +82,37 @@ def read_actions(row: Notification) -> list[dict[str, str]]:
         return validators.actions(serializers.decode_object(row.data).get("actions", []))
     except (TypeError, ValueError, RecursionError):
         return []
+
+
+def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
+    """Return the reasons of notifications by their ids, in at most one query for jobs and two for broadcasts."""
+    alias = database()
+    job_ids = {row.job for row in rows if row.job}
+    own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
+    jobs = {job.pk: job for job in own_jobs.only("pk", "title", "schedule")} if job_ids else {}
+    broadcast_ids = {row.broadcast for row in rows if row.broadcast}
+    broadcasts = Broadcast.objects.using(alias).filter(pk__in=broadcast_ids).values_list("pk", "sender_id")
+    senders = dict(broadcasts) if broadcast_ids else {}
+    names = _read_names(set(filter(None, senders.values())))
+    reasons: dict[UUID, Reason] = {}
+    for row in rows:
+        if row.broadcast:
+            reasons[row.pk] = Reason(sender=names.get(senders.get(row.broadcast)) or gettext("the staff"))
+        elif row.job in jobs:
+            reasons[row.pk] = Reason(job=jobs[row.job])
+    return reasons
+
+
+def _read_names(users: set[Any]) -> dict[Any, str]:
+    """Return the full names of users by their keys. Their user names may be e-mail addresses, which are not shown."""
+    if not users:
+        return {}
+    model = get_user_model()
+    return {user.pk: _full_name(user) for user in model._base_manager.filter(pk__in=users)}
+
+
+def _full_name(user: Any) -> str:
+    return str(user.get_full_name()).strip() if hasattr(user, "get_full_name") else ""
 
 
 def _actions_of(row: Notification) -> list[Action]:

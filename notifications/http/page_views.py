@@ -116,14 +116,10 @@ def _database_unavailable_page() -> HttpResponse:
     )
 
 
-def text_response(text: str, *, status: int, retry_after: int) -> HttpResponse:
+def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:
     """Return plain text. The project's base template would query the database again."""
-    return HttpResponse(
-        text,
-        status=status,
-        content_type="text/plain; charset=utf-8",
-        headers={"Retry-After": str(retry_after)},
-    )
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _format_result(text: str | None) -> str:

@@ -19,6 +19,7 @@ from notifications.ids import uuid7
 from notifications.models.broadcasts import Broadcast as Broadcast
 from notifications.models.epochs import Epoch as Epoch
 from notifications.models.levels import NotificationLevel
+from notifications.models.muted_categories import MutedCategory as MutedCategory
 from notifications.models.overview import Alert as Alert
 from notifications.models.overview import AlertState as AlertState
 from notifications.models.overview import Overview as Overview

@@ -104,7 +104,7 @@ def number_new(rows: Iterable[Any]) -> bool:
         row.seq = stream.advance()
         if isinstance(row, Notification):
             row.raised, row.counted = row.seq, False  # also after an attempt that was rolled back
-            stream.count(row, True)
+            stream.count(row, row.read_at is None)
     write_streams({key: streams[user] for user, key in keys.items()})
     ring(keys)
     return True

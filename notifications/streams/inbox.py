@@ -27,6 +27,7 @@ from notifications.db.transactions import (
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import listing
+from notifications.streams.muting import mark_muted
 from notifications.streams.replaced import without_replaced
 
 logger = logging.getLogger("notifications")
@@ -71,6 +72,8 @@ def create_notifications(
     notifications = [build_notification(user, title, **fields) for user in user_keys_of(users)]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
+        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
+            mark_muted(rows[start : start + MAX_ROWS_PER_TRANSACTION])
         # No stream is locked in a caller's transaction, so it waits for none.
         _insert(rows, signals)
         streams.number(row.user_id for row in rows)
@@ -174,6 +177,7 @@ def create_chunk(
             return False
         for row in rows:
             row.seq, row.raised, row.counted = None, None, False
+        mark_muted(rows)
         # Holds SQLite's lock for a third of the time. Receivers must not run while streams are locked.
         if signals is None and streams.number_new(rows):
             bulk.insert(rows)

@@ -17,10 +17,10 @@ from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
 
-#: The columns that an item shows.
+#: The columns that an item or a row of the inbox shows.
 COLUMNS = (
     *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at"),
+    *("created_at", "read_at", "archived_at", "broadcast"),
 )
 #: Notifications of each partition in which categories are looked for, and categories that are found at most.
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50

@@ -28,6 +28,7 @@ from notifications.jobs.transitions.transaction_receivers import (
 )
 from notifications.models import Job
 from notifications.signals import notification_recording
+from notifications.streams.muting import mark_muted
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -108,6 +109,7 @@ def write_ends(ended: Sequence[Outcome], now: datetime, tally: Tally, *, state: 
         tally.add_end(job, now, has_run=state == "running")
     for notification in notifications:
         notification.seq, notification.raised, notification.counted = None, None, False
+    mark_muted(notifications)
     finished_at = times.to_db(now, connection())
     with bulk.one_round_trip():
         is_numbered = _can_number_in_place(ended) and streams.number_new(
