@@ -89,7 +89,7 @@ def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
     alias = database()
     job_ids = {row.job for row in rows if row.job}
     own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
-    jobs = {job.pk: job for job in own_jobs.only("pk", "title", "schedule")} if job_ids else {}
+    jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule")} if job_ids else {}
     broadcast_ids = {row.broadcast for row in rows if row.broadcast}
     broadcasts = Broadcast.objects.using(alias).filter(pk__in=broadcast_ids).values_list("pk", "sender_id")
     senders = dict(broadcasts) if broadcast_ids else {}

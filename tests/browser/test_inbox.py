@@ -1,0 +1,210 @@
+"""The inbox in a browser: changes in place with undo, keyboard shortcuts, actions, sign-out, and without JavaScript."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unread, open_bell, visit
+from tests.support.axe import find_violations
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+CREATE = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+for n in range(1, {count} + 1): notify(user, f"Number {{n}}", url="/check/", category="reports" if n % 2 else "")
+"""
+
+
+@pytest.fixture
+def inbox_page(site_server, page):
+    """Return a page with the inbox of a user with five notifications, Number 5 first."""
+    site_server.python(CREATE.format(count=5))
+    return visit(page, site_server.url, "/notifications/")
+
+
+def rows(page):
+    return page.locator("notifications-inbox li[data-id]:not([hidden])")
+
+
+def row(page, title):
+    return rows(page).filter(has=page.get_by_role("link", name=title, exact=True))
+
+
+def unread_rows(page):
+    return page.locator("notifications-inbox li[data-unread]:not([hidden])")
+
+
+def message(page):
+    return page.locator(".notifications-floating")
+
+
+def test_done_and_undo_in_place(inbox_page):
+    """The row leaves the list without a new page, and comes back."""
+    page = inbox_page
+    page.evaluate("window.isSamePage = true")
+    row(page, "Number 3").hover()
+    page.get_by_role("button", name="Done: Number 3").click()
+    expect(rows(page)).to_have_count(4)
+    expect(message(page)).to_contain_text("1 moved to Done.")
+    expect_unread(page, 4)
+    message(page).get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(5)
+    expect(message(page)).to_contain_text("Undone.")
+    expect_unread(page, 5)
+    assert page.evaluate("window.isSamePage")
+
+
+def test_range_and_selection(inbox_page):
+    """A click with Shift selects the rows between; the buttons change them together."""
+    page = inbox_page
+    page.get_by_role("checkbox", name="Select: Number 5", exact=True).check()
+    page.get_by_role("checkbox", name="Select: Number 2", exact=True).click(modifiers=["Shift"])
+    expect(page.locator("notifications-inbox :checked")).to_have_count(4)
+    toolbar = page.locator(".notifications-toolbar")
+    toolbar.get_by_role("button", name="Mark as read", exact=True).click()
+    expect(unread_rows(page)).to_have_count(1)
+    expect(message(page)).to_contain_text("4 marked as read.")
+    message(page).get_by_role("button", name="Undo").click()
+    expect(unread_rows(page)).to_have_count(5)
+
+
+def test_keyboard(inbox_page):
+    """Rows are moved between, selected, read, made unread and done without a mouse."""
+    page = inbox_page
+    for key in ("j", "j", "j", "k"):
+        page.keyboard.press(key)
+    expect(row(page, "Number 4")).to_be_focused()
+    page.keyboard.press("Shift+I")
+    expect(unread_rows(page)).to_have_count(4)
+    page.keyboard.press("u")
+    expect(unread_rows(page)).to_have_count(5)
+    page.keyboard.press("x")
+    expect(page.get_by_role("checkbox", name="Select: Number 4", exact=True)).to_be_checked()
+    page.keyboard.press("x")
+    page.keyboard.press("e")
+    expect(rows(page)).to_have_count(4)
+    expect(page.get_by_role("link", name="Number 3", exact=True)).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/check/$"))
+    page.go_back()
+    expect(row(page, "Number 2")).to_be_visible()
+    expect(unread_rows(page)).to_have_count(3)
+
+
+def test_list_of_shortcuts_and_turning_them_off(inbox_page):
+    """Keys do nothing in a field, nor when they are turned off, which the browser remembers."""
+    page = inbox_page
+    page.get_by_role("searchbox", name="Search").press_sequentially("e?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_hidden()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(dialog).to_be_visible()
+    assert find_violations(page) == []
+    dialog.get_by_role("checkbox", name="Use keyboard shortcuts").uncheck()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
+    page.keyboard.press("j")
+    expect(page.locator("notifications-inbox li:focus")).to_have_count(0)
+    page.reload()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    dialog.get_by_role("checkbox", name="Use keyboard shortcuts").check()
+    dialog.get_by_role("button", name="Close").click()
+    page.keyboard.press("?")
+    expect(dialog).to_be_visible()
+    assert len(rows(page).all()) == 5
+
+
+def test_signed_out_elsewhere(site_server, inbox_page):
+    """The rows go, and a link leads to sign-in and back."""
+    page = inbox_page
+    other = page.context.new_page()
+    other.goto(f"{site_server.url}/check/")
+    other.get_by_role("button", name="Sign out").click()
+    link = page.locator("notifications-inbox").get_by_role("link", name="Sign in")
+    expect(link).to_be_visible()
+    expect(rows(page)).to_have_count(0)
+    expect(page.locator(".notifications-page")).not_to_contain_text("Number")
+    expect(page.locator(".notifications-page")).not_to_contain_text("reports")
+    assert find_violations(page) == []
+    assert "next=%2Fnotifications%2F" in link.get_attribute("href")
+
+
+def test_actions(site_server, page):
+    """An action that posts asks first. It is in the inbox and in the bell."""
+    site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from notifications.api import notify\n"
+        "user = get_user_model().objects.get(username='demo')\n"
+        "actions = [{'label': 'Sign me out', 'post': '/accounts/logout/'}, {'label': 'Check', 'url': '/check/'}]\n"
+        "notify(user, 'Request', actions=actions)"
+    )
+    visit(page, site_server.url, "/notifications/")
+    page.locator("notifications-inbox").get_by_role("link", name="Check: Request").click()
+    page.wait_for_url(re.compile("/check/$"))
+    dialog = open_bell(page)
+    expect(dialog.get_by_role("link", name="Check: Request")).to_be_visible()
+    dialog.get_by_role("link", name="Sign me out: Request").click()
+    expect(page.get_by_role("heading", name="Sign me out?")).to_be_visible()
+    assert find_violations(page) == []
+    page.get_by_role("button", name="Sign me out").click()
+    page.wait_for_url(lambda url: "actions" not in url)
+    page.goto(f"{site_server.url}/notifications/")
+    assert "login" in page.url
+
+
+def test_everything_without_javascript(site_server, new_page):
+    """Views, filters, selection, all, undo and muting are links and forms."""
+    site_server.python(CREATE.format(count=5))
+    page = new_page(java_script_enabled=False)
+    page.goto(f"{site_server.url}/notifications/")
+    page.locator("input[name=username]").fill("demo")
+    page.locator("input[name=password]").fill("demo")
+    page.locator("input[name=password]").press("Enter")
+    page.get_by_label("Category").select_option("reports")
+    page.get_by_role("button", name="Apply").click()
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("button", name="Move all matching to Done").click()
+    expect(page.get_by_text("3 moved to Done.")).to_be_visible()
+    expect(rows(page)).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("checkbox", name="Select: Number 3", exact=True).check()
+    toolbar = page.locator(".notifications-toolbar")
+    toolbar.get_by_role("button", name="Done", exact=True).click()
+    expect(rows(page)).to_have_count(2)
+    page.get_by_role("link", name="Done", exact=True).click()
+    expect(rows(page)).to_have_count(1)
+    row(page, "Number 3").hover()
+    page.get_by_role("button", name="Move to inbox: Number 3").click()
+    expect(rows(page)).to_have_count(0)
+    page.get_by_role("link", name="Inbox", exact=True).click()
+    expect(rows(page)).to_have_count(5)
+    row(page, "Number 5").hover()
+    row(page, "Number 5").get_by_role("button", name="Mute").click()
+    expect(page.get_by_role("heading", name="Muted categories")).to_be_visible()
+    page.get_by_role("button", name="Unmute: reports").click()
+    expect(page.get_by_text("You have muted no category.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 380])
+def test_no_problem_of_accessibility(site_server, new_page, scheme, width):
+    """In each view, with rows and without, with a message and a selection; no page is wider than the window."""
+    site_server.python(CREATE.format(count=30))
+    page = new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    sign_in(page, site_server.url)
+    for path in ("", "?view=unread&q=Number&level=info", "?view=done", "?q=nothing", "?after=6", "muted/"):
+        page.goto(f"{site_server.url}/notifications/{path}")
+        assert find_violations(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("checkbox", name="Select: Number 30", exact=True).check()
+    assert find_violations(page) == []
+    page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
+    expect(message(page)).to_contain_text("1 moved to Done.")
+    assert find_violations(page) == []

@@ -1,0 +1,139 @@
+"""What rows of the inbox page offer: actions, the reason, and muting their category."""
+
+import re
+
+import pytest
+
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.models import Broadcast, Job, Notification
+from notifications.streams import changes, inbox, muting
+from tests.data.rows import finish_job, job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INBOX = "/notifications/"
+
+
+def read_page(client, url=INBOX):
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+class TestActions:
+    def test_links_and_a_post_that_is_confirmed(self, user_client, user):
+        actions = [{"label": "Approve", "post": "/approve/"}, {"label": "Read", "url": "https://example.org/"}]
+        (id,) = notify(user, "Request", actions=actions, data={"n": 1})
+        page = read_page(user_client)
+        assert re.search(r'href="https://example.org/" rel="noopener noreferrer">Read', page)
+        confirm = f"/notifications/{id}/actions/0/"
+        assert f'href="{confirm}">Approve' in page
+        page = read_page(user_client, confirm)
+        assert '<form class="notifications-confirm" method="post" action="/approve/"' in page
+        assert "csrfmiddlewaretoken" in page.partition("<main>")[2]
+        item = user_client.get("/notifications/api/notifications/").json()["items"][0]
+        assert item["data"] == {"n": 1, "actions": actions}
+
+    def test_what_is_no_action_that_posts_is_not_found(self, user_client, client_of, user, other_user):
+        (id,) = notify(user, "Request", actions=[{"label": "Go", "url": "/"}, {"label": "Do", "post": "/do/"}])
+        for path in (f"{id}/actions/0/", f"{id}/actions/2/", f"{uuid7()}/actions/0/"):
+            assert user_client.get(f"{INBOX}{path}").status_code == 404
+        assert client_of(other_user).get(f"{INBOX}{id}/actions/1/").status_code == 404
+
+    def test_actions_in_data_of_the_project_are_not_shown(self, user_client, user):
+        """Their form is another one, and may lead anywhere."""
+        for value in ("x", [{"label": "Go", "url": "javascript:alert(1)"}], [{"label": "x", "post": "//evil/"}]):
+            notify(user, "note", data={"actions": value})
+        assert "notifications-actions" not in read_page(user_client)
+
+    @pytest.mark.parametrize(
+        ("actions", "message"),
+        [
+            ("x", "actions must be a list of dicts, not str."),
+            (["x"], "actions[0] must be a dict, not str."),
+            ([{"label": "a", "url": "/"}] * 4, "actions has 4 items. At most 3 are allowed."),
+            ([{"label": "a"}], "actions[0] must have the keys 'label' and either 'url' or 'post'."),
+            ([{"label": "a", "url": "/", "post": "/"}], "must have the keys"),
+            ([{"label": "", "url": "/"}], "actions[0]['label'] is empty."),
+            ([{"label": "a" * 41, "url": "/"}], "At most 40 are allowed."),
+            ([{"label": "a", "url": ""}], "actions[0]['url'] is empty."),
+            ([{"label": "a", "url": "javascript:x"}], "actions[0]['url'] is 'javascript:x'."),
+            ([{"label": "a", "post": "https://example.org/"}], "must be a path of this site"),
+            ([{"label": "a", "post": "//example.org/"}], "actions[0]['post'] is '//example.org/'."),
+        ],
+    )
+    def test_invalid_actions(self, user, actions, message):
+        with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+            notify(user, "note", actions=actions)
+
+    def test_actions_given_twice(self, user):
+        with pytest.raises(ValueError, match="data has the key 'actions' already"):
+            notify(user, "note", data={"actions": []}, actions=[{"label": "a", "url": "/"}])
+
+
+class TestReason:
+    def test_job(self, user_client, user):
+        finish_job(row := job(user), uuid7())
+        assert re.search(rf'From your job <a dir="auto" href="/notifications/jobs/{row.pk}/">', read_page(user_client))
+
+    def test_schedule(self, user_client, user):
+        finish_job(row := job(user), uuid7())
+        Job.objects.filter(pk=row.pk).update(schedule="nightly")
+        assert "From the schedule nightly:" in read_page(user_client)
+
+    def test_sender_of_a_broadcast(self, user_client, user, make_user):
+        """By name; a user name may be an e-mail address."""
+        for sender in (make_user("eve@example.org"), make_user("x", first_name="Eve", last_name="Adams"), None):
+            broadcast = Broadcast.objects.create(
+                sender=sender,
+                level="info",
+                title="To all",
+                audience_kind="everybody",
+                audience_text="Everybody",
+                recipients=1,
+                created_at="2026-01-01T00:00:00Z",
+            )
+            inbox.create_notifications(user, "To all", broadcast=broadcast.pk)
+        page = read_page(user_client)
+        assert re.findall(r"Sent to several users by (.*)", page) == ["the staff", "Eve Adams", "the staff"]
+        assert "eve@example.org" not in page
+
+    def test_number_of_queries_does_not_depend_on_the_rows(self, user_client, user, django_assert_max_num_queries):
+        for _ in range(25):
+            finish_job(job(user), uuid7())
+        with django_assert_max_num_queries(25):
+            read_page(user_client)
+
+
+class TestMuting:
+    def test_mute_from_the_row_and_unmute(self, user_client, user):
+        notify(user, "note", category="reports <1>")
+        page = read_page(user_client)
+        (category,) = re.findall(r'name="category" value="(.*?)" formaction="/notifications/mute/"', page)
+        assert category == "reports &lt;1&gt;"
+        response = user_client.post("/notifications/mute/", {"category": "reports <1>"}, follow=True)
+        assert "Unmute: reports &lt;1&gt;" in response.content.decode()
+        notify(user, "later", category="reports <1>")
+        assert changes.position(user.pk).unread == 1
+        assert 'href="/notifications/muted/"' in read_page(user_client)
+        response = user_client.post("/notifications/unmute/", {"category": "reports <1>"}, follow=True)
+        assert "is not muted any more." in response.content.decode()
+        assert muting.muted_categories(user.pk) == []
+
+    def test_others_are_not_muted(self, user_client, other_user):
+        user_client.post("/notifications/mute/", {"category": "reports"})
+        notify(other_user, "note", category="reports")
+        assert Notification.objects.get().read_at is None
+
+    @pytest.mark.parametrize("category", ["", " ", "x" * 101, "\0"])
+    def test_invalid_category(self, user_client, category):
+        """400, not 500."""
+        for path in ("mute/", "unmute/"):
+            assert user_client.post(INBOX + path, {"category": category}).status_code == 400
+
+    def test_too_many(self, user_client, monkeypatch):
+        monkeypatch.setattr(muting, "MAX_MUTED_CATEGORIES", 1)
+        user_client.post("/notifications/mute/", {"category": "a"})
+        response = user_client.post("/notifications/mute/", {"category": "b"})
+        assert (response.status_code, b"unmute one" in response.content) == (409, True)
