@@ -2,7 +2,15 @@
 
 from django.urls import path, re_path
 
-from notifications.http import api_views, health_views, inbox_views, metrics_view, muting_views, page_views, stream_views
+from notifications.http import (
+    api_views,
+    health_views,
+    inbox_views,
+    metrics_view,
+    muting_views,
+    page_views,
+    stream_views,
+)
 from notifications.http.openapi.view import openapi
 from notifications.streams.inbox import VERBS
 

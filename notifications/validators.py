@@ -117,7 +117,9 @@ def _action(name: str, value: Any) -> dict[str, str]:
     if not target:
         raise ValueError(f"{name}[{kind!r}] is empty. Pass where the action leads.")
     if kind == "post" and not target.startswith("/"):
-        raise ValueError(f"{name}['post'] must be a path of this site, because it is sent with the CSRF token.")
+        raise ValueError(
+            f"{name}['post'] must be a path of this site, because it is sent with the CSRF token."
+        )
     return {"label": label, kind: target}
 
 

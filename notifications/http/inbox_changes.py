@@ -62,9 +62,7 @@ class AllChanged:
 
     def encode(self) -> str:
         microseconds = (self.marked.moment - _EPOCH) // timedelta(microseconds=1)
-        return (
-            f"{self.verb}-all-{self.count}-{microseconds}-{self.marked.after}-{self.up_to}-{int(self.is_pending)}"
-        )
+        return f"{self.verb}-all-{self.count}-{microseconds}-{self.marked.after}-{self.up_to}-{int(self.is_pending)}"
 
 
 Change = SomeChanged | AllChanged

@@ -64,7 +64,9 @@ PARAMETERS = {
 def encode(query: InboxQuery) -> str:
     """Return the query string of a query, ``""`` for the first page of the inbox."""
     values = {
-        name: value for field, name in PARAMETERS.items() if (value := getattr(query, field)) not in (None, "")
+        name: value
+        for field, name in PARAMETERS.items()
+        if (value := getattr(query, field)) not in (None, "")
     }
     if query.view == "inbox":
         del values["view"]

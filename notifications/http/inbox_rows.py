@@ -67,7 +67,8 @@ def group_by_day(rows: Sequence[Notification]) -> list[Day]:
         Day(
             label=_label_of(day, today),
             rows=[
-                InboxRow(notification=row, actions=_actions_of(row), reason=reasons.get(row.pk)) for row in group
+                InboxRow(notification=row, actions=_actions_of(row), reason=reasons.get(row.pk))
+                for row in group
             ],
         )
         for day, group in groupby(rows, day_of)
@@ -122,9 +123,7 @@ def _actions_of(row: Notification) -> list[Action]:
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
     if "post" in action:
         return Action(label=action["label"], href=reverse("notifications:action", args=[row.pk, number]))
-    return Action(
-        label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc)
-    )
+    return Action(label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc))
 
 
 def _label_of(day: date, today: date) -> str:

@@ -108,7 +108,9 @@ def undo(request: HttpRequest) -> HttpResponse:
     query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
     change = inbox_changes.parse(request.POST.get(CHANGED, ""))
     if change is None:
-        raise BadRequest("The change to undo is not valid. Open the inbox and change the notifications there.")
+        raise BadRequest(
+            "The change to undo is not valid. Open the inbox and change the notifications there."
+        )
     if isinstance(change, AllChanged):
         undo_mark(user, change.verb, change.marked.moment, change.marked.after, change.up_to)
     else:
@@ -139,7 +141,7 @@ def _view_labels() -> dict[str, str]:
 
 def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:
     """Change all that the page lists, on all of its pages. Raises BadRequest and ``TooManyPendingMarks``."""
-    is_possible = verb == "read" and query.view != "done" or verb == "archive" and query.view == "inbox"
+    is_possible = (verb == "read" and query.view != "done") or (verb == "archive" and query.view == "inbox")
     if not is_possible or query.search:
         raise BadRequest(
             "all must be read, or archive in the inbox, and without a search. Select notifications instead."

@@ -29,7 +29,6 @@ from notifications.realtime.reader import number_if_needed
 from notifications.streams import pages
 
 
-
 def page_view(view: View) -> View:
     """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
     protected = csrf_protect(view)

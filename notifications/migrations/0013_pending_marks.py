@@ -33,7 +33,12 @@ class Migration(migrations.Migration):
         CreateModel(
             name="PendingMark",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("verb", models.CharField(max_length=10)),
                 ("moment", models.DateTimeField()),
                 ("category", models.CharField(max_length=100, null=True)),

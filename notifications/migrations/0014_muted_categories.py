@@ -17,7 +17,12 @@ class Migration(migrations.Migration):
         CreateModel(
             name="MutedCategory",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("category", models.CharField(max_length=100, verbose_name="category")),
                 ("created_at", models.DateTimeField(verbose_name="created")),
                 (
@@ -34,7 +39,9 @@ class Migration(migrations.Migration):
             options={
                 "default_permissions": (),
                 "constraints": [
-                    models.UniqueConstraint(fields=["user", "category"], name="notifications_mutedcategory_key")
+                    models.UniqueConstraint(
+                        fields=["user", "category"], name="notifications_mutedcategory_key"
+                    )
                 ],
             },
         ),

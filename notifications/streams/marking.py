@@ -115,9 +115,7 @@ class _Chunk:
     first: int | None = None
 
 
-def mark_all(
-    user: Any, verb: str, up_to: int, *, category: str | None = None, level: str = ""
-) -> Marked:
+def mark_all(user: Any, verb: str, up_to: int, *, category: str | None = None, level: str = "") -> Marked:
     """Change by ``"read"`` or ``"archive"`` what was raised up to ``up_to`` for a user (key).
 
     Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
@@ -191,12 +189,13 @@ def save_pending(mark: Mark) -> None:
         if row is None:
             rows.create(
                 user_id=mark.user,
-                **{name: getattr(mark, name) for name in ("verb", "moment", "category", "level", "after", "up_to")},
+                **{
+                    name: getattr(mark, name)
+                    for name in ("verb", "moment", "category", "level", "after", "up_to")
+                },
             )
         else:
-            same.filter(pk=row.pk).update(
-                after=min(row.after, mark.after), up_to=max(row.up_to, mark.up_to)
-            )
+            same.filter(pk=row.pk).update(after=min(row.after, mark.after), up_to=max(row.up_to, mark.up_to))
 
     retrying_atomic(save)
 
@@ -254,7 +253,7 @@ def _continue(id: int) -> bool:
         PendingMark.objects.using(db.alias).filter(pk=id).delete()
     else:
         PendingMark.objects.using(db.alias).filter(pk=id).update(after=chunk.position)
-    return chunk.count > 0 or chunk.position is None or chunk.position > row.after
+    return chunk.count > 0 or (chunk.position is not None and chunk.position > row.after)
 
 
 def _mark_of(row: PendingMark) -> Mark:
@@ -307,7 +306,7 @@ def _mark_chunk(mark: Mark) -> _Chunk:
 
 
 def _read_window(mark: Mark, limit: int) -> list[tuple[Any, ...]]:
-    """Return raised, id, category, level and time of the oldest rows that ``mark.verb`` can change, at most ``limit``."""
+    """Return raised, id, category, level and time of the ``limit`` oldest rows that ``mark.verb`` can change."""
     field, is_set = VERBS[mark.verb]
     rows = Notification.objects.using(connection().alias).filter(
         user=mark.user, raised__gt=mark.after, raised__lte=mark.up_to
@@ -315,8 +314,10 @@ def _read_window(mark: Mark, limit: int) -> list[tuple[Any, ...]]:
     state = "read" if field == "read_at" else "archived"
     found: list[tuple[Any, ...]] = []
     for partition in listing.partitions(**{state: not is_set}):
-        found += rows.filter(partition).order_by("raised").values_list(
-            "raised", "id", "category", "level", field
-        )[:limit]
+        found += (
+            rows.filter(partition)
+            .order_by("raised")
+            .values_list("raised", "id", "category", "level", field)[:limit]
+        )
     found.sort(key=lambda row: row[0])
     return found[:limit]

@@ -87,7 +87,12 @@ def notifications(context: template.Context) -> dict[str, Any]:
         "stylesheet": static(STYLESHEET),
         "entry_module": static("notifications/notifications.js"),
         "preloads": modules.values(),
-        "client_data": {"modules": modules, "strings": client_strings(), "marks": urls["marks"], "action": urls["action"]},
+        "client_data": {
+            "modules": modules,
+            "strings": client_strings(),
+            "marks": urls["marks"],
+            "action": urls["action"],
+        },
         "position": position,
         "page_user_mark": page_user_mark,
         "csrf_header": csrf.header_name(),

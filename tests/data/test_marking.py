@@ -38,7 +38,10 @@ def unread_rows(user):
 def test_slow_request_continues_in_the_background(monkeypatch, user_client, user):
     """Rows that the request does not reach in time are marked later; the page says so, and newer ones stay unread."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
-    assert user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"}).status_code == 303
+    assert (
+        user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"}).status_code
+        == 303
+    )
     assert unread_rows(user).count() == MANY
     notify(user, "Later")
     assert (

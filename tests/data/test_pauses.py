@@ -76,7 +76,9 @@ def count_unread():
 def mark_in_the_page(user):
     client = Client()
     client.force_login(user)
-    assert client.post(reverse("notifications:inbox-mark"), {"up_to": "9999", "all": "read"}).status_code == 303
+    assert (
+        client.post(reverse("notifications:inbox-mark"), {"up_to": "9999", "all": "read"}).status_code == 303
+    )
 
 
 def count_unnumbered():

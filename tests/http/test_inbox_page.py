@@ -89,7 +89,14 @@ class TestViews:
 
     @pytest.mark.parametrize(
         "query",
-        [{"view": "x"}, {"level": "x"}, {"category": "x" * 101}, {"q": "x" * 101}, {"q": "\0"}, {"before": "x"}],
+        [
+            {"view": "x"},
+            {"level": "x"},
+            {"category": "x" * 101},
+            {"q": "x" * 101},
+            {"q": "\0"},
+            {"before": "x"},
+        ],
     )
     def test_invalid_query(self, user_client, query):
         """400, not 500."""
@@ -256,9 +263,17 @@ class TestChanges:
             notify(user, f"report {n}", category="reports")
             notify(user, f"other {n}", level="error")
         assert "3 marked as read." in post(user_client, user, all="read", query="category=reports")
-        assert [title for title, is_read, _ in states(user) if is_read] == ["report 0", "report 1", "report 2"]
+        assert [title for title, is_read, _ in states(user) if is_read] == [
+            "report 0",
+            "report 1",
+            "report 2",
+        ]
         assert "3 moved to Done." in post(user_client, user, all="archive", query="level=error")
-        assert [title for title, _, is_archived in states(user) if is_archived] == ["other 0", "other 1", "other 2"]
+        assert [title for title, _, is_archived in states(user) if is_archived] == [
+            "other 0",
+            "other 1",
+            "other 2",
+        ]
 
     def test_undo_is_bound_to_its_user(self, user_client, client_of, three, other_user):
         page = post(user_client, three, all="archive")

@@ -131,7 +131,9 @@ def test_mark_all_leaves_later_notifications_unread(user_client, user):
     notify(user, "Seen")
     position_of_page = pages.read_stream_position(user.pk).seq
     notify(user, "Not seen")
-    response = user_client.post(reverse("notifications:inbox-mark"), {"up_to": position_of_page, "all": "read"})
+    response = user_client.post(
+        reverse("notifications:inbox-mark"), {"up_to": position_of_page, "all": "read"}
+    )
     assert response.status_code == 303
     assert response["Location"].startswith(f"{INBOX}?changed=read-all-1-")
     assert unread_titles(user) == ["Not seen"]

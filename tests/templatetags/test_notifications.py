@@ -20,6 +20,7 @@ from notifications.http.client_strings import client_strings
 from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
+from notifications.streams.inbox import VERBS
 from notifications.templatetags.notifications import MODULES, WEBSOCKET_PATH
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
@@ -245,9 +246,9 @@ def test_strings_match_the_client(user):
     used = set()
     for module in STATIC.glob("*.js"):
         used |= set(re.findall(r'\.text\("(\w+)"', module.read_text()))
-    # Said by the name of a level, of a state of a job, or of the connection's.
+    # Said by the name of a level, of a state of a job or of the connection, or of a verb.
     used |= {level for level in Notification.Level.values if level != "info"}
-    used |= {*Job.State.values, "signed_out", "offline"}
+    used |= {*Job.State.values, "signed_out", "offline", *(f"did_{verb}" for verb in VERBS)}
     assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()
 
