@@ -63,7 +63,7 @@ def test_range_and_selection(inbox_page):
     page = inbox_page
     page.get_by_role("checkbox", name="Select: Number 5", exact=True).check()
     page.get_by_role("checkbox", name="Select: Number 2", exact=True).click(modifiers=["Shift"])
-    expect(page.locator("notifications-inbox :checked")).to_have_count(4)
+    expect(page.locator("notifications-inbox li :checked")).to_have_count(4)
     toolbar = page.locator(".notifications-toolbar")
     toolbar.get_by_role("button", name="Mark as read", exact=True).click()
     expect(unread_rows(page)).to_have_count(1)

@@ -70,7 +70,7 @@ export function createActions({ id, title, data }, getActionUrl) {
     const node = createElement("a", "notifications-plainbutton", label);
     node.href = link.href;
     if (link.isExternal) node.rel = "noopener noreferrer";
-    node.append(createElement("span", "notifications-hidden", `: ${title}`));
+    node.ariaLabel = `${label}: ${title}`;
     list.append(node);
   }
   return list.hasChildNodes() ? list : null;

@@ -95,13 +95,13 @@ export function define(page) {
       const target = /** @type {HTMLElement} */ (event.target);
       const row = /** @type {HTMLElement|null} */ (target.closest("[data-unread]"));
       // The page leaves for the notification's URL: there is no place for an error.
-      if (row && target.closest("a"))
-        page.mark("read", [toItem(row)]).catch(() => undefined);
+      if (row && target.closest("a")) page.mark("read", [toItem(row)]).catch(() => undefined);
       if (!(target instanceof HTMLInputElement) || target.name !== "id") return;
       const boxes = this.rows.map((row) => /** @type {HTMLInputElement} */ (row.querySelector("[name=id]")));
       const [from, to] = [boxes.indexOf(this.#lastBox ?? target), boxes.indexOf(target)];
       if (event.shiftKey && from >= 0) {
-        for (const box of boxes.slice(Math.min(from, to), Math.max(from, to) + 1)) box.checked = target.checked;
+        for (const box of boxes.slice(Math.min(from, to), Math.max(from, to) + 1))
+          box.checked = target.checked;
       }
       this.#lastBox = target;
     };
@@ -200,7 +200,12 @@ export function define(page) {
         if (box) box.checked = false;
         if (verb === "archive") row.hidden = !isDone;
         else if (verb === "unarchive") row.hidden = isDone;
-        else dom.updateUnreadMark(row, { read_at: verb === "read" ? "" : null, archived_at: null }, localization);
+        else
+          dom.updateUnreadMark(
+            row,
+            { read_at: verb === "read" ? "" : null, archived_at: null },
+            localization,
+          );
       }
     }
 

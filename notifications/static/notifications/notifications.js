@@ -35,9 +35,12 @@ const TIMES_INTERVAL_MS = 20_000;
  */
 async function load(script) {
   const data = /** @type {Record<string, string>} */ (script.dataset);
-  const { modules: moduleUrls, strings, marks, action } = JSON.parse(
-    document.getElementById("notifications-data")?.textContent ?? "",
-  );
+  const {
+    modules: moduleUrls,
+    strings,
+    marks,
+    action,
+  } = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
   const modules = await importModules(moduleUrls);
   const name = `notifications.v1:${data.user}`;
   const clock = {

@@ -30,7 +30,8 @@ export function defineShortcuts(inbox) {
     j: (row) => move(row, 1),
     k: (row) => move(row, -1),
     x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
-    Enter: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
+    Enter: (row) =>
+      /** @type {HTMLElement|null|undefined} */ (row?.querySelector("a.notifications-title"))?.click(),
     e: (_, rows) => void inbox.change("archive", rows),
     u: (_, rows) => void inbox.change("unread", rows),
     I: (_, rows) => void inbox.change("read", rows),
