@@ -1,6 +1,7 @@
 """The URLs of a page carry a mark of its user, and are refused when a different user has signed in meanwhile."""
 
 import json
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def page_urls(user):
     """Return the URLs of a page of ``user`` and the mark that its tabs share."""
-    data = script(render(user))
-    return [data[f"data-{name}"] for name in ("sync", "list", "read", "socket", "job")], data["data-user"]
+    html = render(user)
+    data, (client_data,) = script(html), re.findall(r'id="notifications-data"[^>]*>(.*?)</script>', html)
+    sync, list_, socket, job_url = (data[f"data-{name}"] for name in ("sync", "list", "socket", "job"))
+    return [sync, list_, json.loads(client_data)["marks"]["read"], socket, job_url], data["data-user"]
 
 
 def test_urls_carry_the_mark_of_the_user(user, other_user):
