@@ -1,7 +1,6 @@
 """The URLs of a page carry a mark of its user, and are refused when a different user has signed in meanwhile."""
 
 import json
-import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,17 +10,17 @@ from notifications.models import Notification
 from notifications.realtime.auth import page_user
 from notifications.templatetags.notifications import PLACEHOLDER_ID
 from tests.data.rows import job
-from tests.templatetags.test_notifications import render, script
+from tests.templatetags.test_notifications import client_data, render, script
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def page_urls(user):
     """Return the URLs of a page of ``user`` and the mark that its tabs share."""
-    html = render(user)
-    data, (client_data,) = script(html), re.findall(r'id="notifications-data"[^>]*>(.*?)</script>', html)
+    elements = render(user)
+    data = script(elements)
     sync, list_, socket, job_url = (data[f"data-{name}"] for name in ("sync", "list", "socket", "job"))
-    return [sync, list_, json.loads(client_data)["marks"]["read"], socket, job_url], data["data-user"]
+    return [sync, list_, client_data(elements)["marks"]["read"], socket, job_url], data["data-user"]
 
 
 def test_urls_carry_the_mark_of_the_user(user, other_user):
