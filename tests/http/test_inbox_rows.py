@@ -29,7 +29,9 @@ class TestActions:
         ]
         (id,) = notify(user, "Request", actions=actions, data={"n": 1})
         page = read_page(user_client)
-        assert re.search(r'href="https://example.org/" rel="noopener noreferrer" aria-label="Read: Request">Read<', page)
+        assert re.search(
+            r'href="https://example.org/" rel="noopener noreferrer" aria-label="Read: Request">Read<', page
+        )
         confirm = f"/notifications/{id}/actions/0/"
         assert f'href="{confirm}" aria-label="Approve: Request">Approve<' in page
         page = read_page(user_client, confirm)
