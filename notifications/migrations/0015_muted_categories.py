@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0013_pending_marks"),
+        ("notifications", "0014_pending_marks"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

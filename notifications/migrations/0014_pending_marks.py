@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("notifications", "0012_stream_seen"),
+        ("notifications", "0013_jobs_of_user"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
