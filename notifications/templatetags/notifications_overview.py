@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from django import template
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timezone import template_localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+if TYPE_CHECKING:
+    from notifications.admin.overview.history import Point
+
 register = template.Library()
+
+_POINT_ROW = '<tr><th scope="row"><time datetime="{}">{}</time></th>' + "<td>{}</td>" * 9 + "</tr>"
 
 
 @register.filter
@@ -42,6 +52,28 @@ def rate(per_minute: float | None) -> str:
     if 0 < per_minute < 0.095:
         return _format(round(per_minute, 2), get_language())
     return _short(per_minute)
+
+
+@register.simple_tag
+def point_rows(points: Iterable[Point], time_format: str) -> SafeString:
+    """Return the rows of the table of the charts' points. A loop of the template takes a third of the page's time.
+
+    ``time_format`` is that of the filter ``date``.
+    """
+    return format_html_join("", _POINT_ROW, (_point_cells(point, time_format) for point in points))
+
+
+def _point_cells(point: Point, time_format: str) -> tuple[str, ...]:
+    start, totals = template_localtime(point.start), point.totals
+    return (
+        start.isoformat(),
+        date_format(start, time_format),
+        rate(totals.in_rate),
+        rate(totals.out_rate),
+        rate(totals.failed),
+        *(duration(getattr(totals.wait, name)) for name in ("p50", "p95", "p99")),
+        *(duration(getattr(totals.run, name)) for name in ("p50", "p95", "p99")),
+    )
 
 
 @register.filter

@@ -113,17 +113,17 @@ def read_history(period: str, now: datetime) -> History:
 def _read_active(since: datetime) -> dict[str, list[tuple[datetime, int]]]:
     """Return, by queue, the minutes since a time in which active jobs were queued, each with their number."""
     db = connection()
-    # Jobs that were created before and queued again are not found here.
+    # Jobs that were created before the time and queued again are not found here.
     minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
     sql = f"""
         SELECT queue_name, {minute}, count(*) FROM (
-            SELECT queue_name, queued_at, state FROM notifications_job
+            SELECT queue_name, queued_at, state FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
         ) AS newest WHERE state IN ('queued', 'running') AND queued_at >= %s GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
     with db.cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, db)])
+        cursor.execute(sql, [times.to_db(since, db)] * 2)
         for name, text, count in cursor.fetchall():
             if moment := read_moment(text):
                 found.setdefault(name, []).append((moment, count))

@@ -12,7 +12,7 @@ from notifications.db.transactions import connection
 from notifications.jobs.statistics.buckets import percentile
 from notifications.jobs.statistics.folding import COLUMNS, PERIOD_SECONDS, Period
 from notifications.jobs.statistics.recording import TABLE
-from notifications.models.statistics import BUCKET_COLUMNS, BUCKET_COUNT, HISTOGRAMS, JobStatistics
+from notifications.models.statistics import BUCKET_COUNT, HISTOGRAMS, JobStatistics
 
 Outcome = JobStatistics.Outcome
 
@@ -310,17 +310,19 @@ def _read(
 
 
 def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> _Row:
-    step, *numbers = [int(value or 0) for value in (values if has_step else (0, *values))]
-    sums = dict(zip(COLUMNS, numbers, strict=True))
+    # By position, as in COLUMNS: the page of a week has 600 rows of 60 columns.
+    step, count, enqueued, wait, run, *buckets = [
+        int(value or 0) for value in (values if has_step else (0, *values))
+    ]
     return _Row(
         queue=names.get("queue_name", ""),
         task=names.get("task_path", ""),
         outcome=names["outcome"],
         step=step,
-        count=sums["count"],
-        enqueued=sums["enqueued"],
-        seconds={name: sums[f"{name}_microseconds"] / 1_000_000 for name in HISTOGRAMS},
-        counts={name: [sums[column] for column in BUCKET_COLUMNS[name]] for name in HISTOGRAMS},
+        count=count,
+        enqueued=enqueued,
+        seconds={"wait": wait / 1_000_000, "run": run / 1_000_000},
+        counts={"wait": buckets[:BUCKET_COUNT], "run": buckets[BUCKET_COUNT:]},
     )
 
 
