@@ -1,9 +1,12 @@
 """Numbers of the overview in words."""
 
-import pytest
-from django.utils import translation
+from datetime import UTC, datetime
 
-from notifications.templatetags.notifications_overview import rate
+import pytest
+from django.utils import timezone, translation
+
+from notifications.admin.overview.history import Durations, Point, Totals
+from notifications.templatetags.notifications_overview import point_rows, rate
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,15 @@ def test_rate(per_minute, text):
 def test_rate_in_german():
     with translation.override("de"):
         assert (rate(0.4), rate(1 / 60), rate(0.001)) == ("0,4", "0,02", "<0,01")
+
+
+def test_point_rows():
+    """One row for each point, in the reader's time zone, with text that is escaped."""
+    wait, run = Durations(p50=0.012, p95=1.5, p99=240.0), Durations(p50=2.0)
+    totals = Totals(in_rate=0.4, out_rate=1 / 1000, failed=1200, wait=wait, run=run)
+    points = [Point(start=datetime(2026, 7, 1, 22, 30, tzinfo=UTC), totals=totals)] * 2
+    with timezone.override("Europe/Berlin"):
+        rows = point_rows(points, "D H:i")
+    cells = ["0.4", "&lt;0.01", "1,200", "12 ms", "1.5 s", "4 min", "2 s", "-", "-"]
+    row = '<tr><th scope="row"><time datetime="2026-07-02T00:30:00+02:00">Thu 00:30</time></th>'
+    assert rows == (row + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>") * 2
