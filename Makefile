@@ -4,12 +4,13 @@
 # make test-slow  run the long tests: killed processes, thousands of clients, models, the built wheel
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
-# make lint       check format, lint, types and imports, as required before a commit
+# make lint       check format, lint, types, imports and translations, as required before a commit
+# make messages   update the message catalogs from the code; needs gettext
 # make lint-js    lint the browser client, check its types and its weight (Biome, TypeScript, esbuild); needs npm
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-slow faults docs lint lint-js types help venv-dev
+.PHONY: run worker test test-slow faults docs lint lint-js messages types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -54,6 +55,10 @@ lint: venv-dev types lint-js
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m ruff check .
 	PYTHONPATH=. .venv/bin/lint-imports --no-cache
+	.venv/bin/python tools/messages --check
+
+messages: venv-dev
+	.venv/bin/python tools/messages
 
 lint-js:
 	@if ! command -v npm >/dev/null; then echo "Skipped lint-js: npm is not installed."; \

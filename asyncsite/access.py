@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from asyncsite.problems import problem_response, wants_json
@@ -105,29 +106,32 @@ def check_request(request, methods, accepts):
 def form_error_response(request, error):
     if isinstance(error, RequestDataTooBig):
         return body_too_large_response(request)
-    return error_response(request, 400, "The form cannot be read", "The request is not a valid form.")
+    return error_response(request, 400, _("The form cannot be read"), _("The request is not a valid form."))
 
 
 def body_too_large_response(request):
     return error_response(
-        request, 413, "The request is too large", "The request is too large. Send fewer URLs."
+        request, 413, _("The request is too large"), _("The request is too large. Send fewer URLs.")
     )
 
 
 def error_response(request, status, heading, detail):
     if wants_json(request):
         return problem_response(status, detail)
-    context = {"heading": heading, "text": f"{detail} Go back: your browser still has what you typed."}
+    text = _("{problem} Go back: your browser still has what you typed.").format(problem=detail)
+    context = {"heading": heading, "text": text}
     return render(request, "message.html", context, status=status)
 
 
 def database_error_response(request, error):
     """Return 503. It is plain text for people, because the site's layout makes queries."""
     logger.warning("The database is not available, answered 503: %s", error, exc_info=error)
-    detail = "The database is not available. Try again in a moment."
+    detail = _("The database is not available. Try again in a moment.")
     if wants_json(request):
         return problem_response(503, detail, headers={"Retry-After": "2"})
-    return HttpResponse(detail, status=503, content_type="text/plain", headers={"Retry-After": "2"})
+    return HttpResponse(
+        detail, status=503, content_type="text/plain; charset=utf-8", headers={"Retry-After": "2"}
+    )
 
 
 def csrf_failure(request, reason=""):
@@ -136,8 +140,10 @@ def csrf_failure(request, reason=""):
         detail = f"The CSRF check failed: {reason} Send the csrftoken cookie in the X-CSRFToken header."
         return problem_response(403, detail)
     context = {
-        "heading": "This form is out of date",
-        "text": "You have signed in or out since it was opened, or cookies are disabled. "
-        "Go back, reload the page, and send it again.",
+        "heading": _("This form is out of date"),
+        "text": _(
+            "You have signed in or out since it was opened, or cookies are disabled. "
+            "Go back, reload the page, and send it again."
+        ),
     }
     return render(request, "message.html", context, status=403)

@@ -5,6 +5,8 @@ from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Case, F, Q, Value, When
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from asyncsite.models import Call
 
@@ -16,14 +18,22 @@ FAILURES_FIRST = Case(
 )  # fmt: skip
 #: The columns of the table: the value of ``sort`` (with "-" for descending), the heading, its class.
 COLUMNS = (
-    ("position", "No.", "number"),
-    ("url", "URL", ""),
-    ("outcome", "Outcome", ""),
-    ("status", "Status", "number"),
-    ("elapsed_ms", "Response time", "number"),
-    ("bytes", "Size", "number"),
-    ("", "Type", ""),
+    ("position", _("No."), "number"),
+    ("url", _("URL"), ""),
+    ("outcome", _("Outcome"), ""),
+    ("status", _("Status"), "number"),
+    ("elapsed_ms", _("Response time"), "number"),
+    ("bytes", _("Size"), "number"),
+    ("", _("Type"), ""),
 )
+#: The texts of an empty list, by outcome.
+NO_CALLS = {"ok": _("No ok calls."), "failed": _("No failed calls."), "refused": _("No refused calls.")}
+NO_MATCHES = {
+    "": _("No calls match “{search}”."),
+    "ok": _("No ok calls match “{search}”."),
+    "failed": _("No failed calls match “{search}”."),
+    "refused": _("No refused calls match “{search}”."),
+}
 SORTS = {f"{sign}{name}" for name, _, _ in COLUMNS if name for sign in ("", "-")}
 
 
@@ -66,6 +76,13 @@ class CallList:
     def next_query(self):
         return self.selection.query(page=self.page.next_page_number())
 
+    @property
+    def empty_text(self):
+        """Say that no call is selected."""
+        if self.selection.search:
+            return NO_MATCHES[self.selection.outcome].format(search=self.selection.search)
+        return NO_CALLS.get(self.selection.outcome, _("No calls."))
+
 
 def parse_selection(query):
     outcome, sort = query.get("outcome"), query.get("sort")
@@ -93,10 +110,10 @@ def build_call_list(report, query, totals, *, is_active):
         page=Paginator(calls, CALLS_PER_PAGE).get_page(query.get("page")),
         columns=[build_column(selection, *column) for column in COLUMNS],
         outcomes=[
-            ("", "All", totals.calls, selection.query(outcome="")),
-            ("ok", "Ok", totals.ok, selection.query(outcome="ok")),
-            ("failed", "Failed", totals.failed, selection.query(outcome="failed")),
-            ("refused", "Refused", totals.refused, selection.query(outcome="refused")),
+            ("", _("All"), totals.calls, selection.query(outcome="")),
+            ("ok", _("Ok"), totals.ok, selection.query(outcome="ok")),
+            ("failed", pgettext_lazy("calls", "Failed"), totals.failed, selection.query(outcome="failed")),
+            ("refused", _("Refused"), totals.refused, selection.query(outcome="refused")),
         ],
     )
 

@@ -8,6 +8,8 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from asyncsite.models import Call
 from asyncsite.summary import describe_outcomes, percentile, response_times
 
@@ -17,6 +19,8 @@ NO_RESPONSE, NOT_CALLED = len(STEP_STARTS_MS), len(STEP_STARTS_MS) + 1
 ROW_HEIGHT_PX = 32
 BAR_HEIGHT_PX = 20
 AXIS_HEIGHT_PX = 28
+#: Characters of labels for which there is more space before the bars. Translations may be long.
+LONG_LABEL_LENGTH, VERY_LONG_LABEL_LENGTH = 16, 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Segment:
 class Bar:
     label: str
     segments: list[Segment]
+    count: int
     text: str
     note: str
     y: int
@@ -47,6 +52,7 @@ class Chart:
     axis_y: int
     bar_height: int
     description: str
+    label_class: str
 
 
 def build_chart(calls):
@@ -55,12 +61,12 @@ def build_chart(calls):
     if not counts:
         return None
     by_row = Counter()
-    for (row, _), count in counts.items():
+    for (row, _outcome), count in counts.items():
         by_row[row] += count
     times = response_times(calls)
-    notes = {find_step(percentile(times, 95)): ["95%"]} if times else {}
+    notes = {find_step(percentile(times, 95)): [_("95%")]} if times else {}
     if times:
-        notes.setdefault(find_step(percentile(times, 50)), []).insert(0, "median")
+        notes.setdefault(find_step(percentile(times, 50)), []).insert(0, _("median"))
     steps = [row for row in by_row if row < NO_RESPONSE]
     rows = [*(range(min(steps), max(steps) + 1) if steps else ()), NO_RESPONSE, NOT_CALLED]
     shown = [row for row in rows if row < NO_RESPONSE or row in by_row]
@@ -81,6 +87,7 @@ def build_chart(calls):
         axis_y=axis_y,
         bar_height=BAR_HEIGHT_PX,
         description=describe(bars),
+        label_class=find_label_class([_("Response time"), *(bar.label for bar in bars)]),
     )
 
 
@@ -104,12 +111,13 @@ def build_bar(row, counts, max_count, *, place, note):
     for outcome, count in counts.items():
         if count:
             width = round(100 * count / max_count, 2)
-            text = f"{label}: {count:,} {outcome}"
+            text = f"{label}: {describe_outcomes(**{outcome: count})}"
             segments.append(Segment(outcome=outcome, text=text, x=round(end, 2), width=width))
             end += width
     return Bar(
         label=label,
         segments=segments,
+        count=sum(counts.values()),
         text=describe_outcomes(**counts) or "0",
         note=note,
         y=y,
@@ -121,16 +129,26 @@ def build_bar(row, counts, max_count, *, place, note):
 def row_label(row):
     """Return a text like "20 to 50 ms"."""
     if row >= NO_RESPONSE:
-        return "no response" if row == NO_RESPONSE else "not called"
+        return _("no response") if row == NO_RESPONSE else _("not called")
     start = STEP_STARTS_MS[row]
     if row + 1 == len(STEP_STARTS_MS):
-        return f"{start // 1000} s or more"
+        return _("{start} s or more").format(start=start // 1000)
     end = STEP_STARTS_MS[row + 1]
     if start == 0:
-        return f"under {end} ms"
+        return _("under {end} ms").format(end=end)
     if start >= 1000:
-        return f"{start // 1000} to {end // 1000} s"
-    return f"{start} to {end} ms" if end < 1000 else f"{start} ms to 1 s"
+        return _("{start} to {end} s").format(start=start // 1000, end=end // 1000)
+    if end < 1000:
+        return _("{start} to {end} ms").format(start=start, end=end)
+    return _("{start} ms to 1 s").format(start=start)
+
+
+def find_label_class(labels):
+    """Return the class of a chart whose labels need more space than usual, or an empty text."""
+    length = max(map(len, labels))
+    if length < LONG_LABEL_LENGTH:
+        return ""
+    return "has-long-labels" if length < VERY_LONG_LABEL_LENGTH else "has-very-long-labels"
 
 
 def describe(bars):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from asgiref.sync import sync_to_async
 from django.http import JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
 from asyncsite.access import FORM_TYPES, require_sign_in
@@ -63,7 +64,7 @@ async def call_and_respond(request, url, *, form):
 
 
 async def enqueue_and_respond(request, url, *, form):
-    title = f"Check {url}"[:MAX_TITLE_LENGTH]
+    title = _("Check {url}").format(url=url)[:MAX_TITLE_LENGTH]
     try:
         response = await aaccepted(request, lambda: enqueue_report(request.user, [url], title=title))
     except TooManyReports as error:

@@ -2,7 +2,10 @@
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
+from asyncsite.numbers import format_number
 from asyncsite.url_file import UnusableFile, read_url_file
 from asyncsite.url_list import (
     find_count_problem,
@@ -14,7 +17,7 @@ from asyncsite.url_list import (
 
 MAX_TITLE_LENGTH = 200
 MAX_LISTED_LINES = 10
-NO_URLS = "Enter at least one URL, one per line, or choose a file."
+NO_URLS = _("Enter at least one URL, one per line, or choose a file.")
 
 
 class ReportForm(forms.Form):
@@ -22,27 +25,27 @@ class ReportForm(forms.Form):
     status = 422
 
     urls = forms.CharField(
-        label="URLs",
+        label=_("URLs"),
         required=False,
         strip=False,  # The line numbers of the errors are those of the text box.
-        help_text="One per line, up to 1,000.",
+        help_text=_("One per line, up to 1,000."),
         widget=forms.Textarea(
             attrs={"rows": 5, "cols": 80, "spellcheck": "false", "autocapitalize": "off", "wrap": "off"}
         ),
     )
     file = forms.FileField(
-        label="File (optional)",
+        label=_("File (optional)"),
         required=False,
-        help_text="One URL per line, or CSV with the URLs in the column “url”. UTF-8, up to 3 MB.",
-        error_messages={"empty": "The file is empty."},
+        help_text=_("One URL per line, or CSV with the URLs in the column “url”. UTF-8, up to 3 MB."),
+        error_messages={"empty": _("The file is empty.")},
         widget=forms.FileInput(attrs={"accept": ".txt,.csv,.tsv,text/plain,text/csv"}),
     )
     title = forms.CharField(
-        label="Title (optional)",
+        label=_("Title (optional)"),
         required=False,
         max_length=MAX_TITLE_LENGTH,
-        help_text="The title of the report and of its notification.",
-        error_messages={"max_length": "The title has %(show_value)s characters. The limit is 200."},
+        help_text=_("The title of the report and of its notification."),
+        error_messages={"max_length": _("The title has %(show_value)s characters. The limit is 200.")},
     )
 
     def clean(self):
@@ -59,7 +62,7 @@ class ReportForm(forms.Form):
         file = self.cleaned_data.get("file")
         try:
             if len(self.files.getlist("file")) > 1:
-                raise UnusableFile(422, "There are several files. Choose one.")
+                raise UnusableFile(422, gettext("There are several files. Choose one."))
             return read_url_file(file) if file else ([], 0)
         except UnusableFile as error:
             self.status = error.status
@@ -69,7 +72,9 @@ class ReportForm(forms.Form):
     def validate_urls(self, pasted, uploaded, count):
         has_file = "file" in self.files
         if count == 0:
-            self.add_error(*(("file", "The file contains no URL.") if has_file else ("urls", NO_URLS)))
+            self.add_error(
+                *(("file", gettext("The file contains no URL.")) if has_file else ("urls", NO_URLS))
+            )
         elif problem := find_count_problem(count):
             self.add_error("file" if has_file else "urls", problem)
         else:
@@ -82,25 +87,29 @@ class ReportForm(forms.Form):
         """Add an error to the file of a form that is rendered again: browsers keep the text, but not the file."""
         file = self.files.get("file")
         if file and "file" not in self.errors:
-            self.add_error(
-                "file", f"Choose {quote_excerpt(file.name)} again: the browser did not keep the file."
-            )
+            text = gettext("Choose {name} again: the browser did not keep the file.")
+            self.add_error("file", text.format(name=quote_excerpt(file.name)))
 
 
 class CheckForm(forms.Form):
     url = forms.CharField(
-        label="URL",
-        help_text="Called right away. If it takes over 2 seconds, it continues in the background and we'll notify you.",
-        error_messages={"required": "Enter the URL to call."},
+        label=_("URL"),
+        help_text=_(
+            "Called right away. If it takes over 2 seconds, it continues in the background and we'll notify you."
+        ),
+        error_messages={"required": _("Enter the URL to call.")},
         widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "off", "spellcheck": "false"}),
     )
 
     def clean_url(self):
         url = self.cleaned_data["url"]
         if problem := find_url_problem(url):
-            raise ValidationError(f"The URL {problem}")
+            raise ValidationError(gettext("The URL {problem}").format(problem=problem))
         return url
 
 
 def describe_more(count):
-    return [f"{count:,} more {'line is' if count == 1 else 'lines are'} not URLs."] if count > 0 else []
+    if count <= 0:
+        return []
+    text = ngettext("{count} more line is not a URL.", "{count} more lines are not URLs.", count)
+    return [text.format(count=format_number(count))]

@@ -4,8 +4,10 @@ import math
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from asyncsite.models import RateLimitEntry, Report
+from asyncsite.numbers import format_number
 from notifications.conf import settings
 from notifications.exceptions import JobRateExceeded
 
@@ -19,19 +21,19 @@ class TooManyRequests(JobRateExceeded):
     def __init__(self, limit, retry_after):
         super().__init__(limit, retry_after)
         # Not the app's text, which counts jobs: a check of one URL is none.
-        self.args = (
-            f"You have sent {limit:,} URLs and reports within a minute. Try again in {retry_after} s.",
-        )
+        text = _("You have sent {limit} URLs and reports within a minute. Try again in {seconds} s.")
+        self.args = (text.format(limit=format_number(limit), seconds=retry_after),)
 
 
 class TooManyReports(Exception):
     """The user has MAX_REPORTS_PER_USER reports."""
 
     def __init__(self):
-        super().__init__(
-            f"You have {MAX_REPORTS_PER_USER} reports, which is the limit. "
+        text = _(
+            "You have {limit} reports, which is the limit. "
             "Open one that you no longer need, delete it, and try again."
         )
+        super().__init__(text.format(limit=MAX_REPORTS_PER_USER))
 
 
 def count_request(user):

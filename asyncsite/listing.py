@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db.models import Count
+from django.utils.translation import gettext as _
 
 from asyncsite.jobs import find_jobs
 from asyncsite.models import Call, Report
+from asyncsite.numbers import format_number
 from asyncsite.summary import describe_outcomes
 
 
@@ -45,7 +47,11 @@ def build_row(report, job, counts):
         report=report,
         job_id=job and job.id,
         state=job.state if job else "succeeded",  # A job that is no longer stored was done.
-        state_label=job.state_label if job else "Succeeded",
-        progress=f"{called:,} of {report.size:,}" if job and job.state == "running" else "",
+        state_label=job.state_label if job else _("Succeeded"),
+        progress=describe_progress(called, report.size) if job and job.state == "running" else "",
         outcomes=describe_outcomes(**counts),
     )
+
+
+def describe_progress(current, total):
+    return _("{current} of {total}").format(current=format_number(current), total=format_number(total))

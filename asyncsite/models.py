@@ -4,21 +4,29 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class Report(models.Model):
     """A list of URLs that a user wants to be called."""
 
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, related_name="reports", db_index=False
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        related_name="reports",
+        db_index=False,
+        verbose_name=_("owner"),
     )
-    title = models.CharField(max_length=200)
-    urls = models.JSONField(default=list)
-    size = models.PositiveIntegerField(help_text="How many URLs there are.")
-    job_id = models.UUIDField(null=True, blank=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    title = models.CharField(_("title"), max_length=200)
+    urls = models.JSONField(_("URLs"), default=list)
+    size = models.PositiveIntegerField(_("number of URLs"))
+    job_id = models.UUIDField(_("job"), null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
 
     class Meta:
+        verbose_name = _("report")
+        verbose_name_plural = _("reports")
         indexes = [
             models.Index(fields=["owner", "-id"], name="asyncsite_report_owner"),
             models.Index(fields=["created_at"], name="asyncsite_report_created"),
@@ -35,21 +43,27 @@ class Call(models.Model):
     """The outcome of one URL of a report. Each position is recorded once; a later insert is ignored."""
 
     class Outcome(models.TextChoices):
-        OK = "ok", "ok"
-        FAILED = "failed", "failed"
-        REFUSED = "refused", "refused"
+        OK = "ok", pgettext_lazy("outcome of a call", "ok")
+        FAILED = "failed", pgettext_lazy("outcome of a call", "failed")
+        REFUSED = "refused", pgettext_lazy("outcome of a call", "refused")
 
-    report = models.ForeignKey(Report, models.CASCADE, related_name="calls", db_index=False)
-    position = models.PositiveIntegerField(help_text="Place of the URL in the report, from 1.")
-    url = models.CharField(max_length=2000)
-    outcome = models.CharField(max_length=10, choices=Outcome)
-    status = models.PositiveSmallIntegerField(null=True, blank=True)
-    elapsed_ms = models.PositiveIntegerField(null=True, blank=True)
-    bytes = models.PositiveBigIntegerField(null=True, blank=True)
-    content_type = models.CharField(max_length=200, blank=True)
-    error = models.CharField(max_length=500, blank=True)
+    report = models.ForeignKey(
+        Report, models.CASCADE, related_name="calls", db_index=False, verbose_name=_("report")
+    )
+    position = models.PositiveIntegerField(
+        _("position"), help_text=_("Place of the URL in the report, from 1.")
+    )
+    url = models.CharField(_("URL"), max_length=2000)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome)
+    status = models.PositiveSmallIntegerField(_("status"), null=True, blank=True)
+    elapsed_ms = models.PositiveIntegerField(_("response time (ms)"), null=True, blank=True)
+    bytes = models.PositiveBigIntegerField(_("bytes"), null=True, blank=True)
+    content_type = models.CharField(_("content type"), max_length=200, blank=True)
+    error = models.CharField(_("error"), max_length=500, blank=True)
 
     class Meta:
+        verbose_name = _("call")
+        verbose_name_plural = _("calls")
         ordering = ["report", "position"]
         constraints = [
             models.UniqueConstraint(fields=["report", "position"], name="asyncsite_call_once"),

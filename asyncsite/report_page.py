@@ -2,6 +2,9 @@
 
 import hashlib
 
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
 from asyncsite.call_list import build_call_list
 from asyncsite.chart import build_chart
 from asyncsite.models import Call
@@ -25,7 +28,7 @@ def build_context(report, job, query):
         "job": job,
         "is_active": is_active,
         "state": job.state if job else "succeeded",
-        "state_label": job.state_label if job else "Succeeded",
+        "state_label": job.state_label if job else _("Succeeded"),
         "totals": totals,
         "chart": build_chart(calls),
         "missing": report.size - totals.calls,
@@ -34,10 +37,10 @@ def build_context(report, job, query):
 
 
 def compute_etag(report, job, query):
-    """Return the ETag of the content: it changes with the job, the recorded calls and the query. One query.
+    """Return the ETag of the content: it changes with the job, the calls, the query and the language. One query.
 
     A call is inserted once and never changed, so their number is enough.
     """
     recorded = Call.objects.filter(report=report).count()
-    values = (report.pk, job and (job.version, job.state_label), recorded, query.urlencode())
+    values = (report.pk, job and (job.version, job.state_label), recorded, query.urlencode(), get_language())
     return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'

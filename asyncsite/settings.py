@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import django
+from django.utils.translation import gettext_lazy as _
 
 from asyncsite.environment import Environment, public_address
 
@@ -45,6 +46,7 @@ MIDDLEWARE = [
     if django.VERSION >= (6, 0)
     else "asyncsite.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -99,6 +101,9 @@ LOGIN_REDIRECT_URL = "/reports/"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("de", _("German")), ("es", _("Spanish")), ("fr", _("French"))]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
@@ -131,6 +136,7 @@ SECURE_HSTS_SECONDS = 0 if DEBUG else 3600
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_SECURE = not DEBUG
+LANGUAGE_COOKIE_SECURE = not DEBUG
 X_FRAME_OPTIONS = "DENY"
 
 LOGGING = {

@@ -3,6 +3,10 @@
 from dataclasses import asdict, dataclass
 from math import ceil
 
+from django.utils.translation import ngettext
+
+from asyncsite.numbers import format_number
+
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
@@ -53,7 +57,11 @@ def percentile(ascending, percent):
     return ascending[max(ceil(len(ascending) * percent / 100), 1) - 1]
 
 
-def describe_outcomes(ok, failed, refused):
+def describe_outcomes(ok=0, failed=0, refused=0):
     """Return a text like "36 ok, 3 failed", without counts of zero; an empty one if all are zero."""
-    counts = ((ok, "ok"), (failed, "failed"), (refused, "refused"))
-    return ", ".join(f"{count:,} {outcome}" for count, outcome in counts if count)
+    texts = (
+        (ok, ngettext("{count} ok", "{count} ok", ok)),
+        (failed, ngettext("{count} failed", "{count} failed", failed)),
+        (refused, ngettext("{count} refused", "{count} refused", refused)),
+    )
+    return ", ".join(text.format(count=format_number(count)) for count, text in texts if count)

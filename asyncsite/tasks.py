@@ -6,10 +6,13 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from django.db.models import Count
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from asyncsite.calls import call_url
 from asyncsite.limits import check_report_limit
 from asyncsite.models import Call, Report
+from asyncsite.numbers import format_number
 from asyncsite.pruning import prune_reports
 from asyncsite.summary import describe_outcomes
 from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
@@ -22,8 +25,8 @@ RECORD_INTERVAL_SECONDS = 0.25
 #: SQLite has one writer: a longer transaction would delay all others.
 MAX_ROWS_PER_TRANSACTION = 100
 MAX_PRUNED_REPORTS_PER_JOB = 20
-#: The end of the title of the notification of a report.
-FINISHED = " finished"
+#: The title of the notification of a report.
+FINISHED = _("{title} finished")
 #: Of a notification.
 MAX_TITLE_LENGTH = 200
 
@@ -32,9 +35,11 @@ def build_notification(job):
     """Return the fields of the notification of a finished report. A failed one has the defaults."""
     if job.error:
         return {}
+    finished = str(FINISHED)
+    room = MAX_TITLE_LENGTH - len(finished.format(title=""))
     has_problems = job.result["failed"] or job.result["refused"]
     return {
-        "title": f"{job.title[: MAX_TITLE_LENGTH - len(FINISHED)]}{FINISHED}",
+        "title": finished.format(title=job.title[:room]),
         "body": describe_outcomes(**job.result),
         "level": "warning" if has_problems else "success",
     }
@@ -44,7 +49,7 @@ def build_notification(job):
 # report; only the database can make the job fail, and it is retried.
 @task
 @policy(
-    title="Check report {report_id}",
+    title=_("Check report {report_id}"),
     timeout=3600,
     max_attempts=10,
     retry_on=DATABASE_UNAVAILABLE,
@@ -85,7 +90,7 @@ def enqueue_report(user, urls, title=""):
     Raises TooManyReports if the user has as many reports as allowed.
     """
     check_report_limit(user)
-    title = title or f"Check {len(urls):,} {'URL' if len(urls) == 1 else 'URLs'}"
+    title = title or make_title(len(urls))
     report = Report.objects.create(owner=user, title=title, urls=urls, size=len(urls))
     result = check_urls.using(owner=user, title=title, url=report.get_absolute_url()).enqueue(report.pk)
     report.job_id = result.id
@@ -93,11 +98,16 @@ def enqueue_report(user, urls, title=""):
     return result
 
 
+def make_title(count):
+    """Return the title of a report without one, in the active language: "Check 40 URLs"."""
+    return ngettext("Check {count} URL", "Check {count} URLs", count).format(count=format_number(count))
+
+
 def find_unrecorded_urls(report_id):
     """Return the (position, URL) pairs that have no Call, and the number of all URLs."""
     urls = Report.objects.values_list("urls", flat=True).filter(pk=report_id).first()
     if urls is None:
-        raise JobError("The report was deleted.")
+        raise JobError(gettext("The report was deleted."))
     recorded = set(Call.objects.filter(report=report_id).values_list("position", flat=True))
     numbered = enumerate(urls, start=1)
     return [(position, url) for position, url in numbered if position not in recorded], len(urls)

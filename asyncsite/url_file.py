@@ -10,6 +10,9 @@ import io
 import math
 from itertools import islice
 
+from django.utils.translation import gettext as _
+
+from asyncsite.numbers import format_number
 from asyncsite.url_list import MAX_URLS
 
 MAX_FILE_BYTES = 3 * 1024 * 1024
@@ -36,10 +39,13 @@ def read_url_file(file):
     """
     if file.size > MAX_FILE_BYTES:
         size = math.ceil(file.size / 100_000) / 10
-        raise UnusableFile(413, f"This file is {size:,} MB. The limit is 3 MB.")
+        raise UnusableFile(
+            413, _("This file is {size} MB. The limit is 3 MB.").format(size=format_number(size))
+        )
     content_type = (file.content_type or "").lower()
     if not content_type.startswith("text/") and content_type not in GENERIC_TYPES:
-        raise UnusableFile(415, f"The file is of type {content_type}. Choose a text or a CSV file.")
+        text = _("The file is of type {type}. Choose a text or a CSV file.")
+        raise UnusableFile(415, text.format(type=content_type))
     text = decode(file.read())
     is_csv = content_type in CSV_TYPES or file.name.lower().endswith((".csv", ".tsv"))
     entries = read_url_column(text) if is_csv else read_lines(text)
@@ -47,7 +53,7 @@ def read_url_file(file):
         kept = list(islice(entries, MAX_URLS + 1))
         return kept, len(kept) + sum(1 for _ in entries)
     except csv.Error as error:
-        raise UnusableFile(422, f"The file is not valid CSV: {error}.") from error
+        raise UnusableFile(422, _("The file is not valid CSV: {problem}.").format(problem=error)) from error
 
 
 def decode(content):
@@ -56,11 +62,13 @@ def decode(content):
     try:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = 1 + content.count(b"\n", 0, error.start)
-        where = "" if is_utf16 else f": line {line:,} cannot be decoded"
-        raise UnusableFile(415, f"The file is not text in UTF-8{where}. Save it as UTF-8.") from error
+        line = format_number(1 + content.count(b"\n", 0, error.start))
+        problem = _("The file is not text in UTF-8: line {line} cannot be decoded. Save it as UTF-8.")
+        if is_utf16:
+            problem = _("The file is not text in UTF-8. Save it as UTF-8.")
+        raise UnusableFile(415, problem.format(line=line)) from error
     if "\0" in text:
-        raise UnusableFile(415, "The file is not text: it contains a NUL. Choose a text or a CSV file.")
+        raise UnusableFile(415, _("The file is not text: it contains a NUL. Choose a text or a CSV file."))
     return text
 
 
@@ -83,16 +91,18 @@ def read_url_column(text):
     if URL_COLUMN not in names:
         # Several cells without a header may be one URL with a separator in it: half a URL would be called.
         if width > 1:
-            raise csv.Error(
-                f"line {number} has several columns, and none is called {URL_COLUMN}. "
+            problem = _(
+                "line {line} has several columns, and none is called {column}. "
                 "Add a first line with the names of the columns, or quote values that contain a separator"
             )
+            raise csv.Error(problem.format(line=number, column=URL_COLUMN))
         yield number, row[0]
     for number, row in rows:
         if any(row[width:]):
-            raise csv.Error(
-                f"line {number} has more columns than line {first[0]}. Quote values that contain a separator"
+            problem = _(
+                "line {line} has more columns than line {first}. Quote values that contain a separator"
             )
+            raise csv.Error(problem.format(line=number, first=first[0]))
         if column < len(row) and row[column]:
             yield number, row[column]
 

@@ -8,6 +8,10 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+
+from asyncsite.numbers import format_number
+
 MAX_URLS = 1000
 MAX_URL_LENGTH = 2000
 #: Characters of a wrong line that its error quotes.
@@ -22,7 +26,7 @@ class WrongLine:
     problem: str
 
     def __str__(self):
-        return f"Line {self.line} {self.problem}"
+        return _("Line {line} {problem}").format(line=self.line, problem=self.problem)
 
 
 def split_lines(text):
@@ -43,28 +47,31 @@ def find_wrong_lines(numbered):
 def find_url_problem(url):
     """Return why a text is not a URL that can be called, as the end of a sentence, or None."""
     if len(url) > MAX_URL_LENGTH:
-        return f"has {len(url):,} characters. The limit is {MAX_URL_LENGTH:,}."
+        text = _("has {count} characters. The limit is {limit}.")
+        return text.format(count=format_number(len(url)), limit=format_number(MAX_URL_LENGTH))
     if not re.match(r"https?://", url, re.IGNORECASE):
-        return f"does not begin with http:// or https://: {quote_excerpt(url)}"
+        return _("does not begin with http:// or https://: {url}").format(url=quote_excerpt(url))
     if re.search(r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]", url):
-        return f"contains a space or an invisible character: {quote_excerpt(url)}"
+        return _("contains a space or an invisible character: {url}").format(url=quote_excerpt(url))
     try:
         parts = urlsplit(url)
         if not parts.hostname:
-            return f"has no host name: {quote_excerpt(url)}"
+            return _("has no host name: {url}").format(url=quote_excerpt(url))
         if parts.port == 0:
-            return f"has an invalid host or port: {quote_excerpt(url)}"
+            return _("has an invalid host or port: {url}").format(url=quote_excerpt(url))
     except ValueError:
-        return f"has an invalid host or port: {quote_excerpt(url)}"
+        return _("has an invalid host or port: {url}").format(url=quote_excerpt(url))
     return None
 
 
 def find_count_problem(count):
     """Return why a report cannot have this many URLs, as a sentence, or None."""
     if count == 0:
-        return "Enter at least one URL, one per line."
+        return _("Enter at least one URL, one per line.")
     if count > MAX_URLS:
-        return f"There are {count:,} URLs. A report takes at most {MAX_URLS:,}: remove {count - MAX_URLS:,}."
+        text = _("There are {count} URLs. A report takes at most {limit}: remove {excess}.")
+        numbers = {"count": count, "limit": MAX_URLS, "excess": count - MAX_URLS}
+        return text.format(**{name: format_number(number) for name, number in numbers.items()})
     return None
 
 

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
+from django.views.i18n import set_language
 
 from asyncsite import check, views
 
@@ -18,6 +19,7 @@ urlpatterns = [
     path("check/", check.check, name="check"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("language/", set_language, name="set_language"),
     # Browsers request it for pages that name no icon: plain text, and JSON.
     path("favicon.ico", views.favicon, name="favicon"),
     path("admin/", admin.site.urls),

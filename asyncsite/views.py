@@ -7,10 +7,12 @@ from django.shortcuts import get_object_or_404, render
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from asyncsite.access import FORM_TYPES, require_sign_in
+from asyncsite.client_strings import client_strings
 from asyncsite.downloads import to_csv, to_dict
 from asyncsite.forms import ReportForm
 from asyncsite.jobs import find_job, has_active_job
@@ -95,10 +97,10 @@ def delete_report(request, pk):
     """Delete a report with its calls, unless its job is active. Its notifications stay."""
     report = get_own_report(request, pk)
     if has_active_job(report):
-        detail = "The report is still running. Cancel it, then delete it."
+        detail = _("The report is still running. Cancel it, then delete it.")
         if wants_json(request):
             return problem_response(409, detail)
-        context = {"heading": "The report was not deleted", "text": detail}
+        context = {"heading": _("The report was not deleted"), "text": detail}
         return render(request, "message.html", context, status=409)
     report.delete()
     if wants_json(request):
@@ -157,6 +159,7 @@ def render_reports(request, form, *, status=200):
         "rows": build_rows(page),
         "samples": sample_urls(),
         "retention_days": settings.REPORT_RETENTION.days,
+        "client_strings": client_strings(),
     }
     return render(request, "asyncsite/reports.html", context, status=status)
 

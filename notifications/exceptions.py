@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.utils.translation import gettext
 
 
 class NotificationsError(Exception):
@@ -61,7 +62,8 @@ class TooManyJobs(NotificationsError):
     """The user has as many active jobs as ``NOTIFICATIONS["ACTIVE_JOBS_PER_USER"]`` allows."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"There are {limit} active jobs already. Wait until some are done, or cancel some.")
+        text = gettext("There are {limit} active jobs already. Wait until some are done, or cancel some.")
+        super().__init__(text.format(limit=limit))
 
     #: Seconds after which the client may try again.
     retry_after = 10
@@ -74,10 +76,8 @@ class JobRateExceeded(TooManyJobs):
     """
 
     def __init__(self, limit: int, retry_after: int) -> None:
-        NotificationsError.__init__(
-            self,
-            f"{limit} jobs were enqueued within a minute. Try again in {retry_after} s.",
-        )
+        text = gettext("{limit} jobs were enqueued within a minute. Try again in {seconds} s.")
+        NotificationsError.__init__(self, text.format(limit=limit, seconds=retry_after))
         self.limit, self.retry_after = limit, retry_after
 
     def __reduce__(self) -> Any:

@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext
 
 from notifications.db.threads import NoThread
 
@@ -66,7 +67,7 @@ def database_unavailable() -> Problem:
     """Return the problem of a database that is away or busy. A part of the request may have been stored."""
     return Problem(
         503,
-        "The database is not available. Try again in a moment.",
+        gettext("The database is not available. Try again in a moment."),
         headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
 

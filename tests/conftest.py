@@ -25,6 +25,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections
 from django.test import Client
+from django.utils import translation
 
 from tests.support import browser as chromium_browser
 from tests.support import plugin, selection
@@ -168,6 +169,13 @@ def new_page(browser, request):
 def page(new_page):
     """A new window of Chromium, with cookies of its own."""
     return new_page()
+
+
+@pytest.fixture(autouse=True)
+def default_language():
+    """Leave the language that a request of a test client has activated, which its thread keeps."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ TEST_DATABASE_OPTIONS one over the OPTIONS of the database.
 TEST_ENGINE is the option "engine" of the backend: "alias:db" (django-tasks-db) or "alias:rq" (django-tasks-rq, at the
 Redis of TEST_RQ_URL), whose apps are then installed.
 TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/span_file.py.
+TEST_LOCALE_PATH is the folder of a catalog for the language "he".
 TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
 """
 
@@ -13,7 +14,7 @@ import os
 import sys
 
 from asyncsite.settings import *  # noqa: F403
-from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, NOTIFICATIONS, TASKS
+from asyncsite.settings import CHANNEL_LAYERS, DATABASES, INSTALLED_APPS, LANGUAGES, NOTIFICATIONS, TASKS
 
 # Only runserver needs the app, whose import is a third of the start of every process.
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or "runserver" in sys.argv]
@@ -43,6 +44,10 @@ if engine := os.environ.get("TEST_ENGINE"):
     INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_rq"]
     redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
     RQ_QUEUES = dict.fromkeys(queues, redis)
+
+if locale_path := os.environ.get("TEST_LOCALE_PATH"):
+    LOCALE_PATHS = [locale_path]  # of tests/support/pseudo_locale.py
+    LANGUAGES = [*LANGUAGES, ("he", "Hebrew")]
 
 # A sign-in costs half a second of a core with the default one.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -3,6 +3,8 @@
 from django import template
 from django.utils.html import format_html
 
+from asyncsite.models import Call
+
 register = template.Library()
 #: Characters of a URL in a table.
 MAX_SHOWN_LENGTH = 64
@@ -37,6 +39,6 @@ def call_url(url):
 
 
 @register.filter
-def with_count(count, noun):
-    """Return a text like "1 URL" or "1,204 URLs"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def outcome_label(outcome):
+    """Return the word for an outcome in the language of the page."""
+    return Call.Outcome(outcome).label

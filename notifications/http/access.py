@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.translation import gettext
 
 from notifications.http import csrf
 from notifications.http.negotiation import preferred_media_type
@@ -19,9 +20,9 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     Raises Problem: 401, 405, 406, 400, 413 or 403, the first that applies.
     """
     if not is_signed_in(request):
-        raise Problem(401, "You are not signed in. Sign in and try again.")
+        raise Problem(401, gettext("You are not signed in. Sign in and try again."))
     if not page_user.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
-        raise Problem(401, "A different user has signed in since this page was loaded. Reload it.")
+        raise Problem(401, gettext("A different user has signed in since this page was loaded. Reload it."))
     if request.method != method and not (request.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD" if method == "GET" else method
         raise Problem(405, f"{request.method} is not allowed. Use {method}.", headers={"Allow": allow})

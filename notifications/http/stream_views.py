@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext
 
 from notifications.http.access import check_request, is_signed_in
 from notifications.http.decorators import async_api_view
@@ -121,7 +122,7 @@ async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: in
     finally:
         slot.release()
     if poll.bye is close_reasons.SIGNED_OUT:
-        raise Problem(401, "You have been signed out. Sign in and try again.")
+        raise Problem(401, gettext("You have been signed out. Sign in and try again."))
     if catch_up is None and poll.bye is close_reasons.GOING_AWAY:
         retry_after = str(DATABASE_RETRY_SECONDS)
         raise Problem(503, close_reasons.GOING_AWAY.detail, headers={"Retry-After": retry_after})

@@ -15,6 +15,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from notifications.exceptions import JobDoesNotExist
+from notifications.jobs.pace import describe_pace
 from notifications.jobs.states import describe_state
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class JobInfo:
     def state_label(self) -> str:
         """The state in words, in the active language: "Running", or "Queued, retry at 14:05"."""
         return describe_state(self)
+
+    @property
+    def pace_label(self) -> str:
+        """The pace in words, "4.2 per second, about 2 min left", while it is known; otherwise ``""``."""
+        return describe_pace(self)
 
     @property
     def is_done(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from django.utils.translation import gettext
+
 from . import events, redirects, retries
 from .call import Call
 from .errors import BadResponse, OutboundError
@@ -21,7 +23,8 @@ async def send_with_redirects(call: Call, request: Request, *, read_body: bool) 
         exchange.end()
         call.history.append(exchange.to_response())
         if len(call.history) > redirects.MAX_REDIRECTS:
-            raise BadResponse(f"{call.host} redirects more than {redirects.MAX_REDIRECTS} times.")
+            text = gettext("{host} redirects more than {count} times.")
+            raise BadResponse(text.format(host=call.host, count=redirects.MAX_REDIRECTS))
         client_response = exchange.client_response
         try:
             request = redirects.follow(request, client_response.status, client_response.headers["Location"])

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import ClientResponse
+from django.utils.formats import number_format
+from django.utils.translation import gettext
 
 from .decompression import ERRORS, BadEncoding, make_decompressor
 from .errors import BadResponse, TooLarge
@@ -83,8 +85,11 @@ async def iter_chunks(client_response: ClientResponse, max_bytes: int, server: s
         if compressed and not decompressor.is_complete:
             raise BadEncoding("incomplete")
     except ERRORS as exc:
-        raise BadResponse(f"The response from {server} cannot be decompressed.") from exc
+        text = gettext("The response from {server} cannot be decompressed.")
+        raise BadResponse(text.format(server=server)) from exc
 
 
 def _too_large_error(server: str, max_bytes: int) -> TooLarge:
-    return TooLarge(f"The response from {server} is larger than {max_bytes:,} bytes.")
+    text = gettext("The response from {server} is larger than {count} bytes.")
+    count = number_format(max_bytes, use_l10n=True, force_grouping=True)
+    return TooLarge(text.format(server=server, count=count))

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from django.utils.translation import gettext
 
 from .errors import BadResponse, CircuitOpen, OutboundError, Refused, TimedOut, Unreachable
 from .guard import NOT_PUBLIC, Forbidden, ForbiddenAddress
@@ -104,49 +105,60 @@ class Call:
     @property
     def server(self) -> str:
         """The server that the current request goes to, in words that do not reveal where a redirect led."""
-        return f"the server that {self.host} redirected to" if self.history else self.host
+        if not self.history:
+            return self.host
+        return gettext("the server that {host} redirected to").format(host=self.host)
 
     def refused_error(self, exc: Forbidden) -> Refused:
         """Return the error for a URL that the guard refused."""
+        text = gettext("{host} was not called: {reason}.")
         if self.history:
-            return Refused(f"{self.host} redirects to a URL that was not called: {exc}.")
-        return Refused(f"{self.host} was not called: {exc}.")
+            text = gettext("{host} redirects to a URL that was not called: {reason}.")
+        return Refused(text.format(host=self.host, reason=exc))
 
     def circuit_open_error(self, seconds: float) -> CircuitOpen:
         """Return the error for a server whose circuit is open for ``seconds`` more."""
-        server = f"{self.host} redirects to a server that" if self.history else self.host
-        message = (
-            f"{server} was not called: it has failed too often. Try again in {max(1, round(seconds))} s."
-        )
+        text = gettext("{host} was not called: it has failed too often. Try again in {seconds} s.")
+        if self.history:
+            text = gettext(
+                "{host} redirects to a server that was not called: it has failed too often. "
+                "Try again in {seconds} s."
+            )
+        message = text.format(host=self.host, seconds=max(1, round(seconds)))
         return CircuitOpen(message, retry_after=seconds)
 
     def translate_error(self, exc: BaseException) -> OutboundError:
         """Return the OutboundError for an error of aiohttp or of the guard."""
         if isinstance(exc, Forbidden):
             return self.refused_error(exc)
-        server = self.server[0].upper() + self.server[1:] if self.history else self.server
+        server = self.host
+        if self.history:
+            server = gettext("The server that {host} redirected to").format(host=self.host)
         if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-            return Unreachable(f"{server} has no valid certificate.")
+            return Unreachable(gettext("{server} has no valid certificate.").format(server=server))
         if isinstance(exc, aiohttp.ClientConnectorError):
             if isinstance(exc.os_error, ForbiddenAddress):
                 logger.info("Refused a call to %s: the address is %s.", self.server, exc.os_error.reason)
                 return self.refused_error(Forbidden(NOT_PUBLIC))
             if isinstance(exc, aiohttp.ClientConnectorDNSError):
                 is_transient = exc.os_error.errno == EAI_AGAIN
-                return _with_transience(Unreachable(f"{server} could not be found."), is_transient)
-            return _with_transience(Unreachable(f"{server} could not be reached."))
+                text = gettext("{server} could not be found.")
+                return _with_transience(Unreachable(text.format(server=server)), is_transient)
+            text = gettext("{server} could not be reached.")
+            return _with_transience(Unreachable(text.format(server=server)))
         if self.stage == "body":
-            return _with_transience(BadResponse(f"The response from {self.server} ended too early."))
+            text = gettext("The response from {server} ended too early.")
+            return _with_transience(BadResponse(text.format(server=self.server)))
         if isinstance(exc, aiohttp.ClientResponseError):
-            return BadResponse(f"The response from {self.server} is not HTTP.")
-        return _with_transience(Unreachable(f"{server} closed the connection without a response."))
+            return BadResponse(gettext("The response from {server} is not HTTP.").format(server=self.server))
+        text = gettext("{server} closed the connection without a response.")
+        return _with_transience(Unreachable(text.format(server=server)))
 
     def _timeout_message(self) -> str:
+        text = gettext("{host} did not send a complete response within {seconds} s.")
         if self.stage == "slot":
-            return (
-                f"{self.host} was not called within {self.deadline:g} s: too many other calls were waiting."
-            )
-        return f"{self.host} did not send a complete response within {self.deadline:g} s."
+            text = gettext("{host} was not called within {seconds} s: too many other calls were waiting.")
+        return text.format(host=self.host, seconds=f"{self.deadline:g}")
 
 
 def _with_transience(error: OutboundError, is_transient: bool = True) -> OutboundError:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import aiohttp
+from django.utils.translation import gettext
 
 from notifications.jobs.enqueueing.owners import caller_key, running_attempt
 
@@ -89,7 +90,7 @@ class Exchange:
         call.stage = "body"
         call.status = client_response.status
         if client_response.status < 200:  # 101, although no request asks for another protocol
-            raise BadResponse(f"The response from {call.server} is not HTTP.")
+            raise BadResponse(gettext("The response from {server} is not HTTP.").format(server=call.server))
         if self.is_redirect:
             client_response.release()
         elif read_body:

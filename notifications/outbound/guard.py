@@ -12,6 +12,8 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.formats import number_format
+from django.utils.translation import gettext, gettext_lazy
 from yarl import URL
 
 from .addresses import describe_reserved
@@ -19,7 +21,7 @@ from .config import OutboundConfig
 
 MAX_URL_CHARACTERS = 8000  # RFC 9110, section 4.1: recipients should support at least this length.
 
-NOT_PUBLIC = "it is not on the public internet"
+NOT_PUBLIC = gettext_lazy("it is not on the public internet")
 
 # Whitespace, control and invisible characters; the backslash, which some programs read as a slash; lone surrogates.
 _UNSAFE_CHARACTER = re.compile(
@@ -42,7 +44,7 @@ class ForbiddenAddress(OSError):
 
     def __init__(self, reason: str) -> None:
         # The same text for all reasons: aiohttp merges the errors of several attempts into an OSError if they differ.
-        super().__init__(NOT_PUBLIC)
+        super().__init__(str(NOT_PUBLIC))
         self.reason = reason
 
 
@@ -88,21 +90,22 @@ def parse(text: str) -> Target:
     cannot disagree. The patterns can only reject a URL; they never change which host is called.
     """
     if len(text) > MAX_URL_CHARACTERS:
-        raise Forbidden(f"it is longer than {MAX_URL_CHARACTERS:,} characters")
+        limit = number_format(MAX_URL_CHARACTERS, use_l10n=True, force_grouping=True)
+        raise Forbidden(gettext("it is longer than {count} characters").format(count=limit))
     if _UNSAFE_CHARACTER.search(text):
-        raise Forbidden("it contains a space, a backslash or an invisible character")
+        raise Forbidden(gettext("it contains a space, a backslash or an invisible character"))
     match = _SCHEME_AND_AUTHORITY.match(text)
     if match is None:
-        raise Forbidden("it does not begin with http:// or https://")
+        raise Forbidden(gettext("it does not begin with http:// or https://"))
     try:
         endpoint = _parse_endpoint(match[0])
         url = URL(text)
         if endpoint.host != url.raw_host:
             url = url.with_host(endpoint.host)
     except ValueError as exc:
-        raise Forbidden("its host or port is invalid") from exc
+        raise Forbidden(gettext("its host or port is invalid")) from exc
     if url.port != endpoint.port:
-        raise Forbidden("its host or port is invalid")
+        raise Forbidden(gettext("its host or port is invalid"))
     url = url.with_fragment(None)
     return Target(url=url, text=str(url), endpoint=endpoint)
 
@@ -118,7 +121,7 @@ def join_location(base: Target, location: str) -> Target:
     try:
         joined = str(base.url.join(URL(location)))
     except ValueError as exc:
-        raise Forbidden("it is invalid") from exc
+        raise Forbidden(gettext("it is invalid")) from exc
     return parse(joined)
 
 
@@ -134,7 +137,7 @@ def is_allow_listed(target: Target, config: OutboundConfig) -> bool:
 def refuse_forbidden(target: Target, config: OutboundConfig) -> None:
     """Raise Forbidden for a port that is not open to calls, and for an address that is not public."""
     if target.port not in config.ports:
-        raise Forbidden("its port is not allowed")
+        raise Forbidden(gettext("its port is not allowed"))
     if target.endpoint.is_ip_address and describe_reserved(target.host):
         raise Forbidden(NOT_PUBLIC)
 
@@ -144,13 +147,13 @@ def _parse_endpoint(base: str) -> Endpoint:
     """Parse the part of a URL before its path; raise Forbidden or ValueError."""
     scheme, _, authority = base.partition("://")
     if "@" in authority:
-        raise Forbidden("it contains a user name or a password")
+        raise Forbidden(gettext("it contains a user name or a password"))
     if not _AUTHORITY.fullmatch(authority):
-        raise Forbidden("its host or port is invalid")
+        raise Forbidden(gettext("its host or port is invalid"))
     url = URL(base)
     host, port = _canonical_host(url.raw_host or ""), url.port
     if not port:
-        raise Forbidden("its host or port is invalid")
+        raise Forbidden(gettext("its host or port is invalid"))
     is_ip_address = ":" in host or _ends_in_number(host)
     in_brackets = f"[{host}]" if ":" in host else host
     origin = f"{scheme.lower()}://{in_brackets}:{port}"
@@ -167,7 +170,7 @@ def _canonical_host(raw_host: str) -> str:
         try:
             return str(IPv4Address(host))
         except AddressValueError as exc:
-            raise Forbidden("its address is not written as four decimal numbers") from exc
+            raise Forbidden(gettext("its address is not written as four decimal numbers")) from exc
     if not _HOST_NAME.fullmatch(host):
         raise ValueError("not a host name")
     return host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .guard import Forbidden, join_location
@@ -26,7 +27,7 @@ def follow(request: Request, status: int, location: str) -> Request:
     """
     target = join_location(request.target, location)
     if request.target.url.scheme == "https" and target.url.scheme == "http":
-        raise Forbidden("it would leave https for http")
+        raise Forbidden(gettext("it would leave https for http"))
     headers = CIMultiDict(request.headers)
     if target.origin != request.target.origin:
         _keep_only(headers, {name for name in headers if name.lower() in CROSS_ORIGIN_HEADERS})

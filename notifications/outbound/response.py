@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self
 
+from django.utils.translation import gettext
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -40,7 +41,8 @@ class Response:
         try:
             return json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
-            raise BadResponse(f"The response from {self._host} is not JSON.") from exc
+            text = gettext("The response from {server} is not JSON.")
+            raise BadResponse(text.format(server=self._host)) from exc
 
     def text(self) -> str:
         """Return the body as text, in the charset of the response or else UTF-8; invalid bytes become U+FFFD."""
@@ -53,7 +55,8 @@ class Response:
         """Return self, or raise BadStatus if the status is 400 or more, Unavailable if it is 429, 502, 503 or 504."""
         if self.status >= 400:
             error = Unavailable if self.status in RETRY_STATUSES else BadStatus
-            message = f"{self._host} answered with status {self._status_text}."
+            text = gettext("{host} answered with status {status}.")
+            message = text.format(host=self._host, status=self._status_text)
             raise error(message, status=self.status, retry_after=parse_retry_after(self.headers))
         return self
 

@@ -49,6 +49,8 @@ MODULES = (
     "job_element",
     "forms",
 )
+#: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
+DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
 PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -137,7 +139,8 @@ def _describe_age(utc: datetime) -> str:
         return gettext("{count} min ago").format(count=int(seconds // 60))
     if seconds < 86400:
         return gettext("{count} h ago").format(count=int(seconds // 3600))
-    return date_format(timezone.localtime(utc), "M j, Y" if get_language() == "en" else "DATE_FORMAT")
+    language = (get_language() or "").partition("-")[0]
+    return date_format(timezone.localtime(utc), DATE_FORMATS.get(language, "DATE_FORMAT"))
 
 
 @register.simple_tag

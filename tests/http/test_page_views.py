@@ -263,7 +263,7 @@ def test_running_job_shows_its_progress(user_client, user):
     assert "attempt 2 of 3" in page
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
     href = f"/notifications/api/jobs/{job.pk}/"
-    assert f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload>' in page
+    assert f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read>' in page
 
 
 @pytest.mark.parametrize(

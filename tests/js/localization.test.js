@@ -37,6 +37,47 @@ test("the language of the page is used, and one that is no BCP 47 tag does not r
   assert.ok(localize("zh_hant_tw!").formatRelative("2025-12-31T12:00:00Z"));
 });
 
+test("dates of other languages have the words of the server", () => {
+  const date = (language) => localize(language).formatRelative("2025-09-01T12:00:00Z");
+  assert.deepEqual(["de", "es", "fr"].map(date), [
+    "01.09.2025",
+    "1 de septiembre de 2025",
+    "1 septembre 2025",
+  ]);
+});
+
+const PACE = {
+  pace: "{rate}, {time}",
+  per_second: "{count} per second",
+  per_minute: "{count} per minute",
+  seconds_left: "about {count} s left",
+  minutes_left: "about {count} min left",
+  hours_left: "about {count} h left",
+};
+
+test("the pace of a job is that of the server", () => {
+  const pace = (current, total, seconds, values = {}) =>
+    localize("en", PACE).formatPace({
+      state: "running",
+      attempt: 1,
+      started_at: new Date(now - seconds * 1000).toISOString(),
+      progress: { current, total, message: "" },
+      ...values,
+    });
+  assert.equal(pace(42, 546, 10), "4.2 per second, about 2 min left");
+  assert.equal(pace(20000, 20100, 10), "2,000 per second, about 1 s left");
+  assert.equal(pace(10, 20, 60), "10 per minute, about 1 min left");
+  assert.equal(pace(5, 10, 25), "12 per minute, about 25 s left");
+  assert.equal(pace(1, 91, 60), "1 per minute, about 1.5 h left");
+  assert.equal(pace(3, 9, 4), "");
+  assert.equal(pace(0, 9, 60), "");
+  assert.equal(pace(9, 9, 60), "");
+  assert.equal(pace(3, null, 60), "");
+  assert.equal(pace(3, 9, 60, { attempt: 2 }), "");
+  assert.equal(pace(3, 9, 60, { state: "queued" }), "");
+  assert.equal(pace(3, 9, 60, { progress: null }), "");
+});
+
 test("the state of a job is one word, with the time of a retry", () => {
   const localization = localize("en", {
     queued: "Queued",

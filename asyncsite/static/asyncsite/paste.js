@@ -14,6 +14,10 @@ const textStatus = document.getElementById("count");
 const samplesForm = document.getElementById("samples");
 const fileInput = document.querySelector(".paste input[type=file]");
 const fileStatus = document.getElementById("file-count");
+const strings = JSON.parse(document.getElementById("paste-strings")?.textContent ?? "{}");
+const language = document.documentElement.lang;
+const numberFormat = new Intl.NumberFormat(language);
+const pluralRules = new Intl.PluralRules(language);
 
 if (textBox && textStatus) {
   let timer;
@@ -52,7 +56,7 @@ async function validateFile() {
   if (!file) return;
   if (file.size > MAX_FILE_BYTES) {
     const size = Math.ceil(file.size / 100_000) / 10;
-    fileStatus.textContent = `This file is ${size.toLocaleString("en")} MB. The limit is 3 MB.`;
+    fileStatus.textContent = translate("file_too_large", { size });
     fileStatus.classList.add("bad");
   } else if (/\.txt$/i.test(file.name)) {
     const text = await file.text();
@@ -88,14 +92,23 @@ function isUrl(text) {
 }
 
 function describeCount(count) {
-  const sentence = count === 1 ? "1 URL." : `${count.toLocaleString("en")} URLs.`;
-  return count > MAX_URLS ? `${sentence} A report takes at most ${MAX_URLS.toLocaleString("en")}.` : sentence;
+  const sentence = translate(pluralRules.select(count) === "one" ? "urls_one" : "urls_many", { count });
+  return count > MAX_URLS ? `${sentence} ${translate("too_many", { limit: MAX_URLS })}` : sentence;
 }
 
 function describeWrongLines(lines) {
   if (lines.length === 0) return "";
-  if (lines.length === 1) return `Line ${lines[0]} is not a URL.`;
-  const listed = lines.slice(0, MAX_LISTED_LINES).join(", ");
+  if (lines.length === 1) return translate("wrong_line", { line: lines[0] });
+  const listed = lines.slice(0, MAX_LISTED_LINES).map(String).join(", ");
   const more = lines.length - MAX_LISTED_LINES;
-  return `Lines ${listed}${more > 0 ? ` and ${more.toLocaleString("en")} more` : ""} are not URLs.`;
+  if (more <= 0) return translate("wrong_lines", { lines: listed });
+  return translate("wrong_lines_more", { lines: listed, count: more });
+}
+
+/** Return a text of client_strings.py with its {placeholders} filled in, numbers in the language of the page. */
+function translate(key, values) {
+  return strings[key].replace(/\{(\w+)\}/g, (_placeholder, name) => {
+    const value = values[name];
+    return typeof value === "number" ? numberFormat.format(value) : value;
+  });
 }

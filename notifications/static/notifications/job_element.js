@@ -3,6 +3,7 @@
 
 /**
  * @typedef {import("./client.js").JobItem} JobItem
+ * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./notifications.js").Page} Page
  */
 
@@ -140,7 +141,27 @@ export function define(page) {
     }
   }
 
-  client.on("change", ({ jobs: items, activeIds }) => {
+  /**
+   * Mark the notifications of jobs as read whose end the page shows.
+   * @param {Notification[]} items
+   */
+  function markShown(items) {
+    const shown = items.filter(
+      ({ job, read_at }) =>
+        !read_at &&
+        client.stream.jobs.get(job ?? "")?.done &&
+        [...(elements.get(job ?? "") ?? [])].some((element) => element.hasAttribute("marks-read")),
+    );
+    if (!shown.length) return;
+    if (document.visibilityState === "visible") page.markRead(shown).catch(() => undefined);
+    else
+      document.addEventListener("visibilitychange", () => page.markRead(shown).catch(() => undefined), {
+        once: true,
+      });
+  }
+
+  client.on("change", ({ notifications, jobs: items, activeIds }) => {
+    markShown(notifications);
     for (const item of items) for (const element of elements.get(item.id) ?? []) element.update(item);
     if (!activeIds) return;
     hasCaughtUp = true;
@@ -172,7 +193,7 @@ export function describeJob(item, localization) {
   const reason = item.state === "failed" && (item.error?.detail || item.error?.title);
   const outcome = reason || (item.state === "queued" ? "" : message);
   const text = [state, outcome, progress, attempt].filter(Boolean).join(" · ");
-  return { state, progress, attempt, outcome, text };
+  return { state, progress, attempt, outcome, text, pace: localization.formatPace(item) };
 }
 
 /**

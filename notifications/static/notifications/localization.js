@@ -3,6 +3,8 @@
 const MINUTE_SECONDS = 60;
 const HOUR_SECONDS = 60 * MINUTE_SECONDS;
 const DAY_SECONDS = 24 * HOUR_SECONDS;
+/** Earlier, one slow step would make the estimate of a pace meaningless. */
+const MIN_PACE_SECONDS = 5;
 
 export class Localization {
   #strings;
@@ -19,9 +21,11 @@ export class Localization {
     this.#now = now;
     const locales = canonicalize(language);
     this.time = new Intl.DateTimeFormat(locales, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-    this.date = new Intl.DateTimeFormat(locales, { dateStyle: "medium" });
+    // In most languages the server's names of months are not those of "medium".
+    const dateStyle = /^(en|de)\b/.test(language) ? "medium" : "long";
+    this.date = new Intl.DateTimeFormat(locales, { dateStyle });
     this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "medium" });
-    this.number = new Intl.NumberFormat(locales);
+    this.number = new Intl.NumberFormat(locales, { useGrouping: "always" });
   }
 
   /**
@@ -70,6 +74,37 @@ export class Localization {
     if (start <= this.#now()) return this.text(state);
     const format = start - this.#now() < DAY_SECONDS * 1000 ? this.time : this.dateTime;
     return this.text("retry_at", { time: format.format(start) });
+  }
+
+  /**
+   * Return how fast a job advances and how long it will still take, as `describe_pace()` does on the server, or "".
+   * @param {import("./client.js").JobItem} item
+   */
+  formatPace({ state, attempt, started_at, progress }) {
+    const { current = 0, total = null } = progress ?? {};
+    if (state !== "running" || attempt !== 1 || !started_at || !current || total === null) return "";
+    const elapsed = (this.#now() - Date.parse(started_at)) / 1000;
+    if (current >= total || elapsed < MIN_PACE_SECONDS) return "";
+    const perSecond = current / elapsed;
+    const rate =
+      perSecond >= 1
+        ? this.text("per_second", { count: this.#round(perSecond) })
+        : this.text("per_minute", { count: this.#round(perSecond * 60) });
+    return this.text("pace", { rate, time: this.#formatRest((total - current) / perSecond) });
+  }
+
+  /** @param {number} seconds */
+  #formatRest(seconds) {
+    if (seconds < MINUTE_SECONDS)
+      return this.text("seconds_left", { count: this.#round(Math.max(1, Math.round(seconds))) });
+    if (seconds < HOUR_SECONDS)
+      return this.text("minutes_left", { count: this.#round(Math.round(seconds / MINUTE_SECONDS)) });
+    return this.text("hours_left", { count: this.#round(seconds / HOUR_SECONDS) });
+  }
+
+  /** @param {number} number without decimals from 10 on, else with at most one */
+  #round(number) {
+    return this.formatNumber(number >= 10 ? Math.round(number) : Math.round(number * 10) / 10);
   }
 
   /** @param {string} iso */

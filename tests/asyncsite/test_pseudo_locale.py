@@ -1,0 +1,136 @@
+"""Every page in a language of tests: what is not translated has no brackets."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from notifications.api import notify
+from notifications.ids import uuid7
+from notifications.models import Job
+from tests.support import pseudo_locale
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
+
+#: Names, units, formats, and the languages in their own words.
+ALLOWED = [
+    "Asyncsite", "Deutsch", "English", "Español", "Français", r"\bms\b", r"\bmin\b", "Django", "default",
+    "application/json", r"Can \w+ [\w ]+", "SQLite file", "p50", "p95", "p99", "UTF-8", "F8", r"demo\w*", "text/plain",
+    r"api\.example\.com\S*",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def pseudo(settings, tmp_path):
+    settings.LOCALE_PATHS = [pseudo_locale.write_catalog(tmp_path)]
+    settings.LANGUAGES = [*settings.LANGUAGES, (pseudo_locale.CODE, "Hebrew")]
+
+
+@pytest.fixture
+def person(make_user, client_of):
+    user = make_user("demo1", is_staff=True, is_superuser=True)
+    client = client_of(user)
+    client.user = user
+    client.cookies["django_language"] = pseudo_locale.CODE
+    client.defaults["HTTP_ACCEPT"] = "text/html,*/*;q=0.8"
+    return client
+
+
+def expect_translated(response, allowed=()):
+    html = response.content.decode()
+    assert 'dir="rtl"' in html
+    assert pseudo_locale.OPENING in html
+    assert pseudo_locale.find_untranslated(html, [*ALLOWED, *allowed]) == []
+
+
+def make_job(user, state, **fields):
+    now = timezone.now()
+    is_done = state in ("succeeded", "failed", "cancelled")
+    return Job.objects.create(
+        id=uuid7(), user=user, title="7", task_path="7", state=state, attempt=1, max_attempts=3,
+        backend="default", queue_name="default", created_at=now, queued_at=now,
+        started_at=now - timedelta(seconds=20), finished_at=now if is_done else None, **fields,
+    )  # fmt: skip
+
+
+def test_what_is_not_translated_is_found():
+    """In texts and attributes, but not where the words are data."""
+    html = (
+        '<p title="⟦A ⟦b⟧ ~⟧">⟦Šàvé ~⟧ now</p><button aria-label="Fasten">⟦x⟧</button><code>raise</code>3 ms'
+    )
+    assert sorted(pseudo_locale.find_untranslated(html, [r"\bms\b"])) == ["Fasten", "⟦Šàvé ~⟧ now"]
+
+
+def test_the_sign_in_and_errors(client):
+    client.cookies["django_language"] = pseudo_locale.CODE
+    expect_translated(client.get("/accounts/login/"))
+    expect_translated(client.post("/accounts/login/", {"username": ""}))
+
+
+def test_the_list_of_reports(person, make_report):
+    expect_translated(person.get("/reports/"))
+    make_report(owner=person.user, ok=[12], failed=1, refused=1, missing=2, title="7")
+    expect_translated(person.get("/reports/"))
+    for urls in ("", "x\nhttp://\nhttps://a b\nhttp://x:0/\n" + "y" * 2001, "x\n" * 1001):
+        expect_translated(person.post("/reports/", {"urls": urls}), ["http\\w*", "x+", "y+"])
+    html = person.get("/reports/").content.decode()
+    strings = json.loads(re.search(r'id="paste-strings" type="application/json">(.*?)</script>', html)[1])
+    assert all(text.startswith(pseudo_locale.OPENING) for text in strings.values())
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "failed", "cancelled"])
+def test_a_report(person, make_report, state):
+    error = json.dumps({"type": "error", "title": "7", "detail": "7"}) if state == "failed" else None
+    job = make_job(person.user, state, progress_current=3, progress_total=9, error=error)
+    report = make_report(
+        owner=person.user, ok=[12, 700, 3000], failed=1, refused=1, missing=4, title="7", job_id=job.id
+    )
+    report.calls.exclude(error="").update(error="7")
+    expect_translated(person.get(report.get_absolute_url()))
+    expect_translated(person.get(report.get_absolute_url() + "?outcome=failed&q=7"))
+    expect_translated(person.get(report.get_absolute_url() + "?outcome=refused&q=none"), ["none"])
+
+
+def test_the_check_of_one_url(person):
+    expect_translated(person.get("/check/"))
+    expect_translated(person.post("/check/", {"url": ""}))
+    expect_translated(person.post("/check/", {"url": "http://127.0.0.1:1/"}), ["http\\w*"])
+
+
+def test_a_page_that_does_not_exist(person):
+    expect_translated(person.get("/reports/99/"))
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "failed", "cancelled"])
+def test_the_page_of_a_job(person, state):
+    error = json.dumps({"type": "error", "title": "7", "detail": "7"}) if state == "failed" else None
+    job = make_job(person.user, state, progress_current=3, progress_total=9, error=error)
+    expect_translated(person.get(reverse("notifications:job", args=[job.id])))
+
+
+def test_the_inbox_and_the_texts_of_the_client(person):
+    expect_translated(person.get("/notifications/"))
+    for level in ("info", "success", "warning", "error"):
+        notify(person.user, "7", level=level)
+    response = person.get("/notifications/")
+    expect_translated(response)
+    data = re.search(
+        r'id="notifications-data" type="application/json">(.*?)</script>', response.content.decode()
+    )[1]
+    strings = json.loads(data)["strings"]
+    assert [text for text in strings.values() if not text.startswith(pseudo_locale.OPENING)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["overview_changelist", "job_changelist", "notification_changelist", "broadcast_changelist", "broadcast_add",
+     "schedule_changelist", "alert_changelist"],
+)  # fmt: skip
+def test_the_admin(person, name):
+    make_job(person.user, "failed", error=json.dumps({"type": "error", "title": "7", "detail": "7"}))
+    make_job(person.user, "running")
+    notify(person.user, "7")
+    expect_translated(person.get(reverse(f"admin:notifications_{name}")))
