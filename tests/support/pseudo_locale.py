@@ -33,7 +33,7 @@ SHOWN_ATTRIBUTES = {
     "data-done",
 }
 #: Elements whose content is data, code or nothing that people read.
-SKIPPED_ELEMENTS = {"script", "style", "code", "pre", "textarea", "time"}
+SKIPPED_ELEMENTS = {"script", "style", "code", "pre", "textarea", "time", "kbd"}
 VOID_ELEMENTS = {"meta", "link", "input", "br", "img", "hr", "path", "line", "rect", "circle", "option"}
 
 
