@@ -27,7 +27,7 @@ def inbox_page(site_server, page):
 
 
 def rows(page):
-    return page.locator("notifications-inbox li[data-id]:not([hidden])")
+    return page.locator("notifications-inbox li[data-id]:visible")
 
 
 def row(page, title):
@@ -35,7 +35,7 @@ def row(page, title):
 
 
 def unread_rows(page):
-    return page.locator("notifications-inbox li[data-unread]:not([hidden])")
+    return page.locator("notifications-inbox li[data-unread]:visible")
 
 
 def message(page):

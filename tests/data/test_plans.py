@@ -116,8 +116,17 @@ def large_tables(transactional_db):
         "unseen": str(ROWS_PER_USER // 2 - 2),
         "guard": "0",
     }
+    muted = {"user_id": "i", "category": "'muted'", "created_at": notice["created_at"]}
+    pending = {
+        "user_id": "i",
+        **dict.fromkeys(("verb", "level"), "''"),
+        "moment": notice["created_at"],
+        **dict.fromkeys(("after", "up_to"), "0"),
+    }
     with connection.cursor() as cursor:
         for table, columns, count in (
+            ("mutedcategory", muted, STREAMS),
+            ("pendingmark", pending, STREAMS),
             ("notification", notice, USERS * ROWS_PER_USER),
             ("job", job, USERS * ROWS_PER_USER),
             ("attempt", attempt, STREAMS),
