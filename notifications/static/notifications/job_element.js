@@ -153,9 +153,9 @@ export function define(page) {
         [...(elements.get(job ?? "") ?? [])].some((element) => element.hasAttribute("marks-read")),
     );
     if (!shown.length) return;
-    if (document.visibilityState === "visible") page.markRead(shown).catch(() => undefined);
+    if (document.visibilityState === "visible") page.mark("read", shown).catch(() => undefined);
     else
-      document.addEventListener("visibilitychange", () => page.markRead(shown).catch(() => undefined), {
+      document.addEventListener("visibilitychange", () => page.mark("read", shown).catch(() => undefined), {
         once: true,
       });
   }
