@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unread, open_bell, visit
+from tests.browser.parts import expect_unread, open_bell, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
@@ -117,6 +117,22 @@ def test_list_of_shortcuts_and_turning_them_off(inbox_page):
     page.keyboard.press("?")
     expect(dialog).to_be_visible()
     assert len(rows(page).all()) == 5
+
+
+def test_keys_change_nothing_that_is_done(site_server, inbox_page):
+    """The view Done shows no unread notifications, and has no key that moves one back."""
+    page = inbox_page
+    page.get_by_role("button", name="Move all to Done").click()
+    page.get_by_role("link", name="Done", exact=True).click()
+    wait_until_live(page)
+    posts = []
+    page.on("request", lambda request: request.method == "POST" and posts.append(request.url))
+    for key in ("j", "u", "e", "Shift+I", "j"):
+        page.keyboard.press(key)
+    expect(row(page, "Number 4")).to_be_focused()
+    expect(rows(page)).to_have_count(5)
+    expect(unread_rows(page)).to_have_count(0)
+    assert [url for url in posts if "/seen/" not in url] == []
 
 
 def test_signed_out_elsewhere(site_server, inbox_page):

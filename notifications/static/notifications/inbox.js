@@ -184,8 +184,12 @@ export function define(page) {
      * @param {HTMLElement} row
      */
     #canChange(verb, row) {
-      if (verb === "read" || verb === "unread") return row.hasAttribute("data-unread") === (verb === "read");
-      return (verb === "unarchive") === (this.getAttribute("view") === "done");
+      const isDone = this.getAttribute("view") === "done";
+      // What is archived is not shown as unread.
+      if (verb === "read" || verb === "unread") {
+        return !isDone && row.hasAttribute("data-unread") === (verb === "read");
+      }
+      return (verb === "unarchive") === isDone;
     }
 
     /**
