@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -33,13 +34,22 @@ logger = logging.getLogger("notifications")
 #: Path of the WebSocket below the script name.
 WEBSOCKET_PATH = "ws/notifications/"
 STYLESHEET = "notifications/notifications.css"
-MODULES = (
+ENTRY_MODULE = "entry"
+#: Modules without elements: all that a page of an anonymous user loads, when its own code uses them.
+CORE_MODULES = (
     "client",
     "connection",
     "polling",
     "tabs",
     "requests",
+    "job_handle",
     "jobs",
+    "stream",
+    "connect",
+)
+MODULES = (
+    *CORE_MODULES,
+    "notifications",
     "localization",
     "dom",
     "bell",
@@ -56,9 +66,10 @@ PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @register.inclusion_tag("notifications/bell.html", takes_context=True)
-def notifications(context: template.Context) -> dict[str, Any]:
-    """Render bell, toasts and script with the position of the user's stream. Render nothing for anonymous users.
+def notifications(context: template.Context, *, script: bool = True) -> dict[str, Any]:
+    """Render bell, toasts and script with the position of the user's stream; for anonymous users the script only.
 
+    With ``script=False`` no script is loaded: a bundle of the project contains it.
     In an event loop the tag makes no query, and the user may not be loaded yet: the client then starts from a snapshot.
     A missing user, an unavailable database and unmounted URLs never raise an error.
     """
@@ -70,7 +81,7 @@ def notifications(context: template.Context) -> dict[str, Any]:
         in_event_loop and isinstance(user, LazyObject) and user._wrapped is empty
     )
     if is_loaded and not user.is_authenticated:
-        return {}
+        return _anonymous(csp_nonce(context, request)) if script else {}
     page_user_mark = page_user.make_token(user.pk) if is_loaded else ""
     try:
         urls = _urls(f"?{page_user.PARAMETER}={page_user_mark}" if page_user_mark else "")
@@ -83,11 +94,11 @@ def notifications(context: template.Context) -> dict[str, Any]:
     position = None
     if is_loaded:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
-    modules = {name: static(f"notifications/{name}.js") for name in MODULES}
+    modules = _module_urls(MODULES) if script else {}
     return {
         "nonce": csp_nonce(context, request),
         "stylesheet": static(STYLESHEET),
-        "entry_module": static("notifications/notifications.js"),
+        "entry_module": _module_url(ENTRY_MODULE) if script else "",
         "preloads": modules.values(),
         "client_data": {
             "modules": modules,
@@ -147,6 +158,23 @@ def _describe_age(utc: datetime) -> str:
 def notifications_site() -> str:
     """Return the root path of the project: ``/`` or the script name."""
     return get_script_prefix()
+
+
+def _anonymous(nonce: str) -> dict[str, Any]:
+    """Return what the script needs to give an anonymous page the same names, whose requests are refused."""
+    return {
+        "nonce": nonce,
+        "entry_module": _module_url(ENTRY_MODULE),
+        "client_data": {"modules": _module_urls(CORE_MODULES)},
+    }
+
+
+def _module_urls(names: Iterable[str]) -> dict[str, str]:
+    return {name: _module_url(name) for name in names}
+
+
+def _module_url(name: str) -> str:
+    return static(f"notifications/{name}.js")
 
 
 def _in_event_loop() -> bool:

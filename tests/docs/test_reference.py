@@ -124,20 +124,40 @@ def test_every_event_and_attribute_of_the_elements_is_documented():
     assert first_cells("Elements") == events | attributes | {"data-state"} | parts | set(texts.split(", "))
 
 
+def public_members(module, name):
+    """Return the getters and methods of a class, without the constructor and private ones."""
+    members = re.findall(r"^  (?:get |async )?(\w+)\(.*\{$", class_body(module, name), re.M)
+    return {*members} - {"constructor"}
+
+
+def event_types(module, name):
+    """Return the keys of a typedef of events, which are what ``on()`` takes."""
+    [types] = re.findall(rf"@typedef \{{\{{(.*)\}}\}} {name}$", (CLIENT / module).read_text(), re.M)
+    return set(re.findall(r"(\w+):", types))
+
+
 def test_every_member_of_the_objects_in_a_page_is_documented():
-    """The properties of a job handle and of a problem, what `notifications.ready` gives, the states of a client."""
-    handle = class_body("jobs.js", "JobHandle")
-    members = set(
-        re.findall(r"^    this\.(\w+) = |^  get (\w+)\(", handle.partition("  /**\n   * Called by")[0], re.M)
-    )
-    names = {name for pair in members for name in pair if name}
-    assert first_cells("Job handles") == names | {"on", "type", "progress", "change", "done"}
+    """Those of a job handle, of the stream and of a problem, what `notifications.ready` gives, the states of a client."""
+    handle = public_members("job_handle.js", "JobHandle") | event_types("job_handle.js", "JobEvents")
+    assert first_cells("Job handles") == handle | {"type"}
 
-    problem = class_body("requests.js", "Problem")
-    assert first_cells("Problem") == {*re.findall(r"^    this\.(\w+) = ", problem, re.M), "message"}
+    stream = public_members("stream.js", "UserStream") | event_types("stream.js", "StreamEvents")
+    state = set(re.findall(r"@property \{boolean\} (\w+)", (CLIENT / "stream.js").read_text()))
+    assert first_cells("The stream") == stream | state | {"type"}
 
-    [returned] = re.findall(r"return \{ (client, .*) \};", (CLIENT / "notifications.js").read_text())
-    assert first_cells("The entry point") == set(re.findall(r"(\w+)(?::|,)", returned))
+    requests = (CLIENT / "requests.js").read_text()
+    properties = re.findall(r"^    this\.(\w+) = ", class_body("requests.js", "Problem"), re.M)
+    classes = set(re.findall(r"^export class (\w+)", requests, re.M)) - {"Requests"}
+    assert first_cells("Errors") == {*properties, "name", "message"} | classes
+
+    [returned] = re.findall(r"return \{ (client, .*) \};", (CLIENT / "entry.js").read_text())
+    names = set(re.findall(r"\w+", returned))
+    assert first_cells("Names") == names | {"connect"}
+    package = (ROOT / "js/index.js").read_text()
+    exported = re.findall(r"^export (?:function|const) (\w+)", package, re.M)
+    for names_of_a_module in re.findall(r"^export \{ (.*) \}", package, re.M):
+        exported += names_of_a_module.split(", ")
+    assert set(exported) == names - {"client"} | {"connect", "JobHandle"}
 
     client = (CLIENT / "client.js").read_text()
     states = set(re.findall(r'"(\w+)"', re.search(r'"state"[\s*]+\(detail: (.*?)\)', client, re.S)[1]))

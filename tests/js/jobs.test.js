@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { JobHandle } from "../../notifications/static/notifications/jobs.js";
-import { Problem } from "../../notifications/static/notifications/requests.js";
+import { JobHandle } from "../../notifications/static/notifications/job_handle.js";
+import {
+  JobCancelled,
+  JobFailed,
+  Problem,
+  RequestRefused,
+} from "../../notifications/static/notifications/requests.js";
 import { JOB, job, settled, syncFrame } from "./fakes.js";
 import { livePage, makePage } from "./page.js";
 
@@ -84,7 +89,7 @@ test("a 202 without the Location of a job rejects", async () => {
   await assert.rejects(page.jobs.ask("/reports/", POST).accepted, TypeError);
 });
 
-test("problem+json rejects both promises with a Problem", async () => {
+test("problem+json rejects both promises with RequestRefused", async () => {
   const problem = {
     type: "/p/too-many",
     title: "Too many",
@@ -98,7 +103,7 @@ test("problem+json rejects both promises with a Problem", async () => {
   const handle = page.jobs.ask("/reports/", POST);
   for (const promise of [handle.accepted, handle.result]) {
     await assert.rejects(promise, (error) => {
-      assert.ok(error instanceof Problem);
+      assert.ok(error instanceof RequestRefused && error instanceof Problem);
       assert.equal(error.message, "1,000 are active.");
       assert.deepEqual([error.status, error.retryAfter, error.problem.lines], [429, 7, [3]]);
       return true;
@@ -106,11 +111,11 @@ test("problem+json rejects both promises with a Problem", async () => {
   }
 });
 
-test("an error that is not problem+json is a Problem too", async () => {
+test("an error that is not problem+json is RequestRefused too", async () => {
   const page = livePage({
     routes: { "POST /reports/": { status: 502, json: "<html>", headers: { "Content-Type": "text/html" } } },
   });
-  await assert.rejects(page.jobs.ask("/reports/", POST).accepted, { name: "Problem", status: 502 });
+  await assert.rejects(page.jobs.ask("/reports/", POST).accepted, { name: "RequestRefused", status: 502 });
 });
 
 test("progress, change and done are emitted once per version, in order", async () => {
@@ -148,33 +153,39 @@ test("a removed listener is not called", async () => {
   assert.deepEqual(changes, []);
 });
 
-test("a failed job rejects with its problem, a cancelled one with the title Cancelled", async () => {
+test("a failed job rejects with JobFailed and its problem, a cancelled one with JobCancelled", async () => {
   const page = livePage();
   const failed = page.jobs.job(job(1));
   const error = { type: "/p/upstream", title: "Upstream away", detail: "No answer in 10 s." };
   finish(page, job(4, { state: "failed", error }));
   await assert.rejects(failed.result, (problem) => {
     assert.equal(problem.message, "No answer in 10 s.");
+    assert.ok(problem instanceof JobFailed && problem instanceof Problem);
     assert.equal(problem.problem.type, "/p/upstream");
     assert.equal(problem.job.state, "failed");
     return true;
   });
   const cancelled = page.jobs.job(job(1, { id: OTHER_JOB }));
   sendJobs(page, job(3, { id: OTHER_JOB, state: "cancelled" }));
-  await assert.rejects(cancelled.result, { message: "Cancelled" });
+  await assert.rejects(cancelled.result, (problem) => {
+    assert.ok(problem instanceof JobCancelled && !(problem instanceof JobFailed));
+    assert.deepEqual([problem.name, problem.message], ["JobCancelled", "Cancelled"]);
+    return true;
+  });
 });
 
 test("for promises that a page does not use there is no unhandled rejection and no request of a result", async () => {
   const page = livePage({ routes: { "POST /reports/": { status: 422, json: { title: "Wrong" } } } });
   page.jobs.ask("/reports/", POST);
-  page.jobs.job(job(1));
+  void page.jobs.ask("/reports/", POST).result;
+  void page.jobs.job(job(1)).result;
   page.jobs.job(job(1, { id: OTHER_JOB }));
   finish(page, job(4, { state: "failed" }));
   finish(page, job(4, { id: OTHER_JOB, state: "succeeded" }));
   await settled();
   assert.deepEqual(
     page.net.calls.map((call) => call.key),
-    ["POST /reports/"],
+    ["POST /reports/", "POST /reports/"],
   );
 });
 
@@ -288,7 +299,11 @@ test("after a sign-out the results of active jobs reject", async () => {
   const page = livePage();
   const handle = page.jobs.job(job(1));
   page.last().end(4401);
-  await assert.rejects(handle.result, { status: 401 });
+  await assert.rejects(handle.result, {
+    name: "RequestRefused",
+    status: 401,
+    message: "You are not signed in. Sign in and try again.",
+  });
 });
 
 test("the result is read from the job's link", async () => {

@@ -2,9 +2,11 @@
 
 import { Client } from "../../notifications/static/notifications/client.js";
 import { Connection } from "../../notifications/static/notifications/connection.js";
+import { FollowedJob } from "../../notifications/static/notifications/job_handle.js";
 import { Jobs } from "../../notifications/static/notifications/jobs.js";
 import { Poller } from "../../notifications/static/notifications/polling.js";
-import { Problem, Requests } from "../../notifications/static/notifications/requests.js";
+import * as errors from "../../notifications/static/notifications/requests.js";
+import { UserStream } from "../../notifications/static/notifications/stream.js";
 import { FakeClock, FakeSocket, fakeFetch } from "./fakes.js";
 
 export function makePage({
@@ -33,18 +35,20 @@ export function makePage({
       poller: new Poller({ url: pollUrl, fetch: net.fetch, clock, callbacks }),
     });
   const client = new Client({ createTransport, start });
+  const stream = new UserStream(client);
   client.on("change", (change) => changes.push(change));
   client.on("state", (state) => states.push(state));
   const csrf = { header: "X-CSRFToken", getToken: () => "token" };
-  const requests = new Requests({ fetch: net.fetch, clock, origin: "http://site.test", csrf });
+  const requests = new errors.Requests({ fetch: net.fetch, clock, origin: "http://site.test", csrf });
   const jobs = new Jobs({
     client,
     requests,
-    Problem,
+    errors,
+    FollowedJob,
     clock,
     jobUrl: (id) => `/n/api/jobs/${id}/`,
   });
-  return { client, clock, sockets, net, changes, states, jobs, last: () => sockets.at(-1) };
+  return { client, stream, clock, sockets, net, changes, states, jobs, last: () => sockets.at(-1) };
 }
 
 /** Build a page whose socket is connected and has caught up. */

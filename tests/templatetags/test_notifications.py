@@ -21,7 +21,7 @@ from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import pages
 from notifications.streams.inbox import VERBS
-from notifications.templatetags.notifications import MODULES, WEBSOCKET_PATH
+from notifications.templatetags.notifications import CORE_MODULES, ENTRY_MODULE, MODULES, WEBSOCKET_PATH
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
 
@@ -49,10 +49,10 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.all if name == tag]
 
 
-def render(user=None, *, request=None, **context):
+def render(user=None, *, request=None, tag="notifications", **context):
     request = request or RequestFactory().get("/")
     request.user = AnonymousUser() if user is None else user
-    html = Template("{% load notifications %}{% notifications %}").render(RequestContext(request, context))
+    html = Template(f"{{% load notifications %}}{{% {tag} %}}").render(RequestContext(request, context))
     return Elements(html)
 
 
@@ -74,8 +74,27 @@ def user(user, transactional_db):
 
 
 def test_anonymous_user():
-    """Nothing is rendered or queried."""
-    assert render().all == []
+    """Only the script, which loads nothing by itself. No session, token or address is in the page."""
+    request = RequestFactory().get("/")
+    elements = render(request=request)
+    assert [tag for tag, _ in elements.all] == ["script", "script"]
+    assert set(script(elements)) == {"type", "src", "data-notifications"}
+    assert list(client_data(elements)) == ["modules"]
+    assert list(client_data(elements)["modules"]) == list(CORE_MODULES)
+    assert "CSRF_COOKIE" not in request.META
+    assert render(tag="notifications script=False").all == []
+
+
+def test_page_of_a_bundle(user):
+    """Bell, toasts and data, but no script: the bundle of the project has it."""
+    elements = render(user, tag="notifications script=False")
+    assert elements.of("notifications-bell")
+    assert [each["type"] for each in elements.of("script")] == ["application/json"] * 2
+    assert [link["rel"] for link in elements.of("link")] == ["stylesheet"]
+    [data] = [each for each in elements.of("script") if "data-notifications" in each]
+    assert "src" not in data
+    assert data["data-sync"] == script(render(user))["data-sync"]
+    assert client_data(elements) == client_data(render(user)) | {"modules": {}}
 
 
 def test_position_is_rendered(user, django_assert_num_queries):
@@ -124,13 +143,13 @@ async def test_no_query_in_an_event_loop():
 
 
 async def test_loaded_user_in_an_event_loop(django_user_model):
-    """Nothing is queried, but the mark is rendered. Anonymous users get nothing."""
+    """Nothing is queried, but the mark is rendered. Anonymous users get no bell."""
     data = script(render(django_user_model(pk=3, username="demo")))
     assert data["data-user"]
     assert "data-seq" not in data
     lazy = SimpleLazyObject(AnonymousUser)
     assert not lazy.is_authenticated
-    assert render(lazy).all == []
+    assert not render(lazy).of("notifications-bell")
 
 
 def test_without_a_request():
@@ -255,7 +274,7 @@ def test_strings_match_the_client(user):
 
 def test_modules_are_the_files():
     """The tag lists every module except the entry module."""
-    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, "notifications"}
+    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, ENTRY_MODULE}
 
 
 def test_hashed_static_files(user, settings, tmp_path):

@@ -6,7 +6,8 @@
  *   title: string, body: string, url: string|null, job: string|null, created_at: string,
  *   read_at: string|null, archived_at: string|null, data: Record<string, unknown>}} Notification
  * @typedef {{current: number, total: number|null, message: string}} Progress
- * @typedef {{type: string, title: string, detail?: string, status?: number}} ProblemDetails
+ * @typedef {{type: string, title: string, detail?: string, status?: number,
+ *   errors?: Record<string, any>|any[]}} ProblemDetails
  * @typedef {{kind: "job", id: string, seq: number, version: number, title: string, task: string, state: string,
  *   done: boolean, attempt: number, max_attempts: number, progress: Progress|null, created_at: string,
  *   started_at: string|null, finished_at: string|null, run_after: string|null, error: ProblemDetails|null,

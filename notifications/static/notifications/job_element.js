@@ -69,6 +69,8 @@ export function define(page) {
     /** @param {JobItem} item */
     update(item) {
       if (item.version <= this.#version) return;
+      // A part of a page that is read again when its job is done has it as done: that must not have it read again.
+      const wasRenderedDone = this.#version < 0 && DONE_STATES.has(this.dataset.state ?? "");
       this.#version = item.version;
       const texts = describeJob(item, localization);
       const isActive = !item.done;
@@ -83,7 +85,7 @@ export function define(page) {
       for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
       this.#announce(item, texts.text);
       this.#dispatch("notifications:job-progress", item);
-      if (isActive) return;
+      if (isActive || wasRenderedDone) return;
       this.#dispatch("notifications:job-done", item);
       if (this.hasAttribute("reload") && isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)) {
         location.reload();

@@ -1,141 +1,50 @@
-// Enqueues jobs over HTTP and follows them: ask() returns a JobHandle, whose promises settle as the job goes on.
+// Enqueues jobs over HTTP and follows them: ask() returns a JobHandle (job_handle.js) at once.
 
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./client.js").JobItem} JobItem
  * @typedef {import("./requests.js").Requests} Requests
- * @typedef {typeof import("./requests.js").Problem} ProblemClass
+ * @typedef {import("./job_handle.js").FollowedJob} FollowedJob
+ * @typedef {import("./job_handle.js").JobHandle} JobHandle
  * @typedef {import("./connection.js").Clock} Clock
  */
 
 /** A job of which no change arrives for this long after it was requested is read once over HTTP. */
 const FIRST_CHANGE_TIMEOUT_MS = 5_000;
 
-/** One job. Events: "progress" (detail: Progress), "change" and "done" (detail: JobItem). Not a promise itself. */
-export class JobHandle extends EventTarget {
-  #readResult;
-  #acceptance = createDeferred();
-  #outcome = createDeferred();
-  /** @type {Promise<any>|null} */
-  #result = null;
-
-  /** @param {(item: JobItem) => Promise<any>} readResult reads the result of a job that is done */
-  constructor(readResult) {
-    super();
-    this.#readResult = readResult;
-    /** @type {string|null} null until the job is accepted */
-    this.id = null;
-    /** @type {JobItem|null} the newest version that is known */
-    this.item = null;
-  }
-
-  /**
-   * Resolves with the id of the job once the server has accepted it, or with null if the response was the result
-   * itself. Rejects with Problem, or with what fetch() throws.
-   * @returns {Promise<string|null>}
-   */
-  get accepted() {
-    return this.#acceptance.promise;
-  }
-
-  /**
-   * Resolves with the result of the job. Rejects like `accepted`, and with Problem if the job fails or is cancelled.
-   * The result is read once, and only if this property is used.
-   * @returns {Promise<any>}
-   */
-  get result() {
-    this.#result ??= this.#outcome.promise.then(({ item, value }) => (item ? this.#readResult(item) : value));
-    return this.#result;
-  }
-
-  /**
-   * @param {"progress"|"change"|"done"} type
-   * @param {(detail: any) => void} listener
-   * @returns {() => void} removes the listener
-   */
-  on(type, listener) {
-    const handler = (/** @type {Event} */ event) => listener(/** @type {CustomEvent} */ (event).detail);
-    this.addEventListener(type, handler);
-    return () => this.removeEventListener(type, handler);
-  }
-
-  /**
-   * Called by Jobs: the server has accepted the job.
-   * @param {string} id
-   */
-  accept(id) {
-    this.id = id;
-    this.#acceptance.resolve(id);
-  }
-
-  /**
-   * Called by Jobs: a version of the job has arrived. Older versions are ignored.
-   * @param {JobItem} item
-   */
-  update(item) {
-    const previous = this.item;
-    if (previous && item.version <= previous.version) return;
-    this.item = item;
-    this.#emit("change", item);
-    if (item.progress && JSON.stringify(item.progress) !== JSON.stringify(previous?.progress)) {
-      this.#emit("progress", item.progress);
-    }
-    if (!item.done) return;
-    this.#outcome.resolve({ item });
-    this.#emit("done", item);
-  }
-
-  /**
-   * Called by Jobs: the response was the result, and there is no job.
-   * @param {unknown} value
-   */
-  resolve(value) {
-    this.#acceptance.resolve(null);
-    this.#outcome.resolve({ value });
-  }
-
-  /**
-   * Called by Jobs: the request failed, or the job cannot be followed any more.
-   * @param {unknown} error
-   */
-  reject(error) {
-    this.#acceptance.reject(error);
-    this.#outcome.reject(error);
-  }
-
-  /**
-   * @param {string} type
-   * @param {unknown} detail
-   */
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-}
-
 export class Jobs {
   #client;
   #requests;
-  #Problem;
+  #errors;
+  #FollowedJob;
   #clock;
   #jobUrl;
-  /** @type {Map<string, Set<JobHandle>>} by job id, until the job is done */
-  #handles = new Map();
+  /** @type {Map<string, Set<FollowedJob>>} by job id, until the job is done */
+  #followed = new Map();
   /** @type {Set<string>} ids of jobs that are being read */
   #reading = new Set();
+  /** @type {import("./job_handle.js").JobActions} */
+  #actions = {
+    readResult: (item, signal) => this.#readResult(item, signal),
+    cancel: (job) => this.#cancel(job),
+    retry: (job) => this.#start((next) => this.#retry(job, next)),
+  };
 
   /**
    * @param {object} options
    * @param {Client} options.client
    * @param {Requests} options.requests
-   * @param {ProblemClass} options.Problem handed in: the modules do not import one another
+   * @param {typeof import("./requests.js")} options.errors its classes; the modules do not import one another
+   * @param {typeof import("./job_handle.js").FollowedJob} options.FollowedJob
    * @param {Clock} options.clock
    * @param {(id: string) => string} options.jobUrl
    */
-  constructor({ client, requests, Problem, clock, jobUrl }) {
+  constructor({ client, requests, errors, FollowedJob, clock, jobUrl }) {
     this.#client = client;
     this.#requests = requests;
-    this.#Problem = Problem;
+    this.#errors = errors;
+    this.#FollowedJob = FollowedJob;
     this.#clock = clock;
     this.#jobUrl = jobUrl;
     client.on("change", (change) => this.#handleChange(change));
@@ -146,13 +55,11 @@ export class Jobs {
    * Send a request to a view that answers with a job, and return its handle at once. An unsafe request to the page's
    * origin carries an Idempotency-Key, and is sent again, at most twice, where the network fails.
    * @param {string} url
-   * @param {RequestInit} [init] as for fetch()
+   * @param {RequestInit} [init] as for fetch(). Its signal ends the request and the waiting; the job goes on.
    * @returns {JobHandle}
    */
   ask(url, init = {}) {
-    const handle = this.#createHandle();
-    this.#request(handle, url, init).catch((error) => handle.reject(error));
-    return handle;
+    return this.#start((job) => this.#request(job, url, init), init.signal);
   }
 
   /**
@@ -167,9 +74,9 @@ export class Jobs {
       return this.job(location.id, location.href);
     }
     const [id, item] = typeof source === "string" ? [source, null] : [source.id, source];
-    const [handle = this.#createHandle()] = this.#handles.get(id) ?? [];
-    this.#follow(handle, { id, href, item });
-    return handle;
+    const [job = this.#create()] = this.#followed.get(id) ?? [];
+    this.#follow(job, { id, href, item });
+    return job.handle;
   }
 
   /**
@@ -182,53 +89,97 @@ export class Jobs {
     return this.#requests.parse(await this.#requests.send(url, init));
   }
 
-  #createHandle() {
-    return new JobHandle((item) => this.#readResult(item));
+  /** @param {AbortSignal|null} [signal] */
+  #create(signal) {
+    return new this.#FollowedJob(this.#actions, signal);
   }
 
   /**
-   * @param {JobHandle} handle
+   * @param {(job: FollowedJob) => Promise<void>} request sends the request that the job is accepted by
+   * @param {AbortSignal|null} [signal]
+   */
+  #start(request, signal) {
+    const job = this.#create(signal);
+    request(job).catch((error) => job.reject(error));
+    return job.handle;
+  }
+
+  /**
+   * @param {FollowedJob} job
    * @param {string} url
    * @param {RequestInit} init
    */
-  async #request(handle, url, init) {
+  async #request(job, url, init) {
     const response = await this.#requests.sendIdempotently(url, init);
     const body = await this.#requests.parse(response);
     if (body?.kind === "job") {
       const href = response.headers.get("Location") ?? body.links.self;
-      this.#follow(handle, { id: body.id, href, item: body });
+      this.#follow(job, { id: body.id, href, item: body });
     } else if (response.status === 202) {
-      this.#follow(handle, parseLocation(response));
+      this.#follow(job, parseLocation(response));
     } else {
-      handle.resolve(body);
+      job.resolve(body);
     }
+  }
+
+  /** @param {FollowedJob} job */
+  async #cancel(job) {
+    const item = await job.getItem();
+    if (item?.state === "cancelled") return;
+    const href = this.#requireLink(item, "cancel");
+    this.#client.merge([await this.send(href, { method: "POST" })]);
   }
 
   /**
-   * @param {JobHandle} handle
-   * @param {{id: string, href?: string, item?: JobItem|null}} job
+   * @param {FollowedJob} job
+   * @param {FollowedJob} next
    */
-  #follow(handle, { id, href, item = null }) {
-    handle.accept(id);
-    const handles = this.#handles.get(id) ?? new Set();
-    this.#handles.set(id, handles.add(handle));
+  async #retry(job, next) {
+    const href = this.#requireLink(await job.getItem(), "retry");
+    await this.#request(next, href, { method: "POST" });
+  }
+
+  /**
+   * @param {JobItem|null} item
+   * @param {"cancel"|"retry"} action
+   */
+  #requireLink(item, action) {
+    const href = item?.links[action];
+    if (href) return href;
+    const detail = item
+      ? `It is not possible to ${action} the job: it is ${item.state}.`
+      : "There is no job: the response was the result.";
+    throw new this.#errors.RequestRefused({ type: "about:blank", title: "Conflict", status: 409, detail });
+  }
+
+  /**
+   * @param {FollowedJob} job
+   * @param {{id: string, href?: string, item?: JobItem|null}} location
+   */
+  #follow(job, { id, href, item = null }) {
+    if (job.signal?.aborted) return;
+    job.accept(id);
+    this.#followed.set(id, (this.#followed.get(id) ?? new Set()).add(job));
     if (item) this.#client.merge([item]);
     const known = this.#client.stream.jobs.get(id);
     if (known) this.#update(known);
-    if (!handle.item) void this.read(id, href);
-    else if (!handle.item.done) this.#readIfUnchanged(handle, href);
+    if (!job.item) void this.read(id, href);
+    else if (!job.item.done) this.#readIfUnchanged(job, href);
   }
 
-  /** @param {JobItem} item */
-  async #readResult(item) {
+  /**
+   * @param {JobItem} item
+   * @param {AbortSignal|null} [signal]
+   */
+  async #readResult(item, signal) {
     if (item.state !== "succeeded") {
       const title = item.state === "cancelled" ? "Cancelled" : "Failed";
-      throw new this.#Problem(item.error ?? { type: "about:blank", title }, { job: item });
+      throw new this.#errors[`Job${title}`](item.error ?? { type: "about:blank", title }, { job: item });
     }
-    if (item.links.result) return this.#requests.read(item.links.result);
+    if (item.links.result) return this.#requests.read(item.links.result, signal);
     // Without the app's URLs in the project, a job has no address.
     const detail = "The result of this job has no address.";
-    throw new this.#Problem({ type: "about:blank", title: "No result", detail }, { job: item });
+    throw new this.#errors.Problem({ type: "about:blank", title: "No result", detail }, { job: item });
   }
 
   /** @param {Change} change */
@@ -239,9 +190,9 @@ export class Jobs {
 
   /** @param {JobItem} item */
   #update(item) {
-    const handles = this.#handles.get(item.id) ?? [];
-    if (item.done) this.#handles.delete(item.id);
-    for (const handle of handles) handle.update(item);
+    const jobs = this.#followed.get(item.id) ?? [];
+    if (item.done) this.#followed.delete(item.id);
+    for (const job of jobs) job.update(item);
   }
 
   /**
@@ -251,19 +202,20 @@ export class Jobs {
   async #readMissing(activeIds) {
     const active = [...this.#client.stream.jobs.values()].filter((job) => !job.done);
     const links = new Map(active.map((job) => [job.id, job.links.self]));
-    for (const id of this.#handles.keys()) if (!links.has(id)) links.set(id, this.#jobUrl(id));
+    for (const id of this.#followed.keys()) if (!links.has(id)) links.set(id, this.#jobUrl(id));
     for (const [id, href] of links) if (!activeIds.has(id)) await this.read(id, href);
   }
 
   /**
    * Read a job later unless it changes: it may have ended between its request and the position of the page.
-   * @param {JobHandle} handle
+   * @param {FollowedJob} job
    * @param {string} [href]
    */
-  #readIfUnchanged(handle, href) {
-    const version = handle.item?.version;
+  #readIfUnchanged(job, href) {
+    const version = job.item?.version;
     this.#clock.setTimeout(() => {
-      if (handle.item?.version === version) void this.read(/** @type {string} */ (handle.id), href);
+      if (job.item?.version === version && !job.signal?.aborted)
+        void this.read(/** @type {string} */ (job.id), href);
     }, FIRST_CHANGE_TIMEOUT_MS);
   }
 
@@ -279,7 +231,7 @@ export class Jobs {
       this.#client.merge([await this.#requests.read(href ?? this.#jobUrl(id))]);
     } catch (error) {
       // While the server or the network is away, the job stays followed: the next catch-up reads it again.
-      if (error instanceof this.#Problem && error.status < 500 && error.status !== 429)
+      if (error instanceof this.#errors.Problem && error.status < 500 && error.status !== 429)
         this.#reject(id, error);
     } finally {
       this.#reading.delete(id);
@@ -292,13 +244,12 @@ export class Jobs {
    */
   #reject(id, error) {
     this.#client.stream.jobs.delete(id);
-    for (const handle of this.#handles.get(id) ?? []) handle.reject(error);
-    this.#handles.delete(id);
+    for (const job of this.#followed.get(id) ?? []) job.reject(error);
+    this.#followed.delete(id);
   }
 
   #rejectAll() {
-    const problem = new this.#Problem({ type: "about:blank", title: "Signed out" }, { status: 401 });
-    for (const id of [...this.#handles.keys()]) this.#reject(id, problem);
+    for (const id of [...this.#followed.keys()]) this.#reject(id, this.#errors.createSignedOut());
   }
 }
 
@@ -311,17 +262,4 @@ function parseLocation(response) {
   const id = /([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/?$/.exec(href)?.[1];
   if (!id) throw new TypeError(`${response.url} answered ${response.status} without the Location of a job`);
   return { id, href };
-}
-
-/** Return a promise with its functions, as Promise.withResolvers() does, which Node has from version 22 on. */
-function createDeferred() {
-  /** @type {(value: any) => void} */
-  let resolve = () => undefined;
-  /** @type {(reason: unknown) => void} */
-  let reject = () => undefined;
-  const promise = new Promise((...functions) => {
-    [resolve, reject] = functions;
-  });
-  promise.catch(() => undefined); // A page need not use every promise of a handle.
-  return { promise, resolve, reject };
 }

@@ -43,7 +43,7 @@ export class Poller {
   /** Catch up once. Concurrent calls share one read. Never rejects. */
   read() {
     this.#currentRead ??= this.#catchUp()
-      .catch(() => this.isActive && this.#options.callbacks.onState("waiting"))
+      .catch(() => this.#reportState("waiting"))
       .then(() => {
         this.#currentRead = null;
       });
@@ -66,16 +66,20 @@ export class Poller {
       const before = JSON.stringify(callbacks.getPosition());
       const response = await this.#request(before);
       if (response.status === 401) return callbacks.onState("signed_out");
-      const isAnswered = response.ok || response.status === 304;
-      if (this.isActive) callbacks.onState(isAnswered ? "polling" : "waiting");
-      if (!response.ok) return;
+      if (!response.ok) return this.#reportState(response.status === 304 ? "polling" : "waiting");
       const frame = /** @type {Frame} */ (await response.json());
       if (isOutdated(frame, before, callbacks.getPosition())) continue;
       callbacks.onFrame(frame);
+      this.#reportState("polling"); // after the frame, which tells whether something was missed
       const after = JSON.stringify(callbacks.getPosition());
       this.#lastAnswer = { position: after, etag: (!frame.more && response.headers.get("ETag")) || "" };
       hasMore = frame.more === true && after !== before;
     }
+  }
+
+  /** @param {string} state */
+  #reportState(state) {
+    if (this.isActive) this.#options.callbacks.onState(state);
   }
 
   /** @param {string} position */

@@ -13,20 +13,51 @@ const RESEND_DELAYS_MS = [1_000, 3_000];
 const MAX_READ_ATTEMPTS = 6;
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** An error response (RFC 9457) or a job that did not succeed: `problem` is the body, `job` the job. */
+/** What each error of the client is: `problem` is the body (RFC 9457), `job` the job, `retryAfter` is in seconds. */
 export class Problem extends Error {
+  name = "Problem";
+
   /**
    * @param {ProblemDetails} problem
-   * @param {{status?: number, retryAfter?: number|null, job?: JobItem|null}} [context] retryAfter in seconds
+   * @param {{status?: number, retryAfter?: number|null, job?: JobItem|null}} [context]
    */
   constructor(problem, { status = problem.status ?? 0, retryAfter = null, job = null } = {}) {
-    super(problem.detail || problem.title);
-    this.name = "Problem";
+    super(firstFieldError(problem) || problem.detail || problem.title);
     this.problem = problem;
     this.status = status;
     this.retryAfter = retryAfter;
     this.job = job;
   }
+}
+
+/** The server has answered with a status of 400 or more. */
+export class RequestRefused extends Problem {
+  name = "RequestRefused";
+}
+
+/** The job has failed. */
+export class JobFailed extends Problem {
+  name = "JobFailed";
+}
+
+/** The job was cancelled. */
+export class JobCancelled extends Problem {
+  name = "JobCancelled";
+}
+
+export function createSignedOut() {
+  const detail = "You are not signed in. Sign in and try again.";
+  return new RequestRefused({ type: "about:blank", title: "Unauthorized", status: 401, detail });
+}
+
+/**
+ * Return the error of the first invalid field: of a list as this app writes it, or of a dict as Django's forms do.
+ * @param {ProblemDetails} problem
+ */
+function firstFieldError({ errors }) {
+  const [first] = Object.values(errors ?? {}).flat();
+  const text = first?.detail ?? first?.message ?? first;
+  return typeof text === "string" ? text : "";
 }
 
 export class Requests {
@@ -87,12 +118,13 @@ export class Requests {
   /**
    * Read JSON, and try again after a pause while the server or the network is away.
    * @param {string} url
-   * @returns {Promise<any>} rejects with Problem, or with what fetch() throws
+   * @param {AbortSignal|null} [signal]
+   * @returns {Promise<any>} rejects with RequestRefused, or with what fetch() throws
    */
-  async read(url) {
+  async read(url, signal) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.parse(await this.send(url));
+        return await this.parse(await this.send(url, { signal }));
       } catch (error) {
         if (!isTemporary(error) || attempt === MAX_READ_ATTEMPTS) throw error;
         const seconds = (error instanceof Problem && error.retryAfter) || 2 ** (attempt - 1);
@@ -104,14 +136,14 @@ export class Requests {
   /**
    * Return the JSON of a response, or null if it has none.
    * @param {Response} response
-   * @returns {Promise<any>} rejects with Problem if the status is an error
+   * @returns {Promise<any>} rejects with RequestRefused if the status is an error
    */
   async parse(response) {
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
     const body = isJson ? await response.json() : null;
     if (response.ok) return body;
     const title = response.statusText || `HTTP ${response.status}`;
-    throw new Problem(body?.title ? body : { type: "about:blank", title }, {
+    throw new RequestRefused(body?.title ? body : { type: "about:blank", title }, {
       status: response.status,
       retryAfter: Number(response.headers.get("Retry-After")) || null,
     });

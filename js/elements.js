@@ -1,0 +1,21 @@
+// Defines the elements of {% notifications script=False %}: bell, toasts, jobs, inbox, forms and times. Where the tag
+// loads a script, that one has defined them.
+
+import * as bell from "./modules/bell.js";
+import * as connect from "./modules/connect.js";
+import * as dom from "./modules/dom.js";
+import * as forms from "./modules/forms.js";
+import * as inbox from "./modules/inbox.js";
+import * as job_element from "./modules/job_element.js";
+import * as localization from "./modules/localization.js";
+import { defineElements } from "./modules/notifications.js";
+import * as shortcuts from "./modules/shortcuts.js";
+import * as toasts from "./modules/toasts.js";
+import { findScript, getConnection } from "./page.js";
+
+const modules = { bell, connect, dom, forms, inbox, job_element, localization, shortcuts, toasts };
+const script = findScript();
+if (script?.dataset.sync && !script.src) {
+  const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
+  defineElements(modules, getConnection(), script.dataset, content);
+}

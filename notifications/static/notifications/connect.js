@@ -1,0 +1,184 @@
+// Connects a page to its user's stream, from what the template tag has rendered or a bundle was given. Anonymous pages
+// get the same objects, whose requests are refused.
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {import("./client.js").Callbacks} Callbacks
+ * @typedef {import("./client.js").Transport} Transport
+ * @typedef {import("./connection.js").Clock} Clock
+ * @typedef {import("./jobs.js").Jobs} Jobs
+ * @typedef {import("./stream.js").UserStream} UserStream
+ * @typedef {{name: string, clock: Clock, client: Client, jobs: Jobs, stream: UserStream, start: () => void}} Connection
+ * @typedef {Record<string, string|undefined>} PageData the `data-` attributes of the script; without `sync` nobody is
+ *   signed in
+ * @typedef {{client: typeof import("./client.js"), connection: typeof import("./connection.js"),
+ *   polling: typeof import("./polling.js"), tabs: typeof import("./tabs.js"),
+ *   requests: typeof import("./requests.js"), job_handle: typeof import("./job_handle.js"),
+ *   jobs: typeof import("./jobs.js"), stream: typeof import("./stream.js")}} CoreModules
+ */
+
+/** Stands in the address of a job or a notification for its id. */
+export const PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000";
+/** A position that the browser remembers is used for this long. */
+const MAX_POSITION_AGE_MS = 5 * 60_000;
+
+/**
+ * Make the client, the jobs and the stream of a page. Nothing is requested before `start()`.
+ * @param {CoreModules} modules handed in: the modules do not import one another
+ * @param {PageData} data
+ * @returns {Connection}
+ */
+export function connect(modules, data) {
+  const isSignedIn = data.sync !== undefined;
+  const name = `notifications.v1:${data.user}`;
+  const clock = {
+    now: () => Date.now(),
+    setTimeout: (/** @type {() => void} */ callback, /** @type {number} */ ms) => setTimeout(callback, ms),
+    clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
+  };
+  const refuse = async () => {
+    throw modules.requests.createSignedOut();
+  };
+  const createTransport = isSignedIn ? transportFactory(modules, { data, name, clock }) : createNoTransport;
+  const client = new modules.client.Client({ createTransport, start: startingPosition(data, name) });
+  const requests = new modules.requests.Requests({
+    fetch: isSignedIn ? fetch.bind(globalThis) : refuse,
+    clock,
+    origin: location.origin,
+    csrf: {
+      header: data.csrfHeader ?? "",
+      getToken: () => readCookie(data.csrfCookie) ?? data.csrfToken ?? "",
+    },
+  });
+  const jobs = new modules.jobs.Jobs({
+    client,
+    requests,
+    errors: modules.requests,
+    FollowedJob: modules.job_handle.FollowedJob,
+    clock,
+    jobUrl: (id) => data.job?.replace(PLACEHOLDER_ID, id) ?? "",
+  });
+  const stream = new modules.stream.UserStream(client);
+  return { name, clock, client, jobs, stream, start: () => startClient(client, name) };
+}
+
+/**
+ * Return what creates the transport of a client: one connection for all tabs where the browser can share it, a
+ * connection of its own otherwise.
+ * @param {CoreModules} modules
+ * @param {{data: PageData, name: string, clock: Clock}} options
+ */
+function transportFactory({ connection, polling, tabs }, { data, name, clock }) {
+  const socketUrl = new URL(data.socket ?? "", location.href);
+  socketUrl.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const createPoller = (/** @type {Callbacks} */ callbacks) =>
+    new polling.Poller({ url: data.sync ?? "", fetch: fetch.bind(globalThis), clock, callbacks });
+  const createConnection = (/** @type {Callbacks} */ callbacks) =>
+    new connection.Connection({
+      url: socketUrl.href,
+      openSocket: (/** @type {string} */ url, /** @type {string[]} */ protocols) =>
+        new WebSocket(url, protocols),
+      poller: createPoller(callbacks),
+      clock,
+      random: Math.random,
+      callbacks,
+    });
+  const canShare = navigator.locks && "BroadcastChannel" in globalThis && data.user;
+  if (!canShare) return createConnection;
+  return (/** @type {Callbacks} */ callbacks) =>
+    new tabs.SharedConnection({
+      name,
+      locks: navigator.locks,
+      createChannel: (/** @type {string} */ name) => new BroadcastChannel(name),
+      createConnection,
+      poller: createPoller(callbacks),
+      clock,
+      callbacks,
+    });
+}
+
+/**
+ * Return the transport of an anonymous page, which never connects.
+ * @param {Callbacks} callbacks
+ * @returns {Transport}
+ */
+function createNoTransport({ onState }) {
+  const doNothing = () => undefined;
+  return {
+    start: () => onState("signed_out"),
+    stop: doNothing,
+    sync: doNothing,
+    refresh: doNothing,
+    checkConnection: doNothing,
+    isSignedIn: async () => false,
+    watchOtherTabs: doNothing,
+  };
+}
+
+/**
+ * Return the position at which the page was rendered, or the one that this browser had a few minutes ago, if it is
+ * lower. So notifications that were raised between two pages become toasts too.
+ * @param {PageData} data
+ * @param {string} name
+ */
+function startingPosition(data, name) {
+  const isKnown = data.seq !== undefined;
+  const start = {
+    epoch: data.epoch ?? null,
+    seq: isKnown ? Number(data.seq) : null,
+    unread: isKnown ? Number(data.unread) : null,
+    unseen: isKnown ? Number(data.unseen) : null,
+  };
+  const saved = readSavedPosition(name);
+  const isUsable = saved && Date.now() - saved.at < MAX_POSITION_AGE_MS && saved.epoch === start.epoch;
+  if (isUsable && start.seq !== null && saved.seq < start.seq) start.seq = saved.seq;
+  return start;
+}
+
+/** @param {string} name */
+function readSavedPosition(name) {
+  try {
+    return JSON.parse(localStorage.getItem(`${name}:position`) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {import("./client.js").Stream} stream
+ */
+function savePosition(name, { epoch, cursor }) {
+  if (cursor === null) return;
+  try {
+    localStorage.setItem(`${name}:position`, JSON.stringify({ epoch, seq: cursor, at: Date.now() }));
+  } catch {
+    // Storage is blocked or full: the next page starts from its own position.
+  }
+}
+
+/**
+ * Start the client; stop it while the page is in the back-forward cache, and check its connection when the network or
+ * the user comes back.
+ * @param {Client} client
+ * @param {string} name
+ */
+function startClient(client, name) {
+  for (const event of ["online", "focus"]) addEventListener(event, () => client.checkConnection());
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") client.checkConnection();
+  });
+  addEventListener("pagehide", () => {
+    savePosition(name, client.stream);
+    client.stop();
+  });
+  addEventListener("pageshow", (event) => event.persisted && client.start());
+  client.on("change", () => savePosition(name, client.stream));
+  client.start();
+}
+
+/** @param {string|undefined} name */
+function readCookie(name) {
+  const cookie = name && document.cookie.split("; ").find((pair) => pair.startsWith(`${name}=`));
+  return cookie ? decodeURIComponent(cookie.slice(name.length + 1)) : null;
+}

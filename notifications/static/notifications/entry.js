@@ -1,0 +1,54 @@
+// Entry module of the template tag: reads the attributes and the JSON that the tag wrote, imports the other modules by their (hashed)
+// URLs, and connects them. The modules do not import one another, because hashed static files do not rewrite their imports.
+
+/**
+ * Import the modules, define the elements of a signed-in user's page, and connect.
+ * @param {HTMLScriptElement} script the one that the template tag wrote
+ */
+async function load(script) {
+  const json = document.getElementById("notifications-data")?.textContent;
+  const { modules: moduleUrls, ...content } = JSON.parse(json ?? "");
+  const modules = await importModules(moduleUrls);
+  const connection = /** @type {import("./connect.js").Connection} */ (
+    modules.connect.connect(modules, script.dataset)
+  );
+  if (content.strings) modules.notifications.defineElements(modules, connection, script.dataset, content);
+  connection.start();
+  const { client, jobs, stream } = connection;
+  const { Problem, RequestRefused, JobFailed, JobCancelled } = /** @type {typeof import("./requests.js")} */ (
+    modules.requests
+  );
+  const [ask, job] = [jobs.ask.bind(jobs), jobs.job.bind(jobs)];
+  return { client, ask, job, stream, Problem, RequestRefused, JobFailed, JobCancelled };
+}
+
+/**
+ * @param {Record<string, string>} urls by module name
+ * @returns {Promise<Record<string, any>>} modules by name
+ */
+async function importModules(urls) {
+  const entries = Object.entries(urls).map(async ([name, url]) => [
+    name,
+    await import(new URL(url, document.baseURI).href),
+  ]);
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+const script = /** @type {HTMLScriptElement|null} */ (
+  document.querySelector("script[data-notifications][src]")
+);
+if (script && !("notifications" in globalThis)) {
+  /** @type {ReturnType<typeof load>|null} */
+  let ready = null;
+  const notifications = {
+    get ready() {
+      ready ??= load(script);
+      return ready;
+    },
+  };
+  Object.assign(globalThis, { notifications });
+  // On an anonymous page the modules are loaded when they are used first.
+  if (script.dataset.sync) void notifications.ready;
+}
+
+export {};

@@ -1,0 +1,175 @@
+"""The pages on plain pages, htmx, Alpine, React and Turbo: their code in Chromium, with the policy of the site."""
+
+import re
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unread, wait_until_live
+from tests.docs.pages import DOCS, blocks
+from tests.support.browser import sign_in
+from tests.support.example_page import ExamplePage
+from tests.support.npm import NODE_MODULES, Package, require_node_modules
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+
+def read_page(name):
+    """Return the HTML blocks and the JavaScript blocks of a page."""
+    page = DOCS / f"how-to/{name}.md"
+    return blocks(page, "html"), blocks(page, "js")
+
+
+def library(path):
+    require_node_modules()
+    return (NODE_MODULES / path).read_text()
+
+
+def script_tags(paths):
+    return "".join(f'<script type="module" src="{path}"></script>' for path in paths)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return Package(tmp_path_factory.mktemp("npm"))
+
+
+def check_urls(page, site, button="Check"):
+    """Send the form of the example with two URLs, and expect the result and the notification."""
+    page.get_by_label("URLs").fill(f"{site.url}/upstream/slow?s=1\n{site.url}/upstream/ok")
+    page.get_by_role("button", name=button).click()
+    expect(page.get_by_role("status").filter(has_text="Done")).to_have_text("Done: 2 ok")
+    expect_unread(page, 1)
+
+
+def test_plain_pages(site_server, page):
+    """The job and its result; then a job that is cancelled."""
+    [html], [script] = read_page("plain-pages")
+    sign_in(page, site_server.url)
+    ExamplePage(page, site_server.url, html, {"/example/report.js": script}).open()
+    wait_until_live(page)
+    check_urls(page, site_server)
+    page.get_by_label("URLs").fill(f"{site_server.url}/upstream/slow?s=20")
+    page.get_by_role("button", name="Check").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status")).to_have_text("Cancelled")
+
+
+def test_plain_page_shows_the_error_of_a_field(site_server, new_page):
+    [html], [script] = read_page("plain-pages")
+    page = new_page(errors=False)  # Chromium logs the 422.
+    sign_in(page, site_server.url)
+    ExamplePage(page, site_server.url, html, {"/example/report.js": script}).open()
+    wait_until_live(page)
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#status")).to_have_text("Enter at least one URL, one per line, or choose a file.")
+
+
+def test_htmx(site_server, page):
+    """The part is read again when its job is done, and when a notification arrives."""
+    [html], [script] = read_page("htmx")
+    scripts = {"/example/live.js": script, "/example/htmx.min.js": library("htmx.org/dist/htmx.min.js")}
+
+    def read_reports():
+        rows = site_server.rows("SELECT title, id, state FROM notifications_job")
+        return {
+            "reports": [{"title": title, "job_id": UUID(job), "state": state} for title, job, state in rows]
+        }
+
+    sign_in(page, site_server.url)
+    urls = f"{site_server.url}/upstream/slow?s=3"
+    page.goto(f"{site_server.url}/reports/")
+    page.get_by_label("URLs", exact=True).fill(urls)
+    page.get_by_label("Title").fill("Slow")
+    page.get_by_role("button", name="Check URLs").click()
+    page.wait_for_url(re.compile(r"/reports/[^/]+/$"))
+    example = ExamplePage(page, site_server.url, html, scripts, context=read_reports)
+    example.open()
+    element = page.locator("#reports notifications-job")
+    expect(element).to_contain_text("Succeeded")
+    expect(page.locator('#reports notifications-job[data-state="succeeded"]')).to_have_count(1)
+    page.wait_for_function(
+        "performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/example/'))"
+    )
+    before = example.rendered
+    assert before > 1
+    with page.expect_response(lambda response: response.url.endswith("/example/")):
+        site_server.manage("notify", "demo", "Hello")
+    assert example.rendered > before
+    expect(page.locator("#reports").get_by_text("Slow")).to_be_visible()
+
+
+def test_alpine(site_server, page, package):
+    [html], [script] = read_page("alpine")
+    bundle = package.bundle({"main.js": script})
+    sign_in(page, site_server.url)
+    ExamplePage(page, site_server.url, html + script_tags(bundle), bundle).open()
+    wait_until_live(page)
+    check_urls(page, site_server)
+    expect(page.locator("#unseen")).to_have_text("1")
+
+
+def test_react(site_server, page, package):
+    hooks, component = blocks(DOCS / "how-to/react.md", "jsx")
+    bundle = package.bundle({"main.jsx": component, "useNotifications.js": hooks})
+    sign_in(page, site_server.url)
+    html = '<div id="root"></div>' + script_tags(bundle)
+    ExamplePage(page, site_server.url, html, bundle).open()
+    wait_until_live(page)
+    check_urls(page, site_server)
+    expect(page.locator("#unseen")).to_have_text("1")
+
+
+def test_turbo(site_server, page):
+    """The frame is reloaded when its job is done. Bell and connection stay over a visit, and a later form works."""
+    [html], [on_done, on_submit] = read_page("turbo")
+    scripts = {
+        "/example/turbo.js": library("@hotwired/turbo/dist/turbo.es2017-esm.js"),
+        "/example/done.js": on_done,
+        "/example/submit.js": on_submit,
+    }
+    form = (
+        '<a href="/example/next/">Next</a><form data-job action="/reports/" method="post">'
+        '<label>URLs <textarea name="urls"></textarea></label><button>Check</button>'
+        '<output role="status"></output></form>'
+    )
+    html = html.replace("</head>", script_tags(["/example/done.js", "/example/submit.js"]) + "</head>")
+    html = html.replace("</body>", form + "</body>")
+    frames = []
+
+    def read_states():
+        return [state for (state,) in site_server.rows("SELECT state FROM notifications_job")]
+
+    def serve_frame(route):
+        if route.request.method != "GET":
+            route.continue_()
+            return
+        rows = site_server.rows("SELECT id, state FROM notifications_job")
+        jobs = "".join(
+            f'<notifications-job job="{UUID(job)}" data-state="{state}"></notifications-job>'
+            for job, state in rows
+        )
+        frames.append([state for _, state in rows])
+        route.fulfill(content_type="text/html", body=f'<turbo-frame id="reports">{jobs}</turbo-frame>')
+
+    sign_in(page, site_server.url)
+    page.route(f"{site_server.url}/reports/", serve_frame)
+    ExamplePage(page, site_server.url, html, scripts).open()
+    wait_until_live(page)
+    page.evaluate("window.isKept = true")
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**/example/next/")
+    assert page.evaluate("window.isKept")
+    page.get_by_label("URLs").fill(f"{site_server.url}/upstream/slow?s=5\n{site_server.url}/upstream/ok")
+    page.get_by_role("button", name="Check").click()
+    wait_until(lambda: read_states() not in ([], ["queued"]), what="the job to run")
+    page.evaluate("document.querySelector('turbo-frame').reload()")
+    element = page.locator("turbo-frame notifications-job")
+    expect(element).to_contain_text("Running")
+    expect(page.get_by_role("status").filter(has_text="Done")).to_have_text("Done: 2 ok")
+    wait_until(lambda: frames[-1] == ["succeeded"], what="the frame to be read again")
+    expect(element).to_have_attribute("data-state", "succeeded")
+    expect_unread(page, 1)
+    assert frames.count(["succeeded"]) == 1

@@ -1,0 +1,80 @@
+"""The npm package of the browser client, and projects of Vite that import it."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.requirements import find_program
+from tests.support.site import ROOT
+
+NODE_MODULES = ROOT / "node_modules"
+TIMEOUT_SECONDS = 300
+
+VITE_CONFIG = """
+export default {
+  base: "/example/",
+  logLevel: "warn",
+  build: { modulePreload: { polyfill: false } },
+};
+"""
+
+
+def require_node_modules():
+    """Skip the test if the development dependencies of package.json are not installed."""
+    if not (NODE_MODULES / "vite").is_dir():
+        pytest.skip("The npm packages are not installed (npm install).")
+
+
+def run(*command, cwd):
+    """Run a program. Its output is the message if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Package:
+    """The package as ``npm run build`` and ``npm pack`` make it."""
+
+    def __init__(self, folder):
+        require_node_modules()
+        self.folder = folder / "package"
+        run(find_program("node", package="nodejs"), "js/build.js", self.folder, cwd=ROOT)
+        npm = find_program("npm", package="npm")
+        self.archive = folder / run(npm, "pack", "--silent", self.folder, cwd=folder).split()[-1]
+
+    def bundle(self, files):
+        """Return a file name by URL path, of what Vite makes of a project with these files by name.
+
+        ``index.html`` loads the first of them. The project has the package from its archive, and React and others from
+        the repository.
+        """
+        (ROOT / "build").mkdir(exist_ok=True)
+        # Below the repository, so that the project finds the repository's node_modules.
+        project = Path(tempfile.mkdtemp(prefix="vite-", dir=ROOT / "build"))
+        try:
+            (project / "package.json").write_text('{"name": "example", "private": true, "type": "module"}')
+            (project / "vite.config.js").write_text(VITE_CONFIG)
+            (project / "index.html").write_text(
+                f'<!doctype html><script type="module" src="/{next(iter(files))}"></script>'
+            )
+            for name, text in files.items():
+                (project / name).write_text(text)
+            npm = find_program("npm", package="npm")
+            run(
+                npm, "install", "--no-save", "--offline", "--no-audit", "--no-fund", self.archive, cwd=project
+            )
+            node = find_program("node", package="nodejs")
+            run(node, NODE_MODULES / "vite/bin/vite.js", "build", cwd=project)
+            scripts = sorted((project / "dist").rglob("*.js"))
+            assert scripts
+            return {
+                f"/example/{script.relative_to(project / 'dist').as_posix()}": script.read_text()
+                for script in scripts
+            }
+        finally:
+            shutil.rmtree(project)
